@@ -1,0 +1,1 @@
+"""puzzledsl: search inference-optimised LLMs, declared in one file."""

@@ -1,0 +1,100 @@
+"""What a sub-block may become: two closed unions, their canonical names and their parameter counts.
+
+Canonical names are what tables, reports and JSON use: `parent`, `gqa4`, `gqa4w8192`, `mlp21504`, `moe8k2`, `linear`, `noop`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, assert_never
+
+from pydantic import Field
+
+from puzzledsl.ir.base import Frozen
+
+SubBlock = Literal["attention", "ffn"]
+
+
+class ParentAttention(Frozen):
+    """The parent's own attention, untouched."""
+
+    kind: Literal["parent"] = "parent"
+
+
+class GqaAttention(Frozen):
+    """Grouped-query attention with `kv_heads` key/value heads; `window` caps the KV length in tokens (None: full)."""
+
+    kind: Literal["gqa"] = "gqa"
+    kv_heads: int
+    window: int | None = None
+
+
+class LinearAttention(Frozen):
+    """One hidden x hidden matrix in place of attention."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class NoOpAttention(Frozen):
+    """Attention removed: the sub-block contributes nothing to the residual stream."""
+
+    kind: Literal["noop"] = "noop"
+
+
+class ParentFfn(Frozen):
+    """The parent's own FFN, untouched."""
+
+    kind: Literal["parent"] = "parent"
+
+
+class MlpFfn(Frozen):
+    """A gated FFN of `width` intermediate channels."""
+
+    kind: Literal["mlp"] = "mlp"
+    width: int
+
+
+class MoeFfn(Frozen):
+    """A mixture of `experts` FFNs of `width` channels each, `top_k` active per token."""
+
+    kind: Literal["moe"] = "moe"
+    experts: int
+    top_k: int
+    width: int
+
+
+class LinearFfn(Frozen):
+    """One hidden x hidden matrix in place of the FFN."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class NoOpFfn(Frozen):
+    """FFN removed."""
+
+    kind: Literal["noop"] = "noop"
+
+
+AttentionAlternative = Annotated[
+    ParentAttention | GqaAttention | LinearAttention | NoOpAttention, Field(discriminator="kind")
+]
+FfnAlternative = Annotated[ParentFfn | MlpFfn | MoeFfn | LinearFfn | NoOpFfn, Field(discriminator="kind")]
+Alternative = AttentionAlternative | FfnAlternative
+
+
+def name_of(alternative: Alternative) -> str:
+    """The canonical name of an alternative within its sub-block."""
+    match alternative:
+        case ParentAttention() | ParentFfn():
+            return "parent"
+        case GqaAttention(kv_heads=kv_heads, window=window):
+            return f"gqa{kv_heads}" + (f"w{window}" if window is not None else "")
+        case MlpFfn(width=width):
+            return f"mlp{width}"
+        case MoeFfn(experts=experts, top_k=top_k, width=width):
+            return f"moe{experts}k{top_k}w{width}"
+        case LinearAttention() | LinearFfn():
+            return "linear"
+        case NoOpAttention() | NoOpFfn():
+            return "noop"
+        case _:
+            assert_never(alternative)

@@ -1,0 +1,530 @@
+"""What a program means, after names, types, units and overrides are resolved. Frozen pydantic; byte-identical for the same source.
+
+Guarantees to later stages: every name refers to something declared; every layer has at least one alternative a sub-block;
+every quantity is exact in base units (bytes, seconds, FLOP, tokens, or a plain number); expressions in searches are linear.
+Declarations are dictionaries keyed by name; `where` remembers the order of the source.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from puzzledsl.ir.alternatives import AttentionAlternative, FfnAlternative, SubBlock
+from puzzledsl.ir.base import Artefact, Exact, Frozen
+
+
+class Where(Frozen):
+    """Where in the source a thing was written. 1-based code points, end exclusive; `text` is the source it covers."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    text: str = ""
+
+
+# ---------------------------------------------------------------- parent, data, hardware, scenario
+
+
+class Shape(Frozen):
+    """A parent's architecture. head_dim is its own number, never hidden / heads."""
+
+    family: str  # "llama", "mistral", "qwen2", "qwen3"
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocab: int
+    tied: bool
+    attention_bias: bool = False  # q, k, v biases
+    output_bias: bool = False  # o_proj bias
+    mlp_bias: bool = False
+    qk_norm: bool = False
+
+
+class HfSource(Frozen):
+    """A checkpoint: a hub id, or a directory (absolute, or relative to the `.pzl` file)."""
+
+    kind: Literal["hf"] = "hf"
+    id: str
+    revision: str | None = None
+
+
+class ShapeSource(Frozen):
+    """No checkpoint: only the shape is known."""
+
+    kind: Literal["shape"] = "shape"
+
+
+class Parent(Frozen):
+    """The model that is taken apart."""
+
+    name: str
+    source: Annotated[HfSource | ShapeSource, Field(discriminator="kind")]
+    shape: Shape
+    doc: str = ""
+    where: Where
+
+
+class TextData(Frozen):
+    """Text files by glob (relative to the `.pzl` file); blank lines separate documents."""
+
+    kind: Literal["text"] = "text"
+    paths: tuple[str, ...]
+
+
+class JsonlData(Frozen):
+    """One document a line, in `column`."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    paths: tuple[str, ...]
+    column: str = "text"
+
+
+class HfData(Frozen):
+    """A datasets-hub data set."""
+
+    kind: Literal["hf"] = "hf"
+    id: str
+    split: str = "train"
+    column: str = "text"
+
+
+class Data(Frozen):
+    """Text to train or score on."""
+
+    name: str
+    source: Annotated[TextData | JsonlData | HfData, Field(discriminator="kind")]
+    doc: str = ""
+    where: Where
+
+
+class RooflineHardware(Frozen):
+    """An analytic profile. Bandwidths in bytes/s, peaks in FLOP/s, times in seconds, sizes in bytes."""
+
+    kind: Literal["roofline"] = "roofline"
+    profile: str
+    gpus: int = 1
+    memory_bytes: int
+    bandwidth_bytes_per_s: Exact
+    flop_per_s: dict[str, Exact]  # dense peak by dtype: bf16, fp8, fp32 …
+    link_bytes_per_s: Exact = Fraction(0)
+    dtype: str = "bf16"
+    kv_dtype: str = "bf16"
+    embedding_dtype: str = "bf16"  # embedding and head
+    efficiency_compute: Exact
+    efficiency_bandwidth: Exact
+    efficiency_attention: Exact
+    efficiency_link: Exact
+    overhead_s: Exact  # per sub-block per forward
+    link_latency_s: Exact
+    reserve_bytes: int
+    kv_fraction: Exact
+    page_tokens: int
+    max_batch: int
+
+
+class MeasuredHardware(Frozen):
+    """Costs come from `pzl measure` on this machine."""
+
+    kind: Literal["measured"] = "measured"
+    device: str = "cpu"
+    dtype: str = "fp32"
+    gpus: int = 1
+    memory_bytes: int | None = None
+
+
+class TableHardware(Frozen):
+    """Costs measured elsewhere."""
+
+    kind: Literal["table"] = "table"
+    path: str
+
+
+class Hardware(Frozen):
+    """Where the child must run."""
+
+    name: str
+    spec: Annotated[RooflineHardware | MeasuredHardware | TableHardware, Field(discriminator="kind")]
+    doc: str = ""
+    where: Where
+
+
+class Scenario(Frozen):
+    """A workload on a hardware: `batches` has one entry, several (a decision), or none (`auto`)."""
+
+    name: str
+    hardware: str
+    batches: tuple[int, ...]
+    prompt: int
+    output: int
+    doc: str = ""
+    where: Where
+
+
+# ---------------------------------------------------------------- space
+
+
+class LayerChoice(Frozen):
+    """What one layer may become, in the order written; a parent-equal alternative is `parent`."""
+
+    attention: tuple[AttentionAlternative, ...]
+    ffn: tuple[FfnAlternative, ...]
+
+
+class Initialisers(Frozen):
+    """How alternatives start."""
+
+    gqa: Literal["least_squares", "mean_pool"] = "least_squares"
+    mlp: Literal["least_squares", "channel_contribution"] = "least_squares"
+    linear: Literal["least_squares", "product"] = "least_squares"
+
+
+class Rounding(Frozen):
+    """A width that was rounded: `asked` is the source text, `exact` the channels it meant, `width` what it became."""
+
+    asked: str
+    exact: Exact
+    width: int
+    where: Where
+
+
+class UsedBy(Frozen):
+    """A sub-space of what a search's `top` best solutions use; its layers are known once the search is solved."""
+
+    search: str
+    top: int
+
+
+class Space(Frozen):
+    """What each layer may become."""
+
+    name: str
+    parent: str
+    layers: tuple[LayerChoice, ...]
+    init: Initialisers = Initialisers()
+    used_by: UsedBy | None = None
+    roundings: tuple[Rounding, ...] = ()
+    doc: str = ""
+    where: Where
+
+
+# ---------------------------------------------------------------- bld, score
+
+
+class Schedule(Frozen):
+    """A learning rate: linear warm-up over `warmup` of the steps, then `kind`."""
+
+    kind: Literal["cosine", "constant"] = "cosine"
+    peak: float
+    warmup: float = 0.0  # fraction of the steps
+
+
+class Bld(Frozen):
+    """Blockwise local distillation. `tokens` is the budget of each job."""
+
+    name: str
+    space: str
+    mode: Literal["decoupled", "coupled"]
+    sub_blocks: tuple[SubBlock, ...] = ("attention", "ffn")
+    tokens: int
+    context: int = 2048
+    batch: int = 1
+    lr: Schedule
+    loss: Literal["normalized_mse", "mse", "cosine"] = "normalized_mse"
+    data: str | None = None
+    calibration_tokens: int = 16384
+    seed: int = 0
+    doc: str = ""
+    where: Where
+
+
+class ReplaceOne(Frozen):
+    """Replace one block of the parent at a time and compare. `samples` counts scored token positions."""
+
+    kind: Literal["replace_one"] = "replace_one"
+    metric: Literal["kl_divergence", "lm_loss", "cosine", "accuracy"]
+    samples: int = 4096
+    tasks: str | None = None  # JSONL path, for accuracy
+    unit: Literal["subblock", "block"] = "subblock"
+    pairwise: bool = False
+    around: str | None = None
+    rounds: int = 1
+    data: str | None = None
+
+
+class ScoreFromTable(Frozen):
+    """Scores made elsewhere: long-format CSV or Parquet."""
+
+    kind: Literal["table"] = "table"
+    path: str
+
+
+class Score(Frozen):
+    """How good each alternative is. Lower is better, except `accuracy`, whose drop is what a table holds."""
+
+    name: str
+    bld: str | None
+    space: str
+    method: Annotated[ReplaceOne | ScoreFromTable, Field(discriminator="kind")]
+    doc: str = ""
+    where: Where
+
+
+# ---------------------------------------------------------------- search: linear expressions over per-layer tables
+
+
+class MetricTerm(Frozen):
+    """A scenario's metric, summed over the child."""
+
+    kind: Literal["metric"] = "metric"
+    scenario: str
+    metric: Literal["memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput"]
+
+
+class ScoreTerm(Frozen):
+    """The sum of a score table over the child."""
+
+    kind: Literal["score"] = "score"
+    score: str
+
+
+class ParamsTerm(Frozen):
+    """The child's parameter count, embeddings included once if tied."""
+
+    kind: Literal["params"] = "params"
+
+
+class FactTerm(Frozen):
+    """The sum over `layers` of a number of the chosen alternative: attention kv_heads, window, params; ffn width, params.
+
+    kv_heads and width are 0 for linear and noop; for `parent` they are the parent's.
+    """
+
+    kind: Literal["fact"] = "fact"
+    sub_block: SubBlock
+    attribute: str
+    layers: tuple[int, ...]
+
+
+class CountTerm(Frozen):
+    """How many of `layers` choose an alternative of `sub_block` named in `alternatives` (canonical names)."""
+
+    kind: Literal["count"] = "count"
+    sub_block: SubBlock
+    alternatives: tuple[str, ...]
+    layers: tuple[int, ...]
+
+
+Term = Annotated[MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm, Field(discriminator="kind")]
+
+
+class WeightedTerm(Frozen):
+    """`coefficient * term`."""
+
+    coefficient: Exact
+    term: Term
+
+
+class Linear(Frozen):
+    """`sum(coefficient * term) + constant`, in base units. `throughput` stands alone with coefficient 1 or not at all."""
+
+    terms: tuple[WeightedTerm, ...]
+    constant: Exact = Fraction(0)
+
+
+class LinearRequirement(Frozen):
+    """`left op bound`, or `left op ratio * (left at the all-parent model)` where `parent_ratio` is set (`>= 2.17x`).
+
+    Strict `<` and `>` are kept; `==` is allowed for counts, facts and params.
+    """
+
+    kind: Literal["linear"] = "linear"
+    left: Linear
+    op: Literal["<=", ">=", "==", "<", ">"]
+    bound: Exact | None
+    parent_ratio: Exact | None = None
+    unit: Literal["", "bytes", "seconds", "tokens_per_s"] = ""
+    because: str = ""
+    where: Where
+    bound_where: Where
+
+
+class Is(Frozen):
+    """True when layer `layer` chooses one of `alternatives` (canonical names; empty: never) for `sub_block`."""
+
+    kind: Literal["is"] = "is"
+    layer: int
+    sub_block: SubBlock
+    alternatives: tuple[str, ...]
+
+
+class Not(Frozen):
+    """Negation."""
+
+    kind: Literal["not"] = "not"
+    operand: Logic
+
+
+class And(Frozen):
+    """All hold (an empty one is true)."""
+
+    kind: Literal["and"] = "and"
+    operands: tuple[Logic, ...]
+
+
+class Or(Frozen):
+    """At least one holds (an empty one is false)."""
+
+    kind: Literal["or"] = "or"
+    operands: tuple[Logic, ...]
+
+
+class Implies(Frozen):
+    """If `condition` then `consequence`."""
+
+    kind: Literal["implies"] = "implies"
+    condition: Logic
+    consequence: Logic
+
+
+Logic = Annotated[Is | Not | And | Or | Implies, Field(discriminator="kind")]
+
+
+class LogicRequirement(Frozen):
+    """A propositional requirement over choices (one for each instance of a `for`)."""
+
+    kind: Literal["logic"] = "logic"
+    formula: Logic
+    because: str = ""
+    where: Where
+
+
+Requirement = Annotated[LinearRequirement | LogicRequirement, Field(discriminator="kind")]
+
+
+class CpSat(Frozen):
+    """Proven optimal within `gap` (relative), or the best found in `time_s` with its bound."""
+
+    kind: Literal["cpsat"] = "cpsat"
+    time_s: Exact
+    gap: Exact = Fraction(0)
+    seed: int = 0
+
+
+class Baseline(Frozen):
+    """The paper's baselines: budget-constrained greedy, most parameters that fit, best uniform layer, random, only no-ops."""
+
+    kind: Literal["greedy", "max_params", "uniform", "random", "noop_only"]
+    seed: int = 0
+
+
+class Preference(Frozen):
+    """A soft goal, in order of writing: optimised lexicographically after the objective."""
+
+    goal: Linear
+    sense: Literal["minimize", "maximize"]
+    because: str = ""
+    where: Where
+
+
+class Search(Frozen):
+    """Choose one alternative a sub-block a layer."""
+
+    name: str
+    space: str
+    sense: Literal["minimize", "maximize"]
+    objective: Linear
+    requirements: tuple[Requirement, ...] = ()
+    preferences: tuple[Preference, ...] = ()
+    solutions: int = 1
+    apart: int = 1
+    solver: CpSat | Baseline
+    doc: str = ""
+    where: Where
+
+
+class Frontier(Frozen):
+    """A search solved at `points` values of one metric's bound, evenly spaced from `low` to `high`."""
+
+    name: str
+    search: str
+    term: Term
+    low: Exact
+    high: Exact
+    times_parent: bool
+    points: int
+    doc: str = ""
+    where: Where
+
+
+# ---------------------------------------------------------------- uptrain, eval, export
+
+
+class Uptrain(Frozen):
+    """Global knowledge distillation of a search's best child. Weights of the three losses."""
+
+    name: str
+    search: str
+    kld: float = 0.0
+    cosine: float = 0.0
+    lm: float = 0.0
+    tokens: int
+    context: int = 2048
+    batch: int = 1
+    lr: Schedule
+    data: str | None = None
+    seed: int = 0
+    doc: str = ""
+    where: Where
+
+
+class Eval(Frozen):
+    """What is measured on the parent and the child. `of` names an uptrain or a search."""
+
+    name: str
+    of: str
+    tasks: tuple[str, ...] = ()
+    items: int | None = None
+    data: str | None = None
+    tokens: int = 8192
+    doc: str = ""
+    where: Where
+
+
+class Export(Frozen):
+    """A checkpoint directory for a runtime. `of` names an uptrain or a search."""
+
+    name: str
+    of: str
+    path: str
+    format: Literal["hf", "gguf", "mlx"] = "hf"
+    runtime: str = "transformers"
+    dtype: str | None = None
+    doc: str = ""
+    where: Where
+
+
+class Program(Artefact):
+    """A whole `.pzl` program: `build/ir.json`. `source` is the file's name, `params` the values `--set` gave or the defaults."""
+
+    source: str
+    params: dict[str, str] = {}
+    parents: dict[str, Parent] = {}
+    data: dict[str, Data] = {}
+    hardware: dict[str, Hardware] = {}
+    scenarios: dict[str, Scenario] = {}
+    spaces: dict[str, Space] = {}
+    blds: dict[str, Bld] = {}
+    scores: dict[str, Score] = {}
+    searches: dict[str, Search] = {}
+    frontiers: dict[str, Frontier] = {}
+    uptrains: dict[str, Uptrain] = {}
+    evals: dict[str, Eval] = {}
+    exports: dict[str, Export] = {}

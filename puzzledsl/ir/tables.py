@@ -1,0 +1,233 @@
+"""What stages hand to each other: one artefact type an arrow of the pipeline.
+
+    Program -> CostTable            puzzledsl.cost (roofline) or puzzledsl.measure (this machine)
+    Program -> list[BldJob]         puzzledsl.plan
+    BldJob  -> Piece                puzzledsl.bld, kept by puzzledsl.library
+    pieces  -> ScoreTable           puzzledsl.scoring
+    tables  -> SearchResult         puzzledsl.search
+    Solution -> ModelDefinition     puzzledsl.plan
+    child   -> Evaluation           puzzledsl.evaluate
+
+Per-layer tables are tuples with one dictionary a layer, keyed by canonical alternative name.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from puzzledsl.ir.alternatives import AttentionAlternative, FfnAlternative
+from puzzledsl.ir.base import Artefact, Frozen
+from puzzledsl.ir.nodes import Schedule
+
+# ---------------------------------------------------------------- costs
+
+
+class Cost(Frozen):
+    """What one sub-block (or the fixed part of a model) costs in one scenario, on each GPU.
+
+    `prefill_ns`: one forward over batch x prompt tokens. `decode_ns`: one decode step of the whole batch, at the mean
+    context length of the generation. Sizes in bytes; `kv_cache_bytes` is for the whole batch at full length.
+    """
+
+    params: int
+    weights_bytes: int
+    kv_cache_bytes: int
+    prefill_ns: int
+    decode_ns: int
+
+
+class ScenarioCosts(Frozen):
+    """One scenario at one batch size.
+
+    latency = prefill + output * decode; ttft = prefill; tpot = decode; throughput = batch * output / latency (tokens/s);
+    memory = reserve + weights + kv_cache. Each is the fixed part plus the sum over layers of the two chosen sub-blocks.
+    """
+
+    scenario: str
+    batch: int
+    prompt: int
+    output: int
+    fixed: Cost  # embedding, final norm, head; whatever no layer can change
+    reserve_bytes: int = 0
+    attention: tuple[dict[str, Cost], ...]
+    ffn: tuple[dict[str, Cost], ...]
+
+
+class CostTable(Artefact):
+    """`build/costs/SPACE.json`. `scenarios[NAME]` has one entry for each candidate batch, in ascending order.
+
+    Every alternative of the space, and `parent`, is in every layer's dictionary. `provenance`: where figures come from.
+    """
+
+    space: str
+    provenance: dict[str, str] = {}  # scenario -> "roofline h100_sxm" | "measured on CPU …" | "table costs.csv"
+    scenarios: dict[str, tuple[ScenarioCosts, ...]] = {}
+    # parameters do not depend on a scenario; used when no scenario is declared
+    params_fixed: int
+    params_attention: tuple[dict[str, int], ...]
+    params_ffn: tuple[dict[str, int], ...]
+
+
+# ---------------------------------------------------------------- BLD plan and library
+
+
+class BldJob(Frozen):
+    """One piece to make: initialise from the parent's layer, then train alone against the parent's outputs.
+
+    Decoupled jobs have one of `attention`, `ffn`; coupled jobs have both. `id` is a digest of everything that determines
+    the result, so equal jobs of different programs share a piece.
+    """
+
+    id: str
+    bld: str
+    layer: int
+    sub_block: Literal["attention", "ffn", "block"]
+    attention: AttentionAlternative | None = None
+    ffn: FfnAlternative | None = None
+    shapes: dict[str, tuple[int, ...]]  # weight name -> shape, as stored
+    init: str
+    loss: str
+    tokens: int
+    context: int
+    batch: int
+    lr: Schedule
+    calibration_tokens: int
+    seed: int
+
+
+class Piece(Artefact):
+    """What the library knows of a finished piece. Losses are normalised MSE on held-out activations."""
+
+    job: BldJob
+    file: str
+    sha256: str
+    loss_initial: float
+    loss_final: float
+    tokens: int
+
+
+# ---------------------------------------------------------------- scores
+
+
+class ScoreTable(Artefact):
+    """`build/scores/NAME.json`: how much worse the parent gets with one replacement. `parent` is 0 (or absent, meaning 0).
+
+    `pairs[layer]["gqa1/linear"]`: attention/ffn measured together, where `unit` is "block"; then it is the whole score
+    of that layer and the sub-block tables are empty.
+    """
+
+    score: str
+    metric: str
+    samples: int
+    unit: Literal["subblock", "block"] = "subblock"
+    attention: tuple[dict[str, float], ...] = ()
+    ffn: tuple[dict[str, float], ...] = ()
+    pairs: tuple[dict[str, float], ...] = ()
+
+
+# ---------------------------------------------------------------- search
+
+
+class LayerAssignment(Frozen):
+    """Canonical names of one layer's choice."""
+
+    attention: str
+    ffn: str
+
+
+class Solution(Frozen):
+    """One verified answer. `objective` is exact in the units of the tables; `metrics` in base units, with the parent's beside."""
+
+    objective: float
+    layers: tuple[LayerAssignment, ...]
+    batches: dict[str, int] = {}
+    metrics: dict[str, float] = {}  # "chat.memory" -> bytes, "params" -> count, "kl" -> score …
+
+
+class ConflictItem(Frozen):
+    """A requirement that takes part in a minimal conflict. `reachable`: its best value with the others of the set kept."""
+
+    line: int
+    text: str
+    because: str = ""
+    reachable: str
+
+
+class SearchResult(Artefact):
+    """`build/solutions/SEARCH.json`. `bound` is a proven bound on the objective; `gap` is relative; "optimal" means proven within
+    the gap that was asked for."""
+
+    search: str
+    status: Literal["optimal", "feasible", "infeasible", "unknown"]
+    objective: float | None = None
+    bound: float | None = None
+    gap: float | None = None
+    solver: str = "cpsat"
+    solutions: tuple[Solution, ...] = ()
+    parent_metrics: dict[str, float] = {}
+    conflict: tuple[ConflictItem, ...] = ()
+
+
+class FrontierPoint(Frozen):
+    """One solved point of a frontier; `target` in the swept metric's base unit."""
+
+    target: float
+    result: SearchResult
+
+
+class FrontierResult(Artefact):
+    """`build/search/FRONTIER.json`."""
+
+    frontier: str
+    search: str
+    points: tuple[FrontierPoint, ...]
+
+
+# ---------------------------------------------------------------- child
+
+
+class LayerDefinition(Frozen):
+    """One layer of a child. A piece is a job id of the library; None for parent and noop."""
+
+    attention: AttentionAlternative
+    ffn: FfnAlternative
+    attention_piece: str | None = None
+    ffn_piece: str | None = None
+    block_piece: str | None = None  # coupled: holds both
+
+
+class ModelDefinition(Artefact):
+    """`build/models/SEARCH/definition.json`: all that is needed to assemble a child."""
+
+    name: str
+    search: str
+    parent: str
+    layers: tuple[LayerDefinition, ...]
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+class Figure(Frozen):
+    """A measured number with its standard error, where that is meaningful."""
+
+    value: float
+    stderr: float | None = None
+    unit: str = ""
+
+
+class ModelFigures(Frozen):
+    """What was measured of one model. Keys: params, checkpoint_bytes, kl, perplexity, top1_agreement, hellaswag (accuracy),
+    SCENARIO.prefill_tokens_per_s, SCENARIO.decode_tokens_per_s, SCENARIO.latency_s, SCENARIO.throughput …"""
+
+    model: str  # "parent", a search's name, an uptrain's name
+    figures: dict[str, Figure]
+
+
+class Evaluation(Artefact):
+    """`build/evals/NAME.json`: parent first, then children, measured in one run on the same data."""
+
+    eval: str
+    models: tuple[ModelFigures, ...]
+
+

@@ -1,0 +1,362 @@
+"""The syntax tree of a `.pzl` file: what was written, with a span on every node, and no meaning yet.
+
+Every node is frozen and compares by content, spans aside, so that "parse(print(tree)) == tree" is a law.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from puzzledsl.diagnostics import Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """The base of all nodes. `span` does not take part in equality."""
+
+    span: Span = field(compare=False, repr=False)
+
+
+# ---------------------------------------------------------------- expressions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Name(Node):
+    """`wide`, `attention`, `noop`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Literal_(Node):
+    """A number with or without a unit, as written: `80GiB`, `78_000`, `2.17x`. See `units.parse_quantity`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class String(Node):
+    """`"corpus/*.txt"`; `value` is without quotes, escapes resolved."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListExpr(Node):
+    """`[a, b]`."""
+
+    items: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice(Node):
+    """`a | b | c`: two or more options, flattened."""
+
+    options: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cond(Node):
+    """`if c then a else b`."""
+
+    condition: Expr
+    then: Expr
+    otherwise: Expr
+
+
+BinaryOp = Literal["+", "-", "*", "/", "mod", "and", "or", "implies"]
+CompareOp = Literal["==", "!=", "<=", ">=", "<", ">"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binary(Node):
+    """`left op right`, left-associative (`implies` is non-associative)."""
+
+    op: BinaryOp
+    left: Expr
+    right: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unary(Node):
+    """`-x`, `+x`, `not x`."""
+
+    op: Literal["-", "+", "not"]
+    operand: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compare(Node):
+    """`a <= b`, or a chain `a <= b <= c`: `ops[i]` stands between `operands[i]` and `operands[i + 1]`."""
+
+    operands: tuple[Expr, ...]
+    ops: tuple[CompareOp, ...]
+    op_spans: tuple[Span, ...] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Is(Node):
+    """`x is noop`, `x is not gqa(kv_heads: >= 4)`."""
+
+    subject: Expr
+    negated: bool
+    pattern: Pattern
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class In(Node):
+    """`x in 3..78`."""
+
+    member: Expr
+    collection: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range(Node):
+    """`3..78`, `1x..3x`; inclusive at both ends. In subscripts either end may be missing."""
+
+    start: Expr | None
+    stop: Expr | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrow(Node):
+    """`128 -> 1024`."""
+
+    left: Expr
+    right: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute(Node):
+    """`chat.memory`."""
+
+    target: Expr
+    name: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index(Node):
+    """`layers[..1, -1]`, `layers[40.. where index mod 2 == 1]`, `layers[i]`."""
+
+    target: Expr
+    items: tuple[Expr, ...]
+    where: Expr | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument(Node):
+    """A positional (`name` is None) or named argument `kv_heads: 8 | 4`."""
+
+    name: Name | None
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comprehension(Node):
+    """`l.ffn.width for l in layers[40..] where …`, the sole argument of a call such as `sum(…)`."""
+
+    element: Expr
+    variable: Name
+    collection: Expr
+    where: Expr | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Node):
+    """`gqa(kv_heads: 8 | 4)`, `sum(attention.kv_heads)`."""
+
+    function: Expr
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatternField(Node):
+    """`width: >= 25%` in a pattern; `op` is `==` where none is written."""
+
+    name: Name
+    op: CompareOp
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pattern(Node):
+    """`noop`, `mlp(width: >= 25%)`."""
+
+    name: Name
+    fields: tuple[PatternField, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadExpr(Node):
+    """Stands where an expression could not be read; its mistake has been reported, so stay silent about it."""
+
+
+Expr = (
+    Name
+    | Literal_
+    | String
+    | ListExpr
+    | Choice
+    | Cond
+    | Binary
+    | Unary
+    | Compare
+    | Is
+    | In
+    | Range
+    | Arrow
+    | Attribute
+    | Index
+    | Call
+    | Comprehension
+    | BadExpr
+)
+
+# ---------------------------------------------------------------- statements (inside braces)
+
+AssignOp = Literal["=", "|=", "-=", "&="]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assign(Node):
+    """`attention = A | B`, `layers[2..9].attention -= noop`, `layers[..].ffn &= mlp(width: >= 25%)`.
+
+    `target` is a Name, Attribute or Index. For `&=` and `-=` the value is read as a Choice of `Pattern`s.
+    """
+
+    target: Expr
+    op: AssignOp
+    value: Expr | Pattern | PatternChoice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatternChoice(Node):
+    """`noop | linear` on the right of `-=` or `&=`."""
+
+    options: tuple[Pattern, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section(Node):
+    """`init { … }`."""
+
+    name: Name
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForAll(Node):
+    """`for i in 3..78 where i mod 4 == 0 { … }`."""
+
+    variable: Name
+    domain: Expr
+    where: Expr | None
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Require(Node):
+    """`require EXPR because "…"`."""
+
+    condition: Expr
+    because: String | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefer(Node):
+    """`prefer EXPR because "…"`."""
+
+    condition: Expr
+    because: String | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective(Node):
+    """`minimize kl`, `maximize params`."""
+
+    sense: Literal["minimize", "maximize"]
+    expression: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solutions(Node):
+    """`solutions 10 apart 8`."""
+
+    count: Expr
+    apart: Expr | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Let(Node):
+    """`let NAME = expr`, in a body or at the top level."""
+
+    name: Name
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assert(Node):
+    """`assert EXPR because "…"`, in a body or at the top level."""
+
+    condition: Expr
+    because: String | None
+
+
+Stmt = Assign | Section | ForAll | Require | Prefer | Objective | Solutions | Let | Assert
+
+# ---------------------------------------------------------------- declarations (column 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use(Node):
+    """`use "std/hardware.pzl" (h100_sxm)`, `use "file" as h`."""
+
+    path: String
+    names: tuple[Name, ...]
+    alias: Name | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Param(Node):
+    """`param headroom: Ratio = 95%`."""
+
+    name: Name
+    type: Name
+    default: Expr | None
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fn(Node):
+    """`fn half(x) = x / 2`."""
+
+    name: Name
+    parameters: tuple[Name, ...]
+    value: Expr
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decl(Node):
+    """`KIND NAME [of X | on X] [= expr] [{ body }]`; `body` is None where no braces stand. `doc` is the `##` text above."""
+
+    kind: Name
+    name: Name
+    preposition: Literal["of", "on"] | None
+    target: Expr | None
+    value: Expr | None
+    body: tuple[Stmt, ...] | None
+    doc: str = ""
+
+
+Item = Use | Param | Fn | Let | Assert | Decl
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module(Node):
+    """A whole file. `broken` is true where recovery dropped something: later stages may hold back follow-up errors."""
+
+    items: tuple[Item, ...]
+    broken: bool = field(default=False, compare=False)

@@ -1,0 +1,202 @@
+"""Dimensions, quantities and their literals. Values are exact (`Fraction`): `80GiB` and `81920MiB` are one number.
+
+Base units: byte, second, FLOP, token. `25%` and `2.17x` are dimensionless; `x` remembers that it means
+"times the parent's".
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+Form = Literal["plain", "percent", "times"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """Exponents of the base units."""
+
+    bytes: int = 0
+    seconds: int = 0
+    flops: int = 0
+    tokens: int = 0
+
+    def __mul__(self, other: Dimension) -> Dimension:
+        return Dimension(*(a + b for a, b in zip(self._tuple(), other._tuple(), strict=True)))
+
+    def __truediv__(self, other: Dimension) -> Dimension:
+        return Dimension(*(a - b for a, b in zip(self._tuple(), other._tuple(), strict=True)))
+
+    def _tuple(self) -> tuple[int, int, int, int]:
+        return (self.bytes, self.seconds, self.flops, self.tokens)
+
+    @property
+    def name(self) -> str:
+        """The name a message uses: `Bytes`, `Time`, `tok/s`, `a plain number` …"""
+        if self in _NAMES:
+            return _NAMES[self]
+        up = [f"{u}{'' if e == 1 else f'^{e}'}" for u, e in zip(_BASE, self._tuple(), strict=True) if e > 0]
+        down = [f"{u}{'' if e == -1 else f'^{-e}'}" for u, e in zip(_BASE, self._tuple(), strict=True) if e < 0]
+        return "*".join(up) + ("/" + "/".join(down) if down else "") if up else "1/" + "/".join(down)
+
+
+_BASE = ("byte", "s", "FLOP", "tok")
+COUNT = Dimension()
+BYTES = Dimension(bytes=1)
+TIME = Dimension(seconds=1)
+TOKENS = Dimension(tokens=1)
+FLOPS = Dimension(flops=1)
+BYTES_PER_S = Dimension(bytes=1, seconds=-1)
+FLOP_PER_S = Dimension(flops=1, seconds=-1)
+TOK_PER_S = Dimension(tokens=1, seconds=-1)
+_NAMES = {
+    COUNT: "a plain number",
+    BYTES: "Bytes",
+    TIME: "Time",
+    TOKENS: "Tokens",
+    FLOPS: "FLOP",
+    BYTES_PER_S: "Bytes/s",
+    FLOP_PER_S: "FLOP/s",
+    TOK_PER_S: "tok/s",
+}
+
+_DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def _units() -> dict[str, tuple[Fraction, Dimension]]:
+    table: dict[str, tuple[Fraction, Dimension]] = {
+        "": (Fraction(1), COUNT),
+        "k": (Fraction(10**3), COUNT),
+        "M": (Fraction(10**6), COUNT),
+        "B": (Fraction(10**9), COUNT),
+        "T": (Fraction(10**12), COUNT),
+        "us": (Fraction(1, 10**6), TIME),
+        "µs": (Fraction(1, 10**6), TIME),
+        "ms": (Fraction(1, 10**3), TIME),
+        "s": (Fraction(1), TIME),
+        "min": (Fraction(60), TIME),
+        "h": (Fraction(3600), TIME),
+        "tok/s": (Fraction(1), TOK_PER_S),
+        "ktok/s": (Fraction(1000), TOK_PER_S),
+        "tok": (Fraction(1), TOKENS),
+    }
+    for prefix, scale in _BINARY.items():
+        table[prefix] = (Fraction(scale), COUNT)
+        table[prefix + "B"] = (Fraction(scale), BYTES)
+    for prefix, scale in _DECIMAL.items():
+        if prefix:
+            table[prefix + "B"] = (Fraction(scale), BYTES)
+            table[prefix + "B/s"] = (Fraction(scale), BYTES_PER_S)
+            table[prefix + "FLOP/s"] = (Fraction(scale), FLOP_PER_S)
+            table[prefix + "FLOP"] = (Fraction(scale), FLOPS)
+    return table
+
+
+UNITS = _units()
+_LITERAL = re.compile(r"(\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(.*)", re.DOTALL)
+MAX_LITERAL_CHARS = 200
+MAX_EXPONENT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """An exact value in base units (bytes, seconds, FLOP, tokens or a plain number)."""
+
+    value: Fraction
+    dimension: Dimension = COUNT
+    form: Form = "plain"
+
+    def __str__(self) -> str:
+        if self.form == "percent":
+            return f"{_decimal(self.value * 100)}%"
+        if self.form == "times":
+            return f"{_decimal(self.value)}x"
+        return format_quantity(self.value, self.dimension)
+
+
+class BadLiteral(ValueError):
+    """A literal that is no quantity. `help` says what would work."""
+
+    def __init__(self, message: str, help: str = "") -> None:
+        super().__init__(message)
+        self.help = help
+
+
+def parse_quantity(text: str) -> Quantity:
+    """The quantity a literal such as `78_000`, `25%`, `2.17x`, `80GiB`, `5min` or `200 tok/s` stands for.
+
+    Raises BadLiteral for an unknown unit or a number too long to be meant.
+    """
+    match = _LITERAL.fullmatch(text.strip())
+    if match is None:
+        raise BadLiteral(f"`{text}` is not a number")
+    digits, unit = match.group(1).replace("_", ""), match.group(2).strip()
+    exponent = re.search(r"[eE]([+-]?\d+)", digits)
+    if len(digits) > MAX_LITERAL_CHARS or (exponent and abs(int(exponent.group(1))) > MAX_EXPONENT):
+        raise BadLiteral(f"`{text[:40]}` is out of range", f"numbers go up to 1e{MAX_EXPONENT}")
+    number = Fraction(digits)
+    if unit == "%":
+        return Quantity(number / 100, COUNT, "percent")
+    if unit == "x":
+        return Quantity(number, COUNT, "times")
+    if unit in UNITS:
+        scale, dimension = UNITS[unit]
+        return Quantity(number * scale, dimension)
+    raise BadLiteral(f"unknown unit `{unit}`", _suggest_unit(match.group(1), unit))
+
+
+def _suggest_unit(number: str, unit: str) -> str:
+    if unit == "b" or unit == "K":
+        return {"b": f"billions are written `{number}B`", "K": f"thousands are `{number}k`, 1024s are `{number}Ki`"}[unit]
+    folded = {u.lower(): u for u in UNITS if u}
+    if unit.lower() in folded:
+        return f"write `{number}{folded[unit.lower()]}`"
+    close = difflib.get_close_matches(unit, [u for u in UNITS if u], n=1, cutoff=0.5)
+    if close:
+        return f"did you mean `{number}{close[0]}`?"
+    return "units: " + " ".join(u for u in UNITS if u and "FLOP" not in u and u != "µs")
+
+
+def _decimal(value: Fraction, digits: int = 4) -> str:
+    if value.denominator == 1 and abs(value) < 10**12:
+        return str(value.numerator)
+    return f"{float(value):.{digits}g}"
+
+
+def format_quantity(value: Fraction | float, dimension: Dimension, digits: int = 4) -> str:
+    """A value in base units as a person would write it: `76.2GiB`, `31ms`, `51.5B`, `1234`.
+
+    For messages and tables; it rounds to `digits` significant digits. The text parses back as a literal where a unit exists.
+    """
+    exact = Fraction(value)
+    ladder: list[tuple[str, Fraction]]
+    if dimension == BYTES:
+        ladder = [("TiB", Fraction(2**40)), ("GiB", Fraction(2**30)), ("MiB", Fraction(2**20)), ("KiB", Fraction(2**10))]
+        if abs(exact) < 1024:
+            return f"{_decimal(exact / 1024, digits)}KiB"
+    elif dimension == TIME:
+        ladder = [("s", Fraction(1)), ("ms", Fraction(1, 1000)), ("us", Fraction(1, 10**6))]
+        if exact == 0:
+            return "0s"
+        if abs(exact) < Fraction(1, 10**6):
+            return f"{_decimal(exact * 10**6, digits)}us"
+    elif dimension == COUNT:
+        if abs(exact) < 10**5:
+            return _decimal(exact, digits)
+        ladder = [("T", Fraction(10**12)), ("B", Fraction(10**9)), ("M", Fraction(10**6)), ("k", Fraction(10**3))]
+    elif dimension in (BYTES_PER_S, FLOP_PER_S):
+        tail = "B/s" if dimension == BYTES_PER_S else "FLOP/s"
+        ladder = [(p + tail, Fraction(s)) for p, s in reversed(_DECIMAL.items()) if p]
+    elif dimension == TOK_PER_S:
+        return f"{_decimal(exact, digits)} tok/s"
+    else:
+        return f"{_decimal(exact, digits)} {dimension.name}"
+    for unit, scale in ladder:
+        if abs(exact) >= scale:
+            return f"{_decimal(exact / scale, digits)}{unit}"
+    unit, scale = ladder[-1]
+    return f"{_decimal(exact / scale, digits)}{unit}"

@@ -1,0 +1,78 @@
+"""Where everything lies in a build directory, the product's database. Paths only; nothing is created here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class BuildDir:
+    """`build/` beside a program. Every noun of the pipeline is a file here."""
+
+    root: Path
+
+    @property
+    def program(self) -> Path:
+        """The lowered program (ir.nodes.Program)."""
+        return self.root / "ir.json"
+
+    def bld_plan(self, bld: str) -> Path:
+        """One ir.tables.BldJob a line."""
+        return self.root / "bld" / f"{bld}.jsonl"
+
+    def costs(self, space: str) -> Path:
+        """Analytic and imported costs (ir.tables.CostTable)."""
+        return self.root / "costs" / f"{space}.json"
+
+    def measured_costs(self, space: str) -> Path:
+        """Costs measured on this machine (ir.tables.CostTable)."""
+        return self.root / "costs" / f"{space}.measured.json"
+
+    @property
+    def library(self) -> Path:
+        """The block library: safetensors and an index."""
+        return self.root / "library"
+
+    def scores(self, score: str) -> Path:
+        """A score table (ir.tables.ScoreTable)."""
+        return self.root / "scores" / f"{score}.json"
+
+    def cpsat_model(self, search: str) -> Path:
+        """The CP-SAT model, binary protobuf."""
+        return self.root / "search" / f"{search}.pb"
+
+    def frontier(self, frontier: str) -> Path:
+        """A solved frontier (ir.tables.FrontierResult)."""
+        return self.root / "search" / f"{frontier}.json"
+
+    def solution(self, search: str) -> Path:
+        """A search's answer (ir.tables.SearchResult)."""
+        return self.root / "solutions" / f"{search}.json"
+
+    def model(self, name: str) -> Path:
+        """A child checkpoint directory, named after its search or uptrain."""
+        return self.root / "models" / name
+
+    def work(self, stage: str, name: str) -> Path:
+        """Unfinished work of a stage, removed when it ends: what makes it resumable."""
+        return self.root / "work" / stage / name
+
+    def evaluation(self, evaluation: str) -> Path:
+        """Measured figures (ir.tables.Evaluation)."""
+        return self.root / "evals" / f"{evaluation}.json"
+
+    @property
+    def tokens(self) -> Path:
+        """Tokenised text, by digest."""
+        return self.root / "tokens"
+
+    @property
+    def report(self) -> Path:
+        """The one-page report."""
+        return self.root / "report.html"
+
+    @property
+    def log(self) -> Path:
+        """JSON lines: what happened and when."""
+        return self.root / "log.jsonl"

@@ -1,0 +1,86 @@
+"""What every task of a run shares: the checked program, where it lies, where it builds, who is told of progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from puzzledsl.diagnostics import DiagnosticError, Span
+from puzzledsl.ir import nodes
+from puzzledsl.ir.base import Artefact
+from puzzledsl.layout import BuildDir
+from puzzledsl.progress import Progress, Silent
+from puzzledsl.runs.digests import digest_of, parent_fingerprint
+from puzzledsl.runs.errors import NotMadeYet, ParentHasNoWeights, ParentNotFound
+from puzzledsl.runs.stamps import Stamps
+
+T = TypeVar("T", bound=Artefact)
+
+
+def span_of(where: nodes.Where) -> Span:
+    """The span a diagnostic of a later stage points at."""
+    return Span(where.file, where.line, where.column, where.end_line, where.end_column)
+
+
+@dataclass
+class Context:
+    """One run. `file` is the `.pzl` file; relative paths of the program start at its directory, `base`."""
+
+    file: Path
+    program: nodes.Program
+    build: BuildDir
+    source: str
+    progress: Progress = field(default_factory=Silent)
+
+    @property
+    def base(self) -> Path:
+        """The directory of the `.pzl` file."""
+        return self.file.parent
+
+    @cached_property
+    def stamps(self) -> Stamps:
+        """The record of finished tasks."""
+        return Stamps(self.build.root)
+
+    def parent_directory(self, space: str, stage: str) -> Path:
+        """The checkpoint directory of a space's parent, downloading it where the id is a hub's. Raises DiagnosticError."""
+        parent = self.program.parents[self.program.spaces[space].parent]
+        if not isinstance(parent.source, nodes.HfSource):
+            raise DiagnosticError(ParentHasNoWeights(span_of(parent.where), stage=stage, name=parent.name))
+        local = self.base / parent.source.id
+        return local if (local / "config.json").is_file() else self._download(parent, parent.source)
+
+    def _download(self, parent: nodes.Parent, source: nodes.HfSource) -> Path:
+        from huggingface_hub import snapshot_download
+
+        patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.txt"]
+        try:
+            return Path(snapshot_download(source.id, revision=source.revision, allow_patterns=patterns))
+        except Exception as error:  # the hub client raises many kinds: offline, unknown id, gated, bad name
+            help = f"make or download the checkpoint, or correct the path ({type(error).__name__})"
+            if (prepare := self.base / "prepare.py").is_file():
+                help = f"`python {prepare}` makes it"
+            raise DiagnosticError(
+                ParentNotFound(span_of(parent.where), name=parent.name, id=source.id, help=help)
+            ) from error
+
+    def fingerprint(self, space: str, stage: str) -> str:
+        """The digest of the parent's weights and tokenizer."""
+        directory = self.parent_directory(space, stage)
+        known = self.__dict__.setdefault("_fingerprints", {})
+        if directory not in known:
+            known[directory] = parent_fingerprint(directory)
+        return str(known[directory])
+
+    def made(self, stage: str, name: str, what: str) -> str:
+        """The digest of what a finished task left. Raises DiagnosticError when it was never finished."""
+        stamp = self.stamps.read(stage, name)
+        if stamp is None:
+            raise DiagnosticError(NotMadeYet(None, what=what, name=name, stage=stage, file=self.file))
+        return digest_of(stamp.outputs)
+
+    def load(self, path: Path, kind: type[T]) -> T:
+        """Read an artefact that a finished task left."""
+        return kind.from_json(path.read_bytes())

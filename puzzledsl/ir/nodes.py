@@ -151,7 +151,9 @@ class Hardware(Frozen):
     """Where the child must run."""
 
     name: str
-    spec: Annotated[RooflineHardware | MeasuredHardware | TableHardware, Field(discriminator="kind")]
+    spec: Annotated[
+        RooflineHardware | MeasuredHardware | TableHardware, Field(discriminator="kind")
+    ]
     doc: str = ""
     where: Where
 
@@ -285,7 +287,9 @@ class MetricTerm(Frozen):
 
     kind: Literal["metric"] = "metric"
     scenario: str
-    metric: Literal["memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput"]
+    metric: Literal[
+        "memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput"
+    ]
 
 
 class ScoreTerm(Frozen):
@@ -322,7 +326,10 @@ class CountTerm(Frozen):
     layers: tuple[int, ...]
 
 
-Term = Annotated[MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm, Field(discriminator="kind")]
+Term = Annotated[
+    MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm,
+    Field(discriminator="kind"),
+]
 
 
 class WeightedTerm(Frozen):
@@ -406,7 +413,9 @@ class LogicRequirement(Frozen):
     where: Where
 
 
-Requirement = Annotated[LinearRequirement | LogicRequirement, Field(discriminator="kind")]
+Requirement = Annotated[
+    LinearRequirement | LogicRequirement, Field(discriminator="kind")
+]
 
 
 class CpSat(Frozen):

@@ -51,6 +51,11 @@ class ScenarioCosts(Frozen):
     reserve_bytes: int = 0
     attention: tuple[dict[str, Cost], ...]
     ffn: tuple[dict[str, Cost], ...]
+    # pairs[layer]["gqa1/linear"]: attention and FFN measured together. A pair that is listed is the whole cost of that layer,
+    # in place of its two sub-blocks; a layer all of whose pairs are listed may have empty sub-block tables.
+    pairs: tuple[dict[str, Cost], ...] = ()
+    # set where the batch is `auto`: a child runs at this batch only if its memory is at most this
+    capacity_bytes: int | None = None
 
 
 class CostTable(Artefact):

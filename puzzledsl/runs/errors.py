@@ -26,7 +26,9 @@ class NotMadeYet(Diagnostic):
 
     code = "E0603"
     template = "{what} of `{name}` are not made yet"
-    help_template = "run `pzl {stage} {file}` first, or `pzl run {file}` for everything in order"
+    help_template = (
+        "run `pzl {stage} {file}` first, or `pzl run {file}` for everything in order"
+    )
 
 
 class UnknownTarget(Diagnostic):
@@ -50,7 +52,9 @@ class BuildLocked(Diagnostic):
 
     code = "E0606"
     template = "another `pzl` is at work in `{build}`"
-    help_template = "wait for it, or give this run a build directory of its own with `-o`"
+    help_template = (
+        "wait for it, or give this run a build directory of its own with `-o`"
+    )
 
 
 class NoSolution(Diagnostic):

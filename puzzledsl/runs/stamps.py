@@ -40,19 +40,33 @@ class Stamps:
         return (
             stamp is not None
             and stamp.inputs == inputs
-            and all(self._matches(path, digest) for path, digest in stamp.outputs.items())
+            and all(
+                self._matches(path, digest) for path, digest in stamp.outputs.items()
+            )
         )
 
     def _matches(self, relative: str, digest: str) -> bool:
         path = self.root / relative
         return path.is_file() and sha256_of(path) == digest
 
-    def write(self, stage: str, name: str, inputs: dict[str, str], outputs: list[Path], made_by: str) -> Stamp:
+    def write(
+        self,
+        stage: str,
+        name: str,
+        inputs: dict[str, str],
+        outputs: list[Path],
+        made_by: str,
+    ) -> Stamp:
         """Record a finished task. A directory among `outputs` stands for every file below it."""
         files = sorted(
-            file for path in outputs for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()
+            file
+            for path in outputs
+            for file in ([path] if path.is_file() else path.rglob("*"))
+            if file.is_file()
         )
         digests = {str(file.relative_to(self.root)): sha256_of(file) for file in files}
-        stamp = Stamp(stage=stage, name=name, made_by=made_by, inputs=inputs, outputs=digests)
+        stamp = Stamp(
+            stage=stage, name=name, made_by=made_by, inputs=inputs, outputs=digests
+        )
         write_text(self.path(stage, name), stamp.canonical_json())
         return stamp

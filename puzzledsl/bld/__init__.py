@@ -1,0 +1,1 @@
+"""Blockwise local distillation: BldJobs to pieces in the block library."""

@@ -1,0 +1,88 @@
+"""The hidden states that enter one layer, for all training and held-out tokens: a memory-mapped file that moves up layer by layer.
+
+`work/hidden-<layer>.bin` appears complete (written beside, fsynced, renamed) and the one before it is then removed, so
+a killed run goes on from the last whole layer. Of all tokens only one layer's hidden states are on disk, none in memory.
+
+Shapes: N blocks, S context, H hidden.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from puzzledsl.files import replacing
+from puzzledsl.modeling.layerwise import LayerRunner
+
+_NAME = re.compile(r"hidden-(\d+)\.bin")
+Visit = Callable[[slice, Tensor], Tensor]
+
+
+class Activations:
+    """Hidden states [N, S, H] of `tokens` [N, S], at the entrance of layer `layer_idx`."""
+
+    def __init__(self, runner: LayerRunner, tokens_NS: Tensor, work: Path, *, batch: int, last_layer: int) -> None:
+        """Takes up the furthest file in `work` that is not beyond `last_layer`, or embeds the tokens."""
+        self._runner, self._tokens, self._work, self._batch = runner, tokens_NS, work, batch
+        kept = [layer for layer in _layers_in(work) if layer <= last_layer]
+        if kept:
+            self.layer_idx = max(kept)
+        else:
+            self.layer_idx = 0
+            self._write(lambda where, _: runner.embed(tokens_NS[where]), tokens_NS)
+        self._forget_others()
+
+    def move_to(self, layer_idx: int) -> None:
+        """Run whole layers until these are the hidden states that enter `layer_idx`."""
+        while self.layer_idx < layer_idx:
+            with torch.no_grad():
+                self.step(lambda _, hidden: self._runner.run_layer(self.layer_idx, hidden))
+
+    def step(self, visit: Visit) -> None:
+        """Move up one layer: `visit(blocks, hidden)` is called for each batch of blocks in order, and returns what leaves it."""
+        entering = self._open(self.layer_idx)
+        self.layer_idx += 1
+        try:
+            self._write(visit, entering)
+        except BaseException:
+            self.layer_idx -= 1
+            raise
+        self._forget_others()
+
+    def _batches(self) -> Iterator[slice]:
+        for start in range(0, len(self._tokens), self._batch):
+            yield slice(start, min(start + self._batch, len(self._tokens)))
+
+    def _write(self, visit: Visit, entering: Tensor) -> None:
+        """Fill the file of `layer_idx` (already the new one) with what `visit` makes of `entering`."""
+        with replacing(self._path(self.layer_idx)) as temporary:
+            leaving = self._map(temporary, write=True)
+            for where in self._batches():
+                leaving[where] = visit(where, entering[where].to(self._runner.device)).to("cpu")
+            del leaving
+
+    def _open(self, layer_idx: int) -> Tensor:
+        return self._map(self._path(layer_idx), write=False)
+
+    def _map(self, path: Path, *, write: bool) -> Tensor:
+        shape = (*self._tokens.shape, self._runner.hidden_size)
+        size = shape[0] * shape[1] * shape[2]
+        return torch.from_file(str(path), shared=write, size=size, dtype=self._runner.dtype).view(shape)
+
+    def _path(self, layer_idx: int) -> Path:
+        return self._work / f"hidden-{layer_idx}.bin"
+
+    def _forget_others(self) -> None:
+        for layer in _layers_in(self._work):
+            if layer != self.layer_idx:
+                self._path(layer).unlink()
+
+
+def _layers_in(work: Path) -> list[int]:
+    if not work.is_dir():
+        return []
+    return [int(match[1]) for path in work.iterdir() if (match := _NAME.fullmatch(path.name))]

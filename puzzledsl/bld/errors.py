@@ -1,0 +1,21 @@
+"""Mistakes found when pieces are made."""
+
+from __future__ import annotations
+
+from puzzledsl.diagnostics import Diagnostic
+
+
+class NoTrainingText(Diagnostic):
+    """BLD without data."""
+
+    code = "E1401"
+    template = "bld `{name}` names no data to train on"
+    help_template = "declare `data mix = text(\"corpus/*.txt\")` and add `data = mix` to the bld"
+
+
+class NoScratchSpace(Diagnostic):
+    """Activations do not fit on the disk."""
+
+    code = "E1402"
+    template = "bld `{name}` needs {needed} of disk for activations in `{work}`; {free} is free"
+    help_template = "free some space, build elsewhere with `-o`, or lower `tokens`"

@@ -1,0 +1,72 @@
+"""From command-line arguments to a checked program and a run context; diagnostics end the command with exit code 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir.program import Checked, check_file
+from puzzledsl.layout import BuildDir
+from puzzledsl.progress import Progress
+from puzzledsl.runs.context import Context
+
+
+def settings_of(pairs: list[str] | None) -> dict[str, str]:
+    """`--set NAME=VALUE` pairs as a dictionary; a pair without `=` is a usage error (exit 2)."""
+    settings = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise typer.BadParameter(f"`{pair}` is not NAME=VALUE", param_hint="--set")
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def check(file: Path, pairs: list[str] | None) -> Checked:
+    """Check a file, printing its diagnostics; exits with 1 when there are errors."""
+    from puzzledsl.cli.output import print_diagnostics
+
+    checked = check_file(file, settings_of(pairs))
+    if checked.diagnostics:
+        print_diagnostics(checked.diagnostics, checked.sources)
+    if checked.program is None:
+        raise typer.Exit(1)
+    return checked
+
+
+def context(
+    file: Path,
+    pairs: list[str] | None,
+    build: Path | None,
+    progress: Progress | None = None,
+) -> Context:
+    """A run context for a checked file. Spaces that `used_by` narrows are narrowed where their search is solved."""
+    from puzzledsl.runs.narrow import resolve_used_by
+
+    checked = check(file, pairs)
+    assert checked.program is not None
+    layout = BuildDir((build or file.parent / "build").resolve())
+    program, _ = resolve_used_by(checked.program, layout)
+    source = next(
+        (
+            text
+            for name, text in checked.sources.items()
+            if Path(name).name == file.name
+        ),
+        "",
+    )
+    result = Context(file=file, program=program, build=layout, source=source)
+    if progress is not None:
+        result.progress = progress
+    return result
+
+
+def fail(error: DiagnosticError, sources: dict[str, str]) -> NoReturn:
+    """Print an error's diagnostics and exit with 1."""
+    from puzzledsl.cli.output import print_diagnostics
+
+    print_diagnostics(error.diagnostics, sources)
+    raise typer.Exit(1)

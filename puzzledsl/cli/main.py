@@ -1,0 +1,48 @@
+"""`pzl`: entry point, exit codes. 0 done, 1 the user's mistake, 2 usage, 70 a fault of ours, 130 interrupted."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from puzzledsl.cli.app import app
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns the exit code. No traceback reaches the user unless PZL_TRACEBACK is set."""
+    from puzzledsl.diagnostics import DiagnosticError
+
+    try:
+        app(arguments, standalone_mode=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1 if end.code else 0
+    except DiagnosticError as error:
+        from puzzledsl.cli.output import print_diagnostics
+
+        print_diagnostics(error.diagnostics, {})
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "\ninterrupted; what was finished is kept: run the same command to go on",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("PZL_TRACEBACK"):
+            raise
+        from puzzledsl.cli.output import report_fault
+
+        return report_fault(error)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The `.pzl` program.", show_default=False)
+]
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME]...", help="Which of its declarations; all when left out."
+    ),
+]
+BuildOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--build",
+        metavar="DIR",
+        help="Build directory. Default: `build/` beside FILE.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Give a `param` another value. May be repeated.",
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document on stdout instead of text."),
+]

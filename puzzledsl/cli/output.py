@@ -1,0 +1,81 @@
+"""What commands print: results on stdout, everything else on stderr; colour only where it is wanted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TextIO
+
+from puzzledsl.diagnostics import Diagnostic
+
+EXIT_FAULT = 70
+
+
+def use_color(stream: TextIO) -> bool:
+    """True when the stream is a terminal and NO_COLOR is not set."""
+    return (
+        stream.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
+
+
+def sources_for(
+    diagnostics: Iterable[Diagnostic], known: Mapping[str, str]
+) -> dict[str, str]:
+    """The text of every file that a diagnostic points into, reading those that are not known."""
+    sources = dict(known)
+    for diagnostic in diagnostics:
+        for span in [diagnostic.span, *(label.span for label in diagnostic.secondary)]:
+            if span is not None and span.file not in sources:
+                path = Path(span.file)
+                sources[span.file] = (
+                    path.read_text("utf-8", "replace") if path.is_file() else ""
+                )
+    return sources
+
+
+def print_diagnostics(
+    diagnostics: Iterable[Diagnostic], known: Mapping[str, str]
+) -> None:
+    """Render diagnostics on stderr, in source order, then a count."""
+    from puzzledsl.diagnostics import render
+
+    ordered = sorted(diagnostics, key=lambda d: d.sort_key)
+    sources = sources_for(ordered, known)
+    for diagnostic in ordered:
+        print(render(diagnostic, sources, color=use_color(sys.stderr)), file=sys.stderr)
+        print(file=sys.stderr)
+    errors = sum(d.severity == "error" for d in ordered)
+    warnings = len(ordered) - errors
+    counts = [
+        f"{n} {word}{'' if n == 1 else 's'}"
+        for n, word in ((errors, "error"), (warnings, "warning"))
+        if n
+    ]
+    if len(ordered) > 1:
+        print(", ".join(counts), file=sys.stderr)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout."""
+    json.dump(value, sys.stdout, indent=1, ensure_ascii=False)
+    print()
+
+
+def report_fault(error: Exception) -> int:
+    """Say that the fault is ours, and keep the traceback in a file the user can attach."""
+    handle, name = tempfile.mkstemp(prefix="pzl-fault-", suffix=".txt")
+    with os.fdopen(handle, "w") as file:
+        traceback.print_exception(error, file=file)
+    print(
+        f"pzl: internal error ({type(error).__name__}: {error})\n"
+        f"This is a fault of pzl, not of your file. The details are in {name}; please report them.",
+        file=sys.stderr,
+    )
+    return EXIT_FAULT

@@ -1,0 +1,202 @@
+"""The stages, each a command, each resumable; and `run`, which does all that is stale, in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from puzzledsl.cli.options import BuildOption, FileArgument, NamesArgument, SetOption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from puzzledsl.ir.nodes import Program
+    from puzzledsl.runs.context import Context
+    from puzzledsl.runs.tasks import Task
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    for command in (measure, bld, score, realise, uptrain, eval_, export, report, run):
+        app.command(command.__name__.rstrip("_"))(command)
+
+
+def measure(
+    file: FileArgument,
+    spaces: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Measure real blocks on this machine, for scenarios on `measured(...)` hardware.
+
+    Each distinct block once, prefill and decode; writes costs/SPACE.measured.json.
+    """
+    _stage(
+        "measure",
+        "space",
+        lambda p: {n: s for n, s in p.spaces.items() if s.used_by is None},
+        file,
+        spaces,
+        build,
+        set_,
+    )
+
+
+def bld(
+    file: FileArgument,
+    names: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Make the pieces: initialise every alternative from the parent and train each alone against the parent's sub-block.
+
+    Finished pieces stay in library/ and are never made twice.
+    """
+    _stage("bld", "bld", lambda p: p.blds, file, names, build, set_)
+
+
+def score(
+    file: FileArgument,
+    names: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Score every piece: replace one block of the parent and compare outputs. Writes scores/NAME.json."""
+    from puzzledsl.ir.nodes import ReplaceOne
+
+    _stage(
+        "score",
+        "score",
+        lambda p: {
+            n: s for n, s in p.scores.items() if isinstance(s.method, ReplaceOne)
+        },
+        file,
+        names,
+        build,
+        set_,
+    )
+
+
+def realise(
+    file: FileArgument,
+    searches: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Assemble the child of a solved search: a checkpoint directory that transformers loads. Writes models/SEARCH/."""
+    _stage("realise", "search", lambda p: p.searches, file, searches, build, set_)
+
+
+def uptrain(
+    file: FileArgument,
+    names: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Train a child against the parent (global knowledge distillation). Writes models/NAME/."""
+    _stage("uptrain", "uptrain", lambda p: p.uptrains, file, names, build, set_)
+
+
+def eval_(
+    file: FileArgument,
+    names: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Measure parent and children side by side: size, speed, KL, perplexity, tasks. Writes evals/NAME.json."""
+    _stage("eval", "eval", lambda p: p.evals, file, names, build, set_)
+
+
+def export(
+    file: FileArgument,
+    names: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Copy a child's checkpoint to where the program says."""
+    _stage("export", "export", lambda p: p.exports, file, names, build, set_)
+
+
+def report(
+    file: FileArgument, build: BuildOption = None, set_: SetOption = None
+) -> None:
+    """Write report.html: one self-contained page with everything that is in the build directory."""
+    from puzzledsl.cli import loading
+    from puzzledsl.runs import tasks
+    from puzzledsl.runs.execute import execute, locked
+
+    ctx = loading.context(file, set_, build)
+    with locked(ctx):
+        execute(ctx, [tasks.report(ctx)], force=True)
+    print(ctx.build.report)
+
+
+def run(
+    file: FileArgument,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="STAGE",
+            help="Stop after this stage (measure, bld, score, solve, realise …).",
+        ),
+    ] = None,
+) -> None:
+    """Do everything the program declares that is not done yet, in order.
+
+    Interrupt it at any moment (Ctrl-C): what is finished is kept, and the same command goes on from there.
+    """
+    from puzzledsl.cli import loading
+    from puzzledsl.cli.progress import Reporter
+    from puzzledsl.diagnostics import DiagnosticError
+    from puzzledsl.runs.everything import run_everything
+    from puzzledsl.runs.summary import summary
+    from puzzledsl.runs.tasks import STAGES
+
+    if until is not None and until not in STAGES:
+        raise typer.BadParameter(
+            f"`{until}` is no stage; stages: {', '.join(STAGES)}", param_hint="--until"
+        )
+    ctx = loading.context(file, set_, build)
+    try:
+        with Reporter(ctx.build.log) as progress:
+            ctx.progress = progress
+            run_everything(ctx, until, progress.say)
+    except DiagnosticError as error:
+        loading.fail(error, {})
+    print(summary(ctx))
+
+
+def _stage(
+    stage: str,
+    kind: str,
+    declared: Callable[[Program], Mapping[str, object]],
+    file: Path,
+    names: list[str] | None,
+    build: Path | None,
+    set_: list[str] | None,
+) -> None:
+    """Do one stage for the chosen declarations, skipping those that are fresh."""
+    from puzzledsl.cli import loading
+    from puzzledsl.cli.progress import Reporter
+    from puzzledsl.diagnostics import DiagnosticError
+    from puzzledsl.runs import tasks
+    from puzzledsl.runs.execute import execute, locked
+    from puzzledsl.runs.targets import chosen
+
+    ctx = loading.context(file, set_, build)
+    wanted = chosen(kind, declared(ctx.program), names, ctx.file, stage)
+    make: Callable[[Context, str], Task] = {"eval": tasks.evaluate}.get(
+        stage
+    ) or getattr(tasks, stage)
+    try:
+        with locked(ctx), Reporter(ctx.build.log) as progress:
+            ctx.progress = progress
+            for task, done in execute(ctx, [make(ctx, name) for name in wanted]):
+                progress.say(f"{task.title}: {'done' if done else 'up to date'}")
+    except DiagnosticError as error:
+        loading.fail(error, {})

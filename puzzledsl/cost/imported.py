@@ -1,0 +1,233 @@
+"""A measured table, scenario by scenario: rows to `ScenarioCosts`, and what is missing for the space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from puzzledsl.cost.csv_table import Measured, Row
+from puzzledsl.cost.errors import TableBatch, TableCell, TableMetrics, TableMissing, TableParams
+from puzzledsl.cost.parameters import fixed_size, size_of
+from puzzledsl.diagnostics import Sink, Span
+from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, name_of
+from puzzledsl.ir.nodes import Scenario, Shape, Space
+from puzzledsl.ir.tables import Cost, ScenarioCosts
+from puzzledsl.suggest import closest
+
+NS_PER_S = 10**9
+ZERO = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
+PARAMS_TOLERANCE = Fraction(1, 100)  # whoever measured may have left the norms out
+
+Key = tuple[str, str]  # attention, ffn; an empty one: sub-block
+
+
+@dataclass(slots=True)
+class _Names:
+    """What the space asks of one layer."""
+
+    attention: dict[str, Alternative]
+    ffn: dict[str, Alternative]
+    pairs: set[Key]
+
+
+def _asked(space: Space) -> list[_Names]:
+    """For every layer the alternatives of the space and the parent's; and the pairs that a child or the parent can have."""
+    layers = []
+    for choice in space.layers:
+        attention = {name_of(a): a for a in choice.attention}
+        ffn = {name_of(f): f for f in choice.ffn}
+        pairs = {(a, f) for a in attention for f in ffn} | {("parent", "parent")}
+        layers.append(
+            _Names({**attention, "parent": ParentAttention()}, {**ffn, "parent": ParentFfn()}, pairs)
+        )
+    return layers
+
+
+def imported_costs(
+    table: Measured, scenario: Scenario, space: Space, shape: Shape, span: Span, sink: Sink
+) -> tuple[ScenarioCosts, ...]:
+    """A scenario's costs at each of its batches, ascending. Mistakes go to `sink`."""
+    if not _metrics_determined(table, scenario.name, span, sink):
+        return ()
+    rows = [row for row in table.rows if row.values.get(scenario.name)]
+    measured = sorted({row.batch for row in rows if row.batch is not None})
+    wanted = tuple(sorted(set(scenario.batches))) or tuple(measured)
+    found: list[ScenarioCosts] = []
+    for batch in wanted:
+        here = [row for row in rows if row.batch in (batch, None)]
+        if measured and batch not in measured:
+            help = "the table was measured at " + ", ".join(str(b) for b in measured)
+            sink.add(TableBatch(span, path=table.path, scenario=scenario.name, batch=batch, help=help))
+        else:
+            found.append(_at_batch(table, scenario, batch, here, space, shape, span, sink))
+    if not measured and len(wanted) != 1:
+        what = " | ".join(str(b) for b in wanted) or "auto"
+        help = "one batch a scenario, or a `batch` column with rows for each"
+        sink.add(TableBatch(span, path=table.path, scenario=scenario.name, batch=f"`{what}`", help=help))
+    return tuple(found)
+
+
+def _metrics_determined(table: Measured, scenario: str, span: Span, sink: Sink) -> bool:
+    metrics = table.metrics.get(scenario, frozenset())
+    missing = []
+    if "memory" not in metrics and not {"weights", "kv_cache"} <= metrics:
+        missing.append(("the memory", "memory[bytes]"))
+    if "latency" not in metrics and not {"ttft", "tpot"} <= metrics:
+        missing.append(("the time", "latency[us]"))
+    for what, example in missing:
+        sink.add(TableMetrics(span, path=table.path, scenario=scenario, missing=what, example=example))
+    return not missing
+
+
+def _at_batch(
+    table: Measured,
+    scenario: Scenario,
+    batch: int,
+    rows: list[Row],
+    space: Space,
+    shape: Shape,
+    span: Span,
+    sink: Sink,
+) -> ScenarioCosts:
+    asked, fixed = _asked(space), ZERO
+    layers: list[dict[Key, Cost]] = [{} for _ in asked]
+    seen: dict[tuple[int | None, str, str], int] = {}
+    for row in sorted(
+        rows, key=lambda r: r.layer is not None
+    ):  # rows for every layer first: others overrule them
+        where = (row.layer, row.attention, row.ffn)
+        cost = _cost(row, scenario, table, span, sink)
+        if cost is None:
+            continue
+        if where in seen:
+            problem = f"this is line {seen[where]} again: the same layer, attention and ffn"
+            sink.add(TableCell(span, path=table.path, line=row.line, problem=problem))
+        seen[where] = row.line
+        _check_params(row, asked, shape, table, span, sink)
+        if not row.attention and not row.ffn:
+            fixed = cost
+        else:
+            for index in range(len(asked)) if row.layer is None else (row.layer,):
+                layers[index][row.attention, row.ffn] = cost
+    for cost_of, names in zip(layers, asked, strict=True):
+        for sub_block, key in ((names.attention, ("noop", "")), (names.ffn, ("", "noop"))):
+            if "noop" in sub_block:
+                cost_of.setdefault(key, ZERO)
+    _report_missing(layers, asked, table, scenario.name, span, sink)
+    return ScenarioCosts(
+        scenario=scenario.name,
+        batch=batch,
+        prompt=scenario.prompt,
+        output=scenario.output,
+        fixed=fixed,
+        attention=tuple(
+            {a: c for (a, f), c in costs.items() if a in n.attention and not f}
+            for costs, n in zip(layers, asked, strict=True)
+        ),
+        ffn=tuple(
+            {f: c for (a, f), c in costs.items() if f in n.ffn and not a}
+            for costs, n in zip(layers, asked, strict=True)
+        ),
+        pairs=_pairs(layers, asked),
+    )
+
+
+def _pairs(layers: list[dict[Key, Cost]], asked: list[_Names]) -> tuple[dict[str, Cost], ...]:
+    pairs = tuple(
+        {f"{a}/{f}": cost for (a, f), cost in costs.items() if (a, f) in names.pairs}
+        for costs, names in zip(layers, asked, strict=True)
+    )
+    return pairs if any(pairs) else ()
+
+
+def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink) -> Cost | None:
+    """What the row says. `memory` alone counts as weights; `latency` alone as prefill."""
+    values = row.values[scenario.name]
+    missing = table.metrics[scenario.name] - set(values)
+    if missing:
+        problem = f"`{scenario.name}.{min(missing)}` is empty while others of the scenario are not"
+        sink.add(TableCell(span, path=table.path, line=row.line, problem=problem))
+        return None
+    ttft, tpot = values.get("ttft"), values.get("tpot")
+    if tpot is None or ttft is None:
+        ttft, tpot = values["latency"], Fraction(0)
+    cache = values.get("kv_cache", Fraction(0))
+    weights = values.get("weights")
+    if weights is None:
+        weights = max(values["memory"] - cache, Fraction(0))
+    elif "kv_cache" not in values:
+        cache = max(values["memory"] - weights, Fraction(0))
+    return Cost(
+        params=row.params or 0,
+        weights_bytes=ceil(weights),
+        kv_cache_bytes=ceil(cache),
+        prefill_ns=ceil(ttft * NS_PER_S),
+        decode_ns=ceil(tpot * NS_PER_S),
+    )
+
+
+def _check_params(
+    row: Row, asked: list[_Names], shape: Shape, table: Measured, span: Span, sink: Sink
+) -> None:
+    """A `params` cell must agree with the parent's shape to 1 %."""
+    names = asked[row.layer or 0]
+    attention, ffn = names.attention.get(row.attention), names.ffn.get(row.ffn)
+    known = all(found or not name for name, found in ((row.attention, attention), (row.ffn, ffn)))
+    if row.params is None or not known:
+        return
+    chosen = [size_of(shape, a).params for a in (attention, ffn) if a]
+    expected = sum(chosen) if chosen else fixed_size(shape).params
+    if abs(row.params - expected) > expected * PARAMS_TOLERANCE:
+        what = " with ".join(f"`{n}`" for n in (row.attention, row.ffn) if n) or "the part no layer changes"
+        sink.add(
+            TableParams(
+                span,
+                path=table.path,
+                line=row.line,
+                what=what,
+                got=f"{row.params:_}",
+                expected=f"{expected:_}",
+            )
+        )
+
+
+def _report_missing(
+    layers: list[dict[Key, Cost]], asked: list[_Names], table: Measured, scenario: str, span: Span, sink: Sink
+) -> None:
+    """One diagnostic an alternative (or pair) that has neither its own row nor its two sub-blocks' rows."""
+    absent: dict[str, list[int]] = {}
+    for index, (costs, names) in enumerate(zip(layers, asked, strict=True)):
+        for a, f in sorted(names.pairs):
+            if (a, f) in costs:
+                continue
+            lacking = [k for k in ((a, ""), ("", f)) if k not in costs]
+            only_pairs = any(x and y for x, y in costs)
+            if only_pairs and len(lacking) == 2:
+                absent.setdefault(f"attention `{a}` with ffn `{f}`", []).append(index)
+            else:
+                for x, y in lacking:
+                    where = absent.setdefault(f"attention `{x}`" if x else f"ffn `{y}`", [])
+                    if index not in where:
+                        where.append(index)
+    present = {name for row in table.rows for name in (row.attention, row.ffn) if name}
+    for what, indices in absent.items():
+        near = closest(what.split("`")[1], sorted(present))
+        help = (
+            f"the table has `{near}`"
+            if near
+            else "names are those of the space: " + ", ".join(sorted(present)[:12])
+        )
+        sink.add(
+            TableMissing(
+                span, path=table.path, what=what, scenario=scenario, layers=_listed(indices), help=help
+            )
+        )
+
+
+def _listed(indices: list[int]) -> str:
+    if len(indices) == 1:
+        return f"layer {indices[0]}"
+    if indices == list(range(indices[0], indices[-1] + 1)):
+        return f"layers {indices[0]} to {indices[-1]}"
+    return "layers " + ", ".join(str(i) for i in indices[:8]) + (" …" if len(indices) > 8 else "")

@@ -1,0 +1,97 @@
+"""Documents to token blocks: tokenised once, packed, cached by digest, shuffled by seed.
+
+Shapes: N blocks, T context (tokens a block).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from puzzledsl.data.documents import documents, files_of
+from puzzledsl.data.errors import NotEnoughText, span_of
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.files import replacing, sha256_of
+from puzzledsl.ir import nodes
+
+DOCUMENTS_A_CALL = 1024
+PACKING = "1"  # raise it when packing changes, so that caches are made again
+Tokens = npt.NDArray[np.int32]
+
+
+def token_blocks(
+    source: nodes.Data,
+    base: Path,
+    tokenizer: Any,
+    *,
+    context: int,
+    tokens: int,
+    seed: int,
+    cache: Path | None = None,
+) -> torch.LongTensor:
+    """`ceil(tokens / context)` blocks of the text, int64 [N, context], in an order that `seed` fixes.
+
+    The whole text is one stream of tokens cut into blocks; a smaller request with the same context and seed is a
+    prefix of a larger one. `base` is where relative paths start; `cache` is a directory for tokenised text. Raises
+    DiagnosticError for missing or unreadable files and for too little text.
+    """
+    stream = _stream(source, base, tokenizer, cache)
+    blocks, available = -(-tokens // context), len(stream) // context
+    if blocks > available:
+        got, needed = len(stream), blocks * context
+        raise DiagnosticError(
+            NotEnoughText(
+                span_of(source.where), name=source.name, got=got, needed=needed, blocks=blocks, context=context
+            )
+        )
+    order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:blocks]
+    rows = stream[: available * context].reshape(available, context)[order.numpy()]
+    return torch.LongTensor(torch.from_numpy(rows.astype(np.int64)))
+
+
+def _stream(source: nodes.Data, base: Path, tokenizer: Any, cache: Path | None) -> Tokens:
+    """The whole text as token ids, int32 [tokens], from the cache where it is there and whole."""
+    files = files_of(source, base)
+    if cache is None or (not files and isinstance(source.source, nodes.HfData)):
+        return _tokenise(documents(source, base), tokenizer)
+    path = cache / f"{_digest(source, files, tokenizer)}.npy"
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError):  # absent or damaged: make it
+        stream = _tokenise(documents(source, base), tokenizer)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, stream, allow_pickle=False)
+    return stream
+
+
+def _digest(source: nodes.Data, files: Iterable[Path], tokenizer: Any) -> str:
+    parts = [PACKING, source.source.model_dump_json(), fingerprint(tokenizer), *(sha256_of(file) for file in files)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def fingerprint(tokenizer: Any) -> str:
+    """What decides a tokenizer's output, as a digest: vocabulary, merges, normalisation, special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    special = f"{tokenizer.bos_token_id} {tokenizer.eos_token_id} {type(tokenizer).__name__}"
+    return hashlib.sha256(f"{special}\n{rules}".encode()).hexdigest()
+
+
+def _tokenise(texts: Iterable[str], tokenizer: Any) -> Tokens:
+    parts = [np.asarray(ids, dtype=np.int32) for ids in _documents_to_ids(iter(texts), tokenizer)]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
+
+
+def _documents_to_ids(texts: Iterator[str], tokenizer: Any) -> Iterator[list[int]]:
+    """Token ids of each document: begun as the tokenizer begins one, ended with its end-of-text token where it has one."""
+    end = tokenizer.eos_token_id
+    while batch := list(islice(texts, DOCUMENTS_A_CALL)):
+        for ids in tokenizer(batch, return_attention_mask=False, verbose=False)["input_ids"]:
+            yield ids if end is None or ids[-1:] == [end] else [*ids, end]

@@ -1,0 +1,51 @@
+"""How a BLD declaration's text is shared out: calibration, training, held-out; scoring takes what comes after.
+
+All parts are disjoint runs of blocks of one shuffled order (`token_blocks` with the same context and seed).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from puzzledsl.ir.nodes import Bld
+from puzzledsl.ir.tables import BldJob
+
+HELD_OUT_TOKENS = 4096
+"""At most; an eighth of the training tokens where that is less, one block at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Numbers of blocks of `context` tokens. `batch` blocks make a training step."""
+
+    context: int
+    batch: int
+    seed: int
+    calibration: int
+    training: int
+    held_out: int
+
+    @classmethod
+    def of(cls, source: Bld | BldJob) -> Budget:
+        """The budget that a declaration, or one of its jobs, asks for. Training fills whole steps; `tokens` 0 means none."""
+        context, batch = source.context, source.batch
+        steps = max(1, source.tokens // (context * batch)) if source.tokens else 0
+        held_out = min(HELD_OUT_TOKENS, source.tokens // 8)
+        return cls(
+            context=context,
+            batch=batch,
+            seed=source.seed,
+            calibration=-(-source.calibration_tokens // context),
+            training=steps * batch,
+            held_out=max(1, -(-held_out // context)),
+        )
+
+    @property
+    def blocks(self) -> int:
+        """All of them."""
+        return self.calibration + self.training + self.held_out
+
+    @property
+    def steps(self) -> int:
+        """Training steps of each job."""
+        return self.training // self.batch

@@ -1,0 +1,1 @@
+"""Child -> a checkpoint directory that a runtime loads."""

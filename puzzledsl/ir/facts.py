@@ -1,0 +1,134 @@
+"""Numbers of a parent and of its alternatives: kv_heads, widths, parameter counts.
+
+A sub-block owns the norm in front of it, so a no-op drops both. Weights are counted as transformers' families store them:
+q, k, v, o with optional biases and per-head q/k norms; gate, up, down with optional biases.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    MoeFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+    SubBlock,
+)
+from puzzledsl.ir.nodes import Shape
+
+ATTRIBUTES: dict[SubBlock, tuple[str, ...]] = {
+    "attention": ("kv_heads", "window", "params"),
+    "ffn": ("width", "params"),
+}
+"""What expressions may ask of a chosen alternative."""
+
+
+def fact(alternative: Alternative, attribute: str, shape: Shape) -> int:
+    """A number of one alternative for a parent of `shape`: `kv_heads`, `window` (tokens; 0 where nothing caps the KV length),
+    `width` (intermediate channels; of all experts together for moe) or `params`.
+
+    Raises ValueError for an attribute that no alternative has; one it merely lacks is 0.
+    """
+    match attribute:
+        case "params":
+            return params(alternative, shape)
+        case "kv_heads":
+            return kv_heads(alternative, shape)
+        case "window":
+            return (alternative.window or 0) if isinstance(alternative, GqaAttention) else 0
+        case "width":
+            return width(alternative, shape)
+        case _:
+            raise ValueError(f"no attribute {attribute!r}")
+
+
+def kv_heads(alternative: Alternative, shape: Shape) -> int:
+    """Key/value heads of an attention alternative; 0 without attention."""
+    match alternative:
+        case ParentAttention():
+            return shape.kv_heads
+        case GqaAttention(kv_heads=heads):
+            return heads
+        case _:
+            return 0
+
+
+def width(alternative: Alternative, shape: Shape) -> int:
+    """Intermediate channels of an FFN alternative, over all experts; 0 for linear and no-op."""
+    match alternative:
+        case ParentFfn():
+            return shape.intermediate
+        case MlpFfn(width=channels):
+            return channels
+        case MoeFfn(experts=experts, width=channels):
+            return experts * channels
+        case _:
+            return 0
+
+
+def params(alternative: Alternative, shape: Shape) -> int:
+    """Parameters of a sub-block, biases and its norm included."""
+    match alternative:
+        case ParentAttention():
+            return attention_params(shape, shape.kv_heads)
+        case GqaAttention(kv_heads=heads):
+            return attention_params(shape, heads)
+        case ParentFfn():
+            return mlp_params(shape, shape.intermediate) + shape.hidden
+        case MlpFfn(width=channels):
+            return mlp_params(shape, channels) + shape.hidden
+        case MoeFfn(experts=experts, width=channels):
+            router = shape.hidden * experts
+            return router + experts * mlp_params(shape, channels) + shape.hidden
+        case LinearAttention() | LinearFfn():
+            return shape.hidden * shape.hidden + shape.hidden
+        case NoOpAttention() | NoOpFfn():
+            return 0
+        case _:
+            assert_never(alternative)
+
+
+def attention_params(shape: Shape, heads: int) -> int:
+    """Parameters of an attention with `heads` key/value heads and its norm."""
+    queries, keys = shape.heads * shape.head_dim, heads * shape.head_dim
+    weights = shape.hidden * (queries + 2 * keys) + queries * shape.hidden
+    biases = (queries + 2 * keys) * shape.attention_bias + shape.hidden * shape.output_bias
+    return weights + biases + 2 * shape.head_dim * shape.qk_norm + shape.hidden
+
+
+def mlp_params(shape: Shape, channels: int) -> int:
+    """Parameters of a gated FFN of `channels` intermediate channels, without its norm."""
+    return 3 * shape.hidden * channels + (2 * channels + shape.hidden) * shape.mlp_bias
+
+
+def fixed_params(shape: Shape) -> int:
+    """What no layer changes: embedding, head (once if tied) and the final norm."""
+    return shape.vocab * shape.hidden * (1 if shape.tied else 2) + shape.hidden
+
+
+def total_params(shape: Shape) -> int:
+    """Parameters of the whole parent."""
+    layer = params(ParentAttention(), shape) + params(ParentFfn(), shape)
+    return fixed_params(shape) + shape.layers * layer
+
+
+PARENT_FACTS = (
+    "layers params hidden heads kv_heads head_dim intermediate vocab tied family".split()
+)
+
+
+def parent_fact(shape: Shape, name: str) -> int | str | bool | None:
+    """`llama.layers`, `llama.params` …; None for a name that is no fact."""
+    if name == "params":
+        return total_params(shape)
+    if name not in PARENT_FACTS:
+        return None
+    value: int | str | bool = getattr(shape, name)
+    return value

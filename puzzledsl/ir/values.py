@@ -1,0 +1,261 @@
+"""What an expression evaluates to: constants, choices, references, and the symbolic values only a search decides.
+
+`POISON` stands for a value whose mistake has been reported: every operation on it is silent and gives poison again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.lang import tree
+from puzzledsl.units import COUNT, Dimension, Quantity
+
+if TYPE_CHECKING:
+    from puzzledsl.ir.names import Scope, Symbol
+    from puzzledsl.ir.space_info import SpaceInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A value nobody may complain about again."""
+
+
+POISON = Poison()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string, or a word such as `fp8` given where a string is meant."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Boolean:
+    """`true`, `false` and what constant comparisons give."""
+
+    value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A value and where it was written."""
+
+    value: Value
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`a | b | c`, in order."""
+
+    options: tuple[Located, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListValue:
+    """`[a, b]`."""
+
+    items: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RangeValue:
+    """`3..78`, inclusive."""
+
+    low: Quantity
+    high: Quantity
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constructed:
+    """`gqa(kv_heads: 8)`, `noop`, `shape(…)`: read by the declaration that takes it, with the scope it was written in."""
+
+    name: str
+    arguments: tuple[tree.Argument, ...]
+    scope: Scope
+    span: Span
+    base: Symbol | None = None  # `h100_sxm(gpus: 2)`: the declaration that is changed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ref:
+    """A declaration: `wide`, `chat`, `h100`; or a file used `as` a name."""
+
+    symbol: Symbol
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Function:
+    """`fn half(x) = x / 2`, with the scope of its file."""
+
+    node: tree.Fn
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIn:
+    """`sum`, `count`, `min` …"""
+
+    name: str
+
+
+# ---------------------------------------------------------------- layers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layers:
+    """`layers`, `layers[40..]`; `single` for `layers[i]` and for the variable of `for l in layers`."""
+
+    space: SpaceInfo
+    indices: tuple[int, ...]
+    single: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SubBlocks:
+    """`attention`, `layers[i].ffn`."""
+
+    space: SpaceInfo
+    sub_block: SubBlock
+    indices: tuple[int, ...]
+    single: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """`attention.kv_heads` of several layers: a vector for `sum`."""
+
+    sub_block: SubBlock
+    attribute: str
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matches:
+    """`attention is noop` of several layers: a vector for `count`."""
+
+    sub_block: SubBlock
+    names: tuple[str, ...]
+    indices: tuple[int, ...]
+    negated: bool
+    text: str
+
+
+# ---------------------------------------------------------------- what a search decides
+
+TermKey = tuple[str | int | tuple[str, ...], ...]
+"""("metric", scenario, metric) | ("score", name) | ("params",) | ("fact", sub_block, attribute, layer) |
+("count", sub_block, names, layer)"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Symbolic:
+    """`sum(coefficient * term) + constant`, of one dimension."""
+
+    terms: dict[TermKey, Fraction]
+    constant: Fraction = Fraction(0)
+    dimension: Dimension = COUNT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Formula:
+    """A statement about layers' choices; `size` counts its nodes."""
+
+    logic: nodes.Logic
+    size: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """A comparison with something the search decides, ready to become a requirement."""
+
+    left: Symbolic
+    op: Literal["<=", ">=", "==", "<", ">"]
+    bound: Fraction | None
+    parent_ratio: Fraction | None
+    span: Span
+    bound_span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conjunction:
+    """Comparisons and formulas joined by `and`: one requirement each."""
+
+    items: tuple[Comparison | Formula, ...] = field(default=())
+
+
+Number = Quantity | Symbolic
+Value = (
+    Poison
+    | Quantity
+    | Text
+    | Boolean
+    | Options
+    | ListValue
+    | RangeValue
+    | Constructed
+    | Ref
+    | Function
+    | BuiltIn
+    | Layers
+    | SubBlocks
+    | Facts
+    | Matches
+    | Symbolic
+    | Formula
+    | Conjunction
+)
+
+
+def describe(value: Value) -> str:
+    """What a message calls a value: `a string`, `Bytes`, `a space` …"""
+    match value:
+        case Quantity(form="percent"):
+            return "a percentage"
+        case Quantity(form="times"):
+            return "a multiple of the parent's"
+        case Quantity(dimension=dimension) | Symbolic(dimension=dimension):
+            return dimension.name
+        case Text():
+            return "a string"
+        case Boolean():
+            return "true or false"
+        case Options():
+            return "a choice"
+        case ListValue():
+            return "a list"
+        case RangeValue():
+            return "a range"
+        case Constructed(name=name, base=base):
+            return f"`{base.name if base else name}`"
+        case Ref(symbol=symbol):
+            return f"{article(symbol.kind)}"
+        case Function() | BuiltIn():
+            return "a function"
+        case Layers(single=True):
+            return "a layer"
+        case Layers():
+            return "layers"
+        case SubBlocks():
+            return "a sub-block"
+        case Facts(attribute=attribute):
+            return f"one {attribute} a layer"
+        case Matches() | Formula():
+            return "a statement about layers"
+        case Conjunction():
+            return "a requirement"
+        case Poison():
+            return "nothing"
+
+
+def article(kind: str) -> str:
+    """`a space`, `an uptrain`."""
+    if kind in ("data", "hardware"):
+        return kind
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -1,0 +1,188 @@
+"""Which newlines end a statement, and balanced brackets: the step between the lexer and the grammar.
+
+A newline ends a statement except inside ( ) [ ], after an operator, and before a line that begins with one. What comes
+out has every ( and [ closed within its statement: a missing closer is reported once and put where it belongs, a stray
+one is taken out. So the parser never sees a bracket mistake, and one cannot swallow the rest of the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lark import Token
+
+from puzzledsl.diagnostics import Label, Sink
+from puzzledsl.lang import errors
+from puzzledsl.lang.kinds import KINDS, STATEMENT_KEYWORDS
+from puzzledsl.lang.tokens import Words, after, span_of, virtual
+from puzzledsl.suggest import closest
+
+MAX_DEPTH = 100
+"""How deep brackets and expressions may nest, and how long a chain of one operator may be."""
+
+CLOSER = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}
+OPENER = {"RPAR": ("LPAR", "("), "RSQB": ("LSQB", "[")}
+
+_INFIX = {"VBAR", "AND", "OR", "ADD", "STAR", "SLASH", "MOD", "CMP", "ARROW", "IMPLIES", "RANGE", "IS", "IN"}
+_CONTINUES_BEFORE = _INFIX | {"BECAUSE", "WHERE", "THEN", "ELSE", "LBRACE"}
+_CONTINUES_AFTER = _INFIX | {"EQUAL", "EXTEND", "REMOVE", "KEEP", "COMMA", "NOT", "IF", "THEN", "ELSE", "WHERE"}
+_ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
+# No bracket reaches over these. `for` is missing: it stands in comprehensions too.
+_NEVER_INSIDE = {word.upper() for word in STATEMENT_KEYWORDS if word != "for"} | {"USE", "PARAM", "FN", "LBRACE", "RBRACE"}
+
+
+def starts_declaration(tokens: list[Token], index: int) -> bool:
+    """True for a token at the left margin that surely begins a declaration, whatever is open before it."""
+    token = tokens[index]
+    if token.column != 1:
+        return False
+    if token.type in ("USE", "PARAM", "FN"):
+        return True
+    if token.type != "NAME" or index + 1 == len(tokens) or tokens[index + 1].type != "NAME":
+        return False
+    return token in KINDS or (closest(token, KINDS) is not None and closest(token, STATEMENT_KEYWORDS) is None)
+
+
+@dataclass(slots=True)
+class _Layout:
+    """The state of one pass. `opened` are the brackets open now, `held` the newline not yet decided on."""
+
+    words: Words
+    sink: Sink
+    out: list[Token] = field(default_factory=list)
+    opened: list[Token] = field(default_factory=list)
+    cut: int | None = None  # where in `out` the last newline inside the open brackets stood
+    held: Token | None = None
+    too_deep: int = 0
+
+    def newline(self, token: Token) -> None:
+        if self.opened:
+            self.cut = len(self.out)
+        elif self.held is None and self.out and self.out[-1].type not in _CONTINUES_AFTER:
+            self.held = token
+
+    def put(self, token: Token, *, declaration: bool) -> None:
+        """Append a token that is no newline, after the newline it turns out to need."""
+        if declaration and self.held is None and self.out and self.out[-1].type != "_NL":
+            self.held = virtual("_NL", "\n", self.out[-1])
+        if self.held is not None and (declaration or token.type not in _CONTINUES_BEFORE):
+            self.out.append(self.held)
+        self.held = None
+        self.out.append(token)
+
+    def open(self, token: Token) -> None:
+        if len(self.opened) >= MAX_DEPTH:
+            if not self.too_deep:
+                self.sink.add(errors.TooDeep(span_of(token, self.words.file), limit=MAX_DEPTH))
+                self.words.tainted.add(token.line or 1)
+            self.too_deep += 1
+            return
+        self.put(token, declaration=False)
+        self.opened.append(token)
+
+    def close(self, token: Token) -> None:
+        kind, text = OPENER[token.type]
+        where = span_of(token, self.words.file)
+        if self.too_deep:
+            self.too_deep -= 1
+        elif not self.opened:
+            self._report(errors.StrayCloser(where, opener=text, closer=str(token)), token)
+        elif self.opened[-1].type == kind:
+            self.opened.pop()
+            self.put(token, declaration=False)
+        elif any(o.type == kind for o in self.opened):
+            while self.opened[-1].type != kind:
+                self._missing(len(self.out))
+            self.opened.pop()
+            self.put(token, declaration=False)
+        else:
+            opener = self.opened.pop()
+            wanted, wanted_text = CLOSER[opener.type]
+            note = [Label(span_of(opener, self.words.file), "opened here")]
+            error = errors.MismatchedCloser(
+                where, opener=str(opener), closer=str(token), wanted=wanted_text, secondary=note
+            )
+            self._report(error, token)
+            self.put(Token.new_borrow_pos(wanted, wanted_text, token), declaration=False)
+        if not self.opened:
+            self.cut = None
+
+    def close_all(self) -> None:
+        """Close what is open: what was opened before the last newline inside brackets there, the rest here."""
+        cut = len(self.out) if self.cut is None else self.cut
+        border = self.out[cut].start_pos if cut < len(self.out) else None
+        while self.opened and border is not None and (self.opened[-1].start_pos or 0) >= (border or 0):
+            self._missing(len(self.out))
+        at = cut
+        while self.opened:
+            at = self._missing(at) + 1
+        if self.cut is not None:
+            self.out.insert(at, virtual("_NL", "\n", self.out[at - 1]))
+        self.too_deep = 0
+        self.cut = None
+
+    def _missing(self, at: int) -> int:
+        """Report that the innermost bracket is never closed and put its closer at `out[at]`."""
+        opener = self.opened.pop()
+        before = self.out[at - 1]
+        kind, text = CLOSER[opener.type]
+        if opener.line not in self.words.tainted:
+            label = Label(span_of(opener, self.words.file), "opened here")
+            where = after(before, self.words.file)
+            self._report(errors.Unclosed(where, f"expected `{text}`", opener=str(opener), secondary=[label]), before)
+            self.words.tainted.add(opener.line or 1)
+        self.out.insert(at, virtual(kind, text, before))
+        return at
+
+    def _report(self, error: errors.Diagnostic, token: Token) -> None:
+        if token.line not in self.words.tainted:
+            self.sink.add(error)
+            self.words.tainted.add(token.line or 1)
+
+
+def lay_out(words: Words, sink: Sink) -> list[Token]:
+    """The tokens the grammar reads: `_NL` only between statements, brackets balanced within each."""
+    state = _Layout(words, sink)
+    tokens = words.tokens
+    for index, token in enumerate(tokens):
+        if token.type == "_NL":
+            state.newline(token)
+            continue
+        declaration = starts_declaration(tokens, index)
+        if state.opened:
+            token = _inside(state, token, declaration)
+        if token.type in CLOSER:
+            state.open(token)
+        elif token.type in OPENER:
+            state.close(token)
+        else:
+            state.put(token, declaration=declaration)
+    state.close_all()
+    if state.out and state.out[-1].type != "_NL":
+        state.out.append(state.held or virtual("_NL", "\n", state.out[-1]))
+    return state.out
+
+
+def _inside(state: _Layout, token: Token, declaration: bool) -> Token:
+    """A token met inside brackets: closes them if it cannot stand there, mends `name = x` for `name: x`."""
+    leaves = declaration or token.type in _NEVER_INSIDE
+    if token.type in _ASSIGNS:
+        if token.type == "EQUAL" and _names_argument(state):
+            name = str(state.out[-1])
+            where = span_of(token, state.words.file)
+            state._report(errors.EqualsForColon(where, name=name), token)
+            return Token.new_borrow_pos("COLON", ":", token)
+        leaves = True
+    if leaves:
+        state.close_all()
+    return token
+
+
+def _names_argument(state: _Layout) -> bool:
+    """True where `(name` or `, name` stands before, so that `=` was meant as `:`."""
+    return (
+        state.opened[-1].type == "LPAR"
+        and len(state.out) >= 2
+        and state.out[-1].type == "NAME"
+        and state.out[-2].type in ("LPAR", "COMMA")
+    )

@@ -1,0 +1,64 @@
+"""Text to syntax tree: the one entrance to the front end."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from puzzledsl.diagnostics import Sink, Span
+from puzzledsl.lang import errors, tree
+from puzzledsl.lang.build import build
+from puzzledsl.lang.layout import lay_out
+from puzzledsl.lang.recover import parse_tokens
+from puzzledsl.lang.tokens import read_words
+
+MAX_BYTES = 1 << 20
+"""About 20,000 lines. What is larger is no program, and would take minutes to say so."""
+
+
+def parse(text: str, file: str, sink: Sink) -> tree.Module:
+    """The syntax tree of a `.pzl` text. Never raises: mistakes go to `sink`, all of them in one run.
+
+    Where something could not be read the tree holds `BadExpr`s, or lacks a statement, and is `broken`.
+    """
+    text = normalise(text)
+    own = Sink()
+    if len(text) > MAX_BYTES:
+        nowhere = Span(file, 1, 1, 1, 1)
+        sink.add(errors.FileTooLarge(nowhere, path=file, got_bytes=len(text), limit_bytes=MAX_BYTES))
+        return tree.Module(span=nowhere, items=(), broken=True)
+    words = read_words(text, file, own)
+    tokens = lay_out(words, own)
+    module = build(parse_tokens(tokens, words, own), words, own)
+    for diagnostic in own.items:
+        sink.add(diagnostic)
+    return dataclasses.replace(module, broken=True) if own.items else module
+
+
+def normalise(text: str) -> str:
+    """The text without a byte order mark, its lines ended by `\\n` alone."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_source(path: Path | str, sink: Sink) -> str | None:
+    """The text of a source file, ready for `parse`; None, and a diagnostic, where it cannot be had."""
+    path = Path(path)
+    nowhere = Span(str(path), 1, 1, 1, 1)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        sink.add(errors.CannotRead(nowhere, path=path, why=why[:1].lower() + why[1:]))
+        return None
+    if len(data) > MAX_BYTES:
+        sink.add(errors.FileTooLarge(nowhere, path=path, got_bytes=path.stat().st_size, limit_bytes=MAX_BYTES))
+        return None
+    try:
+        return normalise(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        good = data[: error.start].decode("utf-8")
+        line, column = good.count("\n") + 1, len(good) - good.rfind("\n")
+        where = Span(str(path), line, column, line, column + 1)
+        sink.add(errors.NotUtf8(where, path=path, offset=error.start))
+        return None

@@ -1,0 +1,299 @@
+"""Drives the LALR tables over the laid-out tokens and goes on after a mistake, so that one run reports them all.
+
+The yacc way: at an unexpected token pop to a state that takes the declared ERROR terminal, skip to a token that may
+follow it, feed ERROR, go on. The grammar takes ERROR for a value, for the tail of a declaration's head, for a statement
+and for an item, tried in that order: the less is lost, the fewer follow-up errors there are. Three mistakes are mended
+instead: a misspelt keyword, a missing `{` or `}`, and a `}` too many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lark import Token, Tree
+
+from puzzledsl.diagnostics import Diagnostic, Label, Sink
+from puzzledsl.lang import errors
+from puzzledsl.lang.expected import found, unexpected
+from puzzledsl.lang.kinds import KINDS, STATEMENT_KEYWORDS, TOP_KEYWORDS
+from puzzledsl.lang.layout import starts_declaration
+from puzzledsl.lang.machine import Machine
+from puzzledsl.lang.tokens import Words, after, span_of, virtual
+from puzzledsl.suggest import closest
+
+MAX_MISTAKES = 100
+"""After so many reports the rest of the file is skipped: it is no `.pzl` file."""
+
+_BODY_ONLY = {"REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE", "SOLUTIONS", "FOR"}
+_SETS = {"DOT", "LSQB", "EQUAL", "EXTEND", "REMOVE", "KEEP"}
+_SOFT_SYNC = {"COMMA", "LBRACE", "BECAUSE", "WHERE"}
+
+
+def parse_tokens(tokens: list[Token], words: Words, sink: Sink) -> Tree[Token]:
+    """The syntax tree of laid-out tokens, with `bad` nodes where something could not be read. Never raises."""
+    return _Driver(tokens, words, sink).run()
+
+
+@dataclass(slots=True)
+class _Brace:
+    """An open `{`. One that recovery put there is closed without a word."""
+
+    token: Token
+    written: bool
+
+
+@dataclass(slots=True)
+class _Driver:
+    tokens: list[Token]
+    words: Words
+    sink: Sink
+    machine: Machine = field(default_factory=Machine)
+    index: int = 0
+    brackets: int = 0
+    statement: int = 0  # index of the first token of this statement
+    braces: list[_Brace] = field(default_factory=list)
+    pairs: list[tuple[Token, Token]] = field(default_factory=list)
+    mistakes: int = 0
+    margins: dict[int, int] = field(default_factory=dict)  # line -> the column of its first token
+
+    def __post_init__(self) -> None:
+        for token in self.tokens:
+            if token.type != "_NL":
+                self.margins.setdefault(token.line or 1, token.column or 1)
+
+    # ------------------------------------------------------------ the loop
+
+    def run(self) -> Tree[Token]:
+        while self.index < len(self.tokens):
+            token = self.tokens[self.index]
+            if self.braces and starts_declaration(self.tokens, self.index) and self.machine.accepts("RBRACE"):
+                self.close_braces(token)
+            token = self.mended(token)
+            if token.type == "RBRACE" and not self.braces:
+                self.report(errors.StrayCloser(span_of(token, self.words.file), opener="{", closer="}"))
+                self.index += 1
+            elif self.machine.accepts(token.type):
+                self.feed(token)
+                self.index += 1
+            else:
+                self.recover(token)
+            if self.mistakes >= MAX_MISTAKES:
+                self.sink.add(errors.TooManyMistakes(span_of(token, self.words.file)))
+                break
+        if self.braces:
+            self.close_braces(None)
+        return self.machine.finish()
+
+    def feed(self, token: Token) -> None:
+        """Give the machine an acceptable token and keep count of what is open."""
+        self.machine.feed(token)
+        if token.type in ("LPAR", "LSQB"):
+            self.brackets += 1
+        elif token.type in ("RPAR", "RSQB"):
+            self.brackets -= 1
+        elif token.type == "LBRACE":
+            self.braces.append(_Brace(token, written=True))
+        elif token.type == "RBRACE":
+            self.pairs.append((self.braces.pop().token, token))
+        if token.type in ("_NL", "LBRACE", "RBRACE"):
+            self.statement = self.index + 1
+
+    def before(self) -> Token | None:
+        """The last token before this one that is no newline."""
+        for i in range(self.index - 1, -1, -1):
+            if self.tokens[i].type != "_NL":
+                return self.tokens[i]
+        return None
+
+    def following(self, offset: int = 1) -> Token | None:
+        at = self.index + offset
+        return self.tokens[at] if at < len(self.tokens) else None
+
+    def report(self, error: Diagnostic) -> None:
+        """Record a mistake unless the words or brackets of this statement were already found wrong."""
+        end = self.index
+        while end + 1 < len(self.tokens) and self.tokens[end].type not in ("_NL", "LBRACE", "RBRACE"):
+            end += 1
+        last = self.tokens[min(end, len(self.tokens) - 1)].line or 1
+        first = self.tokens[min(self.statement, end, len(self.tokens) - 1)].line or 1
+        if self.words.tainted.isdisjoint(range(first, last + 1)):
+            self.sink.add(error)
+            self.mistakes += 1
+
+    # ------------------------------------------------------------ mending
+
+    def mended(self, token: Token) -> Token:
+        """The token that was meant, after inserting a brace where one is missing."""
+        if token.type == "_NL":
+            self.insert_missing_brace()
+        elif self.brackets == 0 and self.machine.accepts("USE"):
+            return self.mended_item(token)
+        elif self.brackets == 0 and token.type == "NAME" and self.machine.accepts("REQUIRE"):
+            return self.mended_statement(token)
+        return token
+
+    def insert_missing_brace(self) -> None:
+        """`search s of w` and then indented statements: a `{` is missing."""
+        before, following = self.before(), self.following()
+        if before is None or following is None or not self.begins_statement(self.index + 1):
+            return
+        margin = self.tokens[self.statement].column or 1
+        if (following.column or 1) > margin and self.machine.accepts("LBRACE"):
+            self.report(errors.MissingBrace(after(before, self.words.file)))
+            self.open_virtual(before)
+
+    def open_virtual(self, near: Token) -> None:
+        self.feed(virtual("LBRACE", "{", near))
+        self.braces[-1].written = False
+
+    def begins_statement(self, index: int) -> bool:
+        """True for a keyword or an assignment that only a body may hold."""
+        token = self.tokens[index]
+        following = self.tokens[index + 1].type if index + 1 < len(self.tokens) else ""
+        indented = (token.column or 1) > 1
+        return (
+            token.type in _BODY_ONLY
+            or (token.type in ("LET", "ASSERT") and indented)
+            or (token.type == "NAME" and following in _SETS)
+        )
+
+    def mended_item(self, token: Token) -> Token:
+        following = self.following()
+        if token.type not in ("LET", "ASSERT") and self.begins_statement(self.index):
+            self.reopen_body(token)
+            return token
+        if token.type != "NAME" or following is None or token in KINDS:
+            return token
+        declares = following.type == "NAME"
+        if not declares and following.type not in ("STRING", "LPAR", "QUANTITY", "NOT"):
+            return token
+        wanted = closest(token, (*KINDS, *TOP_KEYWORDS) if declares else TOP_KEYWORDS)
+        if declares or wanted:
+            text = f"did you mean `{wanted}`?" if wanted else "declarations: " + " ".join((*KINDS, *TOP_KEYWORDS))
+            self.report(errors.UnknownKind(span_of(token, self.words.file), got=str(token), help=text))
+        if wanted is None:
+            return token
+        return Token.new_borrow_pos(wanted.upper() if wanted in TOP_KEYWORDS else "NAME", wanted, token)
+
+    def reopen_body(self, token: Token) -> None:
+        """A statement at the top level: read on as a body that the file does not show."""
+        before = self.before()
+        if before is not None and before.type == "RBRACE" and self.pairs:
+            label = Label(span_of(token, self.words.file), "this is then outside")
+            error: Diagnostic = errors.BodyEndsEarly(span_of(before, self.words.file), secondary=[label])
+        else:
+            text = f"write `let {token} = …` to name a value" if token.type == "NAME" else ""
+            error = errors.OutsideBody(span_of(token, self.words.file), found=found(token), help=text)
+        self.report(error)
+        self.machine.feed(virtual("ERROR", "", before or token))
+        self.open_virtual(before or token)
+
+    def mended_statement(self, token: Token) -> Token:
+        following = self.following()
+        if following is None or following.type in _SETS | {"LBRACE", "COMMA", "_NL", "RBRACE"} or token in KINDS:
+            return token
+        wanted = closest(token, STATEMENT_KEYWORDS)
+        if wanted is None:
+            return token
+        self.report(errors.UnknownStatement(span_of(token, self.words.file), got=str(token), wanted=wanted))
+        return Token.new_borrow_pos(wanted.upper(), wanted, token)
+
+    # ------------------------------------------------------------ braces
+
+    def close_braces(self, declaration: Token | None) -> None:
+        """Close every open body, before a declaration at the left margin or at the end of the file."""
+        before = self.before() or self.tokens[0]
+        written = [b.token for b in self.braces if b.written]
+        if written:
+            opener, last = self.forgotten(written[-1], before)
+            where = after(last, self.words.file)
+            label = Label(span_of(opener, self.words.file), "opened here")
+            if opener.line not in self.words.tainted:
+                self.sink.add(errors.Unclosed(where, "expected `}`", opener="{", secondary=[label]))
+        while self.braces:
+            self.feed(virtual("RBRACE", "}", before))
+        self.machine.feed(virtual("_NL", "\n", before))
+        self.pairs.clear()
+
+    def forgotten(self, opener: Token, last: Token) -> tuple[Token, Token]:
+        """The `{` that was not closed and the token its `}` had to follow, as the indentation tells.
+
+        Where `}` stands further left than the line of the `{` it closes, that `{` was meant to be closed before: in
+        front of the first line that is no further in than its own.
+        """
+        for inner, closer in self.pairs:
+            if (inner.start_pos or 0) > (opener.start_pos or 0) and self.indent(closer) < self.indent(inner):
+                opener = inner
+                break
+        before = opener
+        for token in self.tokens:
+            if token.type == "_NL" or (token.start_pos or 0) <= (opener.start_pos or 0):
+                continue
+            if token.line != before.line and self.indent(token) <= self.indent(opener):
+                return opener, last if before is opener else before
+            before = token
+        return opener, last
+
+    def indent(self, token: Token) -> int:
+        """The column in which the line of a token begins."""
+        return self.margins.get(token.line or 1, 1)
+
+    # ------------------------------------------------------------ giving up on a part
+
+    def recover(self, token: Token) -> None:
+        """Report `token`, replace the smallest part that can be given up by ERROR, go on behind it."""
+        before = self.before()
+        if before is not None and before.type == "RBRACE" and self.machine.accepts("_NL"):
+            self.restart_behind_brace(before, token)
+            return
+        self.report(self.mistake(token))
+        stops = list(self.stops())
+        for depth in range(self.machine.depth, 0, -1):
+            if not self.machine.may_take("ERROR", depth):
+                continue
+            for at in stops:
+                kind = "_NL" if starts_declaration(self.tokens, at) else self.tokens[at].type
+                if self.machine.accepts("ERROR", kind, depth=depth):
+                    self.machine.pop_to(depth)
+                    self.machine.feed(Token.new_borrow_pos("ERROR", "", token))
+                    self.brackets, self.index = 0, at
+                    if kind != self.tokens[at].type:
+                        self.feed(virtual("_NL", "\n", self.tokens[at - 1]))
+                    return
+        raise AssertionError("the grammar takes ERROR for every item and statement")
+
+    def restart_behind_brace(self, brace: Token, token: Token) -> None:
+        """Something stands behind a `}` on its line. What the braces hold is kept; `token` begins a new statement."""
+        early = not self.braces and (token.type == "COMMA" or self.begins_statement(self.index))
+        if not early:
+            self.report(self.mistake(token))
+        self.machine.feed(virtual("_NL", "\n", brace))
+        self.statement = self.index
+        if early:
+            self.reopen_body(token)
+
+    def mistake(self, token: Token) -> Diagnostic:
+        following = self.following()
+        kind = str(token)
+        if self.braces and self.machine.accepts("REQUIRE") and following is not None:
+            if kind in ("use", "param", "fn") or (kind in KINDS and following.type == "NAME"):
+                return errors.DeclarationInside(span_of(token, self.words.file), kind=kind)
+        return unexpected(token, self.before(), self.machine.expected(), self.words.file)
+
+    def stops(self) -> Iterator[int]:
+        """Where reading may go on: soft stops outside brackets, then the end of the statement."""
+        depth, brackets = 0, self.brackets
+        for at in range(self.index, len(self.tokens)):
+            kind = self.tokens[at].type
+            if at > self.index and starts_declaration(self.tokens, at):
+                yield at
+                return
+            if depth == 0 and brackets <= 0 and kind in _SOFT_SYNC:
+                yield at
+            brackets += (kind in ("LPAR", "LSQB")) - (kind in ("RPAR", "RSQB"))
+            if depth == 0 and (kind == "_NL" or (kind == "RBRACE" and self.braces)):
+                yield at
+                return
+            depth += (kind == "LBRACE") - (kind == "RBRACE" and depth > 0)
+        yield len(self.tokens) - 1

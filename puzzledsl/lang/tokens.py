@@ -1,0 +1,120 @@
+"""Text to tokens: mistakes in the words themselves are reported, mended where the meaning is plain, and taken out.
+
+What comes out holds no comments and none of the lexer's three kinds of mistake, so the layout and the parser need not
+know about either.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from lark import Token
+
+from puzzledsl.diagnostics import Sink, Span
+from puzzledsl.lang import errors
+from puzzledsl.lang.grammar import lex
+
+# Another language's spelling -> (the token meant, how to write it here).
+FOREIGN = {
+    "&&": ("AND", "and", "write `and`"),
+    "||": ("OR", "or", "write `or`; alternatives are separated by one `|`"),
+    "!": ("NOT", "not", "write `not`"),
+    "≤": ("CMP", "<=", "write `<=`"),
+    "≥": ("CMP", ">=", "write `>=`"),
+    "≠": ("CMP", "!=", "write `!=`"),
+    "→": ("ARROW", "->", "write `->`"),
+    "…": ("RANGE", "..", "write `..`"),
+    "×": ("STAR", "*", "write `*`"),
+    "–": ("ADD", "-", "write `-`"),
+    "−": ("ADD", "-", "write `-`"),
+    ";": ("COMMA", ",", "statements end with their line; on one line, separate them with `,`"),
+}
+LOOKALIKES = {"“": '"', "”": '"', "‘": '"', "’": '"', "'": '"', "`": '"', "\xa0": "a plain space", "–": "-", "&": "and", "^": "*"}
+
+
+@dataclass(slots=True)
+class Words:
+    """The tokens of a file, its doc comments, and the lines whose text is not what was meant."""
+
+    tokens: list[Token]
+    docs: list[Token]
+    file: str
+    tainted: set[int] = field(default_factory=set)
+
+
+def span_of(token: Token, file: str) -> Span:
+    """Where a token stands."""
+    line, column = token.line or 1, token.column or 1
+    return Span(file, line, column, token.end_line or line, token.end_column or column)
+
+
+def after(token: Token, file: str) -> Span:
+    """The one column just behind a token: where something is missing."""
+    line, column = token.end_line or 1, token.end_column or 1
+    return Span(file, line, column, line, column + 1)
+
+
+def virtual(kind: str, text: str, near: Token) -> Token:
+    """A token nobody wrote, of no width, just behind `near`."""
+    return Token(kind, text, near.end_pos, near.end_line, near.end_column, near.end_line, near.end_column, near.end_pos)
+
+
+def read_words(text: str, file: str, sink: Sink) -> Words:
+    """Lex `text`, report what is no word of the language and mend it."""
+    words = Words([], [], file)
+    raw = [t for t in lex(text) if t.type != "COMMENT"]
+    index = 0
+    while index < len(raw):
+        token = raw[index]
+        index += 1
+        if token.type == "DOC":
+            if index == 1 or raw[index - 2].type == "_NL":  # behind code it is a mere comment
+                words.docs.append(token)
+        elif token.type == "UNKNOWN":
+            while index < len(raw) and raw[index].type == "UNKNOWN" and raw[index].start_pos == raw[index - 1].end_pos:
+                index += 1
+            _unknown(token, raw[index - 1], text, words, sink)
+        elif token.type == "UNTERMINATED":
+            sink.add(errors.UnterminatedString(span_of(token, file)))
+            words.tainted.add(token.line or 1)
+            words.tokens.append(_as("STRING", token + '"', token))
+        elif token.type == "FOREIGN":
+            _foreign(token, raw[index].type if index < len(raw) else "_NL", words, sink)
+        else:
+            words.tokens.append(token)
+    return words
+
+
+def _as(kind: str, text: str, token: Token) -> Token:
+    """`token` read as something else, in its place."""
+    return Token.new_borrow_pos(kind, text, token)
+
+
+def _unknown(first: Token, last: Token, text: str, words: Words, sink: Sink) -> None:
+    run = text[first.start_pos : last.end_pos]
+    shown = run if run.isprintable() else run.encode("unicode_escape").decode()
+    shown = shown if len(shown) <= 20 else shown[:19] + "…"
+    meant = LOOKALIKES.get(run[0])
+    where = span_of(first, words.file).to(span_of(last, words.file))
+    sink.add(
+        errors.UnknownCharacter(
+            where, text=shown, plural="s" if len(run) > 1 else "", help=f"did you mean `{meant}`?" if meant else ""
+        )
+    )
+    words.tainted.add(where.line)
+
+
+def _foreign(token: Token, following: str, words: Words, sink: Sink) -> None:
+    text, where = str(token), span_of(token, words.file)
+    if text.startswith("//"):
+        sink.add(errors.ForeignSpelling(where, text="//", wanted="a comment begins with `#`"))
+    elif text[0] in "'“”":
+        plain = re.sub(r'["\\]', r"\\\g<0>", text[1:-1])
+        sink.add(errors.ForeignSpelling(where, text=text[0], wanted='strings stand in plain double quotes: `"`'))
+        words.tokens.append(_as("STRING", f'"{plain}"', token))
+    else:
+        kind, spelling, wanted = FOREIGN[text]
+        sink.add(errors.ForeignSpelling(where, text=text, wanted=wanted))
+        if not (kind == "COMMA" and following == "_NL"):
+            words.tokens.append(_as(kind, spelling, token))

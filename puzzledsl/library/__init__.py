@@ -1,0 +1,1 @@
+"""The block library: finished pieces as safetensors beside an append-only index."""

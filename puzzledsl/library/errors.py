@@ -1,0 +1,29 @@
+"""Mistakes found when a block library is read."""
+
+from __future__ import annotations
+
+from puzzledsl.diagnostics import Diagnostic
+
+
+class PieceMissing(Diagnostic):
+    """A piece was asked for that is not in the library."""
+
+    code = "E1301"
+    template = "the block library `{root}` has no piece `{id}`"
+    help_template = "run `pzl bld` again: it makes the missing pieces and keeps the others"
+
+
+class PieceDamaged(Diagnostic):
+    """A piece's file is not what its index line says."""
+
+    code = "E1302"
+    template = "the piece `{file}` is damaged: {reason}"
+    help_template = "run `pzl bld` again: it makes the damaged pieces anew and keeps the others"
+
+
+class IndexDamaged(Diagnostic):
+    """A line of the index, other than the last, is no piece."""
+
+    code = "E1303"
+    template = "line {line} of `{file}` is damaged: {reason}"
+    help_template = "delete that line and run `pzl bld` again: it makes what is missing and keeps the others"

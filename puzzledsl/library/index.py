@@ -1,0 +1,77 @@
+"""The index of a block library: one `ir.tables.Piece` a line, appended and fsynced; a torn last line is no line.
+
+A process killed while it appends leaves at most one line without its newline. Readers pass over it, and the next
+writer cuts it off before it appends, so no later line is ever joined to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from filelock import FileLock
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.files import write_bytes
+from puzzledsl.ir.tables import Piece
+from puzzledsl.library.errors import IndexDamaged
+
+
+class Index:
+    """`index.jsonl`. Safe to append to from several processes of one machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, Piece]:
+        """Pieces by job id; of two lines for one job the later counts. Raises DiagnosticError for a damaged line."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        pieces: dict[str, Piece] = {}
+        for number, line in enumerate(content[: _complete(content)].splitlines(), 1):
+            piece = self._parse(number, line)
+            pieces[piece.job.id] = piece
+        return pieces
+
+    def _parse(self, number: int, line: bytes) -> Piece:
+        try:
+            return Piece.from_json(line)
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise DiagnosticError(IndexDamaged(None, line=number, file=self.path, reason=reason)) from error
+
+    def append(self, piece: Piece) -> None:
+        """Add one line; on return it is on the disk."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock(), self.path.open("ab+") as file:
+            file.seek(0)
+            content = file.read()
+            if (complete := _complete(content)) < len(content):
+                file.truncate(complete)
+            file.write(_line(piece))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rewrite(self) -> None:
+        """Put the index into its one canonical text: sorted by job id, one line a job. Does nothing when it already is."""
+        with self._lock():
+            canonical = b"".join(_line(piece) for _, piece in sorted(self.read().items()))
+            if not self.path.exists() or self.path.read_bytes() != canonical:
+                write_bytes(self.path, canonical)
+
+    def _lock(self) -> FileLock:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.path.parent / ".index.lock")
+
+
+def _complete(content: bytes) -> int:
+    """How many bytes of `content` are whole lines."""
+    return content.rfind(b"\n") + 1
+
+
+def _line(piece: Piece) -> bytes:
+    text = json.dumps(piece.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode() + b"\n"

@@ -1,0 +1,1 @@
+"""Real run times of real sub-blocks on this machine, as a cost table."""

@@ -1,0 +1,98 @@
+"""Rounds of measurements -> one time an alternative. Numbers in, numbers out.
+
+The model: the time of alternative a in forward f is cost(a) * slowness(f), where slowness is whatever the machine was
+doing at that moment. Both are found by taking medians in turn, so that neither a slow forward nor an interrupted
+sub-block counts; every forward holds many alternatives, so all are compared with each other in the same moment.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.measure.host import PARENT, SUB_BLOCKS
+from puzzledsl.measure.laps import Laps, Phase, Round
+from puzzledsl.timing.stopwatch import spread
+
+SWEEPS = 8
+
+Key = tuple[SubBlock | None, str]
+Forward = list[tuple[Key, float]]
+FIXED: Key = (None, "fixed")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Seconds a forward: of each alternative and of the fixed part, scaled so that the parent's blocks add up to `parent_s`.
+
+    `scale` is the measured whole parent / the sum of its blocks as measured. `stderr` in seconds, of each.
+    """
+
+    seconds: dict[Key, float]
+    stderr: dict[Key, float]
+    parent_s: float
+    scale: float
+
+    def sum_of(self, attention: Iterable[str], ffn: Iterable[str]) -> float:
+        """The predicted seconds of a child."""
+        keys: list[Key] = [*(("attention", a) for a in attention), *(("ffn", f) for f in ffn)]
+        return self.seconds[FIXED] + sum(self.seconds[key] for key in keys)
+
+
+def estimate(rounds: Sequence[Round], phase: Callable[[Round], Phase]) -> Estimate:
+    """The times of one phase, from at least one round."""
+    forwards = [[_observations(r, laps) for laps in phase(r).laps] for r in rounds]
+    flat = list(chain.from_iterable(forwards))
+    slowness = [1.0] * len(flat)
+    seconds = {key: statistics.median(values) for key, values in _by_key(flat, slowness).items()}
+    for _ in range(SWEEPS):
+        raw = [_slowness(forward, seconds) for forward in flat]
+        usual = statistics.median(raw)
+        slowness = [s / usual for s in raw]
+        seconds = {key: statistics.median(values) for key, values in _by_key(flat, slowness).items()}
+    stderr = {key: spread(values) for key, values in _by_key(flat, slowness).items()}
+
+    depth, at = len(rounds[0].attention), 0
+    parents = []
+    for r, own in zip(rounds, forwards, strict=True):
+        parents.append(phase(r).parent / statistics.median(slowness[at : at + len(own)]))
+        at += len(own)
+    parent_s = statistics.median(parents)
+    blocks = sum(seconds[sub_block, PARENT] for sub_block in SUB_BLOCKS)
+    scale = parent_s / (seconds[FIXED] + depth * blocks)
+    return Estimate(
+        {key: value * scale for key, value in seconds.items()},
+        {key: value * scale for key, value in stderr.items()},
+        parent_s,
+        scale,
+    )
+
+
+def _observations(r: Round, laps: Laps) -> Forward:
+    found: Forward = [(FIXED, laps.fixed)]
+    for sub_block in SUB_BLOCKS:
+        found += [((sub_block, n), s) for n, s in zip(r.names(sub_block), laps.of(sub_block), strict=True)]
+    return found
+
+
+def _by_key(forwards: Iterable[Forward], slowness: Iterable[float]) -> dict[Key, list[float]]:
+    found: dict[Key, list[float]] = defaultdict(list)
+    for forward, slow in zip(forwards, slowness, strict=True):
+        for key, value in forward:
+            found[key].append(value / slow)
+    return found
+
+
+def _slowness(forward: Forward, seconds: dict[Key, float]) -> float:
+    """The median of measured / usual over a forward's blocks, each counted by its usual time."""
+    ratios = sorted((value / seconds[key], seconds[key]) for key, value in forward if seconds[key] > 0)
+    half, seen = sum(weight for _, weight in ratios) / 2, 0.0
+    for ratio, weight in ratios:
+        seen += weight
+        if seen >= half:
+            return ratio
+    return 1.0

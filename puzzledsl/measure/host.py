@@ -1,0 +1,130 @@
+"""One parent model whose sub-blocks can be exchanged at will: the setting in which every alternative is timed.
+
+Each layer holds a module of its own, so that weights are as cold as in the model that is being predicted: by the time
+a layer runs again, every other layer's weights have gone through the caches.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from puzzledsl.ir.alternatives import Alternative, SubBlock
+from puzzledsl.ir.nodes import Space
+from puzzledsl.modeling.build import build_alternative
+from puzzledsl.modeling.replace import number_cache_slots, put
+from puzzledsl.parents.access import layers, norm_name, norm_of, sub_block_name, sub_block_of
+
+SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
+PARENT = "parent"
+
+Arrangement = dict[SubBlock, tuple[str, ...]]
+"""For each sub-block, the name of every layer's alternative."""
+
+
+class Host:
+    """A parent whose layers can be rearranged, and a growing pool of alternatives with random weights.
+
+    Run times do not depend on the values of weights; all layers of a parent have the same shape.
+    """
+
+    def __init__(self, model: PreTrainedModel, alternatives: Mapping[SubBlock, Mapping[str, Alternative]]) -> None:
+        self.model = model
+        self.alternatives = alternatives
+        self._pool: dict[tuple[SubBlock, str, int], nn.Module] = {}
+        self._own = [
+            {s: (sub_block_of(layer, s), norm_of(layer, s)) for s in SUB_BLOCKS} for layer in layers(model)
+        ]
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(self._own)
+
+    def arrange(self, arrangement: Arrangement) -> None:
+        """Give every layer the named alternatives; `parent` is the layer's own module."""
+        for layer_idx, layer in enumerate(layers(self.model)):
+            for sub_block in SUB_BLOCKS:
+                module, norm = self._own[layer_idx][sub_block]
+                setattr(layer, sub_block_name(sub_block), module)
+                setattr(layer, norm_name(sub_block), norm)
+        for sub_block in SUB_BLOCKS:
+            used: Counter[str] = Counter()
+            for layer_idx, name in enumerate(arrangement[sub_block]):
+                if name != PARENT:
+                    put(self.model, layer_idx, sub_block, self._take(sub_block, name, used[name]))
+                    used[name] += 1
+        number_cache_slots(self.model)
+
+    def _take(self, sub_block: SubBlock, name: str, index: int) -> nn.Module:
+        key = (sub_block, name, index)
+        if key not in self._pool:
+            module = build_alternative(self.model, 0, sub_block, self.alternatives[sub_block][name])
+            self._pool[key] = _with_values(module)
+        return self._pool[key]
+
+    def parent(self) -> Arrangement:
+        """The parent itself."""
+        return {sub_block: (PARENT,) * self.depth for sub_block in SUB_BLOCKS}
+
+
+@torch.no_grad()
+def _with_values(module: nn.Module) -> nn.Module:
+    """Ordinary weights: what lies in fresh memory may be subnormal, which is slow, or infinite."""
+    for weight in module.parameters():
+        if weight.ndim > 1:
+            weight.normal_(0, 0.02)
+        else:
+            weight.fill_(1)
+    return module.requires_grad_(False)
+
+
+def alternatives_of(space: Space) -> dict[SubBlock, dict[str, Alternative]]:
+    """Every distinct alternative of any layer by canonical name, the parent's own first."""
+    from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, name_of
+
+    found: dict[SubBlock, dict[str, Alternative]] = {
+        "attention": {PARENT: ParentAttention()},
+        "ffn": {PARENT: ParentFfn()},
+    }
+    for layer in space.layers:
+        found["attention"] |= {name_of(a): a for a in layer.attention}
+        found["ffn"] |= {name_of(a): a for a in layer.ffn}
+    return found
+
+
+def balanced(names: Mapping[SubBlock, Sequence[str]], depth: int, seed: int) -> Arrangement:
+    """Every alternative equally often, in random places: each is timed beside all the others.
+
+    With more alternatives than layers, consecutive seeds take turns: `seed` shifts which alternatives are used.
+    """
+    shuffle = random.Random(seed)
+
+    def one(choices: Sequence[str]) -> tuple[str, ...]:
+        picked = [choices[(seed * depth + i) % len(choices)] for i in range(depth)]
+        shuffle.shuffle(picked)
+        return tuple(picked)
+
+    return {sub_block: one(names[sub_block]) for sub_block in SUB_BLOCKS}
+
+
+def random_child(space: Space, seed: int) -> Arrangement:
+    """A random child that leans to few or to many changes: each layer keeps the parent with a probability of its own."""
+    from puzzledsl.ir.alternatives import name_of
+
+    dice = random.Random(seed)
+    keep = dice.uniform(0, 0.8)
+
+    def pick(choices: Sequence[Alternative]) -> str:
+        return PARENT if dice.random() < keep else name_of(dice.choice(choices))
+
+    return {
+        "attention": tuple(pick(cast(Sequence[Alternative], layer.attention)) for layer in space.layers),
+        "ffn": tuple(pick(cast(Sequence[Alternative], layer.ffn)) for layer in space.layers),
+    }

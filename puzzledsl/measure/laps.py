@@ -1,0 +1,90 @@
+"""One forward of a whole model, with the time each of its sub-blocks took.
+
+A sub-block's time is from its layer's start (or the end of the attention sub-block) to its residual addition: the
+norm, the module and the addition, as the child really executes them. What is left (embedding, mask, rotary table,
+cache, final norm, head, choice of the token) is the fixed part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.base import Frozen
+from puzzledsl.measure.host import Arrangement, Host
+from puzzledsl.parents.access import layers, norm_of
+from puzzledsl.timing.stopwatch import Stopwatch
+from puzzledsl.timing.whole import Forward, Workload
+
+
+class Laps(Frozen):
+    """Seconds of one forward: one number a layer for each sub-block, and the rest."""
+
+    attention: tuple[float, ...]
+    ffn: tuple[float, ...]
+    fixed: float
+
+    def of(self, sub_block: SubBlock) -> tuple[float, ...]:
+        """The sub-block's seconds in every layer."""
+        return self.attention if sub_block == "attention" else self.ffn
+
+
+def laps_from(stretches: list[float]) -> Laps:
+    """Sort the stretches before, attention, FFN, attention, FFN …, after."""
+    return Laps(
+        attention=tuple(stretches[1:-1:2]), ffn=tuple(stretches[2:-1:2]), fixed=stretches[0] + stretches[-1]
+    )
+
+
+@contextmanager
+def marked(host: Host, watch: Stopwatch) -> Iterator[None]:
+    """While open, the model marks the stopwatch where its sub-blocks begin and end."""
+
+    def mark(*_: object) -> None:
+        watch.lap()
+
+    decoder = list(layers(host.model))
+    handles = [layer.register_forward_pre_hook(mark) for layer in decoder]
+    handles += [norm_of(layer, "ffn").register_forward_pre_hook(mark) for layer in decoder]
+    handles.append(decoder[-1].register_forward_hook(mark))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.inference_mode()
+def time_laps(host: Host, arrangement: Arrangement, workload: Workload, watch: Stopwatch) -> tuple[Laps, list[Laps]]:
+    """One prefill, and each step of a window of decode steps, of the host in an arrangement."""
+    host.arrange(arrangement)
+    forward = Forward(host.model, workload)
+    with marked(host, watch):
+        prefill = laps_from(watch.prepare(forward.prefill)())
+        forward.lengthen()
+        step = watch.prepare(forward.decode_step)
+        return prefill, [laps_from(step()) for _ in range(workload.window)]
+
+
+class Phase(Frozen):
+    """What a round saw of one phase (prefill or decode): the whole parent's seconds a forward and the arrangement's laps."""
+
+    parent: float
+    laps: tuple[Laps, ...]
+
+
+class Round(Frozen):
+    """One arrangement, measured next to the whole parent."""
+
+    seed: int
+    attention: tuple[str, ...]
+    ffn: tuple[str, ...]
+    prefill: Phase
+    decode: Phase
+
+    def names(self, sub_block: SubBlock) -> tuple[str, ...]:
+        """The alternative of every layer."""
+        return self.attention if sub_block == "attention" else self.ffn

@@ -1,0 +1,144 @@
+"""Rounds of measurements of one scenario at one batch, kept in a file as they come so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from puzzledsl.files import write_text
+from puzzledsl.ir.base import Frozen
+from puzzledsl.ir.nodes import Space
+from puzzledsl.measure.estimate import Estimate
+from puzzledsl.measure.host import SUB_BLOCKS, Host, balanced, random_child
+from puzzledsl.measure.laps import Phase, Round, time_laps
+from puzzledsl.progress import Progress
+from puzzledsl.timing.stopwatch import stopwatch_for
+from puzzledsl.timing.whole import WholeTimer, Workload
+
+ROUNDS = 8
+CHECKED_CHILDREN = 3
+CHECK_ROUNDS = 4
+
+T = TypeVar("T", bound=Frozen)
+
+
+class Check(Frozen):
+    """A random whole child: seconds a forward of parent and child measured in turn, and of the child as predicted."""
+
+    seed: int
+    attention: tuple[str, ...]
+    ffn: tuple[str, ...]
+    parent_prefill_s: float
+    child_prefill_s: float
+    parent_decode_s: float
+    child_decode_s: float
+
+    def latency_speed_up(self, output: int) -> float:
+        """Measured latency of the parent / the child's, for `output` tokens."""
+        parent = self.parent_prefill_s + output * self.parent_decode_s
+        return parent / (self.child_prefill_s + output * self.child_decode_s)
+
+
+def rounds_needed(alternatives: int, depth: int) -> int:
+    """Enough rounds that every alternative is timed in at least `ROUNDS` layers in all."""
+    return max(ROUNDS, -(-ROUNDS * alternatives // depth))
+
+
+def measure_rounds(host: Host, workload: Workload, partial: Path, progress: Progress) -> list[Round]:
+    """All rounds of a workload; those in `partial` are not measured again."""
+    names = {s: tuple(host.alternatives[s]) for s in SUB_BLOCKS}
+    wanted = rounds_needed(max(map(len, names.values())), host.depth)
+    done = _read(partial, Round)[:wanted]
+    progress.advance(len(done))
+    if len(done) < wanted:
+        parent, watch = WholeTimer(host.model, workload), stopwatch_for(host.model.device)
+        host.arrange(host.parent())
+        parent.round(keep=False)
+        time_laps(host, balanced(names, host.depth, len(done)), workload, watch)  # warm-up: allocates what it needs
+    for seed in range(len(done), wanted):
+        host.arrange(host.parent())
+        parent_prefill_s, parent_decode_s = parent.round()
+        arrangement = balanced(names, host.depth, seed)
+        prefill, decode = time_laps(host, arrangement, workload, watch)
+        done.append(
+            Round(
+                seed=seed,
+                attention=arrangement["attention"],
+                ffn=arrangement["ffn"],
+                prefill=Phase(parent=parent_prefill_s, laps=(prefill,)),
+                decode=Phase(parent=parent_decode_s, laps=tuple(decode)),
+            )
+        )
+        _write(partial, done)
+        progress.advance(parent_prefill_ms=round(1e3 * parent_prefill_s, 1), parent_step_ms=round(1e3 * parent_decode_s, 2))
+    return done
+
+
+def measure_checks(host: Host, space: Space, workload: Workload, partial: Path, progress: Progress) -> list[Check]:
+    """Whole random children of the space, each in turn with the parent; those in `partial` are not measured again."""
+    done = _read(partial, Check)[:CHECKED_CHILDREN]
+    progress.advance(len(done))
+    for seed in range(len(done), CHECKED_CHILDREN):
+        child = random_child(space, seed)
+        timers = [(arrangement, WholeTimer(host.model, workload)) for arrangement in (host.parent(), child)]
+        for turn in range(CHECK_ROUNDS + 1):
+            for arrangement, timer in timers:
+                host.arrange(arrangement)
+                timer.round(keep=turn > 0)
+        (_, parent), (_, own) = timers
+        done.append(
+            Check(
+                seed=seed,
+                attention=child["attention"],
+                ffn=child["ffn"],
+                parent_prefill_s=parent.timing.prefill_s,
+                child_prefill_s=own.timing.prefill_s,
+                parent_decode_s=parent.timing.decode_step_s,
+                child_decode_s=own.timing.decode_step_s,
+            )
+        )
+        _write(partial, done)
+        progress.advance()
+    return done
+
+
+def speed_up_errors(
+    checks: list[Check], prefill: Estimate, decode: Estimate, output: int
+) -> Iterator[tuple[float, float, float]]:
+    """Predicted speed-up / measured speed-up - 1 of each checked child: in prefill, a decode step and latency."""
+    for check in checks:
+        predicted_prefill = prefill.sum_of(check.attention, check.ffn)
+        predicted_decode = decode.sum_of(check.attention, check.ffn)
+        predicted_latency = (prefill.parent_s + output * decode.parent_s) / (
+            predicted_prefill + output * predicted_decode
+        )
+        yield (
+            prefill.parent_s / predicted_prefill * check.child_prefill_s / check.parent_prefill_s - 1,
+            decode.parent_s / predicted_decode * check.child_decode_s / check.parent_decode_s - 1,
+            predicted_latency / check.latency_speed_up(output) - 1,
+        )
+
+
+def mean_size(errors: list[float]) -> float:
+    """Mean absolute value; 0 for none."""
+    return statistics.fmean(map(abs, errors)) if errors else 0.0
+
+
+def _read(path: Path, kind: type[T]) -> list[T]:
+    """The lines that are whole; a damaged line and all after it are measured again."""
+    found: list[T] = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(kind.from_json(line))
+            except ValidationError:
+                break
+    return found
+
+
+def _write(path: Path, items: list[T]) -> None:
+    write_text(path, "".join(item.model_dump_json() + "\n" for item in items))

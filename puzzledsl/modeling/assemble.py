@@ -1,0 +1,113 @@
+"""ModelDefinition + parent + pieces -> the child in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir.alternatives import Alternative, SubBlock, name_of
+from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
+from puzzledsl.modeling.block_configs import to_block_configs
+from puzzledsl.modeling.build import build_alternative
+from puzzledsl.modeling.errors import NoSuchLayer, PieceDoesNotFit
+from puzzledsl.modeling.replace import number_cache_slots, put
+from puzzledsl.parents.access import shape_of, sub_block_name
+from puzzledsl.parents.load import load_parent
+
+Pieces = Callable[[str], Mapping[str, Tensor]]
+"""A job id -> the piece's weights, named as inside their sub-block (`q_proj.weight`, `linear.weight`, …); a coupled
+piece's names start with `self_attn.` or `mlp.`."""
+
+
+def assemble(
+    definition: ModelDefinition,
+    parent_dir: Path,
+    pieces: Pieces,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> PreTrainedModel:
+    """The child: the parent's model with the definition's sub-blocks in it; evaluation mode, no gradients.
+
+    `config.block_configs` describes it, which is what `export` writes and `load_child` reads.
+    Raises DiagnosticError: those of `load_parent`, NoSuchLayer, PieceDoesNotFit, CannotRealise.
+    """
+    model = load_parent(parent_dir, dtype=dtype, device=device)
+    return assemble_on(model, definition, pieces)
+
+
+def assemble_on(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces) -> PreTrainedModel:
+    """Turn a loaded parent into the child, in place. See `assemble`."""
+    shape = shape_of(model.config)
+    if len(definition.layers) != shape.layers:
+        raise DiagnosticError(
+            NoSuchLayer(None, name=definition.name, got=len(definition.layers), expected=shape.layers)
+        )
+    config: Any = model.config
+    config.block_configs = to_block_configs(
+        [(layer.attention, layer.ffn) for layer in definition.layers], shape
+    )
+    for layer_idx, layer in enumerate(definition.layers):
+        for sub_block, alternative, piece in _choices(layer):
+            if alternative.kind == "parent" and piece is None:
+                continue
+            module = build_alternative(model, layer_idx, sub_block, alternative)
+            if piece is not None:
+                load_piece(module, pieces(piece), piece, layer_idx, sub_block, alternative)
+            elif alternative.kind != "noop":
+                raise _misfit("(none)", layer_idx, sub_block, alternative, "the definition names no piece")
+            put(model, layer_idx, sub_block, module.requires_grad_(False))
+    number_cache_slots(model)
+    return model
+
+
+def _choices(layer: LayerDefinition) -> list[tuple[SubBlock, Alternative, str | None]]:
+    return [
+        ("attention", layer.attention, layer.block_piece or layer.attention_piece),
+        ("ffn", layer.ffn, layer.block_piece or layer.ffn_piece),
+    ]
+
+
+def load_piece(
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    piece: str,
+    layer_idx: int,
+    sub_block: SubBlock,
+    alternative: Alternative,
+) -> None:
+    """Copy a piece's weights (its own, or its half of a coupled piece) into an alternative. Raises DiagnosticError."""
+    prefixes = {name: f"{sub_block_name(name)}." for name in ("attention", "ffn")}
+    if any(key.startswith(tuple(prefixes.values())) for key in weights):
+        own = prefixes[sub_block]
+        weights = {key.removeprefix(own): value for key, value in weights.items() if key.startswith(own)}
+    wanted = module.state_dict()
+    if set(weights) != set(wanted):
+        odd = sorted(set(weights) ^ set(wanted))
+        raise _misfit(piece, layer_idx, sub_block, alternative, f"unlike weights {', '.join(odd[:4])}")
+    for key, value in weights.items():
+        if value.shape != wanted[key].shape:
+            reason = f"{key} is {tuple(value.shape)}, not {tuple(wanted[key].shape)}"
+            raise _misfit(piece, layer_idx, sub_block, alternative, reason)
+    module.load_state_dict(weights)
+
+
+def _misfit(
+    piece: str, layer: int, sub_block: SubBlock, alternative: Alternative, reason: str
+) -> DiagnosticError:
+    return DiagnosticError(
+        PieceDoesNotFit(
+            None,
+            piece=piece,
+            layer=layer,
+            sub_block=sub_block,
+            alternative=name_of(alternative),
+            reason=reason,
+        )
+    )

@@ -1,0 +1,119 @@
+"""Alternatives <-> the `block_configs` entries of a DeciLM / nemotron-nas config.json.
+
+`n_heads_in_group` is query heads a key/value head; `ffn_mult` is chosen so that int(2 * ffn_mult * H / 3) is the
+width, which is how runtimes that do not read `intermediate_size` compute it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    AttentionAlternative,
+    FfnAlternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    MoeFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.modeling.errors import CannotRealise
+
+Layer = tuple[AttentionAlternative, FfnAlternative]
+
+
+def to_block_configs(layers: Sequence[Layer], shape: Shape) -> list[dict[str, Any]]:
+    """One entry a layer. Raises DiagnosticError (CannotRealise) for a mixture of experts."""
+    return [{"attention": _attention(a, shape), "ffn": _ffn(f, shape)} for a, f in layers]
+
+
+def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> list[Layer]:
+    """The alternatives of each layer; one equal to the parent's own is `parent`. Raises KeyError for a foreign entry."""
+    return [(_read_attention(entry["attention"], shape), _read_ffn(entry["ffn"], shape)) for entry in entries]
+
+
+def _attention(alternative: AttentionAlternative, shape: Shape) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "n_heads_in_group": None,
+        "no_op": False,
+        "replace_with_linear": False,
+        "window_length": None,
+        "num_sink_tokens": None,
+        "sparsify": None,
+    }
+    match alternative:
+        case ParentAttention():
+            return entry | {"n_heads_in_group": shape.heads // shape.kv_heads}
+        case GqaAttention(kv_heads=kv_heads, window=window):
+            return entry | {"n_heads_in_group": shape.heads // kv_heads, "window_length": window}
+        case LinearAttention():
+            return entry | {"replace_with_linear": True}
+        case NoOpAttention():
+            return entry | {"no_op": True}
+        case _:
+            assert_never(alternative)
+
+
+def _ffn(alternative: FfnAlternative, shape: Shape) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "ffn_mult": None,
+        "intermediate_size": None,
+        "no_op": False,
+        "replace_with_linear": False,
+        "sparsify": None,
+    }
+    match alternative:
+        case ParentFfn():
+            return entry | _width(shape.intermediate, shape.hidden)
+        case MlpFfn(width=width):
+            return entry | _width(width, shape.hidden)
+        case LinearFfn():
+            return entry | {"replace_with_linear": True}
+        case NoOpFfn():
+            return entry | {"no_op": True}
+        case MoeFfn():
+            raise _cannot(alternative)
+        case _:
+            assert_never(alternative)
+
+
+def _cannot(alternative: Alternative) -> DiagnosticError:
+    return DiagnosticError(CannotRealise(None, alternative=name_of(alternative)))
+
+
+def _width(width: int, hidden: int) -> dict[str, Any]:
+    multiple = 3 * width / (2 * hidden)
+    while int(2 * multiple * hidden / 3) < width:
+        multiple = math.nextafter(multiple, math.inf)
+    return {"ffn_mult": multiple, "intermediate_size": width}
+
+
+def _read_attention(entry: Mapping[str, Any], shape: Shape) -> AttentionAlternative:
+    if entry["no_op"]:
+        return NoOpAttention()
+    if entry["replace_with_linear"]:
+        return LinearAttention()
+    kv_heads = shape.heads // int(entry["n_heads_in_group"])
+    window = entry.get("window_length")
+    if window is None and kv_heads == shape.kv_heads:
+        return ParentAttention()
+    return GqaAttention(kv_heads=kv_heads, window=window)
+
+
+def _read_ffn(entry: Mapping[str, Any], shape: Shape) -> FfnAlternative:
+    if entry["no_op"]:
+        return NoOpFfn()
+    if entry["replace_with_linear"]:
+        return LinearFfn()
+    width = int(entry["intermediate_size"])
+    return ParentFfn() if width == shape.intermediate else MlpFfn(width=width)

@@ -1,0 +1,164 @@
+"""Space and BLD declaration to jobs, one a piece of the block library.
+
+A layer with A attention and F FFN alternatives, of which a and f have weights of their own (neither `parent` nor `noop`), gives
+
+    decoupled   a + f                              one job a sub-block alternative
+    coupled     A * F - (A - a) * (F - f)          one job a pair in which something is to be trained
+
+so a space of 6 x 9 with the parent and a no-op on both sides is 4 + 7 = 11 or 54 - 2 * 2 = 50 jobs a layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, assert_never
+
+from pydantic import ValidationError
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.files import write_text
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    AttentionAlternative,
+    FfnAlternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    MoeFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.ir.nodes import Bld, Initialisers, LayerChoice, Program, Shape
+from puzzledsl.ir.tables import BldJob
+from puzzledsl.plan.errors import BadPlan
+from puzzledsl.plan.shapes import Shapes, is_trainable, shapes_of
+
+ID_LENGTH = 24  # hexadecimal digits: 96 bits of SHA-256
+Kind = Literal["attention", "ffn", "block"]
+Draft = tuple[Kind, AttentionAlternative | None, FfnAlternative | None]
+
+
+def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
+    """The jobs of a BLD declaration: layers ascending, then the order in which the space writes its alternatives.
+
+    Alternatives that are written twice are made once.
+    """
+    declaration = program.blds[bld]
+    space = program.spaces[declaration.space]
+    parent = program.parents[space.parent]
+    data = program.data[declaration.data].source.model_dump(mode="json") if declaration.data else None
+    common = {"parent": parent.source.model_dump(mode="json"), "shape": parent.shape.model_dump(mode="json")}
+    common |= {"data": data} | _training(declaration)
+    memo: dict[Draft, tuple[str, Shapes, dict[str, object]]] = {}
+    jobs: list[BldJob] = []
+    for layer, choice in enumerate(space.layers):
+        for draft in dict.fromkeys(_drafts(choice, declaration)):
+            if draft not in memo:
+                memo[draft] = _described(draft, parent.shape, space.init)
+            init, shapes, identity = memo[draft]
+            kind, attention, ffn = draft
+            job = BldJob.model_construct(
+                id=_id({**common, **identity, "layer": layer}),
+                bld=bld,
+                layer=layer,
+                sub_block=kind,
+                attention=attention,
+                ffn=ffn,
+                shapes=shapes,
+                init=init,
+                loss=declaration.loss,
+                tokens=declaration.tokens,
+                context=declaration.context,
+                batch=declaration.batch,
+                lr=declaration.lr,
+                calibration_tokens=declaration.calibration_tokens,
+                seed=declaration.seed,
+            )
+            jobs.append(job)
+    return tuple(jobs)
+
+
+def _drafts(choice: LayerChoice, bld: Bld) -> Iterator[Draft]:
+    """What is to be made in one layer, as (kind, attention, ffn)."""
+    if bld.mode == "coupled":
+        for a in choice.attention:
+            for f in choice.ffn:
+                if is_trainable(a) or is_trainable(f):
+                    yield "block", a, f
+        return
+    if "attention" in bld.sub_blocks:
+        yield from (("attention", a, None) for a in choice.attention if is_trainable(a))
+    if "ffn" in bld.sub_blocks:
+        yield from (("ffn", None, f) for f in choice.ffn if is_trainable(f))
+
+
+def _described(draft: Draft, shape: Shape, init: Initialisers) -> tuple[str, Shapes, dict[str, object]]:
+    """The initialisers' names, the stored weights, and what of the piece enters its id."""
+    kind, attention, ffn = draft
+    parts: list[tuple[str, Alternative]] = [
+        (prefix, alternative)
+        for prefix, alternative in (("self_attn.", attention), ("mlp.", ffn))
+        if alternative is not None
+    ]
+    shapes = {
+        (prefix if kind == "block" else "") + name: size
+        for prefix, alternative in parts
+        for name, size in shapes_of(shape, alternative).items()
+    }
+    names = [initialiser_of(alternative, init) for _, alternative in parts if is_trainable(alternative)]
+    identity: dict[str, object] = {
+        "sub_block": kind,
+        "attention": attention.model_dump(mode="json") if attention else None,
+        "ffn": ffn.model_dump(mode="json") if ffn else None,
+        "init": names,
+    }
+    return "+".join(names), shapes, identity
+
+
+def initialiser_of(alternative: Alternative, init: Initialisers) -> str:
+    """The name of the method that initialises an alternative; `none` where nothing is to be initialised."""
+    match alternative:
+        case GqaAttention():
+            return init.gqa
+        case MlpFfn() | MoeFfn():
+            return init.mlp
+        case LinearAttention() | LinearFfn():
+            return init.linear
+        case ParentAttention() | ParentFfn() | NoOpAttention() | NoOpFfn():
+            return "none"
+        case _:
+            assert_never(alternative)
+
+
+def _training(bld: Bld) -> dict[str, object]:
+    """What of a declaration determines a piece. Not its name, nor where it is written."""
+    wanted = {"loss", "tokens", "context", "batch", "lr", "calibration_tokens", "seed"}
+    return bld.model_dump(mode="json", include=wanted)
+
+
+def _id(content: dict[str, object]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+def write_plan(path: Path, jobs: Iterable[BldJob]) -> None:
+    """Write jobs as JSON lines, atomically."""
+    write_text(path, "".join(job.model_dump_json() + "\n" for job in jobs))
+
+
+def read_plan(path: Path) -> tuple[BldJob, ...]:
+    """Read what `write_plan` wrote. Raises DiagnosticError (BadPlan) for a line that is no job, OSError where there is no file."""
+    jobs = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            jobs.append(BldJob.from_json(line))
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise DiagnosticError(BadPlan(None, line=number, path=path, reason=reason)) from error
+    return tuple(jobs)

@@ -1,0 +1,102 @@
+"""A solution and the jobs of its space's BLD declarations to a model definition: which piece goes where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from puzzledsl.diagnostics import DiagnosticError, Span
+from puzzledsl.ir.alternatives import (
+    AttentionAlternative,
+    FfnAlternative,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+from puzzledsl.ir.nodes import LayerChoice, Program
+from puzzledsl.ir.tables import BldJob, LayerAssignment, LayerDefinition, ModelDefinition, Solution
+from puzzledsl.plan.errors import NoPiece
+from puzzledsl.plan.shapes import is_trainable
+
+Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str]
+
+
+def model_definition(
+    program: Program, search: str, solution: Solution, jobs: Iterable[BldJob]
+) -> ModelDefinition:
+    """The child of one solution. A pair that was trained together (coupled) is preferred to two sub-block pieces.
+
+    `jobs` may come from several declarations; of two that make the same piece the first counts.
+    Raises DiagnosticError (NoPiece), once for each alternative that nothing makes; ValueError for a solution of another space.
+    """
+    space = program.spaces[program.searches[search].space]
+    pieces: Pieces = {}
+    for job in jobs:
+        pieces.setdefault((job.layer, job.attention, job.ffn), job.id)
+    missing: dict[str, list[int]] = {}
+    layers = []
+    for index, (choice, names) in enumerate(zip(space.layers, solution.layers, strict=True)):
+        definition, lacking = _layer(index, choice, names, pieces)
+        layers.append(definition)
+        for name in lacking:
+            missing.setdefault(name, []).append(index)
+    if missing:
+        raise _no_piece(program, search, missing)
+    return ModelDefinition(name=search, search=search, parent=space.parent, layers=tuple(layers))
+
+
+def _layer(
+    index: int, choice: LayerChoice, names: LayerAssignment, pieces: Pieces
+) -> tuple[LayerDefinition, list[str]]:
+    """One layer, and the alternatives whose pieces are lacking."""
+    attention, ffn = _chosen(choice, names)
+    block = pieces.get((index, attention, ffn))
+    if block is not None:
+        return LayerDefinition(attention=attention, ffn=ffn, block_piece=block), []
+    attention_piece, ffn_piece = pieces.get((index, attention, None)), pieces.get((index, None, ffn))
+    lacking = []
+    if is_trainable(attention) and attention_piece is None:
+        lacking.append(f"attention `{names.attention}`")
+    if is_trainable(ffn) and ffn_piece is None:
+        lacking.append(f"ffn `{names.ffn}`")
+    definition = LayerDefinition(
+        attention=attention, ffn=ffn, attention_piece=attention_piece, ffn_piece=ffn_piece
+    )
+    return definition, lacking
+
+
+def _chosen(choice: LayerChoice, names: LayerAssignment) -> tuple[AttentionAlternative, FfnAlternative]:
+    """The alternatives that canonical names stand for in a layer; the parent's is always there."""
+    attention = {name_of(a): a for a in (*choice.attention, ParentAttention())}
+    ffn = {name_of(f): f for f in (*choice.ffn, ParentFfn())}
+    if names.attention not in attention or names.ffn not in ffn:
+        raise ValueError(f"a layer of the space has no {names.attention}/{names.ffn}: solve the search again")
+    return attention[names.attention], ffn[names.ffn]
+
+
+def _no_piece(program: Program, search: str, missing: dict[str, list[int]]) -> DiagnosticError:
+    declaration = program.searches[search]
+    where = declaration.where
+    span = Span(where.file, where.line, where.column, where.end_line, where.end_column)
+    blds = [name for name, bld in program.blds.items() if bld.space == declaration.space]
+    if blds:
+        help = f"`bld {blds[0]}` trains other sub-blocks: write `train = attention + ffn` in it"
+    else:
+        help = f"declare `bld pieces of {declaration.space} {{ train = attention + ffn, … }}`"
+    return DiagnosticError(
+        *(
+            NoPiece(
+                span,
+                search=search,
+                what=what,
+                layers=_listed(layers),
+                space=declaration.space,
+                it="it" if len(layers) == 1 else "them",
+                help=help,
+            )
+            for what, layers in missing.items()
+        )
+    )
+
+
+def _listed(layers: list[int]) -> str:
+    return ("layer " if len(layers) == 1 else "layers ") + ", ".join(str(layer) for layer in layers)

@@ -1,0 +1,49 @@
+"""How big a space is and how much work its pieces are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import fsum, log10
+
+from puzzledsl.ir.nodes import Program
+from puzzledsl.plan.bld import bld_plan
+
+
+@dataclass(frozen=True, slots=True)
+class BldSummary:
+    """One BLD declaration of a space: pieces to make and tokens to train them on, all together."""
+
+    jobs: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceSummary:
+    """`alternatives[layer]` is (attention, ffn); `log10_children` the decimal logarithm of the number of children."""
+
+    layers: int
+    alternatives: tuple[tuple[int, int], ...]
+    log10_children: float
+    blds: dict[str, BldSummary]
+
+    @property
+    def jobs(self) -> int:
+        """Pieces of all BLD declarations."""
+        return sum(bld.jobs for bld in self.blds.values())
+
+    @property
+    def tokens(self) -> int:
+        """Training tokens of all BLD declarations."""
+        return sum(bld.tokens for bld in self.blds.values())
+
+
+def space_summary(program: Program, space: str) -> SpaceSummary:
+    """The size of a space and of the BLD declarations made of it."""
+    alternatives = tuple((len(c.attention), len(c.ffn)) for c in program.spaces[space].layers)
+    blds = {}
+    for name, bld in program.blds.items():
+        if bld.space == space:
+            jobs = bld_plan(program, name)
+            blds[name] = BldSummary(len(jobs), sum(job.tokens for job in jobs))
+    children = fsum(log10(a * f) for a, f in alternatives)
+    return SpaceSummary(len(alternatives), alternatives, children, blds)

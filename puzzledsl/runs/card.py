@@ -1,0 +1,88 @@
+"""The model card of a child: how it was made, from what, and what the search promised."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+
+from puzzledsl import units
+from puzzledsl.ir import nodes
+from puzzledsl.ir.tables import SearchResult
+from puzzledsl.runs.context import Context
+
+_UNIT_OF_METRIC = {
+    "memory": units.BYTES,
+    "weights": units.BYTES,
+    "kv_cache": units.BYTES,
+    "latency": units.TIME,
+    "ttft": units.TIME,
+    "tpot": units.TIME,
+    "throughput": units.TOK_PER_S,
+}
+
+
+def metric_text(name: str, value: float) -> str:
+    """A metric of a solution as a person would write it: `chat.memory` 8.4e10 -> `78.2GiB`."""
+    dimension = _UNIT_OF_METRIC.get(name.rpartition(".")[2], units.COUNT)
+    return units.format_quantity(Fraction(value), dimension)
+
+
+def model_card(ctx: Context, search: str, result: SearchResult) -> str:
+    """Markdown with the parent, the search, its proof, the architecture and how to load the checkpoint."""
+    declaration = ctx.program.searches[search]
+    parent = ctx.program.parents[ctx.program.spaces[declaration.space].parent]
+    best = result.solutions[0]
+    source = (
+        parent.source.id if isinstance(parent.source, nodes.HfSource) else parent.name
+    )
+    rows = [
+        f"| {name} | {metric_text(name, result.parent_metrics.get(name, float('nan')))} | {metric_text(name, value)} |"
+        if name in result.parent_metrics
+        else f"| {name} | | {metric_text(name, value)} |"
+        for name, value in sorted(best.metrics.items())
+    ]
+    layers = [
+        f"| {i} | {layer.attention} | {layer.ffn} |"
+        for i, layer in enumerate(best.layers)
+    ]
+    attention = ", ".join(
+        f"{n} x {name}"
+        for name, n in sorted(Counter(x.attention for x in best.layers).items())
+    )
+    ffn = ", ".join(
+        f"{n} x {name}"
+        for name, n in sorted(Counter(x.ffn for x in best.layers).items())
+    )
+    bound = "none" if result.bound is None else f"{result.bound:.6g}"
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [puzzledsl, heterogeneous, pruned]",
+        "---",
+        f"# {ctx.file.stem}: {search}",
+        "",
+        f"A heterogeneous child of `{source}`, chosen by the search `{search}` of `{ctx.file.name}` (Puzzle, arXiv 2411.19146).",
+        "",
+        "```python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "model = AutoModelForCausalLM.from_pretrained(DIRECTORY, trust_remote_code=True)",
+        "tokenizer = AutoTokenizer.from_pretrained(DIRECTORY)",
+        "```",
+        "",
+        "## The search",
+        f"Status {result.status}, objective {best.objective:.6g}, proven bound {bound}, solver {result.solver}.",
+        "",
+        "| metric | parent | child |",
+        "|---|---|---|",
+        *rows,
+        "",
+        "## Architecture",
+        f"Attention: {attention}. FFN: {ffn}.",
+        "",
+        "| layer | attention | FFN |",
+        "|---|---|---|",
+        *layers,
+        "",
+    ]
+    return "\n".join(lines)

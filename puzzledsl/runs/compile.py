@@ -1,0 +1,145 @@
+"""`pzl compile`: everything that needs no weights, written to the build directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from puzzledsl.files import write_bytes
+from puzzledsl.ir import nodes
+from puzzledsl.runs import tasks
+from puzzledsl.runs.context import Context
+
+
+@dataclass
+class SpaceSummary:
+    """How big a space is."""
+
+    layers: int
+    alternatives: int
+    log10_children: float
+
+
+@dataclass
+class Compiled:
+    """What a compile made. `waiting`: spaces whose search must be solved before they are known."""
+
+    build: Path
+    files: list[Path] = field(default_factory=list)
+    spaces: dict[str, SpaceSummary] = field(default_factory=dict)
+    jobs: dict[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # name -> jobs, tokens
+    waiting: dict[str, str] = field(default_factory=dict)
+    unscored: dict[str, list[str]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, object]:
+        """For machines."""
+        return {
+            "build": str(self.build),
+            "files": [str(path.relative_to(self.build)) for path in self.files],
+            "spaces": {name: vars(space) for name, space in self.spaces.items()},
+            "bld": {
+                name: {"jobs": jobs, "tokens": tokens}
+                for name, (jobs, tokens) in self.jobs.items()
+            },
+            "waiting": self.waiting,
+            "missing": self.unscored,
+        }
+
+    def as_text(self) -> str:
+        """For people."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        for name, space in self.spaces.items():
+            size = f"10^{space.log10_children:.1f} children"
+            if name in self.waiting:
+                yield f"space {name}: known once `{self.waiting[name]}` is solved"
+            else:
+                yield f"space {name}: {space.layers} layers, {space.alternatives} alternatives a layer, {size}"
+        for name, (jobs, tokens) in self.jobs.items():
+            yield f"bld {name}: {jobs:,} jobs, {tokens:,} tokens"
+        for name, missing in self.unscored.items():
+            yield f"search {name}: waits for {', '.join(missing)}"
+        yield f"wrote {len(self.files)} files to {self.build}"
+
+
+def compile_program(ctx: Context) -> Compiled:
+    """Write ir.json, the BLD plans, the cost tables and the CP-SAT models that can be built."""
+    from puzzledsl.ir.size import log10_children
+
+    compiled = Compiled(ctx.build.root)
+
+    def wrote(path: Path, content: str | bytes) -> None:
+        write_bytes(path, content.encode() if isinstance(content, str) else content)
+        compiled.files.append(path)
+
+    wrote(ctx.build.program, ctx.program.canonical_json())
+    for name, space in ctx.program.spaces.items():
+        widest = max(len(choice.attention) * len(choice.ffn) for choice in space.layers)
+        compiled.spaces[name] = SpaceSummary(
+            len(space.layers), widest, log10_children(space)
+        )
+        if (
+            space.used_by is not None
+            and not ctx.build.solution(space.used_by.search).is_file()
+        ):
+            compiled.waiting[name] = space.used_by.search
+    for name, bld in ctx.program.blds.items():
+        if bld.space not in compiled.waiting:
+            jobs = tasks.jobs_of(ctx, name)
+            wrote(
+                ctx.build.bld_plan(name),
+                "".join(job.model_dump_json() + "\n" for job in jobs),
+            )
+            compiled.jobs[name] = (len(jobs), sum(job.tokens for job in jobs))
+    for name in ctx.program.spaces:
+        if name not in compiled.waiting:
+            wrote(ctx.build.costs(name), _costs(ctx, name))
+    for name, search in ctx.program.searches.items():
+        if search.space not in compiled.waiting:
+            _model(ctx, name, search, compiled, wrote)
+    return compiled
+
+
+def _costs(ctx: Context, space: str) -> str:
+    from puzzledsl.cost.table import cost_table
+
+    return cost_table(ctx.program, space, ctx.base).canonical_json()
+
+
+def _model(
+    ctx: Context,
+    name: str,
+    search: nodes.Search,
+    compiled: Compiled,
+    wrote: Callable[[Path, bytes], None],
+) -> None:
+    from puzzledsl.search.export import cpsat_model
+
+    missing = missing_tables(ctx, name)
+    if missing:
+        compiled.unscored[name] = missing
+        return
+    model = cpsat_model(
+        ctx.program, name, tasks.costs_of(ctx, search.space), tasks.scores_of(ctx, name)
+    )
+    wrote(ctx.build.cpsat_model(name), model)
+
+
+def missing_tables(ctx: Context, search: str) -> list[str]:
+    """The scores and measured scenarios that a search reads and that are not made yet, in words."""
+    from puzzledsl.search.needs import needed
+
+    needs = needed(ctx.program, search)
+    space = ctx.program.searches[search].space
+    scores, costs = tasks.scores_of(ctx, search), tasks.costs_of(ctx, space)
+    missing = [f"score `{name}`" for name in sorted(needs.scores) if name not in scores]
+    missing += [
+        f"costs of scenario `{name}`"
+        for name in sorted(needs.scenarios)
+        if name not in costs.scenarios
+    ]
+    return missing

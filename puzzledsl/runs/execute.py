@@ -1,0 +1,69 @@
+"""Runs tasks in order: skips what is fresh, stamps what is finished, holds the build directory's lock."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from filelock import FileLock, Timeout
+
+from puzzledsl import __version__
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.runs.context import Context
+from puzzledsl.runs.errors import BuildLocked, DiskFull
+from puzzledsl.runs.tasks import Task
+
+
+@contextmanager
+def locked(ctx: Context) -> Iterator[None]:
+    """Hold the build directory for one process. Raises DiagnosticError when another one has it."""
+    ctx.build.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(ctx.build.root / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DiagnosticError(BuildLocked(None, build=ctx.build.root)) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def execute(
+    ctx: Context, tasks: Iterable[Task], *, force: bool = False
+) -> list[tuple[Task, bool]]:
+    """Do each task that is stale (every task with `force`). Returns each with whether it was done now."""
+    outcome = []
+    for task in tasks:
+        outcome.append((task, _one(ctx, task, force)))
+    return outcome
+
+
+def _one(ctx: Context, task: Task, force: bool) -> bool:
+    inputs = task.inputs()
+    if not force and ctx.stamps.is_fresh(task.stage, task.name, inputs):
+        ctx.progress.log("fresh", stage=task.stage, name=task.name)
+        return False
+    ctx.progress.log("start", stage=task.stage, name=task.name)
+    began = time.monotonic()
+    try:
+        outputs = task.run()
+        ctx.stamps.write(
+            task.stage, task.name, inputs, outputs, f"puzzledsl {__version__}"
+        )
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            path = error.filename or ctx.build.root
+            raise DiagnosticError(
+                DiskFull(None, path=path, reason=error.strerror)
+            ) from error
+        raise
+    ctx.progress.log(
+        "end",
+        stage=task.stage,
+        name=task.name,
+        seconds=round(time.monotonic() - began, 3),
+    )
+    return True

@@ -1,0 +1,68 @@
+"""Names on the command line, and whether what they name can be done yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from puzzledsl.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.runs.compile import missing_tables
+from puzzledsl.runs.context import Context, span_of
+from puzzledsl.runs.errors import NothingDeclared, UnknownTarget
+from puzzledsl.suggest import closest
+
+
+class NotReady(Diagnostic):
+    """A search reads tables that no stage has made yet."""
+
+    code = "E0610"
+    template = "search `{name}` cannot be solved yet: it waits for {missing}"
+    help_template = "{help}"
+
+
+def chosen(
+    kind: str,
+    declared: Mapping[str, object],
+    names: Iterable[str] | None,
+    file: Path,
+    stage: str = "solve",
+) -> list[str]:
+    """The names asked for, or all that are declared. Raises DiagnosticError for an unknown name or when there are none."""
+    wanted = list(names or declared)
+    unknown = [name for name in wanted if name not in declared]
+    if unknown:
+        raise DiagnosticError(*(_unknown(kind, name, declared) for name in unknown))
+    if not wanted:
+        help = f"add one to {file.name}, or run a stage that it declares"
+        raise DiagnosticError(NothingDeclared(None, kind=kind, stage=stage, help=help))
+    return wanted
+
+
+def _unknown(kind: str, name: str, declared: Mapping[str, object]) -> UnknownTarget:
+    close = closest(name, declared)
+    help = (
+        f"did you mean `{close}`?"
+        if close
+        else f"declared: {', '.join(declared) or 'none'}"
+    )
+    return UnknownTarget(None, kind=kind, name=name, help=help)
+
+
+def not_ready(ctx: Context, search: str) -> NotReady | None:
+    """What keeps a search from being solved, with the command that makes it; None when nothing does."""
+    missing = missing_tables(ctx, search)
+    if not missing:
+        return None
+    commands = []
+    if any("scenario" in item for item in missing):
+        commands.append(f"`pzl measure {ctx.file}` measures costs on this machine")
+    for item in missing:
+        if item.startswith("score"):
+            name = item.split("`")[1]
+            commands.append(
+                f"`pzl score {ctx.file} {name}` makes the scores (after `pzl bld {ctx.file}`)"
+            )
+    where = span_of(ctx.program.searches[search].where)
+    return NotReady(
+        where, name=search, missing=" and ".join(missing), help="; ".join(commands)
+    )

@@ -1,0 +1,476 @@
+"""One function a stage: what it depends on, what it leaves, how it is run.
+
+A task's inputs are digests: of the meaning of the declarations it reads, of the artefacts of the tasks before it, of the
+parent's weights and of text. They are computed only when the tasks before it are finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.files import write_text
+from puzzledsl.ir import nodes
+from puzzledsl.ir.tables import BldJob, CostTable, ScoreTable, SearchResult
+from puzzledsl.runs.context import Context, span_of
+from puzzledsl.runs.digests import (
+    data_fingerprint,
+    digest_of,
+    files_fingerprint,
+    meaning,
+)
+from puzzledsl.runs.errors import NoSolution, UnsupportedExport
+
+STAGES = (
+    "measure",
+    "bld",
+    "score",
+    "solve",
+    "frontier",
+    "realise",
+    "uptrain",
+    "eval",
+    "export",
+    "report",
+)
+"""In the order in which `pzl run` does them."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to make. `run` returns the paths it wrote; a directory stands for all below it."""
+
+    stage: str
+    name: str
+    inputs: Callable[[], dict[str, str]]
+    run: Callable[[], list[Path]]
+
+    @property
+    def title(self) -> str:
+        """`score kl`."""
+        return f"{self.stage} {self.name}".strip()
+
+
+# ---------------------------------------------------------------- what several stages read
+
+
+def jobs_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
+    """The jobs of a BLD declaration."""
+    from puzzledsl.plan.bld import bld_plan
+
+    return bld_plan(ctx.program, bld)
+
+
+def measured_scenarios(ctx: Context) -> list[str]:
+    """Scenarios whose costs must be measured on this machine."""
+    hardware = ctx.program.hardware
+    scenarios = ctx.program.scenarios.items()
+    return [
+        n
+        for n, s in scenarios
+        if isinstance(hardware[s.hardware].spec, nodes.MeasuredHardware)
+    ]
+
+
+def costs_of(ctx: Context, space: str) -> CostTable:
+    """Analytic costs, and the measured ones where `pzl measure` has made them."""
+    from puzzledsl.cost.table import cost_table, merge
+
+    tables = [cost_table(ctx.program, space, ctx.base)]
+    measured = ctx.build.measured_costs(space)
+    if measured.is_file():
+        tables.append(ctx.load(measured, CostTable))
+    return merge(*tables)
+
+
+def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
+    """Every score table of the search's space that is there; a table from elsewhere is read on the spot."""
+    space = ctx.program.searches[search].space
+    tables: dict[str, ScoreTable] = {}
+    for name, score in ctx.program.scores.items():
+        if score.space != space:
+            continue
+        if isinstance(score.method, nodes.ScoreFromTable):
+            from puzzledsl.search.score_table import read_score_table
+
+            tables[name] = read_score_table(
+                ctx.base / score.method.path, score, ctx.program.spaces[space]
+            )
+        elif ctx.build.scores(name).is_file():
+            tables[name] = ctx.load(ctx.build.scores(name), ScoreTable)
+    return tables
+
+
+def _data_inputs(ctx: Context, name: str | None) -> dict[str, str]:
+    return {"data": data_fingerprint(ctx.program.data[name], ctx.base)} if name else {}
+
+
+# ---------------------------------------------------------------- stages
+
+
+def measure(ctx: Context, space: str) -> Task:
+    """Run times of real blocks on this machine."""
+    wanted = measured_scenarios(ctx)
+
+    def inputs() -> dict[str, str]:
+        scenarios = [meaning(ctx.program.scenarios[n]) for n in wanted]
+        hardware = [
+            meaning(ctx.program.hardware[ctx.program.scenarios[n].hardware])
+            for n in wanted
+        ]
+        return {
+            "alternatives": digest_of(
+                _distinct_alternatives(ctx.program.spaces[space])
+            ),
+            "scenarios": digest_of([wanted, scenarios, hardware]),
+            "parent": ctx.fingerprint(space, "measure"),
+        }
+
+    def run() -> list[Path]:
+        from puzzledsl.measure.costs import measure_costs
+
+        work = ctx.build.work("measure", space)
+        table = measure_costs(
+            ctx.program,
+            space,
+            ctx.parent_directory(space, "measure"),
+            work,
+            ctx.progress,
+        )
+        output = ctx.build.measured_costs(space)
+        write_text(output, table.canonical_json())
+        return [output]
+
+    return Task("measure", space, inputs, run)
+
+
+def _distinct_alternatives(space: nodes.Space) -> list[str]:
+    found = {a.model_dump_json() for c in space.layers for a in c.attention}
+    found |= {"ffn" + f.model_dump_json() for c in space.layers for f in c.ffn}
+    return [str(len(space.layers)), *sorted(found)]
+
+
+def bld(ctx: Context, name: str) -> Task:
+    """Initialise and train the pieces of one BLD declaration."""
+    declaration = ctx.program.blds[name]
+
+    def inputs() -> dict[str, str]:
+        jobs = [job.id for job in jobs_of(ctx, name)]
+        parent = ctx.fingerprint(declaration.space, "bld")
+        return {
+            "jobs": digest_of(jobs),
+            "parent": parent,
+            **_data_inputs(ctx, declaration.data),
+        }
+
+    def run() -> list[Path]:
+        from puzzledsl.bld.run import run_bld
+        from puzzledsl.library.library import Library
+
+        jobs = jobs_of(ctx, name)
+        library = Library(ctx.build.library)
+        parent = ctx.parent_directory(declaration.space, "bld")
+        work = ctx.build.work("bld", name)
+        run_bld(ctx.program, name, jobs, parent, ctx.base, library, work, ctx.progress)
+        return [
+            ctx.build.library / piece.file
+            for piece in library.pieces()
+            if piece.job.id in {j.id for j in jobs}
+        ]
+
+    return Task("bld", name, inputs, run)
+
+
+def score(ctx: Context, name: str) -> Task:
+    """Replace one block at a time and compare with the parent."""
+    declaration = ctx.program.scores[name]
+    method = declaration.method
+    assert isinstance(method, nodes.ReplaceOne) and declaration.bld is not None
+    bld_name = declaration.bld
+    data = method.data or ctx.program.blds[bld_name].data
+
+    def inputs() -> dict[str, str]:
+        tasks = (
+            {"tasks": files_fingerprint([method.tasks], ctx.base)}
+            if method.tasks
+            else {}
+        )
+        parent = ctx.fingerprint(declaration.space, "score")
+        pieces = ctx.made("bld", bld_name, "the pieces")
+        space = meaning(ctx.program.spaces[declaration.space])
+        return {
+            "score": meaning(method),
+            "space": space,
+            "pieces": pieces,
+            "parent": parent,
+            **tasks,
+            **_data_inputs(ctx, data),
+        }
+
+    def run() -> list[Path]:
+        from puzzledsl.library.library import Library
+        from puzzledsl.scoring.run import run_score
+
+        ctx.made("bld", bld_name, "the pieces")
+        library = Library(ctx.build.library)
+        parent = ctx.parent_directory(declaration.space, "score")
+        work = ctx.build.work("score", name)
+        jobs = jobs_of(ctx, bld_name)
+        table = run_score(
+            ctx.program, name, parent, ctx.base, library, jobs, work, ctx.progress
+        )
+        output = ctx.build.scores(name)
+        write_text(output, table.canonical_json())
+        return [output]
+
+    return Task("score", name, inputs, run)
+
+
+def solve(ctx: Context, name: str) -> Task:
+    """Choose one alternative a sub-block a layer."""
+    search = ctx.program.searches[name]
+
+    def inputs() -> dict[str, str]:
+        return {
+            "search": meaning(search),
+            "costs": costs_of(ctx, search.space).digest(),
+            "scores": digest_of(
+                {n: t.digest() for n, t in sorted(scores_of(ctx, name).items())}
+            ),
+        }
+
+    def run() -> list[Path]:
+        from puzzledsl.search.solve import solve_search
+
+        tables = costs_of(ctx, search.space), scores_of(ctx, name)
+        result = solve_search(ctx.program, name, *tables, progress=ctx.progress)
+        output = ctx.build.solution(name)
+        write_text(output, result.canonical_json())
+        return [output]
+
+    return Task("solve", name, inputs, run)
+
+
+def frontier(ctx: Context, name: str) -> Task:
+    """Solve a search along one metric."""
+    declaration = ctx.program.frontiers[name]
+
+    def inputs() -> dict[str, str]:
+        return {
+            "frontier": meaning(declaration),
+            **solve(ctx, declaration.search).inputs(),
+        }
+
+    def run() -> list[Path]:
+        from puzzledsl.search.frontier import solve_frontier
+
+        space = ctx.program.searches[declaration.search].space
+        result = solve_frontier(
+            ctx.program, name, costs_of(ctx, space), scores_of(ctx, declaration.search)
+        )
+        output = ctx.build.frontier(name)
+        write_text(output, result.canonical_json())
+        return [output]
+
+    return Task("frontier", name, inputs, run)
+
+
+def best_solution(ctx: Context, search: str) -> SearchResult:
+    """A search's answer; raises DiagnosticError when it is not solved yet or has no solution."""
+    ctx.made("solve", search, "the solutions")
+    result = ctx.load(ctx.build.solution(search), SearchResult)
+    if not result.solutions:
+        where = span_of(ctx.program.searches[search].where)
+        raise DiagnosticError(NoSolution(where, name=search, file=ctx.file))
+    return result
+
+
+def realise(ctx: Context, search: str) -> Task:
+    """The child checkpoint of a search's best solution."""
+    space = ctx.program.searches[search].space
+    blds = [name for name, bld in ctx.program.blds.items() if bld.space == space]
+
+    def inputs() -> dict[str, str]:
+        best = best_solution(ctx, search).solutions[0]
+        pieces = {name: ctx.made("bld", name, "the pieces") for name in blds}
+        layers = digest_of([layer.model_dump() for layer in best.layers])
+        return {"layers": layers, "parent": ctx.fingerprint(space, "realise"), **pieces}
+
+    def run() -> list[Path]:
+        from puzzledsl.export.realise import realise as write_child
+        from puzzledsl.library.library import Library
+        from puzzledsl.plan.model import model_definition
+        from puzzledsl.runs.card import model_card
+
+        result = best_solution(ctx, search)
+        jobs = tuple(job for name in blds for job in jobs_of(ctx, name))
+        definition = model_definition(ctx.program, search, result.solutions[0], jobs)
+        library = Library(ctx.build.library)
+        output = ctx.build.model(search)
+        card = model_card(ctx, search, result)
+        parent = ctx.parent_directory(space, "realise")
+        write_child(definition, parent, library.load, output, card)
+        return [output]
+
+    return Task("realise", search, inputs, run)
+
+
+def uptrain(ctx: Context, name: str) -> Task:
+    """Global knowledge distillation of a child."""
+    declaration = ctx.program.uptrains[name]
+    space = ctx.program.searches[declaration.search].space
+    data = declaration.data or _only_data(ctx)
+
+    def inputs() -> dict[str, str]:
+        return {
+            "uptrain": meaning(declaration),
+            "child": ctx.made("realise", declaration.search, "the child"),
+            "parent": ctx.fingerprint(space, "uptrain"),
+            **_data_inputs(ctx, data),
+        }
+
+    def run() -> list[Path]:
+        from puzzledsl.uptrain.run import run_uptrain
+
+        ctx.made("realise", declaration.search, "the child")
+        parent = ctx.parent_directory(space, "uptrain")
+        child, output = ctx.build.model(declaration.search), ctx.build.model(name)
+        work = ctx.build.work("uptrain", name)
+        run_uptrain(
+            ctx.program,
+            name,
+            parent,
+            child,
+            output,
+            ctx.base,
+            work,
+            ctx.build.tokens,
+            ctx.progress,
+        )
+        return [output]
+
+    return Task("uptrain", name, inputs, run)
+
+
+def _only_data(ctx: Context) -> str | None:
+    return next(iter(ctx.program.data)) if len(ctx.program.data) == 1 else None
+
+
+def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]]:
+    """The children an evaluation measures, and which of them in full (tasks and timing).
+
+    In full: the child that `eval … of` names, and the untrained child it came from. The children of the other searches of
+    the same space, baselines for instance, are compared by KL and perplexity.
+    """
+    of = ctx.program.evals[name].of
+    search = ctx.program.uptrains[of].search if of in ctx.program.uptrains else of
+    space = ctx.program.searches[search].space
+    full = {search, of}
+    names = [search, *([of] if of != search else [])]
+    names += [
+        s for s, d in ctx.program.searches.items() if d.space == space and s not in full
+    ]
+    return {n: ctx.build.model(n) for n in names if ctx.build.model(n).is_dir()}, full
+
+
+def evaluate(ctx: Context, name: str) -> Task:
+    """Parent and children side by side."""
+    declaration = ctx.program.evals[name]
+    data = declaration.data or _only_data(ctx)
+
+    def stage_of(model: str) -> str:
+        return "uptrain" if model in ctx.program.uptrains else "realise"
+
+    def space() -> str:
+        of = declaration.of
+        search = ctx.program.uptrains[of].search if of in ctx.program.uptrains else of
+        return ctx.program.searches[search].space
+
+    def inputs() -> dict[str, str]:
+        models, _ = evaluated_models(ctx, name)
+        ctx.made(stage_of(declaration.of), declaration.of, "the child")
+        return {
+            "eval": meaning(declaration),
+            "models": digest_of(
+                {m: ctx.made(stage_of(m), m, "the child") for m in models}
+            ),
+            "scenarios": digest_of(
+                {n: meaning(ctx.program.scenarios[n]) for n in measured_scenarios(ctx)}
+            ),
+            "tasks": files_fingerprint(declaration.tasks, ctx.base),
+            "parent": ctx.fingerprint(space(), "eval"),
+            **_data_inputs(ctx, data),
+        }
+
+    def run() -> list[Path]:
+        from puzzledsl.evaluate.run import run_eval
+
+        ctx.made(stage_of(declaration.of), declaration.of, "the child")
+        models, full = evaluated_models(ctx, name)
+        parent = ctx.parent_directory(space(), "eval")
+        work = ctx.build.work("eval", name)
+        result = run_eval(
+            ctx.program,
+            name,
+            models,
+            full,
+            parent,
+            ctx.base,
+            ctx.build.tokens,
+            work,
+            ctx.progress,
+        )
+        output = ctx.build.evaluation(name)
+        write_text(output, result.canonical_json())
+        return [output]
+
+    return Task("eval", name, inputs, run)
+
+
+def export(ctx: Context, name: str) -> Task:
+    """A child's checkpoint, copied to where it is to be used."""
+    declaration = ctx.program.exports[name]
+    stage = "uptrain" if declaration.of in ctx.program.uptrains else "realise"
+
+    def inputs() -> dict[str, str]:
+        return {
+            "export": meaning(declaration),
+            "child": ctx.made(stage, declaration.of, "the child"),
+        }
+
+    def run() -> list[Path]:
+        from puzzledsl.runs.copying import copy_directory
+
+        if declaration.format != "hf":
+            where = span_of(declaration.where)
+            raise DiagnosticError(
+                UnsupportedExport(
+                    where, name=name, format=declaration.format, path=declaration.path
+                )
+            )
+        ctx.made(stage, declaration.of, "the child")
+        copy_directory(ctx.build.model(declaration.of), ctx.base / declaration.path)
+        return []
+
+    return Task("export", name, inputs, run)
+
+
+def report(ctx: Context) -> Task:
+    """The page that shows it all."""
+
+    def inputs() -> dict[str, str]:
+        stamps = sorted((ctx.build.root / "stamps").glob("*.json"))
+        own = ctx.stamps.path("report", "")
+        return {
+            "source": digest_of(ctx.source),
+            **{p.stem: digest_of(p.read_text()) for p in stamps if p != own},
+        }
+
+    def run() -> list[Path]:
+        from puzzledsl.report.write import write_report
+
+        return [write_report(ctx.program, ctx.build, ctx.source)]
+
+    return Task("report", "", inputs, run)

@@ -1,0 +1,1 @@
+"""Parent weights and calibration statistics -> initialised alternatives (state dictionaries)."""

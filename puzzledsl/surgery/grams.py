@@ -1,0 +1,76 @@
+"""Sums over tokens that least squares needs. Kept in float64; each chunk is multiplied in float32, which is fast.
+
+Shapes: T tokens, P inputs, Q outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RIDGE = 1e-4
+"""Ridge, relative to the mean of the Gram matrix's diagonal. Results are the same from 1e-5 to 1e-2."""
+
+
+@dataclass
+class Gram:
+    """X'X (P, P), X'Y (P, Q), column sums of X (P,), ||Y||^2 and the number of tokens; all float64."""
+
+    xx: Tensor
+    xy: Tensor
+    x_sum: Tensor
+    yy: float = 0.0
+    tokens: int = 0
+
+    @classmethod
+    def zeros(cls, inputs: int, outputs: int, device: torch.device | str = "cpu") -> Gram:
+        """Sums over no tokens yet; `outputs` may be 0."""
+
+        def zeros(*size: int) -> Tensor:
+            return torch.zeros(size, dtype=torch.float64, device=device)
+
+        return cls(zeros(inputs, inputs), zeros(inputs, outputs), zeros(inputs))
+
+    def add(self, x_TP: Tensor, y_TQ: Tensor | None = None) -> None:
+        """Count in a chunk of tokens (any leading dimensions)."""
+        x = x_TP.detach().reshape(-1, x_TP.shape[-1]).float()
+        self.xx += x.T @ x
+        self.x_sum += x.sum(0)
+        self.tokens += x.shape[0]
+        if y_TQ is not None:
+            y = y_TQ.detach().reshape(-1, y_TQ.shape[-1]).float()
+            self.xy += x.T @ y
+            self.yy += float(y.square().sum(dtype=torch.float64))
+
+    def augmented(self) -> Tensor:
+        """The Gram matrix (P + 1, P + 1) of X with a column of ones, for maps with a bias."""
+        count = self.x_sum.new_full((1, 1), float(self.tokens))
+        row = self.x_sum[None, :]
+        return torch.cat([torch.cat([self.xx, row.T], 1), torch.cat([row, count], 1)], 0)
+
+
+def ridge_of(xx: Tensor, relative: float = RIDGE) -> float:
+    """The absolute ridge for a Gram matrix: never 0, so that unused inputs do no harm."""
+    return max(relative * float(xx.diagonal().mean()), 1e-12)
+
+
+def solve_ridge(xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative: float = RIDGE) -> Tensor:
+    """argmin_W ||X W - Y||^2 + ridge * ||W - start||^2, float64 (P, Q). Without a start the ridge pulls towards 0."""
+    ridge = ridge_of(xx, relative)
+    damped = xx + ridge * torch.eye(xx.shape[0], dtype=xx.dtype, device=xx.device)
+    target = xy if start is None else xy - xx @ start
+    factor, info = torch.linalg.cholesky_ex(damped)
+    if int(info) != 0:  # numerically indefinite: the sums were made in float32
+        step = torch.linalg.pinv(damped, hermitian=True) @ target
+    else:
+        step = torch.cholesky_solve(target, factor)
+    return step if start is None else start + step
+
+
+def residual(gram: Gram, weights: Tensor) -> float:
+    """||X W - Y||^2 / ||Y||^2 on the tokens of the sums: normalised MSE (Puzzle, section 3), for W (P, Q)."""
+    w = weights.to(gram.xx)
+    error = gram.yy - 2 * float((w * gram.xy).sum()) + float((w * (gram.xx @ w)).sum())
+    return max(error, 0.0) / max(gram.yy, 1e-300)

@@ -1,0 +1,179 @@
+"""Calibration tokens -> the statistics every initialiser needs, layer by layer, in one pass through the parent.
+
+The hidden states of all calibration tokens move up one layer at a time, so that a layer's inputs are still at hand when
+its statistics are complete: merged key/value heads are fitted on what they themselves attend to (`Calls.activations`).
+
+Shapes: B sequences, S positions, H hidden, F intermediate width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.parents import access
+from puzzledsl.progress import Progress, Silent
+from puzzledsl.surgery.errors import NoCalibration
+from puzzledsl.surgery.grams import Gram
+
+KEPT_TOKENS = 8192
+"""Tokens a layer whose inputs `collect_statistics` keeps, to fit merged heads on."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer's attention: the normed input, the other arguments, the output (B, S, H)."""
+
+    hidden_states: Tensor
+    kwargs: dict[str, Any]
+    output: Tensor
+
+
+@dataclass
+class LayerStatistics:
+    """What calibration says of one layer. Grams are float64."""
+
+    attention: Gram  # normed input -> attention output
+    ffn: Gram  # normed input -> FFN output
+    activations: Gram  # what down_proj reads, by itself
+    activation_abs: Tensor  # sum over tokens of |activation| (F,), float64
+    calls: list[Call] = field(default_factory=list)
+    channel_order: Tensor | None = None  # FFN channels, first to go first; made once, serves every width
+
+    @property
+    def tokens(self) -> int:
+        """Calibration tokens counted."""
+        return self.attention.tokens
+
+
+def collect_statistics(
+    model: PreTrainedModel,
+    token_blocks: Iterable[Tensor],
+    progress: Progress | None = None,
+    layers: Sequence[int] | None = None,
+    *,
+    keep_tokens: int | None = KEPT_TOKENS,
+) -> dict[int, LayerStatistics]:
+    """Statistics of the given layers (all), at once. See `walk_layers`, which needs the memory of one layer only."""
+    return dict(walk_layers(model, token_blocks, progress, layers, keep_tokens=keep_tokens))
+
+
+def walk_layers(
+    model: PreTrainedModel,
+    token_blocks: Iterable[Tensor],
+    progress: Progress | None = None,
+    layers: Sequence[int] | None = None,
+    *,
+    keep_tokens: int | None = None,
+) -> Iterator[tuple[int, LayerStatistics]]:
+    """Yield each wanted layer's statistics, in order of layers, from blocks of token ids (B, S) without padding.
+
+    `keep_tokens` limits the tokens whose attention calls are kept (None: all). Use a layer before asking for the next
+    and forget it, and memory stays at one layer. Raises DiagnosticError (NoCalibration).
+    """
+    report = progress or Silent()
+    wanted = set(range(len(access.layers(model))) if layers is None else layers)
+    chunks = [_enter(model, tokens.to(model.device)) for tokens in token_blocks]
+    if not chunks:
+        raise DiagnosticError(NoCalibration(None))
+    report.start("calibrate", (max(wanted, default=-1) + 1) * len(chunks))
+    for layer_idx, layer in enumerate(access.layers(model)):
+        if layer_idx > max(wanted, default=-1):
+            return
+        statistics = _empty(layer, model) if layer_idx in wanted else None
+        for chunk in chunks:
+            with torch.no_grad(), _observing(layer, statistics, keep_tokens):
+                chunk.hidden_states = layer(chunk.hidden_states, **chunk.calls[layer_idx])
+            report.advance()
+        if statistics is not None:
+            yield layer_idx, statistics
+
+
+@dataclass
+class _Chunk:
+    hidden_states: Tensor
+    calls: list[dict[str, Any]]  # the keyword arguments each layer is called with
+
+
+class _Recorder(nn.Module):
+    """Stands for a layer: notes how it is called and does nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden_states: Tensor | None = None
+        self.kwargs: dict[str, Any] = {}
+
+    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+        self.hidden_states, self.kwargs = hidden_states, kwargs
+        return hidden_states
+
+
+def _enter(model: PreTrainedModel, tokens: Tensor) -> _Chunk:
+    """Embed a block and let the model itself say how it calls each layer (masks, positions)."""
+    base: Any = cast(Any, model).model
+    real = base.layers
+    recorders = [_Recorder() for _ in real]
+    try:
+        base.layers = nn.ModuleList(recorders)
+        with torch.no_grad():
+            base(input_ids=tokens, use_cache=False)
+    finally:
+        base.layers = real
+    first = recorders[0].hidden_states
+    assert first is not None
+    return _Chunk(first, [recorder.kwargs for recorder in recorders])
+
+
+def _empty(layer: nn.Module, model: PreTrainedModel) -> LayerStatistics:
+    shape, device = access.shape_of(model.config), model.device
+    return LayerStatistics(
+        attention=Gram.zeros(shape.hidden, shape.hidden, device),
+        ffn=Gram.zeros(shape.hidden, shape.hidden, device),
+        activations=Gram.zeros(shape.intermediate, 0, device),
+        activation_abs=torch.zeros(shape.intermediate, dtype=torch.float64, device=device),
+    )
+
+
+@contextmanager
+def _observing(
+    layer: nn.Module, statistics: LayerStatistics | None, keep_tokens: int | None
+) -> Iterator[None]:
+    """While a layer runs, add what its sub-blocks read and write to `statistics`."""
+    if statistics is None:
+        yield
+        return
+
+    def attention(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        kwargs = dict(kwargs)
+        x = kwargs.pop("hidden_states") if "hidden_states" in kwargs else args[0]
+        kept = sum(call.hidden_states.shape[:-1].numel() for call in statistics.calls)
+        if keep_tokens is None or kept < keep_tokens:
+            statistics.calls.append(Call(x, kwargs, output[0]))
+        statistics.attention.add(x, output[0])
+
+    def ffn(module: nn.Module, args: Any, output: Tensor) -> None:
+        statistics.ffn.add(args[0], output)
+
+    def down(module: nn.Module, args: Any) -> None:
+        statistics.activations.add(args[0])
+        flat = args[0].reshape(-1, args[0].shape[-1])
+        statistics.activation_abs.add_(flat.abs().sum(0, dtype=torch.float32))
+
+    down_proj = cast(nn.Module, access.ffn(layer).down_proj)
+    hooks = [
+        access.attention(layer).register_forward_hook(attention, with_kwargs=True),
+        access.ffn(layer).register_forward_hook(ffn),
+        down_proj.register_forward_pre_hook(down),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

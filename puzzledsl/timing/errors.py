@@ -1,0 +1,29 @@
+"""A `measured(...)` hardware that this machine is not."""
+
+from __future__ import annotations
+
+from puzzledsl.diagnostics import Diagnostic
+
+
+class NoSuchDevice(Diagnostic):
+    """The device is unknown to torch, or not there."""
+
+    code = "E1401"
+    template = "hardware `{name}` is measured on `{device}`, which this machine does not have"
+    help_template = "devices here: {devices}; for another machine's figures use a profile or `table(\"costs.csv\")`"
+
+
+class NoSuchDtype(Diagnostic):
+    """A data type in which Transformers' own modules cannot be run."""
+
+    code = "E1402"
+    template = "hardware `{name}` cannot be measured in `{dtype}`"
+    help_template = "types that can be measured: {dtypes}"
+
+
+class SeveralGpus(Diagnostic):
+    """Blocks are measured on one device."""
+
+    code = "E1403"
+    template = "hardware `{name}` asks for {gpus} GPUs; costs are measured on one"
+    help_template = "write `gpus: 1`, or use a profile for tensor parallel hardware"

@@ -1,0 +1,126 @@
+"""Laps of one computation, on a CPU by its own clock and on a GPU by events inside a replayed CUDA graph.
+
+A computation calls `lap()` at the places of interest; `prepare` turns it into something that can be run again and
+again, each time returning the seconds between consecutive laps. The two devices differ only in this file.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from itertools import pairwise
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+
+Run = Callable[[], list[float]]
+WARM_UP_RUNS = 3  # before a CUDA graph is captured
+
+
+class Stopwatch(Protocol):
+    """Times the stretches between calls of `lap` while a prepared computation runs."""
+
+    def lap(self) -> None:
+        """Mark this moment. Called by the computation itself (from hooks)."""
+
+    def prepare(self, computation: Callable[[], object]) -> Run:
+        """A callable that runs `computation` and returns the seconds start..lap 1..…..end (one more than its laps)."""
+
+
+class CpuStopwatch:
+    """The process's monotonic clock: CPU operators are finished when they return."""
+
+    def __init__(self) -> None:
+        self._laps: list[int] = []
+
+    def lap(self) -> None:
+        """Mark this moment."""
+        self._laps.append(time.perf_counter_ns())
+
+    def prepare(self, computation: Callable[[], object]) -> Run:
+        """Run the computation as it is; it may change state, such as a growing cache."""
+
+        def run() -> list[float]:
+            self._laps.clear()
+            self.lap()
+            computation()
+            self.lap()
+            return [(b - a) / 1e9 for a, b in zip(self._laps, self._laps[1:], strict=False)]
+
+        return run
+
+
+class CudaStopwatch:
+    """Events captured inside a CUDA graph, so that no launch overhead of Python is counted; the L2 cache is flushed before each run."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._events: list[Any] = []
+        l2_bytes = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 64 << 20)
+        self._scratch = torch.empty(2 * l2_bytes, dtype=torch.uint8, device=device)
+
+    def lap(self) -> None:
+        """Record an event on the current stream (a node of the graph while capturing)."""
+        event = torch.cuda.Event(enable_timing=True, external=True)  # type: ignore[no-untyped-call]
+        event.record()
+        self._events.append(event)
+
+    def prepare(self, computation: Callable[[], object]) -> Run:
+        """Warm up on a side stream, capture once, replay on every run. The computation must not depend on state it changes."""
+        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP_RUNS):
+                computation()
+        torch.cuda.current_stream(self._device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        self._events = []
+        with torch.cuda.graph(graph):
+            self.lap()
+            computation()
+            self.lap()
+        events = self._events
+
+        def run() -> list[float]:
+            self._scratch.zero_()
+            graph.replay()
+            torch.cuda.synchronize(self._device)
+            return [a.elapsed_time(b) / 1e3 for a, b in pairwise(events)]
+
+        return run
+
+
+def stopwatch_for(device: torch.device) -> Stopwatch:
+    """The stopwatch that suits a device."""
+    return CudaStopwatch(device) if device.type == "cuda" else CpuStopwatch()
+
+
+def spread(values: Sequence[float]) -> float:
+    """Standard error of a median by the median absolute deviation, in the unit of `values` (0 for fewer than two)."""
+    if len(values) < 2:
+        return 0.0
+    centre = statistics.median(values)
+    deviation = 1.4826 * statistics.median(abs(v - centre) for v in values)
+    return float(1.2533 * deviation / len(values) ** 0.5)
+
+
+def machine(device: torch.device) -> str:
+    """What figures were measured on: processor, threads, torch version."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _cpu_name() -> str:
+    import platform
+
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

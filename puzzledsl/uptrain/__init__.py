@@ -1,0 +1,1 @@
+"""Global knowledge distillation: a child becomes more like its parent (Puzzle, section 3)."""

@@ -1,0 +1,118 @@
+"""The losses of global knowledge distillation, without ever holding two full tensors of logits.
+
+Shape legend: N token positions, C positions of a chunk, V vocabulary, H hidden size. Logits and losses are float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK_TOKENS = 512
+IGNORED = -100  # a label without a next token
+
+
+class LogitLoss(NamedTuple):
+    """Scalars: the weighted sum (differentiable), and its two parts before weighting."""
+
+    total: Tensor
+    kld: Tensor
+    lm: Tensor
+
+
+class _ChunkedLogitLoss(torch.autograd.Function):
+    """kld * KL(parent || child) + lm * CE, whose gradient is made chunk by chunk in the forward pass.
+
+    d KL / d z = softmax(z) - softmax(z_parent) and d CE / d z = softmax(z) - onehot(label), z the child's logits.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        child_NH: Tensor,
+        child_VH: Tensor,
+        parent_NH: Tensor,
+        parent_VH: Tensor,
+        labels_N: Tensor,
+        kld: float,
+        lm: float,
+        chunk: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        positions = child_NH.shape[0]
+        labelled = max(1, int((labels_N != IGNORED).sum()))
+        grad_NH = torch.empty_like(child_NH)
+        grad_VH = torch.zeros_like(child_VH)
+        kld_sum = child_NH.new_zeros((), dtype=torch.float32)
+        lm_sum = child_NH.new_zeros((), dtype=torch.float32)
+        for start in range(0, positions, chunk):
+            rows = slice(start, start + chunk)
+            log_q_CV = F.log_softmax((child_NH[rows] @ child_VH.T).float(), dim=-1)
+            log_p_CV = F.log_softmax((parent_NH[rows] @ parent_VH.T).float(), dim=-1)
+            p_CV = log_p_CV.exp()
+            kld_sum += (p_CV * (log_p_CV - log_q_CV)).sum()
+            del log_p_CV
+            has_C = labels_N[rows] != IGNORED
+            index_C1 = labels_N[rows].clamp_min(0)[:, None]
+            lm_sum -= (log_q_CV.gather(1, index_C1)[:, 0] * has_C).sum()
+            # kld/N * (q - p) + lm/M * (q - onehot) on labelled rows
+            lm_C1 = has_C[:, None].float() * (lm / labelled)
+            grad_CV = log_q_CV.exp_().mul_(lm_C1 + kld / positions).sub_(p_CV.mul_(kld / positions))
+            grad_CV.scatter_add_(1, index_C1, -lm_C1)
+            grad_CV = grad_CV.to(child_VH.dtype)
+            grad_NH[rows] = (grad_CV @ child_VH).to(grad_NH.dtype)
+            grad_VH += grad_CV.T @ child_NH[rows].to(grad_CV.dtype)
+        ctx.save_for_backward(grad_NH, grad_VH)
+        kld_mean, lm_mean = kld_sum / positions, lm_sum / labelled
+        ctx.mark_non_differentiable(kld_mean, lm_mean)
+        return kld * kld_mean + lm * lm_mean, kld_mean, lm_mean
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        grad_NH, grad_VH = ctx.saved_tensors
+        return grad_NH * grads[0], grad_VH * grads[0], None, None, None, None, None, None
+
+
+def logit_loss(
+    child_NH: Tensor,
+    child_VH: Tensor,
+    parent_NH: Tensor,
+    parent_VH: Tensor,
+    labels_N: Tensor,
+    *,
+    kld: float,
+    lm: float,
+    chunk: int = CHUNK_TOKENS,
+) -> LogitLoss:
+    """kld * mean KL(parent || child) + lm * mean cross-entropy, from final hidden states and output embeddings.
+
+    `labels_N`: the next token of each position, or IGNORED. Memory is a few [chunk, V] tensors. Only the first scalar
+    has a gradient, to `child_NH` and `child_VH`.
+    """
+    return LogitLoss(
+        *_ChunkedLogitLoss.apply(child_NH, child_VH, parent_NH, parent_VH, labels_N, kld, lm, chunk)  # type: ignore[no-untyped-call]
+    )
+
+
+def cosine_loss(child_LNH: Sequence[Tensor], parent_LNH: Sequence[Tensor]) -> Tensor:
+    """Mean over layers and positions of 1 - cos(child, parent), float32 scalar (Puzzle, section 3)."""
+    per_layer = [
+        1 - F.cosine_similarity(child.float(), parent.float(), dim=-1).mean()
+        for child, parent in zip(child_LNH, parent_LNH, strict=True)
+    ]
+    return torch.stack(per_layer).mean()
+
+
+@torch.no_grad()
+def mean_kl(child_NH: Tensor, child_VH: Tensor, parent_NH: Tensor, parent_VH: Tensor, chunk: int = CHUNK_TOKENS) -> float:
+    """Mean KL(parent || child) in nats over positions, summed in float64."""
+    total = 0.0
+    for start in range(0, child_NH.shape[0], chunk):
+        rows = slice(start, start + chunk)
+        log_q_CV = F.log_softmax((child_NH[rows] @ child_VH.T).float(), dim=-1)
+        log_p_CV = F.log_softmax((parent_NH[rows] @ parent_VH.T).float(), dim=-1)
+        total += float(F.kl_div(log_q_CV, log_p_CV, log_target=True, reduction="sum"))
+    return total / child_NH.shape[0]

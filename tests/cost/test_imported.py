@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.cost.metrics import metrics_of
+from puzzledsl.cost.table import cost_table
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpFfn, ParentAttention, ParentFfn
+from puzzledsl.ir.nodes import LayerChoice, Program, Shape, TableHardware
+from puzzledsl.ir.tables import LayerAssignment
+
+Build = Callable[..., Program]
+Read = Callable[..., Program]
+CHOICE = LayerChoice(
+    attention=(ParentAttention(), GqaAttention(kv_heads=1)), ffn=(ParentFfn(), MlpFfn(width=32), NoOpFfn())
+)
+SUB_BLOCKS = """\
+layer,attention,ffn,params,chat.memory[bytes],chat.latency[us]
+,,,6464,13000,5
+,parent,,,1000,10
+,gqa1,,,400,6.5
+1,gqa1,,,300,6.25
+,,parent,,2000,20
+,,mlp32,,800,12
+"""
+
+
+def child(*pairs: str) -> list[LayerAssignment]:
+    return [LayerAssignment(attention=p.split("/")[0], ffn=p.split("/")[1]) for p in pairs]
+
+
+@pytest.fixture
+def read(tmp_path: Path, small: Shape, program: Build) -> Callable[..., Program]:
+    """A program whose scenario `chat` reads this text (or these bytes) as `costs.csv`."""
+
+    def build(text: str | bytes, batches: tuple[int, ...] = (4,), name: str = "costs.csv") -> Program:
+        (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
+        return program(small, (CHOICE,) * 2, chat=(TableHardware(path=name), batches, 8, 16))
+
+    return build
+
+
+def test_sub_block_rows_add_up(read: Read, tmp_path: Path) -> None:
+    table = cost_table(read(SUB_BLOCKS), "wide", tmp_path)
+    (costs,) = table.scenarios["chat"]
+    assert table.provenance == {"chat": "table costs.csv"}
+    m = metrics_of(costs, child("gqa1/mlp32", "gqa1/noop"))
+    assert m["memory"] == 13000 + 400 + 800 + 300
+    assert m["latency"] == Fraction("5") / 10**6 + Fraction("24.75") / 10**6
+    assert m["throughput"] == 4 * 16 / m["latency"]
+
+
+def test_pair_rows_are_whole_layers_and_may_interact(read: Read, tmp_path: Path) -> None:
+    pairs = "".join(
+        f"{layer},{a},{f},,{i * 10 + layer},{7 * i * i}\n"
+        for layer in (0, 1)
+        for i, (a, f) in enumerate((a, f) for a in ("parent", "gqa1") for f in ("parent", "mlp32", "noop"))
+    )
+    header = "layer,attention,ffn,params,chat.memory[KiB],chat.latency[ms]\n"
+    (costs,) = cost_table(read(header + pairs), "wide", tmp_path).scenarios["chat"]
+    m = metrics_of(costs, child("parent/parent", "gqa1/mlp32"))
+    assert m["memory"] == 1024 * (0 + 41)
+    assert m["latency"] == Fraction(7 * 16, 1000)
+
+
+def test_prefill_and_decode_are_kept_apart_where_the_table_does(read: Read, tmp_path: Path) -> None:
+    text = "layer,attention,ffn,chat.weights[MiB],chat.kv_cache[MiB],chat.ttft[ms],chat.tpot[ns]\n"
+    text += ",parent,,3,1,2,5000\n,gqa1,,2,0.25,1.5,4000\n,,parent,1,0,1,1\n,,mlp32,1,0,1,1\n"
+    (costs,) = cost_table(read(text), "wide", tmp_path).scenarios["chat"]
+    m = metrics_of(costs, child("parent/noop", "gqa1/noop"))
+    assert (m["weights"], m["kv_cache"]) == (5 * 2**20, 1.25 * 2**20)
+    assert (m["ttft"], m["tpot"]) == (Fraction(35, 10000), Fraction(9000, 10**9))
+    assert m["latency"] == m["ttft"] + 16 * m["tpot"]
+
+
+def test_batches_have_rows_of_their_own(read: Read, tmp_path: Path) -> None:
+    text = "layer,attention,ffn,batch,chat.memory[bytes],chat.latency[us]\n" + "".join(
+        f",{a},{f},{b},{b},{b + 1}\n"
+        for b in (1, 4)
+        for a, f in (("parent", ""), ("gqa1", ""), ("", "parent"), ("", "mlp32"))
+    )
+    for batches in ((), (4, 1)):
+        found = cost_table(read(text, batches), "wide", tmp_path).scenarios["chat"]
+        assert [c.batch for c in found] == [1, 4]
+        assert metrics_of(found[1], child("gqa1/noop", "gqa1/noop"))["memory"] == 8
+    with pytest.raises(DiagnosticError, match="no rows for scenario `chat` at batch 2"):
+        cost_table(read(text, (2,)), "wide", tmp_path)
+
+
+def test_parquet_reads_like_csv(read: Read, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    lines = [line.split(",") for line in SUB_BLOCKS.splitlines()]
+    columns: dict[str, list[object]] = {}
+    for index, name in enumerate(lines[0]):
+        cells = [line[index] or None for line in lines[1:]]
+        kind = (
+            str
+            if name in ("attention", "ffn")
+            else int
+            if name in ("layer", "params", "chat.memory[bytes]")
+            else float
+        )
+        columns[name] = [None if c is None else kind(c) for c in cells]
+    whole = read(SUB_BLOCKS, name="costs.parquet")
+    pq.write_table(pa.table(columns), tmp_path / "costs.parquet")
+    from_csv = cost_table(read(SUB_BLOCKS), "wide", tmp_path).scenarios
+    assert cost_table(whole, "wide", tmp_path).scenarios == from_csv
+
+
+BAD = {
+    "empty": ("", "it is empty"),
+    "not text": (b"\xff\xfe\x00", "not UTF-8"),
+    "no layer column": (SUB_BLOCKS.replace("layer,", "index,", 1), "no `layer` column"),
+    "misspelt metric": (SUB_BLOCKS.replace("latency", "latncy"), "did you mean `latency`"),
+    "wrong dimension": (SUB_BLOCKS.replace("[us]", "[GiB]"), "`GiB` does not measure Time"),
+    "unknown unit": (SUB_BLOCKS.replace("[us]", "[parsec]"), "`parsec` does not measure Time"),
+    "no unit": (SUB_BLOCKS.replace("chat.latency[us]", "chat.latency"), "`chat.latency` is not understood"),
+    "twice": (SUB_BLOCKS.replace("chat.memory[bytes]", "chat.latency[ms]"), "is there twice"),
+    "other scenario": (SUB_BLOCKS.replace("chat.", "rag."), "does not say the memory of scenario `chat`"),
+    "no time": (SUB_BLOCKS.replace("chat.latency", "rag.latency"), "does not say the time"),
+    "not a number": (SUB_BLOCKS.replace("12\n", "twelve\n"), "line 7: `twelve`"),
+    "negative": (SUB_BLOCKS.replace(",12\n", ",-12\n"), "line 7: `-12`"),
+    "nan": (SUB_BLOCKS.replace(",12\n", ",nan\n"), "line 7: `nan`"),
+    "ragged": (SUB_BLOCKS.replace("800,12", "800"), "line 7: 5 cells under 6 columns"),
+    "layer out of range": (SUB_BLOCKS.replace("1,gqa1", "2,gqa1"), "line 5: layer 2 is out of range"),
+    "half a layer": (SUB_BLOCKS.replace("1,gqa1", "1.5,gqa1"), "line 5: `1.5` in column `layer`"),
+    "empty cell": (SUB_BLOCKS.replace("800,12", "800,"), "line 7: `chat.latency` is empty"),
+    "same row twice": (SUB_BLOCKS + ",,mlp32,,1,1\n", "line 8: this is line 7 again"),
+    "misspelt name": (SUB_BLOCKS.replace("mlp32", "mpl32"), "no cost of ffn `mlp32`.*in layers 0 to 1"),
+    "one layer missing": (SUB_BLOCKS.replace(",gqa1,,,400,6.5\n", ""), "attention `gqa1`.*in layer 0"),
+    "other parent": (SUB_BLOCKS.replace("6464", "128256"), "128_256 parameters in the table, 6_464"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_table_is_a_diagnostic(read: Read, tmp_path: Path, name: str) -> None:
+    text, message = BAD[name]
+    with pytest.raises(DiagnosticError, match=message) as caught:
+        cost_table(read(text), "wide", tmp_path)
+    assert {d.code for d in caught.value.diagnostics} <= {f"E10{i}" for i in range(11, 18)}
+    assert all(d.span is not None and d.span.file == "t.pzl" for d in caught.value.diagnostics)
+
+
+def test_a_missing_file_is_a_diagnostic(small: Shape, program: Build, tmp_path: Path) -> None:
+    absent = program(small, (CHOICE,) * 2, chat=(TableHardware(path="no.csv"), (4,), 8, 16))
+    with pytest.raises(DiagnosticError, match="cannot read the cost table `no.csv`"):
+        cost_table(absent, "wide", tmp_path)
+
+
+def test_all_mistakes_of_a_table_come_at_once(read: Read, tmp_path: Path) -> None:
+    text = SUB_BLOCKS.replace("800,12", "800,x").replace("1000,10", "y,10")
+    with pytest.raises(DiagnosticError) as caught:
+        cost_table(read(text), "wide", tmp_path)
+    messages = [d.message for d in caught.value.diagnostics]
+    assert any("line 3" in m for m in messages)
+    assert any("line 7" in m for m in messages)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir.alternatives import name_of
+from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.tables import LayerAssignment, Solution
+from puzzledsl.plan.bld import bld_plan
+from puzzledsl.plan.model import model_definition
+
+Build = Callable[..., Program]
+
+
+def solution(*pairs: str) -> Solution:
+    layers = [LayerAssignment(attention=p.split("/")[0], ffn=p.split("/")[1]) for p in pairs]
+    return Solution(objective=0, layers=tuple(layers))
+
+
+CHILD = solution("gqa1/mlp32", "parent/noop", "noop/linear")
+
+
+def test_every_trainable_choice_gets_its_piece(program: Build) -> None:
+    whole = program()
+    jobs = bld_plan(whole, "decoupled")
+    by_id = {j.id: j for j in jobs}
+    child = model_definition(whole, "best", CHILD, jobs)
+    assert (child.name, child.search, child.parent) == ("best", "best", "p")
+    assert [(name_of(x.attention), name_of(x.ffn)) for x in child.layers] == [
+        ("gqa1", "mlp32"),
+        ("parent", "noop"),
+        ("noop", "linear"),
+    ]
+    for index, layer in enumerate(child.layers):
+        for alternative, piece in ((layer.attention, layer.attention_piece), (layer.ffn, layer.ffn_piece)):
+            assert (piece is None) == (name_of(alternative) in ("parent", "noop"))
+            if piece is not None:
+                job = by_id[piece]
+                assert job.layer == index
+                assert alternative in (job.attention, job.ffn)
+
+
+def test_pairs_trained_together_are_preferred(program: Build) -> None:
+    whole = program()
+    coupled = bld_plan(whole, "coupled")
+    child = model_definition(whole, "best", CHILD, (*bld_plan(whole, "decoupled"), *coupled))
+    first, second, third = child.layers
+    by_id = {j.id: j for j in coupled}
+    assert first.block_piece is not None
+    assert third.block_piece is not None
+    assert by_id[first.block_piece].layer == 0
+    assert by_id[third.block_piece].ffn == third.ffn
+    assert second.block_piece is None  # parent/noop: nothing to train
+    assert all(x.attention_piece is None and x.ffn_piece is None for x in child.layers)
+
+
+def test_a_missing_piece_says_where_and_what_to_write(program: Build) -> None:
+    whole = program(sub_blocks=("ffn",))
+    with pytest.raises(DiagnosticError, match="chose attention `gqa1` in layers 0, 2") as caught:
+        model_definition(
+            whole,
+            "best",
+            solution("gqa1/noop", "noop/mlp32", "gqa1/parent"),
+            bld_plan(whole, "decoupled"),
+        )
+    (diagnostic,) = caught.value.diagnostics
+    assert "train = attention + ffn" in diagnostic.help
+    assert diagnostic.span is not None
+    assert diagnostic.span.line == 3
+
+
+def test_a_child_of_parents_and_noops_needs_no_pieces(program: Build) -> None:
+    child = model_definition(program(), "best", solution("parent/parent", "noop/noop", "parent/noop"), ())
+    assert all(x.attention_piece is x.ffn_piece is x.block_piece is None for x in child.layers)
+
+
+def test_a_solution_of_another_space_is_refused(program: Build) -> None:
+    with pytest.raises(ValueError, match="gqa2/parent"):
+        model_definition(program(), "best", solution("gqa2/parent", "noop/noop", "noop/noop"), ())
+    with pytest.raises(ValueError, match="zip"):
+        model_definition(program(), "best", solution("parent/parent"), ())

@@ -1,0 +1,82 @@
+"""Random models of a few thousand parameters, in every family, with a tokenizer made on the spot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
+VOCAB = 260  # 256 bytes and the special tokens
+
+
+def tiny_model(
+    family: str = "llama",
+    *,
+    layers: int = 3,
+    hidden: int = 24,
+    heads: int = 4,
+    kv_heads: int = 2,
+    head_dim: int = 8,
+    intermediate: int = 40,
+    vocab: int = VOCAB,
+    tied: bool = False,
+    seed: int = 0,
+    scale: float = 0.35,
+    **extra: Any,
+) -> PreTrainedModel:
+    """A random model, float32, evaluation mode, no gradients. head_dim is not hidden / heads unless asked for.
+
+    Weights are wide (standard deviation `scale`), so that attention attends and no sub-block is negligible;
+    biases and norms are random too, so that forgetting one is noticed.
+    """
+    config = CONFIG_MAPPING[family](
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        intermediate_size=intermediate,
+        vocab_size=vocab,
+        tie_word_embeddings=tied,
+        max_position_embeddings=256,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=3,
+        **extra,
+    )
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            weight.copy_(1 + 0.3 * noise if "norm" in name else scale * noise)
+    return model.eval().requires_grad_(False)
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, after four special tokens; decodes to what was encoded."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: index for index, token in enumerate((*SPECIAL, *alphabet))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+
+
+def save_tiny(directory: Path, family: str = "llama", **sizes: Any) -> Path:
+    """Write `tiny_model(family, **sizes)` and its tokenizer in the Hugging Face layout; returns the directory."""
+    tiny_model(family, **sizes).save_pretrained(directory)
+    tiny_tokenizer().save_pretrained(directory)
+    return directory
+
+
+def tiny_tokens(batch: int = 2, length: int = 16, *, vocab: int = VOCAB, seed: int = 0) -> torch.Tensor:
+    """Random token ids (batch, length), without special tokens."""
+    return torch.randint(len(SPECIAL), vocab, (batch, length), generator=torch.Generator().manual_seed(seed))

@@ -9,7 +9,7 @@ Shapes: N blocks, S context, H hidden.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -29,44 +29,31 @@ class Activations:
         """Takes up the furthest file in `work` that is not beyond `last_layer`, or embeds the tokens."""
         self._runner, self._tokens, self._work, self._batch = runner, tokens_NS, work, batch
         kept = [layer for layer in _layers_in(work) if layer <= last_layer]
-        if kept:
-            self.layer_idx = max(kept)
-        else:
-            self.layer_idx = 0
-            self._write(lambda where, _: runner.embed(tokens_NS[where]), tokens_NS)
+        self.layer_idx = max(kept, default=0)
+        if not kept:
+            self._write(0, lambda where, _: runner.embed(tokens_NS[where].to(runner.device)), tokens_NS)
         self._forget_others()
 
     def move_to(self, layer_idx: int) -> None:
         """Run whole layers until these are the hidden states that enter `layer_idx`."""
-        while self.layer_idx < layer_idx:
+        while (here := self.layer_idx) < layer_idx:
             with torch.no_grad():
-                self.step(lambda _, hidden: self._runner.run_layer(self.layer_idx, hidden))
+                self.step(lambda _, hidden, here=here: self._runner.run_layer(here, hidden))  # type: ignore[misc]
 
     def step(self, visit: Visit) -> None:
         """Move up one layer: `visit(blocks, hidden)` is called for each batch of blocks in order, and returns what leaves it."""
-        entering = self._open(self.layer_idx)
+        self._write(self.layer_idx + 1, visit, self._map(self._path(self.layer_idx), write=False))
         self.layer_idx += 1
-        try:
-            self._write(visit, entering)
-        except BaseException:
-            self.layer_idx -= 1
-            raise
         self._forget_others()
 
-    def _batches(self) -> Iterator[slice]:
-        for start in range(0, len(self._tokens), self._batch):
-            yield slice(start, min(start + self._batch, len(self._tokens)))
-
-    def _write(self, visit: Visit, entering: Tensor) -> None:
-        """Fill the file of `layer_idx` (already the new one) with what `visit` makes of `entering`."""
-        with replacing(self._path(self.layer_idx)) as temporary:
+    def _write(self, layer_idx: int, visit: Visit, entering: Tensor) -> None:
+        """Fill the file of `layer_idx` with what `visit` makes of `entering`, batch by batch."""
+        with replacing(self._path(layer_idx)) as temporary:
             leaving = self._map(temporary, write=True)
-            for where in self._batches():
+            for start in range(0, len(self._tokens), self._batch):
+                where = slice(start, start + self._batch)
                 leaving[where] = visit(where, entering[where].to(self._runner.device)).to("cpu")
             del leaving
-
-    def _open(self, layer_idx: int) -> Tensor:
-        return self._map(self._path(layer_idx), write=False)
 
     def _map(self, path: Path, *, write: bool) -> Tensor:
         shape = (*self._tokens.shape, self._runner.hidden_size)

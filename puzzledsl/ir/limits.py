@@ -5,7 +5,7 @@ from __future__ import annotations
 MAX_DEPTH = 120
 """Nested evaluations: expressions in calls in `let`s. About five Python frames each."""
 
-MAX_STEPS = 1_000_000
+MAX_STEPS = 500_000
 """Evaluation steps of a whole program."""
 
 MAX_INSTANCES = 20_000

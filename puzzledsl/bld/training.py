@@ -1,0 +1,97 @@
+"""All pieces of one layer, trained side by side on one forward pass of the parent's layer (Puzzle, section 3).
+
+Nothing here is random: pieces do not depend on each other, and data come in the order of the blocks.
+
+Shapes: B sequences, S positions, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from puzzledsl.bld.losses import TINY, LossName, loss_of
+from puzzledsl.bld.schedule import learning_rate
+from puzzledsl.bld.student import Student
+from puzzledsl.modeling.layerwise import LayerTrace
+
+BETAS = (0.9, 0.95)
+MAX_GRAD_NORM = 1.0
+Seen = tuple[Tensor, LayerTrace]
+"""Hidden states that enter the layer, and what happened to them inside."""
+
+
+@dataclass
+class Outcome:
+    """A trained student. `weights` are the better of initial and trained on held-out tokens; losses are normalised MSE."""
+
+    student: Student
+    weights: dict[str, Tensor]
+    loss_initial: float
+    loss_trained: float | None  # None: needed no training
+
+    @property
+    def loss_final(self) -> float:
+        """The loss of `weights`."""
+        return self.loss_initial if not self.improved else self.loss_trained or 0.0
+
+    @property
+    def improved(self) -> bool:
+        """True when the trained weights are kept. A loss that is no number improves nothing."""
+        return self.loss_trained is not None and self.loss_trained < self.loss_initial
+
+
+@dataclass
+class Trainer:
+    """One student's optimiser. Float32 weights; on a GPU the forward pass is autocast to bfloat16."""
+
+    student: Student
+    steps: int
+    initial: dict[str, Tensor] = field(init=False)
+    _done: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.initial = self.student.weights()
+        self._parameters = list(self.student.trained.parameters())
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=0.0, betas=BETAS, weight_decay=0.0, fused=True
+        )
+
+    def step(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """One step of AdamW on one batch."""
+        name: LossName = self.student.job.loss  # type: ignore[assignment]
+        device = hidden_BSH.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            output = self.student.forward(hidden_BSH, trace)
+        loss_of(name, output, self.student.target(trace)).backward()
+        clip_grad_norm_(self._parameters, MAX_GRAD_NORM)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self.student.job.lr, self._done, self.steps)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._done += 1
+
+
+@torch.no_grad()
+def held_out_loss(student: Student, held_out: Iterable[Seen]) -> float:
+    """Normalised MSE over all held-out tokens together."""
+    error = norm = 0.0
+    for hidden, trace in held_out:
+        target = student.target(trace).float()
+        error += float((student.forward(hidden, trace).float() - target).square().sum(dtype=torch.float64))
+        norm += float(target.square().sum(dtype=torch.float64))
+    return error / max(norm, TINY)
+
+
+def finish(student: Student, initial: dict[str, Tensor] | None, loss_initial: float, held_out: Iterable[Seen]) -> Outcome:
+    """Choose between the initial weights (None: nothing was trained) and those the student has now."""
+    if initial is None:
+        return Outcome(student, student.weights(), loss_initial, None)
+    outcome = Outcome(student, student.weights(), loss_initial, held_out_loss(student, held_out))
+    if not outcome.improved:
+        outcome.weights = initial
+    return outcome

@@ -1,0 +1,220 @@
+"""`+ - * / mod` and comparisons over quantities and over what a search decides. Dimensions are checked here.
+
+Numbers stay exact fractions. A symbolic operand may be scaled by a constant, and added to another of the same dimension.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from puzzledsl.diagnostics import Label, Span
+from puzzledsl.ir import errors_types as errors
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.dimensions import is_times, label, would_do
+from puzzledsl.ir.errors import TooMuch
+from puzzledsl.ir.limits import MAX_BITS
+from puzzledsl.ir.values import POISON, Number, Symbolic, Value, describe
+from puzzledsl.lang import tree
+from puzzledsl.units import COUNT, TOK_PER_S, Form, Quantity
+
+
+def combine(ctx: Context, op: str, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
+    """`left op right`. `at` gives the places for messages; `left_span` is the whole left operand."""
+    match op:
+        case "+" | "-":
+            result = _add(ctx, op, left, right, left_span, at.right.span)
+        case "*":
+            result = _multiply(ctx, left, right, at, left_span)
+        case "/":
+            result = _divide(ctx, left, right, at, left_span)
+        case _:
+            result = _modulo(ctx, left, right, at, left_span)
+    return guard(ctx, result, at.span)
+
+
+def guard(ctx: Context, value: Value, span: Span) -> Value:
+    """The value, or POISON, reported, for a number too large to be meant."""
+    numbers: list[Fraction] = []
+    if isinstance(value, Quantity):
+        numbers = [value.value]
+    elif isinstance(value, Symbolic):
+        numbers = [*value.terms.values(), value.constant]
+    if any(max(n.numerator.bit_length(), n.denominator.bit_length()) > MAX_BITS for n in numbers):
+        ctx.report(TooMuch(span, what="this number", limit=f"{MAX_BITS} bits"))
+        return POISON
+    return value
+
+
+def negate(value: Number) -> Number:
+    """`-value`."""
+    if isinstance(value, Quantity):
+        return Quantity(-value.value, value.dimension, value.form)
+    return scale(value, Fraction(-1))
+
+
+def scale(value: Symbolic, factor: Fraction) -> Symbolic:
+    """`factor * value`, factor a plain number."""
+    terms = {key: c * factor for key, c in value.terms.items()} if factor else {}
+    return Symbolic(terms, value.constant * factor, value.dimension)
+
+
+def as_symbolic(value: Number) -> Symbolic:
+    """A constant as a linear expression without terms."""
+    return value if isinstance(value, Symbolic) else Symbolic({}, value.value, value.dimension)
+
+
+def add_symbolic(left: Symbolic, right: Symbolic, sign: int = 1) -> Symbolic:
+    """`left + sign * right`, of one dimension."""
+    terms = dict(left.terms)
+    for key, coefficient in right.terms.items():
+        total = terms.get(key, Fraction(0)) + sign * coefficient
+        if total:
+            terms[key] = total
+        else:
+            terms.pop(key, None)
+    return Symbolic(terms, left.constant + sign * right.constant, left.dimension)
+
+
+# ---------------------------------------------------------------- sums
+
+
+def _add(ctx: Context, op: str, left: Number, right: Number, left_span: Span, right_span: Span) -> Value:
+    if left.dimension != right.dimension or is_times(left) != is_times(right):
+        ctx.report(
+            errors.UnlikeSum(
+                right_span,
+                label(right),
+                secondary=[Label(left_span, label(left))],
+                op=op,
+                left=describe(left),
+                right=describe(right),
+            )
+        )
+        return POISON
+    sign = 1 if op == "+" else -1
+    if isinstance(left, Quantity) and isinstance(right, Quantity):
+        form: Form = left.form if left.form == right.form else "plain"
+        return Quantity(left.value + sign * right.value, left.dimension, form)
+    for side, other, span in ((left, right, left_span), (right, left, right_span)):
+        if isinstance(side, Symbolic) and side.dimension == TOK_PER_S and _is_throughput(side):
+            if isinstance(other, Symbolic) or other.value:
+                return throughput_alone(ctx, side, span)
+    return add_symbolic(as_symbolic(left), as_symbolic(right), sign)
+
+
+def _is_throughput(value: Symbolic) -> bool:
+    return any(key[0] == "metric" and key[2] == "throughput" for key in value.terms)
+
+
+def throughput_alone(ctx: Context, value: Symbolic, span: Span) -> Value:
+    """Report throughput that is mixed with other terms."""
+    scenario = next(key[1] for key in value.terms if key[0] == "metric" and key[2] == "throughput")
+    help = (
+        "throughput is batch * output / latency, which is not linear; alone, "
+        f"`{scenario}.throughput >= X` becomes `{scenario}.latency <= batch * output / X`. Use `{scenario}.latency` here"
+    )
+    ctx.report(errors.ThroughputAlone(span, metric=f"{scenario}.throughput", help=help))
+    return POISON
+
+
+# ---------------------------------------------------------------- products
+
+
+def _form(left: Quantity, right: Quantity) -> Form:
+    return "times" if is_times(left) != is_times(right) and left.dimension == right.dimension == COUNT else "plain"
+
+
+def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
+    dimension = left.dimension * right.dimension
+    if isinstance(left, Quantity) and isinstance(right, Quantity):
+        return Quantity(left.value * right.value, dimension, _form(left, right))
+    if isinstance(left, Symbolic) and isinstance(right, Symbolic):
+        if right.terms and left.terms:
+            return _not_linear(ctx, "*", "multiplies", at, left_span)
+        constant, linear = (left.constant, right) if not left.terms else (right.constant, left)
+    elif isinstance(left, Quantity):
+        constant, linear = left.value, as_symbolic(right)
+    else:
+        constant, linear = as_symbolic(right).constant, as_symbolic(left)
+    scaled = scale(linear, constant)
+    return Symbolic(scaled.terms, scaled.constant, dimension)
+
+
+def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
+    if isinstance(right, Symbolic):
+        if not right.terms:
+            right = Quantity(right.constant, right.dimension)
+        elif isinstance(left, Symbolic) and left.terms:
+            return _not_linear(ctx, "/", "divides", at, left_span)
+        else:
+            help = "turn it round: `a / x <= b` is `x >= a / b`"
+            label_ = Label(at.right.span, "decided by the search")
+            ctx.report(errors.NotLinear(at.span, op="/", verb="divides by", example="", help=help, secondary=[label_]))
+            return POISON
+    if right.value == 0:
+        ctx.report(errors.DivisionByZero(at.right.span, "this is zero"))
+        return POISON
+    dimension = left.dimension / right.dimension
+    if isinstance(left, Quantity):
+        form: Form = "times" if is_times(left) and right.form != "times" and dimension == COUNT else "plain"
+        return Quantity(left.value / right.value, dimension, form)
+    scaled = scale(left, 1 / right.value)
+    return Symbolic(scaled.terms, scaled.constant, dimension)
+
+
+def _modulo(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
+    for side, span in ((left, left_span), (right, at.right.span)):
+        if isinstance(side, Symbolic):
+            ctx.report(errors.NotConstant(span, what="each side of `mod`", got="this"))
+            return POISON
+    assert isinstance(left, Quantity) and isinstance(right, Quantity)
+    if left.dimension != right.dimension:
+        return _add(ctx, "mod", left, right, left_span, at.right.span)
+    if right.value == 0:
+        ctx.report(errors.DivisionByZero(at.right.span, "this is zero"))
+        return POISON
+    return Quantity(left.value % right.value, left.dimension)
+
+
+def _not_linear(ctx: Context, op: str, verb: str, at: tree.Binary, left_span: Span) -> Value:
+    file = next((f for f in ctx.loader.files.values() if f.file == left_span.file), ctx.root)
+    ctx.report(
+        errors.NotLinear(
+            at.right.span,
+            "decided by the search",
+            secondary=[Label(left_span, "decided by the search, too")],
+            op=op,
+            verb=verb,
+            example=file.source(left_span),
+        )
+    )
+    return POISON
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+def comparable(ctx: Context, op: str, left: Number, right: Number, left_span: Span, right_span: Span, op_span: Span) -> bool:
+    """Whether two sides have one dimension; reports it where they have not. `x` literals match every dimension of a metric."""
+    if is_times(left) or is_times(right):
+        if is_times(left) and is_times(right):
+            return True
+        if isinstance(left, Symbolic) or isinstance(right, Symbolic):
+            return True
+    elif left.dimension == right.dimension:
+        return True
+    literal_left = isinstance(left, Quantity) and not isinstance(right, Quantity)
+    first, second = (left_span, right_span) if literal_left else (right_span, left_span)
+    mine, other = (left, right) if literal_left else (right, left)
+    ctx.report(
+        errors.UnlikeComparison(
+            first,
+            label(mine),
+            secondary=[Label(second, label(other))],
+            help=would_do(other.dimension, mine) or would_do(mine.dimension, other),
+            op=op,
+            left=describe(left),
+            right=describe(right),
+        )
+    )
+    return False

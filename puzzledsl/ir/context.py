@@ -1,0 +1,134 @@
+"""What checking one program shares: diagnostics, the budget of work, and what has been lowered so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from puzzledsl.diagnostics import Diagnostic, Sink, Span
+from puzzledsl.ir import errors
+from puzzledsl.ir.limits import MAX_DEPTH, MAX_STEPS
+from puzzledsl.ir.names import Loader, Scope, SourceFile, Symbol
+from puzzledsl.ir.nodes import Where
+from puzzledsl.ir.space_info import SpaceInfo
+from puzzledsl.ir.values import Value
+from puzzledsl.lang import tree
+
+T = TypeVar("T")
+Evaluate = Callable[["Context", tree.Expr, Scope], Value]
+Lower = Callable[["Context", Symbol], object]
+
+
+class OutOfSteps(Exception):
+    """Ends the check of a program that asks for more work than any program means; reported when raised."""
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """One check. `lowered` holds a node for each declaration reached, None for one too broken to lower."""
+
+    sink: Sink
+    loader: Loader
+    root: SourceFile
+    evaluate: Evaluate
+    lower_kind: dict[str, Lower]
+    settings: dict[str, str]
+    lowered: dict[Symbol, object] = field(default_factory=dict)
+    infos: dict[Symbol, SpaceInfo] = field(default_factory=dict)
+    names: dict[Symbol, str] = field(default_factory=dict)
+    taken: dict[str, Symbol] = field(default_factory=dict)
+    pending: list[Symbol] = field(default_factory=list)
+    busy: list[Symbol] = field(default_factory=list)
+    parameters: dict[str, str] = field(default_factory=dict)
+    steps: int = 0
+    depth: int = 0
+
+    # ------------------------------------------------------------ diagnostics
+
+    def report(self, diagnostic: Diagnostic) -> None:
+        """Record one mistake."""
+        self.sink.add(diagnostic)
+
+    def where(self, span: Span, file: SourceFile) -> Where:
+        """A place for the IR, with its text."""
+        return Where(
+            file=file.shown,
+            line=span.line,
+            column=span.column,
+            end_line=span.end_line,
+            end_column=span.end_column,
+            text=file.source(span),
+        )
+
+    def where_of(self, span: Span, file: SourceFile) -> Where:
+        """As `where`, for a span that may lie in another file than `file` (a value that was imported)."""
+        if span.file != file.file:
+            file = next((f for f in self.loader.files.values() if f.file == span.file), file)
+        return self.where(span, file)
+
+    # ------------------------------------------------------------ expressions
+
+    def value(self, expr: tree.Expr, scope: Scope) -> Value:
+        """The value of an expression; POISON where it has a mistake."""
+        return self.evaluate(self, expr, scope)
+
+    def spend(self, span: Span, steps: int = 1) -> None:
+        """Count work. Raises OutOfSteps, reported, when a program explodes."""
+        self.steps += steps
+        if self.steps > MAX_STEPS:
+            self.report(errors.TooMuch(span, what="the work this program asks for", limit=f"{MAX_STEPS:,} steps"))
+            raise OutOfSteps
+
+    @contextmanager
+    def nested(self, span: Span) -> Iterator[bool]:
+        """Count one level of evaluation. Yields False, reported, when it is too deep."""
+        self.depth += 1
+        try:
+            if self.depth > MAX_DEPTH:
+                help = "name a part of it with `let`, above its use; a `fn` that calls itself must end"
+                self.report(errors.TooMuch(span, what="the nesting here", limit=f"{MAX_DEPTH} levels", help=help))
+                yield False
+            else:
+                yield True
+        finally:
+            self.depth -= 1
+
+    # ------------------------------------------------------------ declarations
+
+    def name_of(self, symbol: Symbol) -> str:
+        """The name a declaration has in the program: its own; prefixed by its file's where another has that one."""
+        if symbol not in self.names:
+            name, count = symbol.name, 1
+            while self._is_taken(name, symbol):
+                count += 1
+                name = f"{symbol.file.path.stem}_{symbol.name}" + (f"_{count}" if count > 2 else "")
+            self.names[symbol] = name
+            self.taken[name] = symbol
+        return self.names[symbol]
+
+    def _is_taken(self, name: str, symbol: Symbol) -> bool:
+        own = self.root.names.get(name)
+        return (name in self.taken and self.taken[name] is not symbol) or (own is not None and own is not symbol)
+
+    def lower(self, symbol: Symbol, node: type[T]) -> T | None:
+        """The lowered declaration, made on first use. None where it has mistakes that leave nothing to go on with."""
+        if symbol not in self.lowered:
+            if symbol in self.busy:
+                names = [s.name for s in self.busy[self.busy.index(symbol) :]]
+                chain = " needs ".join(f"`{n}`" for n in [*names, names[0]])
+                self.report(errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
+                return None
+            self.busy.append(symbol)
+            try:
+                with self.nested(symbol.span) as allowed:
+                    self.lowered[symbol] = self.lower_kind[symbol.kind](self, symbol) if allowed else None
+            finally:
+                self.busy.pop()
+        found = self.lowered[symbol]
+        return found if isinstance(found, node) else None
+
+    def lower_later(self, symbol: Symbol) -> None:
+        """Have a declaration lowered before the check ends, without needing it now."""
+        self.pending.append(symbol)

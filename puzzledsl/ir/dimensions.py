@@ -1,0 +1,91 @@
+"""Dimensions in messages: what a side is called, and the literal that would work instead."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from puzzledsl.ir.values import Number, Symbolic, describe
+from puzzledsl.units import (
+    BYTES,
+    BYTES_PER_S,
+    COUNT,
+    FLOP_PER_S,
+    TIME,
+    TOK_PER_S,
+    TOKENS,
+    Dimension,
+    Quantity,
+    format_quantity,
+)
+
+EXAMPLES: dict[Dimension, str] = {
+    COUNT: "8",
+    BYTES: "80GiB",
+    TIME: "30ms",
+    TOKENS: "4096 tok",
+    BYTES_PER_S: "450GB/s",
+    FLOP_PER_S: "989TFLOP/s",
+    TOK_PER_S: "200 tok/s",
+}
+_GIB = {"MiB": 2**20, "GiB": 2**30}
+
+
+def label(value: Number) -> str:
+    """What stands under a side of a comparison: `a number, no unit`, `Bytes`."""
+    if isinstance(value, Quantity) and value.form == "plain" and value.dimension == COUNT:
+        return "a number, no unit"
+    return describe(value)
+
+
+def is_times(value: Number) -> bool:
+    """True for `2.17x`."""
+    return isinstance(value, Quantity) and value.form == "times"
+
+
+def plain(value: Fraction) -> str:
+    """A number without a unit as a literal that parses back exactly where its decimals end, else to six digits."""
+    denominator = value.denominator
+    for prime in (2, 5):
+        while denominator % prime == 0:
+            denominator //= prime
+    if value.denominator == 1:
+        return str(value.numerator)
+    if denominator == 1 and value.denominator < 10**9:
+        return f"{float(value):.12g}"
+    return f"{float(value):.6g}"
+
+
+def would_do(wanted: Dimension, given: Number) -> str:
+    """Help for a literal of the wrong dimension: what to write where `wanted` is needed. Empty where nothing is sure."""
+    if isinstance(given, Symbolic):
+        return ""
+    if given.form == "percent" and wanted != COUNT:
+        return f"write `{plain(given.value)}x` for {given} of the parent's, or a literal such as `{EXAMPLES.get(wanted, '1')}`"
+    if given.dimension == COUNT and given.form == "plain" and given.value > 0:
+        return _with_unit(wanted, given.value)
+    if wanted == COUNT:
+        return f"write a plain number, such as `{EXAMPLES[COUNT]}`, `4Ki` or `1.5B`"
+    return f"write a literal such as `{EXAMPLES[wanted]}`" if wanted in EXAMPLES else ""
+
+
+def _with_unit(wanted: Dimension, number: Fraction) -> str:
+    text = plain(number)
+    if wanted == BYTES:
+        if number >= 10**7:
+            exact = format_quantity(number, BYTES, 3)
+            return f"write `{plain(number / 1000)}kB` (= {exact}) or `{plain(number / 10**9)}GB`"
+        if number >= 1000:
+            exact = format_quantity(number * _GIB["MiB"], BYTES, 3)
+            return f"write `{text}MiB` (= {exact}) or `{plain(number / 1000)}GiB`"
+        return f"write `{text}GiB` or `{text}MiB`"
+    if wanted == TIME:
+        return f"write `{text}s` or `{text}ms`"
+    if wanted == TOK_PER_S:
+        return f"write `{text} tok/s`"
+    if wanted == TOKENS:
+        return f"write `{text} tok`"
+    if wanted == BYTES_PER_S:
+        return f"write `{text}GB/s`"
+    if wanted == FLOP_PER_S:
+        return f"write `{text}TFLOP/s`"
+    return ""

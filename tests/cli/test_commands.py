@@ -1,0 +1,105 @@
+"""Commands as a user types them: exit codes, streams, and what is never loaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = {"nemotron51b": ROOT / "examples" / "nemotron51b.pzl", "smollm2": ROOT / "examples" / "smollm2" / "smollm2.pzl"}
+PROBE = """
+import sys
+from puzzledsl.cli.main import run
+code = run(sys.argv[1:])
+heavy = sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'transformers'})
+print('HEAVY', heavy, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def pzl(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROBE, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_check_is_silent_and_light(name: str) -> None:
+    result = pzl("check", EXAMPLES[name])
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("no errors\n")
+    assert result.stderr == "HEAVY []\n"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_compile_is_light_and_repeatable(name: str, tmp_path: Path) -> None:
+    for build in ("one", "two"):
+        result = pzl("compile", EXAMPLES[name], "-o", tmp_path / build)
+        assert result.returncode == 0, result.stderr
+        assert "HEAVY []" in result.stderr
+    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file())
+    assert Path("ir.json") in files
+    for path in files:
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
+
+
+def test_compile_prints_the_size_of_the_search(tmp_path: Path) -> None:
+    result = pzl("compile", EXAMPLES["nemotron51b"], "-o", tmp_path)
+    assert "80 layers, 54 alternatives a layer, 10^" in result.stdout
+    assert "bld pieces:" in result.stdout and "jobs" in result.stdout
+
+
+def test_solve_without_scores_names_the_command(tmp_path: Path) -> None:
+    result = pzl("solve", EXAMPLES["nemotron51b"], "nemotron51b", "-o", tmp_path)
+    assert result.returncode == 1
+    assert "E0610" in result.stderr and "pzl score" in result.stderr
+    assert "HEAVY []" in result.stderr
+
+
+def test_solve_max_params_needs_no_scores(tmp_path: Path) -> None:
+    result = pzl("solve", EXAMPLES["nemotron51b"], "maxparams", "-o", tmp_path, "--json")
+    assert result.returncode == 0, result.stderr
+    assert "HEAVY []" in result.stderr
+    (answer,) = json.loads(result.stdout)
+    assert answer["status"] == "optimal"
+    metrics = answer["solutions"][0]["metrics"]
+    assert metrics["params"] <= 51.5e9
+    assert metrics["chat.memory"] <= 0.95 * 80 * 2**30
+    assert len(answer["solutions"]) == 10
+
+
+def test_check_json(tmp_path: Path) -> None:
+    program = tmp_path / "bad.pzl"
+    program.write_text("parnt p = hf(\"x\")\n")
+    result = pzl("check", program, "--json")
+    assert result.returncode == 1
+    (diagnostic,) = json.loads(result.stdout)["diagnostics"]
+    assert diagnostic["start"] == {"line": 1, "column": 1}
+    assert "parent" in diagnostic["help"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--help"], 0), (["check"], 2), (["chek", "x.pzl"], 2), (["check", "nowhere.pzl"], 1), (["--version"], 0)],
+)
+def test_exit_codes(arguments: list[str], code: int) -> None:
+    assert pzl(*arguments).returncode == code
+
+
+def test_a_wrong_setting_is_a_usage_error() -> None:
+    assert pzl("check", EXAMPLES["nemotron51b"], "--set", "headroom").returncode == 2
+    result = pzl("check", EXAMPLES["nemotron51b"], "--set", "hedroom=90%")
+    assert result.returncode == 1 and "headroom" in result.stderr
+
+
+def test_fmt_leaves_the_examples_alone() -> None:
+    result = pzl("fmt", "--check", *EXAMPLES.values())
+    assert result.returncode == 0, result.stdout
+
+
+def test_unknown_search_is_a_did_you_mean(tmp_path: Path) -> None:
+    result = pzl("solve", EXAMPLES["nemotron51b"], "maxparam", "-o", tmp_path)
+    assert result.returncode == 1 and "did you mean `maxparams`" in result.stderr

@@ -1,0 +1,121 @@
+"""`pzl run`: does everything once, goes on after a kill, ends in the same files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.runs.tiny_program import write_tiny_program
+
+COMMAND = [sys.executable, "-m", "puzzledsl.cli.main"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+VOLATILE = {"log.jsonl", ".lock"}
+KILL_AT = ("bld", "score", "realise", "uptrain", "eval")
+
+
+def pzl(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], env=ENVIRONMENT, capture_output=True, text=True, timeout=250, check=False
+    )
+
+
+def contents(build: Path) -> dict[str, str]:
+    """Every file's digest, but for the log of what happened when."""
+    return {
+        str(path.relative_to(build)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(build.rglob("*"))
+        if path.is_file() and path.name not in VOLATILE
+    }
+
+
+def events(build: Path) -> list[dict[str, str]]:
+    log = build / "log.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+
+
+def kill_during(program: Path, build: Path, stage: str) -> None:
+    """Start a run and SIGKILL it as soon as `stage` has begun."""
+    before = len(events(build))
+    process = subprocess.Popen(
+        [*COMMAND, "run", str(program), "-o", str(build)],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(e["event"] == "start" and e["stage"] == stage for e in events(build)[before:]):
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, f"the run ended before {stage} began"
+    time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_program(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(program: Path) -> Path:
+    build = program.parent / "unbroken"
+    result = pzl("run", program, "-o", build)
+    assert result.returncode == 0, result.stderr
+    return build
+
+
+def test_a_second_run_does_nothing(program: Path, unbroken: Path) -> None:
+    before, seen = contents(unbroken), len(events(unbroken))
+    result = pzl("run", program, "-o", unbroken)
+    assert result.returncode == 0, result.stderr
+    assert [e for e in events(unbroken)[seen:] if e["event"] == "start"] == []
+    assert contents(unbroken) == before
+
+
+def test_killed_five_times_it_ends_in_the_same_files(program: Path, unbroken: Path) -> None:
+    build = program.parent / "killed"
+    for stage in KILL_AT:
+        kill_during(program, build, stage)
+    result = pzl("run", program, "-o", build)
+    assert result.returncode == 0, result.stderr
+    assert contents(build) == contents(unbroken)
+    finished: set[tuple[str, str]] = set()
+    for event in events(build):
+        if event["event"] in ("start", "end"):
+            task = (event["stage"], event["name"])
+            assert task not in finished, f"{task} was done twice"
+            if event["event"] == "end":
+                finished.add(task)
+
+
+def test_a_flipped_byte_is_made_again(program: Path, unbroken: Path) -> None:
+    before = contents(unbroken)
+    scores = unbroken / "scores" / "kl.json"
+    scores.write_bytes(scores.read_bytes().replace(b"1", b"2", 1))
+    result = pzl("run", program, "-o", unbroken)
+    assert result.returncode == 0, result.stderr
+    assert contents(unbroken) == before
+
+
+def test_two_runs_at_once_are_refused(program: Path, unbroken: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(unbroken / ".lock"):
+        result = pzl("run", program, "-o", unbroken)
+    assert result.returncode == 1
+    assert "E0606" in result.stderr and "another `pzl`" in result.stderr
+
+
+def test_the_export_is_the_child(program: Path, unbroken: Path) -> None:
+    child = contents(unbroken / "models" / "final")
+    assert contents(program.parent / "out") == child and "model.safetensors" in child

@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+torch.set_num_threads(1)  # tests share the machine
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 VOCAB = 260  # 256 bytes and the special tokens

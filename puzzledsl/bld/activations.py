@@ -1,7 +1,8 @@
 """The hidden states that enter one layer, for all training and held-out tokens: a memory-mapped file that moves up layer by layer.
 
-`work/hidden-<layer>.bin` appears complete (written beside, fsynced, renamed) and the one before it is then removed, so
-a killed run goes on from the last whole layer. Of all tokens only one layer's hidden states are on disk, none in memory.
+`work/hidden-<layer>.bin` appears complete (written beside, fsynced, renamed). The one before it stays until the next
+step, by when the pieces made on the way are in the library, so a killed run goes on from its last unfinished layer. Two
+layers' hidden states are on disk, none in memory.
 
 Shapes: N blocks, S context, H hidden.
 """
@@ -9,7 +10,7 @@ Shapes: N blocks, S context, H hidden.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,19 +20,24 @@ from puzzledsl.files import replacing
 from puzzledsl.modeling.layerwise import LayerRunner
 
 _NAME = re.compile(r"hidden-(\d+)\.bin")
-Visit = Callable[[slice, Tensor], Tensor]
+Visit = Callable[[int, Tensor], Tensor]
 
 
 class Activations:
     """Hidden states [N, S, H] of `tokens` [N, S], at the entrance of layer `layer_idx`."""
 
-    def __init__(self, runner: LayerRunner, tokens_NS: Tensor, work: Path, *, batch: int, last_layer: int) -> None:
-        """Takes up the furthest file in `work` that is not beyond `last_layer`, or embeds the tokens."""
-        self._runner, self._tokens, self._work, self._batch = runner, tokens_NS, work, batch
+    def __init__(
+        self, runner: LayerRunner, tokens_NS: Tensor, batches: Sequence[slice], work: Path, *, last_layer: int
+    ) -> None:
+        """Takes up the furthest file in `work` that is not beyond `last_layer`, or embeds the tokens.
+
+        `batches` share out the blocks: what is run together.
+        """
+        self._runner, self._tokens, self._batches, self._work = runner, tokens_NS, batches, work
         kept = [layer for layer in _layers_in(work) if layer <= last_layer]
         self.layer_idx = max(kept, default=0)
         if not kept:
-            self._write(0, lambda where, _: runner.embed(tokens_NS[where].to(runner.device)), tokens_NS)
+            self._write(0, lambda _, tokens: runner.embed(tokens), tokens_NS)
         self._forget_others()
 
     def move_to(self, layer_idx: int) -> None:
@@ -41,18 +47,17 @@ class Activations:
                 self.step(lambda _, hidden, here=here: self._runner.run_layer(here, hidden))  # type: ignore[misc]
 
     def step(self, visit: Visit) -> None:
-        """Move up one layer: `visit(blocks, hidden)` is called for each batch of blocks in order, and returns what leaves it."""
+        """Move up one layer: `visit(number, hidden)` is called for each batch in order, and returns what leaves it."""
+        self._forget_others()
         self._write(self.layer_idx + 1, visit, self._map(self._path(self.layer_idx), write=False))
         self.layer_idx += 1
-        self._forget_others()
 
     def _write(self, layer_idx: int, visit: Visit, entering: Tensor) -> None:
         """Fill the file of `layer_idx` with what `visit` makes of `entering`, batch by batch."""
         with replacing(self._path(layer_idx)) as temporary:
             leaving = self._map(temporary, write=True)
-            for start in range(0, len(self._tokens), self._batch):
-                where = slice(start, start + self._batch)
-                leaving[where] = visit(where, entering[where].to(self._runner.device)).to("cpu")
+            for number, where in enumerate(self._batches):
+                leaving[where] = visit(number, entering[where].to(self._runner.device)).to("cpu")
             del leaving
 
     def _map(self, path: Path, *, write: bool) -> Tensor:

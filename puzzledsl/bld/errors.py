@@ -10,7 +10,7 @@ class NoTrainingText(Diagnostic):
 
     code = "E1401"
     template = "bld `{name}` names no data to train on"
-    help_template = "declare `data mix = text(\"corpus/*.txt\")` and add `data = mix` to the bld"
+    help_template = 'declare `data mix = text("corpus/*.txt")` and add `data = mix` to the bld'
 
 
 class NoScratchSpace(Diagnostic):

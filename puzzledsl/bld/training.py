@@ -7,7 +7,7 @@ Shapes: B sequences, S positions, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -35,14 +35,14 @@ class Outcome:
     loss_trained: float | None  # None: needed no training
 
     @property
-    def loss_final(self) -> float:
-        """The loss of `weights`."""
-        return self.loss_initial if not self.improved else self.loss_trained or 0.0
-
-    @property
     def improved(self) -> bool:
         """True when the trained weights are kept. A loss that is no number improves nothing."""
         return self.loss_trained is not None and self.loss_trained < self.loss_initial
+
+    @property
+    def loss_final(self) -> float:
+        """The loss of `weights`."""
+        return self.loss_trained if self.loss_trained is not None and self.improved else self.loss_initial
 
 
 @dataclass
@@ -61,13 +61,14 @@ class Trainer:
             self._parameters, lr=0.0, betas=BETAS, weight_decay=0.0, fused=True
         )
 
+    @torch.enable_grad()
     def step(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
         """One step of AdamW on one batch."""
         name: LossName = self.student.job.loss  # type: ignore[assignment]
         device = hidden_BSH.device.type
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             output = self.student.forward(hidden_BSH, trace)
-        loss_of(name, output, self.student.target(trace)).backward()
+        torch.autograd.backward(loss_of(name, output, self.student.target(trace)))
         clip_grad_norm_(self._parameters, MAX_GRAD_NORM)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.student.job.lr, self._done, self.steps)
@@ -87,11 +88,41 @@ def held_out_loss(student: Student, held_out: Iterable[Seen]) -> float:
     return error / max(norm, TINY)
 
 
-def finish(student: Student, initial: dict[str, Tensor] | None, loss_initial: float, held_out: Iterable[Seen]) -> Outcome:
-    """Choose between the initial weights (None: nothing was trained) and those the student has now."""
-    if initial is None:
-        return Outcome(student, student.weights(), loss_initial, None)
-    outcome = Outcome(student, student.weights(), loss_initial, held_out_loss(student, held_out))
-    if not outcome.improved:
-        outcome.weights = initial
-    return outcome
+class School:
+    """The students of one layer. Is shown held-out batches first, then training batches."""
+
+    def __init__(self, students: Sequence[Student], steps: int) -> None:
+        self.students = students
+        self.held_out: list[Seen] = []
+        self._initial_losses: list[float] | None = None
+        self._trainers = [
+            Trainer(student, steps) if steps and student.needs_training else None for student in students
+        ]
+
+    def examine(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Keep a held-out batch."""
+        self.held_out.append((hidden_BSH, trace))
+
+    def teach(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """One step of every student that needs training."""
+        self._measure_initial()
+        for trainer in self._trainers:
+            if trainer is not None:
+                trainer.step(hidden_BSH, trace)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """What became of each student, in order."""
+        initial_losses = self._measure_initial()
+        for student, trainer, loss in zip(self.students, self._trainers, initial_losses, strict=True):
+            if trainer is None:
+                yield Outcome(student, student.weights(), loss, None)
+                continue
+            outcome = Outcome(student, trainer.initial, loss, held_out_loss(student, self.held_out))
+            if outcome.improved:
+                outcome.weights = student.weights()
+            yield outcome
+
+    def _measure_initial(self) -> list[float]:
+        if self._initial_losses is None:
+            self._initial_losses = [held_out_loss(student, self.held_out) for student in self.students]
+        return self._initial_losses

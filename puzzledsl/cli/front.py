@@ -26,7 +26,7 @@ def check(file: FileArgument, set_: SetOption = None, json: JsonOption = False) 
     {"format_version", "diagnostics": [{"code", "severity", "message", "file", "start", "end", "help", "related"}]}.
     """
     from puzzledsl.cli import loading, output
-    from puzzledsl.diagnostics import to_json
+    from puzzledsl.render import to_json
     from puzzledsl.ir.program import check_file
 
     checked = check_file(file, loading.settings_of(set_))

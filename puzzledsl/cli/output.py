@@ -44,7 +44,7 @@ def print_diagnostics(
     diagnostics: Iterable[Diagnostic], known: Mapping[str, str]
 ) -> None:
     """Render diagnostics on stderr, in source order, then a count."""
-    from puzzledsl.diagnostics import render
+    from puzzledsl.render import render
 
     ordered = sorted(diagnostics, key=lambda d: d.sort_key)
     sources = sources_for(ordered, known)

@@ -8,8 +8,8 @@ from math import ceil
 
 from puzzledsl.cost.csv_table import Measured, Row
 from puzzledsl.cost.errors import TableBatch, TableCell, TableMetrics, TableMissing, TableParams
-from puzzledsl.cost.parameters import fixed_size, size_of
 from puzzledsl.diagnostics import Sink, Span
+from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, name_of
 from puzzledsl.ir.nodes import Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, ScenarioCosts
@@ -176,8 +176,8 @@ def _check_params(
     known = all(found or not name for name, found in ((row.attention, attention), (row.ffn, ffn)))
     if row.params is None or not known:
         return
-    chosen = [size_of(shape, a).params for a in (attention, ffn) if a]
-    expected = sum(chosen) if chosen else fixed_size(shape).params
+    chosen = [facts.params(a, shape) for a in (attention, ffn) if a]
+    expected = sum(chosen) if chosen else facts.fixed_params(shape)
     if abs(row.params - expected) > expected * PARAMS_TOLERANCE:
         what = " with ".join(f"`{n}`" for n in (row.attention, row.ffn) if n) or "the part no layer changes"
         sink.add(

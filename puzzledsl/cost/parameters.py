@@ -1,6 +1,6 @@
-"""How many parameters a sub-block has, exactly: the norm in front of it is its own, and goes when the sub-block goes.
+"""What one GPU holds of a sub-block: `ir.facts` counts a model's parameters, this module how tensor parallelism shares them.
 
-Guaranteed before: alternatives are valid for the shape (`kv_heads` divides `heads`). `h` below is the hidden size, `d` the head size.
+A sub-block owns the norm in front of it. Guaranteed before: alternatives are valid for the shape.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
+from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import (
     Alternative,
     GqaAttention,
@@ -37,7 +38,7 @@ class Size:
 
     @property
     def params(self) -> int:
-        """All of them. The model's own count where t = 1."""
+        """All of them: on one GPU, the count of `ir.facts.params`."""
         return self.matrices + self.vectors
 
 
@@ -51,17 +52,7 @@ def split(count: int, gpus: int) -> int:
 
 def kv_heads_of(shape: Shape, alternative: Alternative) -> int:
     """Key/value heads that keep a cache: 0 for anything but attention proper."""
-    match alternative:
-        case ParentAttention():
-            return shape.kv_heads
-        case GqaAttention(kv_heads=kv_heads):
-            return kv_heads
-        case (
-            LinearAttention() | NoOpAttention() | ParentFfn() | MlpFfn() | MoeFfn() | LinearFfn() | NoOpFfn()
-        ):
-            return 0
-        case _:
-            assert_never(alternative)
+    return facts.kv_heads(alternative, shape)
 
 
 def attention_size(shape: Shape, kv_heads: int, gpus: int = 1) -> Size:
@@ -83,8 +74,10 @@ def mlp_size(shape: Shape, width: int, gpus: int = 1) -> Size:
 
 def moe_size(shape: Shape, moe: MoeFfn, gpus: int = 1) -> Size:
     """A router (whole on every GPU) and experts, each split by channels."""
-    expert, router = (3 * shape.hidden * split(moe.width, gpus), shape.hidden * moe.experts)
-    return Size(router + moe.experts * expert, shape.hidden, router + moe.top_k * expert)
+    expert, router = mlp_size(shape, moe.width, gpus), shape.hidden * moe.experts
+    biases = moe.experts * (expert.vectors - shape.hidden)
+    active = router + moe.top_k * expert.matrices
+    return Size(router + moe.experts * expert.matrices, biases + shape.hidden, active)
 
 
 def linear_size(shape: Shape, gpus: int = 1) -> Size:
@@ -118,9 +111,3 @@ def fixed_size(shape: Shape, gpus: int = 1) -> Size:
     """Embedding, final norm and head. Tied embeddings count once; `active` is the head alone (the embedding is a look-up)."""
     matrix = split(shape.vocab, gpus) * shape.hidden
     return Size(matrix if shape.tied else 2 * matrix, shape.hidden, matrix)
-
-
-def model_params(shape: Shape) -> int:
-    """The parent's whole parameter count."""
-    layer = attention_size(shape, shape.kv_heads).params + mlp_size(shape, shape.intermediate).params
-    return fixed_size(shape).params + shape.layers * layer

@@ -14,6 +14,7 @@ from fractions import Fraction
 from math import ceil
 
 from puzzledsl.cost.parameters import Size, fixed_size, kv_heads_of, size_of, split
+from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import Alternative, GqaAttention, MoeFfn
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.tables import Cost
@@ -146,7 +147,7 @@ def sub_block_cost(
         decode += kv_read_s(hardware, shape, kv_heads, window, work)
         cache = kv_cache_bytes(hardware, shape, kv_heads, window, work)
     return Cost(
-        params=size_of(shape, alternative).params,
+        params=facts.params(alternative, shape),
         weights_bytes=weights_bytes(hardware, size),
         kv_cache_bytes=cache,
         prefill_ns=_ns(prefill),
@@ -159,7 +160,7 @@ def fixed_cost(hardware: RooflineHardware, shape: Shape, work: Workload) -> Cost
     size, width = (fixed_size(shape, hardware.gpus), DTYPE_BYTES[hardware.embedding_dtype])
     head = matrix_s(hardware, size.active * width, size.active, work.batch, hardware.embedding_dtype)
     return Cost(
-        params=fixed_size(shape).params,
+        params=facts.fixed_params(shape),
         weights_bytes=ceil(size.params * width),
         kv_cache_bytes=0,
         prefill_ns=_ns(head),

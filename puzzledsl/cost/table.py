@@ -8,9 +8,9 @@ from pathlib import Path
 from puzzledsl.cost.csv_table import read_measured
 from puzzledsl.cost.errors import NoLink, NoPeakForDtype, UnknownDtype, span_of
 from puzzledsl.cost.imported import imported_costs
-from puzzledsl.cost.parameters import fixed_size, size_of
 from puzzledsl.cost.roofline import DTYPE_BYTES, Workload, fixed_cost, peak_flop_per_s, sub_block_cost
 from puzzledsl.diagnostics import DiagnosticError, Sink
+from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
     FfnAlternative,
@@ -64,7 +64,7 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
         space=space,
         provenance=provenance,
         scenarios=scenarios,
-        params_fixed=fixed_size(shape).params,
+        params_fixed=facts.fixed_params(shape),
         params_attention=tuple(attention for attention, _ in layers),
         params_ffn=tuple(ffn for _, ffn in layers),
     )
@@ -157,8 +157,8 @@ def _with_parent(choice: LayerChoice) -> tuple[dict[str, AttentionAlternative], 
 def _layer_params(shape: Shape, choice: LayerChoice) -> tuple[dict[str, int], dict[str, int]]:
     attention, ffn = _with_parent(choice)
     return (
-        {name: size_of(shape, a).params for name, a in attention.items()},
-        {name: size_of(shape, f).params for name, f in ffn.items()},
+        {name: facts.params(a, shape) for name, a in attention.items()},
+        {name: facts.params(f, shape) for name, f in ffn.items()},
     )
 
 

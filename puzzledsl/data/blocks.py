@@ -48,7 +48,12 @@ def token_blocks(
         got, needed = len(stream), blocks * context
         raise DiagnosticError(
             NotEnoughText(
-                span_of(source.where), name=source.name, got=got, needed=needed, blocks=blocks, context=context
+                span_of(source.where),
+                name=source.name,
+                got=got,
+                needed=needed,
+                blocks=blocks,
+                context=context,
             )
         )
     order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:blocks]
@@ -72,7 +77,12 @@ def _stream(source: nodes.Data, base: Path, tokenizer: Any, cache: Path | None) 
 
 
 def _digest(source: nodes.Data, files: Iterable[Path], tokenizer: Any) -> str:
-    parts = [PACKING, source.source.model_dump_json(), fingerprint(tokenizer), *(sha256_of(file) for file in files)]
+    parts = [
+        PACKING,
+        source.source.model_dump_json(),
+        fingerprint(tokenizer),
+        *(sha256_of(file) for file in files),
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -60,9 +60,13 @@ def _lines(data: nodes.Data, file: Path) -> Iterator[str]:
         with file.open(encoding="utf-8") as lines:
             yield from lines
     except UnicodeDecodeError as error:
-        raise DiagnosticError(_unreadable(data, file, f"it is not UTF-8 ({error.reason})", "save it as UTF-8")) from error
+        raise DiagnosticError(
+            _unreadable(data, file, f"it is not UTF-8 ({error.reason})", "save it as UTF-8")
+        ) from error
     except OSError as error:
-        raise DiagnosticError(_unreadable(data, file, str(error.strerror), "check its permissions")) from error
+        raise DiagnosticError(
+            _unreadable(data, file, str(error.strerror), "check its permissions")
+        ) from error
 
 
 def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
@@ -93,7 +97,9 @@ def _jsonl(data: nodes.Data, file: Path, column: str) -> Iterator[str]:
         try:
             record = json.loads(line)
         except ValueError as error:
-            problem = _unreadable(data, file, f"line {number} is not JSON ({error})", "write one JSON object a line")
+            problem = _unreadable(
+                data, file, f"line {number} is not JSON ({error})", "write one JSON object a line"
+            )
             raise DiagnosticError(problem) from error
         columns = sorted(record) if isinstance(record, dict) else []
         text = record.get(column) if isinstance(record, dict) else None
@@ -125,7 +131,9 @@ def _hub(data: nodes.Data, source: nodes.HfData) -> Iterator[str]:
         raise DiagnosticError(_unreadable(data, Path(source.id), reason, fix)) from error
     for number, row in enumerate(rows, 1):
         if not isinstance(text := row.get(source.column), str):
-            raise DiagnosticError(_no_column(data, Path(source.id), source.column, f"row {number}", sorted(row)))
+            raise DiagnosticError(
+                _no_column(data, Path(source.id), source.column, f"row {number}", sorted(row))
+            )
         yield text
 
 
@@ -143,4 +151,6 @@ def _unreadable(data: nodes.Data, file: Path, reason: str, fix: str) -> DataUnre
 
 def _no_column(data: nodes.Data, file: Path, column: str, place: str, columns: list[str]) -> ColumnMissing:
     shown = ", ".join(columns) or "none"
-    return ColumnMissing(span_of(data.where), name=data.name, file=file, column=column, place=place, columns=shown)
+    return ColumnMissing(
+        span_of(data.where), name=data.name, file=file, column=column, place=place, columns=shown
+    )

@@ -49,3 +49,19 @@ class LibraryNotInstalled(Diagnostic):
     code = "E1205"
     template = "data `{name}` needs the Python package `{package}`, which is not installed"
     help_template = '`pip install {package}`, or save the text as files and use `text("…")` or `jsonl("…")`'
+
+
+class TasksMissing(Diagnostic):
+    """A task file cannot be read."""
+
+    code = "E1206"
+    template = "cannot read the tasks `{file}`: {reason}"
+    help_template = "paths start at the `.pzl` file's directory"
+
+
+class BadTask(Diagnostic):
+    """A line of a task file is no item."""
+
+    code = "E1207"
+    template = "line {line} of `{file}` is no multiple-choice item: {reason}"
+    help_template = 'a line looks like {{"context": "2 + 2 is", "choices": ["four", "five"], "answer": 0}}'

@@ -15,7 +15,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -23,12 +22,10 @@ from transformers import PreTrainedModel
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.export.card import model_card
 from puzzledsl.export.errors import NotDescribed, WouldOverwrite
-from puzzledsl.ir.tables import ModelDefinition
-from puzzledsl.modeling.assemble import Pieces, assemble
 from puzzledsl.modeling.block_configs import from_block_configs
 from puzzledsl.modeling.child import CHILD_MODEL_TYPE
 from puzzledsl.parents.access import family_of, shape_of
-from puzzledsl.parents.load import load_config, read_config_json
+from puzzledsl.parents.load import read_config_json
 
 COPIED_FILES = (
     "tokenizer.json",
@@ -42,25 +39,6 @@ COPIED_FILES = (
     "generation_config.json",
 )
 REMOTE_FILES = ("configuration_decilm.py", "modeling_decilm.py")
-
-
-def realise(
-    definition: ModelDefinition,
-    parent_dir: Path,
-    pieces: Pieces,
-    out_dir: Path,
-    card: str | None = None,
-    *,
-    dtype: torch.dtype | None = None,
-) -> None:
-    """Assemble the child and write it to `out_dir`, in the parent's stored dtype unless another is asked for.
-
-    Raises DiagnosticError: those of `assemble`, and WouldOverwrite.
-    """
-    refuse_to_overwrite(out_dir)
-    stored = dtype or cast(torch.dtype | None, load_config(parent_dir).dtype) or torch.float32
-    child = assemble(definition, parent_dir, pieces, dtype=stored)
-    save_child(child, parent_dir, out_dir, card, name=definition.name, parent=definition.parent)
 
 
 def save_child(
@@ -81,9 +59,14 @@ def save_child(
     if blocks is None:
         raise DiagnosticError(NotDescribed(None, path=out_dir))
     if card is None:
-        shape, params = shape_of(child.config), sum(weight.numel() for weight in child.parameters())
+        shape, params = (
+            shape_of(child.config),
+            sum(weight.numel() for weight in child.parameters()),
+        )
         layers = from_block_configs(blocks, shape)
-        card = model_card(name or out_dir.name, parent or base_dir.name, shape, layers, params)
+        card = model_card(
+            name or out_dir.name, parent or base_dir.name, shape, layers, params
+        )
     with appearing(out_dir) as directory:
         save_torch_state_dict(weights_of(child), directory, max_shard_size="5GB")
         content = child_config_json(child, read_config_json(base_dir))
@@ -102,7 +85,10 @@ def save_child(
 
 def weights_of(model: PreTrainedModel) -> dict[str, Tensor]:
     """The tensors to store, in order of name; a head tied to the embedding is left out."""
-    state = {name: weight.detach().cpu().contiguous() for name, weight in sorted(model.state_dict().items())}
+    state = {
+        name: weight.detach().cpu().contiguous()
+        for name, weight in sorted(model.state_dict().items())
+    }
     if model.config.tie_word_embeddings:
         state.pop(f"{family_of(model).head}.weight", None)
     return state
@@ -110,7 +96,11 @@ def weights_of(model: PreTrainedModel) -> dict[str, Tensor]:
 
 def child_config_json(child: PreTrainedModel, base: dict[str, Any]) -> dict[str, Any]:
     """The base checkpoint's config.json, made to describe the child. No path of this machine is kept."""
-    content = {key: value for key, value in base.items() if key not in ("_name_or_path", "torch_dtype")}
+    content = {
+        key: value
+        for key, value in base.items()
+        if key not in ("_name_or_path", "torch_dtype")
+    }
     return content | {
         "model_type": CHILD_MODEL_TYPE,
         "base_model_type": family_of(child).model_type,
@@ -126,7 +116,9 @@ def child_config_json(child: PreTrainedModel, base: dict[str, Any]) -> dict[str,
 
 def remote_code(file_name: str, model_type: str) -> str:
     """The code that travels with a checkpoint, written for Llama; other families' classes differ in their prefix only."""
-    text = (resources.files("puzzledsl.export") / "remote" / file_name).read_text(encoding="utf-8")
+    text = (resources.files("puzzledsl.export") / "remote" / file_name).read_text(
+        encoding="utf-8"
+    )
     return text.replace("llama", model_type).replace("Llama", model_type.capitalize())
 
 
@@ -134,7 +126,9 @@ def refuse_to_overwrite(out_dir: Path) -> None:
     """Raise DiagnosticError (WouldOverwrite) unless `out_dir` is absent, empty, or an earlier child."""
     if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
         return
-    if not (out_dir / "config.json").is_file() or "block_configs" not in read_config_json(out_dir):
+    if not (
+        out_dir / "config.json"
+    ).is_file() or "block_configs" not in read_config_json(out_dir):
         raise DiagnosticError(WouldOverwrite(None, path=out_dir))
 
 
@@ -142,7 +136,9 @@ def refuse_to_overwrite(out_dir: Path) -> None:
 def appearing(out_dir: Path) -> Iterator[Path]:
     """Yield a temporary directory beside `out_dir`; on success it takes `out_dir`'s place, on failure it is removed."""
     out_dir.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".tmp"))
+    temporary = Path(
+        tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".tmp")
+    )
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -150,7 +146,11 @@ def appearing(out_dir: Path) -> Iterator[Path]:
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
         if out_dir.exists():
-            aside = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".old"))
+            aside = Path(
+                tempfile.mkdtemp(
+                    dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".old"
+                )
+            )
             out_dir.replace(aside)
             temporary.replace(out_dir)
             shutil.rmtree(aside)

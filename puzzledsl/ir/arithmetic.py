@@ -177,7 +177,6 @@ def _modulo(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
 
 
 def _not_linear(ctx: Context, op: str, verb: str, at: tree.Binary, left_span: Span) -> Value:
-    file = next((f for f in ctx.loader.files.values() if f.file == left_span.file), ctx.root)
     ctx.report(
         errors.NotLinear(
             at.right.span,
@@ -185,7 +184,7 @@ def _not_linear(ctx: Context, op: str, verb: str, at: tree.Binary, left_span: Sp
             secondary=[Label(left_span, "decided by the search, too")],
             op=op,
             verb=verb,
-            example=file.source(left_span),
+            example=ctx.source(left_span),
         )
     )
     return POISON

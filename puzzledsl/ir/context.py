@@ -51,8 +51,9 @@ class Context:
         """Record one mistake."""
         self.sink.add(diagnostic)
 
-    def where(self, span: Span, file: SourceFile) -> Where:
+    def where(self, span: Span) -> Where:
         """A place for the IR, with its text."""
+        file = self.file_of(span)
         return Where(
             file=file.shown,
             line=span.line,
@@ -62,11 +63,13 @@ class Context:
             text=file.source(span),
         )
 
-    def where_of(self, span: Span, file: SourceFile) -> Where:
-        """As `where`, for a span that may lie in another file than `file` (a value that was imported)."""
-        if span.file != file.file:
-            file = next((f for f in self.loader.files.values() if f.file == span.file), file)
-        return self.where(span, file)
+    def file_of(self, span: Span) -> SourceFile:
+        """The file a span lies in."""
+        return next((f for f in self.loader.files.values() if f.file == span.file), self.root)
+
+    def source(self, span: Span) -> str:
+        """The source text of a span."""
+        return self.file_of(span).source(span)
 
     # ------------------------------------------------------------ expressions
 

@@ -138,12 +138,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """`attention is noop` of several layers: a vector for `count`."""
+    """`attention is noop` of several layers: a vector for `count`. `others` are the alternatives that do not match."""
 
     sub_block: SubBlock
     names: tuple[str, ...]
+    others: tuple[str, ...]
     indices: tuple[int, ...]
-    negated: bool
     text: str
 
 

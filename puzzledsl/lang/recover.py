@@ -55,6 +55,7 @@ class _Driver:
     braces: list[_Brace] = field(default_factory=list)
     pairs: list[tuple[Token, Token]] = field(default_factory=list)
     mistakes: int = 0
+    last: Token | None = None  # the token taken last
     margins: dict[int, int] = field(default_factory=dict)  # line -> the column of its first token
 
     def __post_init__(self) -> None:
@@ -88,6 +89,7 @@ class _Driver:
     def feed(self, token: Token) -> None:
         """Give the machine an acceptable token and keep count of what is open."""
         self.machine.feed(token)
+        self.last = token
         if token.type in ("LPAR", "LSQB"):
             self.brackets += 1
         elif token.type in ("RPAR", "RSQB"):
@@ -243,9 +245,8 @@ class _Driver:
 
     def recover(self, token: Token) -> None:
         """Report `token`, replace the smallest part that can be given up by ERROR, go on behind it."""
-        before = self.before()
-        if before is not None and before.type == "RBRACE" and self.machine.accepts("_NL"):
-            self.restart_behind_brace(before, token)
+        if self.last is not None and self.last.type == "RBRACE" and self.machine.accepts("_NL"):
+            self.restart_behind_brace(self.last, token)
             return
         self.report(self.mistake(token))
         stops = list(self.stops())
@@ -268,7 +269,7 @@ class _Driver:
         early = not self.braces and (token.type == "COMMA" or self.begins_statement(self.index))
         if not early:
             self.report(self.mistake(token))
-        self.machine.feed(virtual("_NL", "\n", brace))
+        self.feed(virtual("_NL", "\n", brace))
         self.statement = self.index
         if early:
             self.reopen_body(token)

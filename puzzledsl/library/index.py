@@ -73,5 +73,7 @@ def _complete(content: bytes) -> int:
 
 
 def _line(piece: Piece) -> bytes:
-    text = json.dumps(piece.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(
+        piece.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
     return text.encode() + b"\n"

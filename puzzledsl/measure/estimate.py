@@ -1,8 +1,9 @@
 """Rounds of measurements -> one time an alternative. Numbers in, numbers out.
 
 The model: the time of alternative a in forward f is cost(a) * slowness(f), where slowness is whatever the machine was
-doing at that moment. Both are found by taking medians in turn, so that neither a slow forward nor an interrupted
+doing at that moment. Both are found in turn, as lower deciles, so that neither a slow forward nor an interrupted
 sub-block counts; every forward holds many alternatives, so all are compared with each other in the same moment.
+What interruptions cost on the whole is in `scale`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from itertools import chain
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS
 from puzzledsl.measure.laps import Laps, Phase, Round
-from puzzledsl.timing.stopwatch import spread
+from puzzledsl.timing.stopwatch import spread, undisturbed
 
 SWEEPS = 8
 
@@ -48,20 +49,21 @@ def estimate(rounds: Sequence[Round], phase: Callable[[Round], Phase]) -> Estima
     forwards = [[_observations(r, laps) for laps in phase(r).laps] for r in rounds]
     flat = list(chain.from_iterable(forwards))
     slowness = [1.0] * len(flat)
-    seconds = {key: statistics.median(values) for key, values in _by_key(flat, slowness).items()}
+    seconds = {key: undisturbed(values) for key, values in _by_key(flat, slowness).items()}
     for _ in range(SWEEPS):
         raw = [_slowness(forward, seconds) for forward in flat]
         usual = statistics.median(raw)
         slowness = [s / usual for s in raw]
-        seconds = {key: statistics.median(values) for key, values in _by_key(flat, slowness).items()}
+        seconds = {key: undisturbed(values) for key, values in _by_key(flat, slowness).items()}
     stderr = {key: spread(values) for key, values in _by_key(flat, slowness).items()}
 
     depth, at = len(rounds[0].attention), 0
-    parents = []
+    parents: list[float] = []
     for r, own in zip(rounds, forwards, strict=True):
-        parents.append(phase(r).parent / statistics.median(slowness[at : at + len(own)]))
+        slow = statistics.median(slowness[at : at + len(own)])
+        parents += [seconds_of_parent / slow for seconds_of_parent in phase(r).parent]
         at += len(own)
-    parent_s = statistics.median(parents)
+    parent_s = undisturbed(parents)
     blocks = sum(seconds[sub_block, PARENT] for sub_block in SUB_BLOCKS)
     scale = parent_s / (seconds[FIXED] + depth * blocks)
     return Estimate(
@@ -88,11 +90,11 @@ def _by_key(forwards: Iterable[Forward], slowness: Iterable[float]) -> dict[Key,
 
 
 def _slowness(forward: Forward, seconds: dict[Key, float]) -> float:
-    """The median of measured / usual over a forward's blocks, each counted by its usual time."""
-    ratios = sorted((value / seconds[key], seconds[key]) for key, value in forward if seconds[key] > 0)
-    half, seen = sum(weight for _, weight in ratios) / 2, 0.0
+    """The lower decile of measured / usual over a forward's blocks, each counted by its usual time."""
+    ratios = sorted((value / seconds[key], seconds[key]) for key, value in forward if key != FIXED and seconds[key] > 0)
+    enough, seen = sum(weight for _, weight in ratios) / 10, 0.0
     for ratio, weight in ratios:
         seen += weight
-        if seen >= half:
+        if seen >= enough:
             return ratio
     return 1.0

@@ -72,7 +72,7 @@ def time_laps(host: Host, arrangement: Arrangement, workload: Workload, watch: S
 class Phase(Frozen):
     """What a round saw of one phase (prefill or decode): the whole parent's seconds a forward and the arrangement's laps."""
 
-    parent: float
+    parent: tuple[float, ...]
     laps: tuple[Laps, ...]
 
 

@@ -16,7 +16,7 @@ from puzzledsl.measure.estimate import Estimate
 from puzzledsl.measure.host import SUB_BLOCKS, Host, balanced, random_child
 from puzzledsl.measure.laps import Phase, Round, time_laps
 from puzzledsl.progress import Progress
-from puzzledsl.timing.stopwatch import stopwatch_for
+from puzzledsl.timing.stopwatch import stopwatch_for, undisturbed
 from puzzledsl.timing.whole import WholeTimer, Workload
 
 ROUNDS = 8
@@ -27,7 +27,7 @@ T = TypeVar("T", bound=Frozen)
 
 
 class Check(Frozen):
-    """A random whole child: seconds a forward of parent and child measured in turn, and of the child as predicted."""
+    """A random whole child: undisturbed seconds a forward of parent and child, measured in turn."""
 
     seed: int
     attention: tuple[str, ...]
@@ -69,12 +69,12 @@ def measure_rounds(host: Host, workload: Workload, partial: Path, progress: Prog
                 seed=seed,
                 attention=arrangement["attention"],
                 ffn=arrangement["ffn"],
-                prefill=Phase(parent=parent_prefill_s, laps=(prefill,)),
-                decode=Phase(parent=parent_decode_s, laps=tuple(decode)),
+                prefill=Phase(parent=(parent_prefill_s,), laps=(prefill,)),
+                decode=Phase(parent=tuple(parent_decode_s), laps=tuple(decode)),
             )
         )
         _write(partial, done)
-        progress.advance(parent_prefill_ms=round(1e3 * parent_prefill_s, 1), parent_step_ms=round(1e3 * parent_decode_s, 2))
+        progress.advance(parent_prefill_ms=round(1e3 * parent_prefill_s, 1), parent_step_ms=round(1e3 * undisturbed(parent_decode_s), 2))
     return done
 
 
@@ -95,10 +95,10 @@ def measure_checks(host: Host, space: Space, workload: Workload, partial: Path, 
                 seed=seed,
                 attention=child["attention"],
                 ffn=child["ffn"],
-                parent_prefill_s=parent.timing.prefill_s,
-                child_prefill_s=own.timing.prefill_s,
-                parent_decode_s=parent.timing.decode_step_s,
-                child_decode_s=own.timing.decode_step_s,
+                parent_prefill_s=undisturbed(parent.samples.prefill),
+                child_prefill_s=undisturbed(own.samples.prefill),
+                parent_decode_s=undisturbed(parent.samples.decode),
+                child_decode_s=undisturbed(own.samples.decode),
             )
         )
         _write(partial, done)

@@ -42,12 +42,19 @@ def assemble(
     return assemble_on(model, definition, pieces)
 
 
-def assemble_on(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces) -> PreTrainedModel:
+def assemble_on(
+    model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
+) -> PreTrainedModel:
     """Turn a loaded parent into the child, in place. See `assemble`."""
     shape = shape_of(model.config)
     if len(definition.layers) != shape.layers:
         raise DiagnosticError(
-            NoSuchLayer(None, name=definition.name, got=len(definition.layers), expected=shape.layers)
+            NoSuchLayer(
+                None,
+                name=definition.name,
+                got=len(definition.layers),
+                expected=shape.layers,
+            )
         )
     config: Any = model.config
     config.block_configs = to_block_configs(
@@ -59,9 +66,17 @@ def assemble_on(model: PreTrainedModel, definition: ModelDefinition, pieces: Pie
                 continue
             module = build_alternative(model, layer_idx, sub_block, alternative)
             if piece is not None:
-                load_piece(module, pieces(piece), piece, layer_idx, sub_block, alternative)
+                load_piece(
+                    module, pieces(piece), piece, layer_idx, sub_block, alternative
+                )
             elif alternative.kind != "noop":
-                raise _misfit("(none)", layer_idx, sub_block, alternative, "the definition names no piece")
+                raise _misfit(
+                    "(none)",
+                    layer_idx,
+                    sub_block,
+                    alternative,
+                    "the definition names no piece",
+                )
             put(model, layer_idx, sub_block, module.requires_grad_(False))
     number_cache_slots(model)
     return model
@@ -86,11 +101,21 @@ def load_piece(
     prefixes = {name: f"{sub_block_name(name)}." for name in ("attention", "ffn")}
     if any(key.startswith(tuple(prefixes.values())) for key in weights):
         own = prefixes[sub_block]
-        weights = {key.removeprefix(own): value for key, value in weights.items() if key.startswith(own)}
+        weights = {
+            key.removeprefix(own): value
+            for key, value in weights.items()
+            if key.startswith(own)
+        }
     wanted = module.state_dict()
     if set(weights) != set(wanted):
         odd = sorted(set(weights) ^ set(wanted))
-        raise _misfit(piece, layer_idx, sub_block, alternative, f"unlike weights {', '.join(odd[:4])}")
+        raise _misfit(
+            piece,
+            layer_idx,
+            sub_block,
+            alternative,
+            f"unlike weights {', '.join(odd[:4])}",
+        )
     for key, value in weights.items():
         if value.shape != wanted[key].shape:
             reason = f"{key} is {tuple(value.shape)}, not {tuple(wanted[key].shape)}"

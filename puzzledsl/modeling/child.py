@@ -18,11 +18,20 @@ from puzzledsl.parents.access import family_of, shape_of
 from puzzledsl.parents.load import frozen, load_parent, load_weights, read_config_json
 
 CHILD_MODEL_TYPE = "nemotron-nas"
-_OWN_KEYS = ("model_type", "architectures", "auto_map", "base_model_type", "transformers_version")
+_OWN_KEYS = (
+    "model_type",
+    "architectures",
+    "auto_map",
+    "base_model_type",
+    "transformers_version",
+)
 
 
 def load_child(
-    directory: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    directory: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
     """The child in evaluation mode, with no gradients. Raises DiagnosticError: NotAChild and those of `load_parent`."""
     config = child_config(directory)
@@ -31,7 +40,10 @@ def load_child(
 
 
 def load_checkpoint(
-    directory: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    directory: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
     """A parent or a child, whichever the directory holds. Raises DiagnosticError."""
     load = load_child if "block_configs" in read_config_json(directory) else load_parent
@@ -44,31 +56,48 @@ def child_config(directory: Path) -> PreTrainedConfig:
     blocks, base = content.get("block_configs"), content.get("base_model_type", "llama")
     if not isinstance(blocks, list):
         raise DiagnosticError(
-            NotAChild(None, path=directory, reason="its config.json has no `block_configs`")
+            NotAChild(
+                None, path=directory, reason="its config.json has no `block_configs`"
+            )
         )
     if base not in CONFIG_MAPPING:
-        raise DiagnosticError(NotAChild(None, path=directory, reason=f"unknown base model type `{base}`"))
+        raise DiagnosticError(
+            NotAChild(None, path=directory, reason=f"unknown base model type `{base}`")
+        )
     try:
         config = CONFIG_MAPPING[base](
             **{key: value for key, value in content.items() if key not in _OWN_KEYS}
         )
         alternatives = from_block_configs(blocks, shape_of(config))
     except (KeyError, TypeError, ValueError) as error:
-        raise DiagnosticError(NotAChild(None, path=directory, reason=f"bad config.json: {error}")) from error
+        raise DiagnosticError(
+            NotAChild(None, path=directory, reason=f"bad config.json: {error}")
+        ) from error
     if len(alternatives) != config.num_hidden_layers:
-        reason = f"{len(alternatives)} block_configs for {config.num_hidden_layers} layers"
+        reason = (
+            f"{len(alternatives)} block_configs for {config.num_hidden_layers} layers"
+        )
         raise DiagnosticError(NotAChild(None, path=directory, reason=reason))
     return config
 
 
 def install(model: PreTrainedModel) -> None:
     """Put empty modules where `config.block_configs` says the child differs from its parent."""
-    alternatives = from_block_configs(cast(Any, model.config).block_configs, shape_of(model.config))
+    alternatives = from_block_configs(
+        cast(Any, model.config).block_configs, shape_of(model.config)
+    )
     for layer_idx, (attention, ffn) in enumerate(alternatives):
         if attention.kind != "parent":
-            put(model, layer_idx, "attention", build_alternative(model, layer_idx, "attention", attention))
+            put(
+                model,
+                layer_idx,
+                "attention",
+                build_alternative(model, layer_idx, "attention", attention),
+            )
         if ffn.kind != "parent":
-            put(model, layer_idx, "ffn", build_alternative(model, layer_idx, "ffn", ffn))
+            put(
+                model, layer_idx, "ffn", build_alternative(model, layer_idx, "ffn", ffn)
+            )
     number_cache_slots(model)
 
 

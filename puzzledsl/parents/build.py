@@ -31,7 +31,12 @@ def new_attention(
     for one layer would lose it, and attention would silently stop being causal.
     """
     module = _construct(
-        family_of(config).attention_class, config, {"num_key_value_heads": kv_heads}, layer_idx, dtype, device
+        family_of(config).attention_class,
+        config,
+        {"num_key_value_heads": kv_heads},
+        layer_idx,
+        dtype,
+        device,
     )
     if window is not None:
         module.register_forward_pre_hook(LimitWindow(window), with_kwargs=True)
@@ -46,7 +51,14 @@ def new_ffn(
     device: torch.device | str | None = None,
 ) -> nn.Module:
     """Gated FFN of the config's family with `width` channels; weights are allocated, not initialised."""
-    return _construct(family_of(config).ffn_class, config, {"intermediate_size": width}, None, dtype, device)
+    return _construct(
+        family_of(config).ffn_class,
+        config,
+        {"intermediate_size": width},
+        None,
+        dtype,
+        device,
+    )
 
 
 def _construct(

@@ -27,10 +27,14 @@ from puzzledsl.parents.errors import NoCheckpoint, UnreadableCheckpoint, Weights
 def read_config_json(directory: Path) -> dict[str, Any]:
     """config.json as a dictionary. Raises DiagnosticError (NoCheckpoint, UnreadableCheckpoint)."""
     if not directory.is_dir():
-        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="no such directory"))
+        raise DiagnosticError(
+            NoCheckpoint(None, path=directory, reason="no such directory")
+        )
     path = directory / "config.json"
     if not path.is_file():
-        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no config.json"))
+        raise DiagnosticError(
+            NoCheckpoint(None, path=directory, reason="it has no config.json")
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -39,7 +43,9 @@ def read_config_json(directory: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise DiagnosticError(
-            UnreadableCheckpoint(None, path=directory, reason="config.json is not an object")
+            UnreadableCheckpoint(
+                None, path=directory, reason="config.json is not an object"
+            )
         )
     return content
 
@@ -49,10 +55,10 @@ def load_config(directory: Path) -> PreTrainedConfig:
     read_config_json(directory)
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    except (
-        Exception
-    ) as error:  # transformers raises many kinds for a bad config; all are the checkpoint's fault
+            config = AutoConfig.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:  # transformers raises many kinds for a bad config; all are the checkpoint's fault
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
         ) from error
@@ -61,7 +67,10 @@ def load_config(directory: Path) -> PreTrainedConfig:
 
 
 def load_parent(
-    directory: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    directory: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
     """The parent in evaluation mode, with no gradients, SDPA attention and weights in `dtype` on `device`.
 
@@ -77,7 +86,9 @@ def load_weights(
 ) -> PreTrainedModel:
     """`from_pretrained` that insists on safetensors and on every weight. Raises DiagnosticError."""
     if not any(directory.glob("*.safetensors")):
-        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no .safetensors weights"))
+        raise DiagnosticError(
+            NoCheckpoint(None, path=directory, reason="it has no .safetensors weights")
+        )
     try:
         with quiet():
             model, info = model_class.from_pretrained(
@@ -89,9 +100,7 @@ def load_weights(
                 use_safetensors=True,
                 output_loading_info=True,
             )
-    except (
-        Exception
-    ) as error:  # a truncated file, wrong shapes …: whatever it is, these files cannot be loaded
+    except Exception as error:  # a truncated file, wrong shapes …: whatever it is, these files cannot be loaded
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
         ) from error
@@ -103,7 +112,9 @@ def load_weights(
     return cast(PreTrainedModel, model)
 
 
-def frozen(model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTrainedModel:
+def frozen(
+    model: PreTrainedModel, device: torch.device | str = "cpu"
+) -> PreTrainedModel:
     """The same model on `device`, in evaluation mode, wanting no gradients."""
     untyped: Any = model
     untyped.eval().requires_grad_(False).to(device)
@@ -113,21 +124,26 @@ def frozen(model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTra
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' progress bars and warnings off the terminal: errors reach the user as diagnostics."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    log: Any = logging  # transformers' logging, which is not typed
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        log.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            log.enable_progress_bar()
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint directory. Raises DiagnosticError (NoCheckpoint, UnreadableCheckpoint)."""
-    if not (directory / "tokenizer.json").is_file() and not any(directory.glob("tokenizer*")):
-        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no tokenizer"))
+    if not (directory / "tokenizer.json").is_file() and not any(
+        directory.glob("tokenizer*")
+    ):
+        raise DiagnosticError(
+            NoCheckpoint(None, path=directory, reason="it has no tokenizer")
+        )
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(

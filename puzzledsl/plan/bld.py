@@ -53,7 +53,10 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
     space = program.spaces[declaration.space]
     parent = program.parents[space.parent]
     data = program.data[declaration.data].source.model_dump(mode="json") if declaration.data else None
-    common = {"parent": parent.source.model_dump(mode="json"), "shape": parent.shape.model_dump(mode="json")}
+    common: dict[str, object] = {
+        "parent": parent.source.model_dump(mode="json"),
+        "shape": parent.shape.model_dump(mode="json"),
+    }
     common |= {"data": data} | _training(declaration)
     memo: dict[Draft, tuple[str, Shapes, dict[str, object]]] = {}
     jobs: list[BldJob] = []

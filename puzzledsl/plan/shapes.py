@@ -70,9 +70,7 @@ def shapes_of(shape: Shape, alternative: Alternative) -> Shapes:
         case MoeFfn(experts=experts, width=width):
             shapes: Shapes = {"router.weight": (experts, shape.hidden)}
             for expert in range(experts):
-                shapes |= mlp_shapes(
-                    shape.model_copy(update={"mlp_bias": False}), width, f"experts.{expert}."
-                )
+                shapes |= mlp_shapes(shape, width, f"experts.{expert}.")
             return shapes
         case LinearAttention() | LinearFfn():
             return {"linear.weight": (shape.hidden, shape.hidden)}

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzledsl.surgery.grams import ridge_of, solve_ridge
+from puzzledsl.surgery.grams import TOWARDS_START, Gram, ridge_of, solve_ridge
 
-BLOCK_SHARE, MAX_BLOCK, POOL = 48, 64, 4
-"""A round removes 1/48 of the channels left (at most 64), choosing one by one among the 4 x as many cheapest."""
+BLOCK_SHARE, MAX_BLOCK, POOL = 32, 64, 4
+"""A round removes 1/32 of the channels left (at most 64), choosing one by one among the 4 x as many cheapest."""
+ORDER_RIDGE = 1e-2
 
 
 def elimination_order(gram_FF: Tensor, down_FH: Tensor) -> Tensor:
@@ -23,8 +24,10 @@ def elimination_order(gram_FF: Tensor, down_FH: Tensor) -> Tensor:
     Within a round the choice is greedy and exact among the candidates; the others learn of it at the round's end.
     """
     count = gram_FF.shape[0]
-    ridge = ridge_of(gram_FF)
-    damped = gram_FF + ridge * torch.eye(count, dtype=gram_FF.dtype, device=gram_FF.device)
+    ridge = ridge_of(gram_FF, ORDER_RIDGE)
+    damped = gram_FF + ridge * torch.eye(
+        count, dtype=gram_FF.dtype, device=gram_FF.device
+    )
     inverse = _inverse(damped)
     weights = down_FH.to(gram_FF).clone()
     alive = torch.arange(count, device=gram_FF.device)
@@ -34,7 +37,9 @@ def elimination_order(gram_FF: Tensor, down_FH: Tensor) -> Tensor:
         pool = min(POOL * block, len(alive)) if block > 1 else 1
         cost = weights.square().sum(1) / inverse.diagonal()
         candidates = torch.topk(cost, pool, largest=False).indices
-        gone = candidates[_greedy(inverse[candidates][:, candidates], weights[candidates], block)]
+        gone = candidates[
+            _greedy(inverse[candidates][:, candidates], weights[candidates], block)
+        ]
         order.append(alive[gone])
         stays = torch.ones(len(alive), dtype=torch.bool, device=alive.device)
         stays[gone] = False
@@ -42,14 +47,20 @@ def elimination_order(gram_FF: Tensor, down_FH: Tensor) -> Tensor:
         rows = inverse[gone]
         gain = torch.linalg.solve(rows[:, gone], rows[:, keep]).T
         weights = torch.addmm(weights[keep], gain, weights[gone], alpha=-1)
-        inverse = torch.addmm(inverse[keep].index_select(1, keep), gain, rows[:, keep], alpha=-1)
+        inverse = torch.addmm(
+            inverse[keep].index_select(1, keep), gain, rows[:, keep], alpha=-1
+        )
         alive = alive[keep]
     return torch.cat(order)
 
 
 def _inverse(symmetric: Tensor) -> Tensor:
     factor, info = torch.linalg.cholesky_ex(symmetric)
-    return torch.cholesky_inverse(factor) if int(info) == 0 else torch.linalg.pinv(symmetric, hermitian=True)
+    return (
+        torch.cholesky_inverse(factor)
+        if int(info) == 0
+        else torch.linalg.pinv(symmetric, hermitian=True)
+    )
 
 
 def _greedy(inverse_PP: Tensor, weights_PH: Tensor, count: int) -> Tensor:
@@ -75,11 +86,14 @@ def _greedy(inverse_PP: Tensor, weights_PH: Tensor, count: int) -> Tensor:
 
 def contribution_order(activation_abs_F: Tensor, down_FH: Tensor) -> Tensor:
     """Channels by rising contribution mean|a_c| * ||W_c|| (Puzzle, section 3: channel contribution), first to go first."""
-    return torch.argsort(activation_abs_F * down_FH.to(activation_abs_F).norm(dim=1), stable=True)
+    return torch.argsort(
+        activation_abs_F * down_FH.to(activation_abs_F).norm(dim=1), stable=True
+    )
 
 
-def refit_down(gram_FF: Tensor, down_FH: Tensor, kept: Tensor) -> Tensor:
+def refit_down(activations: Gram, down_FH: Tensor, kept: Tensor) -> Tensor:
     """The down projection (len(kept), H) of the kept channels that is nearest to the full FFN's output, float64."""
-    full = down_FH.to(gram_FF)
-    rows = gram_FF[kept]
-    return solve_ridge(rows[:, kept], rows @ full, start=full[kept])
+    full = down_FH.to(activations.xx)
+    rows = activations.xx[kept]
+    ridge = activations.ridge(TOWARDS_START)
+    return solve_ridge(rows[:, kept], rows @ full, start=full[kept], relative=ridge)

@@ -17,4 +17,6 @@ class NoCalibration(Diagnostic):
 
     code = "E0722"
     template = "there are no calibration tokens"
-    help_template = "initialisers read activations; give the data more text or a shorter context"
+    help_template = (
+        "initialisers read activations; give the data more text or a shorter context"
+    )

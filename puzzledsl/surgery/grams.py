@@ -6,12 +6,16 @@ Shapes: T tokens, P inputs, Q outputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 RIDGE = 1e-4
-"""Ridge, relative to the mean of the Gram matrix's diagonal. Results are the same from 1e-5 to 1e-2."""
+"""The least ridge, relative to the mean of the Gram matrix's diagonal."""
+TOWARDS_START, TOWARDS_ZERO = 5.0, 2.5
+"""Ridge times tokens a free input. Held-out error of SmolLM2's layers is lowest within a factor of 3 of these, at 4k as at
+16k calibration tokens; with next to no ridge a refit on 4k tokens is worse than none."""
 
 
 @dataclass
@@ -25,7 +29,9 @@ class Gram:
     tokens: int = 0
 
     @classmethod
-    def zeros(cls, inputs: int, outputs: int, device: torch.device | str = "cpu") -> Gram:
+    def zeros(
+        cls, inputs: int, outputs: int, device: torch.device | str = "cpu"
+    ) -> Gram:
         """Sums over no tokens yet; `outputs` may be 0."""
 
         def zeros(*size: int) -> Tensor:
@@ -44,11 +50,17 @@ class Gram:
             self.xy += x.T @ y
             self.yy += float(y.square().sum(dtype=torch.float64))
 
+    def ridge(self, strength: float) -> float:
+        """The relative ridge for this many tokens: `strength` * P / T, and never less than RIDGE."""
+        return max(RIDGE, strength * self.xx.shape[0] / max(self.tokens, 1))
+
     def augmented(self) -> Tensor:
         """The Gram matrix (P + 1, P + 1) of X with a column of ones, for maps with a bias."""
         count = self.x_sum.new_full((1, 1), float(self.tokens))
         row = self.x_sum[None, :]
-        return torch.cat([torch.cat([self.xx, row.T], 1), torch.cat([row, count], 1)], 0)
+        return torch.cat(
+            [torch.cat([self.xx, row.T], 1), torch.cat([row, count], 1)], 0
+        )
 
 
 def ridge_of(xx: Tensor, relative: float = RIDGE) -> float:
@@ -56,7 +68,9 @@ def ridge_of(xx: Tensor, relative: float = RIDGE) -> float:
     return max(relative * float(xx.diagonal().mean()), 1e-12)
 
 
-def solve_ridge(xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative: float = RIDGE) -> Tensor:
+def solve_ridge(
+    xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative: float = RIDGE
+) -> Tensor:
     """argmin_W ||X W - Y||^2 + ridge * ||W - start||^2, float64 (P, Q). Without a start the ridge pulls towards 0."""
     ridge = ridge_of(xx, relative)
     damped = xx + ridge * torch.eye(xx.shape[0], dtype=xx.dtype, device=xx.device)
@@ -66,7 +80,7 @@ def solve_ridge(xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative
         step = torch.linalg.pinv(damped, hermitian=True) @ target
     else:
         step = torch.cholesky_solve(target, factor)
-    return step if start is None else start + step
+    return cast(Tensor, step if start is None else start + step)
 
 
 def residual(gram: Gram, weights: Tensor) -> float:

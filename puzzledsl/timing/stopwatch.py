@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from itertools import pairwise
-import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -47,7 +46,7 @@ class CpuStopwatch:
             self.lap()
             computation()
             self.lap()
-            return [(b - a) / 1e9 for a, b in zip(self._laps, self._laps[1:], strict=False)]
+            return [(b - a) / 1e9 for a, b in pairwise(self._laps)]
 
         return run
 
@@ -95,6 +94,11 @@ class CudaStopwatch:
 def stopwatch_for(device: torch.device) -> Stopwatch:
     """The stopwatch that suits a device."""
     return CudaStopwatch(device) if device.type == "cuda" else CpuStopwatch()
+
+
+def undisturbed(values: Sequence[float]) -> float:
+    """The lower decile: what other work on the machine does to a time is only ever to lengthen it."""
+    return statistics.quantiles(values, n=10, method="inclusive")[0] if len(values) > 1 else values[0]
 
 
 def spread(values: Sequence[float]) -> float:

@@ -113,7 +113,7 @@ class Forward:
 
 @dataclass(slots=True)
 class Samples:
-    """Seconds of each timed prefill, and of each window's median decode step."""
+    """Seconds of each timed prefill and of each timed decode step."""
 
     prefill: list[float] = field(default_factory=list)
     decode: list[float] = field(default_factory=list)
@@ -138,16 +138,16 @@ class WholeTimer:
         self._decode: Run | None = None
 
     @torch.inference_mode()
-    def round(self, *, keep: bool = True) -> tuple[float, float]:
-        """One prefill and one window of decode steps: (seconds, median seconds a step). `keep` False: a warm-up."""
+    def round(self, *, keep: bool = True) -> tuple[float, list[float]]:
+        """One prefill and one window of decode steps: seconds, and seconds of each step. `keep` False: a warm-up."""
         self._prefill = self._prefill or self._watch.prepare(self._forward.prefill)
         prefill_s = sum(self._prefill())
         self._forward.lengthen()
         self._decode = self._decode or self._watch.prepare(self._forward.decode_step)
-        decode_s = statistics.median(sum(self._decode()) for _ in range(self.workload.window))
+        decode_s = [sum(self._decode()) for _ in range(self.workload.window)]
         if keep:
             self.samples.prefill.append(prefill_s)
-            self.samples.decode.append(decode_s)
+            self.samples.decode += decode_s
         return prefill_s, decode_s
 
     @property

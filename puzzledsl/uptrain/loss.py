@@ -31,7 +31,7 @@ class _ChunkedLogitLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         child_NH: Tensor,
         child_VH: Tensor,
@@ -71,7 +71,7 @@ class _ChunkedLogitLoss(torch.autograd.Function):
         return kld * kld_mean + lm * lm_mean, kld_mean, lm_mean
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_NH, grad_VH = ctx.saved_tensors
         return grad_NH * grads[0], grad_VH * grads[0], None, None, None, None, None, None
 
@@ -92,9 +92,8 @@ def logit_loss(
     `labels_N`: the next token of each position, or IGNORED. Memory is a few [chunk, V] tensors. Only the first scalar
     has a gradient, to `child_NH` and `child_VH`.
     """
-    return LogitLoss(
-        *_ChunkedLogitLoss.apply(child_NH, child_VH, parent_NH, parent_VH, labels_N, kld, lm, chunk)  # type: ignore[no-untyped-call]
-    )
+    apply: Any = _ChunkedLogitLoss.apply
+    return LogitLoss(*apply(child_NH, child_VH, parent_NH, parent_VH, labels_N, kld, lm, chunk))
 
 
 def cosine_loss(child_LNH: Sequence[Tensor], parent_LNH: Sequence[Tensor]) -> Tensor:

@@ -87,7 +87,7 @@ def test_batches_have_rows_of_their_own(read: Read, tmp_path: Path) -> None:
         found = cost_table(read(text, batches), "wide", tmp_path).scenarios["chat"]
         assert [c.batch for c in found] == [1, 4]
         assert metrics_of(found[1], child("gqa1/noop", "gqa1/noop"))["memory"] == 8
-    with pytest.raises(DiagnosticError, match="no rows for scenario `chat` at batch 2"):
+    with pytest.raises(DiagnosticError, match=r"no rows for scenario `chat` at batch 2"):
         cost_table(read(text, (2,)), "wide", tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_a_bad_table_is_a_diagnostic(read: Read, tmp_path: Path, name: str) -> N
 
 def test_a_missing_file_is_a_diagnostic(small: Shape, program: Build, tmp_path: Path) -> None:
     absent = program(small, (CHOICE,) * 2, chat=(TableHardware(path="no.csv"), (4,), 8, 16))
-    with pytest.raises(DiagnosticError, match="cannot read the cost table `no.csv`"):
+    with pytest.raises(DiagnosticError, match=r"cannot read the cost table `no.csv`"):
         cost_table(absent, "wide", tmp_path)
 
 

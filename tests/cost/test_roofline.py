@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puzzledsl.cost.metrics import metrics_of
-from puzzledsl.cost.parameters import fixed_size, model_params, size_of
+from puzzledsl.cost.parameters import fixed_size, size_of
 from puzzledsl.cost.roofline import (
     Workload,
     attention_scores_s,
@@ -19,7 +19,9 @@ from puzzledsl.cost.roofline import (
 )
 from puzzledsl.cost.table import cost_table, merge
 from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, MoeFfn, NoOpAttention, NoOpFfn, ParentAttention
+from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import LayerChoice, MeasuredHardware, Program, RooflineHardware, Shape
 from puzzledsl.ir.tables import LayerAssignment
 
@@ -32,7 +34,7 @@ def all_parent(shape: Shape) -> list[LayerAssignment]:
 
 
 def test_llama_70b_has_its_published_size(llama70b: Shape) -> None:
-    assert model_params(llama70b) == 70_553_706_496
+    assert total_params(llama70b) == 70_553_706_496
 
 
 def test_smollm2_has_its_published_size() -> None:
@@ -47,7 +49,7 @@ def test_smollm2_has_its_published_size() -> None:
         vocab=49152,
         tied=True,
     )
-    assert model_params(shape) == 134_515_008
+    assert total_params(shape) == 134_515_008
 
 
 def test_qwen_biases_and_norms_count() -> None:
@@ -76,8 +78,18 @@ def test_qwen_biases_and_norms_count() -> None:
         tied=True,
         qk_norm=True,
     )
-    assert model_params(qwen2) == 494_032_768
-    assert model_params(qwen3) == 596_049_920
+    assert total_params(qwen2) == 494_032_768
+    assert total_params(qwen3) == 596_049_920
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_one_gpu_holds_what_the_model_counts(small: Shape, wide: LayerChoice, biased: bool) -> None:
+    shape = small.model_copy(
+        update={"attention_bias": biased, "output_bias": biased, "mlp_bias": biased, "qk_norm": biased}
+    )
+    for alternative in (*wide.attention, *wide.ffn, MoeFfn(experts=4, top_k=2, width=48)):
+        assert size_of(shape, alternative).params == facts.params(alternative, shape), alternative
+    assert fixed_size(shape).params == facts.fixed_params(shape)
 
 
 def test_70b_weights_in_fp8_and_cache_per_token(
@@ -126,7 +138,7 @@ def test_a_noop_is_free_and_a_wrong_choice_an_error(
     assert nothing["tpot"] == Fraction(costs.fixed.decode_ns, 10**9)
     with pytest.raises(KeyError):
         metrics_of(costs, [LayerAssignment(attention="gqa3", ffn="noop")] * 80)
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         metrics_of(costs, [LayerAssignment(attention="noop", ffn="noop")] * 79)
 
 
@@ -286,7 +298,7 @@ def test_every_alternative_and_the_parent_are_in_every_layer(
     assert [set(a) for a in costs.attention] == [{"gqa1", "parent"}, {"parent"}]
     assert [set(f) for f in costs.ffn] == [{"noop", "parent"}, {"mlp32", "noop", "parent"}]
     parents = table.params_attention[0]["parent"] + table.params_ffn[0]["parent"]
-    assert table.params_fixed + 2 * parents == model_params(small)
+    assert table.params_fixed + 2 * parents == total_params(small)
 
 
 def test_measured_hardware_is_left_out_and_merged_in(

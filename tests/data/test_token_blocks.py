@@ -49,7 +49,12 @@ def test_blocks_are_the_packed_documents_in_another_order(tmp_path: Path) -> Non
     assert sorted(pairs.tolist()) == sorted(cut)
 
 
-@given(st.lists(st.text(st.characters(codec="ascii", exclude_characters="\r\x0b\x0c\x1c\x1d\x1e"), max_size=9), max_size=6))
+@given(
+    st.lists(
+        st.text(st.characters(codec="ascii", exclude_characters="\r\x0b\x0c\x1c\x1d\x1e"), max_size=9),
+        max_size=6,
+    )
+)
 def test_blank_lines_separate_documents(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
     base = tmp_path_factory.mktemp("text")
     kept = ["\n".join(line for line in part.split("\n") if line.strip()) for part in parts]
@@ -76,7 +81,9 @@ def test_the_cache_is_used_made_again_when_damaged_and_keyed_by_content(tmp_path
 
     def blocks() -> list[list[int]]:
         source = text("a.txt")
-        return token_blocks(source, tmp_path, tiny_tokenizer(), context=4, tokens=100, seed=0, cache=cache).tolist()
+        return token_blocks(
+            source, tmp_path, tiny_tokenizer(), context=4, tokens=100, seed=0, cache=cache
+        ).tolist()
 
     first = blocks()
     (kept,) = cache.iterdir()
@@ -98,7 +105,9 @@ def test_a_tokenizer_that_begins_documents_is_let_to(tmp_path: Path) -> None:
     from tokenizers.processors import TemplateProcessing
 
     tokenizer = tiny_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
     (tmp_path / "a.txt").write_text("a\n\nb")
     blocks = token_blocks(text("a.txt"), tmp_path, tokenizer, context=6, tokens=6, seed=0)
     a, b = tiny_tokenizer()("ab").input_ids
@@ -142,7 +151,9 @@ def test_missing_and_unreadable_files_are_diagnostics(tmp_path: Path) -> None:
     assert failure(jsonl("no.parquet"), tmp_path)[0] == "E1202"
 
 
-def test_a_hub_data_set_without_its_package_is_a_diagnostic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_data_set_without_its_package_is_a_diagnostic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     source = nodes.Data(name="mix", source=nodes.HfData(id="someone/something"), where=WHERE)
     code, message, _ = failure(source, tmp_path)

@@ -66,7 +66,9 @@ def test_what_is_put_is_loaded_by_this_and_by_another_library(tmp_path: Path) ->
     for reader in (library, Library(tmp_path)):
         assert reader.has("a")
         loaded = reader.load("a")
-        assert all(torch.equal(loaded[name], tensor) for name, tensor in weights().items()) and len(loaded) == 2
+        assert (
+            all(torch.equal(loaded[name], tensor) for name, tensor in weights().items()) and len(loaded) == 2
+        )
     (piece,) = Library(tmp_path).pieces()
     assert (piece.job, piece.loss_initial, piece.loss_final, piece.tokens) == (job("a"), 0.5, 0.25, 8)
 
@@ -105,7 +107,9 @@ def test_missing_and_damaged_pieces_are_named(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(cut=st.integers(min_value=1, max_value=10_000), extra=st.binary(max_size=5))
-def test_a_torn_last_line_is_no_piece_and_is_repaired(tmp_path_factory: pytest.TempPathFactory, cut: int, extra: bytes) -> None:
+def test_a_torn_last_line_is_no_piece_and_is_repaired(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, extra: bytes
+) -> None:
     root = tmp_path_factory.mktemp("library")
     put(Library(root), "a")
     index = root / "index.jsonl"
@@ -153,7 +157,9 @@ def _writes_until_killed(root: Path, names: list[str]) -> None:
 
 
 def test_a_killed_writer_leaves_whole_pieces(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=_writes_until_killed, args=(tmp_path / "k", list("abcde")))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_writes_until_killed, args=(tmp_path / "k", list("abcde"))
+    )
     process.start()
     process.join()
     assert process.exitcode == 9
@@ -167,4 +173,6 @@ def test_a_killed_writer_leaves_whole_pieces(tmp_path: Path) -> None:
     for name in "abcde":
         put(whole, name)
     whole.finish()
-    assert {n: b for n, b in content(tmp_path / "k").items() if not n.endswith(".tmp")} == content(tmp_path / "w")
+    assert {n: b for n, b in content(tmp_path / "k").items() if not n.endswith(".tmp")} == content(
+        tmp_path / "w"
+    )

@@ -11,7 +11,10 @@ from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 from puzzledsl.modeling.layerwise import LayerRunner
 
 CASES: list[tuple[str, dict[str, Any]]] = [(family, {}) for family in FAMILIES]
-CASES += [("mistral", {"sliding_window": 5}), ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1})]
+CASES += [
+    ("mistral", {"sliding_window": 5}),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+]
 
 
 @pytest.mark.parametrize(("family", "extra"), CASES)

@@ -40,6 +40,9 @@ CHOICE = LayerChoice(
 )
 
 
+DEFAULT = Initialisers()
+
+
 @pytest.fixture
 def small() -> Shape:
     return Shape(
@@ -64,7 +67,7 @@ def program(small: Shape) -> Callable[..., Program]:
         suffix: str = "",
         layers: tuple[LayerChoice, ...] = (CHOICE,) * 3,
         shape: Shape = small,
-        init: Initialisers = Initialisers(),
+        init: Initialisers = DEFAULT,
         parent: str = "checkpoint",
         data: str = "corpus/*.txt",
         **changes: object,

@@ -8,7 +8,11 @@ import copy
 
 import torch
 from torch import nn
-from transformers.models.llama.modeling_llama import LlamaAttention, LlamaForCausalLM, LlamaMLP
+from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
+    LlamaForCausalLM,
+    LlamaMLP,
+)
 
 from .configuration_decilm import DeciLMConfig
 
@@ -63,7 +67,10 @@ class DeciLMForCausalLM(LlamaForCausalLM):
     def __init__(self, config):
         super().__init__(config)
         slots = {}  # kind of attention -> cache slots in order: slot 0 must be one that is filled
-        kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+        kinds = (
+            getattr(config, "layer_types", None)
+            or ["full_attention"] * config.num_hidden_layers
+        )
         for slot, kind in enumerate(kinds):
             slots.setdefault(kind, []).append(slot)
         for layer, block, kind in zip(self.model.layers, config.block_configs, kinds):
@@ -73,9 +80,13 @@ class DeciLMForCausalLM(LlamaForCausalLM):
             elif attention.replace_with_linear:
                 layer.self_attn = Linear(config.hidden_size, True)
             else:
-                own.num_key_value_heads = config.num_attention_heads // attention.n_heads_in_group
+                own.num_key_value_heads = (
+                    config.num_attention_heads // attention.n_heads_in_group
+                )
                 layer.self_attn = LlamaAttention(own, slots[kind].pop(0))
-                layer.self_attn.config = config  # the copy does not know the attention implementation
+                layer.self_attn.config = (
+                    config  # the copy does not know the attention implementation
+                )
                 if attention.window_length is not None:
                     layer.self_attn.register_forward_pre_hook(
                         window_hook(attention.window_length), with_kwargs=True

@@ -1,0 +1,78 @@
+"""Multiple-choice tasks: JSON lines of `{"context": …, "choices": […], "answer": index}`.
+
+What a model reads is `context + " " + choice`; what it is scored on are the choice's tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from puzzledsl.data.errors import BadTask, TasksMissing
+from puzzledsl.diagnostics import DiagnosticError, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question. `answer` is an index into `choices`."""
+
+    context: str
+    choices: tuple[str, ...]
+    answer: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChoice:
+    """Token ids of context and choice together; the choice's begin at `start` (at least 1)."""
+
+    ids: tuple[int, ...]
+    start: int
+
+
+def read_tasks(path: Path, limit: int | None = None, *, span: Span | None = None) -> tuple[Item, ...]:
+    """The first `limit` items (all). Raises DiagnosticError, at `span`, for a missing file or a line that is no item."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DiagnosticError(TasksMissing(span, file=path, reason=str(error))) from error
+    return tuple(_item(path, number, line, span) for number, line in islice(numbered, limit))
+
+
+def _item(path: Path, number: int, line: str, span: Span | None) -> Item:
+    try:
+        record = json.loads(line)
+        item = Item(record["context"], tuple(record["choices"]), record["answer"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DiagnosticError(
+            BadTask(span, file=path, line=number, reason=f"{type(error).__name__}: {error}")
+        ) from error
+    texts = (item.context, *item.choices)
+    if not all(isinstance(text, str) for text in texts) or not all(item.choices) or len(item.choices) < 2:
+        raise DiagnosticError(
+            BadTask(span, file=path, line=number, reason="a context and at least two choices are texts")
+        )
+    if not isinstance(item.answer, int) or not 0 <= item.answer < len(item.choices):
+        raise DiagnosticError(
+            BadTask(span, file=path, line=number, reason="`answer` is the index of a choice")
+        )
+    return item
+
+
+def encode_choice(tokenizer: Any, context: str, choice: str) -> EncodedChoice:
+    """Tokens of `context + " " + choice`, as the tokenizer begins a text, without an end-of-text token.
+
+    Where a token spans the border, it belongs to the choice.
+    """
+    begun: list[int] = tokenizer(context)["input_ids"]
+    ids: list[int] = tokenizer(f"{context} {choice}")["input_ids"]
+    end = tokenizer.eos_token_id
+    if ids[-1:] == [end]:
+        ids = ids[:-1]
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(begun, ids, strict=False)) if a != b), min(len(begun), len(ids))
+    )
+    return EncodedChoice(tuple(ids), max(1, min(shared, len(ids) - 1)))

@@ -1,0 +1,285 @@
+"""`chat.memory`, `llama.layers`, `layers[40.. where index mod 2 == 1].ffn.width`."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import cast
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.ir import errors, errors_spaces, nodes
+from puzzledsl.ir import errors_types as types
+from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.builtins import METRICS
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.facts import ATTRIBUTES, PARENT_FACTS, parent_fact
+from puzzledsl.ir.limits import MAX_INSTANCES
+from puzzledsl.ir.names import Scope, Symbol, builtin_ref
+from puzzledsl.ir.readers import as_whole
+from puzzledsl.ir.space_info import SpaceInfo
+from puzzledsl.ir.values import (
+    POISON,
+    Boolean,
+    Facts,
+    Function,
+    Layers,
+    ListValue,
+    Poison,
+    RangeValue,
+    Ref,
+    SubBlocks,
+    Symbolic,
+    Text,
+    Value,
+    describe,
+)
+from puzzledsl.lang import tree
+from puzzledsl.suggest import closest
+from puzzledsl.units import BYTES, BYTES_PER_S, COUNT, Quantity
+
+
+def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
+    """`target.name`."""
+    name = node.name.text
+    match target:
+        case Poison():
+            return POISON
+        case Ref(symbol=symbol):
+            return _of_declaration(ctx, symbol, node)
+        case Layers() if name in ("attention", "ffn") and target.indices:
+            return SubBlocks(target.space, cast(SubBlock, name), target.indices, target.single)
+        case Layers():
+            _unknown(ctx, node, describe(target), ("attention", "ffn"))
+        case SubBlocks():
+            return _of_sub_block(ctx, target, node)
+        case _:
+            _unknown(ctx, node, describe(target), ())
+    return POISON
+
+
+def _unknown(ctx: Context, node: tree.Attribute, thing: str, known: tuple[str, ...], help: str = "") -> None:
+    near = closest(node.name.text, known)
+    if near:
+        help = f"did you mean `{near}`?"
+    elif known and not help:
+        help = "it has " + ", ".join(f"`{k}`" for k in known[:16])
+    ctx.report(errors.UnknownAttribute(node.name.span, thing=thing, name=node.name.text, help=help))
+
+
+def _of_sub_block(ctx: Context, target: SubBlocks, node: tree.Attribute) -> Value:
+    known = ATTRIBUTES[target.sub_block]
+    if node.name.text not in known:
+        _unknown(ctx, node, f"`{target.sub_block}`", known)
+        return POISON
+    if target.single:
+        key = ("fact", target.sub_block, node.name.text, target.indices[0])
+        return Symbolic({key: Fraction(1)})
+    return Facts(target.sub_block, node.name.text, target.indices)
+
+
+# ---------------------------------------------------------------- declarations
+
+
+def _of_declaration(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
+    match symbol.kind:
+        case "file":
+            return _of_file(ctx, symbol, node)
+        case "parent":
+            return _of_parent(ctx, symbol, node)
+        case "scenario":
+            return _of_scenario(ctx, symbol, node)
+        case "hardware":
+            return _of_hardware(ctx, symbol, node)
+        case _:
+            _unknown(ctx, node, f"{symbol.kind} `{symbol.name}`", ())
+            return POISON
+
+
+def _of_file(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
+    assert symbol.target is not None
+    found = symbol.target.names.get(node.name.text)
+    if found is None:
+        if not symbol.target.declares_unread(node.name.text):
+            _unknown(ctx, node, f"`{symbol.target.shown}`", tuple(symbol.target.names))
+        return POISON
+    if isinstance(found, Symbol) and found.kind in ("let", "param", "fn"):
+        if isinstance(found.item, tree.Fn):
+            return Function(found.item, Scope(found.file))
+        return ctx.value(tree.Name(span=node.name.span, text=found.name), Scope(found.file))
+    return builtin_ref(found)
+
+
+def _of_parent(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
+    if node.name.text not in PARENT_FACTS:
+        _unknown(ctx, node, f"parent `{symbol.name}`", tuple(PARENT_FACTS))
+        return POISON
+    parent = ctx.lower(symbol, nodes.Parent)
+    if parent is None:
+        return POISON
+    value = parent_fact(parent.shape, node.name.text)
+    if isinstance(value, bool):
+        return Boolean(value)
+    return Text(value) if isinstance(value, str) else Quantity(Fraction(value or 0))
+
+
+def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
+    name = node.name.text
+    if name in METRICS:
+        ctx.lower_later(symbol)
+        return Symbolic({("metric", ctx.name_of(symbol), name): Fraction(1)}, dimension=METRICS[name])
+    if name in ("batch", "prompt", "output"):
+        scenario = ctx.lower(symbol, nodes.Scenario)
+        if scenario is None:
+            return POISON
+        if name != "batch":
+            return Quantity(Fraction(scenario.prompt if name == "prompt" else scenario.output))
+        if len(scenario.batches) == 1:
+            return Quantity(Fraction(scenario.batches[0]))
+        ctx.report(types.NotConstant(node.span, what="a batch in an expression", got="it"))
+        return POISON
+    _unknown(ctx, node, f"scenario `{symbol.name}`", (*METRICS, "batch", "prompt", "output"))
+    return POISON
+
+
+def _of_hardware(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
+    hardware = ctx.lower(symbol, nodes.Hardware)
+    if hardware is None:
+        return POISON
+    known: dict[str, Value] = {}
+    match hardware.spec:
+        case nodes.RooflineHardware() as spec:
+            known = {
+                "memory": Quantity(Fraction(spec.memory_bytes), BYTES),
+                "bandwidth": Quantity(spec.bandwidth_bytes_per_s, BYTES_PER_S),
+                "link": Quantity(spec.link_bytes_per_s, BYTES_PER_S),
+                "reserve": Quantity(Fraction(spec.reserve_bytes), BYTES),
+                "gpus": Quantity(Fraction(spec.gpus)),
+                "dtype": Text(spec.dtype),
+                "kv_cache": Text(spec.kv_dtype),
+            }
+        case nodes.MeasuredHardware() as measured:
+            known = {"gpus": Quantity(Fraction(measured.gpus)), "dtype": Text(measured.dtype)}
+            if measured.memory_bytes is not None:
+                known["memory"] = Quantity(Fraction(measured.memory_bytes), BYTES)
+    if node.name.text in known:
+        return known[node.name.text]
+    help = ""
+    if node.name.text == "memory":
+        help = f"give it: `measured(device: cpu, memory: 16GiB)`, or write a literal in place of `{symbol.name}.memory`"
+    _unknown(ctx, node, f"hardware `{symbol.name}`", tuple(known), help)
+    return POISON
+
+
+# ---------------------------------------------------------------- layers[…]
+
+
+def index(ctx: Context, target: Value, node: tree.Index, scope: Scope) -> Value:
+    """`target[…]`: layers, or an element of a list."""
+    match target:
+        case Poison():
+            return POISON
+        case ListValue(items=items) if len(node.items) == 1 and node.where is None:
+            place = as_whole(ctx, ctx.value(node.items[0], scope), node.items[0].span, "an index")
+            if place is None:
+                return POISON
+            if not -len(items) <= place < len(items):
+                span = node.items[0].span
+                condition = f"within the list's {len(items)} elements"
+                ctx.report(types.OutOfRange(span, what="an index", condition=condition, got=place))
+                return POISON
+            return items[place]
+        case Layers(space=space, single=False) if target.indices == space.all_layers:
+            return _layers(ctx, space, node, scope)
+        case Layers(single=False):
+            what = "`[…]` after `[…]`"
+            help = "join both selections: `layers[40..79 where index mod 2 == 1]`"
+            ctx.report(errors.Misplaced(node.span, what=what, where="a selection of layers", help=help))
+        case SubBlocks(sub_block=sub_block):
+            help = f"write `layers[…].{sub_block}`"
+            ctx.report(errors.Misplaced(node.span, what="`[…]`", where=f"`{sub_block}`", help=help))
+        case _:
+            got = describe(target)
+            ctx.report(types.WrongType(node.target.span, what="what stands before `[…]`", wanted="layers or a list", got=got))
+    return POISON
+
+
+def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: Scope) -> Value:
+    single = len(node.items) == 1 and node.where is None and not isinstance(node.items[0], tree.Range)
+    chosen: set[int] | None = set(space.all_layers) if not node.items else set()
+    for item in node.items:
+        part = _part(ctx, space, item, scope)
+        chosen = None if part is None or chosen is None else chosen | set(part)
+        single = single and part is not None and len(part) == 1
+    if chosen is None:
+        return POISON
+    kept = _where(ctx, sorted(chosen), node.where, scope)
+    if kept is None:
+        return POISON
+    if not kept:
+        ctx.report(errors_spaces.NoLayers(node.span, text=ctx.source(node.span), help=_why_none(ctx, node)))
+        return POISON
+    return Layers(space, tuple(kept), single)
+
+
+def _why_none(ctx: Context, node: tree.Index) -> str:
+    if node.where is not None:
+        return "no layer of the range passes `where`; `index` is the layer's own number, from 0"
+    item = node.items[0]
+    if isinstance(item, tree.Range) and item.start is not None and item.stop is not None:
+        turned = f"{ctx.source(item.stop.span)}..{ctx.source(item.start.span)}"
+        return f"a range goes upwards: write `layers[{turned}]`"
+    return ""
+
+
+def _part(ctx: Context, space: SpaceInfo, item: tree.Expr, scope: Scope) -> list[int] | None:
+    """The layers one item of a subscript names; None, reported, where it names none that exist."""
+    if isinstance(item, tree.Range):
+        first = 0 if item.start is None else _layer(ctx, space, ctx.value(item.start, scope), item.start.span)
+        last = -1 if item.stop is None else _layer(ctx, space, ctx.value(item.stop, scope), item.stop.span)
+        if first is None or last is None:
+            return None
+        return list(range(first, (last if item.stop is not None else space.shape.layers - 1) + 1))
+    value = ctx.value(item, scope)
+    if isinstance(value, RangeValue):
+        first = _layer(ctx, space, value.low, item.span)
+        last = _layer(ctx, space, value.high, item.span)
+        return None if first is None or last is None else list(range(first, last + 1))
+    if isinstance(value, ListValue):
+        if len(value.items) > MAX_INSTANCES:
+            return None
+        found = [_layer(ctx, space, element, item.span) for element in value.items]
+        return None if None in found else [f for f in found if f is not None]
+    only = _layer(ctx, space, value, item.span)
+    return None if only is None else [only]
+
+
+def _layer(ctx: Context, space: SpaceInfo, value: Value, span: Span) -> int | None:
+    number = as_whole(ctx, value, span, "a layer")
+    if number is None:
+        return None
+    layers = space.shape.layers
+    if not -layers <= number < layers:
+        ctx.report(
+            errors_spaces.LayerOutOfRange(
+                span, "out of range", index=number, parent=space.parent.name, layers=layers, last=layers - 1
+            )
+        )
+        return None
+    return number % layers
+
+
+def _where(ctx: Context, layers: list[int], where: tree.Expr | None, scope: Scope) -> list[int] | None:
+    if where is None:
+        return layers
+    kept: list[int] = []
+    for layer in layers:
+        value = ctx.value(where, scope.inner({"index": Quantity(Fraction(layer), COUNT)}))
+        match value:
+            case Boolean(value=true):
+                kept += [layer] * true
+            case Poison():
+                return None
+            case _:
+                wanted, got = "true or false", describe(value)
+                ctx.report(types.WrongType(where.span, what="what follows `where`", wanted=wanted, got=got))
+                return None
+    return kept

@@ -1,0 +1,49 @@
+"""Names the language itself gives a meaning; a file's own declarations come before them."""
+
+from __future__ import annotations
+
+from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.values import Boolean, BuiltIn, Text, Value
+from puzzledsl.units import BYTES, TIME, TOK_PER_S, Dimension
+
+ALTERNATIVES: dict[SubBlock, tuple[str, ...]] = {
+    "attention": ("parent", "gqa", "linear", "noop"),
+    "ffn": ("parent", "mlp", "moe", "linear", "noop"),
+}
+FIELDS: dict[str, tuple[str, ...]] = {
+    "gqa": ("kv_heads", "window"),
+    "mlp": ("width",),
+    "moe": ("experts", "top_k", "width"),
+}
+"""What patterns may say about an alternative."""
+
+FUNCTIONS = ("sum", "count", "min", "max", "mean", "all", "any", "floor", "ceil", "round")
+DTYPES = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4", "int4", "fp64")
+CONSTRUCTORS = frozenset(
+    (
+        *ALTERNATIVES["attention"],
+        *ALTERNATIVES["ffn"],
+        *("shape", "hf", "text", "jsonl", "measured", "table", "batch"),
+        *("replace_one", "kl_divergence", "lm_loss", "accuracy", "cosine", "constant"),
+        *("cpsat", "greedy", "max_params", "uniform", "random", "noop_only"),
+        *("sweep", "used_by", "tasks", "gguf", "mlx"),
+    )
+)
+"""Words that build something; the declaration that takes it reads the arguments."""
+
+METRICS: dict[str, Dimension] = {
+    "memory": BYTES,
+    "weights": BYTES,
+    "kv_cache": BYTES,
+    "latency": TIME,
+    "ttft": TIME,
+    "tpot": TIME,
+    "throughput": TOK_PER_S,
+}
+
+VALUES: dict[str, Value] = {
+    "true": Boolean(True),
+    "false": Boolean(False),
+    **{name: BuiltIn(name) for name in FUNCTIONS},
+    **{name: Text(name) for name in DTYPES},
+}

@@ -1,0 +1,304 @@
+"""What stands right of `attention =` and `ffn =`: choices multiplied out into alternatives, checked against the parent.
+
+An alternative equal to the parent's own sub-block becomes the parent's; equal ones are kept once, in the order written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor, gcd
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.ir import errors, errors_spaces
+from puzzledsl.ir import errors_types as types
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    AttentionAlternative,
+    FfnAlternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    MoeFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+    SubBlock,
+)
+from puzzledsl.ir.builtins import ALTERNATIVES
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.limits import MAX_OPTIONS
+from puzzledsl.ir.names import Scope
+from puzzledsl.ir.nodes import Rounding
+from puzzledsl.ir.patterns import report_unknown
+from puzzledsl.ir.readers import as_constant, as_whole
+from puzzledsl.ir.settings import Settings, from_call
+from puzzledsl.ir.space_info import SpaceInfo
+from puzzledsl.ir.values import Constructed, Located, Options, Poison, Value, describe
+from puzzledsl.lang import tree
+from puzzledsl.units import COUNT
+
+MAX_EXPERTS = 4096
+
+
+@dataclass(slots=True, eq=False)
+class ChoiceReader:
+    """Reads choices for one space; roundings go into `info`, and `info.incomplete` is set where something is lost."""
+
+    ctx: Context
+    info: SpaceInfo
+
+    def attention(self, expr: tree.Expr, scope: Scope) -> tuple[AttentionAlternative, ...]:
+        """The attention alternatives an expression means."""
+        found: list[AttentionAlternative] = []
+        for call in self._calls(expr, scope, "attention"):
+            found += self._attention(call)
+        return tuple(dict.fromkeys(found))
+
+    def ffn(self, expr: tree.Expr, scope: Scope) -> tuple[FfnAlternative, ...]:
+        """The FFN alternatives an expression means."""
+        found: list[FfnAlternative] = []
+        for call in self._calls(expr, scope, "ffn"):
+            found += self._ffn(call)
+        return tuple(dict.fromkeys(found))
+
+    def alternatives(self, expr: tree.Expr, scope: Scope, sub_block: SubBlock) -> tuple[Alternative, ...]:
+        """The alternatives of either sub-block."""
+        return self.attention(expr, scope) if sub_block == "attention" else self.ffn(expr, scope)
+
+    # ------------------------------------------------------------ which words
+
+    def _calls(self, expr: tree.Expr, scope: Scope, sub_block: SubBlock) -> list[Constructed]:
+        match expr:
+            case tree.Choice(options=options):
+                return [call for option in options for call in self._calls(option, scope, sub_block)]
+            case tree.Name(text=name) if name in ALTERNATIVES[sub_block]:
+                return [Constructed(name, (), scope, expr.span)]
+            case tree.Call(function=tree.Name(text=name), arguments=arguments) if name in ALTERNATIVES[sub_block]:
+                return [Constructed(name, arguments, scope, expr.span)]
+            case tree.Name(text=name) | tree.Call(function=tree.Name(text=name)):
+                word = expr if isinstance(expr, tree.Name) else expr.function
+                assert isinstance(word, tree.Name)
+                if scope.local(name) is None and name not in scope.file.names:
+                    return self._guess(word, expr, scope, sub_block)
+        return self._from_value(self.ctx.value(expr, scope), expr.span, sub_block)
+
+    def _guess(
+        self, word: tree.Name, expr: tree.Name | tree.Call, scope: Scope, sub_block: SubBlock
+    ) -> list[Constructed]:
+        if scope.file.declares_unread(word.text):
+            self.info.incomplete = True
+            return []
+        near = report_unknown(self.ctx, word, sub_block)
+        if near is None:
+            self.info.incomplete = True
+            return []
+        return [Constructed(near, expr.arguments if isinstance(expr, tree.Call) else (), scope, expr.span)]
+
+    def _from_value(self, value: Value, span: Span, sub_block: SubBlock) -> list[Constructed]:
+        match value:
+            case Poison():
+                self.info.incomplete = True
+                return []
+            case Options(options=options):
+                return [call for o in options for call in self._from_value(o.value, o.span, sub_block)]
+            case Constructed(name=name, base=None) if name in ALTERNATIVES[sub_block]:
+                return [value]
+            case Constructed(name=name, base=None) if any(name in names for names in ALTERNATIVES.values()):
+                report_unknown(self.ctx, tree.Name(span=span, text=name), sub_block)
+            case _:
+                listed = ", ".join(f"`{n}`" for n in ALTERNATIVES[sub_block])
+                what, wanted = f"`{sub_block}`", f"alternatives ({listed})"
+                self.ctx.report(types.WrongType(span, what=what, wanted=wanted, got=describe(value)))
+        self.info.incomplete = True
+        return []
+
+    # ------------------------------------------------------------ attention
+
+    def _attention(self, call: Constructed) -> list[AttentionAlternative]:
+        match call.name:
+            case "gqa":
+                return self._gqa(call)
+            case "linear":
+                self._bare(call)
+                return [LinearAttention()]
+            case "noop":
+                self._bare(call)
+                return [NoOpAttention()]
+            case _:
+                self._bare(call)
+                return [ParentAttention()]
+
+    def _bare(self, call: Constructed) -> None:
+        if call.arguments:
+            self._finish(from_call(self.ctx, call, (), ()))
+
+    def _finish(self, settings: Settings) -> bool:
+        self.info.incomplete |= settings.failed
+        return not settings.failed
+
+    def _gqa(self, call: Constructed) -> list[AttentionAlternative]:
+        settings = from_call(self.ctx, call, ("kv_heads",), ("window",))
+        settings.need("kv_heads", help="write `gqa(kv_heads: 4)`; several are `gqa(kv_heads: 4 | 2)`")
+        heads = [self._kv_heads(o) for o in settings.options("kv_heads")] if settings.has("kv_heads") else []
+        windows = self._windows(settings) if settings.has("window") else [None]
+        settings.failed |= None in heads or -1 in windows
+        self._finish(settings)
+        if not self._affordable(call, len(heads) * len(windows)):
+            return []
+        return [
+            self._same_as_parent(kv, window)
+            for kv in heads
+            if kv is not None
+            for window in windows
+            if window != -1
+        ]
+
+    def _same_as_parent(self, kv_heads: int, window: int | None) -> AttentionAlternative:
+        if kv_heads == self.info.shape.kv_heads and window is None:
+            return ParentAttention()
+        return GqaAttention(kv_heads=kv_heads, window=window)
+
+    def _kv_heads(self, option: Located) -> int | None:
+        kv = as_whole(self.ctx, option.value, option.span, "`kv_heads`", 1)
+        if kv is None:
+            return None
+        shape = self.info.shape
+        divisors = [d for d in range(1, min(shape.kv_heads, 4096) + 1) if gcd(shape.kv_heads, shape.heads) % d == 0]
+        for what, heads in (("query", shape.heads), ("key/value", shape.kv_heads)):
+            if heads % kv:
+                help = "kv_heads can be " + _listed(divisors)
+                self.ctx.report(
+                    errors.KvHeadsDontDivide(option.span, got=kv, heads=heads, what=what, help=help)
+                )
+                return None
+        return kv
+
+    def _windows(self, settings: Settings) -> list[int | None]:
+        """Window sizes, None for full; -1 for one with a mistake."""
+        entry = settings.entries["window"]
+        options = entry.expr.options if isinstance(entry.expr, tree.Choice) else (entry.expr,)
+        found: list[int | None] = []
+        for option in options:
+            if isinstance(option, tree.Name) and option.text == "full":
+                found.append(None)
+                continue
+            value = self.ctx.value(option, entry.scope)
+            located = value.options if isinstance(value, Options) else (Located(value, option.span),)
+            for one in located:
+                window = as_whole(self.ctx, one.value, one.span, "`window`", 1, 2**40)
+                found.append(-1 if window is None else window)
+        return found
+
+    def _affordable(self, call: Constructed, count: int) -> bool:
+        if count > MAX_OPTIONS:
+            self.ctx.report(errors.TooMuch(call.span, what="this choice", limit=f"{MAX_OPTIONS} alternatives"))
+            self.info.incomplete = True
+            return False
+        return True
+
+    # ------------------------------------------------------------ ffn
+
+    def _ffn(self, call: Constructed) -> list[FfnAlternative]:
+        match call.name:
+            case "mlp":
+                return self._mlp(call)
+            case "moe":
+                return self._moe(call)
+            case "linear":
+                self._bare(call)
+                return [LinearFfn()]
+            case "noop":
+                self._bare(call)
+                return [NoOpFfn()]
+            case _:
+                self._bare(call)
+                return [ParentFfn()]
+
+    def _mlp(self, call: Constructed) -> list[FfnAlternative]:
+        settings = from_call(self.ctx, call, ("width",), ("round",))
+        settings.need("width", help="write `mlp(width: 50%)` or `mlp(width: 4096)`")
+        multiple = settings.whole("round", 1, 1, 2**24)
+        options = settings.options("width") if settings.has("width") else []
+        widths = [self._width(o, multiple) for o in options] if not settings.failed else []
+        settings.failed |= None in widths
+        self._finish(settings)
+        return [
+            ParentFfn() if width == self.info.shape.intermediate else MlpFfn(width=width)
+            for width in widths
+            if width is not None
+        ]
+
+    def _width(self, option: Located, multiple: int) -> int | None:
+        """The channels one width means, rounded to the nearest multiple (ties up)."""
+        number = as_constant(self.ctx, option.value, option.span, "`width`", COUNT)
+        if number is None:
+            return None
+        intermediate = self.info.shape.intermediate
+        exact = number.value * intermediate if number.form == "percent" else number.value
+        rounded = floor(exact / multiple + Fraction(1, 2)) * multiple
+        width = int(exact) if exact == intermediate else rounded
+        if exact <= 0 or exact > intermediate or width > intermediate or width < 1:
+            self._impossible(option, multiple, exact, width)
+            return None
+        self.info.asked.setdefault(width, set()).add(exact)
+        if width != exact:
+            where = self.ctx.where(option.span)
+            self.info.roundings.append(Rounding(asked=where.text, exact=exact, width=width, where=where))
+        return width
+
+    def _impossible(self, option: Located, multiple: int, exact: Fraction, width: int) -> None:
+        intermediate, got = self.info.shape.intermediate, self.ctx.source(option.span)
+        if exact <= 0:
+            why, help = "no width", "write `noop` to leave the FFN out"
+        elif exact > intermediate:
+            why, help = "wider than the parent's FFN", f"widths go up to 100%, which is {intermediate}"
+        elif width < 1:
+            why, help = f"0 when rounded to a multiple of {multiple}", f"the least multiple is {multiple}"
+        else:
+            largest = intermediate // multiple * multiple
+            why = f"{width} when rounded to a multiple of {multiple}, wider than the parent's FFN"
+            help = f"the largest multiple that fits is {largest}" if largest else f"use a smaller `round:`"
+        error = errors_spaces.ImpossibleWidth(option.span, got=got, why=why, intermediate=intermediate, help=help)
+        self.ctx.report(error)
+
+    def _moe(self, call: Constructed) -> list[FfnAlternative]:
+        settings = from_call(self.ctx, call, ("experts", "top_k"), ("width", "round"))
+        settings.need("experts", "top_k", help="write `moe(experts: 8, top_k: 2)`")
+        multiple = settings.whole("round", 1, 1, 2**24)
+        if settings.failed:
+            self._finish(settings)
+            return []
+        experts = self._wholes(settings, "experts")
+        active = self._wholes(settings, "top_k")
+        asked = settings.options("width") if settings.has("width") else None
+        widths = [self._width(o, multiple) for o in asked] if asked is not None else None
+        settings.failed |= bool(widths) and None in (widths or [])
+        self._finish(settings)
+        if not self._affordable(call, len(experts) * len(active) * (1 if widths is None else len(widths))):
+            return []
+        found: list[FfnAlternative] = []
+        for count in experts:
+            for top_k in active:
+                if top_k > count:
+                    error = errors_spaces.ImpossibleExperts(settings.place("top_k"), top_k=top_k, experts=count)
+                    self.ctx.report(error)
+                    self.info.incomplete = True
+                    continue
+                own = widths if widths is not None else [max(1, self.info.shape.intermediate // count)]
+                found += [MoeFfn(experts=count, top_k=top_k, width=w) for w in own if w is not None]
+        return found
+
+    def _wholes(self, settings: Settings, key: str) -> list[int]:
+        options = settings.options(key)
+        found = [as_whole(self.ctx, o.value, o.span, f"`{key}`", 1, MAX_EXPERTS) for o in options]
+        settings.failed |= None in found
+        return [f for f in found if f is not None]
+
+
+def _listed(numbers: list[int]) -> str:
+    if len(numbers) == 1:
+        return str(numbers[0])
+    return ", ".join(map(str, numbers[:-1])) + f" or {numbers[-1]}"

@@ -1,0 +1,420 @@
+"""Expressions to values. Constants are computed; what a search decides stays symbolic, so that `let`, `fn`, `if` and
+comprehensions serve searches too.
+
+The parser guarantees bounded nesting; what `fn`s and `let`s add is bounded by Context.nested and Context.spend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.ir import errors, errors_types
+from puzzledsl.ir.aggregates import apply_builtin
+from puzzledsl.ir.arithmetic import combine, negate
+from puzzledsl.ir.attributes import attribute, index
+from puzzledsl.ir.builtins import CONSTRUCTORS, FUNCTIONS, VALUES
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.limits import MAX_INSTANCES, MAX_OPTIONS
+from puzzledsl.ir.linear import compare
+from puzzledsl.ir.logic import connect, invert, subject_is
+from puzzledsl.ir.names import Scope, Symbol
+from puzzledsl.ir.parameters import parameter_value
+from puzzledsl.ir.readers import as_number
+from puzzledsl.ir.values import (
+    POISON,
+    Boolean,
+    BuiltIn,
+    Constructed,
+    Function,
+    Layers,
+    ListValue,
+    Located,
+    Options,
+    Poison,
+    RangeValue,
+    Ref,
+    Text,
+    Value,
+    describe,
+)
+from puzzledsl.lang import tree
+from puzzledsl.suggest import closest
+from puzzledsl.units import COUNT, BadLiteral, Quantity, parse_quantity
+
+
+def evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
+    """The value of `expr` in `scope`; POISON, reported once, where it has a mistake. Raises OutOfSteps."""
+    ctx.spend(expr.span)
+    with ctx.nested(expr.span) as allowed:
+        return _evaluate(ctx, expr, scope) if allowed else POISON
+
+
+def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
+    match expr:
+        case tree.Name():
+            return _name(ctx, expr, scope)
+        case tree.Literal_():
+            try:
+                return parse_quantity(expr.text)
+            except BadLiteral:  # reported by the parser
+                return POISON
+        case tree.String():
+            return Text(expr.value)
+        case tree.ListExpr():
+            items = tuple(ctx.value(item, scope) for item in expr.items)
+            return POISON if any(isinstance(i, Poison) for i in items) else ListValue(items)
+        case tree.Choice():
+            return _options(ctx, expr, scope)
+        case tree.Cond():
+            return _conditional(ctx, expr, scope)
+        case tree.Binary():
+            return _binary(ctx, expr, scope)
+        case tree.Unary():
+            return _unary(ctx, expr, scope)
+        case tree.Compare():
+            return _compare(ctx, expr, scope)
+        case tree.Is():
+            return subject_is(ctx, expr, ctx.value(expr.subject, scope), scope)
+        case tree.In():
+            return _member(ctx, expr, scope)
+        case tree.Range():
+            return _range(ctx, expr, scope)
+        case tree.Arrow():
+            ctx.report(errors.Misplaced(expr.span, what="`->`", where="this expression", help=_ARROW))
+            return POISON
+        case tree.Attribute():
+            return attribute(ctx, ctx.value(expr.target, scope), expr)
+        case tree.Index():
+            return index(ctx, ctx.value(expr.target, scope), expr, scope)
+        case tree.Call():
+            return _call(ctx, expr, scope)
+        case tree.Comprehension():
+            help = "write it inside `sum(…)`, `count(…)`, `all(…)` or `any(…)`"
+            ctx.report(errors.Misplaced(expr.span, what="`for`", where="this expression", help=help))
+            return POISON
+        case tree.BadExpr():
+            return POISON
+        case _:
+            assert_never(expr)
+
+
+_ARROW = "it stands between prompt and output tokens: `batch(256, 128 -> 1024)`"
+
+
+# ---------------------------------------------------------------- names
+
+
+def lookup(ctx: Context, name: str, scope: Scope) -> Value | None:
+    """What a name means in a scope; None where nothing is called so."""
+    local = scope.local(name)
+    if local is not None:
+        return local
+    symbol = scope.file.names.get(name)
+    if isinstance(symbol, Poison):
+        return POISON
+    if symbol is not None:
+        return value_of(ctx, symbol)
+    return VALUES.get(name)
+
+
+def value_of(ctx: Context, symbol: Symbol) -> Value:
+    """A symbol as a value: a `let`'s or parameter's is computed once."""
+    item = symbol.item
+    if isinstance(item, tree.Fn):
+        return Function(item, Scope(symbol.file))
+    if not isinstance(item, tree.Let | tree.Param):
+        return Ref(symbol)
+    if symbol.value is None:
+        if symbol.busy:
+            chain = f"`{symbol.name}` needs its own value"
+            ctx.report(errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
+            return POISON
+        symbol.busy = True
+        if isinstance(item, tree.Let):
+            symbol.value = ctx.value(item.value, Scope(symbol.file))
+        else:
+            symbol.value = parameter_value(ctx, symbol, item)
+        symbol.busy = False
+    return symbol.value
+
+
+def _name(ctx: Context, name: tree.Name, scope: Scope) -> Value:
+    found = lookup(ctx, name.text, scope)
+    if found is not None:
+        return found
+    if name.text in CONSTRUCTORS:
+        return Constructed(name.text, (), scope, name.span)
+    unknown_name(ctx, name, scope, (*VALUES, *sorted(CONSTRUCTORS)))
+    return POISON
+
+
+def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: tuple[str, ...] = ()) -> None:
+    """Report a name that nothing declares, unless its declaration was lost to a mistake already reported."""
+    if scope.file.declares_unread(name.text):
+        return
+    near = closest(name.text, (*scope.visible(), *more))
+    ctx.report(errors.UnknownName(name.span, name=name.text, help=f"did you mean `{near}`?" if near else ""))
+
+
+# ---------------------------------------------------------------- operators
+
+
+def _options(ctx: Context, expr: tree.Choice, scope: Scope) -> Value:
+    found: list[Located] = []
+    for option in expr.options:
+        value = ctx.value(option, scope)
+        if isinstance(value, Poison):
+            return POISON
+        found += value.options if isinstance(value, Options) else [Located(value, option.span)]
+    if len(found) > MAX_OPTIONS:
+        ctx.report(errors.TooMuch(expr.span, what="this choice", limit=f"{MAX_OPTIONS} options"))
+        return POISON
+    return Options(tuple(found))
+
+
+def _conditional(ctx: Context, expr: tree.Cond, scope: Scope) -> Value:
+    condition = ctx.value(expr.condition, scope)
+    match condition:
+        case Poison():
+            return POISON
+        case Boolean(value=value):
+            return ctx.value(expr.then if value else expr.otherwise, scope)
+        case _:
+            span, got = expr.condition.span, describe(condition)
+            ctx.report(errors_types.WrongType(span, what="the condition of `if`", wanted="true or false", got=got))
+            return POISON
+
+
+def _binary(ctx: Context, expr: tree.Binary, scope: Scope) -> Value:
+    chain = [expr]
+    while isinstance(chain[-1].left, tree.Binary):
+        chain.append(chain[-1].left)
+    left, left_span = ctx.value(chain[-1].left, scope), chain[-1].left.span
+    for node in reversed(chain):
+        ctx.spend(node.span)
+        left = _step(ctx, node, left, left_span, scope)
+        left_span = node.span
+    return left
+
+
+def _step(ctx: Context, node: tree.Binary, left: Value, left_span: Span, scope: Scope) -> Value:
+    """`left op node.right`; constants short-circuit, so that `i > 0 and layers[i-1]…` is safe."""
+    if node.op in ("and", "or", "implies"):
+        if isinstance(left, Boolean) and left.value == (node.op == "or"):
+            return Boolean(node.op != "and")
+        return connect(ctx, node, left, ctx.value(node.right, scope), left_span)
+    right = ctx.value(node.right, scope)
+    first = as_number(ctx, left, left_span, f"each side of `{node.op}`")
+    second = as_number(ctx, right, node.right.span, f"each side of `{node.op}`")
+    return POISON if first is None or second is None else combine(ctx, node.op, first, second, node, left_span)
+
+
+def _unary(ctx: Context, expr: tree.Unary, scope: Scope) -> Value:
+    value = ctx.value(expr.operand, scope)
+    if expr.op == "not":
+        return invert(ctx, value, expr.operand.span)
+    number = as_number(ctx, value, expr.operand.span, f"what `{expr.op}` is applied to")
+    return POISON if number is None else negate(number) if expr.op == "-" else number
+
+
+def _compare(ctx: Context, expr: tree.Compare, scope: Scope) -> Value:
+    values = [ctx.value(operand, scope) for operand in expr.operands]
+    result: Value = Boolean(True)
+    for i, op in enumerate(expr.ops):
+        spans = expr.operands[i].span, expr.operands[i + 1].span
+        link = _link(ctx, values[i], op, values[i + 1], *spans, expr.op_spans[i])
+        joint = tree.Binary(span=expr.span, op="and", left=expr.operands[i], right=expr.operands[i + 1])
+        result = connect(ctx, joint, result, link, expr.span)
+    return result
+
+
+def _link(
+    ctx: Context, left: Value, op: tree.CompareOp, right: Value, left_span: Span, right_span: Span, op_span: Span
+) -> Value:
+    if isinstance(left, Poison) or isinstance(right, Poison):
+        return POISON
+    if op in ("==", "!=") and type(left) is type(right) and isinstance(left, Text | Boolean):
+        return Boolean((left == right) == (op == "=="))
+    first = as_number(ctx, left, left_span, f"each side of `{op}`")
+    second = as_number(ctx, right, right_span, f"each side of `{op}`")
+    if first is None or second is None:
+        return POISON
+    return compare(ctx, first, op, second, left_span, right_span, op_span)
+
+
+def _member(ctx: Context, expr: tree.In, scope: Scope) -> Value:
+    member, collection = ctx.value(expr.member, scope), ctx.value(expr.collection, scope)
+    if isinstance(member, Poison) or isinstance(collection, Poison):
+        return POISON
+    match collection, member:
+        case RangeValue(low=low, high=high), Quantity():
+            if low.dimension == member.dimension:
+                return Boolean(low.value <= member.value <= high.value)
+        case (ListValue(items=items), Quantity() | Text() | Boolean()):
+            return Boolean(member in items)
+        case (Options(options=options), Quantity() | Text() | Boolean()):
+            return Boolean(any(member == o.value for o in options))
+    got = describe(collection)
+    wanted = f"a range or list that could hold {describe(member)}"
+    ctx.report(errors_types.WrongType(expr.collection.span, what="what follows `in`", wanted=wanted, got=got))
+    return POISON
+
+
+def _range(ctx: Context, expr: tree.Range, scope: Scope) -> Value:
+    if expr.start is None or expr.stop is None:
+        help = "an open end is for layers: `layers[40..]`"
+        ctx.report(errors.MissingPart(expr.span, thing="a range", what="both ends", help=help))
+        return POISON
+    ends = [ctx.value(end, scope) for end in (expr.start, expr.stop)]
+    for value, end in zip(ends, (expr.start, expr.stop), strict=True):
+        if isinstance(value, Poison):
+            return POISON
+        if not isinstance(value, Quantity):
+            got = describe(value)
+            ctx.report(errors_types.WrongType(end.span, what="an end of a range", wanted="a constant", got=got))
+            return POISON
+    low, high = ends
+    assert isinstance(low, Quantity) and isinstance(high, Quantity)
+    if low.dimension != high.dimension:
+        left, right = describe(low), describe(high)
+        ctx.report(errors_types.UnlikeSum(expr.span, op="..", left=left, right=right))
+        return POISON
+    return RangeValue(low, high)
+
+
+# ---------------------------------------------------------------- calls
+
+
+def _call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
+    function = _callee(ctx, expr, scope)
+    match function:
+        case Poison():
+            return POISON
+        case Function():
+            return _apply(ctx, function, expr, scope)
+        case BuiltIn(name=name):
+            items = _items(ctx, name, expr, scope)
+            return POISON if items is None else apply_builtin(ctx, name, items, expr)
+        case Constructed(arguments=(), base=None):
+            return Constructed(function.name, expr.arguments, scope, expr.span)
+        case Ref(symbol=symbol) if symbol.kind == "hardware":
+            return Constructed(symbol.name, expr.arguments, scope, expr.span, base=symbol)
+    got = describe(function)
+    ctx.report(errors_types.WrongType(expr.function.span, what="what is called", wanted="a function", got=got))
+    return POISON
+
+
+def _callee(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
+    if isinstance(expr.function, tree.Name):
+        name = expr.function
+        found = lookup(ctx, name.text, scope)
+        if found is None and name.text in CONSTRUCTORS:
+            return Constructed(name.text, (), scope, name.span)
+        if found is None:
+            unknown_name(ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)))
+            return POISON
+        return found
+    return ctx.value(expr.function, scope)
+
+
+def _apply(ctx: Context, function: Function, expr: tree.Call, scope: Scope) -> Value:
+    parameters = [p.text for p in function.node.parameters]
+    bound: dict[str, Value] = {}
+    for place, argument in enumerate(expr.arguments):
+        value = ctx.value(argument.value, scope)
+        if argument.name is None and place < len(parameters):
+            name = parameters[place]
+        elif argument.name is not None and argument.name.text in parameters:
+            name = argument.name.text
+        elif argument.name is not None:
+            near = closest(argument.name.text, parameters)
+            help = f"did you mean `{near}`?" if near else ""
+            thing = f"fn `{function.node.name.text}`"
+            ctx.report(errors.UnknownKey(argument.name.span, thing=thing, name=argument.name.text, help=help))
+            return POISON
+        else:
+            _wrong_number(ctx, function, expr)
+            return POISON
+        if name in bound:
+            ctx.report(errors.DuplicateKey(argument.span, name=name))
+            return POISON
+        bound[name] = value
+    if len(bound) < len(parameters):
+        _wrong_number(ctx, function, expr)
+        return POISON
+    return ctx.value(function.node.value, function.scope.inner(bound))
+
+
+def _wrong_number(ctx: Context, function: Function, expr: tree.Call) -> None:
+    names = ", ".join(p.text for p in function.node.parameters)
+    count, name = len(function.node.parameters), function.node.name.text
+    takes = f"{count} argument{'' if count == 1 else 's'}"
+    help = f"it is `fn {name}({names})`"
+    ctx.report(errors.TooManyArguments(expr.span, name=name, takes=takes, got=len(expr.arguments), help=help))
+
+
+def _items(ctx: Context, name: str, expr: tree.Call, scope: Scope) -> list[Located] | None:
+    """The values an aggregate works on, comprehension and lists spread out; None, reported, where some are wrong."""
+    found: list[Located] = []
+    for argument in expr.arguments:
+        if argument.name is not None:
+            ctx.report(errors.UnknownKey(argument.name.span, thing=f"`{name}`", name=argument.name.text))
+            return None
+        if isinstance(argument.value, tree.Comprehension):
+            found += _comprehension(ctx, argument.value, scope)
+        else:
+            value = ctx.value(argument.value, scope)
+            items = value.items if isinstance(value, ListValue) else (value,)
+            found += [Located(item, argument.value.span) for item in items]
+    return None if any(isinstance(item.value, Poison) for item in found) else found
+
+
+def _comprehension(ctx: Context, node: tree.Comprehension, scope: Scope) -> list[Located]:
+    collection = ctx.value(node.collection, scope)
+    found: list[Located] = []
+    for item in iterate(ctx, collection, node.collection.span):
+        inner = scope.inner({node.variable.text: item})
+        if passes(ctx, node.where, inner):
+            value = ctx.value(node.element, inner)
+            found.append(Located(value, node.element.span))
+            if isinstance(value, Poison):
+                break
+    return found or ([Located(POISON, node.span)] if isinstance(collection, Poison) else [])
+
+
+def iterate(ctx: Context, collection: Value, span: Span) -> Iterator[Value]:
+    """The elements of a range, list, choice or set of layers. Nothing, reported, for what cannot be gone through."""
+    match collection:
+        case Poison():
+            return
+        case Layers(single=False):
+            yield from (Layers(collection.space, (i,), single=True) for i in collection.indices)
+        case ListValue(items=items):
+            yield from items
+        case Options(options=options):
+            yield from (o.value for o in options)
+        case RangeValue(low=low, high=high) if low.dimension == COUNT and low.value.denominator == 1:
+            count = int(high.value - low.value) + 1
+            if count > MAX_INSTANCES:
+                ctx.report(errors.TooMuch(span, what="this range", limit=f"{MAX_INSTANCES:,} steps"))
+                return
+            yield from (Quantity(low.value + i) for i in range(count))
+        case _:
+            wanted = "a range of whole numbers, a list or layers"
+            got = describe(collection)
+            ctx.report(errors_types.WrongType(span, what="what `for` goes through", wanted=wanted, got=got))
+
+
+def passes(ctx: Context, where: tree.Expr | None, scope: Scope) -> bool:
+    """Whether a `where` holds; false, reported, where it is not known before the search."""
+    if where is None:
+        return True
+    value = ctx.value(where, scope)
+    if isinstance(value, Boolean):
+        return value.value
+    if not isinstance(value, Poison):
+        wanted, got = "true or false", describe(value)
+        ctx.report(errors_types.WrongType(where.span, what="what follows `where`", wanted=wanted, got=got))
+    return False

@@ -1,0 +1,191 @@
+"""Statements about layers' choices: `is`, `and`, `or`, `not`, `implies`. Constants fold away; comparisons join by `and` only."""
+
+from __future__ import annotations
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.ir import errors_types as errors
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import SubBlock, name_of
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.errors import TooMuch
+from puzzledsl.ir.limits import MAX_FORMULA
+from puzzledsl.ir.names import Scope
+from puzzledsl.ir.patterns import matching
+from puzzledsl.ir.values import (
+    POISON,
+    Boolean,
+    Conjunction,
+    Formula,
+    Layers,
+    Matches,
+    Poison,
+    SubBlocks,
+    Value,
+    describe,
+)
+from puzzledsl.lang import tree
+
+BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
+
+
+def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Value:
+    """`subject is pattern`: a Formula for one layer, Matches (for `count`) for several."""
+    match subject:
+        case Poison():
+            return POISON
+        case SubBlocks(single=True):
+            return _negated(node, _choice(ctx, node, subject, scope))
+        case SubBlocks(space=space, sub_block=sub_block, indices=indices):
+            names = matching(ctx, node.pattern, scope, space, sub_block, indices)
+            if names is None:
+                return POISON
+            others = tuple(n for n in map(name_of, space.alternatives(sub_block, indices)) if n not in names)
+            if node.negated:
+                names, others = others, names
+            return Matches(sub_block, names, others, indices, ctx.source(node.span))
+        case Layers(single=True) if subject.indices:
+            halves = [SubBlocks(subject.space, s, subject.indices, single=True) for s in BOTH]
+            parts = [_choice(ctx, node, half, scope) for half in halves]
+            logics = [p.logic for p in parts if isinstance(p, Formula)]
+            if len(logics) < len(parts):
+                return POISON
+            return _negated(node, Formula(nodes.And(operands=tuple(logics)), 3))
+    wanted, got = "a sub-block, such as `attention` or `layers[3].ffn`", describe(subject)
+    ctx.report(errors.WrongType(node.subject.span, what="what stands before `is`", wanted=wanted, got=got))
+    return POISON
+
+
+def _choice(ctx: Context, node: tree.Is, subject: SubBlocks, scope: Scope) -> Value:
+    names = matching(ctx, node.pattern, scope, subject.space, subject.sub_block, subject.indices)
+    if names is None:
+        return POISON
+    return Formula(nodes.Is(layer=subject.indices[0], sub_block=subject.sub_block, alternatives=names))
+
+
+def _negated(node: tree.Is, value: Value) -> Value:
+    if node.negated and isinstance(value, Formula):
+        return Formula(nodes.Not(operand=value.logic), value.size + 1)
+    return value
+
+
+def connect(ctx: Context, node: tree.Binary, left: Value, right: Value, left_span: Span) -> Value:
+    """`left and|or|implies right`."""
+    if isinstance(left, Poison) or isinstance(right, Poison):
+        return POISON
+    for value, span in ((left, left_span), (right, node.right.span)):
+        if not _is_statement(ctx, value, span, node.op):
+            return POISON
+    match node.op:
+        case "and":
+            return _and(ctx, left, right, node.span)
+        case "or":
+            return _or(ctx, left, right, node, left_span)
+        case _:
+            return _implies(ctx, left, right, node, left_span)
+
+
+def _is_statement(ctx: Context, value: Value, span: Span, op: str) -> bool:
+    match value:
+        case Boolean() | Formula() | Conjunction():
+            return True
+        case Matches():
+            which_layer(ctx, value, span)
+        case _:
+            ctx.report(errors.NotPropositional(span, op=op, got=describe(value)))
+    return False
+
+
+def which_layer(ctx: Context, value: Matches, span: Span) -> None:
+    """Report a statement about several layers where one about a single layer is needed."""
+    count = len(value.indices)
+    ctx.report(errors.WhichLayer(span, count=count, sub_block=value.sub_block, text=value.text))
+
+
+def _and(ctx: Context, left: Value, right: Value, span: Span) -> Value:
+    if isinstance(left, Boolean):
+        return right if left.value else left
+    if isinstance(right, Boolean):
+        return left if right.value else right
+    if isinstance(left, Formula) and isinstance(right, Formula):
+        parts = _flat(left.logic, nodes.And) + _flat(right.logic, nodes.And)
+        return _sized(ctx, nodes.And(operands=parts), left.size + right.size + 1, span)
+    items = tuple(
+        item
+        for side in (left, right)
+        for item in (side.items if isinstance(side, Conjunction) else (side,) if isinstance(side, Formula) else ())
+    )
+    if len(items) > MAX_FORMULA:
+        ctx.report(TooMuch(span, what="this requirement", limit=f"{MAX_FORMULA:,} parts"))
+        return POISON
+    return Conjunction(items)
+
+
+def _or(ctx: Context, left: Value, right: Value, node: tree.Binary, left_span: Span) -> Value:
+    if isinstance(left, Boolean):
+        return left if left.value else right
+    if isinstance(right, Boolean):
+        return right if right.value else left
+    formulas = _formulas(ctx, left, right, node, left_span)
+    if formulas is None:
+        return POISON
+    parts = _flat(formulas[0].logic, nodes.Or) + _flat(formulas[1].logic, nodes.Or)
+    return _sized(ctx, nodes.Or(operands=parts), formulas[0].size + formulas[1].size + 1, node.span)
+
+
+def _implies(ctx: Context, left: Value, right: Value, node: tree.Binary, left_span: Span) -> Value:
+    if isinstance(left, Boolean):
+        return right if left.value else Boolean(True)
+    if isinstance(right, Boolean):
+        return right if right.value else invert(ctx, left, left_span)
+    formulas = _formulas(ctx, left, right, node, left_span)
+    if formulas is None:
+        return POISON
+    logic = nodes.Implies(condition=formulas[0].logic, consequence=formulas[1].logic)
+    return _sized(ctx, logic, formulas[0].size + formulas[1].size + 1, node.span)
+
+
+def _formulas(
+    ctx: Context, left: Value, right: Value, node: tree.Binary, left_span: Span
+) -> tuple[Formula, Formula] | None:
+    for value, span in ((left, left_span), (right, node.right.span)):
+        if not isinstance(value, Formula):
+            help = "a bound on a metric is a `require` of its own; `and` may join several"
+            ctx.report(errors.NotPropositional(span, op=node.op, got="a bound on a metric", help=help))
+            return None
+    assert isinstance(left, Formula) and isinstance(right, Formula)
+    return left, right
+
+
+def invert(ctx: Context, value: Value, span: Span) -> Value:
+    """`not value`."""
+    match value:
+        case Poison():
+            return POISON
+        case Boolean(value=true):
+            return Boolean(not true)
+        case Formula(logic=logic, size=size):
+            return _sized(ctx, nodes.Not(operand=logic), size + 1, span)
+        case Matches():
+            return Matches(value.sub_block, value.others, value.names, value.indices, f"not {value.text}")
+        case Conjunction():
+            help = "turn the comparison round: `not a <= b` is `a > b`"
+            ctx.report(errors.NotPropositional(span, op="not", got="a bound on a metric", help=help))
+        case _:
+            ctx.report(errors.NotPropositional(span, op="not", got=describe(value)))
+    return POISON
+
+
+def _flat(logic: nodes.Logic, kind: type[nodes.And] | type[nodes.Or]) -> tuple[nodes.Logic, ...]:
+    return logic.operands if isinstance(logic, kind) else (logic,)
+
+
+def conjunction(logics: list[nodes.Logic], size: int) -> Formula:
+    """All of several formulas."""
+    return Formula(nodes.And(operands=tuple(logics)), size)
+
+
+def _sized(ctx: Context, logic: nodes.Logic, size: int, span: Span) -> Value:
+    if size > MAX_FORMULA:
+        ctx.report(TooMuch(span, what="this statement", limit=f"{MAX_FORMULA:,} parts"))
+        return POISON
+    return Formula(logic, size)

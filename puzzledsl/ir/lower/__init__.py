@@ -1,0 +1,1 @@
+"""One declaration kind a function: syntax tree to IR node."""

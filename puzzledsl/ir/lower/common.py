@@ -1,0 +1,158 @@
+"""What lowering the kinds has in common: a declaration's parts, its target, the call on its right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.ir import errors
+from puzzledsl.ir import errors_types as types
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.names import Scope, Symbol
+from puzzledsl.ir.nodes import Where
+from puzzledsl.ir.settings import Settings, read_ref
+from puzzledsl.ir.values import Constructed, Located, Options, Poison, Symbolic, TermKey, Value, article, describe
+from puzzledsl.ir.values import BuiltIn, Layers, SubBlocks
+from puzzledsl.ir.space_info import SpaceInfo
+from puzzledsl.ir import nodes
+from puzzledsl.lang import tree
+from puzzledsl.suggest import closest
+from fractions import Fraction
+
+Need = Literal["needed", "allowed", "none"]
+
+
+def declaration(symbol: Symbol) -> tree.Decl:
+    """The tree of a declared symbol."""
+    assert isinstance(symbol.item, tree.Decl)
+    return symbol.item
+
+
+def thing(symbol: Symbol) -> str:
+    """``bld `pieces` ``."""
+    return f"{symbol.kind} `{symbol.name}`"
+
+
+def where(ctx: Context, symbol: Symbol) -> Where:
+    """The head of a declaration: its kind and name."""
+    return ctx.where(declaration(symbol).kind.span.to(symbol.span))
+
+
+def check_parts(ctx: Context, symbol: Symbol, value: Need, body: Need, example: str) -> None:
+    """Report a missing or superfluous `= …` or `{ … }`. `example` is what to write."""
+    decl = declaration(symbol)
+    for part, need, sign in ((decl.value, value, "= …"), (decl.body, body, "{ … }")):
+        if part is None and need == "needed" and not symbol.file.module.broken:
+            what = f"`{sign}`"
+            ctx.report(errors.MissingPart(symbol.span, thing=thing(symbol), what=what, help=f"write `{example}`"))
+    if decl.value is not None and value == "none":
+        place = decl.value.span
+        ctx.report(errors.Misplaced(place, what="`= …`", where=thing(symbol), help=f"write `{example}`"))
+    if decl.body and body == "none":
+        place = decl.body[0].span
+        one_line = Span(place.file, place.line, place.column, place.line, place.column + 1)
+        ctx.report(errors.Misplaced(one_line, what="`{ … }`", where=thing(symbol), help=f"write `{example}`"))
+
+
+def target(ctx: Context, symbol: Symbol, kinds: tuple[str, ...], preposition: Literal["of", "on"] = "of") -> Symbol | None:
+    """The declaration after `of` or `on`; None, reported, where it is missing or of another kind."""
+    decl = declaration(symbol)
+    if decl.target is None:
+        if not symbol.file.module.broken:
+            wanted = f"`{preposition}` {' or '.join(article(k) for k in kinds)}"
+            known = [s.name for s in symbol.file.names.values() if isinstance(s, Symbol) and s.kind in kinds and s is not symbol]
+            help = f"write `{symbol.kind} {symbol.name} {preposition} {known[-1] if known else '…'}`"
+            ctx.report(errors.MissingPart(symbol.span, thing=thing(symbol), what=wanted, help=help))
+        return None
+    if decl.preposition != preposition:
+        span = decl.target.span
+        help = f"write `{preposition} {ctx.source(span)}`"
+        ctx.report(errors.Misplaced(span, what=f"`{decl.preposition}`", where=thing(symbol), help=help))
+    return read_ref(ctx, decl.target, Scope(symbol.file), kinds)
+
+
+def no_target(ctx: Context, symbol: Symbol) -> None:
+    """Report `of …` on a declaration that takes none."""
+    decl = declaration(symbol)
+    if decl.target is not None:
+        ctx.report(errors.Misplaced(decl.target.span, what=f"`{decl.preposition}`", where=thing(symbol)))
+
+
+def read_call(
+    ctx: Context, expr: tree.Expr, scope: Scope, names: Sequence[str], what: str, bases: tuple[str, ...] = ()
+) -> Constructed | None:
+    """The call on the right, one of `names` or (`bases`) a declaration of these kinds. None, reported, for anything else."""
+    word = expr.function if isinstance(expr, tree.Call) else expr
+    arguments = expr.arguments if isinstance(expr, tree.Call) else ()
+    if isinstance(word, tree.Name) and scope.local(word.text) is None and word.text not in scope.file.names:
+        if word.text in names:
+            return Constructed(word.text, arguments, scope, expr.span)
+        if scope.file.declares_unread(word.text):
+            return None
+        near = closest(word.text, (*names, *_declared(scope, bases)))
+        listed = ", ".join(f"`{n}`" for n in (*names, *_declared(scope, bases)))
+        help = f"did you mean `{near}`?" if near else f"write one of {listed}"
+        ctx.report(types.UnknownWord(word.span, got=word.text, what=what, help=help))
+        return Constructed(near, arguments, scope, expr.span) if near in names and near is not None else None
+    return as_call(ctx, ctx.value(expr, scope), expr.span, names, what)
+
+
+def as_call(ctx: Context, value: Value, span: Span, names: Sequence[str], what: str) -> Constructed | None:
+    """A value that is a call of one of `names`, or of a declaration."""
+    match value:
+        case Poison():
+            return None
+        case Constructed(base=None, name=name) if name in names:
+            return value
+        case Constructed() if value.base is not None:
+            return value
+    wanted = " or ".join(f"`{n}`" for n in names)
+    help = "a declaration takes one" if isinstance(value, Options) else ""
+    ctx.report(types.WrongType(span, what=f"the {what}", wanted=wanted, got=describe(value), help=help))
+    return None
+
+
+def _declared(scope: Scope, kinds: tuple[str, ...]) -> list[str]:
+    return [n for n, s in scope.file.names.items() if isinstance(s, Symbol) and s.kind in kinds]
+
+
+def only_data(ctx: Context, symbol: Symbol, settings: Settings, required: bool) -> str | None:
+    """The data set a setting names, else the program's only one. `required`: say so where several could be meant."""
+    if settings.has("data"):
+        found = settings.ref("data", ("data",))
+    else:
+        known = [s for s in symbol.file.names.values() if isinstance(s, Symbol) and s.kind == "data"]
+        found = known[0] if len(known) == 1 else None
+        if len(known) > 1 and required and not symbol.file.module.broken:
+            listed = ", ".join(f"`{s.name}`" for s in known)
+            help = f"write `data = {known[0].name}`; there are {listed}"
+            ctx.report(errors.MissingPart(symbol.span, thing=thing(symbol), what="`data`", help=help))
+    if found is None:
+        return None
+    ctx.lower_later(found)
+    return ctx.name_of(found)
+
+
+def space_names(info: SpaceInfo) -> dict[str, Value]:
+    """The names a space gives to its own statements and to its searches' expressions."""
+    params: dict[TermKey, Fraction] = {("params",): Fraction(1)}
+    return {
+        "layers": Layers(info, info.all_layers),
+        "layer": Layers(info, ()),
+        "attention": SubBlocks(info, "attention", info.all_layers),
+        "ffn": SubBlocks(info, "ffn", info.all_layers),
+        "size": BuiltIn("size"),
+        "params": Symbolic(params),
+    }
+
+
+def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:
+    """What is known of a declared space; None where its parent or itself could not be read."""
+    ctx.lower(space, nodes.Space)
+    return ctx.infos.get(space)
+
+
+def located(value: Value, span: Span) -> list[Located]:
+    """The options of a choice, or the one value."""
+    return list(value.options) if isinstance(value, Options) else [Located(value, span)]

@@ -1,0 +1,116 @@
+"""`parent` and `data`."""
+
+from __future__ import annotations
+
+from puzzledsl.ir import errors_spaces as errors
+from puzzledsl.ir import nodes
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.lower.common import as_call, check_parts, declaration, no_target, read_call, where
+from puzzledsl.ir.names import Scope, Symbol
+from puzzledsl.ir.settings import Settings, from_call
+from puzzledsl.ir.shapes import BadConfig, argument_place, config_path, mismatch, read_config, read_shape
+from puzzledsl.ir.values import Constructed
+
+PARENT_EXAMPLE = 'parent p = hf("id-or-directory")'
+DATA_EXAMPLE = 'data d = text("corpus/*.txt")'
+
+
+def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent | None:
+    """`parent p = hf(…)` or `shape(…)`."""
+    check_parts(ctx, symbol, "needed", "none", PARENT_EXAMPLE)
+    no_target(ctx, symbol)
+    decl = declaration(symbol)
+    if decl.value is None:
+        return None
+    call = read_call(ctx, decl.value, Scope(symbol.file), ("hf", "shape"), "parent")
+    if call is None:
+        return None
+    source: nodes.HfSource | nodes.ShapeSource
+    if call.name == "shape":
+        source, shape = nodes.ShapeSource(), read_shape(ctx, call)
+    else:
+        settings = from_call(ctx, call, ("id",), ("revision", "shape"))
+        settings.need("id", help='write `hf("meta-llama/Llama-3.1-8B")`, or a directory')
+        revision = settings.text("revision") if settings.has("revision") else None
+        source = nodes.HfSource(id=settings.text("id"), revision=revision)
+        shape = None if settings.failed else _shape(ctx, symbol, settings, source.id)
+    if shape is None:
+        return None
+    return nodes.Parent(
+        name=ctx.name_of(symbol), source=source, shape=shape, doc=decl.doc, where=where(ctx, symbol)
+    )
+
+
+def _shape(ctx: Context, symbol: Symbol, settings: Settings, id: str) -> nodes.Shape | None:
+    """The shape given, verified against config.json where that is there; without one, config.json's."""
+    file = f"`{id}/config.json`"
+    try:
+        found = read_config(config_path(symbol.file.path.parent, id))
+    except BadConfig as error:
+        ctx.report(errors.UnsupportedParent(settings.place("id"), file=file, why=str(error)))
+        return None
+    if not settings.has("shape"):
+        if found is None:
+            looked = f"there is no {file} beside `{symbol.file.shown}`"
+            ctx.report(errors.ShapeUnknown(settings.place("id"), id=id, looked=looked))
+        return found
+    call = as_call(ctx, settings.value("shape"), settings.place("shape"), ("shape",), "parent's shape")
+    said = read_shape(ctx, call) if call is not None else None
+    if said is not None and found is not None and call is not None:
+        _verify(ctx, symbol, settings, call, said, found, file)
+    return said
+
+
+def _verify(
+    ctx: Context,
+    symbol: Symbol,
+    settings: Settings,
+    call: Constructed,
+    said: nodes.Shape,
+    found: nodes.Shape,
+    file: str,
+) -> None:
+    different = mismatch(said, found)
+    if different is None:
+        return
+    field, mine, other = different
+    place = argument_place(settings, call, field)
+    if place.file != symbol.file.file:
+        place = settings.place("shape")
+    ctx.report(errors.ShapeMismatch(place, field=field, said=_literal(mine), file=file, found=_literal(other)))
+
+
+def _literal(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def lower_data(ctx: Context, symbol: Symbol) -> nodes.Data | None:
+    """`data d = text(…)`, `jsonl(…)` or `hf(…)`."""
+    check_parts(ctx, symbol, "needed", "none", DATA_EXAMPLE)
+    no_target(ctx, symbol)
+    decl = declaration(symbol)
+    if decl.value is None:
+        return None
+    call = read_call(ctx, decl.value, Scope(symbol.file), ("text", "jsonl", "hf"), "data source")
+    source = None if call is None else _data_source(ctx, call)
+    if source is None:
+        return None
+    return nodes.Data(name=ctx.name_of(symbol), source=source, doc=decl.doc, where=where(ctx, symbol))
+
+
+def _data_source(ctx: Context, call: Constructed) -> nodes.TextData | nodes.JsonlData | nodes.HfData | None:
+    named = {"text": (), "jsonl": ("column",), "hf": ("split", "column")}[call.name]
+    settings = from_call(ctx, call, ("path" if call.name != "hf" else "id",), named, rest=call.name != "hf")
+    settings.need("path" if call.name != "hf" else "id", help=f'write `{call.name}("…")`')
+    paths = tuple(settings.text(key) for key in settings.entries if key == "path" or key.isdigit())
+    column, split = settings.column("column", "text"), settings.column("split", "train")
+    id = settings.text("id")
+    if settings.failed:
+        return None
+    match call.name:
+        case "text":
+            return nodes.TextData(paths=paths)
+        case "jsonl":
+            return nodes.JsonlData(paths=paths, column=column)
+        case _:
+            return nodes.HfData(id=id, split=split, column=column)

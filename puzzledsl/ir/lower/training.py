@@ -1,0 +1,316 @@
+"""`bld`, `score` and `uptrain`."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal, cast
+
+from puzzledsl.ir import errors
+from puzzledsl.ir import errors_types as types
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.lower.common import (
+    as_call,
+    check_parts,
+    declaration,
+    only_data,
+    read_call,
+    target,
+    thing,
+    where,
+)
+from puzzledsl.ir.names import Scope, Symbol
+from puzzledsl.ir.readers import as_constant
+from puzzledsl.ir.settings import Settings, from_body, from_call
+from puzzledsl.ir.values import Constructed, Poison, Quantity
+from puzzledsl.lang import tree
+from puzzledsl.suggest import closest
+from puzzledsl.units import COUNT
+
+BLD_KEYS = ("train", "tokens", "context", "batch", "lr", "loss", "data", "calibration", "seed")
+LOSSES = ("normalized_mse", "mse", "cosine")
+DEFAULT_LR = nodes.Schedule(kind="cosine", peak=1e-4, warmup=0.01)
+MAX_CONTEXT = 2**24
+MAX_SEED = 2**31 - 1
+
+
+def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
+    """`bld b of w { train = attention + ffn, tokens = 1B, … }`."""
+    check_parts(ctx, symbol, "none", "needed", "bld b of w { train = attention + ffn, tokens = 1B }")
+    decl = declaration(symbol)
+    space = target(ctx, symbol, ("space",))
+    if space is not None:
+        ctx.lower_later(space)
+    settings, _ = from_body(ctx, decl, Scope(symbol.file).inner(), BLD_KEYS, thing(symbol), symbol.span)
+    if decl.body is not None:
+        settings.need("tokens", help="write `tokens = 100M`: each job's budget (`0` for initialisation alone)")
+    mode, sub_blocks = _train(ctx, settings)
+    lr = read_schedule(ctx, settings, DEFAULT_LR)
+    data = only_data(ctx, symbol, settings, required=True)
+    loss = settings.word("loss", LOSSES, "normalized_mse", "loss")
+    node = nodes.Bld(
+        name=ctx.name_of(symbol),
+        space=ctx.name_of(space) if space is not None else "",
+        mode=mode,
+        sub_blocks=sub_blocks,
+        tokens=settings.whole("tokens", 0),
+        context=settings.whole("context", 2048, 1, MAX_CONTEXT),
+        batch=settings.whole("batch", 1, 1),
+        lr=lr,
+        loss=cast(Literal["normalized_mse", "mse", "cosine"], loss),
+        data=data,
+        calibration_tokens=settings.whole("calibration", 16384),
+        seed=settings.whole("seed", 0, 0, MAX_SEED),
+        doc=decl.doc,
+        where=where(ctx, symbol),
+    )
+    return node if space is not None else None
+
+
+def _train(
+    ctx: Context, settings: Settings
+) -> tuple[Literal["decoupled", "coupled"], tuple[SubBlock, ...]]:
+    """`attention + ffn`, `attention * ffn`, or one of them."""
+    both: tuple[SubBlock, SubBlock] = ("attention", "ffn")
+    if not settings.has("train"):
+        return "decoupled", both
+    expr = settings.entries["train"].expr
+    match expr:
+        case tree.Name(text="attention"):
+            return "decoupled", ("attention",)
+        case tree.Name(text="ffn"):
+            return "decoupled", ("ffn",)
+        case tree.Binary(op="+" | "*", left=tree.Name(text=left), right=tree.Name(text=right)):
+            if {left, right} == set(both):
+                return "decoupled" if expr.op == "+" else "coupled", both
+            for side in (expr.left, expr.right):
+                if isinstance(side, tree.Name) and side.text not in both:
+                    near = closest(side.text, both)
+                    help = f"did you mean `{near}`?" if near else "write `attention` or `ffn`"
+                    ctx.report(types.UnknownWord(side.span, got=side.text, what="sub-block", help=help))
+                    return "decoupled", both
+        case tree.BadExpr():
+            return "decoupled", both
+    help = "write `attention + ffn` (decoupled), `attention * ffn` (coupled), `attention` or `ffn`"
+    got = f"`{ctx.source(expr.span)}`"
+    ctx.report(types.WrongType(expr.span, what="`train`", wanted="what is trained", got=got, help=help))
+    return "decoupled", both
+
+
+def read_schedule(ctx: Context, settings: Settings, default: nodes.Schedule) -> nodes.Schedule:
+    """`lr = cosine(1e-4, warmup: 1%)`, `constant(1e-4)`, or a plain number, which is constant."""
+    if not settings.has("lr"):
+        return default
+    entry = settings.entries["lr"]
+    kinds = ("cosine", "constant")
+    call: Constructed | None
+    if isinstance(entry.expr, tree.Call | tree.Name):
+        value = None
+        if isinstance(entry.expr, tree.Name) and entry.expr.text not in kinds:
+            value = ctx.value(entry.expr, entry.scope)
+        if isinstance(value, Quantity | Poison):
+            return _constant(ctx, value, settings, default)
+        call = read_call(ctx, entry.expr, entry.scope, kinds, "learning rate schedule")
+    else:
+        value = settings.value("lr")
+        if not isinstance(value, Constructed):
+            return _constant(ctx, value, settings, default)
+        call = as_call(ctx, value, entry.expr.span, kinds, "learning rate schedule")
+    if call is None:
+        return default
+    arguments = from_call(ctx, call, ("peak",), ("warmup",))
+    arguments.need("peak", help=f"write `{call.name}(1e-4)`")
+    peak = arguments.quantity("peak", COUNT, Fraction(0), Fraction(0))
+    warmup = arguments.ratio("warmup", Fraction(0))
+    kind = cast(Literal["cosine", "constant"], call.name)
+    return nodes.Schedule(kind=kind, peak=float(peak), warmup=float(warmup))
+
+
+def _constant(ctx: Context, value: object, settings: Settings, default: nodes.Schedule) -> nodes.Schedule:
+    if isinstance(value, Quantity):
+        peak = as_constant(ctx, value, settings.place("lr"), "`lr`", COUNT)
+        if peak is not None and peak.value < 0:
+            error = types.OutOfRange(settings.place("lr"), what="`lr`", condition="at least 0", got=str(peak))
+            ctx.report(error)
+            return default
+        return default if peak is None else nodes.Schedule(kind="constant", peak=float(peak.value))
+    if not isinstance(value, Poison):
+        help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
+        got = f"`{ctx.source(settings.place('lr'))}`"
+        ctx.report(types.WrongType(settings.place("lr"), what="`lr`", wanted="a schedule", got=got, help=help))
+    return default
+
+
+# ---------------------------------------------------------------- score
+
+METRICS = ("kl_divergence", "lm_loss", "cosine", "accuracy")
+SCORE_EXAMPLE = "score kl of b = replace_one(kl_divergence, samples: 4Ki)"
+
+
+def lower_score(ctx: Context, symbol: Symbol) -> nodes.Score | None:
+    """`score kl of b = replace_one(kl_divergence, …)` or `table("scores.csv")`."""
+    check_parts(ctx, symbol, "needed", "none", SCORE_EXAMPLE)
+    decl = declaration(symbol)
+    of = target(ctx, symbol, ("bld", "space"))
+    call = None
+    if decl.value is not None:
+        call = read_call(ctx, decl.value, Scope(symbol.file), ("replace_one", "table"), "way to score")
+    bld = ctx.lower(of, nodes.Bld) if of is not None and of.kind == "bld" else None
+    method = None if call is None else _method(ctx, symbol, call, of, bld)
+    if of is None or method is None:
+        return None
+    ctx.lower_later(of)
+    if of.kind == "bld" and bld is None:
+        return None
+    return nodes.Score(
+        name=ctx.name_of(symbol),
+        bld=bld.name if bld is not None else None,
+        space=bld.space if bld is not None else ctx.name_of(of),
+        method=method,
+        doc=decl.doc,
+        where=where(ctx, symbol),
+    )
+
+
+def _method(
+    ctx: Context, symbol: Symbol, call: Constructed, of: Symbol | None, bld: nodes.Bld | None
+) -> nodes.ReplaceOne | nodes.ScoreFromTable | None:
+    if call.name == "table":
+        settings = from_call(ctx, call, ("path",), ())
+        settings.need("path", help='write `table("scores.csv")`')
+        path = settings.text("path")
+        return None if settings.failed else nodes.ScoreFromTable(path=path)
+    if of is not None and of.kind == "space":
+        assert (expr := declaration(symbol).target) is not None
+        help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
+        error = errors.WrongKind(expr.span, name=of.name, got="a space", wanted="a bld", help=help)
+        ctx.report(error)
+    named = ("samples", "unit", "pairwise", "around", "rounds", "data")
+    settings = from_call(ctx, call, ("metric",), named)
+    settings.need("metric", help=f"write `{SCORE_EXAMPLE}`")
+    metric, tasks = _metric(ctx, settings)
+    around = settings.ref("around", ("search",))
+    if around is not None:
+        ctx.lower_later(around)
+    data = settings.ref("data", ("data",))
+    if data is not None:
+        ctx.lower_later(data)
+    return nodes.ReplaceOne(
+        metric=cast(Literal["kl_divergence", "lm_loss", "cosine", "accuracy"], metric),
+        samples=settings.whole("samples", 4096, 1),
+        tasks=tasks,
+        unit=_unit(ctx, settings, bld),
+        pairwise=settings.flag("pairwise"),
+        around=ctx.name_of(around) if around is not None else None,
+        rounds=settings.whole("rounds", 1, 1, 100),
+        data=ctx.name_of(data) if data is not None else bld.data if bld is not None else None,
+    )
+
+
+def _metric(ctx: Context, settings: Settings) -> tuple[str, str | None]:
+    if not settings.has("metric"):
+        return "kl_divergence", None
+    entry = settings.entries["metric"]
+    if isinstance(entry.expr, tree.Name) and entry.expr.text in METRICS and entry.expr.text != "accuracy":
+        return entry.expr.text, None
+    call = read_call(ctx, entry.expr, entry.scope, METRICS, "metric")
+    if call is None:
+        return "kl_divergence", None
+    arguments = from_call(ctx, call, ("tasks",) if call.name == "accuracy" else (), ())
+    if call.name == "accuracy":
+        arguments.need("tasks", help='write `accuracy("tasks.jsonl")`')
+        return "accuracy", arguments.text("tasks")
+    return call.name, None
+
+
+def _unit(ctx: Context, settings: Settings, bld: nodes.Bld | None) -> Literal["subblock", "block"]:
+    """Coupled pieces are measured as blocks; decoupled ones as sub-blocks unless asked otherwise."""
+    coupled = bld is not None and bld.mode == "coupled"
+    unit = settings.word("unit", ("subblock", "block"), "block" if coupled else "subblock", "unit of a score")
+    if coupled and unit == "subblock":
+        what, place = "`unit: subblock`", settings.place("unit")
+        help = "a coupled piece holds attention and FFN together: leave `unit` out"
+        ctx.report(errors.Misplaced(place, what=what, where="a score of coupled pieces", help=help))
+    return cast(Literal["subblock", "block"], unit)
+
+
+# ---------------------------------------------------------------- uptrain
+
+UPTRAIN_KEYS = ("loss", "tokens", "context", "batch", "lr", "data", "seed")
+GKD_LOSSES = ("kld", "cosine", "lm")
+
+
+def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
+    """`uptrain u of s { loss = 1 * kld + 1 * cosine + 0 * lm, tokens = 45B, … }`."""
+    check_parts(ctx, symbol, "none", "needed", "uptrain u of s { loss = 1 * kld + 1 * cosine, tokens = 1B }")
+    decl = declaration(symbol)
+    search = target(ctx, symbol, ("search",))
+    if search is not None:
+        ctx.lower_later(search)
+    settings, _ = from_body(ctx, decl, Scope(symbol.file).inner(), UPTRAIN_KEYS, thing(symbol), symbol.span)
+    if decl.body is not None:
+        settings.need("tokens", help="write `tokens = 1B`")
+    weights = _loss(ctx, settings)
+    lr = read_schedule(ctx, settings, nodes.Schedule(kind="cosine", peak=5e-5, warmup=0.02))
+    node = nodes.Uptrain(
+        name=ctx.name_of(symbol),
+        search=ctx.name_of(search) if search is not None else "",
+        kld=weights["kld"],
+        cosine=weights["cosine"],
+        lm=weights["lm"],
+        tokens=settings.whole("tokens", 0),
+        context=settings.whole("context", 2048, 1, MAX_CONTEXT),
+        batch=settings.whole("batch", 1, 1),
+        lr=lr,
+        data=only_data(ctx, symbol, settings, required=True),
+        seed=settings.whole("seed", 0, 0, MAX_SEED),
+        doc=decl.doc,
+        where=where(ctx, symbol),
+    )
+    return node if search is not None else None
+
+
+def _loss(ctx: Context, settings: Settings) -> dict[str, float]:
+    """The weights of a sum such as `1 * kld + 0.5 * cosine`; the paper's KL + cosine where none is given."""
+    weights = dict.fromkeys(GKD_LOSSES, 0.0)
+    if not settings.has("loss"):
+        return {**weights, "kld": 1.0, "cosine": 1.0}
+    entry = settings.entries["loss"]
+    parts: list[tree.Expr] = []
+    expr = entry.expr
+    while isinstance(expr, tree.Binary) and expr.op == "+":
+        parts.append(expr.right)
+        expr = expr.left
+    for part in reversed([*parts, expr]):
+        _weight(ctx, part, entry.scope, weights)
+    if not any(weights.values()) and not ctx.sink.has_errors:
+        what, got = "the sum of `loss` weights", "0"
+        ctx.report(types.OutOfRange(entry.expr.span, what=what, condition="more than 0", got=got))
+    return weights
+
+
+def _weight(ctx: Context, part: tree.Expr, scope: Scope, weights: dict[str, float]) -> None:
+    factor: tree.Expr | None = None
+    word = part
+    if isinstance(part, tree.Binary) and part.op == "*":
+        factor, word = part.left, part.right
+        if isinstance(factor, tree.Name) and factor.text in weights:
+            factor, word = word, factor
+    if isinstance(word, tree.BadExpr):
+        return
+    if not isinstance(word, tree.Name) or word.text not in weights:
+        near = closest(word.text, GKD_LOSSES) if isinstance(word, tree.Name) else None
+        help = f"did you mean `{near}`?" if near else "write a sum such as `1 * kld + 1 * cosine + 0 * lm`"
+        ctx.report(types.UnknownWord(word.span, got=ctx.source(word.span), what="loss of uptraining", help=help))
+        return
+    amount = Fraction(1)
+    if factor is not None:
+        number = as_constant(ctx, ctx.value(factor, scope), factor.span, "a loss's weight", COUNT)
+        if number is None:
+            return
+        amount = number.value
+    if amount < 0:
+        got = ctx.source(part.span)
+        ctx.report(types.OutOfRange(part.span, what="a loss's weight", condition="at least 0", got=got))
+    weights[word.text] += float(amount)

@@ -1,0 +1,139 @@
+"""Overrides: `layers[2..9].attention -= noop`, in order, later lines win. Emptied layers are reported once all are applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.ir import errors_spaces as errors
+from puzzledsl.ir import errors_types as types
+from puzzledsl.ir.alternatives import Alternative, SubBlock, name_of
+from puzzledsl.ir.choices import ChoiceReader
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.names import Scope
+from puzzledsl.ir.patterns import Predicate, predicate
+from puzzledsl.ir.space_info import SpaceInfo
+from puzzledsl.ir.values import Layers, Poison, SubBlocks, Value, describe
+from puzzledsl.lang import tree
+
+Choice = tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Emptied:
+    span: Span
+    before: Choice
+
+
+@dataclass(slots=True, eq=False)
+class Overrides:
+    """Applies overrides to one space's layers."""
+
+    ctx: Context
+    info: SpaceInfo
+    reader: ChoiceReader
+    emptied: dict[tuple[SubBlock, int], _Emptied] = field(default_factory=dict)
+
+    def apply(self, statement: tree.Assign, scope: Scope) -> None:
+        """One override."""
+        place = self.ctx.value(statement.target, scope)
+        targets = self._targets(place, statement.target.span)
+        changed = False
+        for sub_block, layers in targets:
+            edit = self._edit(statement, scope, sub_block)
+            if edit is None:
+                self.info.incomplete = True
+                return
+            changed |= self._change(sub_block, layers, edit, statement.span)
+        if targets and not changed and not self.info.incomplete and statement.op in ("|=", "-="):
+            why = "it is already there" if statement.op == "|=" else "no layer here has it"
+            self.ctx.report(errors.OverrideDoesNothing(statement.value.span, why=why))
+
+    def _targets(self, place: Value, span: Span) -> list[tuple[SubBlock, tuple[int, ...]]]:
+        match place:
+            case Layers(indices=indices) if indices:
+                return [("attention", indices), ("ffn", indices)]
+            case SubBlocks(sub_block=sub_block, indices=indices):
+                return [(sub_block, indices)]
+            case Poison():
+                self.info.incomplete = True
+                return []
+        wanted, got = "`layers[…]`, `layers[…].attention` or `layers[…].ffn`", describe(place)
+        self.ctx.report(types.WrongType(span, what="what an override edits", wanted=wanted, got=got))
+        return []
+
+    def _edit(self, statement: tree.Assign, scope: Scope, sub_block: SubBlock) -> _Edit | None:
+        value = statement.value
+        if isinstance(value, tree.BadExpr):
+            return None
+        if isinstance(value, tree.Pattern | tree.PatternChoice):
+            patterns = value.options if isinstance(value, tree.PatternChoice) else (value,)
+            tests = [predicate(self.ctx, p, scope, self.info, sub_block) for p in patterns]
+            known = tuple(test for test in tests if test is not None)
+            return _Edit(statement.op, (), known) if len(known) == len(tests) else None
+        before = self.info.incomplete
+        self.info.incomplete = False
+        found = self.reader.alternatives(value, scope, sub_block)
+        lost, self.info.incomplete = self.info.incomplete, before
+        return None if lost else _Edit(statement.op, found, ())
+
+    def _change(self, sub_block: SubBlock, layers: tuple[int, ...], edit: _Edit, span: Span) -> bool:
+        """Edit some layers' choice; whether any changed. Layers that share a choice share the result."""
+        rows: list[Choice] = self.info.choices(sub_block)  # type: ignore[assignment]
+        done: dict[int, tuple[Choice, Choice]] = {}
+        changed = False
+        for layer in layers:
+            old = rows[layer]
+            if id(old) not in done:
+                done[id(old)] = (old, edit.of(old))
+            new = done[id(old)][1]
+            if new != old:
+                changed = True
+                rows[layer] = new
+            if not new:
+                self.emptied.setdefault((sub_block, layer), _Emptied(span, old))
+            else:
+                self.emptied.pop((sub_block, layer), None)
+        return changed
+
+    def report_empty(self) -> None:
+        """Report the layers that have no alternative left, one diagnostic for each override that emptied some."""
+        if self.info.incomplete:
+            return
+        groups: dict[tuple[Span, SubBlock], list[int]] = {}
+        for (sub_block, layer), emptied in self.emptied.items():
+            groups.setdefault((emptied.span, sub_block), []).append(layer)
+        for (span, sub_block), layers in groups.items():
+            had = ", ".join(f"`{name_of(a)}`" for a in self.emptied[sub_block, layers[0]].before)
+            help = f"layer {layers[0]} had {had}"
+            text = f"{layers_text(sorted(layers))} {'is' if len(layers) == 1 else 'are'}"
+            self.ctx.report(errors.EmptyChoice(span, layers=text, sub_block=sub_block, help=help))
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    op: tree.AssignOp
+    alternatives: Choice
+    tests: tuple[Predicate, ...]
+
+    def of(self, old: Choice) -> Choice:
+        """What a choice becomes."""
+        match self.op:
+            case "=":
+                return self.alternatives
+            case "|=":
+                return tuple(dict.fromkeys((*old, *self.alternatives)))
+            case "-=":
+                return tuple(a for a in old if not any(test(a) for test in self.tests))
+            case "&=":
+                return tuple(a for a in old if any(test(a) for test in self.tests))
+
+
+def layers_text(layers: list[int]) -> str:
+    """`layer 3`, `layers 2 to 9`, `layers 1, 3, 5 and 7 more`."""
+    if len(layers) == 1:
+        return f"layer {layers[0]}"
+    if layers[-1] - layers[0] == len(layers) - 1:
+        return f"layers {layers[0]} to {layers[-1]}" if len(layers) > 2 else f"layers {layers[0]} and {layers[1]}"
+    shown = ", ".join(map(str, layers[:6]))
+    return f"layers {shown}" + (f" and {len(layers) - 6} more" if len(layers) > 6 else "")

@@ -1,0 +1,104 @@
+"""`param NAME: Type = default`, and what `--set NAME=VALUE` makes of it."""
+
+from __future__ import annotations
+
+from puzzledsl.diagnostics import Sink, Span
+from puzzledsl.ir import errors
+from puzzledsl.ir import errors_types as types
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.dimensions import EXAMPLES, would_do
+from puzzledsl.ir.names import Scope, SourceFile, Symbol
+from puzzledsl.ir.values import POISON, Boolean, Poison, Text, Value, describe
+from puzzledsl.lang import tree
+from puzzledsl.lang.parse import parse
+from puzzledsl.suggest import closest
+from puzzledsl.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, TIME, TOK_PER_S, TOKENS, Dimension, Quantity
+
+TYPES: dict[str, Dimension | type[Text] | type[Boolean]] = {
+    "Count": COUNT,
+    "Ratio": COUNT,
+    "Bytes": BYTES,
+    "Time": TIME,
+    "Tokens": TOKENS,
+    "Bandwidth": BYTES_PER_S,
+    "Compute": FLOP_PER_S,
+    "Throughput": TOK_PER_S,
+    "Text": Text,
+    "Bool": Boolean,
+}
+
+
+def parameter_value(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
+    """A parameter's value: what `--set` gave, else its default; POISON, reported, for none or one of another type."""
+    kind = TYPES.get(param.type.text)
+    if kind is None:
+        near = closest(param.type.text, TYPES)
+        help = f"did you mean `{near}`?" if near else "types: " + ", ".join(f"`{t}`" for t in TYPES)
+        ctx.report(errors.UnknownType(param.type.span, name=param.type.text, help=help))
+        return POISON
+    text = ctx.settings.get(symbol.name)
+    if text is not None:
+        expr = _parse_setting(ctx, symbol.name, text)
+        scope = Scope(symbol.file)
+    elif param.default is not None:
+        expr, scope, text = param.default, Scope(symbol.file), ctx.source(param.default.span)
+    else:
+        help = None if param.type.text in TYPES else ""
+        ctx.report(errors.NoValue(param.name.span, name=symbol.name, type=param.type.text, help=help))
+        return POISON
+    ctx.parameters.setdefault(symbol.name, text)
+    if expr is None:
+        return POISON
+    if kind is Text and isinstance(expr, tree.Name) and scope.file.names.get(expr.text) is None:
+        return Text(expr.text)
+    return _checked(ctx, ctx.value(expr, scope), symbol.name, param.type.text, kind, expr.span)
+
+
+def _checked(
+    ctx: Context, value: Value, name: str, type_name: str, kind: Dimension | type[Text] | type[Boolean], span: Span
+) -> Value:
+    if isinstance(value, Poison):
+        return POISON
+    help = ""
+    if isinstance(kind, Dimension):
+        if isinstance(value, Quantity) and value.dimension == kind:
+            whole = value.value.denominator == 1 and value.form == "plain"
+            if type_name != "Count" or whole:
+                return value
+        elif isinstance(value, Quantity):
+            help = would_do(kind, value) or f"write a literal such as `{EXAMPLES[kind]}`"
+    elif isinstance(value, kind):
+        return value
+    wanted = {"Text": "a string", "Bool": "`true` or `false`", "Count": "a whole number (Count)"}.get(type_name, type_name)
+    got = str(value) if isinstance(value, Quantity) and type_name == "Count" and not help else describe(value)
+    ctx.report(types.WrongType(span, what=f"parameter `{name}`", wanted=wanted, got=got, help=help))
+    return POISON
+
+
+def _parse_setting(ctx: Context, name: str, text: str) -> tree.Expr | None:
+    """The expression of one `--set`; None, reported, where it is none."""
+    file = f"--set {name}"
+    quiet = Sink()
+    source = f"let {name} = {text}"
+    module = parse(source, file, quiet)
+    ctx.loader.sources[file] = source
+    items = module.items
+    if quiet.has_errors or len(items) != 1 or not isinstance(items[0], tree.Let):
+        ctx.report(errors.BadSetting(None, name=name, text=text[:60]))
+        return None
+    ctx.loader.files[file] = SourceFile(file, file, ctx.root.path, source, module)
+    return items[0].value
+
+
+def check_settings(ctx: Context) -> None:
+    """Report settings of parameters that no file declares."""
+    known = [
+        s.name for f in ctx.loader.files.values() for s in f.names.values() if isinstance(s, Symbol) and s.kind == "param"
+    ]
+    for name in ctx.settings:
+        if name in known:
+            continue
+        near = closest(name, known)
+        listed = ", ".join(f"`{k}`" for k in dict.fromkeys(known))
+        help = f"did you mean `{near}`?" if near else f"parameters: {listed}" if known else "the program has no parameters"
+        ctx.report(errors.UnknownSetting(None, name=name, help=help))

@@ -1,0 +1,87 @@
+"""Values read as what a place needs, with the mistake reported where they are something else."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.ir import errors_types as errors
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.dimensions import EXAMPLES, would_do
+from puzzledsl.ir.values import Facts, Number, Poison, Ref, SubBlocks, Symbolic, Value, describe
+from puzzledsl.units import COUNT, Dimension, Quantity
+
+
+def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number | None:
+    """A constant or symbolic number; a score's name stands for its sum over the child. None, reported, for other values."""
+    match value:
+        case Quantity() | Symbolic():
+            return value
+        case Poison():
+            return None
+        case Ref(symbol=symbol) if symbol.kind == "score":
+            ctx.lower_later(symbol)
+            return Symbolic({("score", ctx.name_of(symbol)): Fraction(1)})
+        case Facts(attribute=attribute, sub_block=sub_block):
+            help = f"add them up: `sum({sub_block}.{attribute})`, or name one layer: `layers[i].{sub_block}.{attribute}`"
+        case SubBlocks(sub_block=sub_block):
+            help = f"count alternatives: `count({sub_block} is noop)`"
+        case Ref(symbol=symbol):
+            help = _instead_of(symbol.name, symbol.kind)
+        case _:
+            help = ""
+    ctx.report(errors.WrongType(span, what=what, wanted="a number", got=describe(value), help=help))
+    return None
+
+
+def _instead_of(name: str, kind: str) -> str:
+    match kind:
+        case "scenario":
+            return f"name a metric: `{name}.memory`, `{name}.latency`, `{name}.throughput`"
+        case "hardware":
+            return f"name a figure: `{name}.memory`"
+        case "parent":
+            return f"name a fact: `{name}.layers`, `{name}.params`"
+        case _:
+            return ""
+
+
+def as_constant(ctx: Context, value: Value, span: Span, what: str, dimension: Dimension) -> Quantity | None:
+    """A constant of one dimension; None, reported, for anything else. `2x` is no plain number."""
+    number = as_number(ctx, value, span, what)
+    if number is None:
+        return None
+    if isinstance(number, Symbolic):
+        if number.terms:
+            ctx.report(errors.NotConstant(span, what=what, got="this"))
+            return None
+        number = Quantity(number.constant, number.dimension)
+    if number.dimension != dimension or number.form == "times":
+        wanted = dimension.name
+        help = would_do(dimension, number)
+        if number.form == "times":
+            help = f"write a literal such as `{EXAMPLES[dimension]}`" if dimension in EXAMPLES else ""
+        ctx.report(errors.WrongType(span, what=what, wanted=wanted, got=describe(number), help=help))
+        return None
+    return number
+
+
+def as_whole(ctx: Context, value: Value, span: Span, what: str, low: int | None = None, high: int | None = None) -> int | None:
+    """A whole plain number within bounds; None, reported, otherwise."""
+    number = as_constant(ctx, value, span, what, COUNT)
+    if number is None:
+        return None
+    if number.value.denominator != 1:
+        ctx.report(errors.OutOfRange(span, what=what, condition="a whole number", got=str(number)))
+        return None
+    if (low is not None and number.value < low) or (high is not None and number.value > high):
+        ctx.report(errors.OutOfRange(span, what=what, condition=between(low, high), got=str(number)))
+        return None
+    return int(number.value)
+
+
+def between(low: object | None, high: object | None) -> str:
+    """`at least 1`, `at most 8`, `1 to 8`."""
+    if low is None:
+        return f"at most {high}"
+    return f"at least {low}" if high is None else f"{low} to {high}"

@@ -1,0 +1,1 @@
+"""Artefacts of a build directory to one self-contained HTML page. Reads files only; loads no torch."""

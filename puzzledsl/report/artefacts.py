@@ -1,0 +1,97 @@
+"""Whatever a build directory holds. What is missing is left out of the page; what cannot be read is named on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from puzzledsl.cost.table import merge
+from puzzledsl.ir.base import Artefact
+from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.tables import (
+    CostTable,
+    Evaluation,
+    FrontierResult,
+    ModelFigures,
+    Piece,
+    ScoreTable,
+    SearchResult,
+)
+from puzzledsl.layout import BuildDir
+
+T = TypeVar("T", bound=Artefact)
+
+
+@dataclass
+class Artefacts:
+    """Finished work, by the name of the declaration that made it. `unreadable` names files that are damaged."""
+
+    program: Program
+    results: dict[str, SearchResult] = field(default_factory=dict)
+    costs: dict[str, CostTable] = field(default_factory=dict)
+    scores: dict[str, ScoreTable] = field(default_factory=dict)
+    frontiers: dict[str, FrontierResult] = field(default_factory=dict)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    pieces: dict[str, Piece] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
+    """Read what is there, for the program's declarations only. Never raises for a missing or damaged file."""
+    found = Artefacts(program)
+    reader = _Reader(build.root, found.unreadable)
+    for space in program.spaces:
+        paths = build.costs(space), build.measured_costs(space)
+        tables = [table for path in paths if (table := reader.one(path, CostTable))]
+        if tables:
+            found.costs[space] = merge(*tables)
+    found.scores = reader.many(program.scores, build.scores, ScoreTable)
+    found.results = reader.many(program.searches, build.solution, SearchResult)
+    found.frontiers = reader.many(program.frontiers, build.frontier, FrontierResult)
+    found.evaluations = reader.many(program.evals, build.evaluation, Evaluation)
+    found.pieces = reader.pieces(build.library / "index.jsonl")
+    return found
+
+
+def figures_of(evaluation: Evaluation, model: str) -> ModelFigures | None:
+    """What was measured of one model, if it was."""
+    return next((m for m in evaluation.models if m.model == model), None)
+
+
+@dataclass
+class _Reader:
+    root: Path
+    unreadable: list[str]
+
+    def one(self, path: Path, kind: type[T]) -> T | None:
+        try:
+            return kind.from_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            self.unreadable.append(path.relative_to(self.root).as_posix())
+            return None
+
+    def many(self, names: Iterable[str], path_of: Callable[[str], Path], kind: type[T]) -> dict[str, T]:
+        read = {name: self.one(path_of(name), kind) for name in names}
+        return {name: artefact for name, artefact in read.items() if artefact is not None}
+
+    def pieces(self, index: Path) -> dict[str, Piece]:
+        """The library's index; a last line without its newline is one that was never finished."""
+        try:
+            lines = index.read_bytes().split(b"\n")[:-1]
+        except OSError:
+            return {}
+        pieces: dict[str, Piece] = {}
+        for line in lines:
+            try:
+                piece = Piece.from_json(line)
+            except ValueError:
+                name = index.relative_to(self.root).as_posix()
+                if name not in self.unreadable:
+                    self.unreadable.append(name)
+                continue
+            pieces[piece.job.id] = piece
+        return pieces

@@ -1,0 +1,89 @@
+"""Numbers as the page shows them: the text a person reads beside the exact value it stands for.
+
+The page writes both, `<data value="0.0431">0.0431</data>`, so that whoever copies or checks a figure has all of its digits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from puzzledsl import units
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """`text` is for people; `value` is what the artefact holds; `note` (a standard error, a unit) follows in small print."""
+
+    text: str
+    value: float
+    note: str = ""
+
+
+def plain(value: float, digits: int = 4) -> Number:
+    """A bare number: scores, KL, perplexity."""
+    return Number(f"{value:.{digits}g}", value)
+
+
+def count(value: float) -> Number:
+    """Parameters, jobs, heads: `51.5B`, `12`."""
+    return Number(units.format_quantity(Fraction(value), units.COUNT), value)
+
+
+def size(value: float) -> Number:
+    """Bytes."""
+    return Number(units.format_quantity(Fraction(value), units.BYTES), value)
+
+
+def seconds(value: float) -> Number:
+    """A time."""
+    return Number(units.format_quantity(Fraction(value), units.TIME), value)
+
+
+def rate(value: float) -> Number:
+    """Tokens a second; the unit is in the row's label."""
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return Number(text, value)
+
+
+def times(value: float) -> Number:
+    """A factor: `2.17×`."""
+    digits = 2 if abs(value) < 10 else 1
+    return Number(f"{value:,.{digits}f}×", value)
+
+
+def share(value: float) -> Number:
+    """A ratio as a percentage: 0.9634 -> `96.3 %`."""
+    return Number(f"{value * 100:.1f} %", value)
+
+
+def change(value: float) -> Number:
+    """A signed relative change: -0.27 -> `−27.0 %`."""
+    sign = "−" if value < 0 else "+" if value > 0 else "±"
+    return Number(f"{sign}{abs(value) * 100:.1f} %", value)
+
+
+def of_unit(value: float, unit: str) -> Number:
+    """A number in an IR unit: "bytes", "seconds", "tokens_per_s" or "" for a plain one."""
+    match unit:
+        case "bytes":
+            return size(value)
+        case "seconds":
+            return seconds(value)
+        case "tokens_per_s":
+            number = rate(value)
+            return Number(f"{number.text} tok/s", value)
+        case _:
+            return count(value) if float(value).is_integer() or abs(value) >= 10**5 else plain(value)
+
+
+METRIC_UNITS = {
+    "memory": "bytes",
+    "weights": "bytes",
+    "kv_cache": "bytes",
+    "latency": "seconds",
+    "ttft": "seconds",
+    "tpot": "seconds",
+    "throughput": "tokens_per_s",
+}
+"""The IR unit of each metric of a scenario."""

@@ -1,0 +1,250 @@
+"""The searches of one space side by side, the proof of the main one, a frontier as points, and conflicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from puzzledsl.ir.nodes import (
+    Baseline,
+    CountTerm,
+    CpSat,
+    FactTerm,
+    Linear,
+    MetricTerm,
+    ParamsTerm,
+    ScoreTerm,
+    Search,
+    Term,
+)
+from puzzledsl.ir.tables import ConflictItem, SearchResult
+from puzzledsl.report import numbers
+from puzzledsl.report.numbers import METRIC_UNITS, Number
+from puzzledsl.report.requirements import value_of
+from puzzledsl.report.subject import PARENT, Subject
+
+SOLVERS = {
+    "greedy": "greedy",
+    "max_params": "most parameters that fit",
+    "uniform": "best uniform layer",
+    "random": "random",
+    "noop_only": "no-ops only",
+}
+
+
+@dataclass(frozen=True)
+class SearchRow:
+    """One search. `objective` is the main search's objective for this search's child, so that rows compare."""
+
+    name: str
+    is_main: bool
+    solver: str
+    status: str
+    objective: Number | None
+    speed: Number | None
+    params: Number | None
+    kl: Number | None
+    perplexity: Number | None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the solver says of the main search."""
+
+    status: str
+    meaning: str
+    sense: str
+    objective: Number | None
+    bound: Number | None
+    gap: Number | None
+    solver: str
+    solutions: int
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A search without a solution and the requirements that exclude each other."""
+
+    search: str
+    items: tuple[ConflictItem, ...]
+
+
+STATUS = {
+    "optimal": "Proven: no child of the space does better by more than the gap",
+    "feasible": "The best found in the time given; the bound says how much better another could be",
+    "infeasible": "Proven: no child of the space meets every requirement",
+    "unknown": "No child was found in the time given, and none was excluded",
+}
+
+
+def describe(linear: Linear) -> str:
+    """An objective in words: `kl`, `2 * chat.latency + kl`."""
+    parts = []
+    for weighted in linear.terms:
+        factor = "" if weighted.coefficient == 1 else f"{float(weighted.coefficient):.4g} * "
+        parts.append(factor + describe_term(weighted.term))
+    if linear.constant or not parts:
+        parts.append(f"{float(linear.constant):.4g}")
+    return " + ".join(parts)
+
+
+def describe_term(term: Term) -> str:
+    """A term as it would be written."""
+    match term:
+        case MetricTerm(scenario=scenario, metric=metric):
+            return f"{scenario}.{metric}"
+        case ScoreTerm(score=score):
+            return score
+        case ParamsTerm():
+            return "params"
+        case FactTerm(sub_block=sub_block, attribute=attribute):
+            return f"sum({sub_block}.{attribute})"
+        case CountTerm(sub_block=sub_block, alternatives=names):
+            return f"count({sub_block} is {' | '.join(names)})"
+        case _:
+            assert_never(term)
+
+
+def proof_of(subject: Subject) -> Proof | None:
+    """The main search's certificate."""
+    result = subject.result
+    if result is None:
+        return None
+    return Proof(
+        status=result.status,
+        meaning=STATUS[result.status],
+        sense=f"{subject.search.sense} {describe(subject.search.objective)}",
+        objective=None if result.objective is None else numbers.plain(result.objective, 6),
+        bound=None if result.bound is None else numbers.plain(result.bound, 6),
+        gap=None if result.gap is None else Number(f"{result.gap * 100:.3g} %", result.gap),
+        solver=result.solver,
+        solutions=len(result.solutions),
+    )
+
+
+def search_rows(subject: Subject) -> list[SearchRow]:
+    """Every solved search of the main search's space, the main one first, then by its objective."""
+    rows = [
+        _search_row(subject, name, search, subject.found.results[name])
+        for name, search in subject.program.searches.items()
+        if search.space == subject.search.space and name in subject.found.results
+    ]
+    worst = float("inf") if subject.search.sense == "minimize" else float("-inf")
+    sign = 1 if subject.search.sense == "minimize" else -1
+    return sorted(
+        rows, key=lambda r: (not r.is_main, sign * (r.objective.value if r.objective else worst), r.name)
+    )
+
+
+def _search_row(subject: Subject, name: str, search: Search, result: SearchResult) -> SearchRow:
+    best = subject.best_of(result)
+    objective = speed = params = None
+    if best is not None:
+        same = search.objective == subject.search.objective
+        value = best.objective if same else value_of(subject, subject.search.objective, best)
+        objective = None if value is None else numbers.plain(value)
+        if "params" in best.metrics:
+            params = numbers.count(best.metrics["params"])
+        if subject.scenario:
+            before = subject.predicted(subject.scenario, PARENT).get("throughput")
+            after = subject.predicted(subject.scenario, "", best).get("throughput")
+            speed = numbers.times(after / before) if before and after else None
+    kl, perplexity = _held_out(subject, name)
+    goal = (
+        ""
+        if search.objective == subject.search.objective
+        else f", {search.sense} {describe(search.objective)}"
+    )
+    return SearchRow(
+        name=name,
+        is_main=name == subject.name,
+        solver=_solver(search) + goal,
+        status=result.status,
+        objective=objective,
+        speed=speed,
+        params=params,
+        kl=kl,
+        perplexity=perplexity,
+    )
+
+
+def _solver(search: Search) -> str:
+    match search.solver:
+        case CpSat():
+            return "exact"
+        case Baseline(kind=kind):
+            return SOLVERS[kind]
+        case _:
+            assert_never(search.solver)
+
+
+def _held_out(subject: Subject, search: str) -> tuple[Number | None, Number | None]:
+    """Measured KL and perplexity of a search's untrained child."""
+    for _, evaluation in subject.evaluations:
+        figures = subject.figures(evaluation, search)
+        kl, perplexity = figures.get("kl"), figures.get("perplexity")
+        if kl or perplexity:
+            return (
+                numbers.plain(kl.value, 3) if kl else None,
+                numbers.plain(perplexity.value) if perplexity else None,
+            )
+    return None, None
+
+
+def conflicts(subject: Subject) -> list[Conflict]:
+    """Every search of the program that is infeasible."""
+    return [
+        Conflict(name, result.conflict)
+        for name, result in subject.found.results.items()
+        if result.status == "infeasible" and result.conflict
+    ]
+
+
+# ---------------------------------------------------------------- frontier
+
+
+@dataclass(frozen=True)
+class Point:
+    """A solved point: where it is in the picture (0 to 1, y upwards) and what it stands for."""
+
+    x: float
+    y: float
+    target: Number
+    objective: Number
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A frontier with at least two feasible points. `infeasible` counts the others."""
+
+    name: str
+    x_label: str
+    y_label: str
+    points: tuple[Point, ...]
+    infeasible: int
+
+
+def curves(subject: Subject) -> list[Curve]:
+    """Every frontier of the main search."""
+    found = []
+    for name, result in subject.found.frontiers.items():
+        declaration = subject.program.frontiers[name]
+        if declaration.search != subject.name:
+            continue
+        solved = [(p.target, p.result.solutions[0].objective) for p in result.points if p.result.solutions]
+        if len(solved) < 2:
+            continue
+        metric = describe_term(declaration.term)
+        unit = METRIC_UNITS.get(metric.rpartition(".")[2], "")
+        xs, ys = [x for x, _ in solved], [y for _, y in solved]
+        points = tuple(
+            Point(_unit(x, xs), _unit(y, ys), numbers.of_unit(x, unit), numbers.plain(y)) for x, y in solved
+        )
+        objective = describe(subject.search.objective)
+        found.append(Curve(name, metric, objective, points, len(result.points) - len(solved)))
+    return found
+
+
+def _unit(value: float, values: list[float]) -> float:
+    low, high = min(values), max(values)
+    return (value - low) / (high - low) if high > low else 0.5

@@ -1,0 +1,207 @@
+"""What the page is about: one search, its best child, what was measured of it, and how to predict it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+from puzzledsl.cost.metrics import metrics_of
+from puzzledsl.ir.alternatives import name_of
+from puzzledsl.ir.nodes import (
+    CpSat,
+    Eval,
+    LinearRequirement,
+    MetricTerm,
+    Parent,
+    Program,
+    ScoreTerm,
+    Search,
+    Shape,
+    Space,
+)
+from puzzledsl.ir.tables import (
+    CostTable,
+    Evaluation,
+    Figure,
+    LayerAssignment,
+    ScenarioCosts,
+    ScoreTable,
+    SearchResult,
+    Solution,
+)
+from puzzledsl.report.artefacts import Artefacts, figures_of
+
+PARENT = "parent"
+
+
+def search_behind(program: Program, of: str) -> str:
+    """The search that an `of` (of an eval, an uptrain's or a search's name) comes from."""
+    return program.uptrains[of].search if of in program.uptrains else of
+
+
+def main_search(found: Artefacts) -> str | None:
+    """The search the page is about: an evaluated one, else an uptrained one, else one solved to a proof, else any."""
+    program = found.program
+    candidates = [search_behind(program, e.of) for n, e in program.evals.items() if n in found.evaluations]
+    candidates += [search_behind(program, e.of) for e in program.evals.values()]
+    candidates += [u.search for u in program.uptrains.values()]
+    candidates += [n for n, s in program.searches.items() if isinstance(s.solver, CpSat)]
+    candidates += list(program.searches)
+    known = [name for name in candidates if name in program.searches]
+    return next((name for name in known if name in found.results), known[0] if known else None)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A search with a view of all that belongs to it."""
+
+    found: Artefacts
+    name: str
+
+    @property
+    def program(self) -> Program:
+        """The whole program."""
+        return self.found.program
+
+    @property
+    def search(self) -> Search:
+        """The declaration."""
+        return self.program.searches[self.name]
+
+    @property
+    def space(self) -> Space:
+        """The search's space."""
+        return self.program.spaces[self.search.space]
+
+    @property
+    def parent(self) -> Parent:
+        """The space's parent."""
+        return self.program.parents[self.space.parent]
+
+    @property
+    def shape(self) -> Shape:
+        """The parent's shape."""
+        return self.parent.shape
+
+    @property
+    def result(self) -> SearchResult | None:
+        """The search's answer, once solved."""
+        return self.found.results.get(self.name)
+
+    @cached_property
+    def best(self) -> Solution | None:
+        """The best child, where there is one and it is a child of the space as it is now."""
+        return self.best_of(self.result)
+
+    def best_of(self, result: SearchResult | None) -> Solution | None:
+        """A result's best child, unless its layers are none of this space."""
+        if result is None or not result.solutions:
+            return None
+        best, space = result.solutions[0], self.space.layers
+        if len(best.layers) != len(space):
+            return None
+        for names, choice in zip(best.layers, space, strict=True):
+            if names.attention not in (PARENT, *map(name_of, choice.attention)):
+                return None
+            if names.ffn not in (PARENT, *map(name_of, choice.ffn)):
+                return None
+        return best
+
+    @property
+    def costs(self) -> CostTable | None:
+        """Costs of the space."""
+        return self.found.costs.get(self.search.space)
+
+    @cached_property
+    def evaluations(self) -> list[tuple[Eval, Evaluation]]:
+        """Evaluations of this search's children, in order of the program."""
+        return [
+            (self.program.evals[name], evaluation)
+            for name, evaluation in self.found.evaluations.items()
+            if search_behind(self.program, self.program.evals[name].of) == self.name
+        ]
+
+    def children(self, evaluation: Evaluation) -> list[str]:
+        """Models of an evaluation that have this search's architecture: the child, then what was trained further."""
+        return [m.model for m in evaluation.models if m.model != PARENT and self._is_child(m.model)]
+
+    def _is_child(self, model: str) -> bool:
+        return search_behind(self.program, model) == self.name
+
+    def final(self, declaration: Eval, evaluation: Evaluation) -> str | None:
+        """The child that an evaluation is about: what it names, else the last of `children`."""
+        names = self.children(evaluation)
+        return declaration.of if declaration.of in names else names[-1] if names else None
+
+    def figures(self, evaluation: Evaluation, model: str) -> dict[str, Figure]:
+        """Measured figures of a model; empty where it was not measured."""
+        measured = figures_of(evaluation, model)
+        return measured.figures if measured else {}
+
+    def timing(self, evaluation: Evaluation, scenario: str) -> dict[str, Figure]:
+        """Figures of the first child whose times in a scenario were measured. Training further changes no times."""
+        for name in self.children(evaluation):
+            figures = self.figures(evaluation, name)
+            if any(key.startswith(scenario + ".") for key in figures):
+                return figures
+        return {}
+
+    @cached_property
+    def scenario(self) -> str | None:
+        """The scenario that times are shown in: the first that the search bounds a time or throughput of, else the first with costs."""
+        wanted = [
+            term.term.scenario
+            for requirement in self.search.requirements
+            if isinstance(requirement, LinearRequirement)
+            for term in requirement.left.terms
+            if isinstance(term.term, MetricTerm)
+            and term.term.metric in ("throughput", "latency", "ttft", "tpot")
+        ]
+        names = [*wanted, *self.program.scenarios]
+        costed = [n for n in names if self.costs and n in self.costs.scenarios]
+        return next(iter(costed or names), None)
+
+    @cached_property
+    def score(self) -> str | None:
+        """The score that the objective minimises, else the first one of the space that is there."""
+        named = [t.term.score for t in self.search.objective.terms if isinstance(t.term, ScoreTerm)]
+        spare = [n for n, s in self.program.scores.items() if s.space == self.search.space]
+        return next((n for n in [*named, *spare] if n in self.found.scores), None)
+
+    @property
+    def score_table(self) -> ScoreTable | None:
+        """The table of `score`."""
+        return self.found.scores[self.score] if self.score else None
+
+    def scenario_costs(self, scenario: str, solution: Solution | None = None) -> ScenarioCosts | None:
+        """A scenario's costs at the batch that a solution runs it at."""
+        tables = self.costs.scenarios.get(scenario, ()) if self.costs else ()
+        chosen = solution or self.best
+        batch = chosen.batches.get(scenario) if chosen else None
+        exact = [t for t in tables if t.batch == batch]
+        return next(iter(exact or tables), None)
+
+    def predicted(self, scenario: str, model: str = "", solution: Solution | None = None) -> dict[str, float]:
+        """A scenario's metrics as the search saw them, of the parent or of a solution (default: the best).
+
+        What the search recorded counts; the other metrics follow from the cost table.
+        """
+        chosen = solution or self.best
+        costs = self.scenario_costs(scenario, chosen)
+        metrics: dict[str, float] = {}
+        if model == PARENT:
+            layers: tuple[LayerAssignment, ...] = (
+                LayerAssignment(attention=PARENT, ffn=PARENT),
+            ) * self.shape.layers
+            recorded = self.result.parent_metrics if self.result else {}
+        else:
+            layers = chosen.layers if chosen else ()
+            recorded = chosen.metrics if chosen else {}
+        if costs is not None and layers:
+            try:
+                metrics = {n: float(Fraction(v)) for n, v in metrics_of(costs, layers).items()}
+            except (KeyError, ValueError):
+                metrics = {}  # the table was made for another version of the space
+        prefix = scenario + "."
+        return metrics | {k.removeprefix(prefix): v for k, v in recorded.items() if k.startswith(prefix)}

@@ -1,0 +1,99 @@
+"""The page: everything it says is worked out before the template sees it, and everything in it is escaped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from puzzledsl import __version__
+from puzzledsl.files import write_text
+from puzzledsl.ir.nodes import HfSource, Program
+from puzzledsl.layout import BuildDir
+from puzzledsl.report import architecture, measured, pieces, requirements, searches
+from puzzledsl.report.artefacts import Artefacts, load_artefacts
+from puzzledsl.report.source import source_lines
+from puzzledsl.report.subject import Subject, main_search
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(program: Program, build: BuildDir, source_text: str) -> Path:
+    """Write `report.html` from whichever artefacts the build directory has; returns its path.
+
+    One file, no network: styles, pictures and a few lines of script are inside.
+    """
+    write_text(build.report, render(load_artefacts(program, build), source_text))
+    return build.report
+
+
+def render(found: Artefacts, source_text: str) -> str:
+    """The page's HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    name = main_search(found)
+    subject = Subject(found, name) if name else None
+    template = environment.get_template("report.html.j2")
+    return (
+        template.render(
+            **_head(found, subject),
+            **(_sections(subject) if subject else _NO_SEARCH),
+            libraries=pieces.libraries(found),
+            source=source_lines(source_text),
+            source_name=Path(found.program.source).name,
+            unreadable=found.unreadable,
+            version=__version__,
+        )
+        + "\n"
+    )
+
+
+_NO_SEARCH: dict[str, object] = {
+    "headlines": (),
+    "strip": None,
+    "comparisons": (),
+    "proof": None,
+    "requirements": (),
+    "predictions": (),
+    "searches": (),
+    "curves": (),
+    "conflicts": (),
+    "stale": False,
+}
+"""What a page without a search says in each section: nothing."""
+
+
+def _sections(subject: Subject) -> dict[str, object]:
+    return {
+        "headlines": measured.headlines(subject),
+        "strip": architecture.strip_of(subject),
+        "comparisons": measured.comparisons(subject),
+        "proof": searches.proof_of(subject),
+        "requirements": requirements.requirement_lines(subject),
+        "predictions": measured.predictions(subject),
+        "searches": searches.search_rows(subject),
+        "curves": searches.curves(subject),
+        "conflicts": searches.conflicts(subject),
+        "stale": bool(subject.result and subject.result.solutions and subject.best is None),
+    }
+
+
+def _head(found: Artefacts, subject: Subject | None) -> dict[str, object]:
+    """Title, one line on where the child comes from, and the documentation comment."""
+    stem = Path(found.program.source).stem
+    if subject is None:
+        return {"title": stem, "doc": "", "origin": "", "objective_label": "", "scenario": None}
+    source = subject.parent.source
+    parent = source.id if isinstance(source, HfSource) else subject.parent.name
+    return {
+        "title": subject.name,
+        "doc": subject.search.doc,
+        "origin": f"{subject.shape.layers} layers, child of {parent}",
+        "objective_label": searches.describe(subject.search.objective),
+        "scenario": subject.scenario,
+    }

@@ -1,0 +1,47 @@
+"""Figures of a run that is not finished: JSON lines, so that an interrupted run measures nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from puzzledsl.files import write_text
+from puzzledsl.scoring.measures import Figures
+
+Name = tuple[int, str, str]
+"""Layer, table, alternative (or pair)."""
+
+
+class Partial:
+    """`work/figures.jsonl`, started afresh when `key` (what the figures depend on) is another than the file's."""
+
+    def __init__(self, work: Path, key: str) -> None:
+        self._path = work / "figures.jsonl"
+        self.figures: dict[Name, Figures] = {}
+        lines = self._whole_lines()
+        if lines and lines[0] == json.dumps({"key": key}):
+            for line in lines[1:]:
+                layer, table, name, figures = json.loads(line)
+                self.figures[layer, table, name] = figures
+        else:
+            write_text(self._path, json.dumps({"key": key}) + "\n")
+
+    def _whole_lines(self) -> list[str]:
+        """Every line but a torn last one, which is also cut off the file."""
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return []
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(self._path, whole)
+        return content[:whole].decode().splitlines()
+
+    def add(self, name: Name, figures: Figures) -> None:
+        """Record one replacement's figures; on return they are on the disk."""
+        self.figures[name] = figures
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([*name, figures]) + "\n")
+            file.flush()
+            os.fsync(file.fileno())

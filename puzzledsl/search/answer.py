@@ -1,0 +1,92 @@
+"""From chosen layers to a solution: exact figures, and verified before anyone sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Literal
+
+from puzzledsl.ir.tables import LayerAssignment, SearchResult, Solution
+from puzzledsl.search.exact import Found
+from puzzledsl.search.metrics import Child, report
+from puzzledsl.search.tables import Tables
+from puzzledsl.search.verify import verify_with
+
+
+def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict[str, int]) -> Solution:
+    """A solution with every figure; `verify` must accept it."""
+    child = Child(tables, tuple(layers), batches)
+    all_batches, metrics = report(child)
+    return Solution(
+        objective=float(child.linear(tables.search.objective)),
+        layers=child.layers,
+        batches=all_batches,
+        metrics=metrics,
+    )
+
+
+def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -> SearchResult:
+    """The result of an exact solve. Every solution is verified here; RuntimeError if one is wrong, which is a bug of ours."""
+    first = found[0]
+    solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
+    if not solutions or first.layers is None:
+        status: Literal["infeasible", "unknown"] = "infeasible" if first.proven else "unknown"
+        return SearchResult(search=tables.search.name, status=status, solver=solver)
+    value = Child(tables, first.layers, first.batches).linear(tables.search.objective)
+    reached = relative_gap(value, first.bound)
+    optimal = all(f.proven for f in found) or (len(found) == 1 and reached is not None and reached <= gap)
+    return SearchResult(
+        search=tables.search.name,
+        status="optimal" if optimal else "feasible",
+        objective=solutions[0].objective,
+        bound=None if first.bound is None else float(first.bound),
+        gap=reached,
+        solver=solver,
+        solutions=solutions,
+        parent_metrics=parent_metrics(tables, first),
+    )
+
+
+def heuristic_result(tables: Tables, found: Sequence[Found], solver: str, proven: bool) -> SearchResult:
+    """The result of a baseline: feasible, or nothing. `proven`: there is nothing to find."""
+    solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
+    if not solutions:
+        return SearchResult(
+            search=tables.search.name, status="infeasible" if proven else "unknown", solver=solver
+        )
+    return SearchResult(
+        search=tables.search.name,
+        status="feasible",
+        objective=solutions[0].objective,
+        solver=solver,
+        solutions=solutions,
+        parent_metrics=parent_metrics(tables, found[0]),
+    )
+
+
+def checked(tables: Tables, found: Found) -> Solution:
+    """The verified solution of an answer."""
+    assert found.layers is not None
+    solution = solution_of(tables, found.layers, found.batches)
+    violations = verify_with(tables, solution)
+    if violations:
+        raise RuntimeError("the solver's answer is wrong: " + "; ".join(v.message for v in violations))
+    return solution
+
+
+def parent_metrics(tables: Tables, found: Found) -> dict[str, float]:
+    """The all-parent model's metrics at the batches of an answer."""
+    assert found.layers is not None
+    batches, _ = report(Child(tables, found.layers, found.batches))
+    return report(Child(tables, found.layers, batches).parent())[1]
+
+
+def relative_gap(value: Fraction, bound: Fraction | None) -> float | None:
+    """|value - bound| / |value|: 0 where they are equal, None where it is not finite."""
+    if bound is None:
+        return None
+    if value == bound:
+        return 0.0
+    gap = float(abs(value - bound) / abs(value)) if value else math.inf
+    return gap if math.isfinite(gap) else None

@@ -1,0 +1,122 @@
+"""The CP-SAT model, one named function a constraint. Choices are literals: one Boolean a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from ortools.sat.python.cp_model_helper import CpModelProto
+
+from puzzledsl.ir.nodes import And, Implies, Is, Logic, Not, Or
+from puzzledsl.search.instance import Columns, Goal, Ints
+
+LEAST = -(2**62)
+
+
+def new_choices(model: CpModelProto, columns: Columns) -> list[int]:
+    """One Boolean a column, named `layer/attention/ffn`; returns the variables."""
+    variables = []
+    for layer, choice in zip(columns.layer_of.tolist(), columns.choices, strict=True):
+        variables.append(new_bool(model, f"{layer}/{choice.attention}/{choice.ffn}"))
+    return variables
+
+
+def new_bool(model: CpModelProto, name: str) -> int:
+    """A Boolean variable; returns its index."""
+    variable = model.variables.add()
+    variable.name = name
+    variable.domain.extend([0, 1])
+    return len(model.variables) - 1
+
+
+def add_one_column_a_layer(model: CpModelProto, columns: Columns, choices: Sequence[int]) -> None:
+    """Every layer takes exactly one of its columns."""
+    for layer in range(columns.layers):
+        constraint = model.constraints.add()
+        constraint.name = f"layer {layer}"
+        begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
+        constraint.exactly_one.literals.extend(choices[begin:end])
+
+
+def add_limit(
+    model: CpModelProto, choices: Sequence[int], coefficients: Ints, *, limit: int, name: str
+) -> None:
+    """`sum(coefficients[chosen]) <= limit`: a memory, latency, parameter or count limit, or a distance from another answer."""
+    used = coefficients.nonzero()[0].tolist()
+    constraint = model.constraints.add()
+    constraint.name = name
+    constraint.linear.vars.extend([choices[i] for i in used])
+    constraint.linear.coeffs.extend(coefficients[used].tolist())
+    constraint.linear.domain.extend([LEAST, limit])
+
+
+def add_formula(
+    model: CpModelProto, columns: Columns, choices: Sequence[int], formula: Logic, *, name: str
+) -> None:
+    """A propositional requirement over choices, as clauses."""
+    for clause in _clauses(model, columns, choices, formula, True, name):
+        constraint = model.constraints.add()
+        constraint.name = name
+        constraint.bool_or.literals.extend(sorted(clause))
+
+
+def minimise(model: CpModelProto, choices: Sequence[int], goal: Goal) -> None:
+    """The goal, in its integers: a scaling factor would turn CP-SAT's default absolute gap of 1e-4 into a real one."""
+    used = goal.values.nonzero()[0].tolist()
+    model.objective.vars.extend([choices[i] for i in used])
+    model.objective.coeffs.extend(goal.values[used].tolist())
+    model.objective.offset = goal.offset()
+
+
+def _clauses(
+    model: CpModelProto,
+    columns: Columns,
+    choices: Sequence[int],
+    formula: Logic,
+    wanted: bool,
+    name: str,
+) -> list[frozenset[int]]:
+    """Clauses that hold exactly when `formula` is `wanted` (a disjunct of several clauses gets a helper Boolean that implies them)."""
+
+    def of(part: Logic, value: bool) -> list[frozenset[int]]:
+        return _clauses(model, columns, choices, part, value, name)
+
+    def any_of(parts: list[list[frozenset[int]]]) -> list[frozenset[int]]:
+        clause: frozenset[int] = frozenset()
+        for part in parts:
+            if not part:
+                return []
+            clause |= part[0] if len(part) == 1 else {_implying(model, part, name)}
+        return [clause]
+
+    match formula:
+        case Is(layer=layer, sub_block=sub_block, alternatives=alternatives):
+            begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
+            here = [
+                choices[i]
+                for i in range(begin, end)
+                if (getattr(columns.choices[i], sub_block) in alternatives) == wanted
+            ]
+            return [] if len(here) == end - begin else [frozenset(here)]
+        case Not(operand=operand):
+            return of(operand, not wanted)
+        case And(operands=operands) | Or(operands=operands):
+            parts = [of(operand, wanted) for operand in operands]
+            if isinstance(formula, And) == wanted:
+                return [clause for part in parts for clause in part]
+            return any_of(parts)
+        case Implies(condition=condition, consequence=consequence):
+            parts = [of(condition, not wanted), of(consequence, wanted)]
+            return any_of(parts) if wanted else [clause for part in parts for clause in part]
+        case _:
+            assert_never(formula)
+
+
+def _implying(model: CpModelProto, clauses: list[frozenset[int]], name: str) -> int:
+    """A Boolean that implies all of `clauses`."""
+    helper = new_bool(model, f"part of {name}")
+    for clause in clauses:
+        constraint = model.constraints.add()
+        constraint.name = name
+        constraint.bool_or.literals.extend(sorted({*clause, -helper - 1}))
+    return helper

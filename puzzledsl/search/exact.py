@@ -1,0 +1,119 @@
+"""The best answers of a search: over every combination of batches, with preferences, and several that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.search.bound import lagrangian_bound
+from puzzledsl.search.core import Outcome, minimise
+from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.instance import INFINITE, Goal, Problem, Row
+from puzzledsl.search.metrics import Child
+from puzzledsl.search.tables import Tables
+
+MAX_ROUNDING_CUTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best answer over all batches; `bound` is what no answer can beat, in the goal's units (None: nothing is known).
+
+    `layers` is None when there is no answer: `proven` then says that none exists.
+    """
+
+    layers: tuple[LayerAssignment, ...] | None
+    batches: dict[str, int]
+    bound: Fraction | None
+    proven: bool
+
+
+def several(
+    tables: Tables, problems: Sequence[Problem], number: int, apart: int, effort: Effort
+) -> list[Found]:
+    """Up to `number` answers, any two of which differ in `apart` layers or more, each the best given those before.
+
+    Ends early with an answer that is not there; the first entry is always present.
+    """
+    results: list[Found] = []
+    for _ in range(number):
+        found = best_meeting_all(tables, problems, effort)
+        results.append(found)
+        if found.layers is None:
+            break
+        problems = [p.with_rows(p.apart_from(found.layers, max(1, apart))) for p in problems]
+    return results if len(results) == 1 or results[-1].layers is not None else results[:-1]
+
+
+def best_meeting_all(tables: Tables, problems: Sequence[Problem], effort: Effort) -> Found:
+    """`best_of`, without answers that only meet a requirement because its integers are rounded (they are cut off)."""
+    for _ in range(MAX_ROUNDING_CUTS):
+        found = best_of(problems, effort)
+        if found.layers is None or all(row.exact for problem in problems for row in problem.rows):
+            return found
+        child = Child(tables, found.layers, found.batches)
+        if all(child.meets(r) for r in tables.search.requirements):
+            return found
+        problems = [p.with_rows(p.apart_from(found.layers, 1)) for p in problems]
+    return replace(found, layers=None, proven=False)
+
+
+def best_of(problems: Sequence[Problem], effort: Effort) -> Found:
+    """Solve the problems of one search, most promising bound first, leaving out those that cannot win.
+
+    Equal goals are decided by the preferences, then by the order of `problems`.
+    """
+    order = _by_bound(problems) if len(problems) > 1 else [(-INFINITE, 0)]
+    best: tuple[tuple[Fraction, ...], int] | None = None
+    winner = Found(None, {}, None, True)
+    bounds: list[tuple[Fraction, Fraction | None]] = []
+    proven = True
+    for rank, place in order:
+        problem = problems[place]
+        if best is not None and rank > best[0][0]:
+            break  # and so is every later one
+        outcome, preferred = minimise_in_order(problem, effort)
+        proven = proven and outcome.proven
+        if outcome.bound is not None:
+            bounds.append((problem.goal.rank(outcome.bound), problem.goal.in_units(outcome.bound)))
+        if outcome.chosen is not None and outcome.value is not None:
+            key = ((problem.goal.rank(outcome.value), *preferred), place)
+            if best is None or key < best:
+                best = key
+                winner = Found(problem.choice(outcome.chosen), dict(problem.batches), None, True)
+    bound = min(bounds, key=lambda b: b[0])[1] if bounds else None
+    return replace(winner, bound=bound, proven=proven)
+
+
+def _by_bound(problems: Sequence[Problem]) -> list[tuple[Fraction, int]]:
+    """The problems that may have an answer, best bound first."""
+    order = []
+    for place, problem in enumerate(problems):
+        bound = lagrangian_bound(problem)
+        if not bound.infeasible:
+            order.append((problem.goal.rank(bound.value), place))
+    return sorted(order)
+
+
+def minimise_in_order(problem: Problem, effort: Effort) -> tuple[Outcome, tuple[Fraction, ...]]:
+    """Minimise the goal, then each preference in turn among the answers that are best so far; also the preferences' ranks."""
+    first = outcome = minimise(problem, effort, canonical=not problem.preferences)
+    ranks: list[Fraction] = []
+    for number, preference in enumerate(problem.preferences, start=1):
+        if outcome.chosen is None or outcome.value is None:
+            break
+        problem = problem.with_rows(Row("best so far", problem.goal.values, outcome.value))
+        problem = replace(problem, goal=preference)
+        outcome = _preferred(problem, preference, outcome, effort, last=number == len(problem.preferences))
+        ranks.append(preference.rank(outcome.value or 0))
+    return replace(first, chosen=outcome.chosen), tuple(ranks)
+
+
+def _preferred(problem: Problem, goal: Goal, so_far: Outcome, effort: Effort, *, last: bool) -> Outcome:
+    after = minimise(problem, replace(effort, gap=0.0), canonical=last)
+    if after.chosen is None:  # out of time: keep what there is
+        assert so_far.chosen is not None
+        return replace(so_far, value=goal.of(so_far.chosen), proven=False)
+    return after

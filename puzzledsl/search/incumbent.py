@@ -1,0 +1,76 @@
+"""A good answer fast: start from the cheapest columns at the bound's prices, repair what is violated, then improve by single swaps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from puzzledsl.search.bound import Bound
+from puzzledsl.search.instance import Ints, Problem
+from puzzledsl.search.metrics import holds
+
+
+def find_incumbent(problem: Problem, bound: Bound) -> Ints | None:
+    """Chosen columns (one a layer) that meet every row and formula, or None where the repair fails. Deterministic."""
+    columns, rows = problem.columns, problem.matrix
+    reduced = bound.reduced.astype(np.float64)
+    layer_of = columns.layer_of
+    chosen = _cheapest(problem, reduced)
+    use = rows[:, chosen].sum(axis=1) if len(rows) else np.zeros(0, dtype=np.int64)
+    scale = np.maximum(np.abs(rows).max(axis=1, initial=1), 1).astype(np.float64)
+    for _ in range(4 * columns.layers):
+        excess = _excess(use, problem.limits, scale)
+        if excess == 0:
+            break
+        after = use[:, None] - rows[:, chosen][:, layer_of] + rows
+        gain = excess - (np.maximum(after - problem.limits[:, None], 0) / scale[:, None]).sum(axis=0)
+        price = reduced - reduced[chosen][layer_of]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            worth = np.where(gain > 1e-12, (price + 1e-9 * (1 + np.abs(price))) / gain, np.inf)
+        best = int(np.argmin(worth))
+        if not np.isfinite(worth[best]):
+            return None
+        chosen[layer_of[best]] = best
+        use = rows[:, chosen].sum(axis=1)
+    if (use > problem.limits).any():
+        return None
+    _improve(problem, chosen)
+    return chosen if meets_formulas(problem, chosen) else None
+
+
+def meets_formulas(problem: Problem, chosen: Ints) -> bool:
+    """Whether every formula holds."""
+    layers = dict(enumerate(problem.choice(chosen)))
+    return all(holds(formula.logic, layers) for formula in problem.formulas)
+
+
+def feasible(problem: Problem, chosen: Ints) -> bool:
+    """Whether every row and formula holds."""
+    return bool((problem.matrix[:, chosen].sum(axis=1) <= problem.limits).all()) and meets_formulas(
+        problem, chosen
+    )
+
+
+def _cheapest(problem: Problem, reduced: np.typing.NDArray[np.float64]) -> Ints:
+    start = problem.columns.start
+    return np.array(
+        [b + int(np.argmin(reduced[b:e])) for b, e in zip(start[:-1].tolist(), start[1:].tolist(), strict=True)],
+        dtype=np.int64,
+    )
+
+
+def _excess(use: Ints, limits: Ints, scale: np.typing.NDArray[np.float64]) -> float:
+    return float((np.maximum(use - limits, 0) / scale).sum())
+
+
+def _improve(problem: Problem, chosen: Ints) -> None:
+    """Swap one layer's column at a time while the goal falls and every row holds; changes `chosen`."""
+    rows, values, layer_of = problem.matrix, problem.goal.values, problem.columns.layer_of
+    for _ in range(4 * problem.columns.layers):
+        use = rows[:, chosen].sum(axis=1)
+        after = use[:, None] - rows[:, chosen][:, layer_of] + rows
+        gain = values[chosen][layer_of] - values
+        gain = np.where((after <= problem.limits[:, None]).all(axis=0), gain, 0)
+        best = int(np.argmax(gain))
+        if gain[best] <= 0:
+            return
+        chosen[layer_of[best]] = best

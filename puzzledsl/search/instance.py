@@ -1,0 +1,186 @@
+"""A search as integers: columns (one a layer's attention and FFN pair), a goal, rows `sum <= limit`, formulas.
+
+Everything is exact where the integers fit; where they would not (long decimals in a score table), they are divided and
+rounded so that the problem is a relaxation: no child that meets the requirements is lost, and a bound stays a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puzzledsl.ir.nodes import Logic
+from puzzledsl.ir.tables import LayerAssignment
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+INFINITE = Fraction(10**400)
+LARGEST_SUM = 2**50  # of any row or goal over any child: exact in float64 and far from CP-SAT's int64 limits
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """All choices of all layers, in the order of the space: layer l owns columns `start[l]` to `start[l + 1] - 1`."""
+
+    choices: tuple[LayerAssignment, ...]
+    start: Ints
+
+    @property
+    def layers(self) -> int:
+        """How many layers there are."""
+        return len(self.start) - 1
+
+    @cached_property
+    def layer_of(self) -> Ints:
+        """The layer of each column."""
+        return np.repeat(np.arange(self.layers), np.diff(self.start))
+
+    def least(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Each layer's least value (every layer has a column)."""
+        return np.minimum.reduceat(values, self.start[:-1])  # type: ignore[no-any-return,call-overload]
+
+    def most(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Each layer's largest value."""
+        return np.maximum.reduceat(values, self.start[:-1])  # type: ignore[no-any-return,call-overload]
+
+    def only(self, keep: Mask) -> Columns:
+        """These columns alone."""
+        sizes = np.bincount(self.layer_of[keep], minlength=self.layers)
+        return Columns(
+            tuple(c for c, k in zip(self.choices, keep.tolist(), strict=True) if k),
+            np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """`sum(coefficients[chosen]) <= limit`. `requirement` is its place in the search; None for what is always kept."""
+
+    name: str
+    coefficients: Ints
+    limit: int
+    requirement: int | None = None
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A propositional requirement."""
+
+    name: str
+    logic: Logic
+    requirement: int | None = None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A goal in tokens a second is a latency: `value = factor * tokens / latency + constant`."""
+
+    factor: Fraction
+    tokens: int
+    constant: Fraction
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """Minimise `sum(values[chosen])`. The goal's own value is `constant + sign * unit * sum`, or what `tokens` makes of it;
+    `upwards`: that value is to be large."""
+
+    values: Ints
+    unit: Fraction
+    constant: Fraction
+    sign: int
+    upwards: bool
+    exact: bool
+    tokens: Tokens | None = None
+
+    def rank(self, total: int) -> Fraction:
+        """The goal's value at a sum, so that less is better whatever the sense."""
+        value = self.in_units(total)
+        if value is None:
+            return -INFINITE if self.upwards else INFINITE
+        return -value if self.upwards else value
+
+    def in_units(self, total: int) -> Fraction | None:
+        """The goal's value at a sum, or a bound on it at a bound on the sum; None where it is infinite (tokens in no time)."""
+        value = self.constant + self.sign * self.unit * total
+        if self.tokens is None:
+            return value
+        if value <= 0:
+            return None
+        return self.tokens.factor * self.tokens.tokens / value + self.tokens.constant
+
+    def of(self, chosen: Ints) -> int:
+        """The sum that chosen columns have."""
+        return int(self.values[chosen].sum())
+
+    def only(self, keep: Mask) -> Goal:
+        """The goal on some of the columns."""
+        return replace(self, values=self.values[keep])
+
+    def offset(self) -> float:
+        """The constant, in units of the sum."""
+        return float(self.sign * self.constant / self.unit)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One search at one batch for every scenario it mentions."""
+
+    name: str
+    columns: Columns
+    goal: Goal
+    rows: tuple[Row, ...]
+    formulas: tuple[Formula, ...]
+    batches: Mapping[str, int]
+    preferences: tuple[Goal, ...] = ()
+
+    @cached_property
+    def matrix(self) -> Ints:
+        """The rows' coefficients, [rows][columns]."""
+        rows = [row.coefficients for row in self.rows]
+        return np.array(rows, dtype=np.int64).reshape(len(rows), len(self.columns.choices))
+
+    @cached_property
+    def limits(self) -> Ints:
+        """The rows' limits."""
+        return np.array([row.limit for row in self.rows], dtype=np.int64)
+
+    def only(self, keep: Mask) -> Problem:
+        """The problem on some of its columns."""
+        return replace(
+            self,
+            columns=self.columns.only(keep),
+            goal=self.goal.only(keep),
+            preferences=tuple(goal.only(keep) for goal in self.preferences),
+            rows=tuple(replace(row, coefficients=row.coefficients[keep]) for row in self.rows),
+        )
+
+    def with_rows(self, *rows: Row) -> Problem:
+        """The problem with more rows."""
+        return replace(self, rows=(*self.rows, *rows))
+
+    def apart_from(self, layers: Sequence[LayerAssignment], apart: int) -> Row:
+        """Differ from an assignment in at least `apart` layers."""
+        same = [layers[layer] == c for layer, c in zip(self.columns.layer_of.tolist(), self.columns.choices, strict=True)]
+        return Row(f"{apart} apart", np.array(same, dtype=np.int64), self.columns.layers - apart)
+
+    def choice(self, chosen: Ints) -> tuple[LayerAssignment, ...]:
+        """What chosen columns (one a layer) mean."""
+        return tuple(self.columns.choices[i] for i in chosen.tolist())
+
+    def indices(self, layers: Sequence[LayerAssignment]) -> Ints | None:
+        """The columns of an assignment; None where one is no column."""
+        found = []
+        for layer, choice in enumerate(layers):
+            begin, end = int(self.columns.start[layer]), int(self.columns.start[layer + 1])
+            here = self.columns.choices[begin:end]
+            if choice not in here:
+                return None
+            found.append(begin + here.index(choice))
+        return np.array(found, dtype=np.int64)

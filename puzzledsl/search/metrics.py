@@ -1,0 +1,200 @@
+"""What a child's metrics, facts and requirements are, in exact fractions. Knows nothing of problems, bounds or solvers."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import assert_never
+
+from puzzledsl.ir.nodes import (
+    And,
+    CountTerm,
+    FactTerm,
+    Implies,
+    Is,
+    Linear,
+    LinearRequirement,
+    Logic,
+    LogicRequirement,
+    MetricTerm,
+    Not,
+    Or,
+    ParamsTerm,
+    Requirement,
+    ScoreTerm,
+    Term,
+)
+from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
+from puzzledsl.search.tables import PARENT, Tables
+
+NS_PER_S = 10**9
+METRICS = ("memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput")
+Layers = Sequence[LayerAssignment]
+COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A choice for every layer and a batch for every scenario that the search mentions."""
+
+    tables: Tables
+    layers: tuple[LayerAssignment, ...]
+    batches: Mapping[str, int]
+
+    def parent(self) -> Child:
+        """The all-parent model at the same batches."""
+        return Child(self.tables, (PARENT,) * len(self.layers), self.batches)
+
+    def linear(self, linear: Linear) -> Fraction:
+        """The value of a linear expression, in base units."""
+        return sum((w.coefficient * self.term(w.term) for w in linear.terms), linear.constant)
+
+    def term(self, term: Term) -> Fraction:
+        """The value of one term, in base units."""
+        tables, layers = self.tables, self.layers
+        match term:
+            case MetricTerm(scenario=scenario, metric=metric):
+                return metrics_at(tables.at(scenario, self.batches[scenario]), layers)[metric]
+            case ScoreTerm(score=score):
+                return sum((tables.score(score, i, c) for i, c in enumerate(layers)), Fraction(0))
+            case ParamsTerm():
+                return Fraction(
+                    tables.costs.params_fixed + sum(tables.params(i, c) for i, c in enumerate(layers))
+                )
+            case FactTerm(sub_block=sub_block, attribute=attribute, layers=where):
+                return Fraction(
+                    sum(tables.fact(sub_block, attribute, i, getattr(layers[i], sub_block)) for i in where)
+                )
+            case CountTerm(sub_block=sub_block, alternatives=alternatives, layers=where):
+                return Fraction(sum(getattr(layers[i], sub_block) in alternatives for i in where))
+            case _:
+                assert_never(term)
+
+    def bound_of(self, requirement: LinearRequirement) -> Fraction:
+        """What the left side is compared with: the bound, or the ratio times the parent's value at the same batch."""
+        if requirement.parent_ratio is not None:
+            return requirement.parent_ratio * self.parent().linear(requirement.left)
+        assert requirement.bound is not None, "a requirement has a bound or a ratio"
+        return requirement.bound
+
+    def meets(self, requirement: Requirement) -> bool:
+        """Whether a requirement holds."""
+        match requirement:
+            case LinearRequirement():
+                return COMPARE[requirement.op](self.linear(requirement.left), self.bound_of(requirement))
+            case LogicRequirement(formula=formula):
+                return bool(holds(formula, dict(enumerate(self.layers))))
+            case _:
+                assert_never(requirement)
+
+    def fits(self, scenario: str) -> bool:
+        """Whether the batch is the largest candidate that fits, where it is `auto`; true where the batch is given."""
+        candidates = self.tables.costs.scenarios[scenario]
+        here = [c.batch for c in candidates].index(self.batches[scenario])
+        return _room(candidates[here], self.layers) and not any(
+            c.capacity_bytes is not None and _room(c, self.layers) for c in candidates[here + 1 :]
+        )
+
+
+def _room(costs: ScenarioCosts, layers: Layers) -> bool:
+    return costs.capacity_bytes is None or metrics_at(costs, layers)["memory"] <= costs.capacity_bytes
+
+
+def metrics_at(costs: ScenarioCosts, layers: Layers) -> dict[str, Fraction]:
+    """A scenario's metrics at one batch: bytes, seconds, tokens a second (0 where nothing takes time)."""
+    weights = cache = prefill = decode = 0
+    for cost in (costs.fixed, *(c for i, layer in enumerate(layers) for c in costs_of(costs, i, layer))):
+        weights += cost.weights_bytes
+        cache += cost.kv_cache_bytes
+        prefill += cost.prefill_ns
+        decode += cost.decode_ns
+    latency = Fraction(prefill + costs.output * decode, NS_PER_S)
+    return {
+        "memory": Fraction(costs.reserve_bytes + weights + cache),
+        "weights": Fraction(weights),
+        "kv_cache": Fraction(cache),
+        "latency": latency,
+        "ttft": Fraction(prefill, NS_PER_S),
+        "tpot": Fraction(decode, NS_PER_S),
+        "throughput": costs.batch * costs.output / latency if latency else Fraction(0),
+    }
+
+
+def costs_of(costs: ScenarioCosts, layer: int, choice: LayerAssignment) -> tuple[Cost, ...]:
+    """What adds up to a layer's cost: the pair where it is listed, else its two sub-blocks."""
+    pair = costs.pairs[layer].get(f"{choice.attention}/{choice.ffn}") if costs.pairs else None
+    if pair is not None:
+        return (pair,)
+    return costs.attention[layer][choice.attention], costs.ffn[layer][choice.ffn]
+
+
+def holds(formula: Logic, layers: Mapping[int, LayerAssignment]) -> bool | None:
+    """The truth of a formula; None where it hangs on layers that are not in `layers` (Kleene's logic)."""
+    match formula:
+        case Is(layer=layer, sub_block=sub_block, alternatives=alternatives):
+            if layer not in layers:
+                return None if alternatives else False
+            return getattr(layers[layer], sub_block) in alternatives
+        case Not(operand=operand):
+            value = holds(operand, layers)
+            return None if value is None else not value
+        case And(operands=operands):
+            return _all([holds(o, layers) for o in operands])
+        case Or(operands=operands):
+            value = _all([_negated(holds(o, layers)) for o in operands])
+            return _negated(value)
+        case Implies(condition=condition, consequence=consequence):
+            return _negated(_all([holds(condition, layers), _negated(holds(consequence, layers))]))
+        case _:
+            assert_never(formula)
+
+
+def layers_of(formula: Logic) -> frozenset[int]:
+    """The layers that a formula mentions."""
+    match formula:
+        case Is(layer=layer):
+            return frozenset([layer])
+        case Not(operand=operand):
+            return layers_of(operand)
+        case And(operands=operands) | Or(operands=operands):
+            return frozenset().union(*map(layers_of, operands))
+        case Implies(condition=condition, consequence=consequence):
+            return layers_of(condition) | layers_of(consequence)
+        case _:
+            assert_never(formula)
+
+
+def _all(values: list[bool | None]) -> bool | None:
+    return False if False in values else None if None in values else True
+
+
+def _negated(value: bool | None) -> bool | None:
+    return None if value is None else not value
+
+
+def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
+    """The batch of every scenario there are costs for, and every metric in base units: `chat.memory`, `params`, `kl` …
+
+    A scenario that the search does not mention is shown at its largest candidate batch, where `auto` the largest that fits.
+    """
+    tables = child.tables
+    batches, metrics = dict(child.batches), {"params": float(child.term(ParamsTerm()))}
+    for name, candidates in sorted(tables.costs.scenarios.items()):
+        if not candidates:
+            continue
+        if name not in batches:
+            roomy = [c for c in candidates if _room(c, child.layers)] or candidates[:1]
+            batches[name] = roomy[-1].batch
+        for metric, value in metrics_at(tables.at(name, batches[name]), child.layers).items():
+            metrics[f"{name}.{metric}"] = float(value)
+    for name in sorted(tables.scores):
+        metrics[name] = float(child.term(ScoreTerm(score=name)))
+    return batches, metrics

@@ -1,0 +1,60 @@
+"""`pzl solve`: the tables in, a verified and proven answer out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from puzzledsl.ir.nodes import Baseline, CpSat, Program
+from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
+from puzzledsl.progress import Progress, Silent
+from puzzledsl.search.answer import result_of
+from puzzledsl.search.baselines import solve_baseline
+from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.exact import several
+from puzzledsl.search.explain import explain
+from puzzledsl.search.problem import Builder
+from puzzledsl.search.tables import tables_of
+
+EXPLAIN_S = 60.0
+BASELINE_S = 60.0
+
+
+def solve_search(
+    program: Program,
+    search: str,
+    costs: CostTable,
+    scores: Mapping[str, ScoreTable],
+    progress: Progress | None = None,
+    *,
+    workers: int = 1,
+) -> SearchResult:
+    """Choose one alternative a sub-block a layer. Every solution is verified before it is returned.
+
+    `status` is "optimal" only where that is proven (within the search's gap); "infeasible" comes with a minimal conflict. The answer
+    with gap 0 does not depend on seed or `workers`. Raises DiagnosticError when a table is missing or incomplete.
+    """
+    tables = tables_of(program, search, costs, scores)
+    return solve_built(Builder(tables), progress or Silent(), workers=workers)
+
+
+def solve_built(
+    builder: Builder, progress: Progress, *, workers: int = 1, explained: bool = True
+) -> SearchResult:
+    """`solve_search` with the inputs checked and their coefficients shared (a frontier solves many)."""
+    tables = builder.tables
+    search, problems = tables.search, builder.all()
+    progress.start(f"solving {search.name}", 1)
+    match search.solver:
+        case CpSat(time_s=time_s, gap=gap, seed=seed):
+            effort = Effort.of(float(time_s), float(gap), seed, workers)
+            found = several(tables, problems, search.solutions, search.apart, effort)
+            result = result_of(tables, found, "cpsat", float(gap))
+        case Baseline() as baseline:
+            effort = Effort.of(BASELINE_S, 0.0, baseline.seed, workers)
+            result, problems = solve_baseline(builder, problems, baseline, effort)
+    if result.status == "infeasible" and explained:
+        conflict = explain(builder, problems, Effort.of(EXPLAIN_S))
+        result = result.model_copy(update={"conflict": conflict})
+    progress.advance(1, status=result.status)
+    progress.log("solved", search=search.name, status=result.status, objective=result.objective, bound=result.bound)
+    return result

@@ -1,0 +1,151 @@
+"""A search with everything it reads, checked to be there: what problems, metrics and proofs are made from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
+
+from puzzledsl.diagnostics import DiagnosticError, Sink
+from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, SubBlock, name_of
+from puzzledsl.ir.facts import fact
+from puzzledsl.ir.nodes import LayerChoice, Program, Search, Shape
+from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
+from puzzledsl.search.errors import (
+    AlternativeNotCosted,
+    AlternativeNotScored,
+    CostsNotThere,
+    ScoresNotThere,
+    Unbounded,
+    span_of,
+)
+from puzzledsl.search.needs import needed
+
+PARENT = LayerAssignment(attention="parent", ffn="parent")
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The inputs of one search. `scenarios` are those it mentions, in alphabetical order."""
+
+    program: Program
+    search: Search
+    costs: CostTable
+    scores: Mapping[str, ScoreTable]
+    scenarios: tuple[str, ...]
+
+    @property
+    def layers(self) -> tuple[LayerChoice, ...]:
+        """What each layer may become."""
+        return self.program.spaces[self.search.space].layers
+
+    @property
+    def shape(self) -> Shape:
+        """The parent's shape."""
+        return self.program.parents[self.program.spaces[self.search.space].parent].shape
+
+    def at(self, scenario: str, batch: int) -> ScenarioCosts:
+        """A scenario's costs at one of its batches. Raises KeyError for a batch that is no candidate."""
+        for costs in self.costs.scenarios[scenario]:
+            if costs.batch == batch:
+                return costs
+        raise KeyError((scenario, batch))
+
+    def batch_choices(self) -> list[dict[str, int]]:
+        """Every combination of candidate batches of the scenarios that the search mentions, smallest batches first."""
+        candidates = [[c.batch for c in self.costs.scenarios[name]] for name in self.scenarios]
+        return [dict(zip(self.scenarios, batches, strict=True)) for batches in product(*candidates)]
+
+    def score(self, name: str, layer: int, choice: LayerAssignment) -> Fraction:
+        """A layer's score: the decimal number its table shows. 0 for the parent. Raises DiagnosticError where it is absent."""
+        table = self.scores[name]
+        if table.unit == "block":
+            return self._one_score(name, table.pairs, layer, f"{choice.attention}/{choice.ffn}")
+        attention = self.sub_block_score(name, layer, "attention", choice.attention)
+        return attention + self.sub_block_score(name, layer, "ffn", choice.ffn)
+
+    def sub_block_score(self, name: str, layer: int, sub_block: SubBlock, key: str) -> Fraction:
+        """One sub-block's part of a layer's score, where they are scored apart."""
+        table = self.scores[name]
+        return self._one_score(
+            name, table.attention if sub_block == "attention" else table.ffn, layer, key, sub_block
+        )
+
+    def _one_score(
+        self, name: str, tables: tuple[dict[str, float], ...], layer: int, key: str, part: str = ""
+    ) -> Fraction:
+        value = tables[layer].get(key) if layer < len(tables) else None
+        if value is not None:
+            return decimal(value)
+        if key in ("parent", "parent/parent"):
+            return Fraction(0)
+        raise DiagnosticError(
+            AlternativeNotScored(
+                span_of(self.search.where),
+                name=name,
+                alternative=f"{part} {key}".strip(),
+                layer=layer,
+                file=self.program.source,
+            )
+        )
+
+    def params(self, layer: int, choice: LayerAssignment) -> int:
+        """Parameters of a layer's two sub-blocks."""
+        return (
+            self.costs.params_attention[layer][choice.attention] + self.costs.params_ffn[layer][choice.ffn]
+        )
+
+    def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:
+        """A number of one alternative (FactTerm)."""
+        if attribute == "params":
+            here = self.costs.params_attention if sub_block == "attention" else self.costs.params_ffn
+            return here[layer][name]
+        choice = self.layers[layer]
+        known = (
+            (*choice.attention, ParentAttention()) if sub_block == "attention" else (*choice.ffn, ParentFfn())
+        )
+        return fact(next(a for a in known if name_of(a) == name), attribute, self.shape)
+
+
+def decimal(value: float) -> Fraction:
+    """A float as the shortest decimal that reads back as it: the number its JSON or CSV file shows."""
+    return Fraction(repr(float(value)))
+
+
+def tables_of(
+    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
+) -> Tables:
+    """Check that everything `search` reads is there and finite. Raises DiagnosticError with every mistake."""
+    sink = Sink()
+    here = program.searches[search]
+    needs, where = needed(program, search), span_of(here.where)
+    for name in sorted(needs.scores - set(scores)):
+        sink.add(ScoresNotThere(where, name=name, file=program.source))
+    for name in sorted(n for n in needs.scenarios if not costs.scenarios.get(n)):
+        sink.add(CostsNotThere(where, name=name, file=program.source))
+    for name in sorted(needs.scores & set(scores)):
+        table = scores[name]
+        parts = (*table.attention, *table.ffn, *table.pairs)
+        if not all(math.isfinite(v) for part in parts for v in part.values()):
+            sink.add(Unbounded(where, what=f"score `{name}`", name=search))
+    layers = program.spaces[here.space].layers
+    for name in sorted(needs.scenarios & set(costs.scenarios)):
+        for at_batch in costs.scenarios[name]:
+            for alternative, layer in _not_costed(at_batch, layers):
+                sink.add(AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer))
+    if sink.has_errors:
+        raise DiagnosticError(*sink.sorted())
+    return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)))
+
+
+def _not_costed(costs: ScenarioCosts, layers: tuple[LayerChoice, ...]) -> list[tuple[str, int]]:
+    missing = []
+    for index, choice in enumerate(layers):
+        pairs = costs.pairs[index] if costs.pairs else {}
+        for attention, ffn in product(map(name_of, choice.attention), map(name_of, choice.ffn)):
+            if f"{attention}/{ffn}" not in pairs:
+                missing += [(f"attention {attention}", index)] * (attention not in costs.attention[index])
+                missing += [(f"ffn {ffn}", index)] * (ffn not in costs.ffn[index])
+    return missing

@@ -1,0 +1,58 @@
+"""A trained child as a checkpoint directory: the untrained child's files, with new numbers in its tensors."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+def write_child(model: nn.Module, child_dir: Path, out_dir: Path, extra: Mapping[str, str]) -> None:
+    """Write `out_dir` as `child_dir` is (config, code, tokenizer, shards, dtypes), with the model's weights.
+
+    `extra`: further text files by name. The directory appears whole or not at all; an older one is replaced.
+    Raises KeyError when the checkpoint holds a tensor that the model has not.
+    """
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".tmp"))
+    try:
+        temporary.chmod(0o755)
+        state = model.state_dict()
+        for source in sorted(child_dir.iterdir()):
+            if source.suffix == ".safetensors":
+                _write_shard(source, temporary / source.name, state)
+            elif source.is_file():
+                shutil.copyfile(source, temporary / source.name)
+        for name, text in extra.items():
+            (temporary / name).write_text(text, encoding="utf-8")
+        for path in temporary.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        _take_place(temporary, out_dir)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_shard(source: Path, target: Path, state: Mapping[str, Tensor]) -> None:
+    with safe_open(source, framework="pt") as shard:
+        dtypes = {name: shard.get_tensor(name).dtype for name in shard.keys()}  # noqa: SIM118
+        metadata = shard.metadata()
+    tensors = {name: state[name].detach().to("cpu", dtype).contiguous() for name, dtype in dtypes.items()}
+    save_file(tensors, target, metadata)
+    target.chmod(0o644)
+
+
+def _take_place(temporary: Path, out_dir: Path) -> None:
+    if not out_dir.exists():
+        temporary.replace(out_dir)
+        return
+    aside = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".old"))
+    out_dir.replace(aside)
+    temporary.replace(out_dir)
+    shutil.rmtree(aside)

@@ -1,0 +1,123 @@
+"""An `uptrain` declaration -> a trained child's checkpoint directory.
+
+Guaranteed before: the program is checked; `child_dir` is a realised child of the parent in `parent_dir`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from puzzledsl.data.blocks import token_blocks
+from puzzledsl.diagnostics import DiagnosticError, Span
+from puzzledsl.files import sha256_of
+from puzzledsl.ir.nodes import Data, Program, Uptrain
+from puzzledsl.modeling.child import load_child
+from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.progress import Progress
+from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
+from puzzledsl.uptrain.output import write_child
+from puzzledsl.uptrain.state import Standing
+from puzzledsl.uptrain.train import Trainer
+
+METHOD = "1"  # raise it when training changes, so that unfinished work is not continued
+HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = 16, 4, 16384  # 1/16 of the budget, at least 4 blocks, at most 16Ki tokens
+
+
+def run_uptrain(
+    program: Program,
+    uptrain: str,
+    parent_dir: Path,
+    child_dir: Path,
+    out_dir: Path,
+    base: Path,
+    work: Path,
+    cache: Path,
+    progress: Progress,
+) -> None:
+    """Train the child against its parent by global knowledge distillation (Puzzle, section 3) and write `out_dir`.
+
+    The loss is kld * KL(parent || child) + cosine * mean over layers of 1 - cos + lm * cross-entropy. All weights are
+    trained. The weights written are the best of those evaluated on held-out blocks of the same data (at the start and
+    five times since), so they are never worse there than the child that came in. Interrupted, it goes on from `work`,
+    which is removed at the end. Raises DiagnosticError.
+    """
+    declaration = program.uptrains[uptrain]
+    data = _data(program, declaration)
+    if declaration.kld == declaration.cosine == declaration.lm == 0:
+        raise DiagnosticError(NoLoss(_span(declaration), name=uptrain))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    parent = load_parent(parent_dir, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32, device=device)
+    child = load_child(child_dir, dtype=torch.float32, device=device)
+    vocabularies = child.config.vocab_size, parent.config.vocab_size
+    if vocabularies[0] != vocabularies[1]:
+        problem = OtherVocabulary(_span(declaration), name=uptrain, child=vocabularies[0], parent=vocabularies[1])
+        raise DiagnosticError(problem)
+    steps, heldout = steps_of(declaration), heldout_blocks(declaration)
+    blocks_NT = token_blocks(
+        data,
+        base,
+        load_tokenizer(parent_dir),
+        context=declaration.context,
+        tokens=(heldout + steps * declaration.batch) * declaration.context,
+        seed=declaration.seed,
+        cache=cache,
+    )
+    folder = work / _digest(declaration, blocks_NT, parent_dir, child_dir)
+    trainer = Trainer(declaration, parent, child, blocks_NT[heldout:], blocks_NT[:heldout], folder, progress)
+    standing = trainer.run()
+    record = _record(declaration, steps, heldout, standing)
+    progress.log("uptrained", **record)
+    write_child(child, child_dir, out_dir, {"uptrain.json": json.dumps(record, indent=1, sort_keys=True) + "\n"})
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def steps_of(declaration: Uptrain) -> int:
+    """Optimiser steps that the token budget pays for, at least one."""
+    return max(1, declaration.tokens // (declaration.batch * declaration.context))
+
+
+def heldout_blocks(declaration: Uptrain) -> int:
+    """Blocks kept apart from training; they come first, so that they do not depend on the budget's size."""
+    wanted = min(declaration.tokens // HELDOUT_SHARE, HELDOUT_TOKENS) // declaration.context
+    return max(HELDOUT_BLOCKS, wanted)
+
+
+def _data(program: Program, declaration: Uptrain) -> Data:
+    if declaration.data is not None:
+        return program.data[declaration.data]
+    if len(program.data) == 1:
+        return next(iter(program.data.values()))
+    known = ", ".join(program.data) or "(declare one with `data NAME = text(…)`)"
+    raise DiagnosticError(NoUptrainData(_span(declaration), name=declaration.name, known=known))
+
+
+def _span(declaration: Uptrain) -> Span:
+    at = declaration.where
+    return Span(at.file, at.line, at.column, at.end_line, at.end_column)
+
+
+def _digest(declaration: Uptrain, blocks_NT: torch.Tensor, parent_dir: Path, child_dir: Path) -> str:
+    """What unfinished work belongs to: what is trained, on what, against what."""
+    meaning = declaration.model_dump_json(exclude={"where", "doc", "name"})
+    weights = [sha256_of(p) for d in (parent_dir, child_dir) for p in sorted(d.glob("*.safetensors"))]
+    tokens = hashlib.sha256(blocks_NT.numpy().tobytes()).hexdigest()
+    return hashlib.sha256("\n".join([METHOD, meaning, tokens, *weights]).encode()).hexdigest()[:16]
+
+
+def _record(declaration: Uptrain, steps: int, heldout: int, standing: Standing) -> dict[str, object]:
+    best = standing.best_step
+    return {
+        "uptrain": declaration.name,
+        "steps": steps,
+        "tokens": steps * declaration.batch * declaration.context,
+        "heldout_tokens": heldout * declaration.context,
+        "heldout_kl": {str(step): kl for step, kl in sorted(standing.heldout.items())},
+        "heldout_kl_before": standing.heldout[0],
+        "heldout_kl_after": standing.heldout[best],
+        "best_step": best,
+    }

@@ -1,0 +1,80 @@
+"""Tiny children: definitions over a tiny parent, with random pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from puzzledsl.ir.alternatives import (
+    AttentionAlternative,
+    FfnAlternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
+from puzzledsl.modeling.assemble import Pieces
+from puzzledsl.modeling.build import build_alternative
+
+Choice = tuple[AttentionAlternative, FfnAlternative]
+PARENT: Choice = (ParentAttention(), ParentFfn())
+ATTENTIONS: tuple[AttentionAlternative, ...] = (
+    GqaAttention(kv_heads=1),
+    GqaAttention(kv_heads=4),
+    GqaAttention(kv_heads=2, window=5),
+    LinearAttention(),
+    NoOpAttention(),
+)
+FFNS: tuple[FfnAlternative, ...] = (MlpFfn(width=17), LinearFfn(), NoOpFfn())
+MIXED: tuple[Choice, ...] = (
+    (NoOpAttention(), ParentFfn()),
+    (GqaAttention(kv_heads=1), NoOpFfn()),
+    (LinearAttention(), MlpFfn(width=20)),
+    (GqaAttention(kv_heads=2, window=5), LinearFfn()),
+)
+"""Four layers with every kind of alternative, the first without attention."""
+
+
+def define(layers: Sequence[Choice], name: str = "child") -> ModelDefinition:
+    """A definition whose pieces are called `attention-0`, `ffn-0` …"""
+    return ModelDefinition(
+        name=name,
+        search=name,
+        parent="tiny",
+        layers=tuple(
+            LayerDefinition(
+                attention=attention,
+                ffn=ffn,
+                attention_piece=None if attention.kind in ("parent", "noop") else f"attention-{index}",
+                ffn_piece=None if ffn.kind in ("parent", "noop") else f"ffn-{index}",
+            )
+            for index, (attention, ffn) in enumerate(layers)
+        ),
+    )
+
+
+def random_pieces(parent: PreTrainedModel, layers: Sequence[Choice]) -> Pieces:
+    """Weights for the pieces of `define(layers)`: wide enough that each alternative matters."""
+
+    def load(piece: str) -> Mapping[str, Tensor]:
+        sub_block, _, index = piece.partition("-")
+        attention, ffn = layers[int(index)]
+        generator = torch.Generator().manual_seed(int(index))
+        if sub_block == "attention":
+            module = build_alternative(parent, int(index), "attention", attention)
+        else:
+            module = build_alternative(parent, int(index), "ffn", ffn)
+        return {
+            name: torch.randn(weight.shape, generator=generator) * 0.3 + (1 if "norm" in name else 0)
+            for name, weight in module.state_dict().items()
+        }
+
+    return load

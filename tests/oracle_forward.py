@@ -1,0 +1,87 @@
+"""A child's forward pass in float64 NumPy, written from the mathematics: shares no code with puzzledsl or transformers.
+
+Reads a checkpoint directory itself (config.json and model.safetensors). Slow and short on purpose.
+Shapes: S positions, H hidden, N query heads, K key/value heads, D head_dim.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+Array = NDArray[np.float64]
+
+
+def oracle_logits(directory: Path, token_ids: list[int]) -> Array:
+    """Logits (S, vocabulary) of one sequence."""
+    config = json.loads((directory / "config.json").read_text())
+    weights = {k: v.astype(np.float64) for k, v in load_file(directory / "model.safetensors").items()}
+    x = weights["model.embed_tokens.weight"][token_ids]
+    for index in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{index}."
+        layer = {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
+        block = config["block_configs"][index] if "block_configs" in config else {"attention": {}, "ffn": {}}
+        x = x + _attention(x, layer, config, block["attention"])
+        x = x + _ffn(x, layer, config, block["ffn"])
+    x = _rms_norm(x, weights["model.norm.weight"], config)
+    head = "model.embed_tokens.weight" if config["tie_word_embeddings"] else "lm_head.weight"
+    return x @ weights[head].T
+
+
+def _rms_norm(x: Array, scale: Array, config: dict[str, Any]) -> Array:
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + config["rms_norm_eps"]) * scale
+
+
+def _linear(x: Array, layer: dict[str, Array], name: str) -> Array:
+    return x @ layer[f"{name}.weight"].T + layer.get(f"{name}.bias", 0.0)
+
+
+def _ffn(x: Array, layer: dict[str, Array], config: dict[str, Any], block: dict[str, Any]) -> Array:
+    if block.get("no_op"):
+        return np.zeros_like(x)
+    x = _rms_norm(x, layer["post_attention_layernorm.weight"], config)
+    if block.get("replace_with_linear"):
+        return x @ layer["mlp.linear.weight"].T
+    gate = _linear(x, layer, "mlp.gate_proj")
+    return _linear(gate / (1 + np.exp(-gate)) * _linear(x, layer, "mlp.up_proj"), layer, "mlp.down_proj")
+
+
+def _attention(x: Array, layer: dict[str, Array], config: dict[str, Any], block: dict[str, Any]) -> Array:
+    if block.get("no_op"):
+        return np.zeros_like(x)
+    x = _rms_norm(x, layer["input_layernorm.weight"], config)
+    if block.get("replace_with_linear"):
+        return x @ layer["self_attn.linear.weight"].T
+    length, dim = len(x), config["head_dim"]
+    q, k, v = (
+        _linear(x, layer, f"self_attn.{name}").reshape(length, -1, dim) for name in ("q_proj", "k_proj", "v_proj")
+    )
+    if "self_attn.q_norm.weight" in layer:
+        q = _rms_norm(q, layer["self_attn.q_norm.weight"], config)
+        k = _rms_norm(k, layer["self_attn.k_norm.weight"], config)
+    q, k = _rotate(q, config), _rotate(k, config)
+    window = block.get("window_length") or config.get("sliding_window") or length
+    outputs = []
+    for head in range(q.shape[1]):
+        shared = head * k.shape[1] // q.shape[1]
+        logits = q[:, head] @ k[:, shared].T / np.sqrt(dim)
+        row, column = np.indices(logits.shape)
+        logits[(column > row) | (column <= row - window)] = -np.inf
+        chances = np.exp(logits - logits.max(-1, keepdims=True))
+        outputs.append(chances / chances.sum(-1, keepdims=True) @ v[:, shared])
+    return _linear(np.concatenate(outputs, -1), layer, "self_attn.o_proj")
+
+
+def _rotate(x: Array, config: dict[str, Any]) -> Array:
+    """Turn the pair (i, i + D/2) of each head by position * theta^(-2i/D)."""
+    half = x.shape[-1] // 2
+    theta = config["rope_parameters"]["rope_theta"]
+    angles = np.arange(len(x))[:, None] * theta ** (-np.arange(half) / half)
+    turn = np.exp(1j * angles)[:, None, :]
+    turned = (x[..., :half] + 1j * x[..., half:]) * turn
+    return np.concatenate([turned.real, turned.imag], -1)

@@ -1,0 +1,606 @@
+"""A finished build of a 30-layer parent, made by hand: every artefact there is, with figures that could be real."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.cost.metrics import metrics_of
+from puzzledsl.cost.table import cost_table
+from puzzledsl.files import write_text
+from puzzledsl.ir import facts
+from puzzledsl.ir.alternatives import (
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+from puzzledsl.ir.base import Artefact
+from puzzledsl.ir.nodes import (
+    Baseline,
+    Bld,
+    CountTerm,
+    CpSat,
+    Data,
+    Eval,
+    FactTerm,
+    Frontier,
+    Hardware,
+    HfSource,
+    Implies,
+    Is,
+    LayerChoice,
+    Linear,
+    LinearRequirement,
+    LogicRequirement,
+    MetricTerm,
+    Not,
+    ParamsTerm,
+    Parent,
+    Program,
+    ReplaceOne,
+    RooflineHardware,
+    Scenario,
+    Schedule,
+    Score,
+    ScoreTerm,
+    Search,
+    Shape,
+    Space,
+    Term,
+    TextData,
+    Uptrain,
+    WeightedTerm,
+    Where,
+)
+from puzzledsl.ir.tables import (
+    CostTable,
+    Evaluation,
+    Figure,
+    FrontierPoint,
+    FrontierResult,
+    LayerAssignment,
+    ModelFigures,
+    Piece,
+    ScoreTable,
+    SearchResult,
+    Solution,
+)
+from puzzledsl.layout import BuildDir
+from puzzledsl.plan.bld import bld_plan
+
+SOURCE = """\
+## A child of SmolLM2 that answers twice as fast and still says the same things.
+use "std/hardware.pzl" (rtx4090)
+
+parent smol = hf("HuggingFaceTB/SmolLM2-135M")
+data books = text("corpus/*.txt")                # plain text, <b>not</b> markup
+
+space wide of smol {
+  attention = gqa(kv_heads: 3 | 1) | linear | noop
+  ffn = mlp(width: 100% | 75% | 50% | 25% | 10%) | linear | noop
+  layers[0, -1] = parent
+}
+
+hardware gpu = rtx4090(memory: 24GiB, dtype: bf16)
+scenario chat on gpu = batch(64, 128 -> 1024)
+scenario rag  on gpu = batch(16, 2048 -> 128)
+
+bld pieces of wide {
+  train = attention + ffn, tokens = 200k
+  lr = cosine(1e-3, warmup: 1%), data = books
+}
+score kl of pieces = replace_one(kl_divergence, samples: 4096)
+
+search fast of wide {
+  minimize kl
+  require chat.throughput >= 1.5x   because "the reason we do this"
+  require rag.latency <= 900ms
+  require chat.memory <= 20GiB      because "the desktop needs the rest"
+  require params >= 0.5x
+  require count(attention is noop) <= 12
+  require sum(attention.kv_heads) <= 60
+  for i in 1..29 {
+    require layers[i].attention is noop implies layers[i-1].attention is not noop
+  }
+  solver = cpsat(time: 60s, gap: 0, seed: 1)
+}
+search greedy of fast { solver = greedy }
+search uniform of fast { solver = uniform }
+search drop of fast { solver = noop_only }
+search large of fast { maximize params }
+search dream of fast { require chat.throughput >= 9x }
+frontier curve of fast = sweep(chat.throughput, 1x..3x, points: 7)
+
+uptrain final of fast { loss = 1 * kld + 1 * cosine, tokens = 20M }
+eval all of final = tasks("hellaswag.jsonl")
+"""
+
+ATTENTION = (ParentAttention(), GqaAttention(kv_heads=1), LinearAttention(), NoOpAttention())
+FFN = (
+    ParentFfn(),
+    *(MlpFfn(width=w) for w in (1152, 768, 384, 154)),
+    LinearFfn(),
+    NoOpFfn(),
+)
+WIDE = LayerChoice(attention=ATTENTION, ffn=FFN)
+ENDS = LayerChoice(attention=ATTENTION[:1], ffn=FFN[:1])
+LAYERS = 30
+
+
+def where(needle: str) -> Where:
+    """Where a text stands in the source."""
+    for number, line in enumerate(SOURCE.splitlines(), start=1):
+        if needle in line:
+            column = line.index(needle) + 1
+            return Where(
+                file="smol.pzl",
+                line=number,
+                column=column,
+                end_line=number,
+                end_column=column + len(needle),
+                text=needle,
+            )
+    raise AssertionError(needle)
+
+
+def wave(i: int, phase: float = 0.0) -> float:
+    """A number in 0..1 that depends on the layer in no simple way."""
+    return 0.5 + 0.5 * math.sin(1.7 * i + phase) * math.cos(0.31 * i - phase)
+
+
+def one(term: Term) -> Linear:
+    return Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=term),))
+
+
+def the_program() -> Program:
+    shape = Shape(
+        family="llama",
+        layers=LAYERS,
+        hidden=576,
+        heads=9,
+        kv_heads=3,
+        head_dim=64,
+        intermediate=1536,
+        vocab=49152,
+        tied=True,
+    )
+    gpu = RooflineHardware(
+        profile="rtx4090",
+        memory_bytes=24 * 2**30,
+        bandwidth_bytes_per_s=Fraction(1008 * 10**9),
+        flop_per_s={"bf16": Fraction(165 * 10**12)},
+        efficiency_compute=Fraction("0.564"),
+        efficiency_bandwidth=Fraction("0.92"),
+        efficiency_attention=Fraction("0.23"),
+        efficiency_link=Fraction("0.72"),
+        overhead_s=Fraction(5, 10**6),
+        link_latency_s=Fraction(10, 10**6),
+        reserve_bytes=10**9,
+        kv_fraction=Fraction("0.9"),
+        page_tokens=64,
+        max_batch=512,
+    )
+    everything = tuple(range(LAYERS))
+
+    def metric(
+        text: str, scenario: str, name: str, op: str, bound: str, unit: str, because: str = ""
+    ) -> object:
+        times = bound.endswith("x")
+        return LinearRequirement(
+            left=one(
+                ParamsTerm()
+                if name == "params"
+                else MetricTerm.model_validate({"scenario": scenario, "metric": name})
+            ),
+            op=op,
+            bound=None if times else Fraction(bound),
+            parent_ratio=Fraction(bound[:-1]) if times else None,
+            unit=unit,
+            because=because,
+            where=where(text),
+            bound_where=where(text),
+        )
+
+    def counted(text: str, term: Term, bound: int) -> LinearRequirement:
+        return LinearRequirement(
+            left=one(term), op="<=", bound=Fraction(bound), where=where(text), bound_where=where(text)
+        )
+
+    noops = tuple(
+        LogicRequirement(
+            formula=Implies(
+                condition=Is(layer=i, sub_block="attention", alternatives=("noop",)),
+                consequence=Not(operand=Is(layer=i - 1, sub_block="attention", alternatives=("noop",))),
+            ),
+            where=where("require layers[i].attention is noop implies layers[i-1].attention is not noop"),
+        )
+        for i in range(1, LAYERS)
+    )
+    requirements = (
+        metric(
+            "require chat.throughput >= 1.5x",
+            "chat",
+            "throughput",
+            ">=",
+            "1.5x",
+            "tokens_per_s",
+            "the reason we do this",
+        ),
+        metric("require rag.latency <= 900ms", "rag", "latency", "<=", "9/10", "seconds"),
+        metric(
+            "require chat.memory <= 20GiB",
+            "chat",
+            "memory",
+            "<=",
+            str(20 * 2**30),
+            "bytes",
+            "the desktop needs the rest",
+        ),
+        metric("require params >= 0.5x", "", "params", ">=", "0.5x", ""),
+        counted(
+            "require count(attention is noop) <= 12",
+            CountTerm(sub_block="attention", alternatives=("noop",), layers=everything),
+            12,
+        ),
+        counted(
+            "require sum(attention.kv_heads) <= 60",
+            FactTerm(sub_block="attention", attribute="kv_heads", layers=everything),
+            60,
+        ),
+        *noops,
+    )
+    fast = Search(
+        name="fast",
+        space="wide",
+        sense="minimize",
+        objective=one(ScoreTerm(score="kl")),
+        requirements=requirements,
+        solver=CpSat(time_s=Fraction(60)),
+        doc="A child of SmolLM2 that answers twice as fast and still says the same things.",
+        where=where("search fast"),
+    )
+
+    def baseline(name: str, kind: str) -> Search:
+        return fast.model_copy(
+            update={
+                "name": name,
+                "solver": Baseline.model_validate({"kind": kind}),
+                "where": where(f"search {name}"),
+            }
+        )
+
+    large = {"name": "large", "sense": "maximize", "objective": one(ParamsTerm())}
+    here = where("parent smol")
+    return Program(
+        source="smol.pzl",
+        parents={
+            "smol": Parent(
+                name="smol", source=HfSource(id="HuggingFaceTB/SmolLM2-135M"), shape=shape, where=here
+            )
+        },
+        data={
+            "books": Data(name="books", source=TextData(paths=("corpus/*.txt",)), where=where("data books"))
+        },
+        hardware={"gpu": Hardware(name="gpu", spec=gpu, where=where("hardware gpu"))},
+        scenarios={
+            "chat": Scenario(
+                name="chat",
+                hardware="gpu",
+                batches=(64,),
+                prompt=128,
+                output=1024,
+                where=where("scenario chat"),
+            ),
+            "rag": Scenario(
+                name="rag",
+                hardware="gpu",
+                batches=(16,),
+                prompt=2048,
+                output=128,
+                where=where("scenario rag"),
+            ),
+        },
+        spaces={
+            "wide": Space(
+                name="wide", parent="smol", layers=(ENDS, *(WIDE,) * 28, ENDS), where=where("space wide")
+            )
+        },
+        blds={
+            "pieces": Bld(
+                name="pieces",
+                space="wide",
+                mode="decoupled",
+                tokens=200_000,
+                lr=Schedule(peak=1e-3, warmup=0.01),
+                data="books",
+                where=where("bld pieces"),
+            )
+        },
+        scores={
+            "kl": Score(
+                name="kl",
+                bld="pieces",
+                space="wide",
+                method=ReplaceOne(metric="kl_divergence"),
+                where=where("score kl"),
+            )
+        },
+        searches={
+            "fast": fast,
+            "greedy": baseline("greedy", "greedy"),
+            "uniform": baseline("uniform", "uniform"),
+            "drop": baseline("drop", "noop_only"),
+            "large": fast.model_copy(update=large),
+            "dream": fast.model_copy(update={"name": "dream"}),
+        },
+        frontiers={
+            "curve": Frontier(
+                name="curve",
+                search="fast",
+                term=MetricTerm(scenario="chat", metric="throughput"),
+                low=Fraction(1),
+                high=Fraction(3),
+                times_parent=True,
+                points=7,
+                where=where("frontier curve"),
+            )
+        },
+        uptrains={
+            "final": Uptrain(
+                name="final",
+                search="fast",
+                kld=1,
+                cosine=1,
+                tokens=20_000_000,
+                lr=Schedule(peak=1e-4),
+                where=where("uptrain final"),
+            )
+        },
+        evals={"all": Eval(name="all", of="final", tasks=("hellaswag.jsonl",), where=where("eval all"))},
+    )
+
+
+def choice_of(i: int, hurry: float) -> LayerAssignment:
+    """What a child of a certain hurry (0..1) does in a layer."""
+    if i in (0, LAYERS - 1):
+        return LayerAssignment(attention="parent", ffn="parent")
+    a, f = wave(i) * 0.7 + hurry * 0.6, wave(i, 2.0) * 0.7 + hurry * 0.6
+    attention = "parent" if a < 0.55 else "gqa1" if a < 0.74 else "linear" if a < 0.8 else "noop"
+    widths = ("parent", "mlp1152", "mlp768", "mlp384", "mlp154", "linear", "noop")
+    return LayerAssignment(attention=attention, ffn=widths[min(int(max(f - 0.35, 0) * 9), 6)])
+
+
+def child_of(hurry: float) -> tuple[LayerAssignment, ...]:
+    """No two attention no-ops stand next to each other."""
+    layers: list[LayerAssignment] = []
+    for i in range(LAYERS):
+        layer = choice_of(i, hurry)
+        if layer.attention == "noop" and layers[-1].attention == "noop":
+            layer = layer.model_copy(update={"attention": "gqa1"})
+        layers.append(layer)
+    return tuple(layers)
+
+
+def the_scores() -> ScoreTable:
+    harm = {
+        "gqa1": 0.2,
+        "linear": 0.8,
+        "noop": 1.0,
+        "mlp1152": 0.05,
+        "mlp768": 0.15,
+        "mlp384": 0.4,
+        "mlp154": 0.6,
+    }
+
+    def layer(i: int, names: list[str], phase: float) -> dict[str, float]:
+        scale = 0.002 + 0.03 * (1 - wave(i, phase)) ** 3
+        return {n: 0.0 if n == "parent" else scale * harm.get(n, 0.9) for n in names}
+
+    layers = (ENDS, *(WIDE,) * 28, ENDS)
+    return ScoreTable(
+        score="kl",
+        metric="kl_divergence",
+        samples=4096,
+        attention=tuple(layer(i, [name_of(a) for a in c.attention], 0.0) for i, c in enumerate(layers)),
+        ffn=tuple(layer(i, [name_of(f) for f in c.ffn], 2.0) for i, c in enumerate(layers)),
+    )
+
+
+def solved(
+    program: Program, costs: CostTable, scores: ScoreTable, layers: tuple[LayerAssignment, ...]
+) -> Solution:
+    """A solution with the metrics that the search records."""
+    metrics: dict[str, float] = {}
+    for name, tables in costs.scenarios.items():
+        metrics |= {f"{name}.{k}": float(v) for k, v in metrics_of(tables[0], layers).items()}
+    metrics["params"] = float(
+        costs.params_fixed
+        + sum(
+            a[x.attention] + f[x.ffn]
+            for a, f, x in zip(costs.params_attention, costs.params_ffn, layers, strict=True)
+        )
+    )
+    metrics["kl"] = sum(
+        a[x.attention] + f[x.ffn] for a, f, x in zip(scores.attention, scores.ffn, layers, strict=True)
+    )
+    return Solution(
+        objective=metrics["kl"],
+        layers=layers,
+        batches={n: t[0].batch for n, t in costs.scenarios.items()},
+        metrics=metrics,
+    )
+
+
+@dataclass(frozen=True)
+class Built:
+    """A build directory with everything in it, and the artefacts by themselves."""
+
+    program: Program
+    build: BuildDir
+    source: str
+    costs: CostTable
+    scores: ScoreTable
+    results: dict[str, SearchResult]
+    evaluation: Evaluation
+    pieces: tuple[Piece, ...]
+
+
+def make_build(root: Path) -> Built:
+    program, build = the_program(), BuildDir(root)
+    costs, scores = cost_table(program, "wide"), the_scores()
+    parent = solved(program, costs, scores, (LayerAssignment(attention="parent", ffn="parent"),) * LAYERS)
+    results: dict[str, SearchResult] = {}
+    hurries = {"fast": 0.42, "greedy": 0.45, "uniform": 0.5, "drop": 0.55, "large": 0.47}
+    for name, hurry in hurries.items():
+        layers = child_of(hurry)
+        if name == "uniform":
+            layers = (LayerAssignment(attention="gqa1", ffn="mlp384"),) * 30
+            layers = (parent.layers[0], *layers[1:-1], parent.layers[0])
+        if name == "drop":
+            drop = [
+                LayerAssignment(attention="parent", ffn="noop" if i % 2 else "parent") for i in range(LAYERS)
+            ]
+            layers = (*drop[:-1], parent.layers[0])
+        solution = solved(program, costs, scores, layers)
+        if name == "large":
+            solution = solution.model_copy(update={"objective": solution.metrics["params"]})
+        bound = solution.objective * 0.99998 if name == "fast" else None
+        results[name] = SearchResult(
+            search=name,
+            status="optimal" if name in ("fast", "large") else "feasible",
+            objective=solution.objective,
+            bound=bound,
+            gap=None if bound is None else 2e-5,
+            solver="cpsat" if name in ("fast", "large") else name,
+            solutions=(solution,),
+            parent_metrics=parent.metrics,
+        )
+    results["dream"] = SearchResult.model_validate(
+        {
+            "search": "dream",
+            "status": "infeasible",
+            "conflict": [
+                {
+                    "line": 25,
+                    "text": "require chat.throughput >= 9x",
+                    "because": "a dream",
+                    "reachable": "3.12x",
+                },
+                {"line": 28, "text": "require params >= 0.5x", "reachable": "0.31x"},
+            ],
+        }
+    )
+    evaluation = the_evaluation(parent, results)
+    points = []
+    for step in range(7):
+        solution = solved(program, costs, scores, child_of(step * 0.12))
+        target = parent.metrics["chat.throughput"] * (1 + step / 3)
+        state = {"status": "infeasible"} if step == 6 else {"status": "optimal", "solutions": (solution,)}
+        points.append(
+            FrontierPoint(target=target, result=SearchResult.model_validate({"search": "fast", **state}))
+        )
+    pieces = tuple(
+        Piece(
+            job=job,
+            file=f"{job.id}.safetensors",
+            sha256="0" * 64,
+            loss_initial=0.02 + 0.5 * share * wave(job.layer) + 0.1 * share,
+            loss_final=0.01 + 0.3 * share * wave(job.layer) + 0.05 * share,
+            tokens=job.tokens,
+        )
+        for job in bld_plan(program, "pieces")
+        for share in [
+            1 - facts.params(job.attention or job.ffn or NoOpFfn(), program.parents["smol"].shape) / 2.7e6
+        ]
+    )
+    built = Built(program, build, SOURCE, costs, scores, results, evaluation, pieces)
+    save = {
+        build.costs("wide"): costs,
+        build.scores("kl"): scores,
+        build.evaluation("all"): evaluation,
+        build.frontier("curve"): FrontierResult(frontier="curve", search="fast", points=tuple(points)),
+        **{build.solution(n): r for n, r in results.items()},
+    }
+    for path, artefact in save.items():
+        assert isinstance(artefact, Artefact)
+        write_text(path, artefact.canonical_json())
+    write_text(build.library / "index.jsonl", "".join(p.model_dump_json() + "\n" for p in pieces))
+    return built
+
+
+def the_evaluation(parent: Solution, results: dict[str, SearchResult]) -> Evaluation:
+    def timed(solution: Solution, error: float) -> dict[str, Figure]:
+        figures: dict[str, Figure] = {}
+        for name, prompt in (("chat", 128), ("rag", 2048)):
+            m = {k.split(".")[1]: v for k, v in solution.metrics.items() if k.startswith(name + ".")}
+            batch = solution.batches[name]
+            figures[f"{name}.prefill_tokens_per_s"] = Figure(
+                value=batch * prompt / m["ttft"] / error, unit="tok/s"
+            )
+            figures[f"{name}.decode_tokens_per_s"] = Figure(value=batch / m["tpot"] / error**2, unit="tok/s")
+            figures[f"{name}.latency_s"] = Figure(value=m["latency"] * error**1.5, unit="s")
+            figures[f"{name}.throughput"] = Figure(value=m["throughput"] / error**1.5, unit="tok/s")
+        return figures
+
+    fast = results["fast"].solutions[0]
+
+    def sizes(solution: Solution) -> dict[str, Figure]:
+        params = solution.metrics["params"]
+        return {
+            "params": Figure(value=params),
+            "checkpoint_bytes": Figure(value=2 * params + 5120, unit="bytes"),
+        }
+
+    def quality(
+        kl: float, perplexity: float, agreement: float, accuracy: float | None = None
+    ) -> dict[str, Figure]:
+        figures = {
+            "kl": Figure(value=kl, stderr=kl / 30),
+            "perplexity": Figure(value=perplexity),
+            "top1_agreement": Figure(value=agreement),
+        }
+        return figures | ({"hellaswag": Figure(value=accuracy, stderr=0.0155)} if accuracy else {})
+
+    models = [
+        ModelFigures(
+            model="parent",
+            figures={
+                **sizes(parent),
+                **timed(parent, 1.021),
+                "perplexity": Figure(value=19.2134),
+                "hellaswag": Figure(value=0.4312, stderr=0.0157),
+            },
+        ),
+        ModelFigures(
+            model="fast",
+            figures={**sizes(fast), **timed(fast, 1.043), **quality(0.13571, 22.418, 0.8123, 0.4071)},
+        ),
+        ModelFigures(model="final", figures={**sizes(fast), **quality(0.08834, 20.907, 0.8517, 0.4183)}),
+        ModelFigures(model="greedy", figures=quality(0.2112, 24.61, 0.77)),
+        ModelFigures(model="uniform", figures=quality(0.398, 29.02, 0.69)),
+        ModelFigures(model="drop", figures=quality(0.77, 41.5, 0.58)),
+    ]
+    return Evaluation(eval="all", models=tuple(models))
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The finished build. Do not write into it."""
+    return make_build(tmp_path_factory.mktemp("build"))
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Callable[..., Built]:
+    """A build of one's own, to be broken."""
+    return lambda: make_build(tmp_path / "build")

@@ -61,7 +61,14 @@ def requirement(
 ) -> LinearRequirement:
     """`term op bound` or `term op ratio-of-the-parent`."""
     return LinearRequirement.model_validate(
-        {"left": single(term), "op": op, "bound": bound, "parent_ratio": ratio, "where": HERE, "bound_where": HERE}
+        {
+            "left": single(term),
+            "op": op,
+            "bound": bound,
+            "parent_ratio": ratio,
+            "where": HERE,
+            "bound_where": HERE,
+        }
     )
 
 
@@ -142,7 +149,9 @@ def _costs(program: Program, rng: random.Random) -> CostTable:
 
     def cost(block: AttentionAlternative | FfnAlternative, scenario: Scenario) -> Cost:
         params, batch = facts.params(block, shape), scenario.batches[0]
-        cache = 2 * facts.kv_heads(block, shape) * shape.head_dim * batch * (scenario.prompt + scenario.output)
+        cache = (
+            2 * facts.kv_heads(block, shape) * shape.head_dim * batch * (scenario.prompt + scenario.output)
+        )
         work = OVERHEAD_NS if params else 0
         prefill = 2 * params * batch * scenario.prompt // 1_100_000
         noise = 1 + 0.02 * rng.random()
@@ -179,7 +188,9 @@ def _costs(program: Program, rng: random.Random) -> CostTable:
         space="wide",
         scenarios=tables,
         params_fixed=fixed,
-        params_attention=tuple({n: facts.params(a, shape) for n, a in attention.items()} for _ in space.layers),
+        params_attention=tuple(
+            {n: facts.params(a, shape) for n, a in attention.items()} for _ in space.layers
+        ),
         params_ffn=tuple({n: facts.params(f, shape) for n, f in ffn.items()} for _ in space.layers),
     )
 
@@ -190,13 +201,21 @@ def _scores(program: Program, rng: random.Random) -> ScoreTable:
     for choice in space.layers:
         scale = math.exp(rng.gauss(-4, 1.0))
         attention.append(
-            {name_of(a): _score(1 - facts.params(a, shape) / facts.attention_params(shape, 8), scale, rng) for a in choice.attention}
+            {
+                name_of(a): _score(1 - facts.params(a, shape) / facts.attention_params(shape, 8), scale, rng)
+                for a in choice.attention
+            }
         )
         scale = math.exp(rng.gauss(-3, 1.0))
         ffn.append(
-            {name_of(f): _score(1 - facts.width(f, shape) / shape.intermediate, scale, rng) for f in choice.ffn}
+            {
+                name_of(f): _score(1 - facts.width(f, shape) / shape.intermediate, scale, rng)
+                for f in choice.ffn
+            }
         )
-    return ScoreTable(score="kl", metric="kl_divergence", samples=4096, attention=tuple(attention), ffn=tuple(ffn))
+    return ScoreTable(
+        score="kl", metric="kl_divergence", samples=4096, attention=tuple(attention), ffn=tuple(ffn)
+    )
 
 
 def _score(removed: float, scale: float, rng: random.Random) -> float:

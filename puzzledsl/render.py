@@ -29,14 +29,17 @@ class _Mark:
 def render_all(diagnostics: Iterable[Diagnostic], sources: Mapping[str, str], *, color: bool, width: int = 120) -> str:
     """Every diagnostic, an empty line after each, and a line that counts them."""
     shown = list(diagnostics)
-    text = "".join(render(d, sources, color=color, width=width) + "\n" for d in shown)
+    text = "".join(render(d, sources, color=color, width=width) + "\n\n" for d in shown)
     errors = sum(d.severity == "error" for d in shown)
     counts = [f"{n} {what}{'s' if n > 1 else ''}" for n, what in ((errors, "error"), (len(shown) - errors, "warning")) if n]
     return text + (", ".join(counts) + "\n" if counts else "")
 
 
 def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, width: int = 120) -> str:
-    """One diagnostic with the source lines it is about. `sources` maps the files of its spans to their text."""
+    """One diagnostic with the source lines it is about, without a final newline.
+
+    `sources` maps the files of its spans to their text; of a file that is missing there only the place is shown.
+    """
     paint = _Painter(color)
     severity = diagnostic.severity
     head = paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {clean(diagnostic.message)}", "bold")
@@ -56,7 +59,7 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, w
         first, *rest = clean(text).split("\n")
         out.append(" " * (gutter + 1) + paint("=", "gutter") + f" {paint(word, 'bold')}: {first}")
         out += [" " * (gutter + 5 + len(word)) + line for line in rest]
-    return "\n".join(out) + "\n"
+    return "\n".join(out)
 
 
 def to_json(diagnostic: Diagnostic) -> dict[str, object]:

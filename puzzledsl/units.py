@@ -155,7 +155,8 @@ def _suggest_unit(number: str, unit: str) -> str:
     folded = {u.lower(): u for u in UNITS if u}
     if unit.lower() in folded:
         return f"write `{number}{folded[unit.lower()]}`"
-    close = difflib.get_close_matches(unit, [u for u in UNITS if u], n=1, cutoff=0.5)
+    alike = [u for u in UNITS if u and ("/" in u) == ("/" in unit)]
+    close = difflib.get_close_matches(unit, alike, n=1, cutoff=0.5)
     if close:
         return f"did you mean `{number}{close[0]}`?"
     return "units: " + " ".join(u for u in UNITS if u and "FLOP" not in u and u != "µs")

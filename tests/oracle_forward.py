@@ -59,7 +59,8 @@ def _attention(x: Array, layer: dict[str, Array], config: dict[str, Any], block:
         return x @ layer["self_attn.linear.weight"].T
     length, dim = len(x), config["head_dim"]
     q, k, v = (
-        _linear(x, layer, f"self_attn.{name}").reshape(length, -1, dim) for name in ("q_proj", "k_proj", "v_proj")
+        _linear(x, layer, f"self_attn.{name}").reshape(length, -1, dim)
+        for name in ("q_proj", "k_proj", "v_proj")
     )
     if "self_attn.q_norm.weight" in layer:
         q = _rms_norm(q, layer["self_attn.q_norm.weight"], config)

@@ -1,4 +1,5 @@
-"""Long-format cost tables measured elsewhere: text cells to exact numbers in base units. CSV, or Parquet where pyarrow is there.
+"""Long-format cost tables measured elsewhere: text cells to exact numbers in base units. CSV, or Parquet
+where pyarrow is there.
 
 layer,attention,ffn,params,chat.memory[bytes],chat.latency[us]
 0,parent,,21500000,1073741824,112.5          a sub-block: adds to the layer's other sub-block
@@ -37,9 +38,11 @@ _NUMBER = re.compile(r"\d+(\.\d*)?([eE][+-]?\d{1,2})?|\.\d+([eE][+-]?\d{1,2})?")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. `layer` None: every layer. An empty `attention` or `ffn`: a sub-block; both empty: the fixed part.
+    """One row. `layer` None: every layer. An empty `attention` or `ffn`: a sub-block; both empty: the fixed
+    part.
 
-    `values[scenario][metric]` is in bytes or seconds; metrics whose cell is empty are absent. `line` is the file's.
+    `values[scenario][metric]` is in bytes or seconds; metrics whose cell is empty are absent. `line` is the
+    file's.
     """
 
     line: int
@@ -69,7 +72,8 @@ class _Column:
 
 
 def read_measured(file: Path, shown: str, span: Span, layers: int, sink: Sink) -> Measured | None:
-    """Read a table for a parent of `layers` layers. `shown` is its name in messages. Mistakes go to `sink`; None where it is unusable."""
+    """Read a table for a parent of `layers` layers. `shown` is its name in messages. Mistakes go to `sink`;
+    None where it is unusable."""
     cells = _cells(file, shown, span, sink)
     if cells is None:
         return None

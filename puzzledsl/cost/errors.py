@@ -1,4 +1,5 @@
-"""Mistakes that show when costs are made: a hardware profile that cannot run what is asked, a cost table that does not fit."""
+"""Mistakes that show when costs are made: a hardware profile that cannot run what is asked, a cost table that
+does not fit."""
 
 from __future__ import annotations
 

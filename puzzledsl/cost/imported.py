@@ -32,7 +32,8 @@ class _Names:
 
 
 def _asked(space: Space) -> list[_Names]:
-    """For every layer the alternatives of the space and the parent's; and the pairs that a child or the parent can have."""
+    """For every layer the alternatives of the space and the parent's; and the pairs that a child or the
+    parent can have."""
     layers = []
     for choice in space.layers:
         attention = {name_of(a): a for a in choice.attention}

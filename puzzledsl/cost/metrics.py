@@ -1,4 +1,5 @@
-"""The one definition of a scenario's metrics, from costs and a choice a layer. Exact: integers in, fractions out."""
+"""The one definition of a scenario's metrics, from costs and a choice a layer. Exact: integers in, fractions
+out."""
 
 from __future__ import annotations
 
@@ -26,10 +27,12 @@ def chosen_costs(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> Ite
 
 
 def metrics_of(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> dict[str, Fraction]:
-    """A model's metrics in base units: `memory`, `weights`, `kv_cache` in bytes on each GPU; `latency`, `ttft`, `tpot` in seconds;
-    `throughput` in generated tokens a second over all sequences of the batch (0 where nothing takes time).
+    """A model's metrics in base units: `memory`, `weights`, `kv_cache` in bytes on each GPU; `latency`,
+    `ttft`, `tpot` in seconds; `throughput` in generated tokens a second over all sequences of the batch
+    (0 where nothing takes time).
 
-    latency = prefill + output * decode; throughput = batch * output / latency; memory = reserve + weights + kv_cache.
+    latency = prefill + output * decode; throughput = batch * output / latency;
+    memory = reserve + weights + kv_cache.
     Raises KeyError for an alternative that is not in the table, ValueError for a wrong number of layers.
     """
     weights = cache = prefill_ns = decode_ns = 0

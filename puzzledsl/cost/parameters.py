@@ -1,4 +1,5 @@
-"""What one GPU holds of a sub-block: `ir.facts` counts a model's parameters, this module how tensor parallelism shares them.
+"""What one GPU holds of a sub-block: `ir.facts` counts a model's parameters, this module how tensor
+parallelism shares them.
 
 A sub-block owns the norm in front of it. Guaranteed before: alternatives are valid for the shape.
 """
@@ -28,8 +29,9 @@ from puzzledsl.ir.nodes import Shape
 class Size:
     """Parameters of a sub-block, or of what no layer can change, as one GPU of `t` holds them.
 
-    `matrices` are stored in the hardware's weight dtype, `vectors` (norms, biases) unquantised. `active` are the matrix parameters
-    that take part in one token's forward: fewer than `matrices` only for a mixture of experts.
+    `matrices` are stored in the hardware's weight dtype, `vectors` (norms, biases) unquantised. `active` are
+    the matrix parameters that take part in one token's forward: fewer than `matrices` only for a mixture of
+    experts.
     """
 
     matrices: int
@@ -56,7 +58,8 @@ def kv_heads_of(shape: Shape, alternative: Alternative) -> int:
 
 
 def attention_size(shape: Shape, kv_heads: int, gpus: int = 1) -> Size:
-    """Attention proper. Query heads are split over the GPUs; key/value heads too, down to one each (replicated beyond)."""
+    """Attention proper. Query heads are split over the GPUs; key/value heads too, down to one each
+    (replicated beyond)."""
     queries, keys = (split(shape.heads, gpus) * shape.head_dim, split(kv_heads, gpus) * shape.head_dim)
     matrices = shape.hidden * (2 * queries + 2 * keys)
     biases = (queries + 2 * keys) * shape.attention_bias + shape.hidden * shape.output_bias
@@ -108,6 +111,7 @@ def size_of(shape: Shape, alternative: Alternative, gpus: int = 1) -> Size:
 
 
 def fixed_size(shape: Shape, gpus: int = 1) -> Size:
-    """Embedding, final norm and head. Tied embeddings count once; `active` is the head alone (the embedding is a look-up)."""
+    """Embedding, final norm and head. Tied embeddings count once; `active` is the head alone (the embedding
+    is a look-up)."""
     matrix = split(shape.vocab, gpus) * shape.hidden
     return Size(matrix if shape.tied else 2 * matrix, shape.hidden, matrix)

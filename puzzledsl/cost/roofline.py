@@ -1,4 +1,5 @@
-"""An analytic cost of a sub-block on a GPU: the larger of reading its weights and multiplying by them, and what comes on top.
+"""An analytic cost of a sub-block on a GPU: the larger of reading its weights and multiplying by them, and
+what comes on top.
 
     time = max(weight bytes / bandwidth, 2 * params * tokens / FLOP rate) + overhead
          + reading the KV cache (decode) or the attention scores (prefill) + all-reduce (several GPUs)
@@ -38,7 +39,8 @@ FREE = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A scenario at one batch size: `batch` sequences of `prompt` tokens, each continued by `output` tokens."""
+    """A scenario at one batch size: `batch` sequences of `prompt` tokens, each continued by `output`
+    tokens."""
 
     batch: int
     prompt: int
@@ -46,7 +48,8 @@ class Workload:
 
 
 def peak_flop_per_s(hardware: RooflineHardware, dtype: str) -> Fraction:
-    """Dense peak of one GPU. fp16 runs at bf16's rate where only that is known. Raises KeyError for a dtype without a peak."""
+    """Dense peak of one GPU. fp16 runs at bf16's rate where only that is known. Raises KeyError for a dtype
+    without a peak."""
     peaks = hardware.flop_per_s
     return peaks["bf16"] if dtype == "fp16" and "fp16" not in peaks else peaks[dtype]
 
@@ -95,7 +98,8 @@ def kv_read_s(
 def attention_scores_s(
     hardware: RooflineHardware, shape: Shape, window: int | None, work: Workload
 ) -> Fraction:
-    """Seconds of the causal score and value products over the prompt: 4 * heads * head_dim FLOP a pair of positions."""
+    """Seconds of the causal score and value products over the prompt: 4 * heads * head_dim FLOP a pair of
+    positions."""
     span = work.prompt if window is None else min(work.prompt, window)
     pairs = work.batch * (Fraction(span * span, 2) + (work.prompt - span) * span)
     flop = 4 * split(shape.heads, hardware.gpus) * shape.head_dim * pairs
@@ -156,7 +160,8 @@ def sub_block_cost(
 
 
 def fixed_cost(hardware: RooflineHardware, shape: Shape, work: Workload) -> Cost:
-    """Embedding, final norm and head, in the embedding's dtype. Only each sequence's last position goes through the head."""
+    """Embedding, final norm and head, in the embedding's dtype. Only each sequence's last position goes
+    through the head."""
     size, width = (fixed_size(shape, hardware.gpus), DTYPE_BYTES[hardware.embedding_dtype])
     head = matrix_s(hardware, size.active * width, size.active, work.batch, hardware.embedding_dtype)
     return Cost(

@@ -1,4 +1,5 @@
-"""The cost of every alternative of every layer of a space, in every scenario that needs no measuring on this machine."""
+"""The cost of every alternative of every layer of a space, in every scenario that needs no measuring on this
+machine."""
 
 from __future__ import annotations
 
@@ -35,8 +36,9 @@ from puzzledsl.ir.tables import Cost, CostTable, ScenarioCosts
 def cost_table(program: Program, space: str, base: Path | None = None) -> CostTable:
     """Costs of a space in every scenario on a roofline or table hardware; `measured` hardware is left out.
 
-    `base` is the directory that tables' paths start from (default: the `.pzl` file's). An `auto` batch gets the powers of two up to
-    the profile's `max_batch` that some child fits at. Raises DiagnosticError for a profile or a table that does not do.
+    `base` is the directory that tables' paths start from (default: the `.pzl` file's). An `auto` batch gets
+    the powers of two up to the profile's `max_batch` that some child fits at. Raises DiagnosticError for a
+    profile or a table that does not do.
     """
     here, sink = program.spaces[space], Sink()
     shape = program.parents[here.parent].shape

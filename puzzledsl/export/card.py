@@ -10,9 +10,7 @@ from puzzledsl.ir.nodes import Shape
 from puzzledsl.modeling.block_configs import Layer
 
 
-def model_card(
-    name: str, parent: str, shape: Shape, layers: Sequence[Layer], params: int
-) -> str:
+def model_card(name: str, parent: str, shape: Shape, layers: Sequence[Layer], params: int) -> str:
     """Markdown with a YAML head. `params` counts tied embeddings once."""
     lines = [
         "---",

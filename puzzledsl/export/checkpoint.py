@@ -64,9 +64,7 @@ def save_child(
             sum(weight.numel() for weight in child.parameters()),
         )
         layers = from_block_configs(blocks, shape)
-        card = model_card(
-            name or out_dir.name, parent or base_dir.name, shape, layers, params
-        )
+        card = model_card(name or out_dir.name, parent or base_dir.name, shape, layers, params)
     with appearing(out_dir) as directory:
         save_torch_state_dict(weights_of(child), directory, max_shard_size="5GB")
         content = child_config_json(child, read_config_json(base_dir))
@@ -85,10 +83,7 @@ def save_child(
 
 def weights_of(model: PreTrainedModel) -> dict[str, Tensor]:
     """The tensors to store, in order of name; a head tied to the embedding is left out."""
-    state = {
-        name: weight.detach().cpu().contiguous()
-        for name, weight in sorted(model.state_dict().items())
-    }
+    state = {name: weight.detach().cpu().contiguous() for name, weight in sorted(model.state_dict().items())}
     if model.config.tie_word_embeddings:
         state.pop(f"{family_of(model).head}.weight", None)
     return state
@@ -96,11 +91,7 @@ def weights_of(model: PreTrainedModel) -> dict[str, Tensor]:
 
 def child_config_json(child: PreTrainedModel, base: dict[str, Any]) -> dict[str, Any]:
     """The base checkpoint's config.json, made to describe the child. No path of this machine is kept."""
-    content = {
-        key: value
-        for key, value in base.items()
-        if key not in ("_name_or_path", "torch_dtype")
-    }
+    content = {key: value for key, value in base.items() if key not in ("_name_or_path", "torch_dtype")}
     return content | {
         "model_type": CHILD_MODEL_TYPE,
         "base_model_type": family_of(child).model_type,
@@ -116,9 +107,7 @@ def child_config_json(child: PreTrainedModel, base: dict[str, Any]) -> dict[str,
 
 def remote_code(file_name: str, model_type: str) -> str:
     """The code that travels with a checkpoint, written for Llama; other families' classes differ in their prefix only."""
-    text = (resources.files("puzzledsl.export") / "remote" / file_name).read_text(
-        encoding="utf-8"
-    )
+    text = (resources.files("puzzledsl.export") / "remote" / file_name).read_text(encoding="utf-8")
     return text.replace("llama", model_type).replace("Llama", model_type.capitalize())
 
 
@@ -126,9 +115,7 @@ def refuse_to_overwrite(out_dir: Path) -> None:
     """Raise DiagnosticError (WouldOverwrite) unless `out_dir` is absent, empty, or an earlier child."""
     if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
         return
-    if not (
-        out_dir / "config.json"
-    ).is_file() or "block_configs" not in read_config_json(out_dir):
+    if not (out_dir / "config.json").is_file() or "block_configs" not in read_config_json(out_dir):
         raise DiagnosticError(WouldOverwrite(None, path=out_dir))
 
 
@@ -136,9 +123,7 @@ def refuse_to_overwrite(out_dir: Path) -> None:
 def appearing(out_dir: Path) -> Iterator[Path]:
     """Yield a temporary directory beside `out_dir`; on success it takes `out_dir`'s place, on failure it is removed."""
     out_dir.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(
-        tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".tmp")
-    )
+    temporary = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".tmp"))
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -146,11 +131,7 @@ def appearing(out_dir: Path) -> Iterator[Path]:
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
         if out_dir.exists():
-            aside = Path(
-                tempfile.mkdtemp(
-                    dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".old"
-                )
-            )
+            aside = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".old"))
             out_dir.replace(aside)
             temporary.replace(out_dir)
             shutil.rmtree(aside)

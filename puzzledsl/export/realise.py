@@ -27,12 +27,6 @@ def realise(
     Raises DiagnosticError: those of `assemble`, and WouldOverwrite.
     """
     refuse_to_overwrite(out_dir)
-    stored = (
-        dtype
-        or cast(torch.dtype | None, load_config(parent_dir).dtype)
-        or torch.float32
-    )
+    stored = dtype or cast(torch.dtype | None, load_config(parent_dir).dtype) or torch.float32
     child = assemble(definition, parent_dir, pieces, dtype=stored)
-    save_child(
-        child, parent_dir, out_dir, card, name=definition.name, parent=definition.parent
-    )
+    save_child(child, parent_dir, out_dir, card, name=definition.name, parent=definition.parent)

@@ -7,8 +7,9 @@ from puzzledsl.ir import errors
 from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.names import Scope
-from puzzledsl.ir.values import Boolean, Conjunction, Formula, Matches, Poison, Quantity, Text, Value, describe
+from puzzledsl.ir.values import Boolean, Conjunction, Formula, Matches, Poison, Text, Value, describe
 from puzzledsl.lang import tree
+from puzzledsl.units import Quantity
 
 
 def check_assert(ctx: Context, statement: tree.Assert, scope: Scope) -> None:

@@ -11,7 +11,7 @@ MAX_STEPS = 500_000
 MAX_INSTANCES = 20_000
 """Iterations of one `for`, elements of one range or comprehension."""
 
-MAX_BITS = 1_024
+MAX_BITS = 900
 """Bits of a number's numerator or denominator."""
 
 MAX_FORMULA = 10_000

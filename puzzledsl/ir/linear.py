@@ -147,6 +147,6 @@ def _term(key: TermKey, layers: tuple[int, ...]) -> nodes.Term:
             return nodes.FactTerm(sub_block=cast(SubBlock, sub_block), attribute=attribute, layers=layers)
         case ("count", str(sub_block), tuple(names)):
             return nodes.CountTerm(
-                sub_block=cast(SubBlock, sub_block), alternatives=cast(tuple[str, ...], names), layers=layers
+                sub_block=cast(SubBlock, sub_block), alternatives=names, layers=layers
             )
     raise AssertionError(f"no term: {key}")

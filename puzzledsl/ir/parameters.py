@@ -36,15 +36,14 @@ def parameter_value(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
         help = f"did you mean `{near}`?" if near else "types: " + ", ".join(f"`{t}`" for t in TYPES)
         ctx.report(errors.UnknownType(param.type.span, name=param.type.text, help=help))
         return POISON
-    text = ctx.settings.get(symbol.name)
-    if text is not None:
+    scope, expr = Scope(symbol.file), param.default
+    if symbol.name in ctx.settings:
+        text = ctx.settings[symbol.name]
         expr = _parse_setting(ctx, symbol.name, text)
-        scope = Scope(symbol.file)
-    elif param.default is not None:
-        expr, scope, text = param.default, Scope(symbol.file), ctx.source(param.default.span)
+    elif expr is not None:
+        text = ctx.source(expr.span)
     else:
-        help = None if param.type.text in TYPES else ""
-        ctx.report(errors.NoValue(param.name.span, name=symbol.name, type=param.type.text, help=help))
+        ctx.report(errors.NoValue(param.name.span, name=symbol.name, type=param.type.text))
         return POISON
     ctx.parameters.setdefault(symbol.name, text)
     if expr is None:

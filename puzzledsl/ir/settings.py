@@ -186,10 +186,11 @@ def _is_value(symbol: object) -> bool:
     return isinstance(symbol, Poison) or (isinstance(symbol, Symbol) and symbol.kind in ("let", "param"))
 
 
-def _unknown_word(ctx: Context, got: str, span: Span, words: Sequence[str], what: str) -> None:
+def _unknown_word(ctx: Context, got: str, span: Span, words: Sequence[str], what: str) -> str | None:
     near = closest(got, words)
     help = f"did you mean `{near}`?" if near else f"write {_either(words)}"
     ctx.report(types.UnknownWord(span, got=got, what=what, help=help))
+    return near
 
 
 def _either(words: Sequence[str]) -> str:

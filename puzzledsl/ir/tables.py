@@ -156,6 +156,7 @@ class ConflictItem(Frozen):
     text: str
     because: str = ""
     reachable: str
+    frees: bool | None = None  # dropping this one alone makes the whole search satisfiable (None: not decided)
 
 
 class SearchResult(Artefact):

@@ -102,7 +102,7 @@ class TooManyMistakes(Diagnostic):
     """The cap on reports; a binary file would fill the screen."""
 
     code = "E0013"
-    template = "too many mistakes: the file was read up to here"
+    template = "more than {limit} mistakes: what follows is not shown"
 
 
 class FileTooLarge(Diagnostic):

@@ -24,8 +24,8 @@ CLOSER = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}
 OPENER = {"RPAR": ("LPAR", "("), "RSQB": ("LSQB", "[")}
 
 _INFIX = {"VBAR", "AND", "OR", "ADD", "STAR", "SLASH", "MOD", "CMP", "ARROW", "IMPLIES", "RANGE", "IS", "IN"}
-_CONTINUES_BEFORE = _INFIX | {"BECAUSE", "WHERE", "THEN", "ELSE", "LBRACE"}
-_CONTINUES_AFTER = _INFIX | {"EQUAL", "EXTEND", "REMOVE", "KEEP", "COMMA", "NOT", "IF", "THEN", "ELSE", "WHERE"}
+CONTINUES_BEFORE = _INFIX | {"BECAUSE", "WHERE", "THEN", "ELSE", "LBRACE"}
+CONTINUES_AFTER = _INFIX | {"EQUAL", "EXTEND", "REMOVE", "KEEP", "COMMA", "NOT", "IF", "THEN", "ELSE", "WHERE"}
 _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 # No bracket reaches over these. `for` is missing: it stands in comprehensions too.
 _NEVER_INSIDE = {word.upper() for word in STATEMENT_KEYWORDS if word != "for"} | {"USE", "PARAM", "FN", "LBRACE", "RBRACE"}
@@ -58,14 +58,14 @@ class _Layout:
     def newline(self, token: Token) -> None:
         if self.opened:
             self.cut = len(self.out)
-        elif self.held is None and self.out and self.out[-1].type not in _CONTINUES_AFTER:
+        elif self.held is None and self.out and self.out[-1].type not in CONTINUES_AFTER:
             self.held = token
 
     def put(self, token: Token, *, declaration: bool) -> None:
         """Append a token that is no newline, after the newline it turns out to need."""
         if declaration and self.held is None and self.out and self.out[-1].type != "_NL":
             self.held = virtual("_NL", "\n", self.out[-1])
-        if self.held is not None and (declaration or token.type not in _CONTINUES_BEFORE):
+        if self.held is not None and (declaration or token.type not in CONTINUES_BEFORE):
             self.out.append(self.held)
         self.held = None
         self.out.append(token)

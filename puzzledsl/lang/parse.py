@@ -9,7 +9,7 @@ from puzzledsl.diagnostics import Sink, Span
 from puzzledsl.lang import errors, tree
 from puzzledsl.lang.build import build
 from puzzledsl.lang.layout import lay_out
-from puzzledsl.lang.recover import parse_tokens
+from puzzledsl.lang.recover import MAX_MISTAKES, parse_tokens
 from puzzledsl.lang.tokens import read_words
 
 MAX_BYTES = 1 << 20
@@ -30,9 +30,17 @@ def parse(text: str, file: str, sink: Sink) -> tree.Module:
     words = read_words(text, file, own)
     tokens = lay_out(words, own)
     module = build(parse_tokens(tokens, words, own), words, own)
-    for diagnostic in own.items:
-        sink.add(diagnostic)
+    _hand_over(own, sink)
     return dataclasses.replace(module, broken=True) if own.items else module
+
+
+def _hand_over(own: Sink, sink: Sink) -> None:
+    """The first mistakes of the file, in its order: a page of them is read, ten thousand are not."""
+    ordered = own.sorted()
+    for diagnostic in ordered[:MAX_MISTAKES]:
+        sink.add(diagnostic)
+    if len(ordered) >= MAX_MISTAKES:
+        sink.add(errors.TooManyMistakes(ordered[MAX_MISTAKES - 1].span, limit=MAX_MISTAKES))
 
 
 def normalise(text: str) -> str:

@@ -23,7 +23,7 @@ from puzzledsl.lang.tokens import Words, after, span_of, virtual
 from puzzledsl.suggest import closest
 
 MAX_MISTAKES = 100
-"""After so many reports the rest of the file is skipped: it is no `.pzl` file."""
+"""After so many the rest of the file is skipped: it is no `.pzl` file."""
 
 _BODY_ONLY = {"REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE", "SOLUTIONS", "FOR"}
 _SETS = {"DOT", "LSQB", "EQUAL", "EXTEND", "REMOVE", "KEEP"}
@@ -80,7 +80,6 @@ class _Driver:
             else:
                 self.recover(token)
             if self.mistakes >= MAX_MISTAKES:
-                self.sink.add(errors.TooManyMistakes(span_of(token, self.words.file)))
                 break
         if self.braces:
             self.close_braces(None)
@@ -275,11 +274,13 @@ class _Driver:
             self.reopen_body(token)
 
     def mistake(self, token: Token) -> Diagnostic:
-        following = self.following()
-        kind = str(token)
-        if self.braces and self.machine.accepts("REQUIRE") and following is not None:
-            if kind in ("use", "param", "fn") or (kind in KINDS and following.type == "NAME"):
-                return errors.DeclarationInside(span_of(token, self.words.file), kind=kind)
+        """The diagnostic for an unacceptable token."""
+        if self.braces and token.type in ("USE", "PARAM", "FN"):
+            return errors.DeclarationInside(span_of(token, self.words.file), kind=str(token))
+        if self.braces and token.type == "NAME" and self.index > 1:
+            first, kind = self.tokens[self.index - 2 : self.index]
+            if kind in KINDS and first.type in ("_NL", "COMMA", "LBRACE"):
+                return errors.DeclarationInside(span_of(kind, self.words.file), kind=str(kind))
         return unexpected(token, self.before(), self.machine.expected(), self.words.file)
 
     def stops(self) -> Iterator[int]:

@@ -71,7 +71,7 @@ class Host:
 
     def parent(self) -> Arrangement:
         """The parent itself."""
-        return {sub_block: (PARENT,) * self.depth for sub_block in SUB_BLOCKS}
+        return dict.fromkeys(SUB_BLOCKS, (PARENT,) * self.depth)
 
 
 @torch.no_grad()

@@ -42,9 +42,7 @@ def assemble(
     return assemble_on(model, definition, pieces)
 
 
-def assemble_on(
-    model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
-) -> PreTrainedModel:
+def assemble_on(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces) -> PreTrainedModel:
     """Turn a loaded parent into the child, in place. See `assemble`."""
     shape = shape_of(model.config)
     if len(definition.layers) != shape.layers:
@@ -62,13 +60,11 @@ def assemble_on(
     )
     for layer_idx, layer in enumerate(definition.layers):
         for sub_block, alternative, piece in _choices(layer):
-            if alternative.kind == "parent" and piece is None:
+            if alternative.kind == "parent":  # a coupled piece stores its own half only
                 continue
             module = build_alternative(model, layer_idx, sub_block, alternative)
             if piece is not None:
-                load_piece(
-                    module, pieces(piece), piece, layer_idx, sub_block, alternative
-                )
+                load_piece(module, pieces(piece), piece, layer_idx, sub_block, alternative)
             elif alternative.kind != "noop":
                 raise _misfit(
                     "(none)",
@@ -101,11 +97,7 @@ def load_piece(
     prefixes = {name: f"{sub_block_name(name)}." for name in ("attention", "ffn")}
     if any(key.startswith(tuple(prefixes.values())) for key in weights):
         own = prefixes[sub_block]
-        weights = {
-            key.removeprefix(own): value
-            for key, value in weights.items()
-            if key.startswith(own)
-        }
+        weights = {key.removeprefix(own): value for key, value in weights.items() if key.startswith(own)}
     wanted = module.state_dict()
     if set(weights) != set(wanted):
         odd = sorted(set(weights) ^ set(wanted))

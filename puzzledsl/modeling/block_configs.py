@@ -34,19 +34,12 @@ Layer = tuple[AttentionAlternative, FfnAlternative]
 
 def to_block_configs(layers: Sequence[Layer], shape: Shape) -> list[dict[str, Any]]:
     """One entry a layer. Raises DiagnosticError (CannotRealise) for a mixture of experts."""
-    return [
-        {"attention": _attention(a, shape), "ffn": _ffn(f, shape)} for a, f in layers
-    ]
+    return [{"attention": _attention(a, shape), "ffn": _ffn(f, shape)} for a, f in layers]
 
 
-def from_block_configs(
-    entries: Sequence[Mapping[str, Any]], shape: Shape
-) -> list[Layer]:
+def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> list[Layer]:
     """The alternatives of each layer; one equal to the parent's own is `parent`. Raises KeyError for a foreign entry."""
-    return [
-        (_read_attention(entry["attention"], shape), _read_ffn(entry["ffn"], shape))
-        for entry in entries
-    ]
+    return [(_read_attention(entry["attention"], shape), _read_ffn(entry["ffn"], shape)) for entry in entries]
 
 
 def _attention(alternative: AttentionAlternative, shape: Shape) -> dict[str, Any]:

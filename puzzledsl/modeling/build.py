@@ -52,17 +52,11 @@ def build_alternative(
     shape = shape_of(config)
     match alternative:
         case ParentAttention():
-            return new_attention(
-                config, layer_idx, shape.kv_heads, dtype=dtype, device=device
-            )
+            return new_attention(config, layer_idx, shape.kv_heads, dtype=dtype, device=device)
         case GqaAttention(kv_heads=kv_heads, window=window):
             if kv_heads < 1 or shape.heads % kv_heads:
-                raise DiagnosticError(
-                    HeadsDontDivide(None, kv_heads=kv_heads, heads=shape.heads)
-                )
-            return new_attention(
-                config, layer_idx, kv_heads, window=window, dtype=dtype, device=device
-            )
+                raise DiagnosticError(HeadsDontDivide(None, kv_heads=kv_heads, heads=shape.heads))
+            return new_attention(config, layer_idx, kv_heads, window=window, dtype=dtype, device=device)
         case ParentFfn():
             return new_ffn(config, shape.intermediate, dtype=dtype, device=device)
         case MlpFfn(width=width):
@@ -70,9 +64,7 @@ def build_alternative(
         case MoeFfn():
             raise DiagnosticError(CannotRealise(None, alternative=name_of(alternative)))
         case LinearAttention() | LinearFfn():
-            return LinearSubBlock(
-                shape.hidden, sub_block, dtype=dtype, device=device
-            ).eval()
+            return LinearSubBlock(shape.hidden, sub_block, dtype=dtype, device=device).eval()
         case NoOpAttention() | NoOpFfn():
             return NoOp(sub_block).eval()
         case _:

@@ -56,36 +56,26 @@ def child_config(directory: Path) -> PreTrainedConfig:
     blocks, base = content.get("block_configs"), content.get("base_model_type", "llama")
     if not isinstance(blocks, list):
         raise DiagnosticError(
-            NotAChild(
-                None, path=directory, reason="its config.json has no `block_configs`"
-            )
+            NotAChild(None, path=directory, reason="its config.json has no `block_configs`")
         )
     if base not in CONFIG_MAPPING:
-        raise DiagnosticError(
-            NotAChild(None, path=directory, reason=f"unknown base model type `{base}`")
-        )
+        raise DiagnosticError(NotAChild(None, path=directory, reason=f"unknown base model type `{base}`"))
     try:
         config = CONFIG_MAPPING[base](
             **{key: value for key, value in content.items() if key not in _OWN_KEYS}
         )
         alternatives = from_block_configs(blocks, shape_of(config))
     except (KeyError, TypeError, ValueError) as error:
-        raise DiagnosticError(
-            NotAChild(None, path=directory, reason=f"bad config.json: {error}")
-        ) from error
+        raise DiagnosticError(NotAChild(None, path=directory, reason=f"bad config.json: {error}")) from error
     if len(alternatives) != config.num_hidden_layers:
-        reason = (
-            f"{len(alternatives)} block_configs for {config.num_hidden_layers} layers"
-        )
+        reason = f"{len(alternatives)} block_configs for {config.num_hidden_layers} layers"
         raise DiagnosticError(NotAChild(None, path=directory, reason=reason))
     return config
 
 
 def install(model: PreTrainedModel) -> None:
     """Put empty modules where `config.block_configs` says the child differs from its parent."""
-    alternatives = from_block_configs(
-        cast(Any, model.config).block_configs, shape_of(model.config)
-    )
+    alternatives = from_block_configs(cast(Any, model.config).block_configs, shape_of(model.config))
     for layer_idx, (attention, ffn) in enumerate(alternatives):
         if attention.kind != "parent":
             put(
@@ -95,9 +85,7 @@ def install(model: PreTrainedModel) -> None:
                 build_alternative(model, layer_idx, "attention", attention),
             )
         if ffn.kind != "parent":
-            put(
-                model, layer_idx, "ffn", build_alternative(model, layer_idx, "ffn", ffn)
-            )
+            put(model, layer_idx, "ffn", build_alternative(model, layer_idx, "ffn", ffn))
     number_cache_slots(model)
 
 

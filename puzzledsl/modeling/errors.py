@@ -10,7 +10,9 @@ class CannotRealise(Diagnostic):
 
     code = "E0711"
     template = "`{alternative}` cannot yet be realised as a module"
-    help_template = "it can be costed and searched, but not trained, scored or exported; leave it out of the space"
+    help_template = (
+        "it can be costed and searched, but not trained, scored or exported; leave it out of the space"
+    )
 
 
 class HeadsDontDivide(Diagnostic):

@@ -82,9 +82,7 @@ class LayerRunner:
     def run_layer(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
         """One whole layer, [B, S, H] -> [B, S, H]."""
         layer = layers(self._model)[layer_idx]
-        return cast(
-            Tensor, layer(hidden_BSH, **self.layer_kwargs(layer_idx, hidden_BSH))
-        )
+        return cast(Tensor, layer(hidden_BSH, **self.layer_kwargs(layer_idx, hidden_BSH)))
 
     def run_suffix(self, start: int, hidden_BSH: Tensor) -> Tensor:
         """Layers `start` to the last."""
@@ -126,9 +124,7 @@ class LayerRunner:
         first = cast(_Recorder, recorders[0])
         hidden = first.hidden
         assert hidden is not None
-        self._kwargs[hidden.shape[0], hidden.shape[1]] = [
-            cast(_Recorder, r).kwargs for r in recorders
-        ]
+        self._kwargs[hidden.shape[0], hidden.shape[1]] = [cast(_Recorder, r).kwargs for r in recorders]
         return hidden
 
 
@@ -155,9 +151,7 @@ def _tapped(module: nn.Module) -> Iterator[dict[str, Any]]:
     """While this lasts, each call of `module` leaves its input, its other arguments and its output in the dictionary."""
     seen: dict[str, Any] = {}
 
-    def tap(
-        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def tap(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         rest = dict(kwargs)
         seen["input"] = args[0] if args else rest.pop("hidden_states")
         seen["kwargs"] = rest

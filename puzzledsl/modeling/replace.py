@@ -34,16 +34,12 @@ def replace(
             setattr(layer, name, old)
 
 
-def put(
-    model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.Module
-) -> None:
+def put(model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.Module) -> None:
     """Replace a sub-block for good. Call `number_cache_slots` after the last one."""
     layer = layers(model)[layer_idx]
     held: Any = module
     if hasattr(module, "config"):
-        held.config = (
-            model.config
-        )  # so that it follows the model's attention implementation
+        held.config = model.config  # so that it follows the model's attention implementation
     if hasattr(module, "layer_idx"):
         held.layer_idx = layer_idx
     setattr(layer, sub_block_name(sub_block), module)
@@ -57,9 +53,7 @@ def number_cache_slots(model: PreTrainedModel) -> None:
     transformers asks slot 0 how many tokens were seen, so slot 0 must be one that is filled. Where the model mixes full
     and sliding-window layers, a layer takes the first free slot of its own kind.
     """
-    kinds = getattr(model.config, "layer_types", None) or ["full_attention"] * len(
-        layers(model)
-    )
+    kinds = getattr(model.config, "layer_types", None) or ["full_attention"] * len(layers(model))
     free: dict[str, deque[int]] = defaultdict(deque)
     for slot, kind in enumerate(kinds):
         free[kind].append(slot)

@@ -15,9 +15,7 @@ from puzzledsl.parents.errors import UnknownFamily
 from puzzledsl.parents.families import FAMILIES, Family
 
 _TABLES = tuple(FAMILIES.values())
-_ANY = _TABLES[
-    0
-]  # module names inside a layer are the same in every family; a test says so
+_ANY = _TABLES[0]  # module names inside a layer are the same in every family; a test says so
 
 
 def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
@@ -25,9 +23,7 @@ def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
     config = model.config if isinstance(model, PreTrainedModel) else model
     model_type = getattr(config, "base_model_type", None) or config.model_type
     if model_type not in FAMILIES:
-        raise DiagnosticError(
-            UnknownFamily(None, model_type=model_type, supported=", ".join(FAMILIES))
-        )
+        raise DiagnosticError(UnknownFamily(None, model_type=model_type, supported=", ".join(FAMILIES)))
     return FAMILIES[model_type]
 
 

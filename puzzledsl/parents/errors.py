@@ -18,9 +18,7 @@ class UnreadableCheckpoint(Diagnostic):
 
     code = "E0702"
     template = "the checkpoint at `{path}` cannot be loaded: {reason}"
-    help_template = (
-        "copy it again from where it came from; only safetensors weights are read"
-    )
+    help_template = "copy it again from where it came from; only safetensors weights are read"
 
 
 class UnknownFamily(Diagnostic):

@@ -27,14 +27,10 @@ from puzzledsl.parents.errors import NoCheckpoint, UnreadableCheckpoint, Weights
 def read_config_json(directory: Path) -> dict[str, Any]:
     """config.json as a dictionary. Raises DiagnosticError (NoCheckpoint, UnreadableCheckpoint)."""
     if not directory.is_dir():
-        raise DiagnosticError(
-            NoCheckpoint(None, path=directory, reason="no such directory")
-        )
+        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="no such directory"))
     path = directory / "config.json"
     if not path.is_file():
-        raise DiagnosticError(
-            NoCheckpoint(None, path=directory, reason="it has no config.json")
-        )
+        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no config.json"))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -43,9 +39,7 @@ def read_config_json(directory: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise DiagnosticError(
-            UnreadableCheckpoint(
-                None, path=directory, reason="config.json is not an object"
-            )
+            UnreadableCheckpoint(None, path=directory, reason="config.json is not an object")
         )
     return content
 
@@ -55,10 +49,10 @@ def load_config(directory: Path) -> PreTrainedConfig:
     read_config_json(directory)
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(
-                directory, local_files_only=True, trust_remote_code=False
-            )
-    except Exception as error:  # transformers raises many kinds for a bad config; all are the checkpoint's fault
+            config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (
+        Exception
+    ) as error:  # transformers raises many kinds for a bad config; all are the checkpoint's fault
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
         ) from error
@@ -86,9 +80,7 @@ def load_weights(
 ) -> PreTrainedModel:
     """`from_pretrained` that insists on safetensors and on every weight. Raises DiagnosticError."""
     if not any(directory.glob("*.safetensors")):
-        raise DiagnosticError(
-            NoCheckpoint(None, path=directory, reason="it has no .safetensors weights")
-        )
+        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no .safetensors weights"))
     try:
         with quiet():
             model, info = model_class.from_pretrained(
@@ -100,7 +92,9 @@ def load_weights(
                 use_safetensors=True,
                 output_loading_info=True,
             )
-    except Exception as error:  # a truncated file, wrong shapes …: whatever it is, these files cannot be loaded
+    except (
+        Exception
+    ) as error:  # a truncated file, wrong shapes …: whatever it is, these files cannot be loaded
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
         ) from error
@@ -112,9 +106,7 @@ def load_weights(
     return cast(PreTrainedModel, model)
 
 
-def frozen(
-    model: PreTrainedModel, device: torch.device | str = "cpu"
-) -> PreTrainedModel:
+def frozen(model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTrainedModel:
     """The same model on `device`, in evaluation mode, wanting no gradients."""
     untyped: Any = model
     untyped.eval().requires_grad_(False).to(device)
@@ -138,12 +130,8 @@ def quiet() -> Iterator[None]:
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint directory. Raises DiagnosticError (NoCheckpoint, UnreadableCheckpoint)."""
-    if not (directory / "tokenizer.json").is_file() and not any(
-        directory.glob("tokenizer*")
-    ):
-        raise DiagnosticError(
-            NoCheckpoint(None, path=directory, reason="it has no tokenizer")
-        )
+    if not (directory / "tokenizer.json").is_file() and not any(directory.glob("tokenizer*")):
+        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no tokenizer"))
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(

@@ -22,9 +22,7 @@ class LimitWindow:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
         """Replace `attention_mask` (None, bool or additive; (B, 1, query, key)) by its intersection with the window."""
-        hidden: torch.Tensor = (
-            kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-        )
+        hidden: torch.Tensor = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         cache = kwargs.get("cache") or kwargs.get("past_key_values")
         mask: torch.Tensor | None = kwargs.get("attention_mask")
         queries, past, keys = hidden.shape[1], 0, hidden.shape[1]

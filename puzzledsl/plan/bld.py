@@ -1,6 +1,7 @@
 """Space and BLD declaration to jobs, one a piece of the block library.
 
-A layer with A attention and F FFN alternatives, of which a and f have weights of their own (neither `parent` nor `noop`), gives
+A layer with A attention and F FFN alternatives, of which a and f have weights of their own (neither `parent`
+nor `noop`), gives
 
     decoupled   a + f                              one job a sub-block alternative
     coupled     A * F - (A - a) * (F - f)          one job a pair in which something is to be trained
@@ -45,7 +46,8 @@ Draft = tuple[Kind, AttentionAlternative | None, FfnAlternative | None]
 
 
 def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
-    """The jobs of a BLD declaration: layers ascending, then the order in which the space writes its alternatives.
+    """The jobs of a BLD declaration: layers ascending, then the order in which the space writes its
+    alternatives.
 
     Alternatives that are written twice are made once.
     """
@@ -156,7 +158,8 @@ def write_plan(path: Path, jobs: Iterable[BldJob]) -> None:
 
 
 def read_plan(path: Path) -> tuple[BldJob, ...]:
-    """Read what `write_plan` wrote. Raises DiagnosticError (BadPlan) for a line that is no job, OSError where there is no file."""
+    """Read what `write_plan` wrote. Raises DiagnosticError (BadPlan) for a line that is no job, OSError where
+    there is no file."""
     jobs = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:

@@ -23,10 +23,12 @@ Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], st
 def model_definition(
     program: Program, search: str, solution: Solution, jobs: Iterable[BldJob]
 ) -> ModelDefinition:
-    """The child of one solution. A pair that was trained together (coupled) is preferred to two sub-block pieces.
+    """The child of one solution. A pair that was trained together (coupled) is preferred to two sub-block
+    pieces.
 
     `jobs` may come from several declarations; of two that make the same piece the first counts.
-    Raises DiagnosticError (NoPiece), once for each alternative that nothing makes; ValueError for a solution of another space.
+    Raises DiagnosticError (NoPiece), once for each alternative that nothing makes; ValueError for a solution
+    of another space.
     """
     space = program.spaces[program.searches[search].space]
     pieces: Pieces = {}

@@ -1,7 +1,7 @@
 """Names and shapes of an alternative's weights, as a piece stores them.
 
-They are transformers' names inside `self_attn` and `mlp`; a linear sub-block is one matrix called `linear.weight`. The norm in front
-of a sub-block is the parent's, is not trained and is not stored.
+They are transformers' names inside `self_attn` and `mlp`; a linear sub-block is one matrix called
+`linear.weight`. The norm in front of a sub-block is the parent's, is not trained and is not stored.
 """
 
 from __future__ import annotations

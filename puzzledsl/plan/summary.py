@@ -19,7 +19,8 @@ class BldSummary:
 
 @dataclass(frozen=True, slots=True)
 class SpaceSummary:
-    """`alternatives[layer]` is (attention, ffn); `log10_children` the decimal logarithm of the number of children."""
+    """`alternatives[layer]` is (attention, ffn); `log10_children` the decimal logarithm of the number of
+    children."""
 
     layers: int
     alternatives: tuple[tuple[int, int], ...]

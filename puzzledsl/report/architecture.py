@@ -1,4 +1,5 @@
-"""The child as a strip: one column a layer, a cell for attention and one for the FFN, its time and its score below."""
+"""The child as a strip: one column a layer, a cell for attention and one for the FFN, its time and its score
+below."""
 
 from __future__ import annotations
 

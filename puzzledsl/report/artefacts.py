@@ -1,4 +1,5 @@
-"""Whatever a build directory holds. What is missing is left out of the page; what cannot be read is named on it."""
+"""Whatever a build directory holds. What is missing is left out of the page; what cannot be read is named on
+it."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ T = TypeVar("T", bound=Artefact)
 
 @dataclass
 class Artefacts:
-    """Finished work, by the name of the declaration that made it. `unreadable` names files that are damaged."""
+    """Finished work, by the name of the declaration that made it. `unreadable` names files that are
+    damaged."""
 
     program: Program
     results: dict[str, SearchResult] = field(default_factory=dict)

@@ -157,7 +157,7 @@ def _change(key: str, parent: Figure, child: float) -> tuple[Number | None, bool
         return numbers.change(ratio - 1), ratio <= 1
     if is_task(key, parent):
         kept = numbers.share(ratio)
-        return Number(kept.text + " kept", kept.value), None
+        return Number(kept.text, kept.value, "kept"), None
     return None, None
 
 

@@ -1,6 +1,6 @@
 """Numbers as the page shows them: the text a person reads beside the exact value it stands for.
 
-The page writes both, `<data value="0.0431">0.0431</data>`, so that whoever copies or checks a figure has all of its digits.
+The page writes both, `<data value="0.0431">0.0431</data>`: whoever copies a figure has all of its digits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from puzzledsl import units
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """`text` is for people; `value` is what the artefact holds; `note` (a standard error, a unit) follows in small print."""
+    """`text` is for people; `value` is what the artefact holds; `note` (a standard error, a unit) follows in
+    small print."""
 
     text: str
     value: float

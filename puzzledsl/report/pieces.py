@@ -16,7 +16,8 @@ from puzzledsl.report.numbers import Number
 
 @dataclass(frozen=True)
 class PieceRow:
-    """The pieces of one alternative: mean normalised MSE on held-out activations. Bars are fractions of the worst."""
+    """The pieces of one alternative: mean normalised MSE on held-out activations. Bars are fractions of the
+    worst."""
 
     sub_block: str
     name: str
@@ -40,7 +41,8 @@ class Library:
 
 
 def libraries(found: Artefacts) -> list[Library]:
-    """A table a BLD declaration of which at least one piece is made. Pieces of other programs are left out."""
+    """A table a BLD declaration of which at least one piece is made. Pieces of other programs are left
+    out."""
     tables = []
     for name in found.program.blds:
         jobs = bld_plan(found.program, name)

@@ -9,18 +9,12 @@ from typing import assert_never
 from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock, name_of
 from puzzledsl.ir.nodes import (
-    And,
     CountTerm,
     FactTerm,
-    Implies,
-    Is,
     Linear,
     LinearRequirement,
-    Logic,
     LogicRequirement,
     MetricTerm,
-    Not,
-    Or,
     ParamsTerm,
     ScoreTerm,
     Term,
@@ -28,6 +22,7 @@ from puzzledsl.ir.nodes import (
 from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.report.numbers import Number, change, of_unit
 from puzzledsl.report.subject import PARENT, Subject
+from puzzledsl.search.metrics import holds
 
 
 @dataclass(frozen=True)
@@ -66,9 +61,9 @@ def _linear_line(subject: Subject, requirement: LinearRequirement, best: Solutio
     if requirement.parent_ratio is not None:
         reference = value_of(subject, requirement.left, None)
         required = None if reference is None else float(requirement.parent_ratio) * reference
-    room = holds = None
+    room = kept = None
     if achieved is not None and required is not None:
-        holds = _holds(achieved, requirement.op, required)
+        kept = _holds(achieved, requirement.op, required)
         slack = required - achieved if requirement.op in ("<=", "<") else achieved - required
         room = change(slack / abs(required)) if required and requirement.op != "==" else None
     return Line(
@@ -78,7 +73,7 @@ def _linear_line(subject: Subject, requirement: LinearRequirement, best: Solutio
         required=None if required is None else of_unit(required, requirement.unit),
         achieved=None if achieved is None else of_unit(achieved, requirement.unit),
         room=room,
-        holds=holds,
+        holds=kept,
     )
 
 
@@ -107,7 +102,7 @@ def _logic_line(requirement: LogicRequirement, best: Solution) -> Line:
         required=None,
         achieved=None,
         room=None,
-        holds=truth(requirement.formula, best.layers),
+        holds=holds(requirement.formula, dict(enumerate(best.layers))),
     )
 
 
@@ -135,25 +130,9 @@ def _merged(lines: list[Line]) -> list[Line]:
     return result
 
 
-def truth(formula: Logic, layers: tuple[LayerAssignment, ...]) -> bool:
-    """Whether a child satisfies a propositional requirement."""
-    match formula:
-        case Is(layer=layer, sub_block=sub_block, alternatives=names):
-            return _name(layers[layer], sub_block) in names
-        case Not(operand=operand):
-            return not truth(operand, layers)
-        case And(operands=operands):
-            return all(truth(o, layers) for o in operands)
-        case Or(operands=operands):
-            return any(truth(o, layers) for o in operands)
-        case Implies(condition=condition, consequence=consequence):
-            return not truth(condition, layers) or truth(consequence, layers)
-        case _:
-            assert_never(formula)
-
-
 def value_of(subject: Subject, linear: Linear, solution: Solution | None) -> float | None:
-    """An expression's value for a solution, or for the parent (None); None where a table it needs is not there."""
+    """An expression's value for a solution, or for the parent (None); None where a table it needs is not
+    there."""
     total = float(linear.constant)
     for weighted in linear.terms:
         value = _term(subject, weighted.term, solution)
@@ -196,7 +175,8 @@ def params_of(subject: Subject, layers: tuple[LayerAssignment, ...]) -> float:
 
 
 def alternative_of(subject: Subject, layer: int, sub_block: SubBlock, names: LayerAssignment) -> Alternative:
-    """What a canonical name stands for in a layer, where the space has it (`Subject.best` has seen to that)."""
+    """What a canonical name stands for in a layer, where the space has it (`Subject.best` has seen to
+    that)."""
     choice = subject.space.layers[layer]
     options: list[Alternative] = [*choice.attention, ParentAttention()]
     if sub_block == "ffn":

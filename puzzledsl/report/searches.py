@@ -34,7 +34,8 @@ SOLVERS = {
 
 @dataclass(frozen=True)
 class SearchRow:
-    """One search. `objective` is the main search's objective for this search's child, so that rows compare."""
+    """One search. `objective` is the main search's objective for this search's child, so that rows
+    compare."""
 
     name: str
     is_main: bool

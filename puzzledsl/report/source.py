@@ -6,7 +6,10 @@ import re
 
 from markupsafe import Markup, escape
 
-KINDS = "parent|data|hardware|scenario|space|bld|score|search|frontier|uptrain|eval|export|use|param|let|fn|assert"
+KINDS = (
+    "parent|data|hardware|scenario|space|bld|score|search|frontier|uptrain|eval|export"
+    "|use|param|let|fn|assert"
+)
 WORDS = (
     "require|minimize|maximize|prefer|solutions|because|for|in|where|implies|not|and|or|is|of|on|mod|apart"
 )

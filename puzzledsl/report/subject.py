@@ -41,7 +41,8 @@ def search_behind(program: Program, of: str) -> str:
 
 
 def main_search(found: Artefacts) -> str | None:
-    """The search the page is about: an evaluated one, else an uptrained one, else one solved to a proof, else any."""
+    """The search the page is about: an evaluated one, else an uptrained one, else one solved to a proof, else
+    any."""
     program = found.program
     candidates = [search_behind(program, e.of) for n, e in program.evals.items() if n in found.evaluations]
     candidates += [search_behind(program, e.of) for e in program.evals.values()]
@@ -123,7 +124,8 @@ class Subject:
         ]
 
     def children(self, evaluation: Evaluation) -> list[str]:
-        """Models of an evaluation that have this search's architecture: the child, then what was trained further."""
+        """Models of an evaluation that have this search's architecture: the child, then what was trained
+        further."""
         return [m.model for m in evaluation.models if m.model != PARENT and self._is_child(m.model)]
 
     def _is_child(self, model: str) -> bool:
@@ -140,7 +142,8 @@ class Subject:
         return measured.figures if measured else {}
 
     def timing(self, evaluation: Evaluation, scenario: str) -> dict[str, Figure]:
-        """Figures of the first child whose times in a scenario were measured. Training further changes no times."""
+        """Figures of the first child whose times in a scenario were measured. Training further changes no
+        times."""
         for name in self.children(evaluation):
             figures = self.figures(evaluation, name)
             if any(key.startswith(scenario + ".") for key in figures):
@@ -149,7 +152,8 @@ class Subject:
 
     @cached_property
     def scenario(self) -> str | None:
-        """The scenario that times are shown in: the first that the search bounds a time or throughput of, else the first with costs."""
+        """The scenario that times are shown in: the first that the search bounds a time or throughput of,
+        else the first with costs."""
         wanted = [
             term.term.scenario
             for requirement in self.search.requirements

@@ -10,6 +10,7 @@ between the bound and a known answer is in no better answer (reduced-cost fixing
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,8 @@ class Bound:
     prices: tuple[int, ...]
     scale: int
     exact: int  # the bound times scale
-    reduced: NDArray[np.generic]  # cost + price . row of each column; int64, or Python integers where those overflow
-    slack: NDArray[np.generic]
+    reduced: NDArray[Any]  # cost + price . row of each column; int64, or Python integers where those overflow
+    slack: NDArray[Any]
     infeasible: bool
 
     @property
@@ -120,9 +121,7 @@ def _best_prices(problem: Problem) -> Floats:
     sizes = np.diff(columns.start)
     cost = problem.goal.values - np.repeat(columns.least(problem.goal.values), sizes)
     base = np.array([int(columns.least(row).sum()) for row in problem.matrix], dtype=np.float64)
-    rows = np.array(
-        [row - np.repeat(columns.least(row), sizes) for row in problem.matrix], dtype=np.float64
-    )
+    rows = np.array([row - np.repeat(columns.least(row), sizes) for row in problem.matrix], dtype=np.float64)
     cost_unit = max(float(cost.max(initial=0)), 1.0)
     row_units = np.maximum(rows.max(axis=1), 1.0)
     dual = _Dual(

@@ -115,7 +115,10 @@ class Coefficients:
         }
         measure, unit, extra = measures[metric]
         parts = [
-            tuple({name: measure(cost) for name, cost in table[layer].items()} for table in (costs.attention, costs.ffn))
+            tuple(
+                {name: measure(cost) for name, cost in table[layer].items()}
+                for table in (costs.attention, costs.ffn)
+            )
             for layer in range(len(costs.attention))
         ]
         pairs = [{name: measure(cost) for name, cost in table.items()} for table in costs.pairs]

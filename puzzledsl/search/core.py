@@ -144,9 +144,7 @@ def _first_of_the_best(problem: Problem, bound: Bound, chosen: Ints, effort: Eff
     origin = keep.nonzero()[0].astype(np.int64)
     place = np.cumsum(keep) - 1
     chosen = place[chosen].astype(np.int64)
-    problem = problem.only(keep).with_rows(
-        Row("goal", problem.goal.values[keep], value)
-    )
+    problem = problem.only(keep).with_rows(Row("goal", problem.goal.values[keep], value))
     while (group := _next_group(problem)) is not None:
         positions = _positions(problem, group)
         goal = Goal(positions, Fraction(1), Fraction(0), 1, False, True)
@@ -166,7 +164,8 @@ def _first_of_the_best(problem: Problem, bound: Bound, chosen: Ints, effort: Eff
 
 def _next_group(problem: Problem) -> list[int] | None:
     """The first undecided layers whose columns together have a number below LARGEST_INDEX; None where all are decided."""
-    group, size = [], 1
+    group: list[int] = []
+    size = 1
     for layer, width in enumerate(np.diff(problem.columns.start).tolist()):
         if width > 1:
             if group and size * width > LARGEST_INDEX:

@@ -84,7 +84,7 @@ def run_cpsat(problem: Problem, effort: Effort, hint: Ints | None = None) -> Ans
     parameters.absolute_gap_limit = 0.0
     solver = SolveWrapper()
     solver.set_parameters(parameters)
-    response = solver.solve(model)
+    response = solver.solve(model)  # type: ignore[no-untyped-call]
     if response.status == CpSolverStatus.INFEASIBLE:
         return Answer(None, None, True)
     if response.status not in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE):

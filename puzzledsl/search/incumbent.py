@@ -53,7 +53,10 @@ def feasible(problem: Problem, chosen: Ints) -> bool:
 def _cheapest(problem: Problem, reduced: np.typing.NDArray[np.float64]) -> Ints:
     start = problem.columns.start
     return np.array(
-        [b + int(np.argmin(reduced[b:e])) for b, e in zip(start[:-1].tolist(), start[1:].tolist(), strict=True)],
+        [
+            b + int(np.argmin(reduced[b:e]))
+            for b, e in zip(start[:-1].tolist(), start[1:].tolist(), strict=True)
+        ],
         dtype=np.int64,
     )
 

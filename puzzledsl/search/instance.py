@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +41,13 @@ class Columns:
         """The layer of each column."""
         return np.repeat(np.arange(self.layers), np.diff(self.start))
 
-    def least(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+    def least(self, values: NDArray[Any]) -> NDArray[Any]:
         """Each layer's least value (every layer has a column)."""
-        return np.minimum.reduceat(values, self.start[:-1])  # type: ignore[no-any-return,call-overload]
+        return np.minimum.reduceat(values, self.start[:-1])
 
-    def most(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+    def most(self, values: NDArray[Any]) -> NDArray[Any]:
         """Each layer's largest value."""
-        return np.maximum.reduceat(values, self.start[:-1])  # type: ignore[no-any-return,call-overload]
+        return np.maximum.reduceat(values, self.start[:-1])
 
     def only(self, keep: Mask) -> Columns:
         """These columns alone."""
@@ -167,7 +168,10 @@ class Problem:
 
     def apart_from(self, layers: Sequence[LayerAssignment], apart: int) -> Row:
         """Differ from an assignment in at least `apart` layers."""
-        same = [layers[layer] == c for layer, c in zip(self.columns.layer_of.tolist(), self.columns.choices, strict=True)]
+        same = [
+            layers[layer] == c
+            for layer, c in zip(self.columns.layer_of.tolist(), self.columns.choices, strict=True)
+        ]
         return Row(f"{apart} apart", np.array(same, dtype=np.int64), self.columns.layers - apart)
 
     def choice(self, chosen: Ints) -> tuple[LayerAssignment, ...]:

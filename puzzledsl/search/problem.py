@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from copy import copy
 from dataclasses import replace
+from fractions import Fraction
 from itertools import accumulate, product
 
 import numpy as np
@@ -87,7 +87,9 @@ class Builder:
     def row(self, name: str, vector: Vector, limit: Fraction, strict: bool, requirement: int | None) -> Row:
         """`vector <= limit` (`<` where strict) as a row: exact, or a relaxation where integers would be too large."""
         exact = (limit - vector.constant) / vector.unit
-        whole = -(-exact.numerator // exact.denominator) - 1 if strict else exact.numerator // exact.denominator
+        whole = (
+            -(-exact.numerator // exact.denominator) - 1 if strict else exact.numerator // exact.denominator
+        )
         values, divisor = self.scaled(vector.values)
         whole //= divisor
         least, most = int(self.columns.least(values).sum()), int(self.columns.most(values).sum())

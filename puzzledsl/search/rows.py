@@ -76,9 +76,7 @@ def bound_of(builder: Builder, requirement: LinearRequirement, batches: Mapping[
     return requirement.parent_ratio * value
 
 
-def _as_latency(
-    builder: Builder, linear: Linear, batches: Mapping[str, int]
-) -> tuple[Tokens | None, Linear]:
+def _as_latency(builder: Builder, linear: Linear, batches: Mapping[str, int]) -> tuple[Tokens | None, Linear]:
     """A throughput's tokens and the latency they are divided by; any other expression as it is."""
     match linear.terms:
         case [WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric="throughput"))]:
@@ -124,6 +122,4 @@ def formulas_of(requirements: Sequence[Requirement]) -> Iterator[Formula]:
     """The propositional requirements."""
     for index, requirement in enumerate(requirements):
         if isinstance(requirement, LogicRequirement):
-            yield Formula(
-                requirement.where.text or f"requirement {index + 1}", requirement.formula, index
-            )
+            yield Formula(requirement.where.text or f"requirement {index + 1}", requirement.formula, index)

@@ -56,5 +56,7 @@ def solve_built(
         conflict = explain(builder, problems, Effort.of(EXPLAIN_S))
         result = result.model_copy(update={"conflict": conflict})
     progress.advance(1, status=result.status)
-    progress.log("solved", search=search.name, status=result.status, objective=result.objective, bound=result.bound)
+    progress.log(
+        "solved", search=search.name, status=result.status, objective=result.objective, bound=result.bound
+    )
     return result

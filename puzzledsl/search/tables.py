@@ -93,9 +93,7 @@ class Tables:
 
     def params(self, layer: int, choice: LayerAssignment) -> int:
         """Parameters of a layer's two sub-blocks."""
-        return (
-            self.costs.params_attention[layer][choice.attention] + self.costs.params_ffn[layer][choice.ffn]
-        )
+        return self.costs.params_attention[layer][choice.attention] + self.costs.params_ffn[layer][choice.ffn]
 
     def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:
         """A number of one alternative (FactTerm)."""
@@ -114,9 +112,7 @@ def decimal(value: float) -> Fraction:
     return Fraction(repr(float(value)))
 
 
-def tables_of(
-    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
-) -> Tables:
+def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> Tables:
     """Check that everything `search` reads is there and finite. Raises DiagnosticError with every mistake."""
     sink = Sink()
     here = program.searches[search]

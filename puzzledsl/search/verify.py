@@ -78,9 +78,7 @@ def _figures(child: Child, solution: Solution) -> list[Violation]:
     wrong = []
     objective = float(child.linear(child.tables.search.objective))
     if objective != solution.objective:
-        wrong.append(
-            Violation("objective", f"the objective is {objective!r}, not {solution.objective!r}")
-        )
+        wrong.append(Violation("objective", f"the objective is {objective!r}, not {solution.objective!r}"))
     batches, metrics = report(child)
     if batches != solution.batches:
         wrong.append(Violation("batch", f"the batches are {batches}, not {solution.batches}"))

@@ -15,7 +15,8 @@ from puzzledsl.surgery.grams import TOWARDS_START, Gram, ridge_of, solve_ridge
 
 BLOCK_SHARE, MAX_BLOCK, POOL = 32, 64, 4
 """A round removes 1/32 of the channels left (at most 64), choosing one by one among the 4 x as many cheapest."""
-ORDER_RIDGE = 1e-2
+ORDER_RIDGE = 0.1
+"""Relative; from 1e-3 to 1 the held-out error of SmolLM2's layers changes by 1 %."""
 
 
 def elimination_order(gram_FF: Tensor, down_FH: Tensor) -> Tensor:
@@ -24,11 +25,7 @@ def elimination_order(gram_FF: Tensor, down_FH: Tensor) -> Tensor:
     Within a round the choice is greedy and exact among the candidates; the others learn of it at the round's end.
     """
     count = gram_FF.shape[0]
-    ridge = ridge_of(gram_FF, ORDER_RIDGE)
-    damped = gram_FF + ridge * torch.eye(
-        count, dtype=gram_FF.dtype, device=gram_FF.device
-    )
-    inverse = _inverse(damped)
+    inverse = _inverse(damped(gram_FF))
     weights = down_FH.to(gram_FF).clone()
     alive = torch.arange(count, device=gram_FF.device)
     order = []
@@ -37,9 +34,7 @@ def elimination_order(gram_FF: Tensor, down_FH: Tensor) -> Tensor:
         pool = min(POOL * block, len(alive)) if block > 1 else 1
         cost = weights.square().sum(1) / inverse.diagonal()
         candidates = torch.topk(cost, pool, largest=False).indices
-        gone = candidates[
-            _greedy(inverse[candidates][:, candidates], weights[candidates], block)
-        ]
+        gone = candidates[_greedy(inverse[candidates][:, candidates], weights[candidates], block)]
         order.append(alive[gone])
         stays = torch.ones(len(alive), dtype=torch.bool, device=alive.device)
         stays[gone] = False
@@ -47,20 +42,19 @@ def elimination_order(gram_FF: Tensor, down_FH: Tensor) -> Tensor:
         rows = inverse[gone]
         gain = torch.linalg.solve(rows[:, gone], rows[:, keep]).T
         weights = torch.addmm(weights[keep], gain, weights[gone], alpha=-1)
-        inverse = torch.addmm(
-            inverse[keep].index_select(1, keep), gain, rows[:, keep], alpha=-1
-        )
+        inverse = torch.addmm(inverse[keep].index_select(1, keep), gain, rows[:, keep], alpha=-1)
         alive = alive[keep]
     return torch.cat(order)
 
 
+def damped(gram_FF: Tensor) -> Tensor:
+    """The Gram matrix with each diagonal entry raised by ORDER_RIDGE of itself: a silent channel stays free to remove."""
+    return gram_FF + torch.diag(ORDER_RIDGE * gram_FF.diagonal() + ridge_of(gram_FF, 1e-9))
+
+
 def _inverse(symmetric: Tensor) -> Tensor:
     factor, info = torch.linalg.cholesky_ex(symmetric)
-    return (
-        torch.cholesky_inverse(factor)
-        if int(info) == 0
-        else torch.linalg.pinv(symmetric, hermitian=True)
-    )
+    return torch.cholesky_inverse(factor) if int(info) == 0 else torch.linalg.pinv(symmetric, hermitian=True)
 
 
 def _greedy(inverse_PP: Tensor, weights_PH: Tensor, count: int) -> Tensor:
@@ -86,9 +80,7 @@ def _greedy(inverse_PP: Tensor, weights_PH: Tensor, count: int) -> Tensor:
 
 def contribution_order(activation_abs_F: Tensor, down_FH: Tensor) -> Tensor:
     """Channels by rising contribution mean|a_c| * ||W_c|| (Puzzle, section 3: channel contribution), first to go first."""
-    return torch.argsort(
-        activation_abs_F * down_FH.to(activation_abs_F).norm(dim=1), stable=True
-    )
+    return torch.argsort(activation_abs_F * down_FH.to(activation_abs_F).norm(dim=1), stable=True)
 
 
 def refit_down(activations: Gram, down_FH: Tensor, kept: Tensor) -> Tensor:

@@ -17,6 +17,4 @@ class NoCalibration(Diagnostic):
 
     code = "E0722"
     template = "there are no calibration tokens"
-    help_template = (
-        "initialisers read activations; give the data more text or a shorter context"
-    )
+    help_template = "initialisers read activations; give the data more text or a shorter context"

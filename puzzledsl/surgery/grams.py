@@ -29,9 +29,7 @@ class Gram:
     tokens: int = 0
 
     @classmethod
-    def zeros(
-        cls, inputs: int, outputs: int, device: torch.device | str = "cpu"
-    ) -> Gram:
+    def zeros(cls, inputs: int, outputs: int, device: torch.device | str = "cpu") -> Gram:
         """Sums over no tokens yet; `outputs` may be 0."""
 
         def zeros(*size: int) -> Tensor:
@@ -58,9 +56,7 @@ class Gram:
         """The Gram matrix (P + 1, P + 1) of X with a column of ones, for maps with a bias."""
         count = self.x_sum.new_full((1, 1), float(self.tokens))
         row = self.x_sum[None, :]
-        return torch.cat(
-            [torch.cat([self.xx, row.T], 1), torch.cat([row, count], 1)], 0
-        )
+        return torch.cat([torch.cat([self.xx, row.T], 1), torch.cat([row, count], 1)], 0)
 
 
 def ridge_of(xx: Tensor, relative: float = RIDGE) -> float:
@@ -68,9 +64,7 @@ def ridge_of(xx: Tensor, relative: float = RIDGE) -> float:
     return max(relative * float(xx.diagonal().mean()), 1e-12)
 
 
-def solve_ridge(
-    xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative: float = RIDGE
-) -> Tensor:
+def solve_ridge(xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative: float = RIDGE) -> Tensor:
     """argmin_W ||X W - Y||^2 + ridge * ||W - start||^2, float64 (P, Q). Without a start the ridge pulls towards 0."""
     ridge = ridge_of(xx, relative)
     damped = xx + ridge * torch.eye(xx.shape[0], dtype=xx.dtype, device=xx.device)

@@ -55,10 +55,7 @@ def initialise(
     match alternative:
         case ParentAttention() | ParentFfn():
             module = access.sub_block_of(parent_layer, sub_block)
-            return {
-                name: weight.detach().clone()
-                for name, weight in module.state_dict().items()
-            }
+            return {name: weight.detach().clone() for name, weight in module.state_dict().items()}
         case NoOpAttention() | NoOpFfn():
             return {}
         case LinearAttention():
@@ -103,9 +100,7 @@ def initialise_layer(
 
 
 def _cannot(alternative: Alternative, reason: str) -> DiagnosticError:
-    return DiagnosticError(
-        CannotInitialise(None, alternative=name_of(alternative), reason=reason)
-    )
+    return DiagnosticError(CannotInitialise(None, alternative=name_of(alternative), reason=reason))
 
 
 def _like(weight: Tensor, model: Tensor) -> Tensor:
@@ -135,9 +130,7 @@ def _narrow_ffn(
     shape: Shape,
 ) -> State:
     if not 1 <= width <= shape.intermediate:
-        raise _cannot(
-            MlpFfn(width=width), f"the parent's FFN has {shape.intermediate} channels"
-        )
+        raise _cannot(MlpFfn(width=width), f"the parent's FFN has {shape.intermediate} channels")
     own = {name: weight.detach().clone() for name, weight in ffn.state_dict().items()}
     if width == shape.intermediate:
         return own
@@ -147,26 +140,20 @@ def _narrow_ffn(
             own[name] = own[name][kept].contiguous()
     down = own["down_proj.weight"]
     if init.mlp == "least_squares":
-        own["down_proj.weight"] = _like(
-            refit_down(statistics.activations, down.T, kept).T, down
-        )
+        own["down_proj.weight"] = _like(refit_down(statistics.activations, down.T, kept).T, down)
     else:
         own["down_proj.weight"] = down[:, kept].contiguous()
     return own
 
 
-def kept_channels(
-    ffn: nn.Module, width: int, statistics: LayerStatistics, init: Initialisers
-) -> Tensor:
+def kept_channels(ffn: nn.Module, width: int, statistics: LayerStatistics, init: Initialisers) -> Tensor:
     """The parent's channels that an FFN of `width` keeps, ascending (width,), int64."""
     down = cast(Tensor, cast(Any, ffn).down_proj.weight).detach().T
     if init.mlp == "channel_contribution":
         order = contribution_order(statistics.activation_abs, down)
     else:
         if statistics.channel_order is None:
-            statistics.channel_order = elimination_order(
-                statistics.activations.xx, down
-            )
+            statistics.channel_order = elimination_order(statistics.activations.xx, down)
         order = statistics.channel_order
     return order[len(order) - width :].sort().values
 
@@ -183,15 +170,11 @@ def _fewer_heads(
 ) -> State:
     kv_heads, window = alternative.kv_heads, alternative.window
     if kv_heads < 1 or shape.heads % kv_heads:
-        raise _cannot(
-            alternative, f"{kv_heads} does not divide its {shape.heads} query heads"
-        )
+        raise _cannot(alternative, f"{kv_heads} does not divide its {shape.heads} query heads")
     heads = Heads.of(attention, shape)
     if init.gqa == "mean_pool":
         return mean_pool(heads, kv_heads).state_dict(attention)
-    merged = merge_heads(
-        heads, kv_heads, statistics.attention.augmented(), qk_norm=shape.qk_norm
-    )
+    merged = merge_heads(heads, kv_heads, statistics.attention.augmented(), qk_norm=shape.qk_norm)
     state = merged.state_dict(attention)
     longest = max((call.hidden_states.shape[1] for call in statistics.calls), default=0)
     if kv_heads % shape.kv_heads == 0 and (window is None or longest <= window):
@@ -199,9 +182,7 @@ def _fewer_heads(
     return _refit_output(attention, alternative, state, statistics.calls)
 
 
-def _refit_output(
-    attention: nn.Module, alternative: GqaAttention, state: State, calls: list[Call]
-) -> State:
+def _refit_output(attention: nn.Module, alternative: GqaAttention, state: State, calls: list[Call]) -> State:
     """W_o by least squares on what the new heads themselves bring back, pulled towards the merged W_o."""
     if not calls:
         return state
@@ -223,7 +204,5 @@ def _refit_output(
         for call in calls:
             activations, _ = module(hidden_states=call.hidden_states, **call.kwargs)
             gram.add(activations, call.output if bias is None else call.output - bias)
-    fitted = solve_ridge(
-        gram.xx, gram.xy, weight.T.to(gram.xx), relative=gram.ridge(TOWARDS_START)
-    )
+    fitted = solve_ridge(gram.xx, gram.xy, weight.T.to(gram.xx), relative=gram.ridge(TOWARDS_START))
     return state | {"o_proj.weight": _like(fitted.T, weight)}

@@ -45,9 +45,7 @@ class LayerStatistics:
     activations: Gram  # what down_proj reads, by itself
     activation_abs: Tensor  # sum over tokens of |activation| (F,), float64
     calls: list[Call] = field(default_factory=list)
-    channel_order: Tensor | None = (
-        None  # FFN channels, first to go first; made once, serves every width
-    )
+    channel_order: Tensor | None = None  # FFN channels, first to go first; made once, serves every width
 
     @property
     def tokens(self) -> int:
@@ -64,9 +62,7 @@ def collect_statistics(
     keep_tokens: int | None = KEPT_TOKENS,
 ) -> dict[int, LayerStatistics]:
     """Statistics of the given layers (all), at once. See `walk_layers`, which needs the memory of one layer only."""
-    return dict(
-        walk_layers(model, token_blocks, progress, layers, keep_tokens=keep_tokens)
-    )
+    return dict(walk_layers(model, token_blocks, progress, layers, keep_tokens=keep_tokens))
 
 
 def walk_layers(
@@ -94,9 +90,7 @@ def walk_layers(
         statistics = _empty(layer, model) if layer_idx in wanted else None
         for chunk in chunks:
             with torch.no_grad(), _observing(layer, statistics, keep_tokens):
-                chunk.hidden_states = layer(
-                    chunk.hidden_states, **chunk.calls[layer_idx]
-                )
+                chunk.hidden_states = layer(chunk.hidden_states, **chunk.calls[layer_idx])
             report.advance()
         if statistics is not None:
             yield layer_idx, statistics
@@ -143,9 +137,7 @@ def _empty(layer: nn.Module, model: PreTrainedModel) -> LayerStatistics:
         attention=Gram.zeros(shape.hidden, shape.hidden, device),
         ffn=Gram.zeros(shape.hidden, shape.hidden, device),
         activations=Gram.zeros(shape.intermediate, 0, device),
-        activation_abs=torch.zeros(
-            shape.intermediate, dtype=torch.float64, device=device
-        ),
+        activation_abs=torch.zeros(shape.intermediate, dtype=torch.float64, device=device),
     )
 
 
@@ -158,9 +150,7 @@ def _observing(
         yield
         return
 
-    def attention(
-        module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def attention(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         kwargs = dict(kwargs)
         x = kwargs.pop("hidden_states") if "hidden_states" in kwargs else args[0]
         kept = sum(call.hidden_states.shape[:-1].numel() for call in statistics.calls)

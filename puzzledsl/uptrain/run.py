@@ -17,6 +17,7 @@ from puzzledsl.diagnostics import DiagnosticError, Span
 from puzzledsl.files import sha256_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain
 from puzzledsl.modeling.child import load_child
+from puzzledsl.modeling.placement import placement
 from puzzledsl.parents.load import load_parent, load_tokenizer
 from puzzledsl.progress import Progress
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
@@ -50,8 +51,8 @@ def run_uptrain(
     data = _data(program, declaration)
     if declaration.kld == declaration.cosine == declaration.lm == 0:
         raise DiagnosticError(NoLoss(_span(declaration), name=uptrain))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    parent = load_parent(parent_dir, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32, device=device)
+    device, parent_dtype = placement(parent_dir)
+    parent = load_parent(parent_dir, dtype=parent_dtype, device=device)
     child = load_child(child_dir, dtype=torch.float32, device=device)
     vocabularies = child.config.vocab_size, parent.config.vocab_size
     if vocabularies[0] != vocabularies[1]:

@@ -100,7 +100,8 @@ def wide() -> LayerChoice:
 
 @pytest.fixture
 def program() -> Callable[..., Program]:
-    """`program(shape, choices, chat=(spec, batches, prompt, output), …)`: a space `wide` and one hardware a scenario."""
+    """`program(shape, choices, chat=(spec, batches, prompt, output), …)`: a space `wide` and one hardware a
+    scenario."""
 
     def build(
         shape: Shape, layers: tuple[LayerChoice, ...], **scenarios: tuple[Spec, tuple[int, ...], int, int]

@@ -107,7 +107,8 @@ def test_70b_weights_in_fp8_and_cache_per_token(
 def test_70b_throughput_is_near_the_published_figure(
     llama70b: Shape, h100: RooflineHardware, wide: LayerChoice, program: Build
 ) -> None:
-    """TensorRT-LLM reports some 500-700 tok/s a GPU at short context, batch-limited by memory, on one 80 GB GPU."""
+    """TensorRT-LLM reports some 500-700 tok/s a GPU at short context, batch-limited by memory, on one 80 GB
+    GPU."""
     table = cost_table(program(llama70b, (wide,) * 80, chat=(h100, (16,), 128, 1024)), "wide")
     metrics = metrics_of(table.scenarios["chat"][0], all_parent(llama70b))
     assert 400 < metrics["throughput"] < 800
@@ -316,6 +317,9 @@ def test_measured_hardware_is_left_out_and_merged_in(
     merged = merge(analytic, measured)
     assert set(merged.scenarios) == {"chat", "here"}
     assert merged.provenance["here"] == "measured"
+    stale = measured.model_copy(update={"scenarios": {"chat": (costs,)}, "provenance": {"chat": "old"}})
+    first = merge(analytic, stale)  # a scenario that was measured once and is analytic now
+    assert (first.scenarios, first.provenance) == (analytic.scenarios, analytic.provenance)
     with pytest.raises(ValueError, match="one space"):
         merge(analytic, measured.model_copy(update={"space": "other"}))
 

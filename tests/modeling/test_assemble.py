@@ -34,7 +34,9 @@ NEW_TOKENS = 8
 
 def child_of(choices, family: str = "llama", **sizes) -> PreTrainedModel:
     parent = tiny_model(family, layers=len(choices), **sizes)
-    return assemble_on(tiny_model(family, layers=len(choices), **sizes), define(choices), random_pieces(parent, choices))
+    return assemble_on(
+        tiny_model(family, layers=len(choices), **sizes), define(choices), random_pieces(parent, choices)
+    )
 
 
 def greedy_without_cache(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
@@ -69,7 +71,9 @@ def test_an_all_parent_child_is_the_parent(tmp_path: Path, family: str, tied: bo
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_generation_with_a_cache_is_greedy_decoding(family: str, cache: str) -> None:
     child, tokens = child_of(MIXED, family), tiny_tokens(2, 7)
-    assert torch.equal(generate(child, tokens, cache_implementation=cache), greedy_without_cache(child, tokens))
+    assert torch.equal(
+        generate(child, tokens, cache_implementation=cache), greedy_without_cache(child, tokens)
+    )
 
 
 @pytest.mark.parametrize("position", [0, 1, 2], ids=["first", "middle", "last"])
@@ -83,8 +87,13 @@ def test_each_attention_anywhere_generates_alike(position: int, attention) -> No
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_a_child_without_any_attention_generates_alike(cache: str) -> None:
-    child, tokens = child_of([(NoOpAttention(), ParentFfn()), (LinearAttention(), ParentFfn())]), tiny_tokens(2, 7)
-    assert torch.equal(generate(child, tokens, cache_implementation=cache), greedy_without_cache(child, tokens))
+    child, tokens = (
+        child_of([(NoOpAttention(), ParentFfn()), (LinearAttention(), ParentFfn())]),
+        tiny_tokens(2, 7),
+    )
+    assert torch.equal(
+        generate(child, tokens, cache_implementation=cache), greedy_without_cache(child, tokens)
+    )
 
 
 def test_the_cache_holds_attention_layers_only() -> None:
@@ -104,7 +113,12 @@ def test_padded_batches_generate_alike() -> None:
     mask = torch.ones_like(batch)
     mask[0, :3] = 0
     together = child.generate(
-        batch, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None, pad_token_id=3
+        batch,
+        attention_mask=mask,
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=3,
     )
     assert torch.equal(together[:1, 3:], generate(child, tokens))
 
@@ -163,7 +177,11 @@ def test_a_definition_for_another_depth_is_a_diagnostic() -> None:
 
 @pytest.mark.parametrize(
     "weights",
-    [{}, {"linear.weight": torch.zeros(24, 23)}, {"linear.weight": torch.zeros(24, 24), "odd": torch.zeros(1)}],
+    [
+        {},
+        {"linear.weight": torch.zeros(24, 23)},
+        {"linear.weight": torch.zeros(24, 24), "odd": torch.zeros(1)},
+    ],
     ids=["missing", "misshapen", "superfluous"],
 )
 def test_a_piece_that_does_not_fit_is_a_diagnostic(weights) -> None:
@@ -196,7 +214,15 @@ def test_parent_equal_alternatives_are_read_as_the_parents() -> None:
 def test_ffn_mult_gives_the_width_to_runtimes_that_compute_it(hidden: int) -> None:
     """int(2 * ffn_mult * H / 3), rounded up to 256, as llama.cpp and vLLM do."""
     shape = Shape(
-        family="llama", layers=1, hidden=hidden, heads=8, kv_heads=8, head_dim=8, intermediate=512, vocab=8, tied=True
+        family="llama",
+        layers=1,
+        hidden=hidden,
+        heads=8,
+        kv_heads=8,
+        head_dim=8,
+        intermediate=512,
+        vocab=8,
+        tied=True,
     )
     for width in range(1, 30000, 37):
         entry = to_block_configs([(ParentAttention(), MlpFfn(width=width))], shape)[0]["ffn"]

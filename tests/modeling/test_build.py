@@ -24,7 +24,9 @@ from puzzledsl.plan.shapes import shapes_of
 from tests.children import ATTENTIONS, FFNS
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
-EVERY = [("attention", a) for a in (*ATTENTIONS, ParentAttention())] + [("ffn", f) for f in (*FFNS, ParentFfn())]
+EVERY = [("attention", a) for a in (*ATTENTIONS, ParentAttention())] + [
+    ("ffn", f) for f in (*FFNS, ParentFfn())
+]
 
 
 def filled(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -36,7 +38,9 @@ def filled(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else name_of(x))
+@pytest.mark.parametrize(
+    ("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else name_of(x)
+)
 def test_weights_have_the_planned_names_and_shapes(family: str, sub_block, alternative) -> None:
     model = tiny_model(family)
     module = build_alternative(model, 1, sub_block, alternative)
@@ -49,7 +53,9 @@ def test_weights_have_the_planned_names_and_shapes(family: str, sub_block, alter
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-@pytest.mark.parametrize(("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else name_of(x))
+@pytest.mark.parametrize(
+    ("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else name_of(x)
+)
 def test_a_replacement_is_causal(implementation: str, sub_block, alternative) -> None:
     """Changing the last token changes no earlier logits: the trap of a config that forgot its attention."""
     model = tiny_model()
@@ -77,7 +83,9 @@ def test_eager_and_sdpa_agree(alternative) -> None:
     torch.testing.assert_close(sdpa, eager, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else name_of(x))
+@pytest.mark.parametrize(
+    ("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else name_of(x)
+)
 def test_replace_gives_back_the_parent(sub_block, alternative) -> None:
     model, tokens = tiny_model(), tiny_tokens()
     before, names = model(tokens).logits, list(model.state_dict())
@@ -94,7 +102,10 @@ def test_replace_gives_back_the_parent(sub_block, alternative) -> None:
 def test_replace_gives_back_the_parent_after_an_error() -> None:
     model, tokens = tiny_model(), tiny_tokens()
     before = model(tokens).logits
-    with pytest.raises(RuntimeError, match="boom"), replace(model, 0, "ffn", build_alternative(model, 0, "ffn", NoOpFfn())):
+    with (
+        pytest.raises(RuntimeError, match="boom"),
+        replace(model, 0, "ffn", build_alternative(model, 0, "ffn", NoOpFfn())),
+    ):
         raise RuntimeError("boom")
     assert torch.equal(model(tokens).logits, before)
 

@@ -1,4 +1,5 @@
-"""A finished build of a 30-layer parent, made by hand: every artefact there is, with figures that could be real."""
+"""A finished build of a 30-layer parent, made by hand: every artefact there is, with figures that could be
+real."""
 
 from __future__ import annotations
 

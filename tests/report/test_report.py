@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 
 from puzzledsl.cost.metrics import metrics_of
-from puzzledsl.ir.nodes import And, Implies, Is, Not, Or, Program
+from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerAssignment, SearchResult
 from puzzledsl.layout import BuildDir
 from puzzledsl.report.artefacts import load_artefacts
 from puzzledsl.report.numbers import change, share, times
-from puzzledsl.report.requirements import truth
 from puzzledsl.report.write import render, write_report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """A page read back: `<data>` values with their text by section, tables as rows of cells, and unbalanced tags."""
+    """A page read back: `<data>` values with their text by section, tables as rows of cells, and unbalanced
+    tags."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -221,8 +221,8 @@ def test_the_source_is_whole(page: Page, built: Any) -> None:
     assert [int(n) for n, _ in lines] == list(range(1, len(built.source.splitlines()) + 1))
     text = [re.sub(r"</?i[^>]*>", "", code) for _, code in lines]
     assert (
-        text[4]
-        == "data books = text(&#34;corpus/*.txt&#34;)                # plain text, &lt;b&gt;not&lt;/b&gt; markup"
+        text[4] == "data books = text(&#34;corpus/*.txt&#34;)                "
+        "# plain text, &lt;b&gt;not&lt;/b&gt; markup"
     )
 
 
@@ -329,24 +329,3 @@ def test_the_same_build_gives_the_same_page(built: Any, tmp_path: Path) -> None:
     shutil.copytree(built.build.root, tmp_path / "copy")
     again = write_report(built.program, BuildDir(tmp_path / "copy"), built.source)
     assert again.read_bytes() == built.build.report.read_bytes()
-
-
-def test_truth_of_formulas() -> None:
-    layers = (LayerAssignment(attention="noop", ffn="parent"), LayerAssignment(attention="gqa1", ffn="noop"))
-
-    def holds(layer: int, *names: str) -> Is:
-        return Is(layer=layer, sub_block="attention", alternatives=names)
-
-    yes, no = holds(0, "noop", "parent"), holds(1, "noop")
-    assert truth(yes, layers)
-    assert not truth(no, layers)
-    assert not truth(holds(0), layers)
-    assert truth(Is(layer=1, sub_block="ffn", alternatives=("noop",)), layers)
-    for a, b in itertools.product((yes, no), repeat=2):
-        p, q = a is yes, b is yes
-        assert truth(Not(operand=a), layers) == (not p)
-        assert truth(And(operands=(a, b)), layers) == (p and q)
-        assert truth(Or(operands=(a, b)), layers) == (p or q)
-        assert truth(Implies(condition=a, consequence=b), layers) == (not p or q)
-    assert truth(And(operands=()), layers)
-    assert not truth(Or(operands=()), layers)

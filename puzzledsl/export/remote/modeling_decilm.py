@@ -8,32 +8,21 @@ import copy
 
 import torch
 from torch import nn
-from transformers.models.llama.modeling_llama import (
-    LlamaAttention,
-    LlamaForCausalLM,
-    LlamaMLP,
-)
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaForCausalLM, LlamaMLP
 
 from .configuration_decilm import DeciLMConfig
 
 
-class Linear(nn.Module):
-    def __init__(self, size, pair):
+class SubBlock(nn.Module):
+    """One matrix, or nothing (no size), in place of a sub-block. Attention answers with a pair."""
+
+    def __init__(self, pair, size=None):
         super().__init__()
-        self.linear, self.pair = nn.Linear(size, size, bias=False), pair
+        self.pair, self.linear = pair, nn.Linear(size, size, bias=False) if size else None
 
     def forward(self, hidden_states, *args, **kwargs):
-        out = self.linear(hidden_states)
-        return (out, None) if self.pair else out
-
-
-class NoOp(nn.Module):
-    def __init__(self, pair):
-        super().__init__()
-        self.pair = pair
-
-    def forward(self, hidden_states, *args, **kwargs):
-        out = hidden_states.new_zeros(()).expand_as(hidden_states)
+        zeros = hidden_states.new_zeros(()).expand_as(hidden_states)
+        out = zeros if self.linear is None else self.linear(hidden_states)
         return (out, None) if self.pair else out
 
 
@@ -41,21 +30,19 @@ def window_hook(window):
     """Each query sees itself and the window - 1 tokens before it, within the mask it was given."""
 
     def hook(module, args, kwargs):
-        hidden, mask = kwargs["hidden_states"], kwargs.get("attention_mask")
+        hidden, mask, past = kwargs["hidden_states"], kwargs.get("attention_mask"), 0
+        count = keys = hidden.shape[1]
         cache = kwargs.get("cache", kwargs.get("past_key_values"))
-        past, keys = 0, hidden.shape[1]
         if cache is not None:
             past = cache.get_seq_length(module.layer_idx)
-            keys = cache.get_mask_sizes(hidden.shape[1], module.layer_idx)[0]
-        query = torch.arange(hidden.shape[1], device=hidden.device)[:, None] + past
+            keys = cache.get_mask_sizes(count, module.layer_idx)[0]
+        query = torch.arange(count, device=hidden.device)[:, None] + past
         key = torch.arange(keys, device=hidden.device)[None]
         seen = ((key <= query) & (key > query - window))[None, None]
-        if mask is not None:
-            seen = (
-                mask & seen
-                if mask.dtype == torch.bool
-                else mask.masked_fill(~seen, torch.finfo(mask.dtype).min)
-            )
+        if mask is not None and mask.dtype == torch.bool:
+            seen = mask & seen
+        elif mask is not None:
+            seen = mask.masked_fill(~seen, torch.finfo(mask.dtype).min)
         return args, {**kwargs, "attention_mask": seen}
 
     return hook
@@ -66,35 +53,25 @@ class DeciLMForCausalLM(LlamaForCausalLM):
 
     def __init__(self, config):
         super().__init__(config)
-        slots = {}  # kind of attention -> cache slots in order: slot 0 must be one that is filled
-        kinds = (
-            getattr(config, "layer_types", None)
-            or ["full_attention"] * config.num_hidden_layers
-        )
-        for slot, kind in enumerate(kinds):
-            slots.setdefault(kind, []).append(slot)
+        kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+        slots = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in kinds}  # of the KV cache
         for layer, block, kind in zip(self.model.layers, config.block_configs, kinds):
             attention, ffn, own = block.attention, block.ffn, copy.deepcopy(config)
             if attention.no_op:
-                layer.self_attn, layer.input_layernorm = NoOp(True), nn.Identity()
+                layer.self_attn, layer.input_layernorm = SubBlock(True), nn.Identity()
             elif attention.replace_with_linear:
-                layer.self_attn = Linear(config.hidden_size, True)
+                layer.self_attn = SubBlock(True, config.hidden_size)
             else:
-                own.num_key_value_heads = (
-                    config.num_attention_heads // attention.n_heads_in_group
-                )
-                layer.self_attn = LlamaAttention(own, slots[kind].pop(0))
-                layer.self_attn.config = (
-                    config  # the copy does not know the attention implementation
-                )
+                own.num_key_value_heads = config.num_attention_heads // attention.n_heads_in_group
+                layer.self_attn = LlamaAttention(own, slots[kind].pop(0))  # slot 0 must be one that is filled
+                layer.self_attn.config = config  # the copy does not know the attention implementation
                 if attention.window_length is not None:
-                    layer.self_attn.register_forward_pre_hook(
-                        window_hook(attention.window_length), with_kwargs=True
-                    )
+                    hook = window_hook(attention.window_length)
+                    layer.self_attn.register_forward_pre_hook(hook, with_kwargs=True)
             if ffn.no_op:
-                layer.mlp, layer.post_attention_layernorm = NoOp(False), nn.Identity()
+                layer.mlp, layer.post_attention_layernorm = SubBlock(False), nn.Identity()
             elif ffn.replace_with_linear:
-                layer.mlp = Linear(config.hidden_size, False)
+                layer.mlp = SubBlock(False, config.hidden_size)
             else:
                 own.intermediate_size = ffn.intermediate_size
                 layer.mlp = LlamaMLP(own)

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Literal
 
 from puzzledsl.diagnostics import Span
-from puzzledsl.ir import errors
+from puzzledsl.ir import errors, nodes
 from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.nodes import Where
 from puzzledsl.ir.settings import Settings, read_ref
-from puzzledsl.ir.values import Constructed, Located, Options, Poison, Symbolic, TermKey, Value, article, describe
-from puzzledsl.ir.values import BuiltIn, Layers, SubBlocks
 from puzzledsl.ir.space_info import SpaceInfo
-from puzzledsl.ir import nodes
+from puzzledsl.ir.values import (
+    BuiltIn,
+    Constructed,
+    Layers,
+    Located,
+    Options,
+    Poison,
+    SubBlocks,
+    Symbolic,
+    TermKey,
+    Value,
+    article,
+    describe,
+)
 from puzzledsl.lang import tree
 from puzzledsl.suggest import closest
-from fractions import Fraction
 
 Need = Literal["needed", "allowed", "none"]
 
@@ -85,9 +96,9 @@ def read_call(
     """The call on the right, one of `names` or (`bases`) a declaration of these kinds. None, reported, for anything else."""
     word = expr.function if isinstance(expr, tree.Call) else expr
     arguments = expr.arguments if isinstance(expr, tree.Call) else ()
+    if isinstance(word, tree.Name) and word.text in names and not _means_a_value(word.text, scope):
+        return Constructed(word.text, arguments, scope, expr.span)
     if isinstance(word, tree.Name) and scope.local(word.text) is None and word.text not in scope.file.names:
-        if word.text in names:
-            return Constructed(word.text, arguments, scope, expr.span)
         if scope.file.declares_unread(word.text):
             return None
         near = closest(word.text, (*names, *_declared(scope, bases)))
@@ -96,6 +107,12 @@ def read_call(
         ctx.report(types.UnknownWord(word.span, got=word.text, what=what, help=help))
         return Constructed(near, arguments, scope, expr.span) if near in names and near is not None else None
     return as_call(ctx, ctx.value(expr, scope), expr.span, names, what)
+
+
+def _means_a_value(name: str, scope: Scope) -> bool:
+    """True for a `let` or `param`: it comes before a word of the language; `search greedy …` beside `solver = greedy` does not."""
+    symbol = scope.file.names.get(name)
+    return scope.local(name) is not None or (isinstance(symbol, Symbol) and symbol.kind in ("let", "param", "fn"))
 
 
 def as_call(ctx: Context, value: Value, span: Span, names: Sequence[str], what: str) -> Constructed | None:

@@ -21,18 +21,19 @@ from puzzledsl.ir.lower.common import (
     where,
 )
 from puzzledsl.ir.names import Scope, Symbol
-from puzzledsl.ir.readers import as_constant
+from puzzledsl.ir.readers import as_constant, between
 from puzzledsl.ir.settings import Settings, from_body, from_call
-from puzzledsl.ir.values import Constructed, Poison, Quantity
+from puzzledsl.ir.values import Constructed, Poison
 from puzzledsl.lang import tree
 from puzzledsl.suggest import closest
-from puzzledsl.units import COUNT
+from puzzledsl.units import COUNT, Quantity
 
 BLD_KEYS = ("train", "tokens", "context", "batch", "lr", "loss", "data", "calibration", "seed")
 LOSSES = ("normalized_mse", "mse", "cosine")
 DEFAULT_LR = nodes.Schedule(kind="cosine", peak=1e-4, warmup=0.01)
 MAX_CONTEXT = 2**24
 MAX_SEED = 2**31 - 1
+MAX_PEAK = Fraction(1000)
 
 
 def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
@@ -121,7 +122,7 @@ def read_schedule(ctx: Context, settings: Settings, default: nodes.Schedule) -> 
         return default
     arguments = from_call(ctx, call, ("peak",), ("warmup",))
     arguments.need("peak", help=f"write `{call.name}(1e-4)`")
-    peak = arguments.quantity("peak", COUNT, Fraction(0), Fraction(0))
+    peak = arguments.quantity("peak", COUNT, Fraction(0), Fraction(0), MAX_PEAK)
     warmup = arguments.ratio("warmup", Fraction(0))
     kind = cast(Literal["cosine", "constant"], call.name)
     return nodes.Schedule(kind=kind, peak=float(peak), warmup=float(warmup))
@@ -130,8 +131,9 @@ def read_schedule(ctx: Context, settings: Settings, default: nodes.Schedule) -> 
 def _constant(ctx: Context, value: object, settings: Settings, default: nodes.Schedule) -> nodes.Schedule:
     if isinstance(value, Quantity):
         peak = as_constant(ctx, value, settings.place("lr"), "`lr`", COUNT)
-        if peak is not None and peak.value < 0:
-            error = types.OutOfRange(settings.place("lr"), what="`lr`", condition="at least 0", got=str(peak))
+        if peak is not None and not 0 <= peak.value <= MAX_PEAK:
+            condition = between(0, MAX_PEAK)
+            error = types.OutOfRange(settings.place("lr"), what="`lr`", condition=condition, got=str(peak))
             ctx.report(error)
             return default
         return default if peak is None else nodes.Schedule(kind="constant", peak=float(peak.value))
@@ -239,6 +241,7 @@ def _unit(ctx: Context, settings: Settings, bld: nodes.Bld | None) -> Literal["s
 
 UPTRAIN_KEYS = ("loss", "tokens", "context", "batch", "lr", "data", "seed")
 GKD_LOSSES = ("kld", "cosine", "lm")
+MAX_WEIGHT = 10**6
 
 
 def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
@@ -310,7 +313,8 @@ def _weight(ctx: Context, part: tree.Expr, scope: Scope, weights: dict[str, floa
         if number is None:
             return
         amount = number.value
-    if amount < 0:
-        got = ctx.source(part.span)
-        ctx.report(types.OutOfRange(part.span, what="a loss's weight", condition="at least 0", got=got))
+    if not 0 <= amount <= MAX_WEIGHT:
+        got, condition = ctx.source(part.span), between(0, MAX_WEIGHT)
+        ctx.report(types.OutOfRange(part.span, what="a loss's weight", condition=condition, got=got))
+        return
     weights[word.text] += float(amount)

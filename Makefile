@@ -1,0 +1,71 @@
+# Every target sets up what it needs in .venv: a bare machine wants only make and Python >= 3.11.
+# `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_EXTRA)
+
+EXAMPLE := examples/smollm2
+PYTEST := $(BIN)/python -m pytest
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-slow lint format clean distclean
+
+help: ## what there is
+	@printf 'make <target>, where <target> is\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nPYTHON=python3.12        the interpreter that makes .venv (default python3; 3.11 or newer)\n'
+	@printf 'PIP_EXTRA=...            more options for pip install; pip also reads PIP_INDEX_URL and its like.\n'
+	@printf '                         No GPU? PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves 3 GB.\n'
+	@printf "PYTEST_ARGS='-k search'  more options for pytest\n"
+
+setup: $(VENV)/.dev ## make .venv with the package and the tools that develop it
+
+demo: $(VENV)/.examples ## fetch SmolLM2-135M-Instruct and search a faster child of it on this machine
+	$(BIN)/python $(EXAMPLE)/prepare.py
+	$(BIN)/pzl run $(EXAMPLE)/smollm2.pzl
+
+test: $(VENV)/.dev ## the tests that take minutes together and need no download
+	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.dev ## the slow ones; some need what `make demo` downloads
+	$(PYTEST) -m slow $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## formatting, style, types and who may import whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev ## write the formatting that `make lint` checks
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only .
+
+clean: ## remove caches and build products; keep .venv, downloads and what pzl built
+	rm -rf dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find benchmarks examples puzzledsl tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean ## also .venv, downloads and what the example built
+	rm -rf $(VENV) $(EXAMPLE)/build $(EXAMPLE)/downloads $(EXAMPLE)/parent $(EXAMPLE)/data
+
+# A stamp file says that a step was done; a newer pyproject.toml has it done again.
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: puzzledsl needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "       Name another with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; \
+	  rm -rf $(VENV); exit 1; }
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.examples
+
+$(VENV)/.examples: $(VENV)/.made pyproject.toml
+	$(PIP_INSTALL) -e '.[examples]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Parent and children side by side: divergence, perplexity, tasks, speed."""

@@ -1,0 +1,86 @@
+"""How far a model is from its parent on held-out text, without ever holding two full tensors of logits.
+
+Shape legend: N blocks, T tokens a block, H hidden size, V vocabulary, C positions of a chunk.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from puzzledsl.ir.tables import Figure
+
+CHUNK_TOKENS = 512
+FORWARD_TOKENS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFigures:
+    """Means over the positions of one block: KL(parent || model) and the cross-entropy of the next token, in nats,
+    and how often both models' likeliest token is the same."""
+
+    kl: float
+    cross_entropy: float
+    agreement: float
+
+
+@torch.inference_mode()
+def final_states(
+    model: PreTrainedModel, blocks_NT: Tensor, advance: Callable[[int], None] = lambda blocks: None
+) -> list[Tensor]:
+    """Each block's hidden states after the final norm, [T, H], on the CPU in the model's dtype."""
+    base: Any = model.base_model
+    found: list[Tensor] = []
+    for rows_BT in torch.split(blocks_NT, max(1, FORWARD_TOKENS // blocks_NT.shape[1])):
+        states_BTH = base(input_ids=rows_BT.to(model.device), use_cache=False).last_hidden_state.cpu()
+        found += list(states_BTH)
+        advance(len(rows_BT))
+    return found
+
+
+@torch.inference_mode()
+def compare_block(
+    ids_T: Tensor, parent_TH: Tensor, parent_VH: Tensor, model_TH: Tensor, model_VH: Tensor
+) -> BlockFigures:
+    """Parent and model on one block, from their final hidden states and output embeddings; sums in float64."""
+    device, positions = model_VH.device, len(ids_T)
+    kl = cross_entropy = agreement = 0.0
+    for start in range(0, positions, CHUNK_TOKENS):
+        rows = slice(start, start + CHUNK_TOKENS)
+        log_q_CV = _log_probs(model_TH[rows], model_VH)
+        log_p_CV = _log_probs(parent_TH[rows], parent_VH).to(device)
+        kl += float(F.kl_div(log_q_CV, log_p_CV, log_target=True, reduction="none").sum(-1).double().sum())
+        agreement += float((log_q_CV.argmax(-1) == log_p_CV.argmax(-1)).sum())
+        next_C = ids_T[start + 1 : start + 1 + CHUNK_TOKENS].to(device)
+        cross_entropy -= float(log_q_CV[: len(next_C)].gather(1, next_C[:, None]).double().sum())
+    return BlockFigures(kl / positions, cross_entropy / max(1, positions - 1), agreement / positions)
+
+
+def _log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
+    return F.log_softmax((states_CH.to(embedding_VH.device) @ embedding_VH.T).float(), dim=-1)
+
+
+def divergence_figures(blocks: Sequence[BlockFigures]) -> dict[str, Figure]:
+    """`kl` (nats a token), `perplexity` and `top1_agreement`, with standard errors over blocks."""
+    kl, cross_entropy, agreement = (
+        _mean([getattr(block, name) for block in blocks]) for name in ("kl", "cross_entropy", "agreement")
+    )
+    perplexity = math.exp(cross_entropy[0])
+    return {
+        "kl": Figure(value=kl[0], stderr=kl[1], unit="nats"),
+        "perplexity": Figure(value=perplexity, stderr=None if cross_entropy[1] is None else perplexity * cross_entropy[1]),
+        "top1_agreement": Figure(value=agreement[0], stderr=agreement[1]),
+    }
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float | None]:
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return statistics.fmean(values), error

@@ -1,0 +1,112 @@
+"""What an evaluation measures: token blocks, tasks and workloads, made ready before any model is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.tasks import EncodedChoice, Item, encode_choice, read_tasks
+from puzzledsl.diagnostics import DiagnosticError, Span
+from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, SameTaskName
+from puzzledsl.ir.nodes import Data, Eval, Program
+from puzzledsl.parents.load import load_config, load_tokenizer
+from puzzledsl.timing.device import device_of, measured_scenarios
+from puzzledsl.timing.whole import Workload
+
+BLOCK_TOKENS = 512
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A multiple-choice file, tokenised."""
+
+    name: str
+    items: tuple[Item, ...]
+    encoded: tuple[tuple[EncodedChoice, ...], ...]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest context and choice."""
+        return max(len(choice.ids) for item in self.encoded for choice in item)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A scenario to time, and on what."""
+
+    scenario: str
+    workload: Workload
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All of it. `blocks_NT`: held-out token ids [N, T]."""
+
+    declaration: Eval
+    blocks_NT: Tensor
+    tasks: tuple[Task, ...]
+    timed: tuple[Timed, ...]
+
+
+def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Path) -> Plan:
+    """Read and tokenise. Raises DiagnosticError for anything missing or unfit.
+
+    A scenario is timed at its largest declared batch; one whose batch is `auto` at batch 1.
+    """
+    declaration = program.evals[eval]
+    tokenizer = load_tokenizer(parent_dir)
+    positions = int(getattr(load_config(parent_dir), "max_position_embeddings", BLOCK_TOKENS))
+    blocks_NT = token_blocks(
+        _data(program, declaration),
+        base,
+        tokenizer,
+        context=max(2, min(BLOCK_TOKENS, positions, declaration.tokens)),
+        tokens=declaration.tokens,
+        seed=SEED,
+        cache=cache,
+    )
+    tasks = tuple(_task(declaration, base / path, tokenizer, positions) for path in declaration.tasks)
+    for task in tasks:
+        if sum(other.name == task.name for other in tasks) > 1:
+            raise DiagnosticError(SameTaskName(span_of(declaration), name=eval, stem=task.name))
+    timed = []
+    for name, hardware in measured_scenarios(program).items():
+        scenario = program.scenarios[name]
+        workload = Workload.of(scenario, max(scenario.batches, default=1))
+        timed.append(Timed(name, workload, *device_of(hardware)))
+    return Plan(declaration, blocks_NT, tasks, tuple(timed))
+
+
+def span_of(declaration: Eval) -> Span:
+    """Where the declaration was written."""
+    at = declaration.where
+    return Span(at.file, at.line, at.column, at.end_line, at.end_column)
+
+
+def _data(program: Program, declaration: Eval) -> Data:
+    if declaration.data is not None:
+        return program.data[declaration.data]
+    if len(program.data) == 1:
+        return next(iter(program.data.values()))
+    known = ", ".join(program.data) or "(declare one with `data NAME = text(…)`)"
+    raise DiagnosticError(NoEvalData(span_of(declaration), name=declaration.name, known=known))
+
+
+def _task(declaration: Eval, path: Path, tokenizer: Any, positions: int) -> Task:
+    items = read_tasks(path, declaration.items, span=span_of(declaration))
+    encoded = tuple(
+        tuple(encode_choice(tokenizer, item.context, choice) for choice in item.choices) for item in items
+    )
+    task = Task(path.stem, items, encoded)
+    if task.longest > positions:
+        problem = ItemTooLong(span_of(declaration), file=path, got=task.longest, limit=positions)
+        raise DiagnosticError(problem)
+    return task

@@ -1,0 +1,42 @@
+"""An `eval` declaration -> an Evaluation: the parent first, then each child, in one run and on the same data.
+
+Guaranteed before: the program is checked; every directory of `models` is a realised child of the parent.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Set
+from pathlib import Path
+
+from puzzledsl.evaluate.bench import Bench
+from puzzledsl.evaluate.plan import plan_of
+from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.tables import Evaluation
+from puzzledsl.progress import Progress
+
+
+def run_eval(
+    program: Program,
+    eval: str,
+    models: Mapping[str, Path],
+    full: Set[str],
+    parent_dir: Path,
+    base: Path,
+    cache: Path,
+    work: Path,
+    progress: Progress,
+) -> Evaluation:
+    """Measure the parent and `models` (name -> checkpoint directory).
+
+    Every model gets params, checkpoint_bytes, kl, perplexity and top1_agreement; the parent and the models named in
+    `full` also get tasks and, in scenarios on a measured hardware, speed. All figures but speed are the same at every
+    run on the same machine. Models that are finished are kept in `work`, which is removed at the end. Raises
+    DiagnosticError.
+    """
+    plan = plan_of(program, eval, parent_dir, base, cache)
+    bench = Bench(plan, parent_dir, work, progress)
+    measured = [bench.measure("parent", parent_dir, full=True)]
+    measured += [bench.measure(name, directory, full=name in full) for name, directory in models.items()]
+    shutil.rmtree(work, ignore_errors=True)
+    return Evaluation(eval=eval, models=tuple(m.figures for m in measured))

@@ -1,0 +1,90 @@
+"""The speed of parent and child in every measured scenario, taking turns so that both meet the same machine.
+
+A child's figures are the parent's, times the child's share of the time measured when the two took turns: children that
+were timed at different moments can be compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from transformers import PreTrainedModel
+
+from puzzledsl.ir.base import Frozen
+from puzzledsl.ir.tables import Figure
+from puzzledsl.timing.stopwatch import spread
+from puzzledsl.timing.whole import WholeTimer, Workload
+
+ROUNDS = 5
+
+
+class Speed(Frozen):
+    """Seconds of one prefill and of one decode step in one scenario, with relative standard errors."""
+
+    prefill_s: float
+    decode_step_s: float
+    prefill_error: float
+    decode_error: float
+
+
+def parent_speed(parent: PreTrainedModel, workload: Workload, advance: Callable[[int], None]) -> Speed:
+    """The parent alone: medians."""
+    timer = WholeTimer(parent, workload)
+    for turn in range(ROUNDS + 1):
+        timer.round(keep=turn > 0)
+        advance(1)
+    timing = timer.timing
+    return Speed(
+        prefill_s=timing.prefill_s,
+        decode_step_s=timing.decode_step_s,
+        prefill_error=timing.prefill_stderr_s / timing.prefill_s,
+        decode_error=timing.decode_stderr_s / timing.decode_step_s,
+    )
+
+
+def child_speed(
+    parent: PreTrainedModel,
+    usual: Speed,
+    child: PreTrainedModel,
+    workload: Workload,
+    advance: Callable[[int], None],
+) -> Speed:
+    """The child beside its parent, whose `usual` speed was measured before."""
+    timers = [WholeTimer(model, workload) for model in (parent, child)]
+    for turn in range(ROUNDS + 1):
+        for timer in timers:
+            timer.round(keep=turn > 0)
+        advance(1)
+    parents, children = (timer.samples for timer in timers)
+    prefill = _ratios(children.prefill, parents.prefill)
+    decode = _ratios(children.decode, parents.decode)
+    return Speed(
+        prefill_s=usual.prefill_s * statistics.median(prefill),
+        decode_step_s=usual.decode_step_s * statistics.median(decode),
+        prefill_error=spread(prefill) / statistics.median(prefill),
+        decode_error=spread(decode) / statistics.median(decode),
+    )
+
+
+def _ratios(child: Sequence[float], parent: Sequence[float]) -> list[float]:
+    return [c / p for c, p in zip(child, parent, strict=True)]
+
+
+def speed_figures(scenario: str, speed: Speed, workload: Workload) -> dict[str, Figure]:
+    """`SCENARIO.prefill_tokens_per_s`, `.decode_tokens_per_s`, `.latency_s` (prompt + all outputs) and `.throughput`
+    (output tokens of the batch a second, prefill included)."""
+    prefill, step = speed.prefill_s, speed.decode_step_s
+    latency = prefill + workload.output * step
+    parts = prefill * speed.prefill_error, workload.output * step * speed.decode_error
+    latency_error = (parts[0] ** 2 + parts[1] ** 2) ** 0.5 / latency
+    values = {
+        "prefill_tokens_per_s": (workload.batch * workload.prompt / prefill, speed.prefill_error, "tok/s"),
+        "decode_tokens_per_s": (workload.batch / step, speed.decode_error, "tok/s"),
+        "latency_s": (latency, latency_error, "s"),
+        "throughput": (workload.batch * workload.output / latency, latency_error, "tok/s"),
+    }
+    return {
+        f"{scenario}.{name}": Figure(value=value, stderr=value * error, unit=unit)
+        for name, (value, error, unit) in values.items()
+    }

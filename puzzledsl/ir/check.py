@@ -1,0 +1,128 @@
+"""From a path to a program: load, check everything, lower. All mistakes in one run; never raises for a user's mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from puzzledsl.diagnostics import Sink, Span
+from puzzledsl.ir import errors, nodes
+from puzzledsl.ir.assertions import check_assert
+from puzzledsl.ir.context import Context, Lower, OutOfSteps
+from puzzledsl.ir.evaluate import evaluate, value_of
+from puzzledsl.ir.limits import MAX_DEPTH
+from puzzledsl.ir.lower.hardware import lower_hardware, lower_scenario
+from puzzledsl.ir.lower.parent import lower_data, lower_parent
+from puzzledsl.ir.lower.results import lower_eval, lower_export
+from puzzledsl.ir.lower.search import lower_frontier, lower_search
+from puzzledsl.ir.lower.space import lower_space
+from puzzledsl.ir.lower.training import lower_bld, lower_score, lower_uptrain
+from puzzledsl.ir.names import Loader, Scope, SourceFile, Symbol
+from puzzledsl.ir.parameters import check_settings
+from puzzledsl.ir.program import Checked
+from puzzledsl.ir.references import references
+from puzzledsl.lang import tree
+
+LOWERINGS: dict[str, tuple[Lower, type, str]] = {
+    "parent": (lower_parent, nodes.Parent, "parents"),
+    "data": (lower_data, nodes.Data, "data"),
+    "hardware": (lower_hardware, nodes.Hardware, "hardware"),
+    "scenario": (lower_scenario, nodes.Scenario, "scenarios"),
+    "space": (lower_space, nodes.Space, "spaces"),
+    "bld": (lower_bld, nodes.Bld, "blds"),
+    "score": (lower_score, nodes.Score, "scores"),
+    "search": (lower_search, nodes.Search, "searches"),
+    "frontier": (lower_frontier, nodes.Frontier, "frontiers"),
+    "uptrain": (lower_uptrain, nodes.Uptrain, "uptrains"),
+    "eval": (lower_eval, nodes.Eval, "evals"),
+    "export": (lower_export, nodes.Export, "exports"),
+}
+"""Kind -> (its lowering, its node, its dictionary in the program)."""
+
+
+def check(path: Path, settings: dict[str, str]) -> Checked:
+    """Check and lower the program in the file `path`. `settings` are `--set NAME=VALUE` pairs."""
+    sink = Sink()
+    loader = Loader(sink)
+    program: nodes.Program | None = None
+    root = loader.root(path)
+    if root is not None:
+        kinds = {kind: lowering for kind, (lowering, _, _) in LOWERINGS.items()}
+        ctx = Context(sink, loader, root, evaluate, kinds, settings)
+        try:
+            _check_all(ctx)
+        except OutOfSteps:
+            pass
+        except RecursionError:
+            start = Span(root.file, 1, 1, 1, 2)
+            sink.add(errors.TooMuch(start, what="the nesting of this program", limit=f"{MAX_DEPTH} levels"))
+        if not sink.has_errors:
+            program = _program(ctx)
+    return Checked(program, tuple(sink.sorted()), dict(loader.sources))
+
+
+def _check_all(ctx: Context) -> None:
+    """Evaluate and lower everything of the program's own files, then what these refer to in shipped ones."""
+    check_settings(ctx)
+    own = [file for file in ctx.loader.files.values() if not file.is_std]
+    for file in sorted(own, key=lambda f: f is not ctx.root):
+        _check_file(ctx, file)
+    while ctx.pending:
+        _lower(ctx, ctx.pending.pop())
+
+
+def _check_file(ctx: Context, file: SourceFile) -> None:
+    for item in file.module.items:
+        match item:
+            case tree.Assert():
+                check_assert(ctx, item, Scope(file))
+            case tree.Fn():
+                _check_function(ctx, item)
+            case tree.Let() | tree.Param() | tree.Decl():
+                found = file.names.get(item.name.text)
+                symbol = found if isinstance(found, Symbol) and found.item is item else _second(file, item)
+                if symbol is None:
+                    continue
+                if isinstance(item, tree.Decl):
+                    _lower(ctx, symbol)
+                else:
+                    value_of(ctx, symbol)
+            case tree.Use():
+                pass
+
+
+def _second(file: SourceFile, item: tree.Let | tree.Param | tree.Decl) -> Symbol | None:
+    """A symbol for a declaration whose name was taken, so that mistakes in it are found too."""
+    if isinstance(item, tree.Decl):
+        known = item.kind.text in LOWERINGS
+        return Symbol(item.name.text, item.kind.text, item, file, item.name.span) if known else None
+    return Symbol(item.name.text, type(item).__name__.lower(), item, file, item.name.span)
+
+
+def _check_function(ctx: Context, function: tree.Fn) -> None:
+    seen: set[str] = set()
+    for parameter in function.parameters:
+        if parameter.text in seen:
+            ctx.report(errors.DuplicateName(parameter.span, name=parameter.text))
+        seen.add(parameter.text)
+
+
+def _lower(ctx: Context, symbol: Symbol) -> None:
+    ctx.lower(symbol, LOWERINGS[symbol.kind][1])
+
+
+def _program(ctx: Context) -> nodes.Program:
+    """The program's own declarations in the order of the source, then those of other files that they refer to."""
+    own = [s for s in ctx.root.names.values() if isinstance(s, Symbol) and s.file is ctx.root]
+    reached = dict.fromkeys(s for s in own if s.kind in LOWERINGS)
+    queue = list(reached)
+    while queue:
+        for name in references(ctx.lowered.get(queue.pop(0))):
+            symbol = ctx.taken[name]
+            if symbol not in reached:
+                reached[symbol] = None
+                queue.append(symbol)
+    tables: dict[str, Any] = {}
+    for symbol in reached:
+        tables.setdefault(LOWERINGS[symbol.kind][2], {})[ctx.name_of(symbol)] = ctx.lowered[symbol]
+    return nodes.Program(source=ctx.root.shown, params=dict(sorted(ctx.parameters.items())), **tables)

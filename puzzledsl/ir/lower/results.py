@@ -1,0 +1,84 @@
+"""`eval` and `export`."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+from puzzledsl.ir import nodes
+from puzzledsl.ir.builtins import DTYPES
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.lower.common import check_parts, declaration, only_data, read_call, target, thing, where
+from puzzledsl.ir.names import Scope, Symbol
+from puzzledsl.ir.settings import from_body, from_call
+
+FORMATS = ("hf", "gguf", "mlx")
+RUNTIMES: dict[str, tuple[str, ...]] = {
+    "hf": ("transformers", "vllm", "llama_cpp", "mlx"),
+    "gguf": ("llama_cpp",),
+    "mlx": ("mlx",),
+}
+GGUF_DTYPES = ("f32", "f16", "bf16", "q8_0")
+
+
+def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
+    """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki }`."""
+    check_parts(ctx, symbol, "allowed", "allowed", 'eval e of u = tasks("hellaswag.jsonl")')
+    decl = declaration(symbol)
+    of = target(ctx, symbol, ("uptrain", "search"))
+    tasks: tuple[str, ...] = ()
+    if decl.value is not None:
+        call = read_call(ctx, decl.value, Scope(symbol.file), ("tasks",), "evaluation")
+        if call is not None:
+            files = from_call(ctx, call, ("path",), (), rest=True)
+            files.need("path", help='write `tasks("hellaswag.jsonl")`')
+            tasks = tuple(files.text(key) for key in files.entries)
+    keys = ("items", "data", "tokens")
+    settings, _ = from_body(ctx, decl, Scope(symbol.file).inner(), keys, thing(symbol), symbol.span)
+    items = settings.whole("items", 1, 1) if settings.has("items") else None
+    tokens = settings.whole("tokens", 8192)
+    data = only_data(ctx, symbol, settings, required=False)
+    if of is None:
+        return None
+    ctx.lower_later(of)
+    return nodes.Eval(
+        name=ctx.name_of(symbol),
+        of=ctx.name_of(of),
+        tasks=tasks,
+        items=items,
+        data=data,
+        tokens=tokens,
+        doc=decl.doc,
+        where=where(ctx, symbol),
+    )
+
+
+def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
+    """`export x of u = hf("dir", runtime: vllm)`, `gguf("child.gguf", dtype: f16)` or `mlx("dir")`."""
+    check_parts(ctx, symbol, "needed", "none", 'export x of u = hf("out/child", runtime: vllm)')
+    decl = declaration(symbol)
+    of = target(ctx, symbol, ("uptrain", "search"))
+    if decl.value is None:
+        return None
+    call = read_call(ctx, decl.value, Scope(symbol.file), FORMATS, "export format")
+    if call is None:
+        return None
+    settings = from_call(ctx, call, ("path",), ("runtime", "dtype"))
+    settings.need("path", help=f'write `{call.name}("out/child")`')
+    runtimes = RUNTIMES[call.name]
+    dtypes = GGUF_DTYPES if call.name == "gguf" else DTYPES
+    runtime = settings.word("runtime", runtimes, runtimes[0], f"runtime of `{call.name}`")
+    dtype = settings.word("dtype", dtypes, "", "dtype of an export") if settings.has("dtype") else None
+    path = settings.text("path")
+    if of is None or settings.failed:
+        return None
+    ctx.lower_later(of)
+    return nodes.Export(
+        name=ctx.name_of(symbol),
+        of=ctx.name_of(of),
+        path=path,
+        format=cast(Literal["hf", "gguf", "mlx"], call.name),
+        runtime=runtime,
+        dtype=dtype,
+        doc=decl.doc,
+        where=where(ctx, symbol),
+    )

@@ -1,0 +1,424 @@
+"""`search s of w { … }`, of another search, and `frontier f of s = sweep(…)`.
+
+`prefer EXPR` maximises EXPR after the objective (`prefer -chat.latency` minimises the latency); a statement about a layer
+counts as 1 where it holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from puzzledsl.diagnostics import Label, Span
+from puzzledsl.ir import errors, nodes
+from puzzledsl.ir import errors_types as types
+from puzzledsl.ir.aggregates import apply_builtin
+from puzzledsl.ir.arithmetic import comparable, negate, scale, throughput_alone
+from puzzledsl.ir.assertions import check_assert
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.evaluate import iterate, passes
+from puzzledsl.ir.limits import MAX_REQUIREMENTS
+from puzzledsl.ir.linear import is_throughput, to_linear, to_requirement
+from puzzledsl.ir.logic import which_layer
+from puzzledsl.ir.lower.common import (
+    check_parts,
+    declaration,
+    read_call,
+    space_info,
+    space_names,
+    target,
+    thing,
+    where,
+)
+from puzzledsl.ir.names import Scope, Symbol
+from puzzledsl.ir.readers import as_number, as_whole
+from puzzledsl.ir.settings import Entry, Settings, define, from_call, misplaced
+from puzzledsl.ir.space_info import SpaceInfo
+from puzzledsl.ir.values import (
+    Boolean,
+    Comparison,
+    Conjunction,
+    Constructed,
+    Facts,
+    Formula,
+    Located,
+    Matches,
+    Poison,
+    RangeValue,
+    Symbolic,
+    Value,
+    describe,
+)
+from puzzledsl.lang import tree
+from puzzledsl.suggest import closest
+from puzzledsl.units import COUNT, TIME, Quantity
+
+EXAMPLE = "search s of w { minimize kl }"
+SOLVERS = ("cpsat", "greedy", "max_params", "uniform", "random", "noop_only")
+DEFAULT_SOLVER = nodes.CpSat(time_s=Fraction(60))
+MAX_SEED = 2**31 - 1
+MAX_SOLUTIONS = 10_000
+MAX_POINTS = 10_000
+MAX_TIME_S = Fraction(10**8)
+
+
+def lower_search(ctx: Context, symbol: Symbol) -> nodes.Search | None:
+    """A search over a space, or another search with some things changed; its expressions become linear tables' sums."""
+    check_parts(ctx, symbol, "none", "needed", EXAMPLE)
+    of = target(ctx, symbol, ("space", "search"))
+    base = ctx.lower(of, nodes.Search) if of is not None and of.kind == "search" else None
+    space = None if of is None else of if of.kind == "space" else searched_space(ctx, of)
+    if space is None:
+        return None
+    ctx.lower_later(space)
+    info = space_info(ctx, space)
+    if info is None or (of is not None and of.kind == "search" and base is None):
+        return None
+    body = _Body(ctx, symbol, Scope(symbol.file).inner(space_names(info)), info)
+    for statement in declaration(symbol).body or ():
+        body.statement(statement, body.scope, in_for=False)
+    return body.node(ctx.name_of(space), base)
+
+
+def searched_space(ctx: Context, search: Symbol) -> Symbol | None:
+    """The space a search is about, through `of` other searches; None where it cannot be told."""
+    seen: set[Symbol] = set()
+    while search.kind == "search" and search not in seen:
+        seen.add(search)
+        decl = declaration(search)
+        if decl.target is None:
+            return None
+        value = ctx.value(decl.target, Scope(search.file))
+        found = getattr(value, "symbol", None)
+        if not isinstance(found, Symbol):
+            return None
+        search = found
+    return search if search.kind == "space" else None
+
+
+@dataclass(slots=True, eq=False)
+class _Body:
+    """A search's statements, lowered one by one."""
+
+    ctx: Context
+    symbol: Symbol
+    scope: Scope
+    info: SpaceInfo
+    objective: tuple[Literal["minimize", "maximize"], nodes.Linear] | None = None
+    objective_at: Span | None = None
+    requirements: list[nodes.Requirement] = field(default_factory=list)
+    preferences: list[nodes.Preference] = field(default_factory=list)
+    solver: nodes.CpSat | nodes.Baseline | None = None
+    solver_at: Span | None = None
+    solutions: tuple[int, int] | None = None
+
+    def node(self, space: str, base: nodes.Search | None) -> nodes.Search | None:
+        """The whole search; None, reported, where it has no goal."""
+        decl = declaration(self.symbol)
+        objective = self.objective
+        if objective is None and base is not None:
+            objective = base.sense, base.objective
+        if objective is None:
+            if self.objective_at is None and not self.symbol.file.module.broken:
+                help = "write `minimize kl`, or `maximize params`"
+                what = "`minimize` or `maximize`"
+                error = errors.MissingPart(self.symbol.span, thing=thing(self.symbol), what=what, help=help)
+                self.ctx.report(error)
+            return None
+        count, apart = self.solutions or ((base.solutions, base.apart) if base else (1, 1))
+        return nodes.Search(
+            name=self.ctx.name_of(self.symbol),
+            space=space,
+            sense=objective[0],
+            objective=objective[1],
+            requirements=(*(base.requirements if base else ()), *self.requirements),
+            preferences=(*(base.preferences if base else ()), *self.preferences),
+            solutions=count,
+            apart=apart,
+            solver=self.solver or (base.solver if base else DEFAULT_SOLVER),
+            doc=decl.doc,
+            where=where(self.ctx, self.symbol),
+        )
+
+    # ------------------------------------------------------------ statements
+
+    def statement(self, statement: tree.Stmt, scope: Scope, in_for: bool) -> None:
+        """Lower one statement."""
+        match statement:
+            case tree.Require():
+                self._require(statement, scope, in_for)
+            case tree.ForAll():
+                self._for(statement, scope)
+            case tree.Let():
+                define(self.ctx, statement, scope)
+            case tree.Assert():
+                check_assert(self.ctx, statement, scope)
+            case _ if in_for:
+                misplaced(self.ctx, statement, "a `for`")
+            case tree.Objective():
+                self._objective(statement, scope)
+            case tree.Prefer():
+                self._prefer(statement, scope)
+            case tree.Solutions():
+                self._solutions(statement, scope)
+            case tree.Assign(target=tree.Name() as target, op="="):
+                self._assign(statement, target, scope)
+            case tree.Section(name=name):
+                error = errors.UnknownKey(name.span, thing=thing(self.symbol), name=name.text, help=_HAS)
+                self.ctx.report(error)
+            case _:
+                misplaced(self.ctx, statement, thing(self.symbol))
+
+    def _assign(self, statement: tree.Assign, target: tree.Name, scope: Scope) -> None:
+        if target.text != "solver":
+            near = closest(target.text, ("solver", "minimize", "maximize", "require", "prefer", "solutions"))
+            help = f"did you mean `{near}`?" if near else _HAS
+            error = errors.UnknownKey(target.span, thing=thing(self.symbol), name=target.text, help=help)
+            self.ctx.report(error)
+            if near != "solver":
+                return
+        if self.solver_at is not None:
+            label = Label(self.solver_at, "first set here")
+            self.ctx.report(errors.DuplicateKey(target.span, name="solver", secondary=[label]))
+            return
+        self.solver_at = target.span
+        assert not isinstance(statement.value, tree.Pattern | tree.PatternChoice)
+        call = read_call(self.ctx, statement.value, scope, SOLVERS, "solver")
+        self.solver = None if call is None else _solver(self.ctx, call)
+
+    def _for(self, statement: tree.ForAll, scope: Scope) -> None:
+        """Each instance of a `for` with its variable bound; stops at the first with a mistake."""
+        ctx = self.ctx
+        if isinstance(statement.domain, tree.BadExpr):
+            return
+        collection = ctx.value(statement.domain, scope)
+        before = len(ctx.sink.items)
+        for item in iterate(ctx, collection, statement.domain.span):
+            inner = scope.inner({statement.variable.text: item})
+            if passes(ctx, statement.where, inner):
+                for each in statement.body:
+                    self.statement(each, inner, in_for=True)
+            if len(ctx.sink.items) > before:
+                return
+            if len(self.requirements) > MAX_REQUIREMENTS:
+                span = statement.domain.span
+                ctx.report(errors.TooMuch(span, what="this `for`", limit=f"{MAX_REQUIREMENTS:,} requirements"))
+                return
+
+    def _require(self, statement: tree.Require, scope: Scope, in_for: bool) -> None:
+        ctx, span = self.ctx, statement.condition.span
+        value = ctx.value(statement.condition, scope)
+        because = statement.because.value if statement.because else ""
+        match value:
+            case Poison():
+                return
+            case Boolean(value=true):
+                if not (true and in_for):
+                    said = "true" if true else "false"
+                    error = types.NothingToDecide(span, what="this requirement", value=said)
+                    ctx.report(error)
+            case Formula() | Conjunction():
+                items = value.items if isinstance(value, Conjunction) else (value,)
+                self.requirements += [self._requirement(item, span, because) for item in items]
+            case Matches():
+                which_layer(ctx, value, span)
+            case _:
+                wanted = "a comparison or a statement about a layer"
+                got = describe(value)
+                help = _require_help(ctx, value, span)
+                ctx.report(types.NotARequirement(span, keyword="require", wanted=wanted, got=got, help=help))
+
+    def _requirement(self, item: Comparison | Formula, span: Span, because: str) -> nodes.Requirement:
+        if isinstance(item, Formula):
+            return nodes.LogicRequirement(formula=item.logic, because=because, where=self.ctx.where(span))
+        left, bound = self.ctx.where(item.span), self.ctx.where(item.bound_span)
+        return to_requirement(self.ctx, item, because, left, bound)
+
+    # ------------------------------------------------------------ goals
+
+    def _objective(self, statement: tree.Objective, scope: Scope) -> None:
+        span = statement.span
+        if self.objective_at is not None:
+            label = Label(self.objective_at, "the first goal")
+            help = "a second goal can be a bound (`require`) or come after the first (`prefer`)"
+            self.ctx.report(errors.DuplicateKey(span, name=statement.sense, secondary=[label], help=help))
+            return
+        self.objective_at = span
+        value = self.ctx.value(statement.expression, scope)
+        goal = self._goal(value, statement.expression.span, statement.sense)
+        if goal is not None:
+            self.objective = statement.sense, to_linear(goal)
+
+    def _prefer(self, statement: tree.Prefer, scope: Scope) -> None:
+        ctx, span = self.ctx, statement.condition.span
+        value = ctx.value(statement.condition, scope)
+        if isinstance(value, Matches | Formula):
+            call = tree.Call(span=span, function=tree.Name(span=span, text="count"), arguments=())
+            value = apply_builtin(ctx, "count", [Located(value, span)], call)
+        elif isinstance(value, Conjunction):
+            help = "write `prefer -x` for less of x, `prefer x` for more; `require` bounds it"
+            wanted = "an amount to have more of"
+            error = types.NotARequirement(span, keyword="prefer", wanted=wanted, got="a bound", help=help)
+            ctx.report(error)
+            return
+        goal = self._goal(value, span, "prefer")
+        if goal is None:
+            return
+        because = statement.because.value if statement.because else ""
+        lowered = all(c < 0 for c in goal.terms.values())
+        sense: Literal["minimize", "maximize"] = "minimize" if lowered else "maximize"
+        linear = to_linear(scale(goal, Fraction(-1)) if lowered else goal)
+        where_ = ctx.where(span)
+        self.preferences.append(nodes.Preference(goal=linear, sense=sense, because=because, where=where_))
+
+    def _goal(self, value: Value, span: Span, keyword: str) -> Symbolic | None:
+        """What a goal adds up; None, reported, where it is no amount or nothing the search decides."""
+        ctx = self.ctx
+        if isinstance(value, Conjunction | Formula | Boolean | Matches):
+            got = describe(value)
+            wanted = "an amount, such as a score, a metric or `params`"
+            ctx.report(types.NotARequirement(span, keyword=keyword, wanted=wanted, got=got))
+            return None
+        number = as_number(ctx, value, span, f"what `{keyword}` takes")
+        if number is None:
+            return None
+        if isinstance(number, Quantity) or not number.terms:
+            shown = str(number) if isinstance(number, Quantity) else str(number.constant)
+            ctx.report(types.NothingToDecide(span, what="this goal", value=shown))
+            return None
+        if any(is_throughput(key) for key in number.terms):
+            if len(number.terms) > 1:
+                throughput_alone(ctx, number, span)
+                return None
+            factor = next(iter(number.terms.values()))
+            unit = Symbolic({key: Fraction(1) for key in number.terms}, Fraction(0), number.dimension)
+            return unit if factor > 0 else _negative(unit)
+        return number
+
+    def _solutions(self, statement: tree.Solutions, scope: Scope) -> None:
+        ctx = self.ctx
+        if self.solutions is not None:
+            ctx.report(errors.DuplicateKey(statement.span, name="solutions"))
+            return
+        place = statement.count.span
+        count = as_whole(ctx, ctx.value(statement.count, scope), place, "the number of solutions", 1, MAX_SOLUTIONS)
+        apart: int | None = 1
+        if statement.apart is not None:
+            most = self.info.shape.layers
+            value, place = ctx.value(statement.apart, scope), statement.apart.span
+            apart = as_whole(ctx, value, place, "the layers two solutions differ in", 1, most)
+        self.solutions = (count or 1, apart or 1)
+
+
+_HAS = "a search has `minimize`, `maximize`, `require`, `prefer`, `for`, `solutions` and `solver = …`"
+
+
+def _negative(value: Symbolic) -> Symbolic:
+    found = negate(value)
+    assert isinstance(found, Symbolic)
+    return found
+
+
+def _require_help(ctx: Context, value: Value, span: Span) -> str:
+    text = ctx.source(span)
+    if isinstance(value, Symbolic):
+        return f"write a bound: `{text} <= …`"
+    if isinstance(value, Facts):
+        return f"add them up and bound them: `sum({text}) <= …`"
+    return ""
+
+
+def _solver(ctx: Context, call: Constructed) -> nodes.CpSat | nodes.Baseline | None:
+    named = {"cpsat": ("time", "gap", "seed"), "random": ("seed",)}.get(call.name, ())
+    settings = from_call(ctx, call, (), named)
+    seed = settings.whole("seed", 0, 0, MAX_SEED)
+    if call.name == "cpsat":
+        time = settings.quantity("time", TIME, Fraction(60), Fraction(1, 1000), MAX_TIME_S)
+        return nodes.CpSat(time_s=time, gap=settings.ratio("gap", Fraction(0)), seed=seed)
+    return nodes.Baseline.model_validate({"kind": call.name, "seed": seed})
+
+
+# ---------------------------------------------------------------- frontier
+
+
+def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
+    """`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
+    example = "frontier f of s = sweep(chat.throughput, 1x..3x, points: 9)"
+    check_parts(ctx, symbol, "needed", "none", example)
+    decl = declaration(symbol)
+    of = target(ctx, symbol, ("search",))
+    space = searched_space(ctx, of) if of is not None else None
+    info = space_info(ctx, space) if space is not None else None
+    if of is not None:
+        ctx.lower_later(of)
+    if decl.value is None:
+        return None
+    call = read_call(ctx, decl.value, Scope(symbol.file), ("sweep",), "frontier")
+    if call is None or of is None or info is None:
+        return None
+    scoped = call.scope.inner(space_names(info))
+    settings = from_call(ctx, call, ("metric", "range"), ("points",))
+    settings.need("metric", "range", help=f"write `{example}`")
+    for key in ("metric", "range"):
+        if settings.has(key):
+            entry = settings.entries[key]
+            settings.entries[key] = Entry(entry.expr, scoped, entry.span)
+    points = settings.whole("points", 10, 2, MAX_POINTS)
+    if not settings.has("metric") or not settings.has("range"):
+        return None
+    swept, span = settings.value("metric"), settings.place("metric")
+    term = _swept(ctx, swept, span)
+    ends = _ends(ctx, settings, swept, span)
+    if term is None or ends is None:
+        return None
+    return nodes.Frontier(
+        name=ctx.name_of(symbol),
+        search=ctx.name_of(of),
+        term=term,
+        low=ends.low.value,
+        high=ends.high.value,
+        times_parent=ends.low.form == "times",
+        points=points,
+        doc=decl.doc,
+        where=where(ctx, symbol),
+    )
+
+
+def _swept(ctx: Context, value: Value, span: Span) -> nodes.Term | None:
+    if isinstance(value, Poison):
+        return None
+    number = as_number(ctx, value, span, "what a frontier sweeps")
+    if number is None:
+        return None
+    linear = to_linear(number) if isinstance(number, Symbolic) else nodes.Linear(terms=())
+    if len(linear.terms) != 1 or linear.terms[0].coefficient != 1 or linear.constant:
+        got = f"`{ctx.source(span)}`"
+        help = "name it alone: `chat.throughput`, `params`, `kl`, `sum(ffn.width)`"
+        wanted = "one metric, score, sum or count"
+        ctx.report(types.WrongType(span, what="what a frontier sweeps", wanted=wanted, got=got, help=help))
+        return None
+    return linear.terms[0].term
+
+
+def _ends(ctx: Context, settings: Settings, swept: Value, swept_span: Span) -> RangeValue | None:
+    found, span = settings.value("range"), settings.place("range")
+    if isinstance(found, Poison):
+        return None
+    if not isinstance(found, RangeValue):
+        help = "write `1x..3x`, or `20ms..80ms`"
+        got = describe(found)
+        ctx.report(types.WrongType(span, what="what is swept over", wanted="a range", got=got, help=help))
+        return None
+    number = as_number(ctx, swept, swept_span, "what a frontier sweeps")
+    if number is not None and not comparable(ctx, "sweep", number, found.low, swept_span, span, span):
+        return None
+    if (found.low.form == "times") != (found.high.form == "times"):
+        left, right = describe(found.low), describe(found.high)
+        ctx.report(types.UnlikeSum(span, op="..", left=left, right=right))
+        return None
+    if found.low.value >= found.high.value:
+        what, got = "the upper end of a sweep", f"{found.low}..{found.high}"
+        ctx.report(types.OutOfRange(span, what=what, condition="above the lower", got=got))
+        return None
+    return found

@@ -1,0 +1,55 @@
+"""Which declarations a lowered one refers to by name: what a program needs of the files it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from puzzledsl.ir import nodes
+
+
+def references(node: object) -> Iterator[str]:
+    """The names of the declarations `node` refers to."""
+    match node:
+        case nodes.Scenario():
+            yield node.hardware
+        case nodes.Space():
+            yield node.parent
+            if node.used_by is not None:
+                yield node.used_by.search
+        case nodes.Bld():
+            yield from _given(node.space, node.data)
+        case nodes.Score():
+            yield from _given(node.space, node.bld)
+            if isinstance(node.method, nodes.ReplaceOne):
+                yield from _given(node.method.around, node.method.data)
+        case nodes.Search():
+            yield node.space
+            yield from _of_search(node)
+        case nodes.Frontier():
+            yield node.search
+            yield from _of_term(node.term)
+        case nodes.Uptrain():
+            yield from _given(node.search, node.data)
+        case nodes.Eval():
+            yield from _given(node.of, node.data)
+        case nodes.Export():
+            yield node.of
+
+
+def _given(*names: str | None) -> Iterator[str]:
+    yield from (name for name in names if name is not None)
+
+
+def _of_search(search: nodes.Search) -> Iterator[str]:
+    linears = [search.objective, *(p.goal for p in search.preferences)]
+    linears += [r.left for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
+    for linear in linears:
+        for weighted in linear.terms:
+            yield from _of_term(weighted.term)
+
+
+def _of_term(term: nodes.Term) -> Iterator[str]:
+    if isinstance(term, nodes.MetricTerm):
+        yield term.scenario
+    elif isinstance(term, nodes.ScoreTerm):
+        yield term.score

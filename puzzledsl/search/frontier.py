@@ -1,0 +1,110 @@
+"""A search solved along one metric: the Pareto front of what it minimises against what it requires."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Literal
+
+from puzzledsl.ir.nodes import (
+    Frontier,
+    Linear,
+    LinearRequirement,
+    MetricTerm,
+    Program,
+    Requirement,
+    Search,
+    Term,
+    WeightedTerm,
+)
+from puzzledsl.ir.tables import CostTable, FrontierPoint, FrontierResult, ScoreTable, SearchResult
+from puzzledsl.progress import Progress, Silent
+from puzzledsl.search.problem import Builder
+from puzzledsl.search.rows import bound_of
+from puzzledsl.search.solve import solve_built
+from puzzledsl.search.tables import tables_of
+
+
+def solve_frontier(
+    program: Program,
+    frontier: str,
+    costs: CostTable,
+    scores: Mapping[str, ScoreTable],
+    progress: Progress | None = None,
+) -> FrontierResult:
+    """Solve the frontier's search at each bound. Requirements of the search on the swept metric itself are replaced by the bound.
+
+    Points are in sweep order; an infeasible one has no explanation. Raises DiagnosticError when a table is missing.
+    """
+    here, progress = program.frontiers[frontier], progress or Silent()
+    search = program.searches[here.search]
+    swept = [point_search(search, here, target) for target in targets(here)]
+    program = program.model_copy(update={"searches": {**program.searches, search.name: swept[0]}})
+    builder = Builder(tables_of(program, search.name, costs, scores))
+    progress.start(f"frontier {frontier}", here.points)
+    points = []
+    for target, at_point in zip(targets(here), swept, strict=True):
+        here_builder = builder.for_search(at_point)
+        result = solve_built(here_builder, Silent(), explained=False)
+        points.append(
+            FrontierPoint(target=float(_in_base_units(here_builder, here, target, result)), result=result)
+        )
+        progress.advance(1, status=result.status)
+    return FrontierResult(frontier=frontier, search=here.search, points=tuple(points))
+
+
+def targets(frontier: Frontier) -> list[Fraction]:
+    """Evenly spaced from low to high, both included."""
+    steps = max(1, frontier.points - 1)
+    return [frontier.low + (frontier.high - frontier.low) * i / steps for i in range(frontier.points)]
+
+
+def point_search(search: Search, frontier: Frontier, target: Fraction) -> Search:
+    """The search with the swept metric bounded by `target`."""
+    op = _direction(search, frontier.term)
+    bounded = LinearRequirement(
+        left=_alone(frontier.term),
+        op=op,
+        bound=None if frontier.times_parent else target,
+        parent_ratio=target if frontier.times_parent else None,
+        where=frontier.where,
+        bound_where=frontier.where,
+    )
+    kept = tuple(r for r in search.requirements if not _bounds(r, frontier.term, op))
+    return search.model_copy(update={"requirements": (*kept, bounded), "solutions": 1})
+
+
+def _direction(search: Search, term: Term) -> Literal["<=", ">="]:
+    """As the search bounds the metric; else at least a throughput, or what is to be maximised, at most anything else."""
+    for requirement in search.requirements:
+        if isinstance(requirement, LinearRequirement) and requirement.left == _alone(term):
+            if requirement.op in (">=", ">"):
+                return ">="
+            if requirement.op in ("<=", "<"):
+                return "<="
+    return ">=" if isinstance(term, MetricTerm) and term.metric == "throughput" else "<="
+
+
+def _alone(term: Term) -> Linear:
+    return Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=term),))
+
+
+def _bounds(requirement: Requirement, term: Term, op: str) -> bool:
+    """Whether a requirement bounds the swept metric in the swept direction, or pins it."""
+    return (
+        isinstance(requirement, LinearRequirement)
+        and requirement.left == _alone(term)
+        and requirement.op in (op, op[0], "==")
+    )
+
+
+def _in_base_units(builder: Builder, frontier: Frontier, target: Fraction, result: SearchResult) -> Fraction:
+    """The bound as a value: of a ratio, times the parent's at the answer's batches (the smallest candidates, without one)."""
+    if not frontier.times_parent:
+        return target
+    batches = builder.tables.batch_choices()[0]
+    if result.solutions:
+        batches = {name: result.solutions[0].batches[name] for name in builder.tables.scenarios}
+    requirement = builder.tables.search.requirements[-1]
+    assert isinstance(requirement, LinearRequirement)
+    return bound_of(builder, requirement, batches)

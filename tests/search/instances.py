@@ -1,0 +1,364 @@
+"""Small searches of every kind, valid by construction: a hypothesis strategy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from hypothesis import strategies as st
+
+from puzzledsl.ir.alternatives import (
+    AttentionAlternative,
+    FfnAlternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+from puzzledsl.ir.facts import fixed_params, params
+from puzzledsl.ir.nodes import (
+    And,
+    CountTerm,
+    CpSat,
+    FactTerm,
+    Hardware,
+    Implies,
+    Is,
+    LayerChoice,
+    Linear,
+    LinearRequirement,
+    Logic,
+    LogicRequirement,
+    MetricTerm,
+    Not,
+    Or,
+    Parent,
+    ParamsTerm,
+    Preference,
+    Program,
+    Requirement,
+    Scenario,
+    Score,
+    ScoreFromTable,
+    ScoreTerm,
+    Search,
+    Shape,
+    ShapeSource,
+    Space,
+    TableHardware,
+    Term,
+    WeightedTerm,
+    Where,
+)
+from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
+from puzzledsl.search.metrics import Child
+from puzzledsl.search.tables import tables_of
+
+SHAPE = Shape(
+    family="llama",
+    layers=4,
+    hidden=16,
+    heads=4,
+    kv_heads=4,
+    head_dim=4,
+    intermediate=32,
+    vocab=50,
+    tied=True,
+)
+ATTENTION: tuple[AttentionAlternative, ...] = (
+    ParentAttention(),
+    GqaAttention(kv_heads=2),
+    GqaAttention(kv_heads=1, window=8),
+    LinearAttention(),
+    NoOpAttention(),
+)
+FFN: tuple[FfnAlternative, ...] = (ParentFfn(), MlpFfn(width=16), MlpFfn(width=8), LinearFfn(), NoOpFfn())
+HERE = Where(file="t.pzl", line=1, column=1, end_line=1, end_column=9)
+METRICS = ("memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """The arguments of `solve_search`."""
+
+    program: Program
+    costs: CostTable
+    scores: dict[str, ScoreTable]
+
+    @property
+    def args(self) -> tuple[Program, str, CostTable, dict[str, ScoreTable]]:
+        """In the order that every function of the search takes them."""
+        return self.program, "best", self.costs, self.scores
+
+    @property
+    def search(self) -> Search:
+        """The search."""
+        return self.program.searches["best"]
+
+    def with_search(self, **changes: Any) -> Instance:
+        """The same with another search."""
+        search = self.search.model_copy(update=changes)
+        program = self.program.model_copy(update={"searches": {"best": search}})
+        return Instance(program, self.costs, self.scores)
+
+
+def at(line: int, text: str = "") -> Where:
+    """A place in the source."""
+    return Where(file="t.pzl", line=line, column=3, end_line=line, end_column=20, text=text or f"line {line}")
+
+
+def alone(term: Term) -> Linear:
+    """An expression of one term."""
+    return Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=term),))
+
+
+def require(left: Linear | Term, op: Any, bound: Fraction | int | None = None, **more: Any) -> LinearRequirement:
+    """A linear requirement. `ratio`: times the parent's; `line`; `text` of the bound."""
+    ratio, line = more.get("ratio"), more.get("line", 1)
+    where = at(line)
+    return LinearRequirement(
+        left=left if isinstance(left, Linear) else alone(left),
+        op=op,
+        bound=None if bound is None else Fraction(bound),
+        parent_ratio=None if ratio is None else Fraction(ratio),
+        unit=more.get("unit", ""),
+        because=more.get("because", ""),
+        where=where,
+        bound_where=where.model_copy(update={"text": more.get("text", "")}),
+    )
+
+
+def chat(metric: Any) -> MetricTerm:
+    """A metric of scenario `chat`."""
+    return MetricTerm(scenario="chat", metric=metric)
+
+
+KL = ScoreTerm(score="kl")
+
+
+def program_of(layers: tuple[LayerChoice, ...], batches: tuple[int, ...], **search: Any) -> Program:
+    """A program with one of everything and the search `best`."""
+    shape = SHAPE.model_copy(update={"layers": len(layers)})
+    settings: dict[str, Any] = {
+        "sense": "minimize",
+        "objective": alone(KL),
+        "solver": CpSat(time_s=Fraction(60)),
+        **search,
+    }
+    return Program(
+        source="t.pzl",
+        parents={"tiny": Parent(name="tiny", source=ShapeSource(), shape=shape, where=HERE)},
+        hardware={"h": Hardware(name="h", spec=TableHardware(path="c.csv"), where=HERE)},
+        scenarios={
+            "chat": Scenario(name="chat", hardware="h", batches=batches, prompt=4, output=3, where=HERE)
+        },
+        spaces={"wide": Space(name="wide", parent="tiny", layers=layers, where=HERE)},
+        scores={
+            "kl": Score(name="kl", bld=None, space="wide", method=ScoreFromTable(path="kl.csv"), where=HERE)
+        },
+        searches={"best": Search(name="best", space="wide", where=HERE, **settings)},
+    )
+
+
+@st.composite
+def problems(draw: st.DrawFn, logic: bool = True, exact: bool = True, max_layers: int = 4) -> Instance:
+    """Any small search. `exact`: scores of few decimals, so that the integers are exact."""
+    count = draw(st.integers(1, max_layers))
+    layers = tuple(draw(_choices()) for _ in range(count))
+    candidates = draw(st.sampled_from([(2,), (2, 4), (1, 2, 4)]))
+    auto = len(candidates) > 1 and draw(st.booleans())
+    instance = Instance(
+        program_of(layers, () if auto else candidates),
+        draw(_cost_tables(layers, candidates, auto)),
+        {"kl": draw(_score_tables(layers, exact))},
+    )
+    term = _terms(count)
+    sense = st.sampled_from(["minimize", "maximize"])
+    instance = instance.with_search(
+        objective=draw(st.one_of(st.just(alone(KL)), _linears(term))),
+        sense=draw(st.one_of(st.just("minimize"), sense)),
+        preferences=tuple(
+            Preference(goal=draw(_linears(term)), sense=draw(sense), where=HERE)
+            for _ in range(draw(st.integers(0, 1)))
+        ),
+    )
+    requirements = []
+    for line in range(draw(st.integers(0, 4))):
+        if logic and draw(st.integers(0, 3)) == 0:
+            requirements.append(LogicRequirement(formula=draw(_formulas(count)), where=at(line)))
+        else:
+            requirements.append(draw(_requirements(instance, term, line)))
+    return instance.with_search(requirements=tuple(requirements))
+
+
+@st.composite
+def _choices(draw: st.DrawFn) -> LayerChoice:
+    def some(pool: tuple[Any, ...]) -> tuple[Any, ...]:
+        found = draw(st.lists(st.sampled_from(range(len(pool))), min_size=1, max_size=3, unique=True))
+        return tuple(pool[i] for i in found)
+
+    return LayerChoice(attention=some(ATTENTION), ffn=some(FFN))
+
+
+@st.composite
+def _costs(draw: st.DrawFn, zero: bool, batch: int) -> Cost:
+    if zero:
+        return Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
+    number = st.integers(0, 20)
+    return Cost(
+        params=draw(number),
+        weights_bytes=draw(number) * 10,
+        kv_cache_bytes=draw(number) * batch,
+        prefill_ns=draw(number),
+        decode_ns=draw(number),
+    )
+
+
+@st.composite
+def _cost_tables(draw: st.DrawFn, layers: tuple[LayerChoice, ...], batches: tuple[int, ...], auto: bool) -> CostTable:
+    shape = SHAPE
+    attention = [{name_of(a): a for a in (*c.attention, ParentAttention())} for c in layers]
+    ffn = [{name_of(f): f for f in (*c.ffn, ParentFfn())} for c in layers]
+    capacity = draw(st.integers(50, 1500)) if auto else None
+    scenarios = []
+    for batch in batches:
+        pairs: tuple[dict[str, Cost], ...] = ()
+        if draw(st.integers(0, 3)) == 0:
+            pairs = tuple(
+                {f"{a}/{f}": draw(_costs(False, batch)) for a in names for f in ffn[i] if draw(st.booleans())}
+                for i, names in enumerate(attention)
+            )
+        scenarios.append(
+            ScenarioCosts(
+                scenario="chat",
+                batch=batch,
+                prompt=4,
+                output=3,
+                fixed=Cost(params=9, weights_bytes=90, kv_cache_bytes=0, prefill_ns=7, decode_ns=3),
+                reserve_bytes=13,
+                attention=tuple({n: draw(_costs(n == "noop", batch)) for n in names} for names in attention),
+                ffn=tuple({n: draw(_costs(n == "noop", batch)) for n in names} for names in ffn),
+                pairs=pairs,
+                capacity_bytes=capacity,
+            )
+        )
+    return CostTable(
+        space="wide",
+        scenarios={"chat": tuple(scenarios)},
+        params_fixed=fixed_params(shape),
+        params_attention=tuple({n: params(a, shape) for n, a in names.items()} for names in attention),
+        params_ffn=tuple({n: params(f, shape) for n, f in names.items()} for names in ffn),
+    )
+
+
+@st.composite
+def _score_tables(draw: st.DrawFn, layers: tuple[LayerChoice, ...], exact: bool) -> ScoreTable:
+    few = st.integers(0, 9).map(lambda i: i / 10)
+    many = st.integers(-50, 2000).map(lambda i: i / 1000)
+    score = st.one_of(few, many) if exact else st.floats(0, 10, allow_subnormal=False)
+
+    def table(names: list[str]) -> dict[str, float]:
+        return {n: draw(score) for n in names if n not in ("parent", "parent/parent")}
+
+    def names(choice: LayerChoice, part: str) -> list[str]:
+        return [name_of(a) for a in getattr(choice, part)]
+
+    if draw(st.booleans()):
+        pairs = tuple(
+            table([f"{a}/{f}" for a in names(c, "attention") for f in names(c, "ffn")]) for c in layers
+        )
+        return ScoreTable(score="kl", metric="kl_divergence", samples=1, unit="block", pairs=pairs)
+    return ScoreTable(
+        score="kl",
+        metric="kl_divergence",
+        samples=1,
+        attention=tuple(table(names(c, "attention")) for c in layers),
+        ffn=tuple(table(names(c, "ffn")) for c in layers),
+    )
+
+
+@st.composite
+def _terms(draw: st.DrawFn, count: int) -> Term:
+    layers = tuple(i for i in range(count) if draw(st.booleans()))
+    return draw(
+        st.one_of(
+            st.just(KL),
+            st.just(ParamsTerm()),
+            st.sampled_from(METRICS).map(chat),
+            st.sampled_from(["kv_heads", "window", "params"]).map(
+                lambda a: FactTerm(sub_block="attention", attribute=a, layers=layers)
+            ),
+            st.sampled_from(["width", "params"]).map(
+                lambda a: FactTerm(sub_block="ffn", attribute=a, layers=layers)
+            ),
+            st.sampled_from([("noop",), ("linear", "noop"), ("parent",), ()]).map(
+                lambda names: CountTerm(sub_block="attention", alternatives=names, layers=layers)
+            ),
+        )
+    )
+
+
+@st.composite
+def _linears(draw: st.DrawFn, term: st.SearchStrategy[Term]) -> Linear:
+    first = draw(term)
+    throughput = isinstance(first, MetricTerm) and first.metric == "throughput"
+    if throughput or draw(st.booleans()):
+        return alone(first)
+    second = draw(term.filter(lambda t: not (isinstance(t, MetricTerm) and t.metric == "throughput")))
+    factor = st.sampled_from([Fraction(1), Fraction(-2), Fraction(1, 3), Fraction(5, 7)])
+    return Linear(
+        terms=(
+            WeightedTerm(coefficient=draw(factor), term=first),
+            WeightedTerm(coefficient=draw(factor), term=second),
+        ),
+        constant=draw(st.sampled_from([Fraction(0), Fraction(3, 2)])),
+    )
+
+
+@st.composite
+def _requirements(draw: st.DrawFn, instance: Instance, term: st.SearchStrategy[Term], line: int) -> Requirement:
+    """A bound near what some child reaches, so that it often matters and seldom rules everything out."""
+    left = draw(_linears(term))
+    op = draw(st.sampled_from(["<=", ">=", "<=", ">=", "<", ">", "=="]))
+    tables = tables_of(*instance.with_search(objective=left).args)
+    layers = tuple(
+        LayerAssignment(
+            attention=name_of(draw(st.sampled_from(c.attention))), ffn=name_of(draw(st.sampled_from(c.ffn)))
+        )
+        for c in tables.layers
+    )
+    child = Child(tables, layers, draw(st.sampled_from(tables.batch_choices())))
+    value = child.linear(left)
+    parent = child.parent().linear(left)
+    if parent and draw(st.integers(0, 2)) == 0:
+        return require(left, op, ratio=value / parent, line=line)
+    nudge = draw(st.sampled_from([Fraction(0), Fraction(0), Fraction(1, 10), Fraction(-1, 10)]))
+    return require(left, op, value * (1 + nudge), line=line)
+
+
+def _formulas(count: int) -> st.SearchStrategy[Logic]:
+    def leaf(layer: int, part: Any, names: tuple[str, ...]) -> Logic:
+        return Is(layer=layer, sub_block=part, alternatives=names)
+
+    leaves = st.builds(
+        leaf,
+        st.integers(0, count - 1),
+        st.sampled_from(["attention", "ffn"]),
+        st.sampled_from([("noop",), ("parent",), ("noop", "linear"), ("gqa2", "mlp16"), ()]),
+    )
+    return st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            st.builds(lambda f: Not(operand=f), inner),
+            st.builds(lambda fs: And(operands=tuple(fs)), st.lists(inner, max_size=3)),
+            st.builds(lambda fs: Or(operands=tuple(fs)), st.lists(inner, max_size=3)),
+            st.builds(lambda a, b: Implies(condition=a, consequence=b), inner, inner),
+        ),
+        max_leaves=5,
+    )

@@ -1,0 +1,142 @@
+"""The solver is brute force, only faster."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from puzzledsl.cost.metrics import metrics_of
+from puzzledsl.ir.nodes import CpSat
+from puzzledsl.search.metrics import METRICS, Child
+from puzzledsl.search.problem import build_problems
+from puzzledsl.search.solve import solve_search
+from puzzledsl.search.tables import tables_of
+from puzzledsl.search.verify import verify
+from tests.oracles import all_children, apart, brute_force
+from tests.search.instances import Instance, problems
+
+quick: Any = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@quick
+@given(problems())
+def test_solver_is_brute_force(instance: Instance) -> None:
+    result, best = solve_search(*instance.args), brute_force(*instance.args)
+    if best is None:
+        assert result.status == "infeasible"
+        return
+    assert result.status == "optimal"
+    assert result.gap == 0
+    assert result.objective == result.bound == float(best.objective)
+    assert result.solutions[0].layers == best.child.layers  # ties are decided in the order of the space
+    assert {n: result.solutions[0].batches[n] for n in best.child.batches} == best.child.batches
+
+
+@quick
+@given(problems(exact=False))
+def test_long_decimals_are_within_the_rounding(instance: Instance) -> None:
+    result, best = solve_search(*instance.args), brute_force(*instance.args)
+    assert (best is None) == (result.status == "infeasible")
+    if best is None or result.objective is None or result.bound is None:
+        return
+    exact = float(best.objective)
+    off = 1e-9 * (1 + abs(exact))
+    assert abs(result.objective - exact) <= off
+    low, high = sorted((result.bound, result.objective))
+    assert low <= exact <= high
+    assert high - low <= off
+
+
+@quick
+@given(problems(max_layers=3), st.integers(1, 3))
+def test_several_solutions_are_each_the_best_given_those_before(instance: Instance, apart_by: int) -> None:
+    instance = instance.with_search(solutions=3, apart=apart_by)
+    tables = tables_of(*instance.args)
+    result = solve_search(*instance.args)
+    before: tuple[Child, ...] = ()
+    for solution in result.solutions:
+        best = brute_force(*instance.args, before=before)
+        assert best is not None
+        assert solution.layers == best.child.layers
+        child = Child(tables, solution.layers, best.child.batches)
+        assert all(apart(child, b) >= apart_by for b in before)
+        before += (child,)
+    if len(result.solutions) < 3:
+        assert brute_force(*instance.args, before=before) is None
+
+
+@quick
+@given(problems(), st.integers(0, 5), st.sampled_from([1, 3]))
+def test_the_answer_depends_on_no_seed_and_no_workers(instance: Instance, seed: int, workers: int) -> None:
+    one = solve_search(*instance.args)
+    other = instance.with_search(solver=CpSat(time_s=Fraction(60), seed=seed))
+    assert solve_search(*other.args, workers=workers) == one
+
+
+@quick
+@given(problems())
+def test_every_solution_verifies_and_reports_what_the_cost_stage_computes(instance: Instance) -> None:
+    result = solve_search(*instance.args)
+    for solution in result.solutions:
+        assert verify(*instance.args, solution) == []
+        for costs in instance.costs.scenarios["chat"]:
+            if costs.batch == solution.batches["chat"]:
+                expected = metrics_of(costs, solution.layers)
+                assert {m: solution.metrics[f"chat.{m}"] for m in METRICS} == {
+                    m: float(v) for m, v in expected.items()
+                }
+
+
+@quick
+@given(problems())
+def test_rows_and_goals_say_what_the_metrics_say(instance: Instance) -> None:
+    """The integers that are solved and the fractions that verify are two implementations of one meaning."""
+    tables = tables_of(*instance.args)
+    at = {tuple(sorted(p.batches.items())): p for p in build_problems(*instance.args)}
+    for child in all_children(tables):
+        problem = at[tuple(sorted(child.batches.items()))]
+        chosen = problem.indices(child.layers)
+        assert chosen is not None
+        assert problem.goal.in_units(problem.goal.of(chosen)) == child.linear(tables.search.objective)
+        rows = bool((problem.matrix[:, chosen].sum(axis=1) <= problem.limits).all())
+        linear = [r for r in tables.search.requirements if r.kind == "linear"]
+        assert rows == (
+            all(child.meets(r) for r in linear) and all(child.fits(n) for n in tables.scenarios)
+        )
+
+
+@quick
+@given(problems())
+def test_tightening_never_improves_and_dropping_never_worsens(instance: Instance) -> None:
+    whole = solve_search(*instance.args)
+    for index in range(len(instance.search.requirements)):
+        kept = tuple(r for i, r in enumerate(instance.search.requirements) if i != index)
+        looser = solve_search(*instance.with_search(requirements=kept).args)
+        if whole.objective is not None:
+            assert looser.objective is not None
+            better = looser.objective - whole.objective
+            assert better <= 0 if instance.search.sense == "minimize" else better >= 0
+
+
+@quick
+@given(problems(logic=False), st.data())
+def test_adding_an_alternative_never_worsens(instance: Instance, data: st.DataObject) -> None:
+    space = instance.program.spaces["wide"]
+    layer = data.draw(st.integers(0, len(space.layers) - 1))
+    choice = space.layers[layer]
+    if len(choice.attention) == 1:
+        return
+    fewer = choice.model_copy(update={"attention": choice.attention[1:]})
+    layers = (*space.layers[:layer], fewer, *space.layers[layer + 1 :])
+    program = instance.program.model_copy(
+        update={"spaces": {"wide": space.model_copy(update={"layers": layers})}}
+    )
+    narrow = solve_search(program, "best", instance.costs, instance.scores)
+    wide = solve_search(*instance.args)
+    if narrow.objective is not None:
+        assert wide.objective is not None
+        sign = 1 if instance.search.sense == "minimize" else -1
+        assert sign * wide.objective <= sign * narrow.objective

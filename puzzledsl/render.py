@@ -26,12 +26,18 @@ class _Mark:
     primary: bool
 
 
-def render_all(diagnostics: Iterable[Diagnostic], sources: Mapping[str, str], *, color: bool, width: int = 120) -> str:
+def render_all(
+    diagnostics: Iterable[Diagnostic], sources: Mapping[str, str], *, color: bool, width: int = 120
+) -> str:
     """Every diagnostic, an empty line after each, and a line that counts them."""
     shown = list(diagnostics)
     text = "".join(render(d, sources, color=color, width=width) + "\n\n" for d in shown)
     errors = sum(d.severity == "error" for d in shown)
-    counts = [f"{n} {what}{'s' if n > 1 else ''}" for n, what in ((errors, "error"), (len(shown) - errors, "warning")) if n]
+    counts = [
+        f"{n} {what}{'s' if n > 1 else ''}"
+        for n, what in ((errors, "error"), (len(shown) - errors, "warning"))
+        if n
+    ]
     return text + (", ".join(counts) + "\n" if counts else "")
 
 
@@ -55,7 +61,9 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, w
         out.append(" " * gutter + paint(arrow, "gutter") + f" {clean(file)}:{at.line}:{at.column}")
         if file in sources:
             out += _excerpt(here, sources[file], gutter, severity, paint, width)
-    for word, text in [("note", n) for n in diagnostic.notes] + ([("help", diagnostic.help)] if diagnostic.help else []):
+    for word, text in [("note", n) for n in diagnostic.notes] + (
+        [("help", diagnostic.help)] if diagnostic.help else []
+    ):
         first, *rest = clean(text).split("\n")
         out.append(" " * (gutter + 1) + paint("=", "gutter") + f" {paint(word, 'bold')}: {first}")
         out += [" " * (gutter + 5 + len(word)) + line for line in rest]
@@ -108,7 +116,11 @@ class _Painter:
 
 
 def _is_plain(character: str) -> bool:
-    return character == " " or character == "\t" or unicodedata.category(character) not in ("Cc", "Cf", "Zl", "Zp", "Cs", "Cn")
+    return (
+        character == " "
+        or character == "\t"
+        or unicodedata.category(character) not in ("Cc", "Cf", "Zl", "Zp", "Cs", "Cn")
+    )
 
 
 def _expand(line: str) -> tuple[str, list[int]]:
@@ -125,7 +137,13 @@ def _expand(line: str) -> tuple[str, list[int]]:
             step = 1
             drawn.append("\ufffd")
         else:
-            step = 0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+            step = (
+                0
+                if unicodedata.combining(character)
+                else 2
+                if unicodedata.east_asian_width(character) in "WF"
+                else 1
+            )
             drawn.append(character)
         cell += step
     return "".join(drawn), [*starts, cell]
@@ -146,7 +164,9 @@ def _excerpt(
     for number in sorted(marks):
         if previous is not None and number == previous + 2:
             marks_between = _expand(_line(lines, previous + 1))[0]
-            out.append(f"{paint(str(previous + 1).rjust(gutter), 'gutter')} {bar} {_crop(marks_between, 0, width - gutter - 3)}".rstrip())
+            out.append(
+                f"{paint(str(previous + 1).rjust(gutter), 'gutter')} {bar} {_crop(marks_between, 0, width - gutter - 3)}".rstrip()
+            )
         elif previous is not None and number > previous + 2:
             out.append(paint("...", "gutter"))
         drawn = _expand(_line(lines, number))[0]
@@ -196,8 +216,7 @@ def _crop(drawn: str, start: int, room: int) -> str:
 def _window(drawn: str, marks: list[_Mark], room: int) -> tuple[str, list[_Mark]]:
     """The part of a long line that holds its marks, and the marks moved along."""
     room = max(room, 30)
-    longest = max(mark.stop + 1 + len(mark.text) for mark in marks)
-    if max(len(drawn), longest) <= room or max(mark.stop for mark in marks) <= room and len(drawn) <= room:
+    if len(drawn) <= room and max(mark.stop for mark in marks) <= room:
         return drawn, marks
     primary = next((m for m in marks if m.primary), marks[0])
     start = max(0, min(m.start for m in marks) - 8)

@@ -39,7 +39,9 @@ class Dimension:
         if self in _NAMES:
             return _NAMES[self]
         up = [f"{u}{'' if e == 1 else f'^{e}'}" for u, e in zip(_BASE, self._tuple(), strict=True) if e > 0]
-        down = [f"{u}{'' if e == -1 else f'^{-e}'}" for u, e in zip(_BASE, self._tuple(), strict=True) if e < 0]
+        down = [
+            f"{u}{'' if e == -1 else f'^{-e}'}" for u, e in zip(_BASE, self._tuple(), strict=True) if e < 0
+        ]
         return "*".join(up) + ("/" + "/".join(down) if down else "") if up else "1/" + "/".join(down)
 
 
@@ -151,7 +153,10 @@ def parse_quantity(text: str) -> Quantity:
 
 def _suggest_unit(number: str, unit: str) -> str:
     if unit == "b" or unit == "K":
-        return {"b": f"billions are written `{number}B`", "K": f"thousands are `{number}k`, 1024s are `{number}Ki`"}[unit]
+        return {
+            "b": f"billions are written `{number}B`",
+            "K": f"thousands are `{number}k`, 1024s are `{number}Ki`",
+        }[unit]
     folded = {u.lower(): u for u in UNITS if u}
     if unit.lower() in folded:
         return f"write `{number}{folded[unit.lower()]}`"
@@ -176,7 +181,12 @@ def format_quantity(value: Fraction | float, dimension: Dimension, digits: int =
     exact = Fraction(value)
     ladder: list[tuple[str, Fraction]]
     if dimension == BYTES:
-        ladder = [("TiB", Fraction(2**40)), ("GiB", Fraction(2**30)), ("MiB", Fraction(2**20)), ("KiB", Fraction(2**10))]
+        ladder = [
+            ("TiB", Fraction(2**40)),
+            ("GiB", Fraction(2**30)),
+            ("MiB", Fraction(2**20)),
+            ("KiB", Fraction(2**10)),
+        ]
         if abs(exact) < 1024:
             return f"{_decimal(exact / 1024, digits)}KiB"
     elif dimension == TIME:
@@ -188,7 +198,12 @@ def format_quantity(value: Fraction | float, dimension: Dimension, digits: int =
     elif dimension == COUNT:
         if abs(exact) < 10**5:
             return _decimal(exact, digits)
-        ladder = [("T", Fraction(10**12)), ("B", Fraction(10**9)), ("M", Fraction(10**6)), ("k", Fraction(10**3))]
+        ladder = [
+            ("T", Fraction(10**12)),
+            ("B", Fraction(10**9)),
+            ("M", Fraction(10**6)),
+            ("k", Fraction(10**3)),
+        ]
     elif dimension in (BYTES_PER_S, FLOP_PER_S):
         tail = "B/s" if dimension == BYTES_PER_S else "FLOP/s"
         ladder = [(p + tail, Fraction(s)) for p, s in reversed(_DECIMAL.items()) if p]

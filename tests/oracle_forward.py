@@ -57,7 +57,7 @@ def _attention(x: Array, layer: dict[str, Array], config: dict[str, Any], block:
     x = _rms_norm(x, layer["input_layernorm.weight"], config)
     if block.get("replace_with_linear"):
         return x @ layer["self_attn.linear.weight"].T
-    length, dim = len(x), config["head_dim"]
+    length, dim = len(x), config.get("head_dim") or x.shape[1] // config["num_attention_heads"]
     q, k, v = (
         _linear(x, layer, f"self_attn.{name}").reshape(length, -1, dim)
         for name in ("q_proj", "k_proj", "v_proj")
@@ -81,7 +81,8 @@ def _attention(x: Array, layer: dict[str, Array], config: dict[str, Any], block:
 def _rotate(x: Array, config: dict[str, Any]) -> Array:
     """Turn the pair (i, i + D/2) of each head by position * theta^(-2i/D)."""
     half = x.shape[-1] // 2
-    theta = config["rope_parameters"]["rope_theta"]
+    rope = config.get("rope_parameters") or config  # older config.json files have `rope_theta` at the top
+    theta = rope["rope_theta"]
     angles = np.arange(len(x))[:, None] * theta ** (-np.arange(half) / half)
     turn = np.exp(1j * angles)[:, None, :]
     turned = (x[..., :half] + 1j * x[..., half:]) * turn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -62,7 +62,11 @@ def _compares(draw: st.DrawFn, operands: SearchStrategy[Any]) -> tree.Compare:
 
 
 def _patterns(values: SearchStrategy[Any]) -> SearchStrategy[Any]:
-    return make(tree.Pattern, name=names, fields=tuples_of(make(tree.PatternField, name=names, op=compare_ops, value=values)))
+    return make(
+        tree.Pattern,
+        name=names,
+        fields=tuples_of(make(tree.PatternField, name=names, op=compare_ops, value=values)),
+    )
 
 
 def _slices(values: SearchStrategy[Any]) -> SearchStrategy[Any]:
@@ -78,7 +82,9 @@ def _indexes(targets: SearchStrategy[Any], values: SearchStrategy[Any]) -> Searc
 
 def _calls(values: SearchStrategy[Any]) -> SearchStrategy[Any]:
     arguments = tuples_of(make(tree.Argument, name=st.none() | names, value=values))
-    over = make(tree.Comprehension, element=values, variable=names, collection=values, where=st.none() | values)
+    over = make(
+        tree.Comprehension, element=values, variable=names, collection=values, where=st.none() | values
+    )
     sole = make(tree.Argument, name=st.none(), value=over).map(lambda argument: (argument,))
     return make(tree.Call, function=values, arguments=arguments | sole)
 
@@ -137,7 +143,13 @@ statements = st.recursive(
     simple_statements,
     lambda inner: st.one_of(
         make(tree.Section, name=names, body=tuples_of(inner)),
-        make(tree.ForAll, variable=names, domain=expressions, where=st.none() | expressions, body=tuples_of(inner)),
+        make(
+            tree.ForAll,
+            variable=names,
+            domain=expressions,
+            where=st.none() | expressions,
+            body=tuples_of(inner),
+        ),
     ),
     max_leaves=3,
 )
@@ -146,7 +158,7 @@ statements = st.recursive(
 @st.composite
 def declarations(draw: st.DrawFn) -> tree.Decl:
     """`KIND NAME [of X | on X] [= expr] [{ body }]` with any of its parts."""
-    preposition = draw(st.sampled_from(["of", "on", None]))
+    preposition: Literal["of", "on"] | None = draw(st.sampled_from(["of", "on", None]))
     return tree.Decl(
         span=AT,
         kind=tree.Name(span=AT, text=draw(st.sampled_from(KINDS))),

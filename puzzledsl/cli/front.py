@@ -26,17 +26,15 @@ def check(file: FileArgument, set_: SetOption = None, json: JsonOption = False) 
     {"format_version", "diagnostics": [{"code", "severity", "message", "file", "start", "end", "help", "related"}]}.
     """
     from puzzledsl.cli import loading, output
-    from puzzledsl.render import to_json
     from puzzledsl.ir.program import check_file
+    from puzzledsl.render import to_json
 
     checked = check_file(file, loading.settings_of(set_))
     if json:
         output.print_json(
             {
                 "format_version": "1.0",
-                "diagnostics": [
-                    to_json(diagnostic) for diagnostic in checked.diagnostics
-                ],
+                "diagnostics": [to_json(diagnostic) for diagnostic in checked.diagnostics],
             }
         )
     elif checked.diagnostics:
@@ -54,13 +52,9 @@ def fmt(
     ],
     check: Annotated[
         bool,
-        typer.Option(
-            "--check", help="Write nothing; exit with 1 if a file would change."
-        ),
+        typer.Option("--check", help="Write nothing; exit with 1 if a file would change."),
     ] = False,
-    diff: Annotated[
-        bool, typer.Option("--diff", help="Write nothing; print what would change.")
-    ] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Write nothing; print what would change.")] = False,
 ) -> None:
     """Format programs in place. A file with syntax errors is left as it is."""
     import difflib
@@ -87,9 +81,7 @@ def fmt(
         changed = True
         if diff:
             lines = text.splitlines(True), formatted.splitlines(True)
-            sys.stdout.writelines(
-                difflib.unified_diff(*lines, str(file), f"{file} (formatted)")
-            )
+            sys.stdout.writelines(difflib.unified_diff(*lines, str(file), f"{file} (formatted)"))
         elif check:
             print(f"would reformat {file}")
         else:

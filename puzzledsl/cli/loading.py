@@ -51,11 +51,7 @@ def context(
     layout = BuildDir((build or file.parent / "build").resolve())
     program, _ = resolve_used_by(checked.program, layout)
     source = next(
-        (
-            text
-            for name, text in checked.sources.items()
-            if Path(name).name == file.name
-        ),
+        (text for name, text in checked.sources.items() if Path(name).name == file.name),
         "",
     )
     result = Context(file=file, program=program, build=layout, source=source)

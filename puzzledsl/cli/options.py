@@ -7,14 +7,10 @@ from typing import Annotated
 
 import typer
 
-FileArgument = Annotated[
-    Path, typer.Argument(metavar="FILE", help="The `.pzl` program.", show_default=False)
-]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The `.pzl` program.", show_default=False)]
 NamesArgument = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[NAME]...", help="Which of its declarations; all when left out."
-    ),
+    typer.Argument(metavar="[NAME]...", help="Which of its declarations; all when left out."),
 ]
 BuildOption = Annotated[
     Path | None,

@@ -18,31 +18,21 @@ EXIT_FAULT = 70
 
 def use_color(stream: TextIO) -> bool:
     """True when the stream is a terminal and NO_COLOR is not set."""
-    return (
-        stream.isatty()
-        and not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM") != "dumb"
-    )
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def sources_for(
-    diagnostics: Iterable[Diagnostic], known: Mapping[str, str]
-) -> dict[str, str]:
+def sources_for(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> dict[str, str]:
     """The text of every file that a diagnostic points into, reading those that are not known."""
     sources = dict(known)
     for diagnostic in diagnostics:
         for span in [diagnostic.span, *(label.span for label in diagnostic.secondary)]:
             if span is not None and span.file not in sources:
                 path = Path(span.file)
-                sources[span.file] = (
-                    path.read_text("utf-8", "replace") if path.is_file() else ""
-                )
+                sources[span.file] = path.read_text("utf-8", "replace") if path.is_file() else ""
     return sources
 
 
-def print_diagnostics(
-    diagnostics: Iterable[Diagnostic], known: Mapping[str, str]
-) -> None:
+def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> None:
     """Render diagnostics on stderr, in source order, then a count."""
     from puzzledsl.render import render
 
@@ -54,9 +44,7 @@ def print_diagnostics(
     errors = sum(d.severity == "error" for d in ordered)
     warnings = len(ordered) - errors
     counts = [
-        f"{n} {word}{'' if n == 1 else 's'}"
-        for n, word in ((errors, "error"), (warnings, "warning"))
-        if n
+        f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((errors, "error"), (warnings, "warning")) if n
     ]
     if len(ordered) > 1:
         print(", ".join(counts), file=sys.stderr)

@@ -69,10 +69,7 @@ class Reporter:
     def advance(self, amount: int = 1, **figures: float | str) -> None:
         """Move the bar on."""
         self._done += amount
-        text = "  ".join(
-            f"{k} {v if isinstance(v, str) else format(v, '.4g')}"
-            for k, v in figures.items()
-        )
+        text = "  ".join(f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in figures.items())
         if self._task is not None:
             self._bar.update(self._task, advance=amount, figures=text)  # type: ignore[arg-type]
         elif time.monotonic() - self._said > PLAIN_INTERVAL_S:

@@ -61,13 +61,7 @@ def solve(
     if json:
         output.print_json([as_json(result, seconds) for result, seconds in results])
     else:
-        print(
-            "\n\n".join(
-                as_text(result, seconds)
-                for result, seconds in results
-                if result.solutions
-            )
-        )
+        print("\n\n".join(as_text(result, seconds) for result, seconds in results if result.solutions))
     shown: list[Diagnostic] = problems
     if shown:
         output.print_diagnostics(shown, {})
@@ -129,22 +123,13 @@ def as_text(result: SearchResult, seconds: float) -> str:
     ]
     for name, value in sorted(best.metrics.items()):
         parent = result.parent_metrics.get(name)
-        ratio = (
-            f"  {value / parent:.3g}x of the parent's {metric_text(name, parent)}"
-            if parent
-            else ""
-        )
+        ratio = f"  {value / parent:.3g}x of the parent's {metric_text(name, parent)}" if parent else ""
         lines.append(f"  {name:<20} {metric_text(name, value)}{ratio}")
     for part in ("attention", "ffn"):
         counts = Counter(getattr(layer, part) for layer in best.layers)
-        text = ", ".join(
-            f"{n} x {name}"
-            for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0]))
-        )
+        text = ", ".join(f"{n} x {name}" for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
         lines.append(f"  {part:<20} {text}")
     if len(result.solutions) > 1:
-        others = ", ".join(
-            f"{solution.objective:.6g}" for solution in result.solutions[1:]
-        )
+        others = ", ".join(f"{solution.objective:.6g}" for solution in result.solutions[1:])
         lines.append(f"  further solutions    {others}")
     return "\n".join(lines)

@@ -69,9 +69,7 @@ def score(
     _stage(
         "score",
         "score",
-        lambda p: {
-            n: s for n, s in p.scores.items() if isinstance(s.method, ReplaceOne)
-        },
+        lambda p: {n: s for n, s in p.scores.items() if isinstance(s.method, ReplaceOne)},
         file,
         names,
         build,
@@ -119,9 +117,7 @@ def export(
     _stage("export", "export", lambda p: p.exports, file, names, build, set_)
 
 
-def report(
-    file: FileArgument, build: BuildOption = None, set_: SetOption = None
-) -> None:
+def report(file: FileArgument, build: BuildOption = None, set_: SetOption = None) -> None:
     """Write report.html: one self-contained page with everything that is in the build directory."""
     from puzzledsl.cli import loading
     from puzzledsl.runs import tasks
@@ -158,9 +154,7 @@ def run(
     from puzzledsl.runs.tasks import STAGES
 
     if until is not None and until not in STAGES:
-        raise typer.BadParameter(
-            f"`{until}` is no stage; stages: {', '.join(STAGES)}", param_hint="--until"
-        )
+        raise typer.BadParameter(f"`{until}` is no stage; stages: {', '.join(STAGES)}", param_hint="--until")
     ctx = loading.context(file, set_, build)
     try:
         with Reporter(ctx.build.log) as progress:
@@ -190,9 +184,7 @@ def _stage(
 
     ctx = loading.context(file, set_, build)
     wanted = chosen(kind, declared(ctx.program), names, ctx.file, stage)
-    make: Callable[[Context, str], Task] = {"eval": tasks.evaluate}.get(
-        stage
-    ) or getattr(tasks, stage)
+    make: Callable[[Context, str], Task] = {"eval": tasks.evaluate}.get(stage) or getattr(tasks, stage)
     try:
         with locked(ctx), Reporter(ctx.build.log) as progress:
             ctx.progress = progress

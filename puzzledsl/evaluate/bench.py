@@ -140,7 +140,14 @@ class Bench:
     def _digest(self, name: str, directory: Path, full: bool) -> str:
         """What unfinished work belongs to: the weights, the parent's, and everything that is measured."""
         plan = self.plan
-        parts = [METHOD, name, str(full), self._hash(directory), self._hash(self.parent_dir), repr(plan.timed)]
+        parts = [
+            METHOD,
+            name,
+            str(full),
+            self._hash(directory),
+            self._hash(self.parent_dir),
+            repr(plan.timed),
+        ]
         parts += [repr(task) for task in plan.tasks] if full else []
         text = hashlib.sha256("\n".join(parts).encode())
         text.update(plan.blocks_NT.numpy().tobytes())
@@ -148,7 +155,9 @@ class Bench:
 
     def _hash(self, directory: Path) -> str:
         if directory not in self._hashes:
-            files = sorted(p for p in directory.iterdir() if p.suffix == ".safetensors" or p.name == "config.json")
+            files = sorted(
+                p for p in directory.iterdir() if p.suffix == ".safetensors" or p.name == "config.json"
+            )
             self._hashes[directory] = " ".join(sha256_of(path) for path in files)
         return self._hashes[directory]
 

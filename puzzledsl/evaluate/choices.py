@@ -139,7 +139,9 @@ def visible(row: Row, length: int) -> Tensor:
     return seen
 
 
-def accuracy_figures(name: str, items: Sequence[Item], scores: Sequence[Sequence[float]]) -> dict[str, Figure]:
+def accuracy_figures(
+    name: str, items: Sequence[Item], scores: Sequence[Sequence[float]]
+) -> dict[str, Figure]:
     """`name`: the likeliest choice is right; `name_norm`: the likeliest a character of the choice's text."""
     plain = [_best(row) == item.answer for item, row in zip(items, scores, strict=True)]
     normed = [

@@ -76,7 +76,9 @@ def divergence_figures(blocks: Sequence[BlockFigures]) -> dict[str, Figure]:
     perplexity = math.exp(cross_entropy[0])
     return {
         "kl": Figure(value=kl[0], stderr=kl[1], unit="nats"),
-        "perplexity": Figure(value=perplexity, stderr=None if cross_entropy[1] is None else perplexity * cross_entropy[1]),
+        "perplexity": Figure(
+            value=perplexity, stderr=None if cross_entropy[1] is None else perplexity * cross_entropy[1]
+        ),
         "top1_agreement": Figure(value=agreement[0], stderr=agreement[1]),
     }
 

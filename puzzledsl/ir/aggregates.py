@@ -8,7 +8,7 @@ from math import ceil, floor
 from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors, nodes
 from puzzledsl.ir import errors_types as types
-from puzzledsl.ir.arithmetic import add_symbolic, as_symbolic, guard
+from puzzledsl.ir.arithmetic import as_symbolic, guard
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.dimensions import is_times, label
 from puzzledsl.ir.limits import MAX_FORMULA
@@ -58,7 +58,9 @@ def _sum(ctx: Context, items: list[Located], span: Span) -> Value:
     for item in items:
         value = item.value
         number: Number | None = (
-            facts_sum(value) if isinstance(value, Facts) else as_number(ctx, value, item.span, "what `sum` adds")
+            facts_sum(value)
+            if isinstance(value, Facts)
+            else as_number(ctx, value, item.span, "what `sum` adds")
         )
         if number is None:
             return POISON
@@ -120,12 +122,18 @@ def _count(ctx: Context, items: list[Located], span: Span) -> Value:
                 _tally(terms, ("count", statement.sub_block, statement.alternatives, statement.layer), -1)
             case Formula():
                 help = "count single statements: `count(attention is noop)`"
-                ctx.report(types.WrongType(item.span, what="what `count` counts", wanted=_COUNTS, got="a formula", help=help))
+                ctx.report(
+                    types.WrongType(
+                        item.span, what="what `count` counts", wanted=_COUNTS, got="a formula", help=help
+                    )
+                )
                 return POISON
             case SubBlocks(sub_block=sub_block):
                 help = f"say what: `count({sub_block} is noop)`"
                 got = describe(item.value)
-                ctx.report(types.WrongType(item.span, what="what `count` counts", wanted=_COUNTS, got=got, help=help))
+                ctx.report(
+                    types.WrongType(item.span, what="what `count` counts", wanted=_COUNTS, got=got, help=help)
+                )
                 return POISON
             case _:
                 got = describe(item.value)
@@ -169,7 +177,9 @@ def _extreme(ctx: Context, name: str, items: list[Located], span: Span) -> Value
 
 def _not_constant(ctx: Context, name: str, span: Span) -> Value:
     example = "bound each part with a `require` of its own"
-    help = {"mean": "a mean is a `sum(…)` divided by how many"}.get(name, f"`{name}` is not linear: {example}")
+    help = {"mean": "a mean is a `sum(…)` divided by how many"}.get(
+        name, f"`{name}` is not linear: {example}"
+    )
     ctx.report(types.NotConstant(span, what=f"what `{name}` compares", got="this", help=help))
     return POISON
 
@@ -184,7 +194,9 @@ def _rounded(ctx: Context, name: str, items: list[Located], span: Span) -> Value
     if isinstance(value, Symbolic):
         return _not_constant(ctx, name, items[0].span)
     exact = value.value
-    whole = floor(exact) if name == "floor" else ceil(exact) if name == "ceil" else floor(exact + Fraction(1, 2))
+    whole = (
+        floor(exact) if name == "floor" else ceil(exact) if name == "ceil" else floor(exact + Fraction(1, 2))
+    )
     return Quantity(Fraction(whole), value.dimension)
 
 
@@ -237,7 +249,9 @@ def _size(ctx: Context, items: list[Located], span: Span) -> Value:
         case _:
             got = describe(value)
             ctx.report(
-                types.WrongType(items[0].span, what="what `size` counts", wanted="a layer", got=got, help=help)
+                types.WrongType(
+                    items[0].span, what="what `size` counts", wanted="a layer", got=got, help=help
+                )
             )
             return POISON
     return POISON if space.incomplete else Quantity(Fraction(number), COUNT)

@@ -96,9 +96,9 @@ def _add(ctx: Context, op: str, left: Number, right: Number, left_span: Span, ri
         form: Form = left.form if left.form == right.form else "plain"
         return Quantity(left.value + sign * right.value, left.dimension, form)
     for side, other, span in ((left, right, left_span), (right, left, right_span)):
-        if isinstance(side, Symbolic) and side.dimension == TOK_PER_S and _is_throughput(side):
-            if isinstance(other, Symbolic) or other.value:
-                return throughput_alone(ctx, side, span)
+        mixed = isinstance(other, Symbolic) or other.value != 0
+        if isinstance(side, Symbolic) and side.dimension == TOK_PER_S and mixed and _is_throughput(side):
+            return throughput_alone(ctx, side, span)
     return add_symbolic(as_symbolic(left), as_symbolic(right), sign)
 
 
@@ -121,7 +121,11 @@ def throughput_alone(ctx: Context, value: Symbolic, span: Span) -> Value:
 
 
 def _form(left: Quantity, right: Quantity) -> Form:
-    return "times" if is_times(left) != is_times(right) and left.dimension == right.dimension == COUNT else "plain"
+    return (
+        "times"
+        if is_times(left) != is_times(right) and left.dimension == right.dimension == COUNT
+        else "plain"
+    )
 
 
 def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
@@ -132,6 +136,12 @@ def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_s
         if right.terms and left.terms:
             return _not_linear(ctx, "*", "multiplies", at, left_span)
         constant, linear = (left.constant, right) if not left.terms else (right.constant, left)
+    elif is_times(left) or is_times(right):
+        literal, other = (left, at.right.span) if is_times(left) else (right, left_span)
+        text = str(literal)
+        instead = f"write `{text[:-1]} * {ctx.source(other)}`, or `require METRIC <= {text}`"
+        ctx.report(errors.RatioWithoutMetric(at.span, text=text, instead=instead))
+        return POISON
     elif isinstance(left, Quantity):
         constant, linear = left.value, as_symbolic(right)
     else:
@@ -149,7 +159,11 @@ def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
         else:
             help = "turn it round: `a / x <= b` is `x >= a / b`"
             label_ = Label(at.right.span, "decided by the search")
-            ctx.report(errors.NotLinear(at.span, op="/", verb="divides by", example="", help=help, secondary=[label_]))
+            ctx.report(
+                errors.NotLinear(
+                    at.span, op="/", verb="divides by", example="", help=help, secondary=[label_]
+                )
+            )
             return POISON
     if right.value == 0:
         ctx.report(errors.DivisionByZero(at.right.span, "this is zero"))
@@ -193,7 +207,9 @@ def _not_linear(ctx: Context, op: str, verb: str, at: tree.Binary, left_span: Sp
 # ---------------------------------------------------------------- comparisons
 
 
-def comparable(ctx: Context, op: str, left: Number, right: Number, left_span: Span, right_span: Span, op_span: Span) -> bool:
+def comparable(
+    ctx: Context, op: str, left: Number, right: Number, left_span: Span, right_span: Span, op_span: Span
+) -> bool:
     """Whether two sides have one dimension; reports it where they have not. `x` literals match every dimension of a metric."""
     if is_times(left) or is_times(right):
         if is_times(left) and is_times(right):

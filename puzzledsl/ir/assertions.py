@@ -27,7 +27,9 @@ def check_assert(ctx: Context, statement: tree.Assert, scope: Scope) -> None:
             help = "write `require` in a search instead"
             ctx.report(types.NotConstant(span, what="an assertion", got="this", help=help))
         case _:
-            ctx.report(types.NotARequirement(span, keyword="assert", wanted="true or false", got=describe(value)))
+            ctx.report(
+                types.NotARequirement(span, keyword="assert", wanted="true or false", got=describe(value))
+            )
 
 
 def _failing(ctx: Context, condition: tree.Expr, scope: Scope) -> tuple[Span, str]:

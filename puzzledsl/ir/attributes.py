@@ -198,7 +198,11 @@ def index(ctx: Context, target: Value, node: tree.Index, scope: Scope) -> Value:
             ctx.report(errors.Misplaced(node.span, what="`[…]`", where=f"`{sub_block}`", help=help))
         case _:
             got = describe(target)
-            ctx.report(types.WrongType(node.target.span, what="what stands before `[…]`", wanted="layers or a list", got=got))
+            ctx.report(
+                types.WrongType(
+                    node.target.span, what="what stands before `[…]`", wanted="layers or a list", got=got
+                )
+            )
     return POISON
 
 

@@ -9,18 +9,20 @@ from puzzledsl.diagnostics import Sink, Span
 from puzzledsl.ir import errors, nodes
 from puzzledsl.ir.assertions import check_assert
 from puzzledsl.ir.context import Context, Lower, OutOfSteps
-from puzzledsl.ir.evaluate import evaluate, value_of
+from puzzledsl.ir.evaluate import evaluate
 from puzzledsl.ir.limits import MAX_DEPTH
+from puzzledsl.ir.lower.frontier import lower_frontier
 from puzzledsl.ir.lower.hardware import lower_hardware, lower_scenario
 from puzzledsl.ir.lower.parent import lower_data, lower_parent
 from puzzledsl.ir.lower.results import lower_eval, lower_export
-from puzzledsl.ir.lower.search import lower_frontier, lower_search
+from puzzledsl.ir.lower.search import lower_search
 from puzzledsl.ir.lower.space import lower_space
 from puzzledsl.ir.lower.training import lower_bld, lower_score, lower_uptrain
 from puzzledsl.ir.names import Loader, Scope, SourceFile, Symbol
 from puzzledsl.ir.parameters import check_settings
 from puzzledsl.ir.program import Checked
 from puzzledsl.ir.references import references
+from puzzledsl.ir.resolve import report_unknown_names, value_of
 from puzzledsl.lang import tree
 
 LOWERINGS: dict[str, tuple[Lower, type, str]] = {
@@ -56,6 +58,7 @@ def check(path: Path, settings: dict[str, str]) -> Checked:
         except RecursionError:
             start = Span(root.file, 1, 1, 1, 2)
             sink.add(errors.TooMuch(start, what="the nesting of this program", limit=f"{MAX_DEPTH} levels"))
+        report_unknown_names(ctx)
         if not sink.has_errors:
             program = _program(ctx)
     return Checked(program, tuple(sink.sorted()), dict(loader.sources))

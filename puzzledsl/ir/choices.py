@@ -76,7 +76,9 @@ class ChoiceReader:
                 return [call for option in options for call in self._calls(option, scope, sub_block)]
             case tree.Name(text=name) if name in ALTERNATIVES[sub_block]:
                 return [Constructed(name, (), scope, expr.span)]
-            case tree.Call(function=tree.Name(text=name), arguments=arguments) if name in ALTERNATIVES[sub_block]:
+            case tree.Call(function=tree.Name(text=name), arguments=arguments) if (
+                name in ALTERNATIVES[sub_block]
+            ):
                 return [Constructed(name, arguments, scope, expr.span)]
             case tree.Name(text=name) | tree.Call(function=tree.Name(text=name)):
                 word = expr if isinstance(expr, tree.Name) else expr.function
@@ -166,7 +168,9 @@ class ChoiceReader:
         if kv is None:
             return None
         shape = self.info.shape
-        divisors = [d for d in range(1, min(shape.kv_heads, 4096) + 1) if gcd(shape.kv_heads, shape.heads) % d == 0]
+        divisors = [
+            d for d in range(1, min(shape.kv_heads, 4096) + 1) if gcd(shape.kv_heads, shape.heads) % d == 0
+        ]
         for what, heads in (("query", shape.heads), ("key/value", shape.kv_heads)):
             if heads % kv:
                 help = "kv_heads can be " + _listed(divisors)
@@ -194,7 +198,9 @@ class ChoiceReader:
 
     def _affordable(self, call: Constructed, count: int) -> bool:
         if count > MAX_OPTIONS:
-            self.ctx.report(errors.TooMuch(call.span, what="this choice", limit=f"{MAX_OPTIONS} alternatives"))
+            self.ctx.report(
+                errors.TooMuch(call.span, what="this choice", limit=f"{MAX_OPTIONS} alternatives")
+            )
             self.info.incomplete = True
             return False
         return True
@@ -260,8 +266,10 @@ class ChoiceReader:
         else:
             largest = intermediate // multiple * multiple
             why = f"{width} when rounded to a multiple of {multiple}, wider than the parent's FFN"
-            help = f"the largest multiple that fits is {largest}" if largest else f"use a smaller `round:`"
-        error = errors_spaces.ImpossibleWidth(option.span, got=got, why=why, intermediate=intermediate, help=help)
+            help = f"the largest multiple that fits is {largest}" if largest else "use a smaller `round:`"
+        error = errors_spaces.ImpossibleWidth(
+            option.span, got=got, why=why, intermediate=intermediate, help=help
+        )
         self.ctx.report(error)
 
     def _moe(self, call: Constructed) -> list[FfnAlternative]:
@@ -283,7 +291,9 @@ class ChoiceReader:
         for count in experts:
             for top_k in active:
                 if top_k > count:
-                    error = errors_spaces.ImpossibleExperts(settings.place("top_k"), top_k=top_k, experts=count)
+                    error = errors_spaces.ImpossibleExperts(
+                        settings.place("top_k"), top_k=top_k, experts=count
+                    )
                     self.ctx.report(error)
                     self.info.incomplete = True
                     continue

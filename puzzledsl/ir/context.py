@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -42,6 +41,8 @@ class Context:
     pending: list[Symbol] = field(default_factory=list)
     busy: list[Symbol] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
+    used: set[Symbol] = field(default_factory=set)
+    unknown: dict[tuple[str, str], list[tuple[Span, str | None]]] = field(default_factory=dict)
     steps: int = 0
     depth: int = 0
 
@@ -81,22 +82,19 @@ class Context:
         """Count work. Raises OutOfSteps, reported, when a program explodes."""
         self.steps += steps
         if self.steps > MAX_STEPS:
-            self.report(errors.TooMuch(span, what="the work this program asks for", limit=f"{MAX_STEPS:,} steps"))
+            self.report(
+                errors.TooMuch(span, what="the work this program asks for", limit=f"{MAX_STEPS:,} steps")
+            )
             raise OutOfSteps
 
-    @contextmanager
-    def nested(self, span: Span) -> Iterator[bool]:
-        """Count one level of evaluation. Yields False, reported, when it is too deep."""
+    def enter(self, span: Span) -> bool:
+        """Go one level of evaluation deeper; the caller takes it back from `depth`. False, reported, when it is too deep."""
+        if self.depth >= MAX_DEPTH:
+            help = "name a part of it with `let`, above its use; a `fn` that calls itself must end"
+            self.report(errors.TooMuch(span, what="the nesting here", limit=f"{MAX_DEPTH} levels", help=help))
+            return False
         self.depth += 1
-        try:
-            if self.depth > MAX_DEPTH:
-                help = "name a part of it with `let`, above its use; a `fn` that calls itself must end"
-                self.report(errors.TooMuch(span, what="the nesting here", limit=f"{MAX_DEPTH} levels", help=help))
-                yield False
-            else:
-                yield True
-        finally:
-            self.depth -= 1
+        return True
 
     # ------------------------------------------------------------ declarations
 
@@ -113,7 +111,9 @@ class Context:
 
     def _is_taken(self, name: str, symbol: Symbol) -> bool:
         own = self.root.names.get(name)
-        return (name in self.taken and self.taken[name] is not symbol) or (own is not None and own is not symbol)
+        return (name in self.taken and self.taken[name] is not symbol) or (
+            own is not None and own is not symbol
+        )
 
     def lower(self, symbol: Symbol, node: type[T]) -> T | None:
         """The lowered declaration, made on first use. None where it has mistakes that leave nothing to go on with."""
@@ -123,12 +123,14 @@ class Context:
                 chain = " needs ".join(f"`{n}`" for n in [*names, names[0]])
                 self.report(errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
                 return None
+            if not self.enter(symbol.span):
+                return None
             self.busy.append(symbol)
             try:
-                with self.nested(symbol.span) as allowed:
-                    self.lowered[symbol] = self.lower_kind[symbol.kind](self, symbol) if allowed else None
+                self.lowered[symbol] = self.lower_kind[symbol.kind](self, symbol)
             finally:
                 self.busy.pop()
+                self.depth -= 1
         found = self.lowered[symbol]
         return found if isinstance(found, node) else None
 

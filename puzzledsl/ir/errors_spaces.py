@@ -39,7 +39,7 @@ class ShapeUnknown(Diagnostic):
 
     code = "E0405"
     template = "the shape of `{id}` is not known: {looked}"
-    help_template = "give it: `hf(\"{id}\", shape: shape(family: llama, layers: …))`, or one of std/parents.pzl"
+    help_template = 'give it: `hf("{id}", shape: shape(family: llama, layers: …))`, or one of std/parents.pzl'
 
 
 class ShapeMismatch(Diagnostic):

@@ -114,5 +114,5 @@ class RatioWithoutMetric(Diagnostic):
     """`2x` means twice the parent's metric: it needs one on the other side, alone."""
 
     code = "E0315"
-    template = "`{text}` means {text} the parent's value, so it must stand alone opposite a metric"
+    template = "`{text}` means {text} the parent's value, so it stands alone on one side of a comparison"
     help_template = "{instead}"

@@ -1,54 +1,52 @@
 """Expressions to values. Constants are computed; what a search decides stays symbolic, so that `let`, `fn`, `if` and
 comprehensions serve searches too.
 
-The parser guarantees bounded nesting; what `fn`s and `let`s add is bounded by Context.nested and Context.spend.
+The parser guarantees bounded nesting; what `fn`s and `let`s add is bounded by Context.enter and Context.spend.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import assert_never
 
 from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors, errors_types
-from puzzledsl.ir.aggregates import apply_builtin
 from puzzledsl.ir.arithmetic import combine, negate
 from puzzledsl.ir.attributes import attribute, index
-from puzzledsl.ir.builtins import CONSTRUCTORS, FUNCTIONS, VALUES
+from puzzledsl.ir.builtins import CONSTRUCTORS, VALUES
+from puzzledsl.ir.calls import call
 from puzzledsl.ir.context import Context
-from puzzledsl.ir.limits import MAX_INSTANCES, MAX_OPTIONS
+from puzzledsl.ir.limits import MAX_OPTIONS
 from puzzledsl.ir.linear import compare
 from puzzledsl.ir.logic import connect, invert, subject_is
-from puzzledsl.ir.names import Scope, Symbol
-from puzzledsl.ir.parameters import parameter_value
+from puzzledsl.ir.names import Scope
 from puzzledsl.ir.readers import as_number
+from puzzledsl.ir.resolve import lookup, unknown_name
 from puzzledsl.ir.values import (
     POISON,
     Boolean,
-    BuiltIn,
     Constructed,
-    Function,
-    Layers,
     ListValue,
     Located,
     Options,
     Poison,
     RangeValue,
-    Ref,
     Text,
     Value,
     describe,
 )
 from puzzledsl.lang import tree
-from puzzledsl.suggest import closest
-from puzzledsl.units import COUNT, BadLiteral, Quantity, parse_quantity
+from puzzledsl.units import BadLiteral, Quantity, parse_quantity
 
 
 def evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
     """The value of `expr` in `scope`; POISON, reported once, where it has a mistake. Raises OutOfSteps."""
     ctx.spend(expr.span)
-    with ctx.nested(expr.span) as allowed:
-        return _evaluate(ctx, expr, scope) if allowed else POISON
+    if not ctx.enter(expr.span):
+        return POISON
+    try:
+        return _evaluate(ctx, expr, scope)
+    finally:
+        ctx.depth -= 1
 
 
 def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
@@ -89,7 +87,7 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
         case tree.Index():
             return index(ctx, ctx.value(expr.target, scope), expr, scope)
         case tree.Call():
-            return _call(ctx, expr, scope)
+            return call(ctx, expr, scope)
         case tree.Comprehension():
             help = "write it inside `sum(…)`, `count(…)`, `all(…)` or `any(…)`"
             ctx.report(errors.Misplaced(expr.span, what="`for`", where="this expression", help=help))
@@ -103,43 +101,6 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
 _ARROW = "it stands between prompt and output tokens: `batch(256, 128 -> 1024)`"
 
 
-# ---------------------------------------------------------------- names
-
-
-def lookup(ctx: Context, name: str, scope: Scope) -> Value | None:
-    """What a name means in a scope; None where nothing is called so."""
-    local = scope.local(name)
-    if local is not None:
-        return local
-    symbol = scope.file.names.get(name)
-    if isinstance(symbol, Poison):
-        return POISON
-    if symbol is not None:
-        return value_of(ctx, symbol)
-    return VALUES.get(name)
-
-
-def value_of(ctx: Context, symbol: Symbol) -> Value:
-    """A symbol as a value: a `let`'s or parameter's is computed once."""
-    item = symbol.item
-    if isinstance(item, tree.Fn):
-        return Function(item, Scope(symbol.file))
-    if not isinstance(item, tree.Let | tree.Param):
-        return Ref(symbol)
-    if symbol.value is None:
-        if symbol.busy:
-            chain = f"`{symbol.name}` needs its own value"
-            ctx.report(errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
-            return POISON
-        symbol.busy = True
-        if isinstance(item, tree.Let):
-            symbol.value = ctx.value(item.value, Scope(symbol.file))
-        else:
-            symbol.value = parameter_value(ctx, symbol, item)
-        symbol.busy = False
-    return symbol.value
-
-
 def _name(ctx: Context, name: tree.Name, scope: Scope) -> Value:
     found = lookup(ctx, name.text, scope)
     if found is not None:
@@ -148,14 +109,6 @@ def _name(ctx: Context, name: tree.Name, scope: Scope) -> Value:
         return Constructed(name.text, (), scope, name.span)
     unknown_name(ctx, name, scope, (*VALUES, *sorted(CONSTRUCTORS)))
     return POISON
-
-
-def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: tuple[str, ...] = ()) -> None:
-    """Report a name that nothing declares, unless its declaration was lost to a mistake already reported."""
-    if scope.file.declares_unread(name.text):
-        return
-    near = closest(name.text, (*scope.visible(), *more))
-    ctx.report(errors.UnknownName(name.span, name=name.text, help=f"did you mean `{near}`?" if near else ""))
 
 
 # ---------------------------------------------------------------- operators
@@ -183,7 +136,9 @@ def _conditional(ctx: Context, expr: tree.Cond, scope: Scope) -> Value:
             return ctx.value(expr.then if value else expr.otherwise, scope)
         case _:
             span, got = expr.condition.span, describe(condition)
-            ctx.report(errors_types.WrongType(span, what="the condition of `if`", wanted="true or false", got=got))
+            ctx.report(
+                errors_types.WrongType(span, what="the condition of `if`", wanted="true or false", got=got)
+            )
             return POISON
 
 
@@ -208,7 +163,9 @@ def _step(ctx: Context, node: tree.Binary, left: Value, left_span: Span, scope: 
     right = ctx.value(node.right, scope)
     first = as_number(ctx, left, left_span, f"each side of `{node.op}`")
     second = as_number(ctx, right, node.right.span, f"each side of `{node.op}`")
-    return POISON if first is None or second is None else combine(ctx, node.op, first, second, node, left_span)
+    return (
+        POISON if first is None or second is None else combine(ctx, node.op, first, second, node, left_span)
+    )
 
 
 def _unary(ctx: Context, expr: tree.Unary, scope: Scope) -> Value:
@@ -231,7 +188,13 @@ def _compare(ctx: Context, expr: tree.Compare, scope: Scope) -> Value:
 
 
 def _link(
-    ctx: Context, left: Value, op: tree.CompareOp, right: Value, left_span: Span, right_span: Span, op_span: Span
+    ctx: Context,
+    left: Value,
+    op: tree.CompareOp,
+    right: Value,
+    left_span: Span,
+    right_span: Span,
+    op_span: Span,
 ) -> Value:
     if isinstance(left, Poison) or isinstance(right, Poison):
         return POISON
@@ -273,7 +236,9 @@ def _range(ctx: Context, expr: tree.Range, scope: Scope) -> Value:
             return POISON
         if not isinstance(value, Quantity):
             got = describe(value)
-            ctx.report(errors_types.WrongType(end.span, what="an end of a range", wanted="a constant", got=got))
+            ctx.report(
+                errors_types.WrongType(end.span, what="an end of a range", wanted="a constant", got=got)
+            )
             return POISON
     low, high = ends
     assert isinstance(low, Quantity) and isinstance(high, Quantity)
@@ -282,139 +247,3 @@ def _range(ctx: Context, expr: tree.Range, scope: Scope) -> Value:
         ctx.report(errors_types.UnlikeSum(expr.span, op="..", left=left, right=right))
         return POISON
     return RangeValue(low, high)
-
-
-# ---------------------------------------------------------------- calls
-
-
-def _call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
-    function = _callee(ctx, expr, scope)
-    match function:
-        case Poison():
-            return POISON
-        case Function():
-            return _apply(ctx, function, expr, scope)
-        case BuiltIn(name=name):
-            items = _items(ctx, name, expr, scope)
-            return POISON if items is None else apply_builtin(ctx, name, items, expr)
-        case Constructed(arguments=(), base=None):
-            return Constructed(function.name, expr.arguments, scope, expr.span)
-        case Ref(symbol=symbol) if symbol.kind == "hardware":
-            return Constructed(symbol.name, expr.arguments, scope, expr.span, base=symbol)
-    got = describe(function)
-    ctx.report(errors_types.WrongType(expr.function.span, what="what is called", wanted="a function", got=got))
-    return POISON
-
-
-def _callee(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
-    if isinstance(expr.function, tree.Name):
-        name = expr.function
-        found = lookup(ctx, name.text, scope)
-        if found is None and name.text in CONSTRUCTORS:
-            return Constructed(name.text, (), scope, name.span)
-        if found is None:
-            unknown_name(ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)))
-            return POISON
-        return found
-    return ctx.value(expr.function, scope)
-
-
-def _apply(ctx: Context, function: Function, expr: tree.Call, scope: Scope) -> Value:
-    parameters = [p.text for p in function.node.parameters]
-    bound: dict[str, Value] = {}
-    for place, argument in enumerate(expr.arguments):
-        value = ctx.value(argument.value, scope)
-        if argument.name is None and place < len(parameters):
-            name = parameters[place]
-        elif argument.name is not None and argument.name.text in parameters:
-            name = argument.name.text
-        elif argument.name is not None:
-            near = closest(argument.name.text, parameters)
-            help = f"did you mean `{near}`?" if near else ""
-            thing = f"fn `{function.node.name.text}`"
-            ctx.report(errors.UnknownKey(argument.name.span, thing=thing, name=argument.name.text, help=help))
-            return POISON
-        else:
-            _wrong_number(ctx, function, expr)
-            return POISON
-        if name in bound:
-            ctx.report(errors.DuplicateKey(argument.span, name=name))
-            return POISON
-        bound[name] = value
-    if len(bound) < len(parameters):
-        _wrong_number(ctx, function, expr)
-        return POISON
-    return ctx.value(function.node.value, function.scope.inner(bound))
-
-
-def _wrong_number(ctx: Context, function: Function, expr: tree.Call) -> None:
-    names = ", ".join(p.text for p in function.node.parameters)
-    count, name = len(function.node.parameters), function.node.name.text
-    takes = f"{count} argument{'' if count == 1 else 's'}"
-    help = f"it is `fn {name}({names})`"
-    ctx.report(errors.TooManyArguments(expr.span, name=name, takes=takes, got=len(expr.arguments), help=help))
-
-
-def _items(ctx: Context, name: str, expr: tree.Call, scope: Scope) -> list[Located] | None:
-    """The values an aggregate works on, comprehension and lists spread out; None, reported, where some are wrong."""
-    found: list[Located] = []
-    for argument in expr.arguments:
-        if argument.name is not None:
-            ctx.report(errors.UnknownKey(argument.name.span, thing=f"`{name}`", name=argument.name.text))
-            return None
-        if isinstance(argument.value, tree.Comprehension):
-            found += _comprehension(ctx, argument.value, scope)
-        else:
-            value = ctx.value(argument.value, scope)
-            items = value.items if isinstance(value, ListValue) else (value,)
-            found += [Located(item, argument.value.span) for item in items]
-    return None if any(isinstance(item.value, Poison) for item in found) else found
-
-
-def _comprehension(ctx: Context, node: tree.Comprehension, scope: Scope) -> list[Located]:
-    collection = ctx.value(node.collection, scope)
-    found: list[Located] = []
-    for item in iterate(ctx, collection, node.collection.span):
-        inner = scope.inner({node.variable.text: item})
-        if passes(ctx, node.where, inner):
-            value = ctx.value(node.element, inner)
-            found.append(Located(value, node.element.span))
-            if isinstance(value, Poison):
-                break
-    return found or ([Located(POISON, node.span)] if isinstance(collection, Poison) else [])
-
-
-def iterate(ctx: Context, collection: Value, span: Span) -> Iterator[Value]:
-    """The elements of a range, list, choice or set of layers. Nothing, reported, for what cannot be gone through."""
-    match collection:
-        case Poison():
-            return
-        case Layers(single=False):
-            yield from (Layers(collection.space, (i,), single=True) for i in collection.indices)
-        case ListValue(items=items):
-            yield from items
-        case Options(options=options):
-            yield from (o.value for o in options)
-        case RangeValue(low=low, high=high) if low.dimension == COUNT and low.value.denominator == 1:
-            count = int(high.value - low.value) + 1
-            if count > MAX_INSTANCES:
-                ctx.report(errors.TooMuch(span, what="this range", limit=f"{MAX_INSTANCES:,} steps"))
-                return
-            yield from (Quantity(low.value + i) for i in range(count))
-        case _:
-            wanted = "a range of whole numbers, a list or layers"
-            got = describe(collection)
-            ctx.report(errors_types.WrongType(span, what="what `for` goes through", wanted=wanted, got=got))
-
-
-def passes(ctx: Context, where: tree.Expr | None, scope: Scope) -> bool:
-    """Whether a `where` holds; false, reported, where it is not known before the search."""
-    if where is None:
-        return True
-    value = ctx.value(where, scope)
-    if isinstance(value, Boolean):
-        return value.value
-    if not isinstance(value, Poison):
-        wanted, got = "true or false", describe(value)
-        ctx.report(errors_types.WrongType(where.span, what="what follows `where`", wanted=wanted, got=got))
-    return False

@@ -119,9 +119,18 @@ def total_params(shape: Shape) -> int:
     return fixed_params(shape) + shape.layers * layer
 
 
-PARENT_FACTS = (
-    "layers params hidden heads kv_heads head_dim intermediate vocab tied family".split()
-)
+PARENT_FACTS = [
+    "layers",
+    "params",
+    "hidden",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "intermediate",
+    "vocab",
+    "tied",
+    "family",
+]
 
 
 def parent_fact(shape: Shape, name: str) -> int | str | bool | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 MAX_DEPTH = 120
 """Nested evaluations: expressions in calls in `let`s. About five Python frames each."""
 
-MAX_STEPS = 500_000
+MAX_STEPS = 200_000
 """Evaluation steps of a whole program."""
 
 MAX_INSTANCES = 20_000
@@ -24,6 +24,6 @@ MAX_LAYERS = 2_000
 MAX_COUNT = 2**53
 """The largest whole number a setting takes: what JSON readers keep exact."""
 
-MAX_REQUIREMENTS = 50_000
+MAX_REQUIREMENTS = 20_000
 MAX_FILES = 200
 """Files one program uses, itself included."""

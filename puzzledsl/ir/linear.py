@@ -146,7 +146,5 @@ def _term(key: TermKey, layers: tuple[int, ...]) -> nodes.Term:
         case ("fact", str(sub_block), str(attribute)):
             return nodes.FactTerm(sub_block=cast(SubBlock, sub_block), attribute=attribute, layers=layers)
         case ("count", str(sub_block), tuple(names)):
-            return nodes.CountTerm(
-                sub_block=cast(SubBlock, sub_block), alternatives=names, layers=layers
-            )
+            return nodes.CountTerm(sub_block=cast(SubBlock, sub_block), alternatives=names, layers=layers)
     raise AssertionError(f"no term: {key}")

@@ -112,7 +112,9 @@ def _and(ctx: Context, left: Value, right: Value, span: Span) -> Value:
     items = tuple(
         item
         for side in (left, right)
-        for item in (side.items if isinstance(side, Conjunction) else (side,) if isinstance(side, Formula) else ())
+        for item in (
+            side.items if isinstance(side, Conjunction) else (side,) if isinstance(side, Formula) else ()
+        )
     )
     if len(items) > MAX_FORMULA:
         ctx.report(TooMuch(span, what="this requirement", limit=f"{MAX_FORMULA:,} parts"))

@@ -46,6 +46,7 @@ class SourceFile:
     module: tree.Module
     names: dict[str, Symbol | Poison] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    bad_lines: frozenset[int] = frozenset()  # where the parser reported something
 
     def __post_init__(self) -> None:
         self.lines = self.text.split("\n")
@@ -59,8 +60,15 @@ class SourceFile:
         """True where the text seems to declare `name` but parsing lost it: its uses are no further mistake."""
         if not self.module.broken:
             return False
-        word = re.escape(name)
-        return re.search(rf"^\s*(?:\w+\s+{word}\b|use\b.*\b{word}\b|fn\b.*\b{word}\b)", self.text, re.MULTILINE) is not None
+        word = re.compile(rf"\b{re.escape(name)}\b")
+        if any(word.search(self.lines[n - 1]) for n in self.bad_lines if n <= len(self.lines)):
+            return True
+        head = re.compile(rf"\s*(?:\w+\s+{word.pattern}|use\b.*{word.pattern}|fn\b.*{word.pattern})")
+        return any(head.match(line) for line in self.lines if name in line)
+
+    def is_damaged(self, span: Span) -> bool:
+        """True where the parser reported something within a span: a statement of it may be lost."""
+        return any(span.line <= n <= span.end_line for n in self.bad_lines)
 
     def source(self, span: Span) -> str:
         """The text a span of this file covers."""
@@ -127,7 +135,10 @@ class Loader:
         if text is None:
             return None
         self.sources[file] = text
+        before = len(self.sink.items)
         loaded = SourceFile(file, shown, path, text, parse(text, file, self.sink))
+        mistakes = self.sink.items[before:]
+        loaded.bad_lines = frozenset(d.span.line for d in mistakes if d.span is not None)
         self.files[key] = loaded
         self.loading.append(key)
         self._declare(loaded)
@@ -171,18 +182,24 @@ class Loader:
             self._bind(file, alias.text, symbol, alias.span)
         elif use.names:
             for name in use.names:
-                self._bind(file, name.text, self._imported(name, use, used), name.span)
+                self._bind(file, name.text, self._imported(name, use, used, file), name.span)
         elif used is not None:
             for symbol in list(used.names.values()):
                 if isinstance(symbol, Symbol) and symbol.file is used:
                     self._bind(file, symbol.name, symbol, use.path.span)
 
-    def _imported(self, name: tree.Name, use: tree.Use, used: SourceFile | None) -> Symbol | Poison:
+    def _imported(
+        self, name: tree.Name, use: tree.Use, used: SourceFile | None, used_in: SourceFile
+    ) -> Symbol | Poison:
         if used is None or used.declares_unread(name.text):
             return POISON
         if name.text in used.names:
             return used.names[name.text]
         near = closest(name.text, used.names)
+        if near:
+            self._bind(
+                used_in, near, used.names[near], name.span
+            )  # uses with the right spelling are no mistake
         help = f"did you mean `{near}`?" if near else _declared(used)
         self.sink.add(errors.NotDeclaredThere(name.span, path=use.path.value, name=name.text, help=help))
         return POISON
@@ -221,7 +238,9 @@ class Loader:
         known = [n for n in listing("spaces") if n.startswith(STD)]
         if name.startswith(STD):
             near = closest(name, known)
-            return f"did you mean `{near}`?" if near else "shipped files: " + ", ".join(f"`{n}`" for n in known)
+            return (
+                f"did you mean `{near}`?" if near else "shipped files: " + ", ".join(f"`{n}`" for n in known)
+            )
         if f"{STD}{Path(name).name}" in known:
             return f"did you mean the shipped `{STD}{Path(name).name}`?"
         near = closest(Path(name).name, [n for n in _siblings(file.path.parent / name) if n.endswith(".pzl")])
@@ -237,7 +256,11 @@ def builtin_ref(symbol: Symbol | Poison) -> Value:
 
 def _declared(file: SourceFile) -> str:
     names = [n for n, s in file.names.items() if isinstance(s, Symbol) and s.file is file]
-    return "it declares " + ", ".join(f"`{n}`" for n in names[:12]) + (" …" if len(names) > 12 else "") if names else ""
+    return (
+        "it declares " + ", ".join(f"`{n}`" for n in names[:12]) + (" …" if len(names) > 12 else "")
+        if names
+        else ""
+    )
 
 
 def _shipped(name: str) -> Path | None:

@@ -134,6 +134,10 @@ def layers_text(layers: list[int]) -> str:
     if len(layers) == 1:
         return f"layer {layers[0]}"
     if layers[-1] - layers[0] == len(layers) - 1:
-        return f"layers {layers[0]} to {layers[-1]}" if len(layers) > 2 else f"layers {layers[0]} and {layers[1]}"
+        return (
+            f"layers {layers[0]} to {layers[-1]}"
+            if len(layers) > 2
+            else f"layers {layers[0]} and {layers[1]}"
+        )
     shown = ", ".join(map(str, layers[:6]))
     return f"layers {shown}" + (f" and {len(layers) - 6} more" if len(layers) > 6 else "")

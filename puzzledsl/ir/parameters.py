@@ -12,7 +12,17 @@ from puzzledsl.ir.values import POISON, Boolean, Poison, Text, Value, describe
 from puzzledsl.lang import tree
 from puzzledsl.lang.parse import parse
 from puzzledsl.suggest import closest
-from puzzledsl.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, TIME, TOK_PER_S, TOKENS, Dimension, Quantity
+from puzzledsl.units import (
+    BYTES,
+    BYTES_PER_S,
+    COUNT,
+    FLOP_PER_S,
+    TIME,
+    TOK_PER_S,
+    TOKENS,
+    Dimension,
+    Quantity,
+)
 
 TYPES: dict[str, Dimension | type[Text] | type[Boolean]] = {
     "Count": COUNT,
@@ -54,7 +64,12 @@ def parameter_value(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
 
 
 def _checked(
-    ctx: Context, value: Value, name: str, type_name: str, kind: Dimension | type[Text] | type[Boolean], span: Span
+    ctx: Context,
+    value: Value,
+    name: str,
+    type_name: str,
+    kind: Dimension | type[Text] | type[Boolean],
+    span: Span,
 ) -> Value:
     if isinstance(value, Poison):
         return POISON
@@ -68,7 +83,9 @@ def _checked(
             help = would_do(kind, value) or f"write a literal such as `{EXAMPLES[kind]}`"
     elif isinstance(value, kind):
         return value
-    wanted = {"Text": "a string", "Bool": "`true` or `false`", "Count": "a whole number (Count)"}.get(type_name, type_name)
+    wanted = {"Text": "a string", "Bool": "`true` or `false`", "Count": "a whole number (Count)"}.get(
+        type_name, type_name
+    )
     got = str(value) if isinstance(value, Quantity) and type_name == "Count" and not help else describe(value)
     ctx.report(types.WrongType(span, what=f"parameter `{name}`", wanted=wanted, got=got, help=help))
     return POISON
@@ -92,12 +109,21 @@ def _parse_setting(ctx: Context, name: str, text: str) -> tree.Expr | None:
 def check_settings(ctx: Context) -> None:
     """Report settings of parameters that no file declares."""
     known = [
-        s.name for f in ctx.loader.files.values() for s in f.names.values() if isinstance(s, Symbol) and s.kind == "param"
+        s.name
+        for f in ctx.loader.files.values()
+        for s in f.names.values()
+        if isinstance(s, Symbol) and s.kind == "param"
     ]
     for name in ctx.settings:
         if name in known:
             continue
         near = closest(name, known)
         listed = ", ".join(f"`{k}`" for k in dict.fromkeys(known))
-        help = f"did you mean `{near}`?" if near else f"parameters: {listed}" if known else "the program has no parameters"
+        help = (
+            f"did you mean `{near}`?"
+            if near
+            else f"parameters: {listed}"
+            if known
+            else "the program has no parameters"
+        )
         ctx.report(errors.UnknownSetting(None, name=name, help=help))

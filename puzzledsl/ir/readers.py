@@ -66,7 +66,9 @@ def as_constant(ctx: Context, value: Value, span: Span, what: str, dimension: Di
     return number
 
 
-def as_whole(ctx: Context, value: Value, span: Span, what: str, low: int | None = None, high: int | None = None) -> int | None:
+def as_whole(
+    ctx: Context, value: Value, span: Span, what: str, low: int | None = None, high: int | None = None
+) -> int | None:
     """A whole plain number within bounds; None, reported, otherwise."""
     number = as_constant(ctx, value, span, what, COUNT)
     if number is None:

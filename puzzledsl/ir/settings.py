@@ -13,12 +13,21 @@ from fractions import Fraction
 from puzzledsl.diagnostics import Label, Span
 from puzzledsl.ir import errors
 from puzzledsl.ir import errors_types as types
-from puzzledsl.ir.assertions import check_assert
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.limits import MAX_COUNT
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.readers import as_constant, as_whole, between
-from puzzledsl.ir.values import Boolean, Constructed, Located, Options, Poison, Ref, Text, Value, article, describe
+from puzzledsl.ir.values import (
+    Boolean,
+    Constructed,
+    Located,
+    Options,
+    Poison,
+    Text,
+    Value,
+    describe,
+)
+from puzzledsl.ir.words import read_ref, read_word
 from puzzledsl.lang import tree
 from puzzledsl.suggest import closest
 from puzzledsl.units import COUNT, Dimension, format_quantity
@@ -55,7 +64,9 @@ class Settings:
             if key not in self.entries:
                 self.failed = True
                 if not self.quiet_about_missing:
-                    self.ctx.report(errors.MissingPart(self.span, thing=self.thing, what=f"`{key}`", help=help))
+                    self.ctx.report(
+                        errors.MissingPart(self.span, thing=self.thing, what=f"`{key}`", help=help)
+                    )
 
     def value(self, key: str) -> Value:
         """The value of a setting that is there."""
@@ -79,7 +90,12 @@ class Settings:
         return default if found is None else found
 
     def quantity(
-        self, key: str, dimension: Dimension, default: Fraction, low: Fraction | None = None, high: Fraction | None = None
+        self,
+        key: str,
+        dimension: Dimension,
+        default: Fraction,
+        low: Fraction | None = None,
+        high: Fraction | None = None,
     ) -> Fraction:
         """A constant of one dimension within bounds, in base units."""
         if key not in self.entries:
@@ -117,13 +133,19 @@ class Settings:
         value = self.value(key)
         if isinstance(value, Text) and value.value:
             return value.value
-        self._wrong(key, value, "a string" if not isinstance(value, Text) else "a string with something in it")
+        self._wrong(
+            key, value, "a string" if not isinstance(value, Text) else "a string with something in it"
+        )
         return default
 
     def column(self, key: str, default: str) -> str:
         """A string, or a bare word that nothing else is called."""
         entry = self.entries.get(key)
-        if entry and isinstance(entry.expr, tree.Name) and not isinstance(entry.scope.local(entry.expr.text), Text):
+        if (
+            entry
+            and isinstance(entry.expr, tree.Name)
+            and not isinstance(entry.scope.local(entry.expr.text), Text)
+        ):
             symbol = entry.scope.file.names.get(entry.expr.text)
             if not (isinstance(symbol, Symbol) and symbol.kind in ("let", "param")):
                 return entry.expr.text
@@ -161,66 +183,6 @@ class Settings:
             self.ctx.report(types.WrongType(self.place(key), what=what, wanted=wanted, got=got))
 
 
-# ---------------------------------------------------------------- words and references
-
-
-def read_word(ctx: Context, expr: tree.Expr, scope: Scope, words: Sequence[str], what: str) -> str | None:
-    """A word of a closed list, written bare, as a string or through a `let` or `param`. None, reported, otherwise."""
-    if isinstance(expr, tree.Name):
-        if expr.text in words:
-            return expr.text
-        if scope.local(expr.text) is None and not _is_value(scope.file.names.get(expr.text)):
-            return _unknown_word(ctx, expr.text, expr.span, words, what)
-    value = ctx.value(expr, scope)
-    match value:
-        case Poison():
-            return None
-        case Text(value=text):
-            return text if text in words else _unknown_word(ctx, text, expr.span, words, what)
-        case _:
-            ctx.report(types.WrongType(expr.span, what=what, wanted=_either(words), got=describe(value)))
-            return None
-
-
-def _is_value(symbol: object) -> bool:
-    return isinstance(symbol, Poison) or (isinstance(symbol, Symbol) and symbol.kind in ("let", "param"))
-
-
-def _unknown_word(ctx: Context, got: str, span: Span, words: Sequence[str], what: str) -> str | None:
-    near = closest(got, words)
-    help = f"did you mean `{near}`?" if near else f"write {_either(words)}"
-    ctx.report(types.UnknownWord(span, got=got, what=what, help=help))
-    return near
-
-
-def _either(words: Sequence[str]) -> str:
-    quoted = [f"`{w}`" for w in words]
-    return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + f" or {quoted[-1]}"
-
-
-def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Symbol | None:
-    """The declaration an expression names; None, reported, where it is none of `kinds`."""
-    value = ctx.value(expr, scope)
-    match value:
-        case Poison():
-            return None
-        case Ref(symbol=symbol) if symbol.kind in kinds:
-            return symbol
-        case Ref(symbol=symbol):
-            name, got = symbol.name, article(symbol.kind)
-        case Constructed(name=word):
-            name, got = word, "a word of the language"
-        case _:
-            name, got = ctx.source(expr.span), describe(value)
-    wanted = " or ".join(article(k) for k in kinds)
-    known = [
-        s.name for s in scope.file.names.values() if isinstance(s, Symbol) and s.kind in kinds and s.file is scope.file
-    ]
-    help = f"{kinds[0]}: " + ", ".join(f"`{k}`" for k in known[:8]) if known else ""
-    ctx.report(errors.WrongKind(expr.span, name=name, got=got, wanted=wanted, help=help))
-    return None
-
-
 # ---------------------------------------------------------------- collecting
 
 
@@ -240,7 +202,7 @@ def from_call(
     for argument in call.arguments:
         entry = Entry(argument.value, call.scope, argument.span)
         if argument.name is not None:
-            _put(found, argument.name.text, entry, argument.name.span, known)
+            put(found, argument.name.text, entry, argument.name.span, known)
             continue
         if place >= len(positional) and not rest:
             _too_many(ctx, name, positional, call, argument)
@@ -248,7 +210,7 @@ def from_call(
             break
         key = positional[place] if place < len(positional) else f"{place - len(positional)}"
         place += 1
-        _put(found, key, entry, argument.span, (*known, key))
+        put(found, key, entry, argument.span, (*known, key))
     return found
 
 
@@ -256,71 +218,21 @@ def _too_many(
     ctx: Context, name: str, positional: Sequence[str], call: Constructed, argument: tree.Argument
 ) -> None:
     count = len(positional)
-    takes = "no argument without a name" if not count else f"{count} argument{'' if count == 1 else 's'} without a name"
+    takes = (
+        "no argument without a name"
+        if not count
+        else f"{count} argument{'' if count == 1 else 's'} without a name"
+    )
     got = sum(a.name is None for a in call.arguments)
     ctx.report(errors.TooManyArguments(argument.span, name=name, takes=takes, got=got))
 
 
-def from_body(
-    ctx: Context,
-    decl: tree.Decl | tree.Section,
-    scope: Scope,
-    keys: Sequence[str],
-    thing: str,
-    span: Span,
-    sections: Sequence[str] = (),
-) -> tuple[Settings, dict[str, tree.Section]]:
-    """The settings and sections of a body; other statements are reported. `let`s go into `scope`."""
-    found = Settings(ctx, thing, span, quiet_about_missing=scope.file.module.broken)
-    parts: dict[str, tree.Section] = {}
-    for statement in decl.body or ():
-        match statement:
-            case tree.Assign(target=tree.Name(text=key), op="=") as assign:
-                value = assign.value
-                assert not isinstance(value, tree.Pattern | tree.PatternChoice)
-                _put(found, key, Entry(value, scope, assign.span), assign.target.span, keys, sections)
-            case tree.Section(name=name):
-                _section(found, parts, statement, name, keys, sections)
-            case tree.Let(name=name):
-                define(ctx, statement, scope)
-            case tree.Assert():
-                check_assert(ctx, statement, scope)
-            case _:
-                misplaced(ctx, statement, thing)
-    return found, parts
-
-
-def define(ctx: Context, let: tree.Let, scope: Scope) -> None:
-    """A `let` of a body: visible to the statements after it."""
-    if let.name.text in scope.names:
-        ctx.report(errors.DuplicateName(let.name.span, name=let.name.text))
-    scope.names[let.name.text] = ctx.value(let.value, scope)
-
-
-def _section(
-    found: Settings,
-    parts: dict[str, tree.Section],
-    section: tree.Section,
-    name: tree.Name,
-    keys: Sequence[str],
-    sections: Sequence[str],
-) -> None:
-    key = name.text
-    if key not in sections:
-        near = _report_unknown(found, key, name.span, (*sections, *keys))
-        if near not in sections or near is None:
-            return
-        key = near
-    if key in parts:
-        found.ctx.report(errors.DuplicateKey(name.span, name=key))
-    parts.setdefault(key, section)
-
-
-def _put(
+def put(
     found: Settings, key: str, entry: Entry, at: Span, known: Sequence[str], sections: Sequence[str] = ()
 ) -> None:
+    """Enter one setting; an unknown name is reported and taken for its nearest, a second one is reported."""
     if key not in known:
-        near = _report_unknown(found, key, at, (*known, *sections))
+        near = report_unknown_key(found, key, at, (*known, *sections))
         if near is None or near in found.entries or near not in known:
             return
         found.guessed.add(near)
@@ -336,39 +248,10 @@ def _put(
     found.entries[key] = entry
 
 
-def _report_unknown(found: Settings, key: str, at: Span, known: Sequence[str]) -> str | None:
+def report_unknown_key(found: Settings, key: str, at: Span, known: Sequence[str]) -> str | None:
+    """Report a setting that does not exist; the name that is likely meant, if any."""
     near = closest(key, known)
     listed = ", ".join(f"`{k}`" for k in known)
     help = f"did you mean `{near}`?" if near else f"it has {listed}" if known else "it has no settings"
     found.ctx.report(errors.UnknownKey(at, thing=found.thing, name=key, help=help))
     return near
-
-
-_WORDS: dict[type, str] = {
-    tree.ForAll: "`for`",
-    tree.Require: "`require`",
-    tree.Prefer: "`prefer`",
-    tree.Objective: "a goal",
-    tree.Solutions: "`solutions`",
-    tree.Section: "a section",
-}
-
-
-def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
-    """Report a statement that a body of this kind does not have."""
-    if isinstance(statement, tree.Assign):
-        what = f"`{statement.op}`" if statement.op != "=" else f"`{ctx.source(statement.target.span)}`"
-        span = statement.target.span
-        help = "layers are edited in a `space`" if statement.op != "=" or not isinstance(statement.target, tree.Name) else ""
-    else:
-        what, span, help = _WORDS.get(type(statement), "this"), statement.span, ""
-        if isinstance(statement, tree.ForAll | tree.Require | tree.Prefer | tree.Objective | tree.Solutions):
-            help = "it belongs to a `search`"
-    ctx.report(errors.Misplaced(first_line(span), what=what, where=thing, help=help))
-
-
-def first_line(span: Span) -> Span:
-    """The span, or its first few columns where it covers several lines."""
-    if span.end_line == span.line:
-        return span
-    return Span(span.file, span.line, span.column, span.line, span.column + 3)

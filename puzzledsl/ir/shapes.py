@@ -118,7 +118,9 @@ def _shape_of(config: dict[str, Any]) -> Shape:
         hidden=hidden,
         heads=heads,
         kv_heads=_optional(config, "num_key_value_heads", kv_default, heads),
-        head_dim=_optional(config, "head_dim", 128 if family == "qwen3" else hidden // heads, hidden // heads),
+        head_dim=_optional(
+            config, "head_dim", 128 if family == "qwen3" else hidden // heads, hidden // heads
+        ),
         intermediate=_whole(config, "intermediate_size"),
         vocab=_whole(config, "vocab_size"),
         tied=_flag(config, "tie_word_embeddings"),

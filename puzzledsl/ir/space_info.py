@@ -36,7 +36,9 @@ class SpaceInfo:
         """0 to layers - 1."""
         return tuple(range(self.shape.layers))
 
-    def choices(self, sub_block: SubBlock) -> list[tuple[AttentionAlternative, ...]] | list[tuple[FfnAlternative, ...]]:
+    def choices(
+        self, sub_block: SubBlock
+    ) -> list[tuple[AttentionAlternative, ...]] | list[tuple[FfnAlternative, ...]]:
         """The alternatives of every layer."""
         return self.attention if sub_block == "attention" else self.ffn
 

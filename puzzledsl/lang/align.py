@@ -26,7 +26,9 @@ def align_code(lines: list[Line]) -> None:
         _align(group, "EQUAL")
     for group in _groups(lines, _is_plain_requirement):
         _align(group, "CMP")
-    for group in _groups(lines, lambda line: _begins(line, "REQUIRE", "PREFER") and _find(line, "BECAUSE") is not None):
+    for group in _groups(
+        lines, lambda line: _begins(line, "REQUIRE", "PREFER") and _find(line, "BECAUSE") is not None
+    ):
         _align(group, "BECAUSE", least=2)
     for group in _groups(lines, lambda line: _is_setting(line)):
         _align(group, *_ASSIGNS)
@@ -36,7 +38,9 @@ def align_comments(lines: list[Line]) -> None:
     """Comments behind code: neighbours share a column, theirs if they agree on one, else two blanks behind the longest."""
     for group in _groups(lines, lambda line: bool(line.tokens) and line.comment is not None):
         least = max(len(line.code) for line in group) + 2
-        columns = {line.comment.column - 1 for line in group if line.comment is not None and line.comment.column}
+        columns = {
+            line.comment.column - 1 for line in group if line.comment is not None and line.comment.column
+        }
         column = columns.pop() if len(columns) == 1 else least
         for line in group:
             line.comment_gap = max(column, least) - len(line.code)

@@ -109,7 +109,8 @@ class FileTooLarge(Diagnostic):
     """A file that cannot have been meant."""
 
     code = "E0014"
-    template = "`{path}` holds {got_bytes} bytes, more than the {limit_bytes} a file may have"
+    template = "`{path}` is too large: a file may have up to {limit}"
+    help_template = "split it, and join the parts with `use`"
 
 
 class NotUtf8(Diagnostic):

@@ -43,7 +43,12 @@ def unexpected(token: Token, before: Token | None, expected: set[str], file: str
 def found(token: Token) -> str:
     """A token in words."""
     text = token if len(token) <= 30 else token[:29] + "…"
-    kinds = {"NAME": f"name `{text}`", "QUANTITY": f"number `{text}`", "STRING": "string", "_NL": "end of line"}
+    kinds = {
+        "NAME": f"name `{text}`",
+        "QUANTITY": f"number `{text}`",
+        "STRING": "string",
+        "_NL": "end of line",
+    }
     return kinds.get(token.type, f"keyword `{text}`" if token.isalpha() else f"`{text}`")
 
 
@@ -65,7 +70,7 @@ def _label(expected: set[str], before: Token | None) -> str:
         rest -= _OPERATORS
     if "EQUAL" in rest:
         rest -= _ENDS_STATEMENT
-    if _ENDS_STATEMENT <= rest or ({"_NL"} <= rest and operator):
+    if rest >= _ENDS_STATEMENT or ({"_NL"} <= rest and operator):
         rest -= _ENDS_STATEMENT
         words.append("the end of the statement")
     words += [shown for kind, shown in _SHOWN.items() if kind in rest]

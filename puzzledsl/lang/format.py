@@ -7,6 +7,7 @@ began to (lang/align.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lark import Token
@@ -59,7 +60,7 @@ def format_source(text: str) -> str:
     A text with characters, strings or spellings the language lacks is returned as it is.
     """
     source = normalise(text)
-    tokens = lex(source)
+    tokens = list(lex(source))
     if any(t.type in _MISTAKES for t in tokens):
         return text
     lines = _without_spare_blanks(_lines(tokens))
@@ -74,7 +75,7 @@ def format_source(text: str) -> str:
     return result if _words(lex(result)) == _words(tokens) else text
 
 
-def _words(tokens: list[Token]) -> list[str]:
+def _words(tokens: Iterable[Token]) -> list[str]:
     return [t.rstrip() for t in tokens if t.type != "_NL"]
 
 

@@ -13,14 +13,16 @@ import os
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lark
 from lark import Lark, Token
 
 from puzzledsl.resources import resource
 
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "parser": "lalr",
     "lexer": "basic",
     "start": ["start", "trivia"],
@@ -49,9 +51,9 @@ def build_grammar(*, strict: bool = False) -> Lark:
     return Lark.open(str(resource("grammars", "pzl.lark")), strict=strict, **_OPTIONS)
 
 
-def lex(text: str) -> list[Token]:
-    """All tokens of a text: comments, newlines and the three kinds of mistake included, blanks not. Total."""
-    return list(grammar().lex(text))
+def lex(text: str) -> Iterator[Token]:
+    """The tokens of a text: comments, newlines and the three kinds of mistake included, blanks not. Every text lexes."""
+    return grammar().lex(text)
 
 
 def _cache_path() -> Path | None:

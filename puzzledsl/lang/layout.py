@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from lark import Token
 
-from puzzledsl.diagnostics import Label, Sink
+from puzzledsl.diagnostics import Diagnostic, Label, Sink
 from puzzledsl.lang import errors
 from puzzledsl.lang.kinds import KINDS, STATEMENT_KEYWORDS
 from puzzledsl.lang.tokens import Words, after, span_of, virtual
@@ -25,10 +25,27 @@ OPENER = {"RPAR": ("LPAR", "("), "RSQB": ("LSQB", "[")}
 
 _INFIX = {"VBAR", "AND", "OR", "ADD", "STAR", "SLASH", "MOD", "CMP", "ARROW", "IMPLIES", "RANGE", "IS", "IN"}
 CONTINUES_BEFORE = _INFIX | {"BECAUSE", "WHERE", "THEN", "ELSE", "LBRACE"}
-CONTINUES_AFTER = _INFIX | {"EQUAL", "EXTEND", "REMOVE", "KEEP", "COMMA", "NOT", "IF", "THEN", "ELSE", "WHERE"}
+CONTINUES_AFTER = _INFIX | {
+    "EQUAL",
+    "EXTEND",
+    "REMOVE",
+    "KEEP",
+    "COMMA",
+    "NOT",
+    "IF",
+    "THEN",
+    "ELSE",
+    "WHERE",
+}
 _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 # No bracket reaches over these. `for` is missing: it stands in comprehensions too.
-_NEVER_INSIDE = {word.upper() for word in STATEMENT_KEYWORDS if word != "for"} | {"USE", "PARAM", "FN", "LBRACE", "RBRACE"}
+_NEVER_INSIDE = {word.upper() for word in STATEMENT_KEYWORDS if word != "for"} | {
+    "USE",
+    "PARAM",
+    "FN",
+    "LBRACE",
+    "RBRACE",
+}
 
 
 def starts_declaration(tokens: list[Token], index: int) -> bool:
@@ -40,7 +57,9 @@ def starts_declaration(tokens: list[Token], index: int) -> bool:
         return True
     if token.type != "NAME" or index + 1 == len(tokens) or tokens[index + 1].type != "NAME":
         return False
-    return token in KINDS or (closest(token, KINDS) is not None and closest(token, STATEMENT_KEYWORDS) is None)
+    return token in KINDS or (
+        closest(token, KINDS) is not None and closest(token, STATEMENT_KEYWORDS) is None
+    )
 
 
 @dataclass(slots=True)
@@ -129,12 +148,14 @@ class _Layout:
         if opener.line not in self.words.tainted:
             label = Label(span_of(opener, self.words.file), "opened here")
             where = after(before, self.words.file)
-            self._report(errors.Unclosed(where, f"expected `{text}`", opener=str(opener), secondary=[label]), before)
+            self._report(
+                errors.Unclosed(where, f"expected `{text}`", opener=str(opener), secondary=[label]), before
+            )
             self.words.tainted.add(opener.line or 1)
         self.out.insert(at, virtual(kind, text, before))
         return at
 
-    def _report(self, error: errors.Diagnostic, token: Token) -> None:
+    def _report(self, error: Diagnostic, token: Token) -> None:
         if token.line not in self.words.tainted:
             self.sink.add(error)
             self.words.tainted.add(token.line or 1)

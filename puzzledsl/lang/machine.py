@@ -68,5 +68,5 @@ class Machine:
 
     def finish(self) -> Tree[Token]:
         """The tree, once the end of the file is acceptable."""
-        tree: Tree[Token] = self._session.feed_eof()
+        tree: Tree[Token] = self._session.feed_eof()  # type: ignore[no-untyped-call]
         return tree

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import islice
 from pathlib import Path
 
 from puzzledsl.diagnostics import Sink, Span
 from puzzledsl.lang import errors, tree
 from puzzledsl.lang.build import build
+from puzzledsl.lang.grammar import lex
 from puzzledsl.lang.layout import lay_out
 from puzzledsl.lang.recover import MAX_MISTAKES, parse_tokens
 from puzzledsl.lang.tokens import read_words
 
 MAX_BYTES = 1 << 20
-"""About 20,000 lines. What is larger is no program, and would take minutes to say so."""
+MAX_TOKENS = 50_000
+"""Some 5,000 lines, and a few seconds. What is larger is no program, and would take minutes to say so."""
+
+_LIMITS = f"{MAX_BYTES:,} bytes and {MAX_TOKENS:,} words and signs"
 
 
 def parse(text: str, file: str, sink: Sink) -> tree.Module:
@@ -22,14 +27,15 @@ def parse(text: str, file: str, sink: Sink) -> tree.Module:
     Where something could not be read the tree holds `BadExpr`s, or lacks a statement, and is `broken`.
     """
     text = normalise(text)
-    own = Sink()
-    if len(text) > MAX_BYTES:
+    tokens = list(islice(lex(text[: MAX_BYTES + 1]), MAX_TOKENS + 1))
+    if len(text) > MAX_BYTES or len(tokens) > MAX_TOKENS:
         nowhere = Span(file, 1, 1, 1, 1)
-        sink.add(errors.FileTooLarge(nowhere, path=file, got_bytes=len(text), limit_bytes=MAX_BYTES))
+        sink.add(errors.FileTooLarge(nowhere, path=file, limit=_LIMITS))
         return tree.Module(span=nowhere, items=(), broken=True)
-    words = read_words(text, file, own)
-    tokens = lay_out(words, own)
-    module = build(parse_tokens(tokens, words, own), words, own)
+    own = Sink()
+    words = read_words(tokens, text, file, own)
+    laid_out = lay_out(words, own)
+    module = build(parse_tokens(laid_out, words, own), words, own)
     _hand_over(own, sink)
     return dataclasses.replace(module, broken=True) if own.items else module
 
@@ -60,7 +66,7 @@ def read_source(path: Path | str, sink: Sink) -> str | None:
         sink.add(errors.CannotRead(nowhere, path=path, why=why[:1].lower() + why[1:]))
         return None
     if len(data) > MAX_BYTES:
-        sink.add(errors.FileTooLarge(nowhere, path=path, got_bytes=path.stat().st_size, limit_bytes=MAX_BYTES))
+        sink.add(errors.FileTooLarge(nowhere, path=path, limit=_LIMITS))
         return None
     try:
         return normalise(data.decode("utf-8"))

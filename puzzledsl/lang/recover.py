@@ -171,7 +171,11 @@ class _Driver:
             return token
         wanted = closest(token, (*KINDS, *TOP_KEYWORDS) if declares else TOP_KEYWORDS)
         if declares or wanted:
-            text = f"did you mean `{wanted}`?" if wanted else "declarations: " + " ".join((*KINDS, *TOP_KEYWORDS))
+            text = (
+                f"did you mean `{wanted}`?"
+                if wanted
+                else "declarations: " + " ".join((*KINDS, *TOP_KEYWORDS))
+            )
             self.report(errors.UnknownKind(span_of(token, self.words.file), got=str(token), help=text))
         if wanted is None:
             return token
@@ -192,7 +196,11 @@ class _Driver:
 
     def mended_statement(self, token: Token) -> Token:
         following = self.following()
-        if following is None or following.type in _SETS | {"LBRACE", "COMMA", "_NL", "RBRACE"} or token in KINDS:
+        if (
+            following is None
+            or following.type in _SETS | {"LBRACE", "COMMA", "_NL", "RBRACE"}
+            or token in KINDS
+        ):
             return token
         wanted = closest(token, STATEMENT_KEYWORDS)
         if wanted is None:
@@ -212,6 +220,7 @@ class _Driver:
             label = Label(span_of(opener, self.words.file), "opened here")
             if opener.line not in self.words.tainted:
                 self.sink.add(errors.Unclosed(where, "expected `}`", opener="{", secondary=[label]))
+                self.mistakes += 1
         while self.braces:
             self.feed(virtual("RBRACE", "}", before))
         self.machine.feed(virtual("_NL", "\n", before))

@@ -1,4 +1,4 @@
-"""Text to tokens: mistakes in the words themselves are reported, mended where the meaning is plain, and taken out.
+"""Raw tokens to words: mistakes in the words themselves are reported, mended where the meaning is plain, and taken out.
 
 What comes out holds no comments and none of the lexer's three kinds of mistake, so the layout and the parser need not
 know about either.
@@ -13,7 +13,6 @@ from lark import Token
 
 from puzzledsl.diagnostics import Sink, Span
 from puzzledsl.lang import errors
-from puzzledsl.lang.grammar import lex
 
 # Another language's spelling -> (the token meant, how to write it here).
 FOREIGN = {
@@ -30,7 +29,18 @@ FOREIGN = {
     "−": ("ADD", "-", "write `-`"),
     ";": ("COMMA", ",", "statements end with their line; on one line, separate them with `,`"),
 }
-LOOKALIKES = {"“": '"', "”": '"', "‘": '"', "’": '"', "'": '"', "`": '"', "\xa0": "a plain space", "–": "-", "&": "and", "^": "*"}
+LOOKALIKES = {
+    "“": '"',
+    "”": '"',
+    "‘": '"',
+    "’": '"',
+    "'": '"',
+    "`": '"',
+    "\xa0": "a plain space",
+    "–": "-",
+    "&": "and",
+    "^": "*",
+}
 
 
 @dataclass(slots=True)
@@ -57,13 +67,15 @@ def after(token: Token, file: str) -> Span:
 
 def virtual(kind: str, text: str, near: Token) -> Token:
     """A token nobody wrote, of no width, just behind `near`."""
-    return Token(kind, text, near.end_pos, near.end_line, near.end_column, near.end_line, near.end_column, near.end_pos)
+    return Token(
+        kind, text, near.end_pos, near.end_line, near.end_column, near.end_line, near.end_column, near.end_pos
+    )
 
 
-def read_words(text: str, file: str, sink: Sink) -> Words:
-    """Lex `text`, report what is no word of the language and mend it."""
+def read_words(tokens: list[Token], text: str, file: str, sink: Sink) -> Words:
+    """Report what is no word of the language among all tokens of `text`, and mend it."""
     words = Words([], [], file)
-    raw = [t for t in lex(text) if t.type != "COMMENT"]
+    raw = [t for t in tokens if t.type != "COMMENT"]
     index = 0
     while index < len(raw):
         token = raw[index]
@@ -72,7 +84,11 @@ def read_words(text: str, file: str, sink: Sink) -> Words:
             if index == 1 or raw[index - 2].type == "_NL":  # behind code it is a mere comment
                 words.docs.append(token)
         elif token.type == "UNKNOWN":
-            while index < len(raw) and raw[index].type == "UNKNOWN" and raw[index].start_pos == raw[index - 1].end_pos:
+            while (
+                index < len(raw)
+                and raw[index].type == "UNKNOWN"
+                and raw[index].start_pos == raw[index - 1].end_pos
+            ):
                 index += 1
             _unknown(token, raw[index - 1], text, words, sink)
         elif token.type == "UNTERMINATED":
@@ -99,7 +115,10 @@ def _unknown(first: Token, last: Token, text: str, words: Words, sink: Sink) -> 
     where = span_of(first, words.file).to(span_of(last, words.file))
     sink.add(
         errors.UnknownCharacter(
-            where, text=shown, plural="s" if len(run) > 1 else "", help=f"did you mean `{meant}`?" if meant else ""
+            where,
+            text=shown,
+            plural="s" if len(run) > 1 else "",
+            help=f"did you mean `{meant}`?" if meant else "",
         )
     )
     words.tainted.add(where.line)
@@ -111,7 +130,9 @@ def _foreign(token: Token, following: str, words: Words, sink: Sink) -> None:
         sink.add(errors.ForeignSpelling(where, text="//", wanted="a comment begins with `#`"))
     elif text[0] in "'“”":
         plain = re.sub(r'["\\]', r"\\\g<0>", text[1:-1])
-        sink.add(errors.ForeignSpelling(where, text=text[0], wanted='strings stand in plain double quotes: `"`'))
+        sink.add(
+            errors.ForeignSpelling(where, text=text[0], wanted='strings stand in plain double quotes: `"`')
+        )
         words.tokens.append(_as("STRING", f'"{plain}"', token))
     else:
         kind, spelling, wanted = FOREIGN[text]

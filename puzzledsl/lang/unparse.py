@@ -11,7 +11,16 @@ from puzzledsl.lang import tree
 
 # How tightly each form binds: a part that binds less than its place asks for is put in brackets.
 _COND, _CHOICE, _IMPLIES, _OR, _AND, _NOT, _COMPARE, _SPAN, _SUM, _TERM, _UNARY, _POSTFIX = range(12)
-_BINARY = {"implies": _IMPLIES, "or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "*": _TERM, "/": _TERM, "mod": _TERM}
+_BINARY = {
+    "implies": _IMPLIES,
+    "or": _OR,
+    "and": _AND,
+    "+": _SUM,
+    "-": _SUM,
+    "*": _TERM,
+    "/": _TERM,
+    "mod": _TERM,
+}
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"})
 
 
@@ -141,7 +150,9 @@ def _form(node: tree.Expr) -> tuple[str, int]:
         case tree.Choice():
             return " | ".join(_expr(option, _IMPLIES) for option in node.options), _CHOICE
         case tree.Cond():
-            condition, then, otherwise = (_expr(e, _COND) for e in (node.condition, node.then, node.otherwise))
+            condition, then, otherwise = (
+                _expr(e, _COND) for e in (node.condition, node.then, node.otherwise)
+            )
             return f"if {condition} then {then} else {otherwise}", _COND
         case tree.Binary():
             level = _BINARY[node.op]

@@ -43,6 +43,14 @@ class Estimate:
         keys: list[Key] = [*(("attention", a) for a in attention), *(("ffn", f) for f in ffn)]
         return self.seconds[FIXED] + sum(self.seconds[key] for key in keys)
 
+    @property
+    def relative_spread(self) -> dict[str, float]:
+        """Each one's standard error as a share of its time, by `attention.gqa1`, `fixed` …"""
+        return {
+            ".".join(filter(None, key)): round(self.stderr[key] / value, 4) if value else 0.0
+            for key, value in self.seconds.items()
+        }
+
 
 def estimate(rounds: Sequence[Round], phase: Callable[[Round], Phase]) -> Estimate:
     """The times of one phase, from at least one round."""
@@ -91,7 +99,9 @@ def _by_key(forwards: Iterable[Forward], slowness: Iterable[float]) -> dict[Key,
 
 def _slowness(forward: Forward, seconds: dict[Key, float]) -> float:
     """The lower decile of measured / usual over a forward's blocks, each counted by its usual time."""
-    ratios = sorted((value / seconds[key], seconds[key]) for key, value in forward if key != FIXED and seconds[key] > 0)
+    ratios = sorted(
+        (value / seconds[key], seconds[key]) for key, value in forward if key != FIXED and seconds[key] > 0
+    )
     enough, seen = sum(weight for _, weight in ratios) / 10, 0.0
     for ratio, weight in ratios:
         seen += weight

@@ -34,7 +34,9 @@ class Host:
     Run times do not depend on the values of weights; all layers of a parent have the same shape.
     """
 
-    def __init__(self, model: PreTrainedModel, alternatives: Mapping[SubBlock, Mapping[str, Alternative]]) -> None:
+    def __init__(
+        self, model: PreTrainedModel, alternatives: Mapping[SubBlock, Mapping[str, Alternative]]
+    ) -> None:
         self.model = model
         self.alternatives = alternatives
         self._pool: dict[tuple[SubBlock, str, int], nn.Module] = {}

@@ -58,7 +58,9 @@ def marked(host: Host, watch: Stopwatch) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def time_laps(host: Host, arrangement: Arrangement, workload: Workload, watch: Stopwatch) -> tuple[Laps, list[Laps]]:
+def time_laps(
+    host: Host, arrangement: Arrangement, workload: Workload, watch: Stopwatch
+) -> tuple[Laps, list[Laps]]:
     """One prefill, and each step of a window of decode steps, of the host in an arrangement."""
     host.arrange(arrangement)
     forward = Forward(host.model, workload)

@@ -58,7 +58,9 @@ def measure_rounds(host: Host, workload: Workload, partial: Path, progress: Prog
         parent, watch = WholeTimer(host.model, workload), stopwatch_for(host.model.device)
         host.arrange(host.parent())
         parent.round(keep=False)
-        time_laps(host, balanced(names, host.depth, len(done)), workload, watch)  # warm-up: allocates what it needs
+        time_laps(
+            host, balanced(names, host.depth, len(done)), workload, watch
+        )  # warm-up: allocates what it needs
     for seed in range(len(done), wanted):
         host.arrange(host.parent())
         parent_prefill_s, parent_decode_s = parent.round()
@@ -74,11 +76,16 @@ def measure_rounds(host: Host, workload: Workload, partial: Path, progress: Prog
             )
         )
         _write(partial, done)
-        progress.advance(parent_prefill_ms=round(1e3 * parent_prefill_s, 1), parent_step_ms=round(1e3 * undisturbed(parent_decode_s), 2))
+        progress.advance(
+            parent_prefill_ms=round(1e3 * parent_prefill_s, 1),
+            parent_step_ms=round(1e3 * undisturbed(parent_decode_s), 2),
+        )
     return done
 
 
-def measure_checks(host: Host, space: Space, workload: Workload, partial: Path, progress: Progress) -> list[Check]:
+def measure_checks(
+    host: Host, space: Space, workload: Workload, partial: Path, progress: Progress
+) -> list[Check]:
     """Whole random children of the space, each in turn with the parent; those in `partial` are not measured again."""
     done = _read(partial, Check)[:CHECKED_CHILDREN]
     progress.advance(len(done))

@@ -23,9 +23,10 @@ class LimitWindow:
     ) -> tuple[Any, dict[str, Any]]:
         """Replace `attention_mask` (None, bool or additive; (B, 1, query, key)) by its intersection with the window."""
         hidden: torch.Tensor = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-        cache = kwargs.get("cache") or kwargs.get("past_key_values")
+        cache = kwargs.get("cache", kwargs.get("past_key_values"))
         mask: torch.Tensor | None = kwargs.get("attention_mask")
-        queries, past, keys = hidden.shape[1], 0, hidden.shape[1]
+        queries = keys = hidden.shape[1]
+        past: int | torch.Tensor = 0  # a tensor in a static cache
         if cache is not None:
             index: Any = module.layer_idx
             past = cache.get_seq_length(index)

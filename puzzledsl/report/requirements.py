@@ -79,7 +79,12 @@ def _linear_line(subject: Subject, requirement: LinearRequirement, best: Solutio
 
 def _text(requirement: LinearRequirement | LogicRequirement) -> str:
     """The condition as it is written in the source."""
-    return requirement.where.text.removeprefix("require").strip() or "…"
+    text = requirement.where.text.removeprefix("require").strip()
+    if isinstance(requirement, LinearRequirement):
+        bound = requirement.bound_where.text.strip()
+        if bound and bound not in text:  # each side has its own place
+            text = f"{text} {requirement.op} {bound}"
+    return text or "…"
 
 
 def _holds(achieved: float, op: str, required: float) -> bool:

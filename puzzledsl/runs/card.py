@@ -32,27 +32,18 @@ def model_card(ctx: Context, search: str, result: SearchResult) -> str:
     declaration = ctx.program.searches[search]
     parent = ctx.program.parents[ctx.program.spaces[declaration.space].parent]
     best = result.solutions[0]
-    source = (
-        parent.source.id if isinstance(parent.source, nodes.HfSource) else parent.name
-    )
+    source = parent.source.id if isinstance(parent.source, nodes.HfSource) else parent.name
     rows = [
         f"| {name} | {metric_text(name, result.parent_metrics.get(name, float('nan')))} | {metric_text(name, value)} |"
         if name in result.parent_metrics
         else f"| {name} | | {metric_text(name, value)} |"
         for name, value in sorted(best.metrics.items())
     ]
-    layers = [
-        f"| {i} | {layer.attention} | {layer.ffn} |"
-        for i, layer in enumerate(best.layers)
-    ]
+    layers = [f"| {i} | {layer.attention} | {layer.ffn} |" for i, layer in enumerate(best.layers)]
     attention = ", ".join(
-        f"{n} x {name}"
-        for name, n in sorted(Counter(x.attention for x in best.layers).items())
+        f"{n} x {name}" for name, n in sorted(Counter(x.attention for x in best.layers).items())
     )
-    ffn = ", ".join(
-        f"{n} x {name}"
-        for name, n in sorted(Counter(x.ffn for x in best.layers).items())
-    )
+    ffn = ", ".join(f"{n} x {name}" for name, n in sorted(Counter(x.ffn for x in best.layers).items()))
     bound = "none" if result.bound is None else f"{result.bound:.6g}"
     lines = [
         "---",

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import log10
 from pathlib import Path
 
 from puzzledsl.files import write_bytes
 from puzzledsl.ir import nodes
+from puzzledsl.plan.summary import SpaceSummary, space_summary
 from puzzledsl.runs import tasks
 from puzzledsl.runs.context import Context
-
-
-@dataclass
-class SpaceSummary:
-    """How big a space is."""
-
-    layers: int
-    alternatives: int
-    log10_children: float
 
 
 @dataclass
@@ -28,9 +21,7 @@ class Compiled:
     build: Path
     files: list[Path] = field(default_factory=list)
     spaces: dict[str, SpaceSummary] = field(default_factory=dict)
-    jobs: dict[str, tuple[int, int]] = field(
-        default_factory=dict
-    )  # name -> jobs, tokens
+    jobs: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> jobs, tokens
     waiting: dict[str, str] = field(default_factory=dict)
     unscored: dict[str, list[str]] = field(default_factory=dict)
 
@@ -39,11 +30,11 @@ class Compiled:
         return {
             "build": str(self.build),
             "files": [str(path.relative_to(self.build)) for path in self.files],
-            "spaces": {name: vars(space) for name, space in self.spaces.items()},
-            "bld": {
-                name: {"jobs": jobs, "tokens": tokens}
-                for name, (jobs, tokens) in self.jobs.items()
+            "spaces": {
+                name: {"layers": s.layers, "alternatives": s.alternatives, "log10_children": s.log10_children}
+                for name, s in self.spaces.items()
             },
+            "bld": {name: {"jobs": jobs, "tokens": tokens} for name, (jobs, tokens) in self.jobs.items()},
             "waiting": self.waiting,
             "missing": self.unscored,
         }
@@ -54,11 +45,15 @@ class Compiled:
 
     def _lines(self) -> Iterator[str]:
         for name, space in self.spaces.items():
-            size = f"10^{space.log10_children:.1f} children"
             if name in self.waiting:
                 yield f"space {name}: known once `{self.waiting[name]}` is solved"
             else:
-                yield f"space {name}: {space.layers} layers, {space.alternatives} alternatives a layer, {size}"
+                most = max(attention * ffn for attention, ffn in space.alternatives)
+                whole = space.layers * log10(most)
+                size = f"10^{whole:.1f} children"
+                if space.log10_children < whole - 0.05:
+                    size += f", 10^{space.log10_children:.1f} after overrides"
+                yield f"space {name}: {space.layers} layers, {most} alternatives a layer, {size}"
         for name, (jobs, tokens) in self.jobs.items():
             yield f"bld {name}: {jobs:,} jobs, {tokens:,} tokens"
         for name, missing in self.unscored.items():
@@ -68,8 +63,6 @@ class Compiled:
 
 def compile_program(ctx: Context) -> Compiled:
     """Write ir.json, the BLD plans, the cost tables and the CP-SAT models that can be built."""
-    from puzzledsl.ir.size import log10_children
-
     compiled = Compiled(ctx.build.root)
 
     def wrote(path: Path, content: str | bytes) -> None:
@@ -78,14 +71,8 @@ def compile_program(ctx: Context) -> Compiled:
 
     wrote(ctx.build.program, ctx.program.canonical_json())
     for name, space in ctx.program.spaces.items():
-        widest = max(len(choice.attention) * len(choice.ffn) for choice in space.layers)
-        compiled.spaces[name] = SpaceSummary(
-            len(space.layers), widest, log10_children(space)
-        )
-        if (
-            space.used_by is not None
-            and not ctx.build.solution(space.used_by.search).is_file()
-        ):
+        compiled.spaces[name] = space_summary(ctx.program, name)
+        if space.used_by is not None and not ctx.build.solution(space.used_by.search).is_file():
             compiled.waiting[name] = space.used_by.search
     for name, bld in ctx.program.blds.items():
         if bld.space not in compiled.waiting:
@@ -123,9 +110,7 @@ def _model(
     if missing:
         compiled.unscored[name] = missing
         return
-    model = cpsat_model(
-        ctx.program, name, tasks.costs_of(ctx, search.space), tasks.scores_of(ctx, name)
-    )
+    model = cpsat_model(ctx.program, name, tasks.costs_of(ctx, search.space), tasks.scores_of(ctx, name))
     wrote(ctx.build.cpsat_model(name), model)
 
 
@@ -138,8 +123,6 @@ def missing_tables(ctx: Context, search: str) -> list[str]:
     scores, costs = tasks.scores_of(ctx, search), tasks.costs_of(ctx, space)
     missing = [f"score `{name}`" for name in sorted(needs.scores) if name not in scores]
     missing += [
-        f"costs of scenario `{name}`"
-        for name in sorted(needs.scenarios)
-        if name not in costs.scenarios
+        f"costs of scenario `{name}`" for name in sorted(needs.scenarios) if name not in costs.scenarios
     ]
     return missing

@@ -48,34 +48,22 @@ class Context:
         """The checkpoint directory of a space's parent, downloading it where the id is a hub's. Raises DiagnosticError."""
         parent = self.program.parents[self.program.spaces[space].parent]
         if not isinstance(parent.source, nodes.HfSource):
-            raise DiagnosticError(
-                ParentHasNoWeights(span_of(parent.where), stage=stage, name=parent.name)
-            )
+            raise DiagnosticError(ParentHasNoWeights(span_of(parent.where), stage=stage, name=parent.name))
         local = self.base / parent.source.id
-        return (
-            local
-            if (local / "config.json").is_file()
-            else self._download(parent, parent.source)
-        )
+        return local if (local / "config.json").is_file() else self._download(parent, parent.source)
 
     def _download(self, parent: nodes.Parent, source: nodes.HfSource) -> Path:
         from huggingface_hub import snapshot_download
 
         patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.txt"]
         try:
-            return Path(
-                snapshot_download(
-                    source.id, revision=source.revision, allow_patterns=patterns
-                )
-            )
+            return Path(snapshot_download(source.id, revision=source.revision, allow_patterns=patterns))
         except Exception as error:  # the hub client raises many kinds: offline, unknown id, gated, bad name
             help = f"make or download the checkpoint, or correct the path ({type(error).__name__})"
             if (prepare := self.base / "prepare.py").is_file():
                 help = f"`python {prepare}` makes it"
             raise DiagnosticError(
-                ParentNotFound(
-                    span_of(parent.where), name=parent.name, id=source.id, help=help
-                )
+                ParentNotFound(span_of(parent.where), name=parent.name, id=source.id, help=help)
             ) from error
 
     def fingerprint(self, space: str, stage: str) -> str:
@@ -90,9 +78,7 @@ class Context:
         """The digest of what a finished task left. Raises DiagnosticError when it was never finished."""
         stamp = self.stamps.read(stage, name)
         if stamp is None:
-            raise DiagnosticError(
-                NotMadeYet(None, what=what, name=name, stage=stage, file=self.file)
-            )
+            raise DiagnosticError(NotMadeYet(None, what=what, name=name, stage=stage, file=self.file))
         return digest_of(stamp.outputs)
 
     def load(self, path: Path, kind: type[T]) -> T:

@@ -21,9 +21,7 @@ SAMPLED_CHUNKS = 256
 
 def digest_of(value: object) -> str:
     """SHA-256 of a JSON-like value."""
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
-    ).hexdigest()
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def meaning(node: Frozen) -> str:
@@ -33,11 +31,7 @@ def meaning(node: Frozen) -> str:
 
 def _strip(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
-            key: _strip(item)
-            for key, item in value.items()
-            if key not in PROVENANCE_KEYS
-        }
+        return {key: _strip(item) for key, item in value.items() if key not in PROVENANCE_KEYS}
     return [_strip(item) for item in value] if isinstance(value, list) else value
 
 

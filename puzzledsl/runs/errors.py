@@ -9,7 +9,9 @@ class ParentNotFound(Diagnostic):
     """The checkpoint is neither a directory nor to be had from the hub."""
 
     code = "E0601"
-    template = "the weights of parent `{name}` are not there: `{id}` is no directory and could not be downloaded"
+    template = (
+        "the weights of parent `{name}` are not there: `{id}` is no directory and could not be downloaded"
+    )
     help_template = "{help}"
 
 
@@ -26,9 +28,7 @@ class NotMadeYet(Diagnostic):
 
     code = "E0603"
     template = "{what} of `{name}` are not made yet"
-    help_template = (
-        "run `pzl {stage} {file}` first, or `pzl run {file}` for everything in order"
-    )
+    help_template = "run `pzl {stage} {file}` first, or `pzl run {file}` for everything in order"
 
 
 class UnknownTarget(Diagnostic):
@@ -52,9 +52,7 @@ class BuildLocked(Diagnostic):
 
     code = "E0606"
     template = "another `pzl` is at work in `{build}`"
-    help_template = (
-        "wait for it, or give this run a build directory of its own with `-o`"
-    )
+    help_template = "wait for it, or give this run a build directory of its own with `-o`"
 
 
 class NoSolution(Diagnostic):

@@ -24,9 +24,7 @@ def run_everything(ctx: Context, until: str | None, say: Callable[[str], None]) 
             if STAGES.index(task.stage) > last:
                 continue
             ((_, done),) = execute(ctx, [task])
-            say(
-                f"[bold]{task.title}[/bold]: {'done' if done else 'up to date'}{_remark(ctx, task)}"
-            )
+            say(f"[bold]{task.title}[/bold]: {'done' if done else 'up to date'}{_remark(ctx, task)}")
             if task.stage == "solve":
                 _stop_if_hopeless(ctx, task.name)
         compile_program(ctx)
@@ -35,18 +33,14 @@ def run_everything(ctx: Context, until: str | None, say: Callable[[str], None]) 
 def _tasks(ctx: Context) -> Iterator[Task]:
     """Lazily, because later tasks depend on what earlier ones find (a `used_by` space, a search without a solution)."""
     program = ctx.program
-    trainable = [
-        name for name, space in program.spaces.items() if space.used_by is None
-    ]
+    trainable = [name for name, space in program.spaces.items() if space.used_by is None]
     if tasks.measured_scenarios(ctx):
         yield from (tasks.measure(ctx, name) for name in trainable)
     yield from _pieces_and_solutions(ctx, trainable)
     resolved, waiting = resolve_used_by(ctx.program, ctx.build)
     ctx.program = resolved
     derived = [
-        name
-        for name, space in program.spaces.items()
-        if space.used_by is not None and name not in waiting
+        name for name, space in program.spaces.items() if space.used_by is not None and name not in waiting
     ]
     yield from _pieces_and_solutions(ctx, derived)
     for name in ctx.program.searches:
@@ -60,32 +54,20 @@ def _tasks(ctx: Context) -> Iterator[Task]:
 
 def _pieces_and_solutions(ctx: Context, spaces: list[str]) -> Iterator[Task]:
     program = ctx.program
-    yield from (
-        tasks.bld(ctx, name)
-        for name, bld in program.blds.items()
-        if bld.space in spaces
-    )
+    yield from (tasks.bld(ctx, name) for name, bld in program.blds.items() if bld.space in spaces)
     for name, score in program.scores.items():
         if score.space in spaces and isinstance(score.method, nodes.ReplaceOne):
             yield tasks.score(ctx, name)
     mine = [name for name, search in program.searches.items() if search.space in spaces]
     yield from (tasks.solve(ctx, name) for name in mine)
-    yield from (
-        tasks.frontier(ctx, name)
-        for name, f in program.frontiers.items()
-        if f.search in mine
-    )
+    yield from (tasks.frontier(ctx, name) for name, f in program.frontiers.items() if f.search in mine)
 
 
 def _has_checkpoint(ctx: Context, search: str) -> bool:
     space = ctx.program.spaces[ctx.program.searches[search].space]
     source = ctx.program.parents[space.parent].source
     trained = any(bld.space == space.name for bld in ctx.program.blds.values())
-    return (
-        isinstance(source, nodes.HfSource)
-        and trained
-        and ctx.build.solution(search).is_file()
-    )
+    return isinstance(source, nodes.HfSource) and trained and ctx.build.solution(search).is_file()
 
 
 def _result(ctx: Context, search: str) -> SearchResult:
@@ -97,9 +79,7 @@ def _stop_if_hopeless(ctx: Context, search: str) -> None:
     result = _result(ctx, search)
     program = ctx.program
     wanted = {u.search for u in program.uptrains.values()}
-    wanted |= {e.of for e in program.evals.values()} | {
-        e.of for e in program.exports.values()
-    }
+    wanted |= {e.of for e in program.evals.values()} | {e.of for e in program.exports.values()}
     if result.status == "infeasible" and search in wanted:
         from puzzledsl.search.explain import infeasible_diagnostic
 
@@ -114,7 +94,5 @@ def _remark(ctx: Context, task: Task) -> str:
         return f", {result.status}"
     text = f", {result.status}, objective {result.solutions[0].objective:.6g}"
     return text + (
-        f", bound {result.bound:.6g}, gap {result.gap or 0:.2g}"
-        if result.bound is not None
-        else ""
+        f", bound {result.bound:.6g}, gap {result.gap or 0:.2g}" if result.bound is not None else ""
     )

@@ -31,9 +31,7 @@ def locked(ctx: Context) -> Iterator[None]:
         lock.release()
 
 
-def execute(
-    ctx: Context, tasks: Iterable[Task], *, force: bool = False
-) -> list[tuple[Task, bool]]:
+def execute(ctx: Context, tasks: Iterable[Task], *, force: bool = False) -> list[tuple[Task, bool]]:
     """Do each task that is stale (every task with `force`). Returns each with whether it was done now."""
     outcome = []
     for task in tasks:
@@ -50,15 +48,11 @@ def _one(ctx: Context, task: Task, force: bool) -> bool:
     began = time.monotonic()
     try:
         outputs = task.run()
-        ctx.stamps.write(
-            task.stage, task.name, inputs, outputs, f"puzzledsl {__version__}"
-        )
+        ctx.stamps.write(task.stage, task.name, inputs, outputs, f"puzzledsl {__version__}")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             path = error.filename or ctx.build.root
-            raise DiagnosticError(
-                DiskFull(None, path=path, reason=error.strerror)
-            ) from error
+            raise DiagnosticError(DiskFull(None, path=path, reason=error.strerror)) from error
         raise
     ctx.progress.log(
         "end",

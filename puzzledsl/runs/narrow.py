@@ -8,18 +8,14 @@ from puzzledsl.ir.tables import SearchResult
 from puzzledsl.layout import BuildDir
 
 
-def resolve_used_by(
-    program: nodes.Program, build: BuildDir
-) -> tuple[nodes.Program, tuple[str, ...]]:
+def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Program, tuple[str, ...]]:
     """The program with every `used_by` space narrowed, and the names of those whose search is not solved yet."""
     spaces, waiting = dict(program.spaces), []
     for name, space in program.spaces.items():
         if space.used_by is None:
             continue
         try:
-            result = SearchResult.from_json(
-                build.solution(space.used_by.search).read_bytes()
-            )
+            result = SearchResult.from_json(build.solution(space.used_by.search).read_bytes())
         except (OSError, ValueError):
             waiting.append(name)
             continue

@@ -40,9 +40,7 @@ class Stamps:
         return (
             stamp is not None
             and stamp.inputs == inputs
-            and all(
-                self._matches(path, digest) for path, digest in stamp.outputs.items()
-            )
+            and all(self._matches(path, digest) for path, digest in stamp.outputs.items())
         )
 
     def _matches(self, relative: str, digest: str) -> bool:
@@ -65,8 +63,6 @@ class Stamps:
             if file.is_file()
         )
         digests = {str(file.relative_to(self.root)): sha256_of(file) for file in files}
-        stamp = Stamp(
-            stage=stage, name=name, made_by=made_by, inputs=inputs, outputs=digests
-        )
+        stamp = Stamp(stage=stage, name=name, made_by=made_by, inputs=inputs, outputs=digests)
         write_text(self.path(stage, name), stamp.canonical_json())
         return stamp

@@ -51,9 +51,7 @@ def _evaluation_table(ctx: Context, name: str) -> str:
     if not path.is_file():
         return ""
     evaluation = ctx.load(path, Evaluation)
-    keys = list(
-        dict.fromkeys(key for model in evaluation.models for key in model.figures)
-    )
+    keys = list(dict.fromkeys(key for model in evaluation.models for key in model.figures))
     header = [name, *(model.model for model in evaluation.models)]
     rows = [
         [
@@ -65,10 +63,7 @@ def _evaluation_table(ctx: Context, name: str) -> str:
         ]
         for key in keys
     ]
-    widths = [
-        max(len(row[column]) for row in [header, *rows])
-        for column in range(len(header))
-    ]
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = [
         "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
         for row in [header, *rows]

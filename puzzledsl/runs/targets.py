@@ -40,11 +40,7 @@ def chosen(
 
 def _unknown(kind: str, name: str, declared: Mapping[str, object]) -> UnknownTarget:
     close = closest(name, declared)
-    help = (
-        f"did you mean `{close}`?"
-        if close
-        else f"declared: {', '.join(declared) or 'none'}"
-    )
+    help = f"did you mean `{close}`?" if close else f"declared: {', '.join(declared) or 'none'}"
     return UnknownTarget(None, kind=kind, name=name, help=help)
 
 
@@ -59,10 +55,6 @@ def not_ready(ctx: Context, search: str) -> NotReady | None:
     for item in missing:
         if item.startswith("score"):
             name = item.split("`")[1]
-            commands.append(
-                f"`pzl score {ctx.file} {name}` makes the scores (after `pzl bld {ctx.file}`)"
-            )
+            commands.append(f"`pzl score {ctx.file} {name}` makes the scores (after `pzl bld {ctx.file}`)")
     where = span_of(ctx.program.searches[search].where)
-    return NotReady(
-        where, name=search, missing=" and ".join(missing), help="; ".join(commands)
-    )
+    return NotReady(where, name=search, missing=" and ".join(missing), help="; ".join(commands))

@@ -67,11 +67,7 @@ def measured_scenarios(ctx: Context) -> list[str]:
     """Scenarios whose costs must be measured on this machine."""
     hardware = ctx.program.hardware
     scenarios = ctx.program.scenarios.items()
-    return [
-        n
-        for n, s in scenarios
-        if isinstance(hardware[s.hardware].spec, nodes.MeasuredHardware)
-    ]
+    return [n for n, s in scenarios if isinstance(hardware[s.hardware].spec, nodes.MeasuredHardware)]
 
 
 def costs_of(ctx: Context, space: str) -> CostTable:
@@ -95,9 +91,7 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
         if isinstance(score.method, nodes.ScoreFromTable):
             from puzzledsl.search.score_table import read_score_table
 
-            tables[name] = read_score_table(
-                ctx.base / score.method.path, score, ctx.program.spaces[space]
-            )
+            tables[name] = read_score_table(ctx.base / score.method.path, score, ctx.program.spaces[space])
         elif ctx.build.scores(name).is_file():
             tables[name] = ctx.load(ctx.build.scores(name), ScoreTable)
     return tables
@@ -116,14 +110,9 @@ def measure(ctx: Context, space: str) -> Task:
 
     def inputs() -> dict[str, str]:
         scenarios = [meaning(ctx.program.scenarios[n]) for n in wanted]
-        hardware = [
-            meaning(ctx.program.hardware[ctx.program.scenarios[n].hardware])
-            for n in wanted
-        ]
+        hardware = [meaning(ctx.program.hardware[ctx.program.scenarios[n].hardware]) for n in wanted]
         return {
-            "alternatives": digest_of(
-                _distinct_alternatives(ctx.program.spaces[space])
-            ),
+            "alternatives": digest_of(_distinct_alternatives(ctx.program.spaces[space])),
             "scenarios": digest_of([wanted, scenarios, hardware]),
             "parent": ctx.fingerprint(space, "measure"),
         }
@@ -192,11 +181,7 @@ def score(ctx: Context, name: str) -> Task:
     data = method.data or ctx.program.blds[bld_name].data
 
     def inputs() -> dict[str, str]:
-        tasks = (
-            {"tasks": files_fingerprint([method.tasks], ctx.base)}
-            if method.tasks
-            else {}
-        )
+        tasks = {"tasks": files_fingerprint([method.tasks], ctx.base)} if method.tasks else {}
         parent = ctx.fingerprint(declaration.space, "score")
         pieces = ctx.made("bld", bld_name, "the pieces")
         space = meaning(ctx.program.spaces[declaration.space])
@@ -218,9 +203,7 @@ def score(ctx: Context, name: str) -> Task:
         parent = ctx.parent_directory(declaration.space, "score")
         work = ctx.build.work("score", name)
         jobs = jobs_of(ctx, bld_name)
-        table = run_score(
-            ctx.program, name, parent, ctx.base, library, jobs, work, ctx.progress
-        )
+        table = run_score(ctx.program, name, parent, ctx.base, library, jobs, work, ctx.progress)
         output = ctx.build.scores(name)
         write_text(output, table.canonical_json())
         return [output]
@@ -236,9 +219,7 @@ def solve(ctx: Context, name: str) -> Task:
         return {
             "search": meaning(search),
             "costs": costs_of(ctx, search.space).digest(),
-            "scores": digest_of(
-                {n: t.digest() for n, t in sorted(scores_of(ctx, name).items())}
-            ),
+            "scores": digest_of({n: t.digest() for n, t in sorted(scores_of(ctx, name).items())}),
         }
 
     def run() -> list[Path]:
@@ -267,9 +248,7 @@ def frontier(ctx: Context, name: str) -> Task:
         from puzzledsl.search.frontier import solve_frontier
 
         space = ctx.program.searches[declaration.search].space
-        result = solve_frontier(
-            ctx.program, name, costs_of(ctx, space), scores_of(ctx, declaration.search)
-        )
+        result = solve_frontier(ctx.program, name, costs_of(ctx, space), scores_of(ctx, declaration.search))
         output = ctx.build.frontier(name)
         write_text(output, result.canonical_json())
         return [output]
@@ -369,9 +348,7 @@ def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]
     space = ctx.program.searches[search].space
     full = {search, of}
     names = [search, *([of] if of != search else [])]
-    names += [
-        s for s, d in ctx.program.searches.items() if d.space == space and s not in full
-    ]
+    names += [s for s, d in ctx.program.searches.items() if d.space == space and s not in full]
     return {n: ctx.build.model(n) for n in names if ctx.build.model(n).is_dir()}, full
 
 
@@ -393,12 +370,8 @@ def evaluate(ctx: Context, name: str) -> Task:
         ctx.made(stage_of(declaration.of), declaration.of, "the child")
         return {
             "eval": meaning(declaration),
-            "models": digest_of(
-                {m: ctx.made(stage_of(m), m, "the child") for m in models}
-            ),
-            "scenarios": digest_of(
-                {n: meaning(ctx.program.scenarios[n]) for n in measured_scenarios(ctx)}
-            ),
+            "models": digest_of({m: ctx.made(stage_of(m), m, "the child") for m in models}),
+            "scenarios": digest_of({n: meaning(ctx.program.scenarios[n]) for n in measured_scenarios(ctx)}),
             "tasks": files_fingerprint(declaration.tasks, ctx.base),
             "parent": ctx.fingerprint(space(), "eval"),
             **_data_inputs(ctx, data),
@@ -446,9 +419,7 @@ def export(ctx: Context, name: str) -> Task:
         if declaration.format != "hf":
             where = span_of(declaration.where)
             raise DiagnosticError(
-                UnsupportedExport(
-                    where, name=name, format=declaration.format, path=declaration.path
-                )
+                UnsupportedExport(where, name=name, format=declaration.format, path=declaration.path)
             )
         ctx.made(stage, declaration.of, "the child")
         copy_directory(ctx.build.model(declaration.of), ctx.base / declaration.path)

@@ -40,7 +40,8 @@ class Gram:
     def add(self, x_TP: Tensor, y_TQ: Tensor | None = None) -> None:
         """Count in a chunk of tokens (any leading dimensions)."""
         x = x_TP.detach().reshape(-1, x_TP.shape[-1]).float()
-        self.xx += x.T @ x
+        product = x.T @ x
+        self.xx += (product + product.T) / 2  # float32 products are not quite symmetric
         self.x_sum += x.sum(0)
         self.tokens += x.shape[0]
         if y_TQ is not None:
@@ -70,10 +71,12 @@ def solve_ridge(xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative
     damped = xx + ridge * torch.eye(xx.shape[0], dtype=xx.dtype, device=xx.device)
     target = xy if start is None else xy - xx @ start
     factor, info = torch.linalg.cholesky_ex(damped)
-    if int(info) != 0:  # numerically indefinite: the sums were made in float32
-        step = torch.linalg.pinv(damped, hermitian=True) @ target
-    else:
-        step = torch.cholesky_solve(target, factor)
+    definite = int(info) == 0  # or rounding of the float32 products has the better of a tiny ridge
+    step = (
+        torch.cholesky_solve(target, factor)
+        if definite
+        else torch.linalg.pinv(damped, hermitian=True) @ target
+    )
     return cast(Tensor, step if start is None else start + step)
 
 

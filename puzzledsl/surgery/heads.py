@@ -12,7 +12,7 @@ Shapes: N query heads, K key/value heads, J heads of a group, D head_dim, H hidd
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,8 @@ class Heads:
 
         def rows(linear: nn.Linear, heads: int) -> Tensor:
             weight = linear.weight.detach().double()
-            bias = torch.zeros_like(weight[:, 0]) if linear.bias is None else linear.bias.detach().double()
+            own: Tensor | None = cast(Any, linear).bias
+            bias = torch.zeros_like(weight[:, 0]) if own is None else own.detach().double()
             return torch.cat([weight, bias[:, None]], 1).view(heads, shape.head_dim, -1)
 
         output = held.o_proj.weight.detach().double().T.reshape(shape.heads, shape.head_dim, -1)

@@ -10,7 +10,9 @@ class NoSuchDevice(Diagnostic):
 
     code = "E1401"
     template = "hardware `{name}` is measured on `{device}`, which this machine does not have"
-    help_template = "devices here: {devices}; for another machine's figures use a profile or `table(\"costs.csv\")`"
+    help_template = (
+        'devices here: {devices}; for another machine\'s figures use a profile or `table("costs.csv")`'
+    )
 
 
 class NoSuchDtype(Diagnostic):

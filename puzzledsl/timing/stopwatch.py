@@ -52,7 +52,7 @@ class CpuStopwatch:
 
 
 class CudaStopwatch:
-    """Events captured inside a CUDA graph, so that no launch overhead of Python is counted; the L2 cache is flushed before each run."""
+    """Events captured inside a CUDA graph: Python's launch overhead is not counted. The L2 cache is flushed before each run."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

@@ -103,7 +103,9 @@ class Forward:
             missing = self.workload.context - layer.get_seq_length()
             if 0 < missing < self.workload.context:  # a layer without attention holds nothing
                 shape = (-1, -1, missing, -1)
-                self._cache.update(layer.keys[:, :, :1].expand(shape), layer.values[:, :, :1].expand(shape), index)
+                self._cache.update(
+                    layer.keys[:, :, :1].expand(shape), layer.values[:, :, :1].expand(shape), index
+                )
 
     def decode_step(self) -> None:
         """One greedy token for every sequence of the batch."""
@@ -156,7 +158,9 @@ class WholeTimer:
         return self.samples.timing(self.workload)
 
 
-def time_models(models: Mapping[str, nn.Module], workload: Workload, *, rounds: int = 5) -> dict[str, WholeTiming]:
+def time_models(
+    models: Mapping[str, nn.Module], workload: Workload, *, rounds: int = 5
+) -> dict[str, WholeTiming]:
     """The timing of each model, taking turns round by round after one warm-up round each."""
     timers = {name: WholeTimer(model, workload) for name, model in models.items()}
     for timer in timers.values():
@@ -167,7 +171,11 @@ def time_models(models: Mapping[str, nn.Module], workload: Workload, *, rounds: 
     return {name: timer.timing for name, timer in timers.items()}
 
 
-def time_model(model: nn.Module, scenario: Scenario, batch: int | None = None, *, rounds: int = 5) -> WholeTiming:
+def time_model(
+    model: nn.Module, scenario: Scenario, batch: int | None = None, *, rounds: int = 5
+) -> WholeTiming:
     """The timing of one model in one scenario, at `batch` or at the scenario's only (first) batch."""
-    workload = Workload.of(scenario, batch if batch is not None else scenario.batches[0] if scenario.batches else 1)
+    workload = Workload.of(
+        scenario, batch if batch is not None else scenario.batches[0] if scenario.batches else 1
+    )
     return time_models({"model": model}, workload, rounds=rounds)["model"]

@@ -106,7 +106,9 @@ def cosine_loss(child_LNH: Sequence[Tensor], parent_LNH: Sequence[Tensor]) -> Te
 
 
 @torch.no_grad()
-def mean_kl(child_NH: Tensor, child_VH: Tensor, parent_NH: Tensor, parent_VH: Tensor, chunk: int = CHUNK_TOKENS) -> float:
+def mean_kl(
+    child_NH: Tensor, child_VH: Tensor, parent_NH: Tensor, parent_VH: Tensor, chunk: int = CHUNK_TOKENS
+) -> float:
     """Mean KL(parent || child) in nats over positions, summed in float64."""
     total = 0.0
     for start in range(0, child_NH.shape[0], chunk):

@@ -26,7 +26,11 @@ from puzzledsl.uptrain.state import Standing
 from puzzledsl.uptrain.train import Trainer
 
 METHOD = "1"  # raise it when training changes, so that unfinished work is not continued
-HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = 16, 4, 16384  # 1/16 of the budget, at least 4 blocks, at most 16Ki tokens
+HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = (
+    16,
+    4,
+    16384,
+)  # 1/16 of the budget, at least 4 blocks, at most 16Ki tokens
 
 
 def run_uptrain(
@@ -56,7 +60,9 @@ def run_uptrain(
     child = load_child(child_dir, dtype=torch.float32, device=device)
     vocabularies = child.config.vocab_size, parent.config.vocab_size
     if vocabularies[0] != vocabularies[1]:
-        problem = OtherVocabulary(_span(declaration), name=uptrain, child=vocabularies[0], parent=vocabularies[1])
+        problem = OtherVocabulary(
+            _span(declaration), name=uptrain, child=vocabularies[0], parent=vocabularies[1]
+        )
         raise DiagnosticError(problem)
     steps, heldout = steps_of(declaration), heldout_blocks(declaration)
     blocks_NT = token_blocks(
@@ -73,7 +79,9 @@ def run_uptrain(
     standing = trainer.run()
     record = _record(declaration, steps, heldout, standing)
     progress.log("uptrained", **record)
-    write_child(child, child_dir, out_dir, {"uptrain.json": json.dumps(record, indent=1, sort_keys=True) + "\n"})
+    write_child(
+        child, child_dir, out_dir, {"uptrain.json": json.dumps(record, indent=1, sort_keys=True) + "\n"}
+    )
     shutil.rmtree(work, ignore_errors=True)
 
 

@@ -26,7 +26,8 @@ from puzzledsl.uptrain.state import Standing, load_state, load_weights, save_sta
 BETAS, EPSILON, MAX_GRAD_NORM = (0.9, 0.95), 1e-8, 1.0
 MICRO_TOKENS = 2048  # positions of one forward and backward pass
 EVALUATIONS = 5  # held-out evaluations after the one at the start
-CHECKPOINT_S = 30.0  # at least so long between checkpoints, and at least 20 times what writing one takes
+CHECKPOINT_S = 30.0  # between checkpoints, or longer so that writing them takes at most CHECKPOINT_SHARE of the time
+CHECKPOINT_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Trainer:
             tokens_per_s = self.declaration.batch * self.train_NT.shape[1] / (time.monotonic() - began)
             self._report(standing.step, figures, tokens_per_s)
             self._evaluate_when_due(standing)
-            if time.monotonic() - last_saved >= max(CHECKPOINT_S, 20 * writing_s):
+            if time.monotonic() - last_saved >= max(CHECKPOINT_S, writing_s / CHECKPOINT_SHARE):
                 began = time.monotonic()
                 save_state(self._state_path, self.child, self.optimizer, standing)
                 last_saved = time.monotonic()
@@ -104,7 +105,9 @@ class Trainer:
         loss = totals[0]
         if not math.isfinite(loss):
             peak = declaration.lr.peak
-            raise DiagnosticError(LossDiverged(None, name=declaration.name, loss=loss, step=step + 1, peak=peak))
+            raise DiagnosticError(
+                LossDiverged(None, name=declaration.name, loss=loss, step=step + 1, peak=peak)
+            )
         norm = torch.nn.utils.clip_grad_norm_(self.child.parameters(), MAX_GRAD_NORM)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(declaration.lr, step, self.steps)

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = {"nemotron51b": ROOT / "examples" / "nemotron51b.pzl", "smollm2": ROOT / "examples" / "smollm2" / "smollm2.pzl"}
+EXAMPLES = {
+    "nemotron51b": ROOT / "examples" / "nemotron51b.pzl",
+    "smollm2": ROOT / "examples" / "smollm2" / "smollm2.pzl",
+}
 PROBE = """
 import sys
 from puzzledsl.cli.main import run
@@ -73,7 +76,7 @@ def test_solve_max_params_needs_no_scores(tmp_path: Path) -> None:
 
 def test_check_json(tmp_path: Path) -> None:
     program = tmp_path / "bad.pzl"
-    program.write_text("parnt p = hf(\"x\")\n")
+    program.write_text('parnt p = hf("x")\n')
     result = pzl("check", program, "--json")
     assert result.returncode == 1
     (diagnostic,) = json.loads(result.stdout)["diagnostics"]
@@ -83,7 +86,13 @@ def test_check_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["--help"], 0), (["check"], 2), (["chek", "x.pzl"], 2), (["check", "nowhere.pzl"], 1), (["--version"], 0)],
+    [
+        (["--help"], 0),
+        (["check"], 2),
+        (["chek", "x.pzl"], 2),
+        (["check", "nowhere.pzl"], 1),
+        (["--version"], 0),
+    ],
 )
 def test_exit_codes(arguments: list[str], code: int) -> None:
     assert pzl(*arguments).returncode == code

@@ -47,9 +47,8 @@ class Made:
         realise(self.definition, self.parent, self.pieces, self.out)
 
     def with_remote_code(self):
-        return AutoModelForCausalLM.from_pretrained(
-            self.out, trust_remote_code=True, dtype=torch.float32
-        ).eval()
+        model = AutoModelForCausalLM.from_pretrained(self.out, trust_remote_code=True, dtype=torch.float32)
+        return model.eval().requires_grad_(False)
 
 
 def greedy(model, tokens: torch.Tensor) -> torch.Tensor:

@@ -59,15 +59,21 @@ MUTATIONS: dict[str, Mutation] = {
     "drop operand": _at(r"(?<=[=*|] )[\w.%]+", lambda m, c: ""),
     "drop quote": _at(r'"(?!\0)(?=[^\0]|$)|(?<!\0)"', lambda m, c: ""),
     "strange character": _at(r"(?<=\w) (?=\w)", lambda m, c: c.choice([" $ ", " @ ", " ? "])),
-    "foreign spelling": _at(r" (and|<=|>=|->) ", lambda m, c: {"and": " && ", "<=": " ≤ ", ">=": " ≥ ", "->": " → "}[m.group(1)]),
+    "foreign spelling": _at(
+        r" (and|<=|>=|->) ", lambda m, c: {"and": " && ", "<=": " ≤ ", ">=": " ≥ ", "->": " → "}[m.group(1)]
+    ),
     "semicolon": _at(r"(?<=\w)$", lambda m, c: ";"),
     "bad unit": _at(r"\b\d[\d.]*(GiB|min|s|B|Ki|x)\b", lambda m, c: m.group() + "q"),
     "equals for colon": _at(r"(?<=\w): (?=\w)", lambda m, c: " = "),
-    "keyword as name": _at(r"(?<=^search )\w+|(?<=^space )\w+|(?<=^score )\w+", lambda m, c: c.choice(["for", "require", "if"])),
+    "keyword as name": _at(
+        r"(?<=^search )\w+|(?<=^space )\w+|(?<=^score )\w+", lambda m, c: c.choice(["for", "require", "if"])
+    ),
     "drop name": _at(r"(?<=^search )\w+|(?<=\.)[a-z]\w*|(?<=^data )\w+", lambda m, c: ""),
     "drop any token": _at(r"\w+|[^\w\s]", lambda m, c: ""),
     "double any token": _at(r"\w+|[^\w\s]", lambda m, c: m.group() + " " + m.group()),
-    "any other token": _at(r"\w+|[^\w\s]", lambda m, c: c.choice("= ( ) { } [ ] , : . | + x 7 for require \" ..".split())),
+    "any other token": _at(
+        r"\w+|[^\w\s]", lambda m, c: c.choice('= ( ) { } [ ] , : . | + x 7 for require " ..'.split())
+    ),
     "two values": _at(r"(?<== )[\w.]+\b(?!\()", lambda m, c: m.group() + " " + m.group()),
 }
 

@@ -210,12 +210,13 @@ def the_program() -> Program:
             unit=unit,
             because=because,
             where=where(text),
-            bound_where=where(text),
+            bound_where=where(text.rsplit(" ", 1)[1]),
         )
 
     def counted(text: str, term: Term, bound: int) -> LinearRequirement:
+        left, right = text.removeprefix("require ").split(" <= ")  # each side has its own place
         return LinearRequirement(
-            left=one(term), op="<=", bound=Fraction(bound), where=where(text), bound_where=where(text)
+            left=one(term), op="<=", bound=Fraction(bound), where=where(left), bound_where=where(right)
         )
 
     noops = tuple(

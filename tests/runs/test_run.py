@@ -23,7 +23,12 @@ KILL_AT = ("bld", "score", "realise", "uptrain", "eval")
 
 def pzl(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], env=ENVIRONMENT, capture_output=True, text=True, timeout=250, check=False
+        [*COMMAND, *map(str, arguments)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
     )
 
 

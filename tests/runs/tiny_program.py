@@ -47,11 +47,14 @@ def write_tiny_program(directory: Path) -> Path:
     """The program, its parent, its text and its tasks; returns the `.pzl` file."""
     save_tiny(directory / "parent", layers=3)
     words = "the cat sat on a mat while seven dogs ran past an old red barn and nobody saw them go".split()
-    sentences = [" ".join(words[(i * 7 + j * (i % 5 + 1)) % len(words)] for j in range(12)) for i in range(240)]
+    sentences = [
+        " ".join(words[(i * 7 + j * (i % 5 + 1)) % len(words)] for j in range(12)) for i in range(240)
+    ]
     documents = [". ".join(sentences[i : i + 4]) for i in range(0, len(sentences), 4)]
     (directory / "corpus.txt").write_text("\n\n".join(documents))
     items = [
-        {"context": f"number {i}", "choices": ["goes on", "stops", "is odd", "is even"], "answer": i % 4} for i in range(6)
+        {"context": f"number {i}", "choices": ["goes on", "stops", "is odd", "is even"], "answer": i % 4}
+        for i in range(6)
     ]
     (directory / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     program = directory / "tiny.pzl"

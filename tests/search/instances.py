@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -169,14 +170,14 @@ def program_of(layers: tuple[LayerChoice, ...], batches: tuple[int, ...], **sear
 @st.composite
 def problems(draw: st.DrawFn, logic: bool = True, exact: bool = True, max_layers: int = 4) -> Instance:
     """Any small search. `exact`: scores of few decimals, so that the integers are exact."""
-    count = draw(st.integers(1, max_layers))
+    count, rng = draw(st.integers(1, max_layers)), Random(draw(st.integers(0, 10**6)))
     layers = tuple(draw(_choices()) for _ in range(count))
     candidates = draw(st.sampled_from([(2,), (2, 4), (1, 2, 4)]))
     auto = len(candidates) > 1 and draw(st.booleans())
     instance = Instance(
         program_of(layers, () if auto else candidates),
-        draw(_cost_tables(layers, candidates, auto)),
-        {"kl": draw(_score_tables(layers, exact))},
+        _cost_table(rng, layers, candidates, auto),
+        {"kl": _score_table(rng, layers, exact)},
     )
     term = _terms(count)
     sense = st.sampled_from(["minimize", "maximize"])
@@ -206,32 +207,29 @@ def _choices(draw: st.DrawFn) -> LayerChoice:
     return LayerChoice(attention=some(ATTENTION), ffn=some(FFN))
 
 
-@st.composite
-def _costs(draw: st.DrawFn, zero: bool, batch: int) -> Cost:
-    if zero:
-        return Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
-    number = st.integers(0, 20)
+def _cost(rng: Random, zero: bool, batch: int) -> Cost:
+    def number() -> int:
+        return 0 if zero else rng.randint(0, 20)
+
     return Cost(
-        params=draw(number),
-        weights_bytes=draw(number) * 10,
-        kv_cache_bytes=draw(number) * batch,
-        prefill_ns=draw(number),
-        decode_ns=draw(number),
+        params=number(),
+        weights_bytes=number() * 10,
+        kv_cache_bytes=number() * batch,
+        prefill_ns=number(),
+        decode_ns=number(),
     )
 
 
-@st.composite
-def _cost_tables(draw: st.DrawFn, layers: tuple[LayerChoice, ...], batches: tuple[int, ...], auto: bool) -> CostTable:
-    shape = SHAPE
+def _cost_table(rng: Random, layers: tuple[LayerChoice, ...], batches: tuple[int, ...], auto: bool) -> CostTable:
     attention = [{name_of(a): a for a in (*c.attention, ParentAttention())} for c in layers]
     ffn = [{name_of(f): f for f in (*c.ffn, ParentFfn())} for c in layers]
-    capacity = draw(st.integers(50, 1500)) if auto else None
+    capacity = rng.randint(50, 1500) if auto else None
     scenarios = []
     for batch in batches:
         pairs: tuple[dict[str, Cost], ...] = ()
-        if draw(st.integers(0, 3)) == 0:
+        if rng.random() < 0.25:
             pairs = tuple(
-                {f"{a}/{f}": draw(_costs(False, batch)) for a in names for f in ffn[i] if draw(st.booleans())}
+                {f"{a}/{f}": _cost(rng, False, batch) for a in names for f in ffn[i] if rng.random() < 0.5}
                 for i, names in enumerate(attention)
             )
         scenarios.append(
@@ -242,8 +240,8 @@ def _cost_tables(draw: st.DrawFn, layers: tuple[LayerChoice, ...], batches: tupl
                 output=3,
                 fixed=Cost(params=9, weights_bytes=90, kv_cache_bytes=0, prefill_ns=7, decode_ns=3),
                 reserve_bytes=13,
-                attention=tuple({n: draw(_costs(n == "noop", batch)) for n in names} for names in attention),
-                ffn=tuple({n: draw(_costs(n == "noop", batch)) for n in names} for names in ffn),
+                attention=tuple({n: _cost(rng, n == "noop", batch) for n in names} for names in attention),
+                ffn=tuple({n: _cost(rng, n == "noop", batch) for n in names} for names in ffn),
                 pairs=pairs,
                 capacity_bytes=capacity,
             )
@@ -251,25 +249,27 @@ def _cost_tables(draw: st.DrawFn, layers: tuple[LayerChoice, ...], batches: tupl
     return CostTable(
         space="wide",
         scenarios={"chat": tuple(scenarios)},
-        params_fixed=fixed_params(shape),
-        params_attention=tuple({n: params(a, shape) for n, a in names.items()} for names in attention),
-        params_ffn=tuple({n: params(f, shape) for n, f in names.items()} for names in ffn),
+        params_fixed=fixed_params(SHAPE),
+        params_attention=tuple({n: params(a, SHAPE) for n, a in names.items()} for names in attention),
+        params_ffn=tuple({n: params(f, SHAPE) for n, f in names.items()} for names in ffn),
     )
 
 
-@st.composite
-def _score_tables(draw: st.DrawFn, layers: tuple[LayerChoice, ...], exact: bool) -> ScoreTable:
-    few = st.integers(0, 9).map(lambda i: i / 10)
-    many = st.integers(-50, 2000).map(lambda i: i / 1000)
-    score = st.one_of(few, many) if exact else st.floats(0, 10, allow_subnormal=False)
+def _score_table(rng: Random, layers: tuple[LayerChoice, ...], exact: bool) -> ScoreTable:
+    coarse = rng.random() < 0.5
 
     def table(names: list[str]) -> dict[str, float]:
-        return {n: draw(score) for n in names if n not in ("parent", "parent/parent")}
+        return {n: score() for n in names if n not in ("parent", "parent/parent")}
+
+    def score() -> float:
+        if not exact:
+            return rng.uniform(0, 10)
+        return rng.randint(0, 9) / 10 if coarse else rng.randint(-50, 2000) / 1000
 
     def names(choice: LayerChoice, part: str) -> list[str]:
         return [name_of(a) for a in getattr(choice, part)]
 
-    if draw(st.booleans()):
+    if rng.random() < 0.5:
         pairs = tuple(
             table([f"{a}/{f}" for a in names(c, "attention") for f in names(c, "ffn")]) for c in layers
         )
@@ -362,3 +362,50 @@ def _formulas(count: int) -> st.SearchStrategy[Logic]:
         ),
         max_leaves=5,
     )
+
+
+def plain_instance(layers: tuple[LayerChoice, ...], **search: Any) -> Instance:
+    """A plain instance without drawing: everything that is left out costs and scores less."""
+    attention = [{name_of(a): a for a in (*c.attention, ParentAttention())} for c in layers]
+    ffn = [{name_of(f): f for f in (*c.ffn, ParentFfn())} for c in layers]
+
+    def cost(alternative: Any) -> Cost:
+        size = params(alternative, SHAPE)
+        return Cost(
+            params=size, weights_bytes=2 * size, kv_cache_bytes=size, prefill_ns=3 * size, decode_ns=size
+        )
+
+    costs = CostTable(
+        space="wide",
+        scenarios={
+            "chat": (
+                ScenarioCosts(
+                    scenario="chat",
+                    batch=2,
+                    prompt=4,
+                    output=3,
+                    fixed=Cost(params=9, weights_bytes=90, kv_cache_bytes=0, prefill_ns=7, decode_ns=3),
+                    attention=tuple({n: cost(a) for n, a in names.items()} for names in attention),
+                    ffn=tuple({n: cost(f) for n, f in names.items()} for names in ffn),
+                ),
+            )
+        },
+        params_fixed=fixed_params(SHAPE),
+        params_attention=tuple({n: params(a, SHAPE) for n, a in names.items()} for names in attention),
+        params_ffn=tuple({n: params(f, SHAPE) for n, f in names.items()} for names in ffn),
+    )
+    full = params(ParentAttention(), SHAPE), params(ParentFfn(), SHAPE)
+    scores = ScoreTable(
+        score="kl",
+        metric="kl_divergence",
+        samples=1,
+        attention=tuple(
+            {n: (full[0] - params(a, SHAPE)) / 1000 * (i + 1) for n, a in names.items()}
+            for i, names in enumerate(attention)
+        ),
+        ffn=tuple(
+            {n: (full[1] - params(f, SHAPE)) / 1000 * (i + 1) for n, f in names.items()}
+            for i, names in enumerate(ffn)
+        ),
+    )
+    return Instance(program_of(layers, (2,), **search), costs, {"kl": scores})

@@ -55,7 +55,7 @@ class DeciLMForCausalLM(LlamaForCausalLM):
         super().__init__(config)
         kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
         slots = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in kinds}  # of the KV cache
-        for layer, block, kind in zip(self.model.layers, config.block_configs, kinds):
+        for layer, block, kind in zip(self.model.layers, config.block_configs, kinds, strict=True):
             attention, ffn, own = block.attention, block.ffn, copy.deepcopy(config)
             if attention.no_op:
                 layer.self_attn, layer.input_layernorm = SubBlock(True), nn.Identity()

@@ -12,9 +12,10 @@ from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.nodes import Where
-from puzzledsl.ir.settings import Settings, read_ref
+from puzzledsl.ir.settings import Settings
 from puzzledsl.ir.space_info import SpaceInfo
 from puzzledsl.ir.values import (
+    POISON,
     BuiltIn,
     Constructed,
     Layers,
@@ -28,6 +29,7 @@ from puzzledsl.ir.values import (
     article,
     describe,
 )
+from puzzledsl.ir.words import read_ref
 from puzzledsl.lang import tree
 from puzzledsl.suggest import closest
 
@@ -56,7 +58,9 @@ def check_parts(ctx: Context, symbol: Symbol, value: Need, body: Need, example: 
     for part, need, sign in ((decl.value, value, "= …"), (decl.body, body, "{ … }")):
         if part is None and need == "needed" and not symbol.file.module.broken:
             what = f"`{sign}`"
-            ctx.report(errors.MissingPart(symbol.span, thing=thing(symbol), what=what, help=f"write `{example}`"))
+            ctx.report(
+                errors.MissingPart(symbol.span, thing=thing(symbol), what=what, help=f"write `{example}`")
+            )
     if decl.value is not None and value == "none":
         place = decl.value.span
         ctx.report(errors.Misplaced(place, what="`= …`", where=thing(symbol), help=f"write `{example}`"))
@@ -66,13 +70,19 @@ def check_parts(ctx: Context, symbol: Symbol, value: Need, body: Need, example: 
         ctx.report(errors.Misplaced(one_line, what="`{ … }`", where=thing(symbol), help=f"write `{example}`"))
 
 
-def target(ctx: Context, symbol: Symbol, kinds: tuple[str, ...], preposition: Literal["of", "on"] = "of") -> Symbol | None:
+def target(
+    ctx: Context, symbol: Symbol, kinds: tuple[str, ...], preposition: Literal["of", "on"] = "of"
+) -> Symbol | None:
     """The declaration after `of` or `on`; None, reported, where it is missing or of another kind."""
     decl = declaration(symbol)
     if decl.target is None:
         if not symbol.file.module.broken:
             wanted = f"`{preposition}` {' or '.join(article(k) for k in kinds)}"
-            known = [s.name for s in symbol.file.names.values() if isinstance(s, Symbol) and s.kind in kinds and s is not symbol]
+            known = [
+                s.name
+                for s in symbol.file.names.values()
+                if isinstance(s, Symbol) and s.kind in kinds and s is not symbol
+            ]
             help = f"write `{symbol.kind} {symbol.name} {preposition} {known[-1] if known else '…'}`"
             ctx.report(errors.MissingPart(symbol.span, thing=thing(symbol), what=wanted, help=help))
         return None
@@ -110,9 +120,11 @@ def read_call(
 
 
 def _means_a_value(name: str, scope: Scope) -> bool:
-    """True for a `let` or `param`: it comes before a word of the language; `search greedy …` beside `solver = greedy` does not."""
+    """True for a `let`, `param` or `fn`: these come before a word of the language, `search greedy …` does not."""
     symbol = scope.file.names.get(name)
-    return scope.local(name) is not None or (isinstance(symbol, Symbol) and symbol.kind in ("let", "param", "fn"))
+    return scope.local(name) is not None or (
+        isinstance(symbol, Symbol) and symbol.kind in ("let", "param", "fn")
+    )
 
 
 def as_call(ctx: Context, value: Value, span: Span, names: Sequence[str], what: str) -> Constructed | None:
@@ -151,9 +163,14 @@ def only_data(ctx: Context, symbol: Symbol, settings: Settings, required: bool) 
     return ctx.name_of(found)
 
 
-def space_names(info: SpaceInfo) -> dict[str, Value]:
-    """The names a space gives to its own statements and to its searches' expressions."""
+def space_names(info: SpaceInfo | None) -> dict[str, Value]:
+    """The names a space gives to its own statements and to its searches' expressions. None: a space with mistakes."""
     params: dict[TermKey, Fraction] = {("params",): Fraction(1)}
+    if info is None:
+        return {
+            **dict.fromkeys(("layers", "layer", "attention", "ffn", "size"), POISON),
+            "params": Symbolic(params),
+        }
     return {
         "layers": Layers(info, info.all_layers),
         "layer": Layers(info, ()),

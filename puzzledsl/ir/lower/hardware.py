@@ -7,13 +7,14 @@ from fractions import Fraction
 from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors_spaces as errors
 from puzzledsl.ir import nodes
+from puzzledsl.ir.bodies import from_body
 from puzzledsl.ir.builtins import DTYPES
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.errors import Misplaced
 from puzzledsl.ir.lower.common import check_parts, declaration, located, read_call, target, thing, where
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.readers import as_whole
-from puzzledsl.ir.settings import Settings, from_body, from_call
+from puzzledsl.ir.settings import Settings, from_call
 from puzzledsl.ir.values import Constructed, Poison
 from puzzledsl.lang import tree
 from puzzledsl.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, TIME, Dimension, format_quantity
@@ -54,7 +55,9 @@ def lower_hardware(ctx: Context, symbol: Symbol) -> nodes.Hardware | None:
         check_parts(ctx, symbol, "allowed", "needed" if base is None else "allowed", EXAMPLE)
         spec = _changed(ctx, symbol, base, None) if decl.body is not None or base is not None else None
     else:
-        call = read_call(ctx, decl.value, Scope(symbol.file), ("measured", "table"), "hardware", ("hardware",))
+        call = read_call(
+            ctx, decl.value, Scope(symbol.file), ("measured", "table"), "hardware", ("hardware",)
+        )
         if call is None:
             return None
         spec = _from_call(ctx, symbol, call)
@@ -113,7 +116,9 @@ def _changed(
         settings.failed |= arguments.failed
         settings.entries = {**arguments.entries, **settings.entries}
     if old is None:
-        settings.need("memory", "bandwidth", help="a profile has `memory`, `bandwidth` and `peak { bf16 = … }`")
+        settings.need(
+            "memory", "bandwidth", help="a profile has `memory`, `bandwidth` and `peak { bf16 = … }`"
+        )
         if "peak" not in sections:
             settings.entries.pop("peak", None)
             settings.need("peak", help="write `peak { bf16 = 989TFLOP/s }`")
@@ -123,7 +128,9 @@ def _changed(
 class _Profile:
     """Reads one profile's figures, each checked for what hardware can be."""
 
-    def __init__(self, ctx: Context, symbol: Symbol, settings: Settings, old: nodes.RooflineHardware | None) -> None:
+    def __init__(
+        self, ctx: Context, symbol: Symbol, settings: Settings, old: nodes.RooflineHardware | None
+    ) -> None:
         self.ctx, self.symbol, self.settings, self.old = ctx, symbol, settings, old
 
     def build(self, sections: dict[str, tree.Section]) -> nodes.RooflineHardware | None:
@@ -132,7 +139,9 @@ class _Profile:
         efficiency = self._efficiency(sections.get("efficiency"))
         gpus = settings.whole("gpus", old.gpus if old else 1, 1, MAX_GPUS)
         memory = self._positive("memory", BYTES, Fraction(old.memory_bytes if old else 0))
-        bandwidth = self._positive("bandwidth", BYTES_PER_S, old.bandwidth_bytes_per_s if old else Fraction(0))
+        bandwidth = self._positive(
+            "bandwidth", BYTES_PER_S, old.bandwidth_bytes_per_s if old else Fraction(0)
+        )
         link = self._positive("link", BYTES_PER_S, old.link_bytes_per_s if old else Fraction(0), zero=True)
         dtypes = self._dtypes(peaks)
         reserve = self._positive(
@@ -258,7 +267,9 @@ class _Profile:
         if reserve >= memory:
             got = format_quantity(reserve, BYTES)
             place = self.settings.place("reserve" if self.settings.has("reserve") else "memory")
-            self._impossible(place, "`reserve`", f"less than the memory ({format_quantity(memory, BYTES)})", got)
+            self._impossible(
+                place, "`reserve`", f"less than the memory ({format_quantity(memory, BYTES)})", got
+            )
 
 
 # ---------------------------------------------------------------- scenarios

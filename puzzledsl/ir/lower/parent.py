@@ -77,7 +77,9 @@ def _verify(
     place = argument_place(settings, call, field)
     if place.file != symbol.file.file:
         place = settings.place("shape")
-    ctx.report(errors.ShapeMismatch(place, field=field, said=_literal(mine), file=file, found=_literal(other)))
+    ctx.report(
+        errors.ShapeMismatch(place, field=field, said=_literal(mine), file=file, found=_literal(other))
+    )
 
 
 def _literal(value: object) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from puzzledsl.ir import nodes
+from puzzledsl.ir.bodies import from_body
 from puzzledsl.ir.builtins import DTYPES
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.lower.common import check_parts, declaration, only_data, read_call, target, thing, where
 from puzzledsl.ir.names import Scope, Symbol
-from puzzledsl.ir.settings import from_body, from_call
+from puzzledsl.ir.settings import from_call
 
 FORMATS = ("hf", "gguf", "mlx")
 RUNTIMES: dict[str, tuple[str, ...]] = {

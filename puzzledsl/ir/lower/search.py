@@ -14,13 +14,14 @@ from puzzledsl.diagnostics import Label, Span
 from puzzledsl.ir import errors, nodes
 from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.aggregates import apply_builtin
-from puzzledsl.ir.arithmetic import comparable, negate, scale, throughput_alone
+from puzzledsl.ir.arithmetic import negate, scale, throughput_alone
 from puzzledsl.ir.assertions import check_assert
+from puzzledsl.ir.bodies import define, misplaced
 from puzzledsl.ir.context import Context
-from puzzledsl.ir.evaluate import iterate, passes
-from puzzledsl.ir.limits import MAX_REQUIREMENTS
+from puzzledsl.ir.limits import MAX_LAYERS, MAX_REQUIREMENTS
 from puzzledsl.ir.linear import is_throughput, to_linear, to_requirement
 from puzzledsl.ir.logic import which_layer
+from puzzledsl.ir.loops import iterate, passes
 from puzzledsl.ir.lower.common import (
     check_parts,
     declaration,
@@ -33,7 +34,7 @@ from puzzledsl.ir.lower.common import (
 )
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.readers import as_number, as_whole
-from puzzledsl.ir.settings import Entry, Settings, define, from_call, misplaced
+from puzzledsl.ir.settings import from_call
 from puzzledsl.ir.space_info import SpaceInfo
 from puzzledsl.ir.values import (
     Boolean,
@@ -45,14 +46,13 @@ from puzzledsl.ir.values import (
     Located,
     Matches,
     Poison,
-    RangeValue,
     Symbolic,
     Value,
     describe,
 )
 from puzzledsl.lang import tree
 from puzzledsl.suggest import closest
-from puzzledsl.units import COUNT, TIME, Quantity
+from puzzledsl.units import TIME, Quantity
 
 EXAMPLE = "search s of w { minimize kl }"
 SOLVERS = ("cpsat", "greedy", "max_params", "uniform", "random", "noop_only")
@@ -69,15 +69,13 @@ def lower_search(ctx: Context, symbol: Symbol) -> nodes.Search | None:
     of = target(ctx, symbol, ("space", "search"))
     base = ctx.lower(of, nodes.Search) if of is not None and of.kind == "search" else None
     space = None if of is None else of if of.kind == "space" else searched_space(ctx, of)
-    if space is None:
-        return None
-    ctx.lower_later(space)
-    info = space_info(ctx, space)
-    if info is None or (of is not None and of.kind == "search" and base is None):
-        return None
+    info = space_info(ctx, space) if space is not None else None
     body = _Body(ctx, symbol, Scope(symbol.file).inner(space_names(info)), info)
     for statement in declaration(symbol).body or ():
         body.statement(statement, body.scope, in_for=False)
+    if space is None or info is None or (of is not None and of.kind == "search" and base is None):
+        return None
+    ctx.lower_later(space)
     return body.node(ctx.name_of(space), base)
 
 
@@ -104,7 +102,7 @@ class _Body:
     ctx: Context
     symbol: Symbol
     scope: Scope
-    info: SpaceInfo
+    info: SpaceInfo | None
     objective: tuple[Literal["minimize", "maximize"], nodes.Linear] | None = None
     objective_at: Span | None = None
     requirements: list[nodes.Requirement] = field(default_factory=list)
@@ -203,7 +201,9 @@ class _Body:
                 return
             if len(self.requirements) > MAX_REQUIREMENTS:
                 span = statement.domain.span
-                ctx.report(errors.TooMuch(span, what="this `for`", limit=f"{MAX_REQUIREMENTS:,} requirements"))
+                ctx.report(
+                    errors.TooMuch(span, what="this `for`", limit=f"{MAX_REQUIREMENTS:,} requirements")
+                )
                 return
 
     def _require(self, statement: tree.Require, scope: Scope, in_for: bool) -> None:
@@ -302,10 +302,12 @@ class _Body:
             ctx.report(errors.DuplicateKey(statement.span, name="solutions"))
             return
         place = statement.count.span
-        count = as_whole(ctx, ctx.value(statement.count, scope), place, "the number of solutions", 1, MAX_SOLUTIONS)
+        count = as_whole(
+            ctx, ctx.value(statement.count, scope), place, "the number of solutions", 1, MAX_SOLUTIONS
+        )
         apart: int | None = 1
         if statement.apart is not None:
-            most = self.info.shape.layers
+            most = self.info.shape.layers if self.info is not None else MAX_LAYERS
             value, place = ctx.value(statement.apart, scope), statement.apart.span
             apart = as_whole(ctx, value, place, "the layers two solutions differ in", 1, most)
         self.solutions = (count or 1, apart or 1)
@@ -337,88 +339,3 @@ def _solver(ctx: Context, call: Constructed) -> nodes.CpSat | nodes.Baseline | N
         time = settings.quantity("time", TIME, Fraction(60), Fraction(1, 1000), MAX_TIME_S)
         return nodes.CpSat(time_s=time, gap=settings.ratio("gap", Fraction(0)), seed=seed)
     return nodes.Baseline.model_validate({"kind": call.name, "seed": seed})
-
-
-# ---------------------------------------------------------------- frontier
-
-
-def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
-    """`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
-    example = "frontier f of s = sweep(chat.throughput, 1x..3x, points: 9)"
-    check_parts(ctx, symbol, "needed", "none", example)
-    decl = declaration(symbol)
-    of = target(ctx, symbol, ("search",))
-    space = searched_space(ctx, of) if of is not None else None
-    info = space_info(ctx, space) if space is not None else None
-    if of is not None:
-        ctx.lower_later(of)
-    if decl.value is None:
-        return None
-    call = read_call(ctx, decl.value, Scope(symbol.file), ("sweep",), "frontier")
-    if call is None or of is None or info is None:
-        return None
-    scoped = call.scope.inner(space_names(info))
-    settings = from_call(ctx, call, ("metric", "range"), ("points",))
-    settings.need("metric", "range", help=f"write `{example}`")
-    for key in ("metric", "range"):
-        if settings.has(key):
-            entry = settings.entries[key]
-            settings.entries[key] = Entry(entry.expr, scoped, entry.span)
-    points = settings.whole("points", 10, 2, MAX_POINTS)
-    if not settings.has("metric") or not settings.has("range"):
-        return None
-    swept, span = settings.value("metric"), settings.place("metric")
-    term = _swept(ctx, swept, span)
-    ends = _ends(ctx, settings, swept, span)
-    if term is None or ends is None:
-        return None
-    return nodes.Frontier(
-        name=ctx.name_of(symbol),
-        search=ctx.name_of(of),
-        term=term,
-        low=ends.low.value,
-        high=ends.high.value,
-        times_parent=ends.low.form == "times",
-        points=points,
-        doc=decl.doc,
-        where=where(ctx, symbol),
-    )
-
-
-def _swept(ctx: Context, value: Value, span: Span) -> nodes.Term | None:
-    if isinstance(value, Poison):
-        return None
-    number = as_number(ctx, value, span, "what a frontier sweeps")
-    if number is None:
-        return None
-    linear = to_linear(number) if isinstance(number, Symbolic) else nodes.Linear(terms=())
-    if len(linear.terms) != 1 or linear.terms[0].coefficient != 1 or linear.constant:
-        got = f"`{ctx.source(span)}`"
-        help = "name it alone: `chat.throughput`, `params`, `kl`, `sum(ffn.width)`"
-        wanted = "one metric, score, sum or count"
-        ctx.report(types.WrongType(span, what="what a frontier sweeps", wanted=wanted, got=got, help=help))
-        return None
-    return linear.terms[0].term
-
-
-def _ends(ctx: Context, settings: Settings, swept: Value, swept_span: Span) -> RangeValue | None:
-    found, span = settings.value("range"), settings.place("range")
-    if isinstance(found, Poison):
-        return None
-    if not isinstance(found, RangeValue):
-        help = "write `1x..3x`, or `20ms..80ms`"
-        got = describe(found)
-        ctx.report(types.WrongType(span, what="what is swept over", wanted="a range", got=got, help=help))
-        return None
-    number = as_number(ctx, swept, swept_span, "what a frontier sweeps")
-    if number is not None and not comparable(ctx, "sweep", number, found.low, swept_span, span, span):
-        return None
-    if (found.low.form == "times") != (found.high.form == "times"):
-        left, right = describe(found.low), describe(found.high)
-        ctx.report(types.UnlikeSum(span, op="..", left=left, right=right))
-        return None
-    if found.low.value >= found.high.value:
-        what, got = "the upper end of a sweep", f"{found.low}..{found.high}"
-        ctx.report(types.OutOfRange(span, what=what, condition="above the lower", got=got))
-        return None
-    return found

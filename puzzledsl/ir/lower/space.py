@@ -6,6 +6,7 @@ from puzzledsl.diagnostics import Label
 from puzzledsl.ir import errors, errors_spaces, nodes
 from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
 from puzzledsl.ir.assertions import check_assert
+from puzzledsl.ir.bodies import define, from_body, misplaced
 from puzzledsl.ir.choices import ChoiceReader
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.lower.common import (
@@ -20,7 +21,7 @@ from puzzledsl.ir.lower.common import (
 )
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.overrides import Overrides
-from puzzledsl.ir.settings import define, from_body, from_call, misplaced
+from puzzledsl.ir.settings import from_call
 from puzzledsl.ir.space_info import SpaceInfo
 from puzzledsl.lang import tree
 from puzzledsl.suggest import closest
@@ -43,6 +44,7 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     info = _start(ctx, symbol, base) if base is not None else None
     if info is None:
         return None
+    info.incomplete |= symbol.file.is_damaged(decl.span)
     ctx.infos[symbol] = info
     scope = Scope(symbol.file).inner(space_names(info))
     return _SpaceBody(ctx, symbol, info, scope).lower(ctx.lowered.get(base) if base else None)
@@ -92,7 +94,9 @@ class _SpaceBody:
         if not self.choices and not inherited and not self.symbol.file.module.broken:
             what = "`attention` or `ffn`"
             help = f"write `{EXAMPLE}`"
-            self.ctx.report(errors.MissingPart(self.symbol.span, thing=thing(self.symbol), what=what, help=help))
+            self.ctx.report(
+                errors.MissingPart(self.symbol.span, thing=thing(self.symbol), what=what, help=help)
+            )
         for statement in rest:
             self._statement(statement)
         self.overrides.report_empty()
@@ -116,7 +120,11 @@ class _SpaceBody:
         key = target.text
         if key not in ("attention", "ffn"):
             near = closest(key, ("attention", "ffn", "layers"))
-            help = f"did you mean `{near}`?" if near else "it has `attention`, `ffn`, `layers[…]` and `init { … }`"
+            help = (
+                f"did you mean `{near}`?"
+                if near
+                else "it has `attention`, `ffn`, `layers[…]` and `init { … }`"
+            )
             self.ctx.report(errors.UnknownKey(target.span, thing=thing(self.symbol), name=key, help=help))
             if near not in ("attention", "ffn"):
                 return
@@ -142,7 +150,9 @@ class _SpaceBody:
             case tree.Assign(target=tree.Name(text=name)) if name not in ("attention", "ffn", "layers"):
                 near = closest(name, ("attention", "ffn", "layers"))
                 help = f"did you mean `{near}`?" if near else ""
-                error = errors.UnknownKey(statement.target.span, thing=thing(self.symbol), name=name, help=help)
+                error = errors.UnknownKey(
+                    statement.target.span, thing=thing(self.symbol), name=name, help=help
+                )
                 self.ctx.report(error)
             case tree.Assign():
                 self.overrides.apply(statement, self.scope)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal, cast
 
-from puzzledsl.ir import errors
+from puzzledsl.ir import errors, nodes
 from puzzledsl.ir import errors_types as types
-from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.bodies import from_body
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.lower.common import (
     as_call,
@@ -22,7 +22,7 @@ from puzzledsl.ir.lower.common import (
 )
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.readers import as_constant, between
-from puzzledsl.ir.settings import Settings, from_body, from_call
+from puzzledsl.ir.settings import Settings, from_call
 from puzzledsl.ir.values import Constructed, Poison
 from puzzledsl.lang import tree
 from puzzledsl.suggest import closest
@@ -45,7 +45,9 @@ def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
         ctx.lower_later(space)
     settings, _ = from_body(ctx, decl, Scope(symbol.file).inner(), BLD_KEYS, thing(symbol), symbol.span)
     if decl.body is not None:
-        settings.need("tokens", help="write `tokens = 100M`: each job's budget (`0` for initialisation alone)")
+        settings.need(
+            "tokens", help="write `tokens = 100M`: each job's budget (`0` for initialisation alone)"
+        )
     mode, sub_blocks = _train(ctx, settings)
     lr = read_schedule(ctx, settings, DEFAULT_LR)
     data = only_data(ctx, symbol, settings, required=True)
@@ -69,9 +71,7 @@ def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
     return node if space is not None else None
 
 
-def _train(
-    ctx: Context, settings: Settings
-) -> tuple[Literal["decoupled", "coupled"], tuple[SubBlock, ...]]:
+def _train(ctx: Context, settings: Settings) -> tuple[Literal["decoupled", "coupled"], tuple[SubBlock, ...]]:
     """`attention + ffn`, `attention * ffn`, or one of them."""
     both: tuple[SubBlock, SubBlock] = ("attention", "ffn")
     if not settings.has("train"):
@@ -140,7 +140,9 @@ def _constant(ctx: Context, value: object, settings: Settings, default: nodes.Sc
     if not isinstance(value, Poison):
         help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
         got = f"`{ctx.source(settings.place('lr'))}`"
-        ctx.report(types.WrongType(settings.place("lr"), what="`lr`", wanted="a schedule", got=got, help=help))
+        ctx.report(
+            types.WrongType(settings.place("lr"), what="`lr`", wanted="a schedule", got=got, help=help)
+        )
     return default
 
 
@@ -184,9 +186,10 @@ def _method(
         path = settings.text("path")
         return None if settings.failed else nodes.ScoreFromTable(path=path)
     if of is not None and of.kind == "space":
-        assert (expr := declaration(symbol).target) is not None
+        place = declaration(symbol).target
+        assert place is not None
         help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
-        error = errors.WrongKind(expr.span, name=of.name, got="a space", wanted="a bld", help=help)
+        error = errors.WrongKind(place.span, name=of.name, got="a space", wanted="a bld", help=help)
         ctx.report(error)
     named = ("samples", "unit", "pairwise", "around", "rounds", "data")
     settings = from_call(ctx, call, ("metric",), named)
@@ -305,7 +308,9 @@ def _weight(ctx: Context, part: tree.Expr, scope: Scope, weights: dict[str, floa
     if not isinstance(word, tree.Name) or word.text not in weights:
         near = closest(word.text, GKD_LOSSES) if isinstance(word, tree.Name) else None
         help = f"did you mean `{near}`?" if near else "write a sum such as `1 * kld + 1 * cosine + 0 * lm`"
-        ctx.report(types.UnknownWord(word.span, got=ctx.source(word.span), what="loss of uptraining", help=help))
+        ctx.report(
+            types.UnknownWord(word.span, got=ctx.source(word.span), what="loss of uptraining", help=help)
+        )
         return
     amount = Fraction(1)
     if factor is not None:

@@ -1,0 +1,125 @@
+"""Calls: `fn`s, built-in functions over lists and comprehensions, and words that build something."""
+
+from __future__ import annotations
+
+from puzzledsl.ir import errors, errors_types
+from puzzledsl.ir.aggregates import apply_builtin
+from puzzledsl.ir.builtins import CONSTRUCTORS, FUNCTIONS
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.loops import iterate, passes
+from puzzledsl.ir.names import Scope
+from puzzledsl.ir.resolve import lookup, unknown_name
+from puzzledsl.ir.values import (
+    POISON,
+    BuiltIn,
+    Constructed,
+    Function,
+    ListValue,
+    Located,
+    Poison,
+    Ref,
+    Value,
+    describe,
+)
+from puzzledsl.lang import tree
+from puzzledsl.suggest import closest
+
+
+def call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
+    """The value of a call: a `fn`'s, a built-in's, or something built for a declaration to read."""
+    function = _callee(ctx, expr, scope)
+    match function:
+        case Poison():
+            return POISON
+        case Function():
+            return _apply(ctx, function, expr, scope)
+        case BuiltIn(name=name):
+            items = _items(ctx, name, expr, scope)
+            return POISON if items is None else apply_builtin(ctx, name, items, expr)
+        case Constructed(arguments=(), base=None):
+            return Constructed(function.name, expr.arguments, scope, expr.span)
+        case Ref(symbol=symbol) if symbol.kind == "hardware":
+            return Constructed(symbol.name, expr.arguments, scope, expr.span, base=symbol)
+    got = describe(function)
+    ctx.report(
+        errors_types.WrongType(expr.function.span, what="what is called", wanted="a function", got=got)
+    )
+    return POISON
+
+
+def _callee(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
+    if isinstance(expr.function, tree.Name):
+        name = expr.function
+        found = lookup(ctx, name.text, scope)
+        if found is None and name.text in CONSTRUCTORS:
+            return Constructed(name.text, (), scope, name.span)
+        if found is None:
+            unknown_name(ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)))
+            return POISON
+        return found
+    return ctx.value(expr.function, scope)
+
+
+def _apply(ctx: Context, function: Function, expr: tree.Call, scope: Scope) -> Value:
+    parameters = [p.text for p in function.node.parameters]
+    bound: dict[str, Value] = {}
+    for place, argument in enumerate(expr.arguments):
+        value = ctx.value(argument.value, scope)
+        if argument.name is None and place < len(parameters):
+            name = parameters[place]
+        elif argument.name is not None and argument.name.text in parameters:
+            name = argument.name.text
+        elif argument.name is not None:
+            near = closest(argument.name.text, parameters)
+            help = f"did you mean `{near}`?" if near else ""
+            thing = f"fn `{function.node.name.text}`"
+            ctx.report(errors.UnknownKey(argument.name.span, thing=thing, name=argument.name.text, help=help))
+            return POISON
+        else:
+            _wrong_number(ctx, function, expr)
+            return POISON
+        if name in bound:
+            ctx.report(errors.DuplicateKey(argument.span, name=name))
+            return POISON
+        bound[name] = value
+    if len(bound) < len(parameters):
+        _wrong_number(ctx, function, expr)
+        return POISON
+    return ctx.value(function.node.value, function.scope.inner(bound))
+
+
+def _wrong_number(ctx: Context, function: Function, expr: tree.Call) -> None:
+    names = ", ".join(p.text for p in function.node.parameters)
+    count, name = len(function.node.parameters), function.node.name.text
+    takes = f"{count} argument{'' if count == 1 else 's'}"
+    help = f"it is `fn {name}({names})`"
+    ctx.report(errors.TooManyArguments(expr.span, name=name, takes=takes, got=len(expr.arguments), help=help))
+
+
+def _items(ctx: Context, name: str, expr: tree.Call, scope: Scope) -> list[Located] | None:
+    """The values an aggregate works on, comprehension and lists spread out; None, reported, where some are wrong."""
+    found: list[Located] = []
+    for argument in expr.arguments:
+        if argument.name is not None:
+            ctx.report(errors.UnknownKey(argument.name.span, thing=f"`{name}`", name=argument.name.text))
+            return None
+        if isinstance(argument.value, tree.Comprehension):
+            found += _comprehension(ctx, argument.value, scope)
+        else:
+            value = ctx.value(argument.value, scope)
+            items = value.items if isinstance(value, ListValue) else (value,)
+            found += [Located(item, argument.value.span) for item in items]
+    return None if any(isinstance(item.value, Poison) for item in found) else found
+
+
+def _comprehension(ctx: Context, node: tree.Comprehension, scope: Scope) -> list[Located]:
+    collection = ctx.value(node.collection, scope)
+    found: list[Located] = []
+    for item in iterate(ctx, collection, node.collection.span):
+        inner = scope.inner({node.variable.text: item})
+        if passes(ctx, node.where, inner):
+            value = ctx.value(node.element, inner)
+            found.append(Located(value, node.element.span))
+            if isinstance(value, Poison):
+                break
+    return found or ([Located(POISON, node.span)] if isinstance(collection, Poison) else [])

@@ -1,0 +1,50 @@
+"""What `for` goes through, and `where`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.ir import errors, errors_types
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.limits import MAX_INSTANCES
+from puzzledsl.ir.names import Scope
+from puzzledsl.ir.values import Boolean, Layers, ListValue, Options, Poison, RangeValue, Value, describe
+from puzzledsl.lang import tree
+from puzzledsl.units import COUNT, Quantity
+
+
+def iterate(ctx: Context, collection: Value, span: Span) -> Iterator[Value]:
+    """The elements of a range, list, choice or set of layers. Nothing, reported, for what cannot be gone through."""
+    match collection:
+        case Poison():
+            return
+        case Layers(single=False):
+            yield from (Layers(collection.space, (i,), single=True) for i in collection.indices)
+        case ListValue(items=items):
+            yield from items
+        case Options(options=options):
+            yield from (o.value for o in options)
+        case RangeValue(low=low, high=high) if low.dimension == COUNT and low.value.denominator == 1:
+            count = int(high.value - low.value) + 1
+            if count > MAX_INSTANCES:
+                ctx.report(errors.TooMuch(span, what="this range", limit=f"{MAX_INSTANCES:,} steps"))
+                return
+            yield from (Quantity(low.value + i) for i in range(count))
+        case _:
+            wanted = "a range of whole numbers, a list or layers"
+            got = describe(collection)
+            ctx.report(errors_types.WrongType(span, what="what `for` goes through", wanted=wanted, got=got))
+
+
+def passes(ctx: Context, where: tree.Expr | None, scope: Scope) -> bool:
+    """Whether a `where` holds; false, reported, where it is not known before the search."""
+    if where is None:
+        return True
+    value = ctx.value(where, scope)
+    if isinstance(value, Boolean):
+        return value.value
+    if not isinstance(value, Poison):
+        wanted, got = "true or false", describe(value)
+        ctx.report(errors_types.WrongType(where.span, what="what follows `where`", wanted=wanted, got=got))
+    return False

@@ -1,0 +1,108 @@
+"""`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
+
+from __future__ import annotations
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.ir import errors_types as types
+from puzzledsl.ir import nodes
+from puzzledsl.ir.arithmetic import comparable
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.linear import to_linear
+from puzzledsl.ir.lower.common import (
+    check_parts,
+    declaration,
+    read_call,
+    space_info,
+    space_names,
+    target,
+    where,
+)
+from puzzledsl.ir.lower.search import searched_space
+from puzzledsl.ir.names import Scope, Symbol
+from puzzledsl.ir.readers import as_number
+from puzzledsl.ir.settings import Entry, Settings, from_call
+from puzzledsl.ir.values import Poison, RangeValue, Symbolic, Value, describe
+
+MAX_POINTS = 10_000
+
+
+def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
+    """`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
+    example = "frontier f of s = sweep(chat.throughput, 1x..3x, points: 9)"
+    check_parts(ctx, symbol, "needed", "none", example)
+    decl = declaration(symbol)
+    of = target(ctx, symbol, ("search",))
+    space = searched_space(ctx, of) if of is not None else None
+    info = space_info(ctx, space) if space is not None else None
+    if of is not None:
+        ctx.lower_later(of)
+    if decl.value is None:
+        return None
+    call = read_call(ctx, decl.value, Scope(symbol.file), ("sweep",), "frontier")
+    if call is None:
+        return None
+    scoped = call.scope.inner(space_names(info))
+    settings = from_call(ctx, call, ("metric", "range"), ("points",))
+    settings.need("metric", "range", help=f"write `{example}`")
+    for key in ("metric", "range"):
+        if settings.has(key):
+            entry = settings.entries[key]
+            settings.entries[key] = Entry(entry.expr, scoped, entry.span)
+    points = settings.whole("points", 10, 2, MAX_POINTS)
+    if not settings.has("metric") or not settings.has("range"):
+        return None
+    swept, span = settings.value("metric"), settings.place("metric")
+    term = _swept(ctx, swept, span)
+    ends = _ends(ctx, settings, swept, span)
+    if term is None or ends is None or of is None or info is None:
+        return None
+    return nodes.Frontier(
+        name=ctx.name_of(symbol),
+        search=ctx.name_of(of),
+        term=term,
+        low=ends.low.value,
+        high=ends.high.value,
+        times_parent=ends.low.form == "times",
+        points=points,
+        doc=decl.doc,
+        where=where(ctx, symbol),
+    )
+
+
+def _swept(ctx: Context, value: Value, span: Span) -> nodes.Term | None:
+    if isinstance(value, Poison):
+        return None
+    number = as_number(ctx, value, span, "what a frontier sweeps")
+    if number is None:
+        return None
+    linear = to_linear(number) if isinstance(number, Symbolic) else nodes.Linear(terms=())
+    if len(linear.terms) != 1 or linear.terms[0].coefficient != 1 or linear.constant:
+        got = f"`{ctx.source(span)}`"
+        help = "name it alone: `chat.throughput`, `params`, `kl`, `sum(ffn.width)`"
+        wanted = "one metric, score, sum or count"
+        ctx.report(types.WrongType(span, what="what a frontier sweeps", wanted=wanted, got=got, help=help))
+        return None
+    return linear.terms[0].term
+
+
+def _ends(ctx: Context, settings: Settings, swept: Value, swept_span: Span) -> RangeValue | None:
+    found, span = settings.value("range"), settings.place("range")
+    if isinstance(found, Poison):
+        return None
+    if not isinstance(found, RangeValue):
+        help = "write `1x..3x`, or `20ms..80ms`"
+        got = describe(found)
+        ctx.report(types.WrongType(span, what="what is swept over", wanted="a range", got=got, help=help))
+        return None
+    number = as_number(ctx, swept, swept_span, "what a frontier sweeps")
+    if number is not None and not comparable(ctx, "sweep", number, found.low, swept_span, span, span):
+        return None
+    if (found.low.form == "times") != (found.high.form == "times"):
+        left, right = describe(found.low), describe(found.high)
+        ctx.report(types.UnlikeSum(span, op="..", left=left, right=right))
+        return None
+    if found.low.value >= found.high.value:
+        what, got = "the upper end of a sweep", f"{found.low}..{found.high}"
+        ctx.report(types.OutOfRange(span, what=what, condition="above the lower", got=got))
+        return None
+    return found

@@ -1,0 +1,79 @@
+"""What a name means where it stands; names nobody declares, reported once a file."""
+
+from __future__ import annotations
+
+from puzzledsl.diagnostics import Label
+from puzzledsl.ir import errors
+from puzzledsl.ir.builtins import VALUES
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.names import Scope, Symbol
+from puzzledsl.ir.parameters import parameter_value
+from puzzledsl.ir.values import POISON, Function, Poison, Ref, Value
+from puzzledsl.lang import tree
+from puzzledsl.suggest import closest
+
+
+def lookup(ctx: Context, name: str, scope: Scope) -> Value | None:
+    """What a name means in a scope; None where nothing is called so."""
+    local = scope.local(name)
+    if local is not None:
+        return local
+    symbol = scope.file.names.get(name)
+    if isinstance(symbol, Poison):
+        return POISON
+    if symbol is not None:
+        ctx.used.add(symbol)
+        return value_of(ctx, symbol)
+    return VALUES.get(name)
+
+
+def value_of(ctx: Context, symbol: Symbol) -> Value:
+    """A symbol as a value: a `let`'s or parameter's is computed once."""
+    item = symbol.item
+    if isinstance(item, tree.Fn):
+        return Function(item, Scope(symbol.file))
+    if not isinstance(item, tree.Let | tree.Param):
+        return Ref(symbol)
+    if symbol.value is None:
+        if symbol.busy:
+            chain = f"`{symbol.name}` needs its own value"
+            ctx.report(errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
+            return POISON
+        symbol.busy = True
+        if isinstance(item, tree.Let):
+            symbol.value = ctx.value(item.value, Scope(symbol.file))
+        else:
+            symbol.value = parameter_value(ctx, symbol, item)
+        symbol.busy = False
+    return symbol.value
+
+
+def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: tuple[str, ...] = ()) -> None:
+    """Note a name that nothing declares, unless its declaration was lost to a mistake already reported."""
+    if scope.file.declares_unread(name.text):
+        return
+    near = closest(name.text, (*scope.visible(), *more))
+    ctx.unknown.setdefault((scope.file.file, name.text), []).append((name.span, near))
+
+
+def report_unknown_names(ctx: Context) -> None:
+    """One diagnostic for each unknown name of a file, at its first use; further uses are a note.
+
+    Where a declaration of nearly that name is used by nobody, and several uses agree, the slip is in the declaration.
+    """
+    for (file, name), uses in ctx.unknown.items():
+        uses.sort(key=lambda use: use[0])
+        span, near = uses[0]
+        lines = sorted({other.line for other, _ in uses} - {span.line})
+        listed = ", ".join(map(str, lines[:8])) + (" …" if len(lines) > 8 else "")
+        notes = [f"also on line{'s' if len(lines) > 1 else ''} {listed}"] if lines else []
+        symbol = ctx.file_of(span).names.get(near) if near else None
+        help = f"did you mean `{near}`?" if near else ""
+        if not isinstance(symbol, Symbol) or symbol.file.file != file:
+            ctx.report(errors.UnknownName(span, name=name, help=help, notes=notes))
+        elif lines and symbol not in ctx.used:
+            label, help = Label(span, "used here"), f"declare it as `{name}`"
+            ctx.report(errors.UnknownName(symbol.span, name=name, help=help, notes=notes, secondary=[label]))
+        else:
+            label = Label(symbol.span, "declared here")
+            ctx.report(errors.UnknownName(span, name=name, help=help, notes=notes, secondary=[label]))

@@ -1,0 +1,73 @@
+"""Words of closed lists (`fp8`, `least_squares`) and names of declarations, read where only these may stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.ir import errors
+from puzzledsl.ir import errors_types as types
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.names import Scope, Symbol
+from puzzledsl.ir.values import Constructed, Poison, Ref, Text, article, describe
+from puzzledsl.lang import tree
+from puzzledsl.suggest import closest
+
+
+def read_word(ctx: Context, expr: tree.Expr, scope: Scope, words: Sequence[str], what: str) -> str | None:
+    """A word of a closed list, written bare, as a string or through a `let` or `param`. None, reported, otherwise."""
+    if isinstance(expr, tree.Name):
+        if expr.text in words:
+            return expr.text
+        if scope.local(expr.text) is None and not _is_value(scope.file.names.get(expr.text)):
+            return _unknown_word(ctx, expr.text, expr.span, words, what)
+    value = ctx.value(expr, scope)
+    match value:
+        case Poison():
+            return None
+        case Text(value=text):
+            return text if text in words else _unknown_word(ctx, text, expr.span, words, what)
+        case _:
+            ctx.report(types.WrongType(expr.span, what=what, wanted=_either(words), got=describe(value)))
+            return None
+
+
+def _is_value(symbol: object) -> bool:
+    return isinstance(symbol, Poison) or (isinstance(symbol, Symbol) and symbol.kind in ("let", "param"))
+
+
+def _unknown_word(ctx: Context, got: str, span: Span, words: Sequence[str], what: str) -> str | None:
+    near = closest(got, words)
+    help = f"did you mean `{near}`?" if near else f"write {_either(words)}"
+    ctx.report(types.UnknownWord(span, got=got, what=what, help=help))
+    return near
+
+
+def _either(words: Sequence[str]) -> str:
+    quoted = [f"`{w}`" for w in words]
+    return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + f" or {quoted[-1]}"
+
+
+def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Symbol | None:
+    """The declaration an expression names; None, reported, where it is none of `kinds`."""
+    value = ctx.value(expr, scope)
+    match value:
+        case Poison():
+            return None
+        case Ref(symbol=symbol) if symbol.kind in kinds:
+            return symbol
+        case Ref(symbol=symbol):
+            name, got = symbol.name, article(symbol.kind)
+        case Constructed(name=word):
+            name, got = word, "a word of the language"
+        case _:
+            name, got = ctx.source(expr.span), describe(value)
+    wanted = " or ".join(article(k) for k in kinds)
+    known = [
+        s.name
+        for s in scope.file.names.values()
+        if isinstance(s, Symbol) and s.kind in kinds and s.file is scope.file
+    ]
+    help = f"{kinds[0]}: " + ", ".join(f"`{k}`" for k in known[:8]) if known else ""
+    ctx.report(errors.WrongKind(expr.span, name=name, got=got, wanted=wanted, help=help))
+    return None

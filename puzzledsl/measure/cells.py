@@ -1,0 +1,150 @@
+"""One scenario at one batch: measured, estimated, checked, and put into the form of a cost table.
+
+Sizes are exact and counted, not measured; times are whole nanoseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from puzzledsl.cost.parameters import fixed_size, kv_heads_of, size_of
+from puzzledsl.ir.alternatives import Alternative, GqaAttention, ParentAttention, ParentFfn, SubBlock, name_of
+from puzzledsl.ir.nodes import Scenario, Shape, Space
+from puzzledsl.ir.tables import Cost, ScenarioCosts
+from puzzledsl.measure.estimate import FIXED, Estimate, Key, estimate
+from puzzledsl.measure.host import SUB_BLOCKS, Host
+from puzzledsl.measure.rounds import (
+    CHECKED_CHILDREN,
+    Check,
+    mean_size,
+    measure_checks,
+    measure_rounds,
+    rounds_needed,
+    speed_up_errors,
+)
+from puzzledsl.progress import Progress
+from puzzledsl.timing.stopwatch import machine
+from puzzledsl.timing.whole import Workload
+
+METHOD = "1"  # raise it when what is measured changes, so that unfinished work is not continued
+NS_PER_S = 10**9
+
+
+def measure_cell(
+    host: Host, space: Space, scenario: Scenario, batch: int, shape: Shape, work: Path, progress: Progress
+) -> tuple[ScenarioCosts, str]:
+    """One scenario's costs at one batch, and a note of how far sums are off."""
+    workload = Workload.of(scenario, batch)
+    partial = work / _digest(host, space, workload)
+    most = max(len(host.alternatives[sub_block]) for sub_block in SUB_BLOCKS)
+    progress.start(
+        f"measuring {scenario.name}, batch {batch}", rounds_needed(most, host.depth) + CHECKED_CHILDREN
+    )
+    rounds = measure_rounds(host, workload, partial.with_suffix(".rounds.jsonl"), progress)
+    prefill, decode = estimate(rounds, lambda r: r.prefill), estimate(rounds, lambda r: r.decode)
+    checks = measure_checks(host, space, workload, partial.with_suffix(".checks.jsonl"), progress)
+    latency_error = _report(scenario, workload, prefill, decode, checks, progress)
+    note = f"speed-up of a sum off by {latency_error:.1%} (batch {batch}, {len(checks)} random children)"
+    return _costs(host, space, scenario, workload, shape, prefill, decode), note
+
+
+def _costs(
+    host: Host,
+    space: Space,
+    scenario: Scenario,
+    workload: Workload,
+    shape: Shape,
+    prefill: Estimate,
+    decode: Estimate,
+) -> ScenarioCosts:
+    dtype = host.model.dtype
+
+    def times(key: Key) -> dict[str, int]:
+        return {
+            "prefill_ns": round(prefill.seconds[key] * NS_PER_S),
+            "decode_ns": round(decode.seconds[key] * NS_PER_S),
+        }
+
+    def cost(sub_block: SubBlock, alternative: Alternative) -> Cost:
+        return Cost(
+            **sizes_of(shape, alternative, workload, dtype), **times((sub_block, name_of(alternative)))
+        )
+
+    fixed = fixed_size(shape).params
+    return ScenarioCosts(
+        scenario=scenario.name,
+        batch=workload.batch,
+        prompt=workload.prompt,
+        output=workload.output,
+        fixed=Cost(params=fixed, weights_bytes=fixed * dtype.itemsize, kv_cache_bytes=0, **times(FIXED)),
+        attention=tuple(
+            {name_of(a): cost("attention", a) for a in (ParentAttention(), *layer.attention)}
+            for layer in space.layers
+        ),
+        ffn=tuple({name_of(f): cost("ffn", f) for f in (ParentFfn(), *layer.ffn)} for layer in space.layers),
+    )
+
+
+def sizes_of(
+    shape: Shape, alternative: Alternative, workload: Workload, dtype: torch.dtype
+) -> dict[str, int]:
+    """Parameters and bytes, exact. A window caps the cache: a runtime that knows it frees what cannot be seen."""
+    params = size_of(shape, alternative).params
+    length = workload.prompt + workload.output
+    if isinstance(alternative, GqaAttention) and alternative.window is not None:
+        length = min(length, alternative.window)
+    per_token = 2 * kv_heads_of(shape, alternative) * shape.head_dim * dtype.itemsize
+    return {
+        "params": params,
+        "weights_bytes": params * dtype.itemsize,
+        "kv_cache_bytes": workload.batch * length * per_token,
+    }
+
+
+def _report(
+    scenario: Scenario,
+    workload: Workload,
+    prefill: Estimate,
+    decode: Estimate,
+    checks: list[Check],
+    progress: Progress,
+) -> float:
+    """Log what was measured and how far sums are off; returns the mean error of a latency speed-up."""
+    where = {"scenario": scenario.name, "batch": workload.batch}
+    errors = list(speed_up_errors(checks, prefill, decode, workload.output))
+    for check, of_prefill, of_decode, of_latency in ((c, *e) for c, e in zip(checks, errors, strict=True)):
+        progress.log(
+            "measure_check",
+            **where,
+            child=check.seed,
+            speed_up=round(check.latency_speed_up(workload.output), 3),
+            prefill_error=round(of_prefill, 4),
+            decode_error=round(of_decode, 4),
+            latency_error=round(of_latency, 4),
+        )
+    off = [mean_size(list(one)) for one in zip(*errors, strict=True)]
+    progress.log(
+        "measured",
+        **where,
+        parent_prefill_s=prefill.parent_s,
+        parent_decode_s=decode.parent_s,
+        scale_prefill=round(prefill.scale, 4),
+        scale_decode=round(decode.scale, 4),
+        error_prefill=round(off[0], 4),
+        error_decode=round(off[1], 4),
+        error_latency=round(off[2], 4),
+        spread_prefill=prefill.relative_spread,
+        spread_decode=decode.relative_spread,
+    )
+    return off[2]
+
+
+def _digest(host: Host, space: Space, workload: Workload) -> str:
+    """What unfinished work belongs to: workload, layers, parent, machine."""
+    model = host.model
+    parts = [METHOD, repr(workload), model.config.to_json_string(), machine(model.device), str(model.dtype)]
+    parts += [layer.model_dump_json() for layer in space.layers]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,121 @@
+"""Endings that share their context's forward score as if each were read alone, from left to right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puzzledsl.data.tasks import EncodedChoice, Item
+from puzzledsl.evaluate import choices
+from puzzledsl.evaluate.choices import accuracy_figures, log_likelihoods, shared_row, single_rows, visible
+from puzzledsl.export.realise import realise
+from puzzledsl.ir.alternatives import GqaAttention, LinearFfn
+from puzzledsl.modeling.child import load_child
+from puzzledsl.parents.load import load_parent
+from tests.children import MIXED, define, random_pieces
+from tests.oracle_forward import oracle_logits
+from tests.tiny import save_tiny
+
+FULL = (*MIXED[:-1], (GqaAttention(kv_heads=2), LinearFfn()))  # every kind, no window
+
+
+@st.composite
+def items(draw):
+    """Encoded choices over a small alphabet, so that endings too begin alike; the border may move a little."""
+    token = st.integers(4, 9)
+    context = draw(st.lists(token, min_size=1, max_size=9))
+    made = []
+    for _ in range(draw(st.integers(2, 4))):
+        ids = [*context, *draw(st.lists(token, min_size=1, max_size=6))]
+        start = draw(st.integers(max(1, len(context) - 1), len(context)))
+        made.append(EncodedChoice(tuple(ids), start))
+    return tuple(made)
+
+
+@given(item=items())
+def test_a_shared_row_is_its_choices(item):
+    """What each target sees through the row is the beginning of its own choice, each at its own position."""
+    row = shared_row(item)
+    seen = visible(row, len(row.ids))
+    scored: dict[int, list[int]] = {index: [] for index in range(len(item))}
+    for place, token, index in row.targets:
+        path = [row.ids[i] for i in range(len(row.ids)) if seen[place, i]]
+        length = len(path)
+        assert tuple(path) == item[index].ids[:length] and token == item[index].ids[length]
+        scored[index].append(length)
+    for index, choice in enumerate(item):
+        assert scored[index] == list(range(choice.start, len(choice.ids)))
+    assert len(row.ids) <= sum(len(r.ids) for r in single_rows(item))
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory):
+    base = tmp_path_factory.mktemp("choices")
+    parent = save_tiny(base / "parent", layers=len(MIXED), scale=0.2)
+    pieces = random_pieces(load_parent(parent), FULL)
+    realise(define(FULL), parent, pieces, base / "child")
+    return base / "child", load_child(base / "child")
+
+
+def questions(count: int = 7, seed: int = 0) -> list[tuple[EncodedChoice, ...]]:
+    dice = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        context = dice.integers(4, 260, dice.integers(1, 12)).tolist()
+        endings = [dice.integers(4, 260, dice.integers(1, 8)).tolist() for _ in range(3)]
+        found.append(tuple(EncodedChoice(tuple(context + end), len(context)) for end in endings))
+    return found
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("budget", [1, 60, 4096])
+def test_against_an_independent_forward(child, monkeypatch, share, budget):
+    directory, model = child
+    monkeypatch.setitem(choices.ROW_TOKENS, "cpu", budget)
+    monkeypatch.setattr(choices, "CHUNK_TOKENS", 4)
+    asked = questions()
+    found = log_likelihoods(model, asked, share_context=share)
+    for item, row in zip(asked, found, strict=True):
+        for choice, value in zip(item, row, strict=True):
+            logits = oracle_logits(directory, list(choice.ids))
+            log_p = logits - np.logaddexp.reduce(logits, -1, keepdims=True)
+            wanted = sum(log_p[i - 1, choice.ids[i]] for i in range(choice.start, len(choice.ids)))
+            assert value == pytest.approx(wanted, rel=1e-4)
+
+
+def test_only_scored_positions_reach_the_head(child, monkeypatch):
+    _, model = child
+    rows = []
+    handle = model.get_output_embeddings().register_forward_hook(
+        lambda m, args, out: rows.append(len(args[0]))
+    )
+    asked = questions(4)
+    log_likelihoods(model, asked, share_context=True)
+    handle.remove()
+    assert sum(rows) == sum(len(c.ids) - c.start for item in asked for c in item)
+
+
+def test_accuracy_counts_wholes_and_characters():
+    asked = [Item("c", ("ab", "abcdefgh"), 1), Item("c", ("ab", "abcd"), 0), Item("c", ("a", "b"), 1)]
+    scores = [
+        [-3.0, -4.0],
+        [-1.0, -3.0],
+        [-2.0, -2.0],
+    ]  # the last: equal, so the first counts, which is wrong
+    figures = accuracy_figures("quiz", asked, scores)
+    assert figures["quiz"].value == pytest.approx(1 / 3)
+    assert figures["quiz_norm"].value == pytest.approx(2 / 3)
+    assert figures["quiz_norm"].stderr == pytest.approx((2 / 9 / 2) ** 0.5)
+    assert accuracy_figures("one", asked[:1], scores[:1])["one"].stderr is None
+
+
+def test_padding_does_not_matter(child):
+    _, model = child
+    asked = questions(5, seed=3)
+    together = log_likelihoods(model, asked, share_context=True)
+    alone = [log_likelihoods(model, [item], share_context=True)[0] for item in asked]
+    np.testing.assert_allclose(np.array(together), np.array(alone), rtol=1e-5)
+    assert torch.is_inference_mode_enabled() is False

@@ -1,0 +1,165 @@
+"""A whole evaluation: parent first, the same figures each time, nothing measured twice."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.evaluate import bench
+from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, SameTaskName
+from puzzledsl.evaluate.run import run_eval
+from puzzledsl.ir import nodes
+from puzzledsl.modeling.child import load_child
+from puzzledsl.progress import Silent
+from tests.bld.bld_programs import WHERE
+from tests.uptrain.cases import Case, Interrupted, Recorder, make_case
+
+SPEEDS = ("prefill_tokens_per_s", "decode_tokens_per_s", "latency_s", "throughput")
+CHEAP = {"params", "checkpoint_bytes", "kl", "perplexity", "top1_agreement"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> Case:
+    made = make_case(tmp_path_factory.mktemp("evaluate"))
+    lines = [
+        {"context": f"kara {i}", "choices": ["lone mito", f"x{i} sura kane", "q"], "answer": i % 3}
+        for i in range(6)
+    ]
+    (made.base / "quiz.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    spec = nodes.MeasuredHardware(device="cpu", dtype="fp32")
+    scenario = nodes.Scenario(name="chat", hardware="here", batches=(1, 2), prompt=8, output=6, where=WHERE)
+    made.program = made.program.model_copy(
+        update={
+            "hardware": {"here": nodes.Hardware(name="here", spec=spec, where=WHERE)},
+            "scenarios": {"chat": scenario},
+        }
+    )
+    return with_eval(made)
+
+
+def with_eval(case: Case, **changes) -> Case:
+    settings = {"of": "best", "tasks": ("quiz.jsonl",), "items": 5, "data": "mix", "tokens": 300} | changes
+    declaration = nodes.Eval(name="e", where=WHERE, **settings)
+    return Case(case.base, case.program.model_copy(update={"evals": {"e": declaration}}))
+
+
+def run(case: Case, work, progress=None, models=None, full=("best",)):
+    found = {"best": case.child} if models is None else models
+    cache = case.base / "tokens"
+    result = run_eval(
+        case.program, "e", found, set(full), case.parent, case.base, cache, work, progress or Silent()
+    )
+    return {m.model: m.figures for m in result.models}
+
+
+def test_who_gets_which_figures(case, tmp_path):
+    found = run(case, tmp_path / "work", models={"best": case.child, "greedy": case.child})
+    assert list(found) == ["parent", "best", "greedy"]
+    everything = CHEAP | {"quiz", "quiz_norm"} | {f"chat.{name}" for name in SPEEDS}
+    assert set(found["parent"]) == set(found["best"]) == everything and set(found["greedy"]) == CHEAP
+    assert found["best"]["params"].value == sum(w.numel() for w in load_child(case.child).parameters())
+    assert found["best"]["checkpoint_bytes"].value == (case.child / "model.safetensors").stat().st_size
+    assert found["parent"]["kl"].value == 0 < found["best"]["kl"].value
+    assert found["parent"]["top1_agreement"].value == 1 > found["best"]["top1_agreement"].value
+    assert not (tmp_path / "work").exists()
+
+
+def test_speeds_fit_together(case, tmp_path):
+    for figures in run(case, tmp_path / "work").values():
+        value = {name: figures[f"chat.{name}"].value for name in SPEEDS}
+        latency = 2 * 8 / value["prefill_tokens_per_s"] + 6 * 2 / value["decode_tokens_per_s"]
+        assert value["latency_s"] == pytest.approx(latency)
+        assert value["throughput"] == pytest.approx(2 * 6 / latency)
+        assert all(figures[f"chat.{name}"].stderr >= 0 for name in SPEEDS)
+
+
+def test_figures_but_speed_are_the_same_each_time(case, tmp_path):
+    runs = [run(case, tmp_path / "work") for _ in range(2)]
+    for model in ("parent", "best"):
+        one, two = ({k: f for k, f in found[model].items() if not k.startswith("chat.")} for found in runs)
+        assert one == two
+
+
+def test_a_child_that_is_its_parent_scores_as_its_parent(case, tmp_path):
+    found = run(case, tmp_path / "work", models={"same": case.parent}, full=("same",))
+    for name in (*CHEAP, "quiz", "quiz_norm"):
+        assert found["same"][name] == found["parent"][name]
+
+
+def test_finished_models_are_not_measured_again(case, tmp_path):
+    models = {"best": case.child, "other": case.child}
+    with pytest.raises(Interrupted):
+        run(case, tmp_path / "work", Recorder(limit=2, of="other"), models=models)
+    progress = Recorder()
+    found = run(case, tmp_path / "work", progress, models=models)
+    assert [entry["task"] for entry in progress.named("start")] == ["evaluating other"]
+    assert list(found) == ["parent", "best", "other"] and found["other"]["kl"] == found["best"]["kl"]
+
+
+def test_progress_adds_up(case, tmp_path):
+    progress = Recorder()
+    run(case, tmp_path / "work", progress)
+    assert progress.advanced == progress.named("start")[-1]["total"]
+
+
+def test_unfinished_work_of_another_evaluation_is_not_used(case, tmp_path):
+    with pytest.raises(Interrupted):
+        run(case, tmp_path / "work", Recorder(limit=1, of="best"))
+    progress = Recorder()
+    run(with_eval(case, tokens=200), tmp_path / "work", progress)
+    assert [entry["task"] for entry in progress.named("start")] == ["evaluating parent", "evaluating best"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"tasks": ("quiz.jsonl", "more/../quiz.jsonl")}, SameTaskName),
+        ({"tasks": ("long.jsonl",)}, ItemTooLong),
+    ],
+)
+def test_tasks_that_do_not_do_are_diagnostics(case, tmp_path, changes, problem):
+    (case.base / "more").mkdir(exist_ok=True)
+    long = {"context": "a" * 300, "choices": ["b", "c"], "answer": 0}
+    (case.base / "long.jsonl").write_text(json.dumps(long) + "\n")
+    with pytest.raises(DiagnosticError) as error:
+        run(with_eval(case, **changes), tmp_path / "work")
+    assert isinstance(error.value.diagnostics[0], problem) and error.value.diagnostics[0].span is not None
+
+
+def test_data_must_be_named_when_there_are_several(case, tmp_path):
+    unnamed = with_eval(case, data=None)
+    unnamed.program = unnamed.program.model_copy(update={"data": {}})
+    with pytest.raises(DiagnosticError) as error:
+        run(unnamed, tmp_path / "work")
+    assert isinstance(error.value.diagnostics[0], NoEvalData)
+
+
+def test_a_window_that_an_item_exceeds_forbids_sharing(tmp_path, monkeypatch):
+    """Places in a shared row are not distances, which a sliding window goes by."""
+    shared = []
+
+    def spy(model, items, *, share_context, advance):
+        shared.append(share_context)
+        return [[0.0] * len(item) for item in items]
+
+    monkeypatch.setattr(bench, "log_likelihoods", spy)
+    made = make_case(tmp_path / "case")
+    config = json.loads((made.child / "config.json").read_text())
+    lines = [{"context": "0123456789", "choices": ["a", "b"], "answer": 0}]
+    (made.base / "quiz.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for window in (12, 11):  # the item has 12 tokens
+        config["block_configs"][1]["attention"]["window_length"] = window
+        (made.child / "config.json").write_text(json.dumps(config))
+        run(with_eval(made, items=None), tmp_path / "work")
+    assert shared == [True, True, True, False]  # parent, child; parent, child

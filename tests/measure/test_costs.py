@@ -1,0 +1,130 @@
+"""The measured table is complete and exact in what can be counted, and measuring goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from puzzledsl.cost.parameters import size_of
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import MoeFfn, name_of
+from puzzledsl.measure import rounds
+from puzzledsl.measure.costs import measure_costs
+from puzzledsl.measure.errors import NoWorkload
+from puzzledsl.modeling.errors import CannotRealise
+from puzzledsl.progress import Silent
+from tests.bld.bld_programs import ATTENTION, FFN, WHERE, make_program
+from tests.uptrain.cases import Interrupted, Recorder
+
+SIZES = {"layers": 4, "hidden": 96, "intermediate": 384, "heads": 4, "kv_heads": 2, "head_dim": 32}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def program(base, *, batches=(2,), memory=None, ffn=FFN) -> nodes.Program:
+    made = make_program(base, model=SIZES, ffn=ffn)
+    spec = nodes.MeasuredHardware(memory_bytes=memory)
+    table = nodes.Hardware(name="t", spec=nodes.TableHardware(path="t.csv"), where=WHERE)
+
+    def scenario(name, on, sizes):
+        return nodes.Scenario(name=name, hardware=on, batches=sizes, prompt=24, output=6, where=WHERE)
+
+    return made.model_copy(
+        update={
+            "hardware": {"here": nodes.Hardware(name="here", spec=spec, where=WHERE), "t": table},
+            "scenarios": {"chat": scenario("chat", "here", batches), "far": scenario("far", "t", (1,))},
+        }
+    )
+
+
+def measure(base, made, progress=None):
+    return measure_costs(made, "w", base / "parent", base / "work", progress or Silent())
+
+
+def test_every_alternative_of_every_layer_has_its_cost(tmp_path):
+    made = program(tmp_path)
+    table = measure(tmp_path, made)
+    assert list(table.scenarios) == list(table.provenance) == ["chat"]
+    (costs,) = table.scenarios["chat"]
+    assert (costs.batch, costs.prompt, costs.output, costs.capacity_bytes) == (2, 24, 6, None)
+    assert len(costs.attention) == len(costs.ffn) == 4 and len(set(map(str, costs.ffn))) == 1
+    shape = made.parents["p"].shape
+    for alternatives, layer, params in (
+        (ATTENTION, costs.attention[0], table.params_attention[0]),
+        (FFN, costs.ffn[0], table.params_ffn[0]),
+    ):
+        assert list(layer) == list(params) == [name_of(a) for a in alternatives]
+        for alternative in alternatives:
+            cost = layer[name_of(alternative)]
+            size = size_of(shape, alternative).params
+            assert cost.params == params[name_of(alternative)] == size and cost.weights_bytes == 4 * size
+            assert cost.prefill_ns > 0 and cost.decode_ns > 0
+    assert costs.attention[0]["parent"].kv_cache_bytes == 2 * 30 * 2 * 2 * 32 * 4
+    assert costs.attention[0]["gqa2w6"].kv_cache_bytes == 2 * 6 * 2 * 2 * 32 * 4
+    assert costs.attention[0]["linear"].kv_cache_bytes == costs.fixed.kv_cache_bytes == 0
+    assert costs.ffn[0]["noop"].prefill_ns < costs.ffn[0]["parent"].prefill_ns
+    assert "CPU" in table.provenance["chat"] or "threads" in table.provenance["chat"]
+    assert not (tmp_path / "work").exists()
+
+
+def test_interrupted_measuring_goes_on(tmp_path):
+    made = program(tmp_path)
+    with pytest.raises(Interrupted):
+        measure(tmp_path, made, Recorder(limit=3))
+    (partial,) = (tmp_path / "work").glob("*.rounds.jsonl")
+    before = partial.read_text().splitlines()
+    assert len(before) == 3
+    partial.write_text("\n".join([*before[:2], before[2][:50]]))  # the last line is damaged
+    with pytest.raises(Interrupted):
+        measure(tmp_path, made, Recorder(limit=5))
+    after = partial.read_text().splitlines()
+    assert after[:2] == before[:2] and after[2] != before[2] and len(after) == 5
+    progress = Recorder()
+    measure(tmp_path, made, progress)
+    assert (
+        progress.advanced == progress.named("start")[0]["total"] and len(progress.named("measure_check")) == 3
+    )
+
+
+def test_unfinished_work_of_another_workload_is_not_used(tmp_path):
+    with pytest.raises(Interrupted):
+        measure(tmp_path, program(tmp_path), Recorder(limit=2))
+    with pytest.raises(Interrupted):
+        measure(tmp_path, program(tmp_path, batches=(3,)), Recorder(limit=1))
+    assert sorted(len(p.read_text().splitlines()) for p in (tmp_path / "work").iterdir()) == [1, 2]
+
+
+def test_several_batches_ascend(tmp_path, monkeypatch):
+    monkeypatch.setattr(rounds, "ROUNDS", 1)
+    monkeypatch.setattr(rounds, "CHECK_ROUNDS", 1)
+    table = measure(tmp_path, program(tmp_path, batches=(3, 1)))
+    assert [costs.batch for costs in table.scenarios["chat"]] == [1, 3]
+
+
+def test_an_auto_batch_is_tried_as_far_as_the_parent_fits(tmp_path, monkeypatch):
+    monkeypatch.setattr(rounds, "ROUNDS", 1)
+    monkeypatch.setattr(rounds, "CHECK_ROUNDS", 1)
+    shape = program(tmp_path, batches=()).parents["p"].shape
+    sizes = [size_of(shape, a).params for a in (ATTENTION[0], FFN[0])]
+    weights = 4 * (2 * shape.vocab * shape.hidden + shape.hidden + shape.layers * sum(sizes))
+    cache = shape.layers * 30 * 2 * 2 * 32 * 4
+    table = measure(tmp_path, program(tmp_path, batches=(), memory=weights + 3 * cache))
+    assert [c.batch for c in table.scenarios["chat"]] == [1, 2]
+    assert {c.capacity_bytes for c in table.scenarios["chat"]} == {weights + 3 * cache}
+    with pytest.raises(DiagnosticError) as error:
+        measure(tmp_path, program(tmp_path, batches=(), memory=weights))
+    assert isinstance(error.value.diagnostics[0], NoWorkload)
+
+
+def test_what_cannot_be_built_cannot_be_measured(tmp_path):
+    moe = MoeFfn(experts=4, top_k=1, width=8)
+    with pytest.raises(DiagnosticError) as error:
+        measure(tmp_path, program(tmp_path, ffn=(*FFN, moe)))
+    assert isinstance(error.value.diagnostics[0], CannotRealise)

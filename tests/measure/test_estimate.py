@@ -1,0 +1,81 @@
+"""Costs that are known come back out of rounds made from them, whatever the machine did meanwhile."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from puzzledsl.measure.estimate import FIXED, estimate
+from puzzledsl.measure.host import balanced
+from puzzledsl.measure.laps import Laps, Phase, Round, laps_from
+
+DEPTH = 12
+TRUE = {
+    "attention": {"parent": 2.0, "gqa1": 1.7, "linear": 0.5, "noop": 0.02},
+    "ffn": {"parent": 4.0, "mlp8": 2.2, "noop": 0.01},
+}
+FIXED_S = 9.0
+
+
+def rounds(
+    seed: int, *, noise: float, interrupted: float, overhead: float = 1.0, count: int = 8
+) -> list[Round]:
+    """Forwards 1 … 3 times as slow as usual; blocks off by `noise`, some of them interrupted for long."""
+    dice = random.Random(seed)
+
+    def disturbed(seconds: float) -> float:
+        held_up = dice.expovariate(1 / 5) if dice.random() < interrupted else 0.0
+        return seconds * (1 + dice.uniform(-noise, noise)) + held_up
+
+    whole = FIXED_S + DEPTH * (TRUE["attention"]["parent"] + TRUE["ffn"]["parent"])
+    made = []
+    for index in range(count):
+        names = balanced({s: tuple(TRUE[s]) for s in TRUE}, DEPTH, index)
+        slow = dice.choice([1.0, 1.0, 1.4, 3.0])
+        laps = []
+        for _ in range(6):
+            blocks = {s: tuple(slow * disturbed(TRUE[s][n]) for n in names[s]) for s in TRUE}
+            laps.append(
+                Laps(attention=blocks["attention"], ffn=blocks["ffn"], fixed=slow * disturbed(FIXED_S))
+            )
+        phase = Phase(parent=tuple(slow * overhead * whole for _ in range(4)), laps=tuple(laps))
+        made.append(
+            Round(seed=index, attention=names["attention"], ffn=names["ffn"], prefill=phase, decode=phase)
+        )
+    return made
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10_000), overhead=st.sampled_from([1.0, 1.1]))
+def test_sums_predict_wholes(seed, overhead):
+    found = estimate(rounds(seed, noise=0.03, interrupted=0.15, overhead=overhead), lambda r: r.decode)
+    child = ["noop", "gqa1", "linear"] * 4, ["mlp8", "parent", "noop"] * 4
+    wanted = FIXED_S + sum(TRUE["attention"][n] for n in child[0]) + sum(TRUE["ffn"][n] for n in child[1])
+    whole = FIXED_S + DEPTH * 6.0
+    assert found.parent_s / found.sum_of(*child) == pytest.approx(whole / wanted, rel=0.03)
+    assert found.sum_of(["parent"] * DEPTH, ["parent"] * DEPTH) == pytest.approx(found.parent_s)
+    assert found.scale == pytest.approx(overhead, rel=0.05)
+
+
+def test_without_noise_it_is_exact():
+    found = estimate(rounds(1, noise=0, interrupted=0), lambda r: r.prefill)
+    for sub_block, costs in TRUE.items():
+        for name, seconds in costs.items():
+            ratio = found.seconds[sub_block, name] / found.seconds["ffn", "parent"]
+            assert ratio == pytest.approx(seconds / 4.0)
+    assert found.seconds[FIXED] / found.seconds["ffn", "parent"] == pytest.approx(FIXED_S / 4)
+    assert set(found.relative_spread.values()) == {0.0} and found.scale == pytest.approx(1)
+    assert "attention.gqa1" in found.relative_spread and "fixed" in found.relative_spread
+
+
+def test_one_round_is_enough_to_go_on():
+    found = estimate(rounds(3, noise=0, interrupted=0, count=1), lambda r: r.prefill)
+    assert set(found.seconds) == {FIXED, *((s, n) for s in TRUE for n in TRUE[s])}
+
+
+def test_stretches_become_laps():
+    laps = laps_from([10.0, 1.0, 2.0, 3.0, 4.0, 0.5])
+    assert laps == Laps(attention=(1.0, 3.0), ffn=(2.0, 4.0), fixed=10.5)

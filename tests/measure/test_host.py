@@ -1,0 +1,104 @@
+"""A host runs any arrangement as the child it stands for, and its parent again afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puzzledsl.cost.parameters import size_of
+from puzzledsl.ir.alternatives import name_of
+from puzzledsl.measure.host import SUB_BLOCKS, Host, alternatives_of, balanced, random_child
+from puzzledsl.measure.laps import time_laps
+from puzzledsl.parents.access import layers, norm_of, shape_of, sub_block_of
+from puzzledsl.timing.stopwatch import CpuStopwatch
+from puzzledsl.timing.whole import Workload
+from tests.bld.bld_programs import ATTENTION, FFN, make_program
+from tests.tiny import FAMILIES, tiny_model, tiny_tokens
+
+NAMES = {"attention": tuple(map(name_of, ATTENTION)), "ffn": tuple(map(name_of, FFN))}
+
+
+def host_of(tmp_path, family="llama", **sizes) -> Host:
+    space = make_program(tmp_path, family, model={"layers": 6, **sizes}).spaces["w"]
+    return Host(tiny_model(family, layers=6, **sizes), alternatives_of(space))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_arranging_leaves_the_parent_as_it_was(tmp_path, family):
+    host, tokens = host_of(tmp_path, family), tiny_tokens()
+    before = host.model(tokens).logits
+    host.arrange(balanced(NAMES, 6, 0))
+    assert not torch.allclose(host.model(tokens).logits, before)
+    host.arrange(host.parent())
+    assert torch.equal(host.model(tokens).logits, before)
+
+
+def test_every_layer_holds_what_it_was_given_and_no_module_twice(tmp_path):
+    host = host_of(tmp_path)
+    shape = shape_of(host.model.config)
+    for seed in range(5):
+        arrangement = balanced(NAMES, 6, seed)
+        host.arrange(arrangement)
+        held = []
+        for index, layer in enumerate(layers(host.model)):
+            for sub_block in SUB_BLOCKS:
+                module, norm = sub_block_of(layer, sub_block), norm_of(layer, sub_block)
+                held.append(module)
+                alternative = host.alternatives[sub_block][arrangement[sub_block][index]]
+                numbers = sum(w.numel() for part in (module, norm) for w in part.parameters())
+                assert numbers == size_of(shape, alternative).params
+                assert all(torch.isfinite(w).all() for w in module.parameters())
+        assert len(set(map(id, held))) == len(held)
+
+
+@given(first=st.integers(1, 9), second=st.integers(1, 9), depth=st.integers(1, 12), seed=st.integers(0, 99))
+def test_arrangements_are_balanced(first, second, depth, seed):
+    names = {"attention": tuple(f"a{i}" for i in range(first)), "ffn": tuple(f"f{i}" for i in range(second))}
+    total = {sub_block: Counter() for sub_block in SUB_BLOCKS}
+    for turn in range(seed, seed + 4):
+        arrangement = balanced(names, depth, turn)
+        for sub_block in SUB_BLOCKS:
+            counts = Counter(arrangement[sub_block])
+            total[sub_block] += counts
+            assert len(arrangement[sub_block]) == depth
+            assert max(counts.values()) - min(counts.get(n, 0) for n in names[sub_block]) <= 1
+            assert (
+                max(total[sub_block].values()) - min(total[sub_block].get(n, 0) for n in names[sub_block])
+                <= 1
+            )
+
+
+def test_random_children_come_from_the_space_and_differ(tmp_path):
+    space = make_program(tmp_path, model={"layers": 6}).spaces["w"]
+    children = [random_child(space, seed) for seed in range(8)]
+    for child in children:
+        assert all(set(child[s]) <= set(NAMES[s]) and len(child[s]) == 6 for s in SUB_BLOCKS)
+    changed = {sum(name != "parent" for s in SUB_BLOCKS for name in child[s]) for child in children}
+    assert max(changed) - min(changed) >= 4
+
+
+def test_laps_cover_the_forward(tmp_path):
+    """Two stretches a layer in each forward, none of them lost, and no hook is left behind."""
+    host, watch = host_of(tmp_path), CpuStopwatch()
+    totals = []
+    real = watch.prepare
+
+    def spy(computation):
+        run = real(computation)
+        return lambda: totals.append(run()) or totals[-1]
+
+    watch.prepare = spy  # type: ignore[method-assign]
+    prefill, steps = time_laps(host, balanced(NAMES, 6, 1), Workload(2, 8, 4), watch)
+    assert len(steps) == 4
+    for laps, stretches in zip([prefill, *steps], totals, strict=True):
+        assert len(laps.attention) == len(laps.ffn) == 6
+        assert sum(laps.attention) + sum(laps.ffn) + laps.fixed == pytest.approx(sum(stretches))
+        assert min(*laps.attention, *laps.ffn, laps.fixed) > 0
+    assert not any(
+        m._forward_pre_hooks for layer in layers(host.model) for m in (layer, norm_of(layer, "ffn"))
+    )
+    assert not any(layer._forward_hooks for layer in layers(host.model))

@@ -1,0 +1,75 @@
+"""The Lagrangian bound is a bound, in exact integers, and so is every slack."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks.synthetic import synthetic
+from puzzledsl.search.bound import certify, lagrangian_bound
+from puzzledsl.search.incumbent import feasible, find_incumbent
+from puzzledsl.search.instance import Problem
+from puzzledsl.search.problem import build_problem, build_problems
+from puzzledsl.search.tables import tables_of
+from tests.oracles import all_children
+from tests.search.instances import Instance, problems
+
+quick: Any = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+
+
+def answers(instance: Instance, problem: Problem) -> list[np.ndarray[Any, Any]]:
+    tables = tables_of(*instance.args)
+    children = [c for c in all_children(tables) if dict(c.batches) == dict(problem.batches)]
+    chosen = [problem.indices(c.layers) for c in children]
+    return [c for c in chosen if c is not None and feasible(problem, c)]
+
+
+def check(instance: Instance, problem: Problem, bound: Any) -> None:
+    found = answers(instance, problem)
+    if bound.infeasible:
+        assert not found
+    for chosen in found:
+        value = problem.goal.of(chosen)
+        assert bound.value <= value
+        assert all(bound.exact + int(s) <= value * bound.scale for s in bound.slack[chosen])
+        assert bound.within(value)[chosen].all()
+
+
+@quick
+@given(problems())
+def test_no_answer_is_below_the_bound_or_its_slacks(instance: Instance) -> None:
+    for problem in build_problems(*instance.args):
+        check(instance, problem, lagrangian_bound(problem))
+
+
+@quick
+@given(problems(), st.lists(st.floats(0, 1e12), min_size=12, max_size=12))
+def test_any_prices_give_a_bound(instance: Instance, prices: list[float]) -> None:
+    problem = build_problems(*instance.args)[0]
+    check(instance, problem, certify(problem, np.array(prices[: len(problem.rows)])))
+
+
+@quick
+@given(problems())
+def test_an_incumbent_meets_everything(instance: Instance) -> None:
+    for problem in build_problems(*instance.args):
+        chosen = find_incumbent(problem, lagrangian_bound(problem))
+        assert chosen is None or feasible(problem, chosen)
+
+
+def test_the_bound_is_close_and_fixes_almost_every_column() -> None:
+    problem = build_problem(*with_name(*synthetic(seed=3)))
+    bound = lagrangian_bound(problem)
+    incumbent = find_incumbent(problem, bound)
+    assert incumbent is not None
+    best = problem.goal.of(incumbent)
+    assert bound.value <= best <= bound.value * Fraction(1003, 1000)
+    assert int(bound.within(best).sum()) < len(problem.columns.choices) / 8
+
+
+def with_name(program: Any, costs: Any, scores: Any) -> tuple[Any, str, Any, Any]:
+    return program, "best", costs, scores

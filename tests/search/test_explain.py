@@ -1,0 +1,146 @@
+"""An infeasible search names a minimal conflict, and how far each of its requirements could go."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from hypothesis import HealthCheck, assume, given, settings
+
+from puzzledsl.ir.nodes import Is, LayerChoice, LinearRequirement, LogicRequirement, Not, ParamsTerm
+from puzzledsl.search.explain import infeasible_diagnostic
+from puzzledsl.search.metrics import COMPARE
+from puzzledsl.search.reachable import rounded
+from puzzledsl.search.solve import solve_search
+from puzzledsl.search.tables import tables_of
+from tests.oracles import acceptable, all_children
+from tests.search.instances import ATTENTION, FFN, Instance, at, chat, plain_instance, problems, require
+
+
+quick: Any = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+
+
+@quick
+@given(problems())
+def test_a_conflict_is_minimal(instance: Instance) -> None:
+    result = solve_search(*instance.args)
+    assume(result.status == "infeasible")
+    tables = tables_of(*instance.args)
+    children = list(all_children(tables))
+    every = frozenset(range(len(instance.search.requirements)))
+    lines = [r.where.line for r in instance.search.requirements]
+    conflict = frozenset(lines.index(item.line) for item in result.conflict)
+    if not conflict:
+        assert not any(acceptable(c, without=every) for c in children)
+        return
+    assert not any(acceptable(c, without=every - conflict) for c in children)
+    for index, item in zip(sorted(conflict), result.conflict, strict=True):
+        without = (every - conflict) | {index}
+        assert any(acceptable(c, without=without) for c in children)
+        assert item.frees == any(acceptable(c, without=frozenset({index})) for c in children)
+
+
+@quick
+@given(problems())
+def test_what_is_reachable_is_reached_and_not_enough(instance: Instance) -> None:
+    result = solve_search(*instance.args)
+    assume(result.status == "infeasible" and result.conflict)
+    tables = tables_of(*instance.args)
+    lines = [r.where.line for r in instance.search.requirements]
+    every = frozenset(range(len(lines)))
+    conflict = frozenset(lines.index(item.line) for item in result.conflict)
+    for item in result.conflict:
+        index = lines.index(item.line)
+        requirement = instance.search.requirements[index]
+        if not isinstance(requirement, LinearRequirement) or requirement.op == "==":
+            assert item.reachable == ""
+            continue
+        if requirement.parent_ratio is None:
+            continue
+        others = [c for c in all_children(tables) if acceptable(c, without=(every - conflict) | {index})]
+        ratios = [c.linear(requirement.left) / c.parent().linear(requirement.left) for c in others]
+        upwards = requirement.op in ("<=", "<")
+        best = min(ratios) if upwards else max(ratios)
+        assert item.reachable == f"{rounded(best, 3, upwards)}x"
+        assert not COMPARE[requirement.op](best, requirement.parent_ratio)
+
+
+LAYERS = (LayerChoice(attention=ATTENTION, ffn=FFN),) * 2
+
+
+def test_the_diagnostic_reads_as_in_the_language_reference() -> None:
+    requirements = (
+        require(chat("memory"), "<=", 10**6, line=40, text="1MB", unit="bytes"),
+        require(chat("throughput"), ">=", ratio="2.17", line=41, text="2.17x", because="the paper's claim"),
+        require(chat("latency"), "<=", "30", line=42, text="30s", unit="seconds"),
+        require(ParamsTerm(), ">=", ratio="0.9", line=44, text="0.9x"),
+    )
+    instance = plain_instance(LAYERS, requirements=requirements)
+    result = solve_search(*instance.args)
+    assert [item.line for item in result.conflict] == [41, 44]
+    diagnostic = infeasible_diagnostic(instance.program, result)
+    assert diagnostic.code == "E0501"
+    assert diagnostic.message == "search `best` has no solution"
+    assert diagnostic.span is not None and diagnostic.span.line == 41
+    assert diagnostic.label == f"best with the other: {result.conflict[0].reachable}"
+    assert [s.span.line for s in diagnostic.secondary] == [44]
+    assert diagnostic.secondary[0].text == f"best with the other: {result.conflict[1].reachable}"
+    assert diagnostic.notes == ("these 2 of 4 conflict; dropping either makes the rest satisfiable",)
+    assert result.conflict[0].because == "the paper's claim"
+    assert Fraction(result.conflict[0].reachable[:-1]) < Fraction("2.17")
+
+
+def test_three_that_only_conflict_together_and_a_count_of_the_rest() -> None:
+    def never(layer: int, name: str, line: int) -> LogicRequirement:
+        formula = Not(operand=Is(layer=layer, sub_block="attention", alternatives=(name,)))
+        return LogicRequirement(formula=formula, where=at(line))
+
+    layers = (LayerChoice(attention=ATTENTION[3:], ffn=FFN[:1]),)
+    requirements = (
+        never(0, "linear", 3),
+        require(chat("memory"), ">=", 0, line=4, text="0KiB", unit="bytes"),
+        never(0, "noop", 5),
+    )
+    result = solve_search(*plain_instance(layers, requirements=requirements).args)
+    assert [(item.line, item.reachable) for item in result.conflict] == [(3, ""), (5, "")]
+
+
+def test_a_requirement_that_nothing_meets_stands_alone() -> None:
+    requirements = (require(chat("latency"), "<=", Fraction(1, 10**12), line=7, text="1ps", unit="seconds"),)
+    instance = plain_instance(LAYERS, requirements=requirements)
+    result = solve_search(*instance.args)
+    diagnostic = infeasible_diagnostic(instance.program, result)
+    assert diagnostic.label.startswith("best possible: ")
+    assert diagnostic.notes == ("this 1 of 1 cannot be met; dropping it makes the rest satisfiable",)
+
+
+def test_two_separate_conflicts_are_not_called_one() -> None:
+    requirements = (
+        require(ParamsTerm(), "<=", 0, line=7, text="0"),
+        require(chat("latency"), "<", 0, line=8, text="0s", unit="seconds"),
+    )
+    instance = plain_instance(LAYERS, requirements=requirements)
+    result = solve_search(*instance.args)
+    assert len(result.conflict) == 1
+    note = infeasible_diagnostic(instance.program, result).notes[0]
+    assert note == "this 1 of 2 cannot be met; there is another conflict besides"
+
+
+def test_one_loop_is_one_requirement() -> None:
+    def some(layer: int) -> LogicRequirement:
+        return LogicRequirement(formula=Is(layer=layer, sub_block="ffn", alternatives=("mlp99",)), where=at(9))
+
+    instance = plain_instance(LAYERS, requirements=(some(0), some(1)))
+    result = solve_search(*instance.args)
+    assert [item.line for item in result.conflict] == [9]
+    assert infeasible_diagnostic(instance.program, result).label == "cannot be met"
+
+
+def test_numbers_are_rounded_away_from_the_bound() -> None:
+    assert rounded(Fraction("2.1699"), 3, upwards=False) == "2.16"
+    assert rounded(Fraction("0.58649"), 3, upwards=False) == "0.586"
+    assert rounded(Fraction("0.58649"), 3, upwards=True) == "0.587"
+    assert rounded(Fraction("31.2049"), 3, upwards=True) == "31.3"
+    assert rounded(Fraction(1234567), 3, upwards=True) == "1240000"
+    assert rounded(Fraction("-0.05"), 3, upwards=False) == "-0.05"
+    assert rounded(Fraction(2), 3, upwards=True) == "2"

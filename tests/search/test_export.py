@@ -1,0 +1,73 @@
+"""The exported model is the search: plain OR-Tools finds the same optimum in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+
+from benchmarks.synthetic import synthetic
+from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.search.export import cpsat_model
+from puzzledsl.search.metrics import Child
+from puzzledsl.search.solve import solve_search
+from puzzledsl.search.tables import tables_of
+from tests.search.instances import Instance, problems
+
+quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+
+
+def solve_plainly(model: bytes) -> list[str] | None:
+    """The names of the columns that OR-Tools' defaults (one worker) choose."""
+    from ortools.sat import cp_model_pb2
+    from ortools.sat.python import cp_model
+
+    proto = cp_model_pb2.CpModelProto.FromString(model)
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    plain = cp_model.CpModel()
+    plain.proto.parse_text_format(str(proto))
+    status = solver.solve(plain)
+    if status == cp_model.INFEASIBLE:
+        return None
+    assert status == cp_model.OPTIMAL
+    values = solver.response_proto.solution
+    return [v.name for v, chosen in zip(proto.variables, values, strict=True) if chosen and v.name[0].isdigit()]
+
+
+def check(args: Any) -> None:
+    result = solve_search(*args)
+    names = solve_plainly(cpsat_model(*args))
+    if names is None:
+        assert result.status == "infeasible"
+        return
+    choices = sorted((int(n.split("/")[0]), *n.split("/")[1:]) for n in names)
+    layers = tuple(LayerAssignment(attention=a, ffn=f) for _, a, f in choices)
+    tables = tables_of(*args)
+    batches = {n: result.solutions[0].batches[n] for n in tables.scenarios}
+    child = Child(tables, layers, batches)
+    assert all(child.meets(r) for r in tables.search.requirements)
+    assert float(child.linear(tables.search.objective)) == result.objective
+
+
+@quick
+@given(problems())
+def test_plain_or_tools_finds_the_same_optimum(instance: Instance) -> None:
+    check(instance.args)
+
+
+def test_a_large_model_is_small_and_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    program, costs, scores = synthetic(seed=2, layers=20)
+    model = cpsat_model(program, "best", costs, scores)
+    check((program, "best", costs, scores))
+    code = (
+        "import sys; from benchmarks.synthetic import synthetic; from puzzledsl.search.export import cpsat_model\n"
+        "p, c, s = synthetic(seed=2, layers=20); sys.stdout.buffer.write(cpsat_model(p, 'best', c, s))"
+    )
+    root = str(Path(__file__).parents[2])
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=root).stdout
+    assert again == model
+    assert len(model) < 100_000

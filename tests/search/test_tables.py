@@ -1,0 +1,49 @@
+"""What a search needs, and what it says when that is not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir.nodes import LayerChoice
+from puzzledsl.search.needs import needed
+from puzzledsl.search.solve import solve_search
+from tests.search.instances import ATTENTION, FFN, chat, plain_instance, require
+
+INSTANCE = plain_instance(
+    (LayerChoice(attention=ATTENTION, ffn=FFN),) * 2,
+    requirements=(require(chat("memory"), "<=", 10**9),),
+)
+
+
+def test_needed_names_scores_and_scenarios() -> None:
+    needs = needed(INSTANCE.program, "best")
+    assert (needs.scores, needs.scenarios) == ({"kl"}, {"chat"})
+
+
+def diagnostics(costs: Any = INSTANCE.costs, scores: Any = INSTANCE.scores) -> list[tuple[str, str]]:
+    with pytest.raises(DiagnosticError) as error:
+        solve_search(INSTANCE.program, "best", costs, scores)
+    return [(d.message, d.help) for d in error.value.diagnostics]
+
+
+def test_missing_tables_say_which_command_makes_them() -> None:
+    costs = INSTANCE.costs.model_copy(update={"scenarios": {}})
+    assert diagnostics(costs, {}) == [
+        ("scores `kl` are not there yet", "run `pzl score t.pzl kl`"),
+        ("costs of scenario `chat` are not there yet", "run `pzl measure t.pzl`"),
+    ]
+
+
+def test_a_gap_or_an_infinity_in_a_table_is_named() -> None:
+    table = INSTANCE.scores["kl"]
+    gap = table.model_copy(update={"attention": ({"gqa2": 1.0}, *table.attention[1:])})
+    assert "layer 0" in diagnostics(scores={"kl": gap})[0][0]
+    infinite = table.model_copy(update={"ffn": ({**table.ffn[0], "noop": float("inf")}, *table.ffn[1:])})
+    assert diagnostics(scores={"kl": infinite})[0][0] == "score `kl` of search `best` is not a finite number"
+    [chat_costs] = INSTANCE.costs.scenarios["chat"]
+    short = chat_costs.model_copy(update={"ffn": ({}, *chat_costs.ffn[1:])})
+    costs = INSTANCE.costs.model_copy(update={"scenarios": {"chat": (short,)}})
+    assert all("in layer 0" in message for message, _ in diagnostics(costs))

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puzzledsl.lang.kinds import KINDS
+from puzzledsl.suggest import closest
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("serch", "search"),
+        ("saerch", "search"),
+        ("Search", "search"),
+        ("evl", "eval"),
+        ("up_train", "uptrain"),
+        ("hardwear", "hardware"),
+        ("widget", None),
+        ("x", None),
+        ("", None),
+    ],
+)
+def test_closest(name: str, meant: str | None) -> None:
+    assert closest(name, KINDS) == meant
+
+
+@given(st.text(max_size=100), st.lists(st.text(max_size=20), max_size=5))
+def test_a_suggestion_is_one_of_the_candidates(name: str, candidates: list[str]) -> None:
+    found = closest(name, candidates)
+    assert found is None or (found in candidates and found != name)

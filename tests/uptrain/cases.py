@@ -1,0 +1,107 @@
+"""A tiny parent, a child that is near it, and a program that trains or evaluates the child."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from puzzledsl.export.realise import realise
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, ParentAttention, ParentFfn
+from puzzledsl.parents.load import load_parent
+from tests.bld.bld_programs import WHERE, make_program
+from tests.children import Choice, define, random_pieces
+
+LAYERS: tuple[Choice, ...] = (
+    (ParentAttention(), MlpFfn(width=20)),
+    (GqaAttention(kv_heads=1), ParentFfn()),
+    (NoOpAttention(), ParentFfn()),
+)
+
+
+class Interrupted(Exception):
+    """What a test's progress raises to stop a stage."""
+
+
+@dataclass
+class Recorder:
+    """A progress that remembers, and that stops the stage after `limit` advances of the task `of`."""
+
+    limit: int | None = None
+    of: str = ""
+    task: str = ""
+    advanced: int = 0
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def start(self, task: str, total: int) -> None:
+        self.task, self.advanced = task, 0
+        self.events.append(("start", {"task": task, "total": total}))
+
+    def advance(self, amount: int = 1, **figures: float | str) -> None:
+        self.advanced += amount
+        if self.limit is not None and self.of in self.task and self.advanced >= self.limit:
+            raise Interrupted
+
+    def log(self, event: str, **fields: object) -> None:
+        self.events.append((event, fields))
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        return [fields for name, fields in self.events if name == event]
+
+
+@dataclass
+class Case:
+    """Where things are."""
+
+    base: Path
+    program: nodes.Program
+
+    @property
+    def parent(self) -> Path:
+        return self.base / "parent"
+
+    @property
+    def child(self) -> Path:
+        return self.base / "models" / "best"
+
+    @property
+    def out(self) -> Path:
+        return self.base / "models" / "final"
+
+
+def make_case(base: Path, **uptrain: Any) -> Case:
+    """Parent and realised child on disk, text, and an `uptrain final` of ten steps."""
+    program = make_program(base, model={"layers": len(LAYERS), "scale": 0.3})
+    parent = load_parent(base / "parent")
+    random, own = random_pieces(parent, LAYERS), dict(parent.state_dict())
+
+    def near(piece: str) -> dict[str, torch.Tensor]:
+        """The parent's weights cut to size, slightly off: a child worth training."""
+        sub_block, _, index = piece.partition("-")
+        prefix = f"model.layers.{index}.{'self_attn' if sub_block == 'attention' else 'mlp'}."
+        cut = {}
+        for name, value in random(piece).items():
+            whole = own[prefix + name]
+            cut[name] = whole[tuple(slice(0, size) for size in value.shape)] + 0.02 * value
+        return cut
+
+    realise(define(LAYERS), base / "parent", near, base / "models" / "best")
+    return Case(base, with_uptrain(program, **uptrain))
+
+
+def with_uptrain(program: nodes.Program, **changes: Any) -> nodes.Program:
+    settings: dict[str, Any] = {
+        "kld": 1.0,
+        "cosine": 1.0,
+        "tokens": 640,
+        "context": 16,
+        "batch": 4,
+        "lr": nodes.Schedule(peak=3e-3, warmup=0.2),
+        "data": "mix",
+        "seed": 1,
+    } | changes
+    declaration = nodes.Uptrain(name="final", search="best", where=WHERE, **settings)
+    return program.model_copy(update={"uptrains": {"final": declaration}})

@@ -1,0 +1,84 @@
+"""The chunked losses are the plain ones, in value and in gradient, and never hold all logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puzzledsl.uptrain import loss as losses
+from puzzledsl.uptrain.loss import IGNORED, cosine_loss, logit_loss, mean_kl
+
+N, H, V = 23, 6, 31
+
+
+def inputs(seed: int) -> tuple[torch.Tensor, ...]:
+    g = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=g)
+
+    labels = torch.randint(V, (N,), generator=g)
+    labels[[3, 11]] = IGNORED
+    return normal(N, H), normal(V, H), normal(N, H), normal(V, H), labels
+
+
+def plain(child, child_v, parent, parent_v, labels, kld, lm):
+    """Written out, in float64."""
+    q, p = (child @ child_v.T).log_softmax(-1), (parent @ parent_v.T).log_softmax(-1)
+    kl = (p.exp() * (p - q)).sum(-1).mean()
+    return kld * kl + lm * F.nll_loss(q, labels, ignore_index=IGNORED), kl
+
+
+@given(
+    seed=st.integers(0, 50),
+    chunk=st.integers(1, 30),
+    kld=st.sampled_from([0.0, 1.0, 0.3]),
+    lm=st.sampled_from([0.0, 0.7]),
+)
+def test_value_and_gradient_are_those_of_full_logits(seed, chunk, kld, lm):
+    child, child_v, parent, parent_v, labels = inputs(seed)
+    ours = [child.clone().requires_grad_(), child_v.clone().requires_grad_()]
+    total, kl, _ = logit_loss(*ours, parent, parent_v, labels, kld=kld, lm=lm, chunk=chunk)
+    (2.5 * total).backward()
+    oracle = [child.double().requires_grad_(), child_v.double().requires_grad_()]
+    wanted, wanted_kl = plain(*oracle, parent.double(), parent_v.double(), labels, kld, lm)
+    (2.5 * wanted).backward()
+    assert total.item() == pytest.approx(wanted.item(), rel=1e-5, abs=1e-6)
+    assert kl.item() == pytest.approx(wanted_kl.item(), rel=1e-5, abs=1e-6)
+    for mine, theirs in zip(ours, oracle, strict=True):
+        torch.testing.assert_close(mine.grad.double(), theirs.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_no_more_than_a_chunk_of_logits_exists(monkeypatch):
+    seen = []
+    real = F.log_softmax
+
+    def spy(logits, dim):
+        seen.append(logits.shape[0])
+        return real(logits, dim=dim)
+
+    monkeypatch.setattr(losses.F, "log_softmax", spy)
+    child, child_v, parent, parent_v, labels = inputs(0)
+    logit_loss(child.requires_grad_(), child_v, parent, parent_v, labels, kld=1, lm=0, chunk=5)
+    mean_kl(child.detach(), child_v, parent, parent_v, chunk=5)
+    assert max(seen) == 5 and sum(seen) == 4 * N
+
+
+def test_kl_of_a_model_with_itself_is_zero_and_otherwise_positive():
+    child, child_v, parent, parent_v, _ = inputs(1)
+    assert mean_kl(child, child_v, child, child_v) == pytest.approx(0, abs=1e-7)
+    expected = plain(
+        child.double(), child_v.double(), parent.double(), parent_v.double(), torch.zeros(N).long(), 1, 0
+    )[1]
+    assert mean_kl(child, child_v, parent, parent_v, chunk=7) == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_cosine_is_the_angle_only():
+    x, y = torch.randn(2, 5, H, generator=torch.Generator().manual_seed(0))
+    assert cosine_loss([x, y], [3 * x, 0.1 * y]).item() == pytest.approx(0, abs=1e-6)
+    assert cosine_loss([x], [-x]).item() == pytest.approx(2, abs=1e-6)
+    both, first = cosine_loss([x, y], [y, y]), cosine_loss([x], [y])
+    assert both.item() == pytest.approx(first.item() / 2, abs=1e-6)

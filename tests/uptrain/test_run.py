@@ -1,0 +1,196 @@
+"""Uptraining brings a child nearer to its parent, never further, and can be interrupted anywhere."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from puzzledsl.data.blocks import token_blocks
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir.nodes import Schedule
+from puzzledsl.modeling.child import load_child
+from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.progress import Silent
+from puzzledsl.uptrain import train
+from puzzledsl.uptrain.errors import LossDiverged, NoLoss, NoUptrainData
+from puzzledsl.uptrain.run import heldout_blocks, run_uptrain
+from puzzledsl.uptrain.train import Trainer
+from tests.uptrain.cases import Case, Interrupted, Recorder, make_case, with_uptrain
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Case:
+    """For tests that write below directories of their own."""
+    return make_case(tmp_path_factory.mktemp("uptrain"))
+
+
+def checkpoint_every_step(monkeypatch) -> None:
+    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(train, "CHECKPOINT_SHARE", 1e9)
+
+
+def run(case: Case, out, work, progress=None, program=None):
+    directories = case.parent, case.child, out, case.base, work, case.base / "tokens"
+    run_uptrain(program or case.program, "final", *directories, progress or Silent())
+
+
+def heldout_kl(case: Case, directory) -> float:
+    """Measured from full logits, in float64."""
+    declaration = case.program.uptrains["final"]
+    blocks = heldout_blocks(declaration)
+    tokens = token_blocks(
+        case.program.data["mix"],
+        case.base,
+        load_tokenizer(case.parent),
+        context=declaration.context,
+        tokens=blocks * declaration.context,
+        seed=declaration.seed,
+    )
+    log_p, log_q = (
+        m(tokens).logits.double().log_softmax(-1) for m in (load_parent(case.parent), load_child(directory))
+    )
+    return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+
+
+def test_the_child_comes_nearer_and_stays_a_child(shared, tmp_path):
+    out, progress = tmp_path / "final", Recorder()
+    run(shared, out, tmp_path / "work", progress)
+    before, after = heldout_kl(shared, shared.child), heldout_kl(shared, out)
+    assert after < 0.9 * before
+    record = json.loads((out / "uptrain.json").read_text())
+    assert record["heldout_kl_before"] == pytest.approx(before, rel=1e-4)
+    assert record["heldout_kl_after"] == pytest.approx(after, rel=1e-4)
+    assert record["tokens"] == 640 and len(progress.named("uptrain_step")) == 10
+    assert {p.name for p in out.iterdir()} == {p.name for p in shared.child.iterdir()} | {"uptrain.json"}
+    assert (out / "config.json").read_bytes() == (shared.child / "config.json").read_bytes()
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("stops", [(1,), (4,), (3, 7), (10,)])
+def test_interrupted_is_unbroken_to_the_bit(shared, tmp_path, monkeypatch, stops):
+    run(shared, tmp_path / "unbroken", tmp_path / "work")
+    checkpoint_every_step(monkeypatch)
+    for stop in stops:
+        with pytest.raises(Interrupted):
+            run(shared, tmp_path / "resumed", tmp_path / "work2", Recorder(limit=stop))
+        assert not (tmp_path / "resumed").exists()
+    progress = Recorder()
+    run(shared, tmp_path / "resumed", tmp_path / "work2", progress)
+    for path in (tmp_path / "unbroken").iterdir():
+        assert (tmp_path / "resumed" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert len(progress.named("uptrain_step")) == 10 - (stops[-1] - 1)
+
+
+def test_unfinished_work_of_another_program_is_not_continued(shared, tmp_path, monkeypatch):
+    checkpoint_every_step(monkeypatch)
+    with pytest.raises(Interrupted):
+        run(shared, tmp_path / "x", tmp_path / "work", Recorder(limit=5))
+    other = with_uptrain(shared.program, seed=2)
+    run(shared, tmp_path / "after", tmp_path / "work", program=other)
+    run(shared, tmp_path / "fresh", tmp_path / "work2", program=other)
+    name = "model.safetensors"
+    assert (tmp_path / "after" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+
+
+def test_training_that_does_harm_is_undone(shared, tmp_path):
+    harmful = with_uptrain(shared.program, lr=Schedule(kind="constant", peak=3.0), kld=0, cosine=0, lm=1)
+    progress = Recorder()
+    run(shared, tmp_path / "final", tmp_path / "work", progress, harmful)
+    seen = [entry["kl"] for entry in progress.named("uptrain_heldout")]
+    assert min(seen[1:]) > seen[0]
+    before, after = (load_file(d / "model.safetensors") for d in (shared.child, tmp_path / "final"))
+    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_an_existing_directory_is_replaced_whole(shared, tmp_path):
+    out = tmp_path / "final"
+    out.mkdir()
+    (out / "old.txt").write_text("stale")
+    run(shared, out, tmp_path / "work")
+    assert not (out / "old.txt").exists() and (out / "model.safetensors").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["final"]
+
+
+@pytest.mark.parametrize(
+    "weights", [{"kld": 0.5, "cosine": 2.0, "lm": 0.25}, {"kld": 0.0, "cosine": 0.0, "lm": 1.0}]
+)
+def test_the_gradient_is_that_of_the_plain_losses(shared, tmp_path, monkeypatch, weights):
+    """One micro-batch at a time, against all at once from full logits and every hidden state."""
+    monkeypatch.setattr(train, "MICRO_TOKENS", 32)
+    declaration = with_uptrain(shared.program, **weights).uptrains["final"]
+    ids = torch.randint(4, 260, (4, 16), generator=torch.Generator().manual_seed(0))
+    parent, child, oracle = load_parent(shared.parent), load_child(shared.child), load_child(shared.child)
+    trainer = Trainer(declaration, parent, child, ids, ids, tmp_path, Silent())
+    grads = {}
+    monkeypatch.setattr(
+        trainer.optimizer,
+        "step",
+        lambda: grads.update({n: w.grad.clone() for n, w in child.named_parameters()}),
+    )
+    monkeypatch.setattr(train, "MAX_GRAD_NORM", 1e9)
+    figures = trainer.step(0)
+
+    oracle.requires_grad_(True)
+    of_child, of_parent = (everything(model, ids) for model in (oracle, parent))
+    q, p = of_child[-1].log_softmax(-1), of_parent[-1].log_softmax(-1)
+    kl = (p.exp() * (p - q)).sum(-1).mean()
+    lm = F.nll_loss(q[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    cosine = (
+        1
+        - torch.stack(
+            [
+                F.cosine_similarity(c, t, dim=-1).mean()
+                for c, t in zip(of_child[:-1], of_parent[:-1], strict=True)
+            ]
+        ).mean()
+    )
+    loss = weights["kld"] * kl + weights["cosine"] * cosine + weights["lm"] * lm
+    loss.backward()
+    assert (figures.kld, figures.lm) == pytest.approx((kl.item(), lm.item()), rel=1e-4)
+    assert figures.loss == pytest.approx(loss.item(), rel=1e-4)
+    for name, weight in oracle.named_parameters():
+        torch.testing.assert_close(grads[name], weight.grad, rtol=1e-3, atol=1e-5)
+
+
+def everything(model, ids):
+    """Each layer's output, then the logits, by running the layers one by one."""
+    runner, found = LayerRunner(model), []
+    hidden = model.get_input_embeddings()(ids)
+    for index in range(len(runner)):
+        hidden = runner.run_layer(index, hidden)
+        found.append(hidden)
+    return [*found, runner.head(runner.final_norm(hidden))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"kld": 0.0, "cosine": 0.0, "lm": 0.0}, NoLoss),
+        ({"lr": Schedule(kind="constant", peak=1e38)}, LossDiverged),
+    ],
+)
+def test_what_cannot_be_trained_is_a_diagnostic(shared, tmp_path, changes, problem):
+    with pytest.raises(DiagnosticError) as error:
+        run(shared, tmp_path / "final", tmp_path / "work", program=with_uptrain(shared.program, **changes))
+    assert isinstance(error.value.diagnostics[0], problem) and not (tmp_path / "final").exists()
+
+
+def test_data_must_be_named_when_there_are_several(shared, tmp_path):
+    program = with_uptrain(shared.program, data=None)
+    two = program.model_copy(update={"data": {**program.data, "other": program.data["mix"]}})
+    with pytest.raises(DiagnosticError) as error:
+        run(shared, tmp_path / "final", tmp_path / "work", program=two)
+    assert isinstance(error.value.diagnostics[0], NoUptrainData)

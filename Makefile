@@ -35,8 +35,8 @@ test-slow: $(VENV)/.dev ## the slow ones; some need what `make demo` downloads
 	$(PYTEST) -m slow $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## formatting, style, types and who may import whom
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --output-format concise .
+	$(BIN)/ruff check --output-format concise .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 

@@ -134,7 +134,7 @@ def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_s
         return Quantity(left.value * right.value, dimension, _form(left, right))
     if isinstance(left, Symbolic) and isinstance(right, Symbolic):
         if right.terms and left.terms:
-            return _not_linear(ctx, "*", "multiplies", at, left_span)
+            return _not_linear(ctx, "*", "multiplies two things", at, left_span)
         constant, linear = (left.constant, right) if not left.terms else (right.constant, left)
     elif is_times(left) or is_times(right):
         literal, other = (left, at.right.span) if is_times(left) else (right, left_span)
@@ -155,13 +155,13 @@ def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
         if not right.terms:
             right = Quantity(right.constant, right.dimension)
         elif isinstance(left, Symbolic) and left.terms:
-            return _not_linear(ctx, "/", "divides", at, left_span)
+            return _not_linear(ctx, "/", "divides two things", at, left_span)
         else:
             help = "turn it round: `a / x <= b` is `x >= a / b`"
             label_ = Label(at.right.span, "decided by the search")
             ctx.report(
                 errors.NotLinear(
-                    at.span, op="/", verb="divides by", example="", help=help, secondary=[label_]
+                    at.span, op="/", verb="divides by what", example="", help=help, secondary=[label_]
                 )
             )
             return POISON

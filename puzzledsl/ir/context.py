@@ -41,6 +41,7 @@ class Context:
     pending: list[Symbol] = field(default_factory=list)
     busy: list[Symbol] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
+    too_deep: set[tuple[str, int]] = field(default_factory=set)
     used: set[Symbol] = field(default_factory=set)
     unknown: dict[tuple[str, str], list[tuple[Span, str | None]]] = field(default_factory=dict)
     steps: int = 0
@@ -90,8 +91,11 @@ class Context:
     def enter(self, span: Span) -> bool:
         """Go one level of evaluation deeper; the caller takes it back from `depth`. False, reported, when it is too deep."""
         if self.depth >= MAX_DEPTH:
-            help = "name a part of it with `let`, above its use; a `fn` that calls itself must end"
-            self.report(errors.TooMuch(span, what="the nesting here", limit=f"{MAX_DEPTH} levels", help=help))
+            if (span.file, span.line) not in self.too_deep:
+                self.too_deep.add((span.file, span.line))
+                help = "name a part of it with `let`, above its use; a `fn` that calls itself must end"
+                limit = f"{MAX_DEPTH} levels"
+                self.report(errors.TooMuch(span, what="the nesting here", limit=limit, help=help))
             return False
         self.depth += 1
         return True

@@ -59,7 +59,7 @@ class NotLinear(Diagnostic):
     """A product or quotient of two things the search decides."""
 
     code = "E0308"
-    template = "`{op}` {verb} two things the search decides, so the expression is not linear"
+    template = "`{op}` {verb} the search decides, so the expression is not linear"
     help_template = (
         "a search adds per-layer tables: write `constant * {example}`, or one `require` for each of the two"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -31,16 +32,7 @@ def build(root: Branch, words: Words, sink: Sink) -> tree.Module:
 def _adopt(items: list[tree.Item], statements: tuple[tree.Stmt, ...]) -> None:
     """Give statements that a `}` too many cut off back to the declaration above."""
     if statements and items and isinstance(last := items[-1], tree.Decl) and last.body is not None:
-        items[-1] = tree.Decl(
-            span=last.span,
-            kind=last.kind,
-            name=last.name,
-            preposition=last.preposition,
-            target=last.target,
-            value=last.value,
-            body=(*last.body, *statements),
-            doc=last.doc,
-        )
+        items[-1] = dataclasses.replace(last, body=(*last.body, *statements))
 
 
 @dataclass(slots=True)

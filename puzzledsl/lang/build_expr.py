@@ -143,7 +143,7 @@ class ExprBuilder:
             case "sum":
                 return self.chain(span, kids[0], _pairs(branch.children[1:]), depth)
             case "term":
-                steps = [(str(cast(Branch, op).children[0]), kid) for op, kid in _twos(kids[1:])]
+                steps = [(str(op.children[0]), kid) for op, kid in _twos(kids[1:])]
                 return self.chain(span, kids[0], steps, depth)
             case "negation":
                 return tree.Unary(span=span, op="not", operand=self.expr(kids[0], below))

@@ -127,8 +127,8 @@ def reach(
         if value is None:
             continue
         parent = bound_of(builder, requirement.model_copy(update=PARENTS_OWN), problem.batches)
-        compared = value / parent if requirement.parent_ratio is not None and parent else value
-        rank = -compared if sense == "maximize" else compared
+        short = abs(value - bound_of(builder, requirement, problem.batches))
+        rank = short / abs(parent) if requirement.parent_ratio is not None and parent else short
         if best is None or rank < best[0]:
             best = (rank, Reach(value, parent))
     return None if best is None else best[1]

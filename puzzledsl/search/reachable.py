@@ -20,7 +20,7 @@ def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fract
     digits = DIGITS if literal is None else max(DIGITS, _significant(literal["digits"]))
     upwards = requirement.op in ("<=", "<")
     if requirement.parent_ratio is not None:
-        return f"{rounded(value / parent, digits, upwards)}x" if parent else ""
+        return f"{rounded(value / parent, digits, upwards == (parent > 0))}x" if parent else ""
     dimension = DIMENSIONS[requirement.unit]
     unit = None if literal is None else literal["unit"]
     if unit == "%" and dimension == COUNT:

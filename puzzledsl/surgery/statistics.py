@@ -1,7 +1,7 @@
 """Calibration tokens -> the statistics every initialiser needs, layer by layer, in one pass through the parent.
 
 The hidden states of all calibration tokens move up one layer at a time, so that a layer's inputs are still at hand when
-its statistics are complete: merged key/value heads are fitted on what they themselves attend to (`Calls.activations`).
+its statistics are complete: merged key/value heads are fitted on what they themselves attend to (`Call`).
 
 Shapes: B sequences, S positions, H hidden, F intermediate width.
 """

@@ -8,7 +8,7 @@ from puzzledsl.diagnostics import Diagnostic
 class NoSuchDevice(Diagnostic):
     """The device is unknown to torch, or not there."""
 
-    code = "E1401"
+    code = "E1801"
     template = "hardware `{name}` is measured on `{device}`, which this machine does not have"
     help_template = (
         'devices here: {devices}; for another machine\'s figures use a profile or `table("costs.csv")`'
@@ -18,7 +18,7 @@ class NoSuchDevice(Diagnostic):
 class NoSuchDtype(Diagnostic):
     """A data type in which Transformers' own modules cannot be run."""
 
-    code = "E1402"
+    code = "E1802"
     template = "hardware `{name}` cannot be measured in `{dtype}`"
     help_template = "types that can be measured: {dtypes}"
 
@@ -26,6 +26,6 @@ class NoSuchDtype(Diagnostic):
 class SeveralGpus(Diagnostic):
     """Blocks are measured on one device."""
 
-    code = "E1403"
+    code = "E1803"
     template = "hardware `{name}` asks for {gpus} GPUs; costs are measured on one"
     help_template = "write `gpus: 1`, or use a profile for tensor parallel hardware"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from puzzledsl.diagnostics import Diagnostic
 from puzzledsl.ir.check import check
+from puzzledsl.ir.program import Checked
 from tests.goldens import assert_golden
 
 ERRORS = Path(__file__).parent / "errors"
@@ -21,8 +23,13 @@ def settings_of(program: Path) -> dict[str, str]:
     return dict(re.findall(r"^# --set (\w+)=(.*)$", program.read_text("utf-8"), re.MULTILINE))
 
 
+@cache
+def checked_golden(program: Path) -> Checked:
+    return check(program, settings_of(program))
+
+
 def diagnose(program: Path) -> tuple[Iterable[Diagnostic], Mapping[str, str]]:
-    checked = check(program, settings_of(program))
+    checked = checked_golden(program)
     return checked.diagnostics, checked.sources
 
 
@@ -40,14 +47,14 @@ def test_every_code_has_a_golden() -> None:
 
 def test_a_program_with_errors_is_not_lowered() -> None:
     for program in PROGRAMS:
-        checked = check(program, settings_of(program))
+        checked = checked_golden(program)
         assert (checked.program is None) == any(d.severity == "error" for d in checked.diagnostics), program
 
 
 def test_every_place_is_in_the_source() -> None:
     """Spans lie within the text of a file that the result carries."""
     for program in PROGRAMS:
-        checked = check(program, settings_of(program))
+        checked = checked_golden(program)
         for diagnostic in checked.diagnostics:
             for span in [diagnostic.span, *(label.span for label in diagnostic.secondary)]:
                 if span is not None:

@@ -242,7 +242,9 @@ class _Body:
         if self.objective_at is not None:
             label = Label(self.objective_at, "the first goal")
             help = "a second goal can be a bound (`require`) or come after the first (`prefer`)"
-            self.ctx.report(errors.DuplicateKey(span, name=statement.sense, secondary=[label], help=help))
+            self.ctx.report(
+                errors.DuplicateKey(span, name="minimize` or `maximize", secondary=[label], help=help)
+            )
             return
         self.objective_at = span
         value = self.ctx.value(statement.expression, scope)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from puzzledsl.bld.losses import TINY, LossName, loss_of
 from puzzledsl.bld.schedule import learning_rate
@@ -69,12 +69,18 @@ class Trainer:
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             output = self.student.forward(hidden_BSH, trace)
         torch.autograd.backward(loss_of(name, output, self.student.target(trace)))
-        clip_grad_norm_(self._parameters, MAX_GRAD_NORM)
+        self._clip()
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.student.job.lr, self._done, self.steps)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._done += 1
+
+
+    def _clip(self) -> None:
+        norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        if norm > MAX_GRAD_NORM:  # seldom: gradients need not be rewritten to be multiplied by 1
+            clip_grads_with_norm_(self._parameters, MAX_GRAD_NORM, norm)
 
 
 @torch.no_grad()

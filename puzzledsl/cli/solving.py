@@ -61,7 +61,9 @@ def solve(
     if json:
         output.print_json([as_json(result, seconds) for result, seconds in results])
     else:
-        print("\n\n".join(as_text(result, seconds) for result, seconds in results if result.solutions))
+        texts = [as_text(result, seconds) for result, seconds in results if result.solutions]
+        if texts:
+            print("\n\n".join(texts))
     shown: list[Diagnostic] = problems
     if shown:
         output.print_diagnostics(shown, {})

@@ -53,7 +53,7 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]
     value = ctx.value(expr, scope)
     match value:
         case Poison():
-            return None
+            return _likely(ctx, expr, scope, kinds)
         case Ref(symbol=symbol) if symbol.kind in kinds:
             return symbol
         case Ref(symbol=symbol):
@@ -70,4 +70,14 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]
     ]
     help = f"{kinds[0]}: " + ", ".join(f"`{k}`" for k in known[:8]) if known else ""
     ctx.report(errors.WrongKind(expr.span, name=name, got=got, wanted=wanted, help=help))
+    return None
+
+
+def _likely(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Symbol | None:
+    """The declaration a misspelt name most likely means: what follows from it is checked rather than skipped."""
+    noted = ctx.unknown.get((scope.file.file, expr.text), []) if isinstance(expr, tree.Name) else []
+    for _, near in noted:
+        symbol = scope.file.names.get(near) if near else None
+        if isinstance(symbol, Symbol) and symbol.kind in kinds and symbol not in ctx.busy:
+            return symbol
     return None

@@ -19,6 +19,7 @@ class Unclosed(Diagnostic):
 
     code = "E0002"
     template = "`{opener}` is never closed"
+    help_template = "write `{closer}` here"
 
 
 class StrayCloser(Diagnostic):

@@ -149,7 +149,10 @@ class _Layout:
             label = Label(span_of(opener, self.words.file), "opened here")
             where = after(before, self.words.file)
             self._report(
-                errors.Unclosed(where, f"expected `{text}`", opener=str(opener), secondary=[label]), before
+                errors.Unclosed(
+                    where, f"expected `{text}`", opener=str(opener), closer=text, secondary=[label]
+                ),
+                before,
             )
             self.words.tainted.add(opener.line or 1)
         self.out.insert(at, virtual(kind, text, before))

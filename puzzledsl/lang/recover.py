@@ -219,7 +219,9 @@ class _Driver:
             where = after(last, self.words.file)
             label = Label(span_of(opener, self.words.file), "opened here")
             if opener.line not in self.words.tainted:
-                self.sink.add(errors.Unclosed(where, "expected `}`", opener="{", secondary=[label]))
+                self.sink.add(
+                    errors.Unclosed(where, "expected `}`", opener="{", closer="}", secondary=[label])
+                )
                 self.mistakes += 1
         while self.braces:
             self.feed(virtual("RBRACE", "}", before))

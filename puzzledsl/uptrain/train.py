@@ -26,8 +26,8 @@ from puzzledsl.uptrain.state import Standing, load_state, load_weights, save_sta
 BETAS, EPSILON, MAX_GRAD_NORM = (0.9, 0.95), 1e-8, 1.0
 MICRO_TOKENS = 2048  # positions of one forward and backward pass
 EVALUATIONS = 5  # held-out evaluations after the one at the start
-CHECKPOINT_S = 30.0  # between checkpoints, or longer so that writing them takes at most CHECKPOINT_SHARE of the time
-CHECKPOINT_SHARE = 0.05
+CHECKPOINT_S = 30.0  # between checkpoints, or longer where writing them
+CHECKPOINT_SHARE = 0.05  # would take more than this share of the time
 
 
 @dataclass(frozen=True, slots=True)

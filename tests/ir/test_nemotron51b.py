@@ -120,7 +120,7 @@ def test_requirements_are_linear(program: nodes.Program) -> None:
     assert linear[0].bound == Fraction(95, 100) * 80 * 2**30
     assert linear[0].because == "one GPU, no swap"
     assert (linear[1].bound, linear[1].parent_ratio) == (None, Fraction(217, 100))
-    assert (linear[4].bound, linear[4].parent_ratio) == (51_500_000_000, None)
+    assert (linear[4].bound, linear[4].parent_ratio) == (Fraction(51_500_000_000), None)
     assert [r.left.terms[0].term for r in linear[5:]] == [
         nodes.FactTerm(sub_block="attention", attribute="kv_heads", layers=tuple(range(80))),
         nodes.CountTerm(sub_block="attention", alternatives=("noop",), layers=tuple(range(80))),
@@ -132,13 +132,15 @@ def test_requirements_are_linear(program: nodes.Program) -> None:
 def test_the_for_becomes_19_implications(program: nodes.Program) -> None:
     search = program.searches["nemotron51b"]
     logic = [r.formula for r in search.requirements if isinstance(r, nodes.LogicRequirement)]
+
     # A layer that cannot drop its attention makes its side of the implication empty: false.
     def drops(layer: int) -> nodes.Is:
         can = 10 <= layer <= 78
         return nodes.Is(layer=layer, sub_block="attention", alternatives=("noop",) if can else ())
 
     assert logic == [
-        nodes.Implies(condition=drops(i), consequence=nodes.Not(operand=drops(i - 1))) for i in range(4, 77, 4)
+        nodes.Implies(condition=drops(i), consequence=nodes.Not(operand=drops(i - 1)))
+        for i in range(4, 77, 4)
     ]
     assert len(logic) == 19
 
@@ -167,7 +169,7 @@ def test_the_rest(program: nodes.Program) -> None:
     final = program.uptrains["final"]
     assert (final.kld, final.cosine, final.lm, final.tokens) == (1.0, 1.0, 0.0, 45 * 10**9)
     curve = program.frontiers["curve"]
-    assert (curve.low, curve.high, curve.times_parent, curve.points) == (1, 3, True, 9)
+    assert (curve.low, curve.high, curve.times_parent, curve.points) == (Fraction(1), Fraction(3), True, 9)
     ship = program.exports["ship"]
     assert (ship.of, ship.path, ship.format, ship.runtime) == ("final", "out/nemotron-51b", "hf", "vllm")
 

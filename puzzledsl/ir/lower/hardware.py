@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors_spaces as errors
+from puzzledsl.ir import errors_types as types
 from puzzledsl.ir import nodes
 from puzzledsl.ir.bodies import from_body
 from puzzledsl.ir.builtins import DTYPES
@@ -328,7 +329,10 @@ def _prompt_and_output(ctx: Context, settings: Settings) -> tuple[int, int] | No
     entry = settings.entries["tokens"]
     if not isinstance(entry.expr, tree.Arrow):
         if not isinstance(entry.expr, tree.BadExpr):
-            settings.need("prompt -> output", help="write the tokens as `128 -> 1024`")
+            wanted, help = "prompt -> output", "write `128 -> 1024`"
+            got = f"`{ctx.source(entry.expr.span)}`"
+            what = "what follows the batch"
+            ctx.report(types.WrongType(entry.expr.span, what=what, wanted=wanted, got=got, help=help))
         return None
     ends = [(entry.expr.left, "the prompt"), (entry.expr.right, "the output")]
     prompt, output = (

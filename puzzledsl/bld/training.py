@@ -76,7 +76,6 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         self._done += 1
 
-
     def _clip(self) -> None:
         norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         if norm > MAX_GRAD_NORM:  # seldom: gradients need not be rewritten to be multiplied by 1

@@ -1,4 +1,6 @@
-"""What a program means, after names, types, units and overrides are resolved. Frozen pydantic; byte-identical for the same source.
+"""What a program means, after names, types, units and overrides are resolved.
+
+Frozen pydantic; byte-identical for the same source.
 
 Guarantees to later stages: every name refers to something declared; every layer has at least one alternative a sub-block;
 every quantity is exact in base units (bytes, seconds, FLOP, tokens, or a plain number); expressions in searches are linear.

@@ -12,7 +12,10 @@ from puzzledsl.ir.nodes import Program
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The outcome of checking a file. `program` is None when there are errors; `sources` maps file names to text for rendering."""
+    """The outcome of checking a file.
+
+    `program` is None when there are errors; `sources` maps file names to text for rendering.
+    """
 
     program: Program | None
     diagnostics: tuple[Diagnostic, ...]

@@ -62,7 +62,14 @@ def make_program(
         write_text(base)
     shape = shape_of(tiny_model(family, **sizes).config)
     choice = nodes.LayerChoice(attention=tuple(attention), ffn=tuple(ffn))
-    settings = {"tokens": 256, "context": 16, "batch": 4, "calibration_tokens": 256, "seed": 3, "data": "mix"} | bld
+    settings = {
+        "tokens": 256,
+        "context": 16,
+        "batch": 4,
+        "calibration_tokens": 256,
+        "seed": 3,
+        "data": "mix",
+    } | bld
     settings.setdefault("lr", nodes.Schedule(peak=3e-3, warmup=0.1))
     method = method or nodes.ReplaceOne(metric="kl_divergence", samples=40)
     parent = nodes.Parent(name="p", source=nodes.HfSource(id="parent"), shape=shape, where=WHERE)

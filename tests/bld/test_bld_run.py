@@ -49,7 +49,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def run(program: nodes.Program, base: Path, build: str = "build", progress: Progress | None = None) -> Library:
+def run(
+    program: nodes.Program, base: Path, build: str = "build", progress: Progress | None = None
+) -> Library:
     library = Library(base / build / "library")
     work = base / build / "work" / "bld" / "b"
     run_bld(program, "b", bld_plan(program, "b"), base / "parent", base, library, work, progress or Silent())
@@ -122,7 +124,9 @@ def test_every_piece_fits_and_has_the_loss_it_says(family: str, tmp_path: Path) 
 def test_coupled_pieces_are_trained_on_the_whole_block(tmp_path: Path) -> None:
     attention = (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
     ffn = (ParentFfn(), MlpFfn(width=16), LinearFfn())
-    program = make_program(tmp_path, mode="coupled", attention=attention, ffn=ffn, model={"layers": 2}, **SHORT)
+    program = make_program(
+        tmp_path, mode="coupled", attention=attention, ffn=ffn, model={"layers": 2}, **SHORT
+    )
     library = run(program, tmp_path)
     jobs = bld_plan(program, "b")
     pieces = {piece.job.id: piece for piece in library.pieces()}
@@ -154,8 +158,12 @@ def test_other_losses_train_too(loss: str, tmp_path: Path) -> None:
 
 def test_a_ruinous_rate_keeps_the_initial_weights(tmp_path: Path) -> None:
     ffn = (ParentFfn(), MlpFfn(width=24))
-    program = make_program(tmp_path, attention=(ParentAttention(),), ffn=ffn, lr=nodes.Schedule(peak=1e3), **SHORT)
-    untrained = make_program(tmp_path, attention=(ParentAttention(),), ffn=ffn, tokens=0, calibration_tokens=128)
+    program = make_program(
+        tmp_path, attention=(ParentAttention(),), ffn=ffn, lr=nodes.Schedule(peak=1e3), **SHORT
+    )
+    untrained = make_program(
+        tmp_path, attention=(ParentAttention(),), ffn=ffn, tokens=0, calibration_tokens=128
+    )
     ruined, initial = run(program, tmp_path, "a"), run(untrained, tmp_path, "b")
     for job, plain in zip(bld_plan(program, "b"), bld_plan(untrained, "b"), strict=True):
         kept, made = ruined.load(job.id), initial.load(plain.id)
@@ -235,7 +243,9 @@ def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.Monkey
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\0\0")
     made: list[str] = []
     original = Library.put
-    monkeypatch.setattr(Library, "put", lambda self, job, *a, **k: made.append(job.id) or original(self, job, *a, **k))
+    monkeypatch.setattr(
+        Library, "put", lambda self, job, *a, **k: made.append(job.id) or original(self, job, *a, **k)
+    )
     assert content(run(program, tmp_path).root) == whole
     assert sorted(made) == sorted((jobs[0].id, jobs[-1].id))
     monkeypatch.setattr(bld_run, "load_parent", lambda *_, **__: pytest.fail("nothing is to be made"))
@@ -272,9 +282,20 @@ def test_mistakes_are_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_jobs_of_several_budgets_are_refused(tmp_path: Path) -> None:
     program = make_program(tmp_path, **SHORT)
-    jobs: list[BldJob] = [job.model_copy(update={"tokens": 64 * (i + 1)}) for i, job in enumerate(bld_plan(program, "b"))]
+    jobs: list[BldJob] = [
+        job.model_copy(update={"tokens": 64 * (i + 1)}) for i, job in enumerate(bld_plan(program, "b"))
+    ]
     with pytest.raises(ValueError, match="one token budget"):
-        run_bld(program, "b", jobs, tmp_path / "parent", tmp_path, Library(tmp_path / "l"), tmp_path / "w", Silent())
+        run_bld(
+            program,
+            "b",
+            jobs,
+            tmp_path / "parent",
+            tmp_path,
+            Library(tmp_path / "l"),
+            tmp_path / "w",
+            Silent(),
+        )
 
 
 def test_losses_are_what_they_say() -> None:

@@ -1,4 +1,5 @@
-"""Synthetic searches of any size: costs by a small roofline with noise, scores that grow with what is taken away."""
+"""Synthetic searches of any size: costs by a small roofline with noise (each shape measured once, as `pzl measure` does), scores
+that grow with what is taken away."""
 
 from __future__ import annotations
 
@@ -180,8 +181,8 @@ def _costs(program: Program, rng: random.Random) -> CostTable:
                     decode_ns=fixed // BANDWIDTH_BYTES_PER_NS,
                 ),
                 reserve_bytes=3 * 10**9,
-                attention=tuple({n: cost(a, scenario) for n, a in attention.items()} for _ in space.layers),
-                ffn=tuple({n: cost(f, scenario) for n, f in ffn.items()} for _ in space.layers),
+                attention=({n: cost(a, scenario) for n, a in attention.items()},) * len(space.layers),
+                ffn=({n: cost(f, scenario) for n, f in ffn.items()},) * len(space.layers),
             ),
         )
     return CostTable(

@@ -1,4 +1,4 @@
-"""The hidden states that enter one layer, for all training and held-out tokens: a memory-mapped file that moves up layer by layer.
+"""The hidden states of all training and held-out tokens that enter one layer: a memory-mapped file that moves up the layers.
 
 `work/hidden-<layer>.bin` appears complete (written beside, fsynced, renamed). The one before it stays until the next
 step, by when the pieces made on the way are in the library, so a killed run goes on from its last unfinished layer. Two

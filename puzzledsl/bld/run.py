@@ -70,7 +70,7 @@ def run_bld(
     if todo:
         device, dtype = placement(parent_dir)
         model = load_parent(parent_dir, dtype=dtype, device=device)
-        _prepare_work(declaration, work, tokens, made_from, model)
+        _prepare_work(declaration, work, tokens, budget, made_from, model)
         init = program.spaces[declaration.space].init
         sweep(
             model,
@@ -115,14 +115,23 @@ def _text(
 
 
 def _prepare_work(
-    declaration: nodes.Bld, work: Path, tokens: Tensor, made_from: dict[str, str], model: PreTrainedModel
+    declaration: nodes.Bld,
+    work: Path,
+    tokens: Tensor,
+    budget: Budget,
+    made_from: dict[str, str],
+    model: PreTrainedModel,
 ) -> None:
-    """Keep what `work` holds only if it comes from the same parent, text and arithmetic. Raises DiagnosticError when the disk is too full."""
-    key = "\n".join((*sorted(made_from.values()), str(model.device.type), str(model.dtype))) + "\n"
+    """Keep what `work` holds only if it comes from the same parent, text, budget and arithmetic.
+
+    Raises DiagnosticError when the disk is too full for the activations.
+    """
+    key = f"{made_from}\n{budget}\n{model.device.type} {model.dtype}\n"
     stamp = work / "made_from.txt"
-    if not stamp.is_file() or stamp.read_text() != key:
-        shutil.rmtree(work, ignore_errors=True)
-        write_text(stamp, key)
+    if stamp.is_file() and stamp.read_text() == key:
+        return
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
     width = shape_of(model.config).hidden * model.dtype.itemsize
     needed, free = 2 * tokens.numel() * width, shutil.disk_usage(work).free
     if needed > free:
@@ -135,6 +144,7 @@ def _prepare_work(
                 free=format_quantity(Fraction(free), BYTES),
             )
         )
+    write_text(stamp, key)
 
 
 def _keep(

@@ -54,7 +54,7 @@ def solve(
         for name in ready:
             began = time.monotonic()
             execute(ctx, [tasks.solve(ctx, name)], force=True)
-            result = ctx.load(ctx.build.solution(name), SearchResult)
+            result = ctx.load(ctx.build.solution(name), SearchResult, "solve", name)
             results.append((result, time.monotonic() - began))
             if result.status == "infeasible":
                 problems.append(_infeasible(ctx, result))

@@ -45,21 +45,19 @@ def read_tasks(path: Path, limit: int | None = None, *, span: Span | None = None
 def _item(path: Path, number: int, line: str, span: Span | None) -> Item:
     try:
         record = json.loads(line)
-        item = Item(record["context"], tuple(record["choices"]), record["answer"])
+        context, choices, answer = record["context"], record["choices"], record["answer"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DiagnosticError(
-            BadTask(span, file=path, line=number, reason=f"{type(error).__name__}: {error}")
-        ) from error
-    texts = (item.context, *item.choices)
-    if not all(isinstance(text, str) for text in texts) or not all(item.choices) or len(item.choices) < 2:
-        raise DiagnosticError(
-            BadTask(span, file=path, line=number, reason="a context and at least two choices are texts")
-        )
-    if not isinstance(item.answer, int) or not 0 <= item.answer < len(item.choices):
+        reason = f"{type(error).__name__}: {error}"
+        raise DiagnosticError(BadTask(span, file=path, line=number, reason=reason)) from error
+    several = isinstance(choices, list) and len(choices) >= 2
+    if not several or not all(isinstance(text, str) and text for text in (context, *choices)):
+        reason = "a context and at least two choices are texts"
+        raise DiagnosticError(BadTask(span, file=path, line=number, reason=reason))
+    if not isinstance(answer, int) or not 0 <= answer < len(choices):
         raise DiagnosticError(
             BadTask(span, file=path, line=number, reason="`answer` is the index of a choice")
         )
-    return item
+    return Item(context, tuple(choices), answer)
 
 
 def encode_choice(tokenizer: Any, context: str, choice: str) -> EncodedChoice:

@@ -61,8 +61,8 @@ class Compiled:
         yield f"wrote {len(self.files)} files to {self.build}"
 
 
-def compile_program(ctx: Context) -> Compiled:
-    """Write ir.json, the BLD plans, the cost tables and the CP-SAT models that can be built."""
+def compile_program(ctx: Context, *, models: bool = True) -> Compiled:
+    """Write ir.json, the BLD plans, the cost tables and (with `models`) the CP-SAT models that can be built."""
     compiled = Compiled(ctx.build.root)
 
     def wrote(path: Path, content: str | bytes) -> None:
@@ -85,7 +85,7 @@ def compile_program(ctx: Context) -> Compiled:
     for name in ctx.program.spaces:
         if name not in compiled.waiting:
             wrote(ctx.build.costs(name), _costs(ctx, name))
-    for name, search in ctx.program.searches.items():
+    for name, search in ctx.program.searches.items() if models else ():
         if search.space not in compiled.waiting:
             _model(ctx, name, search, compiled, wrote)
     return compiled

@@ -13,7 +13,7 @@ from puzzledsl.ir.base import Artefact
 from puzzledsl.layout import BuildDir
 from puzzledsl.progress import Progress, Silent
 from puzzledsl.runs.digests import digest_of, parent_fingerprint
-from puzzledsl.runs.errors import NotMadeYet, ParentHasNoWeights, ParentNotFound
+from puzzledsl.runs.errors import DamagedArtefact, NotMadeYet, ParentHasNoWeights, ParentNotFound
 from puzzledsl.runs.stamps import Stamps
 
 T = TypeVar("T", bound=Artefact)
@@ -81,6 +81,11 @@ class Context:
             raise DiagnosticError(NotMadeYet(None, what=what, name=name, stage=stage, file=self.file))
         return digest_of(stamp.outputs)
 
-    def load(self, path: Path, kind: type[T]) -> T:
-        """Read an artefact that a finished task left."""
-        return kind.from_json(path.read_bytes())
+    def load(self, path: Path, kind: type[T], stage: str, name: str) -> T:
+        """Read the artefact that a finished task left. Raises DiagnosticError when it is not what the task wrote."""
+        if self.stamps.vouches(stage, name, path):
+            try:
+                return kind.from_json(path.read_bytes())
+            except ValueError:  # pydantic's and JSON's errors: another version of the format
+                pass
+        raise DiagnosticError(DamagedArtefact(None, path=path, stage=stage, file=self.file))

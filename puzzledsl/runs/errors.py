@@ -77,3 +77,11 @@ class UnsupportedExport(Diagnostic):
     code = "E0609"
     template = "export `{name}` asks for {format}, which this version does not write"
     help_template = 'write `hf("{path}")`: transformers loads it as it is'
+
+
+class DamagedArtefact(Diagnostic):
+    """A file of the build directory is not what the stage that made it wrote."""
+
+    code = "E0611"
+    template = "`{path}` was changed or damaged after `pzl {stage}` made it"
+    help_template = "run `pzl {stage} {file}` to make it again; figures made elsewhere come in through `table(\"…\")`"

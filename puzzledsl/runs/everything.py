@@ -19,7 +19,7 @@ def run_everything(ctx: Context, until: str | None, say: Callable[[str], None]) 
     """Do all that is stale. Raises DiagnosticError where a child is asked for that the search cannot give."""
     last = STAGES.index(until) if until else len(STAGES) - 1
     with locked(ctx):
-        say(compile_program(ctx).as_text())
+        say(compile_program(ctx, models=False).as_text())
         for task in _tasks(ctx):
             if STAGES.index(task.stage) > last:
                 continue
@@ -71,7 +71,7 @@ def _has_checkpoint(ctx: Context, search: str) -> bool:
 
 
 def _result(ctx: Context, search: str) -> SearchResult:
-    return ctx.load(ctx.build.solution(search), SearchResult)
+    return ctx.load(ctx.build.solution(search), SearchResult, "solve", search)
 
 
 def _stop_if_hopeless(ctx: Context, search: str) -> None:

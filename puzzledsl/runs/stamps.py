@@ -43,6 +43,12 @@ class Stamps:
             and all(self._matches(path, digest) for path, digest in stamp.outputs.items())
         )
 
+    def vouches(self, stage: str, name: str, path: Path) -> bool:
+        """True when `path` is, byte for byte, what the task left."""
+        stamp = self.read(stage, name)
+        relative = str(path.relative_to(self.root))
+        return stamp is not None and relative in stamp.outputs and self._matches(relative, stamp.outputs[relative])
+
     def _matches(self, relative: str, digest: str) -> bool:
         path = self.root / relative
         return path.is_file() and sha256_of(path) == digest

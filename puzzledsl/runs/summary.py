@@ -22,7 +22,7 @@ def _search_lines(ctx: Context) -> str:
     for name in ctx.program.searches:
         if not ctx.build.solution(name).is_file():
             continue
-        result = ctx.load(ctx.build.solution(name), SearchResult)
+        result = ctx.load(ctx.build.solution(name), SearchResult, "solve", name)
         if not result.solutions:
             lines.append(f"{name:<12} {result.status}")
             continue
@@ -50,7 +50,7 @@ def _evaluation_table(ctx: Context, name: str) -> str:
     path = ctx.build.evaluation(name)
     if not path.is_file():
         return ""
-    evaluation = ctx.load(path, Evaluation)
+    evaluation = ctx.load(path, Evaluation, "eval", name)
     keys = list(dict.fromkeys(key for model in evaluation.models for key in model.figures))
     header = [name, *(model.model for model in evaluation.models)]
     rows = [

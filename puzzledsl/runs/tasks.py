@@ -75,9 +75,8 @@ def costs_of(ctx: Context, space: str) -> CostTable:
     from puzzledsl.cost.table import cost_table, merge
 
     tables = [cost_table(ctx.program, space, ctx.base)]
-    measured = ctx.build.measured_costs(space)
-    if measured.is_file():
-        tables.append(ctx.load(measured, CostTable))
+    if ctx.stamps.read("measure", space):
+        tables.append(ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space))
     return merge(*tables)
 
 
@@ -92,8 +91,8 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
             from puzzledsl.search.score_table import read_score_table
 
             tables[name] = read_score_table(ctx.base / score.method.path, score, ctx.program.spaces[space])
-        elif ctx.build.scores(name).is_file():
-            tables[name] = ctx.load(ctx.build.scores(name), ScoreTable)
+        elif ctx.stamps.read("score", name):
+            tables[name] = ctx.load(ctx.build.scores(name), ScoreTable, "score", name)
     return tables
 
 
@@ -259,7 +258,7 @@ def frontier(ctx: Context, name: str) -> Task:
 def best_solution(ctx: Context, search: str) -> SearchResult:
     """A search's answer; raises DiagnosticError when it is not solved yet or has no solution."""
     ctx.made("solve", search, "the solutions")
-    result = ctx.load(ctx.build.solution(search), SearchResult)
+    result = ctx.load(ctx.build.solution(search), SearchResult, "solve", search)
     if not result.solutions:
         where = span_of(ctx.program.searches[search].where)
         raise DiagnosticError(NoSolution(where, name=search, file=ctx.file))

@@ -67,7 +67,10 @@ class Replacement:
 def replacements(
     score: nodes.Score, space: nodes.Space, unit: str, jobs: Sequence[BldJob]
 ) -> list[Replacement]:
-    """Everything to score, layers ascending; without the parent's own, whose score is 0. Raises DiagnosticError (NothingTrainsIt)."""
+    """Everything to score, layers ascending; without the parent's own, whose score is 0.
+
+    Raises DiagnosticError (NothingTrainsIt).
+    """
     pieces: dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str] = {}
     for job in jobs:
         pieces.setdefault((job.layer, job.attention, job.ffn), job.id)

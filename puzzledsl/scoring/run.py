@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.data.blocks import fingerprint, token_blocks
+from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.data.errors import NotEnoughText, span_of
 from puzzledsl.data.tasks import encode_choice, read_tasks

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import assert_never
 
 import numpy as np
@@ -28,6 +29,7 @@ from puzzledsl.search.rows import goal_of
 from puzzledsl.search.tables import Tables
 
 PARAMS = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=ParamsTerm()),))
+MAX_PARAMS_GAP = 1e-3  # many models have almost as many parameters as the largest that fits
 RANDOM_TRIES = 2000
 
 
@@ -39,7 +41,7 @@ def solve_baseline(
     match kind:
         case "max_params":
             problems = [params_problem(builder, p) for p in problems]
-            found = best_meeting_all(tables, problems, effort)
+            found = best_meeting_all(tables, problems, replace(effort, gap=MAX_PARAMS_GAP))
             return heuristic_result(tables, [found], kind, found.proven), list(problems)
         case "noop_only":
             problems = [noop_problem(p) for p in problems]
@@ -102,7 +104,7 @@ def _closest(problem: Problem, sizes: Ints, wanted: int) -> Ints:
 def _argmin_each(problem: Problem, values: Ints) -> Ints:
     start = problem.columns.start.tolist()
     return np.array(
-        [b + int(np.argmin(values[b:e])) for b, e in zip(start[:-1], start[1:], strict=True)], dtype=np.int64
+        [b + int(np.argmin(values[b:e])) for b, e in pairwise(start)], dtype=np.int64
     )
 
 

@@ -8,16 +8,18 @@ from typing import assert_never
 from ortools.sat.python.cp_model_helper import CpModelProto
 
 from puzzledsl.ir.nodes import And, Implies, Is, Logic, Not, Or
-from puzzledsl.search.instance import Columns, Goal, Ints
+from puzzledsl.search.instance import Columns, Ints
 
 LEAST = -(2**62)
 
 
-def new_choices(model: CpModelProto, columns: Columns) -> list[int]:
-    """One Boolean a column, named `layer/attention/ffn`; returns the variables."""
+def new_choices(model: CpModelProto, columns: Columns, layers: Sequence[int] | None = None) -> list[int]:
+    """One Boolean a column of `layers` (all, without), named `layer/attention/ffn`; returns a variable a column, -1 for none."""
+    wanted = range(columns.layers) if layers is None else frozenset(layers)
     variables = []
     for layer, choice in zip(columns.layer_of.tolist(), columns.choices, strict=True):
-        variables.append(new_bool(model, f"{layer}/{choice.attention}/{choice.ffn}"))
+        name = f"{layer}/{choice.attention}/{choice.ffn}"
+        variables.append(new_bool(model, name) if layer in wanted else -1)
     return variables
 
 
@@ -29,9 +31,27 @@ def new_bool(model: CpModelProto, name: str) -> int:
     return len(model.variables) - 1
 
 
-def add_one_column_a_layer(model: CpModelProto, columns: Columns, choices: Sequence[int]) -> None:
-    """Every layer takes exactly one of its columns."""
-    for layer in range(columns.layers):
+def new_counts(model: CpModelProto, number: int, *, most: int) -> list[int]:
+    """Integers from 0 to `most`; returns the variables."""
+    first = len(model.variables)
+    for _ in range(number):
+        model.variables.add().domain.extend([0, most])
+    return list(range(first, first + number))
+
+
+def add_counts(model: CpModelProto, counts: Sequence[int], *, total: int) -> None:
+    """Counts that add up to `total` interchangeable layers."""
+    constraint = model.constraints.add()
+    constraint.linear.vars.extend(counts)
+    constraint.linear.coeffs.extend([1] * len(counts))
+    constraint.linear.domain.extend([total, total])
+
+
+def add_one_column_a_layer(
+    model: CpModelProto, columns: Columns, choices: Sequence[int], layers: Sequence[int] | None = None
+) -> None:
+    """Each of `layers` (all, without) takes exactly one of its columns."""
+    for layer in range(columns.layers) if layers is None else layers:
         constraint = model.constraints.add()
         constraint.name = f"layer {layer}"
         begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
@@ -60,12 +80,21 @@ def add_formula(
         constraint.bool_or.literals.extend(sorted(clause))
 
 
-def minimise(model: CpModelProto, choices: Sequence[int], goal: Goal) -> None:
+def minimise(model: CpModelProto, variables: Sequence[int], values: Ints, *, offset: float) -> None:
     """The goal, in its integers: a scaling factor would turn CP-SAT's default absolute gap of 1e-4 into a real one."""
-    used = goal.values.nonzero()[0].tolist()
-    model.objective.vars.extend([choices[i] for i in used])
-    model.objective.coeffs.extend(goal.values[used].tolist())
-    model.objective.offset = goal.offset()
+    used = values.nonzero()[0].tolist()
+    model.objective.vars.extend([variables[i] for i in used])
+    model.objective.coeffs.extend(values[used].tolist())
+    model.objective.offset = offset
+
+
+def add_hint(model: CpModelProto, chosen: Ints, columns: int) -> None:
+    """An answer to start from: these columns and no others."""
+    values = [0] * columns
+    for column in chosen.tolist():
+        values[column] = 1
+    model.solution_hint.vars.extend(range(columns))
+    model.solution_hint.values.extend(values)
 
 
 def _clauses(

@@ -1,4 +1,4 @@
-"""One CP-SAT solve: build the model of a problem, run it with one worker, read the answer back."""
+"""One CP-SAT solve: build the model of a problem, run it, read the answer back."""
 
 from __future__ import annotations
 
@@ -14,23 +14,33 @@ from ortools.sat.python.cp_model_helper import (
 )
 
 from puzzledsl.search.constraints import (
+    add_counts,
     add_formula,
+    add_hint,
     add_limit,
     add_one_column_a_layer,
     minimise,
     new_choices,
+    new_counts,
 )
 from puzzledsl.search.instance import Ints, Problem
+from puzzledsl.search.symmetry import Symmetry, symmetry_of
+
+LARGEST_GOAL = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long and how exactly to solve. `deadline` is on the monotonic clock; `gap` is relative."""
+    """How long and how exactly to solve. `deadline` is on the monotonic clock; `gap` is relative.
+
+    `work` limits CP-SAT's own deterministic measure of time, so that stopping there gives the same answer on any machine.
+    """
 
     deadline: float
     gap: float = 0.0
     seed: int = 0
     workers: int = 1
+    work: float | None = None
 
     @classmethod
     def of(cls, time_s: float, gap: float = 0.0, seed: int = 0, workers: int = 1) -> Effort:
@@ -62,35 +72,79 @@ def model_of(problem: Problem) -> CpModelProto:
         add_limit(model, choices, row.coefficients, limit=row.limit, name=row.name)
     for formula in problem.formulas:
         add_formula(model, problem.columns, choices, formula.logic, name=formula.name)
-    minimise(model, choices, problem.goal)
+    minimise(model, choices, problem.goal.values, offset=problem.goal.offset())
     return model
 
 
-def run_cpsat(problem: Problem, effort: Effort, hint: Ints | None = None) -> Answer:
-    """Solve a problem. One worker is deterministic for a seed."""
+def counting_model(problem: Problem, symmetry: Symmetry) -> CpModelProto:
+    """The model with a count a tuple of interchangeable layers, then a Boolean a column of the others."""
+    model = CpModelProto()
+    model.name = problem.name
+    variables: list[int] = []
+    figures: list[Ints] = []
+    for members in symmetry.classes:
+        counts = new_counts(model, len(members.useful), most=len(members.units))
+        add_counts(model, counts, total=len(members.units))
+        variables += counts
+        figures.append(members.units[0].figures[members.useful].T)
+    choices = new_choices(model, problem.columns, symmetry.loose_layers)
+    add_one_column_a_layer(model, problem.columns, choices, symmetry.loose_layers)
+    for formula in symmetry.loose_formulas:
+        add_formula(model, problem.columns, choices, formula.logic, name=formula.name)
+    loose = symmetry.loose_columns(problem)
+    variables += [choices[i] for i in loose]
+    figures.append(np.vstack([problem.goal.values, problem.matrix])[:, loose])
+    goal, *rows = np.hstack(figures)
+    for row, coefficients in zip(problem.rows, rows, strict=True):
+        add_limit(model, variables, coefficients, limit=row.limit, name=row.name)
+    minimise(model, variables, goal, offset=problem.goal.offset())
+    return model
+
+
+def run_cpsat(
+    problem: Problem, effort: Effort, hint: Ints | None = None, at_least: int | None = None
+) -> Answer:
+    """Solve a problem whose sum is known to be `at_least` something. One worker is deterministic for a seed."""
     if effort.left_s <= 0:
         return Answer(None, None, False)
-    model = model_of(problem)
-    if hint is not None:
-        here = np.zeros(len(problem.columns.choices), dtype=np.int64)
-        here[hint] = 1
-        model.solution_hint.vars.extend(range(len(here)))
-        model.solution_hint.values.extend(here.tolist())
+    symmetry = symmetry_of(problem)
+    model = model_of(problem) if symmetry is None else counting_model(problem, symmetry)
+    if hint is not None and symmetry is None:
+        add_hint(model, hint, len(problem.columns.choices))
+    if at_least is not None:
+        model.objective.domain.extend([at_least, LARGEST_GOAL])
+    solver = SolveWrapper()
+    solver.set_parameters(_parameters(effort))
+    response = solver.solve(model)  # type: ignore[no-untyped-call]
+    if response.status == CpSolverStatus.INFEASIBLE:
+        return Answer(None, None, True)
+    if response.status not in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE):
+        return Answer(None, None, False)
+    chosen = _read(problem, symmetry, list(response.solution))
+    bound = int(response.inner_objective_lower_bound) if problem.goal.values.any() else 0
+    return Answer(chosen, bound, response.status == CpSolverStatus.OPTIMAL)
+
+
+def _parameters(effort: Effort) -> SatParameters:
     parameters = SatParameters()
     parameters.num_workers = effort.workers
     parameters.random_seed = effort.seed
     parameters.max_time_in_seconds = effort.left_s
     parameters.relative_gap_limit = effort.gap
     parameters.absolute_gap_limit = 0.0
-    solver = SolveWrapper()
-    solver.set_parameters(parameters)
-    response = solver.solve(model)  # type: ignore[no-untyped-call]
-    if response.status == CpSolverStatus.INFEASIBLE:
-        return Answer(None, None, True)
-    if response.status not in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE):
-        return Answer(None, None, False)
-    values = np.array(list(response.solution)[: len(problem.columns.choices)], dtype=np.int64)
-    proven = response.status == CpSolverStatus.OPTIMAL
-    chosen = values.nonzero()[0].astype(np.int64)
-    has_goal = bool(problem.goal.values.any())
-    return Answer(chosen, int(response.inner_objective_lower_bound) if has_goal else 0, proven)
+    if effort.work is not None:
+        parameters.max_deterministic_time = effort.work
+    return parameters
+
+
+def _read(problem: Problem, symmetry: Symmetry | None, values: list[int]) -> Ints:
+    """The chosen columns, in order, of an answer of `model_of` or `counting_model`."""
+    if symmetry is None:
+        return np.array(values[: len(problem.columns.choices)], dtype=np.int64).nonzero()[0].astype(np.int64)
+    parts, place = [], 0
+    for members in symmetry.classes:
+        parts.append(members.chosen(values[place : place + len(members.useful)]))
+        place += len(members.useful)
+    loose = symmetry.loose_columns(problem)
+    taken = np.array(values[place : place + len(loose)], dtype=np.bool_)
+    return np.sort(np.concatenate([*parts, loose[taken]]))

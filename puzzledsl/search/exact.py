@@ -38,8 +38,9 @@ def several(
     Ends early with an answer that is not there; the first entry is always present.
     """
     results: list[Found] = []
+    floors: dict[int, int] = {}
     for _ in range(number):
-        found = best_meeting_all(tables, problems, effort)
+        found = best_meeting_all(tables, problems, effort, floors)
         results.append(found)
         if found.layers is None:
             break
@@ -47,10 +48,13 @@ def several(
     return results if len(results) == 1 or results[-1].layers is not None else results[:-1]
 
 
-def best_meeting_all(tables: Tables, problems: Sequence[Problem], effort: Effort) -> Found:
+def best_meeting_all(
+    tables: Tables, problems: Sequence[Problem], effort: Effort, floors: dict[int, int] | None = None
+) -> Found:
     """`best_of`, without answers that only meet a requirement because its integers are rounded (they are cut off)."""
+    floors = {} if floors is None else floors
     for _ in range(MAX_ROUNDING_CUTS):
-        found = best_of(problems, effort)
+        found = best_of(problems, effort, floors)
         if found.layers is None or all(row.exact for problem in problems for row in problem.rows):
             return found
         child = Child(tables, found.layers, found.batches)
@@ -60,11 +64,13 @@ def best_meeting_all(tables: Tables, problems: Sequence[Problem], effort: Effort
     return replace(found, layers=None, proven=False)
 
 
-def best_of(problems: Sequence[Problem], effort: Effort) -> Found:
+def best_of(problems: Sequence[Problem], effort: Effort, floors: dict[int, int] | None = None) -> Found:
     """Solve the problems of one search, most promising bound first, leaving out those that cannot win.
 
-    Equal goals are decided by the preferences, then by the order of `problems`.
+    Equal goals are decided by the preferences, then by the order of `problems`. `floors` has proven bounds on the problems' sums by
+    their place, and is given those that are proven here: they hold for the same problems with more rows too.
     """
+    floors = {} if floors is None else floors
     order = _by_bound(problems) if len(problems) > 1 else [(-INFINITE, 0)]
     best: tuple[tuple[Fraction, ...], int] | None = None
     winner = Found(None, {}, None, True)
@@ -74,9 +80,10 @@ def best_of(problems: Sequence[Problem], effort: Effort) -> Found:
         problem = problems[place]
         if best is not None and rank > best[0][0]:
             break  # and so is every later one
-        outcome, preferred = minimise_in_order(problem, effort)
+        outcome, preferred = minimise_in_order(problem, effort, floors.get(place))
         proven = proven and outcome.proven
         if outcome.bound is not None:
+            floors[place] = outcome.bound
             bounds.append((problem.goal.rank(outcome.bound), problem.goal.in_units(outcome.bound)))
         if outcome.chosen is not None and outcome.value is not None:
             key = ((problem.goal.rank(outcome.value), *preferred), place)
@@ -97,9 +104,11 @@ def _by_bound(problems: Sequence[Problem]) -> list[tuple[Fraction, int]]:
     return sorted(order)
 
 
-def minimise_in_order(problem: Problem, effort: Effort) -> tuple[Outcome, tuple[Fraction, ...]]:
+def minimise_in_order(
+    problem: Problem, effort: Effort, floor: int | None = None
+) -> tuple[Outcome, tuple[Fraction, ...]]:
     """Minimise the goal, then each preference in turn among the answers that are best so far; also the preferences' ranks."""
-    first = outcome = minimise(problem, effort, canonical=not problem.preferences)
+    first = outcome = minimise(problem, effort, canonical=not problem.preferences, at_least=floor)
     ranks: list[Fraction] = []
     for number, preference in enumerate(problem.preferences, start=1):
         if outcome.chosen is None or outcome.value is None:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.tiny import save_tiny, tiny_model
-
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
@@ -23,6 +21,7 @@ from puzzledsl.ir.alternatives import (
     ParentFfn,
 )
 from puzzledsl.parents.access import shape_of
+from tests.tiny import save_tiny, tiny_model
 
 WHERE = nodes.Where(file="p.pzl", line=1, column=1, end_line=1, end_column=9)
 ATTENTION: tuple[AttentionAlternative, ...] = (

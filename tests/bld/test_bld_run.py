@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.bld.bld_programs import make_program
-from tests.tiny import FAMILIES, tiny_tokenizer
 
 from puzzledsl.bld import run as bld_run
 from puzzledsl.bld import training
@@ -37,6 +35,8 @@ from puzzledsl.modeling.assemble import assemble_on
 from puzzledsl.parents.load import load_parent
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.progress import Progress, Silent
+from tests.bld.bld_programs import make_program
+from tests.tiny import FAMILIES, tiny_tokenizer
 
 SHORT: dict[str, Any] = {"tokens": 128, "calibration_tokens": 128}
 
@@ -272,12 +272,14 @@ def failure(program: nodes.Program, base: Path) -> tuple[str, str]:
 def test_mistakes_are_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert failure(make_program(tmp_path, tokens=10**7), tmp_path)[0] == "E1204"
     assert failure(make_program(tmp_path, data=None), tmp_path)[0] == "E1401"
+    usage = type("Usage", (), {"free": 10_000})
+    with monkeypatch.context() as patch:
+        patch.setattr(bld_run.shutil, "disk_usage", lambda _: usage)
+        for _ in range(2):
+            code, message = failure(make_program(tmp_path, **SHORT), tmp_path)
+            assert code == "E1402" and "9.766KiB is free" in message
     moe = MoeFfn(experts=4, top_k=1, width=8)
     assert failure(make_program(tmp_path, ffn=(ParentFfn(), moe), **SHORT), tmp_path)[0] == "E0711"
-    usage = type("Usage", (), {"free": 10_000})
-    monkeypatch.setattr(bld_run.shutil, "disk_usage", lambda _: usage)
-    code, message = failure(make_program(tmp_path, **SHORT), tmp_path)
-    assert code == "E1402" and "9.766KiB is free" in message
 
 
 def test_jobs_of_several_budgets_are_refused(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.tiny import tiny_tokenizer
 
 from puzzledsl.data.blocks import fingerprint, token_blocks
 from puzzledsl.data.documents import documents
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
+from tests.tiny import tiny_tokenizer
 
 WHERE = nodes.Where(file="p.pzl", line=3, column=1, end_line=3, end_column=9)
 END = 2

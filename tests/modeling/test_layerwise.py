@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 from puzzledsl.modeling.layerwise import LayerRunner
+from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 CASES: list[tuple[str, dict[str, Any]]] = [(family, {}) for family in FAMILIES]
 CASES += [
@@ -35,11 +35,11 @@ def test_layer_by_layer_is_the_whole_model(family: str, extra: dict[str, Any], i
         assert torch.equal(runner.run_suffix(0, runner.embed(tokens)), hidden)
 
 
-def test_arguments_follow_the_shape(runner_tokens: tuple[int, ...] = (13, 7, 13)) -> None:
+def test_arguments_follow_the_shape() -> None:
     model = tiny_model("mistral", sliding_window=5)
     runner = LayerRunner(model)
     with torch.no_grad():
-        for length in runner_tokens:
+        for length in (13, 7, 13):
             tokens = tiny_tokens(1, length, seed=length)
             hidden = runner.run_suffix(0, runner.embed(tokens))
             assert torch.equal(runner.head(runner.final_norm(hidden)), model(tokens, use_cache=False).logits)

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.bld.bld_programs import make_program
-from tests.tiny import FAMILIES, tiny_tokenizer
 
 from puzzledsl.bld.run import run_bld
 from puzzledsl.data.blocks import token_blocks
@@ -36,6 +34,8 @@ from puzzledsl.plan.bld import bld_plan
 from puzzledsl.progress import Silent
 from puzzledsl.scoring import measures
 from puzzledsl.scoring.run import run_score
+from tests.bld.bld_programs import make_program
+from tests.tiny import FAMILIES, tiny_tokenizer
 
 SETTINGS: dict[str, Any] = {"tokens": 64, "calibration_tokens": 128}
 

@@ -53,7 +53,8 @@ def _item(path: Path, number: int, line: str, span: Span | None) -> Item:
     if not several or not all(isinstance(text, str) and text for text in (context, *choices)):
         reason = "a context and at least two choices are texts"
         raise DiagnosticError(BadTask(span, file=path, line=number, reason=reason))
-    if not isinstance(answer, int) or not 0 <= answer < len(choices):
+    names_a_choice = isinstance(answer, int) and 0 <= answer < len(choices)
+    if not names_a_choice:
         raise DiagnosticError(
             BadTask(span, file=path, line=number, reason="`answer` is the index of a choice")
         )

@@ -36,7 +36,9 @@ class Frozen(BaseModel):
 
     def digest(self) -> str:
         """SHA-256 of the compact canonical JSON, hexadecimal. Equal content, equal digest."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
@@ -54,4 +56,6 @@ class Artefact(Frozen):
     def model_post_init(self, context: Any) -> None:
         """Refuse a file written by another major format."""
         if self.format_version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
-            raise ValueError(f"format {self.format_version} is not readable by this version (needs {FORMAT_VERSION})")
+            raise ValueError(
+                f"format {self.format_version} is not readable by this version (needs {FORMAT_VERSION})"
+            )

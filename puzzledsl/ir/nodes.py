@@ -153,9 +153,7 @@ class Hardware(Frozen):
     """Where the child must run."""
 
     name: str
-    spec: Annotated[
-        RooflineHardware | MeasuredHardware | TableHardware, Field(discriminator="kind")
-    ]
+    spec: Annotated[RooflineHardware | MeasuredHardware | TableHardware, Field(discriminator="kind")]
     doc: str = ""
     where: Where
 
@@ -289,9 +287,7 @@ class MetricTerm(Frozen):
 
     kind: Literal["metric"] = "metric"
     scenario: str
-    metric: Literal[
-        "memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput"
-    ]
+    metric: Literal["memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput"]
 
 
 class ScoreTerm(Frozen):
@@ -415,9 +411,7 @@ class LogicRequirement(Frozen):
     where: Where
 
 
-Requirement = Annotated[
-    LinearRequirement | LogicRequirement, Field(discriminator="kind")
-]
+Requirement = Annotated[LinearRequirement | LogicRequirement, Field(discriminator="kind")]
 
 
 class CpSat(Frozen):

@@ -65,7 +65,9 @@ class CostTable(Artefact):
     """
 
     space: str
-    provenance: dict[str, str] = {}  # scenario -> "roofline h100_sxm" | "measured on CPU …" | "table costs.csv"
+    provenance: dict[
+        str, str
+    ] = {}  # scenario -> "roofline h100_sxm" | "measured on CPU …" | "table costs.csv"
     scenarios: dict[str, tuple[ScenarioCosts, ...]] = {}
     # parameters do not depend on a scenario; used when no scenario is declared
     params_fixed: int
@@ -156,7 +158,9 @@ class ConflictItem(Frozen):
     text: str
     because: str = ""
     reachable: str
-    frees: bool | None = None  # dropping this one alone makes the whole search satisfiable (None: not decided)
+    frees: bool | None = (
+        None  # dropping this one alone makes the whole search satisfiable (None: not decided)
+    )
 
 
 class SearchResult(Artefact):
@@ -235,5 +239,3 @@ class Evaluation(Artefact):
 
     eval: str
     models: tuple[ModelFigures, ...]
-
-

@@ -84,4 +84,6 @@ class DamagedArtefact(Diagnostic):
 
     code = "E0611"
     template = "`{path}` was changed or damaged after `pzl {stage}` made it"
-    help_template = "run `pzl {stage} {file}` to make it again; figures made elsewhere come in through `table(\"…\")`"
+    help_template = (
+        'run `pzl {stage} {file}` to make it again; figures made elsewhere come in through `table("…")`'
+    )

@@ -47,7 +47,11 @@ class Stamps:
         """True when `path` is, byte for byte, what the task left."""
         stamp = self.read(stage, name)
         relative = str(path.relative_to(self.root))
-        return stamp is not None and relative in stamp.outputs and self._matches(relative, stamp.outputs[relative])
+        return (
+            stamp is not None
+            and relative in stamp.outputs
+            and self._matches(relative, stamp.outputs[relative])
+        )
 
     def _matches(self, relative: str, digest: str) -> bool:
         path = self.root / relative

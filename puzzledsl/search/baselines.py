@@ -103,9 +103,7 @@ def _closest(problem: Problem, sizes: Ints, wanted: int) -> Ints:
 
 def _argmin_each(problem: Problem, values: Ints) -> Ints:
     start = problem.columns.start.tolist()
-    return np.array(
-        [b + int(np.argmin(values[b:e])) for b, e in pairwise(start)], dtype=np.int64
-    )
+    return np.array([b + int(np.argmin(values[b:e])) for b, e in pairwise(start)], dtype=np.int64)
 
 
 def random_answer(problem: Problem, seed: int, effort: Effort) -> Ints | None:

@@ -104,9 +104,7 @@ def _core(problem: Problem, bound: Bound, effort: Effort, floor: int) -> Outcome
         limit = _next_limit(bound, WIDER * int(keep.sum()), best)
 
 
-def _solve_inside(
-    problem: Problem, keep: Mask, incumbent: Ints | None, effort: Effort, floor: int
-) -> Answer:
+def _solve_inside(problem: Problem, keep: Mask, incumbent: Ints | None, effort: Effort, floor: int) -> Answer:
     if not np.logical_or.reduceat(keep, problem.columns.start[:-1]).all():
         return Answer(None, None, True)
     hint = None

@@ -65,7 +65,11 @@ def symmetry_of(problem: Problem) -> Symmetry | None:
     for layers, formulas in _tied(problem):
         unit = _unit(problem, layers, formulas)
         if unit is not None:
-            signature = (unit.figures.tobytes(), unit.tuples.shape, (unit.tuples - unit.tuples.min(axis=0)).tobytes())
+            signature = (
+                unit.figures.tobytes(),
+                unit.tuples.shape,
+                (unit.tuples - unit.tuples.min(axis=0)).tobytes(),
+            )
             groups.setdefault(signature, []).append(unit)
     classes = tuple(
         Interchangeable(tuple(units), _useful(units[0].figures))
@@ -113,7 +117,9 @@ def _unit(problem: Problem, layers: tuple[int, ...], formulas: list[Formula]) ->
     return Unit(layers, columns, np.ascontiguousarray(figures))
 
 
-def _meets(problem: Problem, layers: tuple[int, ...], columns: tuple[int, ...], formulas: list[Formula]) -> bool:
+def _meets(
+    problem: Problem, layers: tuple[int, ...], columns: tuple[int, ...], formulas: list[Formula]
+) -> bool:
     if not formulas:
         return True
     choices = {layer: problem.columns.choices[i] for layer, i in zip(layers, columns, strict=True)}

@@ -39,8 +39,8 @@ from puzzledsl.ir.nodes import (
     MetricTerm,
     Not,
     Or,
-    Parent,
     ParamsTerm,
+    Parent,
     Preference,
     Program,
     Requirement,
@@ -119,7 +119,9 @@ def alone(term: Term) -> Linear:
     return Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=term),))
 
 
-def require(left: Linear | Term, op: Any, bound: Fraction | int | None = None, **more: Any) -> LinearRequirement:
+def require(
+    left: Linear | Term, op: Any, bound: Fraction | int | None = None, **more: Any
+) -> LinearRequirement:
     """A linear requirement. `ratio`: times the parent's; `line`; `text` of the bound."""
     ratio, line = more.get("ratio"), more.get("line", 1)
     where = at(line)
@@ -220,7 +222,9 @@ def _cost(rng: Random, zero: bool, batch: int) -> Cost:
     )
 
 
-def _cost_table(rng: Random, layers: tuple[LayerChoice, ...], batches: tuple[int, ...], auto: bool) -> CostTable:
+def _cost_table(
+    rng: Random, layers: tuple[LayerChoice, ...], batches: tuple[int, ...], auto: bool
+) -> CostTable:
     attention = [{name_of(a): a for a in (*c.attention, ParentAttention())} for c in layers]
     ffn = [{name_of(f): f for f in (*c.ffn, ParentFfn())} for c in layers]
     capacity = rng.randint(50, 1500) if auto else None
@@ -322,7 +326,9 @@ def _linears(draw: st.DrawFn, term: st.SearchStrategy[Term]) -> Linear:
 
 
 @st.composite
-def _requirements(draw: st.DrawFn, instance: Instance, term: st.SearchStrategy[Term], line: int) -> Requirement:
+def _requirements(
+    draw: st.DrawFn, instance: Instance, term: st.SearchStrategy[Term], line: int
+) -> Requirement:
     """A bound near what some child reaches, so that it often matters and seldom rules everything out."""
     left = draw(_linears(term))
     op = draw(st.sampled_from(["<=", ">=", "<=", ">=", "<", ">", "=="]))

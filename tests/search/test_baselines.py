@@ -44,7 +44,9 @@ def test_a_baseline_is_right_and_no_better_than_the_optimum(instance: Instance, 
 @given(problems())
 def test_max_params_has_the_most_parameters(instance: Instance) -> None:
     found = baseline(instance, "max_params")
-    mentioned = needed(instance.program, "best").scenarios  # the goal that is replaced may be why its batch must fit
+    mentioned = needed(
+        instance.program, "best"
+    ).scenarios  # the goal that is replaced may be why its batch must fit
     memory = Preference(goal=alone(chat("memory")), sense="minimize", where=HERE)
     most = solve_search(
         *instance.with_search(
@@ -68,9 +70,7 @@ def test_baselines_on_a_model_of_eighty_layers(kind: Any) -> None:
     program, costs, scores = synthetic(seed=1, speedup=Fraction(3, 2))
     best = solve_search(program, "best", costs, scores)
     search = program.searches["best"].model_copy(update={"solver": Baseline(kind=kind)})
-    found = solve_search(
-        program.model_copy(update={"searches": {"best": search}}), "best", costs, scores
-    )
+    found = solve_search(program.model_copy(update={"searches": {"best": search}}), "best", costs, scores)
     assert found.status == "feasible"
     assert best.objective is not None
     assert found.solutions[0].objective > 1.05 * best.objective

@@ -16,7 +16,6 @@ from puzzledsl.search.tables import tables_of
 from tests.oracles import acceptable, all_children
 from tests.search.instances import ATTENTION, FFN, Instance, at, chat, plain_instance, problems, require
 
-
 quick: Any = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 
 
@@ -129,7 +128,9 @@ def test_two_separate_conflicts_are_not_called_one() -> None:
 
 def test_one_loop_is_one_requirement() -> None:
     def some(layer: int) -> LogicRequirement:
-        return LogicRequirement(formula=Is(layer=layer, sub_block="ffn", alternatives=("mlp99",)), where=at(9))
+        return LogicRequirement(
+            formula=Is(layer=layer, sub_block="ffn", alternatives=("mlp99",)), where=at(9)
+        )
 
     instance = plain_instance(LAYERS, requirements=(some(0), some(1)))
     result = solve_search(*instance.args)

@@ -35,7 +35,9 @@ def solve_plainly(model: bytes) -> list[str] | None:
         return None
     assert status == cp_model.OPTIMAL
     values = solver.response_proto.solution
-    return [v.name for v, chosen in zip(proto.variables, values, strict=True) if chosen and v.name[0].isdigit()]
+    return [
+        v.name for v, chosen in zip(proto.variables, values, strict=True) if chosen and v.name[0].isdigit()
+    ]
 
 
 def check(args: Any) -> None:

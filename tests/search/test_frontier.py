@@ -35,7 +35,11 @@ def sweep(instance: Instance, term: Any, low: str, high: str, points: int, times
 @given(problems(max_layers=3))
 def test_each_point_is_the_search_with_one_more_requirement(instance: Instance) -> None:
     result = sweep(instance, chat("latency"), "0", "1/20000000", 3, False)
-    own = [r for r in instance.search.requirements if r.kind != "linear" or r.left.terms[0].term != chat("latency")]
+    own = [
+        r
+        for r in instance.search.requirements
+        if r.kind != "linear" or r.left.terms[0].term != chat("latency")
+    ]
     if len(own) != len(instance.search.requirements):
         return
     for point, target in zip(result.points, ("0", "1/40000000", "1/20000000"), strict=True):

@@ -37,7 +37,11 @@ def test_sub_blocks_and_rows_for_every_layer(tmp_path: Path) -> None:
 
 
 def test_pairs_in_any_order_of_columns(tmp_path: Path) -> None:
-    rows = "\n".join(f"{i},{a},{f},{i}.5" for i in (0, 1) for a, f in (("gqa2", "parent"), ("gqa2", "linear"), ("parent", "linear")))
+    rows = "\n".join(
+        f"{i},{a},{f},{i}.5"
+        for i in (0, 1)
+        for a, f in (("gqa2", "parent"), ("gqa2", "linear"), ("parent", "linear"))
+    )
     table = read(tmp_path, "layer,attention,ffn,score\n" + rows)
     assert table.unit == "block"
     assert table.pairs[1] == {"gqa2/parent": 1.5, "gqa2/linear": 1.5, "parent/linear": 1.5}
@@ -55,7 +59,10 @@ def test_every_mistake_is_said_at_once(tmp_path: Path) -> None:
         ("", "E0511 cannot read the score table `kl.csv`: it is empty"),
         ("layer,attention,kl\n", "E0511 cannot read the score table `kl.csv`: there is no `ffn` column"),
         ("layer,attention,ffn\n", "E0511 cannot read the score table `kl.csv`: there is no score column"),
-        ("layer,attention,ffn,kl,kl\n", "E0511 cannot read the score table `kl.csv`: a column is there twice"),
+        (
+            "layer,attention,ffn,kl,kl\n",
+            "E0511 cannot read the score table `kl.csv`: a column is there twice",
+        ),
         (
             "layer,attention,ffn,kl\n,gqa2,,1\n0,,linear,1\n",
             "E0513 `kl.csv` has no score for layer 1 ffn `linear`",

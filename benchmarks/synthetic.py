@@ -82,8 +82,12 @@ def alternatives(
         max(256, round(shape.intermediate * (1 - (i + 1) / (ffn - 2)) / 256) * 256) for i in range(ffn - 3)
     ]
     return (
-        [ParentAttention(), *(GqaAttention(kv_heads=h, window=4096 + i) for i, h in enumerate(heads))]
-        + [LinearAttention(), NoOpAttention()],
+        [
+            ParentAttention(),
+            *(GqaAttention(kv_heads=h, window=4096 + i) for i, h in enumerate(heads)),
+            LinearAttention(),
+            NoOpAttention(),
+        ],
         [ParentFfn(), *(MlpFfn(width=w + i) for i, w in enumerate(widths)), LinearFfn(), NoOpFfn()],
     )
 

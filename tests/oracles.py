@@ -55,7 +55,10 @@ def brute_force(
     scores: Mapping[str, ScoreTable],
     before: tuple[Child, ...] = (),
 ) -> Best | None:
-    """The best acceptable child that is far enough from those `before`: by objective, then preferences, then batches, then order."""
+    """The best acceptable child that is far enough from those `before`.
+
+    By objective, then preferences, then batches, then order.
+    """
     tables = tables_of(program, search, costs, scores)
     here = tables.search
     goals = [

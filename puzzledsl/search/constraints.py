@@ -105,7 +105,10 @@ def _clauses(
     wanted: bool,
     name: str,
 ) -> list[frozenset[int]]:
-    """Clauses that hold exactly when `formula` is `wanted` (a disjunct of several clauses gets a helper Boolean that implies them)."""
+    """Clauses that hold exactly when `formula` is `wanted`.
+
+    A disjunct of several clauses gets a helper Boolean that implies them.
+    """
 
     def of(part: Logic, value: bool) -> list[frozenset[int]]:
         return _clauses(model, columns, choices, part, value, name)

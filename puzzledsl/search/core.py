@@ -167,7 +167,8 @@ def _first_of_the_best(problem: Problem, bound: Bound, chosen: Ints, effort: Eff
 
 
 def _is_only_best(problem: Problem, chosen: Ints, effort: Effort) -> bool:
-    """Whether every other answer is worse: the best other one is sought, which is far easier than to prove that none is as good."""
+    """Whether every other answer is worse: the best other one is sought, which is far easier than to prove that
+    none is as good."""
     other = problem.with_rows(problem.apart_from(problem.choice(chosen), 1))
     if (np.diff(problem.columns.start) == 1).all():
         return True

@@ -67,8 +67,8 @@ def best_meeting_all(
 def best_of(problems: Sequence[Problem], effort: Effort, floors: dict[int, int] | None = None) -> Found:
     """Solve the problems of one search, most promising bound first, leaving out those that cannot win.
 
-    Equal goals are decided by the preferences, then by the order of `problems`. `floors` has proven bounds on the problems' sums by
-    their place, and is given those that are proven here: they hold for the same problems with more rows too.
+    Equal goals are decided by the preferences, then by the order of `problems`. `floors` has proven bounds on the
+    problems' sums by their place, and is given those that are proven here: they hold for the same problems with more rows too.
     """
     floors = {} if floors is None else floors
     order = _by_bound(problems) if len(problems) > 1 else [(-INFINITE, 0)]

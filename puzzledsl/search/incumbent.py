@@ -1,4 +1,5 @@
-"""A good answer fast: start from the cheapest columns at the bound's prices, repair what is violated, then improve by single swaps."""
+"""A good answer fast: start from the cheapest columns at the bound's prices, repair what is violated, then improve
+by single swaps."""
 
 from __future__ import annotations
 

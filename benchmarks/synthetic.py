@@ -169,7 +169,7 @@ def _costs(program: Program, rng: random.Random) -> CostTable:
         )
 
     fixed = facts.fixed_params(shape)
-    tables = {}
+    tables: dict[str, tuple[ScenarioCosts, ...]] = {}
     for name, scenario in program.scenarios.items():
         tables[name] = (
             ScenarioCosts(

@@ -30,8 +30,9 @@ def solve_search(
 ) -> SearchResult:
     """Choose one alternative a sub-block a layer. Every solution is verified before it is returned.
 
-    `status` is "optimal" only where that is proven (within the search's gap); "infeasible" comes with a minimal
-    conflict. The answer with gap 0 does not depend on seed or `workers`. Raises DiagnosticError when a table is missing or incomplete.
+    `status` is "optimal" only where that is proven (within the search's gap); "infeasible" comes with a
+    minimal conflict. The answer with gap 0 does not depend on seed or `workers`. Raises DiagnosticError
+    when a table is missing or incomplete.
     """
     tables = tables_of(program, search, costs, scores)
     return solve_built(Builder(tables), progress or Silent(), workers=workers)

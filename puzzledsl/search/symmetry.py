@@ -1,8 +1,9 @@
 """Interchangeable layers, counted instead of chosen.
 
-Where layers cost and score alike (a parameter count on an analytic profile, say), every permutation of an answer is an
-answer, and a model with a Boolean a column proves nothing. So layers that no formula tells apart form a class, and the model has one integer
-a column of the class: how many of its layers take it. Layers that a formula ties together are one unit, with tuples for columns.
+Where layers cost and score alike (a parameter count on an analytic profile, say), every permutation of an
+answer is an answer, and a model with a Boolean a column proves nothing. So layers that no formula tells
+apart form a class, and the model has one integer a column of the class: how many of its layers take it.
+Layers that a formula ties together are one unit, with tuples for columns.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from puzzledsl.search.tables import tables_of
 from tests.oracles import all_children
 from tests.search.instances import Instance, problems
 
-quick: Any = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 
 
 def answers(instance: Instance, problem: Problem) -> list[np.ndarray[Any, Any]]:

@@ -16,7 +16,7 @@ from puzzledsl.search.tables import tables_of
 from tests.oracles import acceptable, all_children
 from tests.search.instances import ATTENTION, FFN, Instance, at, chat, plain_instance, problems, require
 
-quick: Any = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
 
 
 @quick

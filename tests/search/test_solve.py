@@ -9,16 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.cost.metrics import metrics_of
-from puzzledsl.ir.nodes import CpSat
+from puzzledsl.ir.nodes import CpSat, LayerChoice, Preference
 from puzzledsl.search.metrics import METRICS, Child
 from puzzledsl.search.problem import build_problems
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from puzzledsl.search.verify import verify
 from tests.oracles import all_children, apart, brute_force
-from tests.search.instances import Instance, problems
+from tests.search.instances import ATTENTION, FFN, HERE, Instance, alone, chat, plain_instance, problems
 
-quick: Any = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 
 
 @quick
@@ -138,3 +138,16 @@ def test_adding_an_alternative_never_worsens(instance: Instance, data: st.DataOb
         assert wide.objective is not None
         sign = 1 if instance.search.sense == "minimize" else -1
         assert sign * wide.objective <= sign * narrow.objective
+
+
+def test_a_preference_decides_between_batches_that_the_objective_cannot() -> None:
+    instance = plain_instance((LayerChoice(attention=ATTENTION, ffn=FFN),) * 2)
+    [small] = instance.costs.scenarios["chat"]
+    large = small.model_copy(update={"batch": 4})
+    costs = instance.costs.model_copy(update={"scenarios": {"chat": (small, large)}})
+    instance = Instance(instance.program, costs, instance.scores)
+    for sense, batch in (("maximize", 4), ("minimize", 2)):
+        wish = Preference.model_validate({"goal": alone(chat("throughput")), "sense": sense, "where": HERE})
+        result = solve_search(*instance.with_search(preferences=(wish,)).args)
+        assert result.objective == 0
+        assert result.solutions[0].batches == {"chat": batch}

@@ -18,7 +18,7 @@ from puzzledsl.search.verify import verify
 from tests.oracles import acceptable, all_children
 from tests.search.instances import Instance, problems
 
-quick: Any = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 
 
 def solved(instance: Instance) -> Solution:

@@ -1,0 +1,112 @@
+"""Layers that cost and score alike are counted, and the answer is the same as when they are told apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from puzzledsl.ir.nodes import CountTerm, LayerChoice, ParamsTerm
+from puzzledsl.search.cpsat import Effort, counting_model, model_of, run_cpsat
+from puzzledsl.search.instance import Row
+from puzzledsl.search.problem import build_problem, build_problems
+from puzzledsl.search.solve import solve_search
+from puzzledsl.search.symmetry import symmetry_of
+from tests.oracles import brute_force
+from tests.search.instances import ATTENTION, FFN, Instance, alone, chat, plain_instance, problems, require
+
+quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+
+
+def all_like_the_first(instance: Instance) -> Instance:
+    """Every layer gets the choice, costs and scores of layer 0."""
+
+    def same(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (values[0],) * len(values) if values else values
+
+    program, costs = instance.program, instance.costs
+    space = program.spaces["wide"]
+    space = space.model_copy(update={"layers": same(space.layers)})
+    candidates = tuple(
+        c.model_copy(update={part: same(getattr(c, part)) for part in ("attention", "ffn", "pairs")})
+        for c in costs.scenarios["chat"]
+    )
+    parts = ("params_attention", "params_ffn")
+    costs = costs.model_copy(
+        update={"scenarios": {"chat": candidates}, **{p: same(getattr(costs, p)) for p in parts}}
+    )
+    table = instance.scores["kl"]
+    table = table.model_copy(update={p: same(getattr(table, p)) for p in ("attention", "ffn", "pairs")})
+    return Instance(program.model_copy(update={"spaces": {"wide": space}}), costs, {"kl": table})
+
+
+@quick
+@given(problems())
+def test_alike_layers_are_solved_as_by_brute_force(instance: Instance) -> None:
+    instance = all_like_the_first(instance)
+    result, best = solve_search(*instance.args), brute_force(*instance.args)
+    assert (best is None) == (result.status == "infeasible")
+    if best is not None:
+        assert result.objective == float(best.objective)
+        assert result.solutions[0].layers == best.child.layers
+
+
+@quick
+@given(problems())
+def test_counting_and_choosing_have_the_same_optimum(instance: Instance) -> None:
+    for problem in build_problems(*all_like_the_first(instance).args):
+        counted = run_cpsat(problem, Effort.of(60))
+        order = np.arange(
+            problem.columns.layers
+        )  # a row that every answer meets and that tells all layers apart
+        apart = (order * 1000)[problem.columns.layer_of] + np.arange(len(problem.columns.choices))
+        told = problem.with_rows(Row("apart", apart, int(problem.columns.most(apart).sum())))
+        assert symmetry_of(told) is None
+        chosen = run_cpsat(told, Effort.of(60))
+        assert (counted.chosen is None) == (chosen.chosen is None)
+        if counted.chosen is not None and chosen.chosen is not None:
+            assert problem.goal.of(counted.chosen) == problem.goal.of(chosen.chosen)
+            assert (problem.matrix[:, counted.chosen].sum(axis=1) <= problem.limits).all()
+
+
+@st.composite
+def tied(draw: st.DrawFn) -> Instance:
+    """Six alike layers, a goal that hardly tells models apart, and a budget."""
+    layers = (LayerChoice(attention=ATTENTION[:3], ffn=FFN[:3]),) * draw(st.integers(2, 3))
+    every = tuple(range(len(layers)))
+    goal = draw(
+        st.sampled_from([ParamsTerm(), CountTerm(sub_block="ffn", alternatives=("parent",), layers=every)])
+    )
+    ratio = draw(st.sampled_from(["0.9", "0.75", "0.6"]))
+    return plain_instance(
+        layers,
+        objective=alone(goal),
+        sense="maximize",
+        requirements=(require(chat("latency"), "<=", ratio=ratio),),
+    )
+
+
+@quick
+@given(tied())
+def test_of_many_equal_answers_the_first_is_given(instance: Instance) -> None:
+    best = brute_force(*instance.args)
+    result = solve_search(*instance.args)
+    assert best is not None
+    assert result.solutions[0].layers == best.child.layers
+
+
+def test_a_counting_model_is_much_smaller() -> None:
+    layers = (LayerChoice(attention=ATTENTION, ffn=FFN),) * 40
+    instance = plain_instance(
+        layers,
+        objective=alone(ParamsTerm()),
+        sense="maximize",
+        requirements=(require(chat("latency"), "<=", ratio="0.6"),),
+    )
+    problem = build_problem(*instance.args)
+    symmetry = symmetry_of(problem)
+    assert symmetry is not None
+    assert 20 * len(counting_model(problem, symmetry).variables) < len(model_of(problem).variables)
+    assert solve_search(*instance.args).status == "optimal"

@@ -87,6 +87,7 @@ def test_a_second_run_does_nothing(program: Path, unbroken: Path) -> None:
     assert contents(unbroken) == before
 
 
+@pytest.mark.timeout(900)  # seven whole runs
 def test_killed_five_times_it_ends_in_the_same_files(program: Path, unbroken: Path) -> None:
     build = program.parent / "killed"
     for stage in KILL_AT:

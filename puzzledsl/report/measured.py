@@ -174,8 +174,11 @@ def _speed(subject: Subject) -> Headline | None:
     for scenario in dict.fromkeys([subject.scenario, *subject.program.scenarios]):
         if scenario is None:
             continue
-        for _, evaluation in subject.evaluations:
-            parent, child = subject.figures(evaluation, PARENT), subject.timing(evaluation, scenario)
+        for declaration, evaluation in subject.evaluations:
+            parent, final = subject.figures(evaluation, PARENT), subject.final(declaration, evaluation)
+            child = subject.figures(evaluation, final) if final else {}
+            if not any(key.startswith(f"{scenario}.") for key in child):
+                child = subject.timing(evaluation, scenario)
             for key in TIMED:
                 full = f"{scenario}.{key}"
                 if full in parent and full in child and parent[full].value > 0 and child[full].value > 0:

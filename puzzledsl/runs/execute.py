@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -26,9 +28,19 @@ def locked(ctx: Context) -> Iterator[None]:
     except Timeout:
         raise DiagnosticError(BuildLocked(None, build=ctx.build.root)) from None
     try:
+        _sweep(ctx.build.root)
         yield
     finally:
         lock.release()
+
+
+def _sweep(root: Path) -> None:
+    """Remove what a killed run was writing: temporary files and directories, which nobody else can hold under the lock."""
+    for leftover in [*root.rglob(".*.tmp"), *root.rglob(".*.old")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def execute(ctx: Context, tasks: Iterable[Task], *, force: bool = False) -> list[tuple[Task, bool]]:

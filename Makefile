@@ -19,7 +19,6 @@ help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nPYTHON=python3.12        the interpreter that makes .venv (default python3; 3.11 or newer)\n'
 	@printf 'PIP_EXTRA=...            more options for pip install; pip also reads PIP_INDEX_URL and its like.\n'
-	@printf '                         No GPU? PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves 3 GB.\n'
 	@printf "PYTEST_ARGS='-k search'  more options for pytest\n"
 
 setup: $(VENV)/.dev ## make .venv with the package and the tools that develop it

@@ -7,6 +7,8 @@ import sys
 
 from puzzledsl.cli.app import app
 
+EXIT_INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command line and exit."""
@@ -20,6 +22,8 @@ def run(arguments: list[str]) -> int:
     try:
         app(arguments, standalone_mode=True)
     except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this and says nothing
+            return _interrupted()
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     except DiagnosticError as error:
         from puzzledsl.cli.output import print_diagnostics
@@ -27,11 +31,7 @@ def run(arguments: list[str]) -> int:
         print_diagnostics(error.diagnostics, {})
         return 1
     except KeyboardInterrupt:
-        print(
-            "\ninterrupted; what was finished is kept: run the same command to go on",
-            file=sys.stderr,
-        )
-        return 130
+        return _interrupted()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -42,6 +42,11 @@ def run(arguments: list[str]) -> int:
 
         return report_fault(error)
     return 0
+
+
+def _interrupted() -> int:
+    print("\ninterrupted; what was finished is kept: run the same command to go on", file=sys.stderr)
+    return EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def model_card(ctx: Context, search: str, result: SearchResult) -> str:
         "```python",
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
         "model = AutoModelForCausalLM.from_pretrained(DIRECTORY, trust_remote_code=True)",
-        "tokenizer = AutoTokenizer.from_pretrained(DIRECTORY)",
+        "tokenizer = AutoTokenizer.from_pretrained(DIRECTORY, trust_remote_code=True)",
         "```",
         "",
         "## The search",

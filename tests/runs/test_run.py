@@ -104,6 +104,26 @@ def test_killed_five_times_it_ends_in_the_same_files(program: Path, unbroken: Pa
                 finished.add(task)
 
 
+def test_an_interrupt_says_that_what_is_finished_is_kept(program: Path) -> None:
+    build = program.parent / "interrupted"
+    process = subprocess.Popen(
+        [*COMMAND, "run", str(program), "-o", str(build)],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not any(
+        e["stage"] == "score" for e in events(build) if "stage" in e
+    ):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "what was finished is kept" in said and "Traceback" not in said
+
+
 def test_a_flipped_byte_is_made_again(program: Path, unbroken: Path) -> None:
     before = contents(unbroken)
     scores = unbroken / "scores" / "kl.json"

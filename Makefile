@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_EXTRA)
 
 EXAMPLE := examples/smollm2
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help

@@ -23,6 +23,16 @@ class Span:
     end_line: int
     end_column: int
 
+    @property
+    def start(self) -> Span:
+        """The empty span in front of this one."""
+        return Span(self.file, self.line, self.column, self.line, self.column)
+
+    @property
+    def end(self) -> Span:
+        """The empty span behind this one."""
+        return Span(self.file, self.end_line, self.end_column, self.end_line, self.end_column)
+
     def to(self, other: Span) -> Span:
         """The smallest span that covers this one and `other` (same file)."""
         start = min((self.line, self.column), (other.line, other.column))
@@ -38,10 +48,54 @@ class Label:
     text: str = ""
 
 
+class Near(str):
+    """The spelling that was likely meant. `alone`: no other name is as near, so that it may be written unasked."""
+
+    __slots__ = ("alone",)
+    alone: bool
+
+    def __new__(cls, text: str, *, alone: bool) -> Near:
+        near = super().__new__(cls, text)
+        near.alone = alone
+        return near
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Put `text` in the place of what a span covers; an empty span inserts."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """One way to mend a mistake: edits of one file that are made together.
+
+    `title` says it as an editor's menu would. A `safe` one says what was surely meant, and `pzl check --fix` makes it
+    unasked; another is only offered.
+    """
+
+    title: str
+    edits: tuple[Edit, ...]
+    safe: bool = True
+
+    @classmethod
+    def replace(cls, span: Span, text: str, title: str = "", *, safe: bool = True) -> Fix:
+        """Write `text` instead of what `span` covers."""
+        return cls(title or (f"write `{text}`" if text else "remove it"), (Edit(span, text),), safe)
+
+    @classmethod
+    def insert(cls, before: Span, text: str, title: str = "", *, safe: bool = True) -> Fix:
+        """Write `text` in front of a span."""
+        return cls.replace(before.start, text, title or f"insert `{text}`", safe=safe)
+
+
 class Diagnostic:
     """One mistake. Subclasses set `code`, `template` and often `help_template`; `args` fill both.
 
-    `primary` is underlined with `^`, every `secondary` label with `-`.
+    `primary` is underlined with `^`, every `secondary` label with `-`. `near` is the spelling that was likely meant
+    for what `span` covers: it is the help, and a fix. `fixes` are what else would mend it.
     """
 
     code: ClassVar[str]
@@ -63,6 +117,8 @@ class Diagnostic:
         label: str = "",
         *,
         help: str | None = None,
+        near: Near | None = None,
+        fixes: Iterable[Fix] = (),
         secondary: Iterable[Label] = (),
         notes: Iterable[str] = (),
         **args: object,
@@ -72,6 +128,11 @@ class Diagnostic:
         self.args = args
         self.message = self.template.format(**args)
         self.help = self.help_template.format(**args) if help is None else help
+        self.fixes = tuple(fixes)
+        if near is not None:
+            self.help = f"did you mean `{near}`?"
+            if span is not None:
+                self.fixes += (Fix.replace(span, near, safe=near.alone),)
         self.secondary = tuple(secondary)
         self.notes = tuple(notes)
 

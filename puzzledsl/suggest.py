@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from puzzledsl.diagnostics import Near
 
-def closest(name: str, candidates: Iterable[str]) -> str | None:
+
+def closest(name: str, candidates: Iterable[str]) -> Near | None:
     """The candidate most likely meant by a misspelt `name`, or None where nothing is near enough.
 
     Letter case and `_`/`-` are ignored; swapping two neighbours counts as one slip. One slip is allowed in a name
-    of up to four letters, two up to eight, three beyond. The first candidate wins a tie.
+    of up to four letters, two up to eight, three beyond. The first candidate wins a tie, and is then not `alone`.
     """
     best: str | None = None
+    alone = True
     folded = _fold(name)
     budget = 1 if len(folded) <= 4 else 2 if len(folded) <= 8 else 3
     least = budget + 1
     for candidate in candidates:
         target = _fold(candidate)
-        if candidate == name or abs(len(target) - len(folded)) >= least:
+        if candidate in (name, best) or abs(len(target) - len(folded)) > least:
             continue
         slips = _distance(folded, target)
         # A one-letter name is one slip from every other: that is no likeness.
-        if slips < least and slips < max(len(folded), len(target)) - 1 + (slips == 0):
-            best, least = candidate, slips
-    return best
+        if slips > min(least, budget) or slips >= max(len(folded), len(target)) - 1 + (slips == 0):
+            continue
+        if slips < least:
+            best, least, alone = candidate, slips, True
+        else:
+            alone = False
+    return None if best is None else Near(best, alone=alone)
 
 
 def _fold(name: str) -> str:

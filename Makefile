@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint format clean distclean
+.PHONY: help setup demo vllm test test-slow lint format clean distclean
 
 help: ## what there is
 	@printf 'make <target>, where <target> is\n\n'
@@ -26,6 +26,9 @@ setup: $(VENV)/.dev ## make .venv with the package and the tools that develop it
 demo: $(VENV)/.examples ## fetch SmolLM2-135M-Instruct and search a faster child of it on this machine
 	$(BIN)/python $(EXAMPLE)/prepare.py
 	$(BIN)/pzl run $(EXAMPLE)/smollm2.pzl
+
+vllm: $(VENV)/.made ## make .venv-vllm, where the slow tests and `pzl verify-export` find vLLM
+	PYTHON=$(BIN)/python scripts/vllm_env.sh
 
 test: $(VENV)/.dev ## the tests that take minutes together and need no download
 	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,21 @@ LOWERINGS: dict[str, tuple[Lower, type, str]] = {
 
 def check(path: Path, settings: dict[str, str]) -> Checked:
     """Check and lower the program in the file `path`. `settings` are `--set NAME=VALUE` pairs."""
+    return inspect(path, settings)[0]
+
+
+def inspect(
+    path: Path, settings: dict[str, str], unsaved: Mapping[str, str] | None = None
+) -> tuple[Checked, Context | None]:
+    """`check`, and all that was found out on the way, mistakes or not; None where the file cannot be read.
+
+    `unsaved` maps real paths to texts that stand for the files' own.
+    """
     sink = Sink()
-    loader = Loader(sink)
+    loader = Loader(sink, unsaved)
     program: nodes.Program | None = None
     root = loader.root(path)
+    ctx: Context | None = None
     if root is not None:
         kinds = {kind: lowering for kind, (lowering, _, _) in LOWERINGS.items()}
         ctx = Context(sink, loader, root, evaluate, kinds, settings)
@@ -61,7 +73,7 @@ def check(path: Path, settings: dict[str, str]) -> Checked:
         report_unknown_names(ctx)
         if not sink.has_errors:
             program = _program(ctx)
-    return Checked(program, tuple(sink.sorted()), dict(loader.sources))
+    return Checked(program, tuple(sink.sorted()), dict(loader.sources)), ctx
 
 
 def _check_all(ctx: Context) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
@@ -14,7 +15,7 @@ from puzzledsl.ir.limits import MAX_FILES
 from puzzledsl.ir.values import POISON, Poison, Ref, Value
 from puzzledsl.lang import tree
 from puzzledsl.lang.kinds import KINDS
-from puzzledsl.lang.parse import parse, read_source
+from puzzledsl.lang.parse import normalise, parse, read_source
 from puzzledsl.resources import listing, resource
 from puzzledsl.suggest import closest
 
@@ -113,10 +114,14 @@ class Scope:
 
 
 class Loader:
-    """Reads a program's files: each once, `use` resolved, duplicates and cycles reported."""
+    """Reads a program's files: each once, `use` resolved, duplicates and cycles reported.
 
-    def __init__(self, sink: Sink) -> None:
+    `unsaved` maps real paths to texts that stand for the files' own: what an editor has not written yet.
+    """
+
+    def __init__(self, sink: Sink, unsaved: Mapping[str, str] | None = None) -> None:
         self.sink = sink
+        self.unsaved = unsaved or {}
         self.sources: dict[str, str] = {}
         self.files: dict[str, SourceFile] = {}
         self.loading: list[str] = []
@@ -131,7 +136,7 @@ class Loader:
         key = _key(path)
         if key in self.files:
             return self.files[key]
-        text = read_source(path, self.sink)
+        text = normalise(self.unsaved[key]) if key in self.unsaved else read_source(path, self.sink)
         if text is None:
             return None
         self.sources[file] = text
@@ -214,7 +219,7 @@ class Loader:
             path = file.path.parent / name
             shown_file = os.path.normpath(os.path.join(os.path.dirname(file.file), name))
             shown = self._relative(path)
-        if path is None or not _is_file(path):
+        if path is None or not (_is_file(path) or _key(path) in self.unsaved):
             self.sink.add(errors.NoSuchFile(use.path.span, path=name, help=self._instead(name, file)))
             return None
         key = _key(path)

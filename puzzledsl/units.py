@@ -121,11 +121,11 @@ class Quantity:
 
 
 class BadLiteral(ValueError):
-    """A literal that is no quantity. `help` says what would work."""
+    """A literal that is no quantity. `help` says what would work; `meant` is the one literal that must be meant, if any."""
 
-    def __init__(self, message: str, help: str = "") -> None:
+    def __init__(self, message: str, help: str = "", meant: str = "") -> None:
         super().__init__(message)
-        self.help = help
+        self.help, self.meant = help, meant
 
 
 def parse_quantity(text: str) -> Quantity:
@@ -148,23 +148,28 @@ def parse_quantity(text: str) -> Quantity:
     if unit in UNITS:
         scale, dimension = UNITS[unit]
         return Quantity(number * scale, dimension)
-    raise BadLiteral(f"unknown unit `{unit}`", _suggest_unit(match.group(1), unit))
+    raise BadLiteral(f"unknown unit `{unit}`", *_suggest_unit(match.group(1), unit))
 
 
-def _suggest_unit(number: str, unit: str) -> str:
+def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
+    """Help for an unknown unit, and the literal that must be meant: letters in the wrong case say which.
+
+    `5m` may be minutes or millions, so a single letter says it only where it is `S` or `H`.
+    """
     if unit == "b" or unit == "K":
         return {
             "b": f"billions are written `{number}B`",
             "K": f"thousands are `{number}k`, 1024s are `{number}Ki`",
-        }[unit]
+        }[unit], ""
     folded = {u.lower(): u for u in UNITS if u}
     if unit.lower() in folded:
-        return f"write `{number}{folded[unit.lower()]}`"
+        meant = f"{number}{folded[unit.lower()]}"
+        return f"write `{meant}`", meant if len(unit) > 1 or unit in "SH" else ""
     alike = [u for u in UNITS if u and ("/" in u) == ("/" in unit)]
     close = difflib.get_close_matches(unit, alike, n=1, cutoff=0.5)
     if close:
-        return f"did you mean `{number}{close[0]}`?"
-    return "units: " + " ".join(u for u in UNITS if u and "FLOP" not in u and u != "µs")
+        return f"did you mean `{number}{close[0]}`?", ""
+    return "units: " + " ".join(u for u in UNITS if u and "FLOP" not in u and u != "µs"), ""
 
 
 def _decimal(value: Fraction, digits: int = 4) -> str:

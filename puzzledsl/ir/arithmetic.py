@@ -10,7 +10,7 @@ from fractions import Fraction
 from puzzledsl.diagnostics import Label, Span
 from puzzledsl.ir import errors_types as errors
 from puzzledsl.ir.context import Context
-from puzzledsl.ir.dimensions import is_times, label, would_do
+from puzzledsl.ir.dimensions import is_times, label, unit_fixes, would_do
 from puzzledsl.ir.errors import TooMuch
 from puzzledsl.ir.limits import MAX_BITS
 from puzzledsl.ir.values import POISON, Number, Symbolic, Value, describe
@@ -227,6 +227,7 @@ def comparable(
             label(mine),
             secondary=[Label(second, label(other))],
             help=would_do(other.dimension, mine) or would_do(mine.dimension, other),
+            fixes=unit_fixes(other.dimension, mine, first, ctx.source(first)),
             op=op,
             left=describe(left),
             right=describe(right),

@@ -58,11 +58,11 @@ def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
 
 def _unknown(ctx: Context, node: tree.Attribute, thing: str, known: tuple[str, ...], help: str = "") -> None:
     near = closest(node.name.text, known)
-    if near:
-        help = f"did you mean `{near}`?"
-    elif known and not help:
+    if known and not help:
         help = "it has " + ", ".join(f"`{k}`" for k in known[:16])
-    ctx.report(errors.UnknownAttribute(node.name.span, thing=thing, name=node.name.text, help=help))
+    ctx.report(
+        errors.UnknownAttribute(node.name.span, thing=thing, name=node.name.text, near=near, help=help)
+    )
 
 
 def _of_sub_block(ctx: Context, target: SubBlocks, node: tree.Attribute) -> Value:

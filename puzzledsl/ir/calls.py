@@ -71,9 +71,8 @@ def _apply(ctx: Context, function: Function, expr: tree.Call, scope: Scope) -> V
             name = argument.name.text
         elif argument.name is not None:
             near = closest(argument.name.text, parameters)
-            help = f"did you mean `{near}`?" if near else ""
-            thing = f"fn `{function.node.name.text}`"
-            ctx.report(errors.UnknownKey(argument.name.span, thing=thing, name=argument.name.text, help=help))
+            thing, got = f"fn `{function.node.name.text}`", argument.name.text
+            ctx.report(errors.UnknownKey(argument.name.span, thing=thing, name=got, near=near))
             return POISON
         else:
             _wrong_number(ctx, function, expr)

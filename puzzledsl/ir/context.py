@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from puzzledsl.diagnostics import Diagnostic, Sink, Span
+from puzzledsl.diagnostics import Diagnostic, Near, Sink, Span
 from puzzledsl.ir import errors
 from puzzledsl.ir.limits import MAX_DEPTH, MAX_STEPS
 from puzzledsl.ir.names import Loader, Scope, SourceFile, Symbol
@@ -43,7 +43,7 @@ class Context:
     parameters: dict[str, str] = field(default_factory=dict)
     too_deep: set[tuple[str, int]] = field(default_factory=set)
     used: set[Symbol] = field(default_factory=set)
-    unknown: dict[tuple[str, str], list[tuple[Span, str | None]]] = field(default_factory=dict)
+    unknown: dict[tuple[str, str], list[tuple[Span, Near | None]]] = field(default_factory=dict)
     steps: int = 0
     depth: int = 0
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
+from puzzledsl.diagnostics import Fix, Span
 from puzzledsl.ir.values import Number, Symbolic, describe
 from puzzledsl.units import (
     BYTES,
@@ -66,6 +68,17 @@ def would_do(wanted: Dimension, given: Number) -> str:
     if wanted == COUNT:
         return f"write a plain number, such as `{EXAMPLES[COUNT]}`, `4Ki` or `1.5B`"
     return f"write a literal such as `{EXAMPLES[wanted]}`" if wanted in EXAMPLES else ""
+
+
+def unit_fixes(wanted: Dimension, given: Number, span: Span, source: str) -> list[Fix]:
+    """The literals of `would_do` in the place of a bare number, `source`; safe where only one would do."""
+    if not isinstance(given, Quantity) or given.dimension != COUNT or given.form != "plain":
+        return []
+    if not source.replace("_", "").replace(".", "").isdigit():  # a name, or a sum
+        return []
+    literals = re.findall("`([^`]+)`", _with_unit(wanted, given.value))  # that help quotes nothing else
+    alone = len(literals) == 1 and wanted in (TOK_PER_S, TOKENS)
+    return [Fix.replace(span, text, safe=alone) for text in literals]
 
 
 def _with_unit(wanted: Dimension, number: Fraction) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
-from puzzledsl.diagnostics import Label, Sink, Span
+from puzzledsl.diagnostics import Fix, Label, Near, Sink, Span
 from puzzledsl.ir import errors
 from puzzledsl.ir.limits import MAX_FILES
 from puzzledsl.ir.values import POISON, Poison, Ref, Value
@@ -205,8 +205,10 @@ class Loader:
             self._bind(
                 used_in, near, used.names[near], name.span
             )  # uses with the right spelling are no mistake
-        help = f"did you mean `{near}`?" if near else _declared(used)
-        self.sink.add(errors.NotDeclaredThere(name.span, path=use.path.value, name=name.text, help=help))
+        error = errors.NotDeclaredThere(
+            name.span, path=use.path.value, name=name.text, near=near, help=_declared(used)
+        )
+        self.sink.add(error)
         return POISON
 
     def _used_file(self, use: tree.Use, file: SourceFile) -> SourceFile | None:
@@ -220,7 +222,9 @@ class Loader:
             shown_file = os.path.normpath(os.path.join(os.path.dirname(file.file), name))
             shown = self._relative(path)
         if path is None or not (_is_file(path) or _key(path) in self.unsaved):
-            self.sink.add(errors.NoSuchFile(use.path.span, path=name, help=self._instead(name, file)))
+            help, meant = self._instead(name, file)
+            fixes = [Fix.replace(use.path.span, f'"{meant}"', safe=meant.alone)] if meant else []
+            self.sink.add(errors.NoSuchFile(use.path.span, path=name, help=help, fixes=fixes))
             return None
         key = _key(path)
         if key in self.loading:
@@ -239,19 +243,22 @@ class Loader:
         except ValueError:  # another drive
             return path.name
 
-    def _instead(self, name: str, file: SourceFile) -> str:
+    def _instead(self, name: str, file: SourceFile) -> tuple[str, Near | None]:
+        """Help for a path that leads nowhere, and the path that was likely meant."""
         known = [n for n in listing("spaces") if n.startswith(STD)]
         if name.startswith(STD):
             near = closest(name, known)
-            return (
-                f"did you mean `{near}`?" if near else "shipped files: " + ", ".join(f"`{n}`" for n in known)
-            )
-        if f"{STD}{Path(name).name}" in known:
-            return f"did you mean the shipped `{STD}{Path(name).name}`?"
-        near = closest(Path(name).name, [n for n in _siblings(file.path.parent / name) if n.endswith(".pzl")])
-        if near:
-            return f"did you mean `{(Path(name).parent / near).as_posix()}`?"
-        return "a path is relative to the file that uses it; shipped files begin with `std/`"
+            if near is None:
+                return "shipped files: " + ", ".join(f"`{n}`" for n in known), None
+        elif (shipped := f"{STD}{Path(name).name}") in known:
+            return f"did you mean the shipped `{shipped}`?", Near(shipped, alone=True)
+        else:
+            siblings = [n for n in _siblings(file.path.parent / name) if n.endswith(".pzl")]
+            near = closest(Path(name).name, siblings)
+            if near is None:
+                return "a path is relative to the file that uses it; shipped files begin with `std/`", None
+            near = Near((Path(name).parent / near).as_posix(), alone=near.alone)
+        return f"did you mean `{near}`?", near
 
 
 def builtin_ref(symbol: Symbol | Poison) -> Value:

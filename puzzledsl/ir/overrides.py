@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from puzzledsl.diagnostics import Span
+from puzzledsl.diagnostics import Fix, Span
 from puzzledsl.ir import errors_spaces as errors
 from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.alternatives import Alternative, SubBlock, name_of
@@ -47,7 +47,8 @@ class Overrides:
             changed |= self._change(sub_block, layers, edit, statement.span)
         if targets and not changed and not self.info.incomplete and statement.op in ("|=", "-="):
             why = "it is already there" if statement.op == "|=" else "no layer here has it"
-            self.ctx.report(errors.OverrideDoesNothing(statement.value.span, why=why))
+            fixes = [Fix.replace(statement.span, "", "remove this override", safe=False)]
+            self.ctx.report(errors.OverrideDoesNothing(statement.value.span, why=why, fixes=fixes))
 
     def _targets(self, place: Value, span: Span) -> list[tuple[SubBlock, tuple[int, ...]]]:
         match place:

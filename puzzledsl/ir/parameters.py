@@ -6,7 +6,7 @@ from puzzledsl.diagnostics import Sink, Span
 from puzzledsl.ir import errors
 from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.context import Context
-from puzzledsl.ir.dimensions import EXAMPLES, would_do
+from puzzledsl.ir.dimensions import EXAMPLES, unit_fixes, would_do
 from puzzledsl.ir.names import Scope, SourceFile, Symbol
 from puzzledsl.ir.values import POISON, Boolean, Poison, Text, Value, describe
 from puzzledsl.lang import tree
@@ -43,8 +43,8 @@ def parameter_value(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
     kind = TYPES.get(param.type.text)
     if kind is None:
         near = closest(param.type.text, TYPES)
-        help = f"did you mean `{near}`?" if near else "types: " + ", ".join(f"`{t}`" for t in TYPES)
-        ctx.report(errors.UnknownType(param.type.span, name=param.type.text, help=help))
+        help = "types: " + ", ".join(f"`{t}`" for t in TYPES)
+        ctx.report(errors.UnknownType(param.type.span, name=param.type.text, near=near, help=help))
         return POISON
     scope, expr = Scope(symbol.file), param.default
     if symbol.name in ctx.settings:
@@ -73,7 +73,7 @@ def _checked(
 ) -> Value:
     if isinstance(value, Poison):
         return POISON
-    help = ""
+    help, fixes = "", []
     if isinstance(kind, Dimension):
         if isinstance(value, Quantity) and value.dimension == kind:
             whole = value.value.denominator == 1 and value.form == "plain"
@@ -81,13 +81,15 @@ def _checked(
                 return value
         elif isinstance(value, Quantity):
             help = would_do(kind, value) or f"write a literal such as `{EXAMPLES[kind]}`"
+            fixes = unit_fixes(kind, value, span, ctx.source(span))
     elif isinstance(value, kind):
         return value
     wanted = {"Text": "a string", "Bool": "`true` or `false`", "Count": "a whole number (Count)"}.get(
         type_name, type_name
     )
     got = str(value) if isinstance(value, Quantity) and type_name == "Count" and not help else describe(value)
-    ctx.report(types.WrongType(span, what=f"parameter `{name}`", wanted=wanted, got=got, help=help))
+    what = f"parameter `{name}`"
+    ctx.report(types.WrongType(span, what=what, wanted=wanted, got=got, help=help, fixes=fixes))
     return POISON
 
 
@@ -119,11 +121,5 @@ def check_settings(ctx: Context) -> None:
             continue
         near = closest(name, known)
         listed = ", ".join(f"`{k}`" for k in dict.fromkeys(known))
-        help = (
-            f"did you mean `{near}`?"
-            if near
-            else f"parameters: {listed}"
-            if known
-            else "the program has no parameters"
-        )
-        ctx.report(errors.UnknownSetting(None, name=name, help=help))
+        help = f"parameters: {listed}" if known else "the program has no parameters"
+        ctx.report(errors.UnknownSetting(None, name=name, near=near, help=help))

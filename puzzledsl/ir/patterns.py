@@ -82,13 +82,13 @@ def report_unknown(ctx: Context, name: tree.Name, sub_block: SubBlock) -> str | 
     """Report a word that is no alternative of a sub-block; the one that is likely meant, if any."""
     other: SubBlock = "ffn" if sub_block == "attention" else "attention"
     near = closest(name.text, ALTERNATIVES[sub_block])
-    if near:
-        help = f"did you mean `{near}`?"
-    elif name.text in ALTERNATIVES[other]:
+    if name.text in ALTERNATIVES[other]:
         help = f"`{name.text}` is an alternative of `{other}`; {sub_block} has " + _listed(sub_block)
     else:
         help = f"{sub_block} alternatives: " + _listed(sub_block)
-    ctx.report(errors.UnknownAlternative(name.span, name=name.text, sub_block=sub_block, help=help))
+    ctx.report(
+        errors.UnknownAlternative(name.span, name=name.text, sub_block=sub_block, near=near, help=help)
+    )
     return near
 
 
@@ -102,8 +102,7 @@ def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope) -> _
     if key not in known:
         near = closest(key, known)
         takes = f"it has {', '.join(f'`{k}`' for k in known)}" if known else f"write `{name}` alone"
-        help = f"did you mean `{near}`?" if near else takes
-        ctx.report(errors.UnknownKey(field.name.span, thing=f"`{name}`", name=key, help=help))
+        ctx.report(errors.UnknownKey(field.name.span, thing=f"`{name}`", name=key, near=near, help=takes))
         return None
     if isinstance(field.value, tree.Name) and field.value.text == "full" and key == "window":
         return _Test(key, field.op, ((UNCAPPED, False),))

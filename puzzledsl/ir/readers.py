@@ -7,7 +7,7 @@ from fractions import Fraction
 from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors_types as errors
 from puzzledsl.ir.context import Context
-from puzzledsl.ir.dimensions import EXAMPLES, would_do
+from puzzledsl.ir.dimensions import EXAMPLES, unit_fixes, would_do
 from puzzledsl.ir.values import Facts, Number, Poison, Ref, SubBlocks, Symbolic, Value, describe
 from puzzledsl.units import COUNT, Dimension, Quantity
 
@@ -58,10 +58,11 @@ def as_constant(ctx: Context, value: Value, span: Span, what: str, dimension: Di
         number = Quantity(number.constant, number.dimension)
     if number.dimension != dimension or number.form == "times":
         wanted = dimension.name
-        help = would_do(dimension, number)
+        help, got = would_do(dimension, number), describe(number)
         if number.form == "times":
             help = f"write a literal such as `{EXAMPLES[dimension]}`" if dimension in EXAMPLES else ""
-        ctx.report(errors.WrongType(span, what=what, wanted=wanted, got=describe(number), help=help))
+        fixes = unit_fixes(dimension, number, span, ctx.source(span))
+        ctx.report(errors.WrongType(span, what=what, wanted=wanted, got=got, help=help, fixes=fixes))
         return None
     return number
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from puzzledsl.diagnostics import Label
+from typing import Any
+
+from puzzledsl.diagnostics import Edit, Fix, Label
 from puzzledsl.ir import errors
 from puzzledsl.ir.builtins import VALUES
 from puzzledsl.ir.context import Context
@@ -68,12 +70,20 @@ def report_unknown_names(ctx: Context) -> None:
         listed = ", ".join(map(str, lines[:8])) + (" …" if len(lines) > 8 else "")
         notes = [f"also on line{'s' if len(lines) > 1 else ''} {listed}"] if lines else []
         symbol = ctx.file_of(span).names.get(near) if near else None
-        help = f"did you mean `{near}`?" if near else ""
+        about: dict[str, Any] = {
+            "name": name,
+            "notes": notes,
+            "help": f"did you mean `{near}`?" if near else "",
+        }
+        if near:
+            edits = tuple(Edit(other, near) for other, _ in uses)
+            about["fixes"] = [Fix(f"write `{near}`", edits, safe=near.alone)]
         if not isinstance(symbol, Symbol) or symbol.file.file != file:
-            ctx.report(errors.UnknownName(span, name=name, help=help, notes=notes))
+            ctx.report(errors.UnknownName(span, **about))
         elif lines and symbol not in ctx.used:
-            label, help = Label(span, "used here"), f"declare it as `{name}`"
-            ctx.report(errors.UnknownName(symbol.span, name=name, help=help, notes=notes, secondary=[label]))
+            about["help"] = f"declare it as `{name}`"
+            about["fixes"] = [Fix.replace(symbol.span, name)]
+            ctx.report(errors.UnknownName(symbol.span, secondary=[Label(span, "used here")], **about))
         else:
             label = Label(symbol.span, "declared here")
-            ctx.report(errors.UnknownName(span, name=name, help=help, notes=notes, secondary=[label]))
+            ctx.report(errors.UnknownName(span, secondary=[label], **about))

@@ -252,6 +252,6 @@ def report_unknown_key(found: Settings, key: str, at: Span, known: Sequence[str]
     """Report a setting that does not exist; the name that is likely meant, if any."""
     near = closest(key, known)
     listed = ", ".join(f"`{k}`" for k in known)
-    help = f"did you mean `{near}`?" if near else f"it has {listed}" if known else "it has no settings"
-    found.ctx.report(errors.UnknownKey(at, thing=found.thing, name=key, help=help))
+    help = f"it has {listed}" if known else "it has no settings"
+    found.ctx.report(errors.UnknownKey(at, thing=found.thing, name=key, near=near, help=help))
     return near

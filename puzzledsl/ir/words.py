@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors
 from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.context import Context
@@ -20,13 +19,13 @@ def read_word(ctx: Context, expr: tree.Expr, scope: Scope, words: Sequence[str],
         if expr.text in words:
             return expr.text
         if scope.local(expr.text) is None and not _is_value(scope.file.names.get(expr.text)):
-            return _unknown_word(ctx, expr.text, expr.span, words, what)
+            return _unknown_word(ctx, expr.text, expr, words, what)
     value = ctx.value(expr, scope)
     match value:
         case Poison():
             return None
         case Text(value=text):
-            return text if text in words else _unknown_word(ctx, text, expr.span, words, what)
+            return text if text in words else _unknown_word(ctx, text, expr, words, what)
         case _:
             ctx.report(types.WrongType(expr.span, what=what, wanted=_either(words), got=describe(value)))
             return None
@@ -36,10 +35,13 @@ def _is_value(symbol: object) -> bool:
     return isinstance(symbol, Poison) or (isinstance(symbol, Symbol) and symbol.kind in ("let", "param"))
 
 
-def _unknown_word(ctx: Context, got: str, span: Span, words: Sequence[str], what: str) -> str | None:
+def _unknown_word(ctx: Context, got: str, expr: tree.Expr, words: Sequence[str], what: str) -> str | None:
     near = closest(got, words)
-    help = f"did you mean `{near}`?" if near else f"write {_either(words)}"
-    ctx.report(types.UnknownWord(span, got=got, what=what, help=help))
+    if near and isinstance(expr, tree.Name) and expr.text != got:  # a `let` holds the word: the slip is there
+        help, here = f"did you mean `{near}`?", None
+    else:
+        help, here = f"write {_either(words)}", near
+    ctx.report(types.UnknownWord(expr.span, got=got, what=what, near=here, help=help))
     return near
 
 

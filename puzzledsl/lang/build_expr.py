@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 from lark import Token, Tree
 
-from puzzledsl.diagnostics import Sink, Span
+from puzzledsl.diagnostics import Fix, Sink, Span
 from puzzledsl.lang import errors, tree
 from puzzledsl.lang.layout import MAX_DEPTH
 from puzzledsl.lang.tokens import Words, span_of
@@ -64,8 +64,10 @@ class ExprBuilder:
         try:
             parse_quantity(str(token))
         except BadLiteral as error:
-            self.sink.add(errors.BadNumber(self.at(token), why=str(error), help=error.help))
-            return tree.BadExpr(span=self.at(token))
+            where = self.at(token)
+            fixes = [Fix.replace(where, error.meant)] if error.meant else []
+            self.sink.add(errors.BadNumber(where, why=str(error), help=error.help, fixes=fixes))
+            return tree.BadExpr(span=where)
         return tree.Literal_(span=self.at(token), text=str(token))
 
     # ------------------------------------------------------------ values

@@ -144,7 +144,6 @@ class UnknownStatement(Diagnostic):
 
     code = "E0102"
     template = "unknown statement `{got}`"
-    help_template = "did you mean `{wanted}`?"
 
 
 class BadNumber(Diagnostic):

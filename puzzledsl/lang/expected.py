@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lark import Token
 
-from puzzledsl.diagnostics import Diagnostic
+from puzzledsl.diagnostics import Diagnostic, Fix
 from puzzledsl.lang import errors
 from puzzledsl.lang.kinds import KEYWORDS
 from puzzledsl.lang.tokens import after, span_of
@@ -37,7 +37,8 @@ def unexpected(token: Token, before: Token | None, expected: set[str], file: str
     at_end = token.type == "_NL"
     where = after(before, file) if at_end and before is not None else span_of(token, file)
     label = _label(expected, before)
-    return errors.UnexpectedToken(where, label, found=found(token), help=_help(token, before, expected))
+    help, fixes = _help(token, before, expected, file)
+    return errors.UnexpectedToken(where, label, found=found(token), help=help, fixes=fixes)
 
 
 def found(token: Token) -> str:
@@ -88,21 +89,23 @@ def _either(words: list[str]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
 
 
-def _help(token: Token, before: Token | None, expected: set[str]) -> str:
-    """The likely slip, or nothing."""
+def _help(token: Token, before: Token | None, expected: set[str], file: str) -> tuple[str, tuple[Fix, ...]]:
+    """The likely slip and what mends it, or nothing."""
     previous = before.type if before is not None else ""
+    where = span_of(token, file)
     if before is not None and previous == "QUANTITY" and token in UNITS and before[-1:].isdigit():
-        return f"no blank before a unit: write `{before}{token}`"
+        whole = span_of(before, file).to(where)
+        return f"no blank before a unit: write `{before}{token}`", (Fix.replace(whole, f"{before}{token}"),)
     if token.type == "DOT" and "QUANTITY" in expected:
-        return "a number begins with a digit: `0.5`"
+        return "a number begins with a digit: `0.5`", (Fix.insert(where, "0"),)
     if token == "==" and "EQUAL" in expected:
-        return "one `=` sets, two compare: write `=`"
+        return "one `=` sets, two compare: write `=`", (Fix.replace(where, "="),)
     if token.type == "EQUAL" and "CMP" in expected:
-        return "one `=` sets, two compare: write `==`"
+        return "one `=` sets, two compare: write `==`", (Fix.replace(where, "=="),)
     if token.type == "COLON" and "EQUAL" in expected:
-        return "a body is written with `=`, named arguments with `:`"
+        return "a body is written with `=`, named arguments with `:`", (Fix.replace(where, " ="),)
     if token.type == "CMP" and previous == "CMP":
-        return "comparisons are `==` `!=` `<=` `>=` `<` `>`"
+        return "comparisons are `==` `!=` `<=` `>=` `<` `>`", ()
     if token.type == "STAR" and previous == "STAR":
-        return "there is no power operator: multiply, or write the number out"
-    return ""
+        return "there is no power operator: multiply, or write the number out", ()
+    return "", ()

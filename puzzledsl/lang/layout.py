@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from lark import Token
 
-from puzzledsl.diagnostics import Diagnostic, Label, Sink
+from puzzledsl.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.lang import errors
 from puzzledsl.lang.kinds import KINDS, STATEMENT_KEYWORDS
 from puzzledsl.lang.tokens import Words, after, span_of, virtual
@@ -105,7 +105,8 @@ class _Layout:
         if self.too_deep:
             self.too_deep -= 1
         elif not self.opened:
-            self._report(errors.StrayCloser(where, opener=text, closer=str(token)), token)
+            fixes = [Fix.replace(where, "", safe=False)]
+            self._report(errors.StrayCloser(where, opener=text, closer=str(token), fixes=fixes), token)
         elif self.opened[-1].type == kind:
             self.opened.pop()
             self.put(token, declaration=False)
@@ -119,7 +120,12 @@ class _Layout:
             wanted, wanted_text = CLOSER[opener.type]
             note = [Label(span_of(opener, self.words.file), "opened here")]
             error = errors.MismatchedCloser(
-                where, opener=str(opener), closer=str(token), wanted=wanted_text, secondary=note
+                where,
+                opener=str(opener),
+                closer=str(token),
+                wanted=wanted_text,
+                secondary=note,
+                fixes=[Fix.replace(where, wanted_text)],
             )
             self._report(error, token)
             self.put(Token.new_borrow_pos(wanted, wanted_text, token), declaration=False)
@@ -148,12 +154,11 @@ class _Layout:
         if opener.line not in self.words.tainted:
             label = Label(span_of(opener, self.words.file), "opened here")
             where = after(before, self.words.file)
-            self._report(
-                errors.Unclosed(
-                    where, f"expected `{text}`", opener=str(opener), closer=text, secondary=[label]
-                ),
-                before,
+            fixes = [Fix.insert(where, text, safe=False)]
+            error = errors.Unclosed(
+                where, f"expected `{text}`", opener=str(opener), closer=text, secondary=[label], fixes=fixes
             )
+            self._report(error, before)
             self.words.tainted.add(opener.line or 1)
         self.out.insert(at, virtual(kind, text, before))
         return at
@@ -194,7 +199,9 @@ def _inside(state: _Layout, token: Token, declaration: bool) -> Token:
         if token.type == "EQUAL" and _names_argument(state):
             name = str(state.out[-1])
             where = span_of(token, state.words.file)
-            state._report(errors.EqualsForColon(where, name=name), token)
+            gap = after(state.out[-1], state.words.file).start.to(where)
+            fix = Fix.replace(gap, ":", f"write `{name}:`")
+            state._report(errors.EqualsForColon(where, name=name, fixes=[fix]), token)
             return Token.new_borrow_pos("COLON", ":", token)
         leaves = True
     if leaves:

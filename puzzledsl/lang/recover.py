@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from lark import Token, Tree
 
-from puzzledsl.diagnostics import Diagnostic, Label, Sink
+from puzzledsl.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.lang import errors
 from puzzledsl.lang.expected import found, unexpected
 from puzzledsl.lang.kinds import KINDS, STATEMENT_KEYWORDS, TOP_KEYWORDS
@@ -72,7 +72,9 @@ class _Driver:
                 self.close_braces(token)
             token = self.mended(token)
             if token.type == "RBRACE" and not self.braces:
-                self.report(errors.StrayCloser(span_of(token, self.words.file), opener="{", closer="}"))
+                where = span_of(token, self.words.file)
+                fixes = [Fix.replace(where, "", safe=False)]
+                self.report(errors.StrayCloser(where, opener="{", closer="}", fixes=fixes))
                 self.index += 1
             elif self.machine.accepts(token.type):
                 self.feed(token)
@@ -141,7 +143,8 @@ class _Driver:
             return
         margin = self.tokens[self.statement].column or 1
         if (following.column or 1) > margin and self.machine.accepts("LBRACE"):
-            self.report(errors.MissingBrace(after(before, self.words.file)))
+            where = after(before, self.words.file)
+            self.report(errors.MissingBrace(where, fixes=[Fix.insert(where, " {")]))
             self.open_virtual(before)
 
     def open_virtual(self, near: Token) -> None:
@@ -171,12 +174,9 @@ class _Driver:
             return token
         wanted = closest(token, (*KINDS, *TOP_KEYWORDS) if declares else TOP_KEYWORDS)
         if declares or wanted:
-            text = (
-                f"did you mean `{wanted}`?"
-                if wanted
-                else "declarations: " + " ".join((*KINDS, *TOP_KEYWORDS))
-            )
-            self.report(errors.UnknownKind(span_of(token, self.words.file), got=str(token), help=text))
+            text = "declarations: " + " ".join((*KINDS, *TOP_KEYWORDS))
+            where = span_of(token, self.words.file)
+            self.report(errors.UnknownKind(where, got=str(token), near=wanted, help=text))
         if wanted is None:
             return token
         return Token.new_borrow_pos(wanted.upper() if wanted in TOP_KEYWORDS else "NAME", wanted, token)
@@ -205,7 +205,7 @@ class _Driver:
         wanted = closest(token, STATEMENT_KEYWORDS)
         if wanted is None:
             return token
-        self.report(errors.UnknownStatement(span_of(token, self.words.file), got=str(token), wanted=wanted))
+        self.report(errors.UnknownStatement(span_of(token, self.words.file), got=str(token), near=wanted))
         return Token.new_borrow_pos(wanted.upper(), wanted, token)
 
     # ------------------------------------------------------------ braces
@@ -219,9 +219,11 @@ class _Driver:
             where = after(last, self.words.file)
             label = Label(span_of(opener, self.words.file), "opened here")
             if opener.line not in self.words.tainted:
-                self.sink.add(
-                    errors.Unclosed(where, "expected `}`", opener="{", closer="}", secondary=[label])
+                fix = Fix.insert(where, "\n}" if last.line != opener.line else " }", safe=False)
+                error = errors.Unclosed(
+                    where, "expected `}`", opener="{", closer="}", secondary=[label], fixes=[fix]
                 )
+                self.sink.add(error)
                 self.mistakes += 1
         while self.braces:
             self.feed(virtual("RBRACE", "}", before))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from lark import Token
 
-from puzzledsl.diagnostics import Sink, Span
+from puzzledsl.diagnostics import Fix, Sink, Span
 from puzzledsl.lang import errors
 
 # Another language's spelling -> (the token meant, how to write it here).
@@ -96,7 +96,7 @@ def read_words(tokens: list[Token], text: str, file: str, sink: Sink) -> Words:
             words.tainted.add(token.line or 1)
             words.tokens.append(_as("STRING", token + '"', token))
         elif token.type == "FOREIGN":
-            _foreign(token, raw[index].type if index < len(raw) else "_NL", words, sink)
+            _foreign(token, raw[index] if index < len(raw) else None, text, words, sink)
         else:
             words.tokens.append(token)
     return words
@@ -119,23 +119,44 @@ def _unknown(first: Token, last: Token, text: str, words: Words, sink: Sink) -> 
             text=shown,
             plural="s" if len(run) > 1 else "",
             help=f"did you mean `{meant}`?" if meant else "",
+            fixes=_instead(where, run, meant),
         )
     )
     words.tainted.add(where.line)
 
 
-def _foreign(token: Token, following: str, words: Words, sink: Sink) -> None:
+def _instead(where: Span, run: str, meant: str | None) -> list[Fix]:
+    if meant is None or len(run) > 1:
+        return []
+    return [Fix.replace(where, " " if run == "\xa0" else meant, safe=run == "\xa0")]
+
+
+def _foreign(token: Token, following: Token | None, source: str, words: Words, sink: Sink) -> None:
     text, where = str(token), span_of(token, words.file)
+
+    def report(shown: str, wanted: str, *fixes: Fix) -> None:
+        sink.add(errors.ForeignSpelling(where, text=shown, wanted=wanted, fixes=fixes))
+
     if text.startswith("//"):
-        sink.add(errors.ForeignSpelling(where, text="//", wanted="a comment begins with `#`"))
+        slashes = Span(where.file, where.line, where.column, where.line, where.column + 2)
+        report("//", "a comment begins with `#`", Fix.replace(slashes, "#"))
     elif text[0] in "'“”":
-        plain = re.sub(r'["\\]', r"\\\g<0>", text[1:-1])
-        sink.add(
-            errors.ForeignSpelling(where, text=text[0], wanted='strings stand in plain double quotes: `"`')
-        )
-        words.tokens.append(_as("STRING", f'"{plain}"', token))
+        plain = '"' + re.sub(r'["\\]', r"\\\g<0>", text[1:-1]) + '"'
+        report(text[0], 'strings stand in plain double quotes: `"`', Fix.replace(where, plain))
+        words.tokens.append(_as("STRING", plain, token))
     else:
         kind, spelling, wanted = FOREIGN[text]
-        sink.add(errors.ForeignSpelling(where, text=text, wanted=wanted))
-        if not (kind == "COMMA" and following == "_NL"):
+        ends = kind == "COMMA" and (following is None or following.type == "_NL")
+        report(text, wanted, Fix.replace(where, "" if ends else _apart(spelling, token, source)))
+        if not ends:
             words.tokens.append(_as(kind, spelling, token))
+
+
+def _apart(spelling: str, token: Token, source: str) -> str:
+    """A word with the blanks that keep it from running into what stands around `token`."""
+    if not spelling.isalpha():
+        return spelling
+    start, stop = token.start_pos or 0, token.end_pos or 0
+    before = " " if start and not source[start - 1].isspace() and source[start - 1] not in "([{" else ""
+    behind = " " if stop < len(source) and not source[stop].isspace() else ""
+    return before + spelling + behind

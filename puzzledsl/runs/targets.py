@@ -40,8 +40,8 @@ def chosen(
 
 def _unknown(kind: str, name: str, declared: Mapping[str, object]) -> UnknownTarget:
     close = closest(name, declared)
-    help = f"did you mean `{close}`?" if close else f"declared: {', '.join(declared) or 'none'}"
-    return UnknownTarget(None, kind=kind, name=name, help=help)
+    help = f"declared: {', '.join(declared) or 'none'}"
+    return UnknownTarget(None, kind=kind, name=name, near=close, help=help)
 
 
 def not_ready(ctx: Context, search: str) -> NotReady | None:

@@ -113,8 +113,8 @@ def read_call(
             return None
         near = closest(word.text, (*names, *_declared(scope, bases)))
         listed = ", ".join(f"`{n}`" for n in (*names, *_declared(scope, bases)))
-        help = f"did you mean `{near}`?" if near else f"write one of {listed}"
-        ctx.report(types.UnknownWord(word.span, got=word.text, what=what, help=help))
+        help = f"write one of {listed}"
+        ctx.report(types.UnknownWord(word.span, got=word.text, what=what, near=near, help=help))
         return Constructed(near, arguments, scope, expr.span) if near in names and near is not None else None
     return as_call(ctx, ctx.value(expr, scope), expr.span, names, what)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from puzzledsl.diagnostics import Fix
 from puzzledsl.ir import errors_spaces as errors
 from puzzledsl.ir import nodes
 from puzzledsl.ir.context import Context
@@ -77,9 +78,12 @@ def _verify(
     place = argument_place(settings, call, field)
     if place.file != symbol.file.file:
         place = settings.place("shape")
-    ctx.report(
-        errors.ShapeMismatch(place, field=field, said=_literal(mine), file=file, found=_literal(other))
-    )
+    right = _literal(other)
+    fixes = []
+    if ctx.source(place).startswith(f"{field}:"):
+        fixes = [Fix.replace(place, f"{field}: {right}", safe=False)]
+    error = errors.ShapeMismatch(place, field=field, said=_literal(mine), file=file, found=right, fixes=fixes)
+    ctx.report(error)
 
 
 def _literal(value: object) -> str:

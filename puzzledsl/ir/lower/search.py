@@ -171,9 +171,12 @@ class _Body:
     def _assign(self, statement: tree.Assign, target: tree.Name, scope: Scope) -> None:
         if target.text != "solver":
             near = closest(target.text, ("solver", "minimize", "maximize", "require", "prefer", "solutions"))
+            got = target.text
+            meant = near if near == "solver" else None  # the others are statements, written without `=`
             help = f"did you mean `{near}`?" if near else _HAS
-            error = errors.UnknownKey(target.span, thing=thing(self.symbol), name=target.text, help=help)
-            self.ctx.report(error)
+            self.ctx.report(
+                errors.UnknownKey(target.span, thing=thing(self.symbol), name=got, near=meant, help=help)
+            )
             if near != "solver":
                 return
         if self.solver_at is not None:

@@ -120,12 +120,9 @@ class _SpaceBody:
         key = target.text
         if key not in ("attention", "ffn"):
             near = closest(key, ("attention", "ffn", "layers"))
-            help = (
-                f"did you mean `{near}`?"
-                if near
-                else "it has `attention`, `ffn`, `layers[…]` and `init { … }`"
-            )
-            self.ctx.report(errors.UnknownKey(target.span, thing=thing(self.symbol), name=key, help=help))
+            help = "it has `attention`, `ffn`, `layers[…]` and `init { … }`"
+            error = errors.UnknownKey(target.span, thing=thing(self.symbol), name=key, near=near, help=help)
+            self.ctx.report(error)
             if near not in ("attention", "ffn"):
                 return
             key = str(near)
@@ -149,9 +146,8 @@ class _SpaceBody:
         match statement:
             case tree.Assign(target=tree.Name(text=name)) if name not in ("attention", "ffn", "layers"):
                 near = closest(name, ("attention", "ffn", "layers"))
-                help = f"did you mean `{near}`?" if near else ""
                 error = errors.UnknownKey(
-                    statement.target.span, thing=thing(self.symbol), name=name, help=help
+                    statement.target.span, thing=thing(self.symbol), name=name, near=near
                 )
                 self.ctx.report(error)
             case tree.Assign():
@@ -164,8 +160,9 @@ class _SpaceBody:
                 self.init = statement
             case tree.Section(name=name):
                 near = closest(name.text, ("init",))
-                help = f"did you mean `{near}`?" if near else "it has `init { … }`"
-                error = errors.UnknownKey(name.span, thing=thing(self.symbol), name=name.text, help=help)
+                error = errors.UnknownKey(
+                    name.span, thing=thing(self.symbol), name=name.text, near=near, help="it has `init { … }`"
+                )
                 self.ctx.report(error)
             case _:
                 misplaced(self.ctx, statement, thing(self.symbol))

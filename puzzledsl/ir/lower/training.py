@@ -88,8 +88,11 @@ def _train(ctx: Context, settings: Settings) -> tuple[Literal["decoupled", "coup
             for side in (expr.left, expr.right):
                 if isinstance(side, tree.Name) and side.text not in both:
                     near = closest(side.text, both)
-                    help = f"did you mean `{near}`?" if near else "write `attention` or `ffn`"
-                    ctx.report(types.UnknownWord(side.span, got=side.text, what="sub-block", help=help))
+                    help = "write `attention` or `ffn`"
+                    error = types.UnknownWord(
+                        side.span, got=side.text, what="sub-block", near=near, help=help
+                    )
+                    ctx.report(error)
                     return "decoupled", both
         case tree.BadExpr():
             return "decoupled", both
@@ -307,10 +310,9 @@ def _weight(ctx: Context, part: tree.Expr, scope: Scope, weights: dict[str, floa
         return
     if not isinstance(word, tree.Name) or word.text not in weights:
         near = closest(word.text, GKD_LOSSES) if isinstance(word, tree.Name) else None
-        help = f"did you mean `{near}`?" if near else "write a sum such as `1 * kld + 1 * cosine + 0 * lm`"
-        ctx.report(
-            types.UnknownWord(word.span, got=ctx.source(word.span), what="loss of uptraining", help=help)
-        )
+        help, got = "write a sum such as `1 * kld + 1 * cosine + 0 * lm`", ctx.source(word.span)
+        error = types.UnknownWord(word.span, got=got, what="loss of uptraining", near=near, help=help)
+        ctx.report(error)
         return
     amount = Fraction(1)
     if factor is not None:

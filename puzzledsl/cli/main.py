@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import sys
 
+from puzzledsl.cli import interrupts
 from puzzledsl.cli.app import app
-
-EXIT_INTERRUPTED = 130
+from puzzledsl.cli.interrupts import EXIT_INTERRUPTED
 
 
 def main() -> None:
     """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:]))
+    interrupts.listen()
+    code = run(sys.argv[1:])
+    if code == EXIT_INTERRUPTED:
+        interrupts.leave()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -36,6 +40,8 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if interrupts.asked():  # a library made an error of its own of the interrupt
+            return _interrupted()
         if os.environ.get("PZL_TRACEBACK"):
             raise
         from puzzledsl.cli.output import report_fault

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from puzzledsl.cli import interrupts
+
 PLAIN_INTERVAL_S = 10.0
 
 
@@ -58,6 +60,7 @@ class Reporter:
 
     def start(self, task: str, total: int) -> None:
         """Begin a bar; the one before is finished."""
+        interrupts.check()
         self._finish()
         self._name, self._total, self._done = task, total, 0
         self._began = self._said = time.monotonic()
@@ -68,6 +71,7 @@ class Reporter:
 
     def advance(self, amount: int = 1, **figures: float | str) -> None:
         """Move the bar on."""
+        interrupts.check()
         self._done += amount
         text = "  ".join(f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in figures.items())
         if self._task is not None:
@@ -82,6 +86,7 @@ class Reporter:
 
     def log(self, event: str, **fields: object) -> None:
         """Append one JSON line."""
+        interrupts.check()
         if self._log is None:
             return
         self._log.parent.mkdir(parents=True, exist_ok=True)

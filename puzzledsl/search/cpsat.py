@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from ortools.sat.python.cp_model_helper import (
     CpModelProto,
+    CpSolverResponse,
     CpSolverStatus,
     SatParameters,
     SolveWrapper,
@@ -115,7 +117,7 @@ def run_cpsat(
         model.objective.domain.extend([at_least, LARGEST_GOAL])
     solver = SolveWrapper()
     solver.set_parameters(_parameters(effort))
-    response = solver.solve(model)  # type: ignore[no-untyped-call]
+    response = _solve_interruptibly(solver, model)
     if response.status == CpSolverStatus.INFEASIBLE:
         return Answer(None, None, True)
     if response.status not in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE):
@@ -125,6 +127,18 @@ def run_cpsat(
     return Answer(chosen, bound, response.status == CpSolverStatus.OPTIMAL)
 
 
+def _solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverResponse:
+    """Solve in a thread, so that Ctrl-C reaches Python at once; the search is then stopped before it goes on."""
+    with ThreadPoolExecutor(1) as pool:
+        solved = pool.submit(solver.solve, model)
+        try:
+            response: CpSolverResponse = solved.result()
+            return response
+        except BaseException:
+            solver.stop_search()
+            raise
+
+
 def _parameters(effort: Effort) -> SatParameters:
     parameters = SatParameters()
     parameters.num_workers = effort.workers
@@ -132,6 +146,9 @@ def _parameters(effort: Effort) -> SatParameters:
     parameters.max_time_in_seconds = effort.left_s
     parameters.relative_gap_limit = effort.gap
     parameters.absolute_gap_limit = 0.0
+    parameters.catch_sigint_signal = (
+        False  # OR-Tools would leave the default handler behind: the next Ctrl-C would kill
+    )
     if effort.work is not None:
         parameters.max_deterministic_time = effort.work
     return parameters

@@ -104,8 +104,9 @@ def test_killed_five_times_it_ends_in_the_same_files(program: Path, unbroken: Pa
                 finished.add(task)
 
 
-def test_an_interrupt_says_that_what_is_finished_is_kept(program: Path) -> None:
-    build = program.parent / "interrupted"
+@pytest.mark.parametrize("stage", ["score", "realise"])  # before CP-SAT has run in the process, and after
+def test_an_interrupt_says_that_what_is_finished_is_kept(program: Path, stage: str) -> None:
+    build = program.parent / f"interrupted-{stage}"
     process = subprocess.Popen(
         [*COMMAND, "run", str(program), "-o", str(build)],
         env=ENVIRONMENT,
@@ -114,9 +115,7 @@ def test_an_interrupt_says_that_what_is_finished_is_kept(program: Path) -> None:
         text=True,
     )
     deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not any(
-        e["stage"] == "score" for e in events(build) if "stage" in e
-    ):
+    while time.monotonic() < deadline and not any(e["stage"] == stage for e in events(build) if "stage" in e):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

@@ -8,6 +8,7 @@ from math import ceil
 
 from puzzledsl.cost.csv_table import Measured, Row
 from puzzledsl.cost.errors import TableBatch, TableCell, TableMetrics, TableMissing, TableParams
+from puzzledsl.cost.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.diagnostics import Sink, Span
 from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, name_of
@@ -106,6 +107,7 @@ def _at_batch(
             sink.add(TableCell(span, path=table.path, line=row.line, problem=problem))
         seen[where] = row.line
         _check_params(row, asked, shape, table, span, sink)
+        cost = _with_flop(cost, row, asked, shape, Workload(batch, scenario.prompt, scenario.output))
         if not row.attention and not row.ffn:
             fixed = cost
         else:
@@ -166,6 +168,17 @@ def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink)
         prefill_ns=ceil(ttft * NS_PER_S),
         decode_ns=ceil(tpot * NS_PER_S),
     )
+
+
+def _with_flop(cost: Cost, row: Row, asked: list[_Names], shape: Shape, work: Workload) -> Cost:
+    """The cost with its arithmetic counted, which no table needs to say."""
+    if not row.attention and not row.ffn:
+        return cost.model_copy(update=dict.fromkeys(("prefill_flop", "decode_flop"), fixed_flop(shape, work)))
+    named = ((row.attention, [n.attention for n in asked]), (row.ffn, [n.ffn for n in asked]))
+    chosen = [next((names[name] for names in layers if name in names), None) for name, layers in named]
+    flop = [sub_block_flop(shape, alternative, work) for alternative in chosen if alternative]
+    prefill, decode = (sum(part) for part in zip(*flop, strict=True)) if flop else (0, 0)
+    return cost.model_copy(update={"prefill_flop": prefill, "decode_flop": decode})
 
 
 def _check_params(

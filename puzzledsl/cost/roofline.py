@@ -1,123 +1,134 @@
-"""An analytic cost of a sub-block on a GPU: the larger of reading its weights and multiplying by them, and
-what comes on top.
+"""Run times on a hardware profile, analytically.
 
-    time = max(weight bytes / bandwidth, 2 * params * tokens / FLOP rate) + overhead
-         + reading the KV cache (decode) or the attention scores (prefill) + all-reduce (several GPUs)
+For a forward over n tokens, with P parameters a GPU of b_w bytes each and t GPUs:
 
-Times are seconds as exact fractions and become whole nanoseconds, rounded up; sizes are bytes on one GPU.
-The efficiencies and the overhead of a profile were fitted to published serving figures of Llama models.
+    sub-block = max(P * b_w / (BW * eta_m), 2 * P_active * n / (F * eta_c)) + overhead
+    decode attention  + batch * mean context * 2 * ceil(kv_heads / t) * head_dim * b_kv / (BW * eta_m)
+    prefill attention + 4 * ceil(heads / t) * head_dim * (causal pairs of positions) / (F * eta_a)
+    t > 1             + (t - 1) * link_latency + 2 * (t - 1) / t * n * hidden * b_residual / (link * eta_l)
+
+F is the peak of the type that matrices are multiplied in. A no-op takes no time, its overhead included. The constants
+are fitted to published serving figures of Llama models (`cost.calibrate`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from math import ceil
 
+from puzzledsl.cost.dtypes import (
+    DTYPE_BYTES,
+    activation_dtype,
+    head_dtype,
+    peak_flop_per_s,
+    residual_bytes,
+)
+from puzzledsl.cost.flops import (
+    Workload,
+    causal_pairs,
+    fixed_flop,
+    mean_context,
+    sub_block_flop,
+    window_of,
+)
+from puzzledsl.cost.memory import fixed_bytes, kv_bytes_per_token, kv_cache_bytes, weights_bytes
 from puzzledsl.cost.parameters import Size, fixed_size, kv_heads_of, size_of, split
 from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import Alternative, GqaAttention, MoeFfn
+from puzzledsl.ir.alternatives import Alternative, MoeFfn
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.tables import Cost
 
 NS_PER_S = 10**9
-ACTIVATION_BYTES = 2  # what the all-reduce carries: bf16
-
-DTYPE_BYTES: dict[str, Fraction] = {
-    "fp64": Fraction(8),
-    "fp32": Fraction(4),
-    "tf32": Fraction(4),
-    "bf16": Fraction(2),
-    "fp16": Fraction(2),
-    "fp8": Fraction(1),
-    "int8": Fraction(1),
-    "fp4": Fraction(1, 2),
-    "int4": Fraction(1, 2),
-}
+NO_TIME = Fraction(0)
 FREE = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Workload:
-    """A scenario at one batch size: `batch` sequences of `prompt` tokens, each continued by `output`
-    tokens."""
+class Times:
+    """Seconds of one forward, by what they go to. Matrices count as `weights` where reading them is what takes long,
+    as `matrices` where multiplying by them is."""
 
-    batch: int
-    prompt: int
-    output: int
+    weights: Fraction = NO_TIME
+    matrices: Fraction = NO_TIME
+    attention: Fraction = NO_TIME  # decode: reading keys and values; prefill: scores and values
+    link: Fraction = NO_TIME
+    overhead: Fraction = NO_TIME
+
+    @property
+    def total(self) -> Fraction:
+        """All of it."""
+        return self.weights + self.matrices + self.attention + self.link + self.overhead
+
+    def __add__(self, other: Times) -> Times:
+        return Times(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Times)))
 
 
-def peak_flop_per_s(hardware: RooflineHardware, dtype: str) -> Fraction:
-    """Dense peak of one GPU. fp16 runs at bf16's rate where only that is known. Raises KeyError for a dtype
-    without a peak."""
-    peaks = hardware.flop_per_s
-    return peaks["bf16"] if dtype == "fp16" and "fp16" not in peaks else peaks[dtype]
+def bandwidth(hardware: RooflineHardware) -> Fraction:
+    """Bytes a second that are reached."""
+    return hardware.bandwidth_bytes_per_s * hardware.efficiency_bandwidth
 
 
-def matrix_s(hardware: RooflineHardware, read: Fraction, params: int, tokens: int, dtype: str) -> Fraction:
-    """Seconds to multiply `tokens` activations by `params` weights of which `read` bytes come from memory."""
-    memory = read / (hardware.bandwidth_bytes_per_s * hardware.efficiency_bandwidth)
+def matrix_times(
+    hardware: RooflineHardware, read_bytes: Fraction, params: int, tokens: int, dtype: str
+) -> Times:
+    """Multiplying `tokens` activations by `params` weights of which `read_bytes` come from memory."""
+    memory = read_bytes / bandwidth(hardware)
     compute = 2 * params * tokens / (peak_flop_per_s(hardware, dtype) * hardware.efficiency_compute)
-    return max(memory, compute)
-
-
-def kv_bytes_per_token(hardware: RooflineHardware, shape: Shape, kv_heads: int) -> Fraction:
-    """Keys and values of one token in one layer on one GPU; fewer heads than GPUs are replicated."""
-    return 2 * split(kv_heads, hardware.gpus) * shape.head_dim * DTYPE_BYTES[hardware.kv_dtype]
-
-
-def kv_cache_bytes(
-    hardware: RooflineHardware, shape: Shape, kv_heads: int, window: int | None, work: Workload
-) -> int:
-    """The whole batch's cache at full length, in whole pages; a window caps the length."""
-    length = work.prompt + work.output
-    tokens = length if window is None else min(length, window)
-    pages = split(tokens, hardware.page_tokens) * hardware.page_tokens
-    return ceil(work.batch * pages * kv_bytes_per_token(hardware, shape, kv_heads))
-
-
-def mean_context(prompt: int, output: int, window: int | None) -> Fraction:
-    """Mean tokens a generated token attends to: prompt + output / 2, or less where a window cuts it off."""
-    if window is None or window >= prompt + output:
-        return prompt + Fraction(output, 2)
-    if window <= prompt:
-        return Fraction(window)
-    growing = window - prompt  # steps before the window is full
-    return (growing * (prompt + Fraction(growing, 2)) + (output - growing) * window) / output
+    return Times(weights=memory) if memory >= compute else Times(matrices=compute)
 
 
 def kv_read_s(
     hardware: RooflineHardware, shape: Shape, kv_heads: int, window: int | None, work: Workload
 ) -> Fraction:
-    """Seconds to read the batch's keys and values in one decode step at the mean context."""
+    """Seconds to read the batch's keys and values in one decode step at the mean context.
+
+    Where the profile has measured decode attention at this many KV heads a GPU (or at fewer and at more), as measured.
+    """
     tokens = work.batch * mean_context(work.prompt, work.output, window)
-    rate = hardware.bandwidth_bytes_per_s * hardware.efficiency_bandwidth
-    return tokens * kv_bytes_per_token(hardware, shape, kv_heads) / rate
+    measured = _measured_decode_s(hardware, split(kv_heads, hardware.gpus), tokens)
+    if measured is not None:
+        return measured
+    return tokens * kv_bytes_per_token(hardware, shape, kv_heads) / bandwidth(hardware)
+
+
+def _measured_decode_s(hardware: RooflineHardware, heads: int, tokens: Fraction) -> Fraction | None:
+    """From the profile's table: time is proportional to the cached tokens, and linear between two numbers of KV heads."""
+    table = hardware.gqa_decode
+    if table is None:
+        return None
+    below = max((h for h in table.seconds if h <= heads), default=None)
+    above = min((h for h in table.seconds if h >= heads), default=None)
+    if below is None or above is None:
+        return None
+    low, high = table.seconds[below], table.seconds[above]
+    between = low if below == above else low + (high - low) * Fraction(heads - below, above - below)
+    return between * tokens / table.tokens
 
 
 def attention_scores_s(
     hardware: RooflineHardware, shape: Shape, window: int | None, work: Workload
 ) -> Fraction:
-    """Seconds of the causal score and value products over the prompt: 4 * heads * head_dim FLOP a pair of
-    positions."""
-    span = work.prompt if window is None else min(work.prompt, window)
-    pairs = work.batch * (Fraction(span * span, 2) + (work.prompt - span) * span)
-    flop = 4 * split(shape.heads, hardware.gpus) * shape.head_dim * pairs
-    return flop / (peak_flop_per_s(hardware, hardware.dtype) * hardware.efficiency_attention)
+    """Seconds of the causal score and value products over the prompt: 4 * heads * head_dim FLOP a pair of positions."""
+    flop = (
+        4
+        * split(shape.heads, hardware.gpus)
+        * shape.head_dim
+        * work.batch
+        * causal_pairs(work.prompt, window)
+    )
+    peak = peak_flop_per_s(hardware, activation_dtype(hardware))
+    return flop / (peak * hardware.efficiency_attention)
 
 
 def all_reduce_s(hardware: RooflineHardware, shape: Shape, tokens: int) -> Fraction:
-    """Seconds of the ring all-reduce after a sub-block; 0 on one GPU."""
-    if hardware.gpus == 1:
-        return Fraction(0)
-    sent = Fraction(2 * (hardware.gpus - 1), hardware.gpus) * tokens * shape.hidden * ACTIVATION_BYTES
-    return hardware.link_latency_s + sent / (hardware.link_bytes_per_s * hardware.efficiency_link)
-
-
-def weights_bytes(hardware: RooflineHardware, size: Size) -> int:
-    """Matrices in the weight dtype, norms and biases in the embedding's."""
-    vectors = size.vectors * DTYPE_BYTES[hardware.embedding_dtype]
-    return ceil(size.matrices * DTYPE_BYTES[hardware.dtype] + vectors)
+    """Seconds of the all-reduce after a sub-block, over a ring: each GPU waits for t - 1 others; 0 on one GPU."""
+    hops = hardware.gpus - 1
+    if not hops:
+        return NO_TIME
+    sent = Fraction(2 * hops, hardware.gpus) * tokens * shape.hidden * residual_bytes(hardware)
+    rate = hardware.link_bytes_per_s * hardware.efficiency_link
+    return hops * hardware.link_latency_s + sent / rate
 
 
 def _read_bytes(hardware: RooflineHardware, size: Size, alternative: Alternative, tokens: int) -> Fraction:
@@ -127,6 +138,33 @@ def _read_bytes(hardware: RooflineHardware, size: Size, alternative: Alternative
     return size.matrices * touched * DTYPE_BYTES[hardware.dtype]
 
 
+def sub_block_times(
+    hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
+) -> tuple[Times, Times]:
+    """One prefill of the batch, and one decode step of it at the mean context."""
+    size = size_of(shape, alternative, hardware.gpus)
+    if not size.params:
+        return Times(), Times()
+
+    def forward(tokens: int) -> Times:
+        read = _read_bytes(hardware, size, alternative, tokens)
+        rest = Times(link=all_reduce_s(hardware, shape, tokens), overhead=hardware.overhead_s)
+        return matrix_times(hardware, read, size.active, tokens, activation_dtype(hardware)) + rest
+
+    prefill, decode = forward(work.batch * work.prompt), forward(work.batch)
+    if kv_heads := kv_heads_of(shape, alternative):
+        window = window_of(alternative)
+        prefill += Times(attention=attention_scores_s(hardware, shape, window, work))
+        decode += Times(attention=kv_read_s(hardware, shape, kv_heads, window, work))
+    return prefill, decode
+
+
+def fixed_times(hardware: RooflineHardware, shape: Shape, work: Workload) -> Times:
+    """The head, in a prefill as in a decode step: only each sequence's last position goes through it."""
+    size, dtype = fixed_size(shape, hardware.gpus), head_dtype(hardware)
+    return matrix_times(hardware, size.active * DTYPE_BYTES[dtype], size.active, work.batch, dtype)
+
+
 def _ns(seconds: Fraction) -> int:
     return ceil(seconds * NS_PER_S)
 
@@ -134,40 +172,34 @@ def _ns(seconds: Fraction) -> int:
 def sub_block_cost(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
 ) -> Cost:
-    """The cost of one alternative. A no-op is free, its overhead included."""
+    """The cost of one alternative."""
     size = size_of(shape, alternative, hardware.gpus)
     if not size.params:
         return FREE
-
-    def forward_s(tokens: int) -> Fraction:
-        read = _read_bytes(hardware, size, alternative, tokens)
-        time = matrix_s(hardware, read, size.active, tokens, hardware.dtype)
-        return time + hardware.overhead_s + all_reduce_s(hardware, shape, tokens)
-
-    prefill, decode, cache = (forward_s(work.batch * work.prompt), forward_s(work.batch), 0)
-    if kv_heads := kv_heads_of(shape, alternative):
-        window = alternative.window if isinstance(alternative, GqaAttention) else None
-        prefill += attention_scores_s(hardware, shape, window, work)
-        decode += kv_read_s(hardware, shape, kv_heads, window, work)
-        cache = kv_cache_bytes(hardware, shape, kv_heads, window, work)
+    prefill, decode = sub_block_times(hardware, shape, alternative, work)
+    prefill_flop, decode_flop = sub_block_flop(shape, alternative, work)
+    kv_heads = kv_heads_of(shape, alternative)
     return Cost(
         params=facts.params(alternative, shape),
         weights_bytes=weights_bytes(hardware, size),
-        kv_cache_bytes=cache,
-        prefill_ns=_ns(prefill),
-        decode_ns=_ns(decode),
+        kv_cache_bytes=kv_cache_bytes(hardware, shape, kv_heads, window_of(alternative), work),
+        prefill_ns=_ns(prefill.total),
+        decode_ns=_ns(decode.total),
+        prefill_flop=prefill_flop,
+        decode_flop=decode_flop,
     )
 
 
 def fixed_cost(hardware: RooflineHardware, shape: Shape, work: Workload) -> Cost:
-    """Embedding, final norm and head, in the embedding's dtype. Only each sequence's last position goes
-    through the head."""
-    size, width = (fixed_size(shape, hardware.gpus), DTYPE_BYTES[hardware.embedding_dtype])
-    head = matrix_s(hardware, size.active * width, size.active, work.batch, hardware.embedding_dtype)
+    """Embedding, final norm and head."""
+    head = _ns(fixed_times(hardware, shape, work).total)
+    flop = fixed_flop(shape, work)
     return Cost(
         params=facts.fixed_params(shape),
-        weights_bytes=ceil(size.params * width),
+        weights_bytes=fixed_bytes(hardware, shape),
         kv_cache_bytes=0,
-        prefill_ns=_ns(head),
-        decode_ns=_ns(head),
+        prefill_ns=head,
+        decode_ns=head,
+        prefill_flop=flop,
+        decode_flop=flop,
     )

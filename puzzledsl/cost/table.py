@@ -7,9 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from puzzledsl.cost.csv_table import read_measured
-from puzzledsl.cost.errors import NoLink, NoPeakForDtype, UnknownDtype, span_of
+from puzzledsl.cost.errors import span_of
+from puzzledsl.cost.flops import Workload
 from puzzledsl.cost.imported import imported_costs
-from puzzledsl.cost.roofline import DTYPE_BYTES, Workload, fixed_cost, peak_flop_per_s, sub_block_cost
+from puzzledsl.cost.profile import can_run, provenance_of
+from puzzledsl.cost.roofline import fixed_cost, sub_block_cost
 from puzzledsl.diagnostics import DiagnosticError, Sink
 from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import (
@@ -20,7 +22,6 @@ from puzzledsl.ir.alternatives import (
     name_of,
 )
 from puzzledsl.ir.nodes import (
-    Hardware,
     LayerChoice,
     MeasuredHardware,
     Program,
@@ -49,8 +50,8 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
         hardware = program.hardware[scenario.hardware]
         match hardware.spec:
             case RooflineHardware() as spec:
-                provenance[name] = f"roofline {spec.profile}"
-                if _can_run(hardware, spec, sink):
+                provenance[name] = provenance_of(spec)
+                if can_run(hardware, spec, sink):
                     scenarios[name] = roofline_costs(spec, shape, here, scenario)
             case TableHardware(path=path):
                 provenance[name] = f"table {path}"
@@ -162,20 +163,3 @@ def _layer_params(shape: Shape, choice: LayerChoice) -> tuple[dict[str, int], di
         {name: facts.params(a, shape) for name, a in attention.items()},
         {name: facts.params(f, shape) for name, f in ffn.items()},
     )
-
-
-def _can_run(hardware: Hardware, spec: RooflineHardware, sink: Sink) -> bool:
-    """Report what the roofline would divide by or look up in vain."""
-    span, name, before = span_of(hardware.where), hardware.name, len(sink.items)
-    for dtype in dict.fromkeys((spec.dtype, spec.kv_dtype, spec.embedding_dtype)):
-        if dtype not in DTYPE_BYTES:
-            sink.add(UnknownDtype(span, name=name, dtype=dtype, known=", ".join(DTYPE_BYTES)))
-    for dtype, role in ((spec.dtype, "weights"), (spec.embedding_dtype, "embedding and head")):
-        try:
-            peak_flop_per_s(spec, dtype)
-        except KeyError:
-            known = ", ".join(spec.flop_per_s) or "none"
-            sink.add(NoPeakForDtype(span, name=name, dtype=dtype, role=role, known=known))
-    if spec.gpus > 1 and not spec.link_bytes_per_s:
-        sink.add(NoLink(span, name=name, gpus=spec.gpus))
-    return len(sink.items) == before

@@ -9,10 +9,10 @@ from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors, errors_spaces, nodes
 from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.alternatives import SubBlock
-from puzzledsl.ir.builtins import METRICS
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.facts import ATTRIBUTES, PARENT_FACTS, parent_fact
 from puzzledsl.ir.limits import MAX_INSTANCES
+from puzzledsl.ir.metrics import METRICS
 from puzzledsl.ir.names import Scope, Symbol, builtin_ref
 from puzzledsl.ir.readers import as_whole
 from puzzledsl.ir.space_info import SpaceInfo
@@ -154,7 +154,10 @@ def _of_hardware(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
                 "reserve": Quantity(Fraction(spec.reserve_bytes), BYTES),
                 "gpus": Quantity(Fraction(spec.gpus)),
                 "dtype": Text(spec.dtype),
+                "activations": Text(spec.activation_dtype or spec.dtype),
                 "kv_cache": Text(spec.kv_dtype),
+                "embedding": Text(spec.embedding_dtype),
+                "head": Text(spec.head_dtype or spec.embedding_dtype),
             }
         case nodes.MeasuredHardware() as measured:
             known = {"gpus": Quantity(Fraction(measured.gpus)), "dtype": Text(measured.dtype)}

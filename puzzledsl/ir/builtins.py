@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.values import Boolean, BuiltIn, Text, Value
-from puzzledsl.units import BYTES, TIME, TOK_PER_S, Dimension
 
 ALTERNATIVES: dict[SubBlock, tuple[str, ...]] = {
     "attention": ("parent", "gqa", "linear", "noop"),
@@ -30,16 +29,6 @@ CONSTRUCTORS = frozenset(
     )
 )
 """Words that build something; the declaration that takes it reads the arguments."""
-
-METRICS: dict[str, Dimension] = {
-    "memory": BYTES,
-    "weights": BYTES,
-    "kv_cache": BYTES,
-    "latency": TIME,
-    "ttft": TIME,
-    "tpot": TIME,
-    "throughput": TOK_PER_S,
-}
 
 VALUES: dict[str, Value] = {
     "true": Boolean(True),

@@ -107,8 +107,15 @@ class Data(Frozen):
     where: Where
 
 
+class GqaDecode(Frozen):
+    """Decode attention as measured: `seconds` to read `tokens` cached tokens of all sequences, by KV heads a GPU."""
+
+    tokens: int
+    seconds: dict[int, Exact]
+
+
 class RooflineHardware(Frozen):
-    """An analytic profile. Bandwidths in bytes/s, peaks in FLOP/s, times in seconds, sizes in bytes."""
+    """An analytic profile. Bandwidths in bytes/s, peaks in FLOP/s, times in seconds, sizes in bytes; each GPU's own."""
 
     kind: Literal["roofline"] = "roofline"
     profile: str
@@ -117,19 +124,28 @@ class RooflineHardware(Frozen):
     bandwidth_bytes_per_s: Exact
     flop_per_s: dict[str, Exact]  # dense peak by dtype: bf16, fp8, fp32 …
     link_bytes_per_s: Exact = Fraction(0)
-    dtype: str = "bf16"
+    dtype: str = "bf16"  # weights
+    activation_dtype: str | None = None  # what matrices are multiplied in (None: the weights')
     kv_dtype: str = "bf16"
-    embedding_dtype: str = "bf16"  # embedding and head
+    embedding_dtype: str = "bf16"  # embedding, norms and biases
+    head_dtype: str | None = None  # (None: the embedding's)
     efficiency_compute: Exact
     efficiency_bandwidth: Exact
     efficiency_attention: Exact
     efficiency_link: Exact
     overhead_s: Exact  # per sub-block per forward
-    link_latency_s: Exact
+    link_latency_s: Exact  # per other GPU per all-reduce
     reserve_bytes: int
     kv_fraction: Exact
+    kv_policy: Literal["full", "mean"] = (
+        "full"  # a sequence's pages: for its full length, or the mean over its life
+    )
     page_tokens: int
     max_batch: int
+    gqa_decode: GqaDecode | None = None
+    engine: str = ""  # what the constants stand for: "TensorRT-LLM 1.0"
+    calibration: str = ""  # what they were fitted to
+    calibration_error: Exact | None = None  # mean absolute error of predictions held out, as a share
 
 
 class MeasuredHardware(Frozen):
@@ -287,7 +303,7 @@ class MetricTerm(Frozen):
 
     kind: Literal["metric"] = "metric"
     scenario: str
-    metric: Literal["memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput"]
+    metric: Literal["memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput", "flops"]
 
 
 class ScoreTerm(Frozen):

@@ -27,6 +27,7 @@ class Cost(Frozen):
 
     `prefill_ns`: one forward over batch x prompt tokens. `decode_ns`: one decode step of the whole batch, at the mean
     context length of the generation. Sizes in bytes; `kv_cache_bytes` is for the whole batch at full length.
+    `prefill_flop`, `decode_flop`: the arithmetic of the same two forwards, over all GPUs together.
     """
 
     params: int
@@ -34,13 +35,14 @@ class Cost(Frozen):
     kv_cache_bytes: int
     prefill_ns: int
     decode_ns: int
+    prefill_flop: int = 0
+    decode_flop: int = 0
 
 
 class ScenarioCosts(Frozen):
     """One scenario at one batch size.
 
-    latency = prefill + output * decode; ttft = prefill; tpot = decode; throughput = batch * output / latency (tokens/s);
-    memory = reserve + weights + kv_cache. Each is the fixed part plus the sum over layers of the two chosen sub-blocks.
+    A metric is the fixed part plus the sum over layers of the two chosen sub-blocks: `ir.metrics` defines them.
     """
 
     scenario: str

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from puzzledsl.cost.flops import fixed_flop, sub_block_flop
 from puzzledsl.cost.parameters import fixed_size, kv_heads_of, size_of
 from puzzledsl.ir.alternatives import Alternative, GqaAttention, ParentAttention, ParentFfn, SubBlock, name_of
 from puzzledsl.ir.nodes import Scenario, Shape, Space
@@ -73,13 +74,20 @@ def _costs(
             **sizes_of(shape, alternative, workload, dtype), **times((sub_block, name_of(alternative)))
         )
 
-    fixed = fixed_size(shape).params
+    fixed, flop = fixed_size(shape).params, fixed_flop(shape, workload)
     return ScenarioCosts(
         scenario=scenario.name,
         batch=workload.batch,
         prompt=workload.prompt,
         output=workload.output,
-        fixed=Cost(params=fixed, weights_bytes=fixed * dtype.itemsize, kv_cache_bytes=0, **times(FIXED)),
+        fixed=Cost(
+            params=fixed,
+            weights_bytes=fixed * dtype.itemsize,
+            kv_cache_bytes=0,
+            prefill_flop=flop,
+            decode_flop=flop,
+            **times(FIXED),
+        ),
         attention=tuple(
             {name_of(a): cost("attention", a) for a in (ParentAttention(), *layer.attention)}
             for layer in space.layers
@@ -91,8 +99,9 @@ def _costs(
 def sizes_of(
     shape: Shape, alternative: Alternative, workload: Workload, dtype: torch.dtype
 ) -> dict[str, int]:
-    """Parameters and bytes, exact. A window caps the cache: a runtime that knows it frees what cannot be seen."""
+    """Parameters, bytes and FLOP, exact. A window caps the cache: a runtime that knows it frees what cannot be seen."""
     params = size_of(shape, alternative).params
+    prefill_flop, decode_flop = sub_block_flop(shape, alternative, workload)
     length = workload.prompt + workload.output
     if isinstance(alternative, GqaAttention) and alternative.window is not None:
         length = min(length, alternative.window)
@@ -101,6 +110,8 @@ def sizes_of(
         "params": params,
         "weights_bytes": params * dtype.itemsize,
         "kv_cache_bytes": workload.batch * length * per_token,
+        "prefill_flop": prefill_flop,
+        "decode_flop": decode_flop,
     }
 
 

@@ -86,5 +86,6 @@ METRIC_UNITS = {
     "ttft": "seconds",
     "tpot": "seconds",
     "throughput": "tokens_per_s",
+    "flops": "count",
 }
 """The IR unit of each metric of a scenario."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
-from puzzledsl.cost.metrics import metrics_of
 from puzzledsl.ir.alternatives import name_of
+from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
     CpSat,
     Eval,

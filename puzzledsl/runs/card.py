@@ -7,23 +7,14 @@ from fractions import Fraction
 
 from puzzledsl import units
 from puzzledsl.ir import nodes
+from puzzledsl.ir.metrics import METRICS
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.runs.context import Context
-
-_UNIT_OF_METRIC = {
-    "memory": units.BYTES,
-    "weights": units.BYTES,
-    "kv_cache": units.BYTES,
-    "latency": units.TIME,
-    "ttft": units.TIME,
-    "tpot": units.TIME,
-    "throughput": units.TOK_PER_S,
-}
 
 
 def metric_text(name: str, value: float) -> str:
     """A metric of a solution as a person would write it: `chat.memory` 8.4e10 -> `78.2GiB`."""
-    dimension = _UNIT_OF_METRIC.get(name.rpartition(".")[2], units.COUNT)
+    dimension = METRICS.get(name.rpartition(".")[2], units.COUNT)
     return units.format_quantity(Fraction(value), dimension)
 
 

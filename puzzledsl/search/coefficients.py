@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
 
 from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.metrics import linear_metrics
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, Term
-from puzzledsl.ir.tables import Cost, LayerAssignment
+from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.tables import Tables
 
 Key = tuple[int, LayerAssignment]
-NANOSECOND = Fraction(1, 10**9)
 ATTENTION: SubBlock = "attention"
 FFN: SubBlock = "ffn"
 
@@ -104,16 +104,8 @@ class Coefficients:
 
     def _metric(self, scenario: str, metric: str, batch: int) -> Vector:
         costs = self.tables.at(scenario, batch)
-        output = costs.output
-        measures: dict[str, tuple[Callable[[Cost], int], Fraction, int]] = {
-            "memory": (lambda c: c.weights_bytes + c.kv_cache_bytes, Fraction(1), costs.reserve_bytes),
-            "weights": (lambda c: c.weights_bytes, Fraction(1), 0),
-            "kv_cache": (lambda c: c.kv_cache_bytes, Fraction(1), 0),
-            "latency": (lambda c: c.prefill_ns + output * c.decode_ns, NANOSECOND, 0),
-            "ttft": (lambda c: c.prefill_ns, NANOSECOND, 0),
-            "tpot": (lambda c: c.decode_ns, NANOSECOND, 0),
-        }
-        measure, unit, extra = measures[metric]
+        linear = linear_metrics(costs)[metric]
+        measure, unit = linear.of, linear.unit
         parts = [
             tuple(
                 {name: measure(cost) for name, cost in table[layer].items()}
@@ -129,7 +121,7 @@ class Coefficients:
                 attention, ffn = parts[layer]
                 pair = attention[choice.attention] + ffn[choice.ffn]
             values.append(pair)
-        return Vector(values, unit, unit * (measure(costs.fixed) + extra))
+        return Vector(values, unit, unit * (measure(costs.fixed) + linear.constant))
 
 
 def _whole(numbers: list[Fraction]) -> Vector:

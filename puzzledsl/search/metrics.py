@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
 
+from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
     And,
     CountTerm,
@@ -26,11 +27,9 @@ from puzzledsl.ir.nodes import (
     ScoreTerm,
     Term,
 )
-from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
+from puzzledsl.ir.tables import LayerAssignment, ScenarioCosts
 from puzzledsl.search.tables import PARENT, Tables
 
-NS_PER_S = 10**9
-METRICS = ("memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput")
 Layers = Sequence[LayerAssignment]
 COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {
     "<=": operator.le,
@@ -62,7 +61,7 @@ class Child:
         tables, layers = self.tables, self.layers
         match term:
             case MetricTerm(scenario=scenario, metric=metric):
-                return metrics_at(tables.at(scenario, self.batches[scenario]), layers)[metric]
+                return metrics_of(tables.at(scenario, self.batches[scenario]), layers)[metric]
             case ScoreTerm(score=score):
                 return sum((tables.score(score, i, c) for i, c in enumerate(layers)), Fraction(0))
             case ParamsTerm():
@@ -105,35 +104,7 @@ class Child:
 
 
 def _room(costs: ScenarioCosts, layers: Layers) -> bool:
-    return costs.capacity_bytes is None or metrics_at(costs, layers)["memory"] <= costs.capacity_bytes
-
-
-def metrics_at(costs: ScenarioCosts, layers: Layers) -> dict[str, Fraction]:
-    """A scenario's metrics at one batch: bytes, seconds, tokens a second (0 where nothing takes time)."""
-    weights = cache = prefill = decode = 0
-    for cost in (costs.fixed, *(c for i, layer in enumerate(layers) for c in costs_of(costs, i, layer))):
-        weights += cost.weights_bytes
-        cache += cost.kv_cache_bytes
-        prefill += cost.prefill_ns
-        decode += cost.decode_ns
-    latency = Fraction(prefill + costs.output * decode, NS_PER_S)
-    return {
-        "memory": Fraction(costs.reserve_bytes + weights + cache),
-        "weights": Fraction(weights),
-        "kv_cache": Fraction(cache),
-        "latency": latency,
-        "ttft": Fraction(prefill, NS_PER_S),
-        "tpot": Fraction(decode, NS_PER_S),
-        "throughput": costs.batch * costs.output / latency if latency else Fraction(0),
-    }
-
-
-def costs_of(costs: ScenarioCosts, layer: int, choice: LayerAssignment) -> tuple[Cost, ...]:
-    """What adds up to a layer's cost: the pair where it is listed, else its two sub-blocks."""
-    pair = costs.pairs[layer].get(f"{choice.attention}/{choice.ffn}") if costs.pairs else None
-    if pair is not None:
-        return (pair,)
-    return costs.attention[layer][choice.attention], costs.ffn[layer][choice.ffn]
+    return costs.capacity_bytes is None or metrics_of(costs, layers)["memory"] <= costs.capacity_bytes
 
 
 def holds(formula: Logic, layers: Mapping[int, LayerAssignment]) -> bool | None:
@@ -193,7 +164,7 @@ def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
         if name not in batches:
             roomy = [c for c in candidates if _room(c, child.layers)] or candidates[:1]
             batches[name] = roomy[-1].batch
-        for metric, value in metrics_at(tables.at(name, batches[name]), child.layers).items():
+        for metric, value in metrics_of(tables.at(name, batches[name]), child.layers).items():
             metrics[f"{name}.{metric}"] = float(value)
     for name in sorted(tables.scores):
         metrics[name] = float(child.term(ScoreTerm(score=name)))

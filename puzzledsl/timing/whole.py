@@ -16,19 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from puzzledsl.cost import flops
 from puzzledsl.ir.nodes import Scenario
 from puzzledsl.timing.stopwatch import Run, Stopwatch, spread, stopwatch_for
 
 DECODE_WINDOW = 8  # decode steps timed after each prefill
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
+class Workload(flops.Workload):
     """A scenario at one batch size: `batch` prompts of `prompt` tokens, `output` new tokens each."""
 
-    batch: int
-    prompt: int
-    output: int
+    __slots__ = ()
 
     @classmethod
     def of(cls, scenario: Scenario, batch: int) -> Workload:

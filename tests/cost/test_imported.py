@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.cost.metrics import metrics_of
 from puzzledsl.cost.table import cost_table
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpFfn, ParentAttention, ParentFfn
+from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import LayerChoice, Program, Shape, TableHardware
 from puzzledsl.ir.tables import LayerAssignment
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.cost.metrics import metrics_of
 from puzzledsl.cost.table import cost_table
 from puzzledsl.files import write_text
 from puzzledsl.ir import facts
@@ -27,6 +26,7 @@ from puzzledsl.ir.alternatives import (
     name_of,
 )
 from puzzledsl.ir.base import Artefact
+from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
     Baseline,
     Bld,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.cost.metrics import metrics_of
+from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerAssignment, SearchResult
 from puzzledsl.layout import BuildDir

@@ -23,6 +23,7 @@ from puzzledsl.ir.alternatives import (
     name_of,
 )
 from puzzledsl.ir.facts import fixed_params, params
+from puzzledsl.ir.metrics import METRICS
 from puzzledsl.ir.nodes import (
     And,
     CountTerm,
@@ -81,7 +82,6 @@ ATTENTION: tuple[AttentionAlternative, ...] = (
 )
 FFN: tuple[FfnAlternative, ...] = (ParentFfn(), MlpFfn(width=16), MlpFfn(width=8), LinearFfn(), NoOpFfn())
 HERE = Where(file="t.pzl", line=1, column=1, end_line=1, end_column=9)
-METRICS = ("memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput")
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,8 @@ def _cost(rng: Random, zero: bool, batch: int) -> Cost:
         kv_cache_bytes=number() * batch,
         prefill_ns=number(),
         decode_ns=number(),
+        prefill_flop=number(),
+        decode_flop=number(),
     )
 
 
@@ -294,7 +296,7 @@ def _terms(draw: st.DrawFn, count: int) -> Term:
         st.one_of(
             st.just(KL),
             st.just(ParamsTerm()),
-            st.sampled_from(METRICS).map(chat),
+            st.sampled_from(tuple(METRICS)).map(chat),
             st.sampled_from(["kv_heads", "window", "params"]).map(
                 lambda a: FactTerm(sub_block="attention", attribute=a, layers=layers)
             ),

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.cost.metrics import metrics_of
+from puzzledsl.ir.metrics import METRICS, metrics_of
 from puzzledsl.ir.nodes import CpSat, LayerChoice, Preference
-from puzzledsl.search.metrics import METRICS, Child
+from puzzledsl.search.metrics import Child
 from puzzledsl.search.problem import build_problems
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of

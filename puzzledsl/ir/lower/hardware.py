@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal, cast
 
 from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors_spaces as errors
@@ -22,10 +24,15 @@ from puzzledsl.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, TIME, Dimensi
 
 EXAMPLE = "hardware h = h100_sxm(gpus: 1, dtype: fp8)"
 KEYS = (
-    *("memory", "bandwidth", "link", "gpus", "dtype", "kv_cache", "embedding"),
-    *("overhead", "link_latency", "reserve", "kv_fraction", "page", "max_batch"),
+    *("memory", "bandwidth", "link", "gpus"),
+    *("dtype", "activations", "kv_cache", "embedding", "head"),
+    *("overhead", "link_latency", "reserve", "kv_fraction", "kv_policy", "page", "max_batch"),
+    *("engine", "calibration", "error"),
 )
+SECTIONS = ("peak", "efficiency", "gqa_decode")
 EFFICIENCIES = ("compute", "bandwidth", "attention", "link")
+KV_POLICIES = ("full", "mean")
+MAX_DECODE_HEADS = 256  # of a `gqa_decode` table
 DEVICES = ("cpu", "cuda", "mps")
 MAX_GPUS = 1024
 MAX_BATCH = 2**31
@@ -111,7 +118,7 @@ def _changed(
             return None
         old = below.spec
     inner = Scope(symbol.file).inner()
-    settings, sections = from_body(ctx, decl, inner, KEYS, thing(symbol), symbol.span, ("peak", "efficiency"))
+    settings, sections = from_body(ctx, decl, inner, KEYS, thing(symbol), symbol.span, SECTIONS)
     if call is not None:
         arguments = from_call(ctx, call, (), KEYS)
         settings.failed |= arguments.failed
@@ -124,6 +131,17 @@ def _changed(
             settings.entries.pop("peak", None)
             settings.need("peak", help="write `peak { bf16 = 989TFLOP/s }`")
     return _Profile(ctx, symbol, settings, old).build(sections)
+
+
+@dataclass(frozen=True, slots=True)
+class _Dtypes:
+    """The types of a profile: weights, what matrices are multiplied in, KV cache, embedding, head."""
+
+    weights: str
+    activations: str | None
+    kv: str
+    embedding: str
+    head: str | None
 
 
 class _Profile:
@@ -155,6 +173,11 @@ class _Profile:
         page = settings.whole("page", old.page_tokens if old else DEFAULT_PAGE_TOKENS, 1, 2**20)
         max_batch = settings.whole("max_batch", old.max_batch if old else DEFAULT_MAX_BATCH, 1, MAX_BATCH)
         kv_fraction = self._share("kv_fraction", settings, old.kv_fraction if old else DEFAULT_KV_FRACTION)
+        kv_policy = settings.word("kv_policy", KV_POLICIES, old.kv_policy if old else "full", "KV policy")
+        gqa_decode = self._gqa_decode(sections.get("gqa_decode"))
+        error = old.calibration_error if old else None
+        if settings.has("error"):
+            error = settings.quantity("error", COUNT, Fraction(0), Fraction(0), Fraction(1))
         if settings.failed or dtypes is None:
             return None
         self._consistent(gpus, link, reserve, memory)
@@ -165,9 +188,11 @@ class _Profile:
             bandwidth_bytes_per_s=bandwidth,
             flop_per_s=peaks,
             link_bytes_per_s=link,
-            dtype=dtypes[0],
-            kv_dtype=dtypes[1],
-            embedding_dtype=dtypes[2],
+            dtype=dtypes.weights,
+            activation_dtype=dtypes.activations,
+            kv_dtype=dtypes.kv,
+            embedding_dtype=dtypes.embedding,
+            head_dtype=dtypes.head,
             efficiency_compute=efficiency["compute"],
             efficiency_bandwidth=efficiency["bandwidth"],
             efficiency_attention=efficiency["attention"],
@@ -176,8 +201,13 @@ class _Profile:
             link_latency_s=latency,
             reserve_bytes=int(reserve),
             kv_fraction=kv_fraction,
+            kv_policy=cast(Literal["full", "mean"], kv_policy),
             page_tokens=page,
             max_batch=max_batch,
+            gqa_decode=gqa_decode,
+            engine=settings.text("engine", old.engine if old else ""),
+            calibration=settings.text("calibration", old.calibration if old else ""),
+            calibration_error=error,
         )
 
     def _peaks(self, section: tree.Section | None) -> dict[str, Fraction]:
@@ -213,22 +243,56 @@ class _Profile:
             self.settings.failed |= found.failed
         return values
 
-    def _dtypes(self, peaks: dict[str, Fraction]) -> tuple[str, str, str] | None:
-        """Weights', KV cache's and embedding's dtypes; None, reported, where the hardware cannot compute in one."""
+    def _gqa_decode(self, section: tree.Section | None) -> nodes.GqaDecode | None:
+        """`gqa_decode { tokens = 64Ki, kv1 = 31us, kv8 = 102us }`: measured decode attention by KV heads a GPU."""
+        if section is None:
+            return self.old.gqa_decode if self.old else None
+        heads = {f"kv{n}": n for n in range(1, MAX_DECODE_HEADS + 1)}
+        scope = Scope(self.symbol.file).inner()
+        found, _ = from_body(self.ctx, section, scope, ("tokens", *heads), "`gqa_decode`", section.name.span)
+        found.need("tokens", help="write `tokens = 64Ki`: cached tokens of all sequences that were read")
+        times = {}
+        for key in sorted(set(found.entries) & set(heads), key=heads.__getitem__):
+            seconds = self._positive(key, TIME, Fraction(0), settings=found, what=f"`{key}`")
+            times[heads[key]] = seconds
+        if not times:
+            found.need("kv8", help="write `kv8 = 102us`: the time at 8 KV heads a GPU")
+        tokens = found.whole("tokens", 1, 1, 2**40)
+        self.settings.failed |= found.failed
+        return None if found.failed else nodes.GqaDecode(tokens=tokens, seconds=times)
+
+    def _dtypes(self, peaks: dict[str, Fraction]) -> _Dtypes | None:
+        """Every type of the profile; None, reported, where the hardware cannot compute in one."""
         old, settings = self.old, self.settings
         usual = "bf16" if "bf16" in peaks or not peaks else next(iter(peaks))
-        dtype = settings.word("dtype", DTYPES, old.dtype if old else usual, "dtype")
-        kv_dtype = settings.word("kv_cache", DTYPES, old.kv_dtype if old else usual, "dtype")
-        embedding = settings.word("embedding", DTYPES, old.embedding_dtype if old else usual, "dtype")
+
+        def word(key: str, default: str | None) -> str | None:
+            return settings.word(key, DTYPES, usual, "dtype") if settings.has(key) else default
+
+        found = _Dtypes(
+            weights=word("dtype", old.dtype if old else usual) or usual,
+            activations=word("activations", old.activation_dtype if old else None),
+            kv=word("kv_cache", old.kv_dtype if old else usual) or usual,
+            embedding=word("embedding", old.embedding_dtype if old else usual) or usual,
+            head=word("head", old.head_dtype if old else None),
+        )
         if settings.failed:
             return None
-        for key, word in (("dtype", dtype), ("embedding", embedding)):
-            if word not in peaks and not (word == "fp16" and "bf16" in peaks):
+        computed = (
+            ("dtype", found.weights) if found.activations is None else ("activations", found.activations),
+            ("embedding", found.embedding) if found.head is None else ("head", found.head),
+        )
+        for key, dtype in computed:
+            if dtype not in peaks and not (dtype == "fp16" and "bf16" in peaks):
                 name = old.profile if old else self.symbol.name
                 help = "it has " + ", ".join(f"`{d}`" for d in peaks)
-                self.ctx.report(errors.NoPeak(settings.place(key), hardware=name, dtype=word, help=help))
+                if key == "dtype":
+                    help += (
+                        f"; to store weights in {dtype} and multiply in {usual}, add `activations: {usual}`"
+                    )
+                self.ctx.report(errors.NoPeak(settings.place(key), hardware=name, dtype=dtype, help=help))
                 return None
-        return dtype, kv_dtype, embedding
+        return found
 
     def _positive(
         self,

@@ -1,0 +1,68 @@
+"""What one GPU holds: weights by their types, and the KV cache by pages."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import ceil, floor
+
+from puzzledsl.cost.dtypes import DTYPE_BYTES, head_dtype
+from puzzledsl.cost.flops import Workload
+from puzzledsl.cost.parameters import Size, fixed_size, size_of, split
+from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
+from puzzledsl.ir.nodes import RooflineHardware, Shape
+
+
+def weights_bytes(hardware: RooflineHardware, size: Size) -> int:
+    """A sub-block's matrices in the weight type, its norms and biases in the embedding's."""
+    vectors = size.vectors * DTYPE_BYTES[hardware.embedding_dtype]
+    return ceil(size.matrices * DTYPE_BYTES[hardware.dtype] + vectors)
+
+
+def fixed_bytes(hardware: RooflineHardware, shape: Shape) -> int:
+    """Embedding, head and final norm. A tied head is the embedding: one matrix, of the wider of the two types."""
+    size = fixed_size(shape, hardware.gpus)
+    embedding, head = DTYPE_BYTES[hardware.embedding_dtype], DTYPE_BYTES[head_dtype(hardware)]
+    matrices = size.active * (max(embedding, head) if shape.tied else embedding + head)
+    return ceil(matrices + size.vectors * embedding)
+
+
+def kv_bytes_per_token(hardware: RooflineHardware, shape: Shape, kv_heads: int) -> Fraction:
+    """Keys and values of one token in one layer on one GPU; fewer heads than GPUs are replicated."""
+    return 2 * split(kv_heads, hardware.gpus) * shape.head_dim * DTYPE_BYTES[hardware.kv_dtype]
+
+
+def cached_tokens(hardware: RooflineHardware, window: int | None, work: Workload) -> int:
+    """Tokens that one sequence's pages have room for.
+
+    `full`: as long as it gets, as where no sequence is ever evicted or a batch runs in step; `mean`: the mean over its
+    life, as where sequences come and go and pages are taken as they are needed. A window caps either.
+    """
+    output = work.output if hardware.kv_policy == "full" else -(-work.output // 2)
+    length = work.prompt + output
+    tokens = length if window is None else min(length, window)
+    return split(tokens, hardware.page_tokens) * hardware.page_tokens
+
+
+def kv_cache_bytes(
+    hardware: RooflineHardware, shape: Shape, kv_heads: int, window: int | None, work: Workload
+) -> int:
+    """The whole batch's cache of one layer, in whole pages."""
+    tokens = work.batch * cached_tokens(hardware, window, work)
+    return ceil(tokens * kv_bytes_per_token(hardware, shape, kv_heads))
+
+
+def parent_weights_bytes(hardware: RooflineHardware, shape: Shape) -> int:
+    """The whole parent's weights on one GPU."""
+    blocks = (ParentAttention(), ParentFfn())
+    layer = sum(weights_bytes(hardware, size_of(shape, block, hardware.gpus)) for block in blocks)
+    return fixed_bytes(hardware, shape) + shape.layers * layer
+
+
+def largest_parent_batch(hardware: RooflineHardware, shape: Shape, prompt: int, output: int) -> int:
+    """Sequences of the parent that fit at once: the profile's share of what reserve and weights leave, at most `max_batch`.
+
+    0 where not one fits.
+    """
+    free = hardware.memory_bytes - hardware.reserve_bytes - parent_weights_bytes(hardware, shape)
+    one = shape.layers * kv_cache_bytes(hardware, shape, shape.kv_heads, None, Workload(1, prompt, output))
+    return max(0, min(hardware.max_batch, floor(free * hardware.kv_fraction / one)))

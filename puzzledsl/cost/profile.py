@@ -1,0 +1,37 @@
+"""A hardware profile: whether it can be computed with, and where its numbers come from."""
+
+from __future__ import annotations
+
+from puzzledsl.cost.dtypes import DTYPE_BYTES, activation_dtype, head_dtype, peak_flop_per_s
+from puzzledsl.cost.errors import NoLink, NoPeakForDtype, UnknownDtype, span_of
+from puzzledsl.diagnostics import Sink
+from puzzledsl.ir.nodes import Hardware, RooflineHardware
+
+
+def provenance_of(profile: RooflineHardware) -> str:
+    """Where a profile's figures come from, for the cost table: `roofline h100_sxm (TensorRT-LLM 1.0; within 4.8 % …)`."""
+    said = [profile.engine] if profile.engine else []
+    if profile.calibration_error is not None:
+        said.append(f"mean error {float(profile.calibration_error):.1%} on what it was not fitted to")
+    return f"roofline {profile.profile}" + (f" ({'; '.join(said)})" if said else "")
+
+
+def can_run(hardware: Hardware, profile: RooflineHardware, sink: Sink) -> bool:
+    """Report what the roofline would divide by or look up in vain."""
+    span, name, before = span_of(hardware.where), hardware.name, len(sink.items)
+    dtypes = (
+        *(profile.dtype, activation_dtype(profile), profile.kv_dtype),
+        *(profile.embedding_dtype, head_dtype(profile)),
+    )
+    for dtype in dict.fromkeys(dtypes):
+        if dtype not in DTYPE_BYTES:
+            sink.add(UnknownDtype(span, name=name, dtype=dtype, known=", ".join(DTYPE_BYTES)))
+    for dtype, role in ((activation_dtype(profile), "activations"), (head_dtype(profile), "head")):
+        try:
+            peak_flop_per_s(profile, dtype)
+        except KeyError:
+            known = ", ".join(profile.flop_per_s) or "none"
+            sink.add(NoPeakForDtype(span, name=name, dtype=dtype, role=role, known=known))
+    if profile.gpus > 1 and not profile.link_bytes_per_s:
+        sink.add(NoLink(span, name=name, gpus=profile.gpus))
+    return len(sink.items) == before

@@ -1,0 +1,92 @@
+"""What a scenario's metrics are: the one definition, for cost reports, searches and proofs alike.
+
+Every metric but throughput is linear: a constant, plus a whole number of one `Cost` after another, times a unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
+from puzzledsl.units import BYTES, FLOPS, TIME, TOK_PER_S, Dimension
+
+NANOSECOND = Fraction(1, 10**9)
+
+METRICS: dict[str, Dimension] = {
+    "memory": BYTES,
+    "weights": BYTES,
+    "kv_cache": BYTES,
+    "latency": TIME,
+    "ttft": TIME,
+    "tpot": TIME,
+    "throughput": TOK_PER_S,
+    "flops": FLOPS,
+}
+"""What `SCENARIO.METRIC` may be. Sizes and times are those of each GPU; tokens a second and FLOP those of all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinearMetric:
+    """`unit * (constant + sum of of(cost))` over the costs of a model, in base units."""
+
+    of: Callable[[Cost], int]
+    unit: Fraction = Fraction(1)
+    constant: int = 0
+
+    def total(self, costs: Sequence[Cost]) -> Fraction:
+        """The metric of a model whose parts cost this."""
+        return self.unit * (self.constant + sum(map(self.of, costs)))
+
+
+def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
+    """Every metric of a scenario at one batch except throughput, which is `batch * output / latency`.
+
+    latency = prefill + output * decode; flops likewise; memory = reserve + weights + kv_cache.
+    """
+    output = costs.output
+    return {
+        "memory": LinearMetric(lambda c: c.weights_bytes + c.kv_cache_bytes, constant=costs.reserve_bytes),
+        "weights": LinearMetric(lambda c: c.weights_bytes),
+        "kv_cache": LinearMetric(lambda c: c.kv_cache_bytes),
+        "latency": LinearMetric(lambda c: c.prefill_ns + output * c.decode_ns, NANOSECOND),
+        "ttft": LinearMetric(lambda c: c.prefill_ns, NANOSECOND),
+        "tpot": LinearMetric(lambda c: c.decode_ns, NANOSECOND),
+        "flops": LinearMetric(lambda c: c.prefill_flop + output * c.decode_flop),
+    }
+
+
+def costs_of_layer(costs: ScenarioCosts, layer: int, choice: LayerAssignment) -> tuple[Cost, ...]:
+    """What adds up to a layer's cost: the pair where it is listed, else its two sub-blocks.
+
+    Raises KeyError for an alternative that is not in the table.
+    """
+    pair = costs.pairs[layer].get(f"{choice.attention}/{choice.ffn}") if costs.pairs else None
+    if pair is not None:
+        return (pair,)
+    return costs.attention[layer][choice.attention], costs.ffn[layer][choice.ffn]
+
+
+def chosen_costs(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> Iterator[Cost]:
+    """The costs that add up to a model: the fixed part, then each layer's.
+
+    Raises KeyError for an alternative that is not in the table, ValueError for a wrong number of layers.
+    """
+    if len(layers) != len(costs.attention):
+        raise ValueError(f"{len(layers)} layers are chosen, the table has {len(costs.attention)}")
+    yield costs.fixed
+    for index, choice in enumerate(layers):
+        yield from costs_of_layer(costs, index, choice)
+
+
+def metrics_of(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> dict[str, Fraction]:
+    """A model's metrics in base units, exactly: bytes, seconds, tokens a second (0 where nothing takes time), FLOP.
+
+    Raises KeyError for an alternative that is not in the table, ValueError for a wrong number of layers.
+    """
+    chosen = list(chosen_costs(costs, layers))
+    found = {name: metric.total(chosen) for name, metric in linear_metrics(costs).items()}
+    latency = found["latency"]
+    found["throughput"] = costs.batch * costs.output / latency if latency else Fraction(0)
+    return found

@@ -1,4 +1,4 @@
-"""Child -> checkpoint directory in the DeciLM / nemotron-nas layout.
+"""Child -> checkpoint directory in the DeciLM / nemotron-nas layout, with code of its own that transformers runs.
 
 The directory appears whole or not at all, and the same child gives the same bytes.
 """
@@ -13,18 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from huggingface_hub import save_torch_state_dict
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.export.card import model_card
-from puzzledsl.export.errors import NotDescribed, WouldOverwrite
-from puzzledsl.modeling.block_configs import from_block_configs
+from puzzledsl.export.child_files import ChildFiles, from_model
+from puzzledsl.export.errors import WouldOverwrite
+from puzzledsl.export.heterogeneous import megatron_layers, per_layer_config
+from puzzledsl.export.shards import SHARD_BYTES, write_shards
+from puzzledsl.modeling.block_configs import to_block_configs
 from puzzledsl.modeling.child import CHILD_MODEL_TYPE
-from puzzledsl.parents.access import family_of, shape_of
 from puzzledsl.parents.load import read_config_json
 
 COPIED_FILES = (
@@ -39,6 +39,8 @@ COPIED_FILES = (
     "generation_config.json",
 )
 REMOTE_FILES = ("configuration_decilm.py", "modeling_decilm.py")
+MEGATRON_FILE = "heterogeneous_layers_config.json"
+"""For Megatron-LM's `--heterogeneous-layers-config-path`."""
 
 
 def save_child(
@@ -55,54 +57,66 @@ def save_child(
     `base_dir`: the parent's or another child's directory, for config.json and the tokenizer. Raises DiagnosticError.
     """
     refuse_to_overwrite(out_dir)
-    blocks = getattr(child.config, "block_configs", None)
-    if blocks is None:
-        raise DiagnosticError(NotDescribed(None, path=out_dir))
+    write_checkpoint(from_model(child, base_dir), base_dir, out_dir, card, name=name, parent=parent)
+
+
+def write_checkpoint(
+    child: ChildFiles,
+    base_dir: Path,
+    out_dir: Path,
+    card: str | None = None,
+    *,
+    name: str | None = None,
+    parent: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a child, reading its weights one tensor at a time; the tokenizer is copied from `base_dir`.
+
+    Raises DiagnosticError (WouldOverwrite, and whatever reading the weights raises).
+    """
+    refuse_to_overwrite(out_dir)
     if card is None:
-        shape, params = (
-            shape_of(child.config),
-            sum(weight.numel() for weight in child.parameters()),
+        card = model_card(
+            name or out_dir.name, parent or base_dir.name, child.shape, child.layers, child.params
         )
-        layers = from_block_configs(blocks, shape)
-        card = model_card(name or out_dir.name, parent or base_dir.name, shape, layers, params)
     with appearing(out_dir) as directory:
-        save_torch_state_dict(weights_of(child), directory, max_shard_size="5GB")
-        content = child_config_json(child, read_config_json(base_dir))
-        (directory / "config.json").write_text(
-            json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-        )
+        write_shards(child.weights, directory, shard_bytes)
+        _write_json(directory / "config.json", child_config_json(child))
+        _write_json(directory / MEGATRON_FILE, megatron_layers(child.layers, child.shape))
         for file_name in REMOTE_FILES:
-            (directory / file_name).write_text(
-                remote_code(file_name, family_of(child).model_type), encoding="utf-8"
-            )
-        for file_name in COPIED_FILES:
-            if (base_dir / file_name).is_file():
-                shutil.copyfile(base_dir / file_name, directory / file_name)
+            (directory / file_name).write_text(remote_code(file_name, child.shape.family), encoding="utf-8")
+        copy_tokenizer(base_dir, directory)
         (directory / "README.md").write_text(card, encoding="utf-8")
 
 
-def weights_of(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The tensors to store, in order of name; a head tied to the embedding is left out."""
-    state = {name: weight.detach().cpu().contiguous() for name, weight in sorted(model.state_dict().items())}
-    if model.config.tie_word_embeddings:
-        state.pop(f"{family_of(model).head}.weight", None)
-    return state
+def copy_tokenizer(base_dir: Path, directory: Path) -> None:
+    """The tokenizer's files and the settings of generation, as they are."""
+    for file_name in COPIED_FILES:
+        if (base_dir / file_name).is_file():
+            shutil.copyfile(base_dir / file_name, directory / file_name)
 
 
-def child_config_json(child: PreTrainedModel, base: dict[str, Any]) -> dict[str, Any]:
-    """The base checkpoint's config.json, made to describe the child. No path of this machine is kept."""
-    content = {key: value for key, value in base.items() if key not in ("_name_or_path", "torch_dtype")}
-    return content | {
+def child_config_json(child: ChildFiles) -> dict[str, Any]:
+    """The base family's config.json, made to describe the child. No path of this machine is kept."""
+    shared, layers = per_layer_config(child.layers, child.shape)
+    return {
+        **shared,
+        **child.content,
         "model_type": CHILD_MODEL_TYPE,
-        "base_model_type": family_of(child).model_type,
+        "base_model_type": child.shape.family,
         "architectures": ["DeciLMForCausalLM"],
         "auto_map": {
             "AutoConfig": "configuration_decilm.DeciLMConfig",
             "AutoModelForCausalLM": "modeling_decilm.DeciLMForCausalLM",
         },
-        "block_configs": cast(Any, child.config).block_configs,
+        "block_configs": to_block_configs(child.layers, child.shape),
         "dtype": str(child.dtype).removeprefix("torch."),
+        "per_layer_config": layers,
     }
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def remote_code(file_name: str, model_type: str) -> str:

@@ -1,16 +1,16 @@
-"""ModelDefinition + parent + pieces -> the child's checkpoint directory."""
+"""ModelDefinition + parent + pieces -> the child's checkpoint directory, without ever holding the child in memory."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import torch
 
-from puzzledsl.export.checkpoint import refuse_to_overwrite, save_child
+from puzzledsl.export.checkpoint import refuse_to_overwrite, write_checkpoint
+from puzzledsl.export.child_files import from_definition
+from puzzledsl.export.shards import SHARD_BYTES
 from puzzledsl.ir.tables import ModelDefinition
-from puzzledsl.modeling.assemble import Pieces, assemble
-from puzzledsl.parents.load import load_config
+from puzzledsl.modeling.assemble import Pieces
 
 
 def realise(
@@ -21,12 +21,21 @@ def realise(
     card: str | None = None,
     *,
     dtype: torch.dtype | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Assemble the child and write it to `out_dir`, in the parent's stored dtype unless another is asked for.
+    """Write the child to `out_dir`, in the parent's stored dtype unless another is asked for. One tensor or one piece is in
+    memory at a time.
 
-    Raises DiagnosticError: those of `assemble`, and WouldOverwrite.
+    Raises DiagnosticError: those of `from_definition` and of reading a piece, and WouldOverwrite.
     """
     refuse_to_overwrite(out_dir)
-    stored = dtype or cast(torch.dtype | None, load_config(parent_dir).dtype) or torch.float32
-    child = assemble(definition, parent_dir, pieces, dtype=stored)
-    save_child(child, parent_dir, out_dir, card, name=definition.name, parent=definition.parent)
+    child = from_definition(definition, parent_dir, pieces, dtype)
+    write_checkpoint(
+        child,
+        parent_dir,
+        out_dir,
+        card,
+        name=definition.name,
+        parent=definition.parent,
+        shard_bytes=shard_bytes,
+    )

@@ -59,26 +59,21 @@ def assemble_on(model: PreTrainedModel, definition: ModelDefinition, pieces: Pie
         [(layer.attention, layer.ffn) for layer in definition.layers], shape
     )
     for layer_idx, layer in enumerate(definition.layers):
-        for sub_block, alternative, piece in _choices(layer):
+        for sub_block, alternative, piece in choices_of(layer):
             if alternative.kind == "parent":  # a coupled piece stores its own half only
                 continue
             module = build_alternative(model, layer_idx, sub_block, alternative)
             if piece is not None:
                 load_piece(module, pieces(piece), piece, layer_idx, sub_block, alternative)
             elif alternative.kind != "noop":
-                raise _misfit(
-                    "(none)",
-                    layer_idx,
-                    sub_block,
-                    alternative,
-                    "the definition names no piece",
-                )
+                raise no_piece(layer_idx, sub_block, alternative)
             put(model, layer_idx, sub_block, module.requires_grad_(False))
     number_cache_slots(model)
     return model
 
 
-def _choices(layer: LayerDefinition) -> list[tuple[SubBlock, Alternative, str | None]]:
+def choices_of(layer: LayerDefinition) -> list[tuple[SubBlock, Alternative, str | None]]:
+    """The two sub-blocks of a layer, what they become, and the piece that holds their weights."""
     return [
         ("attention", layer.attention, layer.block_piece or layer.attention_piece),
         ("ffn", layer.ffn, layer.block_piece or layer.ffn_piece),
@@ -94,25 +89,37 @@ def load_piece(
     alternative: Alternative,
 ) -> None:
     """Copy a piece's weights (its own, or its half of a coupled piece) into an alternative. Raises DiagnosticError."""
+    wanted = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    module.load_state_dict(fitting(weights, wanted, piece, layer_idx, sub_block, alternative))
+
+
+def fitting(
+    weights: Mapping[str, Tensor],
+    wanted: Mapping[str, tuple[int, ...]],
+    piece: str,
+    layer_idx: int,
+    sub_block: SubBlock,
+    alternative: Alternative,
+) -> Mapping[str, Tensor]:
+    """A piece's weights for one sub-block, of the names and shapes in `wanted`. Raises DiagnosticError (PieceDoesNotFit)."""
     prefixes = {name: f"{sub_block_name(name)}." for name in ("attention", "ffn")}
     if any(key.startswith(tuple(prefixes.values())) for key in weights):
         own = prefixes[sub_block]
         weights = {key.removeprefix(own): value for key, value in weights.items() if key.startswith(own)}
-    wanted = module.state_dict()
     if set(weights) != set(wanted):
         odd = sorted(set(weights) ^ set(wanted))
-        raise _misfit(
-            piece,
-            layer_idx,
-            sub_block,
-            alternative,
-            f"unlike weights {', '.join(odd[:4])}",
-        )
+        reason = f"unlike weights {', '.join(odd[:4])}"
+        raise _misfit(piece, layer_idx, sub_block, alternative, reason)
     for key, value in weights.items():
-        if value.shape != wanted[key].shape:
-            reason = f"{key} is {tuple(value.shape)}, not {tuple(wanted[key].shape)}"
+        if tuple(value.shape) != wanted[key]:
+            reason = f"{key} is {tuple(value.shape)}, not {tuple(wanted[key])}"
             raise _misfit(piece, layer_idx, sub_block, alternative, reason)
-    module.load_state_dict(weights)
+    return weights
+
+
+def no_piece(layer: int, sub_block: SubBlock, alternative: Alternative) -> DiagnosticError:
+    """The definition names no piece where one is needed."""
+    return _misfit("(none)", layer, sub_block, alternative, "the definition names no piece")
 
 
 def _misfit(

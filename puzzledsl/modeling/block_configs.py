@@ -1,7 +1,8 @@
 """Alternatives <-> the `block_configs` entries of a DeciLM / nemotron-nas config.json.
 
-`n_heads_in_group` is query heads a key/value head; `ffn_mult` is chosen so that int(2 * ffn_mult * H / 3) is the
-width, which is how runtimes that do not read `intermediate_size` compute it.
+`n_heads_in_group` is query heads a key/value head. `ffn_mult` is for runtimes that do not read `intermediate_size`: they
+compute int(2 * ffn_mult * H / 3) and round it up to a multiple of 256. Where that is not the width, `ffn_mult` is left out,
+so that no runtime takes the wrong one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from puzzledsl.ir.nodes import Shape
 from puzzledsl.modeling.errors import CannotRealise
 
 Layer = tuple[AttentionAlternative, FfnAlternative]
+FFN_MULTIPLE = 256
+"""What runtimes that go by `ffn_mult` round widths up to."""
 
 
 def to_block_configs(layers: Sequence[Layer], shape: Shape) -> list[dict[str, Any]]:
@@ -69,7 +72,6 @@ def _attention(alternative: AttentionAlternative, shape: Shape) -> dict[str, Any
 
 def _ffn(alternative: FfnAlternative, shape: Shape) -> dict[str, Any]:
     entry: dict[str, Any] = {
-        "ffn_mult": None,
         "intermediate_size": None,
         "no_op": False,
         "replace_with_linear": False,
@@ -81,24 +83,32 @@ def _ffn(alternative: FfnAlternative, shape: Shape) -> dict[str, Any]:
         case MlpFfn(width=width):
             return entry | _width(width, shape.hidden)
         case LinearFfn():
-            return entry | {"replace_with_linear": True}
+            return entry | {"ffn_mult": None, "replace_with_linear": True}
         case NoOpFfn():
-            return entry | {"no_op": True}
+            return entry | {"ffn_mult": None, "no_op": True}
         case MoeFfn():
-            raise _cannot(alternative)
+            raise cannot(alternative)
         case _:
             assert_never(alternative)
 
 
-def _cannot(alternative: Alternative) -> DiagnosticError:
+def cannot(alternative: Alternative) -> DiagnosticError:
+    """No module stands for this alternative."""
     return DiagnosticError(CannotRealise(None, alternative=name_of(alternative)))
 
 
 def _width(width: int, hidden: int) -> dict[str, Any]:
+    if width % FFN_MULTIPLE:
+        return {"intermediate_size": width}
+    return {"ffn_mult": ffn_mult(width, hidden), "intermediate_size": width}
+
+
+def ffn_mult(width: int, hidden: int) -> float:
+    """The smallest number at which int(2 * ffn_mult * hidden / 3) is `width`."""
     multiple = 3 * width / (2 * hidden)
     while int(2 * multiple * hidden / 3) < width:
         multiple = math.nextafter(multiple, math.inf)
-    return {"ffn_mult": multiple, "intermediate_size": width}
+    return multiple
 
 
 def _read_attention(entry: Mapping[str, Any], shape: Shape) -> AttentionAlternative:

@@ -15,15 +15,18 @@ from puzzledsl.modeling.build import build_alternative
 from puzzledsl.modeling.errors import NotAChild
 from puzzledsl.modeling.replace import number_cache_slots, put
 from puzzledsl.parents.access import family_of, shape_of
-from puzzledsl.parents.load import frozen, load_parent, load_weights, read_config_json
+from puzzledsl.parents.inventory import check_sizes, select
+from puzzledsl.parents.load import load_parent, load_weights, read_config_json
+from puzzledsl.parents.tensors import open_weights
 
 CHILD_MODEL_TYPE = "nemotron-nas"
-_OWN_KEYS = (
+OWN_KEYS = (  # of a child's config.json: what is not its base family's
     "model_type",
     "architectures",
     "auto_map",
     "base_model_type",
     "transformers_version",
+    "per_layer_config",  # what differs, for other readers; slots of the KV cache are numbered by attention layer here
 )
 
 
@@ -35,8 +38,9 @@ def load_child(
 ) -> PreTrainedModel:
     """The child in evaluation mode, with no gradients. Raises DiagnosticError: NotAChild and those of `load_parent`."""
     config = child_config(directory)
-    model = load_weights(_child_class(config), directory, config, dtype=dtype)
-    return frozen(model, device)
+    layers = from_block_configs(cast(Any, config).block_configs, shape_of(config))
+    weights = select(directory, shape_of(config), open_weights(directory), layers)
+    return load_weights(_child_class(config), directory, config, weights, dtype=dtype, device=device)
 
 
 def load_checkpoint(
@@ -53,6 +57,7 @@ def load_checkpoint(
 def child_config(directory: Path) -> PreTrainedConfig:
     """The parent family's config with `block_configs` added. Raises DiagnosticError (NotAChild)."""
     content = read_config_json(directory)
+    check_sizes(directory, content)
     blocks, base = content.get("block_configs"), content.get("base_model_type", "llama")
     if not isinstance(blocks, list):
         raise DiagnosticError(
@@ -61,9 +66,7 @@ def child_config(directory: Path) -> PreTrainedConfig:
     if base not in CONFIG_MAPPING:
         raise DiagnosticError(NotAChild(None, path=directory, reason=f"unknown base model type `{base}`"))
     try:
-        config = CONFIG_MAPPING[base](
-            **{key: value for key, value in content.items() if key not in _OWN_KEYS}
-        )
+        config = CONFIG_MAPPING[base](**{key: value for key, value in content.items() if key not in OWN_KEYS})
         alternatives = from_block_configs(blocks, shape_of(config))
     except (KeyError, TypeError, ValueError) as error:
         raise DiagnosticError(NotAChild(None, path=directory, reason=f"bad config.json: {error}")) from error

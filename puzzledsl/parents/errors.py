@@ -35,3 +35,19 @@ class WeightsDontFit(Diagnostic):
     code = "E0704"
     template = "the weights at `{path}` do not fit its config.json: {reason}"
     help_template = "the checkpoint is incomplete or mixed up; copy it again"
+
+
+class DamagedWeights(Diagnostic):
+    """A weights file that is truncated, corrupted, or not where the index says."""
+
+    code = "E0705"
+    template = "`{path}` cannot be trusted: {reason}"
+    help_template = "nothing was read from it; copy the checkpoint again from where it came from"
+
+
+class AbsurdConfig(Diagnostic):
+    """Sizes in config.json that no model has."""
+
+    code = "E0706"
+    template = "config.json of `{path}` says {name} = {value}, which no model has"
+    help_template = "{name} is a whole number from {low:,} to {high:,}; nothing was allocated"

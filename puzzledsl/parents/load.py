@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -20,8 +21,10 @@ from transformers import (
 from transformers.utils import logging
 
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.parents.access import family_of
-from puzzledsl.parents.errors import NoCheckpoint, UnreadableCheckpoint, WeightsDontFit
+from puzzledsl.parents.access import family_of, shape_of
+from puzzledsl.parents.errors import NoCheckpoint, UnreadableCheckpoint
+from puzzledsl.parents.inventory import check_sizes, select
+from puzzledsl.parents.tensors import LazyTensor, open_weights
 
 
 def read_config_json(directory: Path) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def read_config_json(directory: Path) -> dict[str, Any]:
         raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no config.json"))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=directory, reason=f"config.json: {error}")
         ) from error
@@ -46,7 +49,7 @@ def read_config_json(directory: Path) -> dict[str, Any]:
 
 def load_config(directory: Path) -> PreTrainedConfig:
     """The config of a parent of a known family. Raises DiagnosticError."""
-    read_config_json(directory)
+    check_sizes(directory, read_config_json(directory))
     try:
         with quiet():
             config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
@@ -68,42 +71,51 @@ def load_parent(
 ) -> PreTrainedModel:
     """The parent in evaluation mode, with no gradients, SDPA attention and weights in `dtype` on `device`.
 
-    Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, WeightsDontFit, UnknownFamily.
+    Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily.
     """
     config = load_config(directory)
-    model = load_weights(AutoModelForCausalLM, directory, config, dtype=dtype)
-    return frozen(model, device)
+    weights = select(directory, shape_of(config), open_weights(directory))
+    return load_weights(family_of(config).causal_lm, directory, config, weights, dtype=dtype, device=device)
 
 
 def load_weights(
-    model_class: Any, directory: Path, config: PreTrainedConfig, *, dtype: torch.dtype
+    model_class: Any,
+    directory: Path,
+    config: PreTrainedConfig,
+    weights: Mapping[str, LazyTensor],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
-    """`from_pretrained` that insists on safetensors and on every weight. Raises DiagnosticError."""
-    if not any(directory.glob("*.safetensors")):
-        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no .safetensors weights"))
-    try:
-        with quiet():
-            model, info = model_class.from_pretrained(
-                directory,
-                config=config,
-                dtype=dtype,
-                attn_implementation="sdpa",
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-    except (
-        Exception
-    ) as error:  # a truncated file, wrong shapes …: whatever it is, these files cannot be loaded
-        raise DiagnosticError(
-            UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
-        ) from error
-    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        names = sorted(str(name) for name in info.get(what) or ())
-        if names:
-            reason = f"{len(names)} {what.replace('_keys', '')} weights ({', '.join(names[:3])}{', …' * (len(names) > 3)})"
-            raise DiagnosticError(WeightsDontFit(None, path=directory, reason=reason))
-    return cast(PreTrainedModel, model)
+    """A model of `model_class` with these weights: made without storage, then filled one tensor at a time.
+
+    Peak memory is the model's bytes plus one stored tensor. `weights` must be the model's own (see `inventory.select`).
+    """
+    with quiet():
+        with torch.device("meta"):
+            model = model_class._from_config(config, attn_implementation="sdpa", dtype=dtype)
+        _make_tables(model, device)
+        for name, weight in weights.items():
+            holder, _, own = name.rpartition(".")
+            value = weight.read().to(device=device, dtype=dtype)
+            setattr(model.get_submodule(holder), own, nn.Parameter(value, requires_grad=False))
+        model.tie_weights()
+        if (directory / "generation_config.json").is_file():
+            try:
+                model.generation_config = GenerationConfig.from_pretrained(directory, local_files_only=True)
+            except Exception as error:
+                reason = f"generation_config.json: {_first_line(error)}"
+                raise DiagnosticError(UnreadableCheckpoint(None, path=directory, reason=reason)) from error
+    return frozen(model, device)
+
+
+def _make_tables(model: PreTrainedModel, device: torch.device | str) -> None:
+    """Compute what a model keeps beside its weights, the frequencies of rotary embeddings, as its own class does."""
+    held: Any = model
+    for name, module in list(held.named_modules()):
+        if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
+            holder, _, own = name.rpartition(".")
+            setattr(held.get_submodule(holder), own, type(module)(config=held.config).to(device))
 
 
 def frozen(model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTrainedModel:

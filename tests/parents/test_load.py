@@ -12,7 +12,13 @@ from transformers import CONFIG_MAPPING, AutoTokenizer
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.parents.access import attention, family_of, ffn, layers, norm_of, shape_of
-from puzzledsl.parents.errors import NoCheckpoint, UnknownFamily, UnreadableCheckpoint, WeightsDontFit
+from puzzledsl.parents.errors import (
+    DamagedWeights,
+    NoCheckpoint,
+    UnknownFamily,
+    UnreadableCheckpoint,
+    WeightsDontFit,
+)
 from puzzledsl.parents.families import FAMILIES as TABLES
 from puzzledsl.parents.load import load_parent, load_tokenizer
 from tests.tiny import FAMILIES, save_tiny, tiny_model, tiny_tokens
@@ -102,7 +108,7 @@ def test_pickled_weights_are_not_read(parent: Path) -> None:
 def test_truncated_weights_are_a_diagnostic(parent: Path) -> None:
     weights = parent / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:2000])
-    assert isinstance(diagnostic(load_parent, parent), UnreadableCheckpoint)
+    assert isinstance(diagnostic(load_parent, parent), DamagedWeights)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
@@ -130,7 +136,7 @@ def test_one_layer_too_few_is_a_diagnostic(parent: Path) -> None:
 
 def test_wrong_sizes_are_a_diagnostic(parent: Path) -> None:
     edit_config(parent, intermediate_size=44)
-    assert isinstance(diagnostic(load_parent, parent), UnreadableCheckpoint | WeightsDontFit)
+    assert isinstance(diagnostic(load_parent, parent), WeightsDontFit)
 
 
 def test_another_family_is_a_diagnostic(tmp_path: Path) -> None:

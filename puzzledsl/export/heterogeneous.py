@@ -1,0 +1,97 @@
+"""The same layers in two other words: transformers' `per_layer_config` and Megatron-LM's heterogeneous layers file.
+
+Both are exact: sizes are given as sizes, not as `ffn_mult`, from which readers round to multiples of 256.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+from puzzledsl.ir.alternatives import (
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    MoeFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.modeling.block_configs import Layer, cannot
+
+
+def per_layer_config(layers: Sequence[Layer], shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What differs from the parent by layer (transformers >= 5.10), and the global values that its keys need.
+
+    `skip` names removed sub-blocks. `linear_sub_blocks`, which transformers has no word for, names those that are one matrix.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    digits = len(str(len(layers) - 1))
+    for index, (attention, ffn) in enumerate(layers):
+        entry: dict[str, Any] = {}
+        if isinstance(attention, GqaAttention):
+            if attention.kv_heads != shape.kv_heads:
+                entry["num_key_value_heads"] = attention.kv_heads
+            if attention.window is not None:
+                entry["sliding_window"] = attention.window
+        if isinstance(ffn, MlpFfn):
+            entry["intermediate_size"] = ffn.width
+        removed = [
+            name
+            for name, part in (("attention", attention), ("mlp", ffn))
+            if isinstance(part, NoOpAttention | NoOpFfn)
+        ]
+        linear = [
+            name
+            for name, part in (("attention", attention), ("mlp", ffn))
+            if isinstance(part, LinearAttention | LinearFfn)
+        ]
+        entry |= {"skip": removed} if removed else {}
+        entry |= {"linear_sub_blocks": linear} if linear else {}
+        if entry:
+            found[str(index).zfill(digits)] = entry
+    keys = {key for entry in found.values() for key in entry}
+    shared: dict[str, Any] = {"linear_sub_blocks": []} if "linear_sub_blocks" in keys else {}
+    shared |= {"sliding_window": None} if "sliding_window" in keys else {}
+    return shared, found
+
+
+def megatron_layers(layers: Sequence[Layer], shape: Shape) -> dict[str, Any]:
+    """What `--heterogeneous-layers-config-path` reads: `block_configs` with `num_query_groups` and `ffn_hidden_size`.
+
+    A window has no place in it (Megatron would attend to everything), which is why that runtime refuses windows.
+    """
+    return {"block_configs": [_megatron_layer(layer, shape) for layer in layers]}
+
+
+def _megatron_layer(layer: Layer, shape: Shape) -> dict[str, Any]:
+    attention, ffn = layer
+    none: dict[str, bool | int | None] = {"no_op": False, "replace_with_linear": False}
+    match attention:
+        case ParentAttention():
+            first = none | {"num_query_groups": shape.kv_heads}
+        case GqaAttention(kv_heads=kv_heads):
+            first = none | {"num_query_groups": kv_heads}
+        case LinearAttention():
+            first = none | {"num_query_groups": None, "replace_with_linear": True}
+        case NoOpAttention():
+            first = none | {"num_query_groups": None, "no_op": True}
+        case _:
+            assert_never(attention)
+    match ffn:
+        case ParentFfn():
+            second = none | {"ffn_hidden_size": shape.intermediate}
+        case MlpFfn(width=width):
+            second = none | {"ffn_hidden_size": width}
+        case LinearFfn():
+            second = none | {"ffn_hidden_size": None, "replace_with_linear": True}
+        case NoOpFfn():
+            second = none | {"ffn_hidden_size": None, "no_op": True}
+        case MoeFfn():
+            raise cannot(ffn)
+        case _:
+            assert_never(ffn)
+    return {"attention": first, "ffn": second}

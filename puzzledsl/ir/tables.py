@@ -118,11 +118,29 @@ class Piece(Artefact):
 # ---------------------------------------------------------------- scores
 
 
+class PairwiseTerm(Frozen):
+    """What a child's score has beyond the sum, when it makes both of two choices at different places.
+
+    `sub_block` is "block" (and the name a pair's, `gqa1/linear`) where the table's unit is; the first place comes before the
+    second: lower layer, or attention before FFN in one layer.
+    """
+
+    layer: int
+    sub_block: Literal["attention", "ffn", "block"]
+    name: str
+    other_layer: int
+    other_sub_block: Literal["attention", "ffn", "block"]
+    other_name: str
+    value: float
+
+
 class ScoreTable(Artefact):
     """`build/scores/NAME.json`: how much worse the parent gets with one replacement. `parent` is 0 (or absent, meaning 0).
 
     `pairs[layer]["gqa1/linear"]`: attention/ffn measured together, where `unit` is "block"; then it is the whole score
-    of that layer and the sub-block tables are empty.
+    of that layer and the sub-block tables are empty. A child's score is `offset`, plus its layers' scores, plus each
+    pairwise term both of whose choices it makes. A table made inside an incumbent child (`around`) has an offset: its
+    entries are what each choice adds to having the parent's there, and the sum is right for the incumbent.
     """
 
     score: str
@@ -132,6 +150,8 @@ class ScoreTable(Artefact):
     attention: tuple[dict[str, float], ...] = ()
     ffn: tuple[dict[str, float], ...] = ()
     pairs: tuple[dict[str, float], ...] = ()
+    offset: float = 0.0
+    pairwise: tuple[PairwiseTerm, ...] = ()
 
 
 # ---------------------------------------------------------------- search

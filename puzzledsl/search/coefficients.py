@@ -12,7 +12,7 @@ from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.metrics import linear_metrics
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, Term
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.tables import Tables
+from puzzledsl.search.tables import Tables, decimal
 
 Key = tuple[int, LayerAssignment]
 ATTENTION: SubBlock = "attention"
@@ -88,9 +88,11 @@ class Coefficients:
                 assert_never(term)
 
     def _score(self, score: str) -> Vector:
-        """A score table. Sub-blocks' decimals are read once a layer, not once a pair."""
+        """A score table, without its pairwise terms. Sub-blocks' decimals are read once a layer, not once a pair."""
+        offset = decimal(self.tables.scores[score].offset)
         if self.tables.scores[score].unit == "block":
-            return _whole([self.tables.score(score, layer, choice) for layer, choice in self.keys])
+            whole = _whole([self.tables.score(score, layer, choice) for layer, choice in self.keys])
+            return Vector(whole.values, whole.unit, offset)
         known: dict[tuple[int, SubBlock, str], Fraction] = {}
         parts: list[Fraction] = []
         for layer, choice in self.keys:
@@ -100,7 +102,7 @@ class Coefficients:
                 parts.append(known[key])
         vector = _whole(parts)
         pairs = zip(vector.values[::2], vector.values[1::2], strict=True)
-        return Vector([attention + ffn for attention, ffn in pairs], vector.unit)
+        return Vector([attention + ffn for attention, ffn in pairs], vector.unit, offset)
 
     def _metric(self, scenario: str, metric: str, batch: int) -> Vector:
         costs = self.tables.at(scenario, batch)

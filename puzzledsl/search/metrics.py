@@ -28,7 +28,7 @@ from puzzledsl.ir.nodes import (
     Term,
 )
 from puzzledsl.ir.tables import LayerAssignment, ScenarioCosts
-from puzzledsl.search.tables import PARENT, Tables
+from puzzledsl.search.tables import PARENT, Tables, decimal
 
 Layers = Sequence[LayerAssignment]
 COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {
@@ -63,7 +63,8 @@ class Child:
             case MetricTerm(scenario=scenario, metric=metric):
                 return metrics_of(tables.at(scenario, self.batches[scenario]), layers)[metric]
             case ScoreTerm(score=score):
-                return sum((tables.score(score, i, c) for i, c in enumerate(layers)), Fraction(0))
+                offset = decimal(tables.scores[score].offset)
+                return sum((tables.score(score, i, c) for i, c in enumerate(layers)), offset)
             case ParamsTerm():
                 return Fraction(
                     tables.costs.params_fixed + sum(tables.params(i, c) for i, c in enumerate(layers))

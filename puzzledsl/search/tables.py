@@ -124,7 +124,8 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
     for name in sorted(needs.scores & set(scores)):
         table = scores[name]
         parts = (*table.attention, *table.ffn, *table.pairs)
-        if not all(math.isfinite(v) for part in parts for v in part.values()):
+        numbers = [table.offset, *(t.value for t in table.pairwise), *(v for p in parts for v in p.values())]
+        if not all(map(math.isfinite, numbers)):
             sink.add(Unbounded(where, what=f"score `{name}`", name=search))
     layers = program.spaces[here.space].layers
     for name in sorted(needs.scenarios & set(costs.scenarios)):

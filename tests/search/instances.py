@@ -275,17 +275,21 @@ def _score_table(rng: Random, layers: tuple[LayerChoice, ...], exact: bool) -> S
     def names(choice: LayerChoice, part: str) -> list[str]:
         return [name_of(a) for a in getattr(choice, part)]
 
+    offset = rng.choice([0.0, 0.25, -1.5])
     if rng.random() < 0.5:
         pairs = tuple(
             table([f"{a}/{f}" for a in names(c, "attention") for f in names(c, "ffn")]) for c in layers
         )
-        return ScoreTable(score="kl", metric="kl_divergence", samples=1, unit="block", pairs=pairs)
+        return ScoreTable(
+            score="kl", metric="kl_divergence", samples=1, unit="block", pairs=pairs, offset=offset
+        )
     return ScoreTable(
         score="kl",
         metric="kl_divergence",
         samples=1,
         attention=tuple(table(names(c, "attention")) for c in layers),
         ffn=tuple(table(names(c, "ffn")) for c in layers),
+        offset=offset,
     )
 
 

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from puzzledsl.diagnostics import Diagnostic, Span
+from puzzledsl.diagnostics import Diagnostic, Label, Span
 
 TAB = 4
 _STYLES = {"error": "1;31", "warning": "1;33", "gutter": "1;34", "bold": "1", "secondary": "1;34", "": ""}
@@ -70,15 +70,20 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, w
     return "\n".join(out)
 
 
-def to_json(diagnostic: Diagnostic) -> dict[str, object]:
-    """One diagnostic as data: 1-based lines and columns in code points, the end exclusive."""
-    related = [{"message": label.text, **_place(label.span)} for label in diagnostic.secondary]
+def to_json(diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
+    """Diagnostics as one document: 1-based lines and columns in code points, the end exclusive."""
+    return {"format_version": "1.0", "diagnostics": [_one_as_json(d) for d in diagnostics]}
+
+
+def _one_as_json(diagnostic: Diagnostic) -> dict[str, object]:
+    """What stands under the primary span, the secondary ones and the notes are all `related`."""
+    labels = [Label(diagnostic.span, diagnostic.label)] if diagnostic.span and diagnostic.label else []
+    related = [{"message": label.text, **_place(label.span)} for label in (*labels, *diagnostic.secondary)]
     related += [{"message": note, **_place(None)} for note in diagnostic.notes]
     return {
         "code": diagnostic.code,
         "severity": diagnostic.severity,
         "message": diagnostic.message,
-        "label": diagnostic.label,
         **_place(diagnostic.span),
         "help": diagnostic.help,
         "related": related,

@@ -122,25 +122,33 @@ def test_json() -> None:
     diagnostic = Example(
         span(2, 3, 4), "here", what="it", other="that", secondary=[Label(span(1, 1, 2), "there")]
     )
-    assert json.loads(json.dumps(to_json(diagnostic))) == {
+    document = json.loads(json.dumps(to_json([diagnostic, Mild(None)])))
+    assert document["format_version"] == "1.0"
+    first, second = document["diagnostics"]
+    assert first == {
         "code": "X0001",
         "severity": "error",
         "message": "it is wrong",
-        "label": "here",
         "file": "wide.pzl",
         "start": {"line": 2, "column": 3},
         "end": {"line": 2, "column": 4},
         "help": "try that",
         "related": [
             {
+                "message": "here",
+                "file": "wide.pzl",
+                "start": {"line": 2, "column": 3},
+                "end": {"line": 2, "column": 4},
+            },
+            {
                 "message": "there",
                 "file": "wide.pzl",
                 "start": {"line": 1, "column": 1},
                 "end": {"line": 1, "column": 2},
-            }
+            },
         ],
     }
-    assert to_json(Mild(None))["file"] is None
+    assert second["file"] is None and second["start"] is None
 
 
 def test_a_sink_sorts_and_drops_repeats() -> None:

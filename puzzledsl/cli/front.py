@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from puzzledsl.cli.checking import check
 from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
 
 
@@ -17,32 +18,6 @@ def register(app: typer.Typer) -> None:
     app.command("fmt")(fmt)
     app.command("compile")(compile_)
     app.command("schema")(schema)
-
-
-def check(file: FileArgument, set_: SetOption = None, json: JsonOption = False) -> None:
-    """Check a program and report every mistake in it.
-
-    Exits with 0 when there are no errors, 1 otherwise. With --json the diagnostics are printed as one document:
-    {"format_version", "diagnostics": [{"code", "severity", "message", "file", "start", "end", "help", "related"}]}.
-    """
-    from puzzledsl.cli import loading, output
-    from puzzledsl.ir.program import check_file
-    from puzzledsl.render import to_json
-
-    checked = check_file(file, loading.settings_of(set_))
-    if json:
-        output.print_json(
-            {
-                "format_version": "1.0",
-                "diagnostics": [to_json(diagnostic) for diagnostic in checked.diagnostics],
-            }
-        )
-    elif checked.diagnostics:
-        output.print_diagnostics(checked.diagnostics, checked.sources)
-    if checked.program is None:
-        raise typer.Exit(1)
-    if not json:
-        print(f"{file}: no errors")
 
 
 def fmt(

@@ -89,7 +89,7 @@ class ImpossibleExperts(Diagnostic):
 class OverrideDoesNothing(Diagnostic):
     """An override that changes no layer: most likely a slip."""
 
-    code = "E0412"
+    code = "W0412"
     severity = "warning"
     template = "this changes nothing: {why}"
 

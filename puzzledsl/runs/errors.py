@@ -79,6 +79,14 @@ class UnsupportedExport(Diagnostic):
     help_template = 'write `hf("{path}")`: transformers loads it as it is'
 
 
+class NotReady(Diagnostic):
+    """A search reads tables that no stage has made yet."""
+
+    code = "E0610"
+    template = "search `{name}` cannot be solved yet: it waits for {missing}"
+    help_template = "{help}"
+
+
 class DamagedArtefact(Diagnostic):
     """A file of the build directory is not what the stage that made it wrote."""
 

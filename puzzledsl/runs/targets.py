@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from puzzledsl.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.runs.compile import missing_tables
 from puzzledsl.runs.context import Context, span_of
-from puzzledsl.runs.errors import NothingDeclared, UnknownTarget
+from puzzledsl.runs.errors import NothingDeclared, NotReady, UnknownTarget
 from puzzledsl.suggest import closest
-
-
-class NotReady(Diagnostic):
-    """A search reads tables that no stage has made yet."""
-
-    code = "E0610"
-    template = "search `{name}` cannot be solved yet: it waits for {missing}"
-    help_template = "{help}"
 
 
 def chosen(

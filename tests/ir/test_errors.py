@@ -40,7 +40,7 @@ def test_says_what_the_golden_says(program: Path) -> None:
 
 def test_every_code_has_a_golden() -> None:
     goldens = "".join(p.read_text("utf-8") for p in ERRORS.glob("*.err"))
-    shown = set(re.findall(r"^(?:error|warning)\[(E0[234]\d\d)\]", goldens, re.MULTILINE))
+    shown = set(re.findall(r"^(?:error|warning)\[([EW]0[234]\d\d)\]", goldens, re.MULTILINE))
     own = {code for code, kind in Diagnostic.registry.items() if kind.__module__.startswith("puzzledsl.ir.")}
     assert own == shown
 

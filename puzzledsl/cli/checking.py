@@ -1,0 +1,134 @@
+"""`pzl check`: every mistake of a program, for people, for machines and for code hosts; and the fixes that are safe."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from puzzledsl.cli.options import FileArgument, SetOption
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from puzzledsl.diagnostics import Diagnostic
+    from puzzledsl.ir.program import Checked
+
+
+class Format(StrEnum):
+    """How diagnostics are printed."""
+
+    human = "human"
+    json = "json"
+    sarif = "sarif"
+
+
+def check(
+    file: FileArgument,
+    set_: SetOption = None,
+    format_: Annotated[
+        Format,
+        typer.Option("--format", help="human: for reading, on stderr. json, sarif: one document on stdout."),
+    ] = Format.human,
+    json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Make the fixes that are safe in the files, then report what is left."),
+    ] = False,
+    deny: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--deny",
+            metavar="warnings|CODE",
+            help="Exit with 1 for warnings, too, or for those of one code. May be repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Check a program: names, types, units, spaces and searches. Every mistake is reported, in one run.
+
+    Needs no weights, no GPU and no network. Warnings alone exit with 0; `pzl explain CODE` says more about a code.
+
+    Examples:
+
+      pzl check wide.pzl
+
+      pzl check wide.pzl --set headroom=90% --deny warnings
+
+      pzl check wide.pzl --fix
+
+      pzl check wide.pzl --format sarif > wide.sarif
+    """
+    from puzzledsl.cli import loading
+
+    wanted = Format.json if json else format_
+    denied = _denied(deny or [])
+    settings = loading.settings_of(set_)
+    if fix:
+        from puzzledsl.cli.fixing import Mending
+
+        mending = Mending(file, settings)
+        checked = mending.run()
+        mending.write()
+        for made in mending.made:
+            print(made, file=sys.stdout if wanted is Format.human else sys.stderr)
+    else:
+        from puzzledsl.ir.program import check_file
+
+        checked = check_file(file, settings)
+    _print(checked, wanted)
+    refused = [d for d in checked.diagnostics if d.severity == "warning" and denied & {"warnings", d.code}]
+    if checked.program is None or refused:
+        raise typer.Exit(1)
+    if wanted is Format.human:
+        print(f"{file}: no errors")
+
+
+def _print(checked: Checked, wanted: Format) -> None:
+    from puzzledsl.cli import output
+
+    match wanted:
+        case Format.human:
+            if checked.diagnostics:
+                output.print_diagnostics(checked.diagnostics, checked.sources)
+        case Format.json:
+            from puzzledsl.render import to_json
+
+            output.print_json(to_json(checked.diagnostics))
+        case Format.sarif:
+            output.print_json(_sarif(checked.diagnostics))
+
+
+def _sarif(diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
+    from puzzledsl import __version__
+    from puzzledsl.sarif import to_sarif
+
+    return to_sarif(diagnostics, __version__, _locate)
+
+
+def _locate(file: str) -> str:
+    """The path of a span's file: `std/…` names a shipped one."""
+    from pathlib import Path
+
+    from puzzledsl.resources import resource
+
+    if file.startswith("std/") and not Path(file).is_file():
+        return str(resource("spaces", file))
+    return file
+
+
+def _denied(what: list[str]) -> set[str]:
+    """What `--deny` names; anything but `warnings` and the codes of warnings is a usage error."""
+    if not what or what == ["warnings"]:
+        return set(what)
+    from puzzledsl.cli.codes import all_codes
+    from puzzledsl.suggest import closest
+
+    known = ["warnings", *(code for code, kind in all_codes().items() if kind.severity == "warning")]
+    for word in what:
+        if word not in known:
+            near = closest(word, known)
+            help = f"; did you mean `{near}`?" if near else f": write {', '.join(known)}"
+            raise typer.BadParameter(f"`{word}` is no warning{help}", param_hint="--deny")
+    return set(what)

@@ -1,0 +1,23 @@
+"""Every diagnostic there is, whatever stage it belongs to, without loading what that stage computes with.
+
+Diagnostics live in modules called `errors*.py`, which import no more than the IR; a test holds them to it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from pathlib import Path
+
+import puzzledsl
+from puzzledsl.diagnostics import Diagnostic
+
+
+@cache
+def all_codes() -> dict[str, type[Diagnostic]]:
+    """Code -> class, in the order of the codes."""
+    root = Path(puzzledsl.__file__).parent
+    for path in sorted(root.glob("**/errors*.py")):
+        importlib.import_module(".".join(("puzzledsl", *path.relative_to(root).with_suffix("").parts)))
+    ours = {c: kind for c, kind in Diagnostic.registry.items() if kind.__module__.startswith("puzzledsl.")}
+    return dict(sorted(ours.items(), key=lambda item: (item[0][1:], item[0])))

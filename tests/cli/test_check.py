@@ -1,0 +1,246 @@
+"""`pzl check`: formats for machines, fixes that never make anything worse, warnings that may be denied."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema as SarifLog
+
+from puzzledsl.cli.fixing import Mending
+from puzzledsl.cli.main import run
+from puzzledsl.ir.check import check
+
+SOUND = """\
+use "std/hardware.pzl" (h100_sxm)
+use "std/parents.pzl" (llama3_1_8b)
+parent llama = hf("meta-llama/Llama-3.1-8B-Instruct", shape: llama3_1_8b)
+hardware h100 = h100_sxm(memory: 80GiB, gpus: 1, dtype: fp8, kv_cache: fp8)
+scenario chat on h100 = batch(64, 128 -> 1024)
+space wide of llama {
+  attention = parent | gqa(kv_heads: 4 | 2) | noop
+  ffn = parent | mlp(width: 75% | 50%) | noop
+  layers[..1].attention -= noop
+}
+search small of wide {
+  maximize params
+  require chat.memory <= 12GiB and chat.throughput >= 200 tok/s
+}
+"""
+SLIPS = [  # what is written, what was meant
+    ("chat.memory", "chat.memroy"),
+    ("search small", "serach small"),
+    ("maximize", "maximise"),
+    ("12GiB", "12GIB"),
+    ("and chat", "&& chat"),
+    ("and chat", "&&chat"),
+    ("(memory: 80GiB", "(memory = 80GiB"),
+    ("200 tok/s", "200"),
+    ("parent llama =", "parent llama =="),
+    ("12GiB", "12 GiB"),
+    ("kv_heads:", "kv_head:"),
+    ("shape: llama3_1_8b", "shape: llama3_1_8"),
+    ('"std/parents.pzl"', '"std/parent.pzl"'),
+    ("dtype: fp8", "dtype: fp_8"),
+    ("wide {\n  max", "wide\n  max"),
+    ("<= 12", "≤ 12"),
+    ("-> 1024", "→ 1024"),
+    (" | noop\n  ffn", " | nop\n  ffn"),
+]
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path("wide.pzl")
+
+
+def test_the_sound_program_is_sound(program: Path) -> None:
+    program.write_text(SOUND)
+    assert run(["check", "wide.pzl", "--deny", "warnings"]) == 0
+
+
+# ---------------------------------------------------------------- formats
+
+
+def test_json_is_the_documented_document(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program.write_text(SOUND.replace("chat.memory", "chat.memroy"))
+    assert run(["check", "wide.pzl", "--format", "json"]) == 1
+    by_format = capsys.readouterr().out
+    assert run(["check", "wide.pzl", "--json"]) == 1
+    assert capsys.readouterr().out == by_format
+    assert json.loads(by_format) == {
+        "format_version": "1.0",
+        "diagnostics": [
+            {
+                "code": "E0206",
+                "severity": "error",
+                "message": "scenario `chat` has no `memroy`",
+                "file": "wide.pzl",
+                "start": {"line": 13, "column": 16},
+                "end": {"line": 13, "column": 22},
+                "help": "did you mean `memory`?",
+                "related": [],
+            }
+        ],
+    }
+
+
+def sarif(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The SARIF log of a check, valid by the standard's schema."""
+    run(["check", *arguments, "--format", "sarif"])
+    log: dict[str, Any] = json.loads(capsys.readouterr().out)
+    SarifLog.model_validate(log)
+    return log
+
+
+def test_sarif_names_the_place_the_fix_and_the_related_places(
+    program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program.write_text(SOUND.replace("memory <= 12GiB and chat", "memory <= 12 and chta"))
+    (one,) = sarif(capsys, "wide.pzl")["runs"]
+    assert [rule["id"] for rule in one["tool"]["driver"]["rules"]] == ["E0201", "E0301"]
+    by_rule = {result["ruleId"]: result for result in one["results"]}
+    for result in one["results"]:
+        assert one["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+        place = result["locations"][0]["physicalLocation"]
+        assert place["artifactLocation"]["uri"] == "wide.pzl" and place["region"]["startLine"] == 13
+    (change,) = by_rule["E0201"]["fixes"][0]["artifactChanges"]
+    assert change["replacements"][0]["insertedContent"] == {"text": "chat"}
+    related = by_rule["E0301"]["relatedLocations"][0]
+    assert related["message"]["text"] == "Bytes" and related["physicalLocation"]["region"]["startLine"] == 13
+
+
+def test_places_are_in_the_file_that_was_used(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("parts").mkdir()
+    Path("parts/my sizes.pzl").write_text("let limit = 12GIB\nlet other = 3\n")
+    program.write_text('use "parts/my sizes.pzl"\n' + SOUND.replace("12GiB", "limit"))
+    (result,) = sarif(capsys, "wide.pzl")["runs"][0]["results"]
+    assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "parts/my%20sizes.pzl"
+    run(["check", str(tmp_path / "wide.pzl"), "--json"])
+    (found,) = json.loads(capsys.readouterr().out)["diagnostics"]
+    assert Path(found["file"]) == tmp_path / "parts" / "my sizes.pzl" and found["start"]["line"] == 1
+
+
+def test_a_sound_program_gives_an_empty_log(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program.write_text(SOUND)
+    assert sarif(capsys, "wide.pzl")["runs"][0]["results"] == []
+
+
+def test_every_broken_program_gives_a_valid_log(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(__file__).parents[1] / "ir" / "errors"
+    for broken in sorted(folder.glob("*.pzl")):
+        assert sarif(capsys, str(broken))["runs"][0]["results"], broken
+
+
+# ---------------------------------------------------------------- fixes
+
+
+@pytest.mark.parametrize(("right", "wrong"), SLIPS, ids=lambda text: text.strip().split("\n")[0])
+def test_a_slip_is_mended(right: str, wrong: str, program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program.write_text(SOUND.replace(right, wrong))
+    assert run(["check", "wide.pzl"]) == 1
+    capsys.readouterr()
+    assert run(["check", "wide.pzl", "--fix"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("fixed wide.pzl:") and said.out.endswith("no errors\n")
+    assert said.err == ""
+    mended = program.read_text()
+    assert check(program, {}).program == check_text(program, SOUND).program or "200" in right
+    assert run(["check", "wide.pzl", "--fix"]) == 0
+    assert program.read_text() == mended
+
+
+def check_text(program: Path, text: str) -> Any:
+    program.write_text(text)
+    return check(program, {})
+
+
+def test_a_guess_between_two_is_not_made(program: Path) -> None:
+    text = SOUND.replace("chat.memory <= 12GiB", "chat.memory <= 12_000").replace("    ", " ")
+    program.write_text(text)
+    assert run(["check", "wide.pzl", "--fix"]) == 1
+    assert program.read_text() == text
+
+
+def test_all_uses_of_a_misspelt_name_are_mended(program: Path) -> None:
+    program.write_text(
+        SOUND.replace("chat.memory", "chta.memory").replace("chat.throughput", "chta.throughput")
+    )
+    assert run(["check", "wide.pzl", "--fix"]) == 0
+    assert program.read_text() == SOUND
+
+
+def test_line_ends_and_byte_order_mark_stay(program: Path) -> None:
+    program.write_bytes(b"\xef\xbb\xbf" + SOUND.replace("12GiB", "12GIB").replace("\n", "\r\n").encode())
+    assert run(["check", "wide.pzl", "--fix"]) == 0
+    assert program.read_bytes() == b"\xef\xbb\xbf" + SOUND.replace("\n", "\r\n").encode()
+
+
+def test_a_used_file_is_mended_and_a_shipped_one_never(program: Path) -> None:
+    Path("sizes.pzl").write_text("let limit = 12GIB\n")
+    program.write_text('use "sizes.pzl"\n' + SOUND.replace("12GiB", "limit"))
+    assert run(["check", "wide.pzl", "--fix"]) == 0
+    assert Path("sizes.pzl").read_text() == "let limit = 12GiB\n"
+
+
+def test_with_json_only_the_document_is_on_stdout(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program.write_text(SOUND.replace("12GiB", "12GIB"))
+    assert run(["check", "wide.pzl", "--fix", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["diagnostics"] == []
+    assert said.err == "fixed wide.pzl:13:26: write `12GiB` [E0103]\n"
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(st.sampled_from(SLIPS), min_size=2, max_size=4), st.integers(0, 400), st.sampled_from("{}()=|x")
+)
+def test_fixing_never_makes_it_worse(
+    tmp_path: Path, slips: list[tuple[str, str]], place: int, noise: str
+) -> None:
+    text = SOUND
+    for right, wrong in slips:
+        text = text.replace(right, wrong)
+    text = text[:place] + noise + text[place:]
+    file = tmp_path / "wide.pzl"
+    file.write_text(text)
+    before = check(file, {}).diagnostics
+    mending = Mending(file, {})
+    after = mending.run()
+    mending.write()
+    assert len(after.diagnostics) <= len(before)
+    assert [repr(d) for d in check(file, {}).diagnostics] == [repr(d) for d in after.diagnostics]
+    again = Mending(file, {})
+    again.run()
+    assert again.made == []
+
+
+# ---------------------------------------------------------------- warnings
+
+WARNS = SOUND.replace("layers[..1].attention -= noop", "layers[..1].attention -= linear")
+
+
+def test_warnings_alone_are_no_failure_unless_denied(
+    program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program.write_text(WARNS)
+    assert run(["check", "wide.pzl"]) == 0
+    assert "warning[W0412]" in capsys.readouterr().err
+    assert run(["check", "wide.pzl", "--deny", "warnings"]) == 1
+    assert run(["check", "wide.pzl", "--deny", "W0412"]) == 1
+
+
+def test_denying_what_is_no_warning_is_a_usage_error(
+    program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program.write_text(SOUND)
+    assert run(["check", "wide.pzl", "--deny", "warning"]) == 2
+    assert "did you mean `warnings`?" in capsys.readouterr().err
+    assert run(["check", "wide.pzl", "--deny", "E0201"]) == 2

@@ -6,7 +6,16 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NoTrainingText(Diagnostic):
-    """BLD without data."""
+    """BLD without data.
+
+    Pieces are trained against the parent on text. With several `data` declared, each `bld` names its own.
+
+    Wrong:
+        bld pieces of w { train = attention + ffn, tokens = 1M }
+    Right:
+        data mix = text("corpus/*.txt")
+        bld pieces of w { train = attention + ffn, tokens = 1M, data = mix }
+    """
 
     code = "E1401"
     template = "bld `{name}` names no data to train on"
@@ -14,7 +23,15 @@ class NoTrainingText(Diagnostic):
 
 
 class NoScratchSpace(Diagnostic):
-    """Activations do not fit on the disk."""
+    """Activations do not fit on the disk.
+
+    The parent's activations are kept on disk while a layer's pieces are trained.
+
+    Wrong:
+        bld pieces of w { train = attention + ffn, tokens = 1T }
+    Right:
+        bld pieces of w { train = attention + ffn, tokens = 1M }
+    """
 
     code = "E1402"
     template = "bld `{name}` needs {needed} of disk for activations in `{work}`; {free} is free"

@@ -1,4 +1,4 @@
-"""Commands on the text: check, fmt, compile, schema. None of them loads torch."""
+"""Commands on the text: check, explain, fmt, compile, schema. None of them loads torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from puzzledsl.cli.checking import check
+from puzzledsl.cli.explaining import explain
 from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     app.command("check")(check)
+    app.command("explain")(explain)
     app.command("fmt")(fmt)
     app.command("compile")(compile_)
     app.command("schema")(schema)

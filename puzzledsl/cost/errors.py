@@ -13,7 +13,18 @@ def span_of(where: Where) -> Span:
 
 
 class NoPeakForDtype(Diagnostic):
-    """A profile without a FLOP rate for the dtype it is to run in."""
+    """A profile without a FLOP rate for the dtype it is to run in.
+
+    The time of a sub-block is computed from the peak FLOP rate of the type it runs in, which the profile
+    must give.
+
+    Wrong:
+        hardware card { memory = 24GB, bandwidth = 1TB/s, peak { bf16 = 165TFLOP/s } }
+        hardware own = card(dtype: bf16, kv_cache: fp8)
+    Right:
+        hardware card { memory = 24GB, bandwidth = 1TB/s, peak { bf16 = 165TFLOP/s, fp8 = 330TFLOP/s } }
+        hardware own = card(dtype: fp8, kv_cache: fp8)
+    """
 
     code = "E1001"
     template = "hardware `{name}` has no FLOP/s for {dtype}, which its {role} use"
@@ -21,7 +32,15 @@ class NoPeakForDtype(Diagnostic):
 
 
 class UnknownDtype(Diagnostic):
-    """A dtype whose size is not known."""
+    """A dtype whose size is not known.
+
+    Types have sizes in bytes, and this one is not among those known.
+
+    Wrong:
+        hardware own { memory = 24GB, bandwidth = 1TB/s, peak { int3 = 165TFLOP/s }, dtype = int3 }
+    Right:
+        hardware own { memory = 24GB, bandwidth = 1TB/s, peak { bf16 = 165TFLOP/s }, dtype = bf16 }
+    """
 
     code = "E1002"
     template = "hardware `{name}`: `{dtype}` is no dtype"
@@ -29,7 +48,17 @@ class UnknownDtype(Diagnostic):
 
 
 class NoLink(Diagnostic):
-    """Several GPUs and no link between them."""
+    """Several GPUs and no link between them.
+
+    Tensor parallel sub-blocks exchange their results, which takes time that depends on the link.
+
+    Wrong:
+        hardware card { memory = 24GB, bandwidth = 1TB/s, peak { bf16 = 165TFLOP/s } }
+        hardware own = card(gpus: 2)
+    Right:
+        hardware card { memory = 24GB, bandwidth = 1TB/s, peak { bf16 = 165TFLOP/s }, link = 32GB/s }
+        hardware own = card(gpus: 2)
+    """
 
     code = "E1003"
     template = "hardware `{name}` has {gpus} GPUs and no bandwidth between them"
@@ -37,7 +66,15 @@ class NoLink(Diagnostic):
 
 
 class TableUnreadable(Diagnostic):
-    """A cost table that is missing or no CSV or Parquet."""
+    """A cost table that is missing or no CSV or Parquet.
+
+    A cost table is a CSV or Parquet file; its path starts at the program's directory.
+
+    Wrong:
+        hardware own = table("costs.xlsx")
+    Right:
+        hardware own = table("costs.csv")
+    """
 
     code = "E1011"
     template = "cannot read the cost table `{path}`: {reason}"
@@ -45,7 +82,18 @@ class TableUnreadable(Diagnostic):
 
 
 class TableColumn(Diagnostic):
-    """A column that is missing, twice there, or not understood."""
+    """A column that is missing, twice there, or not understood.
+
+    Columns are `layer`, `attention`, `ffn`, `params`, `batch`, and for every figure the scenario, the
+    metric and the unit.
+
+    Wrong:
+        layer,attention,ffn,latency
+        0,gqa2,,12
+    Right:
+        layer,attention,ffn,chat.latency[us]
+        0,gqa2,,12
+    """
 
     code = "E1012"
     template = "`{path}`: {problem}"
@@ -55,7 +103,18 @@ class TableColumn(Diagnostic):
 
 
 class TableMetrics(Diagnostic):
-    """A scenario whose columns do not determine its costs."""
+    """A scenario whose columns do not determine its costs.
+
+    Each scenario needs a size and a time: `memory`, or `weights` and `kv_cache`; `latency`, or `ttft` and
+    `tpot`.
+
+    Wrong:
+        layer,attention,ffn,chat.memory[bytes]
+        0,gqa2,,1048576
+    Right:
+        layer,attention,ffn,chat.memory[bytes],chat.latency[us]
+        0,gqa2,,1048576,12
+    """
 
     code = "E1013"
     template = "`{path}` does not say {missing} of scenario `{scenario}`"
@@ -66,14 +125,35 @@ class TableMetrics(Diagnostic):
 
 
 class TableCell(Diagnostic):
-    """A cell that is no number, out of range, empty, or a second row for the same thing."""
+    """A cell that is no number, out of range, empty, or a second row for the same thing.
+
+    A cell is a number in the unit of its column, at least 0, and every row is about another thing.
+
+    Wrong:
+        layer,attention,ffn,chat.latency[us]
+        0,gqa2,,12us
+    Right:
+        layer,attention,ffn,chat.latency[us]
+        0,gqa2,,12
+    """
 
     code = "E1014"
     template = "`{path}` line {line}: {problem}"
 
 
 class TableMissing(Diagnostic):
-    """The space has an alternative that the table does not cost."""
+    """The space has an alternative that the table does not cost.
+
+    Every alternative of every layer needs its costs. A row without a layer is for all layers.
+
+    Wrong:
+        layer,attention,ffn,chat.latency[us]
+        0,parent,,20
+    Right:
+        layer,attention,ffn,chat.latency[us]
+        0,parent,,20
+        0,noop,,0
+    """
 
     code = "E1015"
     template = "`{path}` has no cost of {what} for scenario `{scenario}` in {layers}"
@@ -81,7 +161,15 @@ class TableMissing(Diagnostic):
 
 
 class TableBatch(Diagnostic):
-    """A batch that the table was not measured at."""
+    """A batch that the table was not measured at.
+
+    Costs depend on the batch; a table measured at one says nothing about another.
+
+    Wrong:
+        scenario talk on h = batch(64, 128 -> 1024)     # the table's `batch` column has 32 only
+    Right:
+        scenario talk on h = batch(32, 128 -> 1024)
+    """
 
     code = "E1016"
     template = "`{path}` has no rows for scenario `{scenario}` at batch {batch}"
@@ -89,7 +177,17 @@ class TableBatch(Diagnostic):
 
 
 class TableParams(Diagnostic):
-    """A parameter count that belongs to another model."""
+    """A parameter count that belongs to another model.
+
+    The parameters in a table are held against those the parent's shape gives.
+
+    Wrong:
+        layer,attention,ffn,params
+        0,gqa2,,999
+    Right:
+        layer,attention,ffn,params
+        0,gqa2,,10304
+    """
 
     code = "E1017"
     template = "`{path}` line {line}: {what} has {got} parameters in the table, {expected} in this parent"

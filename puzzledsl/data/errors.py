@@ -12,7 +12,15 @@ def span_of(where: Where) -> Span:
 
 
 class DataMissing(Diagnostic):
-    """No file matches."""
+    """No file matches.
+
+    Globs start at the program's directory.
+
+    Wrong:
+        data d = text("corpus/*.text")
+    Right:
+        data d = text("corpus/*.txt")
+    """
 
     code = "E1201"
     template = "data `{name}`: no file matches `{pattern}` in `{base}`"
@@ -20,7 +28,15 @@ class DataMissing(Diagnostic):
 
 
 class DataUnreadable(Diagnostic):
-    """A file is there but is not what it should be."""
+    """A file is there but is not what it should be.
+
+    The file is there, but damaged, or of another format than declared.
+
+    Wrong:
+        data d = jsonl("corpus.csv", column: text)
+    Right:
+        data d = jsonl("corpus.jsonl", column: text)
+    """
 
     code = "E1202"
     template = "data `{name}`: cannot read `{file}`: {reason}"
@@ -28,7 +44,15 @@ class DataUnreadable(Diagnostic):
 
 
 class ColumnMissing(Diagnostic):
-    """A record lacks the column that holds the text."""
+    """A record lacks the column that holds the text.
+
+    Every record needs text in the column that the declaration names.
+
+    Wrong:
+        data d = jsonl("corpus.jsonl", column: body)
+    Right:
+        data d = jsonl("corpus.jsonl", column: text)
+    """
 
     code = "E1203"
     template = "data `{name}`: `{file}` has no text in column `{column}` ({place})"
@@ -36,7 +60,15 @@ class ColumnMissing(Diagnostic):
 
 
 class NotEnoughText(Diagnostic):
-    """The text is shorter than the budget."""
+    """The text is shorter than the budget.
+
+    `tokens`, `samples` and `calibration` are budgets that the text must fill; it is never repeated.
+
+    Wrong:
+        bld pieces of w { train = attention + ffn, tokens = 1B }
+    Right:
+        bld pieces of w { train = attention + ffn, tokens = 1M }
+    """
 
     code = "E1204"
     template = "data `{name}` has {got} tokens of text; {needed} are needed ({blocks} blocks of {context})"
@@ -44,7 +76,15 @@ class NotEnoughText(Diagnostic):
 
 
 class LibraryNotInstalled(Diagnostic):
-    """A data format needs a package that is not installed."""
+    """A data format needs a package that is not installed.
+
+    Data sets of the hub and Parquet files need packages that pzl does not require.
+
+    Wrong:
+        data d = hf("wikitext", split: train, column: text)     # without the package `datasets`
+    Right:
+        $ pip install datasets
+    """
 
     code = "E1205"
     template = "data `{name}` needs the Python package `{package}`, which is not installed"
@@ -52,7 +92,15 @@ class LibraryNotInstalled(Diagnostic):
 
 
 class TasksMissing(Diagnostic):
-    """A task file cannot be read."""
+    """A task file cannot be read.
+
+    A task file is JSON lines; its path starts at the program's directory.
+
+    Wrong:
+        eval e of s = tasks("hellaswag.json")
+    Right:
+        eval e of s = tasks("hellaswag.jsonl")
+    """
 
     code = "E1206"
     template = "cannot read the tasks `{file}`: {reason}"
@@ -60,7 +108,15 @@ class TasksMissing(Diagnostic):
 
 
 class BadTask(Diagnostic):
-    """A line of a task file is no item."""
+    """A line of a task file is no item.
+
+    An item has a context, two or more choices, and the index of the right one.
+
+    Wrong:
+        {"question": "2 + 2", "answer": "four"}
+    Right:
+        {"context": "2 + 2 is", "choices": ["four", "five"], "answer": 0}
+    """
 
     code = "E1207"
     template = "line {line} of `{file}` is no multiple-choice item: {reason}"

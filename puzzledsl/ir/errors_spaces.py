@@ -6,7 +6,16 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class LayerOutOfRange(Diagnostic):
-    """A layer the parent does not have. Never a clamp."""
+    """A layer the parent does not have. Never a clamp.
+
+    Layers are numbered from 0, and from -1 backwards. An index beyond the ends is never taken for the
+    nearest layer.
+
+    Wrong:
+        space v of p { ffn = parent | noop, layers[4] = parent }
+    Right:
+        space v of p { ffn = parent | noop, layers[3] = parent }
+    """
 
     code = "E0401"
     template = "there is no layer {index}"
@@ -14,28 +23,63 @@ class LayerOutOfRange(Diagnostic):
 
 
 class NoLayers(Diagnostic):
-    """A selection that selects nothing."""
+    """A selection that selects nothing.
+
+    A range that runs backwards, or a `where` that holds nowhere.
+
+    Wrong:
+        space v of p { ffn = parent | noop, layers[3..1] = parent }
+    Right:
+        space v of p { ffn = parent | noop, layers[1..3] = parent }
+    """
 
     code = "E0402"
     template = "`{text}` selects no layer"
 
 
 class EmptyChoice(Diagnostic):
-    """A layer left with no alternative."""
+    """A layer left with no alternative.
+
+    Overrides took away the last alternative of a layer, so no child exists.
+
+    Wrong:
+        space v of p { ffn = mlp(width: 50%) | noop, layers[0].ffn &= parent }
+    Right:
+        space v of p { ffn = mlp(width: 50%) | noop, layers[0].ffn = parent }
+    """
 
     code = "E0403"
     template = "{layers} left with no {sub_block} alternative"
 
 
 class ImpossibleWidth(Diagnostic):
-    """An FFN width of zero, or wider than the parent's."""
+    """An FFN width of zero, or wider than the parent's.
+
+    Widths are those of the FFN's intermediate layer, at most the parent's, and at least one channel after
+    rounding to `round:`.
+
+    Wrong:
+        space v of p { ffn = mlp(width: 120%) }
+    Right:
+        space v of p { ffn = mlp(width: 75%) }
+    """
 
     code = "E0404"
     template = "width {got} is {why} (the parent's is {intermediate})"
 
 
 class ShapeUnknown(Diagnostic):
-    """Neither a shape nor a readable config.json."""
+    """Neither a shape nor a readable config.json.
+
+    Checking needs the numbers in the parent's config.json. Where the checkpoint is not here, a shape takes
+    its place.
+
+    Wrong:
+        parent q = hf("meta-llama/Llama-3.1-8B")
+    Right:
+        use "std/parents.pzl" (llama3_1_8b)
+        parent q = hf("meta-llama/Llama-3.1-8B", shape: llama3_1_8b)
+    """
 
     code = "E0405"
     template = "the shape of `{id}` is not known: {looked}"
@@ -43,7 +87,19 @@ class ShapeUnknown(Diagnostic):
 
 
 class ShapeMismatch(Diagnostic):
-    """A shape that disagrees with the checkpoint's config.json."""
+    """A shape that disagrees with the checkpoint's config.json.
+
+    Where the checkpoint is here, the shape is held against its config.json: a search for another model
+    would be worthless.
+
+    Wrong:
+        # parent/config.json: {"model_type": "llama", "num_hidden_layers": 30, "hidden_size": 576, …}
+        parent q = hf("parent", shape: shape(family: llama, layers: 32, hidden: 576, heads: 9, kv_heads: 3,
+            head_dim: 64, intermediate: 1536, vocab: 49152, tied: true))
+    Right:
+        # parent/config.json: {"model_type": "llama", "num_hidden_layers": 30, "hidden_size": 576, …}
+        parent q = hf("parent")
+    """
 
     code = "E0406"
     template = "shape says {field}={said}, but {file} says {found}"
@@ -51,35 +107,80 @@ class ShapeMismatch(Diagnostic):
 
 
 class UnsupportedParent(Diagnostic):
-    """A config.json that cannot be used."""
+    """A config.json that cannot be used.
+
+    The file is there, but is no config.json of a family that pzl knows: llama, mistral, qwen2, qwen3.
+
+    Wrong:
+        # parent/config.json: {"model_type": "gpt2", …}
+        parent q = hf("parent")
+    Right:
+        # parent/config.json: {"model_type": "llama", …}
+        parent q = hf("parent")
+    """
 
     code = "E0407"
     template = "{file} cannot be used: {why}"
 
 
 class ImpossibleShape(Diagnostic):
-    """A shape that no model has."""
+    """A shape that no model has.
+
+    Key/value heads share the query heads equally, and rotary embeddings turn pairs of a head's numbers.
+
+    Wrong:
+        parent q = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 3, head_dim: 8, intermediate: 192, vocab: 256)
+    Right:
+        parent q = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 2, head_dim: 8, intermediate: 192, vocab: 256)
+    """
 
     code = "E0408"
     template = "impossible shape: {why}"
 
 
 class ImpossibleHardware(Diagnostic):
-    """A figure no hardware has."""
+    """A figure no hardware has.
+
+    Figures of a hardware block are checked for what no machine has: a bandwidth of zero, an efficiency
+    above 1.
+
+    Wrong:
+        hardware card { memory = 24GB, bandwidth = 1TB/s, peak { bf16 = 165TFLOP/s }, efficiency { compute = 2 } }
+    Right:
+        hardware card { memory = 24GB, bandwidth = 1TB/s, peak { bf16 = 165TFLOP/s }, efficiency { compute = 50% } }
+    """
 
     code = "E0409"
     template = "{what} of `{hardware}` must be {condition}, not {got}"
 
 
 class NoPeak(Diagnostic):
-    """A dtype the hardware cannot compute in."""
+    """A dtype the hardware cannot compute in.
+
+    A profile says how fast the hardware computes in each type. Older cards have no FP8.
+
+    Wrong:
+        use "std/hardware.pzl" (a100)
+        hardware card = a100(dtype: fp8)
+    Right:
+        use "std/hardware.pzl" (a100)
+        hardware card = a100(dtype: bf16)
+    """
 
     code = "E0410"
     template = "`{hardware}` has no {dtype} peak"
 
 
 class ImpossibleExperts(Diagnostic):
-    """More experts active than there are."""
+    """More experts active than there are.
+
+    A token of a mixture of experts is sent to `top_k` of its `experts`.
+
+    Wrong:
+        space v of p { ffn = moe(experts: 2, top_k: 4) }
+    Right:
+        space v of p { ffn = moe(experts: 4, top_k: 2) }
+    """
 
     code = "E0411"
     template = "top_k={top_k} of experts={experts}"
@@ -87,7 +188,16 @@ class ImpossibleExperts(Diagnostic):
 
 
 class OverrideDoesNothing(Diagnostic):
-    """An override that changes no layer: most likely a slip."""
+    """An override that changes no layer: most likely a slip.
+
+    An override after which every layer is as before is most likely a slip: a wrong range, or an alternative
+    that was never there.
+
+    Wrong:
+        space v of p { ffn = parent | noop, layers[0].ffn -= linear }
+    Right:
+        space v of p { ffn = parent | noop, layers[0].ffn -= noop }
+    """
 
     code = "W0412"
     severity = "warning"
@@ -95,7 +205,19 @@ class OverrideDoesNothing(Diagnostic):
 
 
 class OtherSpace(Diagnostic):
-    """A search, score or space that belongs to another space."""
+    """A search, score or space that belongs to another space.
+
+    Scores, searches and sub-spaces belong to one space: their tables are about its alternatives.
+
+    Wrong:
+        space v of p { ffn = parent | noop }
+        search s of v { maximize params }
+        space narrow of w = used_by(s, top: 3)
+    Right:
+        space v of p { ffn = parent | noop }
+        search s of v { maximize params }
+        space narrow of v = used_by(s, top: 3)
+    """
 
     code = "E0413"
     template = "`{name}` is about space `{got}`, not `{wanted}`"

@@ -6,14 +6,31 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class UnlikeComparison(Diagnostic):
-    """Two dimensions compared."""
+    """Two dimensions compared.
+
+    Both sides of a comparison have one dimension. A ratio such as `1.5x` beside a metric means that many
+    times the parent's.
+
+    Wrong:
+        search s of w { minimize kl, require chat.memory <= 12_000 }
+    Right:
+        search s of w { minimize kl, require chat.memory <= 12GiB }
+    """
 
     code = "E0301"
     template = "`{op}` compares {left} with {right}"
 
 
 class UnlikeSum(Diagnostic):
-    """Two dimensions added or subtracted."""
+    """Two dimensions added or subtracted.
+
+    Only like can be added: bytes to bytes, seconds to seconds.
+
+    Wrong:
+        let total = 8GiB + 3
+    Right:
+        let total = 8GiB + 3GiB
+    """
 
     code = "E0302"
     template = "`{op}` combines {left} and {right}"
@@ -21,42 +38,92 @@ class UnlikeSum(Diagnostic):
 
 
 class WrongType(Diagnostic):
-    """A value of another type or dimension than needed."""
+    """A value of another type or dimension than needed.
+
+    Every setting and argument has a type and, where it is a quantity, a dimension.
+
+    Wrong:
+        space v of p { ffn = mlp(width: 8GiB) }
+    Right:
+        space v of p { ffn = mlp(width: 96) }
+    """
 
     code = "E0303"
     template = "{what} must be {wanted}, not {got}"
 
 
 class OutOfRange(Diagnostic):
-    """A number of the right type that cannot be meant."""
+    """A number of the right type that cannot be meant.
+
+    The number has the right type, and still cannot be meant.
+
+    Wrong:
+        scenario talk on h = batch(0, 128 -> 64)
+    Right:
+        scenario talk on h = batch(1, 128 -> 64)
+    """
 
     code = "E0304"
     template = "{what} must be {condition}, not {got}"
 
 
 class UnknownWord(Diagnostic):
-    """A word outside a closed list."""
+    """A word outside a closed list.
+
+    The words that may stand here are a closed list; the help names them.
+
+    Wrong:
+        hardware here = measured(device: cpu, dtype: floot32)
+    Right:
+        hardware here = measured(device: cpu, dtype: fp32)
+    """
 
     code = "E0305"
     template = "`{got}` is no {what}"
 
 
 class DivisionByZero(Diagnostic):
-    """Division or remainder by zero."""
+    """Division or remainder by zero.
+
+    Constants are computed when the program is checked, and the divisor came out as zero.
+
+    Wrong:
+        let share = 1 / (p.layers - 4)
+    Right:
+        let share = 1 / p.layers
+    """
 
     code = "E0306"
     template = "division by zero"
 
 
 class NotConstant(Diagnostic):
-    """A value that only a search decides, where a constant is needed."""
+    """A value that only a search decides, where a constant is needed.
+
+    Widths, bounds of ranges and assertions are computed before any search; metrics, scores and `params` are
+    its outcome.
+
+    Wrong:
+        assert chat.memory <= 8GiB
+    Right:
+        search s of w { minimize kl, require chat.memory <= 8GiB }
+    """
 
     code = "E0307"
     template = "{what} must be known before the search, but {got} is what the search decides"
 
 
 class NotLinear(Diagnostic):
-    """A product or quotient of two things the search decides."""
+    """A product or quotient of two things the search decides.
+
+    A search adds up one table a term, which is what lets it prove its answer. A product of two of them is
+    no sum.
+
+    Wrong:
+        search s of w { minimize kl * params }
+    Right:
+        search s of w { minimize kl, require params <= 90% * p.params }
+    """
 
     code = "E0308"
     template = "`{op}` {verb} the search decides, so the expression is not linear"
@@ -66,21 +133,48 @@ class NotLinear(Diagnostic):
 
 
 class ThroughputAlone(Diagnostic):
-    """Throughput mixed with other terms: it is batch * output / latency, which is not linear."""
+    """Throughput mixed with other terms: it is batch * output / latency, which is not linear.
+
+    Throughput is batch x output / latency. Bounding it or maximising it is linear in the latency; adding
+    something to it is not.
+
+    Wrong:
+        search s of w { maximize chat.throughput + chat.throughput / 2 + kl }
+    Right:
+        search s of w { maximize chat.throughput }
+    """
 
     code = "E0309"
     template = "`{metric}` cannot be combined with other terms"
 
 
 class NotPropositional(Diagnostic):
-    """`and`, `or`, `not`, `implies` over something that is not about a layer's choice."""
+    """`and`, `or`, `not`, `implies` over something that is not about a layer's choice.
+
+    `and`, `or`, `not` and `implies` join statements about what a layer becomes. Bounds on sums are
+    requirements of their own.
+
+    Wrong:
+        search s of w { minimize kl, require layers[0].ffn is noop or kl }
+    Right:
+        search s of w { minimize kl, require layers[0].ffn is noop or layers[1].ffn is noop }
+    """
 
     code = "E0310"
     template = "`{op}` joins statements about layers (`layers[3].ffn is noop`), not {got}"
 
 
 class WhichLayer(Diagnostic):
-    """A statement about all layers at once where one layer is meant."""
+    """A statement about all layers at once where one layer is meant.
+
+    A statement about many layers is neither true nor false as a whole: count where it holds, or name one
+    layer.
+
+    Wrong:
+        search s of w { minimize kl, require attention is noop }
+    Right:
+        search s of w { minimize kl, require count(attention is noop) <= 2 }
+    """
 
     code = "E0311"
     template = "this speaks of {count} layers at once"
@@ -88,7 +182,16 @@ class WhichLayer(Diagnostic):
 
 
 class NothingToDecide(Diagnostic):
-    """A constraint or goal without any decision in it."""
+    """A constraint or goal without any decision in it.
+
+    Whatever the search chooses, this does not change. A condition on constants is an `assert`.
+
+    Wrong:
+        search s of w { minimize kl, require p.layers <= 8 }
+    Right:
+        assert p.layers <= 8
+        search s of w { minimize kl }
+    """
 
     code = "E0312"
     template = "{what} says nothing about the child: it is always {value}"
@@ -96,14 +199,31 @@ class NothingToDecide(Diagnostic):
 
 
 class NotARequirement(Diagnostic):
-    """`require` of something that is neither a comparison nor a statement about layers."""
+    """`require` of something that is neither a comparison nor a statement about layers.
+
+    `require` takes what can be true or false, `minimize`, `maximize` and `prefer` take an amount.
+
+    Wrong:
+        search s of w { minimize kl, require chat.memory }
+    Right:
+        search s of w { minimize kl, require chat.memory <= 8GiB }
+    """
 
     code = "E0313"
     template = "`{keyword}` needs {wanted}, not {got}"
 
 
 class BadEquality(Diagnostic):
-    """`==` on a continuous metric, or `!=` on anything a search decides."""
+    """`==` on a continuous metric, or `!=` on anything a search decides.
+
+    Metrics and scores take scattered values, so that hardly any child meets one exactly; and `!=` leaves
+    out single points, which a bound cannot.
+
+    Wrong:
+        search s of w { minimize kl, require chat.memory == 8GiB }
+    Right:
+        search s of w { minimize kl, require chat.memory <= 8GiB }
+    """
 
     code = "E0314"
     template = "`{op}` cannot be required of {what}"
@@ -111,7 +231,16 @@ class BadEquality(Diagnostic):
 
 
 class RatioWithoutMetric(Diagnostic):
-    """`2x` means twice the parent's metric: it needs one on the other side, alone."""
+    """`2x` means twice the parent's metric: it needs one on the other side, alone.
+
+    `2x` is short for two times the parent's value of the metric on the other side, so there must be one,
+    alone.
+
+    Wrong:
+        search s of w { minimize kl, require chat.memory <= 0.5x * chat.memory }
+    Right:
+        search s of w { minimize kl, require chat.memory <= 0.5x }
+    """
 
     code = "E0315"
     template = "`{text}` means {text} the parent's value, so it stands alone on one side of a comparison"

@@ -8,14 +8,34 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class UnexpectedToken(Diagnostic):
-    """Something else had to stand here."""
+    """Something else had to stand here.
+
+    The grammar allows only what the label under the place says. The slip is often just before it: a
+    forgotten operator, comma or value.
+
+    Wrong:
+        search s of w { minimize kl require params <= 90% * p.params }
+    Right:
+        search s of w { minimize kl, require params <= 90% * p.params }
+    """
 
     code = "E0001"
     template = "unexpected {found}"
 
 
 class Unclosed(Diagnostic):
-    """A bracket or brace that nothing closes. Primary: where the closer is missing; secondary: the opener."""
+    """A bracket or brace that nothing closes. Primary: where the closer is missing; secondary: the opener.
+
+    The first label shows where the closer is missing, the second what it would close. Reading goes on as if
+    it stood there.
+
+    Wrong:
+        let half = mlp(width: 50%
+        let other = 3
+    Right:
+        let half = mlp(width: 50%)
+        let other = 3
+    """
 
     code = "E0002"
     template = "`{opener}` is never closed"
@@ -23,14 +43,30 @@ class Unclosed(Diagnostic):
 
 
 class StrayCloser(Diagnostic):
-    """A closing bracket or brace without its opener."""
+    """A closing bracket or brace without its opener.
+
+    Either the opener was deleted, or there is one closer too many.
+
+    Wrong:
+        let most = 95%)
+    Right:
+        let most = 95%
+    """
 
     code = "E0003"
     template = "no `{opener}` for this `{closer}`"
 
 
 class MismatchedCloser(Diagnostic):
-    """`(` closed by `]`."""
+    """`(` closed by `]`.
+
+    Brackets close in the order in which they opened: `(` with `)`, `[` with `]`.
+
+    Wrong:
+        let half = mlp(width: 50%]
+    Right:
+        let half = mlp(width: 50%)
+    """
 
     code = "E0004"
     template = "`{opener}` is closed by `{closer}`"
@@ -38,14 +74,31 @@ class MismatchedCloser(Diagnostic):
 
 
 class UnknownCharacter(Diagnostic):
-    """A character that means nothing in the language."""
+    """A character that means nothing in the language.
+
+    Outside strings and comments the language is written in letters, digits and its own signs.
+
+    Wrong:
+        let most = 95% $
+    Right:
+        let most = 95%
+    """
 
     code = "E0005"
     template = "unknown character{plural} `{text}`"
 
 
 class ForeignSpelling(Diagnostic):
-    """Another language's spelling of something that exists here."""
+    """Another language's spelling of something that exists here.
+
+    Some words and signs of other languages are recognised, so that the message can say how they are written
+    here. `pzl check --fix` rewrites them.
+
+    Wrong:
+        assert p.layers == 4 && p.heads == 8
+    Right:
+        assert p.layers == 4 and p.heads == 8
+    """
 
     code = "E0006"
     template = "`{text}` is not used in this language"
@@ -53,7 +106,15 @@ class ForeignSpelling(Diagnostic):
 
 
 class UnterminatedString(Diagnostic):
-    """A string whose line ends before its closing quote."""
+    """A string whose line ends before its closing quote.
+
+    A string begins and ends on one line.
+
+    Wrong:
+        score other of w = table("kl.csv)
+    Right:
+        score other of w = table("kl.csv")
+    """
 
     code = "E0007"
     template = "this string is never closed"
@@ -61,7 +122,15 @@ class UnterminatedString(Diagnostic):
 
 
 class BadEscape(Diagnostic):
-    """An unknown backslash escape in a string."""
+    r"""An unknown backslash escape in a string.
+
+    A backslash in a string begins an escape. Paths are written with `/` on every system.
+
+    Wrong:
+        score other of w = table("tables\kl.csv")
+    Right:
+        score other of w = table("tables/kl.csv")
+    """
 
     code = "E0008"
     template = "unknown escape `{escape}` in a string"
@@ -69,7 +138,19 @@ class BadEscape(Diagnostic):
 
 
 class MissingBrace(Diagnostic):
-    """A body without its opening brace."""
+    """A body without its opening brace.
+
+    The statements of a declaration stand in braces.
+
+    Wrong:
+        search s of w
+          minimize kl
+        }
+    Right:
+        search s of w {
+          minimize kl
+        }
+    """
 
     code = "E0009"
     template = "expected `{{` before the body"
@@ -77,7 +158,21 @@ class MissingBrace(Diagnostic):
 
 
 class BodyEndsEarly(Diagnostic):
-    """A `}` too many closed the body before its last statements."""
+    """A `}` too many closed the body before its last statements.
+
+    Statements follow that belong into the body which this brace has closed already.
+
+    Wrong:
+        search s of w {
+          minimize kl }
+          require params <= 90% * p.params
+        }
+    Right:
+        search s of w {
+          minimize kl
+          require params <= 90% * p.params
+        }
+    """
 
     code = "E0010"
     template = "this `}}` ends the body too early"
@@ -85,14 +180,31 @@ class BodyEndsEarly(Diagnostic):
 
 
 class OutsideBody(Diagnostic):
-    """A statement at the top level of the file."""
+    """A statement at the top level of the file.
+
+    Only declarations stand at the left margin; `minimize`, `require` and settings belong into a body.
+
+    Wrong:
+        minimize kl
+    Right:
+        search s of w { minimize kl }
+    """
 
     code = "E0011"
     template = "{found} stands outside any body"
 
 
 class TooDeep(Diagnostic):
-    """Nesting no person writes, which would exhaust the stack of later stages."""
+    """Nesting no person writes, which would exhaust the stack of later stages.
+
+    Expressions and brackets may nest about a hundred levels: more exhausts the stack of what reads them.
+
+    Wrong:
+        let deep = ((((((((((1))))))))))     # and ninety levels more
+    Right:
+        let inner = 1 + 1
+        let deep = 2 * inner
+    """
 
     code = "E0012"
     template = "nested more than {limit} levels deep"
@@ -100,14 +212,31 @@ class TooDeep(Diagnostic):
 
 
 class TooManyMistakes(Diagnostic):
-    """The cap on reports; a binary file would fill the screen."""
+    """The cap on reports; a binary file would fill the screen.
+
+    After a hundred mistakes the rest is not shown: either one early slip has led to the others, or the file
+    is no program.
+
+    Wrong:
+        # a file of another kind, such as a log or an archive
+    Right:
+        search s of w { minimize kl }
+    """
 
     code = "E0013"
     template = "more than {limit} mistakes: what follows is not shown"
 
 
 class FileTooLarge(Diagnostic):
-    """A file that cannot have been meant."""
+    """A file that cannot have been meant.
+
+    A program has at most a mebibyte of text and 50,000 words and signs.
+
+    Wrong:
+        # a generated file with every layer of every model written out
+    Right:
+        use "std/spaces.pzl" (puzzle_ffn)
+    """
 
     code = "E0014"
     template = "`{path}` is too large: a file may have up to {limit}"
@@ -115,7 +244,15 @@ class FileTooLarge(Diagnostic):
 
 
 class NotUtf8(Diagnostic):
-    """Bytes that are no UTF-8 text."""
+    """Bytes that are no UTF-8 text.
+
+    Programs are UTF-8 text; the message counts the bytes up to the first that is none.
+
+    Wrong:
+        # saved as UTF-16, or a binary file
+    Right:
+        # saved as UTF-8
+    """
 
     code = "E0015"
     template = "`{path}` is not UTF-8 text (byte {offset})"
@@ -123,7 +260,15 @@ class NotUtf8(Diagnostic):
 
 
 class CannotRead(Diagnostic):
-    """A file that is missing, a folder, or closed to us."""
+    """A file that is missing, a folder, or closed to us.
+
+    The path leads to no file, to a folder, or to a file that may not be read.
+
+    Wrong:
+        $ pzl check wide
+    Right:
+        $ pzl check wide.pzl
+    """
 
     code = "E0016"
     template = "cannot read `{path}`: {why}"
@@ -133,28 +278,62 @@ class CannotRead(Diagnostic):
 
 
 class UnknownKind(Diagnostic):
-    """A declaration that begins with no known kind."""
+    """A declaration that begins with no known kind.
+
+    Every declaration begins with its kind: parent, data, hardware, scenario, space, bld, score, search,
+    frontier, uptrain, eval or export; or with use, param, let, fn or assert.
+
+    Wrong:
+        serch s of w { minimize kl }
+    Right:
+        search s of w { minimize kl }
+    """
 
     code = "E0101"
     template = "unknown declaration `{got}`"
 
 
 class UnknownStatement(Diagnostic):
-    """A statement that begins with a misspelt keyword."""
+    """A statement that begins with a misspelt keyword.
+
+    A body holds settings (`name = value`) and statements that begin with a keyword.
+
+    Wrong:
+        search s of w { minimise kl }
+    Right:
+        search s of w { minimize kl }
+    """
 
     code = "E0102"
     template = "unknown statement `{got}`"
 
 
 class BadNumber(Diagnostic):
-    """A number that is out of range or whose unit does not exist."""
+    """A number that is out of range or whose unit does not exist.
+
+    A number may carry a unit, without a blank between them, and letters count: `GiB`, `GB`, `ms`,
+    `TFLOP/s`, `tok/s`, `k`, `M`, `B`, `Ki`. Values are exact, so they are bounded too.
+
+    Wrong:
+        search s of w { minimize kl, require chat.memory <= 80Gib }
+    Right:
+        search s of w { minimize kl, require chat.memory <= 80GiB }
+    """
 
     code = "E0103"
     template = "{why}"
 
 
 class EqualsForColon(Diagnostic):
-    """`gqa(kv_heads = 8)`."""
+    """`gqa(kv_heads = 8)`.
+
+    In a call a name and its value are joined by `:`; `=` is for settings in a body and for declarations.
+
+    Wrong:
+        let half = mlp(width = 50%)
+    Right:
+        let half = mlp(width: 50%)
+    """
 
     code = "E0104"
     template = "a named argument takes `:`, not `=`"
@@ -162,7 +341,15 @@ class EqualsForColon(Diagnostic):
 
 
 class ReservedWord(Diagnostic):
-    """A keyword where a name had to stand."""
+    """A keyword where a name had to stand.
+
+    Keywords have their meaning everywhere, so nothing else can be called so.
+
+    Wrong:
+        let where = 3
+    Right:
+        let place = 3
+    """
 
     code = "E0105"
     template = "`{word}` is a keyword and cannot be a name"
@@ -170,7 +357,19 @@ class ReservedWord(Diagnostic):
 
 
 class DeclarationInside(Diagnostic):
-    """`search … { … data mix = … }`."""
+    """`search … { … data mix = … }`.
+
+    Declarations do not nest. A value for one body alone is a `let` inside it.
+
+    Wrong:
+        search s of w {
+          minimize kl
+          param most: Ratio = 90%
+        }
+    Right:
+        param most: Ratio = 90%
+        search s of w { minimize kl }
+    """
 
     code = "E0106"
     template = "a `{kind}` declaration cannot stand inside a body"

@@ -6,7 +6,16 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class PieceMissing(Diagnostic):
-    """A piece was asked for that is not in the library."""
+    """A piece was asked for that is not in the library.
+
+    The index of the library has no such piece: `pzl bld` was interrupted, or the space has grown.
+
+    Wrong:
+        $ pzl realise wide.pzl best
+    Right:
+        $ pzl bld wide.pzl
+        $ pzl realise wide.pzl best
+    """
 
     code = "E1301"
     template = "the block library `{root}` has no piece `{id}`"
@@ -14,7 +23,15 @@ class PieceMissing(Diagnostic):
 
 
 class PieceDamaged(Diagnostic):
-    """A piece's file is not what its index line says."""
+    """A piece's file is not what its index line says.
+
+    A piece's file is missing, cut off, or has other tensors than the index says.
+
+    Wrong:
+        $ truncate -s 100 build/library/*.safetensors
+    Right:
+        $ pzl bld wide.pzl
+    """
 
     code = "E1302"
     template = "the piece `{file}` is damaged: {reason}"
@@ -22,7 +39,15 @@ class PieceDamaged(Diagnostic):
 
 
 class IndexDamaged(Diagnostic):
-    """A line of the index, other than the last, is no piece."""
+    """A line of the index, other than the last, is no piece.
+
+    The index has one piece a line. A last line that was cut off is forgiven, others are not.
+
+    Wrong:
+        $ edit build/library/index.jsonl
+    Right:
+        $ pzl bld wide.pzl
+    """
 
     code = "E1303"
     template = "line {line} of `{file}` is damaged: {reason}"

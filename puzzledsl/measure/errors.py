@@ -6,7 +6,17 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NoWorkload(Diagnostic):
-    """Not even one sequence fits."""
+    """Not even one sequence fits.
+
+    The weights and one sequence's KV cache do not fit the memory.
+
+    Wrong:
+        hardware tiny = measured(device: cpu, memory: 1MiB)
+        scenario talk on tiny = batch(auto, 128 -> 1024)
+    Right:
+        hardware large = measured(device: cpu, memory: 16GiB)
+        scenario talk on large = batch(auto, 128 -> 1024)
+    """
 
     code = "E1811"
     template = "scenario `{scenario}` does not fit on hardware `{hardware}`, not even one sequence of it"

@@ -6,7 +6,16 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class CannotRealise(Diagnostic):
-    """An alternative the language knows and this version cannot build."""
+    """An alternative the language knows and this version cannot build.
+
+    The alternative has costs and can be searched with; it has no module yet, so it cannot be trained,
+    scored or exported.
+
+    Wrong:
+        space v of p { attention = gqa(kv_heads: 2, window: 32) }
+    Right:
+        space v of p { attention = gqa(kv_heads: 2) }
+    """
 
     code = "E0711"
     template = "`{alternative}` cannot yet be realised as a module"
@@ -16,7 +25,15 @@ class CannotRealise(Diagnostic):
 
 
 class HeadsDontDivide(Diagnostic):
-    """The query heads cannot be shared out evenly."""
+    """The query heads cannot be shared out evenly.
+
+    Each key/value head serves equally many query heads.
+
+    Wrong:
+        space v of p { attention = gqa(kv_heads: 3) }
+    Right:
+        space v of p { attention = gqa(kv_heads: 2) }
+    """
 
     code = "E0712"
     template = "kv_heads={kv_heads} does not divide the parent's {heads} query heads"
@@ -24,7 +41,17 @@ class HeadsDontDivide(Diagnostic):
 
 
 class NoSuchLayer(Diagnostic):
-    """A definition made for another parent."""
+    """A definition made for another parent.
+
+    The definition of a child lists every layer of the parent it was made for.
+
+    Wrong:
+        $ edit wide.pzl               # another parent
+        $ pzl realise wide.pzl best
+    Right:
+        $ edit wide.pzl
+        $ pzl run wide.pzl --until realise
+    """
 
     code = "E0713"
     template = "the definition of `{name}` has {got} layers, its parent has {expected}"
@@ -32,7 +59,15 @@ class NoSuchLayer(Diagnostic):
 
 
 class PieceDoesNotFit(Diagnostic):
-    """A piece's weights are not those of the alternative."""
+    """A piece's weights are not those of the alternative.
+
+    A piece of the library has other weights than its alternative needs in this layer.
+
+    Wrong:
+        $ cp -r other/build/library build/library
+    Right:
+        $ pzl bld wide.pzl
+    """
 
     code = "E0714"
     template = "piece `{piece}` does not fit layer {layer}'s {sub_block} `{alternative}`: {reason}"
@@ -40,7 +75,15 @@ class PieceDoesNotFit(Diagnostic):
 
 
 class NotAChild(Diagnostic):
-    """A directory that is no exported child."""
+    """A directory that is no exported child.
+
+    A child's config.json has `block_configs` with one entry a layer; an ordinary checkpoint has not.
+
+    Wrong:
+        $ pzl bench parent
+    Right:
+        $ pzl bench build/models/best
+    """
 
     code = "E0715"
     template = "`{path}` is not a child checkpoint: {reason}"

@@ -6,7 +6,16 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NoCheckpoint(Diagnostic):
-    """The directory does not exist, or holds no config.json."""
+    """The directory does not exist, or holds no config.json.
+
+    A parent is a directory with config.json, safetensors files and a tokenizer, as `save_pretrained` writes
+    it.
+
+    Wrong:
+        parent q = hf("downloads/model.safetensors")
+    Right:
+        parent q = hf("downloads")
+    """
 
     code = "E0701"
     template = "no checkpoint at `{path}`: {reason}"
@@ -14,7 +23,18 @@ class NoCheckpoint(Diagnostic):
 
 
 class UnreadableCheckpoint(Diagnostic):
-    """The files are there but cannot be read."""
+    """The files are there but cannot be read.
+
+    The directory holds files that cannot be read as weights. Only safetensors are read: pickled weights can
+    run code.
+
+    Wrong:
+        $ ls parent
+        config.json  pytorch_model.bin
+    Right:
+        $ ls parent
+        config.json  model.safetensors  tokenizer.json
+    """
 
     code = "E0702"
     template = "the checkpoint at `{path}` cannot be loaded: {reason}"
@@ -22,7 +42,17 @@ class UnreadableCheckpoint(Diagnostic):
 
 
 class UnknownFamily(Diagnostic):
-    """A model type with no table in `parents.families`."""
+    """A model type with no table in `parents.families`.
+
+    pzl knows where a family keeps its weights. Llama, Mistral, Qwen2 and Qwen3 are known.
+
+    Wrong:
+        # parent/config.json: {"model_type": "gpt2", …}
+        parent q = hf("parent")
+    Right:
+        # parent/config.json: {"model_type": "llama", …}
+        parent q = hf("parent")
+    """
 
     code = "E0703"
     template = "`{model_type}` models are not supported"
@@ -30,7 +60,17 @@ class UnknownFamily(Diagnostic):
 
 
 class WeightsDontFit(Diagnostic):
-    """Weights and config.json disagree."""
+    """Weights and config.json disagree.
+
+    A tensor is missing, or has another size than config.json says.
+
+    Wrong:
+        $ ls parent
+        config.json  model-00001-of-00002.safetensors
+    Right:
+        $ ls parent
+        config.json  model-00001-of-00002.safetensors  model-00002-of-00002.safetensors
+    """
 
     code = "E0704"
     template = "the weights at `{path}` do not fit its config.json: {reason}"
@@ -38,7 +78,17 @@ class WeightsDontFit(Diagnostic):
 
 
 class DamagedWeights(Diagnostic):
-    """A weights file that is truncated, corrupted, or not where the index says."""
+    """A weights file that is truncated, corrupted, or not where the index says.
+
+    Every weights file is measured against its own header and the index before a byte of it is used.
+
+    Wrong:
+        $ ls -s parent
+        1024 model.safetensors          # the download was cut off
+    Right:
+        $ ls -s parent
+        262784 model.safetensors
+    """
 
     code = "E0705"
     template = "`{path}` cannot be trusted: {reason}"
@@ -46,7 +96,17 @@ class DamagedWeights(Diagnostic):
 
 
 class AbsurdConfig(Diagnostic):
-    """Sizes in config.json that no model has."""
+    """Sizes in config.json that no model has.
+
+    Sizes are checked before anything is allocated for them.
+
+    Wrong:
+        # parent/config.json: {"hidden_size": 40000000000, …}
+        parent q = hf("parent")
+    Right:
+        # parent/config.json: {"hidden_size": 4096, …}
+        parent q = hf("parent")
+    """
 
     code = "E0706"
     template = "config.json of `{path}` says {name} = {value}, which no model has"

@@ -6,7 +6,16 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class ParentNotFound(Diagnostic):
-    """The checkpoint is neither a directory nor to be had from the hub."""
+    """The checkpoint is neither a directory nor to be had from the hub.
+
+    The id is looked for as a directory beside the program, then on the hub, which needs a network and, for
+    gated models, a token.
+
+    Wrong:
+        parent q = hf("meta-llama/Llama-3.1-8B-Instrct")
+    Right:
+        parent q = hf("meta-llama/Llama-3.1-8B-Instruct")
+    """
 
     code = "E0601"
     template = (
@@ -16,7 +25,16 @@ class ParentNotFound(Diagnostic):
 
 
 class ParentHasNoWeights(Diagnostic):
-    """A stage needs weights and the parent is only a shape."""
+    """A stage needs weights and the parent is only a shape.
+
+    Checking, compiling and solving need a shape only; making pieces, scoring and everything after them need
+    weights.
+
+    Wrong:
+        parent q = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)
+    Right:
+        parent q = hf("parent")
+    """
 
     code = "E0602"
     template = "`pzl {stage}` needs the weights of parent `{name}`, which is declared by its shape only"
@@ -24,7 +42,16 @@ class ParentHasNoWeights(Diagnostic):
 
 
 class NotMadeYet(Diagnostic):
-    """A stage was asked for before the one it reads from."""
+    """A stage was asked for before the one it reads from.
+
+    Stages read what the stage before has written into the build directory.
+
+    Wrong:
+        $ pzl realise wide.pzl best
+    Right:
+        $ pzl solve wide.pzl best
+        $ pzl realise wide.pzl best
+    """
 
     code = "E0603"
     template = "{what} of `{name}` are not made yet"
@@ -32,7 +59,15 @@ class NotMadeYet(Diagnostic):
 
 
 class UnknownTarget(Diagnostic):
-    """A name on the command line that the program does not declare."""
+    """A name on the command line that the program does not declare.
+
+    The names behind the file on the command line are declarations of the program.
+
+    Wrong:
+        $ pzl solve wide.pzl bst
+    Right:
+        $ pzl solve wide.pzl best
+    """
 
     code = "E0604"
     template = "the program declares no {kind} called `{name}`"
@@ -40,7 +75,15 @@ class UnknownTarget(Diagnostic):
 
 
 class NothingDeclared(Diagnostic):
-    """A stage has nothing to do in this program."""
+    """A stage has nothing to do in this program.
+
+    A stage works on declarations of one kind, and the program has none of it.
+
+    Wrong:
+        $ pzl eval wide.pzl           # which declares no `eval`
+    Right:
+        $ pzl solve wide.pzl
+    """
 
     code = "E0605"
     template = "the program declares no `{kind}`, so `pzl {stage}` has nothing to do"
@@ -48,7 +91,15 @@ class NothingDeclared(Diagnostic):
 
 
 class BuildLocked(Diagnostic):
-    """Another process works in the same build directory."""
+    """Another process works in the same build directory.
+
+    One process at a time writes to a build directory.
+
+    Wrong:
+        $ pzl run wide.pzl & pzl run wide.pzl
+    Right:
+        $ pzl run wide.pzl & pzl run wide.pzl -o build2
+    """
 
     code = "E0606"
     template = "another `pzl` is at work in `{build}`"
@@ -56,7 +107,15 @@ class BuildLocked(Diagnostic):
 
 
 class NoSolution(Diagnostic):
-    """A child was asked for of a search that has none."""
+    """A child was asked for of a search that has none.
+
+    There is nothing to assemble: the search is infeasible.
+
+    Wrong:
+        $ pzl realise wide.pzl best
+    Right:
+        $ pzl solve wide.pzl best     # says which requirements conflict
+    """
 
     code = "E0607"
     template = "search `{name}` has no solution, so there is no child to make"
@@ -64,7 +123,15 @@ class NoSolution(Diagnostic):
 
 
 class DiskFull(Diagnostic):
-    """The operating system refused to write."""
+    """The operating system refused to write.
+
+    The disk is full, or the place may not be written to.
+
+    Wrong:
+        $ pzl run wide.pzl -o /
+    Right:
+        $ pzl run wide.pzl -o /scratch/build
+    """
 
     code = "E0608"
     template = "cannot write `{path}`: {reason}"
@@ -72,7 +139,15 @@ class DiskFull(Diagnostic):
 
 
 class UnsupportedExport(Diagnostic):
-    """An export format this version does not write."""
+    """An export format this version does not write.
+
+    A child can be written as a checkpoint directory; other formats depend on the version.
+
+    Wrong:
+        export out of s = gguf("child.gguf")
+    Right:
+        export out of s = hf("child")
+    """
 
     code = "E0609"
     template = "export `{name}` asks for {format}, which this version does not write"
@@ -80,7 +155,15 @@ class UnsupportedExport(Diagnostic):
 
 
 class NotReady(Diagnostic):
-    """A search reads tables that no stage has made yet."""
+    """A search reads tables that no stage has made yet.
+
+    The message names the tables that are missing and the command that makes each.
+
+    Wrong:
+        $ pzl solve wide.pzl best
+    Right:
+        $ pzl run wide.pzl --until solve
+    """
 
     code = "E0610"
     template = "search `{name}` cannot be solved yet: it waits for {missing}"
@@ -88,7 +171,16 @@ class NotReady(Diagnostic):
 
 
 class DamagedArtefact(Diagnostic):
-    """A file of the build directory is not what the stage that made it wrote."""
+    """A file of the build directory is not what the stage that made it wrote.
+
+    Files of the build directory are written by stages and checked against their stamps, so that a figure
+    always has a known origin.
+
+    Wrong:
+        $ edit build/costs/w.json
+    Right:
+        hardware own = table("costs.csv")
+    """
 
     code = "E0611"
     template = "`{path}` was changed or damaged after `pzl {stage}` made it"

@@ -6,7 +6,18 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NothingTrainsIt(Diagnostic):
-    """An alternative that the score's BLD makes no piece for."""
+    """An alternative that the score's BLD makes no piece for.
+
+    A score replaces parts of the parent by pieces, so the `bld` must make one for every alternative of the
+    space.
+
+    Wrong:
+        bld pieces of w { train = ffn, tokens = 0 }
+        score other of pieces = replace_one(kl_divergence, samples: 512)
+    Right:
+        bld pieces of w { train = attention + ffn, tokens = 0 }
+        score other of pieces = replace_one(kl_divergence, samples: 512)
+    """
 
     code = "E1501"
     template = "score `{score}`: bld `{bld}` makes no piece for {what} in layer {layer}"
@@ -14,7 +25,18 @@ class NothingTrainsIt(Diagnostic):
 
 
 class NoScoringText(Diagnostic):
-    """A score without data."""
+    """A score without data.
+
+    Scores are measured on text.
+
+    Wrong:
+        bld pieces of w { train = attention + ffn, tokens = 0 }
+        score other of pieces = replace_one(kl_divergence, samples: 512)
+    Right:
+        data mix = text("corpus/*.txt")
+        bld pieces of w { train = attention + ffn, tokens = 0, data = mix }
+        score other of pieces = replace_one(kl_divergence, samples: 512)
+    """
 
     code = "E1502"
     template = "score `{score}` names no data to score on"
@@ -22,7 +44,17 @@ class NoScoringText(Diagnostic):
 
 
 class NotScoredYet(Diagnostic):
-    """A way of scoring this version does not know."""
+    """A way of scoring this version does not know.
+
+    The language has the feature; this version cannot score so yet.
+
+    Wrong:
+        bld pieces of w { train = attention + ffn, tokens = 0 }
+        score other of pieces = replace_one(kl_divergence, pairwise: true)
+    Right:
+        bld pieces of w { train = attention + ffn, tokens = 0 }
+        score other of pieces = replace_one(kl_divergence, samples: 4Ki)
+    """
 
     code = "E1503"
     template = "score `{score}` asks for `{feature}`, which this version cannot do"

@@ -12,14 +12,40 @@ def span_of(where: Where) -> Span:
 
 
 class NoSolution(Diagnostic):
-    """Requirements that no child meets together."""
+    """Requirements that no child meets together.
+
+    No child meets all requirements together. The places named are a smallest set that conflicts: with any
+    one of them dropped the rest can be met, and each says how far it could go with the others kept.
+
+    Wrong:
+        search s of w {
+          maximize params
+          require params <= 40% * p.params
+          require sum(ffn.width) >= 4 * p.intermediate
+        }
+    Right:
+        search s of w {
+          maximize params
+          require params <= 90% * p.params
+          require sum(ffn.width) >= 2 * p.intermediate
+        }
+    """
 
     code = "E0501"
     template = "search `{name}` has no solution"
 
 
 class ScoresNotThere(Diagnostic):
-    """A search whose score table is not made yet."""
+    """A search whose score table is not made yet.
+
+    A search reads what every alternative scores. `pzl run` does all that is missing, in order.
+
+    Wrong:
+        $ pzl solve wide.pzl best
+    Right:
+        $ pzl score wide.pzl kl
+        $ pzl solve wide.pzl best
+    """
 
     code = "E0502"
     template = "scores `{name}` are not there yet"
@@ -27,7 +53,16 @@ class ScoresNotThere(Diagnostic):
 
 
 class CostsNotThere(Diagnostic):
-    """A search that reads a scenario whose costs are not there."""
+    """A search that reads a scenario whose costs are not there.
+
+    Costs on `measured(…)` hardware come from `pzl measure`, on the machine that is meant.
+
+    Wrong:
+        $ pzl solve wide.pzl best
+    Right:
+        $ pzl measure wide.pzl
+        $ pzl solve wide.pzl best
+    """
 
     code = "E0503"
     template = "costs of scenario `{name}` are not there yet"
@@ -35,7 +70,19 @@ class CostsNotThere(Diagnostic):
 
 
 class AlternativeNotScored(Diagnostic):
-    """A score table that leaves out something a layer may become."""
+    """A score table that leaves out something a layer may become.
+
+    The space has an alternative that the score table does not have: most likely the space was changed after
+    scoring.
+
+    Wrong:
+        $ pzl score wide.pzl kl
+        $ edit wide.pzl               # adds `linear` to the space
+        $ pzl solve wide.pzl best
+    Right:
+        $ edit wide.pzl
+        $ pzl run wide.pzl --until solve
+    """
 
     code = "E0504"
     template = "scores `{name}` do not say what `{alternative}` in layer {layer} scores"
@@ -43,7 +90,19 @@ class AlternativeNotScored(Diagnostic):
 
 
 class AlternativeNotCosted(Diagnostic):
-    """A cost table that leaves out something a layer may become."""
+    """A cost table that leaves out something a layer may become.
+
+    The space has an alternative that the cost table does not have: most likely the space was changed after
+    measuring.
+
+    Wrong:
+        $ pzl measure wide.pzl
+        $ edit wide.pzl               # adds `linear` to the space
+        $ pzl solve wide.pzl best
+    Right:
+        $ edit wide.pzl
+        $ pzl run wide.pzl --until solve
+    """
 
     code = "E0505"
     template = "the costs of scenario `{name}` leave out `{alternative}` in layer {layer}"
@@ -51,7 +110,15 @@ class AlternativeNotCosted(Diagnostic):
 
 
 class ScoreTableUnreadable(Diagnostic):
-    """A score file that is missing or no table."""
+    """A score file that is missing or no table.
+
+    A table of scores is a CSV file with a header line.
+
+    Wrong:
+        score other of w = table("kl.xlsx")
+    Right:
+        score other of w = table("kl.csv")
+    """
 
     code = "E0511"
     template = "cannot read the score table `{path}`: {reason}"
@@ -59,7 +126,17 @@ class ScoreTableUnreadable(Diagnostic):
 
 
 class ScoreTableCell(Diagnostic):
-    """A row of a score table that is not understood."""
+    """A row of a score table that is not understood.
+
+    A row names a layer, an alternative by the name that `pzl show` prints, and a number.
+
+    Wrong:
+        layer,attention,ffn,kl
+        0,gqa(4),,0.02
+    Right:
+        layer,attention,ffn,kl
+        0,gqa4,,0.02
+    """
 
     code = "E0512"
     template = "`{path}` line {line}: {problem}"
@@ -67,7 +144,18 @@ class ScoreTableCell(Diagnostic):
 
 
 class ScoreTableGap(Diagnostic):
-    """A score file without a row for something a layer may become."""
+    """A score file without a row for something a layer may become.
+
+    Every alternative of every layer needs a row; the parent's own are 0 and may be left out.
+
+    Wrong:
+        layer,attention,ffn,kl
+        0,gqa2,,0.02
+    Right:
+        layer,attention,ffn,kl
+        0,gqa2,,0.02
+        0,gqa1,,0.05
+    """
 
     code = "E0513"
     template = "`{path}` has no score for {missing}"
@@ -75,7 +163,17 @@ class ScoreTableGap(Diagnostic):
 
 
 class Unbounded(Diagnostic):
-    """A number too large to compute with."""
+    """A number too large to compute with.
+
+    Scores and costs are computed with exactly, so infinities and not-a-number have no place in them.
+
+    Wrong:
+        layer,attention,ffn,kl
+        0,noop,,inf
+    Right:
+        layer,attention,ffn,kl
+        0,noop,,3.87
+    """
 
     code = "E0506"
     template = "{what} of search `{name}` is not a finite number"

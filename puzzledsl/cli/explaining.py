@@ -1,0 +1,189 @@
+"""`pzl explain`: what a code means, with a wrong and a right example. All of it stands in the diagnostic's docstring.
+
+A docstring is a line that says what is wrong, a paragraph, and two indented blocks, `Wrong:` and `Right:`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from puzzledsl.diagnostics import Diagnostic
+
+PRELUDE = """\
+parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
+  intermediate: 192, vocab: 256)
+hardware h = measured(device: cpu, memory: 16GiB)
+scenario chat on h = batch(4, 128 -> 64)
+space w of p { attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop, ffn = mlp(width: 100% | 50%) | noop }
+score kl of w = table("kl.csv")
+"""
+"""What the examples stand behind, so that each shows its mistake and nothing else."""
+
+GROUPS = {
+    "00": "The shape of the text",
+    "01": "Words and literals",
+    "02": "Names and structure",
+    "03": "Types, units and what a search can express",
+    "04": "Parents, spaces and hardware",
+    "05": "Solving",
+    "06": "Running",
+    "07": "Checkpoints and models",
+    "10": "Costs and plans",
+    "11": "Costs and plans",
+    "12": "Text and tasks",
+    "13": "The block library",
+    "14": "Making pieces",
+    "15": "Scoring",
+    "16": "Evaluating",
+    "17": "Uptraining",
+    "18": "Measuring",
+}
+_PARTS = re.compile(r"(.*?)\n\n(.*?)\n\nWrong:\n(.*?)\nRight:\n(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One code, explained. `text`, `wrong` and `right` are empty where the docstring lacks them."""
+
+    code: str
+    severity: str
+    message: str
+    summary: str
+    text: str
+    wrong: str
+    right: str
+
+    @classmethod
+    def of(cls, kind: type[Diagnostic]) -> Explanation:
+        """What the docstring of a diagnostic says."""
+        doc = inspect.cleandoc(kind.__doc__ or "")
+        match = _PARTS.fullmatch(doc)
+        summary, text, wrong, right = match.groups() if match else (doc, "", "", "")
+        message = re.sub(
+            r"\{\{|\}\}", lambda m: m.group()[0], re.sub(r"(?<!\{)\{\w+[^{}]*\}", "…", kind.template)
+        )
+        return cls(
+            kind.code, kind.severity, message, summary, _flowing(text), _dedented(wrong), _dedented(right)
+        )
+
+    @property
+    def group(self) -> str:
+        """The heading the code stands under."""
+        return GROUPS.get(self.code[1:3], "Further stages")
+
+    def as_text(self) -> str:
+        """For a terminal."""
+        head = f"{self.severity}[{self.code}]: {self.message}\n\n{self.summary}\n"
+        body = f"\n{_wrapped(self.text)}\n" if self.text else ""
+        examples = (
+            f"\nWrong:\n\n{_indented(self.wrong)}\n\nRight:\n\n{_indented(self.right)}\n"
+            if self.wrong
+            else ""
+        )
+        return head + body + examples
+
+    def as_markdown(self) -> str:
+        """For the reference."""
+        return (
+            f"### {self.code}: {self.message}\n\n{self.summary} {self.text}\n\n"
+            f"Wrong:\n\n{_indented(self.wrong)}\n\nRight:\n\n{_indented(self.right)}\n"
+        )
+
+
+def explain(
+    code: Annotated[
+        str | None,
+        typer.Argument(metavar="[CODE]", help="A code such as E0301; all are listed when it is left out."),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the whole reference as Markdown (docs/errors.md).")
+    ] = False,
+) -> None:
+    """Explain a diagnostic's code: what it means, a program that has the mistake, and one that is right.
+
+    Examples:
+
+      pzl explain E0301
+
+      pzl explain
+    """
+    from puzzledsl.cli.codes import all_codes
+
+    codes = all_codes()
+    if markdown:
+        print(reference([Explanation.of(kind) for kind in codes.values()]), end="")
+    elif code is None:
+        print(listing([Explanation.of(kind) for kind in codes.values()]), end="")
+    else:
+        print(Explanation.of(codes[_known(code, list(codes))]).as_text(), end="")
+
+
+def listing(explanations: list[Explanation]) -> str:
+    """Every code with its line, under its heading."""
+    out: list[str] = []
+    heading = ""
+    for each in explanations:
+        if each.group != heading:
+            heading = each.group
+            out += ["", heading]
+        out.append(f"  {each.code}  {each.summary}")
+    return "\n".join([*out[1:], "", "`pzl explain CODE` shows an example of each."]) + "\n"
+
+
+def reference(explanations: list[Explanation]) -> str:
+    """docs/errors.md."""
+    out = [
+        "# Diagnostics\n",
+        "Every code that `pzl` reports. E is an error, W a warning, which `pzl check --deny warnings` turns into a"
+        " failure. `pzl explain CODE` prints the same. This page is made from the diagnostics themselves:"
+        " `pzl explain --markdown > docs/errors.md`.\n",
+        "The programs below stand behind these lines:\n",
+        _indented(PRELUDE.rstrip("\n")) + "\n",
+    ]
+    heading = ""
+    for each in explanations:
+        if each.group != heading:
+            heading = each.group
+            out.append(f"## {heading}\n")
+        out.append(each.as_markdown())
+    return "\n".join(out)
+
+
+def _known(text: str, codes: list[str]) -> str:
+    """The code a user means by `E0301`, `e301` or `301`; any other text is a usage error with a suggestion."""
+    from puzzledsl.suggest import closest
+
+    match = re.fullmatch(r"([EeWw]?)(\d{1,4})", text.strip())
+    if match:
+        letters = match.group(1).upper() or "EW"
+        for letter in letters:
+            if (found := f"{letter}{match.group(2):0>4}") in codes:
+                return found
+        text = f"{letters[0]}{match.group(2):0>4}"
+        codes = sorted(codes, key=lambda code: abs(int(code[1:]) - int(match.group(2))))
+    near = closest(text, codes)
+    help = f"did you mean `{near}`?" if near else "`pzl explain` lists them"
+    raise typer.BadParameter(f"there is no code `{text}`; {help}", param_hint="CODE")
+
+
+def _flowing(text: str) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+def _wrapped(text: str) -> str:
+    import textwrap
+
+    return "\n\n".join(textwrap.fill(part, 100) for part in text.split("\n\n"))
+
+
+def _dedented(text: str) -> str:
+    return inspect.cleandoc("\n" + text)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.split("\n"))

@@ -1,0 +1,196 @@
+"""`pzl explain`: every code has an explanation whose wrong example is wrong in just that way, and whose right one is right."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.cli.codes import all_codes
+from puzzledsl.cli.explaining import PRELUDE, Explanation, listing, reference
+from puzzledsl.cli.main import run
+from puzzledsl.ir.check import check
+from puzzledsl.ir.program import Checked
+from puzzledsl.lang.kinds import KINDS, TOP_KEYWORDS
+
+ROOT = Path(__file__).parents[2]
+EXPLANATIONS = {code: Explanation.of(kind) for code, kind in all_codes().items()}
+TOO_LARGE_TO_SHOW = {"E0012", "E0013", "E0014", "E0015", "E0016"}
+"""Their examples are described in words: a file too deep, too wrong, too large, not text, not there."""
+LANGUAGE = [
+    code
+    for code, kind in all_codes().items()
+    if kind.__module__.startswith(("puzzledsl.lang.", "puzzledsl.ir.")) and code not in TOO_LARGE_TO_SHOW
+]
+LATER = [code for code in all_codes() if code not in LANGUAGE and code not in TOO_LARGE_TO_SHOW]
+
+
+def checked(example: str, folder: Path) -> Checked:
+    """The outcome of an example behind the prelude. Two kinds of comment set its stage: a config.json, `--set`."""
+    for path, start in re.findall(r"^# (\S+/config\.json): (\{.*), …\}$", example, re.MULTILINE):
+        rest = '"num_attention_heads": 9, "intermediate_size": 1536, "vocab_size": 49152'
+        defaults = '"num_hidden_layers": 30, "hidden_size": 576, ' if "hidden" not in start else ""
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(f"{start}, {defaults}{rest}}}")
+    program = folder / "example.pzl"
+    program.write_text(f"{PRELUDE}{example}\n")
+    return check(program, dict(re.findall(r"^# --set (\w+)=(.*)$", example, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("code", all_codes())
+def test_every_code_is_explained(code: str) -> None:
+    it = EXPLANATIONS[code]
+    assert it.summary.endswith((".", "`.")) and "\n" not in it.summary
+    assert it.text and it.wrong and it.right and it.wrong != it.right
+
+
+@pytest.mark.parametrize("code", LANGUAGE)
+def test_the_wrong_example_is_wrong_in_just_that_way(code: str, tmp_path: Path) -> None:
+    assert {d.code for d in checked(EXPLANATIONS[code].wrong, tmp_path).diagnostics} == {code}
+
+
+@pytest.mark.parametrize("code", LANGUAGE)
+def test_the_right_example_checks(code: str, tmp_path: Path) -> None:
+    found = checked(EXPLANATIONS[code].right, tmp_path)
+    assert [repr(d) for d in found.diagnostics if d.severity == "error" or d.code == code] == []
+
+
+@pytest.mark.parametrize("code", LATER)
+def test_programs_of_later_stages_pass_the_check(code: str, tmp_path: Path) -> None:
+    """Their mistakes show only when a stage runs, so both examples are programs that check, where they are programs."""
+    it = EXPLANATIONS[code]
+    for example in (it.wrong, it.right):
+        first = re.split(r"\W", re.sub(r"^#.*\n", "", example), maxsplit=1)[0]
+        if first not in (*KINDS, *TOP_KEYWORDS) or re.search(r"\bhf\(", example):
+            continue
+        found = checked(_completed(example), tmp_path)
+        mistakes = [repr(d) for d in found.diagnostics if d.severity == "error"]
+        assert bool(mistakes) == (example is it.wrong and code in REFUSED_EARLIER), mistakes
+
+
+REFUSED_EARLIER = {"E0712", "E1002", "E1003", "E1703", "E1802"}
+"""The checker finds these where they stand in a program: the later stage guards against what reaches it otherwise."""
+
+
+def _completed(example: str) -> str:
+    """An example with the declarations that it takes for granted."""
+    lines = [example]
+    if re.search(r"\bof s\b", example) and not re.search(r"^search s\b", example, re.MULTILINE):
+        lines.append("search s of w { minimize kl }")
+    for name in re.findall(r"data = (\w+)", example):
+        if not re.search(rf"^data {name}\b", example, re.MULTILINE):
+            lines.append(f'data {name} = text("{name}.txt")')
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_docs_are_made_from_the_classes() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    assert page == reference(list(EXPLANATIONS.values())), "run `pzl explain --markdown > docs/errors.md`"
+
+
+def test_explain_prints_message_text_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for spelling in ("E0301", "e0301", "e301", "301"):
+        assert run(["explain", spelling]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith("error[E0301]: `…` compares … with …\n\nTwo dimensions compared.\n")
+        assert "\nWrong:\n\n    search s" in said and "<= 12_000" in said and "<= 12GiB" in said
+
+
+def test_a_warning_is_found_by_its_number(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "412"]) == 0
+    assert capsys.readouterr().out.startswith("warning[W0412]: ")
+
+
+def test_an_unknown_code_is_a_did_you_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "E0318"]) == 2
+    assert "there is no code `E0318`; did you mean `E0315`?" in flowing(capsys.readouterr().err)
+    assert run(["explain", "nonsense"]) == 2
+    assert "`pzl explain` lists them" in flowing(capsys.readouterr().err)
+
+
+def flowing(panel: str) -> str:
+    """The text of a usage error without the frame typer draws."""
+    return re.sub(r"[\s│]+", " ", panel)
+
+
+def test_without_a_code_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain"]) == 0
+    said = capsys.readouterr().out
+    assert said == listing(list(EXPLANATIONS.values()))
+    assert [line.split()[0] for line in said.split("\n") if re.match("  [EW]", line)] == list(all_codes())
+
+
+# ---------------------------------------------------------------- where diagnostics live
+
+
+def test_collecting_the_codes_loads_no_heavy_library() -> None:
+    probe = (
+        "import sys; from puzzledsl.cli.codes import all_codes; all_codes();"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'transformers', 'ortools', 'numpy', 'lark'}))"
+    )
+    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def _modules() -> list[tuple[Path, ast.Module]]:
+    return [(path, ast.parse(path.read_text("utf-8"))) for path in sorted((ROOT / "puzzledsl").rglob("*.py"))]
+
+
+def test_diagnostics_live_in_modules_called_errors() -> None:
+    for path, module in _modules():
+        for node in ast.walk(module):
+            if isinstance(node, ast.ClassDef) and any(
+                isinstance(base, ast.Name) and base.id == "Diagnostic" for base in node.bases
+            ):
+                assert path.name.startswith("errors"), f"{node.name} in {path}"
+
+
+def test_every_report_fills_the_words_of_its_message() -> None:
+    """What a template names, each place that reports it gives: else the message would be a KeyError."""
+    kinds = {(kind.__module__, kind.__name__): kind for kind in all_codes().values()}
+    by_name = {name for _, name in kinds}
+    reports = 0
+    for path, module in _modules():
+        aliases = _aliases(module)
+        for node in ast.walk(module):
+            if not isinstance(node, ast.Call):
+                continue
+            match node.func:
+                case ast.Name(id=name) if name in by_name:
+                    kind = kinds.get((aliases.get(name, ""), name)) or _only(kinds, name)
+                case ast.Attribute(value=ast.Name(id=module_name), attr=name) if name in by_name:
+                    kind = kinds.get((aliases.get(module_name, ""), name))
+                case _:
+                    continue
+            if kind is None or any(k.arg is None for k in node.keywords):
+                continue
+            given = {k.arg for k in node.keywords}
+            templates = [kind.template] + ([] if "help" in given else [kind.help_template])
+            wanted = {w for t in templates for w in re.findall(r"(?<!\{)\{(\w+)", t)} - {"help"}
+            assert wanted <= given, f"{path}:{node.lineno}: {kind.__name__} lacks {wanted - given}"
+            reports += 1
+    assert reports > 150
+
+
+def _aliases(module: ast.Module) -> dict[str, str]:
+    """What a module's imports call things: name -> the module it is, or the module it comes from."""
+    found: dict[str, str] = {}
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for name in node.names:
+                whole = f"{node.module}.{name.name}"
+                is_module = name.name.startswith("errors")
+                found[name.asname or name.name] = whole if is_module else node.module
+    return found
+
+
+def _only(kinds: dict[tuple[str, str], type], name: str) -> type | None:
+    same = [kind for (_, each), kind in kinds.items() if each == name]
+    return same[0] if len(same) == 1 else None

@@ -51,7 +51,13 @@ class Context:
 
     def report(self, diagnostic: Diagnostic) -> None:
         """Record one mistake."""
-        self.sink.add(diagnostic)
+        if not self._follows(diagnostic):
+            self.sink.add(diagnostic)
+
+    def _follows(self, diagnostic: Diagnostic) -> bool:
+        """Whether something is wrong where the parser reported a mistake: what was read there is not what was meant."""
+        span = diagnostic.span
+        return span is not None and span.line in self.file_of(span).damage.lines
 
     def where(self, span: Span) -> Where:
         """A place for the IR, with its text."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import assert_never
 
 from puzzledsl.diagnostics import Fix, Label, Near, Sink, Span
 from puzzledsl.ir import errors
+from puzzledsl.ir.damage import Damage, declares_unread, may_declare_any
 from puzzledsl.ir.limits import MAX_FILES
 from puzzledsl.ir.values import POISON, Poison, Ref, Value
 from puzzledsl.lang import tree
@@ -47,7 +47,10 @@ class SourceFile:
     module: tree.Module
     names: dict[str, Symbol | Poison] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
-    bad_lines: frozenset[int] = frozenset()  # where the parser reported something
+    damage: Damage = field(default_factory=Damage)  # where the parser reported something
+    lost_names: bool = (
+        False  # whether names may be declared that cannot be seen: a file used whole that is not there
+    )
 
     def __post_init__(self) -> None:
         self.lines = self.text.split("\n")
@@ -59,17 +62,11 @@ class SourceFile:
 
     def declares_unread(self, name: str) -> bool:
         """True where the text seems to declare `name` but parsing lost it: its uses are no further mistake."""
-        if not self.module.broken:
-            return False
-        word = re.compile(rf"\b{re.escape(name)}\b")
-        if any(word.search(self.lines[n - 1]) for n in self.bad_lines if n <= len(self.lines)):
-            return True
-        head = re.compile(rf"\s*(?:\w+\s+{word.pattern}|use\b.*{word.pattern}|fn\b.*{word.pattern})")
-        return any(head.match(line) for line in self.lines if name in line)
+        return declares_unread(name, self.lines, self.module, self.damage)
 
-    def is_damaged(self, span: Span) -> bool:
-        """True where the parser reported something within a span: a statement of it may be lost."""
-        return any(span.line <= n <= span.end_line for n in self.bad_lines)
+    def is_damaged(self, span: Span, margin: int = 0) -> bool:
+        """True where the parser reported something within a span, or `margin` lines of it: a part of it may be lost."""
+        return self.damage.touches(span, margin)
 
     def source(self, span: Span) -> str:
         """The text a span of this file covers."""
@@ -143,7 +140,8 @@ class Loader:
         before = len(self.sink.items)
         loaded = SourceFile(file, shown, path, text, parse(text, file, self.sink))
         mistakes = self.sink.items[before:]
-        loaded.bad_lines = frozenset(d.span.line for d in mistakes if d.span is not None)
+        loaded.damage = Damage.of(mistakes)
+        loaded.lost_names = may_declare_any(loaded.lines, loaded.module, loaded.damage)
         self.files[key] = loaded
         self.loading.append(key)
         self._declare(loaded)
@@ -171,6 +169,8 @@ class Loader:
 
     def _bind(self, file: SourceFile, name: str, symbol: Symbol | Poison, span: Span) -> None:
         before = file.names.get(name)
+        if not name:
+            return  # reported by the parser
         if before is None:
             file.names[name] = symbol
         elif isinstance(before, Symbol) and isinstance(symbol, Symbol) and before is not symbol:
@@ -188,7 +188,9 @@ class Loader:
         elif use.names:
             for name in use.names:
                 self._bind(file, name.text, self._imported(name, use, used, file), name.span)
-        elif used is not None:
+        elif used is None:
+            file.lost_names = True
+        else:
             for symbol in list(used.names.values()):
                 if isinstance(symbol, Symbol) and symbol.file is used:
                     self._bind(file, symbol.name, symbol, use.path.span)

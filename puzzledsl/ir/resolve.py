@@ -55,6 +55,8 @@ def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: tuple[str, .
     if scope.file.declares_unread(name.text):
         return
     near = closest(name.text, (*scope.visible(), *more))
+    if near is None and scope.file.lost_names:
+        return
     ctx.unknown.setdefault((scope.file.file, name.text), []).append((name.span, near))
 
 

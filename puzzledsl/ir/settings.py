@@ -196,7 +196,9 @@ def from_call(
 ) -> Settings:
     """The arguments of a call. `rest`: further positional arguments are `0`, `1`, … beyond the named places."""
     name = call.base.name if call.base else call.name
-    found = Settings(ctx, thing or f"`{name}`", call.span, quiet_about_missing=call.scope.file.module.broken)
+    found = Settings(
+        ctx, thing or f"`{name}`", call.span, quiet_about_missing=ctx.file_of(call.span).is_damaged(call.span)
+    )
     known = (*positional, *named)
     place = 0
     for argument in call.arguments:

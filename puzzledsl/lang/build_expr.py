@@ -125,7 +125,7 @@ class ExprBuilder:
         span, kids, below = self.at(branch), cast(list[Branch], branch.children), depth + 1
         match branch.data:
             case "name":
-                return self.name(branch.children[0])
+                return self.name(branch.children[0]) if branch.children[0] else tree.BadExpr(span=span)
             case "quantity":
                 return self.number(cast(Token, branch.children[0]))
             case "string":

@@ -19,6 +19,7 @@ from puzzledsl.lang.expected import found, unexpected
 from puzzledsl.lang.kinds import KINDS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.lang.layout import starts_declaration
 from puzzledsl.lang.machine import Machine
+from puzzledsl.lang.repair import repair
 from puzzledsl.lang.tokens import Words, after, span_of, virtual
 from puzzledsl.suggest import closest
 
@@ -101,6 +102,15 @@ class _Driver:
             self.pairs.append((self.braces.pop().token, token))
         if token.type in ("_NL", "LBRACE", "RBRACE"):
             self.statement = self.index + 1
+
+    def uncount(self, token: Token) -> None:
+        """Take back what `feed` counted for a token the machine has forgotten."""
+        if token.type in ("LPAR", "LSQB"):
+            self.brackets -= 1
+        elif token.type in ("RPAR", "RSQB"):
+            self.brackets += 1
+        elif token.type == "LBRACE":
+            self.braces.pop()
 
     def before(self) -> Token | None:
         """The last token before this one that is no newline."""
@@ -260,7 +270,10 @@ class _Driver:
         if self.last is not None and self.last.type == "RBRACE" and self.machine.accepts("_NL"):
             self.restart_behind_brace(self.last, token)
             return
-        self.report(self.mistake(token))
+        error = self.mistake(token)
+        self.report(error)
+        if not isinstance(error, errors.DeclarationInside) and self.repaired(token):
+            return
         stops = list(self.stops())
         for depth in range(self.machine.depth, 0, -1):
             if not self.machine.may_take("ERROR", depth):
@@ -275,6 +288,22 @@ class _Driver:
                         self.feed(virtual("_NL", "\n", self.tokens[at - 1]))
                     return
         raise AssertionError("the grammar takes ERROR for every item and statement")
+
+    def repaired(self, token: Token) -> bool:
+        """Put a slip of one token right, where that is all that is wrong with the statement."""
+        if self.mistakes >= MAX_MISTAKES:
+            return False
+        found = repair(self.machine, self.tokens, self.index, self.last)
+        if found is None:
+            return False
+        if found.undo and self.last is not None:
+            self.machine.pop_to(self.machine.depth - 1)
+            self.uncount(self.last)
+            self.last = None
+        self.index += found.skip
+        if found.insert is not None:
+            self.feed(found.insert)
+        return True
 
     def restart_behind_brace(self, brace: Token, token: Token) -> None:
         """Something stands behind a `}` on its line. What the braces hold is kept; `token` begins a new statement."""

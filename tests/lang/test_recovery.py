@@ -13,6 +13,7 @@ from puzzledsl.diagnostics import Sink
 from puzzledsl.lang import tree
 from puzzledsl.lang.format import format_source
 from puzzledsl.lang.parse import parse
+from puzzledsl.lang.unparse import unparse
 from tests.lang.mutations import plant
 
 NEMOTRON = (Path(__file__).parents[2] / "examples" / "nemotron51b.pzl").read_text("utf-8")
@@ -101,9 +102,29 @@ def test_a_misspelt_kind_is_read_as_the_one_meant() -> None:
 def test_a_declaration_keeps_what_could_be_read() -> None:
     (item,) = parse("search s of w = = 3 {\n  minimize kl\n  require <= 2\n}", "a.pzl", Sink()).items
     assert isinstance(item, tree.Decl)
-    assert isinstance(item.value, tree.BadExpr)
+    assert isinstance(item.value, tree.Literal_)  # a doubled `=` is one
     assert item.body is not None
     assert [type(statement) for statement in item.body] == [tree.Objective, tree.Require]
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("bld b of w { tokens 1B }", "bld b of w { tokens = 1B }"),
+        ("bld b of w { lr <= 1e-4 }", "bld b of w { lr = 1e-4 }"),
+        ("bld b form w { tokens = 1B }", "bld b of w { tokens = 1B }"),
+        ("search s of w {{ minimize kl }", "search s of w { minimize kl }"),
+        ("search search s of w { minimize kl }", "search s of w { minimize kl }"),
+        ("param n Ratio = 2", "param n: Ratio = 2"),
+        ("let x = f(a b)", "let x = f(a, b)"),
+        ("let x = [1, 2, 2 2]", "let x = [1, 2, 2]"),
+        ("bld b of w { tokens { = 1B }", "bld b of w { tokens = 1B }"),
+    ],
+)
+def test_a_slip_of_one_token_loses_nothing(slip: str, meant: str) -> None:
+    module = parse(slip, "a.pzl", sink := Sink())
+    assert len(sink.items) == 1
+    assert unparse(module) == unparse(parse(meant, "a.pzl", Sink()))
 
 
 def test_statements_behind_an_early_brace_come_home() -> None:

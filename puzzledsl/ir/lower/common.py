@@ -56,7 +56,7 @@ def check_parts(ctx: Context, symbol: Symbol, value: Need, body: Need, example: 
     """Report a missing or superfluous `= …` or `{ … }`. `example` is what to write."""
     decl = declaration(symbol)
     for part, need, sign in ((decl.value, value, "= …"), (decl.body, body, "{ … }")):
-        if part is None and need == "needed" and not symbol.file.module.broken:
+        if part is None and need == "needed" and not symbol.file.is_damaged(decl.span, 1):
             what = f"`{sign}`"
             ctx.report(
                 errors.MissingPart(symbol.span, thing=thing(symbol), what=what, help=f"write `{example}`")
@@ -76,7 +76,7 @@ def target(
     """The declaration after `of` or `on`; None, reported, where it is missing or of another kind."""
     decl = declaration(symbol)
     if decl.target is None:
-        if not symbol.file.module.broken:
+        if not symbol.file.is_damaged(decl.kind.span):
             wanted = f"`{preposition}` {' or '.join(article(k) for k in kinds)}"
             known = [
                 s.name
@@ -153,7 +153,7 @@ def only_data(ctx: Context, symbol: Symbol, settings: Settings, required: bool) 
     else:
         known = [s for s in symbol.file.names.values() if isinstance(s, Symbol) and s.kind == "data"]
         found = known[0] if len(known) == 1 else None
-        if len(known) > 1 and required and not symbol.file.module.broken:
+        if len(known) > 1 and required and not symbol.file.is_damaged(symbol.item.span, 1):
             listed = ", ".join(f"`{s.name}`" for s in known)
             help = f"write `data = {known[0].name}`; there are {listed}"
             ctx.report(errors.MissingPart(symbol.span, thing=thing(symbol), what="`data`", help=help))

@@ -118,7 +118,7 @@ class _Body:
         if objective is None and base is not None:
             objective = base.sense, base.objective
         if objective is None:
-            if self.objective_at is None and not self.symbol.file.module.broken:
+            if self.objective_at is None and not self.symbol.file.is_damaged(decl.span, 1):
                 help = "write `minimize kl`, or `maximize params`"
                 what = "`minimize` or `maximize`"
                 error = errors.MissingPart(self.symbol.span, thing=thing(self.symbol), what=what, help=help)

@@ -91,7 +91,11 @@ class _SpaceBody:
         body = declaration(self.symbol).body or ()
         rest = [statement for statement in body if not self._is_choice(statement)]
         inherited = isinstance(base, nodes.Space)
-        if not self.choices and not inherited and not self.symbol.file.module.broken:
+        if (
+            not self.choices
+            and not inherited
+            and not self.symbol.file.is_damaged(declaration(self.symbol).span, 1)
+        ):
             what = "`attention` or `ffn`"
             help = f"write `{EXAMPLE}`"
             self.ctx.report(

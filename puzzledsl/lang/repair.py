@@ -1,0 +1,107 @@
+"""A slip of one token: what was meant, where putting it right lets the rest of the statement be read.
+
+Tried before recovery gives up a part of the text. The less is lost, the fewer follow-up mistakes there are: a doubled
+token is left out, a missing `=` or name put in, one sign or keyword read for another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lark import Token
+
+from puzzledsl.lang.kinds import KEYWORDS
+from puzzledsl.lang.machine import Machine
+from puzzledsl.lang.tokens import virtual
+from puzzledsl.suggest import closest
+
+MAX_AHEAD = 60
+"""Tokens of the rest of a statement that a repair must let through; a longer rest is taken on trust."""
+
+_ENDS = {"_NL", "LBRACE", "RBRACE"}
+_SIGNS = {
+    "EQUAL": "=",
+    "COLON": ":",
+    "COMMA": ",",
+    "CMP": "<=",
+    "ARROW": "->",
+    "RANGE": "..",
+    "VBAR": "|",
+    "EXTEND": "|=",
+    "REMOVE": "-=",
+    "KEEP": "&=",
+    "ADD": "+",
+    "STAR": "*",
+    "SLASH": "/",
+    "DOT": ".",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Leave out the last `undo` tokens taken, put in `insert`, and leave out the next `skip` tokens."""
+
+    undo: int = 0
+    insert: Token | None = None
+    skip: int = 0
+
+
+def repair(machine: Machine, tokens: list[Token], index: int, last: Token | None) -> Repair | None:
+    """The repair that lets the statement of the unacceptable `tokens[index]` be read to its end, if one does.
+
+    `last` is the token the machine took last.
+    """
+    token = tokens[index]
+    rest = _rest(tokens, index)
+    skipped = bool(rest[1:]) and machine.accepts(*rest[1:])
+    undone = last is not None and _can_undo(machine, rest, last)
+    if last is not None and last == token and skipped:
+        return Repair(skip=1)
+    if undone and index > 1 and tokens[index - 2] == last:
+        return Repair(undo=1)
+    for kind in _missing(tokens, index):
+        if machine.accepts(kind, *rest):
+            return Repair(insert=virtual(kind, _SIGNS[kind], last or token))
+    for kind, text in _instead(token):
+        if rest[1:] and machine.accepts(kind, *rest[1:]):
+            return Repair(insert=Token.new_borrow_pos(kind, text, token), skip=1)
+    if undone:
+        return Repair(undo=1)
+    if machine.accepts("NAME", *rest):
+        return Repair(insert=virtual("NAME", "", last or token))
+    return Repair(skip=1) if skipped and token.type not in ("_NL", "RBRACE") else None
+
+
+def _rest(tokens: list[Token], index: int) -> list[str]:
+    """The kinds of the tokens from `index` to the end of the statement."""
+    kinds: list[str] = []
+    for token in tokens[index : index + MAX_AHEAD]:
+        kinds.append(token.type)
+        if token.type in _ENDS and len(kinds) > 1:
+            break
+    return kinds
+
+
+def _can_undo(machine: Machine, rest: list[str], last: Token) -> bool:
+    if last.type in ("_NL", "RBRACE", "ERROR") or machine.depth < 2:
+        return False
+    return machine.accepts(*rest, depth=machine.depth - 1)
+
+
+def _missing(tokens: list[Token], index: int) -> list[str]:
+    """The signs that may be missing before a token, the likeliest first."""
+    named = index > 1 and tokens[index - 1].type == "NAME" and tokens[index - 2].type in ("LPAR", "COMMA")
+    first = "COLON" if named and tokens[index].type != "NAME" else "COMMA"
+    return ["EQUAL", first, "COMMA", "COLON", "ARROW"]
+
+
+def _instead(token: Token) -> list[tuple[str, str]]:
+    """What a token may have been meant as, the likeliest first."""
+    if token.type in _SIGNS:
+        return [(kind, text) for kind, text in _SIGNS.items() if kind != token.type]
+    words = [word for word in sorted(KEYWORDS) if word != token]
+    if token in KEYWORDS:
+        return [(word.upper(), word) for word in words]
+    near = closest(token, words) if token.type == "NAME" else None
+    found = [(near.upper(), str(near))] if near is not None else []
+    return [*found, ("OF", "of"), ("ON", "on")] if token.type == "NAME" else []

@@ -11,6 +11,7 @@ from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.facts import ATTRIBUTES, PARENT_FACTS, parent_fact
+from puzzledsl.ir.layer_tables import BOTH
 from puzzledsl.ir.limits import MAX_INSTANCES
 from puzzledsl.ir.metrics import METRICS
 from puzzledsl.ir.names import Scope, Symbol, builtin_ref
@@ -28,6 +29,7 @@ from puzzledsl.ir.values import (
     Ref,
     SubBlocks,
     Symbolic,
+    TermKey,
     Text,
     Value,
     describe,
@@ -47,8 +49,16 @@ def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
             return _of_declaration(ctx, symbol, node)
         case Layers() if name in ("attention", "ffn") and target.indices:
             return SubBlocks(target.space, cast(SubBlock, name), target.indices, target.single)
+        case Layers(single=True) if name == "index" and target.indices:
+            return Quantity(Fraction(target.indices[0]), COUNT)
+        case Layers(single=True) if name == "params" and target.indices:
+            terms: dict[TermKey, Fraction] = {
+                ("fact", part, "params", target.indices[0]): Fraction(1) for part in BOTH
+            }
+            return Symbolic(terms, space=target.space)
         case Layers():
-            _unknown(ctx, node, describe(target), ("attention", "ffn"))
+            known = ("attention", "ffn", "index", "params") if target.single else ("attention", "ffn")
+            _unknown(ctx, node, describe(target), known)
         case SubBlocks():
             return _of_sub_block(ctx, target, node)
         case _:
@@ -72,8 +82,8 @@ def _of_sub_block(ctx: Context, target: SubBlocks, node: tree.Attribute) -> Valu
         return POISON
     if target.single:
         key = ("fact", target.sub_block, node.name.text, target.indices[0])
-        return Symbolic({key: Fraction(1)})
-    return Facts(target.sub_block, node.name.text, target.indices)
+        return Symbolic({key: Fraction(1)}, space=target.space)
+    return Facts(target.space, target.sub_block, node.name.text, target.indices)
 
 
 # ---------------------------------------------------------------- declarations

@@ -15,6 +15,7 @@ from puzzledsl.ir.attributes import attribute, index
 from puzzledsl.ir.builtins import CONSTRUCTORS, VALUES
 from puzzledsl.ir.calls import call
 from puzzledsl.ir.context import Context
+from puzzledsl.ir.layer_tables import as_formula, layer_of, number_of, pointwise, tables_of, truth_of
 from puzzledsl.ir.limits import MAX_OPTIONS
 from puzzledsl.ir.linear import compare
 from puzzledsl.ir.logic import connect, invert, subject_is
@@ -24,7 +25,9 @@ from puzzledsl.ir.resolve import lookup, unknown_name
 from puzzledsl.ir.values import (
     POISON,
     Boolean,
+    Conjunction,
     Constructed,
+    Formula,
     ListValue,
     Located,
     Options,
@@ -134,12 +137,41 @@ def _conditional(ctx: Context, expr: tree.Cond, scope: Scope) -> Value:
             return POISON
         case Boolean(value=value):
             return ctx.value(expr.then if value else expr.otherwise, scope)
+        case Formula() | Conjunction():
+            return _decided(ctx, expr, condition, scope)
         case _:
             span, got = expr.condition.span, describe(condition)
             ctx.report(
                 errors_types.WrongType(span, what="the condition of `if`", wanted="true or false", got=got)
             )
             return POISON
+
+
+def _decided(ctx: Context, expr: tree.Cond, condition: Formula | Conjunction, scope: Scope) -> Value:
+    """`if` on a layer's choice: a table of that layer, where all of it hangs on one."""
+    statement = as_formula(ctx, condition, expr.condition.span)
+    if isinstance(statement, Boolean):
+        return ctx.value(expr.then if statement.value else expr.otherwise, scope)
+    sides = [
+        as_number(ctx, ctx.value(side, scope), side.span, "each side of `if`")
+        for side in (expr.then, expr.otherwise)
+    ]
+    then, otherwise = sides
+    if then is None or otherwise is None:
+        return POISON
+    if then.dimension != otherwise.dimension:
+        left, right = describe(then), describe(otherwise)
+        ctx.report(errors_types.UnlikeSum(expr.span, op="if", left=left, right=right))
+        return POISON
+    truth = None if statement is None else truth_of(ctx, statement, expr.condition.span)
+    numbers = [then, otherwise] if truth is None else [number_of(truth), then, otherwise]
+    if truth is None or layer_of(numbers) is None:
+        what, got = "the condition of `if` and both its sides", "more than one layer's choice"
+        help = "inside one layer `if` makes a table; between layers write `require … implies …`"
+        ctx.report(errors_types.NotConstant(expr.condition.span, what=what, got=got, help=help))
+        return POISON
+    tables = tables_of(ctx, numbers, expr.span)
+    return POISON if tables is None else pointwise(tables, then.dimension, lambda c, a, b: a if c else b)
 
 
 def _binary(ctx: Context, expr: tree.Binary, scope: Scope) -> Value:

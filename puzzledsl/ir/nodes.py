@@ -340,8 +340,27 @@ class CountTerm(Frozen):
     layers: tuple[int, ...]
 
 
+class TableTerm(Frozen):
+    """The sum over `layers` of the entry at the layer's choice: `values[i][j]` for `attention[i]` and `ffn[j]`.
+
+    Both lists hold every alternative of these layers and `parent`, by canonical name. A sub-block that does not matter has
+    an empty list and one place: `values` is then one row (no attention) or one column (no ffn).
+    """
+
+    kind: Literal["table"] = "table"
+    attention: tuple[str, ...]
+    ffn: tuple[str, ...]
+    values: tuple[tuple[Exact, ...], ...]
+    layers: tuple[int, ...]
+
+    def value(self, attention: str, ffn: str) -> Fraction:
+        """The entry of one layer's choice. Raises ValueError for an alternative that is not listed."""
+        row = self.attention.index(attention) if self.attention else 0
+        return self.values[row][self.ffn.index(ffn) if self.ffn else 0]
+
+
 Term = Annotated[
-    MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm,
+    MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm | TableTerm,
     Field(discriminator="kind"),
 ]
 

@@ -24,7 +24,7 @@ from puzzledsl.ir.alternatives import (
 from puzzledsl.ir.builtins import ALTERNATIVES, FIELDS
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.errors_types import WrongType
-from puzzledsl.ir.linear import holds
+from puzzledsl.ir.layer_tables import holds
 from puzzledsl.ir.names import Scope
 from puzzledsl.ir.readers import as_constant
 from puzzledsl.ir.space_info import SpaceInfo

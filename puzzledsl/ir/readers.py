@@ -23,7 +23,10 @@ def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number | Non
             ctx.lower_later(symbol)
             return Symbolic({("score", ctx.name_of(symbol)): Fraction(1)})
         case Facts(attribute=attribute, sub_block=sub_block):
-            help = f"add them up: `sum({sub_block}.{attribute})`, or name one layer: `layers[i].{sub_block}.{attribute}`"
+            help = (
+                f"add them up: `sum({sub_block}.{attribute})`, name one layer: `layers[i].{sub_block}.{attribute}`, "
+                f"or go through them: `sum(l.{sub_block}.{attribute} * … for l in layers)`"
+            )
         case SubBlocks(sub_block=sub_block):
             help = f"count alternatives: `count({sub_block} is noop)`"
         case Ref(symbol=symbol):

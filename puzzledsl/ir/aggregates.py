@@ -12,7 +12,15 @@ from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.arithmetic import as_symbolic, guard, scale
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.dimensions import is_times, label
-from puzzledsl.ir.layer_tables import as_formula, layer_of, number_of, pointwise, tables_of, truth_of
+from puzzledsl.ir.layer_tables import (
+    LAYER_TERMS,
+    as_formula,
+    layer_of,
+    number_of,
+    pointwise,
+    tables_of,
+    truth_of,
+)
 from puzzledsl.ir.limits import MAX_FORMULA
 from puzzledsl.ir.readers import as_number
 from puzzledsl.ir.space_info import SpaceInfo
@@ -175,7 +183,7 @@ def _extreme(ctx: Context, name: str, items: list[Located], span: Span) -> Value
     found: list[tuple[Number, Span]] = []
     for item in items:
         if isinstance(item.value, Facts):
-            return _not_linear(ctx, name, item.span)
+            return _not_linear(ctx, name, item.span, layers=True)
         value = as_number(ctx, item.value, item.span, f"what `{name}` compares")
         if value is None:
             return POISON
@@ -192,8 +200,8 @@ def _extreme(ctx: Context, name: str, items: list[Located], span: Span) -> Value
     if len(numbers) == 1:
         return numbers[0]
     if layer_of(numbers) is None:
-        place = next(at for n, at in found if isinstance(n, Symbolic))
-        return _not_linear(ctx, name, place)
+        whose, place = next((n, at) for n, at in found if isinstance(n, Symbolic))
+        return _not_linear(ctx, name, place, layers=all(key[0] in LAYER_TERMS for key in whose.terms))
     tables = tables_of(ctx, numbers, span)
     smallest: Callable[..., Fraction] = lambda *cell: min(cell)  # noqa: E731
     largest: Callable[..., Fraction] = lambda *cell: max(cell)  # noqa: E731
@@ -214,12 +222,14 @@ def _mean(ctx: Context, items: list[Located], span: Span) -> Value:
     return total
 
 
-def _not_linear(ctx: Context, name: str, span: Span) -> Value:
+def _not_linear(ctx: Context, name: str, span: Span, layers: bool) -> Value:
     bound, op = ("least", ">=") if name == "min" else ("largest", "<=")
-    help = (
-        f"`{name}` over several layers is not linear; to bound the {bound}, bound each: "
-        f"`for l in layers {{ require l.ffn.width {op} … }}`"
-    )
+    help = f"`{name}` is not linear: bound each part with a `require` of its own"
+    if layers:
+        help = (
+            f"`{name}` over several layers is not linear; to bound the {bound}, bound each: "
+            f"`for l in layers {{ require l.ffn.width {op} … }}`"
+        )
     ctx.report(types.NotConstant(span, what=f"what `{name}` compares", got="this", help=help))
     return POISON
 

@@ -252,14 +252,17 @@ def _part(ctx: Context, space: SpaceInfo, item: tree.Expr, scope: Scope) -> list
     if isinstance(item, tree.Range):
         first = 0 if item.start is None else _layer(ctx, space, ctx.value(item.start, scope), item.start.span)
         last = -1 if item.stop is None else _layer(ctx, space, ctx.value(item.stop, scope), item.stop.span)
-        if first is None or last is None:
+        step = 1 if item.step is None else _step(ctx, item.step, scope)
+        if first is None or last is None or step is None:
             return None
-        return list(range(first, (last if item.stop is not None else space.shape.layers - 1) + 1))
+        return list(range(first, (last if item.stop is not None else space.shape.layers - 1) + 1, step))
     value = ctx.value(item, scope)
     if isinstance(value, RangeValue):
         first = _layer(ctx, space, value.low, item.span)
         last = _layer(ctx, space, value.high, item.span)
-        return None if first is None or last is None else list(range(first, last + 1))
+        if first is None or last is None or (value.step or Fraction(1)).denominator != 1:
+            return None
+        return list(range(first, last + 1, int(value.step or 1)))
     if isinstance(value, ListValue):
         if len(value.items) > MAX_INSTANCES:
             return None
@@ -267,6 +270,10 @@ def _part(ctx: Context, space: SpaceInfo, item: tree.Expr, scope: Scope) -> list
         return None if None in found else [f for f in found if f is not None]
     only = _layer(ctx, space, value, item.span)
     return None if only is None else [only]
+
+
+def _step(ctx: Context, expr: tree.Expr, scope: Scope) -> int | None:
+    return as_whole(ctx, ctx.value(expr, scope), expr.span, "`step`", 1)
 
 
 def _layer(ctx: Context, space: SpaceInfo, value: Value, span: Span) -> int | None:

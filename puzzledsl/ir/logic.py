@@ -54,6 +54,11 @@ def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Val
             if len(logics) < len(parts):
                 return POISON
             return _negated(node, Formula(nodes.And(operands=tuple(logics)), 3, subject.space))
+    if isinstance(subject, Layers):
+        help = f"go through them: `count(l is {ctx.source(node.pattern.span)} for l in layers)`"
+        what, wanted = "what stands before `is`", "a layer or a sub-block"
+        ctx.report(errors.WrongType(node.subject.span, what=what, wanted=wanted, got="layers", help=help))
+        return POISON
     wanted, got = "a sub-block, such as `attention` or `layers[3].ffn`", describe(subject)
     ctx.report(errors.WrongType(node.subject.span, what="what stands before `is`", wanted=wanted, got=got))
     return POISON

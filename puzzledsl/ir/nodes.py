@@ -220,12 +220,19 @@ class UsedBy(Frozen):
     top: int
 
 
+class WholeModel(Frozen):
+    """What is chosen once for the whole child: widths of the residual stream, in the order written."""
+
+    hidden: tuple[int, ...]
+
+
 class Space(Frozen):
-    """What each layer may become."""
+    """What each layer may become. `whole_model` is None where only layers are chosen."""
 
     name: str
     parent: str
     layers: tuple[LayerChoice, ...]
+    whole_model: WholeModel | None = None
     init: Initialisers = Initialisers()
     used_by: UsedBy | None = None
     roundings: tuple[Rounding, ...] = ()

@@ -30,9 +30,10 @@ POISON = Poison()
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string, or a word such as `fp8` given where a string is meant."""
+    """A string, or a word such as `fp8` given where a string is meant. `words`: the closed list it is one of."""
 
     value: str
+    words: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,11 @@ class ListValue:
 
 @dataclass(frozen=True, slots=True)
 class RangeValue:
-    """`3..78`, inclusive."""
+    """`3..78`, inclusive; every `step` from the lower end, where one is given."""
 
     low: Quantity
     high: Quantity
+    step: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -187,3 +187,15 @@ class DamagedArtefact(Diagnostic):
     help_template = (
         'run `pzl {stage} {file}` to make it again; figures made elsewhere come in through `table("…")`'
     )
+
+
+class WholeModelChoice(Diagnostic):
+    """A stage was asked for a space whose choice for the whole model no stage can make."""
+
+    code = "E0612"
+    template = (
+        "space `{name}` chooses `{what}` for the whole model, which no stage can train, cost or search yet"
+    )
+    help_template = (
+        "it is checked and kept in ir.json; leave the line out to go on with what each layer may become"
+    )

@@ -21,7 +21,7 @@ from puzzledsl.runs.digests import (
     files_fingerprint,
     meaning,
 )
-from puzzledsl.runs.errors import NoSolution, UnsupportedExport
+from puzzledsl.runs.errors import NoSolution, UnsupportedExport, WholeModelChoice
 
 STAGES = (
     "measure",
@@ -56,10 +56,19 @@ class Task:
 # ---------------------------------------------------------------- what several stages read
 
 
+def layers_only(ctx: Context, space: str) -> None:
+    """Raises DiagnosticError where a space chooses something for the whole model: later stages choose layer by layer."""
+    chosen = ctx.program.spaces[space]
+    if chosen.whole_model is not None:
+        widths = " | ".join(map(str, chosen.whole_model.hidden))
+        raise DiagnosticError(WholeModelChoice(span_of(chosen.where), name=space, what=f"hidden = {widths}"))
+
+
 def jobs_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
-    """The jobs of a BLD declaration."""
+    """The jobs of a BLD declaration. Raises DiagnosticError for a choice that no stage can make."""
     from puzzledsl.plan.bld import bld_plan
 
+    layers_only(ctx, ctx.program.blds[bld].space)
     return bld_plan(ctx.program, bld)
 
 
@@ -71,9 +80,12 @@ def measured_scenarios(ctx: Context) -> list[str]:
 
 
 def costs_of(ctx: Context, space: str) -> CostTable:
-    """Analytic costs, and the measured ones where `pzl measure` has made them."""
+    """Analytic costs, and the measured ones where `pzl measure` has made them.
+
+    Raises DiagnosticError for a choice that no stage can cost."""
     from puzzledsl.cost.table import cost_table, merge
 
+    layers_only(ctx, space)
     tables = [cost_table(ctx.program, space, ctx.base)]
     if ctx.stamps.read("measure", space):
         tables.append(ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space))

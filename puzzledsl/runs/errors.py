@@ -190,7 +190,16 @@ class DamagedArtefact(Diagnostic):
 
 
 class WholeModelChoice(Diagnostic):
-    """A stage was asked for a space whose choice for the whole model no stage can make."""
+    """A choice for the whole model, which no stage can make yet.
+
+    `hidden = 100% | 75%` is checked and kept in ir.json. Pieces, costs and searches are made layer by layer, so every
+    stage after that stops here.
+
+    Wrong:
+        space slim of p { attention = parent | noop, hidden = 100% | 75% }
+    Right:
+        space slim of p { attention = parent | noop }
+    """
 
     code = "E0612"
     template = (

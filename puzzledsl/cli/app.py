@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from puzzledsl import __version__
-from puzzledsl.cli import front, shelves, solving, stages
+from puzzledsl.cli import editor, front, solving, stages
 
 app = typer.Typer(
     name="pzl",
@@ -39,5 +39,5 @@ def _root(
 
 front.register(app)
 solving.register(app)
-shelves.register(app)
 stages.register(app)
+editor.register(app)

@@ -299,7 +299,4 @@ def _siblings(path: Path) -> list[str]:
 
 
 def _key(path: Path) -> str:
-    try:
-        return os.path.realpath(path)
-    except (OSError, ValueError):  # a name that no file can have
-        return str(path)
+    return os.path.realpath(path)

@@ -68,13 +68,15 @@ class Overrides:
         if isinstance(value, tree.BadExpr):
             return None
         if isinstance(value, tree.Pattern | tree.PatternChoice):
-            test = predicate(self.ctx, value, scope, self.info, sub_block)
-            return None if test is None else _Edit(statement.op, (), test)
+            patterns = value.options if isinstance(value, tree.PatternChoice) else (value,)
+            tests = [predicate(self.ctx, p, scope, self.info, sub_block) for p in patterns]
+            known = tuple(test for test in tests if test is not None)
+            return _Edit(statement.op, (), known) if len(known) == len(tests) else None
         before = self.info.incomplete
         self.info.incomplete = False
         found = self.reader.alternatives(value, scope, sub_block)
         lost, self.info.incomplete = self.info.incomplete, before
-        return None if lost else _Edit(statement.op, found, _nothing)
+        return None if lost else _Edit(statement.op, found, ())
 
     def _change(self, sub_block: SubBlock, layers: tuple[int, ...], edit: _Edit, span: Span) -> bool:
         """Edit some layers' choice; whether any changed. Layers that share a choice share the result."""
@@ -109,15 +111,11 @@ class Overrides:
             self.ctx.report(errors.EmptyChoice(span, layers=text, sub_block=sub_block, help=help))
 
 
-def _nothing(alternative: Alternative) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class _Edit:
     op: tree.AssignOp
     alternatives: Choice
-    test: Predicate
+    tests: tuple[Predicate, ...]
 
     def of(self, old: Choice) -> Choice:
         """What a choice becomes."""
@@ -127,9 +125,9 @@ class _Edit:
             case "|=":
                 return tuple(dict.fromkeys((*old, *self.alternatives)))
             case "-=":
-                return tuple(a for a in old if not self.test(a))
+                return tuple(a for a in old if not any(test(a) for test in self.tests))
             case "&=":
-                return tuple(a for a in old if self.test(a))
+                return tuple(a for a in old if any(test(a) for test in self.tests))
 
 
 def layers_text(layers: list[int]) -> str:

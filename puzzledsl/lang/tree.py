@@ -97,11 +97,11 @@ class Compare(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Is(Node):
-    """`x is noop`, `x is not gqa(kv_heads: >= 4)`, `x is (noop | linear)`."""
+    """`x is noop`, `x is not gqa(kv_heads: >= 4)`."""
 
     subject: Expr
     negated: bool
-    pattern: Pattern | PatternChoice
+    pattern: Pattern
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +114,10 @@ class In(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range(Node):
-    """`3..78`, `1x..3x`; inclusive at both ends. In subscripts either end may be missing. `step` as in `0..78 step 4`."""
+    """`3..78`, `1x..3x`; inclusive at both ends. In subscripts either end may be missing."""
 
     start: Expr | None
     stop: Expr | None
-    step: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,12 +320,11 @@ class Use(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Param(Node):
-    """`param headroom: Ratio = 95%`; `param mode: fast | small = fast` lists its words, and `type` is the first of them."""
+    """`param headroom: Ratio = 95%`."""
 
     name: Name
     type: Name
     default: Expr | None
-    words: tuple[Name, ...] = ()
     doc: str = ""
 
 

@@ -1,0 +1,269 @@
+"""The shell: speaks the protocol over stdio, keeps the open texts, and asks the other modules.
+
+Everything runs in one thread. A text is checked once it has not changed for a moment, at least as long as the last check
+took, so that typing is never waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar, cast
+
+from lsprotocol import types
+from pygls import uris
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
+
+from puzzledsl import __version__
+from puzzledsl.server import formatting as formats
+from puzzledsl.server import navigation, problems, renaming, semantic, symbols
+from puzzledsl.server.completion import complete
+from puzzledsl.server.document import Document, Project
+from puzzledsl.server.folding import folding
+from puzzledsl.server.hover import hover
+from puzzledsl.server.positions import Encoding
+
+QUIET_S = 0.15
+"""How long a text stands unchanged before it is checked."""
+REQUEST_FAILED = -32803
+
+T = TypeVar("T")
+
+
+class Positioned(Protocol):
+    """What asks about a place of a text."""
+
+    text_document: types.TextDocumentIdentifier
+    position: types.Position
+
+
+class PzlServer(LanguageServer):
+    """A language server with the open texts and the checks that are due."""
+
+    def __init__(self) -> None:
+        super().__init__("pzl", __version__, text_document_sync_kind=types.TextDocumentSyncKind.Full)
+        self.project = Project()
+        self.due: dict[str, asyncio.TimerHandle] = {}
+        self.took_s: float = 0.0
+
+    # ------------------------------------------------------------ texts
+
+    def document(self, uri: str) -> Document:
+        """The open text of a URI, or the file's. Raises JsonRpcException where there is none."""
+        found = self.project.documents.get(uri)
+        path = uris.to_fs_path(uri)
+        if found is None and path:
+            found = self.project.document(Path(path))
+        if found is None:
+            raise JsonRpcException(f"{uri} is not open and cannot be read", REQUEST_FAILED)
+        return found
+
+    def take(self, uri: str, source: str, version: int | None) -> None:
+        """Keep a text, and have checked what it may change."""
+        first = uri not in self.project.documents
+        document = self.project.open(uri, source, version)
+        self.check_soon(uri, 0.0 if first else None)
+        for other in self.project.documents.values():
+            if other is not document and other.uses(document.key):
+                self.check_soon(other.uri)
+
+    def check_all(self) -> None:
+        """Read the files again that open texts use, and have every open text checked."""
+        self.project.forget()
+        for uri in self.project.documents:
+            self.check_soon(uri)
+
+    def check_soon(self, uri: str, delay_s: float | None = None) -> None:
+        """Check a text once nothing has changed for a moment."""
+        waiting = self.due.pop(uri, None)
+        if waiting is not None:
+            waiting.cancel()
+        delay_s = max(QUIET_S, self.took_s) if delay_s is None else delay_s
+        self.due[uri] = asyncio.get_running_loop().call_later(delay_s, self.check_now, uri)
+
+    def check_now(self, uri: str) -> None:
+        """Check a text and tell what is wrong, for the version that was checked."""
+        self.due.pop(uri, None)
+        document = self.project.documents.get(uri)
+        if document is None:
+            return
+        began = time.monotonic()
+        try:
+            found = problems.problems(document)
+        except Exception as error:  # a fault of ours must not end the session
+            self.window_log_message(types.LogMessageParams(types.MessageType.Error, repr(error)))
+            return
+        self.took_s = time.monotonic() - began
+        self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, found, document.version))
+
+
+def create_server() -> PzlServer:
+    """A server with every feature; `start_io()` runs it."""
+    server = PzlServer()
+    _register_texts(server)
+    _register_reading(server)
+    _register_changing(server)
+    return server
+
+
+def run() -> None:
+    """Serve one editor over stdin and stdout until it says goodbye."""
+    create_server().start_io()
+
+
+def _at(
+    server: PzlServer,
+    params: Positioned,
+    ask: Callable[[Document, int, int], T],
+) -> T:
+    document = server.document(params.text_document.uri)
+    return ask(document, *document.lines.place(params.position))
+
+
+# ---------------------------------------------------------------- texts
+
+
+def _register_texts(server: PzlServer) -> None:
+    @server.feature(types.INITIALIZE)
+    def initialize(params: types.InitializeParams) -> None:
+        server.project.encoding = cast(Encoding, str(_encoding(params)))
+        folders = [uris.to_fs_path(f.uri) for f in params.workspace_folders or ()]
+        if not folders and params.root_uri:
+            folders = [uris.to_fs_path(params.root_uri)]
+        server.project.folders = [Path(f) for f in folders if f]
+
+    @server.feature(types.INITIALIZED)
+    def initialized(params: types.InitializedParams) -> None:
+        watched = server.client_capabilities.workspace
+        watched_files = watched.did_change_watched_files if watched else None
+        if watched_files and watched_files.dynamic_registration:
+            watcher = types.FileSystemWatcher("**/*.pzl")
+            options = types.DidChangeWatchedFilesRegistrationOptions([watcher])
+            method = types.WORKSPACE_DID_CHANGE_WATCHED_FILES
+            registration = types.Registration("pzl-files", method, options)
+            server.client_register_capability(types.RegistrationParams([registration]))
+
+    @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
+    def did_open(params: types.DidOpenTextDocumentParams) -> None:
+        opened = params.text_document
+        server.take(opened.uri, opened.text, opened.version)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
+    def did_change(params: types.DidChangeTextDocumentParams) -> None:
+        uri = params.text_document.uri
+        for change in params.content_changes:
+            server.take(uri, change.text, params.text_document.version)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
+    def did_save(params: types.DidSaveTextDocumentParams) -> None:
+        server.check_all()
+
+    @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
+    def did_close(params: types.DidCloseTextDocumentParams) -> None:
+        uri = params.text_document.uri
+        server.project.close(uri)
+        server.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
+        server.check_all()
+
+    @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
+    def watched(params: types.DidChangeWatchedFilesParams) -> None:
+        server.check_all()
+
+
+def _encoding(params: types.InitializeParams) -> str:
+    """The first encoding that the editor prefers and we know: the one pygls answers with."""
+    general = params.capabilities.general
+    offered = [str(getattr(e, "value", e)) for e in (general.position_encodings if general else None) or ()]
+    return next((e for e in offered if e in ("utf-8", "utf-16", "utf-32")), "utf-16")
+
+
+# ---------------------------------------------------------------- asking
+
+
+def _register_reading(server: PzlServer) -> None:
+    @server.feature(types.TEXT_DOCUMENT_HOVER)
+    def on_hover(params: types.HoverParams) -> types.Hover | None:
+        return _at(server, params, hover)
+
+    @server.feature(
+        types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=[".", '"', "/", "(", "="])
+    )
+    def on_completion(params: types.CompletionParams) -> types.CompletionList:
+        return types.CompletionList(is_incomplete=False, items=_at(server, params, complete))
+
+    @server.feature(types.TEXT_DOCUMENT_DEFINITION)
+    def on_definition(params: types.DefinitionParams) -> types.Location | None:
+        return _at(server, params, navigation.definition)
+
+    @server.feature(types.TEXT_DOCUMENT_REFERENCES)
+    def on_references(params: types.ReferenceParams) -> list[types.Location]:
+        document = server.document(params.text_document.uri)
+        line, column = document.lines.place(params.position)
+        wanted = params.context.include_declaration
+        return navigation.references(document, line, column, with_declaration=wanted)
+
+    @server.feature(types.TEXT_DOCUMENT_DOCUMENT_HIGHLIGHT)
+    def on_highlight(params: types.DocumentHighlightParams) -> list[types.DocumentHighlight]:
+        return _at(server, params, navigation.highlights)
+
+    @server.feature(types.TEXT_DOCUMENT_DOCUMENT_LINK)
+    def on_links(params: types.DocumentLinkParams) -> list[types.DocumentLink]:
+        return navigation.links(server.document(params.text_document.uri))
+
+    @server.feature(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
+    def on_symbols(params: types.DocumentSymbolParams) -> list[types.DocumentSymbol]:
+        return symbols.outline(server.document(params.text_document.uri))
+
+    @server.feature(types.WORKSPACE_SYMBOL)
+    def on_workspace_symbols(params: types.WorkspaceSymbolParams) -> list[types.WorkspaceSymbol]:
+        return symbols.workspace_symbols(server.project.programs(), params.query)
+
+    @server.feature(types.TEXT_DOCUMENT_FOLDING_RANGE)
+    def on_folding(params: types.FoldingRangeParams) -> list[types.FoldingRange]:
+        return folding(server.document(params.text_document.uri))
+
+    @server.feature(
+        types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL,
+        types.SemanticTokensLegend(semantic.TYPES, semantic.MODIFIERS),
+    )
+    def on_semantic_tokens(params: types.SemanticTokensParams) -> types.SemanticTokens:
+        return semantic.semantic_tokens(server.document(params.text_document.uri))
+
+
+# ---------------------------------------------------------------- changing
+
+
+def _register_changing(server: PzlServer) -> None:
+    @server.feature(types.TEXT_DOCUMENT_FORMATTING)
+    def on_formatting(params: types.DocumentFormattingParams) -> Sequence[types.TextEdit]:
+        return formats.formatting(server.document(params.text_document.uri))
+
+    @server.feature(
+        types.TEXT_DOCUMENT_CODE_ACTION,
+        types.CodeActionOptions([types.CodeActionKind.QuickFix, types.CodeActionKind.SourceFixAll]),
+    )
+    def on_actions(params: types.CodeActionParams) -> list[types.CodeAction]:
+        only = params.context.only
+        wanted = None if only is None else [str(getattr(o, "value", o)) for o in only]
+        return problems.actions(server.document(params.text_document.uri), params.range, wanted)
+
+    @server.feature(types.TEXT_DOCUMENT_PREPARE_RENAME)
+    def on_prepare(params: types.PrepareRenameParams) -> types.PrepareRenamePlaceholder:
+        return _or_refuse(lambda: _at(server, params, renaming.prepare))
+
+    @server.feature(types.TEXT_DOCUMENT_RENAME, types.RenameOptions(prepare_provider=True))
+    def on_rename(params: types.RenameParams) -> types.WorkspaceEdit:
+        new = params.new_name
+        return _or_refuse(
+            lambda: _at(server, params, lambda d, line, column: renaming.rename(d, line, column, new))
+        )
+
+
+def _or_refuse(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except renaming.RenameRefused as refused:
+        raise JsonRpcException(str(refused), REQUEST_FAILED) from refused

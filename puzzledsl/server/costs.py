@@ -1,0 +1,177 @@
+"""What alternatives cost in the scenarios of a program: parameters, bytes and time, where the hardware is a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from puzzledsl.cost.flops import Workload
+from puzzledsl.cost.roofline import NS_PER_S, sub_block_cost
+from puzzledsl.cost.table import roofline_costs
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock, name_of
+from puzzledsl.ir.choices import ChoiceReader
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.facts import params
+from puzzledsl.ir.metrics import METRICS, metrics_of
+from puzzledsl.ir.names import Symbol
+from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Scenario, Shape, Space
+from puzzledsl.ir.space_info import SpaceInfo
+from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.lang import tree
+from puzzledsl.server.document import Document
+from puzzledsl.server.values import scope_within, space_of
+from puzzledsl.units import BYTES, COUNT, TIME, Dimension, format_quantity
+
+MOST_ALTERNATIVES = 12
+MOST_SCENARIOS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """A scenario with the profile it runs on, at one batch."""
+
+    scenario: Scenario
+    hardware: RooflineHardware
+    batch: int
+
+    @property
+    def caption(self) -> str:
+        """``**chat** on `h100`: batch 256, 128 -> 1024``."""
+        tokens = f"{self.scenario.prompt} -> {self.scenario.output}"
+        return f"**{self.scenario.name}** on `{self.scenario.hardware}`: batch {self.batch}, {tokens}"
+
+
+def workplaces(ctx: Context, shape: Shape) -> list[Workplace]:
+    """The scenarios whose costs are analytic, each at its largest batch (`auto`: the largest that fits)."""
+    found: list[Workplace] = []
+    for symbol in ctx.root.names.values():
+        scenario = ctx.lowered.get(symbol) if isinstance(symbol, Symbol) else None
+        if isinstance(scenario, Scenario):
+            hardware = _hardware(ctx, scenario)
+            if isinstance(hardware, RooflineHardware):
+                found.append(Workplace(scenario, hardware, _batch(scenario, hardware, shape)))
+    return found[:MOST_SCENARIOS]
+
+
+def _hardware(ctx: Context, scenario: Scenario) -> object:
+    for node in ctx.lowered.values():
+        if isinstance(node, nodes.Hardware) and node.name == scenario.hardware:
+            return node.spec
+    return None
+
+
+def _batch(scenario: Scenario, hardware: RooflineHardware, shape: Shape) -> int:
+    if scenario.batches:
+        return max(scenario.batches)
+    tables = roofline_costs(hardware, shape, _all_parent(scenario, shape), scenario)
+    return tables[-1].batch if tables else 1
+
+
+def _all_parent(scenario: Scenario, shape: Shape) -> Space:
+    choice = LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(),))
+    return Space(name="", parent="", layers=(choice,) * shape.layers, where=scenario.where)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def cost_tables(ctx: Context, shape: Shape, alternatives: Sequence[Alternative]) -> str:
+    """Markdown: what alternatives cost, one table a scenario; parameters alone where no cost is analytic."""
+    shown = alternatives[:MOST_ALTERNATIVES]
+    more = len(alternatives) - len(shown)
+    tail = f"\n\n… and {more} more" if more > 0 else ""
+    places = workplaces(ctx, shape)
+    if not places:
+        rows = [(name_of(a), _amount(params(a, shape), COUNT)) for a in shown]
+        return _table(("a layer", "parameters"), rows) + tail
+    return "\n\n".join(_at(place, shape, shown) for place in places) + tail
+
+
+def _at(place: Workplace, shape: Shape, alternatives: Iterable[Alternative]) -> str:
+    work = Workload(place.batch, place.scenario.prompt, place.scenario.output)
+    rows: list[tuple[str, ...]] = []
+    for alternative in alternatives:
+        try:
+            cost = sub_block_cost(place.hardware, shape, alternative, work)
+        except KeyError:  # a profile without a peak in its own dtype, reported where it stands
+            continue
+        latency_ns = cost.prefill_ns + work.output * cost.decode_ns
+        rows.append(
+            (
+                name_of(alternative),
+                _amount(cost.params, COUNT),
+                _amount(cost.weights_bytes, BYTES),
+                _amount(cost.kv_cache_bytes, BYTES),
+                _amount(Fraction(latency_ns, NS_PER_S), TIME),
+            )
+        )
+    head = ("a layer", "parameters", "weights", "KV cache", "latency")
+    return f"{place.caption}\n\n{_table(head, rows)}"
+
+
+def _amount(value: int | Fraction, dimension: Dimension) -> str:
+    return format_quantity(Fraction(value), dimension, 3) if value else "0"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, (":--", *("--:" for _ in head[1:])), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+# ---------------------------------------------------------------- which alternatives, which parent
+
+
+def shape_for(document: Document, within: str) -> tuple[Shape, SpaceInfo | None] | None:
+    """The parent that a declaration is about, and its space; the program's only parent for one about neither."""
+    ctx = document.inspected[1]
+    if ctx is None:
+        return None
+    symbol = ctx.root.names.get(within)
+    if isinstance(symbol, Symbol) and symbol.kind in ("space", "search", "frontier"):
+        info = space_of(ctx, symbol)
+        if info is not None:
+            return info.shape, info
+    parents = [n for n in ctx.lowered.values() if isinstance(n, nodes.Parent)]
+    return (parents[0].shape, None) if len(parents) == 1 else None
+
+
+def alternatives_of(
+    document: Document, expr: tree.Expr, within: str, sub_block: SubBlock
+) -> tuple[Shape, list[Alternative]] | None:
+    """The alternatives that an expression means for the parent of the declaration it stands in."""
+    ctx, about = document.inspected[1], shape_for(document, within)
+    if ctx is None or about is None:
+        return None
+    shape, info = about
+    anyone = next((s for s in ctx.root.names.values() if isinstance(s, Symbol)), None)
+    parent = info.parent if info is not None else anyone
+    if parent is None:
+        return None
+    scratch = SpaceInfo("", parent, shape, (ParentAttention(),), (ParentFfn(),))
+    found = ChoiceReader(ctx, scratch).alternatives(expr, scope_within(ctx, within, expr), sub_block)
+    return shape, list(found)
+
+
+def parent_metric(document: Document, scenario: str, metric: str, within: str) -> str:
+    """A scenario's metric for the unchanged parent, where its costs are analytic."""
+    ctx, about = document.inspected[1], shape_for(document, within)
+    if ctx is None or about is None:
+        return ""
+    shape = about[0]
+    for place in workplaces(ctx, shape):
+        if place.scenario.name == scenario:
+            try:
+                return _parent_metric(place, shape, metric)
+            except KeyError:
+                return ""
+    return ""
+
+
+def _parent_metric(place: Workplace, shape: Shape, metric: str) -> str:
+    fixed = place.scenario.model_copy(update={"batches": (place.batch,)})
+    (costs,) = roofline_costs(place.hardware, shape, _all_parent(fixed, shape), fixed)
+    parent = LayerAssignment(attention="parent", ffn="parent")
+    found = metrics_of(costs, [parent] * shape.layers)[metric]
+    return f"the parent: {format_quantity(found, METRICS[metric])} at batch {place.batch}"

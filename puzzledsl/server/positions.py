@@ -1,0 +1,66 @@
+"""Lines and columns as an editor counts them: from 0, in UTF-16 units unless another encoding was agreed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lsprotocol import types
+
+from puzzledsl.diagnostics import Span
+
+Encoding = Literal["utf-8", "utf-16", "utf-32"]
+_BYTES = {"utf-8": 1, "utf-16": 2, "utf-32": 4}
+_CODECS = {"utf-8": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+
+
+def units(text: str, encoding: Encoding) -> int:
+    """How many units a text takes."""
+    return len(text.encode(_CODECS[encoding], "surrogatepass")) // _BYTES[encoding]
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The lines of a text, to translate places of it. A place beyond its end is moved to the end."""
+
+    lines: tuple[str, ...]
+    encoding: Encoding = "utf-16"
+
+    @classmethod
+    def of(cls, text: str, encoding: Encoding) -> Lines:
+        """The lines of a text whose line ends are `\\n`."""
+        return cls(tuple(text.split("\n")), encoding)
+
+    def position(self, line: int, column: int) -> types.Position:
+        """A line and column of a span as the editor counts."""
+        if line > len(self.lines):
+            return types.Position(len(self.lines) - 1, units(self.lines[-1], self.encoding))
+        before = self.lines[line - 1][: max(column - 1, 0)]
+        return types.Position(line - 1, units(before, self.encoding))
+
+    def range(self, span: Span) -> types.Range:
+        """A span as the editor counts."""
+        return types.Range(
+            self.position(span.line, span.column), self.position(span.end_line, span.end_column)
+        )
+
+    def place(self, position: types.Position) -> tuple[int, int]:
+        """The line and column, as spans count them, of an editor's position. Inside a character is before it."""
+        if position.line >= len(self.lines):
+            return len(self.lines), len(self.lines[-1]) + 1
+        line, column, used = self.lines[position.line], 1, 0
+        for character in line:
+            used += units(character, self.encoding)
+            if used > position.character:
+                break
+            column += 1
+        return position.line + 1, column
+
+    def offset(self, line: int, column: int) -> int:
+        """How many characters of the text stand before a line and column."""
+        return sum(len(text) + 1 for text in self.lines[: line - 1]) + column - 1
+
+
+def covers(span: Span, line: int, column: int) -> bool:
+    """True for a place in a span or at either end of it."""
+    return (span.line, span.column) <= (line, column) <= (span.end_line, span.end_column)

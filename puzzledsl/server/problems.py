@@ -1,0 +1,156 @@
+"""The diagnostics of a text as an editor shows them, and what mends them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lsprotocol import types
+
+from puzzledsl.diagnostics import Diagnostic, Fix, Span
+from puzzledsl.fixes import compatible, safe_fixes
+from puzzledsl.lang import tree
+from puzzledsl.server.document import Document
+from puzzledsl.server.navigation import path_of_use
+from puzzledsl.server.paths import key_of
+from puzzledsl.server.positions import Lines
+
+SOURCE = "pzl"
+_SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
+
+
+def problems(document: Document) -> list[types.Diagnostic]:
+    """What is wrong with a text, and with the files it uses: these are told where it uses them."""
+    checked = document.inspected[0]
+    own = [_problem(document, d) for d in checked.diagnostics if is_own(document, d)]
+    return own + list(_in_used_files(document))
+
+
+def is_own(document: Document, diagnostic: Diagnostic) -> bool:
+    """True for a mistake in the text itself; one without a place is its too."""
+    return diagnostic.span is None or diagnostic.span.file == str(document.path)
+
+
+def _problem(document: Document, diagnostic: Diagnostic) -> types.Diagnostic:
+    span = diagnostic.span or Span(str(document.path), 1, 1, 1, 1)
+    return types.Diagnostic(
+        document.lines.range(span),
+        message_of(diagnostic),
+        severity=_SEVERITIES[diagnostic.severity],
+        code=diagnostic.code,
+        source=SOURCE,
+        related_information=list(_related(document, diagnostic)) or None,
+    )
+
+
+def message_of(diagnostic: Diagnostic) -> str:
+    """Message, label, notes and help, a line each."""
+    head = diagnostic.message + (f": {diagnostic.label}" if diagnostic.label else "")
+    notes = [f"note: {note}" for note in diagnostic.notes]
+    return "\n".join([head, *notes, *([f"help: {diagnostic.help}"] if diagnostic.help else [])])
+
+
+def _related(document: Document, diagnostic: Diagnostic) -> Iterator[types.DiagnosticRelatedInformation]:
+    for label in diagnostic.secondary:
+        location = place(document, label.span)
+        if location is not None:
+            yield types.DiagnosticRelatedInformation(location, label.text or "here")
+
+
+def place(document: Document, span: Span) -> types.Location | None:
+    """Where a span of this text or of a file it uses is; None for one that no file holds."""
+    if span.file == str(document.path):
+        return types.Location(document.uri, document.lines.range(span))
+    ctx = document.inspected[1]
+    file = next((f for f in ctx.loader.files.values() if f.file == span.file), None) if ctx else None
+    if file is None or not file.path.is_file():
+        return None
+    lines = Lines.of(file.text, document.project.encoding)
+    return types.Location(document.project.uri_of(file.path), lines.range(span))
+
+
+def _in_used_files(document: Document) -> Iterator[types.Diagnostic]:
+    """One problem for each `use` of a file with mistakes, with their places."""
+    checked, ctx = document.inspected
+    elsewhere = [d for d in checked.diagnostics if not is_own(document, d)]
+    if not elsewhere or ctx is None:
+        return
+    told: set[str] = set()
+    keys = {f.file: key_of(f.path) for f in ctx.loader.files.values()}
+    for use in [i for i in document.parsed[0].items if isinstance(i, tree.Use)]:
+        path = path_of_use(document, use)
+        if path is not None and key_of(path) not in told:
+            told.add(key_of(path))
+            here = [d for d in elsewhere if d.span and keys.get(d.span.file) == key_of(path)]
+            if here:
+                yield _of_use(document, use, here)
+
+
+def _of_use(document: Document, use: tree.Use, found: list[Diagnostic]) -> types.Diagnostic:
+    related = []
+    for diagnostic in found:
+        location = place(document, diagnostic.span) if diagnostic.span else None
+        if location is not None:
+            related.append(types.DiagnosticRelatedInformation(location, diagnostic.message))
+    errors = any(d.severity == "error" for d in found)
+    many = f"{len(found)} mistakes" if len(found) > 1 else "a mistake"
+    return types.Diagnostic(
+        document.lines.range(use.path.span),
+        f"`{use.path.value}` has {many}: {found[0].message}",
+        severity=_SEVERITIES["error" if errors else "warning"],
+        source=SOURCE,
+        code=found[0].code,
+        related_information=related or None,
+    )
+
+
+# ---------------------------------------------------------------- what mends them
+
+
+def actions(document: Document, wanted: types.Range, only: list[str] | None = None) -> list[types.CodeAction]:
+    """The fixes of the problems that touch a range, and one that makes every safe fix of the text."""
+    found: list[types.CodeAction] = []
+    own = [d for d in document.inspected[0].diagnostics if is_own(document, d)]
+    if _may(only, types.CodeActionKind.QuickFix):
+        for diagnostic in own:
+            problem = _problem(document, diagnostic)
+            if _touch(problem.range, wanted):
+                found += [_action(document, fix, problem) for fix in _here(document, diagnostic)]
+    safe = compatible(fix for _, fix in safe_fixes(own, str(document.path)))
+    if len(safe) > 1 and _may(only, types.CodeActionKind.SourceFixAll):
+        title = f"make all {len(safe)} safe fixes"
+        kind = types.CodeActionKind.SourceFixAll
+        found.append(types.CodeAction(title, kind, edit=_edit(document, safe)))
+    return found
+
+
+def _here(document: Document, diagnostic: Diagnostic) -> list[Fix]:
+    """The fixes of a diagnostic that edit this text alone."""
+    return [f for f in diagnostic.fixes if all(e.span.file == str(document.path) for e in f.edits)]
+
+
+def _may(only: list[str] | None, kind: types.CodeActionKind) -> bool:
+    """Whether an editor that asks for some kinds of action alone wants this one."""
+    return only is None or any(kind.value == o or kind.value.startswith(f"{o}.") for o in only)
+
+
+def _touch(one: types.Range, other: types.Range) -> bool:
+    def at(position: types.Position) -> tuple[int, int]:
+        return position.line, position.character
+
+    return at(one.start) <= at(other.end) and at(other.start) <= at(one.end)
+
+
+def _action(document: Document, fix: Fix, problem: types.Diagnostic) -> types.CodeAction:
+    return types.CodeAction(
+        fix.title,
+        types.CodeActionKind.QuickFix,
+        diagnostics=[problem],
+        is_preferred=fix.safe or None,
+        edit=_edit(document, [fix]),
+    )
+
+
+def _edit(document: Document, fixes: list[Fix]) -> types.WorkspaceEdit:
+    edits = [types.TextEdit(document.lines.range(e.span), e.text) for fix in fixes for e in fix.edits]
+    versioned = types.OptionalVersionedTextDocumentIdentifier(document.uri, document.version)
+    return types.WorkspaceEdit(document_changes=[types.TextDocumentEdit(versioned, list(edits))])

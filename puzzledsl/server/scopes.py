@@ -1,0 +1,152 @@
+"""Which names are visible where, and what kind of thing each is: enough to tell what stands behind a dot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from puzzledsl.ir.names import SourceFile, Symbol
+from puzzledsl.ir.values import Poison
+from puzzledsl.lang import tree
+from puzzledsl.server import words
+from puzzledsl.server.meanings import Declared, Word
+from puzzledsl.server.paths import key_of
+
+Nature = str
+"""`layers`, `attention`, `ffn`, the kind of a declaration, or "" where it takes a value to tell."""
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """Local names, then an outer scope's, then the file's."""
+
+    file: SourceFile
+    outer: Scope | None = None
+    names: dict[str, tuple[Declared | Word, Nature]] = field(default_factory=dict)
+
+    def inner(self) -> Scope:
+        """A scope inside this one."""
+        return Scope(self.file, self)
+
+    def local(self, name: str) -> tuple[Declared | Word, Nature] | None:
+        """What a name means that a body, a `for` or a `fn` gave."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.names:
+                return scope.names[name]
+            scope = scope.outer
+        return None
+
+    def declared(self, name: str) -> Declared | None:
+        """The declaration of the file, or of one it uses, that a name means."""
+        symbol = self.file.names.get(name)
+        return declared(symbol) if isinstance(symbol, Symbol) else None
+
+    def is_unknown(self, name: str) -> bool:
+        """True for a name whose declaration cannot be read: nothing may be said of it."""
+        return isinstance(self.file.names.get(name), Poison)
+
+    def find(self, name: str) -> tuple[Declared | Word, Nature] | None:
+        """What a name means here; None where it is nobody's."""
+        local = self.local(name)
+        if local is not None:
+            return local
+        found = self.declared(name)
+        if found is not None:
+            return found, nature_of(found)
+        return None
+
+    def see_space(self) -> None:
+        """Add the words that a space gives to its statements and its searches' expressions."""
+        for name, doc in words.SPACE_WORDS.items():
+            nature = name if name in ("layers", "attention", "ffn") else ""
+            self.names[name] = Word(name, "space", doc), nature
+
+    def visible(self) -> dict[str, Declared | Word]:
+        """Every name that could be meant here, nearest first."""
+        found: dict[str, Declared | Word] = {}
+        scope: Scope | None = self
+        while scope is not None:
+            for name, (meaning, _) in scope.names.items():
+                found.setdefault(name, meaning)
+            scope = scope.outer
+        for name in self.file.names:
+            symbol = self.declared(name)
+            if symbol is not None:
+                found.setdefault(name, symbol)
+        return found
+
+
+def declared(symbol: Symbol) -> Declared:
+    """A symbol as a meaning."""
+    return Declared(symbol.name, symbol.kind, key_of(symbol.file.path), symbol.span, symbol)
+
+
+def nature_of(found: Declared) -> Nature:
+    """What stands for a declaration: its kind; nothing for values."""
+    return "" if found.kind in ("let", "param", "fn") else found.kind
+
+
+def nature(expr: tree.Expr, scope: Scope) -> tuple[Nature, Declared | Word | None]:
+    """What kind of thing an expression is, as far as its form tells, and the name it is where it is one."""
+    match expr:
+        case tree.Name(text=text):
+            found = scope.find(text)
+            if found is None:
+                return "", None
+            known, kind = found
+            if not kind and isinstance(known, Declared) and known.symbol is not None:
+                return _of_let(known.symbol), known
+            return kind, known
+        case tree.Index(target=target):
+            return nature(target, scope)[0], None
+        case tree.Attribute(target=target, name=name):
+            kind, meaning = nature(target, scope)
+            if kind == "layers" and name.text in ("attention", "ffn"):
+                return name.text, None
+            if kind == "file" and isinstance(meaning, Declared):
+                other = member_of_file(meaning, name.text)
+                return (nature_of(other), other) if other is not None else ("", None)
+        case tree.Call(function=tree.Name(text=text) as function):
+            return (nature(function, scope)[0] if scope.declared(text) else ""), None
+    return "", None
+
+
+def _of_let(symbol: Symbol) -> Nature:
+    """`let c = chat` is a scenario; only one step, so that no cycle is followed."""
+    if isinstance(symbol.item, tree.Let) and isinstance(symbol.item.value, tree.Name):
+        other = Scope(symbol.file).declared(symbol.item.value.text)
+        return nature_of(other) if other is not None else ""
+    return ""
+
+
+def member_of_file(file: Declared, name: str) -> Declared | None:
+    """`lib.name`, of a file used `as lib`."""
+    target = file.symbol.target if file.symbol is not None else None
+    symbol = target.names.get(name) if target is not None else None
+    return declared(symbol) if isinstance(symbol, Symbol) else None
+
+
+def members(kind: Nature, meaning: Declared | Word | None) -> dict[str, Declared | Word]:
+    """What may stand behind the dot of a thing."""
+    match kind:
+        case "layers":
+            return {n: Word(n, "space", d) for n, d in words.SUB_BLOCKS.items()}
+        case "attention" | "ffn":
+            return {n: Word(n, "fact", d, kind) for n, d in words.SUB_BLOCK_FACTS[kind].items()}
+        case "scenario":
+            metrics: dict[str, Declared | Word] = {
+                n: Word(n, "metric", d, _name(meaning)) for n, d in words.METRICS.items()
+            }
+            return metrics | {n: Word(n, "fact", d, kind) for n, d in words.SCENARIO_FACTS.items()}
+        case "parent":
+            return {n: Word(n, "fact", d, kind) for n, d in words.PARENT_FACTS.items()}
+        case "hardware":
+            return {n: Word(n, "fact", d, kind) for n, d in words.HARDWARE_FACTS.items()}
+        case "file" if isinstance(meaning, Declared) and meaning.symbol and meaning.symbol.target:
+            found = meaning.symbol.target.names
+            return {n: declared(s) for n, s in found.items() if isinstance(s, Symbol)}
+    return {}
+
+
+def _name(meaning: Declared | Word | None) -> str:
+    return meaning.name if meaning is not None else ""

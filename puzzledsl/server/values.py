@@ -1,0 +1,151 @@
+"""Values as a person would write them, worked out with what the check of the text found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from puzzledsl.ir.context import Context, OutOfSteps
+from puzzledsl.ir.lower.common import space_info, space_names
+from puzzledsl.ir.lower.search import searched_space
+from puzzledsl.ir.names import Scope, Symbol
+from puzzledsl.ir.resolve import value_of
+from puzzledsl.ir.space_info import SpaceInfo
+from puzzledsl.ir.values import (
+    Boolean,
+    Constructed,
+    Facts,
+    Layers,
+    ListValue,
+    Options,
+    Poison,
+    RangeValue,
+    SubBlocks,
+    Symbolic,
+    Text,
+    Value,
+    describe,
+)
+from puzzledsl.lang import tree
+from puzzledsl.server.document import Document
+from puzzledsl.server.meanings import Declared
+from puzzledsl.server.nodes_at import walk
+from puzzledsl.server.paths import key_of
+from puzzledsl.units import Quantity
+
+_MOST = 12
+
+
+def show(value: Value, ctx: Context) -> str:
+    """A value in one line; empty where there is nothing to say."""
+    match value:
+        case Poison():
+            return ""
+        case Quantity():
+            return str(value)
+        case Text(value=text):
+            return f'"{text}"'
+        case Boolean(value=truth):
+            return "true" if truth else "false"
+        case Constructed():
+            return " ".join(ctx.source(value.span).split())
+        case Options(options=options):
+            return _joined([show(o.value, ctx) for o in options], " | ")
+        case ListValue(items=items):
+            return "[" + _joined([show(i, ctx) for i in items], ", ") + "]"
+        case RangeValue(low=low, high=high):
+            return f"{low}..{high}"
+        case Symbolic(terms=terms) if terms:
+            return f"{value.dimension.name}, decided by the search"
+        case Layers(indices=indices) if indices:
+            return f"{len(indices)} layer{'s' if len(indices) > 1 else ''}"
+        case Facts() | SubBlocks():
+            return f"{describe(value)}, decided by the search"
+        case _:
+            return describe(value)
+
+
+def _joined(parts: list[str], sign: str) -> str:
+    shown = parts if len(parts) <= _MOST else [*parts[:_MOST], "…"]
+    return sign.join(shown)
+
+
+def symbol_of(ctx: Context, declared: Declared) -> Symbol | None:
+    """A declared name as the check knows it."""
+    for file in ctx.loader.files.values():
+        if key_of(file.path) == declared.key:
+            symbol = file.names.get(declared.name)
+            if isinstance(symbol, Symbol) and (symbol.span.line, symbol.span.column) == declared.place:
+                return symbol
+    return None
+
+
+def declared_value(document: Document, declared: Declared) -> str:
+    """The value of a `let` or `param`, local or not."""
+    ctx = document.inspected[1]
+    if ctx is None:
+        return ""
+    symbol = symbol_of(ctx, declared)
+    if symbol is not None:
+        return _quietly(ctx, lambda: value_of(ctx, symbol))
+    let, within = local_let(document, declared)
+    return value_at(document, let.value, within) if let is not None else ""
+
+
+def value_at(document: Document, expr: tree.Expr, within: str) -> str:
+    """The value of an expression that stands in the declaration `within`."""
+    ctx = document.inspected[1]
+    if ctx is None:
+        return ""
+    return _quietly(ctx, lambda: ctx.value(expr, scope_within(ctx, within, expr)))
+
+
+def _quietly(ctx: Context, work: Callable[[], Value]) -> str:
+    """A value worked out after the check: what is reported now is nobody's business."""
+    steps, ctx.steps = ctx.steps, 0
+    try:
+        return show(work(), ctx)
+    except (OutOfSteps, RecursionError):
+        return ""
+    finally:
+        ctx.steps = steps
+
+
+def scope_within(ctx: Context, within: str, expr: tree.Expr | None = None) -> Scope:
+    """The names that expressions of a declaration see, its own `let`s above `expr` included."""
+    scope = Scope(ctx.root)
+    symbol = ctx.root.names.get(within)
+    if not isinstance(symbol, Symbol) or not isinstance(symbol.item, tree.Decl):
+        return scope
+    if symbol.kind in ("space", "search", "frontier"):
+        scope = scope.inner(space_names(space_of(ctx, symbol)))
+    inner = scope.inner()
+    for statement in symbol.item.body or ():
+        if isinstance(statement, tree.Let) and (expr is None or statement.span < expr.span):
+            inner.names[statement.name.text] = ctx.value(statement.value, inner)
+    return inner
+
+
+def space_of(ctx: Context, symbol: Symbol) -> SpaceInfo | None:
+    """The space that a declaration is about."""
+    search = symbol
+    if symbol.kind == "frontier" and isinstance(symbol.item, tree.Decl):
+        target = symbol.item.target
+        found = symbol.file.names.get(target.text) if isinstance(target, tree.Name) else None
+        search = found if isinstance(found, Symbol) else symbol
+    if search.kind == "search":
+        space = searched_space(ctx, search)
+        return space_info(ctx, space) if space is not None else None
+    return ctx.infos.get(symbol)
+
+
+def local_let(document: Document, declared: Declared) -> tuple[tree.Let | None, str]:
+    """The `let` of a body that gives a name, and the declaration it stands in."""
+    for item in document.file.module.items:
+        if isinstance(item, tree.Decl):
+            for node in walk(item):
+                if (
+                    isinstance(node, tree.Let)
+                    and (node.name.span.line, node.name.span.column) == declared.place
+                ):
+                    return node, item.name.text
+    return None, ""

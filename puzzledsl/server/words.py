@@ -1,0 +1,167 @@
+"""Keywords, functions, metrics and the other words that stand in expressions, each with a line of explanation."""
+
+from __future__ import annotations
+
+KEYWORDS: dict[str, str] = {
+    "use": 'Names of another file: `use "std/hardware.pzl" (h100_sxm)`, or `use "lib.pzl" as lib`.',
+    "as": "Gives a used file one name: its declarations are `lib.name`.",
+    "param": "A value that `--set NAME=VALUE` changes: `param headroom: Ratio = 95%`.",
+    "let": "Names a value. In a body it is visible to the statements after it.",
+    "fn": "A pure function: `fn half(x) = x / 2`.",
+    "assert": 'Must hold, or the program is refused: `assert llama.layers == 80 because "…"`.',
+    "because": "The reason, for people: diagnostics and reports repeat it.",
+    "of": "What a declaration builds on. `search b of a { … }` is `a` with some things changed.",
+    "on": "The hardware of a scenario.",
+    "require": "A constraint that every solution must meet.",
+    "prefer": "A soft goal: maximised after the objective, in the order written. `prefer -x` is less of x.",
+    "minimize": "The goal of a search: the smaller the better.",
+    "maximize": "The goal of a search: the larger the better.",
+    "solutions": "How many solutions to find: `solutions 10 apart 8`.",
+    "apart": "In how many layers any two solutions differ at least.",
+    "for": "One requirement for each element: `for i in 3..78 where i mod 4 == 0 { require … }`.",
+    "in": "The elements of a range or list; or whether a value is one of them.",
+    "where": "Keeps the elements for which the condition holds. In `layers[… where …]`, `index` is the layer's number, from 0.",
+    "if": "`if CONDITION then A else B`, decided when the program is checked.",
+    "then": "`if CONDITION then A else B`.",
+    "else": "`if CONDITION then A else B`.",
+    "implies": "If the left side holds, so must the right side.",
+    "and": "Both hold.",
+    "or": "At least one holds.",
+    "not": "Does not hold.",
+    "is": "Whether a sub-block's choice matches a pattern: `attention is gqa(kv_heads: >= 4)`.",
+    "mod": "The remainder of a division.",
+}
+
+FUNCTIONS: dict[str, str] = {
+    "sum": "The sum: of one figure a layer (`sum(attention.kv_heads)`), of values, or over a comprehension.",
+    "count": "In how many layers something holds: `count(attention is noop)`.",
+    "min": "The least of several constants.",
+    "max": "The greatest of several constants.",
+    "mean": "The mean: `mean(ffn.width)` is the sum over the layers divided by how many there are.",
+    "all": "Holds where every element holds.",
+    "any": "Holds where at least one element holds.",
+    "floor": "The largest whole number that is not above a constant.",
+    "ceil": "The smallest whole number that is not below a constant.",
+    "round": "The nearest whole number to a constant.",
+}
+
+METRICS: dict[str, str] = {
+    "memory": "Bytes on each GPU: the runtime's reserve + `weights` + `kv_cache`.",
+    "weights": "Bytes of parameters on each GPU, embedding and head included.",
+    "kv_cache": "Bytes of keys and values on each GPU for the whole batch at full length (prompt + output).",
+    "latency": "Seconds for one batch, prompt and all outputs: `ttft + output * tpot`.",
+    "ttft": "Time to first token: one forward pass over the batch's prompts.",
+    "tpot": "Time per output token: one decode step of the whole batch, at the mean context length.",
+    "throughput": "Generated tokens a second over all sequences: `batch * output / latency`.",
+    "flops": "Floating-point operations of one batch, prompt and all outputs.",
+}
+
+SCENARIO_FACTS: dict[str, str] = {
+    "batch": "Sequences in one batch.",
+    "prompt": "Prompt tokens of a sequence.",
+    "output": "Generated tokens of a sequence.",
+}
+
+PARENT_FACTS: dict[str, str] = {
+    "layers": "How many layers the parent has.",
+    "params": "All its parameters; tied embeddings count once.",
+    "hidden": "Width of the residual stream.",
+    "heads": "Query heads of an attention.",
+    "kv_heads": "Key/value heads of an attention.",
+    "head_dim": "Channels of a head.",
+    "intermediate": "Channels of an FFN.",
+    "vocab": "Rows of the embedding.",
+    "tied": "Whether embedding and head share their weights.",
+    "family": "`llama`, `mistral`, `qwen2` …",
+}
+
+HARDWARE_FACTS: dict[str, str] = {
+    "memory": "Memory of one GPU.",
+    "bandwidth": "Memory bandwidth of one GPU.",
+    "link": "Bandwidth between two GPUs, one direction.",
+    "reserve": "Memory kept for the runtime and activations.",
+    "gpus": "GPUs that share the model (tensor parallel).",
+    "dtype": "What weights are stored in.",
+    "activations": "What matrices are multiplied in.",
+    "kv_cache": "What keys and values are stored in.",
+    "embedding": "What the embedding is stored in.",
+    "head": "What the head is stored and multiplied in.",
+}
+
+SUB_BLOCKS: dict[str, str] = {
+    "attention": "The attention of a layer: what it may become, or what was chosen.",
+    "ffn": "The feed-forward network of a layer: what it may become, or what was chosen.",
+}
+
+SPACE_WORDS: dict[str, str] = {
+    "layers": "The layers: `layers[2..9]`, `layers[..1, -1]`, `layers[40.. where index mod 2 == 1]`. Ends are included.",
+    "layer": "One layer: `size(layer)` is how many alternatives it has, sub-blocks multiplied.",
+    **SUB_BLOCKS,
+    "size": "How many alternatives: `size(attention)`, `size(ffn)`, `size(layer)`.",
+    "params": "Parameters of the child; tied embeddings count once.",
+}
+
+SUB_BLOCK_FACTS: dict[str, dict[str, str]] = {
+    "attention": {
+        "kv_heads": "Key/value heads of the chosen alternative; 0 for `linear` and `noop`.",
+        "window": "Tokens the chosen alternative attends to at most; 0 where nothing caps them.",
+        "params": "Parameters of the chosen alternative, its norm included.",
+    },
+    "ffn": {
+        "width": "Intermediate channels of the chosen alternative, over all experts; 0 for `linear` and `noop`.",
+        "params": "Parameters of the chosen alternative, its norm included.",
+    },
+}
+
+TYPES: dict[str, str] = {
+    "Count": "A whole number: `4096`, `4Ki`, `51B`.",
+    "Ratio": "A plain number: `95%`, `0.6x`.",
+    "Bytes": "`80GiB`, `512MB`.",
+    "Time": "`20ms`, `5min`.",
+    "Tokens": "`10tok`.",
+    "Bandwidth": "`3.35TB/s`.",
+    "Compute": "`989TFLOP/s`.",
+    "Throughput": "`200 tok/s`.",
+    "Text": 'A string: `"corpus/*.txt"`.',
+    "Bool": "`true` or `false`.",
+}
+
+VALUES: dict[str, str] = {"true": "Holds.", "false": "Does not hold."}
+
+DTYPES: dict[str, str] = {
+    "fp64": "64-bit floating point.",
+    "fp32": "32-bit floating point.",
+    "tf32": "TensorFloat-32: stored in 4 bytes.",
+    "bf16": "bfloat16.",
+    "fp16": "16-bit floating point.",
+    "fp8": "8-bit floating point.",
+    "fp4": "4-bit floating point.",
+    "int8": "8-bit integers.",
+    "int4": "4-bit integers.",
+}
+
+OTHER: dict[str, str] = {
+    "index": "The number of a layer, from 0.",
+    "auto": "The largest batch that fits.",
+    "full": "No limit: of a window, every token before is attended to; of a KV cache, whole sequences fit.",
+    "mean": "The KV cache holds sequences at their mean length.",
+    "kld": "Divergence of the child's logits from the parent's.",
+    "lm": "Cross-entropy with the data's own next token.",
+    "cosine": "Cosine distance of hidden states; of a schedule: decay along a cosine.",
+    "normalized_mse": "`||child - parent||^2 / ||parent||^2` (Puzzle, section 3).",
+    "mse": "Mean squared error.",
+    "least_squares": "The least-squares optimum on calibration activations.",
+    "mean_pool": "The mean of the heads that are merged (the paper's).",
+    "channel_contribution": "Keeps the channels that contribute most (the paper's).",
+    "product": "The product of the sub-block's weight matrices (the paper's).",
+    "subblock": "Attention and FFN are scored apart; a block's score is their sum.",
+    "block": "Every attention x FFN pair of a layer is scored, as in the paper.",
+    "cpu": "The processor of this machine.",
+    "cuda": "An NVIDIA or AMD GPU of this machine.",
+    "mps": "An Apple GPU.",
+    "transformers": "Hugging Face transformers.",
+    "vllm": "vLLM.",
+    "llama_cpp": "llama.cpp.",
+    "mlx": "Apple MLX.",
+}
+"""Words of closed lists that are neither calls nor dtypes."""

@@ -1,0 +1,197 @@
+"""What is offered can be written there, and what can be written there is offered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.ir.metrics import METRICS
+from puzzledsl.lang.kinds import KINDS as KIND_NAMES
+from puzzledsl.lang.kinds import TOP_KEYWORDS
+from puzzledsl.server import calls, words
+from puzzledsl.server.completion import complete
+from puzzledsl.server.kinds import KINDS, PROFILE
+from puzzledsl.units import UNITS
+from tests.server.texts import PROGRAM, marked
+
+CHAT = METRICS.keys() | words.SCENARIO_FACTS.keys()
+
+
+def labels(text: str, folder: Path) -> list[str]:
+    return [item.label for item in complete(*marked(text, folder))]
+
+
+def after(tail: str) -> str:
+    """The program with more behind it, where the cursor is."""
+    return PROGRAM + tail
+
+
+EXACT = {
+    "a new line": (after("‸"), {*KIND_NAMES, *TOP_KEYWORDS}),
+    "a kind half written": (after("sea‸"), {*KIND_NAMES, *TOP_KEYWORDS}),
+    "the name of a declaration": (after("search n‸"), set()),
+    "behind a name": (after("search n ‸"), {"of"}),
+    "behind the name of a scenario": (after("scenario n ‸"), {"on"}),
+    "a target": (after("search n of ‸"), {"w", "greedy"}),
+    "a target half written": (after("score n of b‸"), {"b", "w"}),
+    "hardware of a scenario": (after("scenario n on ‸"), {"h", "h100_sxm"}),
+    "the type of a parameter": (after("param x: ‸"), set(words.TYPES)),
+    "metrics": (after("let x = chat.‸"), CHAT),
+    "metrics, half written": (after("let x = chat.lat‸"), CHAT),
+    "facts of a parent": (after("let x = p.‸"), set(words.PARENT_FACTS)),
+    "facts of hardware": (after("let x = h.‸"), set(words.HARDWARE_FACTS)),
+    "sub-blocks": (after("search n of w { require layers[3].‸"), {"attention", "ffn"}),
+    "sub-blocks of a selection": (
+        after("search n of w { require layers[1.. where index > 2].‸"),
+        {"attention", "ffn"},
+    ),
+    "facts of a sub-block": (
+        after("search n of w { require layers[3].ffn.‸"),
+        set(words.SUB_BLOCK_FACTS["ffn"]),
+    ),
+    "facts of every attention": (
+        after("search n of w { minimize sum(attention.‸"),
+        set(words.SUB_BLOCK_FACTS["attention"]),
+    ),
+    "a variable over layers": (
+        after("search n of w { for l in layers[1..] { require l.‸"),
+        {"attention", "ffn"},
+    ),
+    "nothing behind a number's dot": (after("let x = p.layers.‸"), set()),
+    "settings": (after("bld n of w {\n  ‸"), {*KINDS["bld"].settings, "let", "assert"}),
+    "settings behind a comma": (
+        after("bld n of w { tokens = 1, ‸"),
+        {*KINDS["bld"].settings, "let", "assert"},
+    ),
+    "statements of a search": (
+        after("search n of w {\n  minimize kl\n  ‸"),
+        {"solver", *KINDS["search"].statements},
+    ),
+    "statements behind a broken one": (
+        after("search n of w {\n  minimize = (\n}\nsearch m of w {\n  ‸"),
+        {"solver", *KINDS["search"].statements},
+    ),
+    "settings of a section": (
+        after("hardware n { efficiency { ‸"),
+        set(KINDS["hardware"].sections["efficiency"]),
+    ),
+    "initialisers": (
+        after("space n of w { init { gqa = ‸"),
+        {"least_squares", "mean_pool", "few", "headroom"},
+    ),
+    "words of a closed list": (
+        after("bld n of w { loss = ‸"),
+        {"normalized_mse", "mse", "cosine", "few", "headroom"},
+    ),
+    "what is trained": None,
+    "data": (after("bld n of w { data = ‸"), {"d", "few", "headroom"}),
+    "alternatives of a pattern": (
+        after("search n of w { require layers[1].attention is ‸"),
+        set(calls.ATTENTION),
+    ),
+    "alternatives of a negated pattern": (
+        after("search n of w { require layers[1].ffn is not l‸"),
+        set(calls.FFN),
+    ),
+    "alternatives to remove": (after("space n of w { layers[1].ffn -= ‸"), set(calls.FFN)),
+    "alternatives to keep": (after("space n of w { layers[1].attention &= ‸"), set(calls.ATTENTION)),
+    "behind a value": None,
+    "a comment": (after("# sea‸"), set()),
+    "a string": (after('assert true because "sea‸'), set()),
+    "a file": None,
+    "names of a file": None,
+}
+EXACT = {name: case for name, case in EXACT.items() if case is not None}
+
+
+@pytest.mark.parametrize(("text", "wanted"), EXACT.values(), ids=EXACT.keys())
+def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
+    found = labels(text, tmp_path)
+    assert set(found) == wanted
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize(
+    ("tail", "wanted", "unwanted"),
+    [
+        ("parent n = ‸", {"hf", "shape"}, {"let"}),
+        ("hardware n = ‸", {"measured", "table", "h100_sxm", "h"}, set()),
+        ("hardware n = h100_sxm(‸", set(PROFILE), set()),
+        ("hardware n = h100_sxm(gpus: 1, ‸", set(PROFILE), set()),
+        ("hardware n = h100_sxm(dtype: ‸", {"fp8", "bf16"}, set(PROFILE)),
+        ("score n of b = replace_one(‸", {"kl_divergence", "samples", "unit"}, set()),
+        ("score n of b = replace_one(kl_divergence, unit: ‸", {"block", "subblock"}, {"samples"}),
+        ("search n of w { solver = ‸", set(calls.SOLVERS), set()),
+        ("search n of w { solver = cpsat(‸", {"time", "gap", "seed"}, set()),
+        ("space n of p { attention = ‸", set(calls.ATTENTION), {"mlp"}),
+        ("space n of p { ffn = mlp(width: 50%) | ‸", set(calls.FFN), {"gqa"}),
+        ("space n of p { ffn = mlp(‸", {"width", "round"}, {"kv_heads"}),
+        ("space n of w { layers[2].ffn |= ‸", set(calls.FFN), {"gqa"}),
+        ("space n of w { ‸", {"attention", "ffn", "layers", "init", "let", "assert"}, {"require"}),
+        ("let x = h‸", {"half", "headroom", "h", "sum", "chat", "kl"}, {"layers"}),
+        ("let x = half(‸", {"x", "few", "sum"}, set()),
+        ("search n of w { require ‸", {"layers", "params", "chat", "kl", "few", "sum"}, set()),
+        ("search n of w { let mine = 1\n  require params <= ‸", {"mine", "few"}, set()),
+        ("search n of w { for i in 1..3 { require layers[‸", {"i"}, set()),
+        ("search n of w { require params ‸", {"because", "and", "implies"}, {"few", "sum"}),
+        ("search n of w { require params <= 3\n    ‸", {"require", "solver"}, set()),
+    ],
+)
+def test_offers_among_others(tail: str, wanted: set[str], unwanted: set[str], tmp_path: Path) -> None:
+    found = set(labels(after(tail), tmp_path))
+    assert wanted <= found
+    assert not unwanted & found
+
+
+def test_units_of_the_metric_come_first(tmp_path: Path) -> None:
+    items = complete(*marked(after("search n of w { require chat.memory <= 78‸"), tmp_path))
+    assert {i.label for i in items} >= {f"78{u}" for u in UNITS if u and "tok/s" not in u and u != "µs"}
+    first = sorted(items, key=lambda i: i.sort_text or "")[0]
+    assert first.detail == "Bytes"
+    assert first.text_edit is not None
+    assert first.text_edit.new_text == first.label
+
+
+@pytest.mark.parametrize(
+    ("typed", "unit"), [("8‸", "8ms"), ("8m‸", "8ms"), ("8.5‸", "8.5GiB"), ("200‸", "200 tok/s")]
+)
+def test_units(typed: str, unit: str, tmp_path: Path) -> None:
+    items = complete(*marked(f"let x = {typed}", tmp_path))
+    (found,) = (i for i in items if i.label == unit)
+    assert found.text_edit is not None
+    assert found.text_edit.range.start.character == len("let x = ")  # type: ignore[union-attr]
+
+
+def test_files_and_their_names(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "lib.pzl").write_text("let one = 1\nlet two = 2\n", "utf-8")
+    found = labels('use "‸', tmp_path)
+    assert {"std/hardware.pzl", "std/parents.pzl", "inner/lib.pzl"} <= set(found)
+    assert "program.pzl" not in found
+    items = complete(*marked('use "std/ha‸"', tmp_path))
+    (hardware,) = (i for i in items if i.label == "std/hardware.pzl")
+    assert hardware.text_edit is not None
+    edited = hardware.text_edit.range  # type: ignore[union-attr]
+    assert (edited.start.character, edited.end.character) == (5, 11)
+    assert labels('use "inner/lib.pzl" (one, ‸', tmp_path) == ["two"]
+    assert labels('use "inner/lib.pzl" ‸', tmp_path) == ["as"]
+    assert "h200" in labels('use "std/hardware.pzl" (‸', tmp_path)
+    assert labels('use "inner/lib.pzl" as lib\nlet x = lib.‸', tmp_path) == ["one", "two"]
+
+
+@pytest.mark.parametrize("kind", [k for k, v in KINDS.items() if v.has_body])
+def test_every_setting_offered_is_one_the_checker_takes(kind: str, tmp_path: Path) -> None:
+    """Each is written with a value that is wrong at most in itself: the setting's name is not."""
+    target = {
+        "hardware": "",
+        "eval": " of greedy",
+        "uptrain": " of greedy",
+        "bld": " of w",
+        "search": " of w",
+        "space": " of p",
+    }
+    for name in KINDS[kind].settings:
+        document, *_ = marked(after(f"{kind} n{target[kind]} {{ {name} = 1 }}\n‸"), tmp_path)
+        said = [type(d).__name__ for d in document.inspected[0].diagnostics if f"`{name}`" in d.message]
+        assert "UnknownKey" not in said, name

@@ -1,0 +1,286 @@
+"""Navigation, outline, folding, colours, formatting, problems and what mends them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from lsprotocol import types
+
+from puzzledsl.lang.format import format_source
+from puzzledsl.resources import resource
+from puzzledsl.server.document import Document, Project
+from puzzledsl.server.folding import folding
+from puzzledsl.server.formatting import formatting
+from puzzledsl.server.navigation import definition, highlights, links, references
+from puzzledsl.server.problems import actions, problems
+from puzzledsl.server.semantic import MODIFIERS, TYPES, semantic_tokens
+from puzzledsl.server.symbols import outline, workspace_symbols
+from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened, place_of
+
+
+def edited(text: str, edits: list[types.TextEdit]) -> str:
+    """A text of plain letters with edits made."""
+    starts = [0]
+    for line in text.split("\n"):
+        starts.append(starts[-1] + len(line) + 1)
+    for e in sorted(edits, key=lambda e: (e.range.start.line, e.range.start.character), reverse=True):
+        first = starts[e.range.start.line] + e.range.start.character
+        last = min(starts[e.range.end.line] + e.range.end.character, len(text))
+        text = text[:first] + e.new_text + text[last:]
+    return text
+
+
+def text_edits(edit: types.WorkspaceEdit | None) -> list[types.TextEdit]:
+    assert edit is not None
+    assert edit.document_changes is not None
+    (change,) = edit.document_changes
+    return list(change.edits)  # type: ignore[union-attr, arg-type]
+
+
+def word_at(document: Document, place: types.Range) -> str:
+    line = document.lines.lines[place.start.line]
+    return line[place.start.character : place.end.character]
+
+
+# ---------------------------------------------------------------- navigation
+
+
+def test_a_definition_in_the_same_file(tmp_path: Path) -> None:
+    document, line, column = marked(PROGRAM.replace("<= limit", f"<= li{CURSOR}mit"), tmp_path)
+    found = definition(document, line, column)
+    assert found is not None
+    assert found.uri == document.uri
+    assert found.range.start == types.Position(place_of(PROGRAM, "let limit")[0] - 1, 6)
+    assert word_at(document, found.range) == "limit"
+
+
+def test_a_definition_in_a_shipped_file(tmp_path: Path) -> None:
+    document, line, column = marked(PROGRAM.replace("h = h100_sxm", f"h = h100{CURSOR}_sxm"), tmp_path)
+    found = definition(document, line, column)
+    assert found is not None
+    shipped = resource("spaces", "std/hardware.pzl")
+    assert found.uri == shipped.as_uri()
+    wanted = shipped.read_text("utf-8").split("\n").index("hardware h100_sxm {")
+    assert found.range.start == types.Position(wanted, 9)
+
+
+def test_a_definition_through_an_alias_and_of_a_path(tmp_path: Path) -> None:
+    (tmp_path / "lib.pzl").write_text("\nlet one = 1\n", "utf-8")
+    document, line, column = marked('use "lib.pzl" as lib\nlet x = lib.on‸e\n', tmp_path)
+    found = definition(document, line, column)
+    assert found == types.Location(
+        (tmp_path / "lib.pzl").as_uri(), types.Range(types.Position(1, 4), types.Position(1, 7))
+    )
+    found = definition(document, 1, 8)
+    assert found is not None
+    assert found.uri == (tmp_path / "lib.pzl").as_uri()
+    (link,) = links(document)
+    assert (link.target, word_at(document, link.range)) == (found.uri, "lib.pzl")
+
+
+@pytest.mark.parametrize("text", ["let a = no‸body\n", "let a = su‸m([1])\n", "let a ‸= 1\n", "‸"])
+def test_no_definition(text: str, tmp_path: Path) -> None:
+    assert definition(*marked(text, tmp_path)) is None
+    assert references(*marked(text, tmp_path)) == []
+
+
+def test_references_in_every_program_of_the_workspace(tmp_path: Path) -> None:
+    (tmp_path / "lib.pzl").write_text("let one = 1\nlet two = one + one\n", "utf-8")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "b.pzl").write_text('use "../lib.pzl" as l\nlet x = l.one\nlet one = 2\n', "utf-8")
+    document, line, column = marked('use "lib.pzl" (one)\nlet x = ‸one\nfn f(one) = one\n', tmp_path)
+    found = [(Path(f.uri).name, f.range.start.line) for f in references(document, line, column)]
+    assert sorted(found) == [
+        ("b.pzl", 1),
+        ("lib.pzl", 0),
+        ("lib.pzl", 1),
+        ("lib.pzl", 1),
+        ("program.pzl", 0),
+        ("program.pzl", 1),
+    ]
+    without = references(document, line, column, with_declaration=False)
+    assert len(without) == len(found) - 1
+    assert [h.range.start.line for h in highlights(document, line, column)] == [0, 1]
+
+
+# ---------------------------------------------------------------- outline, folding, colours
+
+
+def test_the_outline(tmp_path: Path) -> None:
+    document = opened(PROGRAM, tmp_path)
+    found = outline(document)
+    assert [s.name for s in found] == "p headroom few half h chat w d b kl greedy".split()
+    (search,) = (s for s in found if s.name == "greedy")
+    assert search.detail == "search"
+    assert [c.name for c in search.children or ()] == [
+        "minimize kl",
+        "limit",
+        "require chat.memory <= limit",
+        "require count(attention is noop) <= few",
+        "for i",
+        "solver",
+    ]
+    for symbol in found:
+        assert word_at(document, symbol.selection_range) == symbol.name
+    assert [s.name for s in workspace_symbols(document.project.programs(), "hdr")] == ["headroom"]
+
+
+def test_every_range_of_the_outline_holds_its_name_and_its_children() -> None:
+    document = Project().document(NEMOTRON)
+    assert document is not None
+
+    def holds(outer: types.Range, inner: types.Range) -> bool:
+        def at(p: types.Position) -> tuple[int, int]:
+            return p.line, p.character
+
+        return at(outer.start) <= at(inner.start) and at(inner.end) <= at(outer.end)
+
+    queue = list(outline(document))
+    while queue:
+        symbol = queue.pop()
+        assert holds(symbol.range, symbol.selection_range), symbol.name
+        for child in symbol.children or ():
+            assert holds(symbol.range, child.range)
+            queue.append(child)
+
+
+def test_folding(tmp_path: Path) -> None:
+    text = '# one\n# two\nuse "a.pzl"\nuse "b.pzl"\n'
+    text += "space w of p {\n  init {\n    gqa = mean_pool\n  }\n}\nlet x = [\n  1,\n  2,\n]\n"
+    found = [(f.start_line, f.end_line, f.kind) for f in folding(opened(text, tmp_path))]
+    kinds = types.FoldingRangeKind
+    assert found == [
+        (0, 1, kinds.Comment),
+        (2, 3, kinds.Imports),
+        (4, 7, kinds.Region),
+        (5, 6, kinds.Region),
+        (9, 11, kinds.Region),
+    ]
+
+
+def test_semantic_tokens_say_what_a_name_is(tmp_path: Path) -> None:
+    document = opened(PROGRAM + 'let face = "😀" # é\n', tmp_path)
+    data = semantic_tokens(document).data
+    line = start = 0
+    found: dict[tuple[str, int], tuple[str, list[str]]] = {}
+    text = [t.encode("utf-16-le") for t in document.lines.lines]
+    for down, right, length, kind, bits in zip(*[iter(data)] * 5, strict=True):
+        line, start = line + down, right + (start if not down else 0)
+        word = text[line][2 * start : 2 * (start + length)].decode("utf-16-le")
+        marks = [m for i, m in enumerate(MODIFIERS) if bits & 1 << i]
+        found.setdefault((word, line), (TYPES[kind], marks))
+    assert found["search", place_of(PROGRAM, "search greedy")[0] - 1] == ("keyword", [])
+    assert found["greedy", place_of(PROGRAM, "search greedy")[0] - 1] == ("class", ["declaration"])
+    assert found["greedy", place_of(PROGRAM, "solver = greedy")[0] - 1] == ("function", ["defaultLibrary"])
+    assert found["limit", place_of(PROGRAM, "let limit")[0] - 1] == ("variable", ["declaration"])
+    assert found["headroom", place_of(PROGRAM, "let limit")[0] - 1] == ("parameter", [])
+    assert found["memory", place_of(PROGRAM, "require chat")[0] - 1] == ("property", [])
+    assert found["x", place_of(PROGRAM, "fn half")[0] - 1] == ("parameter", ["declaration"])
+    assert found["## A small parent.", 1] == ("comment", ["documentation"])
+    last = len(document.lines.lines) - 2
+    assert found['"😀"', last] == ("string", [])
+    assert found["# é", last] == ("comment", [])
+
+
+# ---------------------------------------------------------------- formatting
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "let   a=1\n\n\nlet b  = 2",
+        "\n\nlet a = 1\n",
+        "let a = 1",
+        "let a = 1\n\n\n",
+        "",
+        PROGRAM.replace("  ", "      "),
+    ],
+)
+def test_formatting_is_that_of_the_command(text: str, tmp_path: Path) -> None:
+    document = opened(text, tmp_path)
+    edits = formatting(document)
+    assert edited(text, edits) == format_source(text)
+    assert all(a.range.end.line <= b.range.start.line for a, b in pairwise(edits))
+
+
+def test_a_text_with_syntax_errors_is_left_as_it_is(tmp_path: Path) -> None:
+    assert formatting(opened("let   a = (1\n", tmp_path)) == []
+
+
+# ---------------------------------------------------------------- problems
+
+
+def test_a_program_without_mistakes_has_no_problems(tmp_path: Path) -> None:
+    assert problems(opened(PROGRAM, tmp_path)) == []
+
+
+def test_a_problem_has_its_place_its_code_and_what_it_refers_to(tmp_path: Path) -> None:
+    text = 'let a = ["😀", 1]\nlet a = 2\nlet b = ["😀", 1s + 1B]\n'
+    document = opened(text, tmp_path)
+    twice, unlike = problems(document)
+    assert twice.code == "E0201" or str(twice.code).startswith("E")
+    assert twice.source == "pzl"
+    assert twice.severity == types.DiagnosticSeverity.Error
+    (related,) = twice.related_information or ()
+    assert related.location.uri == document.uri
+    assert (related.location.range.start.line, related.location.range.start.character) == (0, 4)
+    assert unlike.range.start.line == 2
+    assert unlike.range.end.character <= len(text.split("\n")[2].encode("utf-16-le")) // 2
+
+
+def test_mistakes_of_a_used_file_are_told_where_it_is_used(tmp_path: Path) -> None:
+    (tmp_path / "lib.pzl").write_text("let one = 1s + 1\nlet two = nobody\n", "utf-8")
+    (problem,) = problems(opened('let x = 1\nuse "lib.pzl" (one)\n', tmp_path))
+    assert problem.range.start.line == 1
+    assert "`lib.pzl` has 2 mistakes" in problem.message
+    assert [r.location.uri for r in problem.related_information or ()] == [
+        (tmp_path / "lib.pzl").as_uri()
+    ] * 2
+
+
+def test_an_unsaved_file_stands_for_the_one_on_disk(tmp_path: Path) -> None:
+    project = Project(folders=[tmp_path])
+    (tmp_path / "lib.pzl").write_text("let one = 1\n", "utf-8")
+    opened('use "lib.pzl" (two)\n', tmp_path, project=project)
+    (before,) = problems(project.documents[(tmp_path / "program.pzl").as_uri()])
+    assert "two" in before.message
+    opened("let two = 2\n", tmp_path, "lib.pzl", project)
+    assert problems(project.documents[(tmp_path / "program.pzl").as_uri()]) == []
+    project.close((tmp_path / "lib.pzl").as_uri())
+    assert problems(project.documents[(tmp_path / "program.pzl").as_uri()]) == [before]
+
+
+def test_a_fix_makes_its_problem_vanish_and_all_of_them_make_all_vanish(tmp_path: Path) -> None:
+    text = (
+        PROGRAM.replace("minimize kl", "minimise kl")
+        .replace("headroom * h", "headrom * h")
+        .replace("parent p", "parnt p")
+    )
+    document = opened(text, tmp_path)
+    found = problems(document)
+    assert len(found) >= 3
+    whole = types.Range(types.Position(0, 0), types.Position(len(text), 0))
+    for problem in found:
+        offered = actions(document, problem.range, ["quickfix"])
+        assert offered
+        fix = offered[0]
+        assert fix.diagnostics == [problem]
+        assert fix.is_preferred
+        mended = edited(text, text_edits(fix.edit))
+        again = problems(opened(mended, tmp_path, project=Project(folders=[tmp_path])))
+        assert problem.message not in {p.message for p in again}
+    (everything,) = actions(document, whole, ["source.fixAll"])
+    mended = edited(text, text_edits(everything.edit))
+    assert mended == PROGRAM
+    assert actions(opened(PROGRAM, tmp_path), whole) == []
+
+
+def test_actions_are_those_of_the_place_and_of_the_kind_asked_for(tmp_path: Path) -> None:
+    document = opened("let alpha = 1\nlet b = alpah\nlet c = 2\n", tmp_path)
+    here = types.Range(types.Position(1, 9), types.Position(1, 9))
+    elsewhere = types.Range(types.Position(2, 0), types.Position(2, 3))
+    assert [a.kind for a in actions(document, here)] == [types.CodeActionKind.QuickFix]
+    assert actions(document, elsewhere) == []
+    assert actions(document, here, ["refactor"]) == []

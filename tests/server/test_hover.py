@@ -1,0 +1,125 @@
+"""Hovers say the value, the unit, the doc comment, and what an alternative costs: the figures of the cost tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.cost.table import cost_table
+from puzzledsl.ir.metrics import METRICS, metrics_of
+from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.server.hover import hover
+from puzzledsl.units import BYTES, TIME, format_quantity
+from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked
+
+
+def said(text: str, folder: Path) -> str | None:
+    found = hover(*marked(text, folder))
+    return None if found is None else found.contents.value  # type: ignore[union-attr]
+
+
+def at(word: str, text: str = PROGRAM) -> str:
+    """The program with the cursor in the first place where a word stands."""
+    assert word in text
+    return text.replace(word, word[0] + CURSOR + word[1:] if len(word) > 1 else CURSOR + word, 1)
+
+
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("headroom: Ratio", ["param headroom: Ratio = 95%"]),
+        ("few = 3", ["let few = 3"]),
+        ("half(x)", ["fn half(x) = x / 2"]),
+        ("p = shape", ["A small parent.", "4 layers", "8 heads of 8", "parameters"]),
+        ("h = h100", ["profile `h100_sxm`", "74.51GiB", "3.35TB/s", "weights fp8"]),
+        ("chat on h", ["batch 4, 128 prompt -> 64 output tokens"]),
+        ("w of p", ["2 layers with 4 x 4 alternatives", "2 layers with 3 x 4", "36864 children in all"]),
+        ("limit = headroom", ["let limit = headroom * h.memory", "= 70.78GiB"]),
+        ("95%", ["a share = 0.95"]),
+        ("1k", ["a plain number = 1,000"]),
+        (
+            "memory <= limit",
+            ["`chat.memory` (Bytes)", "reserve + `weights` + `kv_cache`", "the parent: ", "batch 4"],
+        ),
+        ("memory\n  require", ["Memory of one GPU", "= 74.51GiB"]),
+        ("search greedy", ["Chooses one alternative", "search s of w"]),
+        ("require chat", ["`require`: A constraint"]),
+        ("implies", ["If the left side holds"]),
+        ("train", ["decoupled"]),
+        ("cosine", ["Cosine distance"]),
+        ("replace_one", ["`metric`", "`samples`"]),
+        ("sum", ["The sum"]),
+        ("Ratio", ["95%"]),
+        ("h100_sxm", ["NVIDIA H100 SXM5 80 GB.", "from `std/hardware.pzl`"]),
+        ('"std/hardware.pzl"', ["hardware.pzl"]),
+        ("greedy\n}", ["`greedy`: The paper's budget-constrained greedy baseline"]),
+    ],
+)
+def test_says(word: str, parts: list[str], tmp_path: Path) -> None:
+    text = PROGRAM.replace("count(", "sum([1]) + count(") if word == "sum" else PROGRAM
+    found = said(at(word, text), tmp_path)
+    assert found is not None
+    for part in parts:
+        assert part in found
+
+
+@pytest.mark.parametrize(
+    "text", ["# comm‸ent\n", "let a = ‸ \n", "‸", "let a = no‸body\n", 'let a = "st‸ring"\n']
+)
+def test_says_nothing(text: str, tmp_path: Path) -> None:
+    assert said(text, tmp_path) is None
+
+
+def test_an_alternatives_costs_are_those_of_the_tables(tmp_path: Path) -> None:
+    """Parameters, weights, KV cache and latency, for every scenario, to the digits shown."""
+    document, line, column = marked(at("gqa(kv_heads", NEMOTRON.read_text("utf-8")), tmp_path)
+    found = hover(document, line, column)
+    program = document.inspected[0].program
+    assert found is not None
+    assert program is not None
+    text = found.contents.value  # type: ignore[union-attr]
+    table = cost_table(program, "wide")
+    for name, (costs,) in table.scenarios.items():
+        scenario = program.scenarios[name]
+        assert (
+            f"**{name}** on `{scenario.hardware}`: batch {costs.batch}, {costs.prompt} -> {costs.output}"
+            in text
+        )
+        for alternative in ("parent", "gqa4", "gqa2", "gqa1"):
+            cost = costs.attention[10][alternative]
+            latency = (cost.prefill_ns + costs.output * cost.decode_ns) / 10**9
+            shown = [
+                format_quantity(cost.weights_bytes, BYTES, 3),
+                format_quantity(cost.kv_cache_bytes, BYTES, 3),
+                format_quantity(latency, TIME, 3),
+            ]
+            assert any(
+                line.startswith(f"| {alternative} |") and line.endswith(" | ".join(shown) + " |")
+                for line in text.split("\n")
+            ), (name, alternative, shown)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metric_is_that_of_the_parent(metric: str, tmp_path: Path) -> None:
+    document, line, column = marked(
+        PROGRAM.replace("limit because", f"limit and chat.{CURSOR}{metric} > limit because"), tmp_path
+    )
+    found = hover(document, line, column)
+    clean, *_ = marked(PROGRAM, tmp_path)
+    program = clean.inspected[0].program
+    assert found is not None
+    assert program is not None
+    (costs,) = cost_table(program, "w").scenarios["chat"]
+    value = metrics_of(costs, [LayerAssignment(attention="parent", ffn="parent")] * 4)[metric]
+    assert f"the parent: {format_quantity(value, METRICS[metric])} at batch 4" in found.contents.value  # type: ignore[union-attr]
+
+
+def test_without_an_analytic_profile_only_parameters_are_shown(tmp_path: Path) -> None:
+    text = PROGRAM.replace(
+        "h100_sxm(gpus: 1, dtype: fp8, kv_cache: fp8)", "measured(device: cpu, memory: 1GiB)"
+    )
+    found = said(at("gqa(kv", text), tmp_path)
+    assert found is not None
+    assert "| a layer | parameters |" in found
+    assert "latency" not in found

@@ -1,0 +1,45 @@
+"""Places are counted as the editor counts: UTF-16 units from 0, or what it agreed to."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lsprotocol import types
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.server.positions import Encoding, Lines
+
+ENCODINGS: tuple[Encoding, ...] = ("utf-8", "utf-16", "utf-32")
+CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
+texts = st.text(st.sampled_from("ab é→𝔘😀\n"), max_size=40)
+
+
+@given(texts, st.sampled_from(ENCODINGS), st.data())
+def test_there_and_back(text: str, encoding: Encoding, data: st.DataObject) -> None:
+    lines = Lines.of(text, encoding)
+    line = data.draw(st.integers(1, len(lines.lines)))
+    column = data.draw(st.integers(1, len(lines.lines[line - 1]) + 1))
+    position = lines.position(line, column)
+    codec, size = CODECS[encoding]
+    assert position.line == line - 1
+    assert position.character == len(lines.lines[line - 1][: column - 1].encode(codec)) // size
+    assert lines.place(position) == (line, column)
+    assert text[: lines.offset(line, column)].count("\n") == line - 1
+
+
+@given(texts, st.sampled_from(ENCODINGS), st.integers(0, 60), st.integers(0, 60))
+def test_any_position_is_a_place_of_the_text(text: str, encoding: Encoding, line: int, at: int) -> None:
+    lines = Lines.of(text, encoding)
+    row, column = lines.place(types.Position(line, at))
+    assert 1 <= row <= len(lines.lines)
+    assert 1 <= column <= len(lines.lines[row - 1]) + 1
+
+
+@pytest.mark.parametrize(("encoding", "wanted"), [("utf-8", 4), ("utf-16", 2), ("utf-32", 1)])
+def test_a_character_beyond_the_basic_plane(encoding: Encoding, wanted: int) -> None:
+    lines = Lines.of("😀x", encoding)
+    assert lines.range(Span("", 1, 2, 1, 3)).start.character == wanted
+    assert lines.place(types.Position(0, wanted)) == (1, 2)
+    if wanted > 1:
+        assert lines.place(types.Position(0, wanted - 1)) == (1, 1)

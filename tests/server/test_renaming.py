@@ -1,0 +1,142 @@
+"""A name is changed everywhere or nowhere: afterwards the program means what it meant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.diagnostics import Sink
+from puzzledsl.lang import tree
+from puzzledsl.lang.parse import parse
+from puzzledsl.server.bindings import bindings
+from puzzledsl.server.document import Document, Project
+from puzzledsl.server.nodes_at import walk
+from puzzledsl.server.renaming import RenameRefused, prepare, rename
+from tests.server.texts import NEMOTRON, PROGRAM, marked, opened, place_of
+
+NEW = "brand_new_name"
+LIB = "let few = 3\nfn half(amount) = amount / 2\nhardware big { memory = 80GB, bandwidth = 1TB/s, peak { bf16 = 1TFLOP/s } }\n"
+
+
+def applied(document: Document, line: int, column: int, new: str) -> dict[str, str]:
+    """The texts after a renaming, by URI."""
+    edit = rename(document, line, column, new)
+    found: dict[str, str] = {}
+    for change in edit.document_changes or ():
+        uri = change.text_document.uri  # type: ignore[union-attr]
+        other = next(d for d in document.project.programs() if d.uri == uri)
+        lines = other.text.split("\n")
+        for e in sorted(change.edits, key=lambda e: -e.range.start.character):  # type: ignore[union-attr]
+            row = e.range.start.line  # type: ignore[union-attr]
+            start, end = e.range.start.character, e.range.end.character  # type: ignore[union-attr]
+            lines[row] = lines[row][:start] + e.new_text + lines[row][end:]  # type: ignore[union-attr]
+        found[uri] = "\n".join(lines)
+    return found
+
+
+def meaning_of(document: Document, new: str = "", old: str = "") -> object:
+    """What a program says, places aside, with the name `new` written as `old`."""
+    checked = document.inspected[0]
+    assert checked.program is not None, [str(d) for d in checked.diagnostics]
+    text = json.dumps(without_places(checked.program.model_dump(mode="json")))
+    return json.loads(text.replace(new, old) if new else text)
+
+
+def without_places(value: object) -> object:
+    if isinstance(value, dict):
+        return {k: without_places(v) for k, v in value.items() if not k.endswith("where")}
+    return [without_places(v) for v in value] if isinstance(value, list) else value
+
+
+def declared_in(text: str, folder: Path) -> list[tuple[str, int, int]]:
+    document = opened(text, folder)
+    return [(o.name, o.span.line, o.span.column) for o in document.names if o.declares]
+
+
+@pytest.mark.parametrize("text", [PROGRAM, NEMOTRON.read_text("utf-8")], ids=["small", "nemotron"])
+def test_a_renamed_program_means_the_same(text: str, tmp_path: Path) -> None:
+    before = opened(text, tmp_path)
+    for name, line, column in declared_in(text, tmp_path):
+        (changed,) = applied(before, line, column, NEW).values()
+        assert changed != text
+        after = opened(changed, tmp_path, project=Project(folders=[tmp_path]))
+        assert meaning_of(before) == meaning_of(after, NEW, name), name
+
+
+def test_every_name_of_a_tree_is_bound_once() -> None:
+    text = NEMOTRON.read_text("utf-8")
+    module = parse(text, "x", Sink())
+    names = [n for n in walk(module) if isinstance(n, tree.Name)]
+    document = Project().document(NEMOTRON)
+    assert document is not None
+    found = [o.span for o in bindings(document.file)]
+    assert len(found) == len(set(found))
+    assert {(s.line, s.column) for s in found} == {(n.span.line, n.span.column) for n in names}
+
+
+def test_a_word_of_the_same_name_stays(tmp_path: Path) -> None:
+    document, line, column = marked(PROGRAM.replace("search greedy", "search gr‸eedy"), tmp_path)
+    (changed,) = applied(document, line, column, NEW).values()
+    assert f"search {NEW} of w" in changed
+    assert "solver = greedy" in changed
+
+
+def test_across_files(tmp_path: Path) -> None:
+    (tmp_path / "lib.pzl").write_text(LIB, "utf-8")
+    (tmp_path / "other.pzl").write_text('use "lib.pzl" as lib\nlet a = lib.half(amount: lib.few)\n', "utf-8")
+    document, line, column = marked('use "lib.pzl" (few, half)\nlet b = half(amount: fe‸w)\n', tmp_path)
+    changed = {Path(uri).name: text for uri, text in applied(document, line, column, "several").items()}
+    assert changed == {
+        "program.pzl": 'use "lib.pzl" (several, half)\nlet b = half(amount: several)\n',
+        "lib.pzl": LIB.replace("few", "several"),
+        "other.pzl": 'use "lib.pzl" as lib\nlet a = lib.half(amount: lib.several)\n',
+    }
+    place = place_of(document.text, "amount")
+    changed = {Path(uri).name: text for uri, text in applied(document, *place, "of_it").items()}
+    assert changed["lib.pzl"] == LIB.replace("amount", "of_it")
+    assert changed["other.pzl"].endswith("lib.half(of_it: lib.few)\n")
+
+
+def test_edits_name_the_version_they_are_for(tmp_path: Path) -> None:
+    document, line, column = marked("let ‸a = 1\nlet b = a\n", tmp_path)
+    (change,) = rename(document, line, column, "c").document_changes or ()
+    assert change.text_document.version == document.version == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "new", "why"),
+    [
+        ("let ‸a = 1\n", "2b", "is no name"),
+        ("let ‸a = 1\n", "", "is no name"),
+        ("let ‸a = 1\n", "require", "is a word of the language"),
+        ("let ‸a = 1\nlet b = 2\n", "b", "refused"),
+        ("let ‸a = 1\nlet b = a\nlet c = b\n", "b", "something else"),
+        ("let a = 1\nfn f(‸b) = a + b\n", "a", "something else"),
+        ("let ‸a = 1\nfn f(b) = a + b\n", "b", "something else"),
+        ("let a = s‸um([1, 2])\n", "total", "is a word of the language"),
+        ("let a = nobod‸y\n", "total", "nothing is called"),
+        ("let a = 1 ‸+ 2\n", "total", "there is no name here"),
+        ('use "std/hardware.pzl" (h100_sx‸m)\n', "mine", "comes with pzl"),
+        ('use "std/hardware.pzl" as hw\nhardware h = hw.h10‸0_sxm(gpus: 2)\n', "mine", "comes with pzl"),
+        ("let ‸a = 1\nlet b = (a\nlet c = = 2\n", "d", "mend its syntax first"),
+        (
+            PROGRAM.replace("let few = 3", "let fe‸w = parent").replace("50%) |", "50%) | few |"),
+            "noop",
+            "something else",
+        ),
+        (PROGRAM.replace("scenario chat", "scenario ch‸at"), "attention", "something else"),
+    ],
+)
+def test_is_refused(text: str, new: str, why: str, tmp_path: Path) -> None:
+    document, line, column = marked(text, tmp_path)
+    with pytest.raises(RenameRefused, match=why):
+        rename(document, line, column, new)
+
+
+def test_prepare_gives_the_name_and_its_place(tmp_path: Path) -> None:
+    document, line, column = marked('let few = 1\nlet same = ["😀", f‸ew]\n', tmp_path)
+    found = prepare(document, line, column)
+    assert found.placeholder == "few"
+    assert (found.range.start.character, found.range.end.character) == (18, 21)  # the face counts twice

@@ -1,0 +1,95 @@
+"""Whatever is in a text, and wherever it is asked about, no feature fails."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lsprotocol import types
+
+from puzzledsl.server import navigation, problems, renaming, semantic, symbols
+from puzzledsl.server.completion import complete
+from puzzledsl.server.document import Document, Project
+from puzzledsl.server.folding import folding
+from puzzledsl.server.formatting import formatting
+from puzzledsl.server.hover import hover
+from tests.server.texts import NEMOTRON, PROGRAM, opened
+
+
+def ask_everything(document: Document, line: int, column: int) -> None:
+    here = document.lines.position(line, column)
+    problems.problems(document)
+    problems.actions(document, types.Range(here, here))
+    hover(document, line, column)
+    complete(document, line, column)
+    navigation.definition(document, line, column)
+    navigation.references(document, line, column)
+    symbols.outline(document)
+    semantic.semantic_tokens(document)
+    folding(document)
+    formatting(document)
+    with suppress(renaming.RenameRefused):
+        renaming.rename(document, line, column, "brand_new")
+
+
+def cuts(text: str, every: int) -> list[int]:
+    return list(range(0, len(text), every))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_text_cut_off_anywhere(part: int, tmp_path: Path) -> None:
+    """As it is while it is written, the cursor at its end."""
+    for end in cuts(PROGRAM, 23)[part::4]:
+        text = PROGRAM[:end]
+        document = opened(text, tmp_path, project=Project(folders=[tmp_path]))
+        ask_everything(document, text.count("\n") + 1, len(text) - text.rfind("\n"))
+
+
+def test_a_text_with_a_line_missing(tmp_path: Path) -> None:
+    lines = PROGRAM.split("\n")
+    for gone in range(0, len(lines), 2):
+        text = "\n".join(lines[:gone] + lines[gone + 1 :])
+        ask_everything(
+            opened(text, tmp_path, project=Project(folders=[tmp_path])), min(gone + 1, len(lines) - 1), 5
+        )
+
+
+def test_every_place_of_a_program() -> None:
+    document = Project().document(NEMOTRON)
+    assert document is not None
+    for number, line in enumerate(document.lines.lines, 1):
+        for column in range(1, len(line) + 2, 5):
+            hover(document, number, column)
+            complete(document, number, column)
+            navigation.definition(document, number, column)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.sampled_from('abc ={}()[]|.,:"#\n<>&-1sGiB😀\r\tuse letfor'), max_size=80), st.data())
+def test_any_text(tmp_path: Path, text: str, data: st.DataObject) -> None:
+    document = opened(text, tmp_path, project=Project(folders=[tmp_path]))
+    line = data.draw(st.integers(1, len(document.lines.lines)))
+    column = data.draw(st.integers(1, len(document.lines.lines[line - 1]) + 1))
+    ask_everything(document, line, column)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\ufefflet a = 1\r\nlet b = a\r\n",
+        "(" * 3000,
+        "let a = a\n",
+        'use "program.pzl"\n',
+        "\x00\x00",
+        "{" * 500,
+        "x" * (1 << 21),
+    ],
+)
+def test_odd_texts(text: str, tmp_path: Path) -> None:
+    document = opened(text, tmp_path)
+    ask_everything(document, 1, 1)
+    ask_everything(document, len(document.lines.lines), 1)

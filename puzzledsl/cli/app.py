@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from puzzledsl import __version__
-from puzzledsl.cli import editor, front, solving, stages
+from puzzledsl.cli import costing, editor, front, solving, stages
 
 app = typer.Typer(
     name="pzl",
@@ -38,6 +38,7 @@ def _root(
 
 
 front.register(app)
+costing.register(app)
 solving.register(app)
 stages.register(app)
 editor.register(app)

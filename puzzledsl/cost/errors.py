@@ -194,3 +194,91 @@ class TableParams(Diagnostic):
     help_template = (
         "the table was made for another parent; without its `params` column counts come from the shape"
     )
+
+
+class CellsUnreadable(Diagnostic):
+    """A file of throughput figures that is missing or empty.
+
+    `pzl calibrate` reads CSV with a header line; lines that start with `#` are notes.
+
+    Wrong:
+        # figures.csv holds nothing but notes
+    Right:
+        # figures.csv:
+        # model,gpus,prompt,output,throughput,use
+        # llama3_1_8b,1,128,128,28312,fit
+    """
+
+    code = "E1041"
+    template = "cannot read the figures in `{path}`: {reason}"
+    help_template = "CSV with a header line such as `model,gpus,prompt,output,throughput` is expected"
+
+
+class CellsColumn(Diagnostic):
+    """A column of throughput figures that is missing, twice there, or not understood.
+
+    The columns `model`, `prompt`, `output` and `throughput` must be there; no column is ignored.
+
+    Wrong:
+        # model,prompts,output,throughput
+    Right:
+        # model,prompt,output,throughput
+    """
+
+    code = "E1042"
+    template = "{problem}"
+    help_template = "columns: {columns}"
+
+
+class CellsValue(Diagnostic):
+    """A throughput figure's value that is no number, or names nothing.
+
+    `hardware` names a profile, `model` a parent of std/parents.pzl, `use` is `fit`, `held_out` or `skip`; lengths, GPUs
+    and batch are whole numbers, `throughput` is in tokens a second.
+
+    Wrong:
+        # model,gpus,prompt,output,throughput
+        # llama_8b,1,128,128,fast
+    Right:
+        # model,gpus,prompt,output,throughput
+        # llama3_1_8b,1,128,128,28312
+    """
+
+    code = "E1043"
+    template = "{problem}"
+
+
+class TooFewCells(Diagnostic):
+    """Fewer figures to fit to than constants to fit.
+
+    Only rows whose `use` is `fit` determine constants; the others say how well they predict.
+
+    Wrong:
+        # model,gpus,prompt,output,throughput,use
+        # llama3_1_8b,1,128,128,28312,held_out
+    Right:
+        # model,gpus,prompt,output,throughput,use
+        # llama3_1_8b,1,128,128,28312,fit
+        # … and at least as many such rows as constants
+    """
+
+    code = "E1044"
+    template = "{cells} cells to fit to do not determine {constants} constants"
+    help_template = "write `fit` in the `use` column of at least {constants} rows, or fit fewer constants: `--fit overhead`"
+
+
+class UnknownProfile(Diagnostic):
+    """A profile that is neither shipped nor in the file.
+
+    `pzl calibrate` takes the name of a shipped profile, or a file and the name of a profile that it declares.
+
+    Wrong:
+        # pzl calibrate h100 --data figures.csv
+    Right:
+        # pzl calibrate h100_sxm --data figures.csv
+        # pzl calibrate mine.pzl:card --data figures.csv
+    """
+
+    code = "E1045"
+    template = "there is no hardware profile `{name}`"
+    help_template = "{help}"

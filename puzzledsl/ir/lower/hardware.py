@@ -37,15 +37,15 @@ DEVICES = ("cpu", "cuda", "mps")
 MAX_GPUS = 1024
 MAX_BATCH = 2**31
 
-# Fitted on TensorRT-LLM's published Llama-70B figures on H100: what a profile has that does not say otherwise.
+# What a profile has that does not say otherwise: h100_sxm's constants, whose sources std/hardware.pzl names.
 FITTED_EFFICIENCY = {
-    "compute": Fraction("0.564"),
-    "bandwidth": Fraction("0.92"),
-    "attention": Fraction("0.23"),
-    "link": Fraction("0.72"),
+    "compute": Fraction("0.5368"),
+    "bandwidth": Fraction("0.95"),
+    "attention": Fraction("0.5993"),
+    "link": Fraction("0.95"),
 }
-FITTED_OVERHEAD_S = Fraction(60, 10**6)
-FITTED_LINK_LATENCY_S = Fraction(10, 10**6)
+FITTED_OVERHEAD_S = Fraction(5975, 10**8)
+FITTED_LINK_LATENCY_S = Fraction(9686, 10**9)
 DEFAULT_RESERVE_BYTES = 3 * 10**9
 DEFAULT_KV_FRACTION = Fraction(9, 10)
 DEFAULT_PAGE_TOKENS = 64
@@ -175,7 +175,8 @@ class _Profile:
         kv_fraction = self._share("kv_fraction", settings, old.kv_fraction if old else DEFAULT_KV_FRACTION)
         kv_policy = settings.word("kv_policy", KV_POLICIES, old.kv_policy if old else "full", "KV policy")
         gqa_decode = self._gqa_decode(sections.get("gqa_decode"))
-        error = old.calibration_error if old else None
+        said = old if old and not self._constants_changed(sections) else None
+        error = said.calibration_error if said else None
         if settings.has("error"):
             error = settings.quantity("error", COUNT, Fraction(0), Fraction(0), Fraction(1))
         if settings.failed or dtypes is None:
@@ -205,8 +206,8 @@ class _Profile:
             page_tokens=page,
             max_batch=max_batch,
             gqa_decode=gqa_decode,
-            engine=settings.text("engine", old.engine if old else ""),
-            calibration=settings.text("calibration", old.calibration if old else ""),
+            engine=settings.text("engine", said.engine if said else ""),
+            calibration=settings.text("calibration", said.calibration if said else ""),
             calibration_error=error,
         )
 
@@ -242,6 +243,10 @@ class _Profile:
             values = {key: self._share(key, found, value, "efficiency of ") for key, value in values.items()}
             self.settings.failed |= found.failed
         return values
+
+    def _constants_changed(self, sections: dict[str, tree.Section]) -> bool:
+        """Whether the base's calibration no longer stands for this profile."""
+        return "efficiency" in sections or any(map(self.settings.has, ("overhead", "link_latency")))
 
     def _gqa_decode(self, section: tree.Section | None) -> nodes.GqaDecode | None:
         """`gqa_decode { tokens = 64Ki, kv1 = 31us, kv8 = 102us }`: measured decode attention by KV heads a GPU."""

@@ -1,0 +1,154 @@
+"""How well analytic costs predict published serving figures: `python -m benchmarks.costs`.
+
+Data: the throughput tables of TensorRT-LLM's performance overview, three releases (benchmarks/data; sources inside).
+The constants are fitted to the cells marked `fit` (on H100, release 1.0: Llama 3.3 70B on two GPUs, 3.1 405B on eight)
+and predict all others on H100 and H200, those of the older releases too. A100 (FP16) and L40S (no NVLink) have constants
+of their own, fitted to 8B on one GPU and 70B on eight.
+Then each ingredient of the model is taken away, the constants are fitted anew, and the error is shown again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from puzzledsl.cost.calibrate import (
+    Cell,
+    Fit,
+    batch_of,
+    determined_by,
+    fit_constants,
+    forward_seconds,
+    mean_absolute,
+    predicted_tokens_per_s,
+    relative_errors,
+)
+from puzzledsl.cost.cells_csv import Cells, read_cells
+from puzzledsl.diagnostics import DiagnosticError, Sink
+from puzzledsl.ir.nodes import GqaDecode, RooflineHardware
+from puzzledsl.ir.shipped import shipped_profiles, shipped_shapes
+
+DATA = Path(__file__).parent / "data"
+FITTED_RELEASE, OTHER_RELEASES = "1.0", ("0.20", "0.17")
+OTHER_CARDS = ("0.17_a100", "0.17_l40s")  # with constants of their own
+LIMIT = 0.07
+AS_ADVERTISED = {"h100_sxm": 80 * 10**9, "h200": 141 * 10**9}
+NEVER = Fraction(10**30)
+
+Change = Callable[[Cell], Cell]
+
+
+def cells_of(release: str) -> Cells:
+    """The cells of one release. Raises DiagnosticError where the file is wrong."""
+    profiles, sink = shipped_profiles(), Sink()
+    file = DATA / f"tensorrt_llm_{release}.csv"
+    cells = read_cells(file, profiles["h100_sxm"], profiles, shipped_shapes(), sink)
+    if sink.has_errors:
+        raise DiagnosticError(*sink.sorted())
+    return cells
+
+
+def _profile(**changes: object) -> Change:
+    return lambda cell: replace(cell, profile=cell.profile.model_copy(update=changes))
+
+
+def _batch_of(batch: int) -> Change:
+    return lambda cell: replace(cell, batch=batch)
+
+
+def _advertised(cell: Cell) -> Cell:
+    memory = AS_ADVERTISED.get(cell.profile.profile, cell.profile.memory_bytes)
+    return _profile(memory_bytes=memory)(cell)
+
+
+FREE_KV = GqaDecode(tokens=1, seconds={1: Fraction(0), 256: Fraction(0)})
+PREFILL = "the time of prefill"
+ABLATIONS: dict[str, tuple[Change, tuple[str, ...]]] = {
+    PREFILL: (lambda cell: cell, ()),
+    "the memory-limited batch (256 everywhere)": (_batch_of(256), ()),
+    "reading the KV cache": (_profile(gqa_decode=FREE_KV), ()),
+    "overhead per sub-block": (_profile(overhead_s=Fraction(0)), ("overhead_s",)),
+    "attention scores in prefill": (_profile(efficiency_attention=NEVER), ("efficiency_attention",)),
+    "the all-reduce": (
+        _profile(efficiency_link=NEVER, link_latency_s=Fraction(0)),
+        ("efficiency_link", "link_latency_s"),
+    ),
+    "memory as the driver reports it (80 and 141 GB)": (_advertised, ()),
+}
+"""What is taken away, how, and the constants that go with it."""
+
+
+def shown(fit: Fit) -> str:
+    """The constants on one line."""
+    return ", ".join(f"{name} {float(value):.4g}" for name, value in fit.constants.items())
+
+
+def models(cells: Cells) -> str:
+    """The models of the fitted cells."""
+    return " and ".join(dict.fromkeys(f"{c.model} on {c.profile.gpus}" for c in cells.fitted))
+
+
+def by_group(cells: Sequence[Cell], errors: Sequence[float]) -> Iterator[str]:
+    """A line for each model on each hardware: cells, mean absolute error, mean error."""
+    groups: dict[tuple[str, str, int], list[float]] = {}
+    for cell, error in zip(cells, errors, strict=True):
+        groups.setdefault((cell.profile.profile, cell.model, cell.profile.gpus), []).append(error)
+    for (hardware, model, gpus), found in groups.items():
+        name = f"{gpus} x {hardware}, {model}"
+        mean = sum(found) / len(found)
+        yield f"  {name:<36} {len(found):3} cells  {mean_absolute(found):6.1%}  (signed {mean:+.1%})"
+
+
+def ablation(name: str, cells: Cells) -> str:
+    """One line: the error with an ingredient taken away and the constants fitted anew."""
+    change, fixed = ABLATIONS[name]
+    fitted, held = [change(c) for c in cells.fitted], [change(c) for c in cells.held_out]
+    names = [constant for constant in determined_by(fitted) if constant not in fixed]
+    predict = _decode_alone if name == PREFILL else predicted_tokens_per_s
+    fit = fit_constants(fitted, held, names, predict)
+    return f"  {'without ' + name:<58} {fit.error_held_out:6.1%}  (fitted {fit.error_fitted:.1%})"
+
+
+def _decode_alone(profile: RooflineHardware, cell: Cell) -> float:
+    """Throughput as if reading the prompt took no time."""
+    batch = batch_of(profile, cell)
+    return float(batch / forward_seconds(profile, cell, batch)[1]) if batch else 0.0
+
+
+def main() -> int:
+    """Print everything; 1 where held-out cells are predicted worse than the limit."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    cells = cells_of(FITTED_RELEASE)
+    fit = fit_constants(cells.fitted, cells.held_out)
+    print(f"TensorRT-LLM {FITTED_RELEASE}: fitted to {len(cells.fitted)} cells of {models(cells)}")
+    print(f"  {shown(fit)}")
+    print(f"  error on these {fit.error_fitted:.1%}")
+    print(f"held out, release {FITTED_RELEASE}: {len(cells.held_out)} cells, {fit.error_held_out:.1%}")
+    print("\n".join(by_group(cells.held_out, fit.errors)))
+    for release in OTHER_RELEASES:
+        others = cells_of(release).held_out
+        errors = relative_errors(others, fit.constants)
+        print(f"held out, release {release}: {len(others)} cells, {mean_absolute(errors):.1%}")
+        print("\n".join(by_group(others, errors)))
+    for card in OTHER_CARDS:
+        own = cells_of(card)
+        its = fit_constants(own.fitted, own.held_out)
+        hardware = own.fitted[0].profile.profile
+        print(f"{hardware}, release 0.17: fitted to {len(own.fitted)} cells of {models(own)}")
+        print(f"  {shown(its)}")
+        print(
+            f"  error on these {its.error_fitted:.1%}; held out: {len(own.held_out)} cells, {its.error_held_out:.1%}"
+        )
+        print("\n".join(by_group(own.held_out, its.errors)))
+    print(f"each ingredient's worth, on the {len(cells.held_out)} held-out cells of release {FITTED_RELEASE}")
+    print(f"  {'all of them':<58} {fit.error_held_out:6.1%}  (fitted {fit.error_fitted:.1%})")
+    for name in ABLATIONS:
+        print(ablation(name, cells))
+    return int(fit.error_held_out is None or fit.error_held_out > LIMIT)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,37 @@
+"""The profiles and parents that come with the package, for commands that are given their names instead of a program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir.check import check, inspect
+from puzzledsl.ir.nodes import RooflineHardware, Shape
+from puzzledsl.resources import resource
+
+HARDWARE, PARENTS = "std/hardware.pzl", "std/parents.pzl"
+
+
+def profiles_of(path: Path) -> dict[str, RooflineHardware]:
+    """The roofline profiles that a file declares, by name. Raises DiagnosticError where it has mistakes."""
+    checked = check(path, {})
+    if checked.program is None:
+        raise DiagnosticError(*checked.diagnostics)
+    specs = {name: hardware.spec for name, hardware in checked.program.hardware.items()}
+    return {name: spec for name, spec in specs.items() if isinstance(spec, RooflineHardware)}
+
+
+def shipped_profiles() -> dict[str, RooflineHardware]:
+    """The profiles of std/hardware.pzl, by name."""
+    return profiles_of(resource("spaces", HARDWARE))
+
+
+def shipped_shapes() -> dict[str, Shape]:
+    """The parents of std/parents.pzl, by name."""
+    lines = resource("spaces", PARENTS).read_text("utf-8").splitlines()
+    names = [line.split()[1] for line in lines if line.startswith("let ")]
+    text = f'use "{PARENTS}" ({", ".join(names)})\n' + "".join(f"parent p_{n} = {n}\n" for n in names)
+    path = Path("shipped-parents.pzl").resolve()  # never written
+    checked, _ = inspect(path, {}, {str(path): text})
+    assert checked.program is not None, checked.diagnostics
+    return {name: checked.program.parents[f"p_{name}"].shape for name in names}

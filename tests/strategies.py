@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -69,9 +70,13 @@ def _patterns(values: SearchStrategy[Any]) -> SearchStrategy[Any]:
     )
 
 
+def _one_or_several(patterns: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    return patterns | make(tree.PatternChoice, options=tuples_of(patterns, least=2))
+
+
 def _slices(values: SearchStrategy[Any]) -> SearchStrategy[Any]:
     ends = st.none() | values
-    return values | make(tree.Range, start=ends, stop=ends)
+    return values | make(tree.Range, start=ends, stop=ends, step=ends)
 
 
 def _indexes(targets: SearchStrategy[Any], values: SearchStrategy[Any]) -> SearchStrategy[Any]:
@@ -97,9 +102,9 @@ def _extend(values: SearchStrategy[Any]) -> SearchStrategy[Any]:
         make(tree.Binary, op=st.sampled_from(get_args(tree.BinaryOp)), left=values, right=values),
         make(tree.Unary, op=st.sampled_from(["-", "+", "not"]), operand=values),
         _compares(values),
-        make(tree.Is, subject=values, negated=st.booleans(), pattern=_patterns(values)),
+        make(tree.Is, subject=values, negated=st.booleans(), pattern=_one_or_several(_patterns(values))),
         make(tree.In, member=values, collection=values),
-        make(tree.Range, start=values, stop=values),
+        make(tree.Range, start=values, stop=values, step=st.none() | values),
         make(tree.Arrow, left=values, right=values),
         make(tree.Attribute, target=values, name=names),
         _indexes(values, values),
@@ -179,6 +184,9 @@ def _uses() -> SearchStrategy[Any]:
 items = st.one_of(
     _uses(),
     make(tree.Param, name=names, type=names, default=st.none() | expressions, doc=docs),
+    make(
+        tree.Param, name=names, type=names, words=tuples_of(names, least=2), default=expressions, doc=docs
+    ).map(lambda param: dataclasses.replace(param, type=param.words[0])),
     make(tree.Fn, name=names, parameters=tuples_of(names), value=expressions, doc=docs),
     lets,
     asserts,

@@ -1,21 +1,33 @@
-"""`sum`, `count`, `min`, `max`, `mean`, `all`, `any`, `floor`, `ceil`, `round`, and a space's `size`."""
+"""`sum`, `count`, `min`, `max`, `mean`, `all`, `any`, `floor`, `ceil`, `round`, `abs`, and a space's `size`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from math import ceil, floor
 
 from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors, nodes
 from puzzledsl.ir import errors_types as types
-from puzzledsl.ir.arithmetic import as_symbolic, guard
+from puzzledsl.ir.arithmetic import as_symbolic, guard, scale
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.dimensions import is_times, label
+from puzzledsl.ir.layer_tables import (
+    LAYER_TERMS,
+    as_formula,
+    layer_of,
+    number_of,
+    pointwise,
+    tables_of,
+    truth_of,
+)
 from puzzledsl.ir.limits import MAX_FORMULA
 from puzzledsl.ir.readers import as_number
+from puzzledsl.ir.space_info import SpaceInfo
 from puzzledsl.ir.values import (
     POISON,
     Boolean,
+    Conjunction,
     Facts,
     Formula,
     Layers,
@@ -82,7 +94,7 @@ def facts_sum(facts: Facts) -> Symbolic:
     terms: dict[TermKey, Fraction] = {
         ("fact", facts.sub_block, facts.attribute, layer): Fraction(1) for layer in facts.indices
     }
-    return Symbolic(terms)
+    return Symbolic(terms, space=facts.space)
 
 
 def add_all(values: list[Symbolic]) -> Symbolic:
@@ -92,7 +104,8 @@ def add_all(values: list[Symbolic]) -> Symbolic:
         for key, coefficient in value.terms.items():
             terms[key] = terms.get(key, Fraction(0)) + coefficient
     kept = {key: c for key, c in terms.items() if c}
-    return Symbolic(kept, sum((v.constant for v in values), Fraction(0)), values[0].dimension)
+    space = next((v.space for v in values if v.space is not None), None)
+    return Symbolic(kept, sum((v.constant for v in values), Fraction(0)), values[0].dimension, space)
 
 
 def _alike(ctx: Context, op: str, numbers: list[tuple[Number, Span]]) -> bool:
@@ -107,126 +120,179 @@ def _alike(ctx: Context, op: str, numbers: list[tuple[Number, Span]]) -> bool:
 
 def _count(ctx: Context, items: list[Located], span: Span) -> Value:
     constant = Fraction(0)
-    terms: dict[TermKey, Fraction] = {}
+    parts: list[Symbolic] = []
     for item in items:
         match item.value:
             case Boolean(value=true):
                 constant += true
-            case Matches(sub_block=sub_block, names=names, indices=indices):
-                for layer in indices:
-                    _tally(terms, ("count", sub_block, names, layer), 1)
-            case Formula(logic=nodes.Is() as statement):
-                _tally(terms, ("count", statement.sub_block, statement.alternatives, statement.layer), 1)
-            case Formula(logic=nodes.Not(operand=nodes.Is() as statement)):
-                constant += 1
-                _tally(terms, ("count", statement.sub_block, statement.alternatives, statement.layer), -1)
-            case Formula():
-                help = "count single statements: `count(attention is noop)`"
-                ctx.report(
-                    types.WrongType(
-                        item.span, what="what `count` counts", wanted=_COUNTS, got="a formula", help=help
-                    )
-                )
+            case Matches(space=space, sub_block=sub_block, names=names, indices=indices):
+                terms: dict[TermKey, Fraction] = {
+                    ("count", sub_block, names, i): Fraction(1) for i in indices
+                }
+                parts.append(Symbolic(terms, space=space))
+            case Formula() | Conjunction():
+                counted = _counted(ctx, item.value, item.span)
+                if counted is None:
+                    return POISON
+                parts.append(counted)
+            case other:
+                help = f"say what: `count({other.sub_block} is noop)`" if isinstance(other, SubBlocks) else ""
+                _not_counted(ctx, item.span, describe(other), help)
                 return POISON
-            case SubBlocks(sub_block=sub_block):
-                help = f"say what: `count({sub_block} is noop)`"
-                got = describe(item.value)
-                ctx.report(
-                    types.WrongType(item.span, what="what `count` counts", wanted=_COUNTS, got=got, help=help)
-                )
-                return POISON
-            case _:
-                got = describe(item.value)
-                ctx.report(types.WrongType(item.span, what="what `count` counts", wanted=_COUNTS, got=got))
-                return POISON
-    return Symbolic(terms, constant) if terms else Quantity(constant)
+    if not parts:
+        return Quantity(constant)
+    total = add_all(parts)
+    return Symbolic(total.terms, total.constant + constant, total.dimension, total.space)
 
 
 _COUNTS = "statements such as `attention is noop`"
 
 
-def _tally(terms: dict[TermKey, Fraction], key: TermKey, amount: int) -> None:
-    terms[key] = terms.get(key, Fraction(0)) + amount
+def _not_counted(ctx: Context, span: Span, got: str, help: str) -> None:
+    ctx.report(types.WrongType(span, what="what `count` counts", wanted=_COUNTS, got=got, help=help))
+
+
+def _counted(ctx: Context, value: Formula | Conjunction, span: Span) -> Symbolic | None:
+    """1 where a statement about one layer holds, else 0; None, reported, where it speaks of several layers."""
+    statement = as_formula(ctx, value, span)
+    match statement:
+        case Boolean(value=true):
+            return Symbolic({}, Fraction(true))
+        case Formula(logic=nodes.Is() as single):
+            key: TermKey = ("count", single.sub_block, single.alternatives, single.layer)
+            return Symbolic({key: Fraction(1)}, space=statement.space)
+        case Formula():
+            table = truth_of(ctx, statement, span)
+            if table is not None:
+                return as_symbolic(number_of(table))
+            help = "each thing counted hangs on one layer; statements between layers are a `require` each"
+            _not_counted(ctx, span, "a statement about several layers", help)
+        case None:
+            help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
+            _not_counted(ctx, span, "a bound on a metric or on several layers", help)
+    return None
 
 
 # ---------------------------------------------------------------- constants
 
 
 def _extreme(ctx: Context, name: str, items: list[Located], span: Span) -> Value:
+    """`min` and `max` of constants, or inside one layer; `mean` of anything that can be added."""
+    if name == "mean":
+        return _mean(ctx, items, span)
     found: list[tuple[Number, Span]] = []
     for item in items:
         if isinstance(item.value, Facts):
-            return _not_constant(ctx, name, item.span)
+            return _not_linear(ctx, name, item.span, layers=True)
         value = as_number(ctx, item.value, item.span, f"what `{name}` compares")
         if value is None:
             return POISON
-        if isinstance(value, Symbolic):
-            return _not_constant(ctx, name, item.span)
         found.append((value, item.span))
     if not found:
         ctx.report(errors.MissingPart(span, thing=f"`{name}`", what="at least one value"))
         return POISON
     if not _alike(ctx, name, found):
         return POISON
-    numbers = [n for n, _ in found if isinstance(n, Quantity)]
-    if name == "mean":
-        total = sum((n.value for n in numbers), Fraction(0)) / len(numbers)
-        return guard(ctx, Quantity(total, numbers[0].dimension, numbers[0].form), span)
-    return (min if name == "min" else max)(numbers, key=lambda n: n.value)
+    numbers = [n for n, _ in found]
+    constants = [n for n in numbers if isinstance(n, Quantity)]
+    if len(constants) == len(numbers):
+        return (min if name == "min" else max)(constants, key=lambda n: n.value)
+    if len(numbers) == 1:
+        return numbers[0]
+    if layer_of(numbers) is None:
+        whose, place = next((n, at) for n, at in found if isinstance(n, Symbolic))
+        return _not_linear(ctx, name, place, layers=all(key[0] in LAYER_TERMS for key in whose.terms))
+    tables = tables_of(ctx, numbers, span)
+    smallest: Callable[..., Fraction] = lambda *cell: min(cell)  # noqa: E731
+    largest: Callable[..., Fraction] = lambda *cell: max(cell)  # noqa: E731
+    of = smallest if name == "min" else largest
+    return POISON if tables is None else pointwise(tables, numbers[0].dimension, of)
 
 
-def _not_constant(ctx: Context, name: str, span: Span) -> Value:
-    example = "bound each part with a `require` of its own"
-    help = {"mean": "a mean is a `sum(…)` divided by how many"}.get(
-        name, f"`{name}` is not linear: {example}"
-    )
+def _mean(ctx: Context, items: list[Located], span: Span) -> Value:
+    count = sum(len(i.value.indices) if isinstance(i.value, Facts) else 1 for i in items)
+    if not count:
+        ctx.report(errors.MissingPart(span, thing="`mean`", what="at least one value"))
+        return POISON
+    total = _sum(ctx, items, span)
+    if isinstance(total, Symbolic):
+        return guard(ctx, scale(total, Fraction(1, count)), span)
+    if isinstance(total, Quantity):
+        return guard(ctx, Quantity(total.value / count, total.dimension, total.form), span)
+    return total
+
+
+def _not_linear(ctx: Context, name: str, span: Span, layers: bool) -> Value:
+    bound, op = ("least", ">=") if name == "min" else ("largest", "<=")
+    help = f"`{name}` is not linear: bound each part with a `require` of its own"
+    if layers:
+        help = (
+            f"`{name}` over several layers is not linear; to bound the {bound}, bound each: "
+            f"`for l in layers {{ require l.ffn.width {op} … }}`"
+        )
     ctx.report(types.NotConstant(span, what=f"what `{name}` compares", got="this", help=help))
     return POISON
+
+
+ROUNDINGS: dict[str, Callable[[Fraction], Fraction]] = {
+    "floor": lambda x: Fraction(floor(x)),
+    "ceil": lambda x: Fraction(ceil(x)),
+    "round": lambda x: Fraction(floor(x + Fraction(1, 2))),
+    "abs": abs,
+}
 
 
 def _rounded(ctx: Context, name: str, items: list[Located], span: Span) -> Value:
     if len(items) != 1:
         ctx.report(errors.TooManyArguments(span, name=name, takes="1 argument", got=len(items)))
         return POISON
-    value = as_number(ctx, items[0].value, items[0].span, f"what `{name}` rounds")
+    value = as_number(ctx, items[0].value, items[0].span, f"what `{name}` takes")
     if value is None:
         return POISON
-    if isinstance(value, Symbolic):
-        return _not_constant(ctx, name, items[0].span)
-    exact = value.value
-    whole = (
-        floor(exact) if name == "floor" else ceil(exact) if name == "ceil" else floor(exact + Fraction(1, 2))
-    )
-    return Quantity(Fraction(whole), value.dimension)
+    if isinstance(value, Quantity):
+        form = value.form if name == "abs" else "plain"
+        return Quantity(ROUNDINGS[name](value.value), value.dimension, form)
+    if layer_of([value]) is not None:
+        tables = tables_of(ctx, [value], span)
+        return POISON if tables is None else pointwise(tables, value.dimension, ROUNDINGS[name])
+    help = f"`{name}` is not linear over several layers; inside one layer it is a table of that layer"
+    place = items[0].span
+    ctx.report(types.NotConstant(place, what=f"what `{name}` takes", got="this", help=help))
+    return POISON
 
 
 # ---------------------------------------------------------------- all, any, size
+
+_BOUND = "a bound on a metric or on several layers"
 
 
 def _quantified(ctx: Context, name: str, items: list[Located], span: Span) -> Value:
     logics: list[nodes.Logic] = []
     size = 1
+    space: SpaceInfo | None = None
     for item in items:
-        match item.value:
+        statement = as_formula(ctx, item.value, item.span) if isinstance(item.value, Conjunction) else None
+        match statement or item.value:
             case Boolean(value=true):
                 if true == (name == "any"):
                     return Boolean(true)
-            case Formula(logic=logic, size=more):
+            case Formula(logic=logic, size=more, space=space):
                 logics.append(logic)
                 size += more
-            case Matches(sub_block=sub_block, names=names, indices=indices):
+            case Matches(space=space, sub_block=sub_block, names=names, indices=indices):
                 logics += [nodes.Is(layer=i, sub_block=sub_block, alternatives=names) for i in indices]
                 size += len(indices)
             case other:
-                ctx.report(types.NotPropositional(item.span, op=name, got=describe(other)))
+                got = _BOUND if isinstance(other, Conjunction) else describe(other)
+                ctx.report(types.NotPropositional(item.span, op=name, got=got))
                 return POISON
     if size > MAX_FORMULA:
         ctx.report(errors.TooMuch(span, what="this statement", limit=f"{MAX_FORMULA:,} parts"))
         return POISON
-    if not logics:
+    if not logics or space is None:
         return Boolean(name == "all")
     joined = tuple(logics)
-    return Formula(nodes.And(operands=joined) if name == "all" else nodes.Or(operands=joined), size)
+    return Formula(nodes.And(operands=joined) if name == "all" else nodes.Or(operands=joined), size, space)
 
 
 def _size(ctx: Context, items: list[Located], span: Span) -> Value:

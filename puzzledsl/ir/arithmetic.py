@@ -5,6 +5,8 @@ Numbers stay exact fractions. A symbolic operand may be scaled by a constant, an
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from fractions import Fraction
 
 from puzzledsl.diagnostics import Label, Span
@@ -12,10 +14,11 @@ from puzzledsl.ir import errors_types as errors
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.dimensions import is_times, label, unit_fixes, would_do
 from puzzledsl.ir.errors import TooMuch
+from puzzledsl.ir.layer_tables import BOTH, axis_names, layer_of, pointwise, tables_of
 from puzzledsl.ir.limits import MAX_BITS
 from puzzledsl.ir.values import POISON, Number, Symbolic, Value, describe
 from puzzledsl.lang import tree
-from puzzledsl.units import COUNT, TOK_PER_S, Form, Quantity
+from puzzledsl.units import COUNT, TOK_PER_S, Dimension, Form, Quantity
 
 
 def combine(ctx: Context, op: str, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
@@ -55,7 +58,7 @@ def negate(value: Number) -> Number:
 def scale(value: Symbolic, factor: Fraction) -> Symbolic:
     """`factor * value`, factor a plain number."""
     terms = {key: c * factor for key, c in value.terms.items()} if factor else {}
-    return Symbolic(terms, value.constant * factor, value.dimension)
+    return Symbolic(terms, value.constant * factor, value.dimension, value.space)
 
 
 def as_symbolic(value: Number) -> Symbolic:
@@ -72,7 +75,8 @@ def add_symbolic(left: Symbolic, right: Symbolic, sign: int = 1) -> Symbolic:
             terms[key] = total
         else:
             terms.pop(key, None)
-    return Symbolic(terms, left.constant + sign * right.constant, left.dimension)
+    space = left.space or right.space
+    return Symbolic(terms, left.constant + sign * right.constant, left.dimension, space)
 
 
 # ---------------------------------------------------------------- sums
@@ -134,7 +138,9 @@ def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_s
         return Quantity(left.value * right.value, dimension, _form(left, right))
     if isinstance(left, Symbolic) and isinstance(right, Symbolic):
         if right.terms and left.terms:
-            return _not_linear(ctx, "*", "multiplies two things", at, left_span)
+            return _in_one_layer(ctx, operator.mul, left, right, dimension, at) or _not_linear(
+                ctx, "*", "multiplies two things", at, left_span
+            )
         constant, linear = (left.constant, right) if not left.terms else (right.constant, left)
     elif is_times(left) or is_times(right):
         literal, other = (left, at.right.span) if is_times(left) else (right, left_span)
@@ -147,13 +153,53 @@ def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_s
     else:
         constant, linear = as_symbolic(right).constant, as_symbolic(left)
     scaled = scale(linear, constant)
-    return Symbolic(scaled.terms, scaled.constant, dimension)
+    return Symbolic(scaled.terms, scaled.constant, dimension, linear.space)
+
+
+def _in_one_layer(
+    ctx: Context,
+    of: Callable[..., Fraction],
+    left: Number,
+    right: Number,
+    dimension: Dimension,
+    at: tree.Binary,
+) -> Value | None:
+    """`of(left, right)` as a table where both hang on one layer; None where they do not."""
+    if layer_of([left, right]) is None:
+        return None
+    tables = tables_of(ctx, [left, right], at.span)
+    return POISON if tables is None else pointwise(tables, dimension, of)
+
+
+def _divide_tables(
+    ctx: Context,
+    of: Callable[..., Fraction],
+    left: Number,
+    right: Number,
+    dimension: Dimension,
+    at: tree.Binary,
+) -> Value:
+    """A quotient or remainder inside one layer; reported where an alternative makes the divisor zero."""
+    tables = tables_of(ctx, [left, right], at.span)
+    if tables is None:
+        return POISON
+    divisor = tables[1]
+    names = [axis_names(divisor.space, divisor.layer, part) for part in BOTH]
+    for attention, row in zip(names[0], divisor.cells, strict=True):
+        for ffn, cell in zip(names[1], row, strict=True):
+            if cell == 0:
+                said = f"zero where layer {divisor.layer} has attention `{attention}` and ffn `{ffn}`"
+                ctx.report(errors.DivisionByZero(at.right.span, said))
+                return POISON
+    return pointwise(tables, dimension, of)
 
 
 def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
     if isinstance(right, Symbolic):
         if not right.terms:
             right = Quantity(right.constant, right.dimension)
+        elif layer_of([left, right]) is not None:
+            return _divide_tables(ctx, operator.truediv, left, right, left.dimension / right.dimension, at)
         elif isinstance(left, Symbolic) and left.terms:
             return _not_linear(ctx, "/", "divides two things", at, left_span)
         else:
@@ -173,10 +219,12 @@ def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
         form: Form = "times" if is_times(left) and right.form != "times" and dimension == COUNT else "plain"
         return Quantity(left.value / right.value, dimension, form)
     scaled = scale(left, 1 / right.value)
-    return Symbolic(scaled.terms, scaled.constant, dimension)
+    return Symbolic(scaled.terms, scaled.constant, dimension, left.space)
 
 
 def _modulo(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
+    if left.dimension == right.dimension and layer_of([left, right]) is not None:
+        return _divide_tables(ctx, operator.mod, left, right, left.dimension, at)
     for side, span in ((left, left_span), (right, at.right.span)):
         if isinstance(side, Symbolic):
             ctx.report(errors.NotConstant(span, what="each side of `mod`", got="this"))

@@ -11,6 +11,7 @@ from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.facts import ATTRIBUTES, PARENT_FACTS, parent_fact
+from puzzledsl.ir.layer_tables import BOTH
 from puzzledsl.ir.limits import MAX_INSTANCES
 from puzzledsl.ir.metrics import METRICS
 from puzzledsl.ir.names import Scope, Symbol, builtin_ref
@@ -28,6 +29,7 @@ from puzzledsl.ir.values import (
     Ref,
     SubBlocks,
     Symbolic,
+    TermKey,
     Text,
     Value,
     describe,
@@ -47,8 +49,16 @@ def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
             return _of_declaration(ctx, symbol, node)
         case Layers() if name in ("attention", "ffn") and target.indices:
             return SubBlocks(target.space, cast(SubBlock, name), target.indices, target.single)
+        case Layers(single=True) if name == "index" and target.indices:
+            return Quantity(Fraction(target.indices[0]), COUNT)
+        case Layers(single=True) if name == "params" and target.indices:
+            terms: dict[TermKey, Fraction] = {
+                ("fact", part, "params", target.indices[0]): Fraction(1) for part in BOTH
+            }
+            return Symbolic(terms, space=target.space)
         case Layers():
-            _unknown(ctx, node, describe(target), ("attention", "ffn"))
+            known = ("attention", "ffn", "index", "params") if target.single else ("attention", "ffn")
+            _unknown(ctx, node, describe(target), known)
         case SubBlocks():
             return _of_sub_block(ctx, target, node)
         case _:
@@ -72,8 +82,8 @@ def _of_sub_block(ctx: Context, target: SubBlocks, node: tree.Attribute) -> Valu
         return POISON
     if target.single:
         key = ("fact", target.sub_block, node.name.text, target.indices[0])
-        return Symbolic({key: Fraction(1)})
-    return Facts(target.sub_block, node.name.text, target.indices)
+        return Symbolic({key: Fraction(1)}, space=target.space)
+    return Facts(target.space, target.sub_block, node.name.text, target.indices)
 
 
 # ---------------------------------------------------------------- declarations
@@ -242,14 +252,17 @@ def _part(ctx: Context, space: SpaceInfo, item: tree.Expr, scope: Scope) -> list
     if isinstance(item, tree.Range):
         first = 0 if item.start is None else _layer(ctx, space, ctx.value(item.start, scope), item.start.span)
         last = -1 if item.stop is None else _layer(ctx, space, ctx.value(item.stop, scope), item.stop.span)
-        if first is None or last is None:
+        step = 1 if item.step is None else _step(ctx, item.step, scope)
+        if first is None or last is None or step is None:
             return None
-        return list(range(first, (last if item.stop is not None else space.shape.layers - 1) + 1))
+        return list(range(first, (last if item.stop is not None else space.shape.layers - 1) + 1, step))
     value = ctx.value(item, scope)
     if isinstance(value, RangeValue):
         first = _layer(ctx, space, value.low, item.span)
         last = _layer(ctx, space, value.high, item.span)
-        return None if first is None or last is None else list(range(first, last + 1))
+        if first is None or last is None or (value.step or Fraction(1)).denominator != 1:
+            return None
+        return list(range(first, last + 1, int(value.step or 1)))
     if isinstance(value, ListValue):
         if len(value.items) > MAX_INSTANCES:
             return None
@@ -257,6 +270,10 @@ def _part(ctx: Context, space: SpaceInfo, item: tree.Expr, scope: Scope) -> list
         return None if None in found else [f for f in found if f is not None]
     only = _layer(ctx, space, value, item.span)
     return None if only is None else [only]
+
+
+def _step(ctx: Context, expr: tree.Expr, scope: Scope) -> int | None:
+    return as_whole(ctx, ctx.value(expr, scope), expr.span, "`step`", 1)
 
 
 def _layer(ctx: Context, space: SpaceInfo, value: Value, span: Span) -> int | None:

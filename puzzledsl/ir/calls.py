@@ -72,7 +72,8 @@ def _apply(ctx: Context, function: Function, expr: tree.Call, scope: Scope) -> V
         elif argument.name is not None:
             near = closest(argument.name.text, parameters)
             thing, got = f"fn `{function.node.name.text}`", argument.name.text
-            ctx.report(errors.UnknownKey(argument.name.span, thing=thing, name=got, near=near))
+            help = f"it is `{_head(function)}`"
+            ctx.report(errors.UnknownKey(argument.name.span, thing=thing, name=got, near=near, help=help))
             return POISON
         else:
             _wrong_number(ctx, function, expr)
@@ -87,11 +88,15 @@ def _apply(ctx: Context, function: Function, expr: tree.Call, scope: Scope) -> V
     return ctx.value(function.node.value, function.scope.inner(bound))
 
 
-def _wrong_number(ctx: Context, function: Function, expr: tree.Call) -> None:
+def _head(function: Function) -> str:
     names = ", ".join(p.text for p in function.node.parameters)
+    return f"fn {function.node.name.text}({names})"
+
+
+def _wrong_number(ctx: Context, function: Function, expr: tree.Call) -> None:
     count, name = len(function.node.parameters), function.node.name.text
     takes = f"{count} argument{'' if count == 1 else 's'}"
-    help = f"it is `fn {name}({names})`"
+    help = f"it is `{_head(function)}`"
     ctx.report(errors.TooManyArguments(expr.span, name=name, takes=takes, got=len(expr.arguments), help=help))
 
 

@@ -128,7 +128,8 @@ class NotLinear(Diagnostic):
     code = "E0308"
     template = "`{op}` {verb} the search decides, so the expression is not linear"
     help_template = (
-        "a search adds per-layer tables: write `constant * {example}`, or one `require` for each of the two"
+        "a search adds per-layer tables: write `constant * {example}`, or one `require` for each of the two; "
+        "a product of two figures of one layer is a table of that layer and may stand"
     )
 
 

@@ -15,25 +15,31 @@ from puzzledsl.ir.attributes import attribute, index
 from puzzledsl.ir.builtins import CONSTRUCTORS, VALUES
 from puzzledsl.ir.calls import call
 from puzzledsl.ir.context import Context
+from puzzledsl.ir.layer_tables import as_formula, layer_of, number_of, pointwise, tables_of, truth_of
 from puzzledsl.ir.limits import MAX_OPTIONS
 from puzzledsl.ir.linear import compare
 from puzzledsl.ir.logic import connect, invert, subject_is
 from puzzledsl.ir.names import Scope
-from puzzledsl.ir.readers import as_number
+from puzzledsl.ir.readers import as_number, read_step
 from puzzledsl.ir.resolve import lookup, unknown_name
 from puzzledsl.ir.values import (
     POISON,
     Boolean,
+    Conjunction,
     Constructed,
+    Formula,
+    Layers,
     ListValue,
     Located,
     Options,
     Poison,
     RangeValue,
+    SubBlocks,
     Text,
     Value,
     describe,
 )
+from puzzledsl.ir.words import read_word
 from puzzledsl.lang import tree
 from puzzledsl.units import BadLiteral, Quantity, parse_quantity
 
@@ -121,6 +127,12 @@ def _options(ctx: Context, expr: tree.Choice, scope: Scope) -> Value:
         if isinstance(value, Poison):
             return POISON
         found += value.options if isinstance(value, Options) else [Located(value, option.span)]
+    if isinstance(expr.options[0], tree.Is):
+        subject, last = ctx.source(expr.options[0].subject.span), expr.options[-1].span
+        patterns = ctx.source(expr.options[0].pattern.span.to(last))
+        help = f"several patterns stand in brackets: `{subject} is ({patterns})`; statements are joined with `or`"
+        ctx.report(errors.Misplaced(expr.span, what="`|`", where="a statement", help=help))
+        return POISON
     if len(found) > MAX_OPTIONS:
         ctx.report(errors.TooMuch(expr.span, what="this choice", limit=f"{MAX_OPTIONS} options"))
         return POISON
@@ -134,12 +146,41 @@ def _conditional(ctx: Context, expr: tree.Cond, scope: Scope) -> Value:
             return POISON
         case Boolean(value=value):
             return ctx.value(expr.then if value else expr.otherwise, scope)
+        case Formula() | Conjunction():
+            return _decided(ctx, expr, condition, scope)
         case _:
             span, got = expr.condition.span, describe(condition)
             ctx.report(
                 errors_types.WrongType(span, what="the condition of `if`", wanted="true or false", got=got)
             )
             return POISON
+
+
+def _decided(ctx: Context, expr: tree.Cond, condition: Formula | Conjunction, scope: Scope) -> Value:
+    """`if` on a layer's choice: a table of that layer, where all of it hangs on one."""
+    statement = as_formula(ctx, condition, expr.condition.span)
+    if isinstance(statement, Boolean):
+        return ctx.value(expr.then if statement.value else expr.otherwise, scope)
+    sides = [
+        as_number(ctx, ctx.value(side, scope), side.span, "each side of `if`")
+        for side in (expr.then, expr.otherwise)
+    ]
+    then, otherwise = sides
+    if then is None or otherwise is None:
+        return POISON
+    if then.dimension != otherwise.dimension:
+        left, right = describe(then), describe(otherwise)
+        ctx.report(errors_types.UnlikeSum(expr.span, op="if", left=left, right=right))
+        return POISON
+    truth = None if statement is None else truth_of(ctx, statement, expr.condition.span)
+    numbers = [then, otherwise] if truth is None else [number_of(truth), then, otherwise]
+    if truth is None or layer_of(numbers) is None:
+        what, got = "the condition of `if` and both its sides", "more than one layer's choice"
+        help = "inside one layer `if` makes a table; between layers write `require … implies …`"
+        ctx.report(errors_types.NotConstant(expr.condition.span, what=what, got=got, help=help))
+        return POISON
+    tables = tables_of(ctx, numbers, expr.span)
+    return POISON if tables is None else pointwise(tables, then.dimension, lambda c, a, b: a if c else b)
 
 
 def _binary(ctx: Context, expr: tree.Binary, scope: Scope) -> Value:
@@ -161,6 +202,8 @@ def _step(ctx: Context, node: tree.Binary, left: Value, left_span: Span, scope: 
             return Boolean(node.op != "and")
         return connect(ctx, node, left, ctx.value(node.right, scope), left_span)
     right = ctx.value(node.right, scope)
+    if node.op == "+" and isinstance(left, Text) and isinstance(right, Text):
+        return Text(left.value + right.value)
     first = as_number(ctx, left, left_span, f"each side of `{node.op}`")
     second = as_number(ctx, right, node.right.span, f"each side of `{node.op}`")
     return (
@@ -177,7 +220,7 @@ def _unary(ctx: Context, expr: tree.Unary, scope: Scope) -> Value:
 
 
 def _compare(ctx: Context, expr: tree.Compare, scope: Scope) -> Value:
-    values = [ctx.value(operand, scope) for operand in expr.operands]
+    values = _operands(ctx, expr, scope)
     result: Value = Boolean(True)
     for i, op in enumerate(expr.ops):
         spans = expr.operands[i].span, expr.operands[i + 1].span
@@ -185,6 +228,30 @@ def _compare(ctx: Context, expr: tree.Compare, scope: Scope) -> Value:
         joint = tree.Binary(span=expr.span, op="and", left=expr.operands[i], right=expr.operands[i + 1])
         result = connect(ctx, joint, result, link, expr.span)
     return result
+
+
+def _operands(ctx: Context, expr: tree.Compare, scope: Scope) -> list[Value]:
+    """The sides of a comparison; a bare word beside a parameter that lists its words is one of them."""
+    words: tuple[str, ...] = ()
+    found: dict[int, Value] = {}
+    bare = [o for o in expr.operands if isinstance(o, tree.Name) and _is_bare(ctx, o, scope)]
+    if bare and len(bare) < len(expr.operands):
+        for operand in expr.operands:
+            if operand not in bare:
+                value = found[id(operand)] = ctx.value(operand, scope)
+                words = words or (value.words if isinstance(value, Text) else ())
+    for operand in bare if words else ():
+        word = read_word(ctx, operand, scope, words, f"word of {_either(words)}")
+        found[id(operand)] = POISON if word is None else Text(word, words)
+    return [found[id(o)] if id(o) in found else ctx.value(o, scope) for o in expr.operands]
+
+
+def _is_bare(ctx: Context, name: tree.Name, scope: Scope) -> bool:
+    return lookup(ctx, name.text, scope) is None
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return ", ".join(f"`{w}`" for w in words)
 
 
 def _link(
@@ -200,11 +267,24 @@ def _link(
         return POISON
     if op in ("==", "!=") and type(left) is type(right) and isinstance(left, Text | Boolean):
         return Boolean((left == right) == (op == "=="))
+    for side, other, span in ((left, right_span, left_span), (right, left_span, right_span)):
+        if isinstance(side, SubBlocks | Layers) and op in ("==", "!="):
+            return _compared_with_is(ctx, side, op, span, other)
     first = as_number(ctx, left, left_span, f"each side of `{op}`")
     second = as_number(ctx, right, right_span, f"each side of `{op}`")
     if first is None or second is None:
         return POISON
     return compare(ctx, first, op, second, left_span, right_span, op_span)
+
+
+def _compared_with_is(
+    ctx: Context, side: SubBlocks | Layers, op: tree.CompareOp, span: Span, other: Span
+) -> Value:
+    word = "is not" if op == "!=" else "is"
+    help = f"alternatives are compared with `is`: `{ctx.source(span)} {word} {ctx.source(other)}`"
+    what, got = f"each side of `{op}`", describe(side)
+    ctx.report(errors_types.WrongType(span, what=what, wanted="a number", got=got, help=help))
+    return POISON
 
 
 def _member(ctx: Context, expr: tree.In, scope: Scope) -> Value:
@@ -214,7 +294,9 @@ def _member(ctx: Context, expr: tree.In, scope: Scope) -> Value:
     match collection, member:
         case RangeValue(low=low, high=high), Quantity():
             if low.dimension == member.dimension:
-                return Boolean(low.value <= member.value <= high.value)
+                step = collection.step
+                on_it = step is None or (member.value - low.value) % step == 0
+                return Boolean(on_it and low.value <= member.value <= high.value)
         case (ListValue(items=items), Quantity() | Text() | Boolean()):
             return Boolean(member in items)
         case (Options(options=options), Quantity() | Text() | Boolean()):
@@ -246,4 +328,7 @@ def _range(ctx: Context, expr: tree.Range, scope: Scope) -> Value:
         left, right = describe(low), describe(high)
         ctx.report(errors_types.UnlikeSum(expr.span, op="..", left=left, right=right))
         return POISON
-    return RangeValue(low, high)
+    if expr.step is None:
+        return RangeValue(low, high)
+    step = read_step(ctx, expr.step, scope, low.dimension)
+    return POISON if step is None else RangeValue(low, high, step)

@@ -27,3 +27,9 @@ MAX_COUNT = 2**53
 MAX_REQUIREMENTS = 20_000
 MAX_FILES = 200
 """Files one program uses, itself included."""
+
+MAX_CELLS = 10_000
+"""Attention x FFN pairs of one layer in a table that an expression makes."""
+
+CELLS_PER_STEP = 4
+"""Cells of such tables that count as one step of evaluation."""

@@ -12,6 +12,7 @@ from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.arithmetic import add_symbolic, as_symbolic, comparable, scale, throughput_alone
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.dimensions import is_times
+from puzzledsl.ir.layer_tables import LAYER_TERMS, compared, holds, layer_of
 from puzzledsl.ir.values import POISON, Boolean, Comparison, Conjunction, Number, Symbolic, TermKey, Value
 from puzzledsl.lang.tree import CompareOp
 from puzzledsl.units import BYTES, TIME, TOK_PER_S, Quantity
@@ -29,7 +30,7 @@ def compare(
     left, right = _constant_if_it_is(left), _constant_if_it_is(right)
     if isinstance(left, Quantity) and isinstance(right, Quantity):
         return Boolean(holds(left.value, op, right.value))
-    if op == "!=":
+    if op == "!=" and layer_of([left, right]) is None:
         instead = "a search can only bound it: write `<=` or `>=`"
         ctx.report(errors.BadEquality(op_span, op="!=", what="something the search decides", instead=instead))
         return POISON
@@ -42,7 +43,7 @@ def compare(
     moved = add_symbolic(symbolic, as_symbolic(right), -1)
     if not moved.terms:
         return Boolean(holds(moved.constant, op, Fraction(0)))
-    left_side = Symbolic(moved.terms, Fraction(0), moved.dimension)
+    left_side = Symbolic(moved.terms, Fraction(0), moved.dimension, moved.space)
     return _finish(ctx, left_side, op, -moved.constant, None, left_span, right_span, op_span)
 
 
@@ -74,24 +75,10 @@ def _finish(
         bound = None if bound is None else bound / factor
         op = FLIPPED[op] if factor < 0 else op
     kept = cast(Literal["<=", ">=", "==", "<", ">"], op)
-    return Conjunction((Comparison(left, kept, bound, ratio, left_span, right_span),))
-
-
-def holds(left: Fraction, op: CompareOp, right: Fraction) -> bool:
-    """Whether a comparison of two numbers is true."""
-    match op:
-        case "<=":
-            return left <= right
-        case ">=":
-            return left >= right
-        case "<":
-            return left < right
-        case ">":
-            return left > right
-        case "==":
-            return left == right
-        case "!=":
-            return left != right
+    comparison = Comparison(left, kept, bound, ratio, left_span, right_span)
+    if op == "!=":
+        return compared(ctx, comparison, op_span) or POISON
+    return Conjunction((comparison,))
 
 
 def is_throughput(key: TermKey) -> bool:
@@ -124,7 +111,7 @@ def to_linear(value: Symbolic) -> nodes.Linear:
     """A symbolic value as the IR's linear expression: layers of one fact or count with one coefficient are one term."""
     groups: dict[tuple[TermKey, Fraction], list[int]] = {}
     for key, coefficient in value.terms.items():
-        if key[0] in ("fact", "count"):
+        if key[0] in LAYER_TERMS:
             groups.setdefault((key[:-1], coefficient), []).append(cast(int, key[-1]))
         else:
             groups[key, coefficient] = []
@@ -147,4 +134,6 @@ def _term(key: TermKey, layers: tuple[int, ...]) -> nodes.Term:
             return nodes.FactTerm(sub_block=cast(SubBlock, sub_block), attribute=attribute, layers=layers)
         case ("count", str(sub_block), tuple(names)):
             return nodes.CountTerm(sub_block=cast(SubBlock, sub_block), alternatives=names, layers=layers)
+        case ("table", tuple(attention), tuple(ffn), tuple(cells)):
+            return nodes.TableTerm(attention=attention, ffn=ffn, values=cells, layers=layers)
     raise AssertionError(f"no term: {key}")

@@ -1,16 +1,20 @@
-"""Statements about layers' choices: `is`, `and`, `or`, `not`, `implies`. Constants fold away; comparisons join by `and` only."""
+"""Statements about layers' choices: `is`, `and`, `or`, `not`, `implies`. Constants fold away; comparisons join by `and`;
+those that hang on one layer are statements about it, and join as these do.
+"""
 
 from __future__ import annotations
 
 from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors_types as errors
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import SubBlock, name_of
+from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.errors import TooMuch
+from puzzledsl.ir.layer_tables import BOTH, as_formula
 from puzzledsl.ir.limits import MAX_FORMULA
 from puzzledsl.ir.names import Scope
 from puzzledsl.ir.patterns import matching
+from puzzledsl.ir.space_info import SpaceInfo
 from puzzledsl.ir.values import (
     POISON,
     Boolean,
@@ -25,7 +29,7 @@ from puzzledsl.ir.values import (
 )
 from puzzledsl.lang import tree
 
-BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
+_BOUND = "a bound on a metric or on several layers"
 
 
 def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Value:
@@ -42,14 +46,19 @@ def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Val
             others = tuple(n for n in map(name_of, space.alternatives(sub_block, indices)) if n not in names)
             if node.negated:
                 names, others = others, names
-            return Matches(sub_block, names, others, indices, ctx.source(node.span))
+            return Matches(space, sub_block, names, others, indices, ctx.source(node.span))
         case Layers(single=True) if subject.indices:
             halves = [SubBlocks(subject.space, s, subject.indices, single=True) for s in BOTH]
             parts = [_choice(ctx, node, half, scope) for half in halves]
             logics = [p.logic for p in parts if isinstance(p, Formula)]
             if len(logics) < len(parts):
                 return POISON
-            return _negated(node, Formula(nodes.And(operands=tuple(logics)), 3))
+            return _negated(node, Formula(nodes.And(operands=tuple(logics)), 3, subject.space))
+    if isinstance(subject, Layers):
+        help = f"go through them: `count(l is {ctx.source(node.pattern.span)} for l in layers)`"
+        what, wanted = "what stands before `is`", "a layer or a sub-block"
+        ctx.report(errors.WrongType(node.subject.span, what=what, wanted=wanted, got="layers", help=help))
+        return POISON
     wanted, got = "a sub-block, such as `attention` or `layers[3].ffn`", describe(subject)
     ctx.report(errors.WrongType(node.subject.span, what="what stands before `is`", wanted=wanted, got=got))
     return POISON
@@ -59,12 +68,13 @@ def _choice(ctx: Context, node: tree.Is, subject: SubBlocks, scope: Scope) -> Va
     names = matching(ctx, node.pattern, scope, subject.space, subject.sub_block, subject.indices)
     if names is None:
         return POISON
-    return Formula(nodes.Is(layer=subject.indices[0], sub_block=subject.sub_block, alternatives=names))
+    logic = nodes.Is(layer=subject.indices[0], sub_block=subject.sub_block, alternatives=names)
+    return Formula(logic, 1, subject.space)
 
 
 def _negated(node: tree.Is, value: Value) -> Value:
     if node.negated and isinstance(value, Formula):
-        return Formula(nodes.Not(operand=value.logic), value.size + 1)
+        return Formula(nodes.Not(operand=value.logic), value.size + 1, value.space)
     return value
 
 
@@ -108,7 +118,7 @@ def _and(ctx: Context, left: Value, right: Value, span: Span) -> Value:
         return left if right.value else right
     if isinstance(left, Formula) and isinstance(right, Formula):
         parts = _flat(left.logic, nodes.And) + _flat(right.logic, nodes.And)
-        return _sized(ctx, nodes.And(operands=parts), left.size + right.size + 1, span)
+        return _sized(ctx, nodes.And(operands=parts), left.size + right.size + 1, left.space, span)
     items = tuple(
         item
         for side in (left, right)
@@ -130,8 +140,11 @@ def _or(ctx: Context, left: Value, right: Value, node: tree.Binary, left_span: S
     formulas = _formulas(ctx, left, right, node, left_span)
     if formulas is None:
         return POISON
-    parts = _flat(formulas[0].logic, nodes.Or) + _flat(formulas[1].logic, nodes.Or)
-    return _sized(ctx, nodes.Or(operands=parts), formulas[0].size + formulas[1].size + 1, node.span)
+    first, second = formulas
+    if isinstance(first, Boolean) or isinstance(second, Boolean):
+        return _or(ctx, first, second, node, left_span)
+    parts = _flat(first.logic, nodes.Or) + _flat(second.logic, nodes.Or)
+    return _sized(ctx, nodes.Or(operands=parts), first.size + second.size + 1, first.space, node.span)
 
 
 def _implies(ctx: Context, left: Value, right: Value, node: tree.Binary, left_span: Span) -> Value:
@@ -142,20 +155,24 @@ def _implies(ctx: Context, left: Value, right: Value, node: tree.Binary, left_sp
     formulas = _formulas(ctx, left, right, node, left_span)
     if formulas is None:
         return POISON
-    logic = nodes.Implies(condition=formulas[0].logic, consequence=formulas[1].logic)
-    return _sized(ctx, logic, formulas[0].size + formulas[1].size + 1, node.span)
+    first, second = formulas
+    if isinstance(first, Boolean) or isinstance(second, Boolean):
+        return _implies(ctx, first, second, node, left_span)
+    logic = nodes.Implies(condition=first.logic, consequence=second.logic)
+    return _sized(ctx, logic, first.size + second.size + 1, first.space, node.span)
 
 
 def _formulas(
     ctx: Context, left: Value, right: Value, node: tree.Binary, left_span: Span
-) -> tuple[Formula, Formula] | None:
-    for value, span in ((left, left_span), (right, node.right.span)):
-        if not isinstance(value, Formula):
-            help = "a bound on a metric is a `require` of its own; `and` may join several"
-            ctx.report(errors.NotPropositional(span, op=node.op, got="a bound on a metric", help=help))
-            return None
-    assert isinstance(left, Formula) and isinstance(right, Formula)
-    return left, right
+) -> tuple[Formula | Boolean, Formula | Boolean] | None:
+    """Both sides as statements about layers, comparisons inside one layer among them; None, reported, for other bounds."""
+    first, second = as_formula(ctx, left, left_span), as_formula(ctx, right, node.right.span)
+    if first is not None and second is not None:
+        return first, second
+    span = left_span if first is None else node.right.span
+    help = "a bound on several layers or a metric is a `require` of its own; `and` may join several"
+    ctx.report(errors.NotPropositional(span, op=node.op, got=_BOUND, help=help))
+    return None
 
 
 def invert(ctx: Context, value: Value, span: Span) -> Value:
@@ -166,12 +183,16 @@ def invert(ctx: Context, value: Value, span: Span) -> Value:
         case Boolean(value=true):
             return Boolean(not true)
         case Formula(logic=logic, size=size):
-            return _sized(ctx, nodes.Not(operand=logic), size + 1, span)
+            return _sized(ctx, nodes.Not(operand=logic), size + 1, value.space, span)
         case Matches():
-            return Matches(value.sub_block, value.others, value.names, value.indices, f"not {value.text}")
+            text = f"not {value.text}"
+            return Matches(value.space, value.sub_block, value.others, value.names, value.indices, text)
         case Conjunction():
+            statement = as_formula(ctx, value, span)
+            if statement is not None:
+                return invert(ctx, statement, span)
             help = "turn the comparison round: `not a <= b` is `a > b`"
-            ctx.report(errors.NotPropositional(span, op="not", got="a bound on a metric", help=help))
+            ctx.report(errors.NotPropositional(span, op="not", got=_BOUND, help=help))
         case _:
             ctx.report(errors.NotPropositional(span, op="not", got=describe(value)))
     return POISON
@@ -181,13 +202,8 @@ def _flat(logic: nodes.Logic, kind: type[nodes.And] | type[nodes.Or]) -> tuple[n
     return logic.operands if isinstance(logic, kind) else (logic,)
 
 
-def conjunction(logics: list[nodes.Logic], size: int) -> Formula:
-    """All of several formulas."""
-    return Formula(nodes.And(operands=tuple(logics)), size)
-
-
-def _sized(ctx: Context, logic: nodes.Logic, size: int, span: Span) -> Value:
+def _sized(ctx: Context, logic: nodes.Logic, size: int, space: SpaceInfo, span: Span) -> Value:
     if size > MAX_FORMULA:
         ctx.report(TooMuch(span, what="this statement", limit=f"{MAX_FORMULA:,} parts"))
         return POISON
-    return Formula(logic, size)
+    return Formula(logic, size, space)

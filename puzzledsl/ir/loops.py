@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
+from math import floor
 
 from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors, errors_types
@@ -26,11 +28,12 @@ def iterate(ctx: Context, collection: Value, span: Span) -> Iterator[Value]:
         case Options(options=options):
             yield from (o.value for o in options)
         case RangeValue(low=low, high=high) if low.dimension == COUNT and low.value.denominator == 1:
-            count = int(high.value - low.value) + 1
+            step = collection.step or Fraction(1)
+            count = floor((high.value - low.value) / step) + 1
             if count > MAX_INSTANCES:
                 ctx.report(errors.TooMuch(span, what="this range", limit=f"{MAX_INSTANCES:,} steps"))
                 return
-            yield from (Quantity(low.value + i) for i in range(count))
+            yield from (Quantity(low.value + i * step) for i in range(count))
         case _:
             wanted = "a range of whole numbers, a list or layers"
             got = describe(collection)

@@ -299,4 +299,7 @@ def _siblings(path: Path) -> list[str]:
 
 
 def _key(path: Path) -> str:
-    return os.path.realpath(path)
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # a name that no file can have
+        return str(path)

@@ -220,12 +220,19 @@ class UsedBy(Frozen):
     top: int
 
 
+class WholeModel(Frozen):
+    """What is chosen once for the whole child: widths of the residual stream, in the order written."""
+
+    hidden: tuple[int, ...]
+
+
 class Space(Frozen):
-    """What each layer may become."""
+    """What each layer may become. `whole_model` is None where only layers are chosen."""
 
     name: str
     parent: str
     layers: tuple[LayerChoice, ...]
+    whole_model: WholeModel | None = None
     init: Initialisers = Initialisers()
     used_by: UsedBy | None = None
     roundings: tuple[Rounding, ...] = ()
@@ -340,8 +347,27 @@ class CountTerm(Frozen):
     layers: tuple[int, ...]
 
 
+class TableTerm(Frozen):
+    """The sum over `layers` of the entry at the layer's choice: `values[i][j]` for `attention[i]` and `ffn[j]`.
+
+    Both lists hold every alternative of these layers and `parent`, by canonical name. A sub-block that does not matter has
+    an empty list and one place: `values` is then one row (no attention) or one column (no ffn).
+    """
+
+    kind: Literal["table"] = "table"
+    attention: tuple[str, ...]
+    ffn: tuple[str, ...]
+    values: tuple[tuple[Exact, ...], ...]
+    layers: tuple[int, ...]
+
+    def value(self, attention: str, ffn: str) -> Fraction:
+        """The entry of one layer's choice. Raises ValueError for an alternative that is not listed."""
+        row = self.attention.index(attention) if self.attention else 0
+        return self.values[row][self.ffn.index(ffn) if self.ffn else 0]
+
+
 Term = Annotated[
-    MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm,
+    MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm | TableTerm,
     Field(discriminator="kind"),
 ]
 

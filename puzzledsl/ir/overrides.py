@@ -68,15 +68,13 @@ class Overrides:
         if isinstance(value, tree.BadExpr):
             return None
         if isinstance(value, tree.Pattern | tree.PatternChoice):
-            patterns = value.options if isinstance(value, tree.PatternChoice) else (value,)
-            tests = [predicate(self.ctx, p, scope, self.info, sub_block) for p in patterns]
-            known = tuple(test for test in tests if test is not None)
-            return _Edit(statement.op, (), known) if len(known) == len(tests) else None
+            test = predicate(self.ctx, value, scope, self.info, sub_block)
+            return None if test is None else _Edit(statement.op, (), test)
         before = self.info.incomplete
         self.info.incomplete = False
         found = self.reader.alternatives(value, scope, sub_block)
         lost, self.info.incomplete = self.info.incomplete, before
-        return None if lost else _Edit(statement.op, found, ())
+        return None if lost else _Edit(statement.op, found, _nothing)
 
     def _change(self, sub_block: SubBlock, layers: tuple[int, ...], edit: _Edit, span: Span) -> bool:
         """Edit some layers' choice; whether any changed. Layers that share a choice share the result."""
@@ -111,11 +109,15 @@ class Overrides:
             self.ctx.report(errors.EmptyChoice(span, layers=text, sub_block=sub_block, help=help))
 
 
+def _nothing(alternative: Alternative) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class _Edit:
     op: tree.AssignOp
     alternatives: Choice
-    tests: tuple[Predicate, ...]
+    test: Predicate
 
     def of(self, old: Choice) -> Choice:
         """What a choice becomes."""
@@ -125,9 +127,9 @@ class _Edit:
             case "|=":
                 return tuple(dict.fromkeys((*old, *self.alternatives)))
             case "-=":
-                return tuple(a for a in old if not any(test(a) for test in self.tests))
+                return tuple(a for a in old if not self.test(a))
             case "&=":
-                return tuple(a for a in old if any(test(a) for test in self.tests))
+                return tuple(a for a in old if self.test(a))
 
 
 def layers_text(layers: list[int]) -> str:

@@ -9,6 +9,7 @@ from puzzledsl.ir.context import Context
 from puzzledsl.ir.dimensions import EXAMPLES, unit_fixes, would_do
 from puzzledsl.ir.names import Scope, SourceFile, Symbol
 from puzzledsl.ir.values import POISON, Boolean, Poison, Text, Value, describe
+from puzzledsl.ir.words import read_word
 from puzzledsl.lang import tree
 from puzzledsl.lang.parse import parse
 from puzzledsl.suggest import closest
@@ -40,6 +41,8 @@ TYPES: dict[str, Dimension | type[Text] | type[Boolean]] = {
 
 def parameter_value(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
     """A parameter's value: what `--set` gave, else its default; POISON, reported, for none or one of another type."""
+    if param.words:
+        return _word(ctx, symbol, param)
     kind = TYPES.get(param.type.text)
     if kind is None:
         near = closest(param.type.text, TYPES)
@@ -61,6 +64,25 @@ def parameter_value(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
     if kind is Text and isinstance(expr, tree.Name) and scope.file.names.get(expr.text) is None:
         return Text(expr.text)
     return _checked(ctx, ctx.value(expr, scope), symbol.name, param.type.text, kind, expr.span)
+
+
+def _word(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
+    """A parameter that lists its words: one of them."""
+    words = tuple(dict.fromkeys(word.text for word in param.words))
+    if symbol.name in ctx.settings:
+        expr = _parse_setting(ctx, symbol.name, ctx.settings[symbol.name])
+    elif param.default is not None:
+        expr = param.default
+    else:
+        ctx.report(errors.NoValue(param.name.span, name=symbol.name, type=" | ".join(words)))
+        return POISON
+    if expr is None:
+        return POISON
+    word = read_word(ctx, expr, Scope(symbol.file), words, f"value of parameter `{symbol.name}`")
+    if word is None:
+        return POISON
+    ctx.parameters.setdefault(symbol.name, word)
+    return Text(word, words)
 
 
 def _checked(

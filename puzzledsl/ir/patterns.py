@@ -24,7 +24,7 @@ from puzzledsl.ir.alternatives import (
 from puzzledsl.ir.builtins import ALTERNATIVES, FIELDS
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.errors_types import WrongType
-from puzzledsl.ir.linear import holds
+from puzzledsl.ir.layer_tables import holds
 from puzzledsl.ir.names import Scope
 from puzzledsl.ir.readers import as_constant
 from puzzledsl.ir.space_info import SpaceInfo
@@ -45,9 +45,17 @@ class _Test:
 
 
 def predicate(
-    ctx: Context, pattern: tree.Pattern, scope: Scope, info: SpaceInfo, sub_block: SubBlock
+    ctx: Context,
+    pattern: tree.Pattern | tree.PatternChoice,
+    scope: Scope,
+    info: SpaceInfo,
+    sub_block: SubBlock,
 ) -> Predicate | None:
     """A test for alternatives of `sub_block`; None, reported, for a pattern with a mistake."""
+    if isinstance(pattern, tree.PatternChoice):
+        options = [predicate(ctx, option, scope, info, sub_block) for option in pattern.options]
+        tests_ = [test for test in options if test is not None]
+        return (lambda a: any(test(a) for test in tests_)) if len(tests_) == len(options) else None
     name = pattern.name.text
     if name not in ALTERNATIVES[sub_block]:
         report_unknown(ctx, pattern.name, sub_block)
@@ -65,7 +73,7 @@ def predicate(
 
 def matching(
     ctx: Context,
-    pattern: tree.Pattern,
+    pattern: tree.Pattern | tree.PatternChoice,
     scope: Scope,
     info: SpaceInfo,
     sub_block: SubBlock,

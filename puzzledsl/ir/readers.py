@@ -8,7 +8,9 @@ from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors_types as errors
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.dimensions import EXAMPLES, unit_fixes, would_do
+from puzzledsl.ir.names import Scope
 from puzzledsl.ir.values import Facts, Number, Poison, Ref, SubBlocks, Symbolic, Value, describe
+from puzzledsl.lang import tree
 from puzzledsl.units import COUNT, Dimension, Quantity
 
 
@@ -23,7 +25,10 @@ def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number | Non
             ctx.lower_later(symbol)
             return Symbolic({("score", ctx.name_of(symbol)): Fraction(1)})
         case Facts(attribute=attribute, sub_block=sub_block):
-            help = f"add them up: `sum({sub_block}.{attribute})`, or name one layer: `layers[i].{sub_block}.{attribute}`"
+            help = (
+                f"add them up: `sum({sub_block}.{attribute})`, name one layer: `layers[i].{sub_block}.{attribute}`, "
+                f"or go through them: `sum(l.{sub_block}.{attribute} * … for l in layers)`"
+            )
         case SubBlocks(sub_block=sub_block):
             help = f"count alternatives: `count({sub_block} is noop)`"
         case Ref(symbol=symbol):
@@ -81,6 +86,15 @@ def as_whole(
         ctx.report(errors.OutOfRange(span, what=what, condition=between(low, high), got=str(number)))
         return None
     return int(number.value)
+
+
+def read_step(ctx: Context, expr: tree.Expr, scope: Scope, dimension: Dimension) -> Fraction | None:
+    """The `step` of a range: more than zero and of the range's dimension. None, reported, otherwise."""
+    step = as_constant(ctx, ctx.value(expr, scope), expr.span, "`step`", dimension)
+    if step is not None and step.value <= 0:
+        ctx.report(errors.OutOfRange(expr.span, what="`step`", condition="more than 0", got=str(step)))
+        return None
+    return None if step is None else step.value
 
 
 def between(low: object | None, high: object | None) -> str:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from puzzledsl.ir.alternatives import Alternative, AttentionAlternative, FfnAlternative, SubBlock
-from puzzledsl.ir.nodes import Rounding, Shape
+from puzzledsl.ir.nodes import Rounding, Shape, WholeModel
 
 if TYPE_CHECKING:
     from puzzledsl.ir.names import Symbol
@@ -30,6 +30,7 @@ class SpaceInfo:
     asked: dict[int, set[Fraction]] = field(default_factory=dict)
     roundings: list[Rounding] = field(default_factory=list)
     incomplete: bool = False
+    whole_model: WholeModel | None = None
 
     @property
     def all_layers(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from puzzledsl.diagnostics import Span
 from puzzledsl.ir import nodes
@@ -30,9 +30,10 @@ POISON = Poison()
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string, or a word such as `fp8` given where a string is meant."""
+    """A string, or a word such as `fp8` given where a string is meant. `words`: the closed list it is one of."""
 
     value: str
+    words: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,11 @@ class ListValue:
 
 @dataclass(frozen=True, slots=True)
 class RangeValue:
-    """`3..78`, inclusive."""
+    """`3..78`, inclusive; every `step` from the lower end, where one is given."""
 
     low: Quantity
     high: Quantity
+    step: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,6 +133,7 @@ class SubBlocks:
 class Facts:
     """`attention.kv_heads` of several layers: a vector for `sum`."""
 
+    space: SpaceInfo
     sub_block: SubBlock
     attribute: str
     indices: tuple[int, ...]
@@ -140,6 +143,7 @@ class Facts:
 class Matches:
     """`attention is noop` of several layers: a vector for `count`. `others` are the alternatives that do not match."""
 
+    space: SpaceInfo
     sub_block: SubBlock
     names: tuple[str, ...]
     others: tuple[str, ...]
@@ -149,18 +153,19 @@ class Matches:
 
 # ---------------------------------------------------------------- what a search decides
 
-TermKey = tuple[str | int | tuple[str, ...], ...]
+TermKey = tuple[str | int | tuple[Any, ...], ...]
 """("metric", scenario, metric) | ("score", name) | ("params",) | ("fact", sub_block, attribute, layer) |
-("count", sub_block, names, layer)"""
+("count", sub_block, names, layer) | ("table", attention_names, ffn_names, cells, layer)"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Symbolic:
-    """`sum(coefficient * term) + constant`, of one dimension."""
+    """`sum(coefficient * term) + constant`, of one dimension. `space`: whose layers it speaks of, where it speaks of any."""
 
     terms: dict[TermKey, Fraction]
     constant: Fraction = Fraction(0)
     dimension: Dimension = COUNT
+    space: SpaceInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +173,8 @@ class Formula:
     """A statement about layers' choices; `size` counts its nodes."""
 
     logic: nodes.Logic
-    size: int = 1
+    size: int
+    space: SpaceInfo
 
 
 @dataclass(frozen=True, slots=True, eq=False)

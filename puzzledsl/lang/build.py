@@ -59,10 +59,7 @@ class _Builder(ExprBuilder):
             case "use":
                 result = self.use(branch, span)
             case "param":
-                default = self.init(cast(Branch, kids[2])) if len(kids) > 2 else None
-                result = tree.Param(
-                    span=span, name=self.name(kids[0]), type=self.name(kids[1]), default=default, doc=doc
-                )
+                result = self.param(branch, span, doc)
             case "fn":
                 parameters = self.names(cast(Branch, kids[1])) if len(kids) > 2 else ()
                 value = self.init(cast(Branch, kids[-1]))
@@ -85,6 +82,13 @@ class _Builder(ExprBuilder):
             else:
                 names = self.names(kid)
         return tree.Use(span=span, path=path, names=names, alias=alias)
+
+    def param(self, branch: Branch, span: Span, doc: str) -> tree.Param:
+        name, *types = (self.name(kid) for kid in branch.children if isinstance(kid, Token))
+        last = branch.children[-1]
+        default = self.init(last) if isinstance(last, Tree) else None
+        words = tuple(types) if len(types) > 1 else ()
+        return tree.Param(span=span, name=name, type=types[0], default=default, words=words, doc=doc)
 
     def decl(self, branch: Branch, span: Span, doc: str) -> tree.Decl:
         kind, name = (self.name(t) for t in branch.children[:2])

@@ -92,16 +92,19 @@ class ExprBuilder:
         if branch.data == "bad_expr" or self.is_tainted(span):
             return tree.BadExpr(span=span)
         try:
-            if branch.data == "pattern":
-                return self.pattern(branch, 0)
-            options = tuple(self.pattern(cast(Branch, kid), 0) for kid in branch.children)
+            return self.patterns(branch, 0)
         except _TooDeep:
             self.sink.add(errors.TooDeep(span, limit=MAX_DEPTH))
             return tree.BadExpr(span=span)
-        return options[0] if len(options) == 1 else tree.PatternChoice(span=span, options=options)
 
     def is_tainted(self, span: Span) -> bool:
         return not self.words.tainted.isdisjoint(range(span.line, span.end_line + 1))
+
+    def patterns(self, branch: Branch, depth: int) -> tree.Pattern | tree.PatternChoice:
+        if branch.data == "pattern":
+            return self.pattern(branch, depth)
+        options = tuple(self.pattern(cast(Branch, kid), depth) for kid in branch.children)
+        return options[0] if len(options) == 1 else tree.PatternChoice(span=self.at(branch), options=options)
 
     def pattern(self, branch: Branch, depth: int) -> tree.Pattern:
         name, *fields = branch.children
@@ -155,7 +158,7 @@ class ExprBuilder:
             case "compare":
                 return self.compare(branch, below)
             case "is_" | "is_not":
-                subject, pattern = self.expr(kids[0], below), self.pattern(kids[1], below)
+                subject, pattern = self.expr(kids[0], below), self.patterns(kids[1], below)
                 return tree.Is(span=span, subject=subject, negated=branch.data == "is_not", pattern=pattern)
             case "member":
                 return tree.In(
@@ -164,9 +167,7 @@ class ExprBuilder:
             case "arrow":
                 return tree.Arrow(span=span, left=self.expr(kids[0], below), right=self.expr(kids[1], below))
             case "range" | "range_from" | "range_to" | "range_all":
-                start = self.expr(kids[0], below) if branch.data in ("range", "range_from") else None
-                stop = self.expr(kids[-1], below) if branch.data in ("range", "range_to") else None
-                return tree.Range(span=span, start=start, stop=stop)
+                return self.range(branch, below)
             case "attribute":
                 return tree.Attribute(span=span, target=self.expr(kids[0], below), name=self.name(kids[1]))
             case "index":
@@ -176,6 +177,15 @@ class ExprBuilder:
                 arguments = self.arguments(kids[1], below) if len(kids) > 1 else ()
                 return tree.Call(span=span, function=self.expr(kids[0], below), arguments=arguments)
         raise AssertionError(f"no expression: {branch.data}")
+
+    def range(self, branch: Branch, depth: int) -> tree.Range:
+        kids = cast(list[Branch], list(branch.children))
+        step = None
+        if kids and kids[-1].data == "step":
+            step = self.expr(cast(Branch, kids.pop().children[0]), depth)
+        start = self.expr(kids[0], depth) if branch.data in ("range", "range_from") else None
+        stop = self.expr(kids[-1], depth) if branch.data in ("range", "range_to") else None
+        return tree.Range(span=self.at(branch), start=start, stop=stop, step=step)
 
     def exprs(self, branches: Sequence[Branch], depth: int) -> tuple[tree.Expr, ...]:
         return tuple(self.expr(b, depth) for b in branches)

@@ -24,7 +24,7 @@ TOP_KEYWORDS = ("use", "param", "let", "fn", "assert")
 STATEMENT_KEYWORDS = ("require", "prefer", "minimize", "maximize", "solutions", "for", "let", "assert")
 """Keywords that begin a statement in a body."""
 
-INNER_KEYWORDS = "as of on in where apart because if then else implies or and not is mod".split()
+INNER_KEYWORDS = "as of on in where apart because if then else implies or and not is mod step".split()
 """Keywords that stand within items and statements."""
 
 KEYWORDS = frozenset((*TOP_KEYWORDS, *STATEMENT_KEYWORDS, *INNER_KEYWORDS))

@@ -97,11 +97,11 @@ class Compare(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Is(Node):
-    """`x is noop`, `x is not gqa(kv_heads: >= 4)`."""
+    """`x is noop`, `x is not gqa(kv_heads: >= 4)`, `x is (noop | linear)`."""
 
     subject: Expr
     negated: bool
-    pattern: Pattern
+    pattern: Pattern | PatternChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +114,11 @@ class In(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range(Node):
-    """`3..78`, `1x..3x`; inclusive at both ends. In subscripts either end may be missing."""
+    """`3..78`, `1x..3x`; inclusive at both ends. In subscripts either end may be missing. `step` as in `0..78 step 4`."""
 
     start: Expr | None
     stop: Expr | None
+    step: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,11 +321,12 @@ class Use(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Param(Node):
-    """`param headroom: Ratio = 95%`."""
+    """`param headroom: Ratio = 95%`; `param mode: fast | small = fast` lists its words, and `type` is the first of them."""
 
     name: Name
     type: Name
     default: Expr | None
+    words: tuple[Name, ...] = ()
     doc: str = ""
 
 

@@ -43,7 +43,8 @@ def _item(item: tree.Item) -> str:
             names = f" ({', '.join(n.text for n in item.names)})" if item.names else ""
             return f"use {_string(item.path)}{names}" + (f" as {item.alias.text}" if item.alias else "")
         case tree.Param():
-            head = f"{_doc(item.doc)}param {item.name.text}: {item.type.text}"
+            type_ = " | ".join(w.text for w in item.words) or item.type.text
+            head = f"{_doc(item.doc)}param {item.name.text}: {type_}"
             return head if item.default is None else f"{head} = {unparse_expr(item.default)}"
         case tree.Fn():
             parameters = ", ".join(p.text for p in item.parameters)
@@ -126,6 +127,10 @@ def _pattern(pattern: tree.Pattern) -> str:
     return f"{pattern.name.text}({fields})" if fields else pattern.name.text
 
 
+def _matched(pattern: tree.Pattern | tree.PatternChoice) -> str:
+    return f"({_assigned(pattern)})" if isinstance(pattern, tree.PatternChoice) else _pattern(pattern)
+
+
 def _field(field: tree.PatternField) -> str:
     if field.op == "==":
         return f"{field.name.text}: {unparse_expr(field.value)}"
@@ -167,11 +172,12 @@ def _form(node: tree.Expr) -> tuple[str, int]:
             return first + "".join(f" {op} {o}" for op, o in zip(node.ops, rest, strict=True)), _COMPARE
         case tree.Is():
             word = "is not" if node.negated else "is"
-            return f"{_expr(node.subject, _SPAN)} {word} {_pattern(node.pattern)}", _COMPARE
+            return f"{_expr(node.subject, _SPAN)} {word} {_matched(node.pattern)}", _COMPARE
         case tree.In():
             return f"{_expr(node.member, _SPAN)} in {_expr(node.collection, _SPAN)}", _COMPARE
         case tree.Range():
-            return "..".join("" if e is None else _expr(e, _SUM) for e in (node.start, node.stop)), _SPAN
+            ends = "..".join("" if e is None else _expr(e, _SUM) for e in (node.start, node.stop))
+            return ends + (f" step {_expr(node.step, _SUM)}" if node.step is not None else ""), _SPAN
         case tree.Arrow():
             return f"{_expr(node.left, _SUM)} -> {_expr(node.right, _SUM)}", _SPAN
         case tree.Attribute():

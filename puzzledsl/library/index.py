@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -58,9 +59,18 @@ class Index:
     def rewrite(self) -> None:
         """Put the index into its one canonical text: sorted by job id, one line a job. Does nothing when it already is."""
         with self._lock():
-            canonical = b"".join(_line(piece) for _, piece in sorted(self.read().items()))
-            if not self.path.exists() or self.path.read_bytes() != canonical:
-                write_bytes(self.path, canonical)
+            self._write(self.read())
+
+    def remove(self, ids: Collection[str]) -> None:
+        """Leave out these jobs' lines; the rest is put into its canonical text."""
+        if ids:
+            with self._lock():
+                self._write({id: piece for id, piece in self.read().items() if id not in ids})
+
+    def _write(self, pieces: Mapping[str, Piece]) -> None:
+        canonical = b"".join(_line(piece) for _, piece in sorted(pieces.items()))
+        if not self.path.exists() or self.path.read_bytes() != canonical:
+            write_bytes(self.path, canonical)
 
     def _lock(self) -> FileLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)

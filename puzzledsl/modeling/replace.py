@@ -17,16 +17,23 @@ from puzzledsl.parents.access import attention, layers, norm_name, sub_block_nam
 
 @contextmanager
 def replace(
-    model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.Module
+    model: PreTrainedModel,
+    layer_idx: int,
+    sub_block: SubBlock,
+    module: nn.Module,
+    norm: nn.Module | None = None,
 ) -> Iterator[nn.Module]:
     """Run with `module` in place of one sub-block, and put the old one back. Yields the module that was there.
 
-    For forward passes without a KV cache (`use_cache=False`), such as replace-1 scoring. A no-op takes its norm with it.
+    For forward passes without a KV cache (`use_cache=False`), such as replace-1 scoring. A no-op takes its norm with it;
+    `norm` is the norm before any other module, where the model's own stands no longer (a no-op took it).
     """
     layer = layers(model)[layer_idx]
     names = (sub_block_name(sub_block), norm_name(sub_block))
     before = {name: getattr(layer, name) for name in names}
     try:
+        if norm is not None:
+            setattr(layer, names[1], norm)
         put(model, layer_idx, sub_block, module)
         yield before[names[0]]
     finally:

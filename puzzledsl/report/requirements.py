@@ -17,6 +17,7 @@ from puzzledsl.ir.nodes import (
     MetricTerm,
     ParamsTerm,
     ScoreTerm,
+    TableTerm,
     Term,
 )
 from puzzledsl.ir.tables import LayerAssignment, Solution
@@ -167,6 +168,8 @@ def _term(subject: Subject, term: Term, solution: Solution | None) -> float | No
             return float(sum(facts.fact(a, attribute, subject.shape) for a in chosen))
         case CountTerm(sub_block=sub_block, alternatives=names, layers=indices):
             return float(sum(_name(layers[i], sub_block) in names for i in indices))
+        case TableTerm(layers=indices):
+            return float(sum(term.value(layers[i].attention, layers[i].ffn) for i in indices))
         case _:
             assert_never(term)
 

@@ -15,6 +15,7 @@ from puzzledsl.ir.nodes import (
     ParamsTerm,
     ScoreTerm,
     Search,
+    TableTerm,
     Term,
 )
 from puzzledsl.ir.tables import ConflictItem, SearchResult
@@ -102,6 +103,8 @@ def describe_term(term: Term) -> str:
             return f"sum({sub_block}.{attribute})"
         case CountTerm(sub_block=sub_block, alternatives=names):
             return f"count({sub_block} is {' | '.join(names)})"
+        case TableTerm(layers=layers):
+            return f"a table over {len(layers)} layer{'s' if len(layers) > 1 else ''}"
         case _:
             assert_never(term)
 

@@ -187,3 +187,24 @@ class DamagedArtefact(Diagnostic):
     help_template = (
         'run `pzl {stage} {file}` to make it again; figures made elsewhere come in through `table("…")`'
     )
+
+
+class WholeModelChoice(Diagnostic):
+    """A choice for the whole model, which no stage can make yet.
+
+    `hidden = 100% | 75%` is checked and kept in ir.json. Pieces, costs and searches are made layer by layer, so every
+    stage after that stops here.
+
+    Wrong:
+        space slim of p { attention = parent | noop, hidden = 100% | 75% }
+    Right:
+        space slim of p { attention = parent | noop }
+    """
+
+    code = "E0612"
+    template = (
+        "space `{name}` chooses `{what}` for the whole model, which no stage can train, cost or search yet"
+    )
+    help_template = (
+        "it is checked and kept in ir.json; leave the line out to go on with what each layer may become"
+    )

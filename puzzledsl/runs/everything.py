@@ -55,12 +55,33 @@ def _tasks(ctx: Context) -> Iterator[Task]:
 def _pieces_and_solutions(ctx: Context, spaces: list[str]) -> Iterator[Task]:
     program = ctx.program
     yield from (tasks.bld(ctx, name) for name, bld in program.blds.items() if bld.space in spaces)
-    for name, score in program.scores.items():
-        if score.space in spaces and isinstance(score.method, nodes.ReplaceOne):
-            yield tasks.score(ctx, name)
     mine = [name for name, search in program.searches.items() if search.space in spaces]
-    yield from (tasks.solve(ctx, name) for name in mine)
+    scores = {
+        name: score.method.around
+        for name, score in program.scores.items()
+        if score.space in spaces and isinstance(score.method, nodes.ReplaceOne)
+    }
+    yield from _scores_and_searches(ctx, scores, mine)
     yield from (tasks.frontier(ctx, name) for name, f in program.frontiers.items() if f.search in mine)
+
+
+def _scores_and_searches(ctx: Context, scores: dict[str, str | None], searches: list[str]) -> Iterator[Task]:
+    """Scores, then the searches that need no others, then scores around their children, and so on."""
+    from puzzledsl.search.needs import needed
+
+    waiting, unsolved = dict(scores), list(searches)
+    while waiting or unsolved:
+        ready = [name for name, around in waiting.items() if around not in unsolved]
+        for name in ready:
+            del waiting[name]
+            yield tasks.score(ctx, name)
+        solvable = [name for name in unsolved if not needed(ctx.program, name).scores & set(waiting)]
+        for name in solvable:
+            unsolved.remove(name)
+            yield tasks.solve(ctx, name)
+        if not ready and not solvable:  # a score around the child of a search that needs it: each says so
+            yield from (tasks.solve(ctx, name) for name in unsolved)
+            return
 
 
 def _has_checkpoint(ctx: Context, search: str) -> bool:

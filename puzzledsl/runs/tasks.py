@@ -13,7 +13,7 @@ from pathlib import Path
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.files import write_text
 from puzzledsl.ir import nodes
-from puzzledsl.ir.tables import BldJob, CostTable, ScoreTable, SearchResult
+from puzzledsl.ir.tables import BldJob, CostTable, ModelDefinition, ScoreTable, SearchResult
 from puzzledsl.runs.context import Context, span_of
 from puzzledsl.runs.digests import (
     data_fingerprint,
@@ -21,7 +21,7 @@ from puzzledsl.runs.digests import (
     files_fingerprint,
     meaning,
 )
-from puzzledsl.runs.errors import NoSolution, UnsupportedExport
+from puzzledsl.runs.errors import NoSolution, UnsupportedExport, WholeModelChoice
 
 STAGES = (
     "measure",
@@ -56,10 +56,19 @@ class Task:
 # ---------------------------------------------------------------- what several stages read
 
 
+def layers_only(ctx: Context, space: str) -> None:
+    """Raises DiagnosticError where a space chooses something for the whole model: later stages choose layer by layer."""
+    chosen = ctx.program.spaces[space]
+    if chosen.whole_model is not None:
+        widths = " | ".join(map(str, chosen.whole_model.hidden))
+        raise DiagnosticError(WholeModelChoice(span_of(chosen.where), name=space, what=f"hidden = {widths}"))
+
+
 def jobs_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
-    """The jobs of a BLD declaration."""
+    """The jobs of a BLD declaration. Raises DiagnosticError for a choice that no stage can make."""
     from puzzledsl.plan.bld import bld_plan
 
+    layers_only(ctx, ctx.program.blds[bld].space)
     return bld_plan(ctx.program, bld)
 
 
@@ -71,9 +80,12 @@ def measured_scenarios(ctx: Context) -> list[str]:
 
 
 def costs_of(ctx: Context, space: str) -> CostTable:
-    """Analytic costs, and the measured ones where `pzl measure` has made them."""
+    """Analytic costs, and the measured ones where `pzl measure` has made them.
+
+    Raises DiagnosticError for a choice that no stage can cost."""
     from puzzledsl.cost.table import cost_table, merge
 
+    layers_only(ctx, space)
     tables = [cost_table(ctx.program, space, ctx.base)]
     if ctx.stamps.read("measure", space):
         tables.append(ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space))
@@ -81,11 +93,17 @@ def costs_of(ctx: Context, space: str) -> CostTable:
 
 
 def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
-    """Every score table of the search's space that is there; a table from elsewhere is read on the spot."""
+    """Every score table of the search's space that is there; a table from elsewhere is read on the spot.
+
+    Scores made around a child are only for the searches that ask for them: that child's own search comes before them.
+    """
+    from puzzledsl.search.needs import needed
+
     space = ctx.program.searches[search].space
+    asked = needed(ctx.program, search).scores
     tables: dict[str, ScoreTable] = {}
     for name, score in ctx.program.scores.items():
-        if score.space != space:
+        if score.space != space or (_around(score) and name not in asked):
             continue
         if isinstance(score.method, nodes.ScoreFromTable):
             from puzzledsl.search.score_table import read_score_table
@@ -94,6 +112,10 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
         elif ctx.stamps.read("score", name):
             tables[name] = ctx.load(ctx.build.scores(name), ScoreTable, "score", name)
     return tables
+
+
+def _around(score: nodes.Score) -> str | None:
+    return score.method.around if isinstance(score.method, nodes.ReplaceOne) else None
 
 
 def _data_inputs(ctx: Context, name: str | None) -> dict[str, str]:
@@ -184,11 +206,13 @@ def score(ctx: Context, name: str) -> Task:
         parent = ctx.fingerprint(declaration.space, "score")
         pieces = ctx.made("bld", bld_name, "the pieces")
         space = meaning(ctx.program.spaces[declaration.space])
+        child = {"child": ctx.made("solve", method.around, "the solutions")} if method.around else {}
         return {
             "score": meaning(method),
             "space": space,
             "pieces": pieces,
             "parent": parent,
+            **child,
             **tasks,
             **_data_inputs(ctx, data),
         }
@@ -200,9 +224,18 @@ def score(ctx: Context, name: str) -> Task:
         ctx.made("bld", bld_name, "the pieces")
         library = Library(ctx.build.library)
         parent = ctx.parent_directory(declaration.space, "score")
-        work = ctx.build.work("score", name)
         jobs = jobs_of(ctx, bld_name)
-        table = run_score(ctx.program, name, parent, ctx.base, library, jobs, work, ctx.progress)
+
+        def measured(work: Path, child: ModelDefinition | None = None) -> ScoreTable:
+            return run_score(ctx.program, name, parent, ctx.base, library, jobs, work, ctx.progress, child)
+
+        if method.around is None:
+            table = measured(ctx.build.work("score", name))
+        else:
+            from puzzledsl.runs.rescoring import scores_around
+
+            work = ctx.build.work("score", f"{name}-{digest_of(inputs())[:16]}")
+            table = scores_around(ctx, name, jobs, lambda child, at: measured(at, child), work)
         output = ctx.build.scores(name)
         write_text(output, table.canonical_json())
         return [output]

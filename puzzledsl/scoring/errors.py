@@ -43,19 +43,20 @@ class NoScoringText(Diagnostic):
     help_template = "add `data: NAME` to `replace_one(…)`, or `data = NAME` to the bld"
 
 
-class NotScoredYet(Diagnostic):
-    """A way of scoring this version does not know.
+class NoPairwiseTerms(Diagnostic):
+    """Second-order terms of what has none.
 
-    The language has the feature; this version cannot score so yet.
+    Pairwise terms are covariances of the changes that two replacements make to the parent's logits; they complete a sum of
+    KL divergences. Other measures have no such terms, and scores around a child are right there without them.
 
     Wrong:
         bld pieces of w { train = attention + ffn, tokens = 0 }
-        score other of pieces = replace_one(kl_divergence, pairwise: true)
+        score other of pieces = replace_one(lm_loss, pairwise: true)
     Right:
         bld pieces of w { train = attention + ffn, tokens = 0 }
-        score other of pieces = replace_one(kl_divergence, samples: 4Ki)
+        score other of pieces = replace_one(kl_divergence, pairwise: true)
     """
 
     code = "E1503"
-    template = "score `{score}` asks for `{feature}`, which this version cannot do"
-    help_template = "leave it out: `replace_one(kl_divergence, samples: 4Ki)`"
+    template = "score `{score}` asks for pairwise terms, which {what} do not have"
+    help_template = "pairwise terms go with `replace_one(kl_divergence, …)` in the parent; leave `pairwise: true` out here"

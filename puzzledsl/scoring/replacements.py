@@ -6,9 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from torch import nn
-from transformers import PreTrainedModel
-
 from puzzledsl.data.errors import span_of
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
@@ -21,15 +18,14 @@ from puzzledsl.ir.alternatives import (
     SubBlock,
     name_of,
 )
-from puzzledsl.ir.tables import BldJob
-from puzzledsl.library.library import Library
-from puzzledsl.modeling.assemble import load_piece
-from puzzledsl.modeling.build import build_alternative
-from puzzledsl.modeling.replace import replace
+from puzzledsl.ir.tables import BldJob, LayerDefinition
 from puzzledsl.scoring.errors import NothingTrainsIt
+from puzzledsl.scoring.incumbent import Incumbent
 
 Part = tuple[SubBlock, Alternative, str | None]
 """A sub-block, what it becomes, and the piece that holds its weights (None: it has none)."""
+Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str]
+PARENT = LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())
 
 
 @dataclass(frozen=True)
@@ -42,81 +38,76 @@ class Replacement:
     parts: tuple[Part, ...]
 
     @contextmanager
-    def applied(self, model: PreTrainedModel, library: Library) -> Iterator[None]:
+    def applied(self, incumbent: Incumbent) -> Iterator[None]:
         """The model with this replacement in it, for forward passes without a cache."""
         with ExitStack() as stack:
-            for sub_block, alternative, piece in self.parts:
-                module = self._module(model, library, sub_block, alternative, piece)
-                stack.enter_context(replace(model, self.layer, sub_block, module))
+            for part in self.parts:
+                stack.enter_context(incumbent.replaced(self.layer, *part))
             yield
-
-    def _module(
-        self,
-        model: PreTrainedModel,
-        library: Library,
-        sub_block: SubBlock,
-        alternative: Alternative,
-        piece: str | None,
-    ) -> nn.Module:
-        module = build_alternative(model, self.layer, sub_block, alternative)
-        if piece is not None:
-            load_piece(module, library.load(piece), piece, self.layer, sub_block, alternative)
-        return module.requires_grad_(False)
 
 
 def replacements(
-    score: nodes.Score, space: nodes.Space, unit: str, jobs: Sequence[BldJob]
+    score: nodes.Score,
+    space: nodes.Space,
+    unit: str,
+    jobs: Sequence[BldJob],
+    around: Sequence[LayerDefinition] | None = None,
 ) -> list[Replacement]:
-    """Everything to score, layers ascending; without the parent's own, whose score is 0.
+    """Everything to score, layers ascending, without what the model has already: the parent's own, whose score is 0.
 
+    In a child (`around`, its layers) that is its own choice; the parent's is then scored too.
     Raises DiagnosticError (NothingTrainsIt).
     """
-    pieces: dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str] = {}
+    pieces: Pieces = {}
     for job in jobs:
         pieces.setdefault((job.layer, job.attention, job.ffn), job.id)
     found: list[Replacement] = []
     for layer, choice in enumerate(space.layers):
+        has = PARENT if around is None else around[layer]
+        made = _Layer(score, layer, pieces, has, inside_child=around is not None)
+        attention = dict.fromkeys([*choice.attention, ParentAttention()] if around else choice.attention)
+        ffn = dict.fromkeys([*choice.ffn, ParentFfn()] if around else choice.ffn)
         if unit == "block":
-            for a in dict.fromkeys(choice.attention):
-                for f in dict.fromkeys(choice.ffn):
-                    parts = _pair(score, layer, a, f, pieces.get((layer, a, f)), pieces)
-                    found.append(Replacement(layer, "pairs", f"{name_of(a)}/{name_of(f)}", parts))
+            found += [made.pair(a, f) for a in attention for f in ffn if (a, f) != (has.attention, has.ffn)]
         else:
-            for a in dict.fromkeys(choice.attention):
-                part = _part(score, layer, "attention", a, pieces.get((layer, a, None)))
-                found.append(Replacement(layer, "attention", name_of(a), part))
-            for f in dict.fromkeys(choice.ffn):
-                part = _part(score, layer, "ffn", f, pieces.get((layer, None, f)))
-                found.append(Replacement(layer, "ffn", name_of(f), part))
-    return [replacement for replacement in found if replacement.parts]
+            found += [made.sub_block("attention", a) for a in attention if a != has.attention]
+            found += [made.sub_block("ffn", f) for f in ffn if f != has.ffn]
+    return found
 
 
-def _pair(
-    score: nodes.Score,
-    layer: int,
-    attention: AttentionAlternative,
-    ffn: FfnAlternative,
-    block: str | None,
-    pieces: dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str],
-) -> tuple[Part, ...]:
-    """Both halves, from one coupled piece where there is one, else from two sub-block pieces."""
-    attention_piece = block or pieces.get((layer, attention, None))
-    ffn_piece = block or pieces.get((layer, None, ffn))
-    return _part(score, layer, "attention", attention, attention_piece) + _part(
-        score, layer, "ffn", ffn, ffn_piece
-    )
+@dataclass(frozen=True)
+class _Layer:
+    """One layer's replacements. `has` is what the model has there."""
 
+    score: nodes.Score
+    layer: int
+    pieces: Pieces
+    has: LayerDefinition
+    inside_child: bool
 
-def _part(
-    score: nodes.Score, layer: int, sub_block: SubBlock, alternative: Alternative, piece: str | None
-) -> tuple[Part, ...]:
-    if isinstance(alternative, ParentAttention | ParentFfn):
-        return ()
-    if alternative.kind == "noop":
-        return ((sub_block, alternative, None),)
-    if piece is None:
-        what = f"{sub_block} `{name_of(alternative)}`"
-        raise DiagnosticError(
-            NothingTrainsIt(span_of(score.where), score=score.name, bld=score.bld, what=what, layer=layer)
-        )
-    return ((sub_block, alternative, piece),)
+    def sub_block(self, sub_block: SubBlock, alternative: Alternative) -> Replacement:
+        key = (alternative, None) if sub_block == "attention" else (None, alternative)
+        part = self._part(sub_block, alternative, self.pieces.get((self.layer, *key)))
+        return Replacement(self.layer, sub_block, name_of(alternative), part)
+
+    def pair(self, attention: AttentionAlternative, ffn: FfnAlternative) -> Replacement:
+        """Both halves, from one coupled piece where there is one, else from two sub-block pieces."""
+        block = self.pieces.get((self.layer, attention, ffn))
+        attention_piece = block or self.pieces.get((self.layer, attention, None))
+        ffn_piece = block or self.pieces.get((self.layer, None, ffn))
+        parts = self._part("attention", attention, attention_piece) + self._part("ffn", ffn, ffn_piece)
+        return Replacement(self.layer, "pairs", f"{name_of(attention)}/{name_of(ffn)}", parts)
+
+    def _part(self, sub_block: SubBlock, alternative: Alternative, piece: str | None) -> tuple[Part, ...]:
+        if alternative.kind == "parent":  # already there, unless the model is a child
+            return ((sub_block, alternative, None),) if self.inside_child else ()
+        if alternative.kind == "noop":
+            return ((sub_block, alternative, None),)
+        if piece is None:
+            what, score = f"{sub_block} `{name_of(alternative)}`", self.score
+            raise DiagnosticError(
+                NothingTrainsIt(
+                    span_of(score.where), score=score.name, bld=score.bld, what=what, layer=self.layer
+                )
+            )
+        return ((sub_block, alternative, piece),)

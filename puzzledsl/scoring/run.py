@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
@@ -23,7 +22,7 @@ from puzzledsl.data.errors import NotEnoughText, span_of
 from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
-from puzzledsl.ir.tables import BldJob, ScoreTable
+from puzzledsl.ir.tables import BldJob, ModelDefinition, ScoreTable
 from puzzledsl.layout import BuildDir
 from puzzledsl.library.library import Library
 from puzzledsl.library.origin import origin
@@ -31,10 +30,13 @@ from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.modeling.placement import placement
 from puzzledsl.parents.load import load_parent, load_tokenizer
 from puzzledsl.progress import Progress
-from puzzledsl.scoring.errors import NoScoringText, NotScoredYet
-from puzzledsl.scoring.measures import Accuracy, Divergence, Measure
-from puzzledsl.scoring.partial import Partial
+from puzzledsl.scoring.errors import NoPairwiseTerms, NoScoringText
+from puzzledsl.scoring.incumbent import Incumbent
+from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure
+from puzzledsl.scoring.partial import Name, Partial
 from puzzledsl.scoring.replacements import Replacement, replacements
+from puzzledsl.scoring.states import States
+from puzzledsl.scoring.table import INCUMBENT, pairwise_terms, score_table
 
 
 def run_score(
@@ -46,41 +48,59 @@ def run_score(
     jobs: Sequence[BldJob],
     work: Path,
     progress: Progress,
+    around: ModelDefinition | None = None,
 ) -> ScoreTable:
     """The score table of a replace-1-block score: nats for `kl_divergence` and `lm_loss`, a drop for `accuracy`.
 
     `jobs` are those of the score's BLD, whose pieces are in `library`; the parent is not in the table (it is 0).
     `samples` counts scored token positions; text comes from behind what the BLD was trained on, where there is enough.
-    Raises DiagnosticError: missing pieces, missing or too little text, ways of scoring that are not known.
+    With `around`, a child, replacements are made in that child and still compared with the parent.
+    Raises DiagnosticError: missing pieces, missing or too little text, pairwise terms of what has none.
     """
     declaration = program.scores[score]
     method = declaration.method
     if not isinstance(method, nodes.ReplaceOne) or declaration.bld is None:
         raise ValueError(f"score {score} is not measured, it is read from a table")
-    _refuse_unknown(declaration, method)
+    _refuse_pairwise(declaration, method)
     bld = program.blds[declaration.bld]
     unit: Literal["subblock", "block"] = "block" if bld.mode == "coupled" else method.unit
-    todo = replacements(declaration, program.spaces[declaration.space], unit, jobs)
+    layers = None if around is None else around.layers
+    todo = replacements(declaration, program.spaces[declaration.space], unit, jobs, layers)
 
     device, dtype = placement(parent_dir)
     runner = LayerRunner(model := load_parent(parent_dir, dtype=dtype, device=device))
     measure = _measure(program, declaration, method, bld, runner, parent_dir, base, library, progress)
-    inputs = _inputs(parent_dir, measure, method, library, todo)
+    inputs = _inputs(parent_dir, measure, method, library, todo, around)
     partial = Partial(work, json.dumps(inputs, sort_keys=True))
+    states = _states(work, measure, runner, len(todo)) if method.pairwise else None
+    sweep = _Sweep(runner, measure, method.metric, partial, progress, Incumbent(model, library), states)
     progress.start(f"score {score}", len(todo))
     with torch.inference_mode():
-        _Sweep(runner, measure, method.metric, partial, progress, model, library).run(todo)
-    table = _table(score, method, unit, measure, len(runner), todo, partial, inputs)
+        sweep.run(todo, around)
+        table = score_table(
+            score, method.metric, unit, measure.samples(), len(runner), partial.figures, layers
+        )
+        if states is not None:
+            terms = pairwise_terms(runner, sweep.parent_PH, states.all(), todo)
+            table = table.model_copy(update={"pairwise": terms})
     shutil.rmtree(work, ignore_errors=True)
-    return table
+    return table.model_copy(update={"inputs": inputs})
 
 
-def _refuse_unknown(declaration: nodes.Score, method: nodes.ReplaceOne) -> None:
-    for feature, wanted in (("pairwise", method.pairwise), ("around", method.around is not None)):
-        if wanted:
-            raise DiagnosticError(
-                NotScoredYet(span_of(declaration.where), score=declaration.name, feature=feature)
-            )
+PAIRWISE_SHARE = 4
+"""Pairwise terms are means over a quarter of the scored positions: they need as much work as the scores themselves."""
+
+
+def _states(work: Path, measure: Measure, runner: LayerRunner, count: int) -> States:
+    positions = max(1, measure.samples() // PAIRWISE_SHARE)
+    return States(work / "states.bin", count, positions, runner.hidden_size)
+
+
+def _refuse_pairwise(declaration: nodes.Score, method: nodes.ReplaceOne) -> None:
+    """Pairwise terms are covariances of changes of the parent's logits."""
+    if method.pairwise and (method.metric != "kl_divergence" or method.around is not None):
+        what = f"`{method.metric}`" if method.around is None else "scores around a child"
+        raise DiagnosticError(NoPairwiseTerms(span_of(declaration.where), score=declaration.name, what=what))
 
 
 # ---------------------------------------------------------------- what is measured, and on what
@@ -159,12 +179,14 @@ def _inputs(
     method: nodes.ReplaceOne,
     library: Library,
     todo: Sequence[Replacement],
+    around: ModelDefinition | None,
 ) -> dict[str, str]:
     """Digests of all that a table depends on."""
     tokens = torch.cat([group.flatten() for group in measure.groups])
     pieces = {piece.job.id: piece.sha256 for piece in library.pieces()}
     parts = [[r.layer, r.table, r.name, *(pieces.get(p or "", "") for _, _, p in r.parts)] for r in todo]
-    described = f"{method.model_dump_json()} {parts}"
+    child = None if around is None else around.digest()
+    described = f"{method.model_dump_json()} {parts} {child}"
     return {**origin(parent_dir, tokens), "replacements": hashlib.sha256(described.encode()).hexdigest()}
 
 
@@ -172,7 +194,7 @@ def _inputs(
 
 
 class _Sweep:
-    """One pass up the parent's layers; each replacement branches off at its own."""
+    """One pass up the layers; each replacement branches off at its own."""
 
     def __init__(
         self,
@@ -181,59 +203,52 @@ class _Sweep:
         metric: str,
         partial: Partial,
         progress: Progress,
-        model: PreTrainedModel,
-        library: Library,
+        incumbent: Incumbent,
+        states: States | None,
     ) -> None:
         self.runner, self.measure, self.metric, self.partial = runner, measure, metric, partial
-        self.progress, self.model, self.library = progress, model, library
+        self.progress, self.incumbent, self.states = progress, incumbent, states
+        self.parent_PH = torch.empty(0)
 
-    def run(self, todo: Sequence[Replacement]) -> None:
-        """Measure what is not measured yet."""
+    def run(self, todo: Sequence[Replacement], around: ModelDefinition | None) -> None:
+        """Measure what is not measured yet: the child itself first, where there is one."""
         entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
-        self.measure.set_parent(self._leaving(0, entering))
+        normed = self._leaving(0, entering)
+        self.measure.set_parent(normed)
+        self.parent_PH = _positions(normed, self.states)
+        if around is not None:
+            self.incumbent.become(around)
+            self._figures(INCUMBENT, lambda: self._leaving(0, entering))
         for layer_idx in range(len(self.runner)):
-            for replacement in todo:
+            for row, replacement in enumerate(todo):
                 if replacement.layer == layer_idx:
-                    self._one(replacement, entering)
+                    self._one(row, replacement, entering)
             entering = [self.runner.run_layer(layer_idx, hidden) for hidden in entering]
 
-    def _one(self, replacement: Replacement, entering: Sequence[Tensor]) -> None:
-        name = (replacement.layer, replacement.table, replacement.name)
-        if name not in self.partial.figures:
-            with replacement.applied(self.model, self.library):
+    def _one(self, row: int, replacement: Replacement, entering: Sequence[Tensor]) -> None:
+        def leaving() -> list[Tensor]:
+            with replacement.applied(self.incumbent):
                 normed = self._leaving(replacement.layer, entering)
-            self.partial.add(name, self.measure.figures(normed))
-        figure = self.partial.figures[name][self.metric]
-        self.progress.advance(layer=replacement.layer, alternative=replacement.name, score=figure)
+            if self.states is not None:
+                self.states.put(row, _positions(normed, self.states))
+            return normed
+
+        name = (replacement.layer, replacement.table, replacement.name)
+        score = self._figures(name, leaving)[self.metric]
+        self.progress.advance(layer=replacement.layer, alternative=replacement.name, score=score)
+
+    def _figures(self, name: Name, leaving: Callable[[], Sequence[Tensor]]) -> Figures:
+        if name not in self.partial.figures:
+            self.partial.add(name, self.measure.figures(leaving()))
+        return self.partial.figures[name]
 
     def _leaving(self, layer_idx: int, entering: Sequence[Tensor]) -> list[Tensor]:
         """The normed final hidden states, from those that enter a layer."""
         return [self.runner.final_norm(self.runner.run_suffix(layer_idx, hidden)) for hidden in entering]
 
 
-def _table(
-    score: str,
-    method: nodes.ReplaceOne,
-    unit: Literal["subblock", "block"],
-    measure: Measure,
-    layers: int,
-    todo: Sequence[Replacement],
-    partial: Partial,
-    inputs: dict[str, str],
-) -> ScoreTable:
-    tables: dict[str, list[dict[str, float]]] = {
-        name: [{} for _ in range(layers)] for name in ("attention", "ffn", "pairs")
-    }
-    for r in todo:
-        tables[r.table][r.layer][r.name] = partial.figures[r.layer, r.table, r.name][method.metric]
-    filled = ("pairs",) if unit == "block" else ("attention", "ffn")
-    return ScoreTable(
-        score=score,
-        metric=method.metric,
-        samples=measure.samples(),
-        unit=unit,
-        inputs=inputs,
-        attention=tuple(tables["attention"]) if "attention" in filled else (),
-        ffn=tuple(tables["ffn"]) if "ffn" in filled else (),
-        pairs=tuple(tables["pairs"]) if "pairs" in filled else (),
-    )
+def _positions(normed: Sequence[Tensor], states: States | None) -> Tensor:
+    """The positions that pairwise terms are means over, [P, H]."""
+    if states is None:
+        return torch.empty(0)
+    return torch.cat([group.flatten(0, 1) for group in normed])[: states.positions]

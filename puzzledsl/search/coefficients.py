@@ -10,7 +10,7 @@ from typing import assert_never
 
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.metrics import linear_metrics
-from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, Term
+from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.tables import Tables, decimal
 
@@ -84,6 +84,9 @@ class Coefficients:
             case CountTerm(sub_block=part, alternatives=alternatives, layers=layers):
                 inside, wanted = frozenset(layers), frozenset(alternatives)
                 return Vector([int(i in inside and getattr(c, part) in wanted) for i, c in self.keys])
+            case TableTerm(layers=layers):
+                inside, zero = frozenset(layers), Fraction(0)
+                return _whole([term.value(c.attention, c.ffn) if i in inside else zero for i, c in self.keys])
             case _:
                 assert_never(term)
 

@@ -25,6 +25,7 @@ from puzzledsl.ir.nodes import (
     ParamsTerm,
     Requirement,
     ScoreTerm,
+    TableTerm,
     Term,
 )
 from puzzledsl.ir.tables import LayerAssignment, ScenarioCosts
@@ -75,6 +76,8 @@ class Child:
                 )
             case CountTerm(sub_block=sub_block, alternatives=alternatives, layers=where):
                 return Fraction(sum(getattr(layers[i], sub_block) in alternatives for i in where))
+            case TableTerm(layers=where):
+                return sum((term.value(layers[i].attention, layers[i].ffn) for i in where), Fraction(0))
             case _:
                 assert_never(term)
 

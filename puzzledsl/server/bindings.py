@@ -278,7 +278,11 @@ class _Binder:
         if expr.where is not None:
             self.expr(expr.where, inner, _ANY)
 
-    def pattern(self, pattern: tree.Pattern, scope: Scope) -> None:
+    def pattern(self, pattern: tree.Pattern | tree.PatternChoice, scope: Scope) -> None:
+        if isinstance(pattern, tree.PatternChoice):
+            for option in pattern.options:
+                self.pattern(option, scope)
+            return
         name = pattern.name
         call = calls.ATTENTION.get(name.text) or calls.FFN.get(name.text)
         self.add(name, Word(name.text, "call", call.doc, call=call) if call else None)

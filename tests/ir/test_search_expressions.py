@@ -134,8 +134,8 @@ def test_counts(tmp_path: Path, text: str, names: tuple[str, ...], layers: tuple
 
 def test_counting_a_negation_counts_the_rest(tmp_path: Path) -> None:
     found = linear(tmp_path, "count(l.ffn is not noop for l in layers) >= 3")
-    term = nodes.CountTerm(sub_block="ffn", alternatives=("noop",), layers=ALL)
-    assert (terms(found.left), found.bound) == ([(-1, term)], Fraction(-1))
+    term = nodes.CountTerm(sub_block="ffn", alternatives=("parent", "mlp96"), layers=ALL)
+    assert (terms(found.left), found.bound) == ([(1, term)], 3)
 
 
 def test_logic(tmp_path: Path) -> None:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 
-from puzzledsl.bld.run import run_bld
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import (
     GqaAttention,
     LinearFfn,
@@ -26,15 +22,14 @@ from puzzledsl.ir.alternatives import (
     ParentFfn,
     name_of,
 )
-from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, ScoreTable
-from puzzledsl.library.library import Library
+from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.modeling.assemble import assemble
 from puzzledsl.parents.load import load_parent
-from puzzledsl.plan.bld import bld_plan
 from puzzledsl.progress import Silent
 from puzzledsl.scoring import measures
 from puzzledsl.scoring.run import run_score
 from tests.bld.bld_programs import make_program
+from tests.scoring.cases import Case
 from tests.tiny import FAMILIES, tiny_tokenizer
 
 SETTINGS: dict[str, Any] = {"tokens": 64, "calibration_tokens": 128}
@@ -46,70 +41,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@dataclass
-class Case:
-    """A program with its pieces made."""
-
-    base: Path
-    program: nodes.Program
-    jobs: tuple[BldJob, ...] = ()
-    library: Library = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.library = Library(self.base / "build" / "library")
-        self.jobs = bld_plan(self.program, "b")
-        work = self.base / "build" / "work" / "bld"
-        run_bld(self.program, "b", self.jobs, self.base / "parent", self.base, self.library, work, Silent())
-
-    def score(self, work: str = "score", **method: Any) -> ScoreTable:
-        program = self.program
-        if method:
-            score = program.scores["s"].model_copy(update={"method": nodes.ReplaceOne(**method)})
-            program = program.model_copy(update={"scores": {"s": score}})
-        return run_score(
-            program, "s", self.base / "parent", self.base, self.library, self.jobs, self.base / work, Silent()
-        )
-
-    def naive(self, layer: int, attention: Any, ffn: Any, samples: int) -> dict[str, float]:
-        """All three figures of one replacement, in float64 from two whole models."""
-        pieces = {(j.layer, j.attention, j.ffn): j.id for j in self.jobs}
-        shape = self.program.parents["p"].shape
-        plain = LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())
-        layers = [plain] * shape.layers
-        layers[layer] = LayerDefinition(
-            attention=attention,
-            ffn=ffn,
-            attention_piece=pieces.get((layer, attention, None)),
-            ffn_piece=pieces.get((layer, None, ffn)),
-        )
-        definition = ModelDefinition(name="n", search="n", parent="p", layers=tuple(layers))
-        child, parent = (
-            assemble(definition, self.base / "parent", self.library.load),
-            load_parent(self.base / "parent"),
-        )
-        tokens = self.tokens(samples)
-        states = [m(tokens, output_hidden_states=True, use_cache=False) for m in (parent, child)]
-        p, q = (s.logits.double().log_softmax(-1).flatten(0, 1)[:samples] for s in states)
-        hp, hq = (s.hidden_states[-1].double().flatten(0, 1)[:samples] for s in states)
-        following = F.pad(tokens[:, 1:], (0, 1), value=-1).flatten()[:samples]
-        known = following >= 0
-        return {
-            "kl_divergence": float((p.exp() * (p - q)).sum(-1).mean()),
-            "lm_loss": float((p - q)[known, following[known]].mean()),
-            "cosine": float((1 - F.cosine_similarity(hp, hq, dim=-1)).mean()),
-        }
-
-    def tokens(self, samples: int) -> torch.Tensor:
-        budget = Budget.of(self.program.blds["b"])
-        count = -(-samples // budget.context)
-        total = (budget.blocks + count) * budget.context
-        data = self.program.data["mix"]
-        blocks = token_blocks(
-            data, self.base, tiny_tokenizer(), context=budget.context, tokens=total, seed=budget.seed
-        )
-        return blocks[budget.blocks :]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -233,7 +164,7 @@ def failure(case: Case, **method: Any) -> tuple[str, str]:
 
 
 def test_mistakes_are_diagnostics(small: Case) -> None:
-    assert failure(small, metric="kl_divergence", pairwise=True)[0] == "E1503"
+    assert failure(small, metric="lm_loss", pairwise=True)[0] == "E1503"
     assert failure(small, metric="kl_divergence", samples=10**6)[0] == "E1204"
     assert failure(small, metric="accuracy", tasks="nothing.jsonl")[0] == "E1206"
     (small.base / "bad.jsonl").write_text('{"context": "a", "choices": ["b"], "answer": 0}\n')

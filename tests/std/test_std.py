@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -17,7 +18,7 @@ from puzzledsl.ir.shipped import shipped_profiles
 from puzzledsl.lang import tree
 from puzzledsl.lang.parse import parse
 from puzzledsl.resources import listing, resource
-from tests.ir.programs import lowered
+from tests.ir.programs import lowered, mistakes
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -41,12 +42,22 @@ PUBLISHED_PARAMS = {
     "llama3_2_1b": 1_235_814_400,
     "llama3_2_3b": 3_212_749_824,
     "llama3_3_70b": 70_553_706_496,
+    "mistral_7b_v0_1": 7_241_732_096,
     "mistral_7b_v0_3": 7_248_023_552,
+    "mistral_nemo_12b": 12_247_782_400,
+    "mistral_small_24b": 23_572_403_200,
     "qwen2_5_0_5b": 494_032_768,
+    "qwen2_5_1_5b": 1_543_714_304,
+    "qwen2_5_3b": 3_085_938_688,
     "qwen2_5_7b": 7_615_616_512,
+    "qwen2_5_14b": 14_770_033_664,
+    "qwen2_5_32b": 32_763_876_352,
     "qwen2_5_72b": 72_706_203_648,
     "qwen3_0_6b": 596_049_920,
+    "qwen3_1_7b": 1_720_574_976,
+    "qwen3_4b": 4_022_468_096,
     "qwen3_8b": 8_190_735_360,
+    "qwen3_14b": 14_768_307_200,
     "qwen3_32b": 32_762_123_264,
     "smollm2_135m": 134_515_008,
     "smollm2_360m": 361_821_120,
@@ -118,6 +129,65 @@ def test_parents_are_the_published_checkpoints(tmp_path: Path) -> None:
     uses = f'use "std/parents.pzl" ({", ".join(declared)})\n'
     program = lowered(tmp_path, uses + "".join(f"parent p_{name} = {name}\n" for name in declared))
     assert {n: total_params(program.parents[f"p_{n}"].shape) for n in declared} == PUBLISHED_PARAMS
+
+
+def test_every_parent_names_its_repository() -> None:
+    text = resource("spaces", "std/parents.pzl").read_text("utf-8")
+    named = re.findall(r"^# ([\w-]+/[\w.-]+)\n(?:#.*\n)*let (\w+) = ", text, re.MULTILINE)
+    assert [name for _, name in named] == list(PUBLISHED_PARAMS)
+    assert len({id for id, _ in named}) == len(named)
+
+
+def test_a_shape_counts_what_transformers_builds(tmp_path: Path) -> None:
+    """Each family once, with every tensor on the meta device: biases, head sizes, tied embeddings and norms of heads."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    names = ("llama3_2_1b", "mistral_nemo_12b", "qwen2_5_3b", "qwen2_5_7b", "qwen3_4b", "smollm2_360m")
+    program = lowered(
+        tmp_path, 'use "std/parents.pzl"\n' + "".join(f"parent p_{name} = {name}\n" for name in names)
+    )
+    for name in names:
+        shape = program.parents[f"p_{name}"].shape
+        config = AutoConfig.for_model(
+            shape.family,
+            hidden_size=shape.hidden,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            intermediate_size=shape.intermediate,
+            vocab_size=shape.vocab,
+            tie_word_embeddings=shape.tied,
+        )
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        assert model.num_parameters() == PUBLISHED_PARAMS[name], name
+
+
+def test_a_checkpoint_of_another_shape_is_found_out(tmp_path: Path) -> None:
+    """`hf(directory, shape: …)` checks without the checkpoint, and against it once it is there."""
+    text = 'use "std/parents.pzl" (smollm2_135m)\nparent p = hf("smol", shape: smollm2_135m)\n'
+    assert lowered(tmp_path, text).parents["p"].shape.layers == 30
+    config = {
+        "model_type": "llama", "num_hidden_layers": 30, "hidden_size": 576, "num_attention_heads": 9,
+        "num_key_value_heads": 3, "intermediate_size": 1536, "vocab_size": 49152, "tie_word_embeddings": True,
+    }  # fmt: skip
+    (tmp_path / "smol").mkdir()
+    (tmp_path / "smol" / "config.json").write_text(json.dumps(config))
+    assert lowered(tmp_path, text).parents["p"].shape.layers == 30
+    (tmp_path / "smol" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 32}))
+    assert mistakes(tmp_path, text) == [("E0406", 2)]
+
+
+def test_the_space_of_the_paper(tmp_path: Path) -> None:
+    whole = check(resource("spaces", "std/spaces.pzl"), {}).program
+    assert whole is not None
+    wide = whole.spaces["puzzle_wide"]
+    text = 'use "std/spaces.pzl" (puzzle_wide)\nspace mine of puzzle_wide { layers[..1, -1] = parent }\n'
+    mine = lowered(tmp_path, text).spaces["mine"]
+    assert {len(c.attention) * len(c.ffn) for c in wide.layers} == {54} and len(wide.layers) == 80
+    assert [i for i, (a, b) in enumerate(zip(wide.layers, mine.layers, strict=True)) if a != b] == [0, 1, 79]
 
 
 def test_shipped_choices_fit_their_parents(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from puzzledsl.ir.values import (
     Located,
     Options,
     Poison,
+    Ref,
     SubBlocks,
     Symbolic,
     TermKey,
@@ -116,7 +117,7 @@ def read_call(
         help = f"write one of {listed}"
         ctx.report(types.UnknownWord(word.span, got=word.text, what=what, near=near, help=help))
         return Constructed(near, arguments, scope, expr.span) if near in names and near is not None else None
-    return as_call(ctx, ctx.value(expr, scope), expr.span, names, what)
+    return as_call(ctx, ctx.value(expr, scope), expr.span, names, what, bases)
 
 
 def _means_a_value(name: str, scope: Scope) -> bool:
@@ -127,8 +128,15 @@ def _means_a_value(name: str, scope: Scope) -> bool:
     )
 
 
-def as_call(ctx: Context, value: Value, span: Span, names: Sequence[str], what: str) -> Constructed | None:
-    """A value that is a call of one of `names`, or of a declaration."""
+def as_call(
+    ctx: Context,
+    value: Value,
+    span: Span,
+    names: Sequence[str],
+    what: str,
+    bases: tuple[str, ...] = (),
+) -> Constructed | None:
+    """A value that is a call of one of `names`, or a declaration of one of the kinds `bases`, called or not."""
     match value:
         case Poison():
             return None
@@ -136,6 +144,8 @@ def as_call(ctx: Context, value: Value, span: Span, names: Sequence[str], what: 
             return value
         case Constructed() if value.base is not None:
             return value
+        case Ref(symbol=symbol) if symbol.kind in bases:
+            return Constructed(symbol.name, (), Scope(symbol.file), span, base=symbol)
     wanted = " or ".join(f"`{n}`" for n in names)
     help = "a declaration takes one" if isinstance(value, Options) else ""
     ctx.report(types.WrongType(span, what=f"the {what}", wanted=wanted, got=describe(value), help=help))

@@ -7,6 +7,7 @@ from puzzledsl.ir import errors_types as types
 from puzzledsl.ir import nodes
 from puzzledsl.ir.arithmetic import comparable
 from puzzledsl.ir.context import Context
+from puzzledsl.ir.errors import Misplaced
 from puzzledsl.ir.linear import to_linear
 from puzzledsl.ir.lower.common import (
     check_parts,
@@ -93,6 +94,10 @@ def _ends(ctx: Context, settings: Settings, swept: Value, swept_span: Span) -> R
         help = "write `1x..3x`, or `20ms..80ms`"
         got = describe(found)
         ctx.report(types.WrongType(span, what="what is swept over", wanted="a range", got=got, help=help))
+        return None
+    if found.step is not None:
+        help = "say how many: `sweep(chat.throughput, 1x..3x, points: 9)`"
+        ctx.report(Misplaced(span, what="`step`", where="a sweep", help=help))
         return None
     number = as_number(ctx, swept, swept_span, "what a frontier sweeps")
     if number is not None and not comparable(ctx, "sweep", number, found.low, swept_span, span, span):

@@ -9,6 +9,7 @@ from puzzledsl.ir.assertions import check_assert
 from puzzledsl.ir.bodies import define, from_body, misplaced
 from puzzledsl.ir.choices import ChoiceReader
 from puzzledsl.ir.context import Context
+from puzzledsl.ir.loops import iterate, passes
 from puzzledsl.ir.lower.common import (
     check_parts,
     declaration,
@@ -19,6 +20,7 @@ from puzzledsl.ir.lower.common import (
     thing,
     where,
 )
+from puzzledsl.ir.lower.whole_model import read_hidden
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.overrides import Overrides
 from puzzledsl.ir.settings import from_call
@@ -27,6 +29,8 @@ from puzzledsl.lang import tree
 from puzzledsl.suggest import closest
 
 EXAMPLE = "space w of p { attention = parent | noop }"
+CHOICES = ("attention", "ffn", "hidden")
+_HAS = "it has `attention`, `ffn`, `hidden`, `layers[…]` and `init { … }`"
 INITIALISERS = {
     "gqa": ("least_squares", "mean_pool"),
     "mlp": ("least_squares", "channel_contribution"),
@@ -67,6 +71,7 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
             asked={width: set(exact) for width, exact in other.asked.items()},
             roundings=list(other.roundings),
             incomplete=other.incomplete,
+            whole_model=other.whole_model,
         )
     parent = ctx.lower(base, nodes.Parent)
     if parent is None:
@@ -102,7 +107,7 @@ class _SpaceBody:
                 errors.MissingPart(self.symbol.span, thing=thing(self.symbol), what=what, help=help)
             )
         for statement in rest:
-            self._statement(statement)
+            self._statement(statement, self.scope)
         self.overrides.report_empty()
         init = base.init if isinstance(base, nodes.Space) else nodes.Initialisers()
         return self._node(init if self.init is None else self._initialisers(self.init, init))
@@ -122,12 +127,11 @@ class _SpaceBody:
 
     def _choice(self, statement: tree.Assign, target: tree.Name) -> None:
         key = target.text
-        if key not in ("attention", "ffn"):
-            near = closest(key, ("attention", "ffn", "layers"))
-            help = "it has `attention`, `ffn`, `layers[…]` and `init { … }`"
-            error = errors.UnknownKey(target.span, thing=thing(self.symbol), name=key, near=near, help=help)
+        if key not in CHOICES:
+            near = closest(key, (*CHOICES, "layers"))
+            error = errors.UnknownKey(target.span, thing=thing(self.symbol), name=key, near=near, help=_HAS)
             self.ctx.report(error)
-            if near not in ("attention", "ffn"):
+            if near not in CHOICES:
                 return
             key = str(near)
         if key in self.choices:
@@ -139,15 +143,35 @@ class _SpaceBody:
         value = statement.value
         assert not isinstance(value, tree.Pattern | tree.PatternChoice)
         layers = self.info.shape.layers
-        if key == "attention":
+        if key == "hidden":
+            self.info.whole_model = read_hidden(self.ctx, value, self.scope, self.info.shape)
+        elif key == "attention":
             attention = self.reader.attention(value, self.scope)
             self.info.base_attention, self.info.attention = attention, [attention] * layers
         else:
             ffn = self.reader.ffn(value, self.scope)
             self.info.base_ffn, self.info.ffn = ffn, [ffn] * layers
 
-    def _statement(self, statement: tree.Stmt) -> None:
+    def _for(self, statement: tree.ForAll, scope: Scope) -> None:
+        """Each instance of a `for` with its variable bound; stops at the first with a mistake."""
+        ctx = self.ctx
+        if isinstance(statement.domain, tree.BadExpr):
+            return
+        before = len(ctx.sink.items)
+        for item in iterate(ctx, ctx.value(statement.domain, scope), statement.domain.span):
+            inner = scope.inner({statement.variable.text: item})
+            if passes(ctx, statement.where, inner):
+                for each in statement.body:
+                    self._statement(each, inner)
+            if len(ctx.sink.items) > before:
+                return
+
+    def _statement(self, statement: tree.Stmt, scope: Scope) -> None:
         match statement:
+            case tree.ForAll():
+                self._for(statement, scope)
+            case tree.Let() if scope is not self.scope:
+                define(self.ctx, statement, scope)
             case tree.Assign(target=tree.Name(text=name)) if name not in ("attention", "ffn", "layers"):
                 near = closest(name, ("attention", "ffn", "layers"))
                 error = errors.UnknownKey(
@@ -155,9 +179,9 @@ class _SpaceBody:
                 )
                 self.ctx.report(error)
             case tree.Assign():
-                self.overrides.apply(statement, self.scope)
+                self.overrides.apply(statement, scope)
             case tree.Assert():
-                check_assert(self.ctx, statement, self.scope)
+                check_assert(self.ctx, statement, scope)
             case tree.Section(name=tree.Name(text="init")):
                 if self.init is not None:
                     self.ctx.report(errors.DuplicateKey(statement.name.span, name="init"))
@@ -194,6 +218,7 @@ class _SpaceBody:
             layers=tuple(layers),
             init=init,
             roundings=tuple(self.info.roundings),
+            whole_model=self.info.whole_model,
             doc=declaration(self.symbol).doc,
             where=where(self.ctx, self.symbol),
         )
@@ -226,6 +251,7 @@ def _used_by(ctx: Context, symbol: Symbol, value: tree.Expr) -> nodes.Space | No
         init=wide.init,
         used_by=nodes.UsedBy(search=ctx.name_of(search), top=top) if search is not None else None,
         roundings=wide.roundings,
+        whole_model=wide.whole_model,
         doc=declaration(symbol).doc,
         where=where(ctx, symbol),
     )

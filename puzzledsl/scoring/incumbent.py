@@ -1,0 +1,52 @@
+"""The model that replacements are made in: the parent, or a child of it (`around`), whose parent's modules are kept at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from puzzledsl.ir.alternatives import Alternative, SubBlock
+from puzzledsl.ir.tables import ModelDefinition
+from puzzledsl.library.library import Library
+from puzzledsl.modeling.assemble import assemble_on, load_piece
+from puzzledsl.modeling.build import build_alternative
+from puzzledsl.modeling.replace import replace
+from puzzledsl.parents.access import layers, norm_of, sub_block_of
+
+SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
+
+
+class Incumbent:
+    """Starts as the loaded parent; `become` turns it into a child, in place."""
+
+    def __init__(self, model: PreTrainedModel, library: Library) -> None:
+        self.model, self._library = model, library
+        self._parents: dict[tuple[int, SubBlock], tuple[nn.Module, nn.Module]] = {
+            (layer_idx, sub_block): (
+                sub_block_of(layer, sub_block),
+                norm_of(layer, sub_block),
+            )
+            for layer_idx, layer in enumerate(layers(model))
+            for sub_block in SUB_BLOCKS
+        }
+
+    def become(self, definition: ModelDefinition) -> None:
+        """The child of a definition. Raises DiagnosticError where its pieces do not fit."""
+        assemble_on(self.model, definition, self._library.load)
+
+    @contextmanager
+    def replaced(
+        self, layer_idx: int, sub_block: SubBlock, alternative: Alternative, piece: str | None
+    ) -> Iterator[None]:
+        """The model with one sub-block as an alternative has it (the parent's own, for `parent`), for a while."""
+        module, norm = self._parents[layer_idx, sub_block]
+        if alternative.kind != "parent":
+            module = build_alternative(self.model, layer_idx, sub_block, alternative)
+            if piece is not None:
+                load_piece(module, self._library.load(piece), piece, layer_idx, sub_block, alternative)
+            module.requires_grad_(False)
+        with replace(self.model, layer_idx, sub_block, module, norm):
+            yield

@@ -1,0 +1,61 @@
+"""Second-order terms: how the changes that two replacements make to the logits add up or cancel.
+
+To second order in the change d of the logits, KL(parent || child) = Var_p(d) / 2. Replacements at different places change
+the logits by d_r, nearly additively, so the KL of a child is
+
+    sum_r Var_p(d_r) / 2  +  sum_{r < s} Cov_p(d_r, d_s)
+
+The first sum is what replace-1-block scores measure; `Gram` gives the covariances of the second, in nats.
+
+Shapes: R replacements, P positions, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+BUFFER_BYTES = 2**28
+"""Logits of all replacements that exist at one time."""
+
+
+def covariances(
+    head: Callable[[Tensor], Tensor],
+    parent_PH: Tensor,
+    children_RPH: Tensor,
+    *,
+    buffer_bytes: int = BUFFER_BYTES,
+) -> Tensor:
+    """Cov_p(d_r, d_s), mean over positions: (R, R), nats, float64; half the diagonal is each one's own KL to second order.
+
+    `head` turns normed final hidden states into logits; `parent_PH` and `children_RPH` are the parent's and each child's.
+    Needs 2 R P V (H + R) multiplications and `buffer_bytes` of memory.
+    """
+    replacements, positions, _ = children_RPH.shape
+    total = torch.zeros(replacements, replacements, dtype=torch.float64, device=parent_PH.device)
+    vocabulary = head(parent_PH[:1]).shape[-1]
+    for chunk in torch.split(
+        torch.arange(positions), _positions_at_once(replacements, vocabulary, buffer_bytes)
+    ):
+        where = slice(int(chunk[0]), int(chunk[-1]) + 1)
+        parent = head(parent_PH[where]).float()
+        change = head(children_RPH[:, where].to(parent_PH)).float()
+        change -= parent
+        p = parent.softmax(-1)
+        change -= torch.einsum("rpv,pv->rp", change, p)[..., None]
+        change *= p.sqrt()
+        flat = change.flatten(1)
+        total += (flat @ flat.T).double()
+    return total / positions
+
+
+def _positions_at_once(replacements: int, vocabulary: int, buffer_bytes: int) -> int:
+    return max(1, buffer_bytes // (replacements * vocabulary * 4))
+
+
+def predicted(singles: Sequence[float], covariance_RR: Tensor) -> float:
+    """The KL of a child with all R replacements, nats: their own KLs and the covariances of each pair."""
+    pairs = covariance_RR.triu(1).sum() if len(singles) > 1 else torch.zeros(())
+    return sum(singles) + float(pairs)

@@ -1,0 +1,59 @@
+"""Scores around a child: made after its search is solved, used by the searches that ask for them, made once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runs.test_run import contents, events, pzl
+from tests.runs.tiny_program import write_tiny_program
+
+AROUND = """\
+score again of pieces = replace_one(kl_divergence, samples: 128, around: best, rounds: 2)
+search better of best { minimize again }
+"""
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = write_tiny_program(tmp_path_factory.mktemp("around"))
+    text = program.read_text()
+    program.write_text(text[: text.index("search greedy")] + AROUND)
+    result = pzl("run", program)
+    assert result.returncode == 0, result.stderr
+    return program.parent / "build"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_each_round_scores_inside_the_child_of_the_one_before(build: Path) -> None:
+    rounds = [e for e in events(build) if e["event"] == "rescored"]
+    assert [e["round"] for e in rounds] == [1, 2]
+    order = [(e["stage"], e["name"]) for e in events(build) if e["event"] == "start"]
+    asked = [("score", "kl"), ("solve", "best"), ("score", "again"), ("solve", "better")]
+    assert [task for task in order if task in asked] == asked
+
+
+def test_the_incumbent_is_no_better_than_the_answer_by_the_new_scores(build: Path) -> None:
+    table, best, better = (
+        read(build / path) for path in ("scores/again.json", "solutions/best.json", "solutions/better.json")
+    )
+    incumbent = table["offset"] + sum(
+        table[part][layer].get(choice[part], 0.0)
+        for layer, choice in enumerate(best["solutions"][0]["layers"])
+        for part in ("attention", "ffn")
+    )
+    assert table["offset"] != 0 and better["objective"] <= incumbent + 1e-12
+
+
+def test_a_second_run_does_nothing(build: Path) -> None:
+    before, seen = contents(build), len(events(build))
+    result = pzl("run", next(build.parent.glob("*.pzl")))
+    assert result.returncode == 0, result.stderr
+    assert [e for e in events(build)[seen:] if e["event"] == "start"] == []
+    assert contents(build) == before

@@ -1,0 +1,145 @@
+"""Scores inside a child are differences of whole forward passes of its neighbours; pairwise terms are what a sum lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from puzzledsl.ir.alternatives import (
+    GqaAttention,
+    LinearFfn,
+    MlpFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+from puzzledsl.ir.tables import ScoreTable
+from tests.bld.bld_programs import make_program
+from tests.scoring.cases import Case
+
+ATTENTION = (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
+FFN = (ParentFfn(), MlpFfn(width=16), LinearFfn(), NoOpFfn())
+CHILD: list[tuple[Any, Any]] = [
+    (NoOpAttention(), MlpFfn(width=16)),
+    (ParentAttention(), NoOpFfn()),
+    (GqaAttention(kv_heads=1), ParentFfn()),
+]
+SAMPLES = 40
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    base = tmp_path_factory.mktemp("around")
+    return Case(base, make_program(base, attention=ATTENTION, ffn=FFN, tokens=64, calibration_tokens=128))
+
+
+def total(table: ScoreTable, layers: list[tuple[Any, Any]]) -> float:
+    """What a table predicts of a child, pairwise terms included."""
+    chosen = {(i, "attention", name_of(a)) for i, (a, _) in enumerate(layers)}
+    chosen |= {(i, "ffn", name_of(f)) for i, (_, f) in enumerate(layers)}
+    chosen |= {(i, "block", f"{name_of(a)}/{name_of(f)}") for i, (a, f) in enumerate(layers)}
+    tables = {"attention": table.attention, "ffn": table.ffn, "block": table.pairs}
+    single = sum(tables[part][i].get(name, 0.0) for i, part, name in chosen if tables[part])
+    return (
+        table.offset
+        + single
+        + sum(
+            t.value
+            for t in table.pairwise
+            if {(t.layer, t.sub_block, t.name), (t.other_layer, t.other_sub_block, t.other_name)} <= chosen
+        )
+    )
+
+
+@pytest.mark.parametrize("metric", ["kl_divergence", "cosine"])
+@pytest.mark.parametrize("unit", ["subblock", "block"])
+@torch.no_grad()
+def test_a_table_around_a_child_is_right_for_it_and_its_neighbours(
+    case: Case, unit: str, metric: str
+) -> None:
+    table = case.score(around=case.child(CHILD), metric=metric, samples=SAMPLES, unit=unit)
+    assert total(table, CHILD) == pytest.approx(case.figures(CHILD, SAMPLES)[metric], abs=1e-5)
+    neighbours = [
+        (0, (ParentAttention(), MlpFfn(width=16))),
+        (1, (ParentAttention(), LinearFfn())),
+        (1, (NoOpAttention(), NoOpFfn())),
+        (2, (ParentAttention(), ParentFfn())),
+    ]
+    if unit == "block":
+        neighbours += [(0, (ParentAttention(), ParentFfn())), (2, (NoOpAttention(), NoOpFfn()))]
+    for layer, choice in neighbours:
+        neighbour = [*CHILD[:layer], choice, *CHILD[layer + 1 :]]
+        expected = case.figures(neighbour, SAMPLES)[metric]
+        assert total(table, neighbour) == pytest.approx(expected, abs=1e-5)
+
+
+@torch.no_grad()
+def test_around_the_parent_is_the_plain_table(case: Case) -> None:
+    parent = case.child([(ParentAttention(), ParentFfn())] * 3)
+    plain, around = (case.score(around=c, metric="kl_divergence", samples=SAMPLES) for c in (None, parent))
+    assert around.offset == pytest.approx(0, abs=1e-6)
+    for one, other in zip(plain.attention + plain.ffn, around.attention + around.ffn, strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+
+
+@torch.no_grad()
+def test_pairwise_terms_are_covariances_of_whole_models_logits(case: Case) -> None:
+    table = case.score(metric="kl_divergence", samples=4 * SAMPLES, pairwise=True)
+    plain = case.score(metric="kl_divergence", samples=4 * SAMPLES)
+    assert (table.attention, table.ffn) == (plain.attention, plain.ffn)
+    places, alternatives = (len(ATTENTION) - 1, len(FFN) - 1), len(ATTENTION) + len(FFN) - 2
+    between, inside = 3 * alternatives**2, 3 * places[0] * places[1]
+    assert len(table.pairwise) == between + inside
+
+    parent = [(ParentAttention(), ParentFfn())] * 3
+    logits = case.logits(parent, SAMPLES)
+    p = logits.softmax(-1)
+    choices: dict[tuple[int, str, str], torch.Tensor] = {}
+    for layer, part, alternative in ((0, "attention", ATTENTION[2]), (0, "ffn", FFN[1]), (2, "ffn", FFN[3])):
+        choice = (alternative, ParentFfn()) if part == "attention" else (ParentAttention(), alternative)
+        change = case.logits([*parent[:layer], choice, *parent[layer + 1 :]], SAMPLES) - logits
+        choices[layer, part, name_of(alternative)] = change - (p * change).sum(-1, keepdim=True)
+    seen = 0
+    for term in table.pairwise:
+        one, other = (
+            choices.get((term.layer, term.sub_block, term.name)),
+            choices.get((term.other_layer, term.other_sub_block, term.other_name)),
+        )
+        if one is not None and other is not None:
+            assert term.value == pytest.approx(float((p * one * other).sum(-1).mean()), rel=1e-4, abs=1e-6)
+            seen += 1
+    assert seen == 3
+
+
+def test_an_interrupted_pairwise_score_goes_on(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from puzzledsl.scoring.states import States
+
+    whole = case.score(metric="kl_divergence", samples=SAMPLES, pairwise=True)
+    original, left = States.put, [5]
+
+    def put(self: States, row: int, normed: torch.Tensor) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        original(self, row, normed)
+
+    monkeypatch.setattr(States, "put", put)
+    with pytest.raises(KeyboardInterrupt):
+        case.score("cut", metric="kl_divergence", samples=SAMPLES, pairwise=True)
+    assert case.score("cut", metric="kl_divergence", samples=SAMPLES, pairwise=True) == whole

@@ -11,8 +11,13 @@ def closest(name: str, candidates: Iterable[str]) -> Near | None:
     """The candidate most likely meant by a misspelt `name`, or None where nothing is near enough.
 
     Letter case and `_`/`-` are ignored; swapping two neighbours counts as one slip. One slip is allowed in a name
-    of up to four letters, two up to eight, three beyond. The first candidate wins a tie, and is then not `alone`.
+    of up to four letters, two up to eight, three beyond. The first candidate wins a tie, and is then not
+    `alone`. The one name that goes on behind `name_` comes before all: `h100_sxm` for `h100`.
     """
+    candidates = list(candidates)
+    longer = [c for c in candidates if len(name) > 2 and c.startswith(f"{name}_")]
+    if len(longer) == 1 and not any(_fold(c) == _fold(name) for c in candidates if c != name):
+        return Near(longer[0], alone=False)
     best: str | None = None
     alone = True
     folded = _fold(name)

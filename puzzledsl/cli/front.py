@@ -11,12 +11,16 @@ import typer
 from puzzledsl.cli.checking import check
 from puzzledsl.cli.explaining import explain
 from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
+from puzzledsl.cli.showing import show
+from puzzledsl.cli.starting import new
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     app.command("check")(check)
     app.command("explain")(explain)
+    app.command("show")(show)
+    app.command("new")(new)
     app.command("fmt")(fmt)
     app.command("compile")(compile_)
     app.command("schema")(schema)

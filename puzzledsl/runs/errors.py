@@ -208,3 +208,50 @@ class WholeModelChoice(Diagnostic):
     help_template = (
         "it is checked and kept in ir.json; leave the line out to go on with what each layer may become"
     )
+
+
+class FileExists(Diagnostic):
+    """`pzl new` of a file that is there.
+
+    A program is never overwritten unasked.
+
+    Wrong:
+        $ pzl new wide.pzl             # which exists
+    Right:
+        $ pzl new wide2.pzl
+    """
+
+    code = "E0621"
+    template = "`{path}` exists"
+    help_template = "choose another name, or replace it with `--force`"
+
+
+class NoSuchParent(Diagnostic):
+    """`pzl new --parent` of something whose shape is not known.
+
+    The space of the starter is fitted to the parent: how many key/value heads and channels it has. They come from a
+    directory's config.json or from std/parents.pzl.
+
+    Wrong:
+        $ pzl new --parent lama3_1_8b
+    Right:
+        $ pzl new --parent llama3_1_8b
+    """
+
+    code = "E0622"
+    template = "no parent `{given}`: {why}"
+
+
+class NoSuchProfile(Diagnostic):
+    """`pzl new --hardware` of a profile that is not shipped.
+
+    Profiles are declared in std/hardware.pzl; `measured` stands for this machine.
+
+    Wrong:
+        $ pzl new --hardware h100
+    Right:
+        $ pzl new --hardware h100_sxm
+    """
+
+    code = "E0623"
+    template = "no hardware profile `{given}`"

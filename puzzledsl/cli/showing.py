@@ -1,0 +1,210 @@
+"""`pzl show`: what a space comes to after choices, rounding and overrides: every layer, and every alternative's size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import fsum, log10
+from typing import TYPE_CHECKING
+
+from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
+
+if TYPE_CHECKING:
+    from puzzledsl.ir import nodes
+    from puzzledsl.ir.alternatives import Alternative, SubBlock
+    from puzzledsl.runs.context import Context
+
+WIDTH = 110
+
+
+def show(
+    file: FileArgument,
+    spaces: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the spaces of a program after overrides: what each layer may become, and what each alternative is.
+
+    Layers with the same choice are one line. Alternatives have the names that score and cost tables use: parent, gqa4
+    (4 key/value heads), mlp21504 (an FFN of 21504 channels), linear, noop.
+
+    Examples:
+
+      pzl show wide.pzl
+
+      pzl show wide.pzl wide --json
+    """
+    from puzzledsl.cli import loading, output
+    from puzzledsl.runs.targets import chosen
+
+    ctx = loading.context(file, set_, build)
+    names = chosen("space", ctx.program.spaces, spaces, ctx.file, "show")
+    if json:
+        output.print_json({"spaces": [as_json(ctx.program, name) | _waiting(ctx, name) for name in names]})
+    else:
+        print("\n\n".join(as_text(ctx.program, name, _waiting(ctx, name)) for name in names))
+
+
+def as_json(program: nodes.Program, name: str) -> dict[str, object]:
+    """A space for machines: `layers` has one entry a layer, `alternatives` one a distinct alternative."""
+    from puzzledsl.ir.alternatives import name_of
+
+    space = program.spaces[name]
+    return {
+        "name": name,
+        "parent": space.parent,
+        "log10_children": _log10_children(space),
+        "layers": [
+            {
+                "layer": layer,
+                "attention": [name_of(a) for a in choice.attention],
+                "ffn": [name_of(f) for f in choice.ffn],
+            }
+            for layer, choice in enumerate(space.layers)
+        ],
+        "alternatives": {
+            "attention": [_facts(program, space, "attention", a) for a in _distinct(space, "attention")],
+            "ffn": [_facts(program, space, "ffn", f) for f in _distinct(space, "ffn")],
+        },
+    }
+
+
+def as_text(program: nodes.Program, name: str, waiting: dict[str, object]) -> str:
+    """A space for people."""
+    space = program.spaces[name]
+    shape = program.parents[space.parent].shape
+    head = f"space {name} of {space.parent}: {shape.layers} layers, 10^{_log10_children(space):.1f} children"
+    if waiting:
+        return f"space {name} of {space.parent}: known once `{waiting['waits_for']}` is solved"
+    lines = [head, "", *_layer_table(space)]
+    for sub_block in ("attention", "ffn"):
+        lines += ["", *_alternative_table(program, space, sub_block)]
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- layers
+
+
+def _layer_table(space: nodes.Space) -> Iterator[str]:
+    """A line for each choice that some layers have: these layers, attention alternatives, FFN alternatives."""
+    from puzzledsl.ir.alternatives import name_of
+
+    groups: dict[nodes.LayerChoice, list[int]] = {}
+    for layer, choice in enumerate(space.layers):
+        groups.setdefault(choice, []).append(layer)
+    rows = [("layers", "attention", "ffn")]
+    for choice, layers in groups.items():
+        attention, ffn = (" | ".join(map(name_of, each)) for each in (choice.attention, choice.ffn))
+        rows.append((layers_text(layers), attention, ffn))
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    indent = " " * (widths[0] + 2 + widths[1] + 2)
+    for left, middle, right in rows:
+        first_line, *rest = _wrapped(right, max(30, WIDTH - len(indent)))
+        yield f"{left:<{widths[0]}}  {middle:<{widths[1]}}  {first_line}"
+        yield from (indent + line for line in rest)
+
+
+def layers_text(layers: list[int]) -> str:
+    """Ascending layers as ranges: `0..1, 79`, and `41..77 by 2` where every second one is meant."""
+    parts: list[str] = []
+    at = 0
+    while at < len(layers):
+        last, step = at, 1
+        if at + 1 < len(layers):
+            step = layers[at + 1] - layers[at]
+            while last + 1 < len(layers) and layers[last + 1] - layers[last] == step:
+                last += 1
+        if step > 1 and last - at < 2:  # two layers apart are no series
+            last, step = at, 1
+        ends = f"{layers[at]}" if last == at else f"{layers[at]}..{layers[last]}"
+        parts.append(ends if step == 1 else f"{ends} by {step}")
+        at = last + 1
+    return ", ".join(parts)
+
+
+def _wrapped(text: str, room: int) -> list[str]:
+    lines = [""]
+    for word in text.split(" | "):
+        joined = f"{lines[-1]} | {word}" if lines[-1] else word
+        if len(joined) > room and lines[-1]:
+            lines[-1] += " |"
+            lines.append(word)
+        else:
+            lines[-1] = joined
+    return lines
+
+
+# ---------------------------------------------------------------- alternatives
+
+
+def _distinct(space: nodes.Space, sub_block: SubBlock) -> list[Alternative]:
+    """The alternatives of some layer, the parent's first, then in the order written."""
+    choices = (choice.attention if sub_block == "attention" else choice.ffn for choice in space.layers)
+    found = dict.fromkeys(alternative for choice in choices for alternative in choice)
+    return sorted(found, key=lambda alternative: alternative.kind != "parent")
+
+
+def _facts(
+    program: nodes.Program, space: nodes.Space, sub_block: SubBlock, alternative: Alternative
+) -> dict[str, object]:
+    from puzzledsl.ir.alternatives import name_of
+    from puzzledsl.ir.facts import ATTRIBUTES, fact
+
+    shape = program.parents[space.parent].shape
+    found: dict[str, object] = {"name": name_of(alternative)}
+    found |= {key: fact(alternative, key, shape) for key in ATTRIBUTES[sub_block]}
+    asked = {r.asked: str(r.exact) for r in space.roundings if f"mlp{r.width}" == found["name"]}
+    return found | ({"rounded_from": asked} if asked else {})
+
+
+def _alternative_table(program: nodes.Program, space: nodes.Space, sub_block: SubBlock) -> Iterator[str]:
+    """A line for each alternative: its numbers, its parameters, their share of the parent's, in how many layers it is."""
+    from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
+    from puzzledsl.ir.facts import params
+    from puzzledsl.units import COUNT, format_quantity
+
+    whole = params(
+        ParentAttention() if sub_block == "attention" else ParentFfn(), program.parents[space.parent].shape
+    )
+    key = "kv_heads" if sub_block == "attention" else "width"
+    rows: list[tuple[str, ...]] = [
+        (sub_block, key.replace("_", " "), "parameters", "of parent", "layers", "")
+    ]
+    for alternative in _distinct(space, sub_block):
+        facts = _facts(program, space, sub_block, alternative)
+        count = sum(alternative in (*c.attention, *c.ffn) for c in space.layers)
+        size = int(str(facts["params"]))
+        asked = facts.get("rounded_from", {})
+        note = ", ".join(f"{text} is {float(_number(exact)):.6g}" for text, exact in dict(asked).items())  # type: ignore[call-overload]
+        rows.append(
+            (
+                str(facts["name"]),
+                f"{facts[key]:,}" if facts[key] else "",
+                format_quantity(size, COUNT),
+                f"{size / whole:.1%}",
+                str(count),
+                f"rounded: {note}" if note else "",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for name, *numbers, note in rows:
+        cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:], strict=True))
+        yield f"{name:<{widths[0]}}  {cells}  {note}".rstrip()
+
+
+def _number(text: object) -> float:
+    from fractions import Fraction
+
+    return float(Fraction(str(text)))
+
+
+def _log10_children(space: nodes.Space) -> float:
+    return fsum(log10(len(c.attention) * len(c.ffn)) for c in space.layers)
+
+
+def _waiting(ctx: Context, name: str) -> dict[str, object]:
+    """That a `used_by` space is not narrowed yet, and by what it will be."""
+    used_by = ctx.program.spaces[name].used_by
+    if used_by is None or ctx.build.solution(used_by.search).is_file():
+        return {}
+    return {"waits_for": used_by.search}

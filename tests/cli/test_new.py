@@ -1,0 +1,99 @@
+"""`pzl new`: every shipped parent on every shipped hardware gives a program that checks, without a warning, formatted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.cli.main import run
+from puzzledsl.cli.starting import std_hardware, std_parents
+from puzzledsl.ir.check import check
+from puzzledsl.lang.format import format_source
+from tests.std.test_std import DATASHEETS, PUBLISHED_PARAMS
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def assert_sound(path: Path) -> None:
+    found = check(path, {})
+    assert [repr(d) for d in found.diagnostics] == []
+    text = path.read_text("utf-8")
+    assert format_source(text) == text
+
+
+def test_the_shipped_names_are_all_found() -> None:
+    assert list(std_parents()) == list(PUBLISHED_PARAMS)
+    assert set(DATASHEETS) <= set(std_hardware())
+
+
+@pytest.mark.parametrize("parent", std_parents())
+def test_every_parent_starts(parent: str) -> None:
+    hardware = ["measured", *std_hardware()]
+    profile = hardware[list(std_parents()).index(parent) % len(hardware)]
+    assert run(["new", "--parent", parent, "--hardware", profile]) == 0
+    assert_sound(Path(f"{parent}.pzl"))
+
+
+@pytest.mark.parametrize("profile", std_hardware())
+def test_every_profile_starts(profile: str) -> None:
+    assert run(["new", "start", "--hardware", profile]) == 0
+    assert_sound(Path("start.pzl"))
+
+
+def test_a_hub_id_finds_its_shape() -> None:
+    for id in (
+        "meta-llama/Llama-3.1-8B-Instruct",
+        "meta-llama/Meta-Llama-3.1-8B",
+        "Qwen/Qwen2.5-14B-Instruct",
+    ):
+        assert run(["new", "start", "--force", "--parent", id]) == 0
+        assert f'hf("{id}", shape: ' in Path("start.pzl").read_text()
+        assert_sound(Path("start.pzl"))
+
+
+def test_a_directory_is_named_from_where_the_program_lies(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints" / "mine"
+    folder.mkdir(parents=True)
+    config = {
+        "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 6,
+        "num_key_value_heads": 6, "head_dim": 16, "intermediate_size": 192, "vocab_size": 256,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    assert run(["new", "programs/small", "--parent", "checkpoints/mine"]) == 0
+    program = Path("programs/small.pzl")
+    assert 'hf("../checkpoints/mine")' in program.read_text()
+    assert "gqa(kv_heads: 3 | 2 | 1)" in program.read_text()
+    assert_sound(program)
+
+
+def test_a_file_is_never_overwritten_unasked(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.pzl").write_text("# mine\n")
+    assert run(["new", "mine.pzl"]) == 1
+    assert Path("mine.pzl").read_text() == "# mine\n"
+    assert "error[E0621]: `mine.pzl` exists" in capsys.readouterr().err
+    assert run(["new", "mine.pzl", "--force"]) == 0
+    assert_sound(Path("mine.pzl"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "help"),
+    [
+        (["--parent", "lama3_1_8b"], "E0622", "did you mean `llama3_1_8b`?"),
+        (["--parent", "Qwen/Qwen2.5-8B"], "E0622", "did you mean `Qwen/Qwen2.5-"),
+        (["--parent", "nothing/like/it"], "E0622", "shapes: llama3_1_8b, "),
+        (["--hardware", "h100"], "E0623", "did you mean `h100_sxm`?"),
+        (["--hardware", "abacus"], "E0623", "profiles: measured, h100_sxm, "),
+    ],
+)
+def test_typos_are_told(
+    arguments: list[str], code: str, help: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["new", *arguments]) == 1
+    said = capsys.readouterr().err
+    assert f"error[{code}]" in said and help in said
+    assert list(Path().glob("*.pzl")) == []

@@ -1,0 +1,128 @@
+"""`pzl show`: the lowered space, every layer and every alternative, under the names that tables use."""
+
+from __future__ import annotations
+
+import json
+from math import isclose, log10
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puzzledsl.cli.main import run
+from puzzledsl.cli.showing import layers_text
+from puzzledsl.ir.alternatives import name_of
+from puzzledsl.ir.check import check
+from puzzledsl.ir.facts import params
+
+NEMOTRON = Path(__file__).parents[2] / "examples" / "nemotron51b.pzl"
+PROGRAM = """\
+parent p = shape(family: llama, layers: 6, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)
+space w of p {
+  attention = parent | gqa(kv_heads: 2 | 1, window: full | 32) | noop
+  ffn = mlp(width: 100% | 30%, round: 32) | moe(experts: 4, top_k: 2) | linear
+  layers[0, -1] = parent
+  layers[2].ffn -= linear
+}
+space v of w { layers[1..] = parent }
+"""
+TEXT = """\
+space w of p: 6 layers, 10^5.4 children
+
+layers   attention                                        ffn
+0, 5     parent                                           parent
+1, 3..4  parent | gqa2 | gqa2w32 | gqa1 | gqa1w32 | noop  parent | mlp64 | moe4k2w48 | linear
+2        parent | gqa2 | gqa2w32 | gqa1 | gqa1w32 | noop  parent | mlp64 | moe4k2w48
+
+attention  kv heads  parameters  of parent  layers
+parent            4       12352     100.0%       6
+gqa2              2       10304      83.4%       4
+gqa2w32           2       10304      83.4%       4
+gqa1              1        9280      75.1%       4
+gqa1w32           1        9280      75.1%       4
+noop                          0       0.0%       4
+
+ffn        width  parameters  of parent  layers
+parent       192       36928     100.0%       6
+mlp64         64       12352      33.4%       4  rounded: 30% is 57.6
+moe4k2w48    192       37184     100.7%       4
+linear                  4160      11.3%       3
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("w.pzl").write_text(PROGRAM)
+    return Path("w.pzl")
+
+
+def test_text(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", "w.pzl", "w"]) == 0
+    assert capsys.readouterr().out == TEXT
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert run(["show", *arguments, "--json"]) == 0
+    return {space["name"]: space for space in json.loads(capsys.readouterr().out)["spaces"]}
+
+
+def test_json_is_the_lowered_space(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lowered = check(program, {}).program
+    assert lowered is not None
+    for name, space in shown(capsys, "w.pzl").items():
+        it = lowered.spaces[name]
+        assert [layer["layer"] for layer in space["layers"]] == list(range(6))
+        for layer, choice in zip(space["layers"], it.layers, strict=True):
+            assert layer["attention"] == [name_of(a) for a in choice.attention]
+            assert layer["ffn"] == [name_of(f) for f in choice.ffn]
+        children = 1
+        for choice in it.layers:
+            children *= len(choice.attention) * len(choice.ffn)
+        assert isclose(space["log10_children"], log10(children))
+
+
+def test_every_alternative_has_its_parameters(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lowered = check(program, {}).program
+    assert lowered is not None
+    space = lowered.spaces["w"]
+    shape = lowered.parents["p"].shape
+    expected = {name_of(a): params(a, shape) for choice in space.layers for a in choice.attention}
+    found = shown(capsys, "w.pzl", "w")["w"]["alternatives"]
+    assert {each["name"]: each["params"] for each in found["attention"]} == expected
+    assert found["attention"][0] == {
+        "name": "parent",
+        "kv_heads": 4,
+        "window": 0,
+        "params": expected["parent"],
+    }
+    mlp = next(each for each in found["ffn"] if each["name"] == "mlp64")
+    assert mlp["width"] == 64 and mlp["rounded_from"] == {"30%": "288/5"}
+
+
+def test_the_paper_space_has_54_alternatives_a_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    space = shown(capsys, str(NEMOTRON), "wide")["wide"]
+    assert len(space["layers"]) == 80
+    assert max(len(x["attention"]) * len(x["ffn"]) for x in space["layers"]) == 54
+    assert run(["show", str(NEMOTRON)]) == 0
+    said = capsys.readouterr().out
+    assert "\n10..40, 42..78 by 2  parent | gqa4 | gqa2 | gqa1 | linear | noop  " in said
+    assert "space narrow of llama: known once `nemotron51b` is solved" in said
+    assert "mlp24832  24,832      610.3M      86.6%      77  rounded: 87% is 24944.6\n" in said
+
+
+def test_an_unknown_space_is_a_did_you_mean(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", str(NEMOTRON), "wdie"]) == 1
+    assert "did you mean `wide`?" in capsys.readouterr().err
+
+
+@given(st.sets(st.integers(0, 130), min_size=1))
+def test_layers_as_ranges_are_the_layers(layers: set[int]) -> None:
+    read: list[int] = []
+    for part in layers_text(sorted(layers)).split(", "):
+        ends, _, step = part.partition(" by ")
+        first, _, last = ends.partition("..")
+        read += range(int(first), int(last or first) + 1, int(step or 1))
+    assert read == sorted(layers)

@@ -9,6 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_EX
 EXAMPLE := examples/smollm2
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope
 PYTEST_ARGS ?=
+VSCODE := editors/vscode
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -21,7 +22,7 @@ help: ## what there is
 	@printf 'PIP_EXTRA=...            more options for pip install; pip also reads PIP_INDEX_URL and its like.\n'
 	@printf "PYTEST_ARGS='-k search'  more options for pytest\n"
 
-setup: $(VENV)/.dev ## make .venv with the package and the tools that develop it
+setup: $(VENV)/.dev $(VSCODE)/node_modules ## make .venv with the package and the tools that develop it
 
 demo: $(VENV)/.examples ## fetch SmolLM2-135M-Instruct and search a faster child of it on this machine
 	$(BIN)/python $(EXAMPLE)/prepare.py
@@ -30,7 +31,7 @@ demo: $(VENV)/.examples ## fetch SmolLM2-135M-Instruct and search a faster child
 vllm: $(VENV)/.made ## make .venv-vllm, where the slow tests and `pzl verify-export` find vLLM
 	PYTHON=$(BIN)/python scripts/vllm_env.sh
 
-test: $(VENV)/.dev ## the tests that take minutes together and need no download
+test: $(VENV)/.dev $(VSCODE)/node_modules ## the tests that take minutes together and need no download
 	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev ## the slow ones; some need what `make demo` downloads
@@ -51,7 +52,7 @@ clean: ## remove caches and build products; keep .venv, downloads and what pzl b
 	find benchmarks examples puzzledsl tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## also .venv, downloads and what the example built
-	rm -rf $(VENV) $(EXAMPLE)/build $(EXAMPLE)/downloads $(EXAMPLE)/parent $(EXAMPLE)/data
+	rm -rf $(VENV) $(VSCODE)/node_modules $(EXAMPLE)/build $(EXAMPLE)/downloads $(EXAMPLE)/parent $(EXAMPLE)/data
 
 # A stamp file says that a step was done; a newer pyproject.toml has it done again.
 
@@ -67,6 +68,11 @@ $(VENV)/.made:
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/.examples
+
+# What checks the VS Code extension. Without npm, or without its registry, those tests say that they are skipped.
+$(VSCODE)/node_modules: $(VSCODE)/package-lock.json
+	@if command -v npm >/dev/null 2>&1 && cd $(VSCODE) && npm ci --ignore-scripts --no-audit --no-fund; \
+	  then touch node_modules; else echo "note: without npm the VS Code extension is not tested" >&2; fi
 
 $(VENV)/.examples: $(VENV)/.made pyproject.toml
 	$(PIP_INSTALL) -e '.[examples]'

@@ -100,7 +100,7 @@ def _name(token: Token, before: list[tuple[Token, TokenClass]], following: str) 
         return "attribute"
     if last is not None and last_class == "keyword" and last in TARGETS:
         return "name"
-    if last is not None and last.type == "COLON" and before[0][0] == "param":
+    if [t.type for t, _ in before] == ["PARAM", "NAME", "COLON"]:
         return "type"
     if following == "COLON":
         return "argument"

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import re
-
 from markupsafe import Markup, escape
 
-KINDS = (
-    "parent|data|hardware|scenario|space|bld|score|search|frontier|uptrain|eval|export"
-    "|use|param|let|fn|assert"
-)
-WORDS = (
-    "require|minimize|maximize|prefer|solutions|because|for|in|where|implies|not|and|or|is|of|on|mod|apart"
-)
-_TOKEN = re.compile(
-    r"""(?P<comment>\#.*)|(?P<string>"(?:\\.|[^"\\])*"?)"""
-    rf"""|(?P<kind>^(?:{KINDS})\b)|(?P<word>\b(?:{WORDS})\b)"""
-    r"""|(?P<number>\b\d[\w.]*%?)"""
-)
+from puzzledsl.lang.highlight import TokenClass, classified
+from puzzledsl.lang.parse import normalise
+
+_SHOWN: dict[TokenClass, str] = {
+    "comment": "comment",
+    "doc": "comment",
+    "string": "string",
+    "kind": "kind",
+    "keyword": "word",
+    "operator_word": "word",
+    "number": "number",
+}
+"""The style sheet's name for each class that has a colour."""
 
 
 def source_lines(text: str) -> list[Markup]:
     """One piece of HTML a line, without its line end."""
-    return [_line(line) for line in text.splitlines()]
+    source = normalise(text)
+    lines = source.split("\n")
+    coloured: dict[int, list[tuple[int, int, str]]] = {}
+    for token, its_class in classified(source):
+        if its_class in _SHOWN:
+            start = (token.column or 1) - 1
+            coloured.setdefault(token.line or 1, []).append((start, start + len(token), _SHOWN[its_class]))
+    found = [_line(line, coloured.get(number, [])) for number, line in enumerate(lines, 1)]
+    return found if lines[-1] else found[:-1]
 
 
-def _line(line: str) -> Markup:
+def _line(line: str, coloured: list[tuple[int, int, str]]) -> Markup:
+    """A line with some stretches of it coloured, from left to right."""
     parts, at = [], 0
-    for match in _TOKEN.finditer(line):
-        parts.append(escape(line[at : match.start()]))
-        parts.append(Markup('<i class="{}">{}</i>').format(match.lastgroup, match.group()))
-        at = match.end()
+    for start, stop, style in coloured:
+        parts.append(escape(line[at:start]))
+        parts.append(Markup('<i class="{}">{}</i>').format(style, line[start:stop]))
+        at = stop
     parts.append(escape(line[at:]))
     return Markup("").join(parts)

@@ -15,7 +15,7 @@ from puzzledsl.server import calls, words
 from puzzledsl.server.kinds import KINDS, PROFILE
 from puzzledsl.server.meanings import Declared, Meaning, Occurrence, Word
 from puzzledsl.server.paths import key_of
-from puzzledsl.server.scopes import Nature, Scope, declared, member_of_file, members, nature
+from puzzledsl.server.scopes import Nature, Scope, declared, element, member_of_file, members, nature
 from puzzledsl.server.vocabulary import Call, Setting
 
 _ANY = Setting("")
@@ -52,10 +52,7 @@ class _Binder:
                 self.use(item)
             case tree.Param():
                 self.declare(item.name, item)
-                known = words.TYPES.get(item.type.text)
-                self.add(item.type, Word(item.type.text, "type", known) if known else None)
-                if item.default is not None:
-                    self.expr(item.default, scope, _ANY)
+                self.param(item, scope)
             case tree.Fn():
                 self.declare(item.name, item)
                 inner = scope.inner()
@@ -69,6 +66,15 @@ class _Binder:
                 self.expr(item.condition, scope, _ANY)
             case tree.Decl():
                 self.decl(item, scope)
+
+    def param(self, param: tree.Param, scope: Scope) -> None:
+        known = words.TYPES.get(param.type.text)
+        if not param.words:
+            self.add(param.type, Word(param.type.text, "type", known) if known else None)
+        for word in param.words:
+            self.add(word, Word(word.text, "word", f"A value of `{param.name.text}`."))
+        if param.default is not None:
+            self.expr(param.default, scope, Setting("", words=tuple(w.text for w in param.words)))
 
     def declare(self, name: tree.Name, item: tree.Item) -> None:
         """The name of a declaration at the top level. One whose name was taken is a declaration of its own."""
@@ -122,7 +128,9 @@ class _Binder:
             case tree.ForAll():
                 self.expr(statement.domain, scope, _ANY)
                 inner_scope = scope.inner()
-                self.bind(statement.variable, "variable", nature(statement.domain, scope)[0], inner_scope)
+                self.bind(
+                    statement.variable, "variable", element(nature(statement.domain, scope)[0]), inner_scope
+                )
                 if statement.where is not None:
                     self.expr(statement.where, inner_scope, _ANY)
                 for each in statement.body:
@@ -186,9 +194,12 @@ class _Binder:
                 own = setting if setting.sums and expr.op in ("+", "*") else _ANY
                 self.expr(expr.left, scope, own)
                 self.expr(expr.right, scope, own)
-            case tree.Is():
+            case tree.Is(pattern=pattern):
                 self.expr(expr.subject, scope, _ANY)
-                self.pattern(expr.pattern, scope)
+                for each in pattern.options if isinstance(pattern, tree.PatternChoice) else (pattern,):
+                    self.pattern(each, scope)
+            case tree.Compare(operands=operands):
+                self.compare(operands, scope)
             case tree.Index():
                 self.index(expr, scope)
             case tree.Comprehension():
@@ -196,6 +207,16 @@ class _Binder:
             case _:
                 for part in _parts(expr):
                     self.expr(part, scope, _ANY)
+
+    def compare(self, operands: tuple[tree.Expr, ...], scope: Scope) -> None:
+        """Beside a parameter that lists its words, a name that nothing else has is one of them."""
+        listed = {word for o in operands if isinstance(o, tree.Name) for word in _listed(scope, o.text)}
+        for operand in operands:
+            known = isinstance(operand, tree.Name) and scope.find(operand.text) is not None
+            if isinstance(operand, tree.Name) and not known and operand.text in listed:
+                self.add(operand, Word(operand.text, "word"))
+            else:
+                self.expr(operand, scope, _ANY)
 
     def meaning(self, name: tree.Name, scope: Scope, setting: Setting) -> Meaning | None:
         text = name.text
@@ -273,7 +294,7 @@ class _Binder:
     def comprehension(self, expr: tree.Comprehension, scope: Scope) -> None:
         self.expr(expr.collection, scope, _ANY)
         inner = scope.inner()
-        self.bind(expr.variable, "variable", nature(expr.collection, scope)[0], inner)
+        self.bind(expr.variable, "variable", element(nature(expr.collection, scope)[0]), inner)
         self.expr(expr.element, inner, _ANY)
         if expr.where is not None:
             self.expr(expr.where, inner, _ANY)
@@ -297,6 +318,13 @@ class _Binder:
                 Word(part.name.text, "setting", known.doc, name.text, setting=known) if known else None,
             )
             self.expr(part.value, scope, known or _ANY)
+
+
+def _listed(scope: Scope, name: str) -> tuple[str, ...]:
+    """The words that a parameter of this name lists."""
+    found = scope.declared(name) if scope.local(name) is None else None
+    item = found.symbol.item if found is not None and found.symbol is not None else None
+    return tuple(w.text for w in item.words) if isinstance(item, tree.Param) else ()
 
 
 def language_word(text: str) -> Word | None:
@@ -324,12 +352,10 @@ def _parts(expr: tree.Expr) -> tuple[tree.Expr, ...]:
             return items
         case tree.Unary(operand=operand):
             return (operand,)
-        case tree.Compare(operands=operands):
-            return operands
         case tree.In(member=member, collection=collection):
             return member, collection
-        case tree.Range(start=start, stop=stop):
-            return tuple(e for e in (start, stop) if e is not None)
+        case tree.Range():
+            return tuple(e for e in (expr.start, expr.stop, expr.step) if e is not None)
         case tree.Arrow(left=left, right=right):
             return left, right
         case _:

@@ -20,7 +20,7 @@ from puzzledsl.server.document import Document
 from puzzledsl.server.kinds import KINDS, PROFILE
 from puzzledsl.server.meanings import Declared, Word
 from puzzledsl.server.navigation import path_of_use
-from puzzledsl.server.scopes import Scope, declared, members, nature
+from puzzledsl.server.scopes import Scope, declared, element, members, nature
 from puzzledsl.server.vocabulary import Setting
 from puzzledsl.units import UNITS
 
@@ -79,7 +79,7 @@ def _scope(document: Document, cursor: Cursor) -> Scope:
         if token.type == "FOR" and cursor.statement[index + 2].type == "IN":
             named[str(cursor.statement[index + 1])] = path_of(cursor.statement[index + 3 :])
     for name, value in named.items():
-        kind_of_value = nature(value, inner)[0] if value is not None else ""
+        kind_of_value = element(nature(value, inner)[0]) if value is not None else ""
         place = Span(document.file.file, 1, 1, 1, 1)
         inner.names[name] = Declared(name, "variable", document.key, place), kind_of_value
     return inner
@@ -194,16 +194,18 @@ def _expression(cursor: Cursor, scope: Scope, setting: Setting) -> Items:
     return _unique([*found, *_visible(scope), *_language(), *_keywords(("if", "not"))])
 
 
-_GOES_ON = ("and", "or", "implies", "is", "in", "mod", "where", "because", "apart", "then", "else", "for")
+_GOES_ON = "and or implies is in mod step where because apart then else for".split()
 
 
 def _in_pattern(cursor: Cursor) -> bool:
-    return _last_is(cursor) > 0 and not cursor.calls
+    return _last_is(cursor) > 0
 
 
 def _last_is(cursor: Cursor) -> int:
-    """Where the `is` stands that the word follows, `not` aside; 0 where none does."""
+    """Where the `is` stands whose pattern the word belongs to; 0 where none does. `is (a | b)` has several."""
     kinds = [t.type for t in cursor.statement]
+    while kinds and kinds[-1] in ("VBAR", "NAME", "LPAR") and "IS" in kinds and cursor.calls:
+        kinds.pop()
     if kinds[-1:] == ["IS"]:
         return len(kinds) - 1
     return len(kinds) - 2 if kinds[-2:] == ["IS", "NOT"] else 0

@@ -100,7 +100,9 @@ KINDS: dict[str, Kind] = {
                 "What an attention may become.", words=tuple(calls.ATTENTION), calls=calls.ATTENTION
             ),
             "ffn": Setting("What an FFN may become.", words=tuple(calls.FFN), calls=calls.FFN),
+            "hidden": Setting("Widths of the residual stream, one for the whole child: `100% | 75%`."),
         },
+        statements=("for", "let", "assert"),
         sections={
             "init": {
                 name: Setting(f"How {name} alternatives start.", words=words)

@@ -12,7 +12,7 @@ from puzzledsl.server.meanings import Declared, Word
 from puzzledsl.server.paths import key_of
 
 Nature = str
-"""`layers`, `attention`, `ffn`, the kind of a declaration, or "" where it takes a value to tell."""
+"""`layers`, `layer`, `attention`, `ffn`, the kind of a declaration, or "" where it takes a value to tell."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,10 +98,10 @@ def nature(expr: tree.Expr, scope: Scope) -> tuple[Nature, Declared | Word | Non
                 return _of_let(known.symbol), known
             return kind, known
         case tree.Index(target=target):
-            return nature(target, scope)[0], None
+            return element(nature(target, scope)[0]), None
         case tree.Attribute(target=target, name=name):
             kind, meaning = nature(target, scope)
-            if kind == "layers" and name.text in ("attention", "ffn"):
+            if kind in ("layers", "layer") and name.text in ("attention", "ffn"):
                 return name.text, None
             if kind == "file" and isinstance(meaning, Declared):
                 other = member_of_file(meaning, name.text)
@@ -109,6 +109,11 @@ def nature(expr: tree.Expr, scope: Scope) -> tuple[Nature, Declared | Word | Non
         case tree.Call(function=tree.Name(text=text) as function):
             return (nature(function, scope)[0] if scope.declared(text) else ""), None
     return "", None
+
+
+def element(kind: Nature) -> Nature:
+    """What kind of thing one of several is."""
+    return "layer" if kind == "layers" else kind
 
 
 def _of_let(symbol: Symbol) -> Nature:
@@ -131,6 +136,8 @@ def members(kind: Nature, meaning: Declared | Word | None) -> dict[str, Declared
     match kind:
         case "layers":
             return {n: Word(n, "space", d) for n, d in words.SUB_BLOCKS.items()}
+        case "layer":
+            return {n: Word(n, "space", d, kind) for n, d in words.LAYER_FACTS.items()}
         case "attention" | "ffn":
             return {n: Word(n, "fact", d, kind) for n, d in words.SUB_BLOCK_FACTS[kind].items()}
         case "scenario":

@@ -30,6 +30,7 @@ KEYWORDS: dict[str, str] = {
     "not": "Does not hold.",
     "is": "Whether a sub-block's choice matches a pattern: `attention is gqa(kv_heads: >= 4)`.",
     "mod": "The remainder of a division.",
+    "step": "Every so many of a range: `layers[.. step 4]`, `0..78 step 2`.",
 }
 
 FUNCTIONS: dict[str, str] = {
@@ -43,6 +44,7 @@ FUNCTIONS: dict[str, str] = {
     "floor": "The largest whole number that is not above a constant.",
     "ceil": "The smallest whole number that is not below a constant.",
     "round": "The nearest whole number to a constant.",
+    "abs": "A constant without its sign.",
 }
 
 METRICS: dict[str, str] = {
@@ -91,6 +93,12 @@ HARDWARE_FACTS: dict[str, str] = {
 SUB_BLOCKS: dict[str, str] = {
     "attention": "The attention of a layer: what it may become, or what was chosen.",
     "ffn": "The feed-forward network of a layer: what it may become, or what was chosen.",
+}
+
+LAYER_FACTS: dict[str, str] = {
+    **SUB_BLOCKS,
+    "index": "The number of the layer, from 0.",
+    "params": "Parameters of what was chosen for the layer.",
 }
 
 SPACE_WORDS: dict[str, str] = {

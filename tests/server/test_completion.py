@@ -41,10 +41,15 @@ EXACT = {
     "metrics, half written": (after("let x = chat.lat‸"), CHAT),
     "facts of a parent": (after("let x = p.‸"), set(words.PARENT_FACTS)),
     "facts of hardware": (after("let x = h.‸"), set(words.HARDWARE_FACTS)),
-    "sub-blocks": (after("search n of w { require layers[3].‸"), {"attention", "ffn"}),
-    "sub-blocks of a selection": (
+    "a layer": (after("search n of w { require layers[3].‸"), set(words.LAYER_FACTS)),
+    "alternatives of several patterns": (
+        after("search n of w { require layers[1].attention is not (noop | ‸"),
+        set(calls.ATTENTION),
+    ),
+    "sub-blocks": (after("search n of w { require layers.‸"), {"attention", "ffn"}),
+    "a selection of layers": (
         after("search n of w { require layers[1.. where index > 2].‸"),
-        {"attention", "ffn"},
+        set(words.LAYER_FACTS),
     ),
     "facts of a sub-block": (
         after("search n of w { require layers[3].ffn.‸"),
@@ -56,7 +61,7 @@ EXACT = {
     ),
     "a variable over layers": (
         after("search n of w { for l in layers[1..] { require l.‸"),
-        {"attention", "ffn"},
+        set(words.LAYER_FACTS),
     ),
     "nothing behind a number's dot": (after("let x = p.layers.‸"), set()),
     "settings": (after("bld n of w {\n  ‸"), {*KINDS["bld"].settings, "let", "assert"}),
@@ -128,7 +133,11 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("space n of p { ffn = mlp(width: 50%) | ‸", set(calls.FFN), {"gqa"}),
         ("space n of p { ffn = mlp(‸", {"width", "round"}, {"kv_heads"}),
         ("space n of w { layers[2].ffn |= ‸", set(calls.FFN), {"gqa"}),
-        ("space n of w { ‸", {"attention", "ffn", "layers", "init", "let", "assert"}, {"require"}),
+        (
+            "space n of w { ‸",
+            {"attention", "ffn", "hidden", "layers", "init", "for", "let", "assert"},
+            {"require"},
+        ),
         ("let x = h‸", {"half", "headroom", "h", "sum", "chat", "kl"}, {"layers"}),
         ("let x = half(‸", {"x", "few", "sum"}, set()),
         ("search n of w { require ‸", {"layers", "params", "chat", "kl", "few", "sum"}, set()),

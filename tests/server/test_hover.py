@@ -32,17 +32,17 @@ def at(word: str, text: str = PROGRAM) -> str:
         ("few = 3", ["let few = 3"]),
         ("half(x)", ["fn half(x) = x / 2"]),
         ("p = shape", ["A small parent.", "4 layers", "8 heads of 8", "parameters"]),
-        ("h = h100", ["profile `h100_sxm`", "74.51GiB", "3.35TB/s", "weights fp8"]),
+        ("h = h100", ["profile `h100_sxm`", "80GiB", "3.35TB/s", "weights fp8"]),
         ("chat on h", ["batch 4, 128 prompt -> 64 output tokens"]),
         ("w of p", ["2 layers with 4 x 4 alternatives", "2 layers with 3 x 4", "36864 children in all"]),
-        ("limit = headroom", ["let limit = headroom * h.memory", "= 70.78GiB"]),
+        ("limit = headroom", ["let limit = headroom * h.memory", "= 76GiB"]),
         ("95%", ["a share = 0.95"]),
         ("1k", ["a plain number = 1,000"]),
         (
             "memory <= limit",
             ["`chat.memory` (Bytes)", "reserve + `weights` + `kv_cache`", "the parent: ", "batch 4"],
         ),
-        ("memory\n  require", ["Memory of one GPU", "= 74.51GiB"]),
+        ("memory\n  require", ["Memory of one GPU", "= 80GiB"]),
         ("search greedy", ["Chooses one alternative", "search s of w"]),
         ("require chat", ["`require`: A constraint"]),
         ("implies", ["If the left side holds"]),
@@ -117,7 +117,7 @@ def test_a_metric_is_that_of_the_parent(metric: str, tmp_path: Path) -> None:
 
 def test_without_an_analytic_profile_only_parameters_are_shown(tmp_path: Path) -> None:
     text = PROGRAM.replace(
-        "h100_sxm(gpus: 1, dtype: fp8, kv_cache: fp8)", "measured(device: cpu, memory: 1GiB)"
+        "h100_sxm(memory: 80GiB, gpus: 1, dtype: fp8, kv_cache: fp8)", "measured(device: cpu, memory: 1GiB)"
     )
     found = said(at("gqa(kv", text), tmp_path)
     assert found is not None

@@ -83,6 +83,23 @@ def test_a_word_of_the_same_name_stays(tmp_path: Path) -> None:
     assert "solver = greedy" in changed
 
 
+WORDS = """\
+param mode: fast | small = fast
+let few = 3
+let same = mode == small
+let other = if same then few else 0
+"""
+
+
+def test_words_of_a_parameter_are_no_names(tmp_path: Path) -> None:
+    document, line, column = marked(WORDS.replace("let few", "let f‸ew"), tmp_path)
+    assert document.inspected[0].diagnostics == ()
+    (changed,) = applied(document, line, column, "fast").values()
+    assert changed == WORDS.replace("few", "fast")
+    with pytest.raises(RenameRefused, match="`small` would mean something else"):
+        rename(document, line, column, "small")
+
+
 def test_across_files(tmp_path: Path) -> None:
     (tmp_path / "lib.pzl").write_text(LIB, "utf-8")
     (tmp_path / "other.pzl").write_text('use "lib.pzl" as lib\nlet a = lib.half(amount: lib.few)\n', "utf-8")

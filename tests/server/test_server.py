@@ -191,7 +191,7 @@ async def test_hover(editor: Editor) -> None:
 async def test_a_definition_in_a_shipped_file(editor: Editor) -> None:
     await editor.open(PROGRAM)
     found = await editor.client.text_document_definition_async(
-        types.DefinitionParams(**editor.at("h100_sxm(gpus"))  # type: ignore[arg-type]
+        types.DefinitionParams(**editor.at("h100_sxm(memory"))  # type: ignore[arg-type]
     )
     assert isinstance(found, types.Location)
     assert found.uri == resource("spaces", "std/hardware.pzl").as_uri()

@@ -70,6 +70,11 @@ def test_functions_metrics_facts_and_types_are_the_checkers() -> None:
     assert set(calls.ANYWHERE) | {"hf"} == builtins.CONSTRUCTORS
 
 
+def test_what_a_layer_has_is_the_checkers(tmp_path: Path) -> None:
+    text = f"search x of w {{ minimize kl, require layers[1].{NOBODY} == 1 }}\n"
+    assert offered(tmp_path, text) == set(words.LAYER_FACTS)
+
+
 @pytest.mark.parametrize("thing", ["s", "h"])
 def test_what_stands_behind_a_dot_is_the_checkers(thing: str, tmp_path: Path) -> None:
     known = {"s": {*words.METRICS, *words.SCENARIO_FACTS}, "h": set(words.HARDWARE_FACTS)}[thing]

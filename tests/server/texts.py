@@ -17,7 +17,7 @@ parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, he
 param headroom: Ratio = 95%
 let few = 3
 fn half(x) = x / 2
-hardware h = h100_sxm(gpus: 1, dtype: fp8, kv_cache: fp8)
+hardware h = h100_sxm(memory: 80GiB, gpus: 1, dtype: fp8, kv_cache: fp8)
 scenario chat on h = batch(4, 128 -> 64)
 space w of p {
   attention = gqa(kv_heads: 4 | 2 | 1) | noop

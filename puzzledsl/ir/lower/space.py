@@ -24,7 +24,7 @@ from puzzledsl.ir.lower.whole_model import read_hidden
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.overrides import Overrides
 from puzzledsl.ir.settings import from_call
-from puzzledsl.ir.space_info import SpaceInfo, guessed
+from puzzledsl.ir.space_info import SpaceInfo
 from puzzledsl.lang import tree
 from puzzledsl.suggest import closest
 
@@ -47,12 +47,11 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     base = target(ctx, symbol, ("parent", "space"))
     info = _start(ctx, symbol, base) if base is not None else None
     if info is None:
-        info = guessed(ctx.name_of(symbol), symbol)
+        return None
     info.incomplete |= symbol.file.is_damaged(decl.span)
     ctx.infos[symbol] = info
     scope = Scope(symbol.file).inner(space_names(info))
-    node = _SpaceBody(ctx, symbol, info, scope).lower(ctx.lowered.get(base) if base else None)
-    return None if info.guessed else node
+    return _SpaceBody(ctx, symbol, info, scope).lower(ctx.lowered.get(base) if base else None)
 
 
 def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
@@ -73,7 +72,6 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
             roundings=list(other.roundings),
             incomplete=other.incomplete,
             whole_model=other.whole_model,
-            guessed=other.guessed,
         )
     parent = ctx.lower(base, nodes.Parent)
     if parent is None:
@@ -100,9 +98,8 @@ class _SpaceBody:
         inherited = isinstance(base, nodes.Space)
         if (
             not self.choices
-            and not self.info.guessed
             and not inherited
-            and not self.symbol.file.is_damaged(declaration(self.symbol).span)
+            and not self.symbol.file.is_damaged(declaration(self.symbol).span, 1)
         ):
             what = "`attention` or `ffn`"
             help = f"write `{EXAMPLE}`"

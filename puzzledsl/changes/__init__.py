@@ -1,1 +1,0 @@
-"""Two programs compared: what is declared otherwise, which pieces are to be made, which stages run again."""

@@ -1,0 +1,203 @@
+"""The VS Code extension: its grammar colours what the parser reads, its snippets are programs, its files fit together."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puzzledsl.ir.check import check
+from puzzledsl.lang.highlight import CLASSES, classified
+from puzzledsl.server.positions import units
+from tests.editors.conftest import VSCODE, Node
+from tests.server.texts import PROGRAM, ROOT
+
+TEXTMATE = runpy.run_path(str(ROOT / "editors" / "textmate.py"), run_name="textmate")
+GRAMMAR = VSCODE / "syntaxes" / "pzl.tmLanguage.json"
+PACKAGE = json.loads((VSCODE / "package.json").read_text("utf-8"))
+SNIPPETS = json.loads((VSCODE / "snippets" / "pzl.json").read_text("utf-8"))
+
+EVERY_CLASS = """\
+## doc
+# comment ## still
+### plain
+use "a\\"b.pzl" as lib   ## behind code: a comment
+use "b.pzl" (one, two,)
+param x: Ratio = half(of: y)
+param bare : Count
+fn half(x) = x / 2
+let a_1=1_000.5e-3GiB+200 tok/s*78%-2.17x mod 3
+space w of lib . p{attention|=noop, ffn-=x, a&=mlp(width:>=25%), b = [1..2, ..n, m.. , x->y]}
+search s on w { require not a is not b and c != d or e implies f == g because "why" }
+search of
+scenario for
+let s = é“typographic”; a && b || !c 'old' x≤y // comment of another language
+let open = "never closed \\" # not a comment
+layers[.. where index in 1..3].attention = if true then 1.5 else .5
+"""
+
+
+def sources() -> dict[str, str]:
+    """Every program at hand, right and wrong."""
+    folders = [
+        ROOT / "spaces",
+        ROOT / "examples",
+        ROOT / "tests" / "lang",
+        ROOT / "tests" / "ir",
+        ROOT / "tests" / "cli",
+    ]
+    paths = sorted(p for folder in folders for p in folder.glob("**/*.pzl") if "build" not in p.parts)
+    found = {p.relative_to(ROOT).as_posix(): p.read_text("utf-8", "replace") for p in paths}
+    return {"every class": EVERY_CLASS, **{name: text.replace("\r", "") for name, text in found.items()}}
+
+
+def scopes_of(node: Node, texts: list[str]) -> list[list[tuple[int, int, int, list[str]]]]:
+    """The TextMate tokens of some texts: line, start, end, scopes."""
+    asked = json.dumps({"grammar": str(GRAMMAR), "texts": texts})
+    found: list[list[tuple[int, int, int, list[str]]]] = json.loads(node("test/tokenize.js", stdin=asked))
+    return found
+
+
+def test_the_grammar_is_the_one_the_parser_gives() -> None:
+    """`python editors/textmate.py` writes it anew."""
+    assert GRAMMAR.read_text("utf-8") == TEXTMATE["grammar"]()
+
+
+def test_every_class_has_a_scope_and_is_tried() -> None:
+    assert set(TEXTMATE["SCOPES"]) == set(CLASSES)
+    assert {its_class for _, its_class in classified(EVERY_CLASS)} == set(CLASSES)
+
+
+def test_every_token_has_the_scope_of_its_class(node: Node) -> None:
+    texts = sources()
+    for (name, text), found in zip(texts.items(), scopes_of(node, list(texts.values())), strict=True):
+        at: dict[int, list[tuple[int, int, list[str]]]] = {}
+        for line, start, end, scopes in found:
+            at.setdefault(line, []).append((start, end, scopes))
+        lines = text.split("\n")
+        for token, its_class in classified(text):
+            row = (token.line or 1) - 1
+            start = units(lines[row][: (token.column or 1) - 1], "utf-16")
+            end = start + units(str(token), "utf-16")
+            parts = [s for first, last, s in at[row] if first < end and last > start]
+            wanted = TEXTMATE["SCOPES"][its_class]
+            assert parts, (name, token)
+            assert all(wanted in scopes for scopes in parts), (name, token.line, str(token), its_class, parts)
+
+
+def test_blanks_and_nothing_else_are_without_a_scope(node: Node) -> None:
+    (found,) = scopes_of(node, [EVERY_CLASS])
+    lines = EVERY_CLASS.split("\n")
+    for line, start, end, scopes in found:
+        text = lines[line].encode("utf-16-le")[2 * start : 2 * end].decode("utf-16-le")
+        assert (len(scopes) == 1) == (not text.strip()), (line, text, scopes)
+
+
+def test_escapes_in_strings_are_told_apart(node: Node) -> None:
+    (found,) = scopes_of(node, ['use "a\\"b"'])
+    assert [s for _, start, end, s in found if (start, end) == (6, 8)] == [
+        ["source.pzl", "string.quoted.double.pzl", "constant.character.escape.pzl"]
+    ]
+
+
+def test_the_extension_starts_and_stops_the_server(node: Node) -> None:
+    assert "# fail 0" in node("--test", "--test-reporter=tap", "test/extension.test.js")
+
+
+# ---------------------------------------------------------------- the other files
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    """Whoever installs uses their own; what is installed is told by its checksum."""
+    packages = json.loads((VSCODE / "package-lock.json").read_text("utf-8"))["packages"]
+    for name, package in packages.items():
+        assert "resolved" not in package or package["resolved"].startswith("https://registry.npmjs.org/"), (
+            name
+        )
+        assert not name or package["integrity"].startswith("sha512-"), name
+    pinned = {**PACKAGE["dependencies"], **PACKAGE["devDependencies"]}
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in pinned} == pinned
+
+
+def test_every_file_that_the_package_names_is_there() -> None:
+    contributed = PACKAGE["contributes"]
+    named = [PACKAGE["main"], *(g["path"] for g in contributed["grammars"])]
+    named += [language["configuration"] for language in contributed["languages"]]
+    named += [s["path"] for s in contributed["snippets"]]
+    for name in named:
+        assert (VSCODE / name).is_file(), name
+        if name.endswith(".json"):
+            json.loads((VSCODE / name).read_text("utf-8"))
+    assert contributed["grammars"][0]["scopeName"] == json.loads(GRAMMAR.read_text("utf-8"))["scopeName"]
+
+
+BASE = """\
+use "std/hardware.pzl" (h100_sxm)
+use "std/parents.pzl" (llama3_1_8b)
+parent p = shape(family: llama, layers: 8, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)
+space w of p { attention = parent | noop, ffn = parent | noop }
+hardware h = h100_sxm(gpus: 1)
+scenario chat on h = batch(1, 128 -> 64)
+data d = text("*.txt")
+bld b of w { tokens = 1k }
+score kl of b = replace_one(kl_divergence)
+search q of w { minimize kl }
+uptrain u of q { tokens = 1k }
+"""
+
+
+def expanded(body: list[str]) -> str:
+    """A snippet as it stands before anything is typed into it."""
+    text = "\n".join(body)
+    text = re.sub(r"\$\{\d+\|([^,|]*)[^}]*\|\}", r"\1", text)
+    return re.sub(r"\$\{\d+:([^}]*)\}|\$\d+", r"\1", text)
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_every_snippet_is_right_as_it_stands(name: str, tmp_path: Path) -> None:
+    snippet: dict[str, Any] = SNIPPETS[name]
+    text = expanded(snippet["body"])
+    assert "$" not in text
+    path = tmp_path / "program.pzl"
+    base = BASE.split("\n", 1)[1] if name.startswith("Use") else BASE
+    base = (
+        base.replace("h100_sxm(gpus: 1)", "measured(device: cpu, memory: 1GiB)")
+        if name.startswith("Use")
+        else base
+    )
+    path.write_text(base + text + "\n", "utf-8")
+    assert [str(d.message) for d in check(path, {}).diagnostics] == []
+
+
+def test_every_kind_has_a_snippet_but_those_of_one_word() -> None:
+    prefixes = {s["prefix"] for s in SNIPPETS.values()}
+    assert {
+        "parent",
+        "hardware",
+        "scenario",
+        "space",
+        "bld",
+        "score",
+        "search",
+        "frontier",
+        "uptrain",
+        "eval",
+        "export",
+    } <= prefixes
+
+
+def test_brackets_and_comments_are_those_of_the_language() -> None:
+    configuration = json.loads((VSCODE / "language-configuration.json").read_text("utf-8"))
+    assert classified(configuration["comments"]["lineComment"])[0][1] == "comment"
+    assert configuration["brackets"] == [["{", "}"], ["[", "]"], ["(", ")"]]
+    word = re.compile(configuration["wordPattern"])
+    for text in ("kv_heads", "80GiB", "2.17x", "25%", "3.35TB/s"):
+        assert word.fullmatch(text), text
+
+
+def test_the_program_of_the_server_tests_has_no_error_token() -> None:
+    assert "error" not in {its_class for _, its_class in classified(PROGRAM)}

@@ -10,7 +10,8 @@ from fractions import Fraction
 from math import ceil
 
 from puzzledsl.cost.parameters import fixed_size, kv_heads_of, size_of
-from puzzledsl.ir.alternatives import Alternative, GqaAttention
+from puzzledsl.ir import facts
+from puzzledsl.ir.alternatives import Alternative
 from puzzledsl.ir.nodes import Shape
 
 
@@ -40,18 +41,13 @@ def causal_pairs(prompt: int, window: int | None) -> Fraction:
     return Fraction(span * span, 2) + (prompt - span) * span
 
 
-def window_of(alternative: Alternative) -> int | None:
-    """The window of an attention, in tokens; None where nothing cuts it off."""
-    return alternative.window if isinstance(alternative, GqaAttention) else None
-
-
 def sub_block_flop(shape: Shape, alternative: Alternative, work: Workload) -> tuple[int, int]:
     """FLOP of one prefill of the batch and of one decode step of it, over all GPUs."""
     per_token = 2 * size_of(shape, alternative).active
     prefill = Fraction(per_token * work.batch * work.prompt)
     decode = Fraction(per_token * work.batch)
     if kv_heads_of(shape, alternative):
-        window, per_pair = window_of(alternative), 4 * shape.heads * shape.head_dim
+        window, per_pair = facts.window(alternative, shape), 4 * shape.heads * shape.head_dim
         prefill += work.batch * per_pair * causal_pairs(work.prompt, window)
         decode += work.batch * per_pair * mean_context(work.prompt, work.output, window)
     return ceil(prefill), ceil(decode)

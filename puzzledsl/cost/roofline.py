@@ -30,7 +30,6 @@ from puzzledsl.cost.flops import (
     fixed_flop,
     mean_context,
     sub_block_flop,
-    window_of,
 )
 from puzzledsl.cost.memory import fixed_bytes, kv_bytes_per_token, kv_cache_bytes, weights_bytes
 from puzzledsl.cost.parameters import Size, fixed_size, kv_heads_of, size_of, split
@@ -153,7 +152,7 @@ def sub_block_times(
 
     prefill, decode = forward(work.batch * work.prompt), forward(work.batch)
     if kv_heads := kv_heads_of(shape, alternative):
-        window = window_of(alternative)
+        window = facts.window(alternative, shape)
         prefill += Times(attention=attention_scores_s(hardware, shape, window, work))
         decode += Times(attention=kv_read_s(hardware, shape, kv_heads, window, work))
     return prefill, decode
@@ -182,7 +181,7 @@ def sub_block_cost(
     return Cost(
         params=facts.params(alternative, shape),
         weights_bytes=weights_bytes(hardware, size),
-        kv_cache_bytes=kv_cache_bytes(hardware, shape, kv_heads, window_of(alternative), work),
+        kv_cache_bytes=kv_cache_bytes(hardware, shape, kv_heads, facts.window(alternative, shape), work),
         prefill_ns=_ns(prefill.total),
         decode_ns=_ns(decode.total),
         prefill_flop=prefill_flop,

@@ -42,7 +42,7 @@ def fact(alternative: Alternative, attribute: str, shape: Shape) -> int:
         case "kv_heads":
             return kv_heads(alternative, shape)
         case "window":
-            return (alternative.window or 0) if isinstance(alternative, GqaAttention) else 0
+            return window(alternative, shape) or 0
         case "width":
             return width(alternative, shape)
         case _:
@@ -58,6 +58,13 @@ def kv_heads(alternative: Alternative, shape: Shape) -> int:
             return heads
         case _:
             return 0
+
+
+def window(alternative: Alternative, shape: Shape) -> int | None:
+    """Tokens that an attention sees at most: the parent's window or the alternative's own, whichever is shorter; None: all."""
+    own = alternative.window if isinstance(alternative, GqaAttention) else None
+    windows = [w for w in (own, shape.window) if w is not None]
+    return min(windows) if windows and kv_heads(alternative, shape) else None
 
 
 def width(alternative: Alternative, shape: Shape) -> int:

@@ -48,6 +48,7 @@ class Shape(Frozen):
     output_bias: bool = False  # o_proj bias
     mlp_bias: bool = False
     qk_norm: bool = False
+    window: int | None = None  # tokens that every attention sees at most, itself included (None: all)
 
 
 class HfSource(Frozen):

@@ -33,7 +33,7 @@ def read_shape(ctx: Context, call: Constructed) -> Shape | None:
 
     kv_heads defaults to heads; qwen2's q, k, v biases and qwen3's q/k norms are on unless switched off.
     """
-    settings = from_call(ctx, call, (), ("family", *_WHOLES, "tied", *_FLAGS))
+    settings = from_call(ctx, call, (), ("family", *_WHOLES, "tied", "window", *_FLAGS))
     settings.need("family", "layers", "hidden", "heads", "head_dim", "intermediate", "vocab")
     family = settings.word("family", FAMILIES, "llama", "parent family")
     sizes = {key: settings.whole(key, 1, 1, MAX_LAYERS if key == "layers" else MAX_SIZE) for key in _WHOLES}
@@ -46,6 +46,7 @@ def read_shape(ctx: Context, call: Constructed) -> Shape | None:
         output_bias=settings.flag("output_bias"),
         mlp_bias=settings.flag("mlp_bias"),
         qk_norm=settings.flag("qk_norm", family == "qwen3"),
+        window=settings.whole("window", 1, 1) if settings.has("window") else None,
         **sizes,
     )
     if settings.failed:
@@ -128,6 +129,7 @@ def _shape_of(config: dict[str, Any]) -> Shape:
         output_bias=bias and family != "qwen2",
         mlp_bias=family == "llama" and _flag(config, "mlp_bias"),
         qk_norm=family == "qwen3",
+        window=_window(config, family),
     )
     why = impossible(shape)
     if why:
@@ -148,6 +150,17 @@ def _optional(config: dict[str, Any], key: str, absent: int, null: int) -> int:
     if key not in config:
         return absent
     return null if config[key] is None else _whole(config, key)
+
+
+def _window(config: dict[str, Any], family: str) -> int | None:
+    """Mistral's `sliding_window` (4096 where it is not mentioned). Qwen's windows, off by default, are not every layer's."""
+    if family == "mistral":
+        if config.get("sliding_window", 0) is None:
+            return None
+        return _whole(config, "sliding_window", 2**40) if "sliding_window" in config else 4096
+    if family in ("qwen2", "qwen3") and _flag(config, "use_sliding_window"):
+        raise BadConfig("use_sliding_window is true: windows in some layers only are not supported")
+    return None
 
 
 def _flag(config: dict[str, Any], key: str) -> bool:

@@ -12,7 +12,8 @@ import torch
 
 from puzzledsl.cost.flops import fixed_flop, sub_block_flop
 from puzzledsl.cost.parameters import fixed_size, kv_heads_of, size_of
-from puzzledsl.ir.alternatives import Alternative, GqaAttention, ParentAttention, ParentFfn, SubBlock, name_of
+from puzzledsl.ir import facts
+from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock, name_of
 from puzzledsl.ir.nodes import Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, ScenarioCosts
 from puzzledsl.measure.estimate import FIXED, Estimate, Key, estimate
@@ -103,8 +104,8 @@ def sizes_of(
     params = size_of(shape, alternative).params
     prefill_flop, decode_flop = sub_block_flop(shape, alternative, workload)
     length = workload.prompt + workload.output
-    if isinstance(alternative, GqaAttention) and alternative.window is not None:
-        length = min(length, alternative.window)
+    if (window := facts.window(alternative, shape)) is not None:
+        length = min(length, window)
     per_token = 2 * kv_heads_of(shape, alternative) * shape.head_dim * dtype.itemsize
     return {
         "params": params,

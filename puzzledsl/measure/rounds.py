@@ -84,12 +84,17 @@ def measure_rounds(host: Host, workload: Workload, partial: Path, progress: Prog
 
 
 def measure_checks(
-    host: Host, space: Space, workload: Workload, partial: Path, progress: Progress
+    host: Host,
+    space: Space,
+    workload: Workload,
+    partial: Path,
+    progress: Progress,
+    children: int = CHECKED_CHILDREN,
 ) -> list[Check]:
     """Whole random children of the space, each in turn with the parent; those in `partial` are not measured again."""
-    done = _read(partial, Check)[:CHECKED_CHILDREN]
+    done = _read(partial, Check)[:children]
     progress.advance(len(done))
-    for seed in range(len(done), CHECKED_CHILDREN):
+    for seed in range(len(done), children):
         child = random_child(space, seed)
         timers = [(arrangement, WholeTimer(host.model, workload)) for arrangement in (host.parent(), child)]
         for turn in range(CHECK_ROUNDS + 1):

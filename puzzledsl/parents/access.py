@@ -45,6 +45,7 @@ def shape_of(config: PreTrainedConfig) -> Shape:
         output_bias=_flag(config, family.output_bias),
         mlp_bias=_flag(config, family.mlp_bias),
         qk_norm=family.qk_norm,
+        window=getattr(config, "sliding_window", None) if family.sliding_window else None,
     )
 
 

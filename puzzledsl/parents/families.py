@@ -36,6 +36,9 @@ class Family:
     output_bias: bool | str = False
     mlp_bias: bool | str = False
     qk_norm: bool = False
+    sliding_window: bool = (
+        False  # whether config.json's `sliding_window`, where it is a number, is every layer's
+    )
 
 
 FAMILIES: dict[str, Family] = {
@@ -55,6 +58,7 @@ FAMILIES: dict[str, Family] = {
             modeling_mistral.MistralForCausalLM,
             modeling_mistral.MistralAttention,
             modeling_mistral.MistralMLP,
+            sliding_window=True,
         ),
         Family(
             "qwen2",

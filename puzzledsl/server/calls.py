@@ -58,6 +58,7 @@ SHAPE = Call(
         "output_bias": Setting("Whether the output projection has a bias.", words=("true", "false")),
         "mlp_bias": Setting("Whether the FFN has biases.", words=("true", "false")),
         "qk_norm": Setting("Whether queries and keys are normed a head.", words=("true", "false")),
+        "window": Setting("Tokens that every attention sees at most; all unless said."),
     },
 )
 HF_PARENT = Call(

@@ -34,6 +34,7 @@ from puzzledsl.ir.nodes import (
 
 HERE = Where(file="t.pzl", line=3, column=1, end_line=3, end_column=9)
 Spec = RooflineHardware | MeasuredHardware | TableHardware
+Build = Callable[..., Program]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Where the files shipped with the package are: the grammar and the standard library of spaces.
+"""Where the files shipped with the package are: the grammar, the standard library of spaces, the reference of diagnostics.
 
 An installed wheel carries them in `puzzledsl/_data`; an editable install finds the checkout's top-level folders,
 which a wheel's mapping does not reach. Nothing else may know this.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["grammars", "spaces"]
+Kind = Literal["docs", "grammars", "spaces"]
 
 _PACKAGE = Path(__file__).resolve().parent
 

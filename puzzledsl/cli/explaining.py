@@ -1,18 +1,13 @@
-"""`pzl explain`: what a code means, with a wrong and a right example. All of it stands in the diagnostic's docstring.
-
-A docstring is a line that says what is wrong, a paragraph, and two indented blocks, `Wrong:` and `Right:`.
-"""
+"""`pzl explain`: what a code means, with a wrong and a right example. All of it stands in the diagnostic's docstring."""
 
 from __future__ import annotations
 
-import inspect
 import re
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from puzzledsl.diagnostics import Diagnostic
+from puzzledsl.explanations import Explanation, indented
 
 PRELUDE = """\
 parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
@@ -43,56 +38,6 @@ GROUPS = {
     "17": "Uptraining",
     "18": "Measuring",
 }
-_PARTS = re.compile(r"(.*?)\n\n(.*?)\n\nWrong:\n(.*?)\nRight:\n(.*)", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """One code, explained. `text`, `wrong` and `right` are empty where the docstring lacks them."""
-
-    code: str
-    severity: str
-    message: str
-    summary: str
-    text: str
-    wrong: str
-    right: str
-
-    @classmethod
-    def of(cls, kind: type[Diagnostic]) -> Explanation:
-        """What the docstring of a diagnostic says."""
-        doc = inspect.cleandoc(kind.__doc__ or "")
-        match = _PARTS.fullmatch(doc)
-        summary, text, wrong, right = match.groups() if match else (doc, "", "", "")
-        message = re.sub(
-            r"\{\{|\}\}", lambda m: m.group()[0], re.sub(r"(?<!\{)\{\w+[^{}]*\}", "…", kind.template)
-        )
-        return cls(
-            kind.code, kind.severity, message, summary, _flowing(text), _dedented(wrong), _dedented(right)
-        )
-
-    @property
-    def group(self) -> str:
-        """The heading the code stands under."""
-        return GROUPS.get(self.code[1:3], "Further stages")
-
-    def as_text(self) -> str:
-        """For a terminal."""
-        head = f"{self.severity}[{self.code}]: {self.message}\n\n{self.summary}\n"
-        body = f"\n{_wrapped(self.text)}\n" if self.text else ""
-        examples = (
-            f"\nWrong:\n\n{_indented(self.wrong)}\n\nRight:\n\n{_indented(self.right)}\n"
-            if self.wrong
-            else ""
-        )
-        return head + body + examples
-
-    def as_markdown(self) -> str:
-        """For the reference."""
-        return (
-            f"### {self.code}: {self.message}\n\n{self.summary} {self.text}\n\n"
-            f"Wrong:\n\n{_indented(self.wrong)}\n\nRight:\n\n{_indented(self.right)}\n"
-        )
 
 
 def explain(
@@ -123,13 +68,18 @@ def explain(
         print(Explanation.of(codes[_known(code, list(codes))]).as_text(), end="")
 
 
+def group_of(explanation: Explanation) -> str:
+    """The heading a code stands under."""
+    return GROUPS.get(explanation.code[1:3], "Further stages")
+
+
 def listing(explanations: list[Explanation]) -> str:
     """Every code with its line, under its heading."""
     out: list[str] = []
     heading = ""
     for each in explanations:
-        if each.group != heading:
-            heading = each.group
+        if group_of(each) != heading:
+            heading = group_of(each)
             out += ["", heading]
         out.append(f"  {each.code}  {each.summary}")
     return "\n".join([*out[1:], "", "`pzl explain CODE` shows an example of each."]) + "\n"
@@ -143,12 +93,12 @@ def reference(explanations: list[Explanation]) -> str:
         " failure. `pzl explain CODE` prints the same. This page is made from the diagnostics themselves:"
         " `pzl explain --markdown > docs/errors.md`.\n",
         "The programs below stand behind these lines:\n",
-        _indented(PRELUDE.rstrip("\n")) + "\n",
+        indented(PRELUDE.rstrip("\n")) + "\n",
     ]
     heading = ""
     for each in explanations:
-        if each.group != heading:
-            heading = each.group
+        if group_of(each) != heading:
+            heading = group_of(each)
             out.append(f"## {heading}\n")
         out.append(each.as_markdown())
     return "\n".join(out)
@@ -169,21 +119,3 @@ def _known(text: str, codes: list[str]) -> str:
     near = closest(text, codes)
     help = f"did you mean `{near}`?" if near else "`pzl explain` lists them"
     raise typer.BadParameter(f"there is no code `{text}`; {help}", param_hint="CODE")
-
-
-def _flowing(text: str) -> str:
-    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
-
-
-def _wrapped(text: str) -> str:
-    import textwrap
-
-    return "\n\n".join(textwrap.fill(part, 100) for part in text.split("\n\n"))
-
-
-def _dedented(text: str) -> str:
-    return inspect.cleandoc("\n" + text)
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}".rstrip() for line in text.split("\n"))

@@ -18,8 +18,8 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from puzzledsl import __version__
+from puzzledsl.server import explaining, navigation, problems, renaming, semantic, symbols
 from puzzledsl.server import formatting as formats
-from puzzledsl.server import navigation, problems, renaming, semantic, symbols
 from puzzledsl.server.completion import complete
 from puzzledsl.server.document import Document, Project
 from puzzledsl.server.folding import folding
@@ -249,6 +249,16 @@ def _register_changing(server: PzlServer) -> None:
         only = params.context.only
         wanted = None if only is None else [str(getattr(o, "value", o)) for o in only]
         return problems.actions(server.document(params.text_document.uri), params.range, wanted)
+
+    @server.command(explaining.COMMAND)
+    def on_explain(code: str) -> None:
+        place = explaining.place_of(code)
+        if place is None:
+            raise JsonRpcException(f"nothing is known of `{code}`", REQUEST_FAILED)
+        start = types.Position(place[1], 0)
+        server.window_show_document(
+            types.ShowDocumentParams(place[0].as_uri(), take_focus=True, selection=types.Range(start, start))
+        )
 
     @server.feature(types.TEXT_DOCUMENT_PREPARE_RENAME)
     def on_prepare(params: types.PrepareRenameParams) -> types.PrepareRenamePlaceholder:

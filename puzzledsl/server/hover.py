@@ -13,6 +13,7 @@ from puzzledsl.lang import tree
 from puzzledsl.lang.unparse import unparse_expr
 from puzzledsl.server import calls, costs
 from puzzledsl.server.document import Document, span_of
+from puzzledsl.server.explaining import explanations_at
 from puzzledsl.server.kinds import KINDS
 from puzzledsl.server.meanings import Declared, Occurrence, Word
 from puzzledsl.server.navigation import used_path
@@ -35,9 +36,10 @@ def hover(document: Document, line: int, column: int) -> types.Hover | None:
     occurrence = document.name_at(line, column)
     if text is None and occurrence is not None and occurrence.meaning is not None:
         text = _of_meaning(document, occurrence)
-    if not text:
+    said = [*([text] if text else []), *explanations_at(document, line, column)]
+    if not said:
         return None
-    content = types.MarkupContent(types.MarkupKind.Markdown, text)
+    content = types.MarkupContent(types.MarkupKind.Markdown, "\n\n---\n\n".join(said))
     return types.Hover(content, document.lines.range(span_of(token, "")))
 
 

@@ -10,6 +10,7 @@ from puzzledsl.diagnostics import Diagnostic, Fix, Span
 from puzzledsl.fixes import compatible, safe_fixes
 from puzzledsl.lang import tree
 from puzzledsl.server.document import Document
+from puzzledsl.server.explaining import explain_action, link, place_of
 from puzzledsl.server.navigation import path_of_use
 from puzzledsl.server.paths import key_of
 from puzzledsl.server.positions import Lines
@@ -37,6 +38,7 @@ def _problem(document: Document, diagnostic: Diagnostic) -> types.Diagnostic:
         message_of(diagnostic),
         severity=_SEVERITIES[diagnostic.severity],
         code=diagnostic.code,
+        code_description=link(diagnostic.code),
         source=SOURCE,
         related_information=list(_related(document, diagnostic)) or None,
     )
@@ -99,6 +101,7 @@ def _of_use(document: Document, use: tree.Use, found: list[Diagnostic]) -> types
         severity=_SEVERITIES["error" if errors else "warning"],
         source=SOURCE,
         code=found[0].code,
+        code_description=link(found[0].code),
         related_information=related or None,
     )
 
@@ -107,14 +110,17 @@ def _of_use(document: Document, use: tree.Use, found: list[Diagnostic]) -> types
 
 
 def actions(document: Document, wanted: types.Range, only: list[str] | None = None) -> list[types.CodeAction]:
-    """The fixes of the problems that touch a range, and one that makes every safe fix of the text."""
+    """The fixes of the problems that touch a range, what explains these, and one that makes every safe fix of the text."""
     found: list[types.CodeAction] = []
+    codes: dict[str, None] = {}
     own = [d for d in document.inspected[0].diagnostics if is_own(document, d)]
     if _may(only, types.CodeActionKind.QuickFix):
         for diagnostic in own:
             problem = _problem(document, diagnostic)
             if _touch(problem.range, wanted):
                 found += [_action(document, fix, problem) for fix in _here(document, diagnostic)]
+                codes.setdefault(diagnostic.code)
+        found += [explain_action(code) for code in codes if place_of(code) is not None]
     safe = compatible(fix for _, fix in safe_fixes(own, str(document.path)))
     if len(safe) > 1 and _may(only, types.CodeActionKind.SourceFixAll):
         title = f"make all {len(safe)} safe fixes"

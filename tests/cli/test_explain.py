@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.cli.codes import all_codes
-from puzzledsl.cli.explaining import PRELUDE, Explanation, listing, reference
+from puzzledsl.cli.explaining import PRELUDE, listing, reference
 from puzzledsl.cli.main import run
+from puzzledsl.explanations import Explanation
 from puzzledsl.ir.check import check
 from puzzledsl.ir.program import Checked
 from puzzledsl.lang.kinds import KINDS, TOP_KEYWORDS

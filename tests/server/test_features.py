@@ -220,7 +220,10 @@ def test_a_problem_has_its_place_its_code_and_what_it_refers_to(tmp_path: Path) 
     text = 'let a = ["😀", 1]\nlet a = 2\nlet b = ["😀", 1s + 1B]\n'
     document = opened(text, tmp_path)
     twice, unlike = problems(document)
-    assert twice.code == "E0201" or str(twice.code).startswith("E")
+    assert twice.code_description is not None
+    path, _, fragment = twice.code_description.href.removeprefix("file://").partition("#L")
+    heading = Path(path).read_text("utf-8").split("\n")[int(fragment) - 1]
+    assert heading.startswith(f"### {twice.code}: ")
     assert twice.source == "pzl"
     assert twice.severity == types.DiagnosticSeverity.Error
     (related,) = twice.related_information or ()
@@ -281,6 +284,8 @@ def test_actions_are_those_of_the_place_and_of_the_kind_asked_for(tmp_path: Path
     document = opened("let alpha = 1\nlet b = alpah\nlet c = 2\n", tmp_path)
     here = types.Range(types.Position(1, 9), types.Position(1, 9))
     elsewhere = types.Range(types.Position(2, 0), types.Position(2, 3))
-    assert [a.kind for a in actions(document, here)] == [types.CodeActionKind.QuickFix]
+    fix, explain = actions(document, here)
+    assert (fix.kind, fix.command) == (types.CodeActionKind.QuickFix, None)
+    assert (explain.title, explain.edit) == ("explain E0201", None)
     assert actions(document, elsewhere) == []
     assert actions(document, here, ["refactor"]) == []

@@ -64,11 +64,17 @@ def test_says(word: str, parts: list[str], tmp_path: Path) -> None:
         assert part in found
 
 
-@pytest.mark.parametrize(
-    "text", ["# comm‸ent\n", "let a = ‸ \n", "‸", "let a = no‸body\n", 'let a = "st‸ring"\n']
-)
+@pytest.mark.parametrize("text", ["# comm‸ent\n", "let a = ‸ \n", "‸", 'let a = "st‸ring"\n'])
 def test_says_nothing(text: str, tmp_path: Path) -> None:
     assert said(text, tmp_path) is None
+
+
+def test_a_mistake_is_explained(tmp_path: Path) -> None:
+    found = said("let a = nob‸ody\nlet b = 2\n", tmp_path)
+    assert found is not None
+    assert found.startswith("**E0201**: ")
+    assert "Wrong:\n```pzl\n" in found
+    assert "Right:\n```pzl\n" in found
 
 
 def test_an_alternatives_costs_are_those_of_the_tables(tmp_path: Path) -> None:

@@ -40,12 +40,17 @@ def make_client() -> LanguageClient:
     def accept(client: LanguageClient, params: types.RegistrationParams) -> None:
         assert [r.method for r in params.registrations] == [types.WORKSPACE_DID_CHANGE_WATCHED_FILES]
 
+    def show(client: LanguageClient, params: types.ShowDocumentParams) -> types.ShowDocumentResult:
+        client.shown.put_nowait(params)  # type: ignore[attr-defined]
+        return types.ShowDocumentResult(success=True)
+
     own = {
+        types.WINDOW_SHOW_DOCUMENT: show,
         types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS: problems,
         types.CLIENT_REGISTER_CAPABILITY: accept,
     }
     register_lsp_features(client, {**DEFAULT_CLIENT_FEATURES, **own})
-    client.told = told  # type: ignore[attr-defined]
+    client.told, client.shown = told, asyncio.Queue()  # type: ignore[attr-defined]
     return client
 
 
@@ -148,8 +153,15 @@ async def test_a_mistake_is_seen_and_fixed(editor: Editor) -> None:
         )
     )
     assert offered
-    fix = offered[0]
+    fix, explain = offered
     assert isinstance(fix, types.CodeAction)
+    assert explain.title == f"explain {problem.code}"
+    await editor.client.workspace_execute_command_async(
+        types.ExecuteCommandParams("pzl.explain", [problem.code])
+    )
+    shown = await editor.client.shown.get()
+    assert Path(shown.uri.removeprefix("file://")).name == "errors.md"
+    assert shown.selection is not None
     assert await editor.change(edited(editor.text, text_edits(fix.edit))) == []
     assert editor.text == PROGRAM
 

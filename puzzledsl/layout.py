@@ -46,6 +46,14 @@ class BuildDir:
         """A solved frontier (ir.tables.FrontierResult)."""
         return self.root / "search" / f"{frontier}.json"
 
+    def frontier_csv(self, frontier: str) -> Path:
+        """A frontier's points, one a row."""
+        return self.root / "search" / f"{frontier}.csv"
+
+    def frontier_plot(self, frontier: str) -> Path:
+        """A frontier as a picture."""
+        return self.root / "search" / f"{frontier}.svg"
+
     def solution(self, search: str) -> Path:
         """A search's answer (ir.tables.SearchResult)."""
         return self.root / "solutions" / f"{search}.json"

@@ -27,8 +27,9 @@ def settings_of(pairs: list[str] | None) -> dict[str, str]:
 
 def check(file: Path, pairs: list[str] | None) -> Checked:
     """Check a file, printing its diagnostics; exits with 1 when there are errors."""
-    from puzzledsl.cli.output import print_diagnostics
+    from puzzledsl.cli.output import look_in, print_diagnostics
 
+    look_in(file.parent)
     checked = check_file(file, settings_of(pairs))
     if checked.diagnostics:
         print_diagnostics(checked.diagnostics, checked.sources)

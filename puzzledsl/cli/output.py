@@ -21,14 +21,23 @@ def use_color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+_roots: list[Path] = []
+
+
+def look_in(root: Path) -> None:
+    """Spans of later stages name files relative to the program's directory: where that is."""
+    if root not in _roots:
+        _roots.append(root)
+
+
 def sources_for(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> dict[str, str]:
     """The text of every file that a diagnostic points into, reading those that are not known."""
     sources = dict(known)
     for diagnostic in diagnostics:
         for span in [diagnostic.span, *(label.span for label in diagnostic.secondary)]:
             if span is not None and span.file not in sources:
-                path = Path(span.file)
-                sources[span.file] = path.read_text("utf-8", "replace") if path.is_file() else ""
+                found = [path for root in (Path(), *_roots) if (path := root / span.file).is_file()]
+                sources[span.file] = found[0].read_text("utf-8", "replace") if found else ""
     return sources
 
 

@@ -103,13 +103,13 @@ class TableColumn(Diagnostic):
 
 
 class TableMetrics(Diagnostic):
-    """A scenario whose columns do not determine its costs.
+    """A scenario of which a table has no columns.
 
-    Each scenario needs a size and a time: `memory`, or `weights` and `kv_cache`; `latency`, or `ttft` and
-    `tpot`.
+    A scenario has sizes (`memory`, or `weights` and `kv_cache`), times (`latency`, or `ttft` and `tpot`), or
+    both. What is left out cannot be required of a child.
 
     Wrong:
-        layer,attention,ffn,chat.memory[bytes]
+        layer,attention,ffn,rag.memory[bytes]
         0,gqa2,,1048576
     Right:
         layer,attention,ffn,chat.memory[bytes],chat.latency[us]
@@ -117,11 +117,8 @@ class TableMetrics(Diagnostic):
     """
 
     code = "E1013"
-    template = "`{path}` does not say {missing} of scenario `{scenario}`"
-    help_template = (
-        "a scenario needs `memory`, or `weights` and `kv_cache`; and `latency`, or `ttft` and `tpot`: "
-        "add `{scenario}.{example}`"
-    )
+    template = "`{path}` says neither sizes nor times of scenario `{scenario}`"
+    help_template = "add columns such as `{scenario}.memory[bytes]` and `{scenario}.latency[us]`"
 
 
 class TableCell(Diagnostic):
@@ -138,7 +135,8 @@ class TableCell(Diagnostic):
     """
 
     code = "E1014"
-    template = "`{path}` line {line}: {problem}"
+    template = "`{path}` {line}: {problem}"
+    help_template = "{help}"
 
 
 class TableMissing(Diagnostic):
@@ -190,7 +188,7 @@ class TableParams(Diagnostic):
     """
 
     code = "E1017"
-    template = "`{path}` line {line}: {what} has {got} parameters in the table, {expected} in this parent"
+    template = "`{path}` {line}: {what} has {got} parameters in the table, {expected} in this parent"
     help_template = (
         "the table was made for another parent; without its `params` column counts come from the shape"
     )

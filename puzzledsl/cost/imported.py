@@ -50,7 +50,7 @@ def imported_costs(
     table: Measured, scenario: Scenario, space: Space, shape: Shape, span: Span, sink: Sink
 ) -> tuple[ScenarioCosts, ...]:
     """A scenario's costs at each of its batches, ascending. Mistakes go to `sink`."""
-    if not _metrics_determined(table, scenario.name, span, sink):
+    if not _says_something(table, scenario.name, span, sink):
         return ()
     rows = [row for row in table.rows if row.values.get(scenario.name)]
     measured = sorted({row.batch for row in rows if row.batch is not None})
@@ -70,16 +70,23 @@ def imported_costs(
     return tuple(found)
 
 
-def _metrics_determined(table: Measured, scenario: str, span: Span, sink: Sink) -> bool:
-    metrics = table.metrics.get(scenario, frozenset())
-    missing = []
-    if "memory" not in metrics and not {"weights", "kv_cache"} <= metrics:
-        missing.append(("the memory", "memory[bytes]"))
-    if "latency" not in metrics and not {"ttft", "tpot"} <= metrics:
-        missing.append(("the time", "latency[us]"))
-    for what, example in missing:
-        sink.add(TableMetrics(span, path=table.path, scenario=scenario, missing=what, example=example))
-    return not missing
+SIZES = ("memory", "weights", "kv_cache")
+TIMES = ("latency", "ttft", "tpot", "throughput")
+
+
+def _unknown(metrics: frozenset[str]) -> tuple[str, ...]:
+    """The metrics that a table's columns for a scenario leave open."""
+    sized = "memory" in metrics or {"weights", "kv_cache"} <= metrics
+    timed = "latency" in metrics or {"ttft", "tpot"} <= metrics
+    return (() if sized else SIZES) + (() if timed else TIMES)
+
+
+def _says_something(table: Measured, scenario: str, span: Span, sink: Sink) -> bool:
+    """Whether the table has sizes or times of a scenario; reported where it has neither."""
+    if len(_unknown(table.metrics.get(scenario, frozenset()))) < len(SIZES + TIMES):
+        return True
+    sink.add(TableMetrics(span, path=table.path, scenario=scenario))
+    return False
 
 
 def _at_batch(
@@ -104,7 +111,7 @@ def _at_batch(
             continue
         if where in seen:
             problem = f"this is line {seen[where]} again: the same layer, attention and ffn"
-            sink.add(TableCell(span, path=table.path, line=row.line, problem=problem))
+            sink.add(_cell(table, row, span, problem))
         seen[where] = row.line
         _check_params(row, asked, shape, table, span, sink)
         cost = _with_flop(cost, row, asked, shape, Workload(batch, scenario.prompt, scenario.output))
@@ -133,6 +140,7 @@ def _at_batch(
             for costs, n in zip(layers, asked, strict=True)
         ),
         pairs=_pairs(layers, asked),
+        unknown=_unknown(table.metrics[scenario.name]),
     )
 
 
@@ -150,17 +158,17 @@ def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink)
     missing = table.metrics[scenario.name] - set(values)
     if missing:
         problem = f"`{scenario.name}.{min(missing)}` is empty while others of the scenario are not"
-        sink.add(TableCell(span, path=table.path, line=row.line, problem=problem))
+        sink.add(_cell(table, row, span, problem))
         return None
     ttft, tpot = values.get("ttft"), values.get("tpot")
     if tpot is None or ttft is None:
-        ttft, tpot = values["latency"], Fraction(0)
+        ttft, tpot = values.get("latency", Fraction(0)), Fraction(0)
     cache = values.get("kv_cache", Fraction(0))
     weights = values.get("weights")
     if weights is None:
-        weights = max(values["memory"] - cache, Fraction(0))
+        weights = max(values.get("memory", Fraction(0)) - cache, Fraction(0))
     elif "kv_cache" not in values:
-        cache = max(values["memory"] - weights, Fraction(0))
+        cache = max(values.get("memory", Fraction(0)) - weights, Fraction(0))
     return Cost(
         params=row.params or 0,
         weights_bytes=ceil(weights),
@@ -181,6 +189,11 @@ def _with_flop(cost: Cost, row: Row, asked: list[_Names], shape: Shape, work: Wo
     return cost.model_copy(update={"prefill_flop": prefill, "decode_flop": decode})
 
 
+def _cell(table: Measured, row: Row, declared: Span, problem: str) -> TableCell:
+    line = f"{table.word} {row.line}"
+    return TableCell(row.span or declared, path=table.path, line=line, problem=problem, help="")
+
+
 def _check_params(
     row: Row, asked: list[_Names], shape: Shape, table: Measured, span: Span, sink: Sink
 ) -> None:
@@ -196,9 +209,9 @@ def _check_params(
         what = " with ".join(f"`{n}`" for n in (row.attention, row.ffn) if n) or "the part no layer changes"
         sink.add(
             TableParams(
-                span,
+                row.span or span,
                 path=table.path,
-                line=row.line,
+                line=f"{table.word} {row.line}",
                 what=what,
                 got=f"{row.params:_}",
                 expected=f"{expected:_}",

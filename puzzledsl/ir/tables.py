@@ -56,6 +56,8 @@ class ScenarioCosts(Frozen):
     # pairs[layer]["gqa1/linear"]: attention and FFN measured together. A pair that is listed is the whole cost of that layer,
     # in place of its two sub-blocks; a layer all of whose pairs are listed may have empty sub-block tables.
     pairs: tuple[dict[str, Cost], ...] = ()
+    # metrics that the source of these costs does not say (a table without times, say): no search may mention them
+    unknown: tuple[str, ...] = ()
     # set where the batch is `auto`: a child runs at this batch only if its memory is at most this
     capacity_bytes: int | None = None
 
@@ -174,20 +176,41 @@ class Solution(Frozen):
 
 
 class ConflictItem(Frozen):
-    """A requirement that takes part in a minimal conflict. `reachable`: its best value with the others of the set kept."""
+    """A requirement that takes part in a minimal conflict. `reachable`: its best value with the others of the set kept, which
+    some model reaches; empty for a statement about layers."""
 
     line: int
     text: str
     because: str = ""
     reachable: str
+    proven: bool = True  # that no more is reachable, to the last digit shown
     frees: bool | None = (
         None  # dropping this one alone makes the whole search satisfiable (None: not decided)
     )
 
 
+class Change(Frozen):
+    """A requirement with another bound, as the user would write it. `bound` None: the requirement is dropped."""
+
+    line: int
+    text: str
+    bound: str | None
+
+
+class Relaxation(Frozen):
+    """The least that must change so that an infeasible search has a solution, and the verified solution that shows it."""
+
+    changes: tuple[Change, ...]
+    objective: float
+    layers: tuple[LayerAssignment, ...]
+
+
 class SearchResult(Artefact):
     """`build/solutions/SEARCH.json`. `bound` is a proven bound on the objective; `gap` is relative; "optimal" means proven within
-    the gap that was asked for."""
+    the gap that was asked for. `unknown` has no solution, and the bound that was proven before time ran out.
+
+    `conflict_minimal`: every requirement of the conflict was shown to be needed for it.
+    """
 
     search: str
     status: Literal["optimal", "feasible", "infeasible", "unknown"]
@@ -198,12 +221,16 @@ class SearchResult(Artefact):
     solutions: tuple[Solution, ...] = ()
     parent_metrics: dict[str, float] = {}
     conflict: tuple[ConflictItem, ...] = ()
+    conflict_minimal: bool = True
+    relaxation: Relaxation | None = None
 
 
 class FrontierPoint(Frozen):
-    """One solved point of a frontier; `target` in the swept metric's base unit."""
+    """One solved point of a frontier; `target` in the swept metric's base unit, `ratio` to the parent's where that is what was
+    swept (where batches are a decision, the parent's differs from point to point)."""
 
     target: float
+    ratio: float | None = None
     result: SearchResult
 
 

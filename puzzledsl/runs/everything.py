@@ -102,7 +102,7 @@ def _stop_if_hopeless(ctx: Context, search: str) -> None:
     wanted = {u.search for u in program.uptrains.values()}
     wanted |= {e.of for e in program.evals.values()} | {e.of for e in program.exports.values()}
     if result.status == "infeasible" and search in wanted:
-        from puzzledsl.search.explain import infeasible_diagnostic
+        from puzzledsl.search.verdicts import infeasible_diagnostic
 
         raise DiagnosticError(infeasible_diagnostic(program, result))
 

@@ -277,13 +277,17 @@ def frontier(ctx: Context, name: str) -> Task:
         }
 
     def run() -> list[Path]:
+        from puzzledsl.search.curve import as_csv, as_svg
         from puzzledsl.search.frontier import solve_frontier
 
         space = ctx.program.searches[declaration.search].space
         result = solve_frontier(ctx.program, name, costs_of(ctx, space), scores_of(ctx, declaration.search))
-        output = ctx.build.frontier(name)
+        output, table = ctx.build.frontier(name), ctx.build.frontier_csv(name)
+        plot = ctx.build.frontier_plot(name)
         write_text(output, result.canonical_json())
-        return [output]
+        write_text(table, as_csv(ctx.program, result))
+        write_text(plot, as_svg(ctx.program, result))
+        return [output, table, plot]
 
     return Task("frontier", name, inputs, run)
 

@@ -32,7 +32,8 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
     solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
     if not solutions or first.layers is None:
         status: Literal["infeasible", "unknown"] = "infeasible" if first.proven else "unknown"
-        return SearchResult(search=tables.search.name, status=status, solver=solver)
+        bound = None if status == "infeasible" or first.bound is None else float(first.bound)
+        return SearchResult(search=tables.search.name, status=status, bound=bound, solver=solver)
     value = Child(tables, first.layers, first.batches).linear(tables.search.objective)
     reached = relative_gap(value, first.bound)
     optimal = all(f.proven for f in found) or (len(found) == 1 and reached is not None and reached <= gap)

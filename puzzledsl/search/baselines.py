@@ -6,16 +6,16 @@ may find nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
-from typing import assert_never
+from typing import Literal, assert_never
 
 import numpy as np
 
-from puzzledsl.ir.nodes import Baseline, Linear, ParamsTerm, WeightedTerm
-from puzzledsl.ir.tables import SearchResult
+from puzzledsl.ir.nodes import Baseline, Linear, ParamsTerm, Program, WeightedTerm
+from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.search.answer import heuristic_result
 from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort
@@ -26,11 +26,28 @@ from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.metrics import Child
 from puzzledsl.search.problem import Builder
 from puzzledsl.search.rows import goal_of
-from puzzledsl.search.tables import Tables
+from puzzledsl.search.tables import Tables, tables_of
 
 PARAMS = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=ParamsTerm()),))
 MAX_PARAMS_GAP = 1e-3  # many models have almost as many parameters as the largest that fits
 RANDOM_TRIES = 2000
+BASELINE_S = 60.0
+BaselineKind = Literal["greedy", "max_params", "uniform", "random", "noop_only"]
+
+
+KINDS: tuple[BaselineKind, ...] = ("greedy", "max_params", "uniform", "random", "noop_only")
+
+
+def solve_baselines(
+    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
+) -> dict[BaselineKind, SearchResult]:
+    """Every baseline under the requirements of one search, each verified. Raises DiagnosticError when a table is missing."""
+    builder = Builder(tables_of(program, search, costs, scores))
+    problems = builder.all()
+    return {
+        kind: solve_baseline(builder, problems, Baseline(kind=kind), Effort.of(BASELINE_S))[0]
+        for kind in KINDS
+    }
 
 
 def solve_baseline(

@@ -139,7 +139,7 @@ class ScoreTableCell(Diagnostic):
     """
 
     code = "E0512"
-    template = "`{path}` line {line}: {problem}"
+    template = "`{path}` {line}: {problem}"
     help_template = "{help}"
 
 
@@ -160,6 +160,44 @@ class ScoreTableGap(Diagnostic):
     code = "E0513"
     template = "`{path}` has no score for {missing}"
     help_template = "add a row for each alternative of each layer; `parent` may be left out, it is 0"
+
+
+class MetricUnknown(Diagnostic):
+    """A search that mentions a metric which the costs of its scenario do not say.
+
+    A table of costs made elsewhere may have sizes alone, or times alone. What it leaves out cannot be required.
+
+    Wrong:
+        $ head -1 costs.csv
+        layer,attention,ffn,chat.memory[bytes]
+        $ grep require wide.pzl
+        require chat.latency <= 2s
+    Right:
+        $ head -1 costs.csv
+        layer,attention,ffn,chat.memory[bytes],chat.latency[us]
+    """
+
+    code = "E0508"
+    template = "the costs of scenario `{scenario}` do not say its {metric}"
+    help_template = (
+        "add a column `{scenario}.{column}` to the table, or take `{scenario}.{metric}` out of the search"
+    )
+
+
+class NoAnswerInTime(Diagnostic):
+    """A search that found nothing and proved nothing before its time was up.
+
+    Neither a solution nor a proof that there is none was found. More time, or fewer and looser requirements,
+    decide it; what was proven until then is in the notes.
+
+    Wrong:
+        search s of w { minimize kl, solver = cpsat(time: 1ms) }
+    Right:
+        search s of w { minimize kl, solver = cpsat(time: 1min) }
+    """
+
+    code = "E0507"
+    template = "search `{name}`: no solution found by {how}"
 
 
 class Unbounded(Diagnostic):

@@ -1,55 +1,63 @@
 """Why a search has no answer: a smallest set of requirements that conflict, and how far each could go.
 
-A deletion filter: drop a requirement; if the rest still has no answer it stays dropped. Each test first asks the Lagrangian
-relaxation, which often proves it alone; CP-SAT decides what is left. (Assumption literals on such rows are slow and their cores
-wrong.)
+A deletion filter: drop a requirement; if the rest still has no answer it stays dropped. (Assumption literals on such rows
+are slow and their cores wrong.) See feasible.py for how each question is answered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 
-from puzzledsl.diagnostics import Diagnostic, Label
-from puzzledsl.ir.nodes import LinearRequirement, Program, Requirement, Where
-from puzzledsl.ir.tables import ConflictItem, SearchResult
-from puzzledsl.search.bound import lagrangian_bound
-from puzzledsl.search.core import minimise, open_columns
+from puzzledsl.ir.nodes import LinearRequirement, Requirement, Where
+from puzzledsl.ir.tables import ConflictItem
+from puzzledsl.search.core import Outcome, minimise
 from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.errors import NoSolution, span_of
-from puzzledsl.search.incumbent import find_incumbent
-from puzzledsl.search.instance import Mask, Problem, Row
+from puzzledsl.search.feasible import Feasibility, Kept, nearly_least, subset_of
+from puzzledsl.search.instance import Goal, Mask, Problem
 from puzzledsl.search.problem import Builder
-from puzzledsl.search.reachable import in_users_unit
-from puzzledsl.search.rows import bound_of, goal_of
+from puzzledsl.search.reachable import Written, in_users_unit
+from puzzledsl.search.rows import bound_of, goal_of, requirement_rows
 
 Group = tuple[int, ...]  # requirements written by one `require` (several inside a `for`)
+Sense = Literal["minimize", "maximize"]
+SENSES: dict[str, tuple[Sense, ...]] = {
+    "<=": ("minimize",),
+    "<": ("minimize",),
+    ">=": ("maximize",),
+    ">": ("maximize",),
+    "==": ("minimize", "maximize"),
+}
 PARENTS_OWN = {"parent_ratio": Fraction(1)}
-NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
+GAP = 1e-4  # of a reachable value: less than the digits that are shown
+WORK = 0.1  # CP-SAT's deterministic seconds for a reachable value, and again for settling its last digit
 
 
-def explain(builder: Builder, problems: Sequence[Problem], effort: Effort) -> tuple[ConflictItem, ...]:
-    """A minimal conflict of an infeasible search, in source order. Empty where the space itself has no model that fits.
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A conflict, in source order. `minimal`: without any one of its requirements the others were shown to be met."""
 
-    Minimal: without any one of its requirements the others can be met (as far as was decided in time).
-    """
+    groups: tuple[Group, ...]
+    items: tuple[ConflictItem, ...]
+    minimal: bool
+
+
+def explain(builder: Builder, problems: Sequence[Problem], effort: Effort) -> Conflict:
+    """A minimal conflict of an infeasible search. Empty where the space itself has no model that fits."""
     requirements = builder.tables.search.requirements
+    feasibility = Feasibility(builder.tables, problems, effort)
     every = frozenset(range(len(requirements)))
-    groups, kept = groups_of(requirements), every
-    if can_meet(problems, frozenset(), effort) is False:
-        return ()
-    for group in reversed(groups):
-        without = kept - set(group)
-        if can_meet(problems, without, effort) is False:
-            kept = without
-    conflict = [g for g in groups if kept & set(g)]
-    return tuple(
-        _item(builder, problems, group, kept - set(group), every - set(group), effort) for group in conflict
+    groups = groups_of(requirements)
+    kept = conflict_within(feasibility, groups)
+    members = tuple(g for g in groups if kept & set(g))
+    items = tuple(
+        _item(builder, feasibility, group, kept - set(group), every - set(group)) for group in members
     )
+    return Conflict(members, items, all(feasibility.can_meet(kept - set(g)) for g in members))
 
 
 def groups_of(requirements: Sequence[Requirement]) -> list[Group]:
@@ -60,78 +68,112 @@ def groups_of(requirements: Sequence[Requirement]) -> list[Group]:
     return [tuple(indices) for indices in groups.values()]
 
 
-def can_meet(problems: Sequence[Problem], kept: frozenset[int], effort: Effort) -> bool | None:
-    """Whether some model meets the requirements in `kept`, at some batch. None: not decided in time."""
-    answers = [_can_meet(subset_of(problem, kept), effort) for problem in problems]
-    return True if True in answers else None if None in answers else False
+def conflict_within(feasibility: Feasibility, groups: Sequence[Group]) -> Kept:
+    """A smallest set of whole groups that no model meets; nothing where some model meets all of them, or where the space
+    alone has no model that fits. All of them where time ran out."""
 
+    def whole(blame: Kept) -> Kept:
+        return frozenset(i for g in groups if blame & set(g) for i in g)
 
-def subset_of(problem: Problem, kept: frozenset[int]) -> Problem:
-    """The problem with these requirements alone (and what is no requirement, such as fitting)."""
-    return replace(
-        problem,
-        rows=tuple(r for r in problem.rows if r.requirement is None or r.requirement in kept),
-        formulas=tuple(f for f in problem.formulas if f.requirement is None or f.requirement in kept),
-    )
-
-
-def _can_meet(problem: Problem, effort: Effort) -> bool | None:
-    """Minimise one row subject to the others: the limit is then reachable or it is not."""
-    opened = open_columns(problem)
-    if opened is None:
-        return False
-    problem = problem.only(opened)
-    aim = problem.rows[-1] if problem.rows else Row("", np.zeros_like(problem.goal.values), 0)
-    goal = replace(problem.goal, values=aim.coefficients, exact=True, tokens=None)
-    aimed = replace(problem, goal=goal, rows=problem.rows[:-1], preferences=())
-    bound = lagrangian_bound(aimed)
-    if bound.infeasible or bound.value > aim.limit:
-        return False
-    incumbent = find_incumbent(aimed, bound)
-    if incumbent is not None and goal.of(incumbent) <= aim.limit:
-        return True
-    outcome = minimise(aimed, effort, canonical=False)
-    if outcome.value is not None and outcome.value <= aim.limit:
-        return True
-    if outcome.infeasible or (outcome.bound is not None and outcome.bound > aim.limit):
-        return False
-    return None
+    every = frozenset(i for g in groups for i in g)
+    if feasibility.refuted(frozenset()) is not None:
+        return frozenset()
+    if feasibility.can_meet(every):
+        return frozenset()
+    kept = whole(feasibility.refuted(every) or every)
+    for group in reversed(groups):
+        if not kept & set(group):
+            continue
+        blame = feasibility.refuted(kept - set(group))
+        if blame is not None:
+            kept = whole(blame)
+    return kept
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far a requirement's left side can go: its value, and the parent's at the same batch."""
+    """How far a requirement's left side can go: its value, and the parent's at the same batch.
+
+    `proven`: no further, to the last digit shown.
+    """
 
     value: Fraction
     parent: Fraction
+    proven: bool
 
 
 def reach(
-    builder: Builder,
-    problems: Sequence[Problem],
-    requirement: LinearRequirement,
-    kept: frozenset[int],
-    effort: Effort,
+    builder: Builder, feasibility: Feasibility, requirement: LinearRequirement, kept: Kept
 ) -> Reach | None:
-    """The best value of a requirement's left side with the requirements in `kept` met; None where there is none or for `==`."""
-    if requirement.op == "==":
-        return None
-    sense: Literal["minimize", "maximize"] = "maximize" if requirement.op in (">=", ">") else "minimize"
+    """The value nearest to a requirement's bound that its left side reaches with the requirements in `kept` met, if any."""
     best: tuple[Fraction, Reach] | None = None
-    for problem in problems:
-        goal = goal_of(builder, requirement.left, sense, problem.batches)
-        goal = goal.only(_own_columns(builder, problem))
-        aimed = replace(subset_of(problem, kept), goal=goal, preferences=())
-        outcome = minimise(aimed, effort, canonical=False)
-        value = None if outcome.value is None else goal.in_units(outcome.value)
-        if value is None:
-            continue
+    for problem in feasibility.problems:
         parent = bound_of(builder, requirement.model_copy(update=PARENTS_OWN), problem.batches)
-        short = abs(value - bound_of(builder, requirement, problem.batches))
-        rank = short / abs(parent) if requirement.parent_ratio is not None and parent else short
-        if best is None or rank < best[0]:
-            best = (rank, Reach(value, parent))
+        bound = bound_of(builder, requirement, problem.batches)
+        for value, proven in _nearest(
+            builder, feasibility, requirement, subset_of(problem, kept), problem, parent
+        ):
+            short = abs(value - bound)
+            rank = short / abs(parent) if requirement.parent_ratio is not None and parent else short
+            if best is None or rank < best[0]:
+                best = (rank, Reach(value, parent, proven))
     return None if best is None else best[1]
+
+
+def _nearest(
+    builder: Builder,
+    feasibility: Feasibility,
+    requirement: LinearRequirement,
+    problem: Problem,
+    whole: Problem,
+    parent: Fraction,
+) -> Iterator[tuple[Fraction, bool]]:
+    """The best value (and whether that is proven) at one combination of batches; of an equation the nearest on each side."""
+    senses = SENSES[requirement.op]
+    own = _own_columns(builder, problem)
+    for sense in senses:
+        goal = goal_of(builder, requirement.left, sense, problem.batches).only(own)
+        aimed = replace(problem, goal=goal, preferences=())
+        if len(senses) > 1:  # stay on one side of an equation's bound
+            side = requirement.model_copy(update={"op": ">=" if sense == "minimize" else "<="})
+            rows = requirement_rows(builder, 0, side, problem.batches)
+            aimed = aimed.with_rows(*(replace(row, coefficients=row.coefficients[own]) for row in rows))
+        found = _reached(feasibility, requirement, aimed, goal, parent, whole)
+        if found is not None:
+            yield found
+
+
+def _reached(
+    feasibility: Feasibility,
+    requirement: LinearRequirement,
+    aimed: Problem,
+    goal: Goal,
+    parent: Fraction,
+    whole: Problem,
+) -> tuple[Fraction, bool] | None:
+    """The best value of a goal, to the digits that are shown, and whether that is proven."""
+    effort = replace(feasibility.effort, gap=GAP, work=WORK)
+    outcome = nearly_least(aimed, effort)
+    if outcome.chosen is None or outcome.value is None:
+        return None
+    if outcome.proven and not _is_settled(requirement, goal, outcome, parent):
+        settled = minimise(aimed, replace(effort, gap=0.0), canonical=False)
+        if settled.value is not None and settled.value < outcome.value:
+            outcome = settled
+    assert outcome.chosen is not None and outcome.value is not None
+    feasibility.saw(whole, outcome.chosen)
+    value = goal.in_units(outcome.value)
+    return None if value is None else (value, _is_settled(requirement, goal, outcome, parent))
+
+
+def _is_settled(requirement: LinearRequirement, goal: Goal, outcome: Outcome, parent: Fraction) -> bool:
+    """Whether what is proven to be out of reach reads the same as what was reached."""
+
+    def shown(total: int | None) -> Written | None:
+        value = None if total is None else goal.in_units(total)
+        return None if value is None else in_users_unit(requirement, value, parent)
+
+    return shown(outcome.value) == shown(outcome.bound)
 
 
 def _own_columns(builder: Builder, problem: Problem) -> Mask:
@@ -140,74 +182,18 @@ def _own_columns(builder: Builder, problem: Problem) -> Mask:
     return np.array([key in own for key in builder.coefficients.keys], dtype=np.bool_)
 
 
-def _item(
-    builder: Builder,
-    problems: Sequence[Problem],
-    group: Group,
-    others: frozenset[int],
-    rest: frozenset[int],
-    effort: Effort,
-) -> ConflictItem:
+def _item(builder: Builder, feasibility: Feasibility, group: Group, others: Kept, rest: Kept) -> ConflictItem:
     requirement = builder.tables.search.requirements[group[0]]
-    text = ""
+    text, proven = "", True
     if isinstance(requirement, LinearRequirement) and len(group) == 1:
-        reached = reach(builder, problems, requirement, others, effort)
-        text = "" if reached is None else in_users_unit(requirement, reached.value, reached.parent)
+        reached = reach(builder, feasibility, requirement, others)
+        written = None if reached is None else in_users_unit(requirement, reached.value, reached.parent)
+        text, proven = "" if written is None else written.text, reached is None or reached.proven
     return ConflictItem(
         line=requirement.where.line,
         text=requirement.where.text,
         because=requirement.because,
         reachable=text,
-        frees=can_meet(problems, rest, effort),
+        proven=proven,
+        frees=feasibility.can_meet(rest),
     )
-
-
-# ---------------------------------------------------------------- the diagnostic
-
-
-def infeasible_diagnostic(program: Program, result: SearchResult) -> Diagnostic:
-    """E0501: every requirement of the conflict underlined, with its best value once the others are kept."""
-    search = program.searches[result.search]
-    groups = [search.requirements[g[0]] for g in groups_of(search.requirements)]
-    labels = []
-    for item in result.conflict:
-        requirement = next(r for r in groups if (r.where.line, r.where.text) == (item.line, item.text))
-        at = requirement.bound_where if isinstance(requirement, LinearRequirement) else requirement.where
-        labels.append(Label(span_of(at), _label(item, len(result.conflict))))
-    if not labels:
-        note = "no model of the space fits, whatever is required" if groups else "the space has no model"
-        return NoSolution(span_of(search.where), name=search.name, notes=[note])
-    return NoSolution(
-        labels[0].span,
-        labels[0].text,
-        name=search.name,
-        secondary=labels[1:],
-        notes=[_note(result.conflict, len(groups))],
-    )
-
-
-def _label(item: ConflictItem, size: int) -> str:
-    others = "" if size == 1 else " with the other" + (f" {_word(size - 1)}" if size > 2 else "")
-    if not item.reachable:
-        return f"cannot be met{others}"
-    return f"best{others or ' possible'}: {item.reachable}"
-
-
-def _note(conflict: Sequence[ConflictItem], of: int) -> str:
-    size = len(conflict)
-    if size == 1:
-        what = f"this 1 of {of} cannot be met"
-        freed = "dropping it makes the rest satisfiable"
-    else:
-        what = f"these {size} of {of} conflict"
-        freed = f"dropping {'either' if size == 2 else 'any one'} makes the rest satisfiable"
-    if all(item.frees for item in conflict):
-        return f"{what}; {freed}"
-    lines = ", ".join(str(item.line) for item in conflict if item.frees)
-    if lines:
-        return f"{what}; dropping the one in line {lines} makes the rest satisfiable"
-    return f"{what}; there is another conflict besides"
-
-
-def _word(number: int) -> str:
-    return NUMBERS.get(number, str(number))

@@ -46,9 +46,9 @@ def solve_frontier(
     for target, at_point in zip(targets(here), swept, strict=True):
         here_builder = builder.for_search(at_point)
         result = solve_built(here_builder, Silent(), explained=False)
-        points.append(
-            FrontierPoint(target=float(_in_base_units(here_builder, here, target, result)), result=result)
-        )
+        absolute = float(_in_base_units(here_builder, here, target, result))
+        ratio = float(target) if here.times_parent else None
+        points.append(FrontierPoint(target=absolute, ratio=ratio, result=result))
         progress.advance(1, status=result.status)
     return FrontierResult(frontier=frontier, search=here.search, points=tuple(points))
 
@@ -61,7 +61,7 @@ def targets(frontier: Frontier) -> list[Fraction]:
 
 def point_search(search: Search, frontier: Frontier, target: Fraction) -> Search:
     """The search with the swept metric bounded by `target`."""
-    op = _direction(search, frontier.term)
+    op = direction(search, frontier.term)
     bounded = LinearRequirement(
         left=_alone(frontier.term),
         op=op,
@@ -74,8 +74,8 @@ def point_search(search: Search, frontier: Frontier, target: Fraction) -> Search
     return search.model_copy(update={"requirements": (*kept, bounded), "solutions": 1})
 
 
-def _direction(search: Search, term: Term) -> Literal["<=", ">="]:
-    """As the search bounds the metric; else at least a throughput, or what is to be maximised, at most anything else."""
+def direction(search: Search, term: Term) -> Literal["<=", ">="]:
+    """How a frontier bounds what it sweeps: as the search does; else a throughput from below, anything else from above."""
     for requirement in search.requirements:
         if isinstance(requirement, LinearRequirement) and requirement.left == _alone(term):
             if requirement.op in (">=", ">"):

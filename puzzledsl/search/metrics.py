@@ -168,8 +168,10 @@ def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
         if name not in batches:
             roomy = [c for c in candidates if _room(c, child.layers)] or candidates[:1]
             batches[name] = roomy[-1].batch
-        for metric, value in metrics_of(tables.at(name, batches[name]), child.layers).items():
-            metrics[f"{name}.{metric}"] = float(value)
+        costs = tables.at(name, batches[name])
+        for metric, value in metrics_of(costs, child.layers).items():
+            if metric not in costs.unknown:
+                metrics[f"{name}.{metric}"] = float(value)
     for name in sorted(tables.scores):
         metrics[name] = float(child.term(ScoreTerm(score=name)))
     return batches, metrics

@@ -13,6 +13,7 @@ from puzzledsl.ir.nodes import (
     ScoreTerm,
     Search,
     Term,
+    Where,
 )
 
 
@@ -42,9 +43,15 @@ def terms_of(search: Search) -> Iterator[Term]:
 
 def linears_of(search: Search) -> Iterator[Linear]:
     """Every linear expression of a search: the objective, then requirements, then preferences."""
-    yield search.objective
+    for linear, _ in placed_linears(search):
+        yield linear
+
+
+def placed_linears(search: Search) -> Iterator[tuple[Linear, Where]]:
+    """Every linear expression of a search and where it is written (the objective: at the search's name)."""
+    yield search.objective, search.where
     for requirement in search.requirements:
         if isinstance(requirement, LinearRequirement):
-            yield requirement.left
+            yield requirement.left, requirement.where
     for preference in search.preferences:
-        yield preference.goal
+        yield preference.goal, preference.where

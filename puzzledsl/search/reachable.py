@@ -4,47 +4,111 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 
 from puzzledsl.ir.nodes import LinearRequirement
-from puzzledsl.units import BYTES, COUNT, TIME, TOK_PER_S, UNITS, Dimension, format_quantity
+from puzzledsl.units import (
+    BYTES,
+    COUNT,
+    TIME,
+    TOK_PER_S,
+    UNITS,
+    BadLiteral,
+    Dimension,
+    format_quantity,
+    parse_quantity,
+)
 
 DIMENSIONS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
 DIGITS = 3
 _LITERAL = re.compile(r"(?P<digits>\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-zµ/%]*)")
+_UNIT = re.compile(r"[^0-9.\-eE+][^0-9]*$")
 
 
-def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fraction) -> str:
-    """A value of the left side, written like the bound. Rounded away from the bound, so that it never seems to meet it."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A literal and what it means, in base units (times the parent's, where it is a ratio)."""
+
+    text: str
+    value: Fraction
+
+
+def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fraction) -> Written | None:
+    """A value of the left side as a literal like the bound's; None where none can be given (a ratio of nothing).
+
+    Rounded away from the bound: the literal in the bound's place is met by whatever reaches `value`, and never by less
+    (of a strict inequality it is the next literal beyond). Exact where the requirement is an equation.
+    """
     literal = _LITERAL.fullmatch(requirement.bound_where.text.strip())
     digits = DIGITS if literal is None else max(DIGITS, _significant(literal["digits"]))
-    upwards = requirement.op in ("<=", "<")
+    if requirement.op == "==":
+        digits = max(digits, len(str(abs(value.numerator))) + len(str(value.denominator)))
+    upwards, strict = requirement.op in ("<=", "<"), requirement.op in ("<", ">")
     if requirement.parent_ratio is not None:
-        return f"{rounded(value / parent, digits, upwards == (parent > 0))}x" if parent else ""
+        if not parent:
+            return None
+        number = round_to(value / parent, digits, upwards == (parent > 0), strict)
+        return Written(f"{plain(number)}x", number)
     dimension = DIMENSIONS[requirement.unit]
     unit = None if literal is None else literal["unit"]
     if unit == "%" and dimension == COUNT:
-        return f"{rounded(value * 100, digits, upwards)}%"
+        number = round_to(value * 100, digits, upwards, strict)
+        return Written(f"{plain(number)}%", number / 100)
     if unit and unit != "%" and UNITS.get(unit, (0, None))[1] == dimension:
         space = " " if "tok" in unit else ""
-        return f"{rounded(value / UNITS[unit][0], digits, upwards)}{space}{unit}"
-    if dimension == COUNT and value.denominator == 1 and abs(value) < 10**6:
-        return str(value)
-    return format_quantity(value, dimension, digits + 1)
+        number = round_to(value / UNITS[unit][0], digits, upwards, strict)
+        return Written(f"{plain(number)}{space}{unit}", number * UNITS[unit][0])
+    if dimension == COUNT and value.denominator == 1 and (abs(value) < 10**6 or requirement.op == "=="):
+        beyond = value + (strict if upwards else -strict)
+        return Written(plain(beyond), beyond)
+    return _in_readable_unit(value, dimension, digits + 1, upwards, strict)
+
+
+def _in_readable_unit(
+    value: Fraction, dimension: Dimension, digits: int, upwards: bool, strict: bool
+) -> Written:
+    """In the unit that suits the size, where the user wrote none: `5.861B`, `76.2GiB`."""
+    unit = _UNIT.search(format_quantity(value, dimension, digits))
+    name = "" if unit is None else unit[0].strip()
+    try:
+        scale = parse_quantity(f"1{name}").value
+    except BadLiteral:
+        name, scale = "", Fraction(1)
+    number = round_to(value / scale, digits, upwards, strict)
+    space = " " if "tok" in name else ""
+    return Written(f"{plain(number)}{space}{name}", number * scale)
 
 
 def _significant(digits: str) -> int:
     return len(re.sub(r"[eE].*|[._]", "", digits).lstrip("0"))
 
 
-def rounded(value: Fraction, digits: int, upwards: bool) -> str:
-    """Plain decimal text with `digits` significant digits, rounded up or down; whole numbers below 10^digits are exact."""
-    if value == 0:
-        return "0"
-    power = digits - 1 - math.floor(math.log10(abs(float(value))))
+def round_to(value: Fraction, digits: int, upwards: bool, strict: bool = False) -> Fraction:
+    """A number of `digits` significant digits, rounded up or down (`strict`: never the value itself); else whole numbers below
+    10^digits are exact."""
+    if value == 0 and not strict:
+        return Fraction(0)
+    power = digits - 1 - (math.floor(math.log10(abs(float(value)))) if value else 0)
     scaled = value * Fraction(10) ** power
     whole = math.ceil(scaled) if upwards else math.floor(scaled)
-    if power <= 0:
-        return str(whole * 10**-power)
-    sign, text = "-" if whole < 0 else "", str(abs(whole)).rjust(power + 1, "0")
-    return f"{sign}{text[:-power]}.{text[-power:]}".rstrip("0").rstrip(".")
+    if strict and whole == scaled:
+        whole += 1 if upwards else -1
+    return whole / Fraction(10) ** power
+
+
+def plain(value: Fraction) -> str:
+    """A decimal number in full, without an exponent."""
+    power = value.denominator.bit_length()
+    while power and (value * 10 ** (power - 1)).denominator == 1:
+        power -= 1
+    whole = value * 10**power
+    if power == 0:
+        return str(whole.numerator)
+    sign, text = "-" if whole < 0 else "", str(abs(whole.numerator)).rjust(power + 1, "0")
+    return f"{sign}{text[:-power]}.{text[-power:]}"
+
+
+def rounded(value: Fraction, digits: int, upwards: bool) -> str:
+    """`round_to` as text."""
+    return plain(round_to(value, digits, upwards))

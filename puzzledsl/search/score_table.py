@@ -1,230 +1,258 @@
-"""Scores made elsewhere: one row an alternative (a sub-block), or a pair measured together.
+"""Scores made elsewhere: a long table (see ir/long_table.py) with a column of numbers, the score.
 
-layer,attention,ffn,kl
-0,gqa2,,0.0123          a sub-block: a layer's score is the sum of its two
-0,gqa2,linear,0.31      a pair: then every row is one
-,noop,,0.5              every layer
+A layer's score is the sum of its two sub-blocks' rows, or its pair's row where there is one.
 """
 
 from __future__ import annotations
 
-import csv
-import importlib
 import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 
-from puzzledsl.diagnostics import Diagnostic, DiagnosticError, Sink
-from puzzledsl.ir.alternatives import name_of
+from puzzledsl.diagnostics import DiagnosticError, Sink, Span
+from puzzledsl.ir.alternatives import SubBlock, name_of
+from puzzledsl.ir.long_table import (
+    KEYS,
+    MORE_KEYS,
+    CellProblems,
+    Line,
+    LongTable,
+    NoTable,
+    header_problems,
+    read_long_table,
+    row_length,
+)
 from puzzledsl.ir.nodes import Score, ScoreFromTable, Space
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable, span_of
 from puzzledsl.suggest import closest
 
-KEYS = ("layer", "attention", "ffn")
 SHOWN_GAPS = 3
+COST_COLUMN = re.compile(r"[^.\[\]]+\.[^.\[\]]+(\[[^\[\]]*\])?")
 Entries = dict[tuple[int, str, str], float]  # (layer, attention, ffn) -> score
 
 
 def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
-    """Read a CSV file (or Parquet, where pyarrow is there) with columns `layer`, `attention`, `ffn` and one more: the score.
+    """Read a CSV file (or Parquet, where pyarrow is there) with columns `layer`, `attention`, `ffn` and the score's.
 
-    That column is the one named like the score, else the only one left. Raises DiagnosticError with every mistake.
+    That column is the one named like the score, else the only one that is no cost. Rows whose cell in it is empty are about costs
+    alone. Raises DiagnosticError with every mistake.
     """
-    return _Reader(path, score, space).read()
+    shown = score.method.path if isinstance(score.method, ScoreFromTable) else str(path)
+    declared = span_of(score.where)
+    try:
+        table = read_long_table(path, shown)
+    except NoTable as error:
+        unreadable = ScoreTableUnreadable(declared, path=shown, reason=error.reason, help=error.help)
+        raise DiagnosticError(unreadable) from error
+    return _Reader(table, score, space, declared).read()
 
 
-@dataclass(slots=True)
+@dataclass
 class _Reader:
-    path: Path
+    table: LongTable
     score: Score
     space: Space
+    declared: Span
     sink: Sink = field(default_factory=Sink)
 
     def read(self) -> ScoreTable:
-        """The table. Raises DiagnosticError."""
-        cells = self._cells()
-        column = self._value_column([name.strip() for name in cells[0]])
-        header = {name.strip(): i for i, name in enumerate(cells[0])}
+        """The score table. Raises DiagnosticError."""
+        column = self._column()
+        problems = CellProblems(self.table, self.declared, self.sink, ScoreTableCell)
         one: Entries = {}  # rows of one layer
-        every: Entries = {}  # rows of every layer, which those of one layer override
-        for line, row in enumerate(cells[1:], start=2):
-            if any(cell.strip() for cell in row):
-                self._add(one, every, line, [c.strip() for c in row], header, column)
-        self._stop()
-        table = self._table(every | one)
-        self._stop()
-        return table
-
-    def _stop(self) -> None:
+        every: Entries = {}  # rows of every layer, which those of one layer overrule
+        first: dict[tuple[int, str, str, bool], int] = {}
+        for line in self.table.lines:
+            self._row(line, column, problems, one, every, first)
+        problems.report()
+        entries = every | one
+        if not self.sink.has_errors:
+            self._report_gaps(entries)
         if self.sink.has_errors:
             raise DiagnosticError(*self.sink.sorted())
+        return self._scores(entries)
 
-    def _cells(self) -> list[list[str]]:
-        try:
-            cells = _parquet(self.path) if self.path.suffix == ".parquet" else _csv(self.path)
-        except ModuleNotFoundError:
-            raise self._unreadable(
-                "reading Parquet needs pyarrow", "`pip install pyarrow`, or save it as CSV"
-            ) from None
-        except OSError as error:
-            help = "the path is relative to the `.pzl` file"
-            raise self._unreadable(error.strerror or "not readable", help) from error
-        except UnicodeDecodeError as error:
-            raise self._unreadable("it is not UTF-8 text", "save it as UTF-8") from error
-        except (csv.Error, ValueError) as error:
-            raise self._unreadable(str(error).split("\n")[0], "CSV with a header line is expected") from error
-        if not cells:
-            raise self._unreadable(
-                "it is empty", f"the first line is `layer,attention,ffn,{self.score.name}`"
-            )
-        return cells
+    def _column(self) -> str:
+        """The score's column. Raises DiagnosticError where that is not clear."""
+        names = self.table.names
+        own = [n for n in names if n and n not in (*KEYS, *MORE_KEYS) and not COST_COLUMN.fullmatch(n)]
+        problems = list(header_problems(names))
+        if not problems and self.score.name not in names:
+            if not own:
+                problems = ["there is no score column"]
+            elif len(own) > 1:
+                near = closest(self.score.name, own)
+                meant = f": did you mean `score {near}`?" if near else ""
+                problems = [f"none of its columns {', '.join(own)} is named `{self.score.name}`{meant}"]
+        if problems:
+            help = f"the first line is `layer,attention,ffn,{self.score.name}`"
+            where = self.declared
+            found = [
+                ScoreTableUnreadable(where, path=self.table.shown, reason=p, help=help) for p in problems
+            ]
+            raise DiagnosticError(*found)
+        return self.score.name if self.score.name in names else own[0]
 
-    def _unreadable(self, reason: str, help: str) -> DiagnosticError:
-        where = span_of(self.score.where)
-        return DiagnosticError(ScoreTableUnreadable(where, path=self._shown, reason=reason, help=help))
-
-    @property
-    def _shown(self) -> str:
-        method = self.score.method
-        return method.path if isinstance(method, ScoreFromTable) else str(self.path)
-
-    def _value_column(self, header: list[str]) -> str:
-        missing = [key for key in KEYS if key not in header]
-        values = [name for name in header if name and name not in KEYS]
-        help = f"the first line is `layer,attention,ffn,{self.score.name}`"
-        if missing:
-            raise self._unreadable(f"there is no `{missing[0]}` column", help)
-        if len(set(header)) != len(header):
-            raise self._unreadable("a column is there twice", help)
-        if self.score.name in values:
-            return self.score.name
-        if len(values) == 1:
-            return values[0]
-        what = (
-            "there is no score column"
-            if not values
-            else f"none of {', '.join(values)} is named `{self.score.name}`"
-        )
-        raise self._unreadable(what, help)
-
-    def _bad(self, line: int, problem: str, help: str = "") -> None:
-        self.sink.add(
-            ScoreTableCell(span_of(self.score.where), path=self._shown, line=line, problem=problem, help=help)
-        )
-
-    def _add(
+    def _row(
         self,
+        line: Line,
+        column: str,
+        problems: CellProblems,
         one: Entries,
         every: Entries,
-        line: int,
-        row: list[str],
-        header: dict[str, int],
-        column: str,
+        first: dict[tuple[int, str, str, bool], int],
     ) -> None:
-        if len(row) != len(header):
-            return self._bad(line, f"{len(row)} cells under {len(header)} columns")
-        layer, attention, ffn, text = (row[header[key]] for key in (*KEYS, column))
-        try:
-            value = float(text)
-        except ValueError:
-            return self._bad(line, f"`{text[:40]}` in column `{column}` is not a number")
-        if not math.isfinite(value):
-            return self._bad(line, f"`{text[:40]}` in column `{column}` is not a finite number")
-        if not attention and not ffn:
-            return self._bad(line, "neither `attention` nor `ffn` is given")
-        self._known(line, attention, ffn)
-        entries = one if layer else every
-        for index in self._layers(line, layer):
-            if (index, attention, ffn) in entries:
-                return self._bad(line, "this alternative is there twice")
-            entries[index, attention, ffn] = value
+        """Enter one row; a mistake in it is added to `problems`."""
+        if wrong := row_length(self.table, line):
+            return problems.add(line, line.cells[-1], wrong)
+        layer, attention, ffn, number = (self.table.at(line, key) for key in (*KEYS, column))
+        if not number.text:
+            return None
+        value = _number(number.text)
+        if value is None:
+            return problems.add(
+                line, number, f"`{number.text[:40]}` in column `{column}` is no finite number"
+            )
+        if not attention.text and not ffn.text:
+            return problems.add(line, number, "neither `attention` nor `ffn` is given")
+        known = self._know(line, "attention", problems), self._know(line, "ffn", problems)
+        layers = self._layers(layer.text)
+        if layers is None:
+            most = len(self.space.layers) - 1
+            return problems.add(line, layer, f"layer `{layer.text[:40]}` is not one of 0 to {most}")
+        if not all(known):
+            return None
+        entries, alone = (one, True) if layer.text else (every, False)
+        for index in layers:
+            key = (index, attention.text, ffn.text)
+            if entries.get(key, value) != value:
+                where = f"{self.table.word} {first[*key, alone]}"
+                return problems.add(line, number, f"this alternative is in {where} too, with another score")
+            entries[key] = value
+            first.setdefault((*key, alone), line.number)
         return None
 
-    def _layers(self, line: int, text: str) -> range:
+    def _layers(self, text: str) -> range | None:
+        """The layers that a cell means; None for none that there is."""
         count = len(self.space.layers)
         if not text:
             return range(count)
         if not text.isdecimal() or len(text) > 9 or int(text) >= count:
-            self._bad(line, f"layer `{text[:40]}` is not one of 0 to {count - 1}")
-            return range(0)
+            return None
         return range(int(text), int(text) + 1)
 
-    def _known(self, line: int, attention: str, ffn: str) -> None:
-        """A misspelt alternative; one that another layer may have is no mistake."""
-        for what, name, known in (
-            ("attention", attention, self._names("attention")),
-            ("ffn", ffn, self._names("ffn")),
-        ):
-            if name and name not in known:
-                near = closest(name, known)
-                self._bad(
-                    line, f"no layer may have {what} `{name}`", f"did you mean `{near}`?" if near else ""
-                )
-
-    def _names(self, sub_block: str) -> frozenset[str]:
-        return frozenset(name_of(a) for c in self.space.layers for a in getattr(c, sub_block)) | {"parent"}
-
-    def _table(self, entries: Entries) -> ScoreTable:
-        pairs = any(attention and ffn for _, attention, ffn in entries)
-        if pairs and not all(attention and ffn for _, attention, ffn in entries):
-            raise self._unreadable("some rows score a pair and some a sub-block", "score all of one kind")
-        layers = range(len(self.space.layers))
-        attention: list[dict[str, float]] = [{} for _ in layers]
-        ffn: list[dict[str, float]] = [{} for _ in layers]
-        together: list[dict[str, float]] = [{} for _ in layers]
-        for (layer, a, f), value in sorted(entries.items()):
-            if a and f:
-                together[layer][f"{a}/{f}"] = value
-            elif a:
-                attention[layer][a] = value
-            else:
-                ffn[layer][f] = value
-        self._report_gaps(attention, ffn, together if pairs else None)
-        return ScoreTable(
-            score=self.score.name,
-            metric="table",
-            samples=0,
-            unit="block" if pairs else "subblock",
-            attention=() if pairs else tuple(attention),
-            ffn=() if pairs else tuple(ffn),
-            pairs=tuple(together) if pairs else (),
+    def _know(self, line: Line, sub_block: SubBlock, problems: CellProblems) -> bool:
+        """Whether some layer may have what a cell names: a table may well be of a larger space."""
+        cell = self.table.at(line, sub_block)
+        known = self._names[sub_block]
+        if not cell.text or cell.text in known or _is_canonical(cell.text, sub_block):
+            return True
+        near = closest(cell.text, known)
+        help = (
+            f"did you mean `{near}`?" if near else f"names are as `pzl show` prints them: {', '.join(known)}"
         )
+        problems.add(line, cell, f"`{cell.text[:40]}` is no {sub_block} alternative of the space", help)
+        return False
 
-    def _report_gaps(
-        self,
-        attention: list[dict[str, float]],
-        ffn: list[dict[str, float]],
-        pairs: list[dict[str, float]] | None,
-    ) -> None:
-        missing = []
-        for index, choice in enumerate(self.space.layers):
-            names = [name_of(a) for a in choice.attention], [name_of(f) for f in choice.ffn]
-            if pairs is not None:
-                wanted = [f"{a}/{f}" for a, f in product(*names) if (a, f) != ("parent", "parent")]
-                missing += [f"layer {index} `{key}`" for key in wanted if key not in pairs[index]]
-                continue
-            missing += [
-                f"layer {index} attention `{a}`"
-                for a in names[0]
-                if a != "parent" and a not in attention[index]
-            ]
-            missing += [f"layer {index} ffn `{f}`" for f in names[1] if f != "parent" and f not in ffn[index]]
-        if missing:
-            more = f" and {len(missing) - SHOWN_GAPS} more" if len(missing) > SHOWN_GAPS else ""
-            gap: Diagnostic = ScoreTableGap(
-                span_of(self.score.where), path=self._shown, missing=", ".join(missing[:SHOWN_GAPS]) + more
+    @cached_property
+    def _names(self) -> dict[SubBlock, list[str]]:
+        """What a layer may have, in the order of the space."""
+        parts: tuple[SubBlock, SubBlock] = ("attention", "ffn")
+        return {
+            part: list(
+                dict.fromkeys(["parent", *(name_of(a) for c in self.space.layers for a in getattr(c, part))])
             )
-            self.sink.add(gap)
+            for part in parts
+        }
+
+    def _wanted(self, index: int) -> tuple[list[str], list[str]]:
+        choice = self.space.layers[index]
+        return [name_of(a) for a in choice.attention], [name_of(f) for f in choice.ffn]
+
+    def _report_gaps(self, entries: Entries) -> None:
+        """One diagnostic for all that has no score: neither a pair's row nor its two sub-blocks'."""
+        missing: dict[str, list[int]] = {}
+        for index in range(len(self.space.layers)):
+            attention, ffn = self._wanted(index)
+            for a, f in product(attention, ffn):
+                if (index, a, f) in entries:
+                    continue
+                for lacking in _lacking(entries, index, a, f):
+                    layers = missing.setdefault(lacking, [])
+                    if index not in layers:
+                        layers.append(index)
+        if missing:
+            told = [f"{what} in {_listed(layers)}" for what, layers in missing.items()]
+            more = f" and {len(told) - SHOWN_GAPS} more" if len(told) > SHOWN_GAPS else ""
+            text = ", ".join(told[:SHOWN_GAPS]) + more
+            self.sink.add(ScoreTableGap(self.declared, path=self.table.shown, missing=text))
+
+    def _scores(self, entries: Entries) -> ScoreTable:
+        layers = range(len(self.space.layers))
+        if not any(a and f for _, a, f in entries):
+            return self._made(
+                attention=tuple(_sub_blocks(entries, i, "attention", self._wanted(i)[0]) for i in layers),
+                ffn=tuple(_sub_blocks(entries, i, "ffn", self._wanted(i)[1]) for i in layers),
+            )
+        pairs = tuple(
+            {f"{a}/{f}": _pair(entries, i, a, f) for a, f in self._scored(entries, i)} for i in layers
+        )
+        return self._made(unit="block", pairs=pairs)
+
+    def _scored(self, entries: Entries, layer: int) -> Iterator[tuple[str, str]]:
+        """A layer's pairs; the parent's own only where the table has it (it is 0)."""
+        for pair in product(*self._wanted(layer)):
+            if pair != ("parent", "parent") or (layer, *pair) in entries:
+                yield pair
+
+    def _made(self, **parts: object) -> ScoreTable:
+        fields = {"score": self.score.name, "metric": "table", "samples": 0, **parts}
+        return ScoreTable.model_validate(fields)
 
 
-def _csv(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8-sig") as text:
-        return list(csv.reader(text, strict=True))
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in text else None
 
 
-def _parquet(path: Path) -> list[list[str]]:
-    table = importlib.import_module("pyarrow.parquet").read_table(path)
-    names = list(table.column_names)
-    return [names, *(["" if row[n] is None else str(row[n]) for n in names] for row in table.to_pylist())]
+def _is_canonical(name: str, sub_block: SubBlock) -> bool:
+    """Whether a name is one that some space gives: a table may be of a larger space than this one."""
+    shape = r"gqa\d+(w\d+)?|linear|noop" if sub_block == "attention" else r"mlp\d+|moe\d+k\d+w\d+|linear|noop"
+    return re.fullmatch(shape, name) is not None
+
+
+def _sub_blocks(entries: Entries, layer: int, part: SubBlock, names: list[str]) -> dict[str, float]:
+    keys = {n: (layer, n, "") if part == "attention" else (layer, "", n) for n in (*names, "parent")}
+    return {name: entries[key] for name, key in keys.items() if key in entries}
+
+
+def _pair(entries: Entries, layer: int, attention: str, ffn: str) -> float:
+    """A layer's score: its pair's, or the sum of its sub-blocks' as the decimals that they are written as."""
+    if (pair := entries.get((layer, attention, ffn))) is not None:
+        return pair
+    return entries.get((layer, attention, ""), 0.0) + entries.get((layer, "", ffn), 0.0)
+
+
+def _lacking(entries: Entries, layer: int, attention: str, ffn: str) -> list[str]:
+    """What a pair without a row of its own lacks to be the sum of its parts; the parent's parts are 0."""
+    parts = [("attention", attention, (layer, attention, "")), ("ffn", ffn, (layer, "", ffn))]
+    lacking = [f"{part} `{name}`" for part, name, key in parts if name != "parent" and key not in entries]
+    if len(lacking) == 2 and any(a and f for _, a, f in entries):
+        return [f"attention `{attention}` with ffn `{ffn}`"]
+    return lacking
+
+
+def _listed(layers: list[int]) -> str:
+    if len(layers) == 1:
+        return f"layer {layers[0]}"
+    if layers == list(range(layers[0], layers[-1] + 1)):
+        return f"layers {layers[0]} to {layers[-1]}"
+    return "layers " + ", ".join(str(i) for i in layers[:8]) + (" …" if len(layers) > 8 else "")

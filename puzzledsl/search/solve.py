@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from puzzledsl.ir.nodes import Baseline, CpSat, Program
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.progress import Progress, Silent
 from puzzledsl.search.answer import result_of
-from puzzledsl.search.baselines import solve_baseline
+from puzzledsl.search.baselines import BASELINE_S, solve_baseline
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.exact import several
 from puzzledsl.search.explain import explain
+from puzzledsl.search.instance import Problem
 from puzzledsl.search.problem import Builder
+from puzzledsl.search.relax import smallest_relaxation
 from puzzledsl.search.tables import tables_of
 
-EXPLAIN_S = 60.0
-BASELINE_S = 60.0
+EXPLAIN_S = 20.0
 
 
 def solve_search(
@@ -54,10 +55,19 @@ def solve_built(
             effort = Effort.of(BASELINE_S, 0.0, baseline.seed, workers)
             result, problems = solve_baseline(builder, problems, baseline, effort)
     if result.status == "infeasible" and explained:
-        conflict = explain(builder, problems, Effort.of(EXPLAIN_S))
-        result = result.model_copy(update={"conflict": conflict})
+        result = _explained(builder, problems, result)
     progress.advance(1, status=result.status)
     progress.log(
         "solved", search=search.name, status=result.status, objective=result.objective, bound=result.bound
     )
     return result
+
+
+def _explained(builder: Builder, problems: Sequence[Problem], result: SearchResult) -> SearchResult:
+    """The result with its conflict and (of the search itself, not of a baseline) the smallest relaxation that solves."""
+    conflict = explain(builder, problems, Effort.of(EXPLAIN_S))
+    relaxation = None
+    if isinstance(builder.tables.search.solver, CpSat):
+        relaxation = smallest_relaxation(builder, conflict, Effort.of(EXPLAIN_S))
+    explained = {"conflict": conflict.items, "conflict_minimal": conflict.minimal, "relaxation": relaxation}
+    return result.model_copy(update=explained)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
@@ -11,17 +11,18 @@ from itertools import product
 from puzzledsl.diagnostics import DiagnosticError, Sink
 from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, SubBlock, name_of
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.nodes import LayerChoice, Program, Search, Shape
+from puzzledsl.ir.nodes import LayerChoice, MetricTerm, Program, Search, Shape
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.errors import (
     AlternativeNotCosted,
     AlternativeNotScored,
     CostsNotThere,
+    MetricUnknown,
     ScoresNotThere,
     Unbounded,
     span_of,
 )
-from puzzledsl.search.needs import needed
+from puzzledsl.search.needs import needed, placed_linears
 
 PARENT = LayerAssignment(attention="parent", ffn="parent")
 
@@ -127,6 +128,8 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
         numbers = [table.offset, *(t.value for t in table.pairwise), *(v for p in parts for v in p.values())]
         if not all(map(math.isfinite, numbers)):
             sink.add(Unbounded(where, what=f"score `{name}`", name=search))
+    for unknown in _unknown_metrics(here, costs):
+        sink.add(unknown)
     layers = program.spaces[here.space].layers
     for name in sorted(needs.scenarios & set(costs.scenarios)):
         for at_batch in costs.scenarios[name]:
@@ -135,6 +138,20 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
     if sink.has_errors:
         raise DiagnosticError(*sink.sorted())
     return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)))
+
+
+def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown]:
+    """What a search mentions and its costs do not say, where it is mentioned."""
+    for linear, where in placed_linears(search):
+        for weighted in linear.terms:
+            term = weighted.term
+            if not isinstance(term, MetricTerm):
+                continue
+            if any(term.metric in c.unknown for c in costs.scenarios.get(term.scenario, ())):
+                column = (
+                    "memory[bytes]" if term.metric in ("memory", "weights", "kv_cache") else "latency[us]"
+                )
+                yield MetricUnknown(span_of(where), scenario=term.scenario, metric=term.metric, column=column)
 
 
 def _not_costed(costs: ScenarioCosts, layers: tuple[LayerChoice, ...]) -> list[tuple[str, int]]:

@@ -119,10 +119,15 @@ BAD = {
     "misspelt metric": (SUB_BLOCKS.replace("latency", "latncy"), "did you mean `latency`"),
     "wrong dimension": (SUB_BLOCKS.replace("[us]", "[GiB]"), "`GiB` does not measure Time"),
     "unknown unit": (SUB_BLOCKS.replace("[us]", "[parsec]"), "`parsec` does not measure Time"),
-    "no unit": (SUB_BLOCKS.replace("chat.latency[us]", "chat.latency"), "`chat.latency` is not understood"),
+    "no unit": (
+        SUB_BLOCKS.replace("chat.latency[us]", "chat.latency"),
+        r"`chat.latency` is no `SCENARIO.METRIC\[UNIT\]`",
+    ),
     "twice": (SUB_BLOCKS.replace("chat.memory[bytes]", "chat.latency[ms]"), "is there twice"),
-    "other scenario": (SUB_BLOCKS.replace("chat.", "rag."), "does not say the memory of scenario `chat`"),
-    "no time": (SUB_BLOCKS.replace("chat.latency", "rag.latency"), "does not say the time"),
+    "other scenario": (
+        SUB_BLOCKS.replace("chat.", "rag."),
+        "says neither sizes nor times of scenario `chat`",
+    ),
     "not a number": (SUB_BLOCKS.replace("12\n", "twelve\n"), "line 7: `twelve`"),
     "negative": (SUB_BLOCKS.replace(",12\n", ",-12\n"), "line 7: `-12`"),
     "nan": (SUB_BLOCKS.replace(",12\n", ",nan\n"), "line 7: `nan`"),
@@ -143,7 +148,7 @@ def test_a_bad_table_is_a_diagnostic(read: Read, tmp_path: Path, name: str) -> N
     with pytest.raises(DiagnosticError, match=message) as caught:
         cost_table(read(text), "wide", tmp_path)
     assert {d.code for d in caught.value.diagnostics} <= {f"E10{i}" for i in range(11, 18)}
-    assert all(d.span is not None and d.span.file == "t.pzl" for d in caught.value.diagnostics)
+    assert all(d.span is not None and d.span.file in ("t.pzl", "costs.csv") for d in caught.value.diagnostics)
 
 
 def test_a_missing_file_is_a_diagnostic(small: Shape, program: Build, tmp_path: Path) -> None:
@@ -159,3 +164,31 @@ def test_all_mistakes_of_a_table_come_at_once(read: Read, tmp_path: Path) -> Non
     messages = [d.message for d in caught.value.diagnostics]
     assert any("line 3" in m for m in messages)
     assert any("line 7" in m for m in messages)
+
+
+def test_sizes_without_times_are_costs_that_leave_the_times_open(read: Read, tmp_path: Path) -> None:
+    (costs,) = cost_table(
+        read(SUB_BLOCKS.replace("chat.latency", "rag.latency")), "wide", tmp_path
+    ).scenarios["chat"]
+    assert costs.unknown == ("latency", "ttft", "tpot", "throughput")
+    assert metrics_of(costs, child("gqa1/mlp32", "gqa1/noop"))["memory"] == 13000 + 400 + 800 + 300
+
+
+def test_a_score_column_is_no_mistake_and_changes_nothing(read: Read, tmp_path: Path) -> None:
+    lines = SUB_BLOCKS.splitlines()
+    more = "\n".join([lines[0] + ",kl", *(line + ",0.5" for line in lines[1:])]) + "\n"
+    plain = cost_table(read(SUB_BLOCKS), "wide", tmp_path)
+    assert cost_table(read(more), "wide", tmp_path).scenarios == plain.scenarios
+
+
+def test_a_mistake_of_many_rows_is_said_once_at_the_first(read: Read, tmp_path: Path) -> None:
+    text = SUB_BLOCKS.replace("1000,10", "1000,ten").replace("400,6.5", "400,ten")
+    with pytest.raises(DiagnosticError) as caught:
+        cost_table(read(text), "wide", tmp_path)
+    [cell] = [d for d in caught.value.diagnostics if d.code == "E1014"]
+    assert "line 3 and 1 more: `ten`" in cell.message
+    assert cell.span is not None and (cell.span.file, cell.span.line, cell.span.column) == (
+        "costs.csv",
+        3,
+        16,
+    )

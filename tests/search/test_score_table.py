@@ -47,10 +47,60 @@ def test_pairs_in_any_order_of_columns(tmp_path: Path) -> None:
     assert table.pairs[1] == {"gqa2/parent": 1.5, "gqa2/linear": 1.5, "parent/linear": 1.5}
 
 
-def test_every_mistake_is_said_at_once(tmp_path: Path) -> None:
+def test_every_mistake_is_said_at_once_where_it_is(tmp_path: Path) -> None:
     text = "layer,attention,ffn,kl\n7,gqa2,,1\n0,gpa2,,1\n0,gqa2,,x\n0,gqa2,,nan\n0,,,1\n0,gqa2\n1,gqa2,,1\n1,gqa2,,2\n"
-    found = mistakes(tmp_path, text)
-    assert [f.split(":")[0] for f in found] == [f"E0512 `kl.csv` line {n}" for n in (2, 3, 4, 5, 6, 7, 9)]
+    with pytest.raises(DiagnosticError) as error:
+        read(tmp_path, text)
+    spans = [(d.span.file, d.span.line, d.span.column) for d in error.value.diagnostics if d.span]
+    assert spans == [
+        ("kl.csv", line, column) for line, column in ((2, 1), (3, 3), (4, 9), (5, 9), (6, 5), (7, 3), (9, 9))
+    ]
+    assert error.value.diagnostics[1].help == "did you mean `gqa2`?"
+    assert all(d.secondary[0].span.file == "t.pzl" for d in error.value.diagnostics)
+
+
+def test_one_mistake_in_many_rows_is_said_once(tmp_path: Path) -> None:
+    rows = "".join(f"{layer},,linaer,0.5\n" for layer in (0, 1))
+    found = mistakes(tmp_path, "layer,attention,ffn,kl\n,gqa2,,0.5\n" + rows)
+    assert found == ["E0512 `kl.csv` line 3 and 1 more: `linaer` is no ffn alternative of the space"]
+
+
+def test_a_table_of_a_larger_space_will_do(tmp_path: Path) -> None:
+    table = read(tmp_path, "layer,attention,ffn,kl\n,gqa2,,0.5\n,gqa1,,0.7\n,,mlp99,1\n,,linear,1\n")
+    assert table.attention == ({"gqa2": 0.5},) * 2
+
+
+def test_a_pair_overrules_the_sum_of_its_parts(tmp_path: Path) -> None:
+    table = read(tmp_path, "layer,attention,ffn,kl\n,gqa2,,0.5\n,,linear,1\n1,gqa2,linear,1.25\n")
+    assert table.unit == "block"
+    assert table.pairs[0]["gqa2/linear"] == 1.5
+    assert table.pairs[1] == {"parent/linear": 1.0, "gqa2/parent": 0.5, "gqa2/linear": 1.25}
+
+
+def test_scores_and_costs_in_one_file(tmp_path: Path) -> None:
+    text = (
+        "layer,attention,ffn,params,batch,kl,chat.memory[bytes]\n,,,9,,,1\n,gqa2,,5,2,0.5,1\n,gqa2,,5,4,0.5,2\n"
+        ",,linear,5,2,1,1\n,,linear,5,4,1,2\n,parent,,5,2,,1\n"
+    )
+    table = read(tmp_path, text)
+    assert (table.attention, table.ffn) == (({"gqa2": 0.5},) * 2, ({"linear": 1.0},) * 2)
+
+
+def test_parquet_as_pandas_writes_it(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "layer": [0.0, 1.0, None],  # a column with a gap is one of floats
+        "attention": ["gqa2", "gqa2", None],
+        "ffn": [None, None, "linear"],
+        "kl": [0.5, 0.25, 1.0],
+    }
+    path = tmp_path / "kl.parquet"
+    pq.write_table(pa.table(columns), path)
+    table = read_score_table(path, PROGRAM.scores["kl"], PROGRAM.spaces["wide"])
+    assert (table.attention, table.ffn) == (({"gqa2": 0.5}, {"gqa2": 0.25}), ({"linear": 1.0},) * 2)
+    path.write_bytes(b"layer,attention,ffn,kl\n")
+    with pytest.raises(DiagnosticError, match="it is no Parquet file"):
+        read_score_table(path, PROGRAM.scores["kl"], PROGRAM.spaces["wide"])
 
 
 @pytest.mark.parametrize(
@@ -61,11 +111,11 @@ def test_every_mistake_is_said_at_once(tmp_path: Path) -> None:
         ("layer,attention,ffn\n", "E0511 cannot read the score table `kl.csv`: there is no score column"),
         (
             "layer,attention,ffn,kl,kl\n",
-            "E0511 cannot read the score table `kl.csv`: a column is there twice",
+            "E0511 cannot read the score table `kl.csv`: column `kl` is there twice",
         ),
         (
             "layer,attention,ffn,kl\n,gqa2,,1\n0,,linear,1\n",
-            "E0513 `kl.csv` has no score for layer 1 ffn `linear`",
+            "E0513 `kl.csv` has no score for ffn `linear` in layer 1",
         ),
     ],
 )

@@ -1,0 +1,154 @@
+"""Random searches without a solution: 80 layers of 54 alternatives, two to six requirements of every kind that pull against each
+other (limits, ratios of the parent, sums, counts, a score's budget, implications between neighbours)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from fractions import Fraction
+
+from benchmarks.synthetic import HERE, Inputs, requirement, synthetic
+from puzzledsl.ir.nodes import (
+    CountTerm,
+    CpSat,
+    FactTerm,
+    Implies,
+    Is,
+    LinearRequirement,
+    LogicRequirement,
+    MetricTerm,
+    Not,
+    ParamsTerm,
+    Program,
+    Requirement,
+    ScoreTerm,
+    Term,
+    Where,
+)
+from puzzledsl.progress import Silent
+from puzzledsl.search.problem import Builder
+from puzzledsl.search.solve import solve_built
+from puzzledsl.search.tables import tables_of
+
+MAX_TRIES = 200
+GIVE_UP_S = 1
+Draw = Callable[[random.Random, int], list[Requirement]]
+
+
+def infeasible(seed: int, layers: int = 80) -> Inputs:
+    """A search `best` that has no solution, proven; a seed always gives the same one. Raises RuntimeError where none is found."""
+    rng = random.Random(seed)
+    program, costs, scores = synthetic(layers, seed=seed)
+    builder = Builder(tables_of(program, "best", costs, scores))
+    for _ in range(MAX_TRIES):
+        drawn = draw_requirements(rng, layers)
+        search = program.searches["best"].model_copy(
+            update={"requirements": drawn, "solver": CpSat(time_s=Fraction(GIVE_UP_S))}
+        )
+        result = solve_built(builder.for_search(search), Silent(), explained=False)
+        if result.status == "infeasible":
+            return _with(program, drawn), costs, scores
+    raise RuntimeError(f"seed {seed}: {MAX_TRIES} searches and each has a solution")
+
+
+def _with(program: Program, requirements: tuple[Requirement, ...]) -> Program:
+    search = program.searches["best"].model_copy(update={"requirements": requirements})
+    return program.model_copy(update={"searches": {"best": search}})
+
+
+def draw_requirements(rng: random.Random, layers: int) -> tuple[Requirement, ...]:
+    """Two to six requirements, each written on a line of its own."""
+    kinds = rng.sample(KINDS, rng.randint(2, 6))
+    drawn: list[Requirement] = []
+    for line, kind in enumerate(kinds, start=10):
+        drawn += [_at(line, r) for r in kind(rng, layers)]
+    return tuple(drawn)
+
+
+def _at(line: int, requirement: Requirement) -> Requirement:
+    where = Where(
+        file="synthetic.pzl", line=line, column=3, end_line=line, end_column=20, text=f"line {line}"
+    )
+    if isinstance(requirement, LinearRequirement):
+        text = f"{float(requirement.parent_ratio):.4g}x" if requirement.parent_ratio else "1"
+        bound = where.model_copy(update={"text": text})
+        return requirement.model_copy(update={"where": where, "bound_where": bound})
+    return requirement.model_copy(update={"where": where})
+
+
+def _ratio(term: Term, op: str, low: float, high: float) -> Draw:
+    def draw(rng: random.Random, layers: int) -> list[Requirement]:
+        return [
+            requirement(term, op, ratio=Fraction(round(rng.uniform(low, high), 3)).limit_denominator(1000))
+        ]
+
+    return draw
+
+
+def _share(term: Callable[[tuple[int, ...]], Term], op: str, per_layer: int, low: float, high: float) -> Draw:
+    """A bound on a sum or count over a random stretch of layers: a share of the most it could be."""
+
+    def draw(rng: random.Random, layers: int) -> list[Requirement]:
+        begin = rng.choice([0, 0, rng.randrange(layers // 2)])
+        inside = tuple(range(begin, layers))
+        bound = Fraction(round(rng.uniform(low, high) * per_layer * len(inside)))
+        return [requirement(term(inside), op, bound)]
+
+    return draw
+
+
+def _metric(scenario: str, name: str) -> MetricTerm:
+    return MetricTerm.model_validate({"scenario": scenario, "metric": name})
+
+
+def _count(sub_block: str, *names: str) -> Callable[[tuple[int, ...]], Term]:
+    return lambda layers: CountTerm.model_validate(
+        {"sub_block": sub_block, "alternatives": names, "layers": layers}
+    )
+
+
+def _fact(sub_block: str, attribute: str) -> Callable[[tuple[int, ...]], Term]:
+    return lambda layers: FactTerm.model_validate(
+        {"sub_block": sub_block, "attribute": attribute, "layers": layers}
+    )
+
+
+def _score_budget(rng: random.Random, layers: int) -> list[Requirement]:
+    return [
+        requirement(
+            ScoreTerm(score="kl"), "<=", Fraction(round(rng.uniform(0.2, 3), 3)).limit_denominator(1000)
+        )
+    ]
+
+
+def _neighbours(rng: random.Random, layers: int) -> list[Requirement]:
+    """No two neighbouring layers without attention (or without an FFN)."""
+    part, step = rng.choice(["attention", "ffn"]), rng.choice([1, 1, 2, 4])
+    return [_never_both(part, i) for i in range(1, layers, step)]
+
+
+def _never_both(part: str, layer: int) -> LogicRequirement:
+    here, before = (
+        Is.model_validate({"layer": i, "sub_block": part, "alternatives": ("noop",)})
+        for i in (layer, layer - 1)
+    )
+    return LogicRequirement(formula=Implies(condition=here, consequence=Not(operand=before)), where=HERE)
+
+
+KINDS: list[Draw] = [
+    _ratio(_metric("chat", "memory"), "<=", 0.1, 0.6),
+    _ratio(_metric("chat", "throughput"), ">=", 1.5, 5),
+    _ratio(_metric("rag", "latency"), "<=", 0.15, 0.6),
+    _ratio(_metric("chat", "kv_cache"), "<=", 0.05, 0.5),
+    _ratio(ParamsTerm(), ">=", 0.4, 0.9),
+    _ratio(ParamsTerm(), "<=", 0.2, 0.7),
+    _share(_fact("attention", "kv_heads"), ">=", 8, 0.2, 0.9),
+    _share(_fact("ffn", "width"), ">=", 28672, 0.3, 0.9),
+    _share(_count("attention", "noop"), "<=", 1, 0.05, 0.5),
+    _share(_count("attention", "noop"), ">=", 1, 0.3, 0.8),
+    _share(_count("ffn", "linear", "noop"), "<=", 1, 0, 0.4),
+    _share(_count("ffn", "noop"), ">=", 1, 0.2, 0.7),
+    _share(_count("ffn", "parent"), ">=", 1, 0.2, 0.8),
+    _score_budget,
+    _neighbours,
+]

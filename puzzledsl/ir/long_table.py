@@ -1,0 +1,208 @@
+"""Tables in long format, made elsewhere: one row a (layer, attention, ffn) with the canonical names that `pzl show` prints.
+
+layer,attention,ffn,kl,params,chat.memory[bytes],chat.latency[us]
+0,gqa4,,0.0123,…          a sub-block: adds to the layer's other sub-block
+0,gqa4,mlp21504,0.31,…    a pair measured together: the whole of its layer, in place of its two sub-blocks
+,noop,,0.5,…              every layer; a row of one layer overrules it
+
+CSV (UTF-8), or Parquet where pyarrow is there. One file can hold scores and costs: whoever reads it takes its own columns. This
+module gives cells with their places in the file; what they mean is for `search` (scores) and `cost`.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from puzzledsl.diagnostics import Diagnostic, Label, Sink, Span
+
+KEYS = ("layer", "attention", "ffn")
+MORE_KEYS = ("batch", "params")
+HELP_UTF8 = "save it as UTF-8"
+HELP_HEADER = "CSV with a header line is expected: `layer,attention,ffn,…`"
+HELP_PATH = "the path is relative to the `.pzl` file"
+HELP_PARQUET_FILE = "pandas' `to_parquet` writes one; CSV will do too"
+HELP_PARQUET = "`pip install pyarrow`, or save it as CSV"
+
+
+class NoTable(Exception):
+    """A file that cannot be read as a table; `help` says what would do."""
+
+    def __init__(self, reason: str, help: str) -> None:
+        super().__init__(reason)
+        self.reason, self.help = reason, help
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell without the blanks around it, and where it is; a cell of a Parquet file has no place."""
+
+    text: str
+    span: Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row. `number` is its line in a CSV file, its row (from 1) in a Parquet file."""
+
+    number: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LongTable:
+    """A file's header and rows, blank ones left out. `word`: what its rows are called in messages."""
+
+    shown: str
+    header: tuple[Cell, ...]
+    lines: tuple[Line, ...]
+    word: str = "line"
+
+    def column(self, name: str) -> int | None:
+        """The place of a column; None where there is none."""
+        names = self.names
+        return names.index(name) if name in names else None
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names."""
+        return [cell.text for cell in self.header]
+
+    def at(self, line: Line, name: str) -> Cell:
+        """A row's cell of a column; an empty one where there is no such column or the row is too short."""
+        place = self.column(name)
+        return line.cells[place] if place is not None and place < len(line.cells) else Cell("", None)
+
+
+def read_long_table(file: Path, shown: str) -> LongTable:
+    """Read a file. `shown` is its name in messages and spans. Raises NoTable."""
+    try:
+        table = _parquet(file, shown) if file.suffix == ".parquet" else _csv(file, shown)
+    except ModuleNotFoundError:
+        raise NoTable("reading Parquet needs pyarrow", HELP_PARQUET) from None
+    except OSError as error:
+        raise NoTable(error.strerror or "not readable", HELP_PATH) from error
+    except UnicodeDecodeError as error:
+        raise NoTable("it is not UTF-8 text", HELP_UTF8) from error
+    except (csv.Error, ValueError) as error:
+        raise NoTable(str(error).split("\n")[0], HELP_HEADER) from error
+    if not table.header:
+        raise NoTable("it is empty", HELP_HEADER)
+    return table
+
+
+def _csv(file: Path, shown: str) -> LongTable:
+    with file.open(newline="", encoding="utf-8-sig") as text:
+        content = text.read()
+    rows = list(_csv_lines(content, shown))
+    return LongTable(
+        shown, rows[0].cells if rows else (), tuple(r for r in rows[1:] if any(c.text for c in r.cells))
+    )
+
+
+def _csv_lines(content: str, shown: str) -> Iterator[Line]:
+    texts = content.splitlines(keepends=True)
+    reader = csv.reader(texts, strict=True)
+    first = 1
+    for values in reader:
+        last = reader.line_num
+        source = texts[first - 1].rstrip("\r\n") if first <= len(texts) else ""
+        spans = _spans(values, source, shown, first, plain=first == last and '"' not in source)
+        yield Line(first, tuple(Cell(v.strip(), s) for v, s in zip(values, spans, strict=True)))
+        first = last + 1
+
+
+def _spans(values: list[str], source: str, shown: str, line: int, *, plain: bool) -> Iterator[Span]:
+    """Where each cell is: what it covers without blanks; of a quoted row the whole line."""
+    column = 1
+    for value in values:
+        if not plain:
+            yield Span(shown, line, 1, line, len(source) + 1)
+            continue
+        start = column + len(value) - len(value.lstrip())
+        yield Span(shown, line, start, line, max(start + len(value.strip()), start + 1))
+        column += len(value) + 1
+
+
+def _parquet(file: Path, shown: str) -> LongTable:
+    with file.open("rb"):  # pyarrow says of a missing file what it says of a damaged one
+        pass
+    try:
+        table = importlib.import_module("pyarrow.parquet").read_table(file)
+    except (OSError, ValueError) as error:
+        raise NoTable("it is no Parquet file", HELP_PARQUET_FILE) from error
+    names = [str(name) for name in table.column_names]
+    header = tuple(Cell(name.strip(), None) for name in names)
+    lines = []
+    for number, row in enumerate(table.to_pylist(), start=1):
+        cells = tuple(Cell("" if row[n] is None else _text(row[n]), None) for n in names)
+        if any(cell.text for cell in cells):
+            lines.append(Line(number, cells))
+    return LongTable(shown, header, tuple(lines), "row")
+
+
+def _text(value: object) -> str:
+    """A Parquet value as its CSV cell: a layer that pandas made a float is a whole number again."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+# ---------------------------------------------------------------- mistakes, each said once
+
+
+@dataclass(slots=True)
+class _Seen:
+    cell: Cell
+    lines: list[int]
+
+
+@dataclass(slots=True)
+class CellProblems:
+    """Mistakes in a table's cells. One that many rows share is one diagnostic, at the first of them."""
+
+    table: LongTable
+    declared: Span
+    sink: Sink
+    make: Callable[..., Diagnostic]
+    _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
+
+    def add(self, line: Line, cell: Cell, problem: str, help: str = "") -> None:
+        """A mistake in a cell (or anywhere in a row: any cell of it)."""
+        self._seen.setdefault((problem, help), _Seen(cell, [])).lines.append(line.number)
+
+    def report(self) -> None:
+        """Give every mistake to the sink, the file's order first."""
+        for (problem, help), seen in self._seen.items():
+            span = seen.cell.span
+            self.sink.add(
+                self.make(
+                    span or self.declared,
+                    path=self.table.shown,
+                    line=self._where(seen.lines),
+                    problem=problem,
+                    help=help,
+                    secondary=[Label(self.declared, "read here")] if span is not None else (),
+                )
+            )
+
+    def _where(self, lines: list[int]) -> str:
+        """`line 7`, `line 7 and 79 more`."""
+        distinct = sorted(set(lines))
+        more = f" and {len(distinct) - 1} more" if len(distinct) > 1 else ""
+        return f"{self.table.word} {distinct[0]}{more}"
+
+
+def row_length(table: LongTable, line: Line) -> str:
+    """What is wrong with a row's length; nothing where it is that of the header."""
+    got, wanted = len(line.cells), len(table.header)
+    return "" if got == wanted else f"{got} cell{'s' * (got != 1)} under {wanted} columns"
+
+
+def header_problems(names: list[str]) -> Iterable[str]:
+    """What is wrong with any table's header: a key that is missing, a column that is there twice."""
+    yield from (f"there is no `{key}` column" for key in KEYS if key not in names)
+    yield from (
+        f"column `{name}` is there twice" for name in sorted({n for n in names if names.count(n) > 1})
+    )

@@ -1,0 +1,209 @@
+"""Which requirements of a search some model meets together, remembered: a model that was found answers for every set that
+it meets, a refuted set for every larger one.
+
+Each question first asks the Lagrangian relaxation, which often proves "none" alone and then says which rows it needed; a repaired
+incumbent often shows "some"; CP-SAT decides what is left, on the columns that the bound leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import numpy as np
+
+from puzzledsl.ir.nodes import LinearRequirement
+from puzzledsl.search.bound import Bound, lagrangian_bound
+from puzzledsl.search.core import Outcome, minimise, open_columns
+from puzzledsl.search.cpsat import Effort, run_cpsat
+from puzzledsl.search.incumbent import find_incumbent
+from puzzledsl.search.instance import Goal, Ints, Mask, Problem, Row
+from puzzledsl.search.metrics import Child, holds
+from puzzledsl.search.tables import Tables
+
+Kept = frozenset[int]  # places of requirements
+FEW = (4, 12)  # columns a layer of the first, small questions
+DECISION_WORK = (
+    1.0  # CP-SAT's deterministic seconds for a question without a goal, before it is asked with one
+)
+
+
+def subset_of(problem: Problem, kept: Kept) -> Problem:
+    """The problem with these requirements alone (and what is no requirement, such as fitting)."""
+    return replace(
+        problem,
+        rows=tuple(r for r in problem.rows if r.requirement is None or r.requirement in kept),
+        formulas=tuple(f for f in problem.formulas if f.requirement is None or f.requirement in kept),
+    )
+
+
+@dataclass(slots=True)
+class Feasibility:
+    """Answers for the problems (one a combination of batches) of one search. `undecided`: sets for which time ran out."""
+
+    tables: Tables
+    problems: Sequence[Problem]
+    effort: Effort
+    undecided: list[Kept] = field(default_factory=list)
+    _met: list[Kept] = field(default_factory=list)
+    _refuted: list[Kept] = field(default_factory=list)
+
+    def can_meet(self, kept: Kept) -> bool | None:
+        """Whether some model meets the requirements in `kept`, at some batch. None: not decided in time."""
+        if self.refuted(kept) is not None:
+            return False
+        return True if any(kept <= met for met in self._met) else None
+
+    def refuted(self, kept: Kept) -> Kept | None:
+        """A part of `kept` that no model meets, as small as the proof shows; None where there is no proof that there is none."""
+        known = [r for r in self._refuted if r <= kept]
+        if known:
+            return min(known, key=len)
+        if kept in self.undecided or any(kept <= met for met in self._met):
+            return None
+        blame: Kept = frozenset()
+        undecided = False
+        for problem in self.problems:
+            part = self._blame(subset_of(problem, kept), problem)
+            if part is None and any(kept <= met for met in self._met):
+                return None
+            if part is None:
+                undecided = True
+            else:
+                blame |= part
+        if undecided:
+            self.undecided.append(kept)
+            return None
+        self._refuted.append(blame)
+        return blame
+
+    def saw(self, problem: Problem, chosen: Ints) -> Kept:
+        """Remember a model (columns of all of `problem`, which has every requirement); returns which requirements it meets."""
+        met = _met(self.tables, problem, chosen)
+        if met is None:
+            return frozenset()
+        self._met.append(met)
+        return met
+
+    def _blame(self, problem: Problem, whole: Problem) -> Kept | None:
+        """Requirements of a problem that no model meets together; None where there is a model (it is remembered) or no proof."""
+        opened = open_columns(problem)
+        formulas = frozenset(f.requirement for f in problem.formulas if f.requirement is not None)
+        if opened is None:
+            return formulas
+        origin = opened.nonzero()[0].astype(np.int64)
+        problem = problem.only(opened)
+        aim = problem.rows[-1] if problem.rows else Row("", np.zeros_like(problem.goal.values), 0)
+        goal = replace(problem.goal, values=aim.coefficients, exact=True, tokens=None)
+        aimed = replace(problem, goal=goal, rows=problem.rows[:-1], preferences=())
+        bound = lagrangian_bound(aimed)
+        # columns that formulas about one layer closed may be what made the bound large enough
+        closing = frozenset() if opened.all() else formulas
+        if bound.infeasible or bound.value > aim.limit:
+            priced = {r.requirement for r, price in zip(aimed.rows, bound.prices, strict=True) if price}
+            if not bound.infeasible:
+                priced.add(aim.requirement)
+            return closing | frozenset(r for r in priced if r is not None)
+        incumbent = find_incumbent(aimed, bound)
+        if (
+            incumbent is not None
+            and goal.of(incumbent) <= aim.limit
+            and self._shown(whole, origin[incumbent], problem)
+        ):
+            return None
+        return self._decide(problem, whole, aimed, aim, origin)
+
+    def _decide(
+        self, problem: Problem, whole: Problem, aimed: Problem, aim: Row, origin: Ints
+    ) -> Kept | None:
+        """`_blame` by CP-SAT: first the question as it is, on what the bound leaves, then as far as `aim` can go."""
+        every = frozenset(
+            place
+            for part in (problem.rows, problem.formulas)
+            for r in part
+            if (place := r.requirement) is not None
+        )
+        bound = lagrangian_bound(aimed)
+        keep = bound.within(aim.limit)
+        if not np.logical_or.reduceat(keep, problem.columns.start[:-1]).all():
+            return every
+        goal = replace(problem.goal, values=np.zeros_like(problem.goal.values), exact=True, tokens=None)
+        question = replace(problem, goal=goal, preferences=())
+        for part in (*(keep & _cheap(problem, bound, few) for few in FEW), keep):
+            answer = run_cpsat(question.only(part), replace(self.effort, gap=0.0, work=DECISION_WORK))
+            chosen = None if answer.chosen is None else origin[part.nonzero()[0][answer.chosen]]
+            if chosen is not None and self._shown(whole, chosen, problem):
+                return None
+        if answer.chosen is None and answer.proven:
+            return every
+        outcome = minimise(aimed, self.effort, canonical=False)
+        if outcome.chosen is not None and outcome.value is not None and outcome.value <= aim.limit:
+            self._shown(whole, origin[outcome.chosen], problem)
+            return None
+        if outcome.infeasible or (outcome.bound is not None and outcome.bound > aim.limit):
+            return every
+        return None
+
+    def _shown(self, whole: Problem, chosen: Ints, asked: Problem) -> bool:
+        """Remember a model; whether it meets all that was asked, exactly."""
+        wanted = {r.requirement for part in (asked.rows, asked.formulas) for r in part}
+        return {r for r in wanted if r is not None} <= self.saw(whole, chosen)
+
+
+def _cheap(problem: Problem, bound: Bound, few: int) -> Mask:
+    """Each layer's `few` columns with the least slack, where a model is likely found if there is one."""
+    columns = problem.columns
+    order = np.lexsort((bound.slack.astype(np.float64), columns.layer_of))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return np.asarray(rank - columns.start[columns.layer_of] < few, dtype=np.bool_)
+
+
+def nearly_least(problem: Problem, effort: Effort) -> Outcome:
+    """A minimum within the effort's gap; CP-SAT is asked only where a repaired incumbent is not."""
+    opened = open_columns(problem)
+    if opened is None:
+        return Outcome(None, None, None, True)
+    inside = problem.only(opened)
+    bound = lagrangian_bound(inside)
+    if bound.infeasible:
+        return Outcome(None, None, None, True)
+    incumbent = find_incumbent(inside, bound)
+    if incumbent is not None:
+        value = inside.goal.of(incumbent)
+        if within_gap(inside.goal, value, bound.value, effort.gap):
+            chosen = opened.nonzero()[0].astype(np.int64)[incumbent]
+            return Outcome(chosen, value, bound.value, True)
+    return minimise(problem, effort, canonical=False)
+
+
+def within_gap(goal: Goal, value: int, bound: int, gap: float) -> bool:
+    """Whether |value - bound| <= gap * |value|, in the goal's own units."""
+    reached, proven = goal.in_units(value), goal.in_units(bound)
+    if reached is None or proven is None:
+        return value == bound
+    return abs(reached - proven) <= Fraction(gap) * abs(reached)
+
+
+def _met(tables: Tables, problem: Problem, chosen: Ints) -> Kept | None:
+    """The requirements that a model meets, exactly; None where it does not fit its batch."""
+    use = problem.matrix[:, chosen].sum(axis=1)
+    failed = {r.requirement for r, u in zip(problem.rows, use.tolist(), strict=True) if u > r.limit}
+    layers = dict(enumerate(problem.choice(chosen)))
+    failed |= {f.requirement for f in problem.formulas if not holds(f.logic, layers)}
+    if None in failed:
+        return None
+    met = frozenset(range(len(tables.search.requirements))) - failed
+    if all(row.exact for row in problem.rows):
+        return met
+    child = Child(tables, problem.choice(chosen), problem.batches)
+    if not all(child.fits(name) for name in tables.scenarios):
+        return None
+    inexact = {r.requirement for r in problem.rows if not r.exact}
+    requirements = tables.search.requirements
+    return frozenset(
+        i
+        for i in met
+        if i not in inexact or not isinstance(r := requirements[i], LinearRequirement) or child.meets(r)
+    )

@@ -79,11 +79,26 @@ def _attention(x: Array, layer: dict[str, Array], config: dict[str, Any], block:
 
 
 def _rotate(x: Array, config: dict[str, Any]) -> Array:
-    """Turn the pair (i, i + D/2) of each head by position * theta^(-2i/D)."""
+    """Turn the pair (i, i + D/2) of each head by position * frequency of i."""
     half = x.shape[-1] // 2
-    rope = config.get("rope_parameters") or config  # older config.json files have `rope_theta` at the top
-    theta = rope["rope_theta"]
-    angles = np.arange(len(x))[:, None] * theta ** (-np.arange(half) / half)
+    angles = np.arange(len(x))[:, None] * _frequencies(half, config)
     turn = np.exp(1j * angles)[:, None, :]
     turned = (x[..., :half] + 1j * x[..., half:]) * turn
     return np.concatenate([turned.real, turned.imag], -1)
+
+
+def _frequencies(half: int, config: dict[str, Any]) -> Array:
+    """theta^(-2i/D), slowed down as the scaling says: by `factor` altogether, or (llama3) the more the longer the wave is."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    theta = rope.get("rope_theta") or config["rope_theta"]  # older config.json files have it at the top
+    frequencies = theta ** (-np.arange(half) / half)
+    kind = rope.get("rope_type", "default")
+    if kind == "linear":
+        return frequencies / rope["factor"]
+    if kind == "llama3":
+        turns = rope["original_max_position_embeddings"] * frequencies / (2 * np.pi)  # in the old context
+        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+        kept = np.clip((turns - low) / (high - low), 0, 1)
+        return kept * frequencies + (1 - kept) * frequencies / rope["factor"]
+    assert kind == "default", kind
+    return frequencies

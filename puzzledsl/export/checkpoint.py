@@ -81,8 +81,8 @@ def write_checkpoint(
         )
     with appearing(out_dir) as directory:
         write_shards(child.weights, directory, shard_bytes)
-        _write_json(directory / "config.json", child_config_json(child))
-        _write_json(directory / MEGATRON_FILE, megatron_layers(child.layers, child.shape))
+        write_json(directory / "config.json", child_config_json(child))
+        write_json(directory / MEGATRON_FILE, megatron_layers(child.layers, child.shape))
         for file_name in REMOTE_FILES:
             (directory / file_name).write_text(remote_code(file_name, child.shape.family), encoding="utf-8")
         copy_tokenizer(base_dir, directory)
@@ -115,7 +115,8 @@ def child_config_json(child: ChildFiles) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, content: object) -> None:
+def write_json(path: Path, content: object) -> None:
+    """One file of a directory that is not there yet."""
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -24,6 +24,7 @@ from puzzledsl.ir.parameters import check_settings
 from puzzledsl.ir.program import Checked
 from puzzledsl.ir.references import references
 from puzzledsl.ir.resolve import report_unknown_names, value_of
+from puzzledsl.ir.runtime_checks import check_exports
 from puzzledsl.lang import tree
 
 LOWERINGS: dict[str, tuple[Lower, type, str]] = {
@@ -73,6 +74,9 @@ def inspect(
         report_unknown_names(ctx)
         if not sink.has_errors:
             program = _program(ctx)
+            for diagnostic in check_exports(program):
+                sink.add(diagnostic)
+            program = None if sink.has_errors else program
     return Checked(program, tuple(sink.sorted()), dict(loader.sources)), ctx
 
 

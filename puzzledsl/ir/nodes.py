@@ -547,7 +547,11 @@ class Eval(Frozen):
 
 
 class Export(Frozen):
-    """A checkpoint directory for a runtime. `of` names an uptrain or a search."""
+    """A checkpoint for a runtime. `of` names an uptrain or a search.
+
+    `lower` says whether what the runtime lacks may be rewritten exactly (None: it may, with a warning). `runtime_where` is
+    where the runtime is named, or the whole declaration.
+    """
 
     name: str
     of: str
@@ -555,8 +559,10 @@ class Export(Frozen):
     format: Literal["hf", "gguf", "mlx"] = "hf"
     runtime: str = "transformers"
     dtype: str | None = None
+    lower: bool | None = None
     doc: str = ""
     where: Where
+    runtime_where: Where
 
 
 class Program(Artefact):

@@ -6,7 +6,6 @@ from typing import Literal, cast
 
 from puzzledsl.ir import nodes
 from puzzledsl.ir.bodies import from_body
-from puzzledsl.ir.builtins import DTYPES
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.lower.common import check_parts, declaration, only_data, read_call, target, thing, where
 from puzzledsl.ir.names import Scope, Symbol
@@ -14,11 +13,12 @@ from puzzledsl.ir.settings import from_call
 
 FORMATS = ("hf", "gguf", "mlx")
 RUNTIMES: dict[str, tuple[str, ...]] = {
-    "hf": ("transformers", "vllm", "llama_cpp", "mlx"),
+    "hf": ("transformers", "vllm", "megatron"),
     "gguf": ("llama_cpp",),
     "mlx": ("mlx",),
 }
 GGUF_DTYPES = ("f32", "f16", "bf16", "q8_0")
+TENSOR_DTYPES = ("fp32", "fp16", "bf16")
 
 
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
@@ -63,12 +63,13 @@ def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
     call = read_call(ctx, decl.value, Scope(symbol.file), FORMATS, "export format")
     if call is None:
         return None
-    settings = from_call(ctx, call, ("path",), ("runtime", "dtype"))
+    settings = from_call(ctx, call, ("path",), ("runtime", "dtype", "lower"))
     settings.need("path", help=f'write `{call.name}("out/child")`')
     runtimes = RUNTIMES[call.name]
-    dtypes = GGUF_DTYPES if call.name == "gguf" else DTYPES
+    dtypes = GGUF_DTYPES if call.name == "gguf" else TENSOR_DTYPES
     runtime = settings.word("runtime", runtimes, runtimes[0], f"runtime of `{call.name}`")
     dtype = settings.word("dtype", dtypes, "", "dtype of an export") if settings.has("dtype") else None
+    lower = settings.flag("lower") if settings.has("lower") else None
     path = settings.text("path")
     if of is None or settings.failed:
         return None
@@ -80,6 +81,8 @@ def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
         format=cast(Literal["hf", "gguf", "mlx"], call.name),
         runtime=runtime,
         dtype=dtype,
+        lower=lower,
         doc=decl.doc,
         where=where(ctx, symbol),
+        runtime_where=ctx.where(settings.place("runtime")),
     )

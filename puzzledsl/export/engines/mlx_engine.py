@@ -1,0 +1,71 @@
+"""Directories in MLX, through mlx-lm, on the CPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class Engine:
+    """One loaded model."""
+
+    logprobs = False
+
+    def __init__(self, path: str, request: dict[str, Any]) -> None:
+        import mlx.core as mx
+        from mlx_lm.models.cache import make_prompt_cache
+        from mlx_lm.utils import load_model
+
+        mx.set_default_device(mx.cpu)
+        self.version = f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}"
+        self._mx, self._new_cache, self._path = mx, make_prompt_cache, path
+        self._model: Any = None
+        self._model, _ = load_model(Path(path), trust_remote_code=True)
+        self._cache: Any = None
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model = self._cache = None
+
+    def forget(self) -> None:
+        """A new KV cache."""
+        self._cache = self._new_cache(self._model)
+
+    def forward(self, tokens: Sequence[int]) -> Any:
+        """Logits (S, V) of tokens that follow those in the cache."""
+        inputs = self._mx.array(np.asarray(tokens, dtype=np.int32))[None]
+        logits = self._model(inputs, cache=self._cache)[0].astype(self._mx.float32)
+        return np.array(logits)
+
+    def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:
+        """Logits of the prompt (S, V), and the tokens that follow it, one at a time through the KV cache."""
+        self.forget()
+        logits = self.forward(prompt)
+        chosen = [int(logits[-1].argmax())]
+        while len(chosen) < steps:
+            chosen.append(int(self.forward(chosen[-1:])[-1].argmax()))
+        return logits, chosen
+
+    def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
+        """(prompt tokens a second, output tokens a second), of one sequence."""
+        self.forget()
+        start = time.perf_counter()
+        row = self.forward(prompt)[-1]
+        middle = time.perf_counter()
+        for _ in range(steps):
+            row = self.forward([int(row.argmax())])[-1]
+        return len(prompt) / (middle - start), steps / (time.perf_counter() - middle)
+
+    def text(self, prompt: str, steps: int) -> str:
+        """What the model writes after a prompt, greedily."""
+        from transformers import PreTrainedTokenizerFast
+
+        made: Any = PreTrainedTokenizerFast
+        tokenizer = made(tokenizer_file=str(Path(self._path) / "tokenizer.json"))
+        _, chosen = self.greedy(tokenizer.encode(prompt), steps)
+        return str(tokenizer.decode(chosen))

@@ -1,0 +1,70 @@
+"""Checkpoint directories in transformers, with the code that lies in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+class Engine:
+    """One loaded model."""
+
+    logprobs = False
+
+    def __init__(self, path: str, request: dict[str, Any]) -> None:
+        import torch
+
+        torch.set_num_threads(request["threads"])
+        log: Any = transformers.utils.logging
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+        self.version = f"transformers {transformers.__version__}"
+        self._torch, self._path = torch, path
+        loader: Any = AutoModelForCausalLM
+        model = loader.from_pretrained(
+            path, trust_remote_code=True, dtype=getattr(torch, request["dtype"]), local_files_only=True
+        )
+        self._model = model.eval()
+        self._cache: Any = None
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model = self._cache = None
+
+    def forward(self, tokens: Sequence[int]) -> Any:
+        """Logits (S, V) of tokens that follow those in the cache."""
+        with self._torch.no_grad():
+            ids = self._torch.tensor([list(tokens)])
+            found = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True)
+        self._cache = found.past_key_values
+        return found.logits[0].float().numpy()
+
+    def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:
+        """Logits of the prompt (S, V), and the tokens that follow it, one at a time through the KV cache."""
+        self._cache = None
+        logits = self.forward(prompt)
+        chosen = [int(logits[-1].argmax())]
+        while len(chosen) < steps:
+            chosen.append(int(self.forward(chosen[-1:])[-1].argmax()))
+        return logits, chosen
+
+    def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
+        """(prompt tokens a second, output tokens a second), of one sequence."""
+        self._cache = None
+        start = time.perf_counter()
+        row = self.forward(prompt)[-1]
+        middle = time.perf_counter()
+        for _ in range(steps):
+            row = self.forward([int(row.argmax())])[-1]
+        return len(prompt) / (middle - start), steps / (time.perf_counter() - middle)
+
+    def text(self, prompt: str, steps: int) -> str:
+        """What the model writes after a prompt, greedily."""
+        loader: Any = AutoTokenizer
+        tokenizer = loader.from_pretrained(self._path, trust_remote_code=True, local_files_only=True)
+        _, chosen = self.greedy(tokenizer.encode(prompt), steps)
+        return str(tokenizer.decode(chosen))

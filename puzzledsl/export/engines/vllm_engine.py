@@ -1,0 +1,79 @@
+"""Checkpoint directories in vLLM on the CPU, with its own DeciLM model (scripts/vllm_env.sh makes its environment)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+class Engine:
+    """One loaded model."""
+
+    logprobs = True
+
+    def __init__(self, path: str, request: dict[str, Any]) -> None:
+        import vllm
+
+        self.version = f"vllm {vllm.__version__}"
+        self._vllm = vllm
+        self._llm = vllm.LLM(
+            model=path,
+            dtype=request["dtype"],
+            enforce_eager=True,
+            trust_remote_code=True,
+            max_model_len=request["context"],
+            max_num_seqs=4,
+            max_logprobs=-1,
+            enable_prefix_caching=False,
+            skip_tokenizer_init=not request.get("text"),
+        )
+
+    def close(self) -> None:
+        """Free the model."""
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self._llm.llm_engine.engine_core.shutdown()
+        del self._llm
+        cleanup_dist_env_and_memory()
+
+    def _generate(self, prompt: Sequence[int], steps: int, **options: Any) -> Any:
+        params = self._vllm.SamplingParams(
+            temperature=0, max_tokens=steps, min_tokens=steps, ignore_eos=True, detokenize=False, **options
+        )
+        given = {"prompt_token_ids": [int(token) for token in prompt]}
+        return self._llm.generate([given], params, use_tqdm=False)[0]
+
+    def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:
+        """Log-probabilities at the prompt's positions (S, V), and the tokens that follow it."""
+        found = self._generate(prompt, steps, prompt_logprobs=-1, logprobs=-1)
+        output = found.outputs[0]
+        rows = [*found.prompt_logprobs[1:], output.logprobs[0]]
+        table = np.empty((len(rows), len(rows[0])))
+        for i, row in enumerate(rows):
+            for token, entry in row.items():
+                table[i, token] = entry.logprob
+        return table, list(output.token_ids)
+
+    def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
+        """(prompt tokens a second, output tokens a second), of one sequence."""
+        start = time.perf_counter()
+        self._generate(prompt, 1)
+        middle = time.perf_counter()
+        self._generate(prompt, 1 + steps)
+        end = time.perf_counter()
+        return len(prompt) / (middle - start), steps / max(end - middle - (middle - start), 1e-9)
+
+    def text(self, prompt: str, steps: int) -> str:
+        """What the model writes after a prompt, greedily."""
+        params = self._vllm.SamplingParams(temperature=0, max_tokens=steps)
+        return str(self._llm.generate([prompt], params, use_tqdm=False)[0].outputs[0].text)

@@ -1,0 +1,217 @@
+"""A child -> one GGUF file for llama.cpp (architecture `deci`, whose layers may differ), weights read one at a time.
+
+llama.cpp turns queries and keys in pairs (2i, 2i + 1), transformers in pairs (i, i + D/2): rows of both are put in its order.
+Shapes: N heads of D = head_dim rows each, H hidden.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.export.child_files import ChildFiles
+from puzzledsl.export.errors import MissingPackage, UnknownRope
+from puzzledsl.export.gguf_tokenizer import add_tokenizer
+from puzzledsl.export.lowering import lower, pad_widths
+from puzzledsl.files import replacing
+from puzzledsl.ir.alternatives import (
+    GqaAttention,
+    LinearAttention,
+    MlpFfn,
+    NoOpAttention,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.ir.runtimes import LLAMA_CPP
+from puzzledsl.parents.tensors import LazyTensor
+
+GgufDtype = Literal["f32", "f16", "bf16", "q8_0"]
+ARCHITECTURE = "deci"
+BLOCK = 32  # values of a q8_0 row that share a scale
+
+_OUTSIDE = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+_INSIDE = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.linear": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def write_gguf(
+    child: ChildFiles, tokenizer_dir: Path, path: Path, dtype: GgufDtype = "f16", *, name: str
+) -> None:
+    """Write the child, lowered to what llama.cpp has, with its tokenizer; norms and biases stay float32.
+
+    Raises DiagnosticError: what llama.cpp cannot represent, a tokenizer or a rope scaling it does not know, no `gguf`.
+    """
+    gguf = _gguf()
+    child = lower(child, LLAMA_CPP)
+    if dtype == "q8_0":
+        child = pad_widths(child, BLOCK)
+    with replacing(path) as temporary:
+        writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
+        writer.add_name(name)
+        _add_shape(writer, child)
+        factors = _add_rope(writer, child)
+        writer.add_file_type(
+            {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}[dtype]  # llama.cpp's llama_ftype
+        )
+        writer.add_quantization_version(2)
+        add_tokenizer(writer, tokenizer_dir, child.shape.vocab)
+        tensors = list(_tensors(child, factors))
+        for tensor_name, weight in tensors:
+            kind = _kind(gguf, weight, dtype)
+            block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+            nbytes = math.prod(weight.shape) // block * block_bytes
+            writer.add_tensor_info(tensor_name, weight.shape, np.dtype(np.float32), nbytes, raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for _, weight in tensors:
+            writer.write_tensor_data(_encoded(gguf, weight.read(), _kind(gguf, weight, dtype)))
+        writer.close()
+
+
+def _gguf() -> Any:
+    try:
+        import gguf
+    except ModuleNotFoundError:
+        raise DiagnosticError(
+            MissingPackage(None, package="gguf", what="writing GGUF files", extra="runtimes")
+        ) from None
+    return gguf
+
+
+def _kind(gguf: Any, weight: LazyTensor, dtype: GgufDtype) -> Any:
+    """What a tensor is stored as: float32 for vectors; a q8_0 matrix whose rows are no whole blocks is f16."""
+    kinds = gguf.GGMLQuantizationType
+    if len(weight.shape) < 2:
+        return kinds.F32
+    if dtype == "q8_0" and weight.shape[-1] % BLOCK:
+        return kinds.F16
+    return {"f32": kinds.F32, "f16": kinds.F16, "bf16": kinds.BF16, "q8_0": kinds.Q8_0}[dtype]
+
+
+def _encoded(gguf: Any, value: Tensor, kind: Any) -> np.ndarray[Any, Any]:
+    """Rows as the file holds them. A matrix of many rows is quantised in slices, so that no float copy of it is made."""
+    if kind == gguf.GGMLQuantizationType.BF16:
+        return value.to(torch.bfloat16).contiguous().view(torch.uint8).numpy()
+    if kind == gguf.GGMLQuantizationType.F16:
+        return value.to(torch.float16).numpy()
+    if kind == gguf.GGMLQuantizationType.F32:
+        return value.to(torch.float32).numpy()
+    untyped: Any = value
+    slices = [gguf.quants.quantize(rows.to(torch.float32).numpy(), kind) for rows in untyped.split(4096)]
+    return cast("np.ndarray[Any, Any]", np.concatenate(slices))
+
+
+# ---------------------------------------------------------------- metadata
+
+
+def _add_shape(writer: Any, child: ChildFiles) -> None:
+    shape, config = child.shape, cast(Any, child.config)
+    heads: list[int] = []
+    kv_heads: list[int] = []
+    widths: list[int] = []
+    for attention, ffn in child.layers:
+        match attention:
+            case ParentAttention():
+                heads, kv_heads = [*heads, shape.heads], [*kv_heads, shape.kv_heads]
+            case GqaAttention(kv_heads=count):
+                heads, kv_heads = [*heads, shape.heads], [*kv_heads, count]
+            case LinearAttention():
+                heads, kv_heads = [*heads, shape.heads], [*kv_heads, 0]
+            case NoOpAttention():
+                heads, kv_heads = [*heads, 0], [*kv_heads, 0]
+        assert isinstance(ffn, ParentFfn | MlpFfn)  # lowered
+        widths.append(ffn.width if isinstance(ffn, MlpFfn) else shape.intermediate)
+    writer.add_block_count(shape.layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_feed_forward_length(widths)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_key_length(shape.head_dim)
+    writer.add_value_length(shape.head_dim)
+    writer.add_rope_dimension_count(shape.head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(shape.vocab)
+
+
+def _add_rope(writer: Any, child: ChildFiles) -> Tensor | None:
+    """Write the rotary embedding's settings; returns the divisors of its frequencies [D / 2], which are a tensor."""
+    import gguf
+
+    rope: dict[str, Any] = dict(cast(Any, child.config).rope_parameters)
+    writer.add_rope_freq_base(float(rope["rope_theta"]))
+    match rope.get("rope_type", "default"):
+        case "default":
+            return None
+        case "linear":
+            writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+            writer.add_rope_scaling_factor(float(rope["factor"]))
+            return None
+        case "llama3":
+            return _llama3_factors(rope, child.shape.head_dim)
+        case other:
+            raise DiagnosticError(UnknownRope(None, runtime=LLAMA_CPP.title, rope=other))
+
+
+def _llama3_factors(rope: dict[str, Any], head_dim: int) -> Tensor:
+    """What each frequency is divided by: 1 for short wavelengths, `factor` for long ones, a mixture in between."""
+    wavelength = (
+        2
+        * math.pi
+        * float(rope["rope_theta"]) ** (torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+    )
+    factor, context = float(rope["factor"]), float(rope["original_max_position_embeddings"])
+    low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+    smooth = ((context / wavelength - low) / (high - low)).clamp(0, 1)
+    return (1 / ((1 - smooth) / factor + smooth)).to(torch.float32)
+
+
+# ---------------------------------------------------------------- tensors
+
+
+def _tensors(child: ChildFiles, factors: Tensor | None) -> Iterator[tuple[str, LazyTensor]]:
+    """The file's tensors under llama.cpp's names."""
+    if factors is not None:
+        yield "rope_freqs.weight", LazyTensor.of(factors)
+    for name, weight in child.weights.items():
+        if name in _OUTSIDE:
+            yield _OUTSIDE[name], weight
+            continue
+        index, _, own = name.removeprefix("model.layers.").partition(".")
+        module, _, kind = own.rpartition(".")
+        if module in ("self_attn.q_proj", "self_attn.k_proj"):
+            weight = _paired(weight, child.shape.head_dim)
+        yield f"blk.{index}.{_INSIDE[module]}.{kind}", weight
+
+
+def _paired(weight: LazyTensor, head_dim: int) -> LazyTensor:
+    """Rows [N * D, …] in the order in which the two halves of a head's rows are interleaved."""
+
+    def read() -> Tensor:
+        value = weight.read()
+        heads = value.reshape(-1, 2, head_dim // 2, *value.shape[1:])
+        return heads.transpose(1, 2).reshape(value.shape).contiguous()
+
+    return LazyTensor(weight.shape, weight.dtype, read)

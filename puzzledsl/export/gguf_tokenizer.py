@@ -1,0 +1,171 @@
+"""tokenizer.json -> the tokenizer of a GGUF file.
+
+llama.cpp does not read regular expressions from the file: it knows pre-tokenizers by name. One that is not known here is
+refused, since text would be split otherwise than in training and nothing would say so.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.export.errors import UnknownTokenizer
+
+_LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_TEKKEN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+PRE_TOKENIZERS: dict[tuple[str, ...], str] = {
+    ("ByteLevel+",): "gpt-2",
+    ("Digits", "ByteLevel+"): "smollm",
+    (f"Split {_LLAMA3}", "ByteLevel"): "llama-bpe",
+    (f"Split {_QWEN2}", "ByteLevel"): "qwen2",
+    (f"Split {_TEKKEN}", "ByteLevel"): "tekken",
+}
+"""What tokenizer.json does before merging -> llama.cpp's name. `ByteLevel+` splits words itself, `ByteLevel` does not."""
+
+# llama.cpp's llama_token_type
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+SPACE = "\u2581"
+
+
+def add_tokenizer(writer: Any, directory: Path, vocab: int) -> None:
+    """Write the tokenizer of a checkpoint directory, and its chat template. `vocab`: rows of the embedding.
+
+    Raises DiagnosticError (UnknownTokenizer).
+    """
+    content = _read(directory)
+    model = content["model"]
+    if model.get("type") != "BPE":
+        raise _unknown(directory, f"its model is {model.get('type')}, not BPE")
+    tokens: list[str] = [f"[PAD{index}]" for index in range(vocab)]
+    kinds = [UNUSED] * vocab
+    for token, index in model["vocab"].items():
+        _place(directory, tokens, kinds, index, token, NORMAL)
+    for added in content.get("added_tokens") or ():
+        kind = CONTROL if added["special"] else USER_DEFINED
+        _place(directory, tokens, kinds, added["id"], added["content"], kind)
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    if model.get("byte_fallback"):
+        _add_sentencepiece(writer, model, tokens, kinds, merges)
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(_pre_tokenizer(directory, content))
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    if merges and not model.get("byte_fallback"):
+        writer.add_token_merges(merges)
+    elif not model.get("byte_fallback"):
+        writer.add_token_merges(["\u0120 \u0120"])  # an array may not be empty; this pair makes no token
+    _add_special(writer, directory, content)
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    path = directory / "tokenizer.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["model"]["vocab"].items(), content["model"]["merges"]
+    except FileNotFoundError:
+        raise _unknown(directory, "it has no tokenizer.json") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise _unknown(directory, "its tokenizer.json has no vocabulary with merges") from None
+    assert isinstance(content, dict)
+    return content
+
+
+def _place(
+    directory: Path, tokens: list[str], kinds: list[int], index: object, token: str, kind: int
+) -> None:
+    if not isinstance(index, int) or not 0 <= index < len(tokens):
+        raise _unknown(directory, f"token {token!r} has number {index}, the embedding {len(tokens):,} rows")
+    tokens[index], kinds[index] = token, kind
+
+
+def _pre_tokenizer(directory: Path, content: dict[str, Any]) -> str:
+    pre = content.get("pre_tokenizer") or {"type": "none"}
+    steps = pre["pretokenizers"] if pre["type"] == "Sequence" else [pre]
+    said = tuple(_step(step) for step in steps)
+    if content.get("normalizer") not in (None, {"type": "NFC"}) or said not in PRE_TOKENIZERS:
+        raise _unknown(directory, f"how it splits text ({', '.join(s[:40] for s in said)}) has no name there")
+    return PRE_TOKENIZERS[said]
+
+
+def _step(step: dict[str, Any]) -> str:
+    match step["type"]:
+        case "ByteLevel":
+            return "ByteLevel+" if step.get("use_regex", True) else "ByteLevel"
+        case "Digits" if step.get("individual_digits"):
+            return "Digits"
+        case "Split" if step.get("behavior") == "Isolated" and not step.get("invert"):
+            return f"Split {step['pattern'].get('Regex')}"
+        case other:
+            return str(other)
+
+
+def _add_sentencepiece(
+    writer: Any, model: dict[str, Any], tokens: list[str], kinds: list[int], merges: list[str]
+) -> None:
+    """A SentencePiece BPE model: the earlier a merge, the better the score of what it makes."""
+    rank = {"".join(pair.split(" ")): -float(index) for index, pair in reversed(list(enumerate(merges)))}
+    scores = [rank.get(token, -1e6) for token in tokens]
+    for index, token in enumerate(tokens):
+        if kinds[index] == NORMAL and len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            kinds[index] = BYTE
+        elif token == model.get("unk_token"):
+            kinds[index] = UNKNOWN
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_scores(scores)
+
+
+def _add_special(writer: Any, directory: Path, content: dict[str, Any]) -> None:
+    """Ids of the special tokens, whether a prompt begins with one, and the chat template."""
+    settings = _json(directory / "tokenizer_config.json")
+    ids = {added["content"]: added["id"] for added in content.get("added_tokens") or ()}
+    ids = content["model"]["vocab"] | ids
+    for role, add in (
+        ("bos", writer.add_bos_token_id),
+        ("eos", writer.add_eos_token_id),
+        ("unk", writer.add_unk_token_id),
+        ("pad", writer.add_pad_token_id),
+    ):
+        token = settings.get(f"{role}_token")
+        token = token.get("content") if isinstance(token, dict) else token
+        if token in ids:
+            add(ids[token])
+    first = _first_special(content.get("post_processor"))
+    bos = settings.get("bos_token")
+    bos = bos.get("content") if isinstance(bos, dict) else bos
+    writer.add_add_bos_token(bool(settings.get("add_bos_token", first is not None and first == bos)))
+    template = settings.get("chat_template")
+    path = directory / "chat_template.jinja"
+    template = path.read_text(encoding="utf-8") if path.is_file() else template
+    if isinstance(template, str):
+        writer.add_chat_template(template)
+
+
+def _first_special(processor: Any) -> str | None:
+    """The special token that a template post-processor puts in front of a text."""
+    steps = processor.get("processors", [processor]) if isinstance(processor, dict) else []
+    for step in steps:
+        pieces = step.get("single") if step.get("type") == "TemplateProcessing" else None
+        if pieces and "SpecialToken" in pieces[0]:
+            return str(pieces[0]["SpecialToken"]["id"])
+    return None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _unknown(directory: Path, reason: str) -> DiagnosticError:
+    return DiagnosticError(UnknownTokenizer(None, path=directory, reason=reason))

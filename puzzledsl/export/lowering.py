@@ -1,0 +1,356 @@
+"""A child -> the same function, made of what a runtime has. Exact: what is added multiplies by zero, by one, or by 32 / 32.
+
+Which sub-blocks are rewritten, and into what, is data (`puzzledsl.ir.runtimes`); this file knows how.
+Shapes: H hidden, N query heads, D head_dim, F intermediate width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, assert_never
+
+import torch
+from torch import Tensor
+from transformers import CONFIG_MAPPING
+
+from puzzledsl.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.export.child_files import ChildFiles
+from puzzledsl.export.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
+from puzzledsl.ir.alternatives import (
+    AttentionAlternative,
+    FfnAlternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.runtimes import Absent, Lowered, Runtime, family_support, support
+from puzzledsl.parents.access import norm_name, sub_block_name
+from puzzledsl.parents.families import FAMILIES
+from puzzledsl.parents.tensors import LazyTensor
+from puzzledsl.plan.shapes import attention_shapes, mlp_shapes
+
+GATE = 32.0
+"""silu(32) is 32 in every dtype: 1 - 1e-14 of it rounds to it. Times 1/32, it is one."""
+
+Weights = dict[str, LazyTensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One layer on its way: weights are named as inside the layer."""
+
+    attention: AttentionAlternative
+    ffn: FfnAlternative
+    weights: Weights
+
+
+def lower(child: ChildFiles, runtime: Runtime) -> ChildFiles:
+    """The child as the runtime can run it. Raises DiagnosticError for what it cannot represent, all in one."""
+    refuse(child, runtime)
+    if runtime.as_llama and child.shape.family != "llama":
+        child = as_llama(child)
+    if _needs_biases(child, runtime):
+        child = with_ffn_biases(child)
+    zeros = _Zeros(child.shape, child.dtype)
+    layers: list[_Layer] = []
+    for layer in split(child):
+        if runtime.drops_empty_layers and _is_empty(layer):
+            continue
+        layers += _lowered(layer, runtime, zeros, first=not layers)
+    if runtime.needs_attention and not any(_has_cache(layer) for layer in layers):
+        layers.append(_idle(runtime, zeros))
+    return joined(child, layers)
+
+
+def refuse(child: ChildFiles, runtime: Runtime) -> None:
+    """Raise DiagnosticError, with every layer, for what the runtime cannot represent."""
+    found: list[Diagnostic] = []
+    family = family_support(runtime, child.shape.family)
+    if isinstance(family, Absent):
+        reason = family.reason
+        found.append(
+            RuntimeLacksFamily(None, runtime=runtime.title, family=child.shape.family, reason=reason)
+        )
+    lacking: dict[tuple[str, str], list[int]] = {}
+    for index, layer in enumerate(child.layers):
+        for alternative in layer:
+            answer = support(runtime, alternative, first=index == 0)
+            if isinstance(answer, Absent):
+                lacking.setdefault((name_of(alternative), answer.reason), []).append(index)
+    for (name, reason), layers in lacking.items():
+        found.append(
+            RuntimeLacksIt(None, runtime=runtime.title, name=name, layers=listed(layers), reason=reason)
+        )
+    if isinstance(runtime.window, Absent) and (window := _sliding_window(child)):
+        found.append(
+            RuntimeLacksWindow(None, runtime=runtime.title, window=window, reason=runtime.window.reason)
+        )
+    if found:
+        raise DiagnosticError(*found)
+
+
+def listed(layers: list[int]) -> str:
+    """`layer 3`, `layers 0-4, 7`."""
+    spans: list[list[int]] = []
+    for layer in layers:
+        if spans and layer == spans[-1][1] + 1:
+            spans[-1][1] = layer
+        else:
+            spans.append([layer, layer])
+    text = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+    return ("layer " if len(layers) == 1 else "layers ") + text
+
+
+def _sliding_window(child: ChildFiles) -> int | None:
+    """The parent's own window, where it is shorter than the longest sequence the parent takes."""
+    config: Any = child.config
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    used = "sliding_attention" in kinds if kinds is not None else True
+    return int(window) if window and used and window < config.max_position_embeddings else None
+
+
+# ---------------------------------------------------------------- the whole child
+
+
+def as_llama(child: ChildFiles) -> ChildFiles:
+    """A Mistral or Qwen2 child as a Llama one: where queries have a bias, Llama's output has one too, here of zeros."""
+    shape = child.shape.model_copy(
+        update={"family": "llama", "output_bias": child.shape.attention_bias, "mlp_bias": False}
+    )
+    shape = Shape.model_validate(shape.model_dump())
+    dropped = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "model_type")
+    content = {key: value for key, value in child.content.items() if key not in dropped}
+    content |= {"attention_bias": shape.attention_bias, "mlp_bias": False, "head_dim": shape.head_dim}
+    zeros = _Zeros(shape, child.dtype)
+    layers = []
+    for layer in split(child):
+        weights = dict(layer.weights)
+        if shape.attention_bias and isinstance(layer.attention, ParentAttention | GqaAttention):
+            weights["self_attn.o_proj.bias"] = zeros(shape.hidden)
+        layers.append(replace(layer, weights=weights))
+    return joined(_with(child, shape, content), layers)
+
+
+def with_ffn_biases(child: ChildFiles) -> ChildFiles:
+    """The same child with a bias of zeros in every FFN: a runtime has biases in all FFNs or in none."""
+    if child.shape.mlp_bias:
+        return child
+    shape = child.shape.model_copy(update={"mlp_bias": True})
+    zeros = _Zeros(shape, child.dtype)
+    layers = []
+    for layer in split(child):
+        weights = dict(layer.weights)
+        if isinstance(layer.ffn, ParentFfn | MlpFfn):
+            width = layer.ffn.width if isinstance(layer.ffn, MlpFfn) else shape.intermediate
+            for name, size in mlp_shapes(shape, width).items():
+                weights.setdefault(f"mlp.{name}", zeros(*size))
+        layers.append(replace(layer, weights=weights))
+    return joined(_with(child, shape, child.content | {"mlp_bias": True}), layers)
+
+
+def with_linear_biases(child: ChildFiles) -> ChildFiles:
+    """A bias of zeros in each linear sub-block of a child whose attention, or FFNs, have biases (mlx-lm wants it there)."""
+    zeros = _Zeros(child.shape, child.dtype)
+    layers = []
+    for layer in split(child):
+        weights = dict(layer.weights)
+        for sub_block, part, flag in (
+            ("self_attn", layer.attention, child.shape.attention_bias),
+            ("mlp", layer.ffn, child.shape.mlp_bias),
+        ):
+            if flag and isinstance(part, LinearAttention | LinearFfn):
+                weights[f"{sub_block}.linear.bias"] = zeros(child.shape.hidden)
+        layers.append(replace(layer, weights=weights))
+    return joined(child, layers)
+
+
+def pad_widths(child: ChildFiles, multiple: int) -> ChildFiles:
+    """The same child with channels of zeros in each FFN, up to a multiple of `multiple`."""
+    layers = []
+    for layer in split(child):
+        width = layer.ffn.width if isinstance(layer.ffn, MlpFfn) else child.shape.intermediate
+        room = -width % multiple
+        if room and isinstance(layer.ffn, ParentFfn | MlpFfn):
+            weights = dict(layer.weights)
+            for name, dim in (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1)):
+                weights[f"mlp.{name}.weight"] = _padded(weights[f"mlp.{name}.weight"], dim, room)
+                if dim == 0 and f"mlp.{name}.bias" in weights:
+                    weights[f"mlp.{name}.bias"] = _padded(weights[f"mlp.{name}.bias"], 0, room)
+            layer = replace(layer, ffn=MlpFfn(width=width + room), weights=weights)
+        layers.append(layer)
+    return joined(child, layers)
+
+
+def split(child: ChildFiles) -> list[_Layer]:
+    """The layers, each with its weights."""
+    prefix = f"{FAMILIES[child.shape.family].layers}."
+    found: list[Weights] = [{} for _ in child.layers]
+    for name, weight in child.weights.items():
+        if name.startswith(prefix):
+            index, _, own = name.removeprefix(prefix).partition(".")
+            found[int(index)][own] = weight
+    return [_Layer(a, f, weights) for (a, f), weights in zip(child.layers, found, strict=True)]
+
+
+def joined(child: ChildFiles, layers: list[_Layer]) -> ChildFiles:
+    """The child with these layers instead of its own."""
+    family = FAMILIES[child.shape.family]
+    others = {k: w for k, w in child.weights.items() if not k.startswith(f"{family.layers}.")}
+    embedding = f"{family.embedding}.weight"
+    weights: Weights = {embedding: others.pop(embedding)}
+    for index, layer in enumerate(layers):
+        weights |= {f"{family.layers}.{index}.{own}": tensor for own, tensor in layer.weights.items()}
+    weights |= others
+    shape = child.shape.model_copy(update={"layers": len(layers)})
+    content = child.content | {"num_hidden_layers": len(layers)}
+    alternatives = tuple((layer.attention, layer.ffn) for layer in layers)
+    return replace(_with(child, shape, content), layers=alternatives, weights=weights)
+
+
+def _with(child: ChildFiles, shape: Shape, content: Mapping[str, Any]) -> ChildFiles:
+    content = dict(content) | {"model_type": shape.family}
+    if len(content.get("layer_types") or ()) != content.get("num_hidden_layers", shape.layers):
+        content.pop("layer_types", None)
+    config = CONFIG_MAPPING[shape.family](**{k: v for k, v in content.items() if k != "model_type"})
+    return replace(child, shape=shape, content=content, config=config)
+
+
+# ---------------------------------------------------------------- one layer
+
+
+@dataclass(frozen=True, slots=True)
+class _Zeros:
+    """Makes tensors that are computed when they are read."""
+
+    shape: Shape
+    dtype: torch.dtype
+
+    def __call__(self, *size: int) -> LazyTensor:
+        return self.made(size, lambda: torch.zeros(size, dtype=self.dtype))
+
+    def full(self, value: float, *size: int) -> LazyTensor:
+        return self.made(size, lambda: torch.full(size, value, dtype=self.dtype))
+
+    def identity(self, size: int, value: float) -> LazyTensor:
+        return self.made((size, size), lambda: torch.eye(size, dtype=self.dtype) * value)
+
+    def made(self, size: tuple[int, ...], read: Callable[[], Tensor]) -> LazyTensor:
+        return LazyTensor(size, self.dtype, read)
+
+
+def _lowered(layer: _Layer, runtime: Runtime, zeros: _Zeros, *, first: bool) -> list[_Layer]:
+    """One layer as the runtime has it: one layer, or two where its linear attention becomes a layer of its own."""
+    layers = [layer]
+    answer = support(runtime, layer.attention, first=first)
+    if isinstance(answer, Lowered):
+        layers = _lower_attention(layer, answer, zeros)
+    if first and len(layers) > 1:  # what was put in front is the first layer now, and has no attention
+        head = support(runtime, layers[0].attention, first=True)
+        if isinstance(head, Lowered):
+            layers[:1] = _lower_attention(layers[0], head, zeros)
+    kept = [each for each in layers if not (runtime.drops_empty_layers and _is_empty(each))]
+    return [_lower_ffn(each, runtime, zeros) for each in kept]
+
+
+def _lower_attention(layer: _Layer, answer: Lowered, zeros: _Zeros) -> list[_Layer]:
+    norm, hidden = f"{norm_name('attention')}.weight", zeros.shape.hidden
+    match answer.way:
+        case "extra_layer":
+            matrix = layer.weights["self_attn.linear.weight"]
+            ffn = biased_ffn(matrix, zeros) | {f"{norm_name('ffn')}.weight": layer.weights[norm]}
+            kept = {key: value for key, value in layer.weights.items() if not _is_attention(key)}
+            return [
+                _Layer(NoOpAttention(), MlpFfn(width=hidden), ffn),
+                replace(layer, attention=NoOpAttention(), weights=kept),
+            ]
+        case "zero_attention":
+            made = {name: zeros(*size) for name, size in attention_shapes(zeros.shape, 1).items()}
+            new: AttentionAlternative = GqaAttention(kv_heads=1)
+        case "zero_linear":
+            made, new = {"linear.weight": zeros(hidden, hidden)}, LinearAttention()
+        case "zero_ffn" | "biased_ffn":
+            raise AssertionError(f"{answer.way} is for FFNs")
+        case _:
+            assert_never(answer.way)
+    weights = {f"{sub_block_name('attention')}.{name}": tensor for name, tensor in made.items()}
+    return [replace(layer, attention=new, weights=layer.weights | weights | {norm: zeros.full(1, hidden)})]
+
+
+def _lower_ffn(layer: _Layer, runtime: Runtime, zeros: _Zeros) -> _Layer:
+    answer = support(runtime, layer.ffn, first=False)
+    if not isinstance(answer, Lowered):
+        return layer
+    norm, hidden = f"{norm_name('ffn')}.weight", zeros.shape.hidden
+    match answer.way:
+        case "zero_ffn":
+            width = runtime.zero_ffn_width
+            made = {f"mlp.{name}": zeros(*size) for name, size in mlp_shapes(zeros.shape, width).items()}
+            made[norm] = zeros.full(1, hidden)
+        case "biased_ffn":
+            width, made = hidden, biased_ffn(layer.weights["mlp.linear.weight"], zeros)
+        case "zero_attention" | "zero_linear" | "extra_layer":
+            raise AssertionError(f"{answer.way} is for attention")
+        case _:
+            assert_never(answer.way)
+    kept = {key: value for key, value in layer.weights.items() if not key.startswith("mlp.linear.")}
+    return replace(layer, ffn=MlpFfn(width=width), weights=kept | made)
+
+
+def biased_ffn(matrix_HH: LazyTensor, zeros: _Zeros) -> Weights:
+    """x -> W x as a gated FFN of H channels: down(silu(gate) * up) with gate = 32 by its bias, up = x / 32, down = W."""
+    hidden = zeros.shape.hidden
+    return {
+        "mlp.gate_proj.weight": zeros(hidden, hidden),
+        "mlp.gate_proj.bias": zeros.full(GATE, hidden),
+        "mlp.up_proj.weight": zeros.identity(hidden, 1 / GATE),
+        "mlp.up_proj.bias": zeros(hidden),
+        "mlp.down_proj.weight": matrix_HH,
+        "mlp.down_proj.bias": zeros(hidden),
+    }
+
+
+def _idle(runtime: Runtime, zeros: _Zeros) -> _Layer:
+    """A layer with a KV cache that adds nothing, for a child that has no attention left."""
+    layer = _Layer(NoOpAttention(), NoOpFfn(), {})
+    attention = Lowered(way="zero_attention", into="attention whose output is zero")
+    return _lower_ffn(_lower_attention(layer, attention, zeros)[0], runtime, zeros)
+
+
+def _has_cache(layer: _Layer) -> bool:
+    return isinstance(layer.attention, ParentAttention | GqaAttention)
+
+
+def _needs_biases(child: ChildFiles, runtime: Runtime) -> bool:
+    """Whether some sub-block becomes an FFN that works by its bias."""
+    answers = [support(runtime, alternative, first=False) for layer in child.layers for alternative in layer]
+    return any(isinstance(a, Lowered) and a.way in ("biased_ffn", "extra_layer") for a in answers)
+
+
+def _is_empty(layer: _Layer) -> bool:
+    return isinstance(layer.attention, NoOpAttention) and isinstance(layer.ffn, NoOpFfn)
+
+
+def _is_attention(name: str) -> bool:
+    return name.startswith((f"{sub_block_name('attention')}.", f"{norm_name('attention')}."))
+
+
+def _padded(weight: LazyTensor, dim: int, room: int) -> LazyTensor:
+    shape = list(weight.shape)
+    shape[dim] += room
+
+    def read() -> Tensor:
+        value = weight.read()
+        result = value.new_zeros(shape)
+        result.narrow(dim, 0, value.shape[dim]).copy_(value)
+        return result
+
+    return LazyTensor(tuple(shape), weight.dtype, read)

@@ -1,0 +1,151 @@
+"""A child -> a directory for MLX (mlx-lm).
+
+mlx-lm's own nemotron-nas model runs it where that can hold it; else a model file of ours comes along, which
+`mlx_lm.load(directory, trust_remote_code=True)` runs. What the own model cannot: heads that are not hidden / heads wide, norms
+on queries and keys, windows (it ignores them), and a first attention that is linear (it takes the cache's position from it).
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.export.card import model_card
+from puzzledsl.export.checkpoint import appearing, copy_tokenizer, refuse_to_overwrite, write_json
+from puzzledsl.export.child_files import ChildFiles
+from puzzledsl.export.errors import UnknownRope
+from puzzledsl.export.lowering import as_llama, lower, pad_widths, with_linear_biases
+from puzzledsl.export.shards import SHARD_BYTES, write_shards
+from puzzledsl.ir.alternatives import GqaAttention, LinearAttention, NoOpAttention
+from puzzledsl.ir.runtimes import MLX
+from puzzledsl.modeling.block_configs import FFN_MULTIPLE, ffn_mult, to_block_configs
+from puzzledsl.modeling.child import CHILD_MODEL_TYPE
+
+MODEL_FILE = "mlx_model.py"
+KNOWN_ROPES = ("default", "linear", "llama3")
+
+
+def write_mlx(
+    child: ChildFiles,
+    base_dir: Path,
+    out_dir: Path,
+    card: str | None = None,
+    *,
+    name: str | None = None,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write the child for MLX in `dtype` (its own by default), with the tokenizer of `base_dir`.
+
+    Raises DiagnosticError: WouldOverwrite, UnknownRope, and whatever reading the weights raises.
+    """
+    refuse_to_overwrite(out_dir)
+    child = lower(child if dtype is None else child.cast(dtype), MLX)
+    native = is_native(child)
+    if native:
+        child = as_llama(child) if child.shape.family != "llama" else child
+        child = pad_widths(with_linear_biases(child), FFN_MULTIPLE)
+    config = _native_config(child) if native else _own_config(child)
+    if card is None:
+        card = model_card(name or out_dir.name, base_dir.name, child.shape, child.layers, child.params)
+    with appearing(out_dir) as directory:
+        write_shards(child.weights, directory, shard_bytes)
+        write_json(directory / "config.json", config)
+        if not native:
+            text = (resources.files("puzzledsl.export") / "remote" / MODEL_FILE).read_text(encoding="utf-8")
+            (directory / MODEL_FILE).write_text(text, encoding="utf-8")
+        copy_tokenizer(base_dir, directory)
+        (directory / "README.md").write_text(card, encoding="utf-8")
+
+
+def is_native(child: ChildFiles) -> bool:
+    """Whether mlx-lm's own nemotron-nas model computes exactly this child."""
+    shape = child.shape
+    attentions = [attention for attention, _ in child.layers if not isinstance(attention, NoOpAttention)]
+    return (
+        not shape.qk_norm
+        and shape.head_dim * shape.heads == shape.hidden
+        and not any(_windows(child))
+        and bool(attentions)
+        and not isinstance(attentions[0], LinearAttention)
+    )
+
+
+def _windows(child: ChildFiles) -> list[int | None]:
+    """The window of each layer: its own, else the parent's where the parent's layer has one."""
+    config: Any = child.config
+    shared = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * len(child.layers)
+    found = []
+    for (attention, _), kind in zip(child.layers, kinds, strict=True):
+        limits = [shared] if shared and kind == "sliding_attention" else []
+        if isinstance(attention, GqaAttention) and attention.window is not None:
+            limits.append(attention.window)
+        found.append(min(limits) if limits else None)
+    return found
+
+
+def _common(child: ChildFiles) -> dict[str, Any]:
+    """What both models read."""
+    shape, config = child.shape, cast(Any, child.config)
+    rope = dict(config.rope_parameters)
+    theta, kind = rope.pop("rope_theta"), rope.get("rope_type", "default")
+    if kind not in KNOWN_ROPES:
+        raise DiagnosticError(UnknownRope(None, runtime=MLX.title, rope=kind))
+    kept = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return {
+        **{key: child.content[key] for key in kept if key in child.content},
+        "model_type": CHILD_MODEL_TYPE,
+        "base_model_type": shape.family,
+        "architectures": ["DeciLMForCausalLM"],
+        "dtype": str(child.dtype).removeprefix("torch."),
+        "hidden_act": "silu",
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.intermediate,
+        "max_position_embeddings": config.max_position_embeddings,
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.layers,
+        "num_key_value_heads": shape.kv_heads,
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_scaling": None if kind == "default" else rope,
+        "rope_theta": float(theta),
+        "tie_word_embeddings": shape.tied,
+        "vocab_size": shape.vocab,
+    }
+
+
+def _native_config(child: ChildFiles) -> dict[str, Any]:
+    """config.json for mlx-lm's own model, which takes no other keys in a block than these, and `ffn_mult` for a width."""
+    blocks = []
+    for block in to_block_configs(child.layers, child.shape):
+        attention, ffn = block["attention"], block["ffn"]
+        width = ffn["intermediate_size"]
+        mult = None if width is None else ffn_mult(width, child.shape.hidden)
+        blocks.append(
+            {
+                "attention": {k: attention[k] for k in ("n_heads_in_group", "no_op", "replace_with_linear")},
+                "ffn": {"ffn_mult": mult, **{k: ffn[k] for k in ("no_op", "replace_with_linear")}},
+            }
+        )
+    shape = child.shape
+    flags = {"attention_bias": shape.attention_bias, "mlp_bias": shape.mlp_bias}
+    return _common(child) | flags | {"block_configs": blocks}
+
+
+def _own_config(child: ChildFiles) -> dict[str, Any]:
+    """config.json for the model file that comes along."""
+    shape = child.shape
+    return _common(child) | {
+        "model_file": MODEL_FILE,
+        "block_configs": to_block_configs(child.layers, shape),
+        "head_dim": shape.head_dim,
+        "qkv_bias": shape.attention_bias,
+        "o_bias": shape.output_bias,
+        "mlp_bias": shape.mlp_bias,
+        "qk_norm": shape.qk_norm,
+        "windows": _windows(child),
+    }

@@ -1,0 +1,108 @@
+"""An `export` against what its runtime can run: found when the program is checked, long before there is a child."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from puzzledsl.diagnostics import Diagnostic, Label, Span
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import Alternative, SubBlock, name_of
+from puzzledsl.ir.errors_runtimes import CannotRepresent, IsLowered, LoweringRefused, NoSuchFamily
+from puzzledsl.ir.facts import total_params
+from puzzledsl.ir.runtimes import (
+    RUNTIMES,
+    Absent,
+    Lowered,
+    Runtime,
+    extra_params,
+    family_support,
+    support,
+)
+from puzzledsl.units import BYTES, format_quantity
+
+BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625}
+
+
+def check_exports(program: nodes.Program) -> list[Diagnostic]:
+    """What each export's runtime lacks of what its space allows: errors for what nothing can stand for (or where the export
+    says `lower: false`), warnings for what is rewritten."""
+    return [diagnostic for export in program.exports.values() for diagnostic in _check(program, export)]
+
+
+def _check(program: nodes.Program, export: nodes.Export) -> Iterator[Diagnostic]:
+    runtime = RUNTIMES[export.runtime]
+    search = program.uptrains[export.of].search if export.of in program.uptrains else export.of
+    space = program.spaces[program.searches[search].space]
+    parent = program.parents[space.parent]
+    where = _span(export.runtime_where)
+    label = Label(_span(space.where), f"{'used by' if space.used_by else 'what'} `{export.of}` may choose")
+    family = family_support(runtime, parent.shape.family)
+    if isinstance(family, Absent):
+        arguments = {"runtime": runtime.title, "family": parent.shape.family, "reason": family.reason}
+        yield NoSuchFamily(where, secondary=[Label(_span(parent.where), "the parent")], **arguments)
+        return
+    for sub_block, alternative, layers in _used(space, runtime):
+        answer = support(runtime, alternative, first=layers == [0])
+        what = f"`{name_of(alternative)}` {'FFN' if sub_block == 'ffn' else 'attention'}"
+        common = {
+            "runtime": runtime.title,
+            "version": runtime.version,
+            "what": what,
+            "layers": listed(layers),
+        }
+        if isinstance(answer, Absent):
+            help = _absent_help(runtime, alternative)
+            yield CannotRepresent(where, secondary=[label], help=help, reason=answer.reason, **common)
+        elif isinstance(answer, Lowered):
+            cost = _cost(runtime, answer, parent.shape, export, len(layers))
+            drop = f"`-= {name_of(alternative)}` for {listed(layers)}"
+            arguments = common | {"into": answer.into, "cost": cost, "drop": drop}
+            if export.lower is None:
+                yield IsLowered(where, secondary=[label], **arguments)
+            elif not export.lower:
+                yield LoweringRefused(where, secondary=[label], **arguments)
+
+
+def _used(space: nodes.Space, runtime: Runtime) -> list[tuple[SubBlock, Alternative, list[int]]]:
+    """What the space allows that the runtime has not, each with its layers. What it lacks in the first layer alone is apart."""
+    found: dict[tuple[SubBlock, Alternative, bool], list[int]] = {}
+    for index, choice in enumerate(space.layers):
+        for alternative in choice.attention:
+            native_here = support(runtime, alternative, first=index == 0).kind == "native"
+            if not native_here:
+                only_first = support(runtime, alternative, first=False).kind == "native"
+                found.setdefault(("attention", alternative, only_first), []).append(index)
+        for ffn in choice.ffn:
+            if support(runtime, ffn, first=False).kind != "native":
+                found.setdefault(("ffn", ffn, False), []).append(index)
+    return [(sub_block, alternative, layers) for (sub_block, alternative, _), layers in found.items()]
+
+
+def listed(layers: list[int]) -> str:
+    """`layer 3`, `layers 0-4, 7`."""
+    spans: list[list[int]] = []
+    for layer in layers:
+        if spans and layer == spans[-1][1] + 1:
+            spans[-1][1] = layer
+        else:
+            spans.append([layer, layer])
+    text = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+    return ("layer " if len(layers) == 1 else "layers ") + text
+
+
+def _cost(runtime: Runtime, answer: Lowered, shape: nodes.Shape, export: nodes.Export, layers: int) -> str:
+    """`+12MiB and +0.4 % weights to read a token, a layer`: what one lowered sub-block adds."""
+    extra = extra_params(runtime, answer, shape)
+    size = format_quantity(round(extra * BYTES_PER_PARAM.get(export.dtype or "", 2)), BYTES)
+    share = 100 * extra / total_params(shape)
+    return f"+{size} and +{share:.2g} % decode latency{' a layer' if layers > 1 else ''}"
+
+
+def _absent_help(runtime: Runtime, alternative: Alternative) -> str:
+    able = [r.name for r in RUNTIMES.values() if support(r, alternative, first=False).kind != "absent"]
+    drop = f"drop `{name_of(alternative)}` from the space"
+    return f"{drop}, or write `runtime: {able[0]}`" if able else drop
+
+
+def _span(where: nodes.Where) -> Span:
+    return Span(where.file, where.line, where.column, where.end_line, where.end_column)

@@ -1,0 +1,202 @@
+"""What each runtime can run of a child: data, with the version it was found out on and where.
+
+`support` answers for one alternative in one place: the runtime has it, or it is rewritten exactly into something the runtime
+has (`puzzledsl.export.lowering` does that), or it cannot be represented and an export is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, assert_never
+
+from pydantic import Field
+
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    MoeFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.ir.base import Frozen
+from puzzledsl.ir.facts import attention_params, mlp_params
+from puzzledsl.ir.nodes import Shape
+
+
+class Native(Frozen):
+    """The runtime has it."""
+
+    kind: Literal["native"] = "native"
+
+
+class Lowered(Frozen):
+    """The runtime lacks it; `into` is what gives the same outputs there, `way` how it is written."""
+
+    kind: Literal["lowered"] = "lowered"
+    way: Literal["zero_ffn", "zero_attention", "zero_linear", "biased_ffn", "extra_layer"]
+    into: str
+
+
+class Absent(Frozen):
+    """Nothing in the runtime gives the same outputs."""
+
+    kind: Literal["absent"] = "absent"
+    reason: str
+
+
+Support = Annotated[Native | Lowered | Absent, Field(discriminator="kind")]
+
+
+class Runtime(Frozen):
+    """One runtime's capabilities for children of the DeciLM / nemotron-nas layout.
+
+    `families` says which parents' layers it can run inside such a child; a family not named is absent. `first` is for the
+    first layer that does anything. A removed FFN that the runtime lacks becomes one of `zero_ffn_width` channels, all zero.
+    """
+
+    name: str
+    title: str
+    version: str
+    source: str
+    families: Mapping[str, Support]
+    window: Support
+    linear_attention: Support
+    noop_attention: Support
+    noop_attention_first: Support
+    linear_ffn: Support
+    noop_ffn: Support
+    zero_ffn_width: int = 0
+    drops_empty_layers: bool = False  # a layer without sub-blocks is left out
+    needs_attention: bool = False  # it runs no model without any KV cache
+    as_llama: bool = False  # other families are rewritten as Llama, with zero biases where it wants one
+
+
+_NATIVE = Native()
+_NO_QK_NORM = Absent(reason="it has no norm on queries and keys there")
+_BIASED = Lowered(way="biased_ffn", into="an FFN of the hidden size whose gate is 1 by its bias")
+
+TRANSFORMERS = Runtime(
+    name="transformers",
+    title="transformers",
+    version="5.0",
+    source="the modeling file that puzzledsl writes into the directory",
+    families=dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _NATIVE),
+    window=_NATIVE,
+    linear_attention=_NATIVE,
+    noop_attention=_NATIVE,
+    noop_attention_first=_NATIVE,
+    linear_ffn=_NATIVE,
+    noop_ffn=_NATIVE,
+)
+VLLM = Runtime(
+    name="vllm",
+    title="vLLM 0.32",
+    version="0.32.0",
+    source="vllm/model_executor/models/nemotron_nas.py",
+    families={"llama": _NATIVE, "mistral": _NATIVE, "qwen2": _NATIVE, "qwen3": _NO_QK_NORM},
+    window=Absent(reason="it ignores `window_length` and attends to everything"),
+    linear_attention=Lowered(
+        way="extra_layer",
+        into="a layer of its own whose FFN, of the hidden size, has a gate of 1 by its bias",
+    ),
+    noop_attention=_NATIVE,
+    noop_attention_first=Lowered(
+        way="zero_attention", into="attention with one key/value head and an output of zeros"
+    ),
+    linear_ffn=_BIASED,
+    noop_ffn=_NATIVE,
+    drops_empty_layers=True,
+    needs_attention=True,
+    as_llama=True,
+)
+LLAMA_CPP = Runtime(
+    name="llama_cpp",
+    title="llama.cpp",
+    version="0ce8cd11416c (llama-cpp-py-sync 0.11739)",
+    source="src/models/deci.cpp",
+    families={"llama": _NATIVE, "mistral": _NATIVE, "qwen2": _NATIVE, "qwen3": _NO_QK_NORM},
+    window=Absent(reason="its `deci` architecture has no sliding window"),
+    linear_attention=_NATIVE,
+    noop_attention=_NATIVE,
+    noop_attention_first=Lowered(way="zero_linear", into="a matrix of zeros"),
+    linear_ffn=_BIASED,
+    noop_ffn=Lowered(way="zero_ffn", into="an FFN of 32 channels, all zero"),
+    zero_ffn_width=32,
+    drops_empty_layers=True,
+    needs_attention=True,
+    as_llama=True,
+)
+MLX = Runtime(
+    name="mlx",
+    title="MLX",
+    version="mlx 0.32.4, mlx-lm 0.32.2",
+    source="mlx_lm/models/nemotron-nas.py, or the model file that puzzledsl writes into the directory",
+    families=dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _NATIVE),
+    window=_NATIVE,
+    linear_attention=_NATIVE,
+    noop_attention=_NATIVE,
+    noop_attention_first=_NATIVE,
+    linear_ffn=_NATIVE,
+    noop_ffn=_NATIVE,
+)
+MEGATRON = Runtime(
+    name="megatron",
+    title="Megatron-LM",
+    version="core 0.15",
+    source="megatron/core/transformer/heterogeneous/heterogeneous_config.py",
+    families=dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _NATIVE),
+    window=Absent(reason="its heterogeneous layers have no sliding window"),
+    linear_attention=_NATIVE,
+    noop_attention=_NATIVE,
+    noop_attention_first=_NATIVE,
+    linear_ffn=_NATIVE,
+    noop_ffn=_NATIVE,
+)
+RUNTIMES: dict[str, Runtime] = {r.name: r for r in (TRANSFORMERS, VLLM, LLAMA_CPP, MLX, MEGATRON)}
+
+
+def family_support(runtime: Runtime, family: str) -> Support:
+    """Whether children of a family's parents can run at all."""
+    return runtime.families.get(family, Absent(reason=f"it has no {family} layers there"))
+
+
+def support(runtime: Runtime, alternative: Alternative, *, first: bool) -> Support:
+    """How a runtime has an alternative. `first`: no layer before it does anything."""
+    match alternative:
+        case ParentAttention() | ParentFfn() | MlpFfn():
+            return _NATIVE
+        case GqaAttention(window=window):
+            return _NATIVE if window is None else runtime.window
+        case LinearAttention():
+            return runtime.linear_attention
+        case NoOpAttention():
+            return runtime.noop_attention_first if first else runtime.noop_attention
+        case LinearFfn():
+            return runtime.linear_ffn
+        case NoOpFfn():
+            return runtime.noop_ffn
+        case MoeFfn():
+            return Absent(reason="no runtime's children have mixtures of experts")
+        case _:
+            assert_never(alternative)
+
+
+def extra_params(runtime: Runtime, found: Lowered, shape: Shape) -> int:
+    """How many more numbers a lowered sub-block has than the alternative it stands for."""
+    hidden = shape.hidden
+    match found.way:
+        case "zero_ffn":
+            return mlp_params(shape, runtime.zero_ffn_width) + hidden
+        case "zero_attention":
+            return attention_params(shape, 1)
+        case "zero_linear":
+            return hidden * hidden + hidden
+        case "biased_ffn" | "extra_layer":
+            return 2 * hidden * hidden + 3 * hidden
+        case _:
+            assert_never(found.way)

@@ -113,7 +113,7 @@ def export(
     build: BuildOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Copy a child's checkpoint to where the program says."""
+    """Write children where the program says, each for its runtime: hf (transformers, vLLM, Megatron), gguf or mlx."""
     _stage("export", "export", lambda p: p.exports, file, names, build, set_)
 
 

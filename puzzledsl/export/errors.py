@@ -38,7 +38,16 @@ class NotDescribed(Diagnostic):
 
 
 class RuntimeLacksFamily(Diagnostic):
-    """Children of this family's parents cannot run there."""
+    """Children of this family's parents cannot run there.
+
+    A runtime runs children with layers of one architecture. Qwen3's layers have norms on queries and keys, which
+    vLLM's and llama.cpp's models of such children have not.
+
+    Wrong:
+        $ pzl verify-export child-of-qwen3 --runtime vllm
+    Right:
+        $ pzl verify-export child-of-qwen3 --runtime transformers
+    """
 
     code = "E0733"
     template = "{runtime} cannot run children of {family} parents: {reason}"
@@ -46,7 +55,15 @@ class RuntimeLacksFamily(Diagnostic):
 
 
 class RuntimeLacksIt(Diagnostic):
-    """An alternative that the runtime has not, and that nothing in it could stand for."""
+    """An alternative that the runtime has not, and that nothing in it could stand for.
+
+    What a runtime lacks is rewritten where that is exact. A sliding window is not to be had from anything else.
+
+    Wrong:
+        $ pzl verify-export child-with-windows --runtime llama_cpp
+    Right:
+        $ pzl verify-export child-with-windows --runtime mlx
+    """
 
     code = "E0734"
     template = "{runtime} cannot represent `{name}` ({layers}): {reason}"
@@ -54,7 +71,18 @@ class RuntimeLacksIt(Diagnostic):
 
 
 class RuntimeLacksWindow(Diagnostic):
-    """The parent's own attention is limited to a window."""
+    """The parent's own attention is limited to a window.
+
+    Some parents see only the last tokens in every layer. A runtime without windows would let them see everything, and
+    nothing would say so.
+
+    Wrong:
+        # parent/config.json: {"model_type": "mistral", "sliding_window": 4096, …}
+        export out of s = hf("child", runtime: vllm)
+    Right:
+        # parent/config.json: {"model_type": "mistral", "sliding_window": 4096, …}
+        export out of s = hf("child")
+    """
 
     code = "E0735"
     template = "{runtime} cannot represent the parent's sliding window of {window:,} tokens: {reason}"
@@ -62,7 +90,17 @@ class RuntimeLacksWindow(Diagnostic):
 
 
 class UnknownRope(Diagnostic):
-    """A rotary embedding that the runtime computes otherwise, or that nobody has checked there."""
+    """A rotary embedding that the runtime computes otherwise, or that nobody has checked there.
+
+    Plain, linear and llama3 scaling of rotary embeddings were checked in every runtime.
+
+    Wrong:
+        # parent/config.json: {"rope_scaling": {"rope_type": "yarn", …}, …}
+        export out of s = gguf("child.gguf")
+    Right:
+        # parent/config.json: {"rope_scaling": {"rope_type": "yarn", …}, …}
+        export out of s = hf("child")
+    """
 
     code = "E0736"
     template = "{runtime} is not known to scale rotary embeddings by `{rope}` as the parent does"
@@ -70,7 +108,16 @@ class UnknownRope(Diagnostic):
 
 
 class UnknownTokenizer(Diagnostic):
-    """A tokenizer that a GGUF file cannot carry faithfully."""
+    """A tokenizer that a GGUF file cannot carry faithfully.
+
+    llama.cpp knows by name how text is split into words before it is encoded, and reads no rules from the file. A
+    tokenizer whose rules have no name there would encode text otherwise than in training.
+
+    Wrong:
+        export out of s = gguf("child.gguf")
+    Right:
+        export out of s = hf("child")
+    """
 
     code = "E0737"
     template = "the tokenizer of `{path}` cannot be written to a GGUF file: {reason}"
@@ -78,8 +125,49 @@ class UnknownTokenizer(Diagnostic):
 
 
 class MissingPackage(Diagnostic):
-    """An optional package is not installed."""
+    """An optional package is not installed.
+
+    Writing GGUF files, and running children in other engines, takes packages that pzl does without otherwise.
+
+    Wrong:
+        $ pip install puzzledsl
+    Right:
+        $ pip install 'puzzledsl[runtimes]'
+    """
 
     code = "E0738"
     template = "{what} needs the package `{package}`, which is not installed"
     help_template = "pip install 'puzzledsl[{extra}]'"
+
+
+class NoSuchEngine(Diagnostic):
+    """An engine was asked for by name and is not installed here.
+
+    transformers is always there; llama.cpp and MLX come with the `runtimes` extra; vLLM has an environment of its own.
+
+    Wrong:
+        $ pzl verify-export out/child --runtime vllm
+    Right:
+        $ scripts/vllm_env.sh
+        $ pzl verify-export out/child --runtime vllm
+    """
+
+    code = "E0739"
+    template = "{title} is not installed here"
+    help_template = "{help}"
+
+
+class NotAGguf(Diagnostic):
+    """The output file is there already and is no GGUF file.
+
+    A GGUF file is written where nothing is or over an older GGUF file.
+
+    Wrong:
+        export out of s = gguf("thesis.tex")
+    Right:
+        export out of s = gguf("child.gguf")
+    """
+
+    code = "E0740"
+    template = "`{path}` exists and is no GGUF file"
+    help_template = "choose another name, or remove this one"

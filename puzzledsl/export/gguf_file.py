@@ -17,7 +17,7 @@ from torch import Tensor
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.export.child_files import ChildFiles
-from puzzledsl.export.errors import MissingPackage, UnknownRope
+from puzzledsl.export.errors import MissingPackage, NotAGguf, UnknownRope
 from puzzledsl.export.gguf_tokenizer import add_tokenizer
 from puzzledsl.export.lowering import lower, pad_widths
 from puzzledsl.files import replacing
@@ -63,6 +63,7 @@ def write_gguf(
     Raises DiagnosticError: what llama.cpp cannot represent, a tokenizer or a rope scaling it does not know, no `gguf`.
     """
     gguf = _gguf()
+    _refuse_to_overwrite(path)
     child = lower(child, LLAMA_CPP)
     if dtype == "q8_0":
         child = pad_widths(child, BLOCK)
@@ -88,6 +89,11 @@ def write_gguf(
         for _, weight in tensors:
             writer.write_tensor_data(_encoded(gguf, weight.read(), _kind(gguf, weight, dtype)))
         writer.close()
+
+
+def _refuse_to_overwrite(path: Path) -> None:
+    if path.is_dir() or (path.exists() and path.open("rb").read(4) != b"GGUF"):
+        raise DiagnosticError(NotAGguf(None, path=path))
 
 
 def _gguf() -> Any:

@@ -73,11 +73,17 @@ def inspect(
             sink.add(errors.TooMuch(start, what="the nesting of this program", limit=f"{MAX_DEPTH} levels"))
         report_unknown_names(ctx)
         if not sink.has_errors:
-            program = _program(ctx)
-            for diagnostic in check_exports(program):
-                sink.add(diagnostic)
-            program = None if sink.has_errors else program
+            program = _exportable(ctx, _program(ctx))
     return Checked(program, tuple(sink.sorted()), dict(loader.sources)), ctx
+
+
+def _exportable(ctx: Context, program: nodes.Program) -> nodes.Program | None:
+    """The program, unless a runtime that it exports for cannot run what its space allows."""
+    files = {file.shown: file.file for file in ctx.loader.files.values()}
+    found = check_exports(program, files)
+    for diagnostic in found:
+        ctx.sink.add(diagnostic)
+    return None if any(diagnostic.severity == "error" for diagnostic in found) else program
 
 
 def _check_all(ctx: Context) -> None:

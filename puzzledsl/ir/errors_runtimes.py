@@ -6,7 +6,26 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NoSuchFamily(Diagnostic):
-    """Children of this family's parents cannot run in the runtime."""
+    """Children of this family's parents cannot run in the runtime.
+
+    A runtime runs children with layers of one architecture. Qwen3's layers have norms on queries and keys, which vLLM's
+    and llama.cpp's models of such children have not.
+
+    Wrong:
+        parent q = shape(family: qwen3, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
+          intermediate: 192, vocab: 256)
+        space x of q { attention = parent | noop, ffn = parent }
+        score ql of x = table("kl.csv")
+        search s of x { minimize ql }
+        export out of s = hf("child", runtime: vllm)
+    Right:
+        parent q = shape(family: qwen3, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
+          intermediate: 192, vocab: 256)
+        space x of q { attention = parent | noop, ffn = parent }
+        score ql of x = table("kl.csv")
+        search s of x { minimize ql }
+        export out of s = mlx("child")
+    """
 
     code = "E0471"
     template = "{runtime} cannot run children of {family} parents: {reason}"
@@ -14,24 +33,60 @@ class NoSuchFamily(Diagnostic):
 
 
 class CannotRepresent(Diagnostic):
-    """An alternative that the runtime has not, and that nothing in it could stand for."""
+    """An alternative that the runtime has not, and that nothing in it could stand for.
+
+    Whatever the search chooses must run where the export says. What a runtime lacks is rewritten where that is exact; a
+    sliding window is not to be had from anything else.
+
+    Wrong:
+        space x of p { attention = parent | gqa(kv_heads: 2, window: 512), ffn = parent }
+        score xl of x = table("kl.csv")
+        search s of x { minimize xl }
+        export out of s = hf("child", runtime: vllm)
+    Right:
+        space x of p { attention = parent | gqa(kv_heads: 2), ffn = parent }
+        score xl of x = table("kl.csv")
+        search s of x { minimize xl }
+        export out of s = hf("child", runtime: vllm)
+    """
 
     code = "E0472"
     template = "{runtime} has no {what}: {layers} ({reason})"
 
 
 class IsLowered(Diagnostic):
-    """An alternative that the runtime has not, and that is rewritten into something it has."""
+    """An alternative that the runtime has not, and that is rewritten into something it has.
 
-    code = "E0473"
+    The child computes the same there, with more weights than the search counted. `lower: true` says that this is
+    known and meant, `lower: false` makes it an error.
+
+    Wrong:
+        search s of w { minimize kl }
+        export out of s = hf("child", runtime: vllm)
+    Right:
+        search s of w { minimize kl }
+        export out of s = hf("child", runtime: vllm, lower: true)
+    """
+
+    code = "W0473"
     severity = "warning"
     template = "{runtime} has no {what}: {layers}"
-    help_template = "it becomes {into}: {cost}. Write `lower: true` to allow it, or drop it with {drop}"
+    help_template = "it becomes {into}: {cost}. Write `lower: true` to allow it, or {drop}"
 
 
 class LoweringRefused(Diagnostic):
-    """The same, where the export says `lower: false`."""
+    """An alternative that the runtime has not, in an export that says `lower: false`.
+
+    What would be rewritten costs weights and time that the search did not count, and the export forbids it.
+
+    Wrong:
+        search s of w { minimize kl }
+        export out of s = hf("child", runtime: vllm, lower: false)
+    Right:
+        search s of w { minimize kl }
+        export out of s = hf("child", runtime: vllm, lower: true)
+    """
 
     code = "E0474"
     template = "{runtime} has no {what}: {layers}, and `lower: false` forbids rewriting it"
-    help_template = "allow it with `lower: true` ({into}: {cost}), or drop it with {drop}"
+    help_template = "allow it with `lower: true` ({into}: {cost}), or {drop}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from puzzledsl.diagnostics import Diagnostic, Label, Span
 from puzzledsl.ir import nodes
@@ -23,28 +24,37 @@ from puzzledsl.units import BYTES, format_quantity
 BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625}
 
 
-def check_exports(program: nodes.Program) -> list[Diagnostic]:
+def check_exports(program: nodes.Program, files: Mapping[str, str]) -> list[Diagnostic]:
     """What each export's runtime lacks of what its space allows: errors for what nothing can stand for (or where the export
-    says `lower: false`), warnings for what is rewritten."""
-    return [diagnostic for export in program.exports.values() for diagnostic in _check(program, export)]
+    says `lower: false`), warnings for what is rewritten. `files`: a place's file -> what diagnostics call it."""
+    found: list[Diagnostic] = []
+    for export in program.exports.values():
+        found += _check(program, export, lambda where: _span(where, files))
+    return found
 
 
-def _check(program: nodes.Program, export: nodes.Export) -> Iterator[Diagnostic]:
+def _check(
+    program: nodes.Program, export: nodes.Export, span: Callable[[nodes.Where], Span]
+) -> Iterator[Diagnostic]:
     runtime = RUNTIMES[export.runtime]
     search = program.uptrains[export.of].search if export.of in program.uptrains else export.of
     space = program.spaces[program.searches[search].space]
     parent = program.parents[space.parent]
-    where = _span(export.runtime_where)
-    label = Label(_span(space.where), f"{'used by' if space.used_by else 'what'} `{export.of}` may choose")
+    where = span(export.runtime_where)
+    label = Label(span(space.where), f"{'used by' if space.used_by else 'what'} `{export.of}` may choose")
     family = family_support(runtime, parent.shape.family)
     if isinstance(family, Absent):
-        arguments = {"runtime": runtime.title, "family": parent.shape.family, "reason": family.reason}
-        yield NoSuchFamily(where, secondary=[Label(_span(parent.where), "the parent")], **arguments)
+        arguments: dict[str, Any] = {
+            "runtime": runtime.title,
+            "family": parent.shape.family,
+            "reason": family.reason,
+        }
+        yield NoSuchFamily(where, secondary=[Label(span(parent.where), "the parent")], **arguments)
         return
     for sub_block, alternative, layers in _used(space, runtime):
         answer = support(runtime, alternative, first=layers == [0])
         what = f"`{name_of(alternative)}` {'FFN' if sub_block == 'ffn' else 'attention'}"
-        common = {
+        common: dict[str, Any] = {
             "runtime": runtime.title,
             "version": runtime.version,
             "what": what,
@@ -55,7 +65,9 @@ def _check(program: nodes.Program, export: nodes.Export) -> Iterator[Diagnostic]
             yield CannotRepresent(where, secondary=[label], help=help, reason=answer.reason, **common)
         elif isinstance(answer, Lowered):
             cost = _cost(runtime, answer, parent.shape, export, len(layers))
-            drop = f"`-= {name_of(alternative)}` for {listed(layers)}"
+            drop = (
+                f"drop `{name_of(alternative)}` from {'that layer' if len(layers) == 1 else 'those layers'}"
+            )
             arguments = common | {"into": answer.into, "cost": cost, "drop": drop}
             if export.lower is None:
                 yield IsLowered(where, secondary=[label], **arguments)
@@ -104,5 +116,5 @@ def _absent_help(runtime: Runtime, alternative: Alternative) -> str:
     return f"{drop}, or write `runtime: {able[0]}`" if able else drop
 
 
-def _span(where: nodes.Where) -> Span:
-    return Span(where.file, where.line, where.column, where.end_line, where.end_column)
+def _span(where: nodes.Where, files: Mapping[str, str]) -> Span:
+    return Span(files.get(where.file, where.file), where.line, where.column, where.end_line, where.end_column)

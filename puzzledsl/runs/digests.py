@@ -14,7 +14,7 @@ from puzzledsl.files import sha256_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Frozen
 
-PROVENANCE_KEYS = frozenset({"where", "bound_where", "doc", "because", "name"})
+PROVENANCE_KEYS = frozenset({"where", "runtime_where", "bound_where", "doc", "because", "name"})
 SAMPLED_CHUNK_BYTES = 1 << 16
 SAMPLED_CHUNKS = 256
 

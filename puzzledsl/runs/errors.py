@@ -138,22 +138,6 @@ class DiskFull(Diagnostic):
     help_template = "everything finished so far is kept; free some space or give another directory with `-o`, then run again"
 
 
-class UnsupportedExport(Diagnostic):
-    """An export format this version does not write.
-
-    A child can be written as a checkpoint directory; other formats depend on the version.
-
-    Wrong:
-        export out of s = gguf("child.gguf")
-    Right:
-        export out of s = hf("child")
-    """
-
-    code = "E0609"
-    template = "export `{name}` asks for {format}, which this version does not write"
-    help_template = 'write `hf("{path}")`: transformers loads it as it is'
-
-
 class NotReady(Diagnostic):
     """A search reads tables that no stage has made yet.
 

@@ -21,7 +21,7 @@ from puzzledsl.runs.digests import (
     files_fingerprint,
     meaning,
 )
-from puzzledsl.runs.errors import NoSolution, UnsupportedExport, WholeModelChoice
+from puzzledsl.runs.errors import NoSolution, WholeModelChoice
 
 STAGES = (
     "measure",
@@ -439,7 +439,7 @@ def evaluate(ctx: Context, name: str) -> Task:
 
 
 def export(ctx: Context, name: str) -> Task:
-    """A child's checkpoint, copied to where it is to be used."""
+    """A child, written where and for what it is to be used."""
     declaration = ctx.program.exports[name]
     stage = "uptrain" if declaration.of in ctx.program.uptrains else "realise"
 
@@ -450,15 +450,17 @@ def export(ctx: Context, name: str) -> Task:
         }
 
     def run() -> list[Path]:
+        from puzzledsl.export.checkpoint import refuse_to_overwrite
+        from puzzledsl.export.write import write_export
         from puzzledsl.runs.copying import copy_directory
 
-        if declaration.format != "hf":
-            where = span_of(declaration.where)
-            raise DiagnosticError(
-                UnsupportedExport(where, name=name, format=declaration.format, path=declaration.path)
-            )
         ctx.made(stage, declaration.of, "the child")
-        copy_directory(ctx.build.model(declaration.of), ctx.base / declaration.path)
+        child, target = ctx.build.model(declaration.of), ctx.base / declaration.path
+        if declaration.runtime == "transformers" and declaration.dtype is None:
+            refuse_to_overwrite(target)
+            copy_directory(child, target)
+        else:
+            write_export(child, target, declaration.format, declaration.runtime, declaration.dtype, name=name)
         return []
 
     return Task("export", name, inputs, run)

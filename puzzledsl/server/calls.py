@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from puzzledsl.ir.builtins import DTYPES
 from puzzledsl.ir.lower.hardware import DEVICES
-from puzzledsl.ir.lower.results import GGUF_DTYPES, RUNTIMES
+from puzzledsl.ir.lower.results import GGUF_DTYPES, RUNTIMES, TENSOR_DTYPES
 from puzzledsl.ir.shapes import FAMILIES
 from puzzledsl.server.vocabulary import Call, Setting
 
@@ -192,15 +191,18 @@ def _export(doc: str, name: str, dtypes: tuple[str, ...]) -> Call:
             "path": Setting("Where to, relative to this file."),
             "runtime": Setting("What will load it.", words=RUNTIMES[name]),
             "dtype": Setting("What weights are stored in.", words=dtypes),
+            "lower": Setting(
+                "Whether what the runtime lacks may be rewritten exactly.", words=("true", "false")
+            ),
         },
         positional=1,
     )
 
 
 EXPORTS = {
-    "hf": _export("A Hugging Face checkpoint.", "hf", DTYPES),
+    "hf": _export("A Hugging Face checkpoint.", "hf", TENSOR_DTYPES),
     "gguf": _export("One GGUF file for llama.cpp.", "gguf", GGUF_DTYPES),
-    "mlx": _export("A checkpoint for Apple MLX.", "mlx", DTYPES),
+    "mlx": _export("A checkpoint for Apple MLX.", "mlx", TENSOR_DTYPES),
 }
 
 ANYWHERE: dict[str, Call] = {

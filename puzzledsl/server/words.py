@@ -169,6 +169,7 @@ OTHER: dict[str, str] = {
     "mps": "An Apple GPU.",
     "transformers": "Hugging Face transformers.",
     "vllm": "vLLM.",
+    "megatron": "Megatron-LM.",
     "llama_cpp": "llama.cpp.",
     "mlx": "Apple MLX.",
 }

@@ -1,0 +1,82 @@
+"""A child's directory -> what an `export` declares: a directory for transformers, vLLM, Megatron or MLX, or a GGUF file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, assert_never, cast
+
+import torch
+
+from puzzledsl.export.checkpoint import write_checkpoint
+from puzzledsl.export.child_files import ChildFiles, from_directory
+from puzzledsl.export.gguf_file import GgufDtype, write_gguf
+from puzzledsl.export.lowering import lower
+from puzzledsl.export.mlx_directory import is_native, write_mlx
+from puzzledsl.ir.alternatives import name_of
+from puzzledsl.ir.runtimes import RUNTIMES, Runtime
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def write_export(
+    child_dir: Path,
+    target: Path,
+    format: Literal["hf", "gguf", "mlx"],
+    runtime: str,
+    dtype: str | None = None,
+    *,
+    name: str | None = None,
+) -> None:
+    """Write the child of `child_dir` to `target`, rewritten where the runtime lacks something, in `dtype` (default: its own;
+    f16 for GGUF). Raises DiagnosticError."""
+    child, found = from_directory(child_dir), RUNTIMES[runtime]
+    title = name or target.stem
+    match format:
+        case "hf":
+            child = child if dtype is None else child.cast(DTYPES[dtype])
+            lowered = lower(child, found)
+            write_checkpoint(lowered, child_dir, target, _card(child_dir, child, lowered, found), name=title)
+        case "gguf":
+            write_gguf(child, child_dir, target, cast(GgufDtype, dtype or "f16"), name=title)
+        case "mlx":
+            lowered = lower(child, found)
+            card = _card(child_dir, child, lowered, found)
+            wanted = None if dtype is None else DTYPES[dtype]
+            write_mlx(child, child_dir, target, card, name=title, dtype=wanted)
+        case _:
+            assert_never(format)
+
+
+def _card(child_dir: Path, child: ChildFiles, lowered: ChildFiles, runtime: Runtime) -> str | None:
+    """The child's own card with what is different in this copy, or None where the child has no card."""
+    path = child_dir / "README.md"
+    if not path.is_file():
+        return None
+    card = path.read_text(encoding="utf-8").rstrip("\n")
+    lines = [card, "", f"## For {runtime.title}", "", _how_to_load(runtime, child), ""]
+    if lowered.layers != child.layers:
+        rows = [f"| {i} | {name_of(a)} | {name_of(f)} |" for i, (a, f) in enumerate(lowered.layers)]
+        lines += [
+            f"{runtime.title} (looked at: {runtime.version}, `{runtime.source}`) lacks some of these sub-blocks. In this copy",
+            "they are rewritten into others that compute the same; what it stores:",
+            "",
+            "| layer | attention | FFN |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _how_to_load(runtime: Runtime, child: ChildFiles) -> str:
+    match runtime.name:
+        case "vllm":
+            return "`vllm serve DIRECTORY --trust-remote-code` (its own DeciLM model runs; the code here is the configuration's)."
+        case "mlx" if is_native(child):
+            return "`mlx_lm.load(DIRECTORY)`."
+        case "mlx":
+            return "`mlx_lm.load(DIRECTORY, trust_remote_code=True)`: `mlx_model.py` holds the model."
+        case "megatron":
+            return "`--heterogeneous-layers-config-path DIRECTORY/heterogeneous_layers_config.json`."
+        case _:
+            return "`AutoModelForCausalLM.from_pretrained(DIRECTORY, trust_remote_code=True)`."

@@ -12,8 +12,11 @@ from tests.generated.stages import aftermath, pieces
 from tests.generated.writer import Writer
 
 
-def program(chance: random.Random) -> str:
-    """The text of a program of some 20 to 110 lines without mistakes. The same source of chance gives the same text."""
+def program(chance: random.Random, lines: int = 0) -> str:
+    """The text of a program of some 20 to 110 lines without mistakes, or of at least `lines`.
+
+    The same source of chance gives the same text.
+    """
     w = Writer(chance)
     parents(w)
     if w.maybe(0.4):
@@ -22,10 +25,13 @@ def program(chance: random.Random) -> str:
     hardware(w)
     definitions(w)
     scenarios(w)
-    spaces(w)
-    pieces(w)
-    searches(w)
-    aftermath(w)
+    while True:
+        spaces(w)
+        pieces(w)
+        searches(w)
+        aftermath(w)
+        if sum(map(len, w.items)) >= lines:
+            break
     if w.maybe(0.3):
         w.items.insert(0, ["## A generated program.", "# It searches a child."])
     return w.text()

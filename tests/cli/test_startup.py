@@ -1,0 +1,77 @@
+"""What a command loads and how its work grows: what makes `pzl` quick, stated without a clock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from puzzledsl.ir.check import check
+from tests.ir.programs import NEMOTRON, TINY
+
+LOADED = """
+import sys
+sys.argv = ["pzl", *sys.argv[1:]]
+from puzzledsl.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+ours = {".".join(name.split(".")[:2]) for name in sys.modules if name.startswith("puzzledsl.")}
+print(*sorted({name.split(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)), *sorted(ours), file=sys.stderr)
+"""
+HEAVY = {"torch", "transformers", "ortools", "numpy", "pandas", "safetensors", "jinja2", "pygls", "ray"}
+SLOW_TO_READ = HEAVY | {"lark", "pydantic", "pydantic_core"}
+
+
+def loaded(*arguments: str) -> set[str]:
+    """The packages a command has loaded when it ends: others' by name, ours as `puzzledsl.PART`."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADED, *arguments], capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(ran.stderr.split())
+
+
+def test_help_loads_nothing_but_the_command_line() -> None:
+    found = loaded("--help")
+    assert not found & SLOW_TO_READ
+    assert not found & {"puzzledsl.ir", "puzzledsl.lang", "puzzledsl.search", "puzzledsl.server"}
+
+
+@pytest.mark.parametrize("command", [["check"], ["fmt", "--check"]], ids=" ".join)
+def test_front_end_commands_load_the_front_end_alone(command: list[str]) -> None:
+    found = loaded(*command, str(NEMOTRON))
+    assert not found & (HEAVY | {"rich", "pygments", "markdown_it"})
+    later = "cost plan search parents surgery modeling bld library scoring measure uptrain evaluate export report server"
+    assert not found & {f"puzzledsl.{part}" for part in later.split()}
+
+
+def calls_of_check(path: Path) -> int:
+    """How many Python functions checking a program calls."""
+    count = 0
+
+    def tally(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(tally)
+    try:
+        found = check(path, {})
+    finally:
+        sys.setprofile(None)
+    assert not found.diagnostics
+    return count
+
+
+def test_work_grows_in_proportion_to_the_program(tmp_path: Path) -> None:
+    path = tmp_path / "program.pzl"
+    search = "search s{} of w {{\n  minimize kl\n  require chat.memory <= {}MiB\n  require count(ffn is noop) <= 2\n}}\n"
+    counts = []
+    for copies in (1, 40, 80, 160):  # the first loads the grammar
+        path.write_text(TINY + "".join(search.format(i, i + 1) for i in range(copies)), "utf-8")
+        counts.append(calls_of_check(path))
+    first, second = counts[2] - counts[1], counts[3] - counts[2]
+    assert second < 2.2 * first

@@ -209,8 +209,8 @@ def format_quantity(value: Fraction | float, dimension: Dimension, digits: int =
             ("M", Fraction(10**6)),
             ("k", Fraction(10**3)),
         ]
-    elif dimension in (BYTES_PER_S, FLOP_PER_S):
-        tail = "B/s" if dimension == BYTES_PER_S else "FLOP/s"
+    elif dimension in (BYTES_PER_S, FLOP_PER_S, FLOPS):
+        tail = {BYTES_PER_S: "B/s", FLOP_PER_S: "FLOP/s", FLOPS: "FLOP"}[dimension]
         ladder = [(p + tail, Fraction(s)) for p, s in reversed(_DECIMAL.items()) if p]
     elif dimension == TOK_PER_S:
         return f"{_decimal(exact, digits)} tok/s"

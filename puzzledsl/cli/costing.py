@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.options import JsonOption
+from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import RooflineHardware
@@ -17,7 +18,55 @@ CONSTANTS = ("compute", "bandwidth", "attention", "link", "overhead", "link_late
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
+    app.command("cost")(cost)
     app.command("calibrate")(calibrate)
+
+
+def cost(
+    file: FileArgument,
+    solution: Annotated[
+        str | None,
+        typer.Option(
+            "--solution", metavar="SEARCH", help="The best child of a solved search, not the parent."
+        ),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option("--scenario", metavar="NAME", help="Only this scenario. May be repeated."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Also draw it, as .svg or .html (one scenario)."),
+    ] = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what each layer costs in each scenario, and where the time and the bytes go.
+
+    Without --solution the parents are shown. Needs no weights; measured scenarios are there once `pzl measure` has run.
+    """
+    from puzzledsl.cli import loading, output
+    from puzzledsl.cost.breakdown_svg import as_html, as_svg
+    from puzzledsl.cost.breakdown_text import as_text
+    from puzzledsl.files import write_text
+    from puzzledsl.runs.breakdowns import breakdowns
+
+    if plot is not None and plot.suffix not in (".svg", ".html"):
+        raise typer.BadParameter(f"`{plot}` is neither .svg nor .html", param_hint="--plot")
+    ctx = loading.context(file, set_, build)
+    found = breakdowns(ctx, solution, scenario or ())
+    if plot is not None:
+        if len(found) != 1:
+            named = ", ".join(one.scenario for one in found)
+            raise typer.BadParameter(f"choose one of {named} with --scenario", param_hint="--plot")
+        write_text(plot, as_svg(found[0]) if plot.suffix == ".svg" else as_html(found[0]))
+    if json:
+        output.print_json([one.as_json() for one in found])
+    else:
+        print("\n\n".join(map(as_text, found)))
+    if plot is not None:
+        print(f"drew {plot}", file=sys.stderr)
 
 
 def calibrate(

@@ -239,3 +239,20 @@ class NoSuchProfile(Diagnostic):
 
     code = "E0623"
     template = "no hardware profile `{given}`"
+
+
+class NothingToCost(Diagnostic):
+    """`pzl cost` where no scenario has costs yet.
+
+    Scenarios on a profile or a table have costs at once; those on `measured(...)` hardware once `pzl measure` has run.
+
+    Wrong:
+        $ pzl cost mine.pzl
+    Right:
+        $ pzl measure mine.pzl
+        $ pzl cost mine.pzl
+    """
+
+    code = "E0641"
+    template = "there are no costs of scenario {scenarios} yet"
+    help_template = "`pzl measure {file}` makes them"

@@ -19,13 +19,14 @@ from puzzledsl.ir.lower.results import lower_eval, lower_export
 from puzzledsl.ir.lower.search import lower_search
 from puzzledsl.ir.lower.space import lower_space
 from puzzledsl.ir.lower.training import lower_bld, lower_score, lower_uptrain
-from puzzledsl.ir.names import Loader, Scope, SourceFile, Symbol
+from puzzledsl.ir.names import Loader, Parse, Scope, SourceFile, Symbol
 from puzzledsl.ir.parameters import check_settings
 from puzzledsl.ir.program import Checked
 from puzzledsl.ir.references import references
 from puzzledsl.ir.resolve import report_unknown_names, value_of
 from puzzledsl.ir.runtime_checks import check_exports
 from puzzledsl.lang import tree
+from puzzledsl.lang.parse import parse
 
 LOWERINGS: dict[str, tuple[Lower, type, str]] = {
     "parent": (lower_parent, nodes.Parent, "parents"),
@@ -50,14 +51,14 @@ def check(path: Path, settings: dict[str, str]) -> Checked:
 
 
 def inspect(
-    path: Path, settings: dict[str, str], unsaved: Mapping[str, str] | None = None
+    path: Path, settings: dict[str, str], unsaved: Mapping[str, str] | None = None, parse: Parse = parse
 ) -> tuple[Checked, Context | None]:
     """`check`, and all that was found out on the way, mistakes or not; None where the file cannot be read.
 
-    `unsaved` maps real paths to texts that stand for the files' own.
+    `unsaved` maps real paths to texts that stand for the files' own; `parse` may remember what it parsed before.
     """
     sink = Sink()
-    loader = Loader(sink, unsaved)
+    loader = Loader(sink, unsaved, parse)
     program: nodes.Program | None = None
     root = loader.root(path)
     ctx: Context | None = None

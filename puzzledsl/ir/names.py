@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
@@ -20,6 +20,7 @@ from puzzledsl.resources import listing, resource
 from puzzledsl.suggest import closest
 
 STD = "std/"
+Parse = Callable[[str, str, Sink], tree.Module]
 
 
 @dataclass(slots=True, eq=False)
@@ -113,12 +114,14 @@ class Scope:
 class Loader:
     """Reads a program's files: each once, `use` resolved, duplicates and cycles reported.
 
-    `unsaved` maps real paths to texts that stand for the files' own: what an editor has not written yet.
+    `unsaved` maps real paths to texts that stand for the files' own: what an editor has not written yet. `parse` is the
+    parser, or one that remembers.
     """
 
-    def __init__(self, sink: Sink, unsaved: Mapping[str, str] | None = None) -> None:
+    def __init__(self, sink: Sink, unsaved: Mapping[str, str] | None = None, parse: Parse = parse) -> None:
         self.sink = sink
         self.unsaved = unsaved or {}
+        self.parse = parse
         self.sources: dict[str, str] = {}
         self.files: dict[str, SourceFile] = {}
         self.loading: list[str] = []
@@ -138,7 +141,7 @@ class Loader:
             return None
         self.sources[file] = text
         before = len(self.sink.items)
-        loaded = SourceFile(file, shown, path, text, parse(text, file, self.sink))
+        loaded = SourceFile(file, shown, path, text, self.parse(text, file, self.sink))
         mistakes = self.sink.items[before:]
         loaded.damage = Damage.of(mistakes)
         loaded.lost_names = may_declare_any(loaded.lines, loaded.module, loaded.damage)

@@ -68,7 +68,7 @@ def complete(document: Document, line: int, column: int) -> Items:
 
 def _scope(document: Document, cursor: Cursor) -> Scope:
     """The names that are visible at the cursor."""
-    scope = Scope(document.file).inner()
+    scope = Scope(document.lately).inner()
     head = str(cursor.statement[0]) if cursor.statement else ""
     kind = KINDS.get(cursor.body.kind if cursor.body else head)
     if kind is not None and kind.sees_space:
@@ -80,7 +80,7 @@ def _scope(document: Document, cursor: Cursor) -> Scope:
             named[str(cursor.statement[index + 1])] = path_of(cursor.statement[index + 3 :])
     for name, value in named.items():
         kind_of_value = element(nature(value, inner)[0]) if value is not None else ""
-        place = Span(document.file.file, 1, 1, 1, 1)
+        place = Span(document.lately.file, 1, 1, 1, 1)
         inner.names[name] = Declared(name, "variable", document.key, place), kind_of_value
     return inner
 

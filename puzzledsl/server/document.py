@@ -18,13 +18,16 @@ from puzzledsl.ir.names import Loader, SourceFile
 from puzzledsl.ir.program import Checked
 from puzzledsl.lang import tree
 from puzzledsl.lang.grammar import lex
-from puzzledsl.lang.parse import MAX_BYTES, normalise, parse
+from puzzledsl.lang.parse import MAX_BYTES, normalise
 from puzzledsl.server.bindings import bindings
 from puzzledsl.server.meanings import Occurrence
 from puzzledsl.server.paths import key_of
 from puzzledsl.server.positions import Encoding, Lines, covers
+from puzzledsl.server.trees import Trees
 
 MAX_FILES = 2000
+LONG = 400
+"""Lines from which on a text is not parsed anew for every letter."""
 _SKIPPED = {"node_modules", "build", "dist", "venv", "__pycache__"}
 
 
@@ -37,6 +40,7 @@ class Document:
     source: str
     project: Project
     version: int | None = None
+    before: SourceFile | None = None  # what was known of an earlier version
 
     @cached_property
     def text(self) -> str:
@@ -62,22 +66,34 @@ class Document:
     def parsed(self) -> tuple[tree.Module, list[Diagnostic]]:
         """Its syntax tree and what is wrong with its syntax. Nothing else is read."""
         sink = Sink()
-        module = parse(self.text, str(self.path), sink)
+        module = self.project.trees.parse(self.text, str(self.path), sink)
         return module, sink.sorted()
 
     @cached_property
     def inspected(self) -> tuple[Checked, Context | None]:
         """The outcome of a check, and all that was found out on the way."""
-        return inspect(self.path, {}, self.project.unsaved(self))
+        return inspect(self.path, {}, self.project.unsaved(self), self.project.trees.parse)
 
     @cached_property
     def file(self) -> SourceFile:
         """The text as a file with the names it declares and uses. Its values are not worked out."""
         if "inspected" in self.__dict__ and (ctx := self.inspected[1]) is not None:
             return ctx.root
-        root = Loader(Sink(), self.project.unsaved(self)).root(self.path)
+        root = Loader(Sink(), self.project.unsaved(self), self.project.trees.parse).root(self.path)
         assert root is not None, "its text is at hand"
         return root
+
+    @property
+    def lately(self) -> SourceFile:
+        """The file, or in a long text an earlier version of it: good enough for its names, and at hand while one types."""
+        if self.before is not None and len(self.lines.lines) > LONG and not self.is_read:
+            return self.before
+        return self.file
+
+    @property
+    def is_read(self) -> bool:
+        """True once `file` costs nothing."""
+        return "file" in self.__dict__ or "inspected" in self.__dict__
 
     @cached_property
     def names(self) -> list[Occurrence]:
@@ -141,10 +157,13 @@ class Project:
     encoding: Encoding = "utf-16"
     folders: list[Path] = field(default_factory=list)
     documents: dict[str, Document] = field(default_factory=dict)
+    trees: Trees = field(default_factory=Trees)
 
     def open(self, uri: str, source: str, version: int | None = None) -> Document:
         """Take a text for the one of `uri` from now on; what was known of texts that may use it is forgotten."""
-        document = Document(uri, self._path(uri), source, self, version)
+        old = self.documents.get(uri)
+        before = None if old is None else old.file if old.is_read else old.before
+        document = Document(uri, self._path(uri), source, self, version, before)
         self.forget()
         self.documents[uri] = document
         return document
@@ -157,7 +176,7 @@ class Project:
     def forget(self) -> None:
         """Read every used file again when it is next needed."""
         for uri, old in self.documents.items():
-            self.documents[uri] = Document(uri, old.path, old.source, self, old.version)
+            self.documents[uri] = Document(uri, old.path, old.source, self, old.version, old.before)
 
     def unsaved(self, first: Document) -> dict[str, str]:
         """The texts that stand for files' own, `first` before any other of the same file."""

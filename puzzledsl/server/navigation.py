@@ -75,7 +75,13 @@ def uses(document: Document, declared: Declared) -> Iterator[tuple[Document, Occ
 
 
 def programs_with(document: Document, declared: Declared) -> Iterator[Document]:
-    """The texts in which a name could be used: this one, the one that gives it, and those of the workspace."""
+    """The texts in which a name could be used: this one, the one that gives it, and those of the workspace that use that.
+
+    A local name is used in its own text alone; but an argument of a call may name a parameter anywhere.
+    """
+    if declared.symbol is None and declared.kind != "parameter":
+        yield document
+        return
     seen: set[str] = set()
     own = [document]
     if declared.key != document.key and declared.symbol is not None:
@@ -83,7 +89,8 @@ def programs_with(document: Document, declared: Declared) -> Iterator[Document]:
     for other in (*own, *document.project.programs()):
         if other.key not in seen and declared.name in other.text:
             seen.add(other.key)
-            yield other
+            if other.key == declared.key or other.uses(declared.key):
+                yield other
 
 
 def used_path(document: Document, line: int, column: int) -> Path | None:

@@ -11,6 +11,7 @@ from puzzledsl.lang.kinds import KINDS as KIND_NAMES
 from puzzledsl.lang.kinds import TOP_KEYWORDS
 from puzzledsl.server import calls, words
 from puzzledsl.server.completion import complete
+from puzzledsl.server.document import LONG
 from puzzledsl.server.kinds import KINDS, PROFILE
 from puzzledsl.units import UNITS
 from tests.server.texts import PROGRAM, marked
@@ -204,3 +205,16 @@ def test_every_setting_offered_is_one_the_checker_takes(kind: str, tmp_path: Pat
         document, *_ = marked(after(f"{kind} n{target[kind]} {{ {name} = 1 }}\n‸"), tmp_path)
         said = [type(d).__name__ for d in document.inspected[0].diagnostics if f"`{name}`" in d.message]
         assert "UnknownKey" not in said, name
+
+
+def test_in_a_long_text_the_names_are_those_of_the_last_check(tmp_path: Path) -> None:
+    """Nothing of it is parsed for a letter typed; what was declared since is known after the next check."""
+    long = "".join(f"let a{i} = {i}\n" for i in range(LONG + 1))
+    document, line, column = marked(long + "let x = ‸", tmp_path)
+    before = {i.label for i in complete(document, line, column)}
+    assert {"a0", f"a{LONG}"} <= before
+    document, line, column = marked(long + "let new = 1\nlet x = ‸", tmp_path, document.project)
+    assert {i.label for i in complete(document, line, column)} == before
+    assert not document.is_read
+    assert document.inspected[0].diagnostics
+    assert {i.label for i in complete(document, line, column)} - before == {"new"}

@@ -116,6 +116,15 @@ def test_across_files(tmp_path: Path) -> None:
     assert changed["other.pzl"].endswith("lib.half(of_it: lib.few)\n")
 
 
+def test_a_broken_file_that_has_nothing_to_do_with_a_name_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "stranger.pzl").write_text("let a = (1\nlet b = = a\n", "utf-8")
+    document, line, column = marked("let ‸a = 1\nlet b = a\n", tmp_path)
+    assert applied(document, line, column, "c") == {document.uri: "let c = 1\nlet b = c\n"}
+    (tmp_path / "stranger.pzl").write_text('use "program.pzl" (a)\nlet b = = a\n', "utf-8")
+    with pytest.raises(RenameRefused, match="cannot be read to its end"):
+        rename(document, line, column, "c")
+
+
 def test_edits_name_the_version_they_are_for(tmp_path: Path) -> None:
     document, line, column = marked("let ‸a = 1\nlet b = a\n", tmp_path)
     (change,) = rename(document, line, column, "c").document_changes or ()

@@ -10,20 +10,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
+import pytest_lsp
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 from pygls.protocol import default_converter
+from pytest_lsp import ClientServerConfig, LanguageClient
+from pytest_lsp.client import DEFAULT_CLIENT_FEATURES, register_lsp_features
 
-pytest_lsp = pytest.importorskip("pytest_lsp", reason="needs pytest-lsp: `make setup` installs it")
-
-import pytest_asyncio  # noqa: E402
-from pytest_lsp import ClientServerConfig, LanguageClient  # noqa: E402
-from pytest_lsp.client import DEFAULT_CLIENT_FEATURES, register_lsp_features  # noqa: E402
-
-from puzzledsl.lang.format import format_source  # noqa: E402
-from puzzledsl.resources import resource  # noqa: E402
-from tests.server.test_features import edited, text_edits  # noqa: E402
-from tests.server.texts import NEMOTRON, PROGRAM, ROOT, place_of  # noqa: E402
+from puzzledsl.lang.format import format_source
+from puzzledsl.resources import resource
+from tests.server.test_features import edited, text_edits
+from tests.server.texts import NEMOTRON, PROGRAM, ROOT, place_of
 
 COMMAND = [sys.executable, "-m", "puzzledsl.cli.main", "lsp"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}

@@ -3,46 +3,75 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
-from typing import assert_never
+from functools import cached_property
+from itertools import chain, product
+from typing import Any, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
 
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.metrics import linear_metrics
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
 from puzzledsl.search.tables import Tables, decimal
 
 Key = tuple[int, LayerAssignment]
+Whole = NDArray[Any]  # int64, or Python integers where those might overflow
+Names = Sequence[Sequence[str]]  # of each layer
+SAFE = 2**61  # no sum over one column a layer is above it in int64
 ATTENTION: SubBlock = "attention"
 FFN: SubBlock = "ffn"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Vector:
     """`constant + unit * sum(values[chosen])`, exactly. `unit` > 0."""
 
-    values: list[int]
+    values: Whole
     unit: Fraction = Fraction(1)
     constant: Fraction = Fraction(0)
 
     def negated(self) -> Vector:
         """Minus this."""
-        return Vector([-v for v in self.values], self.unit, -self.constant)
+        return Vector(-self.values, self.unit, -self.constant)
 
     def total(self) -> Fraction:
         """The value when every key is chosen: of a model, when the keys are its layers."""
-        return self.constant + self.unit * sum(self.values)
+        return self.constant + self.unit * int(sum(self.values.tolist()))
 
 
 class Coefficients:
-    """Vectors over fixed keys: (layer, choice) pairs."""
+    """Vectors over every pair of an attention and an FFN of each layer, in the order of the space."""
 
-    def __init__(self, tables: Tables, keys: Sequence[Key]) -> None:
+    def __init__(self, tables: Tables, attention: Names, ffn: Names) -> None:
         self.tables = tables
-        self.keys = keys
+        self.attention, self.ffn = attention, ffn
         self._known: dict[tuple[Term, int | None], Vector] = {}
+
+    @cached_property
+    def keys(self) -> list[Key]:
+        """Each column's layer and choice."""
+        return [
+            (layer, LayerAssignment(attention=a, ffn=f))
+            for layer, names in enumerate(zip(self.attention, self.ffn, strict=True))
+            for a, f in product(*names)
+        ]
+
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Each column's attention and FFN among those of all layers."""
+        attention, ffn = [], []
+        first = [0, 0]
+        for wide, high in ((len(a), len(f)) for a, f in zip(self.attention, self.ffn, strict=True)):
+            attention.append(np.repeat(np.arange(first[0], first[0] + wide), high))
+            ffn.append(np.tile(np.arange(first[1], first[1] + high), wide))
+            first = [first[0] + wide, first[1] + high]
+        return np.concatenate(attention), np.concatenate(ffn)
 
     def linear(self, linear: Linear, batches: Mapping[str, int]) -> Vector:
         """A linear expression (without throughput) over one common unit, divided by the greatest common divisor."""
@@ -50,13 +79,12 @@ class Coefficients:
         constant = sum((c * v.constant for c, v in vectors), linear.constant)
         units = [c * v.unit for c, v in vectors if c]
         if not units:
-            return Vector([0] * len(self.keys), Fraction(1), constant)
+            return Vector(np.zeros(len(self._places[0]), dtype=np.int64), Fraction(1), constant)
         unit = Fraction(math.gcd(*(u.numerator for u in units)), math.lcm(*(u.denominator for u in units)))
-        factors = [int(c * v.unit / unit) for c, v in vectors]
-        columns = zip(*(v.values for _, v in vectors), strict=True)
-        values = [sum(f * x for f, x in zip(factors, column, strict=True)) for column in columns]
-        divisor = math.gcd(*values) or 1
-        return Vector([v // divisor for v in values], unit * divisor, constant)
+        parts = [_times(v.values, int(c * v.unit / unit)) for c, v in vectors]
+        values = _narrow(sum(_wide(parts)[1:], _wide(parts)[0]))
+        divisor = int(np.gcd.reduce(values)) or 1
+        return Vector(values // divisor if divisor > 1 else values, unit * divisor, constant)
 
     def term(self, term: Term, batches: Mapping[str, int]) -> Vector:
         """One term in base units. Raises DiagnosticError for a choice that is not scored."""
@@ -69,67 +97,162 @@ class Coefficients:
         match term:
             case MetricTerm(scenario=scenario, metric=metric):
                 assert batch is not None
-                return self._metric(scenario, metric, batch)
+                return self._metric(self.tables.at(scenario, batch), metric)
             case ScoreTerm(score=score):
                 return self._score(score)
             case ParamsTerm():
-                params = [self.tables.params(layer, choice) for layer, choice in self.keys]
-                return Vector(params, constant=Fraction(self.tables.costs.params_fixed))
+                costs = self.tables.costs
+                values = self._sum(costs.params_attention, costs.params_ffn)
+                return Vector(values, constant=Fraction(costs.params_fixed))
             case FactTerm(sub_block=part, attribute=attribute, layers=layers):
-                inside = frozenset(layers)
                 fact = self.tables.fact
-                return Vector(
-                    [fact(part, attribute, i, getattr(c, part)) if i in inside else 0 for i, c in self.keys]
-                )
+                return Vector(self._alone(part, layers, lambda i, name: fact(part, attribute, i, name)))
             case CountTerm(sub_block=part, alternatives=alternatives, layers=layers):
-                inside, wanted = frozenset(layers), frozenset(alternatives)
-                return Vector([int(i in inside and getattr(c, part) in wanted) for i, c in self.keys])
-            case TableTerm(layers=layers):
-                inside, zero = frozenset(layers), Fraction(0)
-                return _whole([term.value(c.attention, c.ffn) if i in inside else zero for i, c in self.keys])
+                wanted = frozenset(alternatives)
+                return Vector(self._alone(part, layers, lambda _, name: int(name in wanted)))
+            case TableTerm():
+                return self._table(term)
             case _:
                 assert_never(term)
 
+    def _sum(self, attention: Sequence[Mapping[str, int]], ffn: Sequence[Mapping[str, int]]) -> Whole:
+        """Each column's two entries added."""
+        at = _whole_numbers(_entries(attention, self.attention))
+        by = _whole_numbers(_entries(ffn, self.ffn))
+        left, right = _wide([at, by])
+        return left[self._places[0]] + right[self._places[1]]
+
+    def _alone(self, part: SubBlock, layers: Sequence[int], value: Callable[[int, str], int]) -> Whole:
+        """A number of one sub-block, 0 outside `layers`."""
+        inside, names = frozenset(layers), self.attention if part == ATTENTION else self.ffn
+        numbers = [value(i, name) if i in inside else 0 for i, here in enumerate(names) for name in here]
+        return _whole_numbers(numbers)[self._places[0 if part == ATTENTION else 1]]
+
     def _score(self, score: str) -> Vector:
         """A score table, without its pairwise terms. Sub-blocks' decimals are read once a layer, not once a pair."""
-        offset = decimal(self.tables.scores[score].offset)
-        if self.tables.scores[score].unit == "block":
-            whole = _whole([self.tables.score(score, layer, choice) for layer, choice in self.keys])
-            return Vector(whole.values, whole.unit, offset)
-        known: dict[tuple[int, SubBlock, str], Fraction] = {}
-        parts: list[Fraction] = []
-        for layer, choice in self.keys:
-            for key in ((layer, ATTENTION, choice.attention), (layer, FFN, choice.ffn)):
-                if key not in known:
-                    known[key] = self.tables.sub_block_score(score, *key)
-                parts.append(known[key])
-        vector = _whole(parts)
-        pairs = zip(vector.values[::2], vector.values[1::2], strict=True)
-        return Vector([attention + ffn for attention, ffn in pairs], vector.unit, offset)
+        tables = self.tables
+        offset = decimal(tables.scores[score].offset)
+        if tables.scores[score].unit == "block":
+            pairs = [
+                tables.pair_score(score, layer, a, f)
+                for layer, names in enumerate(zip(self.attention, self.ffn, strict=True))
+                for a, f in product(*names)
+            ]
+            values, scale = _decimals(pairs)
+            return Vector(values, Fraction(1, scale), offset)
+        flat = [
+            tables.sub_block_score(score, layer, part, name)
+            for part, names in ((ATTENTION, self.attention), (FFN, self.ffn))
+            for layer, here in enumerate(names)
+            for name in here
+        ]
+        values, scale = _decimals(flat)
+        attentions = sum(map(len, self.attention))
+        left, right = values[:attentions], values[attentions:]
+        values = left[self._places[0]] + right[self._places[1]]
+        return Vector(values, Fraction(1, scale), offset)
 
-    def _metric(self, scenario: str, metric: str, batch: int) -> Vector:
-        costs = self.tables.at(scenario, batch)
+    def _table(self, term: TableTerm) -> Vector:
+        """A table of one layer's choice; read once for layers of the same names."""
+        inside = frozenset(term.layers)
+        known: dict[tuple[int, int], list[Fraction]] = {}
+        numbers: list[Fraction] = []
+        for layer, (attention, ffn) in enumerate(zip(self.attention, self.ffn, strict=True)):
+            if layer not in inside:
+                numbers += [Fraction(0)] * (len(attention) * len(ffn))
+                continue
+            key = id(attention), id(ffn)
+            if key not in known:
+                known[key] = [term.value(a, f) for a, f in product(attention, ffn)]
+            numbers += known[key]
+        scale = math.lcm(*{n.denominator for n in numbers})
+        values = _whole_numbers([n.numerator * (scale // n.denominator) for n in numbers])
+        return Vector(values, Fraction(1, scale))
+
+    def _metric(self, costs: ScenarioCosts, metric: str) -> Vector:
         linear = linear_metrics(costs)[metric]
         measure, unit = linear.of, linear.unit
-        parts = [
-            tuple(
-                {name: measure(cost) for name, cost in table[layer].items()}
-                for table in (costs.attention, costs.ffn)
-            )
-            for layer in range(len(costs.attention))
-        ]
-        pairs = [{name: measure(cost) for name, cost in table.items()} for table in costs.pairs]
+        constant = unit * (measure(costs.fixed) + linear.constant)
+        attention, ffn = _measured(costs.attention, measure), _measured(costs.ffn, measure)
+        if not costs.pairs:
+            return Vector(self._sum(attention, ffn), unit, constant)
+        pairs = _measured(costs.pairs, measure)
         values = []
-        for layer, choice in self.keys:
-            pair = pairs[layer].get(f"{choice.attention}/{choice.ffn}") if pairs else None
-            if pair is None:
-                attention, ffn = parts[layer]
-                pair = attention[choice.attention] + ffn[choice.ffn]
-            values.append(pair)
-        return Vector(values, unit, unit * (measure(costs.fixed) + linear.constant))
+        for layer, names in enumerate(zip(self.attention, self.ffn, strict=True)):
+            for a, f in product(*names):
+                pair = pairs[layer].get(f"{a}/{f}")
+                values.append(attention[layer][a] + ffn[layer][f] if pair is None else pair)
+        return Vector(_whole_numbers(values), unit, constant)
 
 
-def _whole(numbers: list[Fraction]) -> Vector:
-    """Fractions over their common denominator."""
-    scale = math.lcm(*{n.denominator for n in numbers})
-    return Vector([n.numerator * (scale // n.denominator) for n in numbers], Fraction(1, scale))
+def _measured(tables: Sequence[Mapping[str, Cost]], measure: Callable[[Cost], int]) -> list[dict[str, int]]:
+    """One number of each cost; layers that share a table share its numbers."""
+    known: dict[int, dict[str, int]] = {}
+    for table in tables:
+        if id(table) not in known:
+            known[id(table)] = {name: measure(cost) for name, cost in table.items()}
+    return [known[id(table)] for table in tables]
+
+
+def _entries(tables: Sequence[Mapping[str, int]], names: Names) -> list[int]:
+    return list(
+        chain.from_iterable(map(table.__getitem__, here) for table, here in zip(tables, names, strict=True))
+    )
+
+
+def _whole_numbers(numbers: list[int]) -> Whole:
+    """As int64 where no sum of them could overflow."""
+    fits = max(map(abs, numbers), default=0) < SAFE // max(len(numbers), 1)
+    return np.array(numbers, dtype=np.int64 if fits else object)
+
+
+def _wide(parts: list[Whole]) -> list[Whole]:
+    """All as Python integers, if one is or their sum might overflow."""
+    if all(part.dtype != object for part in parts):
+        most = sum(int(np.abs(part).max(initial=0)) for part in parts)
+        if most < SAFE // max(len(parts[0]), 1):
+            return parts
+    return [part.astype(object) for part in parts]
+
+
+def _times(values: Whole, factor: int) -> Whole:
+    if values.dtype != object and abs(factor) * int(np.abs(values).max(initial=0)) >= SAFE // max(
+        len(values), 1
+    ):
+        values = values.astype(object)
+    return values if factor == 1 else values * factor
+
+
+def _narrow(values: Whole) -> Whole:
+    """As int64 where they are small enough."""
+    if values.dtype == object and max(map(abs, values.tolist()), default=0) < SAFE // max(len(values), 1):
+        return values.astype(np.int64)
+    return values
+
+
+MOST_DIGITS = (
+    15  # decimals of so many digits are all different as floats, so one that gives a float is its shortest
+)
+
+
+def _decimals(numbers: list[float]) -> tuple[Whole, int]:
+    """Floats as the shortest decimals that read back as them: whole numbers, and what they are divided by."""
+    floats = np.array(numbers, dtype=np.float64)
+    largest = float(np.abs(floats).max(initial=0.0))
+    for places in range(MOST_DIGITS + 1):
+        scale = 10**places
+        if largest * scale >= 10**MOST_DIGITS:
+            break
+        whole = np.rint(floats * scale)
+        if (whole / scale == floats).all():
+            return whole.astype(np.int64), scale
+    exact = [Decimal(repr(number)) for number in numbers]
+    places = max(0, -min(_exponents(exact), default=0))
+    return _narrow(np.array([int(number.scaleb(places)) for number in exact], dtype=object)), 10**places
+
+
+def _exponents(numbers: list[Decimal]) -> Iterator[int]:
+    for number in numbers:
+        exponent = number.as_tuple().exponent
+        assert isinstance(exponent, int), "scores are finite"
+        yield exponent

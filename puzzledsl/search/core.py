@@ -1,4 +1,7 @@
-"""Minimise a problem: bound it, keep the columns that can be in a best answer, solve that core, prove the rest cannot matter.
+"""Minimise a problem: bound it, keep the columns that can be in a good answer, search that core, prove the rest cannot matter.
+
+Sweeps over the core's layers look for an answer just above the bound, then a little further above it, until there is one: that
+is the best, since there was none below. CP-SAT takes over where there are too many partial models.
 
 The answer is canonical: of all best answers, the one whose columns come first in the order of the space (layer 0 decides first).
 So it depends on no seed and no number of workers.
@@ -13,14 +16,19 @@ import numpy as np
 
 from puzzledsl.search.bound import Bound, lagrangian_bound
 from puzzledsl.search.cpsat import Answer, Effort, run_cpsat
+from puzzledsl.search.first import first_of_the_best
 from puzzledsl.search.incumbent import find_incumbent
-from puzzledsl.search.instance import Goal, Ints, Mask, Problem, Row
+from puzzledsl.search.instance import Goal, Ints, Mask, Problem
+from puzzledsl.search.layered import sweep
+from puzzledsl.search.layout import layout_of
 from puzzledsl.search.metrics import holds, layers_of
 
-FIRST_CORE = 4  # columns a layer, on average, of the first core
+FIRST_CORE = 4  # columns a layer, on average, of the first core where no answer is known
 WIDER = 3  # times as many columns for the next core
-WORK = 30.0  # CP-SAT's deterministic seconds for one step of making an answer canonical
-LARGEST_INDEX = 2**50  # of the numbers that stand for several layers' columns in the canonical order
+FIRST_REACH = 0.2  # of the way from the bound to the first answer known, that is searched first
+FURTHER = 1.6  # times as far the next time
+FAR = 4  # times as far where no answer is known
+MODELS = 250_000  # that sweeps follow before CP-SAT is asked
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +49,9 @@ class Outcome:
         return self.proven and self.chosen is None
 
 
+NONE = Outcome(None, None, None, True)
+
+
 def minimise(
     problem: Problem, effort: Effort, canonical: bool = True, at_least: int | None = None
 ) -> Outcome:
@@ -50,151 +61,152 @@ def minimise(
     """
     kept = open_columns(problem)
     if kept is None:
-        return Outcome(None, None, None, True)
+        return NONE
     origin = kept.nonzero()[0].astype(np.int64)
     problem = problem.only(kept)
     bound = lagrangian_bound(problem)
     if bound.infeasible:
-        return Outcome(None, None, None, True)
-    best = _core(problem, bound, effort, bound.value if at_least is None else max(at_least, bound.value))
-    if best.chosen is not None and best.value == best.bound and canonical:
-        best = replace(best, chosen=_first_of_the_best(problem, bound, best.chosen, effort))
-    return best if best.chosen is None else replace(best, chosen=origin[best.chosen])
+        return NONE
+    floor = bound.value if at_least is None else max(at_least, bound.value)
+    found = _Search(problem, bound, effort, floor).run(canonical)
+    return found if found.chosen is None else replace(found, chosen=origin[found.chosen])
 
 
 def open_columns(problem: Problem) -> Mask | None:
     """Columns that the formulas about one layer allow; None where a layer is left with none."""
     columns = problem.columns
-    keep = np.ones(len(columns.choices), dtype=np.bool_)
+    keep = np.ones(len(columns), dtype=np.bool_)
     for formula in problem.formulas:
         if holds(formula.logic, {}) is False:
             return None
         for layer in sorted(layers_of(formula.logic)):
             begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
-            truths = [holds(formula.logic, {layer: c}) for c in columns.choices[begin:end]]
+            truths = [holds(formula.logic, {layer: c}) for c in columns.of_layer(layer)]
             keep[begin:end] &= np.array([t is not False for t in truths], dtype=np.bool_)
-    covered = np.logical_or.reduceat(keep, columns.start[:-1])
-    return keep if covered.all() else None
+    return keep if columns.covers(keep) else None
 
 
-def _core(problem: Problem, bound: Bound, effort: Effort, floor: int) -> Outcome:
-    """Grow the core until no column outside it can be in a better answer than the one found inside."""
-    incumbent = find_incumbent(problem, bound)
-    best = None if incumbent is None else problem.goal.of(incumbent)
-    limit = _next_limit(bound, FIRST_CORE * problem.columns.layers, best)
-    while True:
-        keep = bound.within(limit)
-        inside = keep.nonzero()[0]
-        found = _solve_inside(problem, keep, incumbent, effort, floor)
-        if found.chosen is not None:
-            chosen = inside[found.chosen].astype(np.int64)
-            value = problem.goal.of(chosen)
-            if best is None or value < best:
-                incumbent, best = chosen, value
-        outside = bound.beyond(keep)
-        lower = _lowest(found, outside, floor)
-        if found.proven and outside is None and best is None:
-            return Outcome(None, None, None, True)
-        if best is not None and (lower is None or lower >= best):
-            return Outcome(incumbent, best, best, True)
-        if best is not None and lower is not None and _within_gap(problem.goal, best, lower, effort.gap):
-            return Outcome(incumbent, best, lower, True)
-        if not found.proven or effort.left_s <= 0 or outside is None:
-            return Outcome(incumbent, best, floor if lower is None else lower, False)
-        limit = _next_limit(bound, WIDER * int(keep.sum()), best)
+class _Search:
+    """What is known of a problem so far: the best answer, and `lower`, a bound on all."""
+
+    def __init__(self, problem: Problem, bound: Bound, effort: Effort, floor: int) -> None:
+        self.problem, self.bound, self.effort = problem, bound, effort
+        self.lower = floor
+        self.chosen = find_incumbent(problem, bound)
+        self.value = None if self.chosen is None else problem.goal.of(self.chosen)
+
+    def run(self, canonical: bool) -> Outcome:
+        """Sweep; ask CP-SAT where that does not settle it."""
+        if self._sweeps():
+            return self._outcome(proven=True)
+        if self._close_enough():
+            return self._outcome(proven=True)
+        proven = self._cores()
+        if proven and self.chosen is not None and self.value == self.lower and canonical:
+            self.chosen = first_of_the_best(self.problem, self.bound, self.chosen, self.effort)
+        return self._outcome(proven)
+
+    def _outcome(self, proven: bool) -> Outcome:
+        if self.value is None:
+            return NONE if proven else Outcome(None, None, self.lower, False)
+        return Outcome(self.chosen, self.value, min(self.lower, self.value), proven)
+
+    def _better(self, chosen: Ints, value: int) -> None:
+        if self.value is None or value <= self.value:
+            self.chosen, self.value = chosen, value
+
+    def _close_enough(self) -> bool:
+        return self.value is not None and within_gap(
+            self.problem.goal, self.value, self.lower, self.effort.gap
+        )
+
+    # -------------------------------------------------------- sweeps
+
+    def _sweeps(self) -> bool:
+        """Whether sweeps, each further above the bound, settle it: the best answer, the canonical one, or that there is none."""
+        top = int(self.problem.columns.most(self.problem.goal.values).sum())
+        reach, left = self._first_reach(), MODELS
+        while self.effort.left_s > 0:
+            most = min(self.bound.value + reach, top if self.value is None else self.value)
+            if most >= self.lower:
+                left -= self._sweep(most, left)
+                if left <= 0:
+                    return False
+            if self.value is not None and self.value <= most:
+                self.lower = self.value
+                return True
+            if most >= top:
+                return True
+            self.lower = max(self.lower, most + 1)
+            reach = int(reach * (FAR if self.value is None else FURTHER)) + 1
+        return False
+
+    def _first_reach(self) -> int:
+        if self.value is None:
+            slack = np.sort(self.bound.slack)
+            at = int(slack[min(FIRST_CORE * self.problem.columns.layers, len(slack) - 1)])
+            return max(1, -(-at // self.bound.scale))
+        return int((self.value - self.bound.value) * FIRST_REACH)
+
+    def _sweep(self, most: int, work: int) -> int:
+        """Search the answers up to `most`; how many models it took, `work` where that were not enough."""
+        keep = self.bound.within(most)
+        layout = layout_of(self.problem.only(keep), self.bound, most)
+        if layout is None:
+            return work
+        known = None if self.value is None else self.value
+        swept = sweep(layout, most, known=known, work=work, deadline=self.effort.deadline)
+        if swept.chosen is not None and swept.value is not None:
+            self._better(keep.nonzero()[0][swept.chosen].astype(np.int64), swept.value)
+        if not swept.complete:
+            self.lower = max(self.lower, swept.bound or self.lower)
+            return work
+        return swept.models
+
+    # -------------------------------------------------------- CP-SAT
+
+    def _cores(self) -> bool:
+        """Grow the core until no column outside it can be in a better answer than the one found inside."""
+        limit = self._core_limit(FIRST_CORE * self.problem.columns.layers)
+        while True:
+            keep = self.bound.within(limit)
+            found = self._solve_inside(keep)
+            if found.chosen is not None:
+                chosen = keep.nonzero()[0][found.chosen].astype(np.int64)
+                self._better(chosen, self.problem.goal.of(chosen))
+            outside = self.bound.beyond(keep)
+            inside = found.bound if found.bound is not None else (None if found.proven else self.lower)
+            bounds = [b for b in (inside, outside) if b is not None]
+            if found.proven and not bounds and self.value is None:
+                return True
+            lower = min(bounds, default=self.value or self.lower)
+            self.lower = max(self.lower, lower if self.value is None else min(lower, self.value))
+            if self.value is not None and (self.lower >= self.value or self._close_enough()):
+                return True
+            if not found.proven or self.effort.left_s <= 0 or outside is None:
+                return False
+            limit = self._core_limit(WIDER * int(keep.sum()))
+
+    def _solve_inside(self, keep: Mask) -> Answer:
+        if not self.problem.columns.covers(keep):
+            return Answer(None, None, True)
+        hint = None
+        if self.chosen is not None and keep[self.chosen].all():
+            hint = (np.cumsum(keep) - 1)[self.chosen].astype(np.int64)
+        return run_cpsat(self.problem.only(keep), self.effort, hint, self.lower)
+
+    def _core_limit(self, columns: int) -> int:
+        """A sum below which there are about `columns` columns, or the best known one where that is known."""
+        if self.value is not None:
+            return self.value
+        slack = np.sort(self.bound.slack)
+        at = int(slack[min(columns, len(slack) - 1)])
+        return -(-(self.bound.exact + at) // self.bound.scale)
 
 
-def _solve_inside(problem: Problem, keep: Mask, incumbent: Ints | None, effort: Effort, floor: int) -> Answer:
-    if not np.logical_or.reduceat(keep, problem.columns.start[:-1]).all():
-        return Answer(None, None, True)
-    hint = None
-    if incumbent is not None and keep[incumbent].all():
-        place = np.cumsum(keep) - 1
-        hint = place[incumbent].astype(np.int64)
-    return run_cpsat(problem.only(keep), effort, hint, floor)
-
-
-def _lowest(found: Answer, outside: int | None, floor: int) -> int | None:
-    """A bound on every answer: inside the core and outside it. None: inside there is none and nothing is outside."""
-    inside = found.bound if found.bound is not None else (None if found.proven else floor)
-    known = [b for b in (inside, outside) if b is not None]
-    return max(min(known), floor) if known else None
-
-
-def _next_limit(bound: Bound, columns: int, best: int | None) -> int:
-    """A sum below which there are about `columns` columns, or the best known one where that is less."""
-    slack = np.sort(bound.slack)
-    at = int(slack[min(columns, len(slack) - 1)])
-    limit = -(-(bound.exact + at) // bound.scale)
-    return limit if best is None else min(limit, best)
-
-
-def _within_gap(goal: Goal, value: int, bound: int, gap: float) -> bool:
+def within_gap(goal: Goal, value: int, bound: int, gap: float) -> bool:
     """Whether |value - bound| <= gap * |value|, in the goal's own units."""
     reached, proven = goal.in_units(value), goal.in_units(bound)
     if reached is None or proven is None:
         return value == bound
     return abs(reached - proven) <= Fraction(gap) * abs(reached)
-
-
-def _first_of_the_best(problem: Problem, bound: Bound, chosen: Ints, effort: Effort) -> Ints:
-    """The best answer that comes first in the order of the space. Keeps what it has where a step takes too long."""
-    value = problem.goal.of(chosen)
-    keep = bound.within(value)
-    origin = keep.nonzero()[0].astype(np.int64)
-    place = np.cumsum(keep) - 1
-    chosen = place[chosen].astype(np.int64)
-    problem = problem.only(keep)
-    effort = replace(effort, gap=0.0, work=WORK)
-    if _is_only_best(problem, chosen, effort):
-        return np.asarray(origin[chosen], dtype=np.int64)
-    problem = problem.with_rows(Row("goal", problem.goal.values, value))
-    while (group := _next_group(problem)) is not None:
-        positions = _positions(problem, group)
-        goal = Goal(positions, Fraction(1), Fraction(0), 1, False, True)
-        answer = run_cpsat(replace(problem, goal=goal), effort, chosen)
-        if answer.chosen is None or not answer.proven:
-            break
-        chosen = answer.chosen
-        settled = np.ones(len(problem.columns.choices), dtype=np.bool_)
-        for layer in group:
-            begin, end = int(problem.columns.start[layer]), int(problem.columns.start[layer + 1])
-            settled[begin:end] = False
-            settled[chosen[layer]] = True
-        origin, chosen = origin[settled], (np.cumsum(settled) - 1)[chosen].astype(np.int64)
-        problem = problem.only(settled)
-    return np.asarray(origin[chosen], dtype=np.int64)
-
-
-def _is_only_best(problem: Problem, chosen: Ints, effort: Effort) -> bool:
-    """Whether every other answer is worse: the best other one is sought, which is far easier than to prove that
-    none is as good."""
-    other = problem.with_rows(problem.apart_from(problem.choice(chosen), 1))
-    if (np.diff(problem.columns.start) == 1).all():
-        return True
-    second = run_cpsat(other, effort, at_least=problem.goal.of(chosen))
-    return second.proven and (second.bound is None or second.bound > problem.goal.of(chosen))
-
-
-def _next_group(problem: Problem) -> list[int] | None:
-    """The first undecided layers whose columns together have a number below LARGEST_INDEX; None where all are decided."""
-    group: list[int] = []
-    size = 1
-    for layer, width in enumerate(np.diff(problem.columns.start).tolist()):
-        if width > 1:
-            if group and size * width > LARGEST_INDEX:
-                break
-            group.append(layer)
-            size *= width
-    return group or None
-
-
-def _positions(problem: Problem, group: list[int]) -> Ints:
-    """Each column's part in its answer's place in the canonical order of `group`."""
-    values = np.zeros(len(problem.columns.choices), dtype=np.int64)
-    weight = 1
-    for layer in reversed(group):
-        begin, end = int(problem.columns.start[layer]), int(problem.columns.start[layer + 1])
-        values[begin:end] = weight * np.arange(end - begin)
-        weight *= end - begin
-    return values

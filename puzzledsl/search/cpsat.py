@@ -112,7 +112,7 @@ def run_cpsat(
     symmetry = symmetry_of(problem)
     model = model_of(problem) if symmetry is None else counting_model(problem, symmetry)
     if hint is not None and symmetry is None:
-        add_hint(model, hint, len(problem.columns.choices))
+        add_hint(model, hint, len(problem.columns))
     if at_least is not None:
         model.objective.domain.extend([at_least, LARGEST_GOAL])
     solver = SolveWrapper()
@@ -157,7 +157,7 @@ def _parameters(effort: Effort) -> SatParameters:
 def _read(problem: Problem, symmetry: Symmetry | None, values: list[int]) -> Ints:
     """The chosen columns, in order, of an answer of `model_of` or `counting_model`."""
     if symmetry is None:
-        return np.array(values[: len(problem.columns.choices)], dtype=np.int64).nonzero()[0].astype(np.int64)
+        return np.array(values[: len(problem.columns)], dtype=np.int64).nonzero()[0].astype(np.int64)
     parts, place = [], 0
     for members in symmetry.classes:
         parts.append(members.chosen(values[place : place + len(members.useful)]))

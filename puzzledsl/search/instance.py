@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,29 @@ INFINITE = Fraction(10**400)
 LARGEST_SUM = 2**50  # of any row or goal over any child: exact in float64 and far from CP-SAT's int64 limits
 
 
+Pairs = tuple[LayerAssignment, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """All choices of all layers, in the order of the space: layer l owns columns `start[l]` to `start[l + 1] - 1`."""
+    """All choices of all layers, in the order of the space: layer l owns columns `start[l]` to `start[l + 1] - 1`.
 
-    choices: tuple[LayerAssignment, ...]
+    Column i is pair `place[i]` of its layer's `pairs`.
+    """
+
+    pairs: tuple[Pairs, ...]
+    place: Ints
     start: Ints
+
+    @classmethod
+    def of(cls, pairs: tuple[Pairs, ...]) -> Columns:
+        """Every pair of every layer."""
+        sizes = [len(here) for here in pairs]
+        place = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes])
+        return cls(pairs, place, np.array([0, *accumulate(sizes)], dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.place)
 
     @property
     def layers(self) -> int:
@@ -37,25 +55,42 @@ class Columns:
         return len(self.start) - 1
 
     @cached_property
+    def sizes(self) -> Ints:
+        """How many columns each layer has."""
+        return np.diff(self.start)
+
+    @cached_property
     def layer_of(self) -> Ints:
         """The layer of each column."""
-        return np.repeat(np.arange(self.layers), np.diff(self.start))
+        return np.repeat(np.arange(self.layers), self.sizes)
+
+    @cached_property
+    def choices(self) -> Pairs:
+        """What each column means."""
+        layers = zip(self.layer_of.tolist(), self.place.tolist(), strict=True)
+        return tuple(self.pairs[layer][place] for layer, place in layers)
+
+    def of_layer(self, layer: int) -> Pairs:
+        """What the columns of a layer mean."""
+        begin, end = int(self.start[layer]), int(self.start[layer + 1])
+        return tuple(self.pairs[layer][place] for place in self.place[begin:end].tolist())
 
     def least(self, values: NDArray[Any]) -> NDArray[Any]:
         """Each layer's least value (every layer has a column)."""
-        return np.minimum.reduceat(values, self.start[:-1])
+        return np.minimum.reduceat(values, self.start[:-1], axis=-1)
 
     def most(self, values: NDArray[Any]) -> NDArray[Any]:
         """Each layer's largest value."""
-        return np.maximum.reduceat(values, self.start[:-1])
+        return np.maximum.reduceat(values, self.start[:-1], axis=-1)
+
+    def covers(self, keep: Mask) -> bool:
+        """Whether every layer has one of these columns."""
+        return bool(np.logical_or.reduceat(keep, self.start[:-1]).all())
 
     def only(self, keep: Mask) -> Columns:
         """These columns alone."""
-        sizes = np.bincount(self.layer_of[keep], minlength=self.layers)
-        return Columns(
-            tuple(c for c, k in zip(self.choices, keep.tolist(), strict=True) if k),
-            np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        )
+        sizes = np.add.reduceat(keep.astype(np.int64), self.start[:-1])
+        return Columns(self.pairs, self.place[keep], np.concatenate([[0], np.cumsum(sizes)]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +180,7 @@ class Problem:
     def matrix(self) -> Ints:
         """The rows' coefficients, [rows][columns]."""
         rows = [row.coefficients for row in self.rows]
-        return np.array(rows, dtype=np.int64).reshape(len(rows), len(self.columns.choices))
+        return np.array(rows, dtype=np.int64).reshape(len(rows), len(self.columns))
 
     @cached_property
     def limits(self) -> Ints:
@@ -154,6 +189,8 @@ class Problem:
 
     def only(self, keep: Mask) -> Problem:
         """The problem on some of its columns."""
+        if keep.all():
+            return self
         return replace(
             self,
             columns=self.columns.only(keep),
@@ -168,23 +205,24 @@ class Problem:
 
     def apart_from(self, layers: Sequence[LayerAssignment], apart: int) -> Row:
         """Differ from an assignment in at least `apart` layers."""
-        same = [
-            layers[layer] == c
-            for layer, c in zip(self.columns.layer_of.tolist(), self.columns.choices, strict=True)
-        ]
-        return Row(f"{apart} apart", np.array(same, dtype=np.int64), self.columns.layers - apart)
+        same = np.zeros(len(self.columns), dtype=np.int64)
+        for layer, choice in enumerate(layers):
+            here = self.columns.of_layer(layer)
+            if choice in here:
+                same[int(self.columns.start[layer]) + here.index(choice)] = 1
+        return Row(f"{apart} apart", same, self.columns.layers - apart)
 
-    def choice(self, chosen: Ints) -> tuple[LayerAssignment, ...]:
-        """What chosen columns (one a layer) mean."""
-        return tuple(self.columns.choices[i] for i in chosen.tolist())
+    def choice(self, chosen: Ints) -> Pairs:
+        """What chosen columns (one a layer, in order) mean."""
+        places = enumerate(self.columns.place[chosen].tolist())
+        return tuple(self.columns.pairs[layer][place] for layer, place in places)
 
     def indices(self, layers: Sequence[LayerAssignment]) -> Ints | None:
         """The columns of an assignment; None where one is no column."""
         found = []
         for layer, choice in enumerate(layers):
-            begin, end = int(self.columns.start[layer]), int(self.columns.start[layer + 1])
-            here = self.columns.choices[begin:end]
+            here = self.columns.of_layer(layer)
             if choice not in here:
                 return None
-            found.append(begin + here.index(choice))
+            found.append(int(self.columns.start[layer]) + here.index(choice))
         return np.array(found, dtype=np.int64)

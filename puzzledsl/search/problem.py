@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from fractions import Fraction
-from itertools import accumulate, product
+from itertools import product
 
 import numpy as np
 
 from puzzledsl.ir.alternatives import name_of
-from puzzledsl.ir.nodes import Program, Search
+from puzzledsl.ir.nodes import LayerChoice, Program, Search
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable
-from puzzledsl.search.coefficients import Coefficients, Vector
+from puzzledsl.search.coefficients import Coefficients, Vector, Whole
 from puzzledsl.search.instance import LARGEST_SUM, Columns, Ints, Problem, Row
 from puzzledsl.search.rows import fitting_rows, formulas_of, goal_of, requirement_rows
 from puzzledsl.search.tables import PARENT, Tables, tables_of
@@ -38,20 +38,11 @@ class Builder:
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
-        per_layer = [
-            [
-                LayerAssignment(attention=name_of(a), ffn=name_of(f))
-                for a, f in product(choice.attention, choice.ffn)
-            ]
-            for choice in tables.layers
-        ]
-        starts = [0, *accumulate(map(len, per_layer))]
-        flat = tuple(choice for choices in per_layer for choice in choices)
-        self.columns = Columns(flat, np.array(starts, dtype=np.int64))
-        self.coefficients = Coefficients(
-            tables, [(layer, choice) for layer, choices in enumerate(per_layer) for choice in choices]
-        )
-        self.parent = Coefficients(tables, [(layer, PARENT) for layer in range(len(per_layer))])
+        names = [_names(choice) for choice in tables.layers]
+        self.columns = Columns.of(_pairs_of(names))
+        self.coefficients = Coefficients(tables, [a for a, _ in names], [f for _, f in names])
+        parent = [(PARENT.attention,)] * len(names)
+        self.parent = Coefficients(tables, parent, parent)
 
     def all(self) -> list[Problem]:
         """One problem a combination of batches, smallest batches first."""
@@ -95,12 +86,25 @@ class Builder:
         least, most = int(self.columns.least(values).sum()), int(self.columns.most(values).sum())
         return Row(name, values, max(min(whole, most), least - 1), requirement, divisor == 1)
 
-    def scaled(self, values: list[int]) -> tuple[Ints, int]:
+    def scaled(self, values: Whole) -> tuple[Ints, int]:
         """Integers and what they were divided by (rounding down) so that no child's sum is above LARGEST_SUM."""
-        magnitude = 0
-        for begin, end in zip(self.columns.start[:-1].tolist(), self.columns.start[1:].tolist(), strict=True):
-            magnitude += max(map(abs, values[begin:end]))
+        magnitude = int(self.columns.most(np.abs(values)).sum())
         divisor = -(-magnitude // LARGEST_SUM) if magnitude > LARGEST_SUM else 1
-        if divisor > 1:
-            values = [v // divisor for v in values]
-        return np.array(values, dtype=np.int64), divisor
+        return np.asarray(values // divisor if divisor > 1 else values, dtype=np.int64), divisor
+
+
+Names = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+def _names(choice: LayerChoice) -> Names:
+    """The canonical names of a layer's attentions and of its FFNs."""
+    return tuple(map(name_of, choice.attention)), tuple(map(name_of, choice.ffn))
+
+
+def _pairs_of(layers: Sequence[Names]) -> tuple[tuple[LayerAssignment, ...], ...]:
+    """Every pair of each layer; layers with the same names share theirs."""
+    known: dict[Names, tuple[LayerAssignment, ...]] = {}
+    for names in layers:
+        if names not in known:
+            known[names] = tuple(LayerAssignment(attention=a, ffn=f) for a, f in product(*names))
+    return tuple(known[names] for names in layers)

@@ -35,7 +35,7 @@ def goal_of(
     if tokens is not None:
         negate = upwards != (tokens.factor > 0)
     vector = builder.coefficients.linear(linear, batches)
-    values, divisor = builder.scaled(vector.negated().values if negate else vector.values)
+    values, divisor = builder.scaled(-vector.values if negate else vector.values)
     sign = -1 if negate else 1
     return Goal(values, vector.unit * divisor, vector.constant, sign, upwards, divisor == 1, tokens)
 
@@ -55,7 +55,7 @@ def requirement_rows(
         op = FLIPPED[op] if tokens.factor < 0 else op
         if bound <= 0:  # throughput is above 0
             if op in ("<=", "==", "<"):
-                yield builder.row(name, Vector([0] * len(vector.values)), Fraction(-1), False, index)
+                yield builder.row(name, Vector(vector.values * 0), Fraction(-1), False, index)
             return
         bound, op = tokens.tokens / bound, FLIPPED[op]
     if op in ("<=", "<", "=="):

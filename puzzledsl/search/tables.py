@@ -61,13 +61,16 @@ class Tables:
 
     def score(self, name: str, layer: int, choice: LayerAssignment) -> Fraction:
         """A layer's score: the decimal number its table shows. 0 for the parent. Raises DiagnosticError where it is absent."""
-        table = self.scores[name]
-        if table.unit == "block":
-            return self._one_score(name, table.pairs, layer, f"{choice.attention}/{choice.ffn}")
-        attention = self.sub_block_score(name, layer, "attention", choice.attention)
-        return attention + self.sub_block_score(name, layer, "ffn", choice.ffn)
+        if self.scores[name].unit == "block":
+            return decimal(self.pair_score(name, layer, choice.attention, choice.ffn))
+        attention = decimal(self.sub_block_score(name, layer, "attention", choice.attention))
+        return attention + decimal(self.sub_block_score(name, layer, "ffn", choice.ffn))
 
-    def sub_block_score(self, name: str, layer: int, sub_block: SubBlock, key: str) -> Fraction:
+    def pair_score(self, name: str, layer: int, attention: str, ffn: str) -> float:
+        """A layer's score, where attention and FFN are scored together."""
+        return self._one_score(name, self.scores[name].pairs, layer, f"{attention}/{ffn}")
+
+    def sub_block_score(self, name: str, layer: int, sub_block: SubBlock, key: str) -> float:
         """One sub-block's part of a layer's score, where they are scored apart."""
         table = self.scores[name]
         return self._one_score(
@@ -76,12 +79,12 @@ class Tables:
 
     def _one_score(
         self, name: str, tables: tuple[dict[str, float], ...], layer: int, key: str, part: str = ""
-    ) -> Fraction:
+    ) -> float:
         value = tables[layer].get(key) if layer < len(tables) else None
         if value is not None:
-            return decimal(value)
+            return value
         if key in ("parent", "parent/parent"):
-            return Fraction(0)
+            return 0.0
         raise DiagnosticError(
             AlternativeNotScored(
                 span_of(self.search.where),
@@ -157,8 +160,11 @@ def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown
 def _not_costed(costs: ScenarioCosts, layers: tuple[LayerChoice, ...]) -> list[tuple[str, int]]:
     missing = []
     for index, choice in enumerate(layers):
+        attentions, ffns = [*map(name_of, choice.attention)], [*map(name_of, choice.ffn)]
+        if costs.attention[index].keys() >= {*attentions} and costs.ffn[index].keys() >= {*ffns}:
+            continue
         pairs = costs.pairs[index] if costs.pairs else {}
-        for attention, ffn in product(map(name_of, choice.attention), map(name_of, choice.ffn)):
+        for attention, ffn in product(attentions, ffns):
             if f"{attention}/{ffn}" not in pairs:
                 missing += [(f"attention {attention}", index)] * (attention not in costs.attention[index])
                 missing += [(f"ffn {ffn}", index)] * (ffn not in costs.ffn[index])

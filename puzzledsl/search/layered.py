@@ -1,0 +1,257 @@
+"""Layer by layer: every partial model that may still become a good enough answer, as arrays.
+
+A partial model is left out where a meter is above its limit (see `meters.py`), or where another with the same use of every row
+is better: cheaper, or as dear and first in the order of the space. So what is left at the end has the canonical best answer.
+Where there are too many models at a layer, the most promising go on first and the others wait: what those find leaves fewer of
+these. With a `width` those that wait are forgotten, which finds a good answer fast and proves nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puzzledsl.search.instance import Ints, Mask
+from puzzledsl.search.layout import Layout
+
+TOGETHER = 3000  # models that go on at once
+A_LOOK = 256  # models that are completed at a layer, in search of an answer
+WORTH = 0.05  # of the models left out: below, merging rests for some layers
+RESTS = 3
+A_GROUP = 8  # meters that are read at a time
+Short = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Swept:
+    """`chosen`: the best answer found, of goal `value`; None where none was. `complete`: there is no better one, and no other
+    that is as good comes before it. Otherwise no answer that is at most what was sought is below `bound`."""
+
+    chosen: Ints | None
+    value: int | None
+    complete: bool
+    bound: int | None = None
+    models: int = 0  # that were followed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step:
+    """Where each model comes from: the model before, and the column."""
+
+    before: Short
+    column: Short
+    last: _Step | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Models:
+    """Partial models of the first `stage` layers: `sums[meter][model]`, `goal`, and `words`: marks, then places in the order of
+    the space."""
+
+    stage: int
+    sums: Ints
+    goal: Ints
+    words: Ints
+    step: _Step | None
+
+    def __len__(self) -> int:
+        return len(self.goal)
+
+    def only(self, keep: Ints | Mask) -> _Models:
+        """Some of them, in this order."""
+        step = self.step and _Step(self.step.before[keep], self.step.column[keep], self.step.last)
+        return _Models(self.stage, self.sums[:, keep], self.goal[keep], self.words[:, keep], step)
+
+    def columns(self, model: int) -> list[int]:
+        """The columns of a model, first layer first."""
+        found, step = [], self.step
+        while step is not None:
+            found.append(int(step.column[model]))
+            model, step = int(step.before[model]), step.last
+        return found[::-1]
+
+
+def sweep(
+    layout: Layout,
+    most: int,
+    *,
+    known: int | None = None,
+    width: int | None = None,
+    work: int | None = None,
+    deadline: float | None = None,
+) -> Swept:
+    """The best answer whose goal is at most `most`; or, as it goes by, any that is better than one `known`.
+
+    Incomplete with a `width`, after `work` models, or after the deadline.
+    """
+    return _Sweep(layout, most, known, width, work, deadline).run()
+
+
+class _Sweep:
+    def __init__(
+        self,
+        layout: Layout,
+        most: int,
+        known: int | None,
+        width: int | None,
+        work: int | None,
+        deadline: float | None,
+    ) -> None:
+        self.layout, self.meters = layout, layout.meters.at(most)
+        self.known = most if known is None else known
+        self.width, self.work, self.deadline = width, work, deadline
+        self.waiting: list[_Models] = []
+        self.best: Swept | None = None
+        self.first: tuple[int, tuple[int, ...]] | None = None  # of the models of all layers: goal, place
+        self.done = 0
+        self.rest = 0
+
+    def run(self) -> Swept:
+        """Sweep all layers."""
+        layout = self.layout
+        if not layout.hopeless and not (self.meters.limits < 0).any():
+            meters = len(self.meters.limits)
+            words = layout.first_words[:, None]
+            self.waiting = [_Models(0, np.zeros((meters, 1), np.int64), np.zeros(1, np.int64), words, None)]
+        while self.waiting:
+            if self._stops():
+                return self._stopped()
+            self._follow(self._hopeful(self.waiting.pop()))
+        complete = self.width is None
+        return replace(self.best or Swept(None, None, False), complete=complete, models=self.done)
+
+    def _stops(self) -> bool:
+        return (self.work is not None and self.done > self.work) or (
+            self.deadline is not None and time.monotonic() > self.deadline
+        )
+
+    def _hopeful(self, models: _Models) -> _Models:
+        """Those that are still within limits that may have fallen since."""
+        rows = self.meters.rows
+        fits = models.sums[rows:] <= self.meters.limits[rows:, None]
+        return models.only(np.asarray(fits.all(axis=0)))
+
+    def _follow(self, models: _Models) -> None:
+        """From some layer to the last."""
+        while len(models) and models.stage < len(self.layout.order):
+            models = self._merged(self._lawful(self._grown(models)))
+            self.done += len(models)
+            if len(models) > (self.width or TOGETHER):
+                models = self._promising(models)
+            self._look(models)
+        if len(models):
+            self._finish(models)
+
+    def _grown(self, models: _Models) -> _Models:
+        """Each model with each column of the next layer, where no meter is above its limit."""
+        layout, limits = self.layout, self.meters.limits
+        begin, end = layout.columns(models.stage)
+        deltas, main = self.meters.deltas[:, begin:end], self.meters.rows
+        i, j = (models.sums[main][:, None] + deltas[main] <= limits[main]).nonzero()
+        for first in range(0, len(limits), A_GROUP):
+            part = slice(first, first + A_GROUP)
+            after = models.sums[part].take(i, axis=1) + deltas[part].take(j, axis=1)
+            fits = (after <= limits[part, None]).all(axis=0)
+            i, j = i[fits], j[fits]
+        j += begin
+        return _Models(
+            models.stage + 1,
+            models.sums.take(i, axis=1) + self.meters.deltas.take(j, axis=1),
+            models.goal[i] + layout.goal[j],
+            models.words.take(i, axis=1) + layout.words.take(j, axis=1),
+            _Step(i.astype(np.int32), j.astype(np.int32), models.step),
+        )
+
+    def _lawful(self, models: _Models) -> _Models:
+        """Those that meet the formulas whose last layer this is."""
+        marks = self.layout.marks
+        if marks is not None:
+            for formula in self.layout.due[models.stage - 1]:
+                models = models.only(marks.holds(formula, models.words[: marks.words]))
+        return models
+
+    def _merged(self, models: _Models) -> _Models:
+        """Of those that use the same of every row and have the same marks that still matter, the best."""
+        if self.rest > 0 or len(models) < 2:
+            self.rest -= 1
+            return models
+        marked = self.layout.pending[models.stage - 1]
+        keys = np.vstack([models.sums[: self.meters.rows], models.words[: len(marked)] & marked[:, None]])
+        keep = _best_of_each(keys, models.goal, models.words[len(marked) :])
+        if len(keep) > (1 - WORTH) * len(models):
+            self.rest = RESTS
+        return models if len(keep) == len(models) else models.only(keep)
+
+    def _promising(self, models: _Models) -> _Models:
+        """Those whose bound is lowest; the others wait."""
+        rows, meters = self.meters.rows, self.meters
+        over = (models.sums[rows:] - meters.limits[rows:, None]) / meters.scales[:, None]
+        order = np.argsort(over.max(axis=0), kind="stable")
+        together = self.width or TOGETHER
+        if self.width is None:
+            self.waiting.append(models.only(order[together:]))
+        return models.only(order[:together])
+
+    def _look(self, models: _Models) -> None:
+        """Complete models with the columns that are cheapest at each variation of the prices; keep a better answer."""
+        if not len(models):
+            return
+        rest, meters, stage = self.layout.rest, self.meters, models.stage
+        sums = models.sums[: meters.rows, None, :A_LOOK] + rest.use[:, :, stage, None]
+        fits = np.asarray((sums <= meters.limits[: meters.rows, None, None]).all(axis=0))
+        goals = models.goal[None, :A_LOOK] + rest.goal[:, stage, None]
+        way, model = divmod(int(np.argmin(np.where(fits, goals, 2**62))), fits.shape[1])
+        value = int(goals[way, model]) + self.layout.floor
+        if not fits[way, model] or value >= self.known:
+            return
+        chosen = self.layout.chosen([*models.columns(model), *rest.columns[way, stage:].tolist()])
+        if self.layout.lawful(chosen):
+            self.best, self.known = Swept(chosen, value, False), value
+            self.meters = meters.at(min(value, meters.most))
+
+    def _finish(self, models: _Models) -> None:
+        """Keep the best of some models of all layers; ties in the order of the space."""
+        marked = 0 if self.layout.marks is None else self.layout.marks.words
+        model = int(
+            _best_of_each(np.zeros((0, len(models)), np.int64), models.goal, models.words[marked:])[0]
+        )
+        value = int(models.goal[model]) + self.layout.floor
+        first = value, tuple(models.words[marked:, model].tolist())
+        if self.first is None or first < self.first:
+            self.first = first
+            self.best = Swept(self.layout.chosen(models.columns(model)), value, False)
+            self.meters = self.meters.at(value)
+
+    def _stopped(self) -> Swept:
+        """What is known where not every model can be followed."""
+        least = min(int(self.meters.least_goal(models.sums).min()) for models in self.waiting)
+        best = self.best or Swept(None, None, False)
+        return replace(best, bound=min(least, self.meters.most), models=self.done)
+
+
+_ODD = np.array([0x1E3779B97F4A7C15, 0x27D4EB2F165667C5, 0x165667B19E3779F9, 0x3C6EF372FE94F82B], np.int64)
+
+
+def _best_of_each(keys: Ints, goal: Ints, places: Ints) -> Ints:
+    """Of the models with equal keys, [key][model], the one with the least goal, then the first place; in ascending order."""
+    mixed = np.zeros(len(goal), dtype=np.int64)
+    for number, key in enumerate(keys):
+        mixed = (mixed ^ (mixed >> 29)) + key * _ODD[number % len(_ODD)]
+    order = np.argsort(mixed, kind="stable")
+    new = np.concatenate([[True], mixed[order][1:] != mixed[order][:-1]])
+    group, starts = np.cumsum(new) - 1, new.nonzero()[0]
+    if len(starts) == len(order):
+        return np.arange(len(goal))
+    if (keys[:, order] != keys[:, order[starts]][:, group]).any():  # different keys that mix to one number
+        return np.arange(len(goal))
+    goals = goal[order]
+    best = goals == np.minimum.reduceat(goals, starts)[group]
+    if int(best.sum()) > len(starts):
+        tied = best.nonzero()[0]
+        ranked = tied[np.lexsort((*places[::-1, order[tied]], group[tied]))]
+        first = np.concatenate([[True], group[ranked][1:] != group[ranked][:-1]])
+        return np.sort(order[ranked[first]])
+    return np.sort(order[best])

@@ -1,0 +1,148 @@
+"""A problem laid out for sweeping its layers: their order, the meters, what formulas are due when, how to complete a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from puzzledsl.search.bound import Bound
+from puzzledsl.search.incumbent import meets_formulas
+from puzzledsl.search.instance import Formula, Ints, Problem
+from puzzledsl.search.marks import Marks, marks_of
+from puzzledsl.search.meters import Meters, meters_of
+from puzzledsl.search.metrics import layers_of
+
+LARGEST_PLACE = 2**62
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rest:
+    """Completions: `columns[way][stage]` is the cheapest column at one variation of the prices; `use[row][way][stage]` and
+    `goal[way][stage]` are what all columns from a stage on add up to."""
+
+    columns: Ints
+    use: Ints
+    goal: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """`order`: the layers that have a choice; what is clearest first. `goal`: a column's, above the least of its layer; `floor`:
+    the sum of those. `words[word][column]`: marks, then places. `due[stage]`: formulas whose last layer this is;
+    `pending[stage]`: the marks that later ones need. `hopeless`: a formula about layers without a choice does not hold."""
+
+    problem: Problem
+    meters: Meters
+    order: list[int]
+    goal: Ints
+    floor: int
+    words: Ints
+    first_words: Ints
+    marks: Marks | None
+    due: list[list[Formula]]
+    pending: list[Ints]
+    hopeless: bool
+    rest: Rest
+
+    def columns(self, stage: int) -> tuple[int, int]:
+        """The columns of a stage's layer: first, and one after the last."""
+        layer, start = self.order[stage], self.problem.columns.start
+        return int(start[layer]), int(start[layer + 1])
+
+    def chosen(self, columns: list[int]) -> Ints:
+        """All layers' columns, from those of the layers in `order`."""
+        chosen = self.problem.columns.start[:-1].copy()
+        chosen[self.order] = columns
+        return chosen
+
+    def lawful(self, chosen: Ints) -> bool:
+        """Whether all formulas hold."""
+        return not self.problem.formulas or meets_formulas(self.problem, chosen)
+
+
+def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
+    """The layout of a problem at its best prices; None where its numbers or formulas are too large for it."""
+    columns = problem.columns
+    meters = meters_of(problem, bound, most)
+    marks = marks_of(columns, problem.formulas) if problem.formulas else None
+    if meters is None or (problem.formulas and marks is None):
+        return None
+    order = _order(problem, meters)
+    least = columns.least(problem.goal.values)
+    goal = problem.goal.values - np.repeat(least, columns.sizes)
+    places = _places(problem)
+    words = places if marks is None else np.vstack([marks.deltas, places])
+    fixed = [int(columns.start[layer]) for layer in set(range(columns.layers)) - set(order)]
+    first_words = words[:, fixed].sum(axis=1)
+    stage_of = {layer: stage for stage, layer in enumerate(order)}
+    due: list[list[Formula]] = [[] for _ in order]
+    at_once: list[Formula] = []
+    for formula in problem.formulas:
+        stages = [stage_of[layer] for layer in layers_of(formula.logic) if layer in stage_of]
+        (due[max(stages)] if stages else at_once).append(formula)
+    hopeless = marks is not None and not all(
+        marks.holds(f, first_words[: marks.words, None]).all() for f in at_once
+    )
+    return Layout(
+        problem, meters, order, goal, int(least.sum()), words, first_words, marks, due,
+        _pending(marks, due), hopeless, _rest(problem, meters, order, goal),
+    )  # fmt: skip
+
+
+def _order(problem: Problem, meters: Meters) -> list[int]:
+    """The layers with a choice, those first whose second column is the furthest from the cheapest: the small choices, which
+    fill up budgets, come last."""
+    columns, priced = problem.columns, meters.deltas[meters.rows]
+    layers = (columns.sizes > 1).nonzero()[0]
+    spans = [np.partition(priced[columns.start[i] : columns.start[i + 1]], 1)[1] for i in layers]
+    return [int(layers[i]) for i in np.argsort(-np.array(spans, dtype=np.int64), kind="stable")]
+
+
+def _places(problem: Problem) -> Ints:
+    """Each column's part in its model's place in the order of the space: words, the first layers' first."""
+    columns = problem.columns
+    groups: list[list[int]] = [[]]
+    size = 1
+    for layer, width in enumerate(columns.sizes.tolist()):
+        if size * width > LARGEST_PLACE:
+            groups.append([])
+            size = 1
+        groups[-1].append(layer)
+        size *= width
+    words = np.zeros((len(groups), len(columns)), dtype=np.int64)
+    for word, group in zip(words, groups, strict=True):
+        weight = 1
+        for layer in reversed(group):
+            begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
+            word[begin:end] = weight * np.arange(end - begin)
+            weight *= end - begin
+    return words
+
+
+def _pending(marks: Marks | None, due: list[list[Formula]]) -> list[Ints]:
+    """After each stage, the bits of the marks that formulas still to come read."""
+    if marks is None:
+        return [np.zeros(0, dtype=np.int64)] * len(due)
+    pending, later = [], frozenset[int]()
+    for formulas in reversed(due):
+        pending.append(marks.pending(sorted(later)))
+        later = later.union(*(layers_of(f.logic) for f in formulas))
+    return pending[::-1]
+
+
+def _rest(problem: Problem, meters: Meters, order: list[int], goal: Ints) -> Rest:
+    """The cheapest columns at each variation, added up from the back."""
+    start, priced = problem.columns.start, meters.deltas[meters.rows :]
+    columns = np.zeros((len(priced), len(order)), dtype=np.int64)
+    for stage, layer in enumerate(order):
+        columns[:, stage] = start[layer] + np.argmin(priced[:, start[layer] : start[layer + 1]], axis=1)
+
+    def from_the_back(values: Ints) -> Ints:
+        sums = np.zeros((*values.shape[:-1], values.shape[-1] + 1), dtype=np.int64)
+        sums[..., :-1] = np.cumsum(values[..., ::-1], axis=-1)[..., ::-1]
+        return sums
+
+    return Rest(
+        columns, from_the_back(meters.deltas[: meters.rows][:, columns]), from_the_back(goal[columns])
+    )

@@ -1,0 +1,89 @@
+"""What partial models are held to: every row, and the goal priced in many ways, each a sum over layers with a limit.
+
+An answer whose goal is at most `most` meets every row, so it meets each priced goal too: goal + prices . rows <= most + prices .
+limits. Each layer's least value is taken out, so every sum only grows along the layers: a partial model above a limit is in no
+such answer. All numbers are exact integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from puzzledsl.search.bound import Bound, whole_prices
+from puzzledsl.search.instance import Ints, Problem
+from puzzledsl.search.interior import Floats
+
+# How far prices are varied, in logarithms: what is left of the budgets after some layers has other best prices.
+SPREADS = (0.15, 0.4, 0.05)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Meters:
+    """`deltas[meter][column]`, least 0 in every layer; `limits[meter]` at `most`. The first `rows` meters are rows, the others
+    priced goals, the most telling first; of those `scales[i]` is what one of the goal is.
+    """
+
+    deltas: Ints
+    limits: Ints
+    rows: int
+    scales: Ints
+    most: int
+
+    def at(self, most: int) -> Meters:
+        """With answers sought whose goal is at most this."""
+        limits = self.limits.copy()
+        limits[self.rows :] -= self.scales * (self.most - most)
+        return Meters(self.deltas, limits, self.rows, self.scales, most)
+
+    def least_goal(self, sums: Ints) -> Ints:
+        """A bound on the goal of every answer that each partial model, [meter][model], is part of."""
+        room = (self.limits[self.rows :, None] - sums[self.rows :]) // self.scales[:, None]
+        return np.asarray(self.most - room.min(axis=0))
+
+
+def meters_of(problem: Problem, bound: Bound, most: int) -> Meters | None:
+    """The meters of a problem at and around its best prices; None where 64 bits are too few for them."""
+    columns = problem.columns
+    deltas, limits, scales = [], [], []
+    for row, limit in zip(problem.matrix, problem.limits.tolist(), strict=True):
+        lifted, floor = _lifted(problem, row)
+        if int(columns.most(lifted).sum()) > limit - floor:  # else every model meets it
+            deltas.append(lifted)
+            limits.append(limit - floor)
+    rows = len(deltas)
+    for prices in _variations(np.array([p / bound.scale for p in bound.prices])):
+        whole, scale, kind = whole_prices(problem, prices)
+        if kind is object:
+            continue
+        lifted, floor = _lifted(
+            problem, problem.goal.values * scale + np.array(whole, dtype=np.int64) @ problem.matrix
+        )
+        spent = sum(p * limit for p, limit in zip(whole, problem.limits.tolist(), strict=True))
+        deltas.append(lifted)
+        limits.append(scale * most + spent - floor)
+        scales.append(scale)
+    if not scales:
+        return None
+    return Meters(np.array(deltas), np.array(limits), rows, np.array(scales), most)
+
+
+def _variations(prices: Floats) -> Iterator[Floats]:
+    """The prices, then each row's made larger or smaller in patterns that are all different (Hadamard's)."""
+    yield prices
+    signs = np.ones((1, 1))
+    while len(signs) <= len(prices):
+        signs = np.block([[signs, signs], [signs, -signs]])
+    patterns = signs[:, 1 : len(prices) + 1]
+    if prices.any():
+        for spread in SPREADS:
+            for pattern in (*patterns, *-patterns):
+                yield prices * np.exp(spread * pattern)
+
+
+def _lifted(problem: Problem, values: Ints) -> tuple[Ints, int]:
+    """Values with each layer's least one taken out, and the sum of those."""
+    least = problem.columns.least(values)
+    return values - np.repeat(least, problem.columns.sizes), int(least.sum())

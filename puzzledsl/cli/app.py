@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from puzzledsl import __version__
-from puzzledsl.cli import costing, editor, front, shelves, solving, stages
+from puzzledsl.cli import costing, editor, front, importing, shelves, solving, stages
 
 app = typer.Typer(
     name="pzl",
@@ -40,6 +40,7 @@ def _root(
 front.register(app)
 costing.register(app)
 solving.register(app)
+importing.register(app)
 shelves.register(app)
 stages.register(app)
 editor.register(app)

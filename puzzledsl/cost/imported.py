@@ -207,6 +207,8 @@ def _check_params(
     expected = sum(chosen) if chosen else facts.fixed_params(shape)
     if abs(row.params - expected) > expected * PARAMS_TOLERANCE:
         what = " with ".join(f"`{n}`" for n in (row.attention, row.ffn) if n) or "the part no layer changes"
+        if any(isinstance(d, TableParams) and d.args["what"] == what for d in sink.items):
+            return  # the same in another layer
         sink.add(
             TableParams(
                 row.span or span,

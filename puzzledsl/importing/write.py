@@ -1,0 +1,305 @@
+"""An imported run as files: `scores.csv`, `costs.csv` and a program that reads them, checks and solves as it stands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from puzzledsl.importing.puzzletron import Imported, Measurement, SubBlockCost
+from puzzledsl.ir.alternatives import (
+    AttentionAlternative,
+    FfnAlternative,
+    GqaAttention,
+    MlpFfn,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+
+GOALS = ("cosine_embedding_loss_hidden_states", "kl_div_loss", "kl_div", "lm_loss")
+REQUIREMENTS = {
+    "memory_mib": ("{scenario}.memory", "MiB"),
+    "kv_cache_memory_mib": ("{scenario}.kv_cache", "MiB"),
+    "runtime_ms": ("{scenario}.latency", "ms"),
+    "num_params": ("params", ""),
+    "active_params": ("params", ""),
+    "attention_num_params": ("sum(attention.params)", ""),
+    "ffn_num_params": ("sum(ffn.params)", ""),
+    "num_kv_heads": ("sum(attention.kv_heads)", ""),
+    "has_attention": ("count(attention is not noop)", ""),
+    "has_ffn": ("count(ffn is not noop)", ""),
+}
+"""What the tool's `stats.X` is called here, and its unit."""
+EXAMPLE_RATIO = "0.7x"
+
+
+def files_of(imported: Imported, base: Path) -> dict[str, str]:
+    """File name -> text, for a directory `base`: the program last."""
+    files = {"scores.csv": scores_csv(imported)}
+    if imported.measurements:
+        files["costs.csv"] = costs_csv(imported)
+    files["puzzletron.pzl"] = program_text(imported, base)
+    return files
+
+
+# ---------------------------------------------------------------- tables
+
+
+def scores_csv(imported: Imported) -> str:
+    """One row a replacement, a column a metric. A replacement of one sub-block is a row of that sub-block alone."""
+    metrics = list(imported.scores)
+    keys = sorted(
+        {key for values in imported.scores.values() for key in values},
+        key=lambda k: (k[0], name_of(k[1][0]), name_of(k[1][1])),
+    )
+    rows = []
+    for layer, (attention, ffn) in keys:
+        a = "" if isinstance(attention, ParentAttention) else name_of(attention)
+        f = "" if isinstance(ffn, ParentFfn) else name_of(ffn)
+        values = [imported.scores[m].get((layer, (attention, ffn))) for m in metrics]
+        rows.append([layer, a, f, *("" if v is None else _plain(v) for v in values)])
+    return _csv(["layer", "attention", "ffn", *map(identifier, metrics)], rows)
+
+
+def costs_csv(imported: Imported) -> str:
+    """One row a sub-block and layer, columns for every measurement: memory and KV cache in MiB, latency in ms."""
+    columns = [(m, what) for m in imported.measurements for what in _columns(m)]
+    rows: dict[tuple[int, str, str], dict[str, str]] = {}
+    for measurement in imported.measurements:
+        for cost in measurement.costs:
+            key = (-1 if cost.layer is None else cost.layer, *_names(cost))
+            row = rows.setdefault(key, {})
+            if cost.params is not None:
+                row["params"] = str(cost.params)
+            for what in _columns(measurement):
+                row[f"{measurement.name}.{what}"] = _plain(_value(cost, what))
+    head = ["layer", "attention", "ffn", "params", *(f"{m.name}.{what}" for m, what in columns)]
+    lines = [
+        ["" if layer < 0 else layer, a, f, *(row.get(column, "") for column in head[3:])]
+        for (layer, a, f), row in sorted(rows.items())
+    ]
+    return _csv(head, lines)
+
+
+def _names(cost: SubBlockCost) -> tuple[str, str]:
+    attention = "" if cost.attention is None else name_of(cost.attention)
+    return attention, "" if cost.ffn is None else name_of(cost.ffn)
+
+
+def _columns(measurement: Measurement) -> list[str]:
+    """The figures that all of a measurement's costs have."""
+    named = {"memory[MiB]": "memory_mib", "kv_cache[MiB]": "kv_cache_mib", "latency[ms]": "latency_ms"}
+    return [
+        c for c, name in named.items() if all(getattr(cost, name) is not None for cost in measurement.costs)
+    ]
+
+
+def _value(cost: SubBlockCost, column: str) -> Decimal:
+    values = {
+        "memory[MiB]": cost.memory_mib,
+        "kv_cache[MiB]": cost.kv_cache_mib,
+        "latency[ms]": cost.latency_ms,
+    }
+    value = values[column]
+    assert value is not None
+    return value
+
+
+def _plain(value: Decimal) -> str:
+    return f"{value.normalize():f}" if abs(value.adjusted()) < 12 else str(value)
+
+
+def _csv(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+# ---------------------------------------------------------------- the program
+
+
+def program_text(imported: Imported, base: Path) -> str:
+    """The `.pzl` program over the two tables."""
+    blocks = [
+        [f"## Imported from {imported.source.name or imported.source}.", *_notes(imported)],
+        list(_parent(imported, base)),
+        list(_space(imported)),
+        list(_hardware(imported)),
+        [f'score {identifier(m)} of puzzle = table("scores.csv")' for m in imported.scores],
+    ]
+    searches = list(_searches(imported))
+    return "\n".join("\n".join(block) + "\n" for block in [*blocks, *searches] if block)
+
+
+def _notes(imported: Imported) -> Iterator[str]:
+    if imported.left_out:
+        yield f"# {imported.left_out} replacements have a metric that is not finite and are left out, as the tool itself does."
+    missing = sum(
+        1
+        for layer in imported.layers
+        for a in {p[0] for p in layer}
+        for f in {p[1] for p in layer}
+        if (a, f) not in layer
+    )
+    if missing:
+        yield f"# {missing} pairs were not measured together: they score the sum of their two sub-blocks."
+
+
+def _parent(imported: Imported, base: Path) -> Iterator[str]:
+    s = imported.shape
+    flags = {
+        "attention_bias": s.attention_bias,
+        "output_bias": s.output_bias,
+        "mlp_bias": s.mlp_bias,
+        "qk_norm": s.qk_norm,
+    }
+    parts = [
+        f"family: {s.family}, layers: {s.layers}, hidden: {s.hidden}, heads: {s.heads}, kv_heads: {s.kv_heads}",
+        f"head_dim: {s.head_dim}, intermediate: {s.intermediate}, vocab: {s.vocab}, tied: {str(s.tied).lower()}",
+        ", ".join(f"{name}: {str(value).lower()}" for name, value in flags.items()),
+    ]
+    if s.window is not None:
+        parts.append(f"window: {s.window}")
+    if imported.parent is not None:
+        path = os.path.relpath(imported.parent, base)
+        yield f'# its weights are in "{path}": `parent teacher = hf("{path}")` reads them'
+    yield "parent teacher = shape("
+    yield from (f"  {part}," for part in parts)
+    yield ")"
+
+
+def _space(imported: Imported) -> Iterator[str]:
+    """The most common choice, then the layers that have another."""
+    choices = [_choice(layer) for layer in imported.layers]
+    (attention, ffn), _ = Counter(choices).most_common(1)[0]
+    yield "space puzzle of teacher {"
+    yield f"  attention = {attention}"
+    yield f"  ffn = {ffn}"
+    for part, common in ((0, attention), (1, ffn)):
+        other = [(i, c[part]) for i, c in enumerate(choices) if c[part] != common]
+        for text, run in groupby(_runs(other), key=lambda r: r[1]):
+            where = ", ".join(layers for layers, _ in run)
+            yield f"  layers[{where}].{('attention', 'ffn')[part]} = {text}"
+    yield "}"
+
+
+def _runs(layers: list[tuple[int, str]]) -> list[tuple[str, str]]:
+    """Neighbouring layers of the same text as one range."""
+    runs: list[list[Any]] = []
+    for index, text in layers:
+        if runs and runs[-1][1] == index - 1 and runs[-1][2] == text:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index, text])
+    return [(str(a) if a == b else f"{a}..{b}", text) for a, b, text in runs]
+
+
+def _choice(layer: Mapping[tuple[AttentionAlternative, FfnAlternative], None]) -> tuple[str, str]:
+    return _alternatives({a for a, _ in layer}), _alternatives({f for _, f in layer})
+
+
+def _alternatives(found: set[Any]) -> str:
+    """A choice as it is written: the parent's, then sizes from large to small, linear, no-op."""
+    heads = sorted((a.kv_heads for a in found if isinstance(a, GqaAttention)), reverse=True)
+    widths = sorted((f.width for f in found if isinstance(f, MlpFfn)), reverse=True)
+    names = {name_of(a) for a in found}
+    parts = ["parent"]
+    if heads:
+        parts.append(f"gqa(kv_heads: {' | '.join(map(str, heads))})")
+    if widths:
+        parts.append(f"mlp(width: {' | '.join(map(str, widths))})")
+    return " | ".join([*parts, *(name for name in ("linear", "noop") if name in names)])
+
+
+def _hardware(imported: Imported) -> Iterator[str]:
+    if not imported.measurements:
+        return
+    yield 'hardware measured_there = table("costs.csv")'
+    for m in imported.measurements:
+        yield f"scenario {m.name} on measured_there = batch({m.batch}, {m.prompt} -> {m.output})"
+
+
+def _searches(imported: Imported) -> Iterator[list[str]]:
+    """One search for each of the run's own, with its objective and constraints; without any, one to start from."""
+    taken: set[str] = set()
+    for folder, solution in imported.solutions:
+        text = _search(imported, folder, solution, taken)
+        if text:
+            yield text
+    if not taken:
+        yield [*_first_search(imported)]
+
+
+def _search(imported: Imported, folder: str, solution: Mapping[str, Any], taken: set[str]) -> list[str]:
+    args = solution.get("puzzle_args")
+    if not isinstance(args, dict):
+        return []
+    goal = str(args.get("objective", "")).removeprefix("metrics.").removeprefix("one_minus_")
+    scenario = _measured_at(imported, args.get("subblock_stats_args"))
+    constraints = args.get("mip_constraints")
+    if goal not in imported.scores or not isinstance(constraints, dict):
+        return []
+    name = identifier(folder)
+    while name in taken:
+        name += "_again"
+    taken.add(name)
+    body = [line for stat, bound in constraints.items() for line in _require(stat, bound, scenario)]
+    found = solution.get("total_value")
+    note = [
+        f"## the run's own answer had {goal} {found[k]}"
+        for k in [f"metrics.{goal}"]
+        if isinstance(found, dict) and k in found
+    ]
+    return [*note, f"search {name} of puzzle {{", f"  minimize {identifier(goal)}", *body, "}"]
+
+
+def _measured_at(imported: Imported, wanted: object) -> str | None:
+    """The measurement that a run's `subblock_stats_args` mean."""
+    if not isinstance(wanted, dict):
+        return None
+    for m in imported.measurements:
+        if all(m.args.get(key) == value for key, value in wanted.items()):
+            return m.name
+    return None
+
+
+def _require(stat: str, bound: object, scenario: str | None) -> Iterator[str]:
+    known = REQUIREMENTS.get(stat.removeprefix("stats."))
+    low, high = bound if isinstance(bound, list) and len(bound) == 2 else (None, bound)
+    if known is None or ("{scenario}" in known[0] and scenario is None):
+        yield f"  # `{stat}` of the run has no word here: {bound}"
+        return
+    left, unit = known[0].format(scenario=scenario), known[1]
+    for op, value in ((">=", low), ("<=", high)):
+        if isinstance(value, int | Decimal) and Decimal(value).is_finite():
+            yield f"  require {left} {op} {_plain(Decimal(value))}{unit}"
+
+
+def _first_search(imported: Imported) -> Iterator[str]:
+    goal = next((g for g in GOALS if g in imported.scores), next(iter(imported.scores), None))
+    if goal is None:
+        return
+    yield "search best of puzzle {"
+    yield f"  minimize {identifier(goal)}"
+    if imported.measurements:
+        name = imported.measurements[-1].name
+        yield f'  require {name}.memory <= {EXAMPLE_RATIO} because "a first guess: say what you need"'
+    else:
+        yield f'  require params <= {EXAMPLE_RATIO[:-1]} * teacher.params because "a first guess: say what you need"'
+    yield "}"
+
+
+def identifier(text: str) -> str:
+    """A name as a program may have it."""
+    name = re.sub(r"\W+", "_", text).strip("_") or "unnamed"
+    return name if not name[0].isdigit() else f"n{name}"

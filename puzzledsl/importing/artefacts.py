@@ -27,7 +27,7 @@ MAX_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """One option of one layer as its tool writes it. `block`: its configuration; `stats`: where they were gathered with metrics."""
+    """One option of one layer as its tool writes it. `block`: its configuration; `stats`: where gathered with the metrics."""
 
     layer: int
     block: Mapping[str, Any]

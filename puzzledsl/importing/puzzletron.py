@@ -268,7 +268,7 @@ class _Naming:
         for kind in ("mamba", "llama4"):
             if config.get(kind):
                 self._cannot(f"a {kind} attention")
-            return None
+                return None
         heads = _kv_heads(config, self.shape.heads)
         if heads is None or self.shape.heads % heads:
             self._cannot("an attention without KV heads" if heads is None else f"{heads} KV heads")

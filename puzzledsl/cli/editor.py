@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
 import typer
 
 
@@ -10,8 +13,20 @@ def register(app: typer.Typer) -> None:
     app.command("lsp")(lsp)
 
 
-def lsp() -> None:
+def lsp(
+    stdio: Annotated[
+        bool,
+        typer.Option(
+            "--stdio", help="Over stdin and stdout, as always; some editors say so.", show_default=False
+        ),
+    ] = False,
+) -> None:
     """Serve an editor over stdin and stdout: diagnostics, hover, completion, rename, formatting (docs/editors.md)."""
     from puzzledsl.server.app import run
 
+    if sys.stdin.isatty():
+        print(
+            "pzl lsp speaks the Language Server Protocol: an editor starts it (docs/editors.md). Ctrl-C ends it.",
+            file=sys.stderr,
+        )
     run()

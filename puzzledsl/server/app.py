@@ -25,6 +25,7 @@ from puzzledsl.server.document import Document, Project
 from puzzledsl.server.folding import folding
 from puzzledsl.server.hover import hover
 from puzzledsl.server.positions import Encoding
+from puzzledsl.server.signature import signature
 
 QUIET_S = 0.15
 """How long a text stands unchanged before it is checked."""
@@ -193,6 +194,12 @@ def _register_reading(server: PzlServer) -> None:
     )
     def on_completion(params: types.CompletionParams) -> types.CompletionList:
         return types.CompletionList(is_incomplete=False, items=_at(server, params, complete))
+
+    @server.feature(
+        types.TEXT_DOCUMENT_SIGNATURE_HELP, types.SignatureHelpOptions(trigger_characters=["(", ",", ":"])
+    )
+    def on_signature(params: types.SignatureHelpParams) -> types.SignatureHelp | None:
+        return _at(server, params, signature)
 
     @server.feature(types.TEXT_DOCUMENT_DEFINITION)
     def on_definition(params: types.DefinitionParams) -> types.Location | None:

@@ -56,10 +56,6 @@ class Lines:
             column += 1
         return position.line + 1, column
 
-    def offset(self, line: int, column: int) -> int:
-        """How many characters of the text stand before a line and column."""
-        return sum(len(text) + 1 for text in self.lines[: line - 1]) + column - 1
-
 
 def covers(span: Span, line: int, column: int) -> bool:
     """True for a place in a span or at either end of it."""

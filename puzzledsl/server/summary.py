@@ -7,7 +7,6 @@ from fractions import Fraction
 from math import prod
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.facts import total_params
 from puzzledsl.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, format_quantity
 
@@ -90,8 +89,3 @@ def _search(search: nodes.Search) -> list[str]:
     if search.solutions > 1:
         found.append(f"{search.solutions} solutions, {search.apart} layers apart")
     return [", ".join(found) + f", solver `{search.solver.kind}`"]
-
-
-def names_of(choice: nodes.LayerChoice) -> str:
-    """The alternatives of a layer by their canonical names."""
-    return f"{', '.join(map(name_of, choice.attention))} x {', '.join(map(name_of, choice.ffn))}"

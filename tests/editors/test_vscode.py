@@ -139,7 +139,7 @@ BASE = """\
 use "std/hardware.pzl" (h100_sxm)
 use "std/parents.pzl" (llama3_1_8b)
 parent p = shape(family: llama, layers: 8, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)
-space w of p { attention = parent | noop, ffn = parent | noop }
+space w of p { attention = parent | noop, ffn = parent | noop, layers[0] = parent }
 hardware h = h100_sxm(gpus: 1)
 scenario chat on h = batch(1, 128 -> 64)
 data d = text("*.txt")

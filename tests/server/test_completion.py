@@ -13,6 +13,7 @@ from puzzledsl.server import calls, words
 from puzzledsl.server.completion import complete
 from puzzledsl.server.document import LONG
 from puzzledsl.server.kinds import KINDS, PROFILE
+from puzzledsl.server.signature import signature
 from puzzledsl.units import UNITS
 from tests.server.texts import PROGRAM, marked
 
@@ -141,6 +142,7 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ),
         ("let x = h‸", {"half", "headroom", "h", "sum", "chat", "kl"}, {"layers"}),
         ("let x = half(‸", {"x", "few", "sum"}, set()),
+        ("fn f(mine, yours) = ‸", {"mine", "yours", "few"}, set()),
         ("search n of w { require ‸", {"layers", "params", "chat", "kl", "few", "sum"}, set()),
         ("search n of w { let mine = 1\n  require params <= ‸", {"mine", "few"}, set()),
         ("search n of w { for i in 1..3 { require layers[‸", {"i"}, set()),
@@ -152,6 +154,33 @@ def test_offers_among_others(tail: str, wanted: set[str], unwanted: set[str], tm
     found = set(labels(after(tail), tmp_path))
     assert wanted <= found
     assert not unwanted & found
+
+
+@pytest.mark.parametrize(
+    ("tail", "label", "active"),
+    [
+        ("hardware n = measured(device: cpu, dtype: ‸", "measured(device, dtype, gpus, memory)", 1),
+        ("space n of p { ffn = moe(8, ‸", "moe(experts, top_k, width, round)", 1),
+        ("space n of p { ffn = moe(‸)", "moe(experts, top_k, width, round)", 0),
+        ("let x = half(‸", "half(x)", 0),
+        ("let x = [half(1), ‸", None, 0),
+        ("score n of b = replace_one(accuracy(‸", "accuracy(tasks)", 0),
+        ("search n of w { require sum(l.ffn.width for l in layers[‸", None, 0),
+        ("bld n of w { lr = cosine(1e-4, warmup: ‸", "cosine(peak, warmup)", 1),
+        ("let x = 1‸", None, 0),
+    ],
+)
+def test_the_signature_of_the_call_that_is_written(
+    tail: str, label: str | None, active: int, tmp_path: Path
+) -> None:
+    found = signature(*marked(after(tail), tmp_path))
+    if label is None:
+        assert found is None
+    else:
+        assert found is not None
+        (shown,) = found.signatures
+        assert (shown.label, found.active_parameter) == (label, active)
+        assert [p.label for p in shown.parameters or ()] == label[label.index("(") + 1 : -1].split(", ")
 
 
 def test_units_of_the_metric_come_first(tmp_path: Path) -> None:

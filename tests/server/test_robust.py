@@ -16,6 +16,7 @@ from puzzledsl.server.document import Document, Project
 from puzzledsl.server.folding import folding
 from puzzledsl.server.formatting import formatting
 from puzzledsl.server.hover import hover
+from puzzledsl.server.signature import signature
 from tests.server.texts import NEMOTRON, PROGRAM, opened
 
 
@@ -25,6 +26,7 @@ def ask_everything(document: Document, line: int, column: int) -> None:
     problems.actions(document, types.Range(here, here))
     hover(document, line, column)
     complete(document, line, column)
+    signature(document, line, column)
     navigation.definition(document, line, column)
     navigation.references(document, line, column)
     symbols.outline(document)

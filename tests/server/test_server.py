@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
@@ -225,6 +226,24 @@ async def test_rename_across_two_files(client: LanguageClient, folder: Path) -> 
     assert await uses.change(edited(USES, changes[uses.uri])) == []  # type: ignore[arg-type]
     lib.close()
     uses.close()
+
+
+async def test_a_folder_with_blanks_and_signs(client: LanguageClient, folder: Path) -> None:
+    """Texts go by the URIs the editor opened them with, whatever it escapes."""
+    inner = folder / "a folder, mine #1 é"
+    inner.mkdir()
+    (inner / "lib.pzl").write_text(LIB, "utf-8")
+    editor = Editor(client, inner / "uses.pzl")
+    assert await editor.open(USES) == []
+    editor_edit = await client.text_document_rename_async(
+        types.RenameParams(new_name="several", **editor.at("few"))
+    )
+    assert editor_edit is not None
+    changed = {c.text_document.uri: list(c.edits) for c in editor_edit.document_changes or ()}
+    assert edited(USES, changed[editor.uri]) == USES.replace("few", "several")
+    (lib,) = changed.keys() - {editor.uri}
+    assert unquote(lib).endswith("/a folder, mine #1 é/lib.pzl")
+    editor.close()
 
 
 async def test_a_shipped_name_is_not_renamed(editor: Editor) -> None:

@@ -1,0 +1,94 @@
+"""What the place of a cursor takes: the names it sees, the setting it writes, the arguments of the call it stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from puzzledsl.diagnostics import Span
+from puzzledsl.lang import tree
+from puzzledsl.server import calls
+from puzzledsl.server.cursor import Cursor, OpenCall, path_of
+from puzzledsl.server.document import Document
+from puzzledsl.server.kinds import KINDS, PROFILE
+from puzzledsl.server.meanings import Declared
+from puzzledsl.server.scopes import Scope, element, nature
+from puzzledsl.server.vocabulary import Setting
+
+ANY = Setting("")
+"""Of a place that takes any value."""
+
+
+def scope_at(document: Document, cursor: Cursor) -> Scope:
+    """The names that are visible at the cursor."""
+    scope = Scope(document.lately).inner()
+    first = str(cursor.statement[0]) if cursor.statement else ""
+    kind = KINDS.get(cursor.body.kind if cursor.body else first)
+    if kind is not None and kind.sees_space:
+        scope.see_space()
+    inner = scope.inner()
+    named: dict[str, tree.Expr | None] = dict(cursor.body.names) if cursor.body else {}
+    for index, token in enumerate(cursor.statement[:-2]):
+        if token.type == "FOR" and cursor.statement[index + 2].type == "IN":
+            named[str(cursor.statement[index + 1])] = path_of(cursor.statement[index + 3 :])
+    if cursor.statement and cursor.statement[0].type == "FN":
+        head = [t.type for t in cursor.statement]
+        end = head.index("EQUAL") if "EQUAL" in head else len(head)
+        named |= {str(t): None for t in cursor.statement[2:end] if t.type == "NAME"}
+    for name, value in named.items():
+        kind_of_value = element(nature(value, inner)[0]) if value is not None else ""
+        place = Span(document.lately.file, 1, 1, 1, 1)
+        inner.names[name] = Declared(name, "variable", document.key, place), kind_of_value
+    return inner
+
+
+def table_of(cursor: Cursor) -> Mapping[str, Setting]:
+    """The settings of the body, or of the section of it, that the cursor is in."""
+    body = cursor.body
+    kind = KINDS.get(body.kind) if body is not None else None
+    if body is None or kind is None:
+        return {}
+    return kind.sections.get(body.section, {}) if body.section else kind.settings
+
+
+def setting_at(cursor: Cursor, scope: Scope) -> Setting:
+    """What may stand right of the `=` of the statement."""
+    if cursor.body is None:
+        kind = KINDS.get(str(cursor.statement[0])) if cursor.statement else None
+        return ANY if kind is None or kind.value is None else kind.value
+    table = table_of(cursor)
+    kinds = [t.type for t in cursor.statement]
+    if kinds[:2] == ["NAME", "EQUAL"] and str(cursor.statement[0]) in table:
+        return table[str(cursor.statement[0])]
+    if cursor.body.kind == "space" and {"EQUAL", "EXTEND"} & set(kinds):
+        sub_block = sub_block_of(cursor, scope)
+        known = [calls.ATTENTION] if sub_block == "attention" else [calls.FFN] if sub_block else []
+        both = {name: call for each in (known or [calls.FFN, calls.ATTENTION]) for name, call in each.items()}
+        return Setting("", words=tuple(both), calls=both)
+    return ANY
+
+
+def sub_block_of(cursor: Cursor, scope: Scope) -> str:
+    """`attention` or `ffn` where the left side of an override says so."""
+    ends = [i for i, t in enumerate(cursor.statement) if t.type in ("EQUAL", "EXTEND", "REMOVE", "KEEP")]
+    target = path_of(cursor.statement[: ends[0]]) if ends else None
+    found = nature(target, scope)[0] if target is not None else ""
+    return found if found in ("attention", "ffn") else ""
+
+
+def arguments_of(call: OpenCall, scope: Scope, setting: Setting) -> tuple[Mapping[str, Setting], Setting]:
+    """The arguments of a call, and what the one being written takes."""
+    name, place = call.argument
+    word = str(call.callee[-1]) if len(call.callee) == 1 else ""
+    known = setting.calls.get(word)
+    path = path_of(call.callee)
+    found = nature(path, scope)[1] if path is not None else None
+    if known is None and isinstance(found, Declared):
+        if found.kind == "hardware":
+            return PROFILE, PROFILE.get(name or "", ANY)
+        if found.symbol is not None and isinstance(found.symbol.item, tree.Fn):
+            return {p.text: ANY for p in found.symbol.item.parameters}, ANY
+        return {}, ANY
+    known = known or calls.ANYWHERE.get(word)
+    if known is None:
+        return {}, ANY
+    return known.arguments, known.argument(name, place) or ANY

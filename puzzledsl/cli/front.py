@@ -11,6 +11,7 @@ import typer
 from puzzledsl.cli.checking import check
 from puzzledsl.cli.explaining import explain
 from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
+from puzzledsl.cli.planning import plan
 from puzzledsl.cli.showing import show
 from puzzledsl.cli.starting import new
 
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command("show")(show)
     app.command("new")(new)
     app.command("fmt")(fmt)
+    app.command("plan")(plan)
     app.command("compile")(compile_)
     app.command("schema")(schema)
 

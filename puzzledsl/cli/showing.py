@@ -87,6 +87,7 @@ def as_text(program: nodes.Program, name: str, waiting: dict[str, object]) -> st
 
 def _layer_table(space: nodes.Space) -> Iterator[str]:
     """A line for each choice that some layers have: these layers, attention alternatives, FFN alternatives."""
+    from puzzledsl.changes.words import ranges
     from puzzledsl.ir.alternatives import name_of
 
     groups: dict[nodes.LayerChoice, list[int]] = {}
@@ -95,31 +96,13 @@ def _layer_table(space: nodes.Space) -> Iterator[str]:
     rows = [("layers", "attention", "ffn")]
     for choice, layers in groups.items():
         attention, ffn = (" | ".join(map(name_of, each)) for each in (choice.attention, choice.ffn))
-        rows.append((layers_text(layers), attention, ffn))
+        rows.append((ranges(layers), attention, ffn))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     indent = " " * (widths[0] + 2 + widths[1] + 2)
     for left, middle, right in rows:
         first_line, *rest = _wrapped(right, max(30, WIDTH - len(indent)))
         yield f"{left:<{widths[0]}}  {middle:<{widths[1]}}  {first_line}"
         yield from (indent + line for line in rest)
-
-
-def layers_text(layers: list[int]) -> str:
-    """Ascending layers as ranges: `0..1, 79`, and `41..77 by 2` where every second one is meant."""
-    parts: list[str] = []
-    at = 0
-    while at < len(layers):
-        last, step = at, 1
-        if at + 1 < len(layers):
-            step = layers[at + 1] - layers[at]
-            while last + 1 < len(layers) and layers[last + 1] - layers[last] == step:
-                last += 1
-        if step > 1 and last - at < 2:  # two layers apart are no series
-            last, step = at, 1
-        ends = f"{layers[at]}" if last == at else f"{layers[at]}..{layers[last]}"
-        parts.append(ends if step == 1 else f"{ends} by {step}")
-        at = last + 1
-    return ", ".join(parts)
 
 
 def _wrapped(text: str, room: int) -> list[str]:

@@ -256,3 +256,21 @@ class NothingToCost(Diagnostic):
     code = "E0641"
     template = "there are no costs of scenario {scenarios} yet"
     help_template = "`pzl measure {file}` makes them"
+
+
+class NotCompiled(Diagnostic):
+    """A build directory without a program.
+
+    `pzl compile` and `pzl run` leave the lowered program in ir.json, which is what `pzl plan` compares.
+
+    Wrong:
+        $ pzl plan build wide.pzl      # nothing was compiled there
+    Right:
+        $ pzl compile wide.pzl
+        $ edit wide.pzl
+        $ pzl plan build wide.pzl
+    """
+
+    code = "E0624"
+    template = "no program in `{path}`: {why}"
+    help_template = "`pzl compile` writes it"

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from puzzledsl.cli.main import run
-from puzzledsl.cli.showing import layers_text
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.check import check
 from puzzledsl.ir.facts import params
@@ -116,13 +113,3 @@ def test_the_paper_space_has_54_alternatives_a_layer(capsys: pytest.CaptureFixtu
 def test_an_unknown_space_is_a_did_you_mean(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["show", str(NEMOTRON), "wdie"]) == 1
     assert "did you mean `wide`?" in capsys.readouterr().err
-
-
-@given(st.sets(st.integers(0, 130), min_size=1))
-def test_layers_as_ranges_are_the_layers(layers: set[int]) -> None:
-    read: list[int] = []
-    for part in layers_text(sorted(layers)).split(", "):
-        ends, _, step = part.partition(" by ")
-        first, _, last = ends.partition("..")
-        read += range(int(first), int(last or first) + 1, int(step or 1))
-    assert read == sorted(layers)

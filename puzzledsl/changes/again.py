@@ -1,0 +1,59 @@
+"""Which stages run again: those of declarations that changed, and of all that rests on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from puzzledsl.changes.model import Pieces
+from puzzledsl.ir import nodes
+from puzzledsl.ir.base import Frozen
+from puzzledsl.ir.references import references
+
+
+def stages_again(
+    program: nodes.Program, touched: set[str], pieces: Mapping[str, Pieces]
+) -> Iterator[tuple[str, str]]:
+    """(stage, declaration) in the order of a run. A `bld` runs again only for pieces that were not made before."""
+    stale = _resting_on(program, touched)
+    yield from (("measure", name) for name in program.spaces if _measured_again(program, name, stale))
+    yield from (("bld", name) for name in program.blds if name not in pieces or pieces[name].make)
+    yield from (
+        ("score", name)
+        for name, score in program.scores.items()
+        if name in stale and isinstance(score.method, nodes.ReplaceOne)
+    )
+    for stage, declarations in (
+        ("solve", program.searches),
+        ("uptrain", program.uptrains),
+        ("eval", program.evals),
+        ("export", program.exports),
+    ):
+        yield from ((stage, name) for name in declarations if name in stale)
+
+
+def _resting_on(program: nodes.Program, touched: set[str]) -> set[str]:
+    """`touched`, and every declaration that refers to one of these, directly or not."""
+    everything: dict[str, Frozen] = {
+        **program.parents, **program.data, **program.hardware, **program.scenarios, **program.spaces, **program.blds,
+        **program.scores, **program.searches, **program.frontiers, **program.uptrains, **program.evals,
+        **program.exports,
+    }  # fmt: skip
+    stale = set(touched)
+    grown = True
+    while grown:
+        more = {name for name, node in everything.items() if stale & set(references(node))} - stale
+        stale |= more
+        grown = bool(more)
+    return stale
+
+
+def _measured_again(program: nodes.Program, space: str, stale: set[str]) -> bool:
+    """True where blocks of a space are timed on this machine and the space, or such a scenario, is stale."""
+    if program.spaces[space].used_by is not None:
+        return False
+    measured = [
+        name
+        for name, scenario in program.scenarios.items()
+        if isinstance(program.hardware[scenario.hardware].spec, nodes.MeasuredHardware)
+    ]
+    return bool(measured) and (space in stale or any(name in stale for name in measured))

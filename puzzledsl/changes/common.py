@@ -1,0 +1,57 @@
+"""What a piece of a search means for the alternatives that two spaces have in common.
+
+`count(attention is noop)` means something else once the space has no no-op, and still is the same requirement: what
+follows from the space is told with the space.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import SubBlock, name_of
+from puzzledsl.ir.base import Frozen
+
+Common = dict[SubBlock, set[str]]
+_NO_MEANING = {"where", "bound_where", "because"}
+
+
+def common_names(old: nodes.Space, new: nodes.Space) -> Common:
+    """Canonical names that some layer of either space may choose, by sub-block."""
+
+    def names(space: nodes.Space, sub_block: SubBlock) -> set[str]:
+        choices = (c.attention if sub_block == "attention" else c.ffn for c in space.layers)
+        return {"parent", *(name_of(alternative) for choice in choices for alternative in choice)}
+
+    return {
+        "attention": names(old, "attention") & names(new, "attention"),
+        "ffn": names(old, "ffn") & names(new, "ffn"),
+    }
+
+
+def meaning(node: Frozen, common: Common) -> str:
+    """A text that is equal for two requirements or goals just where they mean the same over the common alternatives."""
+    return json.dumps(_restricted(node.model_dump(mode="json"), common), sort_keys=True)
+
+
+def _restricted(value: Any, common: Common) -> Any:
+    if isinstance(value, list):
+        return [_restricted(part, common) for part in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _restricted(part, common) for key, part in value.items() if key not in _NO_MEANING}
+    match value.get("kind"):
+        case "is" | "count":
+            value["alternatives"] = [a for a in value["alternatives"] if a in common[value["sub_block"]]]
+        case "table":
+            return _restricted_table(value, common)
+    return value
+
+
+def _restricted_table(table: dict[str, Any], common: Common) -> dict[str, Any]:
+    """Rows and columns of common alternatives, by name, so that their order makes no difference."""
+    rows = [(i, a) for i, a in enumerate(table["attention"]) if a in common["attention"]] or [(0, "")]
+    columns = [(j, f) for j, f in enumerate(table["ffn"]) if f in common["ffn"]] or [(0, "")]
+    cells = {f"{a}/{f}": table["values"][i][j] for i, a in rows for j, f in columns}
+    return {"kind": "table", "layers": table["layers"], "cells": cells}

@@ -1,0 +1,116 @@
+"""Two lowered programs to what they differ in. Where things are written, and comments, make no difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from puzzledsl.changes import words
+from puzzledsl.changes.again import stages_again
+from puzzledsl.changes.common import common_names
+from puzzledsl.changes.model import Change, Detail, Pieces, ProgramChanges
+from puzzledsl.changes.searches import search_details
+from puzzledsl.changes.spaces import space_details
+from puzzledsl.ir import nodes
+from puzzledsl.ir.base import Frozen
+from puzzledsl.plan.bld import bld_plan
+
+KINDS = {
+    "parent": "parents",
+    "data": "data",
+    "hardware": "hardware",
+    "scenario": "scenarios",
+    "space": "spaces",
+    "bld": "blds",
+    "score": "scores",
+    "search": "searches",
+    "frontier": "frontiers",
+    "uptrain": "uptrains",
+    "eval": "evals",
+    "export": "exports",
+}
+"""Kind -> its dictionary in a program."""
+
+_NO_MEANING = {"name", "where", "bound_where", "doc", "because", "roundings"}
+_COMPARED_APART = {"layers", "objective", "requirements", "preferences", "sense"}
+
+
+def compare(old: nodes.Program, new: nodes.Program) -> ProgramChanges:
+    """What `new` means that `old` does not, declaration by declaration, with the work that follows from it."""
+    changes = tuple(_params(old, new)) + tuple(
+        change for kind in KINDS for change in _of_kind(kind, old, new)
+    )
+    waiting = tuple(name for name, bld in new.blds.items() if new.spaces[bld.space].used_by is not None)
+    pieces = {name: _pieces(old, new, name) for name in new.blds if name not in waiting}
+    touched = {change.name for change in changes if change.sign != "-" and change.kind != "param"}
+    return ProgramChanges(changes, pieces, tuple(stages_again(new, touched, pieces)), waiting)
+
+
+def declared(program: nodes.Program, kind: str) -> dict[str, Frozen]:
+    """The declarations of one kind."""
+    found: dict[str, Frozen] = getattr(program, KINDS[kind])
+    return found
+
+
+def _params(old: nodes.Program, new: nodes.Program) -> Iterator[Change]:
+    for name in dict.fromkeys([*old.params, *new.params]):
+        before, after = old.params.get(name, ""), new.params.get(name, "")
+        if before != after:
+            detail = Detail("value", before, after)
+            yield Change(detail.sign, "param", name, (detail,))
+
+
+def _of_kind(kind: str, old: nodes.Program, new: nodes.Program) -> Iterator[Change]:
+    before, after = declared(old, kind), declared(new, kind)
+    for name in after:
+        if name not in before:
+            yield Change("+", kind, name)
+            continue
+        details = list(_details(before[name], after[name]))
+        if kind == "search":
+            a, b = old.searches[name], new.searches[name]
+            details += search_details(a, b, common_names(old.spaces[a.space], new.spaces[b.space]))
+        if details:
+            yield Change("~", kind, name, tuple(details))
+    yield from (Change("-", kind, name) for name in before if name not in after)
+
+
+def _details(old: Frozen, new: Frozen) -> Iterator[Detail]:
+    before, after = dict(_fields(old)), dict(_fields(new))
+    for path in dict.fromkeys([*before, *after]):
+        texts = before.get(path, ""), after.get(path, "")
+        if texts[0] != texts[1]:
+            yield Detail(path, *texts)
+    if isinstance(old, nodes.Space) and isinstance(new, nodes.Space):
+        yield from space_details(old, new)
+
+
+def _fields(node: Frozen) -> Iterator[tuple[str, str]]:
+    """The figures of a declaration by their path, but what is compared with more care."""
+    apart = _COMPARED_APART if isinstance(node, nodes.Space | nodes.Search) else set()
+    for key, value in node.model_dump(mode="json").items():
+        if key == "term" and isinstance(node, nodes.Frontier):
+            yield "metric", words.term(node.term)
+        elif key not in _NO_MEANING | apart:
+            yield from _flat(key, value)
+
+
+def _flat(path: str, value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _flat(f"{path}.{key}", part)
+    else:
+        yield path, words.figure(path, value)
+
+
+def _pieces(old: nodes.Program, new: nodes.Program, bld: str) -> Pieces:
+    """Jobs of one BLD against all that the old program makes: a piece is known by its id, whoever makes it."""
+    made_before = {job.id for name in old.blds for job in bld_plan(old, name)}
+    own_before = {job.id for job in bld_plan(old, bld)} if bld in old.blds else set()
+    jobs = {job.id: job for job in bld_plan(new, bld)}
+    make = [job for id, job in jobs.items() if id not in made_before]
+    return Pieces(
+        make=len(make),
+        keep=len(jobs) - len(make),
+        drop=len(own_before - jobs.keys()),
+        tokens=sum(job.tokens for job in make),
+    )

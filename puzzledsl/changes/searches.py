@@ -1,0 +1,84 @@
+"""What a search asks for, before and after. A requirement on the same thing with another bound is the same requirement."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from puzzledsl.changes import words
+from puzzledsl.changes.common import Common, meaning
+from puzzledsl.changes.model import Detail
+from puzzledsl.ir import nodes
+
+MANY = 3
+"""So many instances of one line in a `for` are told together."""
+
+
+def search_details(old: nodes.Search, new: nodes.Search, common: Common) -> Iterator[Detail]:
+    """The goal, requirements and preferences that differ for the alternatives both spaces have."""
+    before, after = (f"{s.sense} {words.linear(s.objective)}" for s in (old, new))
+    if (old.sense, meaning(old.objective, common)) != (new.sense, meaning(new.objective, common)):
+        yield _told_apart("goal", before, after)
+    yield from _Requirements(common).details(old.requirements, new.requirements)
+    preferences = [[(p.sense, meaning(p.goal, common)) for p in s.preferences] for s in (old, new)]
+    if preferences[0] != preferences[1]:
+        texts = [
+            ", then ".join(f"{p.sense} {words.linear(p.goal)}" for p in s.preferences) for s in (old, new)
+        ]
+        yield _told_apart("prefer", *texts)
+
+
+def _told_apart(what: str, before: str, after: str) -> Detail:
+    """A detail whose words may be the same where only figures inside a table differ."""
+    return Detail(what, before, f"{after} (with other figures)" if before == after else after)
+
+
+class _Requirements:
+    """Compares requirements by what they mean; `common` are the alternatives that count."""
+
+    def __init__(self, common: Common) -> None:
+        self.common = common
+
+    def details(self, old: Sequence[nodes.Requirement], new: Sequence[nodes.Requirement]) -> Iterator[Detail]:
+        gone, come = self._left_over(old, new), self._left_over(new, old)
+        for requirement in list(gone):
+            about = self._about(requirement)
+            partner = next((r for r in come if about and self._about(r) == about), None)
+            if partner is not None:
+                gone.remove(requirement)
+                come.remove(partner)
+                yield _told_apart("require", words.requirement(requirement), words.requirement(partner))
+        yield from (Detail("require", old=text) for text in _told(gone))
+        yield from (Detail("require", new=text) for text in _told(come))
+
+    def _left_over(
+        self, some: Sequence[nodes.Requirement], others: Sequence[nodes.Requirement]
+    ) -> list[nodes.Requirement]:
+        """Those that the other side does not have, counted."""
+        rest = Counter(meaning(other, self.common) for other in others)
+        left: list[nodes.Requirement] = []
+        for requirement in some:
+            text = meaning(requirement, self.common)
+            if rest[text] > 0:
+                rest[text] -= 1
+            else:
+                left.append(requirement)
+        return left
+
+    def _about(self, requirement: nodes.Requirement) -> str:
+        """What a bound bounds, and from which side; empty for a statement about layers."""
+        if isinstance(requirement, nodes.LogicRequirement):
+            return ""
+        return f"{meaning(requirement.left, self.common)} {requirement.op[0]}"
+
+
+def _told(requirements: Sequence[nodes.Requirement]) -> Iterator[str]:
+    """One text each; many instances of one line of the source together."""
+    lines: dict[str, list[nodes.Requirement]] = {}
+    for requirement in requirements:
+        lines.setdefault(f"{requirement.where.file}:{requirement.where.line}", []).append(requirement)
+    for group in lines.values():
+        if len(group) > MANY:
+            yield f"{group[0].where.text} ({len(group)} times)"
+        else:
+            yield from map(words.requirement, group)

@@ -1,0 +1,39 @@
+"""What layers may become, before and after: layers with the same difference are one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from puzzledsl.changes.model import Detail
+from puzzledsl.changes.words import layers_in_words
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import SubBlock, name_of
+
+Names = tuple[str, ...]
+
+
+def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
+    """Alternatives that layers gained or lost, attention first; and the number of layers where it is another."""
+    if len(old.layers) != len(new.layers):
+        yield Detail("layers", str(len(old.layers)), str(len(new.layers)))
+    sub_blocks: tuple[SubBlock, SubBlock] = ("attention", "ffn")
+    for sub_block in sub_blocks:
+        gained: dict[Names, list[int]] = {}
+        lost: dict[Names, list[int]] = {}
+        for layer, (before, after) in enumerate(zip(old.layers, new.layers, strict=False)):
+            names_before, names_after = _names(before, sub_block), _names(after, sub_block)
+            more = tuple(name for name in names_after if name not in names_before)
+            less = tuple(name for name in names_before if name not in names_after)
+            if more:
+                gained.setdefault(more, []).append(layer)
+            if less:
+                lost.setdefault(less, []).append(layer)
+        for names, layers in lost.items():
+            yield Detail(f"{layers_in_words(layers)} {sub_block}", old=" | ".join(names))
+        for names, layers in gained.items():
+            yield Detail(f"{layers_in_words(layers)} {sub_block}", new=" | ".join(names))
+
+
+def _names(choice: nodes.LayerChoice, sub_block: SubBlock) -> Names:
+    alternatives = choice.attention if sub_block == "attention" else choice.ffn
+    return tuple(name_of(alternative) for alternative in alternatives)

@@ -1,0 +1,145 @@
+"""Expressions, requirements and figures of the IR in words, close to how a program writes them."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from typing import assert_never
+
+from puzzledsl.ir import nodes
+from puzzledsl.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, TIME, TOK_PER_S, Dimension, format_quantity
+
+_UNITS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
+_SUFFIXES = (
+    ("_bytes_per_s", BYTES_PER_S),
+    ("flop_per_s", FLOP_PER_S),
+    ("_bytes", BYTES),
+    ("_s", TIME),
+)
+
+
+def figure(path: str, value: object) -> str:
+    """A field of a declaration: sizes and times in units, everything else as it is."""
+    if isinstance(value, bool) or value is None:
+        return "none" if value is None else str(value).lower()
+    if isinstance(value, str) and not _is_number(value):
+        return value
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    leaf = path.rsplit(".", 1)[-1]
+    whole = path if "flop_per_s." in path else leaf
+    for suffix, dimension in _SUFFIXES:
+        if whole.endswith(suffix) or (suffix == "flop_per_s" and "flop_per_s." in whole):
+            return format_quantity(Fraction(str(value)), dimension, 6)
+    if isinstance(value, str):
+        return f"{float(Fraction(value)):.6g}"
+    return str(value)
+
+
+def _is_number(text: str) -> bool:
+    return bool(text) and text.lstrip("-").replace("/", "", 1).isdigit()
+
+
+def layers_in_words(layers: list[int]) -> str:
+    """`layer 3`, `layers 2..9, 41`."""
+    return ("layer " if len(layers) == 1 else "layers ") + ranges(layers)
+
+
+def ranges(layers: list[int]) -> str:
+    """Ascending layers as ranges: `0..1, 79`, and `41..77 by 2` where every second one is meant."""
+    parts: list[str] = []
+    at = 0
+    while at < len(layers):
+        last, step = at, 1
+        if at + 1 < len(layers):
+            step = layers[at + 1] - layers[at]
+            while last + 1 < len(layers) and layers[last + 1] - layers[last] == step:
+                last += 1
+        if step > 1 and last - at < 2:  # two layers apart are no series
+            last, step = at, 1
+        ends = f"{layers[at]}" if last == at else f"{layers[at]}..{layers[last]}"
+        parts.append(ends if step == 1 else f"{ends} by {step}")
+        at = last + 1
+    return ", ".join(parts)
+
+
+# ---------------------------------------------------------------- expressions
+
+
+def linear(value: nodes.Linear) -> str:
+    """`kl`, `2 * sum(ffn.width, layers 0..79) + 3`."""
+    parts = [_weighted(weighted) for weighted in value.terms]
+    if value.constant or not parts:
+        parts.append(format_quantity(value.constant, COUNT))
+    text = parts[0]
+    for part in parts[1:]:
+        text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
+    return text
+
+
+def _weighted(weighted: nodes.WeightedTerm) -> str:
+    name, factor = term(weighted.term), weighted.coefficient
+    if factor == 1:
+        return name
+    return f"-{name}" if factor == -1 else f"{float(factor):.6g} * {name}"
+
+
+def term(value: nodes.Term) -> str:
+    """One table's sum."""
+    match value:
+        case nodes.MetricTerm(scenario=scenario, metric=metric):
+            return f"{scenario}.{metric}"
+        case nodes.ScoreTerm(score=score):
+            return score
+        case nodes.ParamsTerm():
+            return "params"
+        case nodes.FactTerm(sub_block=sub_block, attribute=attribute, layers=layers):
+            return f"sum({sub_block}.{attribute}, {layers_in_words(list(layers))})"
+        case nodes.CountTerm(sub_block=sub_block, alternatives=names, layers=layers):
+            return f"count({sub_block} is {' | '.join(names) or 'nothing'}, {layers_in_words(list(layers))})"
+        case nodes.TableTerm(layers=layers):
+            return f"sum(a table of what is chosen, {layers_in_words(list(layers))})"
+        case _:
+            assert_never(value)
+
+
+def requirement(value: nodes.Requirement) -> str:
+    """`chat.memory <= 76GiB`, `chat.throughput >= 2.17x`, or a statement about layers."""
+    if isinstance(value, nodes.LogicRequirement):
+        return logic(value.formula)
+    if value.parent_ratio is not None:
+        bound = f"{float(value.parent_ratio):.6g}x"
+    else:
+        bound = format_quantity(value.bound or Fraction(0), _UNITS[value.unit], 6)
+    return f"{linear(value.left)} {value.op} {bound}"
+
+
+def logic(value: nodes.Logic) -> str:
+    """`layers[3].attention is noop implies layers[2].attention is not noop`."""
+    match value:
+        case nodes.Is():
+            return _is(value, "is")
+        case nodes.Not(operand=nodes.Is() as operand):
+            return _is(operand, "is not")
+        case nodes.Not(operand=operand):
+            return f"not ({logic(operand)})"
+        case nodes.And(operands=operands):
+            return " and ".join(map(_bracketed, operands)) or "true"
+        case nodes.Or(operands=operands):
+            return " or ".join(map(_bracketed, operands)) or "false"
+        case nodes.Implies(condition=condition, consequence=consequence):
+            return f"{_bracketed(condition)} implies {_bracketed(consequence)}"
+        case _:
+            assert_never(value)
+
+
+def _is(value: nodes.Is, word: str) -> str:
+    return f"layers[{value.layer}].{value.sub_block} {word} {' | '.join(value.alternatives) or 'nothing'}"
+
+
+def _bracketed(value: nodes.Logic) -> str:
+    text = logic(value)
+    simple = isinstance(value, nodes.Is) or (
+        isinstance(value, nodes.Not) and isinstance(value.operand, nodes.Is)
+    )
+    return text if simple else f"({text})"

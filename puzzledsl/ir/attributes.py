@@ -231,6 +231,8 @@ def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: Scope) -> V
     kept = _where(ctx, sorted(chosen), node.where, scope)
     if kept is None:
         return POISON
+    if not kept and space.guessed:
+        return POISON
     if not kept:
         ctx.report(errors_spaces.NoLayers(node.span, text=ctx.source(node.span), help=_why_none(ctx, node)))
         return POISON
@@ -281,7 +283,7 @@ def _layer(ctx: Context, space: SpaceInfo, value: Value, span: Span) -> int | No
     if number is None:
         return None
     layers = space.shape.layers
-    if not -layers <= number < layers:
+    if not -layers <= number < layers and not space.guessed:
         ctx.report(
             errors_spaces.LayerOutOfRange(
                 span, "out of range", index=number, parent=space.parent.name, layers=layers, last=layers - 1

@@ -23,7 +23,7 @@ def from_body(
     sections: Sequence[str] = (),
 ) -> tuple[Settings, dict[str, tree.Section]]:
     """The settings and sections of a body; other statements are reported. `let`s go into `scope`."""
-    found = Settings(ctx, thing, span, quiet_about_missing=scope.file.is_damaged(decl.span, 1))
+    found = Settings(ctx, thing, span, quiet_about_missing=scope.file.is_damaged(decl.span))
     parts: dict[str, tree.Section] = {}
     for statement in decl.body or ():
         match statement:
@@ -80,7 +80,7 @@ _WORDS: dict[type, str] = {
 
 def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
     """Report a statement that a body of this kind does not have; where braces are wrong, it may be another body's."""
-    if ctx.file_of(statement.span).is_damaged(statement.span, 1):
+    if ctx.file_of(statement.span).is_damaged(statement.span):
         return
     if isinstance(statement, tree.Assign):
         what = f"`{statement.op}`" if statement.op != "=" else f"`{ctx.source(statement.target.span)}`"

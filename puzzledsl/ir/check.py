@@ -11,6 +11,7 @@ from puzzledsl.ir import errors, nodes
 from puzzledsl.ir.assertions import check_assert
 from puzzledsl.ir.context import Context, Lower, OutOfSteps
 from puzzledsl.ir.evaluate import evaluate
+from puzzledsl.ir.likeness import settle_kinds
 from puzzledsl.ir.limits import MAX_DEPTH
 from puzzledsl.ir.lower.frontier import lower_frontier
 from puzzledsl.ir.lower.hardware import lower_hardware, lower_scenario
@@ -91,6 +92,8 @@ def _check_all(ctx: Context) -> None:
     """Evaluate and lower everything of the program's own files, then what these refer to in shipped ones."""
     check_settings(ctx)
     own = [file for file in ctx.loader.files.values() if not file.is_std]
+    for file in own:
+        settle_kinds(ctx, file)
     for file in sorted(own, key=lambda f: f is not ctx.root):
         _check_file(ctx, file)
     while ctx.pending:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from puzzledsl.diagnostics import Diagnostic, Span
 from puzzledsl.lang import tree
-from puzzledsl.lang.kinds import KINDS, TOP_KEYWORDS
+from puzzledsl.lang.kinds import KINDS
 from puzzledsl.suggest import closest
+
+_DECLARING = (*KINDS, "param", "let", "fn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def declares_unread(name: str, lines: list[str], module: tree.Module, damage: Da
         return True
     head = re.compile(rf"\s*(\w+)\s+{word.pattern}")
     heads = [m.group(1) for line in lines if name in line and (m := head.match(line))]
-    if any(h in KINDS or h in TOP_KEYWORDS or closest(h, (*KINDS, *TOP_KEYWORDS)) for h in heads):
+    if any(h in _DECLARING or closest(h, _DECLARING) for h in heads):
         return True
     used = re.compile(rf"\s*use\b.*{word.pattern}")
     return any(used.match(line) for line in lines if name in line)

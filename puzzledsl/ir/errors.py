@@ -337,3 +337,19 @@ class AssertionFails(Diagnostic):
 
     code = "E0221"
     template = "this assertion does not hold"
+
+
+class MistakenKind(Diagnostic):
+    """A declaration that says one kind and is written like another.
+
+    What stands behind `of`, right of `=` and between braces tells what a declaration is. It is read as that, so that
+    nothing that follows from the wrong kind is reported as well.
+
+    Wrong:
+        uptrain b of w { train = attention + ffn, tokens = 1M }
+    Right:
+        bld b of w { train = attention + ffn, tokens = 1M }
+    """
+
+    code = "E0222"
+    template = "`{name}` is declared as {got} but written like {like}"

@@ -205,10 +205,10 @@ def _step(ctx: Context, node: tree.Binary, left: Value, left_span: Span, scope: 
     if node.op == "+" and isinstance(left, Text) and isinstance(right, Text):
         return Text(left.value + right.value)
     first = as_number(ctx, left, left_span, f"each side of `{node.op}`")
+    if first is None:
+        return POISON  # the operator itself may be wrong: one report is enough
     second = as_number(ctx, right, node.right.span, f"each side of `{node.op}`")
-    return (
-        POISON if first is None or second is None else combine(ctx, node.op, first, second, node, left_span)
-    )
+    return POISON if second is None else combine(ctx, node.op, first, second, node, left_span)
 
 
 def _unary(ctx: Context, expr: tree.Unary, scope: Scope) -> Value:
@@ -271,8 +271,10 @@ def _link(
         if isinstance(side, SubBlocks | Layers) and op in ("==", "!="):
             return _compared_with_is(ctx, side, op, span, other)
     first = as_number(ctx, left, left_span, f"each side of `{op}`")
+    if first is None:
+        return POISON
     second = as_number(ctx, right, right_span, f"each side of `{op}`")
-    if first is None or second is None:
+    if second is None:
         return POISON
     return compare(ctx, first, op, second, left_span, right_span, op_span)
 

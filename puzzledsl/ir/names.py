@@ -201,7 +201,7 @@ class Loader:
     def _imported(
         self, name: tree.Name, use: tree.Use, used: SourceFile | None, used_in: SourceFile
     ) -> Symbol | Poison:
-        if used is None or used.declares_unread(name.text):
+        if used is None or not name.text or used.declares_unread(name.text):
             return POISON
         if name.text in used.names:
             return used.names[name.text]

@@ -59,14 +59,11 @@ class Settings:
         return key in self.entries
 
     def need(self, *keys: str, help: str = "") -> None:
-        """Report each of `keys` that is missing."""
-        for key in keys:
-            if key not in self.entries:
-                self.failed = True
-                if not self.quiet_about_missing:
-                    self.ctx.report(
-                        errors.MissingPart(self.span, thing=self.thing, what=f"`{key}`", help=help)
-                    )
+        """Report those of `keys` that are missing."""
+        missing = [key for key in keys if key not in self.entries]
+        self.failed |= bool(missing)
+        if missing and not self.quiet_about_missing:
+            self.ctx.report(errors.MissingPart(self.span, thing=self.thing, what=_listed(missing), help=help))
 
     def value(self, key: str) -> Value:
         """The value of a setting that is there."""
@@ -183,6 +180,11 @@ class Settings:
             self.ctx.report(types.WrongType(self.place(key), what=what, wanted=wanted, got=got))
 
 
+def _listed(keys: list[str]) -> str:
+    quoted = [f"`{key}`" for key in keys]
+    return " and ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
+
+
 # ---------------------------------------------------------------- collecting
 
 
@@ -252,6 +254,8 @@ def put(
 
 def report_unknown_key(found: Settings, key: str, at: Span, known: Sequence[str]) -> str | None:
     """Report a setting that does not exist; the name that is likely meant, if any."""
+    if not key:
+        return None  # a name the parser found missing
     near = closest(key, known)
     listed = ", ".join(f"`{k}`" for k in known)
     help = f"it has {listed}" if known else "it has no settings"

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from puzzledsl.ir.alternatives import Alternative, AttentionAlternative, FfnAlternative, SubBlock
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    AttentionAlternative,
+    FfnAlternative,
+    ParentAttention,
+    ParentFfn,
+    SubBlock,
+)
 from puzzledsl.ir.nodes import Rounding, Shape, WholeModel
 
 if TYPE_CHECKING:
@@ -18,6 +25,7 @@ class SpaceInfo:
     """A space under construction. `base_*` is the choice before overrides; `asked` what widths were before rounding.
 
     `incomplete`: part of a choice could not be read, so its size and its gaps are nobody's further mistake.
+    `guessed`: nothing is known of the parent, and the shape is one that almost anything fits.
     """
 
     name: str
@@ -31,6 +39,7 @@ class SpaceInfo:
     roundings: list[Rounding] = field(default_factory=list)
     incomplete: bool = False
     whole_model: WholeModel | None = None
+    guessed: bool = False
 
     @property
     def all_layers(self) -> tuple[int, ...]:
@@ -49,3 +58,27 @@ class SpaceInfo:
         for layer in layers:
             found.update(dict.fromkeys(self.choices(sub_block)[layer]))
         return list(found)
+
+
+_HEADS = 720_720  # divided by every number up to 16
+_ANY_SHAPE = Shape(
+    family="llama",
+    layers=128,
+    hidden=8192,
+    heads=_HEADS,
+    kv_heads=_HEADS,
+    head_dim=128,
+    intermediate=2**40,
+    vocab=2**17,
+    tied=False,
+)
+
+
+def guessed(name: str, symbol: Symbol) -> SpaceInfo:
+    """A space of which nothing is known: its own statements and those of its searches can still be checked."""
+    info = SpaceInfo(
+        name, symbol, _ANY_SHAPE, (ParentAttention(),), (ParentFfn(),), incomplete=True, guessed=True
+    )
+    info.attention = [info.base_attention] * _ANY_SHAPE.layers
+    info.ffn = [info.base_ffn] * _ANY_SHAPE.layers
+    return info

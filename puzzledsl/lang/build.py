@@ -123,7 +123,7 @@ class _Builder(ExprBuilder):
             return ()
         for kid in cast(list[Branch], branch.children):
             found += self.statements(kid, depth) if kid.data == "bad" else [self.statement(kid, depth)]
-        return tuple(found)
+        return tuple(s for s in found if not (isinstance(s, tree.Section) and not s.name.text))
 
     def statements(self, bad: Branch, depth: int) -> tuple[tree.Stmt, ...]:
         """What could be read behind a head that could not."""

@@ -37,6 +37,9 @@ CONTINUES_AFTER = _INFIX | {
     "ELSE",
     "WHERE",
 }
+MAX_REACH = 400
+"""Tokens that are looked through for the end of a bracket."""
+
 _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 # No bracket reaches over these. `for` is missing: it stands in comprehensions too.
 _NEVER_INSIDE = {word.upper() for word in STATEMENT_KEYWORDS if word != "for"} | {
@@ -132,6 +135,14 @@ class _Layout:
         if not self.opened:
             self.cut = None
 
+    def stray_brace(self, token: Token) -> None:
+        """Report and leave out a brace inside brackets."""
+        where = span_of(token, self.words.file)
+        if token.type == "RBRACE":
+            self._report(errors.StrayCloser(where, opener="{", closer="}"), token)
+        else:
+            self._report(errors.UnexpectedToken(where, "inside brackets", found="`{`"), token)
+
     def close_all(self) -> None:
         """Close what is open: what was opened before the last newline inside brackets there, the rest here."""
         cut = len(self.out) if self.cut is None else self.cut
@@ -178,6 +189,9 @@ def lay_out(words: Words, sink: Sink) -> list[Token]:
             state.newline(token)
             continue
         declaration = starts_declaration(tokens, index)
+        if state.opened and token.type in ("LBRACE", "RBRACE") and _closes_later(tokens, index):
+            state.stray_brace(token)
+            continue
         if state.opened:
             token = _inside(state, token, declaration)
         if token.type in CLOSER:
@@ -190,6 +204,19 @@ def lay_out(words: Words, sink: Sink) -> list[Token]:
     if state.out and state.out[-1].type != "_NL":
         state.out.append(state.held or virtual("_NL", "\n", state.out[-1]))
     return state.out
+
+
+def _closes_later(tokens: list[Token], index: int) -> bool:
+    """True where the bracket that is open at a brace is closed behind it: then the brace is what is wrong."""
+    depth = 0
+    for at in range(index + 1, min(index + MAX_REACH, len(tokens))):
+        kind = tokens[at].type
+        depth += (kind in CLOSER) - (kind in OPENER)
+        if depth < 0:
+            return True
+        if kind in _NEVER_INSIDE or kind in _ASSIGNS or starts_declaration(tokens, at):
+            return False
+    return False
 
 
 def _inside(state: _Layout, token: Token, declaration: bool) -> Token:

@@ -56,6 +56,7 @@ class _Driver:
     braces: list[_Brace] = field(default_factory=list)
     pairs: list[tuple[Token, Token]] = field(default_factory=list)
     mistakes: int = 0
+    reported_at: int = 0  # the line of the last mistake
     last: Token | None = None  # the token taken last
     margins: dict[int, int] = field(default_factory=dict)  # line -> the column of its first token
 
@@ -130,9 +131,20 @@ class _Driver:
             end += 1
         last = self.tokens[min(end, len(self.tokens) - 1)].line or 1
         first = self.tokens[min(self.statement, end, len(self.tokens) - 1)].line or 1
-        if self.words.tainted.isdisjoint(range(first, last + 1)):
+        if self.words.tainted.isdisjoint(range(first, last + 1)) and not self.follows(error):
             self.sink.add(error)
             self.mistakes += 1
+            self.reported_at = error.span.line if error.span else 0
+
+    def follows(self, error: Diagnostic) -> bool:
+        """True where a foreign spelling may be read wrongly, or the cut that was reported took a brace along."""
+        if error.span is not None and error.span.line in self.words.mended:
+            return isinstance(error, errors.UnexpectedToken)
+        return (
+            isinstance(error, errors.MissingBrace)
+            and error.span is not None
+            and error.span.line == self.reported_at
+        )
 
     # ------------------------------------------------------------ mending
 
@@ -174,7 +186,8 @@ class _Driver:
 
     def mended_item(self, token: Token) -> Token:
         following = self.following()
-        if token.type not in ("LET", "ASSERT") and self.begins_statement(self.index):
+        unnamed = token in KINDS and token.column == 1  # `space = …` lacks its name
+        if token.type not in ("LET", "ASSERT") and self.begins_statement(self.index) and not unnamed:
             self.reopen_body(token)
             return token
         if token.type != "NAME" or following is None or token in KINDS:
@@ -301,8 +314,8 @@ class _Driver:
             self.uncount(self.last)
             self.last = None
         self.index += found.skip
-        if found.insert is not None:
-            self.feed(found.insert)
+        for meant in found.insert:
+            self.feed(meant)
         return True
 
     def restart_behind_brace(self, brace: Token, token: Token) -> None:

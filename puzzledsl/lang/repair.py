@@ -42,7 +42,7 @@ class Repair:
     """Leave out the last `undo` tokens taken, put in `insert`, and leave out the next `skip` tokens."""
 
     undo: int = 0
-    insert: Token | None = None
+    insert: tuple[Token, ...] = ()
     skip: int = 0
 
 
@@ -61,15 +61,22 @@ def repair(machine: Machine, tokens: list[Token], index: int, last: Token | None
         return Repair(undo=1)
     for kind in _missing(tokens, index):
         if machine.accepts(kind, *rest):
-            return Repair(insert=virtual(kind, _SIGNS[kind], last or token))
+            return Repair(insert=(virtual(kind, _SIGNS.get(kind, kind.lower()), last or token),))
     for kind, text in _instead(token):
         if rest[1:] and machine.accepts(kind, *rest[1:]):
-            return Repair(insert=Token.new_borrow_pos(kind, text, token), skip=1)
+            return Repair(insert=(Token.new_borrow_pos(kind, text, token),), skip=1)
+    unnamed = Repair(insert=(virtual("NAME", "", last or token),)) if machine.accepts("NAME", *rest) else None
+    if token.type == "_NL" and unnamed:
+        return unnamed
     if undone:
         return Repair(undo=1)
-    if machine.accepts("NAME", *rest):
-        return Repair(insert=virtual("NAME", "", last or token))
-    return Repair(skip=1) if skipped and token.type not in ("_NL", "RBRACE") else None
+    if token.type == "LBRACE" and machine.accepts("_NL", "NAME", *rest):  # a section without its name
+        near = last or token
+        return Repair(insert=(virtual("_NL", "\n", near), virtual("NAME", "", near)))
+    if unnamed:
+        return unnamed
+    ends = token.type == "_NL" or (token.type == "RBRACE" and rest[1] in ("_NL", "COMMA", "RBRACE"))
+    return Repair(skip=1) if skipped and not ends else None
 
 
 def _rest(tokens: list[Token], index: int) -> list[str]:
@@ -77,7 +84,7 @@ def _rest(tokens: list[Token], index: int) -> list[str]:
     kinds: list[str] = []
     for token in tokens[index : index + MAX_AHEAD]:
         kinds.append(token.type)
-        if token.type in _ENDS and len(kinds) > 1:
+        if token.type == "_NL" or (token.type in _ENDS and len(kinds) > 1):
             break
     return kinds
 
@@ -92,7 +99,8 @@ def _missing(tokens: list[Token], index: int) -> list[str]:
     """The signs that may be missing before a token, the likeliest first."""
     named = index > 1 and tokens[index - 1].type == "NAME" and tokens[index - 2].type in ("LPAR", "COMMA")
     first = "COLON" if named and tokens[index].type != "NAME" else "COMMA"
-    return ["EQUAL", first, "COMMA", "COLON", "ARROW"]
+    on = index > 1 and tokens[index - 2] == "scenario"
+    return ["EQUAL", first, "COMMA", "COLON", "ARROW", "ON" if on else "OF"]
 
 
 def _instead(token: Token) -> list[tuple[str, str]]:

@@ -51,6 +51,9 @@ class Words:
     docs: list[Token]
     file: str
     tainted: set[int] = field(default_factory=set)
+    mended: set[int] = field(
+        default_factory=set
+    )  # lines with a foreign spelling, read as what was likely meant
 
 
 def span_of(token: Token, file: str) -> Span:
@@ -75,6 +78,9 @@ def virtual(kind: str, text: str, near: Token) -> Token:
 def read_words(tokens: list[Token], text: str, file: str, sink: Sink) -> Words:
     """Report what is no word of the language among all tokens of `text`, and mend it."""
     words = Words([], [], file)
+    torn = {
+        t.line for t in tokens if t.type == "UNTERMINATED"
+    }  # lines whose characters may belong to a string
     raw = [t for t in tokens if t.type != "COMMENT"]
     index = 0
     while index < len(raw):
@@ -90,7 +96,8 @@ def read_words(tokens: list[Token], text: str, file: str, sink: Sink) -> Words:
                 and raw[index].start_pos == raw[index - 1].end_pos
             ):
                 index += 1
-            _unknown(token, raw[index - 1], text, words, sink)
+            if token.line not in torn:
+                _unknown(token, raw[index - 1], text, words, sink)
         elif token.type == "UNTERMINATED":
             sink.add(errors.UnterminatedString(span_of(token, file)))
             words.tainted.add(token.line or 1)
@@ -136,6 +143,7 @@ def _foreign(token: Token, following: Token | None, source: str, words: Words, s
 
     def report(shown: str, wanted: str, *fixes: Fix) -> None:
         sink.add(errors.ForeignSpelling(where, text=shown, wanted=wanted, fixes=fixes))
+        words.mended.add(where.line)
 
     if text.startswith("//"):
         slashes = Span(where.file, where.line, where.column, where.line, where.column + 2)

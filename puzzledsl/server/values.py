@@ -9,7 +9,7 @@ from puzzledsl.ir.lower.common import space_info, space_names
 from puzzledsl.ir.lower.search import searched_space
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.resolve import value_of
-from puzzledsl.ir.space_info import SpaceInfo
+from puzzledsl.ir.space_info import SpaceInfo, guessed
 from puzzledsl.ir.values import (
     Boolean,
     Constructed,
@@ -117,7 +117,7 @@ def scope_within(ctx: Context, within: str, expr: tree.Expr | None = None) -> Sc
     if not isinstance(symbol, Symbol) or not isinstance(symbol.item, tree.Decl):
         return scope
     if symbol.kind in ("space", "search", "frontier"):
-        scope = scope.inner(space_names(space_of(ctx, symbol)))
+        scope = scope.inner(space_names(space_of(ctx, symbol) or guessed(within, symbol)))
     inner = scope.inner()
     for statement in symbol.item.body or ():
         if isinstance(statement, tree.Let) and (expr is None or statement.span < expr.span):

@@ -15,7 +15,6 @@ from puzzledsl.ir.nodes import Where
 from puzzledsl.ir.settings import Settings
 from puzzledsl.ir.space_info import SpaceInfo
 from puzzledsl.ir.values import (
-    POISON,
     BuiltIn,
     Constructed,
     Layers,
@@ -57,7 +56,7 @@ def check_parts(ctx: Context, symbol: Symbol, value: Need, body: Need, example: 
     """Report a missing or superfluous `= …` or `{ … }`. `example` is what to write."""
     decl = declaration(symbol)
     for part, need, sign in ((decl.value, value, "= …"), (decl.body, body, "{ … }")):
-        if part is None and need == "needed" and not symbol.file.is_damaged(decl.span, 1):
+        if part is None and need == "needed" and not symbol.file.is_damaged(decl.span):
             what = f"`{sign}`"
             ctx.report(
                 errors.MissingPart(symbol.span, thing=thing(symbol), what=what, help=f"write `{example}`")
@@ -77,6 +76,8 @@ def target(
     """The declaration after `of` or `on`; None, reported, where it is missing or of another kind."""
     decl = declaration(symbol)
     if decl.target is None:
+        if isinstance(decl.value, tree.Name) and symbol.kind in ("search", "bld", "uptrain"):
+            return read_ref(ctx, decl.value, Scope(symbol.file), kinds)  # `= x` for `of x` is reported
         if not symbol.file.is_damaged(decl.kind.span):
             wanted = f"`{preposition}` {' or '.join(article(k) for k in kinds)}"
             known = [
@@ -163,7 +164,7 @@ def only_data(ctx: Context, symbol: Symbol, settings: Settings, required: bool) 
     else:
         known = [s for s in symbol.file.names.values() if isinstance(s, Symbol) and s.kind == "data"]
         found = known[0] if len(known) == 1 else None
-        if len(known) > 1 and required and not symbol.file.is_damaged(symbol.item.span, 1):
+        if len(known) > 1 and required and not symbol.file.is_damaged(symbol.item.span):
             listed = ", ".join(f"`{s.name}`" for s in known)
             help = f"write `data = {known[0].name}`; there are {listed}"
             ctx.report(errors.MissingPart(symbol.span, thing=thing(symbol), what="`data`", help=help))
@@ -173,14 +174,9 @@ def only_data(ctx: Context, symbol: Symbol, settings: Settings, required: bool) 
     return ctx.name_of(found)
 
 
-def space_names(info: SpaceInfo | None) -> dict[str, Value]:
-    """The names a space gives to its own statements and to its searches' expressions. None: a space with mistakes."""
+def space_names(info: SpaceInfo) -> dict[str, Value]:
+    """The names a space gives to its own statements and to its searches' expressions."""
     params: dict[TermKey, Fraction] = {("params",): Fraction(1)}
-    if info is None:
-        return {
-            **dict.fromkeys(("layers", "layer", "attention", "ffn", "size"), POISON),
-            "params": Symbolic(params),
-        }
     return {
         "layers": Layers(info, info.all_layers),
         "layer": Layers(info, ()),

@@ -22,6 +22,7 @@ from puzzledsl.ir.lower.search import searched_space
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.readers import as_number
 from puzzledsl.ir.settings import Entry, Settings, from_call
+from puzzledsl.ir.space_info import guessed
 from puzzledsl.ir.values import Poison, RangeValue, Symbolic, Value, describe
 
 MAX_POINTS = 10_000
@@ -42,7 +43,7 @@ def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
     call = read_call(ctx, decl.value, Scope(symbol.file), ("sweep",), "frontier")
     if call is None:
         return None
-    scoped = call.scope.inner(space_names(info))
+    scoped = call.scope.inner(space_names(info or guessed(symbol.name, symbol)))
     settings = from_call(ctx, call, ("metric", "range"), ("points",))
     settings.need("metric", "range", help=f"write `{example}`")
     for key in ("metric", "range"):

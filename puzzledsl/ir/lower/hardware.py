@@ -105,10 +105,8 @@ def _changed(
     """A profile: `base` with the call's arguments and the body's settings in place of its own."""
     decl = declaration(symbol)
     old: nodes.RooflineHardware | None = None
-    if base is not None:
-        below = ctx.lower(base, nodes.Hardware)
-        if below is None:
-            return None
+    below = ctx.lower(base, nodes.Hardware) if base is not None else None
+    if base is not None and below is not None:
         if not isinstance(below.spec, nodes.RooflineHardware):
             if call is not None and not call.arguments and not decl.body:
                 return below.spec
@@ -123,7 +121,8 @@ def _changed(
         arguments = from_call(ctx, call, (), KEYS)
         settings.failed |= arguments.failed
         settings.entries = {**arguments.entries, **settings.entries}
-    if old is None:
+    settings.failed |= base is not None and below is None  # whose figures are not known; these are checked
+    if base is None:
         settings.need(
             "memory", "bandwidth", help="a profile has `memory`, `bandwidth` and `peak { bf16 = … }`"
         )
@@ -362,7 +361,7 @@ def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario | None:
     settings = from_call(ctx, call, ("batch", "tokens"), ())
     help = "write `batch(256, 128 -> 1024)`: sequences, prompt and output tokens of each"
     settings.need("batch", "tokens", help=help)
-    if not settings.has("batch") or not settings.has("tokens"):
+    if settings.failed:
         return None
     batches = _batches(ctx, settings)
     tokens = _prompt_and_output(ctx, settings)

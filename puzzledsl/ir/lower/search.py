@@ -35,7 +35,7 @@ from puzzledsl.ir.lower.common import (
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.readers import as_number, as_whole
 from puzzledsl.ir.settings import from_call
-from puzzledsl.ir.space_info import SpaceInfo
+from puzzledsl.ir.space_info import SpaceInfo, guessed
 from puzzledsl.ir.values import (
     Boolean,
     Comparison,
@@ -70,10 +70,16 @@ def lower_search(ctx: Context, symbol: Symbol) -> nodes.Search | None:
     base = ctx.lower(of, nodes.Search) if of is not None and of.kind == "search" else None
     space = None if of is None else of if of.kind == "space" else searched_space(ctx, of)
     info = space_info(ctx, space) if space is not None else None
-    body = _Body(ctx, symbol, Scope(symbol.file).inner(space_names(info)), info)
+    known = info or guessed(symbol.name, symbol)
+    body = _Body(ctx, symbol, Scope(symbol.file).inner(space_names(known)), known)
     for statement in declaration(symbol).body or ():
         body.statement(statement, body.scope, in_for=False)
-    if space is None or info is None or (of is not None and of.kind == "search" and base is None):
+    if (
+        space is None
+        or info is None
+        or info.guessed
+        or (of is not None and of.kind == "search" and base is None)
+    ):
         return None
     ctx.lower_later(space)
     return body.node(ctx.name_of(space), base)
@@ -102,7 +108,7 @@ class _Body:
     ctx: Context
     symbol: Symbol
     scope: Scope
-    info: SpaceInfo | None
+    info: SpaceInfo
     objective: tuple[Literal["minimize", "maximize"], nodes.Linear] | None = None
     objective_at: Span | None = None
     requirements: list[nodes.Requirement] = field(default_factory=list)
@@ -118,7 +124,7 @@ class _Body:
         if objective is None and base is not None:
             objective = base.sense, base.objective
         if objective is None:
-            if self.objective_at is None and not self.symbol.file.is_damaged(decl.span, 1):
+            if self.objective_at is None and not self.symbol.file.is_damaged(decl.span):
                 help = "write `minimize kl`, or `maximize params`"
                 what = "`minimize` or `maximize`"
                 error = errors.MissingPart(self.symbol.span, thing=thing(self.symbol), what=what, help=help)
@@ -312,7 +318,7 @@ class _Body:
         )
         apart: int | None = 1
         if statement.apart is not None:
-            most = self.info.shape.layers if self.info is not None else MAX_LAYERS
+            most = MAX_LAYERS if self.info.guessed else self.info.shape.layers
             value, place = ctx.value(statement.apart, scope), statement.apart.span
             apart = as_whole(ctx, value, place, "the layers two solutions differ in", 1, most)
         self.solutions = (count or 1, apart or 1)

@@ -24,7 +24,7 @@ from puzzledsl.ir.lower.whole_model import read_hidden
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.overrides import Overrides
 from puzzledsl.ir.settings import from_call
-from puzzledsl.ir.space_info import SpaceInfo
+from puzzledsl.ir.space_info import SpaceInfo, guessed
 from puzzledsl.lang import tree
 from puzzledsl.suggest import closest
 
@@ -47,11 +47,12 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     base = target(ctx, symbol, ("parent", "space"))
     info = _start(ctx, symbol, base) if base is not None else None
     if info is None:
-        return None
+        info = guessed(ctx.name_of(symbol), symbol)
     info.incomplete |= symbol.file.is_damaged(decl.span)
     ctx.infos[symbol] = info
     scope = Scope(symbol.file).inner(space_names(info))
-    return _SpaceBody(ctx, symbol, info, scope).lower(ctx.lowered.get(base) if base else None)
+    node = _SpaceBody(ctx, symbol, info, scope).lower(ctx.lowered.get(base) if base else None)
+    return None if info.guessed else node
 
 
 def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
@@ -72,6 +73,7 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
             roundings=list(other.roundings),
             incomplete=other.incomplete,
             whole_model=other.whole_model,
+            guessed=other.guessed,
         )
     parent = ctx.lower(base, nodes.Parent)
     if parent is None:
@@ -98,8 +100,9 @@ class _SpaceBody:
         inherited = isinstance(base, nodes.Space)
         if (
             not self.choices
+            and not self.info.guessed
             and not inherited
-            and not self.symbol.file.is_damaged(declaration(self.symbol).span, 1)
+            and not self.symbol.file.is_damaged(declaration(self.symbol).span)
         ):
             what = "`attention` or `ffn`"
             help = f"write `{EXAMPLE}`"

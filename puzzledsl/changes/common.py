@@ -14,7 +14,7 @@ from puzzledsl.ir.alternatives import SubBlock, name_of
 from puzzledsl.ir.base import Frozen
 
 Common = dict[SubBlock, set[str]]
-_NO_MEANING = {"where", "bound_where", "because"}
+_NO_MEANING = {"where", "runtime_where", "bound_where", "because"}
 
 
 def common_names(old: nodes.Space, new: nodes.Space) -> Common:

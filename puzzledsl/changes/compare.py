@@ -30,7 +30,7 @@ KINDS = {
 }
 """Kind -> its dictionary in a program."""
 
-_NO_MEANING = {"name", "where", "bound_where", "doc", "because", "roundings"}
+_NO_MEANING = {"name", "where", "runtime_where", "bound_where", "doc", "because", "roundings"}
 _COMPARED_APART = {"layers", "objective", "requirements", "preferences", "sense"}
 
 

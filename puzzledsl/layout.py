@@ -70,6 +70,10 @@ class BuildDir:
         """Measured figures (ir.tables.Evaluation)."""
         return self.root / "evals" / f"{evaluation}.json"
 
+    def engines(self, name: str) -> Path:
+        """A child in other engines (ir.tables.EngineCheck)."""
+        return self.root / "engines" / f"{name}.json"
+
     @property
     def tokens(self) -> Path:
         """Tokenised text, by digest."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from puzzledsl import __version__
-from puzzledsl.cli import costing, editor, front, importing, shelves, solving, stages
+from puzzledsl.cli import costing, editor, front, shelves, solving, stages, verifying
 
 app = typer.Typer(
     name="pzl",
@@ -43,4 +43,5 @@ solving.register(app)
 importing.register(app)
 shelves.register(app)
 stages.register(app)
+verifying.register(app)
 editor.register(app)

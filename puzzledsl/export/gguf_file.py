@@ -24,11 +24,10 @@ from puzzledsl.files import replacing
 from puzzledsl.ir.alternatives import (
     GqaAttention,
     LinearAttention,
-    MlpFfn,
     NoOpAttention,
     ParentAttention,
-    ParentFfn,
 )
+from puzzledsl.ir.facts import width
 from puzzledsl.ir.runtimes import LLAMA_CPP
 from puzzledsl.parents.tensors import LazyTensor
 
@@ -147,8 +146,7 @@ def _add_shape(writer: Any, child: ChildFiles) -> None:
                 heads, kv_heads = [*heads, shape.heads], [*kv_heads, 0]
             case NoOpAttention():
                 heads, kv_heads = [*heads, 0], [*kv_heads, 0]
-        assert isinstance(ffn, ParentFfn | MlpFfn)  # lowered
-        widths.append(ffn.width if isinstance(ffn, MlpFfn) else shape.intermediate)
+        widths.append(width(ffn, shape))
     writer.add_block_count(shape.layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(shape.hidden)

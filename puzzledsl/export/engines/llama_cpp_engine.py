@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+_QUIET: list[Any] = []
+
 
 class Engine:
     """One loaded model with a float32 KV cache."""
@@ -22,8 +24,10 @@ class Engine:
         context, threads = request["context"], request["threads"]
         self.version = f"llama-cpp-py-sync {llama_cpp_py_sync.__version__}"
         self._lib, self._ffi = bindings.get_lib(), bindings.get_ffi()
-        self._quiet = self._ffi.callback("void(enum ggml_log_level, const char *, void *)", lambda *_: None)
-        self._lib.llama_log_set(self._quiet, self._ffi.NULL)
+        if not _QUIET:  # llama.cpp keeps it as long as the process lives, so it must stay
+            log = self._ffi.callback("void(enum ggml_log_level, const char *, void *)", lambda *_: None)
+            _QUIET.append(log)
+            self._lib.llama_log_set(log, self._ffi.NULL)
         self._llama: Any = llama_cpp_py_sync.Llama(
             path,
             n_ctx=context,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -30,6 +31,8 @@ class Engine:
         )
         self._model = model.eval()
         self._cache: Any = None
+        parameters = inspect.signature(type(self._model).forward).parameters
+        self._cache_name = "cache" if "cache" in parameters else "past_key_values"  # renamed in 5.2x
 
     def close(self) -> None:
         """Free the model."""
@@ -39,8 +42,8 @@ class Engine:
         """Logits (S, V) of tokens that follow those in the cache."""
         with self._torch.no_grad():
             ids = self._torch.tensor([list(tokens)])
-            found = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True)
-        self._cache = found.past_key_values
+            found = self._model(input_ids=ids, use_cache=True, **{self._cache_name: self._cache})
+        self._cache = found[self._cache_name]
         return found.logits[0].float().numpy()
 
     def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:

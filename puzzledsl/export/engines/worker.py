@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def run(name: str, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
     return facts, arrays
 
 
+@cache
 def _engine(name: str) -> Any:
     """The class in `NAME_engine.py`, found without a package: the file may be alone with its engine."""
     path = Path(__file__).with_name(f"{name}_engine.py")

@@ -1,0 +1,118 @@
+"""Ask an engine in a process of its own. What the process does wrong, however it ends, is an answer, not an exception."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
+MODULES = {"transformers": "transformers", "llama_cpp": "llama_cpp_py_sync", "mlx": "mlx_lm"}
+VLLM_VENV = ".venv-vllm"
+TIMEOUT_S = 1800
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`logits[m][p]` [S, V] (or log-probabilities) and `greedy[m][p]` for model m and prompt p; `facts[m]` speeds and text."""
+
+    version: str
+    logprobs: bool
+    logits: list[list[NDArray[Any]]]
+    greedy: list[list[list[int]]]
+    facts: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """The engine's process ended badly; `reason` is the last thing it said."""
+
+    reason: str
+
+
+def python_of(engine: str) -> Path | None:
+    """The interpreter that has an engine; None where it is not installed.
+
+    vLLM's is $PZL_VLLM_VENV, or `.venv-vllm` in the working directory or beside our own environment.
+    """
+    if engine != "vllm":
+        return Path(sys.executable) if find_spec(MODULES[engine]) is not None else None
+    given = os.environ.get("PZL_VLLM_VENV")
+    places = [Path(given)] if given else [Path(VLLM_VENV), Path(sys.prefix).parent / VLLM_VENV]
+    found = (place / "bin" / "python" for place in places)
+    return next((path.absolute() for path in found if path.is_file()), None)
+
+
+def ask(
+    engine: str,
+    models: Sequence[Path],
+    prompts: Sequence[Sequence[int]],
+    *,
+    steps: int = 32,
+    context: int = 512,
+    threads: int = 1,
+    dtype: str = "float32",
+    speed: dict[str, Any] | None = None,
+    text: str | None = None,
+) -> Answer | Crash:
+    """Run models that lie on disk in an engine that is installed. See `worker.py` for what is asked."""
+    request: dict[str, Any] = {
+        "models": [str(path.absolute()) for path in models],
+        "prompts": [list(prompt) for prompt in prompts],
+        "steps": steps,
+        "context": context,
+        "threads": threads,
+        "dtype": dtype,
+        "speed": speed,
+        "text": text,
+    }
+    python = python_of(engine)
+    assert python is not None
+    with tempfile.TemporaryDirectory(prefix="pzl-engine-") as folder:
+        asked, answered = Path(folder) / "request.json", Path(folder) / "result.npz"
+        asked.write_text(json.dumps(request), encoding="utf-8")
+        worker = str(resources.files("puzzledsl.export.engines") / "worker.py")
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_MODULES_CACHE": f"{folder}/modules"}
+        environment.pop("PYTHONPATH", None)  # vLLM's environment has packages of its own
+        try:
+            done = subprocess.run(
+                [str(python), worker, engine, str(asked), str(answered)],
+                env=environment,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=TIMEOUT_S,
+                cwd=folder,
+            )
+        except subprocess.TimeoutExpired:
+            return Crash(f"no answer within {TIMEOUT_S} s")
+        if done.returncode != 0 or not answered.is_file():
+            return Crash(_last_words(done))
+        return _read(answered, len(models), len(prompts))
+
+
+def _last_words(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+    told = f": {lines[-1][-300:]}" if lines else ""
+    return (f"ended by signal {-done.returncode}" if done.returncode < 0 else "failed") + told
+
+
+def _read(path: Path, models: int, prompts: int) -> Answer:
+    with np.load(path, allow_pickle=False) as file:
+        facts = json.loads(str(file["facts"]))
+        logits = [[file[f"logits.{m}.{p}"] for p in range(prompts)] for m in range(models)]
+        greedy = [
+            [[int(token) for token in file[f"greedy.{m}.{p}"]] for p in range(prompts)] for m in range(models)
+        ]
+    return Answer(facts["version"], facts["logprobs"], logits, greedy, facts["models"])

@@ -1,0 +1,147 @@
+"""A child in every engine against a reference in float64: the same logits, and the same tokens through the KV cache."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.export.child_files import ChildFiles, from_directory, from_parent
+from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
+from puzzledsl.export.prepare import prepare
+from puzzledsl.ir.runtimes import RUNTIMES
+from puzzledsl.ir.tables import EngineName, EngineResult
+from puzzledsl.modeling.child import load_checkpoint
+from puzzledsl.parents.load import load_tokenizer, read_config_json
+from puzzledsl.progress import Progress
+
+Array = NDArray[np.float64]
+STEPS = 32
+TOLERANCE = 1e-4
+"""Of the largest logit: float32 engines differ by a tenth of it, and a layer that is wrong by a thousand times it."""
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog because",
+    "In 1687 Isaac Newton wrote that every particle attracts every other particle, which means",
+)
+
+
+def open_model(directory: Path) -> ChildFiles:
+    """A child's directory, or a parent's. Raises DiagnosticError."""
+    return (
+        from_directory(directory)
+        if "block_configs" in read_config_json(directory)
+        else from_parent(directory)
+    )
+
+
+def verify(directory: Path, engines: Sequence[EngineName], progress: Progress) -> tuple[EngineResult, ...]:
+    """Run the model of a directory in each engine, in float32. Raises DiagnosticError for a directory that holds none."""
+    child = open_model(directory)
+    prompts = prompts_of(directory, child.shape.vocab)
+    model = load_checkpoint(directory, dtype=torch.float64)
+    progress.start("reference", len(prompts))
+    expected = []
+    for prompt in prompts:
+        expected.append(reference(model, prompt, STEPS))
+        progress.advance()
+    del model
+    results = []
+    with tempfile.TemporaryDirectory(prefix="pzl-verify-") as folder:
+        for engine in engines:
+            progress.start(f"running {RUNTIMES[engine].title}", 1)
+            results.append(_one(child, directory, engine, Path(folder), prompts, expected))
+            progress.advance()
+    return tuple(results)
+
+
+def _one(
+    child: ChildFiles,
+    directory: Path,
+    engine: EngineName,
+    folder: Path,
+    prompts: list[list[int]],
+    expected: list[tuple[Array, list[int]]],
+) -> EngineResult:
+    if python_of(engine) is None:
+        return EngineResult(engine=engine, status="absent", reason="not installed")
+    try:
+        path = prepare(child, directory, engine, folder)
+    except DiagnosticError as error:
+        reason = "; ".join(diagnostic.message for diagnostic in error.diagnostics)
+        return EngineResult(engine=engine, status="refused", reason=reason)
+    match ask(engine, [path], prompts, steps=STEPS):
+        case Crash(reason=reason):
+            return EngineResult(engine=engine, status="crashed", reason=reason)
+        case Answer() as answer:
+            return compare(engine, answer, 0, expected)
+
+
+def compare(
+    engine: EngineName, answer: Answer, model: int, expected: Sequence[tuple[Array, list[int]]]
+) -> EngineResult:
+    """One model's answers against the reference's, prompt by prompt."""
+    delta = largest = 0.0
+    same = tokens = 0
+    for prompt, (logits, greedy) in enumerate(expected):
+        wanted = log_softmax(logits) if answer.logprobs else logits
+        found = np.abs(answer.logits[model][prompt] - wanted).max()
+        delta = max(delta, float(found)) if np.isfinite(found) else float("inf")
+        largest = max(largest, float(np.abs(logits).max()))
+        same += common_prefix(answer.greedy[model][prompt], greedy)
+        tokens += len(greedy)
+    equal = delta <= TOLERANCE * max(1.0, largest) and same == tokens
+    return EngineResult(
+        engine=engine,
+        version=answer.version,
+        status="equal" if equal else "differs",
+        max_delta=delta,
+        largest=largest,
+        same=same,
+        tokens=tokens,
+    )
+
+
+def prompts_of(directory: Path, vocab: int) -> list[list[int]]:
+    """Two sentences as the model's tokenizer writes them; without one, numbers spread over the vocabulary."""
+    try:
+        tokenizer: Any = load_tokenizer(directory)
+        found = [[int(token) for token in tokenizer.encode(text)][:64] for text in TEXTS]
+        if all(prompt and max(prompt) < vocab for prompt in found):
+            return found
+    except DiagnosticError:
+        pass
+    return [[(7 + 13 * i * i) % vocab for i in range(length)] for length in (9, 24)]
+
+
+@torch.no_grad()
+def reference(model: PreTrainedModel, prompt: Sequence[int], steps: int) -> tuple[Array, list[int]]:
+    """Logits (S, V) of a prompt, and the tokens that follow it, each from a whole forward pass without a cache."""
+    untyped: Any = model
+    tokens = list(prompt)
+    logits = untyped(torch.tensor([tokens]), use_cache=False).logits[0].double().numpy()
+    row, chosen = logits[-1], []
+    for _ in range(steps):
+        chosen.append(int(row.argmax()))
+        if len(chosen) < steps:
+            ids = torch.tensor([tokens + chosen])
+            row = untyped(ids, use_cache=False, logits_to_keep=1).logits[0, -1].double().numpy()
+    return logits, chosen
+
+
+def log_softmax(logits: Array) -> Array:
+    """Log-probabilities of logits (S, V)."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    found: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return found
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many elements agree before the first that do not."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

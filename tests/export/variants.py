@@ -1,0 +1,129 @@
+"""Tiny children that together hold every alternative in every place, and what the oracle says about each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from puzzledsl.export.realise import realise
+from puzzledsl.ir.alternatives import (
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.parents.load import load_parent
+from tests.children import Choice, define, random_pieces
+from tests.oracle_forward import oracle_logits
+from tests.tiny import save_tiny
+
+STEPS = 32
+TOLERANCE = 2e-5
+PROMPTS = [[(5 + 13 * seed + 29 * i * i) % 256 + 4 for i in range(9)] for seed in range(20)]
+CLEAR = 1e-3
+"""Of two logits, the larger must be so much larger in each step of the oracle: no engine's rounding may decide."""
+
+A, F = ParentAttention(), ParentFfn()
+G1, LA, NA = GqaAttention(kv_heads=1), LinearAttention(), NoOpAttention()
+M, LF, NF = MlpFfn(width=20), LinearFfn(), NoOpFfn()
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A child: its layers, and its parent's family and sizes."""
+
+    layers: tuple[Choice, ...]
+    family: str = "llama"
+    sizes: dict[str, Any] = field(default_factory=dict)
+
+
+def alternatives_in_each_place(family: str = "llama", **sizes: Any) -> dict[str, Variant]:
+    """Each alternative alone in the first, the middle and the last of three layers."""
+    found = {}
+    for name, choice in {
+        "gqa": (G1, F),
+        "linear_attention": (LA, F),
+        "noop_attention": (NA, F),
+        "mlp": (A, M),
+        "linear_ffn": (A, LF),
+        "noop_ffn": (A, NF),
+    }.items():
+        for place, index in (("first", 0), ("middle", 1), ("last", 2)):
+            layers: list[Choice] = [(A, F)] * 3
+            layers[index] = choice
+            found[f"{name}_{place}"] = Variant(tuple(layers), family, sizes)
+    return found
+
+
+MIXTURE: tuple[Choice, ...] = ((NA, F), (G1, NF), (LA, M), (A, LF))
+OTHER_MIXTURE: tuple[Choice, ...] = ((LA, LF), (NA, M), (G1, LF), (NA, NF), (LA, NF))
+VARIANTS: dict[str, Variant] = {
+    **alternatives_in_each_place(),
+    "parent": Variant(((A, F),) * 3),
+    "mixture": Variant(MIXTURE),
+    "other_mixture": Variant(OTHER_MIXTURE),
+    "mixture_tied": Variant(MIXTURE, sizes={"tied": True}),
+    "empty_layers": Variant(((NA, NF), (NA, F), (A, F), (NA, NF))),
+    "no_attention_at_all": Variant(((LA, F), (NA, F))),
+    "llama3_rope": Variant(MIXTURE, sizes={"rope_parameters": LLAMA3}),
+    "linear_rope": Variant(
+        ((A, F), (G1, M)),
+        sizes={"rope_parameters": {"rope_type": "linear", "rope_theta": 5000.0, "factor": 2.0}},
+    ),
+    "multi_query_parent": Variant(((A, F), (A, NF), (NA, F)), sizes={"kv_heads": 1}),
+    "multi_head_parent": Variant(((A, F), (G1, F), (LA, F)), sizes={"kv_heads": 4}),
+    "even_heads": Variant(MIXTURE, sizes={"hidden": 32}),
+    "biases": Variant(MIXTURE, sizes={"attention_bias": True, "mlp_bias": True, "hidden": 32}),
+}
+"""Heads are 8 wide and hidden / heads is 6, but for `even_heads` and `biases`."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A child on disk, and a prompt with the oracle's logits (S, V) and greedy tokens."""
+
+    parent: Path
+    child: Path
+    prompt: list[int]
+    logits: np.ndarray
+    greedy: list[int]
+
+
+def make(variant: Variant, root: Path) -> Made:
+    """Write the variant's parent and child below `root`, and ask the oracle."""
+    sizes = {"scale": 0.15, **variant.sizes}
+    parent = save_tiny(root / "parent", variant.family, layers=len(variant.layers), **sizes)
+    pieces = random_pieces(load_parent(parent), variant.layers)
+    child = root / "child"
+    realise(define(variant.layers), parent, pieces, child)
+    for prompt in PROMPTS:
+        if (greedy := clear_choices(child, prompt)) is not None:
+            return Made(parent, child, prompt, oracle_logits(child, prompt), greedy)
+    raise AssertionError("no prompt whose continuation is clear")
+
+
+def clear_choices(directory: Path, prompt: list[int]) -> list[int] | None:
+    """The tokens that greedily follow a prompt; None where some choice is so close that rounding might decide it."""
+    chosen: list[int] = []
+    while len(chosen) < STEPS:
+        row = oracle_logits(directory, prompt + chosen)[-1]
+        second, best = np.sort(row)[-2:]
+        if best - second < CLEAR:
+            return None
+        chosen.append(int(row.argmax()))
+    return chosen

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from puzzledsl import __version__
-from puzzledsl.cli import costing, editor, front, shelves, solving, stages, verifying
+from puzzledsl.cli import costing, editor, front, importing, shelves, solving, stages, verifying
 
 app = typer.Typer(
     name="pzl",

@@ -29,6 +29,10 @@ class BuildDir:
         """Costs measured on this machine (ir.tables.CostTable)."""
         return self.root / "costs" / f"{space}.measured.json"
 
+    def measured_csv(self, space: str) -> Path:
+        """The same as a table that other programs can read: `table("SPACE.measured.csv")`."""
+        return self.root / "costs" / f"{space}.measured.csv"
+
     @property
     def library(self) -> Path:
         """The block library: safetensors and an index."""

@@ -31,9 +31,13 @@ def measure(
 ) -> None:
     """Measure real blocks on this machine, for scenarios on `measured(...)` hardware.
 
-    Each distinct block once, prefill and decode; writes costs/SPACE.measured.json.
+    Each distinct block once, prefill and decode; then random whole children, to say how far sums of blocks are off. Writes
+    costs/SPACE.measured.json, and costs/SPACE.measured.csv for `table(...)` hardware in other programs. Interrupt it at
+    any moment: the same command goes on from there.
     """
-    _stage(
+    from puzzledsl.ir.tables import CostTable
+
+    ctx, wanted = _stage(
         "measure",
         "space",
         lambda p: {n: s for n, s in p.spaces.items() if s.used_by is None},
@@ -42,6 +46,10 @@ def measure(
         build,
         set_,
     )
+    for space in wanted:
+        table = ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space)
+        for scenario, provenance in table.provenance.items():
+            print(f"{space}, {scenario}: {provenance}")
 
 
 def bld(
@@ -173,7 +181,7 @@ def _stage(
     names: list[str] | None,
     build: Path | None,
     set_: list[str] | None,
-) -> None:
+) -> tuple[Context, list[str]]:
     """Do one stage for the chosen declarations, skipping those that are fresh."""
     from puzzledsl.cli import loading
     from puzzledsl.cli.progress import Reporter
@@ -192,3 +200,4 @@ def _stage(
                 progress.say(f"{task.title}: {'done' if done else 'up to date'}")
     except DiagnosticError as error:
         loading.fail(error, {})
+    return ctx, wanted

@@ -139,6 +139,7 @@ def measure(ctx: Context, space: str) -> Task:
         }
 
     def run() -> list[Path]:
+        from puzzledsl.cost.csv_written import csv_of
         from puzzledsl.measure.costs import measure_costs
 
         work = ctx.build.work("measure", space)
@@ -149,9 +150,10 @@ def measure(ctx: Context, space: str) -> Task:
             work,
             ctx.progress,
         )
-        output = ctx.build.measured_costs(space)
+        output, for_others = ctx.build.measured_costs(space), ctx.build.measured_csv(space)
         write_text(output, table.canonical_json())
-        return [output]
+        write_text(for_others, csv_of(table))
+        return [output, for_others]
 
     return Task("measure", space, inputs, run)
 

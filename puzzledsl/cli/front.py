@@ -98,6 +98,6 @@ def compile_(
 def schema() -> None:
     """Print the JSON schema of the IR (build/ir.json)."""
     from puzzledsl.cli.output import print_json
-    from puzzledsl.ir.nodes import Program
+    from puzzledsl.ir.nodes import program_schema
 
-    print_json(Program.model_json_schema())
+    print_json(program_schema())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -110,20 +111,33 @@ class Context:
 
     def name_of(self, symbol: Symbol) -> str:
         """The name a declaration has in the program: its own; prefixed by its file's where another has that one."""
-        if symbol not in self.names:
-            name, count = symbol.name, 1
-            while self._is_taken(name, symbol):
-                count += 1
-                name = f"{symbol.file.path.stem}_{symbol.name}" + (f"_{count}" if count > 2 else "")
-            self.names[symbol] = name
-            self.taken[name] = symbol
+        if not self.names:
+            self._name_all()
+        if symbol not in self.names:  # a second declaration of a name, which is an error
+            self._name(symbol, symbol.name)
         return self.names[symbol]
 
-    def _is_taken(self, name: str, symbol: Symbol) -> bool:
-        own = self.root.names.get(name)
-        return (name in self.taken and self.taken[name] is not symbol) or (
-            own is not None and own is not symbol
-        )
+    def _name_all(self) -> None:
+        """Name what the files declare, whatever the order they do it in: the program's own and what only one file
+        declares by its own name, the rest with the file's in front."""
+        declared = [
+            symbol
+            for file in self.loader.files.values()
+            for symbol in file.names.values()
+            if isinstance(symbol, Symbol) and symbol.file is file and isinstance(symbol.item, tree.Decl)
+        ]
+        holders = Counter(symbol.name for symbol in declared)
+        declared.sort(key=lambda s: (s.file is not self.root, holders[s.name] > 1, s.file.shown, s.name))
+        for symbol in declared:
+            self._name(symbol, symbol.name)
+
+    def _name(self, symbol: Symbol, name: str) -> None:
+        count = 1
+        while name in self.taken or self.root.names.get(name) not in (None, symbol):
+            count += 1
+            name = f"{symbol.file.path.stem}_{symbol.name}" + (f"_{count}" if count > 2 else "")
+        self.names[symbol] = name
+        self.taken[name] = symbol
 
     def lower(self, symbol: Symbol, node: type[T]) -> T | None:
         """The lowered declaration, made on first use. None where it has mistakes that leave nothing to go on with."""

@@ -24,7 +24,7 @@ EXAMPLES: dict[Dimension, str] = {
     COUNT: "8",
     BYTES: "80GiB",
     TIME: "30ms",
-    TOKENS: "4096 tok",
+    TOKENS: "4096tok",
     BYTES_PER_S: "450GB/s",
     FLOP_PER_S: "989TFLOP/s",
     TOK_PER_S: "200 tok/s",
@@ -96,7 +96,7 @@ def _with_unit(wanted: Dimension, number: Fraction) -> str:
     if wanted == TOK_PER_S:
         return f"write `{text} tok/s`"
     if wanted == TOKENS:
-        return f"write `{text} tok`"
+        return f"write `{text}tok`"
     if wanted == BYTES_PER_S:
         return f"write `{text}GB/s`"
     if wanted == FLOP_PER_S:

@@ -34,6 +34,7 @@ from puzzledsl.ir.values import (
     Options,
     Poison,
     RangeValue,
+    Ref,
     SubBlocks,
     Text,
     Value,
@@ -232,22 +233,23 @@ def _compare(ctx: Context, expr: tree.Compare, scope: Scope) -> Value:
 
 def _operands(ctx: Context, expr: tree.Compare, scope: Scope) -> list[Value]:
     """The sides of a comparison; a bare word beside a parameter that lists its words is one of them."""
-    words: tuple[str, ...] = ()
-    found: dict[int, Value] = {}
-    bare = [o for o in expr.operands if isinstance(o, tree.Name) and _is_bare(ctx, o, scope)]
-    if bare and len(bare) < len(expr.operands):
-        for operand in expr.operands:
-            if operand not in bare:
-                value = found[id(operand)] = ctx.value(operand, scope)
-                words = words or (value.words if isinstance(value, Text) else ())
-    for operand in bare if words else ():
-        word = read_word(ctx, operand, scope, words, f"word of {_either(words)}")
-        found[id(operand)] = POISON if word is None else Text(word, words)
-    return [found[id(o)] if id(o) in found else ctx.value(o, scope) for o in expr.operands]
+    bare = [o for o in expr.operands if isinstance(o, tree.Name) and _is_word(ctx, o, scope)]
+    if not bare or len(bare) == len(expr.operands):
+        return [ctx.value(operand, scope) for operand in expr.operands]
+    known = {id(o): ctx.value(o, scope) for o in expr.operands if o not in bare}
+    words = next((v.words for v in known.values() if isinstance(v, Text) and v.words), ())
+    for operand in bare:
+        if words and (operand.text in words or lookup(ctx, operand.text, scope) is None):
+            word = read_word(ctx, operand, scope, words, f"word of {_either(words)}")
+            known[id(operand)] = POISON if word is None else Text(word, words)
+        else:
+            known[id(operand)] = ctx.value(operand, scope)
+    return [known[id(operand)] for operand in expr.operands]
 
 
-def _is_bare(ctx: Context, name: tree.Name, scope: Scope) -> bool:
-    return lookup(ctx, name.text, scope) is None
+def _is_word(ctx: Context, name: tree.Name, scope: Scope) -> bool:
+    """True for a name that stands for no value: nobody's, or a declaration's."""
+    return lookup(ctx, name.text, scope) is None or isinstance(lookup(ctx, name.text, scope), Ref)
 
 
 def _either(words: tuple[str, ...]) -> str:

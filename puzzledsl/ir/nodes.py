@@ -10,12 +10,12 @@ Declarations are dictionaries keyed by name; `where` remembers the order of the 
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from puzzledsl.ir.alternatives import AttentionAlternative, FfnAlternative, SubBlock
-from puzzledsl.ir.base import Artefact, Exact, Frozen
+from puzzledsl.ir.base import FORMAT_VERSION, Artefact, Exact, Frozen
 
 
 class Where(Frozen):
@@ -582,3 +582,12 @@ class Program(Artefact):
     uptrains: dict[str, Uptrain] = {}
     evals: dict[str, Eval] = {}
     exports: dict[str, Export] = {}
+
+
+def program_schema() -> dict[str, Any]:
+    """The JSON schema of `build/ir.json`, with the dialect and the version it has."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:puzzledsl:schema:ir-{FORMAT_VERSION}",
+        **Program.model_json_schema(mode="serialization"),
+    }

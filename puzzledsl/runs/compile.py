@@ -68,7 +68,9 @@ class Compiled:
             yield f"bld {name}: {jobs:,} jobs, {tokens:,} tokens"
         for name, missing in self.unscored.items():
             yield f"search {name}: waits for {', '.join(missing)}"
-        yield f"wrote {len(self.files)} files to {self.build}"
+        here = Path.cwd()
+        shown = self.build.relative_to(here) if self.build.is_relative_to(here) else self.build
+        yield f"wrote {len(self.files)} files to {shown}"
 
 
 def compile_program(ctx: Context, *, models: bool = True) -> Compiled:

@@ -18,6 +18,7 @@ from puzzledsl.ir.arithmetic import negate, scale, throughput_alone
 from puzzledsl.ir.assertions import check_assert
 from puzzledsl.ir.bodies import define, misplaced
 from puzzledsl.ir.context import Context
+from puzzledsl.ir.errors_spaces import OtherSpace
 from puzzledsl.ir.limits import MAX_LAYERS, MAX_REQUIREMENTS
 from puzzledsl.ir.linear import is_throughput, to_linear, to_requirement
 from puzzledsl.ir.logic import which_layer
@@ -238,9 +239,21 @@ class _Body:
                 help = _require_help(ctx, value, span)
                 ctx.report(types.NotARequirement(span, keyword="require", wanted=wanted, got=got, help=help))
 
+    def _own_scores(self, value: Symbolic, span: Span) -> None:
+        """Report scores of another space: their tables know nothing of this one's alternatives."""
+        for key in value.terms:
+            symbol = self.ctx.taken.get(str(key[1])) if key[0] == "score" else None
+            score = self.ctx.lower(symbol, nodes.Score) if symbol is not None else None
+            if score is not None and self.info is not None and score.space != self.info.name:
+                wanted = self.info.name
+                help = f"score this space's own pieces, or search `{score.space}`"
+                error = OtherSpace(span, name=score.name, got=score.space, wanted=wanted, help=help)
+                self.ctx.report(error)
+
     def _requirement(self, item: Comparison | Formula, span: Span, because: str) -> nodes.Requirement:
         if isinstance(item, Formula):
             return nodes.LogicRequirement(formula=item.logic, because=because, where=self.ctx.where(span))
+        self._own_scores(item.left, item.span)
         left, bound = self.ctx.where(item.span), self.ctx.where(item.bound_span)
         return to_requirement(self.ctx, item, because, left, bound)
 
@@ -298,6 +311,7 @@ class _Body:
             shown = str(number) if isinstance(number, Quantity) else str(number.constant)
             ctx.report(types.NothingToDecide(span, what="this goal", value=shown))
             return None
+        self._own_scores(number, span)
         if any(is_throughput(key) for key in number.terms):
             if len(number.terms) > 1:
                 throughput_alone(ctx, number, span)

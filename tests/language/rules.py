@@ -1,0 +1,60 @@
+"""Rules of the language as programs: what must check in silence, and what must be refused.
+
+Programs stand behind `PRELUDE`, whose names they use. Each case bears the rule's anchor in docs/language.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puzzledsl.ir.check import check
+from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.program import Checked
+
+PRELUDE = """\
+parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)
+hardware h = measured(device: cpu, memory: 16GiB)
+scenario chat on h = batch(4, 128 -> 64)
+space w of p { attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop, ffn = mlp(width: 100% | 50%) | noop }
+score kl of w = table("kl.csv")
+"""
+
+
+def holds(rule: str, *programs: str) -> list[Any]:
+    """Cases of programs that check without a word, for the parameter `text`."""
+    mark = pytest.mark.states(rule)
+    return [pytest.param(text, marks=mark, id=f"{rule}-{i}") for i, text in enumerate(programs)]
+
+
+def refused(rule: str, *cases: tuple[str, str]) -> list[Any]:
+    """Cases of programs with the codes they get, blanks between them, for the parameters `text` and `codes`."""
+    mark = pytest.mark.states(rule)
+    return [pytest.param(text, codes, marks=mark, id=f"{rule}-{i}") for i, (text, codes) in enumerate(cases)]
+
+
+def outcome(folder: Path, text: str, **settings: str) -> Checked:
+    """What the checker says of a text before the prelude."""
+    path = folder / "program.pzl"
+    path.write_text(f"{text}\n{PRELUDE}", "utf-8")
+    return check(path, settings)
+
+
+def program(folder: Path, text: str, **settings: str) -> Program:
+    """The program that a correct text means; any diagnostic fails the test."""
+    found = outcome(folder, text, **settings)
+    assert not found.diagnostics, [f"{d!r} {d.help}" for d in found.diagnostics]
+    assert found.program is not None
+    return found.program
+
+
+def codes(folder: Path, text: str, **settings: str) -> str:
+    """The codes of a text's diagnostics in the order of the source, blanks between them."""
+    return " ".join(d.code for d in outcome(folder, text, **settings).diagnostics)
+
+
+def search(body: str, goal: str = "minimize kl") -> str:
+    """A search `s` of `w` with this body."""
+    return f"search s of w {{\n  {goal}\n  {body}\n}}"

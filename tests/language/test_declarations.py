@@ -1,0 +1,303 @@
+"""Parents, data, hardware, scenarios, pieces, scores, uptraining, evaluation and export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.cost.table import cost_table
+from puzzledsl.ir import nodes
+from puzzledsl.ir.shapes import FAMILIES
+from tests.language.rules import codes, holds, outcome, program, refused
+
+SHAPE = "layers: 2, hidden: 16, heads: 4, head_dim: 4, intermediate: 32, vocab: 64"
+DATA = 'data d = text("d.txt")\n'
+PIECES = DATA + "bld b of w { tokens = 1k }\n"
+CARD = "hardware g { memory = 80GB, bandwidth = 2TB/s, link = 300GB/s, peak { bf16 = 300TFLOP/s } }\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *holds("parent.hf", f'parent q = hf("org/name", revision: "main", shape: shape(family: llama, {SHAPE}))'),
+        *holds("parent.verified", f'parent q = hf("not/there", shape: shape(family: llama, {SHAPE}))'),
+        *holds("parent.facts", f"parent q = shape(family: llama, {SHAPE})\nassert q.layers == 2 and q.hidden == 16 and q.heads == 4"),
+        *holds("parent.facts", 'assert p.kv_heads == 4 and p.head_dim == 8 and p.intermediate == 192 and p.vocab == 256\nassert p.family == "llama" and p.tied == false and p.params > 0'),
+        *holds("hardware.fixed", "hardware g = h"),
+        *holds("hardware.facts", CARD + "assert g.memory == 80GB and g.bandwidth == 2TB/s and g.link == 300GB/s and g.gpus == 1\nassert g.dtype == bf16 and g.kv_cache == bf16 and g.reserve < 80GB"),
+        *holds("scenario.facts", "assert chat.prompt == 128 and chat.output == 64 and chat.batch == 4"),
+        *holds("eval.tasks", DATA + 'search s of w { minimize kl }\neval e of s = tasks("a.jsonl", "b.jsonl") { items = 20, tokens = 4Ki, data = d }'),
+        *holds("score.table", PIECES + 'score x of b = table("x.csv")'),
+    ],
+)  # fmt: skip
+def test_it_checks(tmp_path: Path, text: str) -> None:
+    program(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *refused("parent.config", ('parent q = hf("nowhere")', "E0405")),
+        *refused("parent.families", (f"parent q = shape(family: gpt2, {SHAPE})", "E0305")),
+        *refused("parent.shape-defaults", ("parent q = shape(family: llama, layers: 2)", "E0209 E0209 E0209 E0209 E0209")),
+        *refused(
+            "parent.impossible",
+            (f"parent q = shape(family: llama, {SHAPE}, kv_heads: 3)", "E0408"),
+            (f"parent q = shape(family: llama, {SHAPE.replace('head_dim: 4', 'head_dim: 3')})", "E0408"),
+        ),
+        *refused("data.only", ('data d = text("d")\ndata e = text("e")\nbld b of w { tokens = 0 }', "E0209")),
+        *refused("hardware.literal", ("hardware g { memory = 80GB }", "E0209 E0209")),
+        *refused("hardware.fixed", ("hardware g = h(gpus: 2)", "E0215"), ("hardware g of h { gpus = 2 }", "E0215")),
+        *refused("hardware.peak", (CARD + "hardware f = g(dtype: fp8)", "E0410"), (CARD + "hardware f = g(head: fp8)", "E0410")),
+        *refused("scenario.facts", ("scenario s on h = batch(1 | 2, 8 -> 8)\nassert s.batch == 1", "E0307")),
+        *refused("bld.tokens", (DATA + "bld b of w { }", "E0209")),
+        *refused("bld.train", (DATA + "bld b of w { tokens = 0, train = attention - ffn }", "E0303")),
+        *refused("score.unit", (DATA + "bld b of w { tokens = 0, train = attention * ffn }\nscore x of b = replace_one(kl_divergence, unit: subblock)", "E0215")),
+        *refused("score.pieces", ("score x of w = replace_one(kl_divergence)", "E0202")),
+        *refused("score.replace-one", (PIECES + "score x of b = replace_one(perplexity)", "E0305")),
+        *refused("uptrain.settings", (DATA + "search s of w { minimize kl }\nuptrain u of s { }", "E0209")),
+        *refused("uptrain.loss", (DATA + "search s of w { minimize kl }\nuptrain u of s { tokens = 1, loss = 1 * mse }", "E0305")),
+        *refused("export.formats", ('search s of w { minimize kl }\nexport x of s = gguf("x", runtime: vllm)', "E0305")),
+    ],
+)  # fmt: skip
+def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    assert codes(tmp_path, text) == expected
+
+
+# ---------------------------------------------------------------- parents and data
+
+
+@pytest.mark.states("parent.config", "parent.verified", "parent.hf")
+def test_config_json(tmp_path: Path) -> None:
+    config = {
+        "model_type": "llama",
+        "num_hidden_layers": 2,
+        "hidden_size": 16,
+        "num_attention_heads": 4,
+        "intermediate_size": 32,
+        "vocab_size": 64,
+    }
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    found = program(tmp_path, 'parent q = hf("model")\nassert q.layers == 2 and q.vocab == 64').parents["q"]
+    assert found.source == nodes.HfSource(id="model")
+    shape = f"shape(family: llama, {SHAPE})"
+    assert program(tmp_path, f'parent q = hf("model", shape: {shape})').parents["q"].shape == found.shape
+    assert (
+        codes(tmp_path, f'parent q = hf("model", shape: {shape.replace("layers: 2", "layers: 3")})')
+        == "E0406"
+    )
+
+
+@pytest.mark.states("parent.shape", "parent.shape-defaults", "parent.families")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shapes(tmp_path: Path, family: str) -> None:
+    found = program(tmp_path, f"parent q = shape(family: {family}, {SHAPE})").parents["q"]
+    assert found.source == nodes.ShapeSource()
+    shape = found.shape
+    assert (shape.kv_heads, shape.tied, shape.output_bias, shape.mlp_bias) == (4, False, False, False)
+    assert (shape.attention_bias, shape.qk_norm) == (family == "qwen2", family == "qwen3")
+
+
+@pytest.mark.states("data.text", "data.jsonl", "data.hf", "data.only")
+def test_data(tmp_path: Path) -> None:
+    def source(text: str) -> object:
+        return program(tmp_path, f"data d = {text}").data["d"].source
+
+    assert source('text("a/*.txt", "b.txt")') == nodes.TextData(paths=("a/*.txt", "b.txt"))
+    assert source('jsonl("f.jsonl", column: body)') == nodes.JsonlData(paths=("f.jsonl",), column="body")
+    assert source('jsonl("f.jsonl")') == nodes.JsonlData(paths=("f.jsonl",), column="text")
+    assert source('hf("n", split: test, column: "x y")') == nodes.HfData(id="n", split="test", column="x y")
+    assert source('hf("n")') == nodes.HfData(id="n", split="train", column="text")
+    assert program(tmp_path, PIECES).blds["b"].data == "d"
+
+
+# ---------------------------------------------------------------- hardware and scenarios
+
+
+@pytest.mark.states(
+    "hardware.profile", "hardware.of", "hardware.literal", "hardware.measured", "hardware.table"
+)
+def test_hardware(tmp_path: Path) -> None:
+    text = (
+        'use "std/hardware.pzl" (h100_sxm)\nhardware a = h100_sxm\nhardware b = h100_sxm(gpus: 4)\n'
+        "hardware c of h100_sxm { gpus = 4 }\nhardware d { memory = 8GB, bandwidth = 1TB/s, peak { bf16 = 1TFLOP/s } }\n"
+        'hardware e = measured(device: cuda, dtype: bf16, gpus: 2, memory: 8GB)\nhardware f = table("c.csv")\n'
+    )
+    found = {name: each.spec for name, each in program(tmp_path, text).hardware.items()}
+    assert isinstance(found["a"], nodes.RooflineHardware)
+    assert found["b"] == found["c"] == found["a"].model_copy(update={"gpus": 4})
+    assert isinstance(found["d"], nodes.RooflineHardware)
+    assert found["d"].memory_bytes == 8 * 10**9
+    assert found["e"] == nodes.MeasuredHardware(device="cuda", dtype="bf16", gpus=2, memory_bytes=8 * 10**9)
+    assert found["f"] == nodes.TableHardware(path="c.csv")
+
+
+@pytest.mark.states("scenario.batch", "scenario.batches", "scenario.auto")
+def test_scenarios(tmp_path: Path) -> None:
+    def scenario(batch: str) -> nodes.Scenario:
+        return program(tmp_path, f"scenario s on h = batch({batch}, 128 -> 1Ki)").scenarios["s"]
+
+    found = scenario("256")
+    assert (found.batches, found.prompt, found.output, found.hardware) == ((256,), 128, 1024, "h")
+    assert scenario("64 | 256 | 128").batches == (64, 128, 256)
+    assert scenario("auto").batches == ()
+
+
+@pytest.mark.states("scenario.per-gpu")
+def test_figures_of_one_gpu_and_of_all(tmp_path: Path) -> None:
+    from puzzledsl.ir.metrics import METRICS
+    from puzzledsl.search.metrics import Child
+    from puzzledsl.search.tables import PARENT, tables_of
+
+    text = (
+        CARD
+        + "hardware g4 = g(gpus: 4)\nscenario one on g = batch(4, 8 -> 8)\nscenario four on g4 = batch(4, 8 -> 8)\n"
+    )
+    goals = " + ".join(f"0 * {s}.{m}" for s in ("one", "four") for m in ("memory", "weights"))
+    found = program(tmp_path, text + f"search s of w {{\n minimize one.memory + four.memory + {goals}\n}}")
+    child = Child(tables_of(found, "s", cost_table(found, "w"), {}), (PARENT,) * 4, {"one": 4, "four": 4})
+    one, four = (
+        {m: child.term(nodes.MetricTerm.model_validate({"scenario": s, "metric": m})) for m in METRICS}
+        for s in ("one", "four")
+    )
+    assert four["weights"] < one["weights"]
+    assert four["kv_cache"] < one["kv_cache"]
+    assert four["flops"] == one["flops"]
+    assert four["throughput"] == 4 * 8 / four["latency"]
+
+
+# ---------------------------------------------------------------- pieces and scores
+
+
+@pytest.mark.states("bld.train", "bld.tokens")
+def test_what_is_trained(tmp_path: Path) -> None:
+    def bld(train: str) -> tuple[str, tuple[str, ...]]:
+        found = program(tmp_path, DATA + f"bld b of w {{ tokens = 0, train = {train} }}").blds["b"]
+        return found.mode, found.sub_blocks
+
+    assert bld("attention + ffn") == ("decoupled", ("attention", "ffn"))
+    assert bld("attention * ffn") == ("coupled", ("attention", "ffn"))
+    assert bld("attention") == ("decoupled", ("attention",))
+    assert bld("ffn") == ("decoupled", ("ffn",))
+    assert program(tmp_path, PIECES).blds["b"].tokens == 1000
+
+
+@pytest.mark.states("bld.train")
+def test_how_many_pieces(tmp_path: Path) -> None:
+    from puzzledsl.plan.bld import bld_plan
+
+    text = DATA + "bld a of w { tokens = 1k }\nbld c of w { tokens = 1k, train = attention * ffn }"
+    found = program(tmp_path, text)
+    made = {(j.layer, j.attention, j.ffn) for j in bld_plan(found, "a")}
+    together = {(j.layer, j.attention, j.ffn) for j in bld_plan(found, "c")}
+    # parent and noop need no training; a pair does where one of its two does: gqa2, gqa1, linear; mlp96
+    assert len(made) == 4 * (3 + 1)
+    assert len(together) > 4 * 3 * 1
+
+
+@pytest.mark.states("lr.schedule")
+def test_learning_rates(tmp_path: Path) -> None:
+    def rate(text: str) -> nodes.Schedule:
+        return program(tmp_path, DATA + f"bld b of w {{ tokens = 0, lr = {text} }}").blds["b"].lr
+
+    assert rate("cosine(1e-3, warmup: 10%)") == nodes.Schedule(kind="cosine", peak=1e-3, warmup=0.1)
+    assert rate("cosine(1e-3)") == nodes.Schedule(kind="cosine", peak=1e-3, warmup=0)
+    assert rate("constant(1e-3, warmup: 10%)") == nodes.Schedule(kind="constant", peak=1e-3, warmup=0.1)
+    assert rate("1e-3") == nodes.Schedule(kind="constant", peak=1e-3, warmup=0)
+
+
+@pytest.mark.states("score.replace-one", "score.unit", "score.settings")
+def test_scores(tmp_path: Path) -> None:
+    text = PIECES + "bld c of w { tokens = 1k, train = attention * ffn }\nsearch s of w { minimize kl }\n"
+
+    def method(of: str, arguments: str) -> nodes.ReplaceOne:
+        found = program(tmp_path, text + f"score x of {of} = replace_one({arguments})").scores["x"].method
+        assert isinstance(found, nodes.ReplaceOne)
+        return found
+
+    assert [method("b", m).metric for m in ("kl_divergence", "lm_loss", "cosine")] == [
+        "kl_divergence",
+        "lm_loss",
+        "cosine",
+    ]
+    accuracy = method("b", 'accuracy("tasks.jsonl")')
+    assert (accuracy.metric, accuracy.tasks) == ("accuracy", "tasks.jsonl")
+    assert (method("b", "lm_loss").unit, method("c", "lm_loss").unit) == ("subblock", "block")
+    assert method("b", "lm_loss, unit: block").unit == "block"
+    more = method("b", "lm_loss, samples: 4Ki, pairwise: true, around: s, rounds: 2, data: d")
+    assert (more.samples, more.pairwise, more.around, more.rounds, more.data) == (4096, True, "s", 2, "d")
+
+
+@pytest.mark.states("score.table")
+def test_score_tables(tmp_path: Path) -> None:
+    from puzzledsl.search.score_table import read_score_table
+
+    found = program(tmp_path, "")
+    (tmp_path / "kl.csv").write_text(
+        "layer,attention,ffn,kl\n,gqa2,,1\n,gqa1,,2\n,linear,,3\n,noop,,4\n,,mlp96,5\n,,noop,6\n2,noop,,7\n"
+    )
+    table = read_score_table(tmp_path / "kl.csv", found.scores["kl"], found.spaces["w"])
+    assert [layer["noop"] for layer in table.attention] == [4, 4, 7, 4]
+
+
+# ---------------------------------------------------------------- the child
+
+
+@pytest.mark.states("uptrain.loss", "uptrain.settings")
+def test_uptraining(tmp_path: Path) -> None:
+    def uptrain(body: str) -> nodes.Uptrain:
+        text = DATA + f"search s of w {{ minimize kl }}\nuptrain u of s {{ tokens = 1k, {body} }}"
+        return program(tmp_path, text).uptrains["u"]
+
+    def weights(body: str) -> tuple[float, float, float]:
+        return (found := uptrain(body)).kld, found.cosine, found.lm
+
+    assert weights("") == weights("loss = 1 * kld + 1 * cosine + 0 * lm") == (1, 1, 0)
+    assert weights("loss = kld * 2 + lm") == (2, 0, 1)
+    assert uptrain("").lr == nodes.Schedule(kind="cosine", peak=5e-5, warmup=0.02)
+    found = uptrain("context = 512, batch = 4, lr = 1e-4, data = d, seed = 3")
+    assert (found.context, found.batch, found.lr.peak, found.data, found.seed) == (512, 4, 1e-4, "d", 3)
+
+
+@pytest.mark.states("eval.tasks", "export.formats")
+def test_evaluation_and_export(tmp_path: Path) -> None:
+    text = DATA + (
+        "search s of w { minimize kl }\nuptrain u of s { tokens = 1k }\n"
+        'eval e of u = tasks("a.jsonl", "b.jsonl") { items = 20, tokens = 4Ki }\neval f of s\n'
+        'export x of u = hf("dir", runtime: vllm)\nexport y of s = gguf("c.gguf", dtype: f16)\nexport z of s = mlp\n'
+    ).replace("= mlp\n", '= mlx("dir")\n')
+    found = program(tmp_path, text)
+    one = found.evals["e"]
+    assert (one.tasks, one.items, one.tokens, one.of) == (("a.jsonl", "b.jsonl"), 20, 4096, "u")
+    assert (found.evals["f"].tasks, found.evals["f"].tokens) == ((), 8192)
+    shown = {n: (x.format, x.path, x.runtime, x.dtype) for n, x in found.exports.items()}
+    assert shown == {
+        "x": ("hf", "dir", "vllm", None),
+        "y": ("gguf", "c.gguf", "llama_cpp", "f16"),
+        "z": ("mlx", "dir", "mlx", None),
+    }
+
+
+@pytest.mark.states("export.lowered")
+def test_what_a_runtime_lacks(tmp_path: Path) -> None:
+    text = (
+        "space v of p { attention = parent | noop, ffn = parent | linear }\nsearch s of v { maximize params }\n"
+        "space u of p { ffn = parent | moe(experts: 4, top_k: 1) }\nsearch t of u { maximize params }\n"
+    )
+    assert codes(tmp_path, text + 'export x of s = hf("x")') == ""
+    lacking = outcome(tmp_path, text + 'export x of s = hf("x", runtime: vllm)').diagnostics
+    assert lacking and all(d.severity == "warning" for d in lacking)
+    assert "latency" in "".join(d.message + d.help for d in lacking)
+    assert codes(tmp_path, text + 'export x of s = hf("x", runtime: vllm, lower: true)') == ""
+    refused_ = outcome(tmp_path, text + 'export x of s = hf("x", runtime: vllm, lower: false)').diagnostics
+    assert refused_ and all(d.severity == "error" for d in refused_)
+    nothing = outcome(tmp_path, text + 'export x of t = hf("x", runtime: vllm, lower: true)').diagnostics
+    assert nothing and all(d.severity == "error" for d in nothing)
+
+
+def test_a_wrong_line_is_found_where_it_stands(tmp_path: Path) -> None:
+    (found,) = outcome(tmp_path, "\n\nlet x = 1GiB + 3s").diagnostics
+    assert found.span is not None and found.span.line == 3

@@ -1,0 +1,319 @@
+"""Spaces: alternatives, overrides, patterns, sub-spaces."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import SubBlock, name_of
+from tests.language.rules import codes, program, refused, search
+
+WIDE = "attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop\n ffn = mlp(width: 100% | 75% | 50%) | noop"
+"""parent gqa2 gqa1 linear noop; parent mlp144 mlp96 noop"""
+
+
+def space(body: str) -> str:
+    return f"space v of p {{\n {body}\n}}"
+
+
+def edited(line: str) -> str:
+    return space(f"{WIDE}\n {line}")
+
+
+def names(found: nodes.Space, sub_block: SubBlock, layer: int = 0) -> str:
+    """A layer's alternatives, blanks between them."""
+    return " ".join(map(name_of, getattr(found.layers[layer], sub_block)))
+
+
+def changed(folder: Path, line: str, sub_block: SubBlock = "ffn") -> list[str]:
+    """The alternatives of every layer after one override."""
+    found = program(folder, edited(line)).spaces["v"]
+    return [names(found, sub_block, layer) for layer in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *refused("space.left-out", (space("layers[0] = parent"), "E0209")),
+        *refused("space.alternatives", (space("attention = mlp(width: 50%)"), "E0205"), (space("ffn = gqa(kv_heads: 2)"), "E0205")),
+        *refused("space.kv-heads", (space("attention = gqa(kv_heads: 3)"), "E0207"), (space("attention = gqa(kv_heads: 8)"), "E0207")),
+        *refused(
+            "space.width",
+            (space("ffn = mlp(width: 0)"), "E0404"),
+            (space("ffn = mlp(width: 193)"), "E0404"),
+            (space("ffn = mlp(width: 101%)"), "E0404"),
+        ),
+        *refused("space.experts", (space("ffn = moe(experts: 2, top_k: 3)"), "E0411")),
+        *refused(
+            "space.hidden",
+            (space("ffn = parent | noop, hidden = 65"), "E0304"),
+            (space("ffn = parent | noop, hidden = 33%"), "E0304"),
+        ),
+        *refused("space.size", (space("ffn = parent | noop, assert size(layer) == 3"), "E0221")),
+        *refused("init.choice", (space("ffn = parent | noop, init { mlp = mean_pool }"), "E0305")),
+        *refused("overrides.operators", (search("layers[0] = parent"), "E0215")),
+        *refused("overrides.bounds", (edited("layers[4].ffn = noop"), "E0401"), (edited("layers[2..4].ffn = noop"), "E0401"), (edited("layers[-5].ffn = noop"), "E0401")),
+        *refused("overrides.none", (edited("layers[3..1].ffn = noop"), "E0402"), (edited("layers[where index > 9].ffn = noop"), "E0402")),
+        *refused("overrides.empty", (edited("layers[1].ffn -= noop | mlp"), "E0403"), (edited("layers[1].ffn &= linear"), "E0403")),
+        *refused("overrides.nothing", (edited("layers[1].ffn -= linear"), "W0412"), (edited("layers[1].ffn |= noop"), "W0412")),
+        *refused("patterns.name", (edited("layers[1].ffn -= nope"), "E0205"), (edited("layers[1].ffn -= mlp(height: 3)"), "E0204")),
+        *refused("patterns.several", (search("require layers[0].ffn is noop | mlp"), "E0215")),
+        *refused("used-by.same-space", ("space v of p { ffn = parent | noop }\nsearch s of w { minimize kl }\nspace n of v = used_by(s)", "E0413")),
+    ],
+)  # fmt: skip
+def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    assert codes(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "body", "attention", "ffn"),
+    [
+        pytest.param(rule, *case, marks=pytest.mark.states(rule), id=f"{rule}-{i}")
+        for rule, cases in {
+            "space.choice": [("attention = noop | parent, ffn = linear | noop | parent", "noop parent", "linear noop parent")],
+            "space.left-out": [("ffn = noop", "parent", "noop"), ("attention = noop", "noop", "parent")],
+            "space.multiply": [
+                ("attention = gqa(kv_heads: 4 | 2, window: full | 8Ki)", "parent gqa4w8192 gqa2 gqa2w8192", "parent"),
+                ("ffn = moe(experts: 4 | 8, top_k: 1 | 2, width: 48)", "parent", "moe4k1w48 moe4k2w48 moe8k1w48 moe8k2w48"),
+            ],
+            "space.parents-own": [("attention = gqa(kv_heads: 4), ffn = mlp(width: 192)", "parent", "parent")],
+            "space.once": [("ffn = mlp(width: 50% | 96) | noop | noop", "parent", "mlp96 noop")],
+            "space.width": [("ffn = mlp(width: 50% | 64 | 100%)", "parent", "mlp96 mlp64 parent")],
+            "space.round": [("ffn = mlp(width: 50% | 40 | 56, round: 16)", "parent", "mlp96 mlp48 mlp64")],
+            "space.kv-heads": [("attention = gqa(kv_heads: 4 | 2 | 1)", "parent gqa2 gqa1", "parent")],
+            "space.experts": [("ffn = moe(experts: 4, top_k: 4)", "parent", "moe4k4w48")],
+        }.items()
+        for i, case in enumerate(cases)
+    ],
+)  # fmt: skip
+def test_what_choices_mean(tmp_path: Path, rule: str, body: str, attention: str, ffn: str) -> None:
+    found = program(tmp_path, space(body)).spaces["v"]
+    assert (names(found, "attention"), names(found, "ffn")) == (attention, ffn), rule
+
+
+@pytest.mark.states(
+    "space.choice",
+    "space.left-out",
+    "space.multiply",
+    "space.parents-own",
+    "space.once",
+    "space.width",
+    "space.round",
+)
+def test_every_layer_has_the_choice(tmp_path: Path) -> None:
+    layers = program(tmp_path, space(WIDE)).spaces["v"].layers
+    assert len(layers) == 4 and len(set(layers)) == 1
+
+
+@pytest.mark.states("space.parents-own")
+def test_nothing_is_trained_for_the_parents_own(tmp_path: Path) -> None:
+    from puzzledsl.plan.bld import bld_plan
+
+    text = (
+        space("attention = gqa(kv_heads: 4), ffn = mlp(width: 100%)")
+        + '\ndata d = text("d")\nbld b of v { tokens = 1k }'
+    )
+    assert bld_plan(program(tmp_path, text), "b") == ()
+
+
+@pytest.mark.states("space.round")
+def test_rounding_is_recorded(tmp_path: Path) -> None:
+    found = program(tmp_path, space("ffn = mlp(width: 30% | 50%, round: 16)")).spaces["v"].roundings
+    assert [(r.asked, r.exact, r.width) for r in found] == [("30%", Fraction("57.6"), 64)]
+
+
+@pytest.mark.states("space.of-space")
+def test_a_space_of_a_space(tmp_path: Path) -> None:
+    text = (
+        space(WIDE)
+        + "\nspace u of v { ffn = parent | linear, layers[1].attention -= linear, init { gqa = mean_pool } }"
+    )
+    found = program(tmp_path, text).spaces
+    assert names(found["u"], "attention") == names(found["v"], "attention")
+    assert names(found["u"], "attention", 1) == "parent gqa2 gqa1 noop"
+    assert names(found["u"], "ffn") == "parent linear"
+    assert (found["u"].init.gqa, found["v"].init.gqa) == ("mean_pool", "least_squares")
+
+
+@pytest.mark.states("space.hidden")
+def test_the_hidden_width_is_chosen_for_the_whole_model(tmp_path: Path) -> None:
+    from puzzledsl.cli.main import run
+
+    found = program(tmp_path, space("ffn = parent | noop, hidden = 100% | 48 | 50%")).spaces["v"]
+    assert found.whole_model == nodes.WholeModel(hidden=(64, 48, 32))
+    assert program(tmp_path, space("ffn = parent | noop, hidden = 100%")).spaces["v"].whole_model is None
+    path = tmp_path / "whole.pzl"
+    path.write_text(
+        "parent p = shape(family: llama, layers: 2, hidden: 64, heads: 8, head_dim: 8, intermediate: 192, vocab: 256)\n"
+        'space v of p { ffn = parent | noop, hidden = 100% | 50% }\nscore kl of v = table("kl.csv")\nsearch s of v { minimize kl }\n'
+    )
+    assert run(["compile", str(path)]) == 0
+    assert "whole_model" in (tmp_path / "build" / "ir.json").read_text()
+
+
+@pytest.mark.states("space.hidden")
+def test_later_stages_say_that_they_cannot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from puzzledsl.cli.main import run
+
+    path = tmp_path / "whole.pzl"
+    path.write_text(
+        "parent p = shape(family: llama, layers: 2, hidden: 64, heads: 8, head_dim: 8, intermediate: 192, vocab: 256)\n"
+        "space v of p { ffn = parent | noop, hidden = 100% | 50% }\nsearch s of v { minimize params }\n"
+    )
+    assert run(["solve", str(path)]) == 1
+    assert "error[E0612]: space `v` chooses `hidden = 64 | 32` for the whole model" in capsys.readouterr().err
+
+
+@pytest.mark.states("space.size")
+def test_sizes(tmp_path: Path) -> None:
+    program(
+        tmp_path,
+        space(f"{WIDE}\n layers[3] = parent\n assert size(layer) == 20 and size(attention) == 5 and size(ffn) == 4")
+        .replace("\n}", " and size(layers[3]) == 1 and size(layers[0].ffn) == 4\n}"),
+    )  # fmt: skip
+
+
+@pytest.mark.states("init.choice")
+def test_initialisers(tmp_path: Path) -> None:
+    found = (
+        program(tmp_path, space(f"{WIDE}\n init {{ gqa = mean_pool, linear = product }}")).spaces["v"].init
+    )
+    assert found == nodes.Initialisers(gqa="mean_pool", mlp="least_squares", linear="product")
+
+
+# ---------------------------------------------------------------- overrides
+
+ALL = "parent mlp144 mlp96 noop"
+
+
+@pytest.mark.states("overrides.operators", "patterns.name", "patterns.several")
+def test_the_four_edits(tmp_path: Path) -> None:
+    assert changed(tmp_path, "layers[1].ffn = linear | parent") == [ALL, "linear parent", ALL, ALL]
+    assert changed(tmp_path, "layers[1].ffn |= linear | noop") == [ALL, f"{ALL} linear", ALL, ALL]
+    assert changed(tmp_path, "layers[1].ffn -= noop | mlp(width: 96)") == [ALL, "parent mlp144", ALL, ALL]
+    assert changed(tmp_path, "layers[1].ffn &= noop | mlp(width: 96)") == [ALL, "mlp96 noop", ALL, ALL]
+
+
+@pytest.mark.states("overrides.places")
+def test_both_sub_blocks_at_once(tmp_path: Path) -> None:
+    found = program(tmp_path, edited("layers[0] = parent\n layers[1] -= noop")).spaces["v"]
+    assert (names(found, "attention"), names(found, "ffn")) == ("parent", "parent")
+    assert (names(found, "attention", 1), names(found, "ffn", 1)) == (
+        "parent gqa2 gqa1 linear",
+        "parent mlp144 mlp96",
+    )
+
+
+@pytest.mark.states("overrides.order")
+def test_later_lines_win(tmp_path: Path) -> None:
+    assert changed(tmp_path, "layers[..].ffn = noop\n layers[1].ffn = linear") == [
+        "noop",
+        "linear",
+        "noop",
+        "noop",
+    ]
+    assert changed(tmp_path, "layers[1].ffn = linear\n layers[..].ffn = noop") == ["noop"] * 4
+    before = space(f"layers[1].ffn = linear\n {WIDE}")
+    assert names(program(tmp_path, before).spaces["v"], "ffn", 1) == "linear"
+
+
+@pytest.mark.parametrize(
+    ("rule", "subscript", "layers"),
+    [
+        pytest.param(rule, *case, marks=pytest.mark.states(rule), id=f"{rule}-{case[0]}")
+        for rule, cases in {
+            "overrides.slices": [("2", {2}), ("1..2", {1, 2}), ("2..", {2, 3}), ("..1", {0, 1}), ("..", {0, 1, 2, 3}), ("..1, -1", {0, 1, 3})],
+            "overrides.negative": [("-1", {3}), ("-2..", {2, 3}), ("1..-2", {1, 2})],
+            "overrides.step": [("0.. step 2", {0, 2}), ("1..3 step 2", {1, 3}), (".. step 3", {0, 3}), ("..2 step 2", {0, 2})],
+            "overrides.where": [("where index mod 2 == 1", {1, 3}), ("1.. where index mod 2 == 0", {2}), ("0, 3 where index > 1", {3})],
+        }.items()
+        for case in cases
+    ],
+)  # fmt: skip
+def test_selections(tmp_path: Path, rule: str, subscript: str, layers: set[int]) -> None:
+    got = changed(tmp_path, f"layers[{subscript}].ffn = noop")
+    assert {layer for layer, choice in enumerate(got) if choice == "noop"} == layers, rule
+
+
+@pytest.mark.states("overrides.slices", "overrides.negative", "overrides.step", "overrides.where")
+def test_selections_are_the_same_in_a_search(tmp_path: Path) -> None:
+    text = search(
+        "require sum(layers[-2.. step 1 where index > 2].ffn.width) <= 3\n require count(layers[..1, -1].ffn is noop) <= 2"
+    )
+    first, second = (
+        r.left.terms[0].term for r in program(tmp_path, text).searches["s"].requirements if r.kind == "linear"
+    )
+    assert (first.layers, second.layers) == ((3,), (0, 1, 3))  # type: ignore[union-attr]
+
+
+@pytest.mark.states("overrides.empty")
+def test_a_layer_may_be_empty_between_two_lines(tmp_path: Path) -> None:
+    assert changed(tmp_path, "layers[1].ffn -= noop | mlp\n layers[1].ffn |= linear")[1] == "linear"
+
+
+@pytest.mark.states("overrides.for")
+def test_repeated_overrides(tmp_path: Path) -> None:
+    line = "for i in 0..3 where i mod 2 == 0 {\n  let j = i + 1\n  layers[j].ffn = noop\n }"
+    assert changed(tmp_path, line) == [ALL, "noop", ALL, "noop"]
+    assert (
+        changed(tmp_path, "for l in [0, 3] { for m in [l] { layers[m].ffn -= noop } }")[3]
+        == "parent mlp144 mlp96"
+    )
+
+
+# ---------------------------------------------------------------- patterns
+
+
+@pytest.mark.parametrize(
+    ("rule", "pattern", "kept"),
+    [
+        pytest.param(rule, *case, marks=pytest.mark.states(rule), id=f"{rule}-{case[0]}")
+        for rule, cases in {
+            "patterns.tests": [
+                ("mlp(width: 96)", "mlp96"), ("mlp(width: == 96)", "mlp96"), ("mlp(width: != 96)", "parent mlp144"),
+                ("mlp(width: 96 | 144)", "mlp144 mlp96"), ("mlp(width: < 144)", "mlp96"), ("mlp(width: > 96)", "parent mlp144"),
+                ("mlp(width: <= 144)", "mlp144 mlp96"), ("mlp(width: >= 96)", "parent mlp144 mlp96"),
+                ("mlp(width: > 96, width: < 192)", "mlp144"),
+            ],
+            "patterns.parents-own": [("mlp", "parent mlp144 mlp96"), ("mlp(width: 192)", "parent"), ("parent", "parent")],
+            "patterns.percent": [("mlp(width: >= 75%)", "parent mlp144")],
+        }.items()
+        for case in cases
+    ],
+)  # fmt: skip
+def test_what_matches(tmp_path: Path, rule: str, pattern: str, kept: str) -> None:
+    assert changed(tmp_path, f"layers[1].ffn &= {pattern}")[1] == kept, rule
+
+
+@pytest.mark.states("patterns.tests", "patterns.parents-own", "patterns.percent")
+def test_percentages_and_channels_differ_after_rounding(tmp_path: Path) -> None:
+    wide = "ffn = mlp(width: 30% | 100%, round: 16)\n "  # 57.6 becomes 64, a third
+    for pattern, kept in (("<= 30%", "mlp64"), ("30%", "mlp64"), (">= 64", "mlp64 parent"), ("64", "mlp64")):
+        found = program(tmp_path, space(f"{wide}layers[0].ffn &= mlp(width: {pattern})")).spaces["v"]
+        assert names(found, "ffn") == kept, pattern
+    assert codes(tmp_path, space(f"{wide}layers[0].ffn &= mlp(width: 33%)")) == "E0403"
+
+
+@pytest.mark.states("patterns.parents-own", "patterns.window")
+def test_windows(tmp_path: Path) -> None:
+    wide = "attention = gqa(kv_heads: 4 | 2, window: full | 1Ki | 8Ki)\n "
+    for pattern, kept in (
+        ("window: full", "parent gqa2"),
+        ("window: >= 4Ki", "parent gqa4w8192 gqa2 gqa2w8192"),
+        ("window: < 4Ki", "gqa4w1024 gqa2w1024"),
+        ("kv_heads: 4, window: <= 8Ki", "gqa4w1024 gqa4w8192"),
+    ):
+        found = program(tmp_path, space(f"{wide}layers[0].attention &= gqa({pattern})")).spaces["v"]
+        assert names(found, "attention") == kept, pattern
+
+
+@pytest.mark.states("used-by.space")
+def test_the_part_that_winners_use(tmp_path: Path) -> None:
+    text = "search s of w { minimize kl }\nspace n of w = used_by(s, top: 3)\nspace m of w = used_by(s)"
+    found = program(tmp_path, text).spaces
+    assert found["n"].used_by == nodes.UsedBy(search="s", top=3)
+    assert found["m"].used_by == nodes.UsedBy(search="s", top=10)
+    assert found["n"].layers == found["w"].layers

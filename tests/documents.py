@@ -20,6 +20,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,9 @@ REASONS = (
     "installs software",
     "runs for minutes",
     "needs your own files",
+    "needs an editor",
 )
-"""Why a console block may go unrun."""
+"""Why a block may go unrun."""
 
 EXEMPT = ("errors.md", "CHANGELOG.md")
 """A page made from the code, whose examples are tested where they are written, and one that says what was."""
@@ -103,6 +105,11 @@ class Runner:
 
     def problems(self, block: Block, after: Block | None) -> Iterator[str]:
         """What is wrong with one block. `after` is the next one of the page."""
+        reason = block.settings.get("skip")
+        if reason is not None:
+            if reason not in REASONS or not block.language:
+                yield f"`{reason}` is no reason to skip; there are: {', '.join(REASONS)}"
+            return
         match block.language:
             case "pzl":
                 yield from self._program(block, after)
@@ -116,10 +123,12 @@ class Runner:
                     (self.folder / block.settings["file"]).write_text(block.text, "utf-8")
                 if len({len(row) for row in rows}) != 1:
                     yield "the rows of this table differ in length"
+            case "toml":
+                tomllib.loads(block.text)
             case "text":
                 pass
             case other:
-                yield f"a block is `pzl`, `console`, `json`, `csv` or `text`, not `{other}`"
+                yield f"a block is `pzl`, `console`, `json`, `csv`, `toml` or `text`, or has a `skip`; this is `{other}`"
 
     # ------------------------------------------------------------ programs
 
@@ -155,11 +164,6 @@ class Runner:
     # ------------------------------------------------------------ commands
 
     def _console(self, block: Block) -> Iterator[str]:
-        reason = block.settings.get("skip")
-        if reason is not None:
-            if reason not in REASONS:
-                yield f"`{reason}` is no reason to skip; there are: {', '.join(REASONS)}"
-            return
         for path in block.settings.get("copy", "").split():
             shutil.copy(ROOT / path, self.folder)
         for command, expected in sessions(block.text):

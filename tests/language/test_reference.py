@@ -28,8 +28,10 @@ def stated() -> set[str]:
                     a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
                 }
             elif name in ("holds", "refused"):
-                assert isinstance(node.args[0], ast.Constant)
-                found.add(node.args[0].value)
+                rule = node.args[0]
+                found |= (
+                    {rule.value} if isinstance(rule, ast.Constant) and isinstance(rule.value, str) else set()
+                )
     return found
 
 

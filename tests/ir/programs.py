@@ -51,6 +51,7 @@ def line_of(diagnostic: Diagnostic) -> int:
 def without_source(value: Any) -> Any:
     """A JSON value without the places things were written at, and without source text."""
     if isinstance(value, dict):
-        dropped = ("where", "bound_where", "asked", "inputs")
-        return {key: without_source(item) for key, item in value.items() if key not in dropped}
+        dropped = ("where", "asked", "inputs")
+        kept = {key: item for key, item in value.items() if key not in dropped and not key.endswith("_where")}
+        return {key: without_source(item) for key, item in kept.items()}
     return [without_source(item) for item in value] if isinstance(value, list) else value

@@ -267,8 +267,8 @@ def test_evaluation_and_export(tmp_path: Path) -> None:
     text = DATA + (
         "search s of w { minimize kl }\nuptrain u of s { tokens = 1k }\n"
         'eval e of u = tasks("a.jsonl", "b.jsonl") { items = 20, tokens = 4Ki }\neval f of s\n'
-        'export x of u = hf("dir", runtime: vllm)\nexport y of s = gguf("c.gguf", dtype: f16)\nexport z of s = mlp\n'
-    ).replace("= mlp\n", '= mlx("dir")\n')
+        'export x of u = hf("dir", runtime: vllm, lower: true)\nexport y of s = gguf("c.gguf", dtype: f16, lower: true)\nexport z of s = mlp\n'
+    ).replace("= mlp\n", '= mlx("dir", lower: true)\n')
     found = program(tmp_path, text)
     one = found.evals["e"]
     assert (one.tasks, one.items, one.tokens, one.of) == (("a.jsonl", "b.jsonl"), 20, 4096, "u")

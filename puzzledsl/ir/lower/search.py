@@ -244,7 +244,7 @@ class _Body:
         for key in value.terms:
             symbol = self.ctx.taken.get(str(key[1])) if key[0] == "score" else None
             score = self.ctx.lower(symbol, nodes.Score) if symbol is not None else None
-            if score is not None and self.info is not None and score.space != self.info.name:
+            if score is not None and not self.info.guessed and score.space != self.info.name:
                 wanted = self.info.name
                 help = f"score this space's own pieces, or search `{score.space}`"
                 error = OtherSpace(span, name=score.name, got=score.space, wanted=wanted, help=help)

@@ -152,7 +152,7 @@ def _halves(heads: int) -> list[int]:
 
 def _ffn(shape: Shape) -> str:
     """Keep, narrower ones on the grid that hardware likes, a linear map, nothing."""
-    grid = 256 if shape.intermediate >= 4096 else 64
+    grid = 256 if shape.intermediate >= 4096 else 64 if shape.intermediate >= 1024 else 8
     return f"parent | mlp(width: 75% | 50% | 25%, round: {grid}) | linear | noop"
 
 

@@ -26,6 +26,7 @@ from puzzledsl.ir.program import Checked
 from puzzledsl.ir.references import references
 from puzzledsl.ir.resolve import report_unknown_names, value_of
 from puzzledsl.ir.runtime_checks import check_exports
+from puzzledsl.ir.warnings import warn
 from puzzledsl.lang import tree
 from puzzledsl.lang.parse import parse
 
@@ -76,6 +77,8 @@ def inspect(
         report_unknown_names(ctx)
         if not sink.has_errors:
             program = _exportable(ctx, _program(ctx))
+        if program is not None:
+            warn(ctx, program)
     return Checked(program, tuple(sink.sorted()), dict(loader.sources)), ctx
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor, gcd
+from typing import TypeVar
 
 from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors, errors_spaces
@@ -26,9 +27,11 @@ from puzzledsl.ir.alternatives import (
     ParentAttention,
     ParentFfn,
     SubBlock,
+    name_of,
 )
 from puzzledsl.ir.builtins import ALTERNATIVES
 from puzzledsl.ir.context import Context
+from puzzledsl.ir.errors_warnings import SameAlternative
 from puzzledsl.ir.limits import MAX_OPTIONS
 from puzzledsl.ir.names import Scope
 from puzzledsl.ir.nodes import Rounding
@@ -43,6 +46,9 @@ from puzzledsl.units import COUNT
 MAX_EXPERTS = 4096
 
 
+T = TypeVar("T", bound=Alternative)
+
+
 @dataclass(slots=True, eq=False)
 class ChoiceReader:
     """Reads choices for one space; roundings go into `info`, and `info.incomplete` is set where something is lost."""
@@ -52,17 +58,24 @@ class ChoiceReader:
 
     def attention(self, expr: tree.Expr, scope: Scope) -> tuple[AttentionAlternative, ...]:
         """The attention alternatives an expression means."""
-        found: list[AttentionAlternative] = []
+        found: dict[AttentionAlternative, None] = {}
         for call in self._calls(expr, scope, "attention"):
-            found += self._attention(call)
-        return tuple(dict.fromkeys(found))
+            self._add(found, self._attention(call), call)
+        return tuple(found)
 
     def ffn(self, expr: tree.Expr, scope: Scope) -> tuple[FfnAlternative, ...]:
         """The FFN alternatives an expression means."""
-        found: list[FfnAlternative] = []
+        found: dict[FfnAlternative, None] = {}
         for call in self._calls(expr, scope, "ffn"):
-            found += self._ffn(call)
-        return tuple(dict.fromkeys(found))
+            self._add(found, self._ffn(call), call)
+        return tuple(found)
+
+    def _add(self, found: dict[T, None], more: list[T], call: Constructed) -> None:
+        """Add what a call means to a choice, and note what the choice has already."""
+        for alternative in more:
+            if alternative in found and not call.scope.file.is_std:
+                self.ctx.warnings.append(_same(alternative, call, self.info))
+            found[alternative] = None
 
     def alternatives(self, expr: tree.Expr, scope: Scope, sub_block: SubBlock) -> tuple[Alternative, ...]:
         """The alternatives of either sub-block."""
@@ -306,6 +319,17 @@ class ChoiceReader:
         found = [as_whole(self.ctx, o.value, o.span, f"`{key}`", 1, MAX_EXPERTS) for o in options]
         settings.failed |= None in found
         return [f for f in found if f is not None]
+
+
+def _same(alternative: Alternative, call: Constructed, info: SpaceInfo) -> SameAlternative:
+    name, shape = name_of(alternative), info.shape
+    if name != "parent" or call.name == "parent":
+        help = "keep one of them"
+    elif call.name == "gqa":
+        help = f"the parent has {shape.kv_heads} key/value heads itself"
+    else:
+        help = f"the parent's width is {shape.intermediate} itself"
+    return SameAlternative(call.span, name=name, help=help)
 
 
 def _listed(numbers: list[int]) -> str:

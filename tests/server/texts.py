@@ -34,10 +34,11 @@ search greedy of w {
   minimize kl
   let limit = headroom * h.memory
   require chat.memory <= limit because "it must fit"
-  require count(attention is noop) <= few
+  require count(ffn is noop) <= few
   for i in 1..3 { require layers[i].ffn is noop implies layers[i-1].ffn is not noop }
   solver = greedy
 }
+assert half(4) == 2
 """
 """A program without mistakes that uses most of the language. `greedy` is a search and a word; both are meant."""
 

@@ -1,0 +1,121 @@
+"""Warnings: a program that means something, and most likely not what was meant. W02xx names, W03xx searches, W04xx spaces."""
+
+from __future__ import annotations
+
+from puzzledsl.diagnostics import Diagnostic
+
+
+class UnusedName(Diagnostic):
+    """Something is named and never used.
+
+    Warned of in programs, that is files with a search: what others use is declared in files without one. A name that
+    begins with `_` may stay unused.
+
+    Wrong:
+        param headroom: Ratio = 95%
+        search s of w { minimize kl, require chat.memory <= 90% * h.memory }
+    Right:
+        param headroom: Ratio = 95%
+        search s of w { minimize kl, require chat.memory <= headroom * h.memory }
+    """
+
+    code = "W0201"
+    severity = "warning"
+    template = "{kind} `{name}` is never used"
+    help_template = "use it, remove it, or call it `_{name}`"
+
+
+class UnusedImport(Diagnostic):
+    """A name is brought in by `use` and never used.
+
+    What a file takes from others is read first by whoever reads it; names that nothing uses mislead.
+
+    Wrong:
+        use "std/hardware.pzl" (h100_sxm, a100)
+        hardware card = h100_sxm(dtype: fp8)
+        scenario talk on card = batch(1, 64 -> 64)
+        search s of w { maximize talk.throughput }
+    Right:
+        use "std/hardware.pzl" (h100_sxm)
+        hardware card = h100_sxm(dtype: fp8)
+        scenario talk on card = batch(1, 64 -> 64)
+        search s of w { maximize talk.throughput }
+    """
+
+    code = "W0202"
+    severity = "warning"
+    template = "`{name}` of `{path}` is never used"
+    help_template = "leave it out"
+
+
+class Shadowing(Diagnostic):
+    """A name hides another that is visible at the same place.
+
+    The inner one wins, silently: most often one of the two was meant to have another name.
+
+    Wrong:
+        let limit = 8GiB
+        search s of w { minimize kl, let limit = 4GiB, require chat.memory <= limit }
+        assert limit > 1GiB
+    Right:
+        let limit = 8GiB
+        search s of w { minimize kl, let half = limit / 2, require chat.memory <= half }
+        assert limit > 1GiB
+    """
+
+    code = "W0203"
+    severity = "warning"
+    template = "`{name}` hides {what}"
+    help_template = "give one of them another name"
+
+
+class AlwaysHolds(Diagnostic):
+    """A requirement that every child of the space meets.
+
+    Sizes are known before costs and scores are, so a bound that excludes nothing is found at once. It is often a slip
+    in a unit or in the direction of the comparison.
+
+    Wrong:
+        search s of w { minimize kl, require count(attention is noop) <= 8 }
+    Right:
+        search s of w { minimize kl, require count(attention is noop) <= 2 }
+    """
+
+    code = "W0301"
+    severity = "warning"
+    template = "every child of `{space}` meets this: {bound}"
+    help_template = "{help}"
+
+
+class NeverHolds(Diagnostic):
+    """A requirement that no child of the space meets.
+
+    The search has no solution, whatever the scores and costs turn out to be.
+
+    Wrong:
+        search s of w { minimize kl, require sum(ffn.width) >= 5 * p.intermediate }
+    Right:
+        search s of w { minimize kl, require sum(ffn.width) >= 2 * p.intermediate }
+    """
+
+    code = "W0302"
+    severity = "warning"
+    template = "no child of `{space}` meets this: {bound}"
+    help_template = "{help}"
+
+
+class SameAlternative(Diagnostic):
+    """An alternative that the choice has already.
+
+    Widths that round to one number, a number of key/value heads that is the parent's own, or the same thing twice.
+
+    Wrong:
+        space v of p { attention = parent | gqa(kv_heads: 4 | 2) }
+    Right:
+        space v of p { attention = parent | gqa(kv_heads: 2) }
+    """
+
+    code = "W0401"
+    severity = "warning"
+    template = "this gives `{name}` a second time"
+    help_template = "{help}"

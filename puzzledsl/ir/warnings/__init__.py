@@ -1,0 +1,20 @@
+"""What is right and most likely not meant: looked for once a program has no mistake, so that it never adds to one."""
+
+from __future__ import annotations
+
+from puzzledsl.ir import nodes
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.warnings.shadowing import warn_of_shadowing
+from puzzledsl.ir.warnings.unused import warn_of_unused
+from puzzledsl.ir.warnings.vacuous import warn_of_vacuous
+
+
+def warn(ctx: Context, program: nodes.Program) -> None:
+    """Report every warning of a program without mistakes."""
+    for warning in ctx.warnings:
+        ctx.report(warning)
+    for file in ctx.loader.files.values():
+        if not file.is_std and not file.module.broken:
+            warn_of_shadowing(ctx, file)
+    warn_of_unused(ctx, program)
+    warn_of_vacuous(ctx, program)

@@ -1,0 +1,58 @@
+"""Names that hide others: a `let` or `for` of a body, a parameter of a `fn`, a declaration called like the language's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from puzzledsl.diagnostics import Label
+from puzzledsl.ir.builtins import VALUES
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.errors_warnings import Shadowing
+from puzzledsl.ir.names import SourceFile, Symbol
+from puzzledsl.lang import tree
+
+OF_SPACES = ("layers", "layer", "attention", "ffn", "size", "params")
+"""What a space gives its own statements and its searches' expressions."""
+
+
+def warn_of_shadowing(ctx: Context, file: SourceFile) -> None:
+    """Report the names of one file that hide others."""
+    for symbol in file.names.values():
+        if isinstance(symbol, Symbol) and symbol.file is file and symbol.name in VALUES:
+            ctx.report(Shadowing(symbol.span, name=symbol.name, what="a word of the language"))
+    for name in _local_names(file):
+        before = file.names.get(name.text)
+        if isinstance(before, Symbol):
+            label = Label(before.span, "hidden there")
+            ctx.report(
+                Shadowing(
+                    name.span, name=name.text, what=f"{_a(before.kind)} of that name", secondary=[label]
+                )
+            )
+        elif name.text in (*OF_SPACES, *VALUES):
+            ctx.report(Shadowing(name.span, name=name.text, what="a word of the language"))
+
+
+def _local_names(file: SourceFile) -> Iterator[tree.Name]:
+    """Names that bodies and functions bind."""
+    for item in file.module.items:
+        if isinstance(item, tree.Fn):
+            yield from item.parameters
+        elif isinstance(item, tree.Decl):
+            yield from _bound_in(item.body or ())
+
+
+def _bound_in(body: tuple[tree.Stmt, ...]) -> Iterator[tree.Name]:
+    for statement in body:
+        match statement:
+            case tree.Let():
+                yield statement.name
+            case tree.ForAll():
+                yield statement.variable
+                yield from _bound_in(statement.body)
+            case tree.Section():
+                yield from _bound_in(statement.body)
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

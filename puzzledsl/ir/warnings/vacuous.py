@@ -1,0 +1,150 @@
+"""Requirements on sizes that all children meet, or none: sizes are known before any cost or score is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from puzzledsl.diagnostics import Diagnostic, Span
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import (
+    AttentionAlternative,
+    FfnAlternative,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.errors_warnings import AlwaysHolds, NeverHolds
+from puzzledsl.ir.facts import fact, fixed_params, params
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.units import COUNT, format_quantity
+
+Pair = tuple[AttentionAlternative, FfnAlternative]
+Figure = Callable[[Pair], Fraction]
+
+
+def warn_of_vacuous(ctx: Context, program: nodes.Program) -> None:
+    """Report the bounds on parameters, counts and sums of sizes that exclude no child, or every child."""
+    for search in program.searches.values():
+        space = program.spaces[search.space]
+        shape = program.parents[space.parent].shape
+        for requirement in search.requirements:
+            if isinstance(requirement, nodes.LinearRequirement):
+                span = _span(ctx, requirement.bound_where)
+                warning = _judged(requirement, space, shape, span)
+                if warning is not None:
+                    ctx.report(warning)
+
+
+def _span(ctx: Context, where: nodes.Where) -> Span:
+    """The span of a place of the IR, which names files as the program does."""
+    file = next((f.file for f in ctx.loader.files.values() if f.shown == where.file), where.file)
+    return Span(file, where.line, where.column, where.end_line, where.end_column)
+
+
+def _judged(
+    requirement: nodes.LinearRequirement, space: nodes.Space, shape: Shape, span: Span
+) -> Diagnostic | None:
+    ends = reachable(requirement.left, space, shape)
+    if ends is None:
+        return None
+    bound = requirement.bound
+    if requirement.parent_ratio is not None:
+        bound = requirement.parent_ratio * _of_parent(requirement.left, shape)
+    assert bound is not None
+    verdict = _verdict(requirement.op, bound, *ends)
+    if verdict is None:
+        return None
+    low, high = (format_quantity(end, COUNT) for end in ends)
+    text = f"`{requirement.where.text}` is " + (f"at most {high}" if bound >= ends[1] else f"at least {low}")
+    kind = AlwaysHolds if verdict else NeverHolds
+    return kind(span, space=space.name, bound=text, help=f"it goes from {low} to {high}")
+
+
+def _verdict(op: str, bound: Fraction, low: Fraction, high: Fraction) -> bool | None:
+    """True where every value from `low` to `high` meets `op bound`, False where none does, None in between."""
+    match op:
+        case "<=" | "<":
+            strict = op == "<"
+            always, never = (
+                high < bound or (high == bound and not strict),
+                low > bound or (low == bound and strict),
+            )
+        case ">=" | ">":
+            strict = op == ">"
+            always, never = (
+                low > bound or (low == bound and not strict),
+                high < bound or (high == bound and strict),
+            )
+        case _:
+            always, never = low == high == bound, not low <= bound <= high
+    return True if always else False if never else None
+
+
+# ---------------------------------------------------------------- what a sum can be
+
+
+def reachable(linear: nodes.Linear, space: nodes.Space, shape: Shape) -> tuple[Fraction, Fraction] | None:
+    """The least and the most a sum comes to over the children of a space; None where it needs costs or scores.
+
+    Layers are chosen independently, so both ends are sums of layers' ends, and both are reached.
+    """
+    figures = [_figure(weighted.term, shape) for weighted in linear.terms]
+    if any(figure is None for figure in figures):
+        return None
+    low = high = linear.constant + sum(
+        (w.coefficient * fixed_params(shape) for w in linear.terms if isinstance(w.term, nodes.ParamsTerm)),
+        Fraction(0),
+    )
+    members = [_layers(weighted.term, len(space.layers)) for weighted in linear.terms]
+    memo: dict[tuple[int, tuple[bool, ...]], tuple[Fraction, Fraction]] = {}
+    for layer, choice in enumerate(space.layers):
+        key = (id(choice), tuple(layer in member for member in members))
+        if key not in memo:
+            totals = [
+                sum(
+                    (
+                        weighted.coefficient * figure((a, f))
+                        for weighted, figure, inside in zip(linear.terms, figures, key[1], strict=True)
+                        if inside and figure is not None
+                    ),
+                    Fraction(0),
+                )
+                for a in choice.attention
+                for f in choice.ffn
+            ]
+            memo[key] = min(totals), max(totals)
+        low, high = low + memo[key][0], high + memo[key][1]
+    return low, high
+
+
+def _of_parent(linear: nodes.Linear, shape: Shape) -> Fraction:
+    """What a sum comes to at the parent."""
+    kept = nodes.LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(),))
+    where = nodes.Where(file="", line=1, column=1, end_line=1, end_column=1)
+    parent = nodes.Space(name="", parent="", layers=(kept,) * shape.layers, where=where)
+    ends = reachable(linear, parent, shape)
+    assert ends is not None
+    return ends[0]
+
+
+def _layers(term: nodes.Term, count: int) -> frozenset[int]:
+    if isinstance(term, nodes.FactTerm | nodes.CountTerm | nodes.TableTerm):
+        return frozenset(term.layers)
+    return frozenset(range(count))
+
+
+def _figure(term: nodes.Term, shape: Shape) -> Figure | None:
+    """What a layer's choice adds to a term; None for metrics and scores."""
+    match term:
+        case nodes.ParamsTerm():
+            return lambda pair: Fraction(params(pair[0], shape) + params(pair[1], shape))
+        case nodes.FactTerm(sub_block=sub_block, attribute=attribute):
+            return lambda pair: Fraction(fact(pair[sub_block == "ffn"], attribute, shape))
+        case nodes.CountTerm(sub_block=sub_block, alternatives=names):
+            return lambda pair: Fraction(name_of(pair[sub_block == "ffn"]) in names)
+        case nodes.TableTerm() as table:
+            return lambda pair: table.value(name_of(pair[0]), name_of(pair[1]))
+        case _:
+            return None

@@ -91,6 +91,14 @@ class Fix:
         return cls.replace(before.start, text, title or f"insert `{text}`", safe=safe)
 
 
+MAX_SHOWN = 300
+"""Characters of the user's text that a message repeats: a name of a megabyte is a mistake, not a message."""
+
+
+def _shortened(value: object) -> object:
+    return value[:MAX_SHOWN] + "…" if isinstance(value, str) and len(value) > MAX_SHOWN else value
+
+
 class Diagnostic:
     """One mistake. Subclasses set `code`, `template` and often `help_template`; `args` fill both.
 
@@ -126,8 +134,9 @@ class Diagnostic:
         self.span = span
         self.label = label
         self.args = args
-        self.message = self.template.format(**args)
-        self.help = self.help_template.format(**args) if help is None else help
+        shown = {key: _shortened(value) for key, value in args.items()}
+        self.message = self.template.format(**shown)
+        self.help = self.help_template.format(**shown) if help is None else help
         self.fixes = tuple(fixes)
         if near is not None:
             self.help = f"did you mean `{near}`?"

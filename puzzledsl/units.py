@@ -7,6 +7,7 @@ Base units: byte, second, FLOP, token. `25%` and `2.17x` are dimensionless; `x` 
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -128,6 +129,7 @@ class BadLiteral(ValueError):
         self.help, self.meant = help, meant
 
 
+@functools.lru_cache(maxsize=4096)  # a `for` reads its literals again at each step
 def parse_quantity(text: str) -> Quantity:
     """The quantity a literal such as `78_000`, `25%`, `2.17x`, `80GiB`, `5min` or `200 tok/s` stands for.
 

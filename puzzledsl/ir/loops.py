@@ -15,9 +15,18 @@ from puzzledsl.ir.values import Boolean, Layers, ListValue, Options, Poison, Ran
 from puzzledsl.lang import tree
 from puzzledsl.units import COUNT, Quantity
 
+STEPS = 2
+"""Of work that one element of a loop stands for, beside what its body asks for."""
+
 
 def iterate(ctx: Context, collection: Value, span: Span) -> Iterator[Value]:
     """The elements of a range, list, choice or set of layers. Nothing, reported, for what cannot be gone through."""
+    for element in _elements(ctx, collection, span):
+        ctx.spend(span, STEPS)
+        yield element
+
+
+def _elements(ctx: Context, collection: Value, span: Span) -> Iterator[Value]:
     match collection:
         case Poison():
             return

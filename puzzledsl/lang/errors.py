@@ -230,7 +230,7 @@ class TooManyMistakes(Diagnostic):
 class FileTooLarge(Diagnostic):
     """A file that cannot have been meant.
 
-    A program has at most a mebibyte of text and 50,000 words and signs.
+    A program has at most a mebibyte of text and 40,000 words and signs.
 
     Wrong:
         # a generated file with every layer of every model written out

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from lark import Token
 
@@ -16,7 +17,7 @@ from puzzledsl.lang.align import align_code, align_comments
 from puzzledsl.lang.grammar import lex
 from puzzledsl.lang.kinds import KEYWORDS
 from puzzledsl.lang.layout import CONTINUES_AFTER, CONTINUES_BEFORE
-from puzzledsl.lang.parse import normalise
+from puzzledsl.lang.parse import MAX_BYTES, MAX_TOKENS, normalise
 
 INDENT = 2
 _MISTAKES = {"UNKNOWN", "UNTERMINATED", "FOREIGN"}
@@ -57,11 +58,11 @@ class Line:
 def format_source(text: str) -> str:
     """The text in the one layout, ended by one newline. Idempotent.
 
-    A text with characters, strings or spellings the language lacks is returned as it is.
+    A text with characters, strings or spellings the language lacks is returned as it is, and so is one too large.
     """
     source = normalise(text)
-    tokens = list(lex(source))
-    if any(t.type in _MISTAKES for t in tokens):
+    tokens = list(islice(lex(source[: MAX_BYTES + 1]), MAX_TOKENS + 1))
+    if len(source) > MAX_BYTES or len(tokens) > MAX_TOKENS or any(t.type in _MISTAKES for t in tokens):
         return text
     lines = _without_spare_blanks(_lines(tokens))
     for line in lines:

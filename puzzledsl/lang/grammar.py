@@ -34,6 +34,13 @@ _OPTIONS: dict[str, Any] = {
 @functools.cache
 def grammar() -> Lark:
     """The LALR parser of the language."""
+    parser = _loaded()
+    parser.lexer = parser.parser.lexer  # else every `lex` compiles the words anew
+    return parser
+
+
+def _loaded() -> Lark:
+    """The parser from the cache, else built and put there."""
     try:
         path = _cache_path()
         if path is not None and (cached := _load(path)) is not None:

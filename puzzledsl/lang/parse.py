@@ -15,8 +15,8 @@ from puzzledsl.lang.recover import MAX_MISTAKES, parse_tokens
 from puzzledsl.lang.tokens import read_words
 
 MAX_BYTES = 1 << 20
-MAX_TOKENS = 50_000
-"""Some 5,000 lines, and a few seconds. What is larger is no program, and would take minutes to say so."""
+MAX_TOKENS = 40_000
+"""Some 4,500 lines, and a second or two. What is larger is no program, and would take minutes to say so."""
 
 _LIMITS = f"{MAX_BYTES:,} bytes and {MAX_TOKENS:,} words and signs"
 
@@ -71,7 +71,7 @@ def read_source(path: Path | str, sink: Sink) -> str | None:
     try:
         return normalise(data.decode("utf-8"))
     except UnicodeDecodeError as error:
-        good = data[: error.start].decode("utf-8")
+        good = normalise(data[: error.start].decode("utf-8"))
         line, column = good.count("\n") + 1, len(good) - good.rfind("\n")
         where = Span(str(path), line, column, line, column + 1)
         sink.add(errors.NotUtf8(where, path=path, offset=error.start))

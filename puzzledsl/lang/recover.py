@@ -83,7 +83,7 @@ class _Driver:
                 self.index += 1
             else:
                 self.recover(token)
-            if self.mistakes >= MAX_MISTAKES:
+            if self.mistakes >= MAX_MISTAKES and self.machine.accepts("RBRACE" if self.braces else "$END"):
                 break
         if self.braces:
             self.close_braces(None)

@@ -93,6 +93,12 @@ def test_nothing_nests_too_deep(text: str) -> None:
     assert lines_of_mistakes(text)
 
 
+def test_the_last_mistake_may_stand_anywhere() -> None:
+    """Reading ends where the parser may end, not in the midst of the statement with the mistake too many."""
+    for count in range(95, 105):
+        assert lines_of_mistakes("search s of w {\n minimize kl\n}x\n }\n" * count + "a.b")
+
+
 def test_a_misspelt_kind_is_read_as_the_one_meant() -> None:
     module = parse("serch s of w { minimise kl }", "a.pzl", Sink())
     assert module.items == parse("search s of w { minimize kl }", "a.pzl", Sink()).items

@@ -32,7 +32,14 @@ from puzzledsl.ir.alternatives import (
 from puzzledsl.ir.nodes import LayerChoice, Space, Where
 from puzzledsl.measure.estimate import estimate
 from puzzledsl.measure.host import Host, alternatives_of
-from puzzledsl.measure.rounds import Check, mean_size, measure_checks, measure_rounds, speed_up_errors
+from puzzledsl.measure.rounds import (
+    Check,
+    mean_size,
+    measure_check,
+    measure_checks,
+    measure_rounds,
+    speed_up_errors,
+)
 from puzzledsl.parents.access import shape_of
 from puzzledsl.parents.load import load_parent
 from puzzledsl.progress import Silent
@@ -40,7 +47,7 @@ from puzzledsl.timing.stopwatch import machine
 from puzzledsl.timing.whole import Workload
 
 LIMIT = 0.05
-CHILDREN = 8
+CHILDREN, TURNS = 8, 8
 WORKLOADS = {"chat": Workload(1, 64, 128), "digest": Workload(1, 512, 8), "batch": Workload(4, 128, 64)}
 PARENT = Path(__file__).parents[1] / "examples" / "smollm2" / "parent"
 NOWHERE = Where(file="benchmark", line=1, column=1, end_line=1, end_column=1)
@@ -48,7 +55,8 @@ NOWHERE = Where(file="benchmark", line=1, column=1, end_line=1, end_column=1)
 
 @dataclass(frozen=True)
 class Outcome:
-    """One workload: signed errors of each child's relative prefill and decode time, and how steady the parent was."""
+    """One workload: signed errors of each child's relative prefill and decode time; how steady the parent's steps were, and
+    how far two turns of the parent are apart."""
 
     name: str
     workload: Workload
@@ -56,6 +64,7 @@ class Outcome:
     decode: tuple[float, ...]
     checks: tuple[Check, ...]
     spread: float
+    noise: tuple[float, float]
 
     @property
     def worst(self) -> float:
@@ -89,12 +98,13 @@ def space_of(model: PreTrainedModel) -> Space:
     return Space(name="w", parent="p", layers=(choice,) * shape.layers, where=NOWHERE)
 
 
-def measure(host: Host, space: Space, name: str, children: int) -> Outcome:
-    """Blocks, then children, of one workload."""
+def measure(host: Host, space: Space, name: str, children: int, turns: int) -> Outcome:
+    """Blocks, then children, of one workload; last the parent against itself, which says what the machine's noise is worth."""
     workload = WORKLOADS[name]
     with tempfile.TemporaryDirectory() as folder:
         rounds = measure_rounds(host, workload, Path(folder) / "rounds", Silent())
-        checks = measure_checks(host, space, workload, Path(folder) / "checks", Silent(), children)
+        checks = measure_checks(host, space, workload, Path(folder) / "checks", Silent(), children, turns)
+    itself = measure_check(host, host.parent(), workload, -1, turns)
     prefill, decode = estimate(rounds, lambda r: r.prefill), estimate(rounds, lambda r: r.decode)
     errors = list(speed_up_errors(checks, prefill, decode, workload.output))
     steps = [seconds for r in rounds for seconds in r.decode.parent]
@@ -105,6 +115,10 @@ def measure(host: Host, space: Space, name: str, children: int) -> Outcome:
         decode=tuple(e[1] for e in errors),
         checks=tuple(checks),
         spread=statistics.stdev(steps) / statistics.fmean(steps),
+        noise=(
+            itself.child_prefill_s / itself.parent_prefill_s - 1,
+            itself.child_decode_s / itself.parent_decode_s - 1,
+        ),
     )
 
 
@@ -116,6 +130,7 @@ def lines(outcome: Outcome) -> Iterator[str]:
         speed = check.latency_speed_up(w.output)
         yield f"  child {check.seed}  {speed:5.2f}x   prefill {prefill:+6.1%}   decode {decode:+6.1%}"
     prefill, decode = mean_size(list(outcome.prefill)), mean_size(list(outcome.decode))
+    yield f"  parent against itself: prefill {outcome.noise[0]:+.1%}, decode {outcome.noise[1]:+.1%}"
     yield f"  mean error: prefill {prefill:.1%}, decode {decode:.1%}"
 
 
@@ -129,6 +144,9 @@ def main() -> int:
         "--random", metavar="LxH", help="a random Llama instead: layers x hidden size, such as 24x768"
     )
     parser.add_argument("--children", type=int, default=CHILDREN)
+    parser.add_argument(
+        "--turns", type=int, default=TURNS, help="times that each child is run (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
         "--workload", action="append", choices=WORKLOADS, help="may be repeated; default: all"
@@ -146,7 +164,7 @@ def main() -> int:
     print(f"{machine(model.device)}; {model.num_parameters():,} parameters")
     outcomes = []
     for name in options.workload or WORKLOADS:
-        outcomes.append(measure(host, space, name, options.children))
+        outcomes.append(measure(host, space, name, options.children, options.turns))
         print("\n".join(lines(outcomes[-1])), flush=True)
     if options.json:
         told = [

@@ -13,7 +13,7 @@ from puzzledsl.files import write_text
 from puzzledsl.ir.base import Frozen
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.estimate import Estimate
-from puzzledsl.measure.host import SUB_BLOCKS, Host, balanced, random_child
+from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, Host, balanced, random_child
 from puzzledsl.measure.laps import Phase, Round, time_laps
 from puzzledsl.progress import Progress
 from puzzledsl.timing.stopwatch import stopwatch_for, undisturbed
@@ -90,32 +90,35 @@ def measure_checks(
     partial: Path,
     progress: Progress,
     children: int = CHECKED_CHILDREN,
+    turns: int | None = None,
 ) -> list[Check]:
     """Whole random children of the space, each in turn with the parent; those in `partial` are not measured again."""
     done = _read(partial, Check)[:children]
     progress.advance(len(done))
     for seed in range(len(done), children):
-        child = random_child(space, seed)
-        timers = [(arrangement, WholeTimer(host.model, workload)) for arrangement in (host.parent(), child)]
-        for turn in range(CHECK_ROUNDS + 1):
-            for arrangement, timer in timers:
-                host.arrange(arrangement)
-                timer.round(keep=turn > 0)
-        (_, parent), (_, own) = timers
-        done.append(
-            Check(
-                seed=seed,
-                attention=child["attention"],
-                ffn=child["ffn"],
-                parent_prefill_s=undisturbed(parent.samples.prefill),
-                child_prefill_s=undisturbed(own.samples.prefill),
-                parent_decode_s=undisturbed(parent.samples.decode),
-                child_decode_s=undisturbed(own.samples.decode),
-            )
-        )
+        done.append(measure_check(host, random_child(space, seed), workload, seed, turns or CHECK_ROUNDS))
         _write(partial, done)
         progress.advance()
     return done
+
+
+def measure_check(host: Host, child: Arrangement, workload: Workload, seed: int, turns: int) -> Check:
+    """One child in turn with the parent, `turns` times after a warm-up of both."""
+    timers = [(arrangement, WholeTimer(host.model, workload)) for arrangement in (host.parent(), child)]
+    for turn in range(turns + 1):
+        for arrangement, timer in timers:
+            host.arrange(arrangement)
+            timer.round(keep=turn > 0)
+    (_, parent), (_, own) = timers
+    return Check(
+        seed=seed,
+        attention=child["attention"],
+        ffn=child["ffn"],
+        parent_prefill_s=undisturbed(parent.samples.prefill),
+        child_prefill_s=undisturbed(own.samples.prefill),
+        parent_decode_s=undisturbed(parent.samples.decode),
+        child_decode_s=undisturbed(own.samples.decode),
+    )
 
 
 def speed_up_errors(

@@ -58,7 +58,9 @@ def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
             return Symbolic(terms, space=target.space)
         case Layers():
             known = ("attention", "ffn", "index", "params") if target.single else ("attention", "ffn")
-            _unknown(ctx, node, describe(target), known)
+            owner = next((part for part in BOTH if name in ATTRIBUTES[part]), None)
+            help = f"it is a figure of the {owner}: write `{owner}.{name}`" if owner else ""
+            _unknown(ctx, node, describe(target), known, help)
         case SubBlocks():
             return _of_sub_block(ctx, target, node)
         case _:

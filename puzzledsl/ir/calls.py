@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors, errors_types
 from puzzledsl.ir.aggregates import apply_builtin
 from puzzledsl.ir.builtins import CONSTRUCTORS, FUNCTIONS
 from puzzledsl.ir.context import Context
+from puzzledsl.ir.logic import which_layer
 from puzzledsl.ir.loops import iterate, passes
 from puzzledsl.ir.names import Scope
+from puzzledsl.ir.readers import as_number
 from puzzledsl.ir.resolve import lookup, unknown_name
 from puzzledsl.ir.values import (
     POISON,
     BuiltIn,
     Constructed,
+    Facts,
     Function,
     ListValue,
     Located,
+    Matches,
     Poison,
     Ref,
     Value,
@@ -116,13 +121,26 @@ def _items(ctx: Context, name: str, expr: tree.Call, scope: Scope) -> list[Locat
     return None if any(isinstance(item.value, Poison) for item in found) else found
 
 
+def _of_one_layer(ctx: Context, value: Value, span: Span) -> Value:
+    """An element of a comprehension; one about many layers would be counted once for each element, a slip: reported."""
+    match value:
+        case Matches():
+            which_layer(ctx, value, span)
+            return POISON
+        case Facts():
+            as_number(ctx, value, span, "each element of a `for`")
+            return POISON
+        case _:
+            return value
+
+
 def _comprehension(ctx: Context, node: tree.Comprehension, scope: Scope) -> list[Located]:
     collection = ctx.value(node.collection, scope)
     found: list[Located] = []
     for item in iterate(ctx, collection, node.collection.span):
         inner = scope.inner({node.variable.text: item})
         if passes(ctx, node.where, inner):
-            value = ctx.value(node.element, inner)
+            value = _of_one_layer(ctx, ctx.value(node.element, inner), node.element.span)
             found.append(Located(value, node.element.span))
             if isinstance(value, Poison):
                 break

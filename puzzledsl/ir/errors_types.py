@@ -231,6 +231,23 @@ class BadEquality(Diagnostic):
     help_template = "{instead}"
 
 
+class AgainstTheGrain(Diagnostic):
+    """A goal that asks for more of what is better low, or for less of throughput.
+
+    A score is a loss, and memory and times are costs: less of them is better. `prefer E` asks for more of `E`, so it takes
+    a minus sign to prefer less.
+
+    Wrong:
+        search s of w { minimize kl, prefer chat.latency }
+    Right:
+        search s of w { minimize kl, prefer -chat.latency }
+    """
+
+    code = "W0316"
+    severity = "warning"
+    template = "`{keyword}` asks for {direction} of `{what}`, of which {other} is better"
+
+
 class RatioWithoutMetric(Diagnostic):
     """`2x` means twice the parent's metric: it needs one on the other side, alone.
 

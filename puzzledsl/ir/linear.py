@@ -86,6 +86,11 @@ def is_throughput(key: TermKey) -> bool:
     return key[0] == "metric" and key[2] == "throughput"
 
 
+def is_cost(key: TermKey) -> bool:
+    """True for the key of a score, or of a metric of which less is better."""
+    return key[0] == "score" or (key[0] == "metric" and key[2] != "throughput")
+
+
 def to_requirement(
     ctx: Context, comparison: Comparison, because: str, where: nodes.Where, bound_where: nodes.Where
 ) -> nodes.LinearRequirement:

@@ -9,7 +9,7 @@ from puzzledsl.ir import errors_types as errors
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.dimensions import EXAMPLES, unit_fixes, would_do
 from puzzledsl.ir.names import Scope
-from puzzledsl.ir.values import Facts, Number, Poison, Ref, SubBlocks, Symbolic, Value, describe
+from puzzledsl.ir.values import Facts, Number, Poison, RangeValue, Ref, SubBlocks, Symbolic, Value, describe
 from puzzledsl.lang import tree
 from puzzledsl.units import COUNT, Dimension, Quantity
 
@@ -29,6 +29,8 @@ def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number | Non
                 f"add them up: `sum({sub_block}.{attribute})`, name one layer: `layers[i].{sub_block}.{attribute}`, "
                 f"or go through them: `sum(l.{sub_block}.{attribute} * … for l in layers)`"
             )
+        case RangeValue():
+            help = "list the values: `1 | 2 | 4`"
         case SubBlocks(sub_block=sub_block):
             help = f"count alternatives: `count({sub_block} is noop)`"
         case Ref(symbol=symbol):

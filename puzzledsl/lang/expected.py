@@ -104,6 +104,8 @@ def _help(token: Token, before: Token | None, expected: set[str], file: str) -> 
         return "one `=` sets, two compare: write `==`", (Fix.replace(where, "=="),)
     if token.type == "COLON" and "EQUAL" in expected:
         return "a body is written with `=`, named arguments with `:`", (Fix.replace(where, " ="),)
+    if token.type == "COLON" and ("RSQB" in expected or previous == "LSQB"):
+        return "layers are selected with `..`, both ends included: `layers[2..9]`, `layers[0.. step 2]`", ()
     if token.type == "CMP" and previous == "CMP":
         return "comparisons are `==` `!=` `<=` `>=` `<` `>`", ()
     if token.type == "STAR" and previous == "STAR":

@@ -29,6 +29,25 @@ def test_errors_give_no_program_and_warnings_do(tmp_path: Path) -> None:
     assert outcome(tmp_path, "let a = nothing").program is None
 
 
+@pytest.mark.states("check.warnings")
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (search("let a = 1"), "W0201"),
+        ("let a = 1\nfn f(a) = a\nassert f(a) == 1", "W0203"),
+        ("space v of p { ffn = noop | noop }", "W0401"),
+        ("space v of w { layers[0].ffn |= noop }", "W0412"),
+        (search("require params >= 0"), "W0301"),
+        (search("require params <= 1"), "W0302"),
+        (search("", goal="maximize kl"), "W0316"),
+    ],
+)
+def test_what_is_likely_a_slip_is_a_warning(tmp_path: Path, text: str, code: str) -> None:
+    found = outcome(tmp_path, text)
+    assert code in [d.code for d in found.diagnostics]
+    assert found.program is not None
+
+
 @pytest.mark.states("ir.paths")
 def test_no_path_of_the_machine(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()

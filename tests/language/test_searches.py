@@ -63,6 +63,16 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        *refused("values.spread", (search("require count(attention is noop for l in layers) <= 3"), "E0311"), (search("require sum(ffn.width for l in layers) <= 3"), "E0303")),
+        *refused(
+            "search.grain",
+            (search("", goal="maximize kl"), "W0316"),
+            (search("", goal="maximize chat.latency + chat.ttft"), "W0316"),
+            (search("", goal="minimize chat.throughput"), "W0316"),
+            (search("prefer chat.memory"), "W0316"),
+            (search("prefer -chat.throughput"), "W0316"),
+            (search("prefer -chat.memory\n prefer chat.throughput\n prefer params\n prefer -params\n prefer params - kl"), ""),
+        ),
         *refused("search.goal", ("search s of w { solver = greedy }", "E0209"), (search("maximize params"), "E0208"), (search("", goal="minimize 3"), "E0312")),
         *refused("types.table", (search("require min(ffn.width) >= 3"), "E0307")),
         *refused("types.linear", (search("require max(l.ffn.width for l in layers) <= 3"), "E0307")),

@@ -20,7 +20,7 @@ from puzzledsl.ir.bodies import define, misplaced
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.errors_spaces import OtherSpace
 from puzzledsl.ir.limits import MAX_LAYERS, MAX_REQUIREMENTS
-from puzzledsl.ir.linear import is_throughput, to_linear, to_requirement
+from puzzledsl.ir.linear import is_cost, is_throughput, to_linear, to_requirement
 from puzzledsl.ir.logic import which_layer
 from puzzledsl.ir.loops import iterate, passes
 from puzzledsl.ir.lower.common import (
@@ -239,6 +239,26 @@ class _Body:
                 help = _require_help(ctx, value, span)
                 ctx.report(types.NotARequirement(span, keyword="require", wanted=wanted, got=got, help=help))
 
+    def _against_the_grain(self, goal: Symbolic, span: Span, keyword: str) -> None:
+        """Warn of a goal all of whose terms are better the other way round."""
+        sign = -1 if keyword == "minimize" else 1
+        wanted = {sign * (1 if coefficient > 0 else -1) for coefficient in goal.terms.values()}
+        if wanted != {-1 if all(map(is_throughput, goal.terms)) else 1}:
+            return
+        if not all(is_throughput(key) or is_cost(key) for key in goal.terms):
+            return
+        more, less = ("less", "more") if wanted == {-1} else ("more", "less")
+        text = self.ctx.source(span)
+        what = text.removeprefix("-").strip()
+        single = len(goal.terms) == 1
+        if keyword == "prefer":
+            instead = what if text.startswith("-") else f"-{what}" if single else f"-({what})"
+        else:
+            instead = f"{'maximize' if keyword == 'minimize' else 'minimize'} {text}"
+        help = f"write `{'prefer ' * (keyword == 'prefer')}{instead}`"
+        error = types.AgainstTheGrain(span, keyword=keyword, direction=more, what=what, other=less, help=help)
+        self.ctx.report(error)
+
     def _own_scores(self, value: Symbolic, span: Span) -> None:
         """Report scores of another space: their tables know nothing of this one's alternatives."""
         for key in value.terms:
@@ -312,6 +332,7 @@ class _Body:
             ctx.report(types.NothingToDecide(span, what="this goal", value=shown))
             return None
         self._own_scores(number, span)
+        self._against_the_grain(number, span, keyword)
         if any(is_throughput(key) for key in number.terms):
             if len(number.terms) > 1:
                 throughput_alone(ctx, number, span)

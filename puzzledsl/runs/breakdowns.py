@@ -39,7 +39,10 @@ def _of_solution(ctx: Context, search: str, scenarios: list[str]) -> Iterator[Br
 
 def _of_parents(ctx: Context, scenarios: list[str]) -> Iterator[Breakdown]:
     """Each parent once: with the first of its spaces, whose costs may be measured, or else with a space of its own."""
-    spaces = {space.parent: space for space in reversed(ctx.program.spaces.values())}
+    known = [
+        space for space in ctx.program.spaces.values() if space.used_by is None and space.whole_model is None
+    ]
+    spaces = {space.parent: space for space in reversed(known)}
     for parent in ctx.program.parents:
         space = spaces.get(parent)
         costs = tasks.costs_of(ctx, space.name) if space else None

@@ -8,6 +8,7 @@ from lsprotocol import types
 
 from puzzledsl.diagnostics import Diagnostic, Fix, Span
 from puzzledsl.fixes import compatible, safe_fixes
+from puzzledsl.ir.errors_warnings import UnusedImport, UnusedName
 from puzzledsl.lang import tree
 from puzzledsl.server.document import Document
 from puzzledsl.server.explaining import explain_action, link, place_of
@@ -16,6 +17,8 @@ from puzzledsl.server.paths import key_of
 from puzzledsl.server.positions import Lines
 
 SOURCE = "pzl"
+_UNUSED = UnusedName, UnusedImport
+"""What an editor shows as faded."""
 _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
 
 
@@ -40,6 +43,7 @@ def _problem(document: Document, diagnostic: Diagnostic) -> types.Diagnostic:
         code=diagnostic.code,
         code_description=link(diagnostic.code),
         source=SOURCE,
+        tags=[types.DiagnosticTag.Unnecessary] if isinstance(diagnostic, _UNUSED) else None,
         related_information=list(_related(document, diagnostic)) or None,
     )
 

@@ -113,7 +113,7 @@ def replaced(text: str, found: list[Occurrence], new: str) -> str:
 
 
 def _codes(document: Document) -> Counter[str]:
-    return Counter(d.code for d in document.inspected[0].diagnostics)
+    return Counter(d.code for d in document.inspected[0].diagnostics if d.severity == "error")
 
 
 def _identities(documents: list[Document]) -> dict[int, object]:

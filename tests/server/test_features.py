@@ -233,6 +233,15 @@ def test_a_problem_has_its_place_its_code_and_what_it_refers_to(tmp_path: Path) 
     assert unlike.range.end.character <= len(text.split("\n")[2].encode("utf-16-le")) // 2
 
 
+def test_what_is_never_used_is_faded(tmp_path: Path) -> None:
+    text = PROGRAM.replace("(h100_sxm)", "(h100_sxm, h200)").replace("let few", "let lonely = 1\nlet few")
+    document = opened(text, tmp_path)
+    found = problems(document)
+    assert [word_at(document, p.range) for p in found] == ["h200", "lonely"]
+    assert {p.severity for p in found} == {types.DiagnosticSeverity.Warning}
+    assert [p.tags for p in found] == [[types.DiagnosticTag.Unnecessary]] * 2
+
+
 def test_mistakes_of_a_used_file_are_told_where_it_is_used(tmp_path: Path) -> None:
     (tmp_path / "lib.pzl").write_text("let one = 1s + 1\nlet two = nobody\n", "utf-8")
     (problem,) = problems(opened('let x = 1\nuse "lib.pzl" (one)\n', tmp_path))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
+import re
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from puzzledsl.server.bindings import bindings
 from puzzledsl.server.document import Document, Project
 from puzzledsl.server.nodes_at import walk
 from puzzledsl.server.renaming import RenameRefused, prepare, rename
+from tests.generated import program
 from tests.server.texts import NEMOTRON, PROGRAM, marked, opened, place_of
 
 NEW = "brand_new_name"
@@ -58,7 +63,8 @@ def declared_in(text: str, folder: Path) -> list[tuple[str, int, int]]:
 @pytest.mark.parametrize("text", [PROGRAM, NEMOTRON.read_text("utf-8")], ids=["small", "nemotron"])
 def test_a_renamed_program_means_the_same(text: str, tmp_path: Path) -> None:
     before = opened(text, tmp_path)
-    for name, line, column in declared_in(text, tmp_path):
+    declared = declared_in(text, tmp_path)
+    for name, line, column in random.Random(1).sample(declared, 9):
         (changed,) = applied(before, line, column, NEW).values()
         assert changed != text
         after = opened(changed, tmp_path, project=Project(folders=[tmp_path]))
@@ -74,6 +80,30 @@ def test_every_name_of_a_tree_is_bound_once() -> None:
     found = [o.span for o in bindings(document.file)]
     assert len(found) == len(set(found))
     assert {(s.line, s.column) for s in found} == {(n.span.line, n.span.column) for n in names}
+
+
+def generated(folder: Path) -> Iterator[tuple[int, Document]]:
+    """Generated programs that check; what a runtime cannot hold is another test's business."""
+    for seed in range(1000, 1040):
+        text = re.sub(r"^export .*\n", "", program(random.Random(seed)), flags=re.MULTILINE)
+        document = opened(text, folder, project=Project(folders=[folder]))
+        if document.inspected[0].program is not None:
+            yield seed, document
+
+
+def test_names_of_generated_programs(tmp_path: Path) -> None:
+    """Every name of a valid program is known, and renaming any keeps what the program means."""
+    programs = list(islice(generated(tmp_path), 8))
+    assert len(programs) == 8
+    for seed, before in programs:
+        names = [n for n in walk(before.file.module) if isinstance(n, tree.Name)]
+        assert {o.span for o in before.names} == {n.span for n in names}, seed
+        assert [o.name for o in before.names if o.meaning is None] == [], seed
+        declared = [o for o in before.names if o.declares]
+        for chosen in random.Random(seed).sample(declared, 2):
+            (changed,) = applied(before, chosen.span.line, chosen.span.column, NEW).values()
+            after = opened(changed, tmp_path, project=Project(folders=[tmp_path]))
+            assert meaning_of(before) == meaning_of(after, NEW, chosen.name), (seed, chosen.name)
 
 
 def test_a_word_of_the_same_name_stays(tmp_path: Path) -> None:

@@ -153,5 +153,7 @@ def test_a_parent_needs_no_space(tmp_path: Path, capsys: pytest.CaptureFixture[s
     )
     assert run(["cost", str(path)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("parent q, scenario chat on two: ") and "\n\nparent m, scenario chat on two: " in out
+    assert (
+        out.startswith("parent q, scenario chat on two: ") and "\n\nparent m, scenario chat on two: " in out
+    )
     assert out.count("exchange between GPUs") == 2

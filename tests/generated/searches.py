@@ -83,7 +83,7 @@ def _amount(w: Writer, space: Space) -> str:
         "sum(attention.kv_heads)",
         f"{w.pick(w.scenarios).name}.{w.pick(['latency', 'memory', 'throughput'])}",
     ]
-    scores = [s.name for s in w.scores if s.space.parent == space.parent]
+    scores = [s.name for s in w.scores if s.space is space]
     if scores:
         options += [w.pick(scores)] * 4
         options.append(f"{w.pick(scores)} + 0.5 * {w.pick(scores)}")

@@ -8,6 +8,7 @@ import typer
 
 from puzzledsl import __version__
 from puzzledsl.cli import costing, editor, front, importing, shelves, solving, stages, verifying
+from puzzledsl.cli.teaching import teach
 
 app = typer.Typer(
     name="pzl",
@@ -45,3 +46,4 @@ shelves.register(app)
 stages.register(app)
 verifying.register(app)
 editor.register(app)
+teach(app)

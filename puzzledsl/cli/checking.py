@@ -49,16 +49,6 @@ def check(
     """Check a program: names, types, units, spaces and searches. Every mistake is reported, in one run.
 
     Needs no weights, no GPU and no network. Warnings alone exit with 0; `pzl explain CODE` says more about a code.
-
-    Examples:
-
-      pzl check wide.pzl
-
-      pzl check wide.pzl --set headroom=90% --deny warnings
-
-      pzl check wide.pzl --fix
-
-      pzl check wide.pzl --format sarif > wide.sarif
     """
     from puzzledsl.cli import loading
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from puzzledsl.cli.teaching import complete_code
 from puzzledsl.explanations import Explanation, indented
 
 PRELUDE = """\
@@ -43,20 +44,17 @@ GROUPS = {
 def explain(
     code: Annotated[
         str | None,
-        typer.Argument(metavar="[CODE]", help="A code such as E0301; all are listed when it is left out."),
+        typer.Argument(
+            metavar="[CODE]",
+            help="A code such as E0301; all are listed when it is left out.",
+            autocompletion=complete_code,
+        ),
     ] = None,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the whole reference as Markdown (docs/errors.md).")
     ] = False,
 ) -> None:
-    """Explain a diagnostic's code: what it means, a program that has the mistake, and one that is right.
-
-    Examples:
-
-      pzl explain E0301
-
-      pzl explain
-    """
+    """Explain a diagnostic's code: what it means, a program that has the mistake, and one that is right."""
     from puzzledsl.cli.codes import all_codes
 
     codes = all_codes()

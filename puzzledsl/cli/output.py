@@ -37,7 +37,8 @@ def sources_for(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> 
         for span in [diagnostic.span, *(label.span for label in diagnostic.secondary)]:
             if span is not None and span.file not in sources:
                 found = [path for root in (Path(), *_roots) if (path := root / span.file).is_file()]
-                sources[span.file] = found[0].read_text("utf-8", "replace") if found else ""
+                if found:  # of others only the place is shown
+                    sources[span.file] = found[0].read_text("utf-8", "replace")
     return sources
 
 

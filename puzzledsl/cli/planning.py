@@ -32,12 +32,6 @@ def plan(
 
     `+` is new, `-` is gone, `~` is changed. Where things are written, their order and comments change nothing.
     `--set` is for NEW.
-
-    Examples:
-
-      pzl plan build wide.pzl                      # against what was compiled last
-
-      pzl plan wide.pzl wide.pzl --set headroom=90%
     """
     from puzzledsl.changes.compare import compare
     from puzzledsl.cli import output

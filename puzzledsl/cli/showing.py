@@ -27,12 +27,6 @@ def show(
 
     Layers with the same choice are one line. Alternatives have the names that score and cost tables use: parent, gqa4
     (4 key/value heads), mlp21504 (an FFN of 21504 channels), linear, noop.
-
-    Examples:
-
-      pzl show wide.pzl
-
-      pzl show wide.pzl wide --json
     """
     from puzzledsl.cli import loading, output
     from puzzledsl.runs.targets import chosen

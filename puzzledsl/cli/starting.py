@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.cli.teaching import complete_hardware, complete_parent
+
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Shape
 
@@ -28,6 +30,7 @@ def new(
         typer.Option(
             "--parent",
             metavar="DIR|ID|SHAPE",
+            autocompletion=complete_parent,
             help="A checkpoint directory, a hub id, or a shape of std/parents.pzl such as llama3_1_8b.",
         ),
     ] = "smollm2_135m",
@@ -36,19 +39,13 @@ def new(
         typer.Option(
             "--hardware",
             metavar="PROFILE",
+            autocompletion=complete_hardware,
             help="`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm.",
         ),
     ] = MEASURED,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a commented program to start from: a parent, a space, hardware, data, pieces, scores and a search.
-
-    Examples:
-
-      pzl new --parent llama3_1_8b --hardware h100_sxm
-
-      pzl new small --parent ./checkpoints/mine
-    """
+    """Write a commented program to start from: a parent, a space, hardware, data, pieces, scores and a search."""
     from puzzledsl.diagnostics import DiagnosticError
     from puzzledsl.files import write_text
     from puzzledsl.lang.format import format_source

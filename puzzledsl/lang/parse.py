@@ -13,6 +13,7 @@ from puzzledsl.lang.grammar import lex
 from puzzledsl.lang.layout import lay_out
 from puzzledsl.lang.recover import MAX_MISTAKES, parse_tokens
 from puzzledsl.lang.tokens import read_words
+from puzzledsl.suggest import closest
 
 MAX_BYTES = 1 << 20
 MAX_TOKENS = 40_000
@@ -54,6 +55,17 @@ def normalise(text: str) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
+def _meant(path: Path) -> str | None:
+    """The program beside a path that cannot be read: with the ending it lacks, or the name it nearly has."""
+    try:
+        beside = sorted(each.name for each in islice(path.parent.iterdir(), 1000) if each.suffix == ".pzl")
+    except (OSError, ValueError):
+        return None
+    whole = f"{path.name}.pzl"
+    near = whole if whole in beside else closest(path.name, beside)
+    return None if near is None else (path.parent / near).as_posix()
+
+
 def read_source(path: Path | str, sink: Sink) -> str | None:
     """The text of a source file, ready for `parse`; None, and a diagnostic, where it cannot be had."""
     path = Path(path)
@@ -63,7 +75,9 @@ def read_source(path: Path | str, sink: Sink) -> str | None:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        sink.add(errors.CannotRead(nowhere, path=path, why=why[:1].lower() + why[1:]))
+        near = _meant(path)
+        help = f"did you mean `{near}`?" if near else ""
+        sink.add(errors.CannotRead(nowhere, path=path, why=why[:1].lower() + why[1:], help=help))
         return None
     if len(data) > MAX_BYTES:
         sink.add(errors.FileTooLarge(nowhere, path=path, limit=_LIMITS))

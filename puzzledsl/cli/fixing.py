@@ -94,15 +94,17 @@ class Mending:
             fixes = [made.fix for made in chosen if made.fix.edits[0].span.file == file]
             texts[file] = apply(before.sources[file], fixes)
         after = self._check(texts)
-        if _errors(after) > _errors(before) or len(after.diagnostics) > len(before.diagnostics):
+        if _badness(after) > _badness(before):
             return None
         self.texts = texts
         self.made += chosen
         return after
 
 
-def _errors(checked: Checked) -> int:
-    return sum(d.severity == "error" for d in checked.diagnostics)
+def _badness(checked: Checked) -> tuple[int, int]:
+    """Errors, then warnings: these are looked for only where there is no error, so the last fix may bring them up."""
+    errors = sum(d.severity == "error" for d in checked.diagnostics)
+    return errors, len(checked.diagnostics) - errors
 
 
 def _is_own(file: str) -> bool:

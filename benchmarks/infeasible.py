@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from fractions import Fraction
 
-from benchmarks.synthetic import HERE, Inputs, requirement, synthetic
+from benchmarks.synthetic import HERE, Inputs, metric, single, synthetic
 from puzzledsl.ir.nodes import (
     CountTerm,
     CpSat,
@@ -16,7 +16,6 @@ from puzzledsl.ir.nodes import (
     Is,
     LinearRequirement,
     LogicRequirement,
-    MetricTerm,
     Not,
     ParamsTerm,
     Program,
@@ -76,11 +75,16 @@ def _at(line: int, requirement: Requirement) -> Requirement:
     return requirement.model_copy(update={"where": where})
 
 
+def _bound(
+    term: Term, op: str, bound: Fraction | None = None, ratio: Fraction | None = None
+) -> LinearRequirement:
+    fields = {"op": op, "bound": bound, "parent_ratio": ratio, "where": HERE, "bound_where": HERE}
+    return LinearRequirement.model_validate({"left": single(term), **fields})
+
+
 def _ratio(term: Term, op: str, low: float, high: float) -> Draw:
     def draw(rng: random.Random, layers: int) -> list[Requirement]:
-        return [
-            requirement(term, op, ratio=Fraction(round(rng.uniform(low, high), 3)).limit_denominator(1000))
-        ]
+        return [_bound(term, op, ratio=Fraction(round(rng.uniform(low, high), 3)).limit_denominator(1000))]
 
     return draw
 
@@ -92,13 +96,9 @@ def _share(term: Callable[[tuple[int, ...]], Term], op: str, per_layer: int, low
         begin = rng.choice([0, 0, rng.randrange(layers // 2)])
         inside = tuple(range(begin, layers))
         bound = Fraction(round(rng.uniform(low, high) * per_layer * len(inside)))
-        return [requirement(term(inside), op, bound)]
+        return [_bound(term(inside), op, bound)]
 
     return draw
-
-
-def _metric(scenario: str, name: str) -> MetricTerm:
-    return MetricTerm.model_validate({"scenario": scenario, "metric": name})
 
 
 def _count(sub_block: str, *names: str) -> Callable[[tuple[int, ...]], Term]:
@@ -115,9 +115,7 @@ def _fact(sub_block: str, attribute: str) -> Callable[[tuple[int, ...]], Term]:
 
 def _score_budget(rng: random.Random, layers: int) -> list[Requirement]:
     return [
-        requirement(
-            ScoreTerm(score="kl"), "<=", Fraction(round(rng.uniform(0.2, 3), 3)).limit_denominator(1000)
-        )
+        _bound(ScoreTerm(score="kl"), "<=", Fraction(round(rng.uniform(0.2, 3), 3)).limit_denominator(1000))
     ]
 
 
@@ -136,10 +134,10 @@ def _never_both(part: str, layer: int) -> LogicRequirement:
 
 
 KINDS: list[Draw] = [
-    _ratio(_metric("chat", "memory"), "<=", 0.1, 0.6),
-    _ratio(_metric("chat", "throughput"), ">=", 1.5, 5),
-    _ratio(_metric("rag", "latency"), "<=", 0.15, 0.6),
-    _ratio(_metric("chat", "kv_cache"), "<=", 0.05, 0.5),
+    _ratio(metric("chat", "memory"), "<=", 0.1, 0.6),
+    _ratio(metric("chat", "throughput"), ">=", 1.5, 5),
+    _ratio(metric("rag", "latency"), "<=", 0.15, 0.6),
+    _ratio(metric("chat", "kv_cache"), "<=", 0.05, 0.5),
     _ratio(ParamsTerm(), ">=", 0.4, 0.9),
     _ratio(ParamsTerm(), "<=", 0.2, 0.7),
     _share(_fact("attention", "kv_heads"), ">=", 8, 0.2, 0.9),

@@ -28,7 +28,6 @@ WIDER = 3  # times as many columns for the next core
 FIRST_REACH = 0.2  # of the way from the bound to the first answer known, that is searched first
 FURTHER = 1.6  # times as far the next time
 FAR = 4  # times as far where no answer is known
-MODELS = 250_000  # that sweeps follow before CP-SAT is asked
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +96,8 @@ class _Search:
 
     def run(self, canonical: bool) -> Outcome:
         """Sweep; ask CP-SAT where that does not settle it."""
+        if self.effort.gap and self._close_enough():
+            return self._outcome(proven=True)
         if self._sweeps():
             return self._outcome(proven=True)
         if self._close_enough():
@@ -125,8 +126,8 @@ class _Search:
     def _sweeps(self) -> bool:
         """Whether sweeps, each further above the bound, settle it: the best answer, the canonical one, or that there is none."""
         top = int(self.problem.columns.most(self.problem.goal.values).sum())
-        reach, left = self._first_reach(), MODELS
-        while self.effort.left_s > 0:
+        reach, left = self._first_reach(), self.effort.models
+        while left > 0 and self.effort.left_s > 0:
             most = min(self.bound.value + reach, top if self.value is None else self.value)
             if most >= self.lower:
                 left -= self._sweep(most, left)

@@ -35,7 +35,8 @@ LARGEST_GOAL = 2**62
 class Effort:
     """How long and how exactly to solve. `deadline` is on the monotonic clock; `gap` is relative.
 
-    `work` limits CP-SAT's own deterministic measure of time, so that stopping there gives the same answer on any machine.
+    `work` limits CP-SAT's own deterministic measure of time, `models` the partial models that sweeps follow before CP-SAT is
+    asked, so that stopping there gives the same answer on any machine.
     """
 
     deadline: float
@@ -43,6 +44,7 @@ class Effort:
     seed: int = 0
     workers: int = 1
     work: float | None = None
+    models: int = 250_000
 
     @classmethod
     def of(cls, time_s: float, gap: float = 0.0, seed: int = 0, workers: int = 1) -> Effort:

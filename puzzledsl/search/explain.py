@@ -17,7 +17,7 @@ from puzzledsl.ir.nodes import LinearRequirement, Requirement, Where
 from puzzledsl.ir.tables import ConflictItem
 from puzzledsl.search.core import Outcome, minimise
 from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.feasible import Feasibility, Kept, nearly_least, subset_of
+from puzzledsl.search.feasible import Feasibility, Kept, subset_of
 from puzzledsl.search.instance import Goal, Mask, Problem
 from puzzledsl.search.problem import Builder
 from puzzledsl.search.reachable import Written, in_users_unit
@@ -34,7 +34,10 @@ SENSES: dict[str, tuple[Sense, ...]] = {
 }
 PARENTS_OWN = {"parent_ratio": Fraction(1)}
 GAP = 1e-4  # of a reachable value: less than the digits that are shown
-WORK = 0.1  # CP-SAT's deterministic seconds for a reachable value, and again for settling its last digit
+WORK = 0.05  # CP-SAT's deterministic seconds for a reachable value, and again for settling its last digit
+MODELS = (
+    0  # CP-SAT is asked at once: sweeps are slow where the bound leaves most columns, as it does with counts
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +155,8 @@ def _reached(
     whole: Problem,
 ) -> tuple[Fraction, bool] | None:
     """The best value of a goal, to the digits that are shown, and whether that is proven."""
-    effort = replace(feasibility.effort, gap=GAP, work=WORK)
-    outcome = nearly_least(aimed, effort)
+    effort = replace(feasibility.effort, gap=GAP, work=WORK, models=MODELS)
+    outcome = minimise(aimed, effort, canonical=False)
     if outcome.chosen is None or outcome.value is None:
         return None
     if outcome.proven and not _is_settled(requirement, goal, outcome, parent):

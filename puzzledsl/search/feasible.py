@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 
 import numpy as np
 
 from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.search.bound import Bound, lagrangian_bound
-from puzzledsl.search.core import Outcome, minimise, open_columns
+from puzzledsl.search.core import minimise, open_columns
 from puzzledsl.search.cpsat import Effort, run_cpsat
 from puzzledsl.search.incumbent import find_incumbent
-from puzzledsl.search.instance import Goal, Ints, Mask, Problem, Row
+from puzzledsl.search.instance import Ints, Mask, Problem, Row
 from puzzledsl.search.metrics import Child, holds
 from puzzledsl.search.tables import Tables
 
@@ -137,7 +136,7 @@ class Feasibility:
                 return None
         if answer.chosen is None and answer.proven:
             return every
-        outcome = minimise(aimed, self.effort, canonical=False)
+        outcome = minimise(aimed, replace(self.effort, models=0), canonical=False)
         if outcome.chosen is not None and outcome.value is not None and outcome.value <= aim.limit:
             self._shown(whole, origin[outcome.chosen], problem)
             return None
@@ -158,32 +157,6 @@ def _cheap(problem: Problem, bound: Bound, few: int) -> Mask:
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     return np.asarray(rank - columns.start[columns.layer_of] < few, dtype=np.bool_)
-
-
-def nearly_least(problem: Problem, effort: Effort) -> Outcome:
-    """A minimum within the effort's gap; CP-SAT is asked only where a repaired incumbent is not."""
-    opened = open_columns(problem)
-    if opened is None:
-        return Outcome(None, None, None, True)
-    inside = problem.only(opened)
-    bound = lagrangian_bound(inside)
-    if bound.infeasible:
-        return Outcome(None, None, None, True)
-    incumbent = find_incumbent(inside, bound)
-    if incumbent is not None:
-        value = inside.goal.of(incumbent)
-        if within_gap(inside.goal, value, bound.value, effort.gap):
-            chosen = opened.nonzero()[0].astype(np.int64)[incumbent]
-            return Outcome(chosen, value, bound.value, True)
-    return minimise(problem, effort, canonical=False)
-
-
-def within_gap(goal: Goal, value: int, bound: int, gap: float) -> bool:
-    """Whether |value - bound| <= gap * |value|, in the goal's own units."""
-    reached, proven = goal.in_units(value), goal.in_units(bound)
-    if reached is None or proven is None:
-        return value == bound
-    return abs(reached - proven) <= Fraction(gap) * abs(reached)
 
 
 def _met(tables: Tables, problem: Problem, chosen: Ints) -> Kept | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 
+from benchmarks.explain import explained
 from puzzledsl.ir.nodes import Is, LayerChoice, LinearRequirement, LogicRequirement, Not, ParamsTerm
 from puzzledsl.search.metrics import COMPARE
 from puzzledsl.search.reachable import in_users_unit, rounded
@@ -196,3 +198,19 @@ def test_numbers_are_rounded_away_from_the_bound() -> None:
     assert rounded(Fraction(1234567), 3, upwards=True) == "1240000"
     assert rounded(Fraction("-0.05"), 3, upwards=False) == "-0.05"
     assert rounded(Fraction(2), 3, upwards=True) == "2"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_conflicts_of_models_of_eighty_layers_are_minimal(seed: int) -> None:
+    """`python -m benchmarks.explain --check` does a hundred, proves each with plain CP-SAT, and times them."""
+    found = explained(seed)
+    assert found.is_minimal and found.conflict.minimal
+    assert found.conflict.items
+    assert len(found.conflict.items) <= found.requirements
+
+
+@pytest.mark.slow
+def test_a_hundred_conflicts_are_conflicts_for_plain_cpsat_too() -> None:
+    for seed in range(100):
+        found = explained(seed, check=True)
+        assert found.is_minimal and found.is_conflict, seed

@@ -119,6 +119,10 @@ class _Last:
         self._name: str | None = None
         self._weights: Mapping[str, Tensor] = {}
 
+    def forget(self) -> None:
+        """Let go of the piece that is kept."""
+        self._name, self._weights = None, {}
+
     def __call__(self, name: str) -> Mapping[str, Tensor]:
         if name != self._name:
             self._weights = {}  # let go before the next is read
@@ -131,7 +135,7 @@ def _put(
     index: int,
     layer: LayerDefinition,
     shape: Shape,
-    pieces: Pieces,
+    pieces: _Last,
     dtype: torch.dtype,
 ) -> None:
     """Take the parent's sub-blocks out of one layer and put the pieces in."""
@@ -154,7 +158,7 @@ def _put(
 
 
 def _reader(
-    pieces: Pieces,
+    pieces: _Last,
     piece: str,
     wanted: Mapping[str, tuple[int, ...]],
     index: int,
@@ -164,9 +168,10 @@ def _reader(
     dtype: torch.dtype,
 ) -> Callable[[], Tensor]:
     def read() -> Tensor:
-        return (
-            fitting(pieces(piece), wanted, piece, index, sub_block, alternative)[name].to(dtype).contiguous()
-        )
+        weights = fitting(pieces(piece), wanted, piece, index, sub_block, alternative)
+        if name == list(wanted)[-1]:  # they are read in this order
+            pieces.forget()
+        return weights[name].to(dtype).contiguous()
 
     return read
 

@@ -91,8 +91,13 @@ def write_gguf(
 
 
 def _refuse_to_overwrite(path: Path) -> None:
-    if path.is_dir() or (path.exists() and path.open("rb").read(4) != b"GGUF"):
+    if path.is_dir() or (path.exists() and not _is_gguf(path)):
         raise DiagnosticError(NotAGguf(None, path=path))
+
+
+def _is_gguf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
 
 
 def _gguf() -> Any:

@@ -79,7 +79,7 @@ def _files(directory: Path) -> tuple[list[Path], dict[str, str] | None]:
         return files, None
     try:
         index = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, "it is no index of safetensors files") from error
     if not isinstance(index, dict) or not all(isinstance(name, str) for name in index.values()):
         raise _damaged(path, "its `weight_map` does not map names to files")
@@ -119,7 +119,7 @@ def _tensor(path: Path, start: int, room: int, name: str, entry: Any) -> LazyTen
         begin, end = _whole(begin), _whole(end)
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"the entry of `{name}` lacks a dtype, a shape or its place") from error
-    if code not in DTYPES:
+    if not isinstance(code, str) or code not in DTYPES:
         raise _damaged(path, f"`{name}` is of dtype {code}, which is not read")
     dtype = DTYPES[code]
     if not begin <= end <= room:

@@ -13,6 +13,7 @@ from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import (
     CostTable,
+    EngineCheck,
     Evaluation,
     FrontierResult,
     ModelFigures,
@@ -37,6 +38,7 @@ class Artefacts:
     frontiers: dict[str, FrontierResult] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     pieces: dict[str, Piece] = field(default_factory=dict)
+    engines: dict[str, EngineCheck] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
 
 
@@ -53,6 +55,8 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
     found.results = reader.many(program.searches, build.solution, SearchResult)
     found.frontiers = reader.many(program.frontiers, build.frontier, FrontierResult)
     found.evaluations = reader.many(program.evals, build.evaluation, Evaluation)
+    checked = sorted(path.stem for path in build.engines("").parent.glob("*.json") if path.stem)
+    found.engines = reader.many(checked, build.engines, EngineCheck)
     found.pieces = reader.pieces(build.library / "index.jsonl")
     return found
 

@@ -12,6 +12,7 @@ from puzzledsl.ir.nodes import HfSource, Program
 from puzzledsl.layout import BuildDir
 from puzzledsl.report import architecture, measured, pieces, requirements, searches
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
+from puzzledsl.report.engines import engines
 from puzzledsl.report.source import source_lines
 from puzzledsl.report.subject import Subject, main_search
 
@@ -43,6 +44,7 @@ def render(found: Artefacts, source_text: str) -> str:
         template.render(
             **_head(found, subject),
             **(_sections(subject) if subject else _NO_SEARCH),
+            engines=engines(found),
             libraries=pieces.libraries(found),
             source=source_lines(source_text),
             source_name=Path(found.program.source).name,

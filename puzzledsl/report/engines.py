@@ -1,0 +1,103 @@
+"""The child in engines that nobody wrote for it: whether they compute the same, and how fast parent and child are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from puzzledsl.ir.runtimes import RUNTIMES
+from puzzledsl.ir.tables import EngineCheck, EngineResult, EngineSpeed
+from puzzledsl.report import numbers
+from puzzledsl.report.artefacts import Artefacts
+from puzzledsl.report.numbers import Number
+
+
+@dataclass(frozen=True)
+class Equality:
+    """One engine against the float64 reference; `said` where it gave no numbers."""
+
+    engine: str
+    version: str
+    status: str
+    delta: Number | None
+    tokens: str
+    said: str
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Parent and child in one engine, in one dtype; the last column is the child's over the parent's."""
+
+    engine: str
+    dtype: str
+    what: str
+    parent: Number
+    child: Number
+    change: Number
+    good: bool
+
+
+@dataclass(frozen=True)
+class Engines:
+    """One `pzl verify-export`: `text` is what the child wrote in llama.cpp's q8_0, where that was tried."""
+
+    name: str
+    equalities: tuple[Equality, ...]
+    speeds: tuple[Speed, ...]
+    workload: str
+    text: str
+
+
+def engines(found: Artefacts) -> tuple[Engines, ...]:
+    """One entry for each child that was run elsewhere, in order of name."""
+    return tuple(_engines(check) for _, check in sorted(found.engines.items()))
+
+
+def _engines(check: EngineCheck) -> Engines:
+    pairs: dict[tuple[str, str], dict[str, EngineSpeed]] = {}
+    for speed in check.speeds:
+        pairs.setdefault((speed.engine, speed.dtype), {})[speed.model] = speed
+    rows = [
+        row for pair in pairs.values() if len(pair) == 2 for row in _speeds(pair["parent"], pair["child"])
+    ]
+    texts = [s.text for s in check.speeds if s.model == "child" and s.dtype == "q8_0"]
+    threads = f"{check.threads} thread{'s' * (check.threads > 1)}"
+    return Engines(
+        name=check.name,
+        equalities=tuple(_equality(result) for result in check.results),
+        speeds=tuple(rows),
+        workload=f"one sequence, {check.prompt} + {check.output} tokens, {threads}" if rows else "",
+        text=texts[0].strip() if texts else "",
+    )
+
+
+def _equality(result: EngineResult) -> Equality:
+    delta = None if result.max_delta is None else numbers.plain(result.max_delta, 2)
+    tokens = f"{result.same} of {result.tokens}" if result.tokens else ""
+    title = RUNTIMES[result.engine].title
+    return Equality(title, result.version, result.status, delta, tokens, result.reason)
+
+
+def _speeds(parent: EngineSpeed, child: EngineSpeed) -> list[Speed]:
+    title = RUNTIMES[parent.engine].title
+    weights = child.weights_bytes / parent.weights_bytes
+    rows = [
+        Speed(
+            title,
+            parent.dtype,
+            "weights",
+            numbers.size(parent.weights_bytes),
+            numbers.size(child.weights_bytes),
+            numbers.change(weights - 1),
+            weights <= 1,
+        )
+    ]
+    for what, before, after in (
+        ("prefill, tok/s", parent.prefill_tokens_per_s, child.prefill_tokens_per_s),
+        ("decode, tok/s", parent.decode_tokens_per_s, child.decode_tokens_per_s),
+    ):
+        factor = after / before
+        change = numbers.times(factor)
+        rows.append(
+            Speed(title, parent.dtype, what, numbers.rate(before), numbers.rate(after), change, factor >= 1)
+        )
+    return rows

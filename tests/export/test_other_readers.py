@@ -1,0 +1,68 @@
+"""What config.json says to other readers than the code that comes along: transformers, Megatron, whoever goes by `ffn_mult`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import LlamaConfig
+
+from puzzledsl.export.checkpoint import MEGATRON_FILE
+from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, ParentAttention, ParentFfn
+from tests.export.variants import MIXTURE, Variant, make
+
+PLAIN = (ParentAttention(), ParentFfn())
+LAYERS = (*MIXTURE, (GqaAttention(kv_heads=4, window=5), MlpFfn(width=512)), PLAIN)
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(Variant(LAYERS, sizes={"head_dim": 8}), tmp_path_factory.mktemp("readers")).child
+
+
+def test_transformers_reads_what_differs_by_layer(child: Path) -> None:
+    content = json.loads((child / "config.json").read_text())
+    content = {key: value for key, value in content.items() if key not in ("model_type", "auto_map")}
+    layers = LlamaConfig(**content).per_layer_config
+    assert [layers[i].skip for i in range(6)] == [["attention"], ["mlp"], [], [], [], []]
+    assert [layers[i].linear_sub_blocks for i in range(6)] == [[], [], ["attention"], ["mlp"], [], []]
+    assert [layers[i].num_key_value_heads for i in range(6)] == [2, 1, 2, 2, 4, 2]
+    assert [layers[i].intermediate_size for i in range(6)] == [40, 40, 20, 40, 512, 40]
+    assert [layers[i].sliding_window for i in range(6)] == [None, None, None, None, 5, None]
+
+
+def test_megatron_reads_the_exact_sizes(child: Path) -> None:
+    """As its heterogeneous_config.py does: `num_query_groups` and `ffn_hidden_size` come before what they replace."""
+    blocks = json.loads((child / MEGATRON_FILE).read_text())["block_configs"]
+    assert [b["attention"]["num_query_groups"] for b in blocks] == [None, 1, None, 2, 4, 2]
+    assert [b["ffn"]["ffn_hidden_size"] for b in blocks] == [40, None, 20, None, 512, 40]
+    assert [b["attention"]["no_op"] for b in blocks] == [True, *[False] * 5]
+    assert [b["attention"]["replace_with_linear"] for b in blocks] == [False, False, True, *[False] * 3]
+    assert [b["ffn"]["no_op"] for b in blocks] == [False, True, *[False] * 4]
+    assert [b["ffn"]["replace_with_linear"] for b in blocks] == [*[False] * 3, True, False, False]
+
+
+def test_ffn_mult_is_said_where_it_gives_the_width(child: Path) -> None:
+    """A reader that goes by it rounds to multiples of 256: elsewhere it would take the wrong width, and finds none."""
+    blocks = json.loads((child / "config.json").read_text())["block_configs"]
+    assert [block["ffn"].get("ffn_mult") is not None for block in blocks] == [False] * 4 + [True, False]
+
+
+def test_the_code_that_comes_along_needs_no_puzzledsl(child: Path, tmp_path: Path) -> None:
+    """In an interpreter in which puzzledsl cannot be imported, transformers loads the child and generates."""
+    script = tmp_path / "load.py"
+    script.write_text(
+        "import sys\n"
+        "sys.modules['puzzledsl'] = None\n"
+        "import torch\n"
+        "from transformers import AutoModelForCausalLM\n"
+        f"model = AutoModelForCausalLM.from_pretrained({str(child)!r}, trust_remote_code=True)\n"
+        "ids = torch.tensor([[5, 9, 200]])\n"
+        "print(model.generate(ids, max_new_tokens=4, do_sample=False, eos_token_id=None, pad_token_id=3).shape[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-I", str(script)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "7"

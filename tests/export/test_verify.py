@@ -1,0 +1,114 @@
+"""`pzl verify-export` says of each engine what is so, and its exit code says whether all is well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.cli.main import run
+from puzzledsl.export import verify
+from puzzledsl.export.write import write_export
+from puzzledsl.ir.alternatives import GqaAttention, ParentAttention, ParentFfn
+from puzzledsl.ir.tables import EngineCheck
+from puzzledsl.layout import BuildDir
+from tests.export.variants import MIXTURE, Made, Variant, make
+
+PLAIN = (ParentAttention(), ParentFfn())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(Variant(MIXTURE), tmp_path_factory.mktemp("verify"))
+
+
+def test_an_equal_child(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build = str(tmp_path / "build")
+    assert run(["verify-export", str(made.child), "--runtime", "llama_cpp", "-o", build]) == 0
+    said = capsys.readouterr().out
+    assert "llama.cpp" in said and " equal " in said and "64/64" in said
+    check = EngineCheck.from_json(BuildDir(tmp_path / "build").engines("child").read_bytes())
+    assert [r.engine for r in check.results] == ["llama_cpp"]
+    assert check.results[0].max_delta is not None and check.results[0].max_delta < 2e-5
+
+
+def test_sizes_and_speeds_beside_the_parent(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "verify-export",
+        str(made.child),
+        "--runtime",
+        "llama_cpp",
+        "--parent",
+        str(made.parent),
+        "--json",
+    ]
+    assert run(command) == 0
+    check = EngineCheck.model_validate(json.loads(capsys.readouterr().out))
+    assert [(s.model, s.dtype) for s in check.speeds] == [
+        ("parent", "f32"),
+        ("child", "f32"),
+        ("parent", "q8_0"),
+        ("child", "q8_0"),
+    ]
+    assert all(s.decode_tokens_per_s > 0 and s.prefill_tokens_per_s > 0 for s in check.speeds)
+    assert check.speeds[2].weights_bytes < check.speeds[0].weights_bytes
+
+
+def test_another_answer_is_found(
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Were queries and keys written in transformers' order, the command would say so and fail."""
+    monkeypatch.setattr("puzzledsl.export.gguf_file._paired", lambda weight, _: weight)
+    assert run(["verify-export", str(made.child), "--runtime", "llama_cpp"]) == 1
+    assert " differs " in capsys.readouterr().out
+
+
+def test_what_an_engine_cannot_represent_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    child = make(Variant((PLAIN, (GqaAttention(kv_heads=2, window=5), ParentFfn()))), tmp_path).child
+    assert run(["verify-export", str(child), "--runtime", "llama_cpp"]) == 1
+    said = capsys.readouterr().out
+    assert "refused" in said and "`gqa2w5` (layer 1)" in said
+
+
+def test_an_engine_that_is_not_there(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PZL_VLLM_VENV", str(tmp_path / "nowhere"))
+    assert run(["verify-export", str(made.child), "--runtime", "vllm"]) == 1
+    assert "vLLM 0.32 is not installed here" in capsys.readouterr().err
+    assert run(["verify-export", str(made.child), "--runtime", "tensorrt"]) == 2
+    assert run(["verify-export", str(tmp_path / "nowhere")]) == 1
+    assert "E0701" in capsys.readouterr().err
+
+
+def test_the_reference_is_the_oracle(made: Made) -> None:
+    """What engines are compared with in the field is itself held to the float64 forward written from the mathematics."""
+    import numpy as np
+    import torch
+
+    from puzzledsl.modeling.child import load_child
+
+    model = load_child(made.child, dtype=torch.float64)
+    logits, greedy = verify.reference(model, made.prompt, len(made.greedy))
+    assert np.abs(logits - made.logits).max() < 2e-6  # rotary embeddings are float32 in transformers
+    assert greedy == made.greedy
+
+
+@pytest.mark.parametrize(
+    ("format", "runtime", "dtype", "loads"),
+    [
+        ("hf", "vllm", None, "vllm serve"),
+        ("hf", "megatron", "bf16", "--heterogeneous-layers-config-path"),
+        ("mlx", "mlx", "fp16", "mlx_lm.load"),
+        ("gguf", "llama_cpp", "q8_0", None),
+    ],
+)
+def test_an_export_says_how_it_is_loaded(made: Made, tmp_path: Path, format, runtime, dtype, loads) -> None:
+    target = tmp_path / "out"
+    write_export(made.child, target, format, runtime, dtype, name="ship")
+    if loads is None:
+        assert target.read_bytes()[:4] == b"GGUF"
+    else:
+        card = (target / "README.md").read_text()
+        assert loads in card and "| 2 | linear | mlp20 |" in card

@@ -147,6 +147,13 @@ def synthetic(
     return _with(program, tuple(limits)), costs, scores
 
 
+def with_search(inputs: Inputs, **changes: object) -> Inputs:
+    """The same tables with another search."""
+    program, costs, scores = inputs
+    search = program.searches["best"].model_copy(update=changes)
+    return program.model_copy(update={"searches": {"best": search}}), costs, scores
+
+
 def alternatives(
     attention: int, ffn: int, shape: Shape
 ) -> tuple[tuple[AttentionAlternative, ...], tuple[FfnAlternative, ...]]:

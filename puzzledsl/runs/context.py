@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +74,13 @@ class Context:
         if directory not in known:
             known[directory] = parent_fingerprint(directory)
         return str(known[directory])
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` makes, which is asked for the first time only: the key says all that it depends on."""
+        known: dict[Hashable, T] = self.__dict__.setdefault("_once", {})
+        if key not in known:
+            known[key] = make()
+        return known[key]
 
     def made(self, stage: str, name: str, what: str) -> str:
         """The digest of what a finished task left. Raises DiagnosticError when it was never finished."""

@@ -108,10 +108,23 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
         if isinstance(score.method, nodes.ScoreFromTable):
             from puzzledsl.search.score_table import read_score_table
 
-            tables[name] = read_score_table(ctx.base / score.method.path, score, ctx.program.spaces[space])
+            path = ctx.base / score.method.path
+            tables[name] = ctx.once(
+                ("scores", name, _version(path), ctx.program.spaces[space]),
+                lambda: read_score_table(path, score, ctx.program.spaces[space]),  # noqa: B023 (called at once)
+            )
         elif ctx.stamps.read("score", name):
             tables[name] = ctx.load(ctx.build.scores(name), ScoreTable, "score", name)
     return tables
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """What changes when a file does."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def _around(score: nodes.Score) -> str | None:

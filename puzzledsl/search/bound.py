@@ -40,6 +40,11 @@ class Bound:
     infeasible: bool
 
     @property
+    def float_prices(self) -> Floats:
+        """The prices, of one integer of each row in integers of the goal."""
+        return np.array([p / self.scale for p in self.prices], dtype=np.float64)
+
+    @property
     def value(self) -> int:
         """The bound on the sum, which is an integer: rounded up."""
         return -(-self.exact // self.scale)

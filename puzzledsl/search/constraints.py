@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import assert_never
-
-from ortools.sat.python.cp_model_helper import CpModelProto
+from typing import TYPE_CHECKING, assert_never
 
 from puzzledsl.ir.nodes import And, Implies, Is, Logic, Not, Or
 from puzzledsl.search.instance import Columns, Ints
+
+if TYPE_CHECKING:
+    from ortools.sat.python.cp_model_helper import CpModelProto
 
 LEAST = -(2**62)
 

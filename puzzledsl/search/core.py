@@ -22,6 +22,7 @@ from puzzledsl.search.instance import Goal, Ints, Mask, Problem
 from puzzledsl.search.layered import sweep
 from puzzledsl.search.layout import layout_of
 from puzzledsl.search.metrics import holds, layers_of
+from puzzledsl.search.symmetry import symmetry_of
 
 FIRST_CORE = 4  # columns a layer, on average, of the first core where no answer is known
 WIDER = 3  # times as many columns for the next core
@@ -52,18 +53,24 @@ NONE = Outcome(None, None, None, True)
 
 
 def minimise(
-    problem: Problem, effort: Effort, canonical: bool = True, at_least: int | None = None
+    problem: Problem,
+    effort: Effort,
+    canonical: bool = True,
+    at_least: int | None = None,
+    bound: Bound | None = None,
 ) -> Outcome:
     """A best answer of a problem, the canonical one unless `canonical` is off or a gap stopped the proof early.
 
-    `at_least` is a bound that is already proven: of the same problem with fewer rows, say.
+    `at_least` is a bound that is already proven: of the same problem with fewer rows, say. `bound`: the problem's own, where it
+    is known.
     """
     kept = open_columns(problem)
     if kept is None:
         return NONE
     origin = kept.nonzero()[0].astype(np.int64)
-    problem = problem.only(kept)
-    bound = lagrangian_bound(problem)
+    if bound is None or not kept.all():
+        problem = problem.only(kept)
+        bound = lagrangian_bound(problem)
     if bound.infeasible:
         return NONE
     floor = bound.value if at_least is None else max(at_least, bound.value)
@@ -102,7 +109,9 @@ class _Search:
             return self._outcome(proven=True)
         if self._close_enough():
             return self._outcome(proven=True)
-        proven = self._cores()
+        if self._only_best():
+            return self._outcome(proven=True)
+        proven = self.lower == self.value or self._close_enough() or self._cores()
         if proven and self.chosen is not None and self.value == self.lower and canonical:
             self.chosen = first_of_the_best(self.problem, self.bound, self.chosen, self.effort)
         return self._outcome(proven)
@@ -165,6 +174,27 @@ class _Search:
         return swept.models
 
     # -------------------------------------------------------- CP-SAT
+
+    def _only_best(self) -> bool:
+        """Whether no other answer is as good as the one known: proven in one go, which is easier than to prove it best first
+        and the only one then. Keeps a better one, or one as good, that is found instead."""
+        if self.chosen is None or self.value is None:
+            return False
+        keep = self.bound.within(self.value)
+        core = self.problem.only(keep)
+        if symmetry_of(core) is not None:
+            return False  # to tell one answer from the others would tell alike layers apart
+        apart = core.apart_from(self.problem.choice(self.chosen), 1)
+        found = run_cpsat(core.with_rows(apart), self.effort, at_least=self.lower, at_most=self.value)
+        if found.proven and found.chosen is None:
+            self.lower = self.value
+            return True
+        if found.chosen is not None:
+            chosen = keep.nonzero()[0][found.chosen].astype(np.int64)
+            self._better(chosen, self.problem.goal.of(chosen))
+        if found.bound is not None:
+            self.lower = max(self.lower, min(found.bound, self.value))
+        return False
 
     def _cores(self) -> bool:
         """Grow the core until no column outside it can be in a better answer than the one found inside."""

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from ortools.sat.python.cp_model_helper import (
-    CpModelProto,
-    CpSolverResponse,
-    CpSolverStatus,
-    SatParameters,
-    SolveWrapper,
-)
 
 from puzzledsl.search.constraints import (
     add_counts,
@@ -27,6 +20,9 @@ from puzzledsl.search.constraints import (
 )
 from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.symmetry import Symmetry, symmetry_of
+
+if TYPE_CHECKING:
+    from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverResponse, SatParameters, SolveWrapper
 
 LARGEST_GOAL = 2**62
 
@@ -44,7 +40,7 @@ class Effort:
     seed: int = 0
     workers: int = 1
     work: float | None = None
-    models: int = 250_000
+    models: int = 1_000_000
 
     @classmethod
     def of(cls, time_s: float, gap: float = 0.0, seed: int = 0, workers: int = 1) -> Effort:
@@ -68,6 +64,8 @@ class Answer:
 
 def model_of(problem: Problem) -> CpModelProto:
     """The CP-SAT model of a problem: variable i is column i."""
+    from ortools.sat.python.cp_model_helper import CpModelProto
+
     model = CpModelProto()
     model.name = problem.name
     choices = new_choices(model, problem.columns)
@@ -82,6 +80,8 @@ def model_of(problem: Problem) -> CpModelProto:
 
 def counting_model(problem: Problem, symmetry: Symmetry) -> CpModelProto:
     """The model with a count a tuple of interchangeable layers, then a Boolean a column of the others."""
+    from ortools.sat.python.cp_model_helper import CpModelProto
+
     model = CpModelProto()
     model.name = problem.name
     variables: list[int] = []
@@ -106,17 +106,27 @@ def counting_model(problem: Problem, symmetry: Symmetry) -> CpModelProto:
 
 
 def run_cpsat(
-    problem: Problem, effort: Effort, hint: Ints | None = None, at_least: int | None = None
+    problem: Problem,
+    effort: Effort,
+    hint: Ints | None = None,
+    at_least: int | None = None,
+    at_most: int | None = None,
 ) -> Answer:
-    """Solve a problem whose sum is known to be `at_least` something. One worker is deterministic for a seed."""
+    """Solve a problem whose sum is known to be `at_least` something; only answers of `at_most` something are sought.
+
+    One worker is deterministic for a seed.
+    """
+    from ortools.sat.python.cp_model_helper import CpSolverStatus, SolveWrapper
+
     if effort.left_s <= 0:
         return Answer(None, None, False)
     symmetry = symmetry_of(problem)
     model = model_of(problem) if symmetry is None else counting_model(problem, symmetry)
     if hint is not None and symmetry is None:
         add_hint(model, hint, len(problem.columns))
-    if at_least is not None:
-        model.objective.domain.extend([at_least, LARGEST_GOAL])
+    if at_least is not None or at_most is not None:
+        least = -LARGEST_GOAL if at_least is None else at_least
+        model.objective.domain.extend([least, LARGEST_GOAL if at_most is None else at_most])
     solver = SolveWrapper()
     solver.set_parameters(_parameters(effort))
     response = _solve_interruptibly(solver, model)
@@ -131,6 +141,8 @@ def run_cpsat(
 
 def _solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverResponse:
     """Solve in a thread, so that Ctrl-C reaches Python at once; the search is then stopped before it goes on."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as pool:
         solved = pool.submit(solver.solve, model)
         try:
@@ -142,6 +154,8 @@ def _solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverR
 
 
 def _parameters(effort: Effort) -> SatParameters:
+    from ortools.sat.python.cp_model_helper import SatParameters
+
     parameters = SatParameters()
     parameters.num_workers = effort.workers
     parameters.random_seed = effort.seed

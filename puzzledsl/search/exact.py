@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.bound import lagrangian_bound
+from puzzledsl.search.bound import Bound, lagrangian_bound
 from puzzledsl.search.core import Outcome, minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.instance import INFINITE, Goal, Problem, Row
 from puzzledsl.search.metrics import Child
+from puzzledsl.search.prices import carried
 from puzzledsl.search.tables import Tables
 
 MAX_ROUNDING_CUTS = 100
@@ -39,10 +40,10 @@ def several(
     """
     results: list[Found] = []
     floors: dict[int, int] = {}
-    for _ in range(number):
+    for left in reversed(range(number)):
         found = best_meeting_all(tables, problems, effort, floors)
         results.append(found)
-        if found.layers is None:
+        if found.layers is None or not left:
             break
         problems = [p.with_rows(p.apart_from(found.layers, max(1, apart))) for p in problems]
     return results if len(results) == 1 or results[-1].layers is not None else results[:-1]
@@ -71,16 +72,16 @@ def best_of(problems: Sequence[Problem], effort: Effort, floors: dict[int, int] 
     problems' sums by their place, and is given those that are proven here: they hold for the same problems with more rows too.
     """
     floors = {} if floors is None else floors
-    order = _by_bound(problems) if len(problems) > 1 else [(-INFINITE, 0)]
+    order = _by_bound(problems) if len(problems) > 1 else [(-INFINITE, 0, None)]
     best: tuple[tuple[Fraction, ...], int] | None = None
     winner = Found(None, {}, None, True)
     bounds: list[tuple[Fraction, Fraction | None]] = []
     proven = True
-    for rank, place in order:
+    for rank, place, bounded in order:
         problem = problems[place]
         if best is not None and rank > best[0][0]:
             break  # and so is every later one
-        outcome, preferred = minimise_in_order(problem, effort, floors.get(place))
+        outcome, preferred = minimise_in_order(problem, effort, floors.get(place), bounded)
         proven = proven and outcome.proven
         if outcome.bound is not None:
             floors[place] = outcome.bound
@@ -94,21 +95,28 @@ def best_of(problems: Sequence[Problem], effort: Effort, floors: dict[int, int] 
     return replace(winner, bound=bound, proven=proven)
 
 
-def _by_bound(problems: Sequence[Problem]) -> list[tuple[Fraction, int]]:
-    """The problems that may have an answer, best bound first."""
-    order = []
+def _by_bound(problems: Sequence[Problem]) -> list[tuple[Fraction, int, Bound | None]]:
+    """The problems that may have an answer, best bound first, with it. Prices of one are a guess for the next."""
+    order: list[tuple[Fraction, int, Bound | None]] = []
+    before: tuple[Problem, Bound] | None = None
     for place, problem in enumerate(problems):
-        bound = lagrangian_bound(problem)
+        guess = None
+        if before is not None and len(before[0].rows) == len(problem.rows):
+            guess = carried(before[1].float_prices, before[0], problem)
+        bound = lagrangian_bound(problem, guess)
         if not bound.infeasible:
-            order.append((problem.goal.rank(bound.value), place))
-    return sorted(order)
+            order.append((problem.goal.rank(bound.value), place, bound))
+            before = problem, bound
+    return sorted(order, key=lambda o: o[:2])
 
 
 def minimise_in_order(
-    problem: Problem, effort: Effort, floor: int | None = None
+    problem: Problem, effort: Effort, floor: int | None = None, bound: Bound | None = None
 ) -> tuple[Outcome, tuple[Fraction, ...]]:
     """Minimise the goal, then each preference in turn among the answers that are best so far; also the preferences' ranks."""
-    first = outcome = minimise(problem, effort, canonical=not problem.preferences, at_least=floor)
+    first = outcome = minimise(
+        problem, effort, canonical=not problem.preferences, at_least=floor, bound=bound
+    )
     ranks: list[Fraction] = []
     for number, preference in enumerate(problem.preferences, start=1):
         if outcome.chosen is None or outcome.value is None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,16 @@ class Columns:
         """What the columns of a layer mean."""
         begin, end = int(self.start[layer]), int(self.start[layer + 1])
         return tuple(self.pairs[layer][place] for place in self.place[begin:end].tolist())
+
+    def find(self, layer: int, choice: LayerAssignment) -> int | None:
+        """The column of a layer that means this."""
+        names = choice.attention, choice.ffn
+        begin, end = int(self.start[layer]), int(self.start[layer + 1])
+        for column, place in enumerate(self.place[begin:end].tolist(), start=begin):
+            pair = self.pairs[layer][place]
+            if (pair.attention, pair.ffn) == names:
+                return column
+        return None
 
     def least(self, values: NDArray[Any]) -> NDArray[Any]:
         """Each layer's least value (every layer has a column)."""
@@ -206,10 +216,7 @@ class Problem:
     def apart_from(self, layers: Sequence[LayerAssignment], apart: int) -> Row:
         """Differ from an assignment in at least `apart` layers."""
         same = np.zeros(len(self.columns), dtype=np.int64)
-        for layer, choice in enumerate(layers):
-            here = self.columns.of_layer(layer)
-            if choice in here:
-                same[int(self.columns.start[layer]) + here.index(choice)] = 1
+        same[[column for column in map(self.columns.find, count(), layers) if column is not None]] = 1
         return Row(f"{apart} apart", same, self.columns.layers - apart)
 
     def choice(self, chosen: Ints) -> Pairs:
@@ -219,10 +226,5 @@ class Problem:
 
     def indices(self, layers: Sequence[LayerAssignment]) -> Ints | None:
         """The columns of an assignment; None where one is no column."""
-        found = []
-        for layer, choice in enumerate(layers):
-            here = self.columns.of_layer(layer)
-            if choice not in here:
-                return None
-            found.append(int(self.columns.start[layer]) + here.index(choice))
-        return np.array(found, dtype=np.int64)
+        found = [*map(self.columns.find, count(), layers)]
+        return None if None in found else np.array(found, dtype=np.int64)

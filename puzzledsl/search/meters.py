@@ -54,7 +54,7 @@ def meters_of(problem: Problem, bound: Bound, most: int) -> Meters | None:
             deltas.append(lifted)
             limits.append(limit - floor)
     rows = len(deltas)
-    for prices in _variations(np.array([p / bound.scale for p in bound.prices])):
+    for prices in _variations(bound.float_prices):
         whole, scale, kind = whole_prices(problem, prices)
         if kind is object:
             continue
@@ -71,16 +71,19 @@ def meters_of(problem: Problem, bound: Bound, most: int) -> Meters | None:
 
 
 def _variations(prices: Floats) -> Iterator[Floats]:
-    """The prices, then each row's made larger or smaller in patterns that are all different (Hadamard's)."""
+    """The prices, then each one made larger or smaller in patterns that are all different (Hadamard's)."""
     yield prices
+    priced = prices.nonzero()[0]
     signs = np.ones((1, 1))
-    while len(signs) <= len(prices):
+    while len(signs) <= len(priced):
         signs = np.block([[signs, signs], [signs, -signs]])
-    patterns = signs[:, 1 : len(prices) + 1]
-    if prices.any():
+    patterns = signs[:, 1 : len(priced) + 1]
+    if len(priced):
         for spread in SPREADS:
             for pattern in (*patterns, *-patterns):
-                yield prices * np.exp(spread * pattern)
+                varied = prices.copy()
+                varied[priced] *= np.exp(spread * pattern)
+                yield varied
 
 
 def _lifted(problem: Problem, values: Ints) -> tuple[Ints, int]:

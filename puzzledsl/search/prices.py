@@ -45,6 +45,11 @@ def best_prices(problem: Problem, guess: Floats | None = None) -> Floats:
     return np.asarray(plain * scaled.units, dtype=np.float64)
 
 
+def carried(prices: Floats, source: Problem, target: Problem) -> Floats:
+    """Prices of one problem as a guess for another with the same rows in other units: at another batch, say."""
+    return np.asarray(prices / _scaled(source).units * _scaled(target).units)
+
+
 def _scaled(problem: Problem) -> _Scaled:
     """Every layer's least cost and least use of each row are 0; a middling layer's largest cost and a row's largest are 1."""
     columns = problem.columns

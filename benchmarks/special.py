@@ -1,0 +1,150 @@
+"""What searches do beyond one answer, beside HiGHS asked again and again: frontiers, batches, several answers. Then determinism
+and memory."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+
+from benchmarks.rivals import cpu_s, highs
+from benchmarks.synthetic import Inputs, synthetic, with_search
+from puzzledsl.ir.nodes import CpSat, Frontier, MetricTerm
+from puzzledsl.search.core import minimise
+from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.frontier import point_search, solve_frontier, targets
+from puzzledsl.search.instance import Problem
+from puzzledsl.search.problem import Builder, build_problem
+from puzzledsl.search.solve import solve_search
+from puzzledsl.search.tables import tables_of
+
+HIGHS_S = 20.0
+BATCHES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 512)
+SIZES = {"80x54": (80, 6, 9), "126x54": (126, 6, 9), "80x200": (80, 10, 20), "200x500": (200, 20, 25)}
+
+
+def lines(quick: bool) -> Iterator[str]:
+    """One line each."""
+    layers = 12 if quick else 80
+    seeds = range(1 if quick else 3)
+    yield from (frontier_line(layers, seed, 5 if quick else 30) for seed in seeds)
+    yield from (batches_line(layers, seed) for seed in seeds)
+    yield from (several_line(layers, seed, 3 if quick else 10) for seed in seeds)
+    yield determinism_line(layers, 1 if quick else 3)
+    yield from (memory_line(name) for name in (() if quick else SIZES))
+
+
+def frontier_line(layers: int, seed: int, points: int) -> str:
+    """Every point of a sweep of throughput, and HiGHS solving the same problems."""
+    program, costs, scores = synthetic(layers, seed=seed)
+    sweep = Frontier(
+        name="curve", search="best", term=MetricTerm(scenario="chat", metric="throughput"), low=Fraction(1),
+        high=Fraction(5, 2), times_parent=True, points=points, where=program.searches["best"].where,
+    )  # fmt: skip
+    program = program.model_copy(update={"frontiers": {"curve": sweep}})
+    began = cpu_s()
+    result = solve_frontier(program, "curve", costs, scores)
+    ours = cpu_s() - began
+    proven = sum(p.result.status in ("optimal", "infeasible") for p in result.points)
+    builder = Builder(tables_of(program, "best", costs, scores))
+    theirs, theirs_proven = 0.0, 0
+    for target in targets(sweep):
+        said = highs(
+            builder.for_search(point_search(program.searches["best"], sweep, target)).all()[0], HIGHS_S
+        )
+        theirs += said.seconds
+        theirs_proven += said.proven
+    return (
+        f"frontier, seed {seed}: {proven} of {points} proven in {ours:.2f} s; "
+        f"HiGHS {theirs_proven} in {theirs:.2f} s: 1/{theirs / ours:.1f}"
+    )
+
+
+def batches_line(layers: int, seed: int) -> str:
+    """Twelve candidate batches, and the winning one given."""
+    program, costs, scores = synthetic(layers, seed=seed, batches=BATCHES)
+    began = cpu_s()
+    result = solve_search(program, "best", costs, scores)
+    several = cpu_s() - began
+    [solution] = result.solutions
+    fixed = costs.model_copy(
+        update={
+            "scenarios": {
+                name: tuple(at for at in table if at.batch == solution.batches[name])
+                for name, table in costs.scenarios.items()
+            }
+        }
+    )
+    began = cpu_s()
+    again = solve_search(program, "best", fixed, scores)
+    alone = cpu_s() - began
+    assert again.objective == result.objective
+    return (
+        f"12 batches, seed {seed}: {result.status} in {several:.3f} s; "
+        f"the best one alone {alone:.3f} s: {several / alone:.1f}x"
+    )
+
+
+def several_line(layers: int, seed: int, number: int, apart: int = 3) -> str:
+    """Answers that differ from each other, and HiGHS asked for one after the other."""
+    inputs = with_search(
+        synthetic(layers, seed=seed),
+        solutions=number,
+        apart=apart,
+        solver=CpSat(time_s=Fraction(120), seed=1),
+    )
+    program, costs, scores = inputs
+    began = cpu_s()
+    result = solve_search(program, "best", costs, scores)
+    ours = cpu_s() - began
+    problem, theirs = build_problem(program, "best", costs, scores), 0.0
+    for solution in result.solutions:
+        theirs += highs(problem, HIGHS_S).seconds
+        problem = problem.with_rows(problem.apart_from(solution.layers, apart))
+    return (
+        f"{number} answers {apart} apart, seed {seed}: {len(result.solutions)} {result.status} in {ours:.2f} s; "
+        f"HiGHS {theirs:.2f} s: 1/{theirs / ours:.1f}"
+    )
+
+
+def determinism_line(layers: int, instances: int) -> str:
+    """The same answer for 1, 2 and 4 workers and five seeds of the solver."""
+    different = 0
+    for seed in range(instances):
+        inputs = synthetic(layers, seed=seed, requirements=6)
+        answers = set()
+        for workers in (1, 2, 4):
+            for solver_seed in range(5):
+                program, costs, scores = _seeded(inputs, solver_seed)
+                result = solve_search(program, "best", costs, scores, workers=workers)
+                answers.add(result.canonical_json())
+        different += len(answers) > 1
+    return f"determinism: {different} of {instances} instances differ over 1, 2, 4 workers x 5 seeds"
+
+
+def _seeded(inputs: Inputs, seed: int) -> Inputs:
+    return with_search(inputs, solver=CpSat(time_s=Fraction(120), seed=seed))
+
+
+# ---------------------------------------------------------------- memory
+
+
+def memory_line(name: str) -> str:
+    """Peak memory of a process that solves, above what it had with the problem built."""
+    code = f"from benchmarks.special import grown_mb; print(grown_mb({name!r}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return f"extra memory of {name}, 3 constraints: {float(run.stdout):.0f} MB"
+
+
+def grown_mb(name: str) -> float:
+    """In this process: the growth of its peak while it solves the worst of some seeds."""
+    problems: list[Problem] = []
+    for seed in range(3):
+        program, costs, scores = synthetic(*SIZES[name], seed=seed)
+        problems.append(build_problem(program, "best", costs, scores))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for problem in problems:
+        minimise(problem, Effort.of(60))
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

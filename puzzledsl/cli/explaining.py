@@ -38,6 +38,7 @@ GROUPS = {
     "16": "Evaluating",
     "17": "Uptraining",
     "18": "Measuring",
+    "19": "Importing",
 }
 
 

@@ -128,8 +128,8 @@ def run_cpsat(
         least = -LARGEST_GOAL if at_least is None else at_least
         model.objective.domain.extend([least, LARGEST_GOAL if at_most is None else at_most])
     solver = SolveWrapper()
-    solver.set_parameters(_parameters(effort))
-    response = _solve_interruptibly(solver, model)
+    solver.set_parameters(parameters_of(effort))
+    response = solve_interruptibly(solver, model)
     if response.status == CpSolverStatus.INFEASIBLE:
         return Answer(None, None, True)
     if response.status not in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE):
@@ -139,7 +139,7 @@ def run_cpsat(
     return Answer(chosen, bound, response.status == CpSolverStatus.OPTIMAL)
 
 
-def _solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverResponse:
+def solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverResponse:
     """Solve in a thread, so that Ctrl-C reaches Python at once; the search is then stopped before it goes on."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -153,7 +153,8 @@ def _solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverR
             raise
 
 
-def _parameters(effort: Effort) -> SatParameters:
+def parameters_of(effort: Effort) -> SatParameters:
+    """CP-SAT's settings for an effort."""
     from ortools.sat.python.cp_model_helper import SatParameters
 
     parameters = SatParameters()

@@ -184,6 +184,27 @@ class MetricUnknown(Diagnostic):
     )
 
 
+class PairwiseNotGoal(Diagnostic):
+    """A score with pairwise terms outside the goal.
+
+    Such a score is no sum over layers. It can be minimised, with a stated gap where the best is not proven; it
+    cannot be required, nor be followed by preferences.
+
+    Wrong:
+        bld pieces of w { train = attention + ffn, tokens = 0 }
+        score other of pieces = replace_one(kl_divergence, pairwise: true)
+        search s of w { maximize params, require other <= 0.1 }
+    Right:
+        bld pieces of w { train = attention + ffn, tokens = 0 }
+        score other of pieces = replace_one(kl_divergence, pairwise: true)
+        search s of w { minimize other, require params <= 50% * p.params }
+    """
+
+    code = "E0509"
+    template = "score `{score}` has pairwise terms: it can be the goal, but not {what}"
+    help_template = "minimise it and require the rest (a frontier shows what each value costs), or score without `pairwise: true`"
+
+
 class NoAnswerInTime(Diagnostic):
     """A search that found nothing and proved nothing before its time was up.
 

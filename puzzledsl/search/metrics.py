@@ -65,7 +65,8 @@ class Child:
                 return metrics_of(tables.at(scenario, self.batches[scenario]), layers)[metric]
             case ScoreTerm(score=score):
                 offset = decimal(tables.scores[score].offset)
-                return sum((tables.score(score, i, c) for i, c in enumerate(layers)), offset)
+                alone = sum((tables.score(score, i, c) for i, c in enumerate(layers)), offset)
+                return alone + tables.pairwise(score, layers)
             case ParamsTerm():
                 return Fraction(
                     tables.costs.params_fixed + sum(tables.params(i, c) for i, c in enumerate(layers))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from puzzledsl.ir.nodes import Baseline, CpSat, Program
+from puzzledsl.ir.nodes import Baseline, CpSat, Program, Search
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.progress import Progress, Silent
 from puzzledsl.search.answer import result_of
 from puzzledsl.search.baselines import BASELINE_S, solve_baseline
 from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.exact import several
-from puzzledsl.search.explain import explain
+from puzzledsl.search.exact import Found, several
 from puzzledsl.search.instance import Problem
 from puzzledsl.search.problem import Builder
-from puzzledsl.search.relax import smallest_relaxation
-from puzzledsl.search.tables import tables_of
+from puzzledsl.search.tables import Tables, tables_of
 
 EXPLAIN_S = 20.0
 
@@ -49,7 +47,7 @@ def solve_built(
     match search.solver:
         case CpSat(time_s=time_s, gap=gap, seed=seed):
             effort = Effort.of(float(time_s), float(gap), seed, workers)
-            found = several(tables, problems, search.solutions, search.apart, effort)
+            found = _best(tables, problems, search, effort)
             result = result_of(tables, found, "cpsat", float(gap))
         case Baseline() as baseline:
             effort = Effort.of(BASELINE_S, 0.0, baseline.seed, workers)
@@ -63,8 +61,20 @@ def solve_built(
     return result
 
 
+def _best(tables: Tables, problems: Sequence[Problem], search: Search, effort: Effort) -> list[Found]:
+    """The best answers; of a goal with pairwise terms the best that are found, with a bound."""
+    if tables.has_pairwise_goal:
+        from puzzledsl.search.second_order import second_order
+
+        return second_order(tables, problems, search.solutions, search.apart, effort)
+    return several(tables, problems, search.solutions, search.apart, effort)
+
+
 def _explained(builder: Builder, problems: Sequence[Problem], result: SearchResult) -> SearchResult:
     """The result with its conflict and (of the search itself, not of a baseline) the smallest relaxation that solves."""
+    from puzzledsl.search.explain import explain
+    from puzzledsl.search.relax import smallest_relaxation
+
     conflict = explain(builder, problems, Effort.of(EXPLAIN_S))
     relaxation = None
     if isinstance(builder.tables.search.solver, CpSat):

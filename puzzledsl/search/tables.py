@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 
 from puzzledsl.diagnostics import DiagnosticError, Sink
 from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, SubBlock, name_of
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.nodes import LayerChoice, MetricTerm, Program, Search, Shape
+from puzzledsl.ir.nodes import LayerChoice, MetricTerm, Program, ScoreTerm, Search, Shape
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.errors import (
     AlternativeNotCosted,
     AlternativeNotScored,
     CostsNotThere,
     MetricUnknown,
+    PairwiseNotGoal,
     ScoresNotThere,
     Unbounded,
     span_of,
 )
 from puzzledsl.search.needs import needed, placed_linears
 
+Place = tuple[int, str, str]  # layer, sub-block, alternative
+Partners = Mapping[Place, Mapping[Place, float]]
 PARENT = LayerAssignment(attention="parent", ffn="parent")
 
 
@@ -36,6 +39,13 @@ class Tables:
     costs: CostTable
     scores: Mapping[str, ScoreTable]
     scenarios: tuple[str, ...]
+    partners: Mapping[str, Partners] = field(default_factory=dict)  # of the scores with pairwise terms
+
+    @property
+    def has_pairwise_goal(self) -> bool:
+        """Whether the search's goal has a score with pairwise terms: it is no sum over layers then."""
+        terms = (w.term for w in self.search.objective.terms)
+        return any(isinstance(t, ScoreTerm) and t.score in self.partners for t in terms)
 
     @property
     def layers(self) -> tuple[LayerChoice, ...]:
@@ -95,6 +105,15 @@ class Tables:
             )
         )
 
+    def pairwise(self, name: str, layers: Sequence[LayerAssignment]) -> Fraction:
+        """What a model's choices score in pairs, beyond the sum."""
+        partners = self.partners.get(name)
+        if partners is None:
+            return Fraction(0)
+        chosen = {p for i, c in enumerate(layers) for p in _places_of(i, c)}
+        found = [partners[p] for p in sorted(chosen) if p in partners]
+        return sum((decimal(v) for others in found for q, v in others.items() if q in chosen), Fraction(0))
+
     def params(self, layer: int, choice: LayerAssignment) -> int:
         """Parameters of a layer's two sub-blocks."""
         return self.costs.params_attention[layer][choice.attention] + self.costs.params_ffn[layer][choice.ffn]
@@ -109,6 +128,20 @@ class Tables:
             (*choice.attention, ParentAttention()) if sub_block == "attention" else (*choice.ffn, ParentFfn())
         )
         return fact(next(a for a in known if name_of(a) == name), attribute, self.shape)
+
+
+def _places_of(layer: int, choice: LayerAssignment) -> tuple[Place, Place, Place]:
+    block = f"{choice.attention}/{choice.ffn}"
+    return (layer, "attention", choice.attention), (layer, "ffn", choice.ffn), (layer, "block", block)
+
+
+def _partners(table: ScoreTable) -> Partners:
+    """The pairwise terms by their first place, then by their second."""
+    partners: dict[Place, dict[Place, float]] = {}
+    for term in table.pairwise:
+        others = partners.setdefault((term.layer, term.sub_block, term.name), {})
+        others[term.other_layer, term.other_sub_block, term.other_name] = term.value
+    return partners
 
 
 def decimal(value: float) -> Fraction:
@@ -131,8 +164,8 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
         numbers = [table.offset, *(t.value for t in table.pairwise), *(v for p in parts for v in p.values())]
         if not all(map(math.isfinite, numbers)):
             sink.add(Unbounded(where, what=f"score `{name}`", name=search))
-    for unknown in _unknown_metrics(here, costs):
-        sink.add(unknown)
+    for problem in (*_unknown_metrics(here, costs), *_pairwise_elsewhere(here, scores)):
+        sink.add(problem)
     layers = program.spaces[here.space].layers
     for name in sorted(needs.scenarios & set(costs.scenarios)):
         for at_batch in costs.scenarios[name]:
@@ -140,7 +173,8 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
                 sink.add(AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer))
     if sink.has_errors:
         raise DiagnosticError(*sink.sorted())
-    return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)))
+    partners = {name: _partners(table) for name, table in scores.items() if table.pairwise}
+    return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)), partners)
 
 
 def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown]:
@@ -155,6 +189,19 @@ def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown
                     "memory[bytes]" if term.metric in ("memory", "weights", "kv_cache") else "latency[us]"
                 )
                 yield MetricUnknown(span_of(where), scenario=term.scenario, metric=term.metric, column=column)
+
+
+def _pairwise_elsewhere(search: Search, scores: Mapping[str, ScoreTable]) -> Iterator[PairwiseNotGoal]:
+    """Scores with pairwise terms anywhere but in the goal, and preferences behind such a goal."""
+    paired = {name for name, table in scores.items() if table.pairwise}
+    for place, (linear, where) in enumerate(placed_linears(search)):
+        names = sorted({w.term.score for w in linear.terms if isinstance(w.term, ScoreTerm)} & paired)
+        if names and place > 0:
+            yield PairwiseNotGoal(span_of(where), score=names[0], what="this")
+        elif names and search.preferences:
+            yield PairwiseNotGoal(
+                span_of(search.preferences[0].where), score=names[0], what="a preference after it"
+            )
 
 
 def _not_costed(costs: ScenarioCosts, layers: tuple[LayerChoice, ...]) -> list[tuple[str, int]]:

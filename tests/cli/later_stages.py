@@ -18,6 +18,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E0506": {"what": "the objective", "name": "best"},
     "E0507": {"name": "best", "how": "greedy"},
     "E0508": {"scenario": "chat", "metric": "ttft", "column": "ttft[us]"},
+    "E0509": {"score": "kl", "what": "this"},
     "E0511": {
         "path": "kl.csv",
         "reason": "no such file or directory",

@@ -40,10 +40,10 @@ def command():
     "is CP-SAT, which had its own handler": f"""
 def command():
     from ortools.sat.python.cp_model_helper import CpModelProto, SolveWrapper
-    from puzzledsl.search.cpsat import Effort, _parameters, _solve_interruptibly
+    from puzzledsl.search.cpsat import Effort, parameters_of, solve_interruptibly
     solver = SolveWrapper()
-    solver.set_parameters(_parameters(Effort.of(10.0)))
-    _solve_interruptibly(solver, CpModelProto())
+    solver.set_parameters(parameters_of(Effort.of(10.0)))
+    solve_interruptibly(solver, CpModelProto())
     {PRESS}
 """,
 }

@@ -1,0 +1,333 @@
+"""Searches whose score has pairwise terms: a bounded search, exact where few choices are left.
+
+1. A convex relaxation: Frank-Wolfe steps whose oracle is the linear search, so that each step also finds a model and proves a
+   bound (quadratic.py).
+2. The best models found are improved by swaps of one layer, then of two.
+3. Columns that the tangent's slack excludes are dropped. Where few products of choices are left, CP-SAT is given them all
+   (products.py) and proves the best model; elsewhere the gap between model and bound is what is stated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import numpy as np
+
+from puzzledsl.search.bound import lagrangian_bound
+from puzzledsl.search.core import minimise, open_columns
+from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.exact import Found
+from puzzledsl.search.incumbent import meets_formulas
+from puzzledsl.search.instance import Ints, Problem
+from puzzledsl.search.metrics import Child
+from puzzledsl.search.products import MOST_PRODUCTS, number_of_products, solve_products
+from puzzledsl.search.quadratic import (
+    POINT_BITS,
+    Floats,
+    Quadratic,
+    Tangent,
+    convex_part,
+    inside_of,
+    quadratic_of,
+    tangent_at,
+)
+from puzzledsl.search.tables import Tables
+
+ROUNDS = 24  # of the relaxation
+ORACLE_GAP = 1e-4
+ORACLE_MODELS = 20_000
+ORACLE_WORK = 0.5
+ENOUGH = 1e-4  # of the bound: a round that gains less ends the relaxation
+POLISHED = 8  # rounds around the best model
+IMPROVED = 4  # models that swaps start from
+PAIRS = 48  # columns a swap of two layers is tried with
+MAX_CUTS = 20
+
+
+def second_order(
+    tables: Tables, problems: Sequence[Problem], number: int, apart: int, effort: Effort
+) -> list[Found]:
+    """Up to `number` models, any two `apart` layers or more from each other, each the best found given those before.
+
+    `proven` only where CP-SAT or the bound proved it. Ends early with an answer that is not there; the first is always present.
+    """
+    effort = replace(effort, seed=0, workers=1)  # an answer that is not proven must not depend on them either
+    quadratics = [quadratic_of(tables, problem) for problem in problems]
+    results: list[Found] = []
+    for _ in range(number):
+        found = _best(tables, quadratics, effort)
+        results.append(found)
+        if found.layers is None:
+            break
+        layers = found.layers
+        quadratics = [q.with_rows(q.problem.apart_from(layers, max(1, apart))) for q in quadratics]
+    return results if len(results) == 1 or results[-1].layers is not None else results[:-1]
+
+
+def _best(tables: Tables, quadratics: Sequence[Quadratic], effort: Effort) -> Found:
+    """The best over all batches, without models that only meet a requirement because its integers are rounded."""
+    for _ in range(MAX_CUTS):
+        found = _best_of(quadratics, effort)
+        if found.layers is None or all(r.exact for q in quadratics for r in q.problem.rows):
+            return found
+        child = Child(tables, found.layers, found.batches)
+        if all(child.meets(r) for r in tables.search.requirements):
+            return found
+        quadratics = [q.with_rows(q.problem.apart_from(found.layers, 1)) for q in quadratics]
+    return replace(found, layers=None, proven=False)
+
+
+def _best_of(quadratics: Sequence[Quadratic], effort: Effort) -> Found:
+    outcomes = [(q, _Search(q, effort).run()) for q in quadratics]
+    reached = [(q.problem.goal.rank(o.value), i) for i, (q, o) in enumerate(outcomes) if o.value is not None]
+    bounds = [
+        (q.problem.goal.rank(o.bound), q.problem.goal.in_units(o.bound))
+        for q, o in outcomes
+        if o.bound is not None
+    ]
+    bound = min(bounds, key=lambda b: b[0])[1] if bounds else None
+    proven = all(o.proven for _, o in outcomes)
+    if not reached:
+        return Found(None, {}, bound, proven)
+    quadratic, outcome = outcomes[min(reached)[1]]
+    assert outcome.chosen is not None
+    return Found(quadratic.problem.choice(outcome.chosen), dict(quadratic.problem.batches), bound, proven)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Outcome:
+    chosen: Ints | None
+    value: int | None
+    bound: int | None
+    proven: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Search:
+    """What is known of one quadratic problem: models by their value, and `lower`, a bound on all."""
+
+    quadratic: Quadratic
+    effort: Effort
+    models: dict[int, Ints] = field(default_factory=dict)
+    lower: int | None = None
+    best_tangent: Tangent | None = None
+
+    def run(self) -> _Outcome:
+        """Relax, improve, prove."""
+        opened = open_columns(self.quadratic.problem)
+        if opened is None:
+            return _Outcome(None, None, None, True)
+        origin = opened.nonzero()[0].astype(np.int64)
+        self.quadratic = self.quadratic.only(opened)
+        if not self._relax():
+            return _Outcome(None, None, None, True)
+        for value in sorted(self.models)[:IMPROVED]:
+            self._add(improved(self.quadratic, self.models[value]))
+        self._polish()
+        if not self.models:
+            return _Outcome(None, None, self.lower, False)
+        proven = self._prove()
+        value = min(self.models)
+        lower = value if proven or self.lower is None else min(self.lower, value)
+        close = self._close(value, lower)
+        return _Outcome(origin[self.models[value]], value, lower, proven or close)
+
+    def _close(self, value: int, lower: int) -> bool:
+        goal = self.quadratic.problem.goal
+        reached, bound = goal.in_units(value), goal.in_units(lower)
+        assert reached is not None and bound is not None
+        return value == lower or abs(reached - bound) <= Fraction(self.effort.gap) * abs(reached)
+
+    def _add(self, chosen: Ints) -> None:
+        self.models.setdefault(self.quadratic.of(chosen), chosen)
+
+    def _relax(self) -> bool:
+        """Frank-Wolfe over models; False where there is none."""
+        quadratic, part = self.quadratic, convex_part(self.quadratic)
+        oracle = self._oracle()
+        vertices: list[Ints] = []
+        point = np.zeros(quadratic.count, dtype=np.int64)
+        for number in range(ROUNDS):
+            tangent = tangent_at(quadratic, part, point)
+            outcome = minimise(tangent.problem, oracle, canonical=False)
+            if outcome.infeasible:
+                return False
+            before = self.lower
+            if outcome.bound is not None and (before is None or outcome.bound - tangent.constant > before):
+                self.lower, self.best_tangent = outcome.bound - tangent.constant, tangent
+            if outcome.chosen is None or self.effort.left_s <= 0:
+                break
+            self._add(outcome.chosen)
+            vertices.append(outcome.chosen)
+            point = self._relaxed_point(vertices, part)
+            if (
+                number > 3
+                and before is not None
+                and self.lower is not None
+                and self._settled(before, self.lower)
+            ):
+                break
+        return True
+
+    def _settled(self, before: int, after: int) -> bool:
+        """Whether the bound hardly rises any more, or has met the best model."""
+        best = min(self.models)
+        return after >= best or (0 < after - before <= ENOUGH * max(abs(after), 1) and best - after > 0)
+
+    def _polish(self) -> None:
+        """The linear search around the best model: what each choice would add to it, in whole or in half; then swaps."""
+        oracle = self._oracle()
+        for _ in range(POLISHED):
+            if not self.models or self.effort.left_s <= 0:
+                return
+            best = min(self.models)
+            pull = self.quadratic.matrix @ self.quadratic.chosen_places(self.models[best])
+            for around in (pull // 2, pull):
+                goal = self.quadratic.problem.goal
+                values = goal.values + self.quadratic.column_values(around)
+                problem = replace(self.quadratic.problem, goal=replace(goal, values=values))
+                outcome = minimise(problem, oracle, canonical=False)
+                if outcome.chosen is not None:
+                    self._add(improved(self.quadratic, outcome.chosen))
+            if min(self.models) == best:
+                return
+
+    def _oracle(self) -> Effort:
+        return replace(self.effort, gap=ORACLE_GAP, models=ORACLE_MODELS, work=ORACLE_WORK)
+
+    def _relaxed_point(self, vertices: list[Ints], part: Ints) -> Ints:
+        """The mixture of models with the least convex goal, in 2^POINT_BITS-ths of each place."""
+        quadratic = self.quadratic
+        places = np.array([quadratic.chosen_places(v) for v in vertices], dtype=np.float64)
+        matrix = (quadratic.matrix + part).astype(np.float64)
+        own = quadratic.problem.goal.values - inside_of(quadratic, part)
+        linear = np.array([float(own[v].sum()) for v in vertices]) - places @ (np.diag(part) / 2.0)
+        weights = simplex_minimum(places @ matrix @ places.T, linear)
+        return np.asarray(np.round(weights @ places * (1 << POINT_BITS)), dtype=np.int64)
+
+    def _prove(self) -> bool:
+        """Whether the best model is proven: by the bound, or by CP-SAT on what the bound leaves."""
+        value = min(self.models)
+        if self.lower is not None and self.lower >= value:
+            return True
+        tangent = self.best_tangent
+        if tangent is None:
+            return False
+        room = value + tangent.constant
+        keep = lagrangian_bound(tangent.problem).within(room)
+        keep[self.models[value]] = True
+        inside = self.quadratic.only(keep)
+        if number_of_products(inside) > MOST_PRODUCTS:
+            return False
+        place = (np.cumsum(keep) - 1)[self.models[value]].astype(np.int64)
+        cut = tangent.problem.goal.values[keep]
+        found = solve_products(inside, cut, room, place, self.lower, self.effort)
+        if found.chosen is not None:
+            self._add(keep.nonzero()[0][found.chosen].astype(np.int64))
+        if found.bound is not None:
+            self.lower = found.bound if self.lower is None else max(self.lower, found.bound)
+        return found.proven
+
+
+def simplex_minimum(matrix: Floats, linear: Floats) -> Floats:
+    """Weights w >= 0 that add up to 1 with nearly the least `linear . w + w' matrix w / 2` (pairwise Frank-Wolfe steps)."""
+    weights = np.zeros(len(linear))
+    weights[int(np.argmin(linear + np.diag(matrix) / 2))] = 1.0
+    for _ in range(400):
+        slope = linear + matrix @ weights
+        down = int(np.argmin(slope))
+        up = int(np.argmax(np.where(weights > 0, slope, -np.inf)))
+        if slope[up] - slope[down] <= 1e-9 * (1 + abs(slope[down])):
+            break
+        bend = matrix[up, up] + matrix[down, down] - 2 * matrix[up, down]
+        step = weights[up] if bend <= 0 else min(weights[up], (slope[up] - slope[down]) / bend)
+        weights[up] -= step
+        weights[down] += step
+    return weights
+
+
+# ---------------------------------------------------------------- swaps
+
+
+def improved(quadratic: Quadratic, chosen: Ints) -> Ints:
+    """Swap one layer's column while the goal falls, then two layers' at once; requirements hold throughout. Deterministic."""
+    chosen = chosen.copy()
+    for _ in range(20 * quadratic.problem.columns.layers):
+        if not (_swap_one(quadratic, chosen) or _swap_two(quadratic, chosen)):
+            break
+    return chosen
+
+
+def _deltas(quadratic: Quadratic, chosen: Ints) -> Ints:
+    """How much the goal changes where a column takes the place of its layer's."""
+    pull = quadratic.matrix @ quadratic.chosen_places(chosen)
+    values = quadratic.problem.goal.values + quadratic.column_values(pull)
+    return np.asarray(values - values[chosen][quadratic.problem.columns.layer_of], dtype=np.int64)
+
+
+def _uses(problem: Problem, chosen: Ints) -> Ints:
+    """How much more of each row a column takes than its layer's, [rows][columns]."""
+    rows = problem.matrix
+    return np.asarray(rows - rows[:, chosen][:, problem.columns.layer_of], dtype=np.int64)
+
+
+def _swap_one(quadratic: Quadratic, chosen: Ints) -> bool:
+    problem = quadratic.problem
+    deltas, uses = _deltas(quadratic, chosen), _uses(problem, chosen)
+    left = problem.limits - problem.matrix[:, chosen].sum(axis=1)
+    fits = (uses <= left[:, None]).all(axis=0) & (deltas < 0)
+    for column in np.argsort(deltas, kind="stable")[: int(fits.sum()) + len(chosen)].tolist():
+        if fits[column] and _take(problem, chosen, {int(problem.columns.layer_of[column]): column}):
+            return True
+    return False
+
+
+def _swap_two(quadratic: Quadratic, chosen: Ints) -> bool:
+    """The best of exchanges between a layer that gives and one that takes, among the most promising columns."""
+    problem, layer_of = quadratic.problem, quadratic.problem.columns.layer_of
+    deltas, uses = _deltas(quadratic, chosen), _uses(problem, chosen)
+    left = problem.limits - problem.matrix[:, chosen].sum(axis=1)
+    moved = np.setdiff1d(np.arange(len(deltas)), chosen)
+    scale = np.maximum(np.abs(uses).max(axis=1, initial=1), 1)
+    weight = (uses / scale[:, None]).sum(axis=0)
+    gains = moved[np.argsort(deltas[moved], kind="stable")][:PAIRS]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = np.where(weight < 0, np.maximum(deltas, 0) / -weight, np.inf)
+    frees = moved[np.argsort(rate[moved], kind="stable")][: 4 * PAIRS]
+    both = deltas[gains][:, None] + deltas[frees][None, :] + _cross(quadratic, chosen, gains, frees)
+    fits = (uses[:, gains][:, :, None] + uses[:, frees][:, None, :] <= left[:, None, None]).all(axis=0)
+    good = fits & (both < 0) & (layer_of[gains][:, None] != layer_of[frees][None, :])
+    order = np.argsort(np.where(good, both, 0), axis=None, kind="stable")[: int(good.sum())]
+    for flat in order[:PAIRS].tolist():
+        one, two = int(gains[flat // len(frees)]), int(frees[flat % len(frees)])
+        if _take(problem, chosen, {int(layer_of[one]): one, int(layer_of[two]): two}):
+            return True
+    return False
+
+
+def _cross(quadratic: Quadratic, chosen: Ints, ones: Ints, twos: Ints) -> Ints:
+    """What two swaps change together beyond the sum of what each changes alone, [ones][twos]."""
+
+    def change(columns: Ints) -> Ints:
+        change = np.zeros((len(columns), quadratic.count), dtype=np.int64)
+        for row, column in enumerate(columns.tolist()):
+            layer = int(quadratic.problem.columns.layer_of[column])
+            change[row, np.unique(quadratic.places[chosen[layer]])] -= 1
+            change[row, np.unique(quadratic.places[column])] += 1
+        return change
+
+    return np.asarray(change(ones) @ quadratic.matrix @ change(twos).T, dtype=np.int64)
+
+
+def _take(problem: Problem, chosen: Ints, columns: dict[int, int]) -> bool:
+    """Make swaps, where the formulas still hold."""
+    before = {layer: int(chosen[layer]) for layer in columns}
+    for layer, column in columns.items():
+        chosen[layer] = column
+    if not problem.formulas or meets_formulas(problem, chosen):
+        return True
+    for layer, column in before.items():
+        chosen[layer] = column
+    return False

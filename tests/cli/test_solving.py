@@ -1,0 +1,157 @@
+"""`pzl solve` and `pzl frontier` as a user or a script meets them."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puzzledsl.cli.main import run
+
+PROGRAM = """\
+use "std/hardware.pzl" (h100_sxm)
+parent llama = shape(family: llama, layers: 6, hidden: 1024, heads: 8, kv_heads: 4, head_dim: 128,
+  intermediate: 4096, vocab: 32000, tied: false)
+space wide of llama {
+  attention = parent | gqa(kv_heads: 2) | noop
+  ffn = parent | mlp(width: 2048) | noop
+}
+hardware h100 = h100_sxm(gpus: 1, dtype: fp8, kv_cache: fp8)
+scenario chat on h100 = batch(32 | 64, 128 -> 256)
+score kl of wide = table("kl.csv")
+search best of wide {
+  minimize kl
+  require chat.throughput >= 1.3x because "half the fleet"
+  solutions 3 apart 1
+}
+search none of wide {
+  minimize kl
+  require params >= 95% * llama.params
+  require chat.throughput >= 1.6x because "half the fleet"
+}
+frontier curve of best = sweep(chat.throughput, 1x..4x, points: 4)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    rows = ["layer,attention,ffn,kl"]
+    for layer in range(6):
+        rows += [f"{layer},gqa2,,0.0{layer + 1}", f"{layer},noop,,0.{layer + 1}"]
+        rows += [f"{layer},,mlp2048,0.0{layer + 2}", f"{layer},,noop,0.{layer + 3}"]
+    (tmp_path / "kl.csv").write_text("\n".join(rows) + "\n")
+    file = tmp_path / "p.pzl"
+    file.write_text(PROGRAM)
+    return file
+
+
+def printed(capsys: pytest.CaptureFixture[str], code: int, *arguments: str | Path) -> tuple[str, str]:
+    capsys.readouterr()
+    assert run([str(a) for a in arguments]) == code
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_the_json_has_exactly_the_documented_keys(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = printed(capsys, 1, "solve", program, "--json")
+    found: list[dict[str, Any]] = json.loads(out)
+    keys = ["search", "status", "objective", "bound", "gap", "seconds", "solutions", "conflict"]
+    assert [list(result) for result in found] == [keys, keys]
+    best, none = found
+    assert (best["search"], best["status"], len(best["solutions"])) == ("best", "optimal", 3)
+    assert best["objective"] == best["bound"] == best["solutions"][0]["objective"]
+    assert [s["objective"] for s in best["solutions"]] == sorted(s["objective"] for s in best["solutions"])
+    for solution in best["solutions"]:
+        assert list(solution) == ["objective", "layers", "metrics"]
+        assert [list(layer) for layer in solution["layers"]] == [["attention", "ffn"]] * 6
+        assert solution["metrics"]["chat.batch"] in (32, 64)
+        assert solution["metrics"]["kl"] == solution["objective"]
+    assert none["status"] == "infeasible" and none["objective"] is None and none["solutions"] == []
+    assert [list(item) for item in none["conflict"]] == [["line", "text", "reachable"]] * 2
+    assert [item["line"] for item in none["conflict"]] == [18, 19]
+    assert "E0501" in err
+
+
+def test_what_is_on_disk_is_the_same_byte_for_byte(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [program.parent / "build" / "solutions" / f"{name}.json" for name in ("best", "none")]
+    printed(capsys, 1, "solve", program)
+    before = [file.read_bytes() for file in files]
+    printed(capsys, 1, "solve", program)
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_an_infeasible_search_says_what_would_do_and_it_does(
+    program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, err = printed(capsys, 1, "solve", program, "none")
+    assert "these 2 of 2 conflict" in err
+    [advice] = [line for line in err.splitlines() if "= help: write `" in line]
+    literal, line = advice.split("`")[1], int(advice.split("in line ")[1].split(":")[0])
+    text = program.read_text().splitlines()
+    bound = "95% * llama.params" if line == 18 else "1.6x"
+    text[line - 1] = text[line - 1].replace(bound, literal)
+    program.write_text("\n".join(text) + "\n")
+    out, _ = printed(capsys, 0, "solve", program, "none", "--json")
+    assert json.loads(out)[0]["status"] == "optimal"
+
+
+def test_baselines_stand_beside_the_answer(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = printed(capsys, 0, "solve", program, "best", "--baselines")
+    table = out.split("baselines under its requirements\n")[1].splitlines()
+    assert [row.split()[0] for row in table[1:]] == [
+        "best",
+        "greedy",
+        "max_params",
+        "uniform",
+        "random",
+        "noop_only",
+    ]
+    objectives = [float(row.split()[2]) for row in table[1:] if row.split()[1] in ("optimal", "feasible")]
+    assert objectives[0] == min(objectives)
+    out, _ = printed(capsys, 0, "solve", program, "best", "--baselines", "--json")
+    assert [r["search"] for r in json.loads(out)][:2] == ["best", "best:greedy"]
+
+
+def test_a_frontier_is_a_table_a_csv_and_a_picture(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = printed(capsys, 0, "frontier", program)
+    assert "frontier curve: 4 of 4 points proven" in out
+    head, *rows = (program.parent / "build" / "search" / "curve.csv").read_text().splitlines()
+    assert head.startswith("bound:chat.throughput[tok/s],times_parent,status,objective,proven_bound,gap,")
+    assert [row.split(",")[1] for row in rows] == ["1.0", "2.0", "3.0", "4.0"]
+    picture = ET.parse(program.parent / "build" / "search" / "curve.svg").getroot()
+    marks = [e for e in picture.iter() if e.get("class") in ("proven", "found", "none")]
+    assert len(marks) == 4
+    before = (program.parent / "build" / "search" / "curve.svg").read_bytes()
+    printed(capsys, 0, "frontier", program, "curve")
+    assert (program.parent / "build" / "search" / "curve.svg").read_bytes() == before
+
+
+def test_time_that_runs_out_is_never_called_optimal(
+    program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = program.read_text().replace("  solutions 3 apart 1\n", "  solver = cpsat(time: 1ms)\n")
+    program.write_text(text)
+    capsys.readouterr()
+    code = run(["solve", str(program), "best", "--json"])
+    captured = capsys.readouterr()
+    [found] = json.loads(captured.out)
+    if found["status"] == "optimal":  # a fast machine
+        assert found["gap"] == 0
+    elif found["status"] == "feasible":
+        assert code == 0 and found["bound"] <= found["objective"] and found["gap"] > 0
+    else:
+        assert found["status"] == "unknown" and code == 1 and "E0507" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "meant"),
+    [("solve", "bets", "best"), ("frontier", "curv", "curve")],
+)
+def test_a_misspelt_name_is_a_question(
+    command: str, name: str, meant: str, program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, err = printed(capsys, 1, command, program, name)
+    assert f"did you mean `{meant}`?" in err

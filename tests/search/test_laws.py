@@ -1,0 +1,217 @@
+"""What must hold of optima, whatever they are: laws that need no second solver."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+
+from puzzledsl.ir.nodes import (
+    CountTerm,
+    FactTerm,
+    LayerChoice,
+    Linear,
+    LinearRequirement,
+    Requirement,
+    Term,
+    WeightedTerm,
+)
+from puzzledsl.ir.tables import SearchResult
+from puzzledsl.search.metrics import Child
+from puzzledsl.search.solve import solve_search
+from puzzledsl.search.tables import tables_of
+from tests.search.instances import Instance, problems
+
+quick: Any = settings(
+    deadline=None,
+    max_examples=12,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+
+
+def solved(instance: Instance) -> SearchResult:
+    return solve_search(*instance.args)
+
+
+def no_worse(instance: Instance, one: SearchResult, other: SearchResult) -> bool:
+    """Whether `one` is at least as good as `other`; no answer is the worst."""
+    if other.objective is None:
+        return True
+    if one.objective is None:
+        return False
+    sign = 1 if instance.search.sense == "minimize" else -1
+    return sign * one.objective <= sign * other.objective
+
+
+def with_layers(instance: Instance, layers: tuple[LayerChoice, ...]) -> Instance:
+    space = instance.program.spaces["wide"].model_copy(update={"layers": layers})
+    return Instance(
+        instance.program.model_copy(update={"spaces": {"wide": space}}), instance.costs, instance.scores
+    )
+
+
+@quick
+@given(problems(logic=False), st.data())
+def test_adding_an_alternative_never_worsens(instance: Instance, data: st.DataObject) -> None:
+    layers = instance.program.spaces["wide"].layers
+    layer = data.draw(st.integers(0, len(layers) - 1))
+    part = data.draw(st.sampled_from(["attention", "ffn"]))
+    names = getattr(layers[layer], part)
+    assume(len(names) > 1 and not any(s.capacity_bytes for s in instance.costs.scenarios["chat"]))
+    fewer = layers[layer].model_copy(update={part: names[1:]})
+    narrow = with_layers(instance, (*layers[:layer], fewer, *layers[layer + 1 :]))
+    assert no_worse(instance, solved(instance), solved(narrow))
+
+
+@quick
+@given(problems(logic=False), st.data(), st.sampled_from(["1/100", "1/10", "1"]))
+def test_tightening_never_improves_and_loosening_never_worsens(
+    instance: Instance, data: st.DataObject, by: str
+) -> None:
+    bounded = [
+        i
+        for i, r in enumerate(instance.search.requirements)
+        if isinstance(r, LinearRequirement) and r.op != "==" and r.bound is not None
+    ]
+    assume(bounded)
+    index = data.draw(st.sampled_from(bounded))
+    requirement = instance.search.requirements[index]
+    assert isinstance(requirement, LinearRequirement) and requirement.bound is not None
+    step = Fraction(by) * (abs(requirement.bound) + 1) * (-1 if requirement.op in ("<=", "<") else 1)
+
+    def moved(amount: Fraction) -> Instance:
+        assert isinstance(requirement, LinearRequirement) and requirement.bound is not None
+        other: Requirement = requirement.model_copy(update={"bound": requirement.bound + amount})
+        kept = list(instance.search.requirements)
+        kept[index] = other
+        return instance.with_search(requirements=tuple(kept))
+
+    here = solved(instance)
+    assert no_worse(instance, here, solved(moved(step)))
+    assert no_worse(instance, solved(moved(-step)), here)
+
+
+@quick
+@given(problems(logic=False), st.data())
+def test_permuting_layers_never_changes_the_optimum(instance: Instance, data: st.DataObject) -> None:
+    """Everything that is a layer's moves with it: layers of equal tables are a case of that, where nothing at all changes."""
+    count = len(instance.program.spaces["wide"].layers)
+    order = data.draw(st.permutations(range(count)))
+    if data.draw(st.booleans()):
+        instance = equal_layers(instance)
+        permuted = instance.with_search(**terms_moved(instance, order))
+    else:
+        permuted = moved_layers(instance, order).with_search(**terms_moved(instance, order))
+    one, other = solved(instance), solved(permuted)
+    assert (one.status, one.objective) == (other.status, other.objective)
+
+
+def equal_layers(instance: Instance) -> Instance:
+    """Every layer gets what layer 0 has."""
+    return _tables(instance, lambda values: (values[0],) * len(values) if values else values)
+
+
+def moved_layers(instance: Instance, order: list[int]) -> Instance:
+    """Layer i becomes layer order[i]."""
+
+    def moved(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(values[order.index(i)] for i in range(len(values)))
+
+    return _tables(instance, moved)
+
+
+def _tables(instance: Instance, change: Any) -> Instance:
+    def changed(model: Any, *fields: str) -> Any:
+        return model.model_copy(update={f: change(getattr(model, f)) for f in fields})
+
+    costs = changed(instance.costs, "params_attention", "params_ffn")
+    chat = tuple(changed(c, "attention", "ffn", "pairs") for c in costs.scenarios["chat"])
+    costs = costs.model_copy(update={"scenarios": {"chat": chat}})
+    scores = {"kl": changed(instance.scores["kl"], "attention", "ffn", "pairs")}
+    moved = with_layers(instance, change(instance.program.spaces["wide"].layers))
+    return Instance(moved.program, costs, scores)
+
+
+def terms_moved(instance: Instance, order: list[int]) -> dict[str, Any]:
+    def term(t: Term) -> Term:
+        if isinstance(t, FactTerm | CountTerm):
+            return t.model_copy(update={"layers": tuple(sorted(order[i] for i in t.layers))})
+        return t
+
+    def linear(value: Linear) -> Linear:
+        return value.model_copy(
+            update={
+                "terms": tuple(
+                    WeightedTerm(coefficient=w.coefficient, term=term(w.term)) for w in value.terms
+                )
+            }
+        )
+
+    search = instance.search
+    requirements = [
+        r.model_copy(update={"left": linear(r.left)})
+        for r in search.requirements
+        if isinstance(r, LinearRequirement)
+    ]
+    return {
+        "objective": linear(search.objective),
+        "requirements": tuple(requirements),
+        "preferences": tuple(p.model_copy(update={"goal": linear(p.goal)}) for p in search.preferences),
+    }
+
+
+@quick
+@given(problems(), st.sampled_from(["3", "1/7", "1000"]))
+def test_scaling_the_goal_scales_the_optimum_and_keeps_the_answer(instance: Instance, by: str) -> None:
+    objective = instance.search.objective
+    assume(not any(getattr(w.term, "metric", "") == "throughput" for w in objective.terms))
+    factor = Fraction(by)
+    scaled = objective.model_copy(
+        update={
+            "constant": objective.constant * factor,
+            "terms": tuple(
+                w.model_copy(update={"coefficient": w.coefficient * factor}) for w in objective.terms
+            ),
+        }
+    )
+    one, other = solved(instance), solved(instance.with_search(objective=scaled))
+    assert one.status == other.status
+    if one.solutions:
+        assert [s.layers for s in one.solutions] == [s.layers for s in other.solutions]
+        tables = tables_of(*instance.args)
+        batches = {n: b for n, b in one.solutions[0].batches.items() if n in tables.scenarios}
+        exact = Child(tables, one.solutions[0].layers, batches).linear(objective)
+        assert other.objective == float(exact * factor)
+
+
+@quick
+@given(problems(), st.data())
+def test_a_requirement_that_the_answer_meets_with_room_can_go(
+    instance: Instance, data: st.DataObject
+) -> None:
+    """Dropping what is not in the way changes nothing; adding again what the answer meets changes nothing either."""
+    here = solved(instance)
+    assume(here.solutions)
+    for index in range(len(instance.search.requirements)):
+        kept = tuple(r for i, r in enumerate(instance.search.requirements) if i != index)
+        without = instance.with_search(requirements=kept)
+        other = solved(without)
+        tables = tables_of(*instance.args)
+        batches = {n: b for n, b in other.solutions[0].batches.items() if n in tables.scenarios}
+        if len(batches) == len(tables.scenarios):
+            child = Child(tables, other.solutions[0].layers, batches)
+            dropped = instance.search.requirements[index]
+            if child.meets(dropped) and all(child.fits(n) for n in tables.scenarios):
+                assert other.objective == here.objective
+
+
+@quick
+@given(problems())
+def test_saying_a_requirement_twice_changes_nothing(instance: Instance) -> None:
+    twice = instance.with_search(requirements=instance.search.requirements * 2)
+    one, other = solved(instance), solved(twice)
+    assert (one.status, one.objective) == (other.status, other.objective)
+    assert [s.layers for s in one.solutions] == [s.layers for s in other.solutions]

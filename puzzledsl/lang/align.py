@@ -1,12 +1,13 @@
 """Columns, as a careful author keeps them: neighbouring lines of one kind, their parts one below the other.
 
-Alignment is the author's choice and our work: where one line of a group has more than one blank before such a part, the
-whole group is aligned; where none has, none is. Comments behind code keep a column they share.
+What is aligned follows from the words and the line breaks alone, never from the blanks that were there: however a program
+is spaced, it comes out the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lark import Token
@@ -14,56 +15,67 @@ from lark import Token
 if TYPE_CHECKING:
     from puzzledsl.lang.format import Line
 
+COMMENT_COLUMN = 49
+"""Where a comment behind code stands (from 0), unless the code or a neighbour's reaches further."""
+
+COMMENT_STEP = 8
+
+MAX_PADDING = 24
+"""Blanks that alignment may put before a part; lines that differ by more are left as they are."""
+
 _BRACKETS = {"LPAR": 1, "LSQB": 1, "RPAR": -1, "RSQB": -1}
-_ASSIGNS = ("EQUAL", "EXTEND", "REMOVE", "KEEP")
 
 
 def align_code(lines: list[Line]) -> None:
-    """Align the heads of declarations, the sides of requirements and the values of settings."""
-    for group in _groups(lines, lambda line: _is_head(line) and _find(line, "OF", "ON") is not None):
+    """Align the heads of neighbouring declarations, and the sides and reasons of neighbouring requirements."""
+    for group in _groups(
+        lines, lambda line: _is_head(line) and _find(line, "OF", "ON") is not None, _related
+    ):
         _align(group, "OF", "ON")
-    for group in _groups(lines, lambda line: _is_head(line) and _find(line, "EQUAL") is not None):
+    for group in _groups(lines, lambda line: _is_head(line) and _find(line, "EQUAL") is not None, _alike):
         _align(group, "EQUAL")
     for group in _groups(lines, _is_plain_requirement):
         _align(group, "CMP")
-    for group in _groups(
-        lines, lambda line: _begins(line, "REQUIRE", "PREFER") and _find(line, "BECAUSE") is not None
-    ):
+    for group in _groups(lines, _has_reason):
         _align(group, "BECAUSE", least=2)
-    for group in _groups(lines, lambda line: _is_setting(line)):
-        _align(group, *_ASSIGNS)
 
 
 def align_comments(lines: list[Line]) -> None:
-    """Comments behind code: neighbours share a column, theirs if they agree on one, else two blanks behind the longest."""
+    """Comments behind code: in one column of the file; further right, neighbours two blanks behind the longest line."""
     for group in _groups(lines, lambda line: bool(line.tokens) and line.comment is not None):
-        least = max(len(line.code) for line in group) + 2
-        columns = {
-            line.comment.column - 1 for line in group if line.comment is not None and line.comment.column
-        }
-        column = columns.pop() if len(columns) == 1 else least
+        column = max(len(line.code) + 2 for line in group)
+        if len(group) == 1:  # the next of every eighth column, where others may stand too
+            column += (COMMENT_COLUMN - column) % COMMENT_STEP
+        column = max(COMMENT_COLUMN, column)
         for line in group:
-            line.comment_gap = max(column, least) - len(line.code)
+            line.comment_gap = column - len(line.code)
 
 
-def _groups(lines: list[Line], belongs: Callable[[Line], bool]) -> Iterable[list[Line]]:
-    """The runs of neighbouring lines that belong together."""
+def _groups(
+    lines: list[Line],
+    belongs: Callable[[Line], bool],
+    together: Callable[[Line, Line], bool] = lambda one, two: True,
+) -> Iterable[list[Line]]:
+    """The runs of neighbouring lines that belong there, each together with the one before."""
     run: list[Line] = []
     for line in lines:
-        if belongs(line):
-            run.append(line)
-        elif run:
+        fits = belongs(line)
+        if run and not (fits and together(run[-1], line)):
             yield run
             run = []
+        if fits:
+            run.append(line)
     if run:
         yield run
 
 
 def _align(group: list[Line], *kinds: str, least: int = 1) -> None:
     places = [(line, at) for line in group if (at := _find(line, *kinds)) is not None]
-    if len(places) < 2 or all(line.wide[at] < 2 for line, at in places):
+    if len(places) < 2:
         return
     ends = [_width(line, at) for line, at in places]
+    if max(ends) - min(ends) > MAX_PADDING:
+        return
     for (line, at), end in zip(places, ends, strict=True):
         line.gaps[at] = max(ends) - end + least
 
@@ -94,14 +106,28 @@ def _is_head(line: Line) -> bool:
     return _begins(line, "NAME") and len(line.tokens) > 1 and line.tokens[1].type == "NAME"
 
 
-def _is_setting(line: Line) -> bool:
-    return _begins(line, "NAME") and not _is_head(line) and _find(line, *_ASSIGNS) is not None
+def _alike(one: Line, two: Line) -> bool:
+    """Two declarations of one kind."""
+    return str(one.tokens[0]) == str(two.tokens[0])
+
+
+def _related(one: Line, two: Line) -> bool:
+    """Two declarations of one kind, or about the same thing: `search a of s`, `frontier b of s`."""
+    return one.tokens[0] == two.tokens[0] or _target(one) == _target(two)
+
+
+def _target(line: Line) -> str | None:
+    return next((str(b) for a, b in pairwise(line.tokens) if a.type in ("OF", "ON")), None)
 
 
 def _is_plain_requirement(line: Line) -> bool:
     """A bare path against a bound: sums and counts are too long to share a column with."""
     at = _find(line, "CMP")
     return _begins(line, "REQUIRE", "PREFER") and at is not None and _is_path(line.tokens[1:at])
+
+
+def _has_reason(line: Line) -> bool:
+    return _begins(line, "REQUIRE", "PREFER") and _find(line, "BECAUSE") is not None
 
 
 def _is_path(tokens: list[Token]) -> bool:

@@ -1,8 +1,8 @@
 """The formatter: one way to lay out a program. It moves blanks only, so it keeps every word and every comment.
 
 It works on the tokens, not on the tree: a file that does not parse yet can be formatted, and comments need no home. The
-author's line breaks stay. Indentation and the blanks within a line are ours; columns are aligned where the author
-began to (lang/align.py).
+author's line breaks stay. Indentation and the blanks within a line are ours, columns too (lang/align.py): however the
+same words are spaced, they come out the same.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ _ENDS_OPERAND = {"NAME", "QUANTITY", "STRING", "RPAR", "RSQB"}
 
 @dataclass(slots=True)
 class Line:
-    """One line of the source. `gaps[i]` are the blanks before `tokens[i]`; `wide` those the author had put there."""
+    """One line of the source. `gaps[i]` are the blanks before `tokens[i]`."""
 
     tokens: list[Token]
     comment: Token | None = None
     gaps: list[int] = field(default_factory=list)
-    wide: list[int] = field(default_factory=list)
     indent: int = 0
     continues: bool = False
     comment_gap: int = 2
@@ -111,7 +110,7 @@ def _without_spare_blanks(lines: list[Line]) -> list[Line]:
 
 def _space(line: Line) -> None:
     """Set the gaps of a line: one blank or none between two tokens."""
-    line.gaps, line.wide = [], []
+    line.gaps = []
     unary = False
     subscripts: list[bool] = []  # for each open bracket, whether it is `a[`
     for index, token in enumerate(line.tokens):
@@ -122,10 +121,7 @@ def _space(line: Line) -> None:
             subscripts.append(token.type == "LSQB" and before is not None and before.type in _ENDS_OPERAND)
         elif token.type in _CLOSES and subscripts:
             subscripts.pop()
-        line.wide.append(0 if before is None else (token.column or 1) - (before.end_column or 1))
         unary = token.type == "ADD" and (before is None or before.type not in _ENDS_OPERAND)
-    if line.comment is not None and line.tokens:
-        line.comment_gap = (line.comment.column or 1) - (line.tokens[-1].end_column or 1)
 
 
 def _is_sum(before: Token | None, token: Token) -> bool:

@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lark import Token
 
 from puzzledsl.diagnostics import Sink
 from puzzledsl.lang import tree
 from puzzledsl.lang.format import format_source
+from puzzledsl.lang.grammar import lex
 from puzzledsl.lang.parse import parse
 from puzzledsl.lang.unparse import unparse
+from tests.generated import program
 from tests.strategies import modules
 
-NEMOTRON = (Path(__file__).parents[2] / "examples" / "nemotron51b.pzl").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+NEMOTRON = (ROOT / "examples" / "nemotron51b.pzl").read_text("utf-8")
 
 UGLY = """
 
@@ -49,7 +54,7 @@ search s of w {
   minimize kl + lm
 
   require a       <= -4 - -b  because "x"
-  require abcd.de <= sum(3)   because "y"   # why
+  require abcd.de <= sum(3)   because "y"        # why
   # own line
   ffn = mlp(width: 100% | 87%,
     round: 256,
@@ -61,26 +66,92 @@ search s of w {
           3]))
 }
 let x = if a then b
-    else not (c)  # com
+    else not (c)                                 # com
 frontier y of x = sweep(1x..3x)
-space z    of w {
+space z of w {
   layers[..1, -1, i+1.. where x] = 3
 }
 """
+ALIGNED = """\
+hardware a  = f(1)
+hardware bc = g(2)
+scenario one   on a  = batch(1, 2 -> 3)
+scenario three on bc = batch(auto, 2 -> 3)
+search greedy  of best { solver = greedy }
+frontier curve of best = sweep(params, 1x..2x)
+bld pieces of wide { tokens = 1B }               # a lone comment
+space narrow of thin = used_by(best)
+search best of wide {
+  minimize kl                                    # neighbours
+  require chat.memory     <= 3GiB  because "a"   # of each other
+  require chat.throughput >= 2x    because "b"
+  require sum(attention.kv_heads) <= 400
+  require params < 3B
+  layers[0] = a_long_line_of_code(that: goes, beyond: the_column)  # so
+  layers[1] = parent                                               # both
+  layers[2] = a_long_line_of_code(that: goes, beyond: column)
+  layers[3] = a_long_line_of_code(that: goes, beyond: the_column)        # alone
+}
+"""
+PROGRAMS = sorted(path for folder in ("examples", "spaces") for path in (ROOT / folder).rglob("*.pzl"))
 
 
 def test_an_ugly_program_becomes_a_tidy_one() -> None:
     assert format_source(UGLY) == TIDY
 
 
-def test_the_shipped_example_is_tidy_but_for_one_comment() -> None:
-    changed = [
-        (a, b)
-        for a, b in zip(NEMOTRON.splitlines(), format_source(NEMOTRON).splitlines(), strict=False)
-        if a != b
-    ]
-    assert all(a.split() == b.split() for a, b in changed)
-    assert len(changed) <= 1
+def test_neighbours_are_aligned_as_a_person_would() -> None:
+    assert format_source(ALIGNED) == ALIGNED
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_shipped_programs_are_formatted(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert format_source(text) == text
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_shipped_programs_come_out_the_same_however_they_are_spaced(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for seed in range(3):
+        assert format_source(respaced(text, random.Random(seed))) == text
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_formatting_keeps_programs_and_forgets_their_spacing(seed: int) -> None:
+    chance = random.Random(seed)
+    text = program(chance)
+    once = format_source(text)
+    assert parse(once, "a.pzl", Sink()) == parse(text, "a.pzl", Sink())
+    assert comments(once) == comments(text)
+    assert format_source(once) == once
+    assert format_source(respaced(text, chance)) == once
+
+
+def comments(text: str) -> list[str]:
+    return [t.rstrip() for t in lex(text) if t.type in ("COMMENT", "DOC")]
+
+
+def respaced(text: str, chance: random.Random) -> str:
+    """The same words and comments on the same lines, with other blanks between them and more blank lines between those."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        tokens = [t for t in lex(line) if t.type != "_NL"]
+        spaced = _respaced_line(tokens, chance)
+        lines.append(spaced if _texts(spaced) == _texts(line) else line)
+        if not tokens:
+            lines += [" " * chance.randrange(3)] * chance.randrange(3)
+    return chance.choice(["\n", "\r\n"]).join(lines)
+
+
+def _respaced_line(tokens: list[Token], chance: random.Random) -> str:
+    parts = [" " * chance.randrange(9) + token for token in tokens]
+    return "".join(parts) + " " * chance.randrange(3)
+
+
+def _texts(line: str) -> list[str]:
+    return [t.rstrip() for t in lex(line)]
 
 
 @pytest.mark.parametrize(

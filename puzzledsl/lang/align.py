@@ -113,7 +113,7 @@ def _alike(one: Line, two: Line) -> bool:
 
 def _related(one: Line, two: Line) -> bool:
     """Two declarations of one kind, or about the same thing: `search a of s`, `frontier b of s`."""
-    return one.tokens[0] == two.tokens[0] or _target(one) == _target(two)
+    return _alike(one, two) or _target(one) == _target(two)
 
 
 def _target(line: Line) -> str | None:

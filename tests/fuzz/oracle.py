@@ -31,12 +31,12 @@ class Answer:
     seconds: float
 
 
-def answer(data: bytes, path: Path) -> Answer:
-    """Check, render and format `data`, written to `path`."""
+def answer(data: bytes, path: Path, limit_s: float = HANG_S) -> Answer:
+    """Check, render and format `data`, written to `path`; what takes `limit_s` of CPU time hangs."""
     path.write_bytes(data)
     start = time.process_time()
     try:
-        with _limited(HANG_S):
+        with _limited(limit_s):
             problems = _problems(data, path)
     except Hang:
         problems = [f"hangs: {_where(traceback.format_exc())}"]

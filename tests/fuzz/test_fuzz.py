@@ -12,7 +12,6 @@ from tests.fuzz.inputs import KINDS
 from tests.fuzz.oracle import answer
 from tests.ir.programs import TINY
 
-
 LIMIT_S = 30.0
 """A hang, not a slow machine; the benchmark's limit is 2 s."""
 

@@ -109,7 +109,7 @@ class _Search:
             return self._outcome(proven=True)
         if self._close_enough():
             return self._outcome(proven=True)
-        if self._only_best():
+        if canonical and self._only_best():
             return self._outcome(proven=True)
         proven = self.lower == self.value or self._close_enough() or self._cores()
         if proven and self.chosen is not None and self.value == self.lower and canonical:

@@ -93,24 +93,22 @@ class Feasibility:
             return formulas
         origin = opened.nonzero()[0].astype(np.int64)
         problem = problem.only(opened)
-        aim = problem.rows[-1] if problem.rows else Row("", np.zeros_like(problem.goal.values), 0)
-        goal = replace(problem.goal, values=aim.coefficients, exact=True, tokens=None)
-        aimed = replace(problem, goal=goal, rows=problem.rows[:-1], preferences=())
-        bound = lagrangian_bound(aimed)
         # columns that formulas about one layer closed may be what made the bound large enough
         closing = frozenset() if opened.all() else formulas
-        if bound.infeasible or bound.value > aim.limit:
-            priced = {r.requirement for r, price in zip(aimed.rows, bound.prices, strict=True) if price}
-            if not bound.infeasible:
-                priced.add(aim.requirement)
-            return closing | frozenset(r for r in priced if r is not None)
-        incumbent = find_incumbent(aimed, bound)
-        if (
-            incumbent is not None
-            and goal.of(incumbent) <= aim.limit
-            and self._shown(whole, origin[incumbent], problem)
-        ):
-            return None
+        aims = range(len(problem.rows) - 1, -1, -1) if problem.rows else (None,)
+        for place in aims:
+            aim, aimed = _aimed(problem, place)
+            bound = lagrangian_bound(aimed)
+            if bound.infeasible or bound.value > aim.limit:
+                priced = {r.requirement for r, price in zip(aimed.rows, bound.prices, strict=True) if price}
+                if not bound.infeasible:
+                    priced.add(aim.requirement)
+                return closing | frozenset(r for r in priced if r is not None)
+            incumbent = find_incumbent(aimed, bound)
+            met = incumbent is not None and aimed.goal.of(incumbent) <= aim.limit
+            if met and incumbent is not None and self._shown(whole, origin[incumbent], problem):
+                return None
+        aim, aimed = _aimed(problem, len(problem.rows) - 1 if problem.rows else None)
         return self._decide(problem, whole, aimed, aim, origin)
 
     def _decide(
@@ -148,6 +146,14 @@ class Feasibility:
         """Remember a model; whether it meets all that was asked, exactly."""
         wanted = {r.requirement for part in (asked.rows, asked.formulas) for r in part}
         return {r for r in wanted if r is not None} <= self.saw(whole, chosen)
+
+
+def _aimed(problem: Problem, place: int | None) -> tuple[Row, Problem]:
+    """One of the rows, and the problem whose goal is to use as little of it as possible (with no row: no goal)."""
+    aim = Row("", np.zeros_like(problem.goal.values), 0) if place is None else problem.rows[place]
+    goal = replace(problem.goal, values=aim.coefficients, exact=True, tokens=None)
+    rows = tuple(row for i, row in enumerate(problem.rows) if i != place)
+    return aim, replace(problem, goal=goal, rows=rows, preferences=())
 
 
 def _cheap(problem: Problem, bound: Bound, few: int) -> Mask:

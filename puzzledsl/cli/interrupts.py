@@ -20,6 +20,11 @@ def listen() -> None:
     signal.signal(signal.SIGINT, _note)
 
 
+def finish() -> None:
+    """The work is done: Ctrl-C while Python takes itself down would only hide the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def asked() -> bool:
     """Whether the user has pressed Ctrl-C."""
     return _asked

@@ -16,6 +16,7 @@ def main() -> None:
     code = run(sys.argv[1:])
     if code == EXIT_INTERRUPTED:
         interrupts.leave()
+    interrupts.finish()
     sys.exit(code)
 
 

@@ -106,7 +106,18 @@ def test_killed_five_times_it_ends_in_the_same_files(program: Path, unbroken: Pa
 
 @pytest.mark.parametrize("stage", ["score", "realise"])  # before CP-SAT has run in the process, and after
 def test_an_interrupt_says_that_what_is_finished_is_kept(program: Path, stage: str) -> None:
-    build = program.parent / f"interrupted-{stage}"
+    for attempt in range(10):
+        code, said = interrupted_in(program, program.parent / f"interrupted-{stage}-{attempt}", stage)
+        if code == 0:  # on a busy machine this test may wake up when the run has ended
+            continue
+        assert code == 130, said
+        assert "what was finished is kept" in said and "Traceback" not in said
+        return
+    pytest.fail("every run ended before it could be interrupted")
+
+
+def interrupted_in(program: Path, build: Path, stage: str) -> tuple[int, str]:
+    """A run's exit code and what it said, interrupted as soon as `stage` has begun."""
     process = subprocess.Popen(
         [*COMMAND, "run", str(program), "-o", str(build)],
         env=ENVIRONMENT,
@@ -118,9 +129,8 @@ def test_an_interrupt_says_that_what_is_finished_is_kept(program: Path, stage: s
     while time.monotonic() < deadline and not any(e["stage"] == stage for e in events(build) if "stage" in e):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "what was finished is kept" in said and "Traceback" not in said
+    _, said = process.communicate(timeout=200)
+    return process.returncode, said
 
 
 def test_a_flipped_byte_is_made_again(program: Path, unbroken: Path) -> None:

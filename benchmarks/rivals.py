@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import resource
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +72,12 @@ def cbc(problem: Problem, limit_s: float) -> Said:
     """CBC through PuLP, as its users call it: no gap is tolerated."""
     import pulp
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # PuLP's of what PuLP 4 will call otherwise
+        return _cbc(pulp, problem, limit_s)
+
+
+def _cbc(pulp: Any, problem: Problem, limit_s: float) -> Said:
     began = cpu_s()
     cost, rows, limits = _scaled(problem)
     model = pulp.LpProblem("search", pulp.LpMinimize)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.search.instance import Mask, Problem
+from puzzledsl.search.instance import Ints, Mask, Problem
 from puzzledsl.search.prices import best_prices
 
 Floats = NDArray[np.float64]
@@ -85,16 +85,20 @@ def certify(problem: Problem, prices: Floats) -> Bound:
 
 def whole_prices(problem: Problem, prices: Floats) -> tuple[tuple[int, ...], int, type]:
     """Prices as integers over a power of two, and what to compute with: int64 where that is precise enough."""
-    columns = problem.columns
-    spent = [
-        float(p) * max(float(columns.most(np.abs(row)).sum()), abs(float(limit)), 1.0)
-        for p, row, limit in zip(prices, problem.matrix, problem.limits, strict=True)
-    ]
-    magnitude = float(columns.most(np.abs(problem.goal.values)).sum()) + sum(spent)
-    weighty = [float(p) for p, s in zip(prices, spent, strict=True) if p > 0 and s >= WEIGHTY * magnitude]
-    least = min(weighty, default=1.0)
-    room = 61 - int(np.ceil(np.log2(max(magnitude, 1.0))))
-    fits = room >= max(0, ENOUGH_BITS - int(np.floor(np.log2(least))))
-    bits = min(room, MOST_BITS) if fits else min(max(0, MOST_BITS - int(np.floor(np.log2(least)))), 900)
-    whole = tuple(round(Fraction(float(p)) * 2**bits) if p > 0 else 0 for p in prices)
-    return whole, 2**bits, np.int64 if fits else object
+    bits, fits = (part[0] for part in precision(problem, prices[None, :]))
+    least = float(prices[prices > 0].min(initial=np.inf))
+    if not fits and np.isfinite(least):
+        bits = min(max(0, MOST_BITS - int(np.floor(np.log2(least)))), 900)
+    whole = tuple(round(Fraction(float(p)) * 2 ** int(bits)) if p > 0 else 0 for p in prices)
+    return whole, 2 ** int(bits), np.int64 if fits else object
+
+
+def precision(problem: Problem, prices: Floats) -> tuple[Ints, Mask]:
+    """For each set of prices, [set][row]: how many binary places int64 has room for, and whether those are enough."""
+    spent = prices * problem.row_sizes
+    magnitude = np.maximum(problem.goal_size + spent.sum(axis=1), 1.0)
+    room = 61 - np.ceil(np.log2(magnitude)).astype(np.int64)
+    weighty = np.where((prices > 0) & (spent >= WEIGHTY * magnitude[:, None]), prices, np.inf)
+    least = np.minimum(weighty.min(axis=1, initial=np.inf), 2.0**60)
+    needed = np.maximum(0, ENOUGH_BITS - np.floor(np.log2(least)).astype(np.int64))
+    return np.clip(room, 0, MOST_BITS), np.asarray(room >= needed)

@@ -48,8 +48,12 @@ class Vector:
 class Coefficients:
     """Vectors over every pair of an attention and an FFN of each layer, in the order of the space."""
 
-    def __init__(self, tables: Tables, attention: Names, ffn: Names) -> None:
+    def __init__(
+        self, tables: Tables, attention: Names, ffn: Names, like: Coefficients | None = None
+    ) -> None:
+        """`like` are others of the same tables: what was read for them is not read again."""
         self.tables = tables
+        self._numbers: dict[tuple[int, str], dict[str, int]] = {} if like is None else like._numbers
         self.attention, self.ffn = attention, ffn
         self._known: dict[tuple[Term, int | None], Vector] = {}
 
@@ -169,29 +173,31 @@ class Coefficients:
         values = _whole_numbers([n.numerator * (scale // n.denominator) for n in numbers])
         return Vector(values, Fraction(1, scale))
 
+    def _measured(
+        self, tables: Sequence[Mapping[str, Cost]], metric: str, measure: Callable[[Cost], int]
+    ) -> list[dict[str, int]]:
+        """One number of each cost; layers that share a table share its numbers."""
+        known = self._numbers
+        for table in tables:
+            if (id(table), metric) not in known:
+                known[id(table), metric] = {name: measure(cost) for name, cost in table.items()}
+        return [known[id(table), metric] for table in tables]
+
     def _metric(self, costs: ScenarioCosts, metric: str) -> Vector:
         linear = linear_metrics(costs)[metric]
         measure, unit = linear.of, linear.unit
         constant = unit * (measure(costs.fixed) + linear.constant)
-        attention, ffn = _measured(costs.attention, measure), _measured(costs.ffn, measure)
+        attention = self._measured(costs.attention, metric, measure)
+        ffn = self._measured(costs.ffn, metric, measure)
         if not costs.pairs:
             return Vector(self._sum(attention, ffn), unit, constant)
-        pairs = _measured(costs.pairs, measure)
+        pairs = self._measured(costs.pairs, metric, measure)
         values = []
         for layer, names in enumerate(zip(self.attention, self.ffn, strict=True)):
             for a, f in product(*names):
                 pair = pairs[layer].get(f"{a}/{f}")
                 values.append(attention[layer][a] + ffn[layer][f] if pair is None else pair)
         return Vector(_whole_numbers(values), unit, constant)
-
-
-def _measured(tables: Sequence[Mapping[str, Cost]], measure: Callable[[Cost], int]) -> list[dict[str, int]]:
-    """One number of each cost; layers that share a table share its numbers."""
-    known: dict[int, dict[str, int]] = {}
-    for table in tables:
-        if id(table) not in known:
-            known[id(table)] = {name: measure(cost) for name, cost in table.items()}
-    return [known[id(table)] for table in tables]
 
 
 def _entries(tables: Sequence[Mapping[str, int]], names: Names) -> list[int]:

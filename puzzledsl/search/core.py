@@ -22,12 +22,14 @@ from puzzledsl.search.instance import Goal, Ints, Mask, Problem
 from puzzledsl.search.layered import sweep
 from puzzledsl.search.layout import layout_of
 from puzzledsl.search.metrics import holds, layers_of
+from puzzledsl.search.polish import polish
 from puzzledsl.search.symmetry import symmetry_of
 
 FIRST_CORE = 4  # columns a layer, on average, of the first core where no answer is known
 WIDER = 3  # times as many columns for the next core
 FIRST_REACH = 0.2  # of the way from the bound to the first answer known, that is searched first
 FURTHER = 1.6  # times as far the next time
+WORK = 5.0  # CP-SAT's deterministic seconds for alike layers, before their models are swept
 FAR = 4  # times as far where no answer is known
 
 
@@ -58,11 +60,12 @@ def minimise(
     canonical: bool = True,
     at_least: int | None = None,
     bound: Bound | None = None,
+    at_most: int | None = None,
 ) -> Outcome:
     """A best answer of a problem, the canonical one unless `canonical` is off or a gap stopped the proof early.
 
     `at_least` is a bound that is already proven: of the same problem with fewer rows, say. `bound`: the problem's own, where it
-    is known.
+    is known. Only answers of `at_most` something are sought: "there is none" then says there is none of those.
     """
     kept = open_columns(problem)
     if kept is None:
@@ -74,7 +77,7 @@ def minimise(
     if bound.infeasible:
         return NONE
     floor = bound.value if at_least is None else max(at_least, bound.value)
-    found = _Search(problem, bound, effort, floor).run(canonical)
+    found = _Search(problem, bound, effort, floor, at_most).run(canonical)
     return found if found.chosen is None else replace(found, chosen=origin[found.chosen])
 
 
@@ -95,16 +98,20 @@ def open_columns(problem: Problem) -> Mask | None:
 class _Search:
     """What is known of a problem so far: the best answer, and `lower`, a bound on all."""
 
-    def __init__(self, problem: Problem, bound: Bound, effort: Effort, floor: int) -> None:
+    def __init__(
+        self, problem: Problem, bound: Bound, effort: Effort, floor: int, at_most: int | None = None
+    ) -> None:
         self.problem, self.bound, self.effort = problem, bound, effort
-        self.lower = floor
-        self.chosen = find_incumbent(problem, bound)
+        self.lower, self.at_most = floor, at_most
+        self.chosen = find_incumbent(problem, bound) if at_most is None else None
         self.value = None if self.chosen is None else problem.goal.of(self.chosen)
 
     def run(self, canonical: bool) -> Outcome:
         """Sweep; ask CP-SAT where that does not settle it."""
-        if self.effort.gap and self._close_enough():
+        if self.effort.gap and self._polished_enough():
             return self._outcome(proven=True)
+        if self.effort.gap and symmetry_of(self.problem) is not None and self._cores(WORK):
+            return self._outcome(proven=True)  # alike layers: their counts are few, their models are many
         if self._sweeps():
             return self._outcome(proven=True)
         if self._close_enough():
@@ -117,11 +124,15 @@ class _Search:
         return self._outcome(proven)
 
     def _outcome(self, proven: bool) -> Outcome:
+        if self.value is None and self.at_most is not None and proven:
+            return Outcome(None, None, max(self.lower, self.at_most + 1), True)
         if self.value is None:
             return NONE if proven else Outcome(None, None, self.lower, False)
         return Outcome(self.chosen, self.value, min(self.lower, self.value), proven)
 
     def _better(self, chosen: Ints, value: int) -> None:
+        if self.at_most is not None and value > self.at_most:
+            return
         if self.value is None or value <= self.value:
             self.chosen, self.value = chosen, value
 
@@ -130,11 +141,19 @@ class _Search:
             self.problem.goal, self.value, self.lower, self.effort.gap
         )
 
+    def _polished_enough(self) -> bool:
+        """Whether the answer known, or one near it, is within the gap that was asked for."""
+        if self.chosen is not None and not self._close_enough():
+            chosen = polish(self.problem, self.bound, self.chosen)
+            self._better(chosen, self.problem.goal.of(chosen))
+        return self._close_enough()
+
     # -------------------------------------------------------- sweeps
 
     def _sweeps(self) -> bool:
         """Whether sweeps, each further above the bound, settle it: the best answer, the canonical one, or that there is none."""
         top = int(self.problem.columns.most(self.problem.goal.values).sum())
+        top = top if self.at_most is None else min(top, self.at_most)
         reach, left = self._first_reach(), self.effort.models
         while left > 0 and self.effort.left_s > 0:
             most = min(self.bound.value + reach, top if self.value is None else self.value)
@@ -145,13 +164,15 @@ class _Search:
             if self.value is not None and self.value <= most:
                 self.lower = self.value
                 return True
-            if most >= top:
+            if most >= top and self.value is None:
                 return True
             self.lower = max(self.lower, most + 1)
             reach = int(reach * (FAR if self.value is None else FURTHER)) + 1
         return False
 
     def _first_reach(self) -> int:
+        if self.at_most is not None:
+            return max(0, self.at_most - self.bound.value)
         if self.value is None:
             slack = np.sort(self.bound.slack)
             at = int(slack[min(FIRST_CORE * self.problem.columns.layers, len(slack) - 1)])
@@ -196,19 +217,20 @@ class _Search:
             self.lower = max(self.lower, min(found.bound, self.value))
         return False
 
-    def _cores(self) -> bool:
+    def _cores(self, work: float | None = None) -> bool:
         """Grow the core until no column outside it can be in a better answer than the one found inside."""
+        effort = self.effort if work is None else replace(self.effort, work=work)
         limit = self._core_limit(FIRST_CORE * self.problem.columns.layers)
         while True:
             keep = self.bound.within(limit)
-            found = self._solve_inside(keep)
+            found = self._solve_inside(keep, effort)
             if found.chosen is not None:
                 chosen = keep.nonzero()[0][found.chosen].astype(np.int64)
                 self._better(chosen, self.problem.goal.of(chosen))
             outside = self.bound.beyond(keep)
             inside = found.bound if found.bound is not None else (None if found.proven else self.lower)
             bounds = [b for b in (inside, outside) if b is not None]
-            if found.proven and not bounds and self.value is None:
+            if found.proven and self.value is None and (not bounds or self._beyond(limit)):
                 return True
             lower = min(bounds, default=self.value or self.lower)
             self.lower = max(self.lower, lower if self.value is None else min(lower, self.value))
@@ -218,13 +240,17 @@ class _Search:
                 return False
             limit = self._core_limit(WIDER * int(keep.sum()))
 
-    def _solve_inside(self, keep: Mask) -> Answer:
+    def _solve_inside(self, keep: Mask, effort: Effort) -> Answer:
         if not self.problem.columns.covers(keep):
             return Answer(None, None, True)
         hint = None
         if self.chosen is not None and keep[self.chosen].all():
             hint = (np.cumsum(keep) - 1)[self.chosen].astype(np.int64)
-        return run_cpsat(self.problem.only(keep), self.effort, hint, self.lower)
+        return run_cpsat(self.problem.only(keep), effort, hint, self.lower, self.at_most)
+
+    def _beyond(self, limit: int) -> bool:
+        """Whether what is outside a core is of no interest."""
+        return self.at_most is not None and limit >= self.at_most
 
     def _core_limit(self, columns: int) -> int:
         """A sum below which there are about `columns` columns, or the best known one where that is known."""

@@ -10,7 +10,8 @@ from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.bound import Bound, lagrangian_bound
 from puzzledsl.search.core import Outcome, minimise
 from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.instance import INFINITE, Goal, Problem, Row
+from puzzledsl.search.distinct import distinct
+from puzzledsl.search.instance import INFINITE, Goal, Ints, Problem, Row
 from puzzledsl.search.metrics import Child
 from puzzledsl.search.prices import carried
 from puzzledsl.search.tables import Tables
@@ -38,6 +39,10 @@ def several(
 
     Ends early with an answer that is not there; the first entry is always present.
     """
+    if number > 1 and len(problems) == 1 and _plain(problems[0]):
+        answers = distinct(problems[0], number, max(1, apart), effort)
+        if answers is not None:
+            return [_proven(problems[0], chosen) for chosen in answers]
     results: list[Found] = []
     floors: dict[int, int] = {}
     for left in reversed(range(number)):
@@ -47,6 +52,16 @@ def several(
             break
         problems = [p.with_rows(p.apart_from(found.layers, max(1, apart))) for p in problems]
     return results if len(results) == 1 or results[-1].layers is not None else results[:-1]
+
+
+def _plain(problem: Problem) -> bool:
+    """Whether its answers, in order of the goal's integers, are the answers."""
+    return not problem.preferences and problem.goal.exact and all(row.exact for row in problem.rows)
+
+
+def _proven(problem: Problem, chosen: Ints) -> Found:
+    bound = problem.goal.in_units(problem.goal.of(chosen))
+    return Found(problem.choice(chosen), dict(problem.batches), bound, True)
 
 
 def best_meeting_all(
@@ -74,6 +89,7 @@ def best_of(problems: Sequence[Problem], effort: Effort, floors: dict[int, int] 
     floors = {} if floors is None else floors
     order = _by_bound(problems) if len(problems) > 1 else [(-INFINITE, 0, None)]
     best: tuple[tuple[Fraction, ...], int] | None = None
+    reached: tuple[Problem, int] | None = None
     winner = Found(None, {}, None, True)
     bounds: list[tuple[Fraction, Fraction | None]] = []
     proven = True
@@ -81,7 +97,8 @@ def best_of(problems: Sequence[Problem], effort: Effort, floors: dict[int, int] 
         problem = problems[place]
         if best is not None and rank > best[0][0]:
             break  # and so is every later one
-        outcome, preferred = minimise_in_order(problem, effort, floors.get(place), bounded)
+        at_most = None if best is None or reached is None else _to_win(problem, place, *reached, best[1])
+        outcome, preferred = minimise_in_order(problem, effort, floors.get(place), bounded, at_most)
         proven = proven and outcome.proven
         if outcome.bound is not None:
             floors[place] = outcome.bound
@@ -89,10 +106,21 @@ def best_of(problems: Sequence[Problem], effort: Effort, floors: dict[int, int] 
         if outcome.chosen is not None and outcome.value is not None:
             key = ((problem.goal.rank(outcome.value), *preferred), place)
             if best is None or key < best:
-                best = key
+                best, reached = key, (problem, outcome.value)
                 winner = Found(problem.choice(outcome.chosen), dict(problem.batches), None, True)
     bound = min(bounds, key=lambda b: b[0])[1] if bounds else None
     return replace(winner, bound=bound, proven=proven)
+
+
+def _to_win(problem: Problem, place: int, other: Problem, value: int, others_place: int) -> int | None:
+    """The largest sum with which a problem wins against the best answer of another; None where their sums are not alike."""
+    same = all(
+        getattr(problem.goal, name) == getattr(other.goal, name)
+        for name in ("unit", "constant", "sign", "upwards", "tokens")
+    )
+    if not same:
+        return None
+    return value if problem.preferences or place < others_place else value - 1
 
 
 def _by_bound(problems: Sequence[Problem]) -> list[tuple[Fraction, int, Bound | None]]:
@@ -111,11 +139,15 @@ def _by_bound(problems: Sequence[Problem]) -> list[tuple[Fraction, int, Bound | 
 
 
 def minimise_in_order(
-    problem: Problem, effort: Effort, floor: int | None = None, bound: Bound | None = None
+    problem: Problem,
+    effort: Effort,
+    floor: int | None = None,
+    bound: Bound | None = None,
+    at_most: int | None = None,
 ) -> tuple[Outcome, tuple[Fraction, ...]]:
     """Minimise the goal, then each preference in turn among the answers that are best so far; also the preferences' ranks."""
     first = outcome = minimise(
-        problem, effort, canonical=not problem.preferences, at_least=floor, bound=bound
+        problem, effort, not problem.preferences, at_least=floor, bound=bound, at_most=at_most
     )
     ranks: list[Fraction] = []
     for number, preference in enumerate(problem.preferences, start=1):

@@ -197,6 +197,18 @@ class Problem:
         """The rows' limits."""
         return np.array([row.limit for row in self.rows], dtype=np.int64)
 
+    @cached_property
+    def goal_size(self) -> float:
+        """No sum of the goal is larger, in absolute value."""
+        return float(self.columns.most(np.abs(self.goal.values)).sum())
+
+    @cached_property
+    def row_sizes(self) -> NDArray[np.float64]:
+        """No sum of a row and no limit is larger, in absolute value; at least 1."""
+        sums = self.columns.most(np.abs(self.matrix)).sum(axis=1).astype(np.float64)
+        sizes = np.maximum(sums, np.abs(self.limits.astype(np.float64)))
+        return np.asarray(np.maximum(sizes, 1.0), dtype=np.float64)
+
     def only(self, keep: Mask) -> Problem:
         """The problem on some of its columns."""
         if keep.all():

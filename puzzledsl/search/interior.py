@@ -18,7 +18,7 @@ from puzzledsl.search.instance import Ints
 
 Floats = NDArray[np.float64]
 STEPS = 50
-CLOSE = 1e-9  # of the gap between the primal and the dual, relative
+CLOSE = 1e-7  # of the gap between the primal and the dual, relative
 TINY = 1e-3  # of a middling cost: gaps that are nothing whatever the bound
 DEAREST = 1e4  # no price is above it: so there is always a primal point
 FIRST_LIFT = 0.3  # of a layer's mean slack, and of all layers': how far the first point is inside

@@ -27,8 +27,9 @@ Short = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Swept:
-    """`chosen`: the best answer found, of goal `value`; None where none was. `complete`: there is no better one, and no other
-    that is as good comes before it. Otherwise no answer that is at most what was sought is below `bound`."""
+    """`chosen`: the best answer found, of goal `value`; None where none was. It may be above what was sought. `complete`: if it is
+    not, there is no better one, and no other that is as good comes before it; if it is, there is none of what was sought.
+    Otherwise no answer that was sought is below `bound`."""
 
     chosen: Ints | None
     value: int | None
@@ -65,6 +66,15 @@ class _Models:
         step = self.step and _Step(self.step.before[keep], self.step.column[keep], self.step.last)
         return _Models(self.stage, self.sums[:, keep], self.goal[keep], self.words[:, keep], step)
 
+    def all_columns(self) -> Ints:
+        """[model][layer]: the columns of every model, first layer first."""
+        found: list[Ints] = []
+        step, models = self.step, np.arange(len(self), dtype=np.int32)
+        while step is not None:
+            found.append(step.column[models].astype(np.int64))
+            models, step = step.before[models], step.last
+        return np.array(found[::-1], dtype=np.int64).reshape(len(found), len(self)).T
+
     def columns(self, model: int) -> list[int]:
         """The columns of a model, first layer first."""
         found, step = [], self.step
@@ -88,6 +98,19 @@ def sweep(
     Incomplete with a `width`, after `work` models, or after the deadline.
     """
     return _Sweep(layout, most, known, width, work, deadline).run()
+
+
+def sweep_all(layout: Layout, most: int, *, work: int, deadline: float) -> Ints | None:
+    """Every answer whose goal is at most `most`, [answer][layer], best first, ties in the order of the space; None where that
+    takes more than `work` models, or longer."""
+    search = _Every(layout, most, None, None, work, deadline)
+    if not search.run().complete:
+        return None
+    if not search.found:
+        return np.zeros((0, layout.problem.columns.layers), dtype=np.int64)
+    chosen = np.vstack([columns for columns, _ in search.found])
+    keys = np.hstack([keys for _, keys in search.found])
+    return np.asarray(chosen[np.lexsort(keys[::-1])])
 
 
 class _Sweep:
@@ -223,13 +246,42 @@ class _Sweep:
         if self.first is None or first < self.first:
             self.first = first
             self.best = Swept(self.layout.chosen(models.columns(model)), value, False)
-            self.meters = self.meters.at(value)
+            self.meters = self.meters.at(min(value, self.meters.most))
 
     def _stopped(self) -> Swept:
         """What is known where not every model can be followed."""
         least = min(int(self.meters.least_goal(models.sums).min()) for models in self.waiting)
         best = self.best or Swept(None, None, False)
         return replace(best, bound=min(least, self.meters.most), models=self.done)
+
+
+class _Every(_Sweep):
+    """Keeps every answer: nothing is merged, no limit falls."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        most: int,
+        known: int | None,
+        width: int | None,
+        work: int | None,
+        deadline: float | None,
+    ) -> None:
+        super().__init__(layout, most, known, width, work, deadline)
+        self.found: list[tuple[Ints, Ints]] = []  # columns; goal, then place
+
+    def _merged(self, models: _Models) -> _Models:
+        return models
+
+    def _look(self, models: _Models) -> None:
+        pass
+
+    def _finish(self, models: _Models) -> None:
+        models = models.only(models.goal + self.layout.floor <= self.meters.most)  # a priced goal may be less
+        marked = 0 if self.layout.marks is None else self.layout.marks.words
+        chosen = np.repeat(self.layout.problem.columns.start[None, :-1], len(models), axis=0)
+        chosen[:, self.layout.order] = models.all_columns()
+        self.found.append((chosen, np.vstack([models.goal, models.words[marked:]])))
 
 
 _ODD = np.array([0x1E3779B97F4A7C15, 0x27D4EB2F165667C5, 0x165667B19E3779F9, 0x3C6EF372FE94F82B], np.int64)

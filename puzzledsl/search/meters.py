@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from puzzledsl.search.bound import Bound, whole_prices
+from puzzledsl.search.bound import Bound, precision
 from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.interior import Floats
 
@@ -47,27 +47,26 @@ class Meters:
 def meters_of(problem: Problem, bound: Bound, most: int) -> Meters | None:
     """The meters of a problem at and around its best prices; None where 64 bits are too few for them."""
     columns = problem.columns
-    deltas, limits, scales = [], [], []
+    deltas, limits = [], []
     for row, limit in zip(problem.matrix, problem.limits.tolist(), strict=True):
         lifted, floor = _lifted(problem, row)
         if int(columns.most(lifted).sum()) > limit - floor:  # else every model meets it
             deltas.append(lifted)
             limits.append(limit - floor)
     rows = len(deltas)
-    for prices in _variations(bound.float_prices):
-        whole, scale, kind = whole_prices(problem, prices)
-        if kind is object:
-            continue
-        lifted, floor = _lifted(
-            problem, problem.goal.values * scale + np.array(whole, dtype=np.int64) @ problem.matrix
-        )
-        spent = sum(p * limit for p, limit in zip(whole, problem.limits.tolist(), strict=True))
-        deltas.append(lifted)
-        limits.append(scale * most + spent - floor)
-        scales.append(scale)
-    if not scales:
+    prices = np.array([*_variations(bound.float_prices)])
+    bits, fits = precision(problem, prices)
+    prices, scales = prices[fits], 1 << bits[fits]
+    if not len(prices):
         return None
-    return Meters(np.array(deltas), np.array(limits), rows, np.array(scales), most)
+    whole = np.rint(prices * scales[:, None]).astype(np.int64)  # a power of two times a float is exact
+    priced = problem.goal.values * scales[:, None] + whole @ problem.matrix
+    least = columns.least(priced)
+    priced -= np.repeat(least, columns.sizes, axis=1)
+    ends = scales * most + whole @ problem.limits - least.sum(axis=1)
+    return Meters(
+        np.vstack([*deltas, priced]), np.concatenate([limits, ends]).astype(np.int64), rows, scales, most
+    )
 
 
 def _variations(prices: Floats) -> Iterator[Floats]:

@@ -42,7 +42,7 @@ class Builder:
         self.columns = Columns.of(_pairs_of(names))
         self.coefficients = Coefficients(tables, [a for a, _ in names], [f for _, f in names])
         parent = [(PARENT.attention,)] * len(names)
-        self.parent = Coefficients(tables, parent, parent)
+        self.parent = Coefficients(tables, parent, parent, like=self.coefficients)
 
     def all(self) -> list[Problem]:
         """One problem a combination of batches, smallest batches first."""

@@ -206,8 +206,11 @@ def _pairwise_elsewhere(search: Search, scores: Mapping[str, ScoreTable]) -> Ite
 
 def _not_costed(costs: ScenarioCosts, layers: tuple[LayerChoice, ...]) -> list[tuple[str, int]]:
     missing = []
+    known: dict[int, tuple[list[str], list[str]]] = {}
     for index, choice in enumerate(layers):
-        attentions, ffns = [*map(name_of, choice.attention)], [*map(name_of, choice.ffn)]
+        if id(choice) not in known:
+            known[id(choice)] = [*map(name_of, choice.attention)], [*map(name_of, choice.ffn)]
+        attentions, ffns = known[id(choice)]
         if costs.attention[index].keys() >= {*attentions} and costs.ffn[index].keys() >= {*ffns}:
             continue
         pairs = costs.pairs[index] if costs.pairs else {}

@@ -1,0 +1,87 @@
+"""Each constraint of the CP-SAT model holds for exactly the choices it is meant to hold for: variables fixed, feasible or not."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverStatus, SolveWrapper
+
+from puzzledsl.ir.nodes import Logic
+from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.search import constraints
+from puzzledsl.search.instance import Columns
+from puzzledsl.search.metrics import holds
+from tests.search.instances import _formulas
+
+NAMES = ("noop", "parent", "gqa2")
+PAIRS = tuple(LayerAssignment(attention=a, ffn=f) for a, f in product(NAMES[:2], ("noop", "parent")))
+COLUMNS = Columns.of((PAIRS, PAIRS))
+quick: Any = settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+
+
+def solve(model: CpModelProto) -> Any:
+    return SolveWrapper().solve(model)
+
+
+def allowed(model: CpModelProto, values: dict[int, int]) -> bool:
+    """Whether the model has an answer with these variables fixed."""
+    fixed = CpModelProto()
+    fixed.copy_from(model)
+    for variable, value in values.items():
+        fixed.variables[variable].domain.clear()
+        fixed.variables[variable].domain.extend([value, value])
+    return solve(fixed).status in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE)
+
+
+def test_one_column_a_layer() -> None:
+    model = CpModelProto()
+    choices = constraints.new_choices(model, COLUMNS)
+    constraints.add_one_column_a_layer(model, COLUMNS, choices)
+    for values in product((0, 1), repeat=4):
+        first = dict(zip(choices[:4], values, strict=True))
+        assert allowed(model, first) == (sum(values) == 1)
+
+
+@pytest.mark.parametrize("limit", [-3, 0, 4, 9])
+def test_a_limit_holds_up_to_the_last_integer(limit: int) -> None:
+    model, coefficients = CpModelProto(), np.array([5, -3, 0, 4], dtype=np.int64)
+    choices = [constraints.new_bool(model, str(i)) for i in range(4)]
+    constraints.add_limit(model, choices, coefficients, limit=limit, name="limit")
+    for values in product((0, 1), repeat=4):
+        total = int(coefficients @ np.array(values))
+        assert allowed(model, dict(zip(choices, values, strict=True))) == (total <= limit)
+
+
+def test_counts_add_up_to_the_layers() -> None:
+    model = CpModelProto()
+    counts = constraints.new_counts(model, 3, most=4)
+    constraints.add_counts(model, counts, total=4)
+    for values in product(range(5), repeat=3):
+        assert allowed(model, dict(zip(counts, values, strict=True))) == (sum(values) == 4)
+
+
+@quick
+@given(_formulas(2))
+def test_a_formula_holds_where_it_is_true(formula: Logic) -> None:
+    model = CpModelProto()
+    choices = constraints.new_choices(model, COLUMNS)
+    constraints.add_one_column_a_layer(model, COLUMNS, choices)
+    constraints.add_formula(model, COLUMNS, choices, formula, name="formula")
+    for one, other in product(range(4), range(4)):
+        taken = {c: int(i in (one, 4 + other)) for i, c in enumerate(choices)}
+        truth = holds(formula, {0: PAIRS[one], 1: PAIRS[other]})
+        assert allowed(model, taken) == truth
+
+
+def test_the_goal_is_in_its_integers_and_a_hint_changes_nothing() -> None:
+    model, values = CpModelProto(), np.array([7, 2, 9, 4] * 2, dtype=np.int64)
+    choices = constraints.new_choices(model, COLUMNS)
+    constraints.add_one_column_a_layer(model, COLUMNS, choices)
+    constraints.minimise(model, choices, values, offset=0.5)
+    assert solve(model).objective_value == 4.5
+    constraints.add_hint(model, np.array([2, 6], dtype=np.int64), 8)
+    assert solve(model).objective_value == 4.5

@@ -1,0 +1,154 @@
+"""On hundreds of small problems of every family: the minimum is the one that trying all models finds, and the first of those."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from puzzledsl.search import layered
+from puzzledsl.search.bound import lagrangian_bound
+from puzzledsl.search.core import minimise
+from puzzledsl.search.cpsat import Effort, run_cpsat
+from puzzledsl.search.distinct import distinct
+from puzzledsl.search.incumbent import feasible
+from puzzledsl.search.layered import sweep, sweep_all
+from puzzledsl.search.layout import layout_of
+from puzzledsl.search.polish import polish
+from tests.search.random_problems import FAMILIES, every_answer, random_problem
+
+EACH = 40  # problems of each family
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_minimum_is_that_of_all_models(family: str) -> None:
+    for seed in range(EACH):
+        problem = random_problem(family, seed)
+        answers = every_answer(problem)
+        found = minimise(problem, Effort.of(60))
+        assert found.proven, seed
+        if not len(answers):
+            assert found.chosen is None, seed
+            continue
+        values = problem.goal.values[answers].sum(axis=1)
+        assert found.chosen is not None
+        assert found.value == found.bound == values.min(), seed
+        assert found.chosen.tolist() == answers[int(np.argmin(values))].tolist(), seed
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("together", [1, 5])
+def test_few_models_at_a_time_end_at_the_same_one(
+    family: str, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(EACH // 4):
+        problem = random_problem(family, seed)
+        whole = minimise(problem, Effort.of(60))
+        with monkeypatch.context() as patched:
+            patched.setattr(layered, "TOGETHER", together)
+            found = minimise(problem, Effort.of(60))
+        assert (found.value, found.proven) == (whole.value, whole.proven)
+        assert found.chosen is None or found.chosen.tolist() == list(whole.chosen)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_sweeps_and_with_several_workers_it_is_the_same(family: str) -> None:
+    """CP-SAT alone on the core, of any seed and number of workers, gives the same model."""
+    for seed in range(4):
+        problem = random_problem(family, seed)
+        swept = minimise(problem, Effort.of(60))
+        for workers, solver_seed in ((1, 0), (1, 5), (2, 1), (4, 3)):
+            effort = replace(Effort.of(60, seed=solver_seed, workers=workers), models=0)
+            asked = minimise(problem, effort)
+            assert (asked.value, asked.bound, asked.proven) == (swept.value, swept.bound, swept.proven)
+            assert asked.chosen is None or asked.chosen.tolist() == list(swept.chosen)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_up_to_a_limit_is_only_said_where_there_is_nothing(family: str) -> None:
+    for seed in range(EACH // 4):
+        problem = random_problem(family, seed)
+        answers = every_answer(problem)
+        values = np.sort(problem.goal.values[answers].sum(axis=1))
+        for at_most in (values[:1] - 1).tolist() + values[:1].tolist():
+            found = minimise(problem, Effort.of(60), at_most=at_most)
+            assert found.proven
+            assert (found.chosen is not None) == (at_most >= values[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sweep_of_all_answers_leaves_none_out(family: str) -> None:
+    for seed in range(EACH // 2):
+        problem = random_problem(family, seed)
+        bound = lagrangian_bound(problem)
+        answers = every_answer(problem)
+        if bound.infeasible or not len(answers):
+            continue
+        values = problem.goal.values[answers].sum(axis=1)
+        most = int(np.sort(values)[len(values) // 3])
+        layout = layout_of(problem, bound, most)
+        assert layout is not None
+        swept = sweep_all(layout, most, work=10**7, deadline=Effort.of(60).deadline)
+        order = np.argsort(values, kind="stable")
+        assert swept is not None
+        assert swept.tolist() == answers[order[values[order] <= most]].tolist()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sweep_that_is_stopped_has_a_bound(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layered, "TOGETHER", 2)
+    for seed in range(EACH // 2):
+        problem = random_problem(family, seed)
+        bound, answers = lagrangian_bound(problem), every_answer(problem)
+        if bound.infeasible or not len(answers):
+            continue
+        values = problem.goal.values[answers].sum(axis=1)
+        layout = layout_of(problem, bound, int(values.max()))
+        assert layout is not None
+        stopped = 0
+        for work in (-1, 3, 9, 27):
+            swept = sweep(layout, int(values.max()), work=work)
+            stopped += not swept.complete
+            if not swept.complete:
+                assert swept.bound is not None and swept.bound <= values.min()
+                assert swept.value is None or swept.value >= values.min()
+        assert stopped
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_distinct_answers_are_each_the_best_given_those_before(family: str) -> None:
+    for seed in range(EACH // 4):
+        problem = random_problem(family, seed)
+        answers = every_answer(problem)
+        picked = distinct(problem, 4, 2, Effort.of(60))
+        if not len(answers):
+            assert picked is None
+            continue
+        assert picked is not None
+        values = problem.goal.values[answers].sum(axis=1)
+        left = answers[np.argsort(values, kind="stable")]
+        for answer in picked:
+            assert answer.tolist() == left[0].tolist()
+            left = left[(left != answer).sum(axis=1) >= 2]
+        assert len(picked) == 4 or not len(left)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_polishing_keeps_an_answer_and_never_worsens_it(family: str) -> None:
+    for seed in range(EACH // 4):
+        problem = random_problem(family, seed)
+        bound = lagrangian_bound(problem)
+        for answer in every_answer(problem)[::7][:5]:
+            better = polish(problem, bound, answer)
+            assert feasible(problem, better)
+            assert problem.goal.of(better) <= problem.goal.of(answer)
+
+
+def test_a_stop_at_the_clock_is_never_called_proven() -> None:
+    for family in FAMILIES:
+        problem = random_problem(family, 1)
+        found = minimise(problem, Effort.of(-1.0))
+        if found.proven:
+            assert found.chosen is None or found.value == found.bound
+        assert run_cpsat(problem, Effort.of(-1.0)).proven is False

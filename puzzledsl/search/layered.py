@@ -27,8 +27,8 @@ Short = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Swept:
-    """`chosen`: the best answer found, of goal `value`; None where none was. It may be above what was sought. `complete`: if it is
-    not, there is no better one, and no other that is as good comes before it; if it is, there is none of what was sought.
+    """`chosen`: the best answer found, of goal `value`; None where none was. It may be above what was sought. `complete`: if it
+    is not, there is no better one, and no other that is as good comes before it; if it is, there is none of what was sought.
     Otherwise no answer that was sought is below `bound`."""
 
     chosen: Ints | None

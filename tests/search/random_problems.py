@@ -16,8 +16,8 @@ FAMILIES = ("unrelated", "correlated", "subset-sum", "alike", "tied", "roomy", "
 def random_problem(family: str, seed: int) -> Problem:
     """Three to six layers of one to five columns, one to four rows; a seed always gives the same one.
 
-    `correlated`: the goal is what a row saves, almost; `subset-sum`: exactly, so that only sums that fill the row are good; `alike`:
-    all layers have the same figures; `tied`: few different figures, so that many answers are equally good.
+    `correlated`: the goal is what a row saves, almost; `subset-sum`: exactly, so that only sums that fill the row are good;
+    `alike`: all layers have the same figures; `tied`: few different figures, so that many answers are equally good.
     """
     rng = np.random.default_rng([FAMILIES.index(family), seed])
     layers = int(rng.integers(3, 7))

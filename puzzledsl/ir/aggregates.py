@@ -21,7 +21,7 @@ from puzzledsl.ir.layer_tables import (
     tables_of,
     truth_of,
 )
-from puzzledsl.ir.limits import MAX_FORMULA
+from puzzledsl.ir.limits import MAX_FORMULA, TERMS_PER_STEP
 from puzzledsl.ir.readers import as_number
 from puzzledsl.ir.space_info import SpaceInfo
 from puzzledsl.ir.values import (
@@ -86,7 +86,9 @@ def _sum(ctx: Context, items: list[Located], span: Span) -> Value:
         assert isinstance(first, Quantity)
         total = sum((n.value for n, _ in numbers if isinstance(n, Quantity)), Fraction(0))
         return guard(ctx, Quantity(total, first.dimension, first.form), span)
-    return guard(ctx, add_all([as_symbolic(n) for n, _ in numbers]), span)
+    parts = [as_symbolic(n) for n, _ in numbers]
+    spend_on_terms(ctx, parts, span)
+    return guard(ctx, add_all(parts), span)
 
 
 def facts_sum(facts: Facts) -> Symbolic:
@@ -97,8 +99,15 @@ def facts_sum(facts: Facts) -> Symbolic:
     return Symbolic(terms, space=facts.space)
 
 
+def spend_on_terms(ctx: Context, values: list[Symbolic], span: Span) -> None:
+    """Count the work that sums over many layers are, which loops may ask for again and again."""
+    ctx.spend(span, sum(len(value.terms) for value in values) // TERMS_PER_STEP)
+
+
 def add_all(values: list[Symbolic]) -> Symbolic:
     """The sum of values of one dimension."""
+    if len(values) == 1:
+        return values[0]
     terms: dict[TermKey, Fraction] = {}
     for value in values:
         for key, coefficient in value.terms.items():
@@ -141,6 +150,7 @@ def _count(ctx: Context, items: list[Located], span: Span) -> Value:
                 return POISON
     if not parts:
         return Quantity(constant)
+    spend_on_terms(ctx, parts, span)
     total = add_all(parts)
     return Symbolic(total.terms, total.constant + constant, total.dimension, total.space)
 

@@ -33,3 +33,6 @@ MAX_CELLS = 10_000
 
 CELLS_PER_STEP = 4
 """Cells of such tables that count as one step of evaluation."""
+
+TERMS_PER_STEP = 4
+"""Terms of a sum that count as one step of evaluation."""

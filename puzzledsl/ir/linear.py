@@ -13,6 +13,7 @@ from puzzledsl.ir.arithmetic import add_symbolic, as_symbolic, comparable, scale
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.dimensions import is_times
 from puzzledsl.ir.layer_tables import LAYER_TERMS, compared, holds, layer_of
+from puzzledsl.ir.limits import TERMS_PER_STEP
 from puzzledsl.ir.values import POISON, Boolean, Comparison, Conjunction, Number, Symbolic, TermKey, Value
 from puzzledsl.lang.tree import CompareOp
 from puzzledsl.units import BYTES, TIME, TOK_PER_S, Quantity
@@ -95,6 +96,7 @@ def to_requirement(
     ctx: Context, comparison: Comparison, because: str, where: nodes.Where, bound_where: nodes.Where
 ) -> nodes.LinearRequirement:
     """A comparison as the IR's requirement."""
+    ctx.spend(comparison.span, len(comparison.left.terms) // TERMS_PER_STEP)
     units: dict[object, Literal["bytes", "seconds", "tokens_per_s"]] = {
         BYTES: "bytes",
         TIME: "seconds",

@@ -242,9 +242,11 @@ class _Sweep:
             _best_of_each(np.zeros((0, len(models)), np.int64), models.goal, models.words[marked:])[0]
         )
         value = int(models.goal[model]) + self.layout.floor
+        if value > self.known:  # within every priced goal, but dearer than what a look has found
+            return
         first = value, tuple(models.words[marked:, model].tolist())
         if self.first is None or first < self.first:
-            self.first = first
+            self.first, self.known = first, value
             self.best = Swept(self.layout.chosen(models.columns(model)), value, False)
             self.meters = self.meters.at(min(value, self.meters.most))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.synthetic import synthetic
 from puzzledsl.search import layered
 from puzzledsl.search.bound import lagrangian_bound
 from puzzledsl.search.core import minimise
@@ -16,6 +17,7 @@ from puzzledsl.search.incumbent import feasible
 from puzzledsl.search.layered import sweep, sweep_all
 from puzzledsl.search.layout import layout_of
 from puzzledsl.search.polish import polish
+from puzzledsl.search.problem import build_problem
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
 EACH = 40  # problems of each family
@@ -50,6 +52,42 @@ def test_few_models_at_a_time_end_at_the_same_one(
             found = minimise(problem, Effort.of(60))
         assert (found.value, found.proven) == (whole.value, whole.proven)
         assert found.chosen is None or found.chosen.tolist() == list(whole.chosen)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("together", [1, 3])
+def test_a_sweep_of_everything_ends_at_the_first_of_the_best(
+    family: str, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However far above the bound it looks, and whatever it comes upon on the way."""
+    monkeypatch.setattr(layered, "TOGETHER", together)
+    for seed in range(EACH):
+        problem = random_problem(family, seed)
+        bound, answers = lagrangian_bound(problem), every_answer(problem)
+        most = int(problem.columns.most(problem.goal.values).sum())
+        layout = layout_of(problem, bound, most)
+        if layout is None or not len(answers):
+            continue
+        values = problem.goal.values[answers].sum(axis=1)
+        swept = sweep(layout, most)
+        assert swept.complete and swept.value == values.min(), seed
+        assert swept.chosen is not None
+        assert problem.goal.of(swept.chosen) == swept.value, seed
+
+
+def test_a_sweep_that_looks_further_ends_at_the_same_answer() -> None:
+    """Among half a million models, where good answers are come upon before and after the best one."""
+    program, costs, scores = synthetic(80, 6, 9, 9, requirements=3)
+    problem = build_problem(program, "best", costs, scores)
+    bound = lagrangian_bound(problem)
+    best = minimise(problem, Effort.of(60))
+    assert best.value is not None and best.proven
+    for most in (best.value, best.value + (best.value - bound.value) // 20):
+        keep = bound.within(most)
+        layout = layout_of(problem.only(keep), bound, most)
+        assert layout is not None
+        swept = sweep(layout, most)
+        assert swept.complete and swept.value == best.value
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,6 +9,7 @@ So it depends on no seed and no number of workers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -27,7 +28,8 @@ from puzzledsl.search.symmetry import symmetry_of
 
 FIRST_CORE = 4  # columns a layer, on average, of the first core where no answer is known
 WIDER = 3  # times as many columns for the next core
-FIRST_REACH = 0.2  # of the way from the bound to the first answer known, that is searched first
+DAMPED = 0.8  # of the growth of the number of models, that goes on
+FIRST_REACH = 0.1  # of the way from the bound to the first answer known, that is searched first
 FURTHER = 1.6  # times as far the next time
 WORK = 5.0  # CP-SAT's deterministic seconds for alike layers, before their models are swept
 FAR = 4  # times as far where no answer is known
@@ -155,10 +157,15 @@ class _Search:
         top = int(self.problem.columns.most(self.problem.goal.values).sum())
         top = top if self.at_most is None else min(top, self.at_most)
         reach, left = self._first_reach(), self.effort.models
+        seen: list[tuple[int, int]] = []  # how far, and how many models that took
         while left > 0 and self.effort.left_s > 0:
             most = min(self.bound.value + reach, top if self.value is None else self.value)
             if most >= self.lower:
-                left -= self._sweep(most, left)
+                if _foreseen(seen, most) > left:
+                    return False
+                models = self._sweep(most, left)
+                seen.append((most, models))
+                left -= models
                 if left <= 0:
                     return False
             if self.value is not None and self.value <= most:
@@ -259,6 +266,15 @@ class _Search:
         slack = np.sort(self.bound.slack)
         at = int(slack[min(columns, len(slack) - 1)])
         return -(-(self.bound.exact + at) // self.bound.scale)
+
+
+def _foreseen(seen: list[tuple[int, int]], most: int) -> float:
+    """About how many models a sweep up to `most` takes, after those seen: their number grows exponentially, ever less so."""
+    if len(seen) < 2:
+        return 0.0
+    (near, few), (far, many) = seen[-2:]
+    growth = math.log(max(many, 1) / max(few, 1)) / max(far - near, 1)
+    return many * math.exp(min(DAMPED * growth * (most - far), 50.0))
 
 
 def within_gap(goal: Goal, value: int, bound: int, gap: float) -> bool:

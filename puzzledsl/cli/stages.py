@@ -101,8 +101,20 @@ def uptrain(
     build: BuildOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Train a child against the parent (global knowledge distillation). Writes models/NAME/."""
+    """Train a child against the parent (global knowledge distillation). Writes models/NAME/.
+
+    On several GPUs: `torchrun --nproc-per-node 8 -m puzzledsl.cli.main uptrain FILE`; parent and child are then sharded
+    (FSDP2). Interrupt it at any moment: the same command goes on from there.
+    """
+    from puzzledsl.cli import loading
+    from puzzledsl.runs.following import dismiss, follow, follows
+
+    if follows():
+        if not follow(loading.context(file, set_, build)):
+            raise typer.Exit(1)
+        return
     _stage("uptrain", "uptrain", lambda p: p.uptrains, file, names, build, set_)
+    dismiss()
 
 
 def eval_(

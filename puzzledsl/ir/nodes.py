@@ -516,7 +516,11 @@ class Frontier(Frozen):
 
 
 class Uptrain(Frozen):
-    """Global knowledge distillation of a search's best child. Weights of the three losses."""
+    """Global knowledge distillation of a search's best child. Weights of the three losses.
+
+    `micro_batch`: blocks of one forward (None: as many as are reasonable). `dtype`: of matrix products (None: bf16 on a GPU,
+    fp32 elsewhere). `ema`: decay of the average of the weights (0: none is kept). `recompute`: gradient checkpointing.
+    """
 
     name: str
     search: str
@@ -529,6 +533,10 @@ class Uptrain(Frozen):
     lr: Schedule
     data: str | None = None
     seed: int = 0
+    micro_batch: int | None = None
+    dtype: Literal["fp32", "bf16"] | None = None
+    ema: float = 0.0
+    recompute: bool = False
     doc: str = ""
     where: Where
 

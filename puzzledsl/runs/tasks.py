@@ -362,8 +362,12 @@ def uptrain(ctx: Context, name: str) -> Task:
         }
 
     def run() -> list[Path]:
+        from puzzledsl.uptrain.ranks import announce, ranks_of
         from puzzledsl.uptrain.run import run_uptrain
 
+        ranks = ranks_of()
+        if ranks.leads:
+            announce(ranks, name)
         ctx.made("realise", declaration.search, "the child")
         parent = ctx.parent_directory(space, "uptrain")
         child, output = ctx.build.model(declaration.search), ctx.build.model(name)
@@ -378,6 +382,7 @@ def uptrain(ctx: Context, name: str) -> Task:
             work,
             ctx.build.tokens,
             ctx.progress,
+            ranks,
         )
         return [output]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from puzzledsl.ir.builtins import DTYPES
 from puzzledsl.ir.lower.hardware import KEYS, KV_POLICIES
 from puzzledsl.ir.lower.space import INITIALISERS
-from puzzledsl.ir.lower.training import GKD_LOSSES, LOSSES
+from puzzledsl.ir.lower.training import GKD_LOSSES, LOSSES, UPTRAIN_DTYPES
 from puzzledsl.server import calls
 from puzzledsl.server.vocabulary import Kind, Setting
 
@@ -171,6 +171,10 @@ KINDS: dict[str, Kind] = {
             "lr": Setting("The learning rate.", calls=calls.SCHEDULES),
             "data": _DATA,
             "seed": _SEED,
+            "micro_batch": Setting("Sequences in one forward; gradients add up to those of the step."),
+            "dtype": Setting("What matrix products are computed in.", words=UPTRAIN_DTYPES),
+            "ema": Setting("How much of the average of the weights each step leaves; 0 keeps none."),
+            "recompute": Setting("Gradient checkpointing: less memory, a third more time."),
         },
     ),
     "eval": Kind(

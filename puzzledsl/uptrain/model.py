@@ -1,17 +1,21 @@
 """What distillation needs of a causal language model: its layers' outputs, its final hidden states, its output embedding.
 
-Shape legend: B sequences, T tokens of each, H hidden size, V vocabulary, L layers.
+Shape legend: B sequences, T tokens of each, N = B * T positions, H hidden size, V vocabulary, L layers.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from puzzledsl.ir.nodes import Uptrain
 from puzzledsl.parents.access import layers
+from puzzledsl.uptrain.loss import IGNORED, LogitLoss, cosine_loss, logit_loss, mean_kl
 
 
 class Hidden(NamedTuple):
@@ -19,6 +23,70 @@ class Hidden(NamedTuple):
 
     final: Tensor
     layers: list[Tensor]
+
+
+class Target(NamedTuple):
+    """What a parent makes of some tokens, and its output embedding [V, H]."""
+
+    hidden: Hidden
+    embedding_VH: Tensor
+
+
+class Losses(NamedTuple):
+    """Float32 scalars: the weighted sum (differentiable) and its parts before weighting."""
+
+    total: Tensor
+    kld: Tensor
+    cosine: Tensor
+    lm: Tensor
+
+
+class Teacher(nn.Module):
+    """The parent. All that reads its weights happens inside `forward`, so that a sharded one can gather them."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    @torch.no_grad()
+    def forward(self, ids_BT: Tensor, every_layer: bool) -> Target:
+        """The parent's side of the losses, without gradients."""
+        hidden = hidden_states(self.model, ids_BT, every_layer=every_layer)
+        return Target(hidden, output_embedding(self.model))
+
+
+class Student(nn.Module):
+    """The child. As for the teacher, its weights are read only inside `forward`."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids_BT: Tensor, target: Target, weights: Uptrain | None) -> Losses | float:
+        """The losses with these weights; without any, the mean KL(parent || child) in nats of these tokens."""
+        every_layer = weights is not None and weights.cosine != 0
+        child = hidden_states(self.model, ids_BT, every_layer=every_layer)
+        child_NH, parent_NH = child.final.flatten(0, 1), target.hidden.final.flatten(0, 1)
+        child_VH = output_embedding(self.model)
+        if weights is None:
+            return mean_kl(child_NH, child_VH, parent_NH, target.embedding_VH)
+        logits = self._logit_loss(child_NH, child_VH, parent_NH, target.embedding_VH, ids_BT, weights)
+        cosine = logits.total.new_zeros(())
+        if every_layer:
+            cosine = cosine_loss(child.layers, target.hidden.layers)
+        return Losses(logits.total + weights.cosine * cosine, logits.kld, cosine.detach(), logits.lm)
+
+    def _logit_loss(
+        self,
+        child_NH: Tensor,
+        child_VH: Tensor,
+        parent_NH: Tensor,
+        parent_VH: Tensor,
+        ids_BT: Tensor,
+        weights: Uptrain,
+    ) -> LogitLoss:
+        labels_N = next_tokens(ids_BT).flatten()
+        return logit_loss(child_NH, child_VH, parent_NH, parent_VH, labels_N, kld=weights.kld, lm=weights.lm)
 
 
 def hidden_states(model: PreTrainedModel, ids_BT: Tensor, *, every_layer: bool) -> Hidden:
@@ -44,6 +112,22 @@ def output_embedding(model: PreTrainedModel) -> Tensor:
     return cast(Tensor, embeddings.weight)
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 matrix products on a GPU, nothing on a CPU."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+def recompute_layers(model: PreTrainedModel) -> None:
+    """Gradient checkpointing: of each layer keep the input alone, and compute the rest again when gradients need it.
+
+    The layer's own `forward` is wrapped, inside whatever hooks gather its weights or keep its output.
+    """
+    for layer in layers(model):
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+
+
+def next_tokens(ids_BT: Tensor) -> Tensor:
+    """The label of each position [B, T]; the last of each block has none."""
+    labels_BT = torch.full_like(ids_BT, IGNORED)
+    labels_BT[:, :-1] = ids_BT[:, 1:]
+    return labels_BT
+
+
+def in_bf16(device: torch.device, dtype: str | None) -> bool:
+    """Whether matrix products are bfloat16: as the program says; where it says nothing, on a GPU."""
+    return device.type == "cuda" if dtype is None else dtype == "bf16"

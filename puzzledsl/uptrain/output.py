@@ -10,20 +10,21 @@ from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 
-def write_child(model: nn.Module, child_dir: Path, out_dir: Path, extra: Mapping[str, str]) -> None:
-    """Write `out_dir` as `child_dir` is (config, code, tokenizer, shards, dtypes), with the model's weights.
+def write_child(
+    state: Mapping[str, Tensor], child_dir: Path, out_dir: Path, extra: Mapping[str, str]
+) -> None:
+    """Write `out_dir` as `child_dir` is (config, code, tokenizer, shards, dtypes), with the weights of `state`.
 
     `extra`: further text files by name. The directory appears whole or not at all; an older one is replaced.
-    Raises KeyError when the checkpoint holds a tensor that the model has not.
+    Raises KeyError when the checkpoint holds a tensor that `state` has not.
     """
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".tmp"))
     try:
         temporary.chmod(0o755)
-        state = model.state_dict()
         for source in sorted(child_dir.iterdir()):
             if source.suffix == ".safetensors":
                 _write_shard(source, temporary / source.name, state)

@@ -22,10 +22,12 @@ from puzzledsl.parents.load import load_parent, load_tokenizer
 from puzzledsl.progress import Progress
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
 from puzzledsl.uptrain.output import write_child
+from puzzledsl.uptrain.ranks import ALONE, Ranks, join
+from puzzledsl.uptrain.shard import whole_state
 from puzzledsl.uptrain.state import Standing
 from puzzledsl.uptrain.train import Trainer
 
-METHOD = "1"  # raise it when training changes, so that unfinished work is not continued
+METHOD = "2"  # raise it when training changes, so that unfinished work is not continued
 HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = (
     16,
     4,
@@ -43,21 +45,29 @@ def run_uptrain(
     work: Path,
     cache: Path,
     progress: Progress,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train the child against its parent by global knowledge distillation (Puzzle, section 3) and write `out_dir`.
 
     The loss is kld * KL(parent || child) + cosine * mean over layers of 1 - cos + lm * cross-entropy. All weights are
     trained. The weights written are the best of those evaluated on held-out blocks of the same data (at the start and
-    five times since), so they are never worse there than the child that came in. Interrupted, it goes on from `work`,
-    which is removed at the end. Raises DiagnosticError.
+    five times since), so they are never worse there than the child that came in; with `ema`, the weights that are
+    evaluated are the average. Interrupted, it goes on from `work`, which is removed at the end.
+
+    Where there are several `ranks` each process calls this with the same arguments; both models are sharded over them, and
+    rank 0 writes. Raises DiagnosticError.
     """
+    join(ranks)
     declaration = program.uptrains[uptrain]
     data = _data(program, declaration)
     if declaration.kld == declaration.cosine == declaration.lm == 0:
         raise DiagnosticError(NoLoss(_span(declaration), name=uptrain))
     device, parent_dtype = placement(parent_dir)
-    parent = load_parent(parent_dir, dtype=parent_dtype, device=device)
-    child = load_child(child_dir, dtype=torch.float32, device=device)
+    first = (
+        device if ranks.world == 1 else torch.device("cpu")
+    )  # a whole model need not fit where its shards do
+    parent = load_parent(parent_dir, dtype=parent_dtype, device=first)
+    child = load_child(child_dir, dtype=torch.float32, device=first)
     vocabularies = child.config.vocab_size, parent.config.vocab_size
     if vocabularies[0] != vocabularies[1]:
         problem = OtherVocabulary(
@@ -65,6 +75,8 @@ def run_uptrain(
         )
         raise DiagnosticError(problem)
     steps, heldout = steps_of(declaration), heldout_blocks(declaration)
+    if not ranks.leads:
+        ranks.wait()  # rank 0 tokenises, the others read what it kept
     blocks_NT = token_blocks(
         data,
         base,
@@ -74,15 +86,29 @@ def run_uptrain(
         seed=declaration.seed,
         cache=cache,
     )
+    if ranks.leads:
+        ranks.wait()
     folder = work / _digest(declaration, blocks_NT, parent_dir, child_dir)
-    trainer = Trainer(declaration, parent, child, blocks_NT[heldout:], blocks_NT[:heldout], folder, progress)
+    trainer = Trainer(
+        declaration,
+        parent,
+        child,
+        blocks_NT[heldout:],
+        blocks_NT[:heldout],
+        folder,
+        progress,
+        device=device,
+        ranks=ranks,
+    )
     standing = trainer.run()
     record = _record(declaration, steps, heldout, standing)
     progress.log("uptrained", **record)
-    write_child(
-        child, child_dir, out_dir, {"uptrain.json": json.dumps(record, indent=1, sort_keys=True) + "\n"}
-    )
-    shutil.rmtree(work, ignore_errors=True)
+    state = whole_state(child)
+    if ranks.leads:
+        text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+        write_child(state, child_dir, out_dir, {"uptrain.json": text})
+        shutil.rmtree(work, ignore_errors=True)
+    ranks.wait()
 
 
 def steps_of(declaration: Uptrain) -> int:

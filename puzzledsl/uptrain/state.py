@@ -1,19 +1,18 @@
-"""An unfinished training run as safetensors files: weights, optimiser, step. No pickle."""
+"""An unfinished training run: weights, optimiser, average, random numbers, how far it is."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from puzzledsl.files import replacing
+from puzzledsl.uptrain.average import Average
+from puzzledsl.uptrain.ranks import Ranks
+from puzzledsl.uptrain.store import Store
 
+STATE, BEST = "state", "best"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -30,53 +29,91 @@ class Standing:
         return min(self.heldout, key=lambda step: (self.heldout[step], step))
 
 
-def save_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, standing: Standing) -> None:
-    """Write everything a run needs to go on exactly as if it had not stopped, atomically."""
-    tensors: dict[str, Tensor] = {}
-    for name, weight in model.named_parameters():
-        tensors[f"weight/{name}"] = weight.detach()
-        for moment in MOMENTS if weight in optimizer.state else ():
-            tensors[f"{moment}/{name}"] = optimizer.state[weight][moment]
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All that changes while training. `average` is None where none is kept."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    ranks: Ranks
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that is there now, under its name in the file."""
+        found: dict[str, Tensor] = {}
+        for name, weight in self.model.named_parameters():
+            found[f"weight/{name}"] = weight.detach()
+            for moment in MOMENTS if weight in self.optimizer.state else ():
+                found[f"{moment}/{name}"] = self.optimizer.state[weight][moment]
+        if self.average is not None:
+            found |= {f"average/{name}": value for name, value in self.average.tensors.items()}
+        return found | {self._random_key: _random_state()}
+
+    def make_room(self, names: set[str]) -> None:
+        """Give the optimiser the moments that a file has."""
+        for name, weight in self.model.named_parameters():
+            if f"step/{name}" in names:
+                self.optimizer.state[weight] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=weight.device),
+                    "exp_avg": torch.zeros_like(weight.detach()),
+                    "exp_avg_sq": torch.zeros_like(weight.detach()),
+                }
+
+    @property
+    def _random_key(self) -> str:
+        return f"random/{self.ranks.rank}"
+
+    def set_random(self, tensors: dict[str, Tensor]) -> None:
+        """Go on with the random numbers where they stood."""
+        if self._random_key in tensors:
+            _set_random_state(tensors[self._random_key])
+
+
+def save_state(store: Store, run: Run, standing: Standing) -> None:
+    """Keep everything a run needs to go on exactly as if it had not stopped."""
     heldout = {str(step): kl for step, kl in standing.heldout.items()}
-    _save(path, tensors, {"step": str(standing.step), "heldout": json.dumps(heldout)})
+    store.save(STATE, run.tensors(), {"step": str(standing.step), "heldout": json.dumps(heldout)})
 
 
-@torch.no_grad()
-def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Standing | None:
-    """Continue from a file. None, and nothing changed, when there is none or it does not fit the model."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            keys = set(file.keys())
-            weights = dict(model.named_parameters())
-            if not all(f"weight/{name}" in keys for name in weights):
-                return None
-            for name, weight in weights.items():
-                weight.copy_(file.get_tensor(f"weight/{name}"))
-                if f"step/{name}" in keys:
-                    moments = {moment: file.get_tensor(f"{moment}/{name}") for moment in MOMENTS}
-                    optimizer.state[weight] = {
-                        moment: value.to(weight.device) for moment, value in moments.items()
-                    }
-    except (OSError, SafetensorError):
+def load_state(store: Store, run: Run) -> Standing | None:
+    """Continue. None, and nothing changed, when there is nothing kept or it does not fit the model."""
+    found = store.look(STATE)
+    if found is None:
         return None
-    heldout = {int(step): kl for step, kl in json.loads(metadata["heldout"]).items()}
-    return Standing(int(metadata["step"]), heldout)
+    names, notes = found
+    wanted = {f"weight/{name}" for name, _ in run.model.named_parameters()}
+    if run.average is not None:
+        wanted |= {f"average/{name}" for name in run.average.tensors}
+    if not wanted <= names:
+        return None
+    run.make_room(names)
+    tensors = {name: value for name, value in run.tensors().items() if name in names}
+    store.load(STATE, tensors)
+    run.set_random(tensors)
+    heldout = {int(step): kl for step, kl in json.loads(notes["heldout"]).items()}
+    return Standing(int(notes["step"]), heldout)
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """Write the weights alone, atomically."""
-    _save(path, {name: weight.detach() for name, weight in model.named_parameters()}, {})
+def save_weights(store: Store, model: nn.Module) -> None:
+    """Keep the weights as the best so far."""
+    store.save(BEST, {name: weight.detach() for name, weight in model.named_parameters()}, {})
 
 
-@torch.no_grad()
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Read what `save_weights` wrote."""
-    with safe_open(path, framework="pt") as file:
-        for name, weight in model.named_parameters():
-            weight.copy_(file.get_tensor(name))
+def load_weights(store: Store, model: nn.Module) -> None:
+    """Take the weights that were the best."""
+    store.load(BEST, {name: weight.detach() for name, weight in model.named_parameters()})
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    with replacing(path) as temporary:
-        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, temporary, metadata)
+def _random_state() -> Tensor:
+    """The state of the CPU's random numbers and, where there is one, of this process's GPU; uint8."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available():
+        states.append(torch.cuda.get_rng_state())
+    return torch.cat(states)
+
+
+def _set_random_state(state: Tensor) -> None:
+    size = torch.get_rng_state().numel()
+    torch.set_rng_state(state[:size].clone())
+    if torch.cuda.is_available() and state.numel() > size:
+        torch.cuda.set_rng_state(state[size:].clone())

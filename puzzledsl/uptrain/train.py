@@ -9,6 +9,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -17,14 +18,25 @@ from transformers import PreTrainedModel
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Uptrain
 from puzzledsl.progress import Progress
+from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.errors import LossDiverged
-from puzzledsl.uptrain.loss import IGNORED, cosine_loss, logit_loss, mean_kl
-from puzzledsl.uptrain.model import autocast, hidden_states, output_embedding
+from puzzledsl.uptrain.model import (
+    Hidden,
+    Losses,
+    Student,
+    Target,
+    Teacher,
+    in_bf16,
+    recompute_layers,
+)
+from puzzledsl.uptrain.ranks import ALONE, Ranks, shares
 from puzzledsl.uptrain.schedule import learning_rate
-from puzzledsl.uptrain.state import Standing, load_state, load_weights, save_state, save_weights
+from puzzledsl.uptrain.shard import embedding_of, put_away, shard, whole
+from puzzledsl.uptrain.state import Run, Standing, load_state, load_weights, save_state, save_weights
+from puzzledsl.uptrain.store import store_at
 
 BETAS, EPSILON, MAX_GRAD_NORM = (0.9, 0.95), 1e-8, 1.0
-MICRO_TOKENS = 2048  # positions of one forward and backward pass
+MICRO_TOKENS = 2048  # positions of one forward and backward pass, where the program does not say
 EVALUATIONS = 5  # held-out evaluations after the one at the start
 CHECKPOINT_S = 30.0  # between checkpoints, or longer where writing them
 CHECKPOINT_SHARE = 0.05  # would take more than this share of the time
@@ -53,23 +65,42 @@ class Trainer:
         heldout_NT: Tensor,
         work: Path,
         progress: Progress,
+        *,
+        device: torch.device | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """`train_NT`: every step's blocks in order, [steps * batch, T]. The child is changed in place."""
-        self.declaration = declaration
-        self.parent, self.child = parent, child
+        """`train_NT`: every step's blocks in order, [steps * batch, T]. The child is changed in place, and where there are
+        several `ranks` both models are sharded: each process holds its part of their weights."""
+        self.declaration, self.ranks = declaration, ranks
+        self.child = child
         self.train_NT, self.heldout_NT = train_NT, heldout_NT
-        self.work, self.progress = work, progress
+        self.progress = progress
         self.steps = len(train_NT) // declaration.batch
-        self.device = child.device
+        self.micro = declaration.micro_batch or max(1, MICRO_TOKENS // train_NT.shape[1])
+        self.device = device or child.device
+        self.teacher, self.student = Teacher(parent), Student(child)
         child.requires_grad_(True)
+        if declaration.recompute:
+            recompute_layers(child)
+        if ranks.world > 1:
+            shard(self.teacher, ranks, bf16=self._bf16)
+            shard(self.student, ranks, bf16=self._bf16)
         self.optimizer = torch.optim.AdamW(
             child.parameters(), lr=declaration.lr.peak, betas=BETAS, eps=EPSILON, weight_decay=0.0, fused=True
         )
+        self.average = Average(child, declaration.ema) if declaration.ema else None
+        self._run = Run(child, self.optimizer, self.average, ranks)
+        self._store = store_at(work, ranks)
         self._parent_heldout: list[Tensor] = []
 
     def run(self) -> Standing:
         """Train to the end, then put the best evaluated weights (the start's, if nothing was better) into the child."""
-        standing = load_state(self._state_path, self.child, self.optimizer) or Standing()
+        with torch.random.fork_rng():
+            torch.manual_seed(self.declaration.seed + self.ranks.rank)
+            return self._run_seeded()
+
+    def _run_seeded(self) -> Standing:
+        standing = load_state(self._store, self._run) or Standing()
         self.progress.start(f"uptraining {self.declaration.name}", self.steps)
         if standing.step:
             self.progress.log("uptrain_resumed", step=standing.step)
@@ -83,85 +114,82 @@ class Trainer:
             tokens_per_s = self.declaration.batch * self.train_NT.shape[1] / (time.monotonic() - began)
             self._report(standing.step, figures, tokens_per_s)
             self._evaluate_when_due(standing)
-            if time.monotonic() - last_saved >= max(CHECKPOINT_S, writing_s / CHECKPOINT_SHARE):
+            due = time.monotonic() - last_saved >= max(CHECKPOINT_S, writing_s / CHECKPOINT_SHARE)
+            if self.ranks.agreed(due):
                 began = time.monotonic()
-                save_state(self._state_path, self.child, self.optimizer, standing)
+                save_state(self._store, self._run, standing)
                 last_saved = time.monotonic()
                 writing_s = last_saved - began
-        if standing.best_step != self.steps:
-            load_weights(self._best_path, self.child)
+        load_weights(self._store, self.child)
         return standing
 
     def step(self, step: int) -> Step:
-        """One optimiser step over `batch` blocks, a few at a time."""
+        """One optimiser step over `batch` blocks, a micro-batch at a time, each process its share."""
         declaration, size = self.declaration, self.declaration.batch
         rows_GT = self.train_NT[step * size : (step + 1) * size]
         totals = [0.0] * 4
-        micro = max(1, MICRO_TOKENS // rows_GT.shape[1])
-        for rows_BT in torch.split(rows_GT, micro):
-            share = len(rows_BT) / size
-            for i, value in enumerate(self._backward(rows_BT.to(self.device), share)):
-                totals[i] += share * value
-        loss = totals[0]
+        for rows_BT, share in shares(rows_GT, self.micro, self.ranks):
+            losses = self._backward(rows_BT.to(self.device), share)
+            totals = [
+                total + share * float(value.detach()) for total, value in zip(totals, losses, strict=True)
+            ]
+        put_away(self.teacher)
+        loss, kld, cosine, lm = self.ranks.sum(totals)
         if not math.isfinite(loss):
             peak = declaration.lr.peak
             raise DiagnosticError(
                 LossDiverged(None, name=declaration.name, loss=loss, step=step + 1, peak=peak)
             )
-        norm = torch.nn.utils.clip_grad_norm_(self.child.parameters(), MAX_GRAD_NORM)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.child.parameters(), MAX_GRAD_NORM))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(declaration.lr, step, self.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return Step(loss, totals[1], totals[2], totals[3], float(norm))
+        if self.average is not None:
+            self.average.update(self.child, step + 1)
+        return Step(loss, kld, cosine, lm, float(norm))
 
-    def _backward(self, ids_BT: Tensor, share: float) -> tuple[float, float, float, float]:
-        """Add the gradient of `share` times the mean loss of these blocks; returns loss, kld, cosine, lm."""
-        weights = self.declaration
-        every_layer = weights.cosine != 0
-        with autocast(self.device):
-            with torch.no_grad():
-                parent = hidden_states(self.parent, ids_BT, every_layer=every_layer)
-            child = hidden_states(self.child, ids_BT, every_layer=every_layer)
-            logits = logit_loss(
-                child.final.flatten(0, 1),
-                output_embedding(self.child),
-                parent.final.flatten(0, 1),
-                output_embedding(self.parent),
-                next_tokens(ids_BT).flatten(),
-                kld=weights.kld,
-                lm=weights.lm,
-            )
-            cosine = cosine_loss(child.layers, parent.layers) if every_layer else logits.total.new_zeros(())
-            loss = logits.total + weights.cosine * cosine
-        (share * loss).backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach()), float(logits.kld), float(cosine.detach()), float(logits.lm)
+    def _backward(self, ids_BT: Tensor, share: float) -> Losses:
+        """Add the gradient of `share` times the mean losses of these blocks; sharding divides a sum by the processes."""
+        with self._autocast:
+            target = self.teacher(ids_BT, self.declaration.cosine != 0)
+            losses = cast(Losses, self.student(ids_BT, target, self.declaration))
+        (share * self.ranks.world * losses.total).backward()  # type: ignore[no-untyped-call]
+        return losses
 
     @torch.no_grad()
     def heldout_kl(self) -> float:
         """Mean KL(parent || child) in nats on the held-out blocks."""
-        total, micro = 0.0, max(1, MICRO_TOKENS // self.heldout_NT.shape[1])
-        with autocast(self.device):
-            for i, rows_BT in enumerate(torch.split(self.heldout_NT, micro)):
+        total = 0.0
+        with self._autocast:
+            for i, (rows_BT, share) in enumerate(shares(self.heldout_NT, self.micro, self.ranks)):
                 ids_BT = rows_BT.to(self.device)
-                if i == len(self._parent_heldout):
-                    final = hidden_states(self.parent, ids_BT, every_layer=False).final
-                    self._parent_heldout.append(final.flatten(0, 1).cpu())
-                child_NH = hidden_states(self.child, ids_BT, every_layer=False).final.flatten(0, 1)
-                parent_NH = self._parent_heldout[i].to(self.device)
-                embeddings = output_embedding(self.child), output_embedding(self.parent)
-                total += len(rows_BT) * mean_kl(child_NH, embeddings[0], parent_NH, embeddings[1])
-        return total / len(self.heldout_NT)
+                total += share * float(self.student(ids_BT, self._heldout_target(i, ids_BT), None))
+        put_away(self.teacher)
+        return self.ranks.sum([total])[0]
+
+    def _heldout_target(self, number: int, ids_BT: Tensor) -> Target:
+        """The parent's side of a held-out micro-batch, whose hidden states are computed once and wait on the CPU."""
+        if number == len(self._parent_heldout):
+            target = cast(Target, self.teacher(ids_BT, False))
+            self._parent_heldout.append(target.hidden.final.cpu())
+            return target
+        kept = Hidden(self._parent_heldout[number].to(self.device), [])
+        return Target(kept, embedding_of(self.teacher))
 
     def _evaluate_when_due(self, standing: Standing) -> None:
         due = {round(self.steps * i / EVALUATIONS) for i in range(EVALUATIONS + 1)}
         if standing.step not in due or standing.step in standing.heldout:
             return
+        if self.average is not None:
+            self.average.exchange(self.child)
         kl = self.heldout_kl()
         standing.heldout[standing.step] = kl
         self.progress.log("uptrain_heldout", step=standing.step, kl=kl)
         if standing.best_step == standing.step:
-            save_weights(self._best_path, self.child)
+            save_weights(self._store, self.child)
+        if self.average is not None:
+            self.average.exchange(self.child)
 
     def _report(self, step: int, figures: Step, tokens_per_s: float) -> None:
         shown = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}
@@ -178,16 +206,9 @@ class Trainer:
         )
 
     @property
-    def _state_path(self) -> Path:
-        return self.work / "state.safetensors"
+    def _bf16(self) -> bool:
+        return in_bf16(self.device, self.declaration.dtype)
 
     @property
-    def _best_path(self) -> Path:
-        return self.work / "best.safetensors"
-
-
-def next_tokens(ids_BT: Tensor) -> Tensor:
-    """The label of each position [B, T]; the last of each block has none."""
-    labels_BT = torch.full_like(ids_BT, IGNORED)
-    labels_BT[:, :-1] = ids_BT[:, 1:]
-    return labels_BT
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)

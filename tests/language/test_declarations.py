@@ -58,6 +58,8 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
         *refused("score.pieces", ("score x of w = replace_one(kl_divergence)", "E0202")),
         *refused("score.replace-one", (PIECES + "score x of b = replace_one(perplexity)", "E0305")),
         *refused("uptrain.settings", (DATA + "search s of w { minimize kl }\nuptrain u of s { }", "E0209")),
+        *refused("uptrain.memory", (DATA + "search s of w { minimize kl }\nuptrain u of s { tokens = 1, dtype = fp8, micro_batch = 0 }", "E0305 E0304")),
+        *refused("uptrain.ema", (DATA + "search s of w { minimize kl }\nuptrain u of s { tokens = 1, ema = 2 }", "E0304")),
         *refused("uptrain.loss", (DATA + "search s of w { minimize kl }\nuptrain u of s { tokens = 1, loss = 1 * mse }", "E0305")),
         *refused("export.formats", ('search s of w { minimize kl }\nexport x of s = gguf("x", runtime: vllm)', "E0305")),
     ],
@@ -246,7 +248,7 @@ def test_score_tables(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the child
 
 
-@pytest.mark.states("uptrain.loss", "uptrain.settings")
+@pytest.mark.states("uptrain.loss", "uptrain.settings", "uptrain.memory", "uptrain.ema")
 def test_uptraining(tmp_path: Path) -> None:
     def uptrain(body: str) -> nodes.Uptrain:
         text = DATA + f"search s of w {{ minimize kl }}\nuptrain u of s {{ tokens = 1k, {body} }}"
@@ -260,6 +262,9 @@ def test_uptraining(tmp_path: Path) -> None:
     assert uptrain("").lr == nodes.Schedule(kind="cosine", peak=5e-5, warmup=0.02)
     found = uptrain("context = 512, batch = 4, lr = 1e-4, data = d, seed = 3")
     assert (found.context, found.batch, found.lr.peak, found.data, found.seed) == (512, 4, 1e-4, "d", 3)
+    assert (found.micro_batch, found.dtype, found.ema, found.recompute) == (None, None, 0, False)
+    found = uptrain("micro_batch = 2, dtype = bf16, ema = 99%, recompute = true")
+    assert (found.micro_batch, found.dtype, found.ema, found.recompute) == (2, "bf16", 0.99, True)
 
 
 @pytest.mark.states("eval.tasks", "export.formats")

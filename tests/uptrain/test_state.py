@@ -4,44 +4,53 @@ from __future__ import annotations
 
 import torch
 
-from puzzledsl.uptrain.state import Standing, load_state, save_state
+from puzzledsl.uptrain.average import Average
+from puzzledsl.uptrain.ranks import Ranks
+from puzzledsl.uptrain.state import Run, Standing, load_state, save_state
+from puzzledsl.uptrain.store import FileStore
 from tests.tiny import tiny_model, tiny_tokens
 
 
-def trained(seed: int, steps: int = 2):
-    model = tiny_model(seed=seed, tied=True).requires_grad_(True)
+def trained(seed: int, steps: int = 2, **sizes) -> Run:
+    model = tiny_model(seed=seed, **{"tied": True, **sizes}).requires_grad_(True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+    run = Run(model, optimizer, Average(model, 0.9), Ranks())
     for step in range(steps):
-        take_step(model, optimizer, step)
-    return model, optimizer
+        take_step(run, step)
+    return run
 
 
-def take_step(model, optimizer, step):
-    model(tiny_tokens(seed=step)).logits.square().mean().backward()
-    optimizer.step()
-    optimizer.zero_grad()
+def take_step(run: Run, step: int) -> None:
+    noisy = torch.dropout(run.model(tiny_tokens(seed=step)).logits, 0.5, train=True)
+    noisy.square().mean().backward()
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+    run.average.update(run.model, step + 1)
 
 
 def test_going_on_from_a_file_is_going_on(tmp_path):
-    model, optimizer = trained(0)
-    save_state(tmp_path / "s.safetensors", model, optimizer, Standing(2, {0: 0.1, 2: 0.1 + 0.2}))
-    other, other_optimizer = trained(5, steps=0)
-    standing = load_state(tmp_path / "s.safetensors", other, other_optimizer)
-    assert standing == Standing(2, {0: 0.1, 2: 0.1 + 0.2}) and standing.best_step == 0
-    for pair in ((model, optimizer), (other, other_optimizer)):
-        take_step(*pair, 7)
-    for one, two in zip(model.parameters(), other.parameters(), strict=True):
-        assert torch.equal(one, two)
+    with torch.random.fork_rng():
+        one, other = trained(0), trained(5, steps=0)
+        save_state(FileStore(tmp_path), one, Standing(2, {0: 0.1, 2: 0.1 + 0.2}))
+        take_step(one, 7)
+        torch.manual_seed(99)
+        standing = load_state(FileStore(tmp_path), other)
+        assert standing == Standing(2, {0: 0.1, 2: 0.1 + 0.2}) and standing.best_step == 0
+        take_step(other, 7)
+    ours, theirs = one.tensors(), other.tensors()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours if not name.startswith("random"))
 
 
 def test_files_that_are_no_state_change_nothing(tmp_path):
-    model, optimizer = trained(0, steps=0)
-    before = [weight.clone() for weight in model.parameters()]
-    cut, smaller = tmp_path / "cut.safetensors", tmp_path / "smaller.safetensors"
-    save_state(cut, *trained(1), Standing(2))
-    cut.write_bytes(cut.read_bytes()[:-1000])
-    small = tiny_model(layers=1).requires_grad_(True)
-    save_state(smaller, small, torch.optim.AdamW(small.parameters()), Standing(2))
-    for path in (tmp_path / "absent.safetensors", cut, smaller):
-        assert load_state(path, model, optimizer) is None
-        assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    run = trained(0, steps=0)
+    before = {name: value.clone() for name, value in run.tensors().items() if not name.startswith("random")}
+    cut, smaller = tmp_path / "cut", tmp_path / "smaller"
+    save_state(FileStore(cut), trained(1), Standing(2))
+    (file,) = cut.iterdir()
+    file.write_bytes(file.read_bytes()[:-1000])
+    save_state(FileStore(smaller), trained(1, layers=1), Standing(2))
+    for folder in (tmp_path / "absent", cut, smaller):
+        assert load_state(FileStore(folder), run) is None
+        now = run.tensors()
+        assert now.keys() >= before.keys() and all(torch.equal(now[name], before[name]) for name in before)

@@ -245,7 +245,20 @@ def _unit(ctx: Context, settings: Settings, bld: nodes.Bld | None) -> Literal["s
 
 # ---------------------------------------------------------------- uptrain
 
-UPTRAIN_KEYS = ("loss", "tokens", "context", "batch", "lr", "data", "seed")
+UPTRAIN_KEYS = (
+    "loss",
+    "tokens",
+    "context",
+    "batch",
+    "micro_batch",
+    "lr",
+    "data",
+    "seed",
+    "dtype",
+    "ema",
+    "recompute",
+)
+UPTRAIN_DTYPES = ("fp32", "bf16")
 GKD_LOSSES = ("kld", "cosine", "lm")
 MAX_WEIGHT = 10**6
 
@@ -262,6 +275,7 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
         settings.need("tokens", help="write `tokens = 1B`")
     weights = _loss(ctx, settings)
     lr = read_schedule(ctx, settings, nodes.Schedule(kind="cosine", peak=5e-5, warmup=0.02))
+    dtype = settings.word("dtype", UPTRAIN_DTYPES, "", "dtype of uptraining") if settings.has("dtype") else ""
     node = nodes.Uptrain(
         name=ctx.name_of(symbol),
         search=ctx.name_of(search) if search is not None else "",
@@ -274,6 +288,10 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
         lr=lr,
         data=only_data(ctx, symbol, settings, required=True),
         seed=settings.whole("seed", 0, 0, MAX_SEED),
+        micro_batch=settings.whole("micro_batch", 1, 1) if settings.has("micro_batch") else None,
+        dtype=cast(Literal["fp32", "bf16"], dtype) if dtype else None,
+        ema=float(settings.ratio("ema", Fraction(0))),
+        recompute=settings.flag("recompute"),
         doc=decl.doc,
         where=where(ctx, symbol),
     )

@@ -1,0 +1,66 @@
+"""Parent and child over several processes: FSDP2, each layer a group that is gathered when it runs.
+
+Shape legend: V vocabulary, H hidden size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from puzzledsl.parents.access import layers
+from puzzledsl.uptrain.model import Student, Teacher, output_embedding
+from puzzledsl.uptrain.ranks import Ranks
+
+
+def shard(module: Teacher | Student, ranks: Ranks, *, bf16: bool) -> None:
+    """Leave each process its part of the weights. Where `bf16`, weights travel as bfloat16 and gradients as float32.
+
+    What lies outside the layers (embeddings, final norm) is one group. A teacher's stays gathered after its forward, for its
+    output embedding is read then, until `put_away`; a student's does not, because its weights change.
+    """
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if bf16 else None,
+        reduce_dtype=torch.float32,
+        cast_forward_inputs=False,
+    )
+    mesh = ranks.mesh
+    for layer in layers(module.model):
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=isinstance(module, Student))
+
+
+def embedding_of(teacher: Teacher) -> Tensor:
+    """The parent's output embedding [V, H], gathered until `put_away`. Collective."""
+    if isinstance(teacher, FSDPModule):
+        teacher.unshard()
+    return output_embedding(teacher.model)
+
+
+def put_away(teacher: Teacher) -> None:
+    """Keep no more of the parent than this process's part."""
+    if isinstance(teacher, FSDPModule):
+        teacher.reshard()
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor (all of it, if it is not sharded), sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, gathered from every process. Collective."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def whole_state(model: nn.Module) -> dict[str, Tensor]:
+    """`state_dict` with whole tensors on the CPU, gathered one by one; tied ones share their memory. Collective."""
+    gathered: dict[int, Tensor] = {}
+    state = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if id(value) not in gathered:
+            gathered[id(value)] = whole(value.detach()).cpu()
+        state[name] = gathered[id(value)]
+    return state

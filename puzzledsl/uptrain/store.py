@@ -1,0 +1,119 @@
+"""Where named tensors of an unfinished run are kept: a safetensors file of one process, or torch's distributed
+checkpoint of several, in which each process writes its own part."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+
+from puzzledsl.files import replacing, write_text
+from puzzledsl.uptrain.ranks import Ranks
+
+
+class Store(Protocol):
+    """Named sets of named tensors, each set with notes. A set is there whole or not at all."""
+
+    def save(self, key: str, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
+        """Keep a set, in place of an older one of this key."""
+
+    def look(self, key: str) -> tuple[set[str], dict[str, str]] | None:
+        """The names of a set's tensors, and its notes. None where there is no readable one."""
+
+    def load(self, key: str, into: Mapping[str, Tensor]) -> None:
+        """Fill these tensors, all of which are in the set."""
+
+
+def store_at(folder: Path, ranks: Ranks) -> Store:
+    """One file of one process, or a directory of several."""
+    return FileStore(folder) if ranks.world == 1 else ShardStore(folder, ranks)
+
+
+class FileStore:
+    """A safetensors file a set. No pickle."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, key: str, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
+        """See Store."""
+        with replacing(self._path(key)) as temporary:
+            held = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+            save_file(held, temporary, dict(notes))
+
+    def look(self, key: str) -> tuple[set[str], dict[str, str]] | None:
+        """See Store."""
+        try:
+            with safe_open(self._path(key), framework="pt") as file:
+                return set(file.keys()), dict(file.metadata() or {})
+        except (OSError, SafetensorError):
+            return None
+
+    @torch.no_grad()
+    def load(self, key: str, into: Mapping[str, Tensor]) -> None:
+        """See Store."""
+        with safe_open(self._path(key), framework="pt") as file:
+            for name, tensor in into.items():
+                tensor.copy_(file.get_tensor(name))
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+
+class ShardStore:
+    """A directory of torch.distributed.checkpoint a set, which any number of processes can read again.
+
+    `KEY.json` says which directory holds the set, and is written when the directory is whole. All methods are collective.
+    """
+
+    def __init__(self, folder: Path, ranks: Ranks) -> None:
+        self.folder, self.ranks = folder, ranks
+
+    def save(self, key: str, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
+        """See Store."""
+        before = self._directory(key)
+        self.ranks.wait()  # all have looked before rank 0 changes anything
+        number = 0 if before is None else int(before.name.rpartition("-")[2]) + 1
+        target = self.folder / f"{key}-{number}"
+        if self.ranks.leads:
+            shutil.rmtree(target, ignore_errors=True)
+        self.ranks.wait()
+        state_dict_saver.save(dict(tensors), checkpoint_id=target)
+        if self.ranks.leads:
+            write_text(
+                self.folder / f"{key}.json", json.dumps({"directory": target.name, "notes": dict(notes)})
+            )
+            if before is not None:
+                shutil.rmtree(before, ignore_errors=True)
+        self.ranks.wait()
+
+    def look(self, key: str) -> tuple[set[str], dict[str, str]] | None:
+        """See Store."""
+        directory = self._directory(key)
+        if directory is None:
+            return None
+        notes = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))["notes"]
+        metadata = FileSystemReader(directory).read_metadata()
+        return set(metadata.state_dict_metadata), notes
+
+    @torch.no_grad()
+    def load(self, key: str, into: Mapping[str, Tensor]) -> None:
+        """See Store."""
+        state_dict_loader.load(dict(into), checkpoint_id=self._directory(key))
+
+    def _directory(self, key: str) -> Path | None:
+        try:
+            pointer = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        directory = self.folder / str(pointer["directory"])
+        return directory if (directory / ".metadata").is_file() else None

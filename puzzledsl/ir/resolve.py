@@ -8,6 +8,7 @@ from puzzledsl.diagnostics import Edit, Fix, Label
 from puzzledsl.ir import errors
 from puzzledsl.ir.builtins import VALUES
 from puzzledsl.ir.context import Context
+from puzzledsl.ir.missing_use import insert_use, shipped_names, use_of
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.parameters import parameter_value
 from puzzledsl.ir.values import POISON, Function, Poison, Ref, Value
@@ -54,7 +55,7 @@ def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: tuple[str, .
     """Note a name that nothing declares, unless its declaration was lost to a mistake already reported."""
     if scope.file.declares_unread(name.text):
         return
-    near = closest(name.text, (*scope.visible(), *more))
+    near = None if name.text in shipped_names() else closest(name.text, (*scope.visible(), *more))
     if near is None and scope.file.lost_names:
         return
     ctx.unknown.setdefault((scope.file.file, name.text), []).append((name.span, near))
@@ -65,6 +66,10 @@ def report_unknown_names(ctx: Context) -> None:
 
     Where a declaration of nearly that name is used by nobody, and several uses agree, the slip is in the declaration.
     """
+    forgotten: dict[str, list[str]] = {}
+    for file, name in ctx.unknown:
+        if name in shipped_names():
+            forgotten.setdefault(file, []).append(name)
     for (file, name), uses in ctx.unknown.items():
         uses.sort(key=lambda use: use[0])
         span, near = uses[0]
@@ -77,6 +82,9 @@ def report_unknown_names(ctx: Context) -> None:
             "notes": notes,
             "help": f"did you mean `{near}`?" if near else "",
         }
+        if name in forgotten.get(file, ()):
+            about["help"] = f"the standard library has it: write `{use_of([name])}`"
+            about["fixes"] = [insert_use(ctx.file_of(span), forgotten[file])]
         if near:
             edits = tuple(Edit(other, near) for other, _ in uses)
             about["fixes"] = [Fix(f"write `{near}`", edits, safe=near.alone)]

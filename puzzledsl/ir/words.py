@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain, count
 
 from puzzledsl.ir import errors
 from puzzledsl.ir import errors_types as types
@@ -71,8 +72,16 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]
         if isinstance(s, Symbol) and s.kind in kinds and s.file is scope.file
     ]
     help = f"{kinds[0]}: " + ", ".join(f"`{k}`" for k in known[:8]) if known else ""
+    if isinstance(value, Constructed) and isinstance(expr, tree.Call):
+        named = unused(f"my_{kinds[0]}", scope.file.names)
+        help = f"name it first, `{kinds[0]} {named} = {ctx.source(expr.span)}`, and write `{named}` here"
     ctx.report(errors.WrongKind(expr.span, name=name, got=got, wanted=wanted, help=help))
     return None
+
+
+def unused(name: str, taken: Collection[str]) -> str:
+    """`name`, or the first of `name2`, `name3`, … that is not taken."""
+    return next(n for n in chain([name], (f"{name}{i}" for i in count(2))) if n not in taken)
 
 
 def _likely(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Symbol | None:

@@ -10,8 +10,10 @@ from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors, nodes
 from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.context import Context
+from puzzledsl.ir.missing_use import shipped_names
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.nodes import Where
+from puzzledsl.ir.resolve import unknown_name
 from puzzledsl.ir.settings import Settings
 from puzzledsl.ir.space_info import SpaceInfo
 from puzzledsl.ir.values import (
@@ -112,6 +114,9 @@ def read_call(
         return Constructed(word.text, arguments, scope, expr.span)
     if isinstance(word, tree.Name) and scope.local(word.text) is None and word.text not in scope.file.names:
         if scope.file.declares_unread(word.text):
+            return None
+        if bases and word.text in shipped_names():
+            unknown_name(ctx, word, scope)
             return None
         near = closest(word.text, (*names, *_declared(scope, bases)))
         listed = ", ".join(f"`{n}`" for n in (*names, *_declared(scope, bases)))

@@ -27,6 +27,22 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def reserve(path: Path, size_bytes: int) -> None:
+    """Make `path` this long with room on the disk for all of it, so that writing through a memory map cannot fail.
+
+    A map of a file with holes on a full disk ends the process (SIGBUS). Raises OSError where there is no room.
+    """
+    with path.open("rb+") as file:
+        if hasattr(os, "posix_fallocate") and size_bytes:
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
+        else:
+            zeros = bytes(1 << 20)
+            for offset in range(0, size_bytes, len(zeros)):
+                file.write(zeros[: size_bytes - offset])
+            file.flush()
+            os.fsync(file.fileno())
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     write_bytes(path, text.encode())

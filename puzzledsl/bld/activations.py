@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from puzzledsl.files import replacing
+from puzzledsl.files import replacing, reserve
 from puzzledsl.modeling.layerwise import LayerRunner
 
 _NAME = re.compile(r"hidden-(\d+)\.bin")
@@ -49,21 +49,23 @@ class Activations:
     def step(self, visit: Visit) -> None:
         """Move up one layer: `visit(number, hidden)` is called for each batch in order, and returns what leaves it."""
         self._forget_others()
-        self._write(self.layer_idx + 1, visit, self._map(self._path(self.layer_idx), write=False))
+        self._write(self.layer_idx + 1, visit, self._map(self._path(self.layer_idx)))
         self.layer_idx += 1
 
     def _write(self, layer_idx: int, visit: Visit, entering: Tensor) -> None:
         """Fill the file of `layer_idx` with what `visit` makes of `entering`, batch by batch."""
         with replacing(self._path(layer_idx)) as temporary:
-            leaving = self._map(temporary, write=True)
+            reserve(temporary, self._tokens.numel() * self._runner.hidden_size * self._runner.dtype.itemsize)
+            leaving = self._map(temporary)
             for number, where in enumerate(self._batches):
                 leaving[where] = visit(number, entering[where].to(self._runner.device)).to("cpu")
             del leaving
 
-    def _map(self, path: Path, *, write: bool) -> Tensor:
+    def _map(self, path: Path) -> Tensor:
+        """The file as a tensor. Shared even where it is only read: a private map would count as memory of the process."""
         shape = (*self._tokens.shape, self._runner.hidden_size)
         size = shape[0] * shape[1] * shape[2]
-        return torch.from_file(str(path), shared=write, size=size, dtype=self._runner.dtype).view(shape)
+        return torch.from_file(str(path), shared=True, size=size, dtype=self._runner.dtype).view(shape)
 
     def _path(self, layer_idx: int) -> Path:
         return self._work / f"hidden-{layer_idx}.bin"

@@ -36,3 +36,37 @@ class NoScratchSpace(Diagnostic):
     code = "E1402"
     template = "bld `{name}` needs {needed} of disk for activations in `{work}`; {free} is free"
     help_template = "free some space, build elsewhere with `-o`, or lower `tokens`"
+
+
+class LossNotFinite(Diagnostic):
+    """Training of a piece ended in a loss that is no number.
+
+    A learning rate that is far too high does that. Pieces that are finished are kept, those of the same layer too.
+
+    Wrong:
+        bld pieces of w { train = attention + ffn, tokens = 1M, lr = cosine(1000) }
+    Right:
+        bld pieces of w { train = attention + ffn, tokens = 1M, lr = cosine(1e-3) }
+    """
+
+    code = "E1411"
+    template = "bld `{name}`: training {what} of layer {layer} ended in a loss of {loss}"
+    help_template = "lower `lr`, which peaks at {peak:g}; finished pieces are kept"
+
+
+class ParentNotFinite(Diagnostic):
+    """A layer of the parent gives numbers that are infinite or none.
+
+    Its weights are damaged, or too large for the dtype they are run in. Pieces of the layers before it are kept.
+
+    Wrong:
+        # parent/model.safetensors: model.layers.7.mlp.down_proj.weight has an entry that is not a number
+        parent q = hf("parent")
+    Right:
+        # parent/model.safetensors as it was published
+        parent q = hf("parent")
+    """
+
+    code = "E1412"
+    template = "the {sub_block} of the parent's layer {layer} gives numbers that are not finite"
+    help_template = "its weights are damaged, or too large for {dtype}: copy the checkpoint again; finished pieces are kept"

@@ -35,7 +35,7 @@ from puzzledsl.library.library import Library
 from puzzledsl.library.origin import origin
 from puzzledsl.modeling.placement import placement
 from puzzledsl.parents.access import shape_of
-from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.parents.load import check_tokens, load_parent, load_tokenizer
 from puzzledsl.progress import Progress
 from puzzledsl.units import BYTES, format_quantity
 
@@ -103,7 +103,7 @@ def _text(
     """Calibration, training and held-out blocks, in this order, [N, S]."""
     if declaration.data is None:
         raise DiagnosticError(NoTrainingText(span_of(declaration.where), name=declaration.name))
-    return token_blocks(
+    tokens = token_blocks(
         program.data[declaration.data],
         base,
         load_tokenizer(parent_dir),
@@ -112,6 +112,8 @@ def _text(
         seed=budget.seed,
         cache=BuildDir(library.root.parent).tokens,
     )
+    check_tokens(parent_dir, tokens)
+    return tokens
 
 
 def _prepare_work(

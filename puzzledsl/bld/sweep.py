@@ -5,6 +5,7 @@ Shapes: N blocks, B sequences, S positions, H hidden.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,14 +14,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.bld.activations import Activations
+from puzzledsl.bld.errors import LossNotFinite, ParentNotFinite
 from puzzledsl.bld.student import enrol
 from puzzledsl.bld.training import Outcome, School
 from puzzledsl.data.budget import Budget
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.parents.access import shape_of
-from puzzledsl.surgery.statistics import walk_layers
+from puzzledsl.surgery.statistics import LayerStatistics, walk_layers
 
 CALIBRATION_BATCH_TOKENS = 2048
 """Tokens that go through a layer together while statistics are collected."""
@@ -49,12 +53,37 @@ def sweep(
     rest = tokens_NS[budget.calibration :]
     activations = Activations(runner, rest, _batches(budget), work, last_layer=layers[0])
     for layer_idx, statistics in walk_layers(model, calibration, layers=layers):
+        _refuse_what_is_not_finite(layer_idx, statistics, runner.dtype)
         activations.move_to(layer_idx)
         here = [job for job in jobs if job.layer == layer_idx]
         students = [enrol(job, model, statistics, init, shape) for job in here]
         statistics.calls.clear()  # the biggest part, and no longer needed
-        for outcome in _train(School(students, budget.steps), runner, activations, layer_idx, budget):
+        keep_finite(_train(School(students, budget.steps), runner, activations, layer_idx, budget), keep)
+
+
+def keep_finite(outcomes: Sequence[Outcome], keep: Callable[[Outcome], None]) -> None:
+    """Keep each piece whose training ended in a number. Raises DiagnosticError (LossNotFinite) for the others."""
+    lost = [outcome for outcome in outcomes if not outcome.finite]
+    for outcome in outcomes:
+        if outcome.finite:
             keep(outcome)
+    if lost:
+        raise DiagnosticError(*(_not_finite(outcome) for outcome in lost))
+
+
+def _not_finite(outcome: Outcome) -> LossNotFinite:
+    job = outcome.student.job
+    what = "/".join(f"`{name_of(a)}`" for a in (job.attention, job.ffn) if a is not None)
+    loss = outcome.loss_trained if outcome.loss_trained is not None else outcome.loss_initial
+    return LossNotFinite(None, name=job.bld, what=what, layer=job.layer, loss=loss, peak=job.lr.peak)
+
+
+def _refuse_what_is_not_finite(layer_idx: int, statistics: LayerStatistics, dtype: torch.dtype) -> None:
+    """Raise DiagnosticError (ParentNotFinite) before anything is fitted to what the layer puts out."""
+    for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
+        if not math.isfinite(gram.yy):
+            words = str(dtype).removeprefix("torch.")
+            raise DiagnosticError(ParentNotFinite(None, sub_block=sub_block, layer=layer_idx, dtype=words))
 
 
 def _batches(budget: Budget) -> list[slice]:

@@ -7,6 +7,7 @@ Shapes: B sequences, S positions, H hidden.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -36,8 +37,14 @@ class Outcome:
 
     @property
     def improved(self) -> bool:
-        """True when the trained weights are kept. A loss that is no number improves nothing."""
+        """True when the trained weights are kept."""
         return self.loss_trained is not None and self.loss_trained < self.loss_initial
+
+    @property
+    def finite(self) -> bool:
+        """False when training (or, untrained, the initialiser) ended in a loss that is no number."""
+        trained = self.loss_trained
+        return math.isfinite(self.loss_initial) and (trained is None or math.isfinite(trained))
 
     @property
     def loss_final(self) -> float:

@@ -6,10 +6,10 @@ Shapes: N blocks, T context (tokens a block).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -70,10 +70,31 @@ def _stream(source: nodes.Data, base: Path, tokenizer: Any, cache: Path | None) 
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError):  # absent or damaged: make it
-        stream = _tokenise(documents(source, base), tokenizer)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, stream, allow_pickle=False)
-    return stream
+        with replacing(path) as temporary:
+            _write(temporary, _documents_to_ids(documents(source, base), tokenizer))
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _write(path: Path, parts: Iterable[Sequence[int]]) -> None:
+    """One .npy array of all parts, written as they come: text need not fit in memory.
+
+    Not `np.save`: on a full disk it raises an OSError that does not say so.
+    """
+    with path.open("wb") as file:
+        _write_header(file, 0)
+        start = file.tell()
+        for ids in parts:
+            file.write(np.asarray(ids, dtype=np.int32).tobytes())
+        count = (file.tell() - start) // np.dtype(np.int32).itemsize
+        file.seek(0)
+        _write_header(file, count)
+        if file.tell() != start:
+            raise RuntimeError("numpy pads its headers so that an array can grow")
+
+
+def _write_header(file: BinaryIO, count: int) -> None:
+    fields = {"descr": "<i4", "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(file, fields)
 
 
 def _digest(source: nodes.Data, files: Iterable[Path], tokenizer: Any) -> str:
@@ -95,13 +116,13 @@ def fingerprint(tokenizer: Any) -> str:
 
 
 def _tokenise(texts: Iterable[str], tokenizer: Any) -> Tokens:
-    parts = [np.asarray(ids, dtype=np.int32) for ids in _documents_to_ids(iter(texts), tokenizer)]
+    parts = [np.asarray(ids, dtype=np.int32) for ids in _documents_to_ids(texts, tokenizer)]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
 
 
-def _documents_to_ids(texts: Iterator[str], tokenizer: Any) -> Iterator[list[int]]:
+def _documents_to_ids(texts: Iterable[str], tokenizer: Any) -> Iterator[list[int]]:
     """Token ids of each document: begun as the tokenizer begins one, ended with its end-of-text token where it has one."""
-    end = tokenizer.eos_token_id
-    while batch := list(islice(texts, DOCUMENTS_A_CALL)):
+    end, remaining = tokenizer.eos_token_id, iter(texts)
+    while batch := list(islice(remaining, DOCUMENTS_A_CALL)):
         for ids in tokenizer(batch, return_attention_mask=False, verbose=False)["input_ids"]:
             yield ids if end is None or ids[-1:] == [end] else [*ids, end]

@@ -111,3 +111,21 @@ class AbsurdConfig(Diagnostic):
     code = "E0706"
     template = "config.json of `{path}` says {name} = {value}, which no model has"
     help_template = "{name} is a whole number from {low:,} to {high:,}; nothing was allocated"
+
+
+class WrongTokenizer(Diagnostic):
+    """The tokenizer in the checkpoint's directory is another model's.
+
+    A parent reads token ids of its own tokenizer; another's are rows of the embedding that mean something else, or none
+    that exist.
+
+    Wrong:
+        $ cp ../llama/tokenizer.json parent/      # and parent is a SmolLM2
+    Right:
+        $ ls parent
+        config.json  model.safetensors  tokenizer.json  tokenizer_config.json
+    """
+
+    code = "E0707"
+    template = "the tokenizer in `{path}` is not this model's: {reason}"
+    help_template = "copy tokenizer.json and tokenizer_config.json from where the weights came from"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.parents.access import family_of, shape_of
-from puzzledsl.parents.errors import NoCheckpoint, UnreadableCheckpoint
+from puzzledsl.parents.errors import NoCheckpoint, UnreadableCheckpoint, WrongTokenizer
 from puzzledsl.parents.inventory import check_sizes, select
 from puzzledsl.parents.tensors import LazyTensor, open_weights
 
@@ -141,7 +141,10 @@ def quiet() -> Iterator[None]:
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint directory. Raises DiagnosticError (NoCheckpoint, UnreadableCheckpoint)."""
+    """The tokenizer of a checkpoint directory.
+
+    Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, WrongTokenizer.
+    """
     if not (directory / "tokenizer.json").is_file() and not any(directory.glob("tokenizer*")):
         raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no tokenizer"))
     try:
@@ -153,7 +156,27 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
         ) from error
+    _know_the_end(directory, tokenizer)
     return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _know_the_end(directory: Path, tokenizer: Any) -> None:
+    """A tokenizer that has no token of the number that ends the model's texts is another model's."""
+    path = directory / "config.json"
+    content = read_config_json(directory) if path.is_file() else {}
+    named = content.get("eos_token_id")
+    ends = [i for i in (named if isinstance(named, list) else [named]) if isinstance(i, int)]
+    if ends and all(i >= len(tokenizer) for i in ends):
+        reason = f"texts end with token {min(ends):,} (config.json), and it has {len(tokenizer):,}"
+        raise DiagnosticError(WrongTokenizer(None, path=directory, reason=reason))
+
+
+def check_tokens(directory: Path, tokens: Tensor) -> None:
+    """Raise DiagnosticError (WrongTokenizer) for token ids that the checkpoint's embedding has no row for."""
+    rows = load_config(directory).vocab_size
+    if tokens.numel() and (largest := int(tokens.max())) >= rows:
+        reason = f"it makes token {largest:,} of this text, and the embedding has {rows:,} rows"
+        raise DiagnosticError(WrongTokenizer(None, path=directory, reason=reason))
 
 
 def _first_line(error: BaseException) -> str:

@@ -103,7 +103,9 @@ def open_file(path: Path) -> dict[str, LazyTensor]:
                     path, "its header is longer than the file; it is truncated or no safetensors file"
                 )
             header = json.loads(file.read(length))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, "its header is not readable JSON") from error
     if not isinstance(header, dict):
         raise _damaged(path, "its header is no table of tensors")
@@ -143,6 +145,14 @@ def _read(path: Path, offset: int, nbytes: int, shape: tuple[int, ...], dtype: t
     if nbytes == 0:
         return torch.empty(shape, dtype=dtype)
     buffer = bytearray(nbytes)
+    try:
+        _fill(path, offset, buffer)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return torch.frombuffer(buffer, dtype=dtype).reshape(shape)
+
+
+def _fill(path: Path, offset: int, buffer: bytearray) -> None:
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
         view = memoryview(buffer)
@@ -151,12 +161,15 @@ def _read(path: Path, offset: int, nbytes: int, shape: tuple[int, ...], dtype: t
             if not count:
                 raise _damaged(path, "it became shorter while it was read")
             view = view[count:]
-    return torch.frombuffer(buffer, dtype=dtype).reshape(shape)
 
 
 def total_bytes(weights: Mapping[str, LazyTensor]) -> int:
     """Bytes of all tensors in their own dtypes."""
     return sum(weight.nbytes for weight in weights.values())
+
+
+def _unreadable(path: Path, error: OSError) -> DiagnosticError:
+    return _damaged(path, f"it cannot be read ({error.strerror})")
 
 
 def _damaged(path: Path, reason: str) -> DiagnosticError:

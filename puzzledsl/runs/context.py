@@ -14,7 +14,13 @@ from puzzledsl.ir.base import Artefact
 from puzzledsl.layout import BuildDir
 from puzzledsl.progress import Progress, Silent
 from puzzledsl.runs.digests import digest_of, parent_fingerprint
-from puzzledsl.runs.errors import DamagedArtefact, NotMadeYet, ParentHasNoWeights, ParentNotFound
+from puzzledsl.runs.errors import (
+    DamagedArtefact,
+    NotMadeYet,
+    ParentHasNoWeights,
+    ParentNotFound,
+    ParentUnreadable,
+)
 from puzzledsl.runs.stamps import Stamps
 
 T = TypeVar("T", bound=Artefact)
@@ -72,7 +78,14 @@ class Context:
         directory = self.parent_directory(space, stage)
         known = self.__dict__.setdefault("_fingerprints", {})
         if directory not in known:
-            known[directory] = parent_fingerprint(directory)
+            try:
+                known[directory] = parent_fingerprint(directory)
+            except OSError as error:
+                parent = self.program.parents[self.program.spaces[space].parent]
+                path, reason = error.filename or directory, error.strerror
+                raise DiagnosticError(
+                    ParentUnreadable(span_of(parent.where), path=path, name=parent.name, reason=reason)
+                ) from error
         return str(known[directory])
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:

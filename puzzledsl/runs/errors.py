@@ -194,6 +194,22 @@ class WholeModelChoice(Diagnostic):
     )
 
 
+class ParentUnreadable(Diagnostic):
+    """A file of the parent's checkpoint is there and cannot be read.
+
+    A stage takes the parent's fingerprint before it begins. What is in the build directory stays as it is.
+
+    Wrong:
+        $ chmod 000 parent/model-00002-of-00004.safetensors
+    Right:
+        $ chmod 644 parent/*.safetensors
+    """
+
+    code = "E0613"
+    template = "cannot read `{path}` of parent `{name}`: {reason}"
+    help_template = "copy the checkpoint again, or correct its permissions; what is finished so far is kept"
+
+
 class FileExists(Diagnostic):
     """`pzl new` of a file that is there.
 

@@ -10,7 +10,7 @@ from puzzledsl.ir.tables import SearchResult
 from puzzledsl.runs import tasks
 from puzzledsl.runs.compile import compile_program
 from puzzledsl.runs.context import Context
-from puzzledsl.runs.execute import execute, locked
+from puzzledsl.runs.execute import execute, locked, refusals_told
 from puzzledsl.runs.narrow import resolve_used_by
 from puzzledsl.runs.tasks import STAGES, Task
 
@@ -19,7 +19,8 @@ def run_everything(ctx: Context, until: str | None, say: Callable[[str], None]) 
     """Do all that is stale. Raises DiagnosticError where a child is asked for that the search cannot give."""
     last = STAGES.index(until) if until else len(STAGES) - 1
     with locked(ctx):
-        say(compile_program(ctx, models=False).as_text())
+        with refusals_told(ctx.build.root):
+            say(compile_program(ctx, models=False).as_text())
         for task in _tasks(ctx):
             if STAGES.index(task.stage) > last:
                 continue
@@ -27,7 +28,8 @@ def run_everything(ctx: Context, until: str | None, say: Callable[[str], None]) 
             say(f"[bold]{task.title}[/bold]: {'done' if done else 'up to date'}{_remark(ctx, task)}")
             if task.stage == "solve":
                 _stop_if_hopeless(ctx, task.name)
-        compile_program(ctx)
+        with refusals_told(ctx.build.root):
+            compile_program(ctx)
 
 
 def _tasks(ctx: Context) -> Iterator[Task]:

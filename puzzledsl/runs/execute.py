@@ -21,10 +21,11 @@ from puzzledsl.runs.tasks import Task
 @contextmanager
 def locked(ctx: Context) -> Iterator[None]:
     """Hold the build directory for one process. Raises DiagnosticError when another one has it."""
-    ctx.build.root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(ctx.build.root / ".lock")
     try:
-        lock.acquire(timeout=0)
+        with refusals_told(ctx.build.root):
+            ctx.build.root.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
     except Timeout:
         raise DiagnosticError(BuildLocked(None, build=ctx.build.root)) from None
     try:
@@ -51,21 +52,34 @@ def execute(ctx: Context, tasks: Iterable[Task], *, force: bool = False) -> list
     return outcome
 
 
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+
+
+@contextmanager
+def refusals_told(root: Path) -> Iterator[None]:
+    """Make a diagnostic of what the operating system refuses to write. Raises DiagnosticError (DiskFull)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        raise DiagnosticError(DiskFull(None, path=error.filename or root, reason=error.strerror)) from error
+
+
 def _one(ctx: Context, task: Task, force: bool) -> bool:
+    with refusals_told(ctx.build.root):
+        return _fresh_or_done(ctx, task, force)
+
+
+def _fresh_or_done(ctx: Context, task: Task, force: bool) -> bool:
     inputs = task.inputs()
     if not force and ctx.stamps.is_fresh(task.stage, task.name, inputs):
         ctx.progress.log("fresh", stage=task.stage, name=task.name)
         return False
     ctx.progress.log("start", stage=task.stage, name=task.name)
     began = time.monotonic()
-    try:
-        outputs = task.run()
-        ctx.stamps.write(task.stage, task.name, inputs, outputs, f"puzzledsl {__version__}")
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            path = error.filename or ctx.build.root
-            raise DiagnosticError(DiskFull(None, path=path, reason=error.strerror)) from error
-        raise
+    outputs = task.run()
+    ctx.stamps.write(task.stage, task.name, inputs, outputs, f"puzzledsl {__version__}")
     ctx.progress.log(
         "end",
         stage=task.stage,

@@ -28,7 +28,7 @@ from puzzledsl.library.library import Library
 from puzzledsl.library.origin import origin
 from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.modeling.placement import placement
-from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.parents.load import check_tokens, load_parent, load_tokenizer
 from puzzledsl.progress import Progress
 from puzzledsl.scoring.errors import NoPairwiseTerms, NoScoringText
 from puzzledsl.scoring.incumbent import Incumbent
@@ -130,6 +130,7 @@ def _measure(
     behind = data == bld.data
     cache = BuildDir(library.root.parent).tokens
     tokens = _text(program.data[data], base, tokenizer, method, bld, behind, cache, progress)
+    check_tokens(parent_dir, tokens)
     return Divergence(runner, tokens, method.samples)
 
 

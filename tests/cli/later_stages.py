@@ -54,6 +54,11 @@ MESSAGES: dict[str, dict[str, Any]] = {
     },
     "E0611": {"path": "build/scores/kl.json", "stage": "score", "file": "wide.pzl"},
     "E0612": {"name": "slim", "what": "hidden"},
+    "E0613": {
+        "path": "parent/model-00002-of-00004.safetensors",
+        "name": "llama",
+        "reason": "Input/output error",
+    },
     "E0621": {"path": "wide.pzl"},
     "E0622": {
         "given": "lama3_1_8b",
@@ -69,6 +74,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E0704": {"path": "parent", "reason": "`model.norm.weight` is missing"},
     "E0705": {"path": "parent/model.safetensors", "reason": "it ends 4,096 bytes early"},
     "E0706": {"path": "parent", "name": "hidden_size", "value": "40000000000", "low": 1, "high": 16_777_216},
+    "E0707": {"path": "parent", "reason": "texts end with token 128,009 (config.json), and it has 32,000"},
     "E0711": {"alternative": "moe8k2w128"},
     "E0712": {"kv_heads": 3, "heads": 8},
     "E0713": {"name": "best", "got": 30, "expected": 32},
@@ -174,6 +180,8 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1303": {"line": 12, "file": "build/library/index.jsonl", "reason": "it is not JSON"},
     "E1401": {"name": "pieces"},
     "E1402": {"name": "pieces", "needed": "120GiB", "work": "build/work", "free": "80GiB"},
+    "E1411": {"name": "pieces", "what": "`mlp384`", "layer": 3, "loss": "nan", "peak": 1000.0},
+    "E1412": {"sub_block": "ffn", "layer": 7, "dtype": "float32"},
     "E1501": {"score": "kl", "bld": "pieces", "what": "attention `gqa2`", "layer": 3},
     "E1502": {"score": "kl"},
     "E1503": {"score": "kl", "what": "cosine distances"},

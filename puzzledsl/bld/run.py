@@ -33,9 +33,9 @@ from puzzledsl.ir.tables import BldJob
 from puzzledsl.layout import BuildDir
 from puzzledsl.library.library import Library
 from puzzledsl.library.origin import origin
-from puzzledsl.modeling.placement import placement
+from puzzledsl.modeling.placement import reachable_parent
 from puzzledsl.parents.access import shape_of
-from puzzledsl.parents.load import check_tokens, load_parent, load_tokenizer
+from puzzledsl.parents.load import check_tokens, load_tokenizer
 from puzzledsl.progress import Progress
 from puzzledsl.units import BYTES, format_quantity
 
@@ -68,8 +68,7 @@ def run_bld(
     progress.start(f"bld {bld}", len(jobs))
     progress.advance(len(jobs) - len(todo))
     if todo:
-        device, dtype = placement(parent_dir)
-        model = load_parent(parent_dir, dtype=dtype, device=device)
+        model = reachable_parent(parent_dir, progress, once=True)
         _prepare_work(declaration, work, tokens, budget, made_from, model)
         init = program.spaces[declaration.space].init
         sweep(
@@ -79,7 +78,7 @@ def run_bld(
             init,
             todo,
             work,
-            keep=partial(_keep, library, made_from, budget, dtype, progress),
+            keep=partial(_keep, library, made_from, budget, model.dtype, progress),
         )
     library.finish()
     shutil.rmtree(work, ignore_errors=True)

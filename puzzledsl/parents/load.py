@@ -91,10 +91,8 @@ def load_weights(
 
     Peak memory is the model's bytes plus one stored tensor. `weights` must be the model's own (see `inventory.select`).
     """
+    model = empty_model(model_class, config, dtype, device)
     with quiet():
-        with torch.device("meta"):
-            model = model_class._from_config(config, attn_implementation="sdpa", dtype=dtype)
-        _make_tables(model, device)
         for name, weight in weights.items():
             holder, _, own = name.rpartition(".")
             value = weight.read().to(device=device, dtype=dtype)
@@ -107,6 +105,17 @@ def load_weights(
                 reason = f"generation_config.json: {_first_line(error)}"
                 raise DiagnosticError(UnreadableCheckpoint(None, path=directory, reason=reason)) from error
     return frozen(model, device)
+
+
+def empty_model(
+    model_class: Any, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device | str
+) -> PreTrainedModel:
+    """A model without storage for its weights; its tables (rotary frequencies) are on `device`."""
+    with quiet():
+        with torch.device("meta"):
+            model = model_class._from_config(config, attn_implementation="sdpa", dtype=dtype)
+        _make_tables(model, device)
+    return cast(PreTrainedModel, model)
 
 
 def _make_tables(model: PreTrainedModel, device: torch.device | str) -> None:

@@ -27,8 +27,8 @@ from puzzledsl.layout import BuildDir
 from puzzledsl.library.library import Library
 from puzzledsl.library.origin import origin
 from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.modeling.placement import placement
-from puzzledsl.parents.load import check_tokens, load_parent, load_tokenizer
+from puzzledsl.modeling.placement import reachable_parent
+from puzzledsl.parents.load import check_tokens, load_tokenizer
 from puzzledsl.progress import Progress
 from puzzledsl.scoring.errors import NoPairwiseTerms, NoScoringText
 from puzzledsl.scoring.incumbent import Incumbent
@@ -67,8 +67,7 @@ def run_score(
     layers = None if around is None else around.layers
     todo = replacements(declaration, program.spaces[declaration.space], unit, jobs, layers)
 
-    device, dtype = placement(parent_dir)
-    runner = LayerRunner(model := load_parent(parent_dir, dtype=dtype, device=device))
+    runner = LayerRunner(model := reachable_parent(parent_dir, progress, once=False))
     measure = _measure(program, declaration, method, bld, runner, parent_dir, base, library, progress)
     inputs = _inputs(parent_dir, measure, method, library, todo, around)
     partial = Partial(work, json.dumps(inputs, sort_keys=True))

@@ -248,7 +248,7 @@ def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     assert content(run(program, tmp_path).root) == whole
     assert sorted(made) == sorted((jobs[0].id, jobs[-1].id))
-    monkeypatch.setattr(bld_run, "load_parent", lambda *_, **__: pytest.fail("nothing is to be made"))
+    monkeypatch.setattr(bld_run, "reachable_parent", lambda *_, **__: pytest.fail("nothing is to be made"))
     run(program, tmp_path)
 
 

@@ -158,7 +158,7 @@ def spoil(program: Path, name: str, value: float) -> None:
     save_file(weights, path, metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize("sub_block, name", [("attention", "self_attn.v_proj"), ("ffn", "mlp.up_proj")])
+@pytest.mark.parametrize(("sub_block", "name"), [("attention", "self_attn.v_proj"), ("ffn", "mlp.up_proj")])
 def test_a_parent_with_a_number_that_is_none(program: Path, fails: object, sub_block: str, name: str) -> None:
     spoil(program, f"model.layers.1.{name}.weight", torch.nan)
     said = fails("bld", str(program))  # type: ignore[operator]

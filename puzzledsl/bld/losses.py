@@ -5,8 +5,9 @@ Shapes: B sequences, S positions, H hidden.
 
 from __future__ import annotations
 
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,8 +17,34 @@ TINY = 1e-12
 
 def normalized_mse(child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
     """||child - parent||^2 / ||parent||^2 (Puzzle, section 3). 1 for a child that outputs zero."""
-    parent = parent_BSH.float()
-    return (child_BSH.float() - parent).square().sum() / parent.square().sum().clamp_min(TINY)
+    loss: Tensor = SquaredError.apply(child_BSH.float(), parent_BSH.float(), squared_norm(parent_BSH))
+    return loss
+
+
+class SquaredError(torch.autograd.Function):
+    """sum((child - parent)^2) / norm for a `parent` that wants no gradient, in three passes over memory.
+
+    Composed of torch's own operations it takes eight, which for a small piece is a tenth of its step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, child_BSH: Tensor, parent_BSH: Tensor, norm: Tensor) -> Tensor:
+        """A scalar; keeps the difference for the way back."""
+        difference = (child_BSH - parent_BSH).flatten()
+        ctx.difference, ctx.norm, ctx.shape = difference, norm, child_BSH.shape
+        return torch.dot(difference, difference) / norm
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """2 (child - parent) / norm, in the place of the difference: called once."""
+        scaled: Tensor = ctx.difference.mul_(2 * gradients[0] / ctx.norm)
+        return scaled.view(ctx.shape), None, None
+
+
+def squared_norm(parent_BSH: Tensor) -> Tensor:
+    """What normalised MSE is divided by: a float32 scalar, the same for every piece of a sub-block."""
+    flat = parent_BSH.float().flatten()
+    return torch.dot(flat, flat).clamp_min(TINY)
 
 
 def mse(child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:

@@ -33,3 +33,11 @@ JsonOption = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON document on stdout instead of text."),
 ]
+HealOption = Annotated[
+    bool,
+    typer.Option(
+        "--heal/--no-heal",
+        help="Fit each piece's last weights again on what the assembled child feeds it (least squares), "
+        "and keep them if KL on held-out text is lower.",
+    ),
+]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.options import BuildOption, FileArgument, NamesArgument, SetOption
+from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, NamesArgument, SetOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,9 +90,13 @@ def realise(
     searches: NamesArgument = None,
     build: BuildOption = None,
     set_: SetOption = None,
+    heal: HealOption = True,
 ) -> None:
-    """Assemble the child of a solved search: a checkpoint directory that transformers loads. Writes models/SEARCH/."""
-    _stage("realise", "search", lambda p: p.searches, file, searches, build, set_)
+    """Assemble the child of a solved search and heal it: a checkpoint directory that transformers loads. Writes models/SEARCH/.
+
+    Healing fits the last weights of each piece again, to what the pieces before it have made of its input.
+    """
+    _stage("realise", "search", lambda p: p.searches, file, searches, build, set_, heal=heal)
 
 
 def uptrain(
@@ -161,6 +165,7 @@ def run(
             help="Stop after this stage (measure, bld, score, solve, realise …).",
         ),
     ] = None,
+    heal: HealOption = True,
 ) -> None:
     """Do everything the program declares that is not done yet, in order.
 
@@ -176,6 +181,7 @@ def run(
     if until is not None and until not in STAGES:
         raise typer.BadParameter(f"`{until}` is no stage; stages: {', '.join(STAGES)}", param_hint="--until")
     ctx = loading.context(file, set_, build)
+    ctx.heal = heal
     try:
         with Reporter(ctx.build.log) as progress:
             ctx.progress = progress
@@ -193,6 +199,8 @@ def _stage(
     names: list[str] | None,
     build: Path | None,
     set_: list[str] | None,
+    *,
+    heal: bool = True,
 ) -> tuple[Context, list[str]]:
     """Do one stage for the chosen declarations, skipping those that are fresh."""
     from puzzledsl.cli import loading
@@ -203,6 +211,7 @@ def _stage(
     from puzzledsl.runs.targets import chosen
 
     ctx = loading.context(file, set_, build)
+    ctx.heal = heal
     wanted = chosen(kind, declared(ctx.program), names, ctx.file, stage)
     make: Callable[[Context, str], Task] = {"eval": tasks.evaluate}.get(stage) or getattr(tasks, stage)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from puzzledsl.export.child_files import from_definition
 from puzzledsl.export.shards import SHARD_BYTES
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.modeling.assemble import Pieces
+from puzzledsl.parents.tensors import LazyTensor
 
 
 def realise(
@@ -20,16 +23,20 @@ def realise(
     out_dir: Path,
     card: str | None = None,
     *,
+    healed: Mapping[str, LazyTensor] | None = None,
     dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write the child to `out_dir`, in the parent's stored dtype unless another is asked for. One tensor or one piece is in
-    memory at a time.
+    memory at a time. `healed`: weights that take the place of the pieces' own.
 
     Raises DiagnosticError: those of `from_definition` and of reading a piece, and WouldOverwrite.
     """
     refuse_to_overwrite(out_dir)
     child = from_definition(definition, parent_dir, pieces, dtype)
+    if healed:
+        stored = replace(child, weights=dict(healed)).cast(child.dtype).weights
+        child = replace(child, weights=child.weights | stored)
     write_checkpoint(
         child,
         parent_dir,

@@ -40,6 +40,7 @@ class Context:
     build: BuildDir
     source: str
     progress: Progress = field(default_factory=Silent)
+    heal: bool = True  # children are healed after assembly
 
     @property
     def base(self) -> Path:

@@ -6,6 +6,7 @@ parent's weights and of text. They are computed only when the tasks before it ar
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -317,6 +318,10 @@ def best_solution(ctx: Context, search: str) -> SearchResult:
     return result
 
 
+HEALING = "1"
+"""The method; raised when it changes, so that children healed before are made again."""
+
+
 def realise(ctx: Context, search: str) -> Task:
     """The child checkpoint of a search's best solution."""
     space = ctx.program.searches[search].space
@@ -326,10 +331,13 @@ def realise(ctx: Context, search: str) -> Task:
         best = best_solution(ctx, search).solutions[0]
         pieces = {name: ctx.made("bld", name, "the pieces") for name in blds}
         layers = digest_of([layer.model_dump() for layer in best.layers])
-        return {"layers": layers, "parent": ctx.fingerprint(space, "realise"), **pieces}
+        healing = HEALING if ctx.heal else "none"
+        parent = ctx.fingerprint(space, "realise")
+        return {"layers": layers, "parent": parent, "healing": healing, **pieces}
 
     def run() -> list[Path]:
         from puzzledsl.export.realise import realise as write_child
+        from puzzledsl.healing.run import healed_weights
         from puzzledsl.library.library import Library
         from puzzledsl.plan.model import model_definition
         from puzzledsl.runs.card import model_card
@@ -341,7 +349,23 @@ def realise(ctx: Context, search: str) -> Task:
         output = ctx.build.model(search)
         card = model_card(ctx, search, result)
         parent = ctx.parent_directory(space, "realise")
-        write_child(definition, parent, library.load, output, card)
+        work = ctx.build.work("realise", f"{search}-{digest_of(inputs())[:16]}")
+        healed = {}
+        if ctx.heal:
+            healed = healed_weights(
+                ctx.program,
+                definition,
+                jobs,
+                parent,
+                ctx.base,
+                library.load,
+                ctx.build.tokens,
+                work,
+                ctx.progress,
+            )
+        write_child(definition, parent, library.load, output, card, healed=healed)
+        for unfinished in work.parent.glob(f"{search}-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
         return [output]
 
     return Task("realise", search, inputs, run)

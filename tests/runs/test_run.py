@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,3 +155,18 @@ def test_two_runs_at_once_are_refused(program: Path, unbroken: Path) -> None:
 def test_the_export_is_the_child(program: Path, unbroken: Path) -> None:
     child = contents(unbroken / "models" / "final")
     assert contents(program.parent / "out") == child and "model.safetensors" in child
+
+
+def test_healing_is_on_unless_it_is_switched_off(program: Path, unbroken: Path) -> None:
+    build = program.parent / "unhealed"
+    shutil.copytree(unbroken, build)
+    said = [e for e in events(unbroken) if e["event"] == "healed"]
+    assert {e["search"] for e in said} == {"best", "greedy", "most"}
+    result = pzl("realise", program, "best", "--no-heal", "-o", build)
+    assert result.returncode == 0, result.stderr
+    other = contents(build / "models" / "best").items() ^ contents(unbroken / "models" / "best").items()
+    kept = {e["search"]: e["kept"] for e in said}["best"]
+    assert {name for name, _ in other} == ({"model.safetensors"} if kept == "healed" else set())
+    result = pzl("realise", program, "best", "-o", build)
+    assert result.returncode == 0, result.stderr
+    assert contents(build) == contents(unbroken)

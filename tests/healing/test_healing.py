@@ -1,0 +1,253 @@
+"""A healed child is the assembled child with other last weights; what is said of it is true; being killed changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.budget import Budget
+from puzzledsl.export.realise import realise
+from puzzledsl.healing import fit, walk
+from puzzledsl.healing.run import healed_weights
+from puzzledsl.healing.walk import Healed, heal
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import GqaAttention, MlpFfn
+from puzzledsl.ir.tables import LayerAssignment, ModelDefinition, Solution
+from puzzledsl.library.library import Library
+from puzzledsl.modeling.child import load_child
+from puzzledsl.parents.load import load_parent
+from puzzledsl.parents.tensors import open_weights
+from puzzledsl.plan.bld import bld_plan
+from puzzledsl.plan.model import model_definition
+from puzzledsl.progress import Silent
+from tests.bld.bld_programs import make_program
+from tests.bld.test_bld_run import run as run_bld
+from tests.children import MIXED, PARENT, Choice, define, random_pieces
+from tests.tiny import FAMILIES, save_tiny, tiny_tokenizer, tiny_tokens
+
+CALIBRATION, HELD_OUT = tiny_tokens(24, 16, seed=1), tiny_tokens(4, 16, seed=2)
+
+
+def healed(
+    directory: Path, layers: list[Choice], work: Path, calibration: Tensor = CALIBRATION, progress: Any = None
+) -> tuple[ModelDefinition, Healed, PreTrainedModel]:
+    """The definition, what healing gives, and the parent afterwards."""
+    parent = load_parent(directory)
+    definition = define(layers)
+    pieces = random_pieces(parent, layers)
+    result = heal(parent, definition.layers, pieces, calibration, HELD_OUT, work, progress or Silent())
+    return definition, result, parent
+
+
+@torch.no_grad()
+def kl_of(parent: PreTrainedModel, child: PreTrainedModel) -> float:
+    p, q = (model(HELD_OUT, use_cache=False).logits.double().log_softmax(-1) for model in (parent, child))
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_divergences_are_those_of_the_checkpoints(family: str, tmp_path: Path) -> None:
+    directory = save_tiny(tmp_path / "parent", family, layers=6)
+    layers = [PARENT, *MIXED, PARENT]
+    definition, result, parent = healed(directory, layers, tmp_path / "work")
+    untouched = load_parent(directory)
+    assert all(torch.equal(w, parent.state_dict()[n]) for n, w in untouched.state_dict().items())
+    pieces = random_pieces(parent, layers)
+    for name, weights, said in (
+        ("assembled", {}, result.kl_before),
+        ("healed", result.weights, result.kl_after),
+    ):
+        realise(definition, directory, pieces, tmp_path / name, healed=weights)
+        child = load_child(tmp_path / name)
+        assert kl_of(untouched, child) == pytest.approx(said, rel=1e-4)
+    before, after = (open_weights(tmp_path / name) for name in ("assembled", "healed"))
+    changed = {n for n in before if not torch.equal(before[n].read(), after[n].read())}
+    assert set(before) == set(after) and changed == set(result.weights)
+    assert all(n.endswith(("o_proj.weight", "down_proj.weight", "linear.weight")) for n in changed)
+
+
+def test_pieces_below_which_nothing_changed_are_fitted_to_the_parent_alone(tmp_path: Path) -> None:
+    """The streams are still one there: with more tokens than inputs, the least squares is an exact linear map's own."""
+    directory = save_tiny(tmp_path / "parent", layers=1)
+    parent = load_parent(directory)
+    layer = (
+        GqaAttention(kv_heads=4),
+        MlpFfn(width=40),
+    )  # more heads, all channels: the parent is among its fits
+    own = dict(parent.model.layers[0].self_attn.state_dict())
+    heads = {n: own[n].view(2, 8, -1).repeat_interleave(2, 0).flatten(0, 1) for n in own if n[0] in "kv"}
+    ffn = dict(parent.model.layers[0].mlp.state_dict())
+    spoilt = {
+        "attention-0": own | heads | {"o_proj.weight": 1.3 * own["o_proj.weight"]},
+        "ffn-0": ffn | {"down_proj.weight": 0.8 * ffn["down_proj.weight"]},
+    }
+    result = heal(
+        parent,
+        define([layer]).layers,
+        spoilt.__getitem__,
+        tiny_tokens(400, 16),
+        HELD_OUT,
+        tmp_path / "w",
+        Silent(),
+    )
+    for name, weight in result.weights.items():
+        wanted = parent.get_parameter(name)
+        spoilt_by = 0.3 if "o_proj" in name else 0.2
+        error = (weight.read() - wanted).norm() / wanted.norm()
+        assert error < 0.2 * spoilt_by
+    assert result.kl_after < 0.05 * result.kl_before
+
+
+def test_a_child_of_trained_pieces_gets_better(tmp_path: Path) -> None:
+    program, definition, library = trained(tmp_path)
+    weights = by_program(program, definition, library, tmp_path)
+    assert weights
+    events = Recorded()
+    again = by_program(program, definition, library, tmp_path, progress=events, work="other")
+    (event,) = events.of("healed")
+    assert event["kept"] == "healed" and event["kl_healed"] < event["kl_assembled"]
+    assert all(torch.equal(weights[n].read(), again[n].read()) for n in weights)
+
+
+def test_a_child_that_healing_makes_worse_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, definition, library = trained(tmp_path)
+    monkeypatch.setattr(fit, "BACK_TO_PARENT", -20.0)
+    events = Recorded()
+    assert by_program(program, definition, library, tmp_path, progress=events) == {}
+    (event,) = events.of("healed")
+    assert event["kept"] == "assembled" and event["kl_healed"] > event["kl_assembled"]
+
+
+def test_the_parent_and_a_child_of_no_ops_have_nothing_to_heal(tmp_path: Path) -> None:
+    program, _, library = trained(tmp_path)
+    for names in (("parent", "parent"), ("noop", "noop")):
+        definition = defined(program, [names] * 3)
+        assert by_program(program, definition, library, tmp_path) == {}
+
+
+def test_it_sees_calibration_and_held_out_blocks_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those that BLD trains on, nor those behind, which scoring reads."""
+    program, definition, library = trained(tmp_path)
+    seen: list[Tensor] = []
+
+    def spy(
+        model: Any, layers: Any, pieces: Any, calibration: Tensor, held_out: Tensor, *rest: Any
+    ) -> Healed:
+        seen.extend((calibration, held_out))
+        return Healed({}, 1.0, 0.5)
+
+    monkeypatch.setattr("puzzledsl.healing.run.heal", spy)
+    by_program(program, definition, library, tmp_path)
+    budget, bld = Budget.of(program.blds["b"]), program.blds["b"]
+    blocks = token_blocks(
+        program.data["mix"],
+        tmp_path,
+        tiny_tokenizer(),
+        context=bld.context,
+        tokens=budget.blocks * bld.context,
+        seed=bld.seed,
+    )
+    assert torch.equal(seen[0], blocks[: budget.calibration])
+    assert torch.equal(seen[1], blocks[budget.calibration + budget.training :])
+
+
+class Killed(Exception):
+    """Stands for SIGKILL at a layer's end."""
+
+
+class Recorded(Silent):
+    """Keeps log lines, and dies at a layer's end where it is told to."""
+
+    def __init__(self, die_after: int | None = None) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self.left = die_after
+
+    def log(self, event: str, **fields: object) -> None:
+        self.lines.append({"event": event, **fields})
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["event"] == event]
+
+    def advance(self, amount: int = 1, **figures: float | str) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+
+
+@pytest.mark.parametrize("layers_done", [2, 4])
+def test_killed_it_ends_in_the_same_bytes_and_fits_no_layer_twice(
+    layers_done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = save_tiny(tmp_path / "parent", layers=6)
+    layers = [PARENT, *MIXED, PARENT]
+    _, whole, _ = healed(directory, layers, tmp_path / "whole")
+    fitted: list[int] = []
+    real = fit.heal_layer
+
+    def counted(*args: Any) -> None:
+        fitted.append(1)
+        real(*args)
+
+    monkeypatch.setattr(walk, "heal_layer", counted)
+    with pytest.raises(Killed):
+        healed(directory, layers, tmp_path / "work", progress=Recorded(die_after=layers_done))
+    _, result, _ = healed(directory, layers, tmp_path / "work")
+    assert len(fitted) == len(MIXED)
+    assert (result.kl_before, result.kl_after) == (whole.kl_before, whole.kl_after)
+    files = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "work").iterdir())
+    assert all((tmp_path / "whole" / n).read_bytes() == (tmp_path / "work" / n).read_bytes() for n in files)
+
+
+# ---------------------------------------------------------------- programs
+
+
+def trained(base: Path) -> tuple[nodes.Program, ModelDefinition, Library]:
+    """A program whose pieces are made, and a child that uses one of each kind."""
+    program = make_program(base, calibration_tokens=512, tokens=256)
+    library = run_bld(program, base)
+    return program, defined(program, [("gqa1", "mlp24"), ("linear", "mlp8"), ("parent", "linear")]), library
+
+
+def defined(program: nodes.Program, names: list[tuple[str, str]]) -> ModelDefinition:
+    layers = tuple(LayerAssignment(attention=a, ffn=f) for a, f in names)
+    program = program.model_copy(
+        update={
+            "searches": {
+                "best": nodes.Search.model_construct(name="best", space="w", where=program.blds["b"].where)
+            }
+        }
+    )
+    return model_definition(program, "best", Solution(objective=0, layers=layers), bld_plan(program, "b"))
+
+
+def by_program(
+    program: nodes.Program,
+    definition: ModelDefinition,
+    library: Library,
+    base: Path,
+    progress: Any = None,
+    work: str = "work",
+) -> dict[str, Any]:
+    return healed_weights(
+        program,
+        definition,
+        bld_plan(program, "b"),
+        base / "parent",
+        base,
+        library.load,
+        base / "tokens",
+        base / work,
+        progress or Silent(),
+    )

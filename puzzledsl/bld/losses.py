@@ -5,7 +5,7 @@ Shapes: B sequences, S positions, H hidden.
 
 from __future__ import annotations
 
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, assert_never, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,8 @@ TINY = 1e-12
 
 def normalized_mse(child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
     """||child - parent||^2 / ||parent||^2 (Puzzle, section 3). 1 for a child that outputs zero."""
-    loss: Tensor = SquaredError.apply(child_BSH.float(), parent_BSH.float(), squared_norm(parent_BSH))
-    return loss
+    squared_error = cast(Any, SquaredError).apply  # torch has no types for it
+    return cast(Tensor, squared_error(child_BSH.float(), parent_BSH.float(), squared_norm(parent_BSH)))
 
 
 class SquaredError(torch.autograd.Function):

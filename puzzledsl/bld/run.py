@@ -2,7 +2,8 @@
 
 For each layer: calibration statistics -> initial weights of all its pieces -> one forward pass of the parent's layer
 feeds them all -> the block library. Hidden states of calibration, training and held-out tokens move up one layer at a
-time, so the parent runs once whatever the number of jobs. Training on other hardware, or with another number of
+time (`bld.sweep`), or batches run through all layers and nothing of them is kept (`bld.stream`), so the parent runs once
+whatever the number of jobs; the pieces are the same, bit for bit. Training on other hardware, or with another number of
 threads, gives other bytes; being killed and started again does not.
 
 The stage before guarantees that jobs are those of one BLD declaration of the program.
@@ -10,17 +11,20 @@ The stage before guarantees that jobs are those of one BLD declaration of the pr
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Sequence
-from fractions import Fraction
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.bld.errors import NoScratchSpace, NoTrainingText
+from puzzledsl.bld.order import Order, write_piece
+from puzzledsl.bld.stage import Stage, state_dir
+from puzzledsl.bld.stream import Alone, stream
 from puzzledsl.bld.sweep import sweep
 from puzzledsl.bld.training import Outcome
 from puzzledsl.data.blocks import token_blocks
@@ -29,15 +33,27 @@ from puzzledsl.data.errors import span_of
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.files import write_text
 from puzzledsl.ir import nodes
-from puzzledsl.ir.tables import BldJob
+from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.layout import BuildDir
 from puzzledsl.library.library import Library
 from puzzledsl.library.origin import origin
-from puzzledsl.modeling.placement import reachable_parent
+from puzzledsl.modeling.memory import room_bytes
+from puzzledsl.modeling.placement import SHARE, reachable_parent
 from puzzledsl.parents.access import shape_of
 from puzzledsl.parents.load import check_tokens, load_tokenizer
+from puzzledsl.parents.paged import is_paged
 from puzzledsl.progress import Progress
 from puzzledsl.units import BYTES, format_quantity
+
+Enter = Callable[[Piece, str], None]
+"""Told of a piece whose file is written, and whether its "trained" or its "initial" weights were kept."""
+
+
+class Maker(Protocol):
+    """Something that makes an order's pieces: here, or on other machines."""
+
+    def __call__(self, order: Order, enter: Enter, progress: Progress) -> None:
+        """Make every piece; `enter` each whose file is written. Raises DiagnosticError."""
 
 
 def run_bld(
@@ -49,12 +65,14 @@ def run_bld(
     library: Library,
     work: Path,
     progress: Progress,
+    make: Maker | None = None,
 ) -> None:
     """Make the pieces of `jobs` that the library lacks, and leave its index canonical.
 
     Pieces are trained for `tokens / (context * batch)` steps and keep the better of their initial and trained weights
     on held-out tokens; linear sub-blocks initialised by least squares are already optimal and are not trained. `work`
-    holds what an interrupted run needs to go on, and is removed at the end; `base` is where data paths start.
+    holds what an interrupted run needs to go on, and is removed at the end; `base` is where data paths start; `make` is
+    `make_here` unless another is given.
     Raises DiagnosticError: missing or too little text, checkpoints that cannot be read, alternatives that cannot be made.
     """
     if not jobs:
@@ -68,20 +86,78 @@ def run_bld(
     progress.start(f"bld {bld}", len(jobs))
     progress.advance(len(jobs) - len(todo))
     if todo:
-        model = reachable_parent(parent_dir, progress, once=True)
-        _prepare_work(declaration, work, tokens, budget, made_from, model)
         init = program.spaces[declaration.space].init
-        sweep(
-            model,
-            budget,
-            tokens,
-            init,
-            todo,
-            work,
-            keep=partial(_keep, library, made_from, budget, model.dtype, progress),
-        )
+        order = Order(bld, parent_dir, todo, budget, init, tokens, library.root, work, made_from)
+        (make or partial(make_here, declaration))(order, partial(_enter, library, progress), progress)
     library.finish()
     shutil.rmtree(work, ignore_errors=True)
+
+
+def make_here(declaration: nodes.Bld, order: Order, enter: Enter, progress: Progress) -> None:
+    """In this process: layer by layer over activations on the disk, or, where they do not fit there, without keeping them.
+
+    Raises DiagnosticError (NoScratchSpace) where they do not fit and neither do all layers' pieces fit in memory at once.
+    """
+    model = reachable_parent(order.parent_dir, progress, once=True)
+    prepare_work(order, f"{model.device.type} {model.dtype}")
+    width = shape_of(model.config).hidden * model.dtype.itemsize
+    needed = 2 * width * order.tokens[order.budget.calibration :].numel()
+    free = shutil.disk_usage(order.work).free
+    if not state_dir(order.work).exists() and (needed <= free or any(order.work.glob("hidden-*.bin"))):
+        _sweep(model, order, enter, progress)
+    elif is_paged(model) or training_bytes(order) > SHARE * room_bytes():
+        raise DiagnosticError(
+            NoScratchSpace(
+                span_of(declaration.where),
+                name=declaration.name,
+                work=order.work,
+                needed=format_quantity(needed, BYTES),
+                free=format_quantity(free, BYTES),
+            )
+        )
+    else:
+        text = f"activations ({format_quantity(needed, BYTES)}) are not kept: {format_quantity(free, BYTES)} of disk is free"
+        progress.log("streaming", text=text, needed_bytes=needed, free_bytes=free)
+        stream(order, Alone(Stage(order, 0, order.last_layer + 1, model)), enter, progress)
+
+
+def _sweep(model: PreTrainedModel, order: Order, enter: Enter, progress: Progress) -> None:
+    library = Library(order.library_root)
+
+    def keep(outcome: Outcome) -> None:
+        piece = write_piece(library, order, outcome, model.dtype)
+        enter(piece, "trained" if outcome.improved else "initial")
+        progress.advance(layer=piece.job.layer, loss=f"{piece.loss_initial:.3g} -> {piece.loss_final:.3g}")
+
+    sweep(model, order, keep)
+
+
+BYTES_A_WEIGHT = 20
+"""Of a piece in training: initial and present weights, gradient and AdamW's two moments, float32 each."""
+
+
+def training_bytes(order: Order) -> int:
+    """What the pieces of all layers take in memory when they are trained at once."""
+    shapes = [shape for job in order.jobs for shape in job.shapes.values()]
+    return BYTES_A_WEIGHT * sum(math.prod(shape) for shape in shapes)
+
+
+def prepare_work(order: Order, arithmetic: str) -> None:
+    """Keep what `work` holds only if it comes from the same parent, text, budget and arithmetic."""
+    key = f"{order.made_from}\n{order.budget}\n{arithmetic}\n"
+    stamp = order.work / "made_from.txt"
+    if stamp.is_file() and stamp.read_text() == key:
+        return
+    shutil.rmtree(order.work, ignore_errors=True)
+    order.work.mkdir(parents=True)
+    write_text(stamp, key)
+
+
+def _enter(library: Library, progress: Progress, piece: Piece, kept: str) -> None:
+    """Enter a piece whose file is written into the library's index."""
+    library.enter(piece)
+    losses = {"loss_initial": piece.loss_initial, "loss_final": piece.loss_final}
+    progress.log("piece", id=piece.job.id, layer=piece.job.layer, kept=kept, tokens=piece.tokens, **losses)
 
 
 def _one_budget(jobs: Sequence[BldJob]) -> Budget:
@@ -113,56 +189,3 @@ def _text(
     )
     check_tokens(parent_dir, tokens)
     return tokens
-
-
-def _prepare_work(
-    declaration: nodes.Bld,
-    work: Path,
-    tokens: Tensor,
-    budget: Budget,
-    made_from: dict[str, str],
-    model: PreTrainedModel,
-) -> None:
-    """Keep what `work` holds only if it comes from the same parent, text, budget and arithmetic.
-
-    Raises DiagnosticError when the disk is too full for the activations.
-    """
-    key = f"{made_from}\n{budget}\n{model.device.type} {model.dtype}\n"
-    stamp = work / "made_from.txt"
-    if stamp.is_file() and stamp.read_text() == key:
-        return
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    width = shape_of(model.config).hidden * model.dtype.itemsize
-    needed, free = 2 * tokens.numel() * width, shutil.disk_usage(work).free
-    if needed > free:
-        raise DiagnosticError(
-            NoScratchSpace(
-                span_of(declaration.where),
-                name=declaration.name,
-                work=work,
-                needed=format_quantity(Fraction(needed), BYTES),
-                free=format_quantity(Fraction(free), BYTES),
-            )
-        )
-    write_text(stamp, key)
-
-
-def _keep(
-    library: Library,
-    made_from: dict[str, str],
-    budget: Budget,
-    dtype: torch.dtype,
-    progress: Progress,
-    outcome: Outcome,
-) -> None:
-    """Put a finished piece into the library, with weights in the parent's dtype."""
-    job = outcome.student.job
-    tensors = {name: tensor.to(dtype) for name, tensor in outcome.weights.items()}
-    trained = budget.training * budget.context if outcome.loss_trained is not None else 0
-    library.put(job, tensors, outcome.loss_initial, outcome.loss_final, trained, made_from)
-    progress.advance(layer=job.layer, loss=outcome.loss_final)
-    losses = {"loss_initial": outcome.loss_initial, "loss_trained": outcome.loss_trained}
-    progress.log(
-        "piece", id=job.id, layer=job.layer, kept="trained" if outcome.improved else "initial", **losses
-    )

@@ -8,7 +8,7 @@ Shapes: B sequences, S positions, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -80,6 +80,25 @@ def enrol(
     The parent's half of a coupled piece is the parent's own module: not trained, not stored.
     """
     layer = access.layers(model)[job.layer]
+
+    def weigh(made: nn.Module, sub_block: SubBlock, alternative: Alternative) -> None:
+        made.load_state_dict(initialise(layer, sub_block, alternative, statistics, init, shape))
+
+    return _student(job, model, weigh)
+
+
+def revive(job: BldJob, model: PreTrainedModel, weights: Mapping[str, Tensor]) -> Student:
+    """A job's student with these weights, by the names that `Student.weights` gives them."""
+    student = _student(job, model, lambda made, sub_block, alternative: None)
+    student.trained.load_state_dict(dict(weights))
+    return student
+
+
+Weigh = Callable[[nn.Module, SubBlock, Alternative], None]
+
+
+def _student(job: BldJob, model: PreTrainedModel, weigh: Weigh) -> Student:
+    layer = access.layers(model)[job.layer]
     trained: dict[str, nn.Module] = {}
 
     def module(sub_block: SubBlock, alternative: Alternative | None) -> nn.Module | None:
@@ -88,7 +107,7 @@ def enrol(
         if alternative.kind == "parent":
             return access.sub_block_of(layer, sub_block)
         made = build_alternative(model, job.layer, sub_block, alternative, dtype=torch.float32)
-        made.load_state_dict(initialise(layer, sub_block, alternative, statistics, init, shape))
+        weigh(made, sub_block, alternative)
         trained[access.sub_block_name(sub_block)] = made.requires_grad_(True)
         return made
 

@@ -5,85 +5,40 @@ Shapes: N blocks, B sequences, S positions, H hidden.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.bld.activations import Activations
-from puzzledsl.bld.errors import LossNotFinite, ParentNotFinite
+from puzzledsl.bld.finite import keep_finite, refuse_what_is_not_finite
+from puzzledsl.bld.order import Order
 from puzzledsl.bld.student import enrol
 from puzzledsl.bld.training import Outcome, School
 from puzzledsl.data.budget import Budget
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.ir.alternatives import name_of
-from puzzledsl.ir.nodes import Initialisers
-from puzzledsl.ir.tables import BldJob
 from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.parents.access import shape_of
-from puzzledsl.surgery.statistics import LayerStatistics, walk_layers
-
-CALIBRATION_BATCH_TOKENS = 2048
-"""Tokens that go through a layer together while statistics are collected."""
+from puzzledsl.surgery.statistics import walk_layers
 
 
-def sweep(
-    model: PreTrainedModel,
-    budget: Budget,
-    tokens_NS: Tensor,
-    init: Initialisers,
-    jobs: Sequence[BldJob],
-    work: Path,
-    *,
-    keep: Callable[[Outcome], None],
-) -> None:
-    """Make the pieces of `jobs` and hand each to `keep`, layer by layer.
+def sweep(model: PreTrainedModel, order: Order, keep: Callable[[Outcome], None]) -> None:
+    """Make the pieces of an order and hand each to `keep`, layer by layer.
 
-    `tokens_NS` are calibration, training and held-out blocks, in this order. What `work` holds of an earlier, interrupted
-    sweep over the same tokens is used; calibration tokens are run again up to where it stopped, a forward pass only.
+    What its `work` holds of an earlier, interrupted sweep over the same tokens is used; calibration tokens are run again up
+    to where it stopped, a forward pass only.
     """
-    shape, runner = shape_of(model.config), LayerRunner(model)
-    layers = sorted({job.layer for job in jobs})
-    calibration = torch.split(
-        tokens_NS[: budget.calibration], max(1, CALIBRATION_BATCH_TOKENS // budget.context)
-    )
-    rest = tokens_NS[budget.calibration :]
-    activations = Activations(runner, rest, _batches(budget), work, last_layer=layers[0])
-    for layer_idx, statistics in walk_layers(model, calibration, layers=layers):
-        _refuse_what_is_not_finite(layer_idx, statistics, runner.dtype)
+    shape, runner, budget = shape_of(model.config), LayerRunner(model), order.budget
+    layers = sorted({job.layer for job in order.jobs})
+    rest = order.tokens[budget.calibration :]
+    activations = Activations(runner, rest, _batches(budget), order.work, last_layer=layers[0])
+    for layer_idx, statistics in walk_layers(model, order.calibration_batches(), layers=layers):
+        refuse_what_is_not_finite(layer_idx, statistics, runner.dtype)
         activations.move_to(layer_idx)
-        here = [job for job in jobs if job.layer == layer_idx]
-        students = [enrol(job, model, statistics, init, shape) for job in here]
+        here = [job for job in order.jobs if job.layer == layer_idx]
+        students = [enrol(job, model, statistics, order.init, shape) for job in here]
         statistics.calls.clear()  # the biggest part, and no longer needed
         keep_finite(_train(School(students, budget.steps), runner, activations, layer_idx, budget), keep)
-
-
-def keep_finite(outcomes: Sequence[Outcome], keep: Callable[[Outcome], None]) -> None:
-    """Keep each piece whose training ended in a number. Raises DiagnosticError (LossNotFinite) for the others."""
-    lost = [outcome for outcome in outcomes if not outcome.finite]
-    for outcome in outcomes:
-        if outcome.finite:
-            keep(outcome)
-    if lost:
-        raise DiagnosticError(*(_not_finite(outcome) for outcome in lost))
-
-
-def _not_finite(outcome: Outcome) -> LossNotFinite:
-    job = outcome.student.job
-    what = "/".join(f"`{name_of(a)}`" for a in (job.attention, job.ffn) if a is not None)
-    loss = outcome.loss_trained if outcome.loss_trained is not None else outcome.loss_initial
-    return LossNotFinite(None, name=job.bld, what=what, layer=job.layer, loss=loss, peak=job.lr.peak)
-
-
-def _refuse_what_is_not_finite(layer_idx: int, statistics: LayerStatistics, dtype: torch.dtype) -> None:
-    """Raise DiagnosticError (ParentNotFinite) before anything is fitted to what the layer puts out."""
-    for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
-        if not math.isfinite(gram.yy):
-            words = str(dtype).removeprefix("torch.")
-            raise DiagnosticError(ParentNotFinite(None, sub_block=sub_block, layer=layer_idx, dtype=words))
 
 
 def _batches(budget: Budget) -> list[slice]:

@@ -8,7 +8,7 @@ Shapes: B sequences, S positions, H hidden.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -83,6 +83,31 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         self._done += 1
 
+    @property
+    def steps_done(self) -> int:
+        """Steps taken so far."""
+        return self._done
+
+    def moments(self) -> dict[str, Tensor]:
+        """What AdamW remembers, by `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME` of each weight; empty before a step."""
+        kept = {}
+        for name, weight in self.student.trained.named_parameters():
+            for what, value in self._optimizer.state.get(weight, {}).items():
+                kept[f"{what}.{name}"] = value
+        return kept
+
+    def go_on(self, moments: Mapping[str, Tensor], steps_done: int) -> None:
+        """Take up the training of weights, which are the student's already, where `moments` were taken."""
+        self._done = steps_done
+        for name, weight in self.student.trained.named_parameters():
+            state = {
+                what: moments[f"{what}.{name}"].to(weight.device)
+                for what in ("step", "exp_avg", "exp_avg_sq")
+                if f"{what}.{name}" in moments
+            }
+            if state:
+                self._optimizer.state[weight] = state
+
     def _clip(self) -> None:
         norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         if norm > MAX_GRAD_NORM:  # seldom: gradients need not be rewritten to be multiplied by 1
@@ -92,12 +117,31 @@ class Trainer:
 @torch.no_grad()
 def held_out_loss(student: Student, held_out: Iterable[Seen]) -> float:
     """Normalised MSE over all held-out tokens together."""
-    error = norm = 0.0
+    squares = Squares()
     for hidden, trace in held_out:
+        squares.add(student, hidden, trace)
+    return squares.normalized_mse
+
+
+@dataclass
+class Squares:
+    """||child - parent||^2 and ||parent||^2 over the batches seen so far."""
+
+    error: float = 0.0
+    norm: float = 0.0
+
+    @torch.no_grad()
+    def add(self, student: Student, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Count in a batch."""
         target = student.target(trace).float()
-        error += float((student.forward(hidden, trace).float() - target).square().sum(dtype=torch.float64))
-        norm += float(target.square().sum(dtype=torch.float64))
-    return error / max(norm, TINY)
+        difference = student.forward(hidden_BSH, trace).float() - target
+        self.error += float(difference.square().sum(dtype=torch.float64))
+        self.norm += float(target.square().sum(dtype=torch.float64))
+
+    @property
+    def normalized_mse(self) -> float:
+        """Puzzle, section 3."""
+        return self.error / max(self.norm, TINY)
 
 
 class School:

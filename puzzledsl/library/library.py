@@ -62,13 +62,27 @@ class Library:
         `tokens`: how many the piece was trained on; `inputs`: digests of what it was made from besides the job. The
         same job and tensors give the same bytes. A piece that was there is replaced.
         """
+        piece = self.write(job, tensors, loss_initial, loss_final, tokens, inputs)
+        self.enter(piece)
+        return piece
+
+    def write(
+        self,
+        job: BldJob,
+        tensors: Mapping[str, Tensor],
+        loss_initial: float,
+        loss_final: float,
+        tokens: int,
+        inputs: Mapping[str, str] | None = None,
+    ) -> Piece:
+        """The first half of `put`: the file alone, so that several machines may write pieces and one of them enters them."""
         if not _SAFE_NAME.fullmatch(job.id):
             raise ValueError(f"a job id is a file name here, and {job.id!r} is none")
         file = f"{job.id}.safetensors"
         stored = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
         content = to_safetensors(stored, metadata={"job": job.canonical_json()})
         write_bytes(self.root / file, content)
-        piece = Piece(
+        return Piece(
             job=job,
             file=file,
             sha256=hashlib.sha256(content).hexdigest(),
@@ -77,10 +91,12 @@ class Library:
             tokens=tokens,
             inputs=dict(inputs or {}),
         )
-        if self._find(job.id) != piece:
+
+    def enter(self, piece: Piece) -> None:
+        """The second half of `put`: the index line of a piece whose file is on the disk."""
+        if self._find(piece.job.id) != piece:
             self.index.append(piece)
-            self._known[job.id] = piece
-        return piece
+            self._known[piece.job.id] = piece
 
     def load(self, id: str) -> dict[str, Tensor]:
         """A piece's tensors on the CPU. Raises DiagnosticError when it is missing or its hash is wrong."""

@@ -98,6 +98,11 @@ def _put(slot: Slot, value: torch.Tensor) -> None:
     slot.holder._parameters[slot.name] = nn.Parameter(value, requires_grad=False)
 
 
+def is_paged(model: PreTrainedModel) -> bool:
+    """Whether the model's weights come and go."""
+    return "pages" in model.__dict__
+
+
 def paged_parent(
     directory: Path,
     *,
@@ -125,6 +130,7 @@ def paged_parent(
     stored = f"{family.embedding if shape_of(config).tied else family.head}.weight"
     page = _page_of([Slot(head, "weight", weights[stored])], family.head, dtype)
     pages.pin(page) if keep_head else pages.adopt(head, page)
+    model.__dict__["pages"] = pages
     return frozen(model, device), pages
 
 

@@ -78,15 +78,38 @@ def walk_layers(
     `keep_tokens` limits the tokens whose attention calls are kept (None: all). Use a layer before asking for the next
     and forget it, and memory stays at one layer. Raises DiagnosticError (NoCalibration).
     """
-    report = progress or Silent()
-    wanted = set(range(len(access.layers(model))) if layers is None else layers)
-    chunks = [_enter(model, tokens.to(model.device)) for tokens in token_blocks]
+    wanted = range(len(access.layers(model))) if layers is None else layers
+    chunks = [_enter(model, input_ids=tokens.to(model.device)) for tokens in token_blocks]
+    yield from _walk(model, chunks, 0, wanted, progress or Silent(), keep_tokens)
+
+
+def walk_from(
+    model: PreTrainedModel,
+    first: int,
+    hidden_states: Iterable[Tensor],
+    layers: Sequence[int],
+    *,
+    keep_tokens: int | None = None,
+) -> Iterator[tuple[int, LayerStatistics]]:
+    """As `walk_layers`, from hidden states (B, S, H) that enter layer `first`; earlier layers are not run."""
+    chunks = [_enter(model, inputs_embeds=hidden.to(model.device)) for hidden in hidden_states]
+    yield from _walk(model, chunks, first, layers, Silent(), keep_tokens)
+
+
+def _walk(
+    model: PreTrainedModel,
+    chunks: Sequence[_Chunk],
+    first: int,
+    layers: Sequence[int],
+    report: Progress,
+    keep_tokens: int | None,
+) -> Iterator[tuple[int, LayerStatistics]]:
     if not chunks:
         raise DiagnosticError(NoCalibration(None))
-    report.start("calibrate", (max(wanted, default=-1) + 1) * len(chunks))
-    for layer_idx, layer in enumerate(access.layers(model)):
-        if layer_idx > max(wanted, default=-1):
-            return
+    wanted, end = set(layers), max(layers, default=-1) + 1
+    report.start("calibrate", max(0, end - first) * len(chunks))
+    for layer_idx in range(first, end):
+        layer = access.layers(model)[layer_idx]
         statistics = _empty(layer, model) if layer_idx in wanted else None
         for chunk in chunks:
             with torch.no_grad(), _observing(layer, statistics, keep_tokens):
@@ -115,15 +138,15 @@ class _Recorder(nn.Module):
         return hidden_states
 
 
-def _enter(model: PreTrainedModel, tokens: Tensor) -> _Chunk:
-    """Embed a block and let the model itself say how it calls each layer (masks, positions)."""
+def _enter(model: PreTrainedModel, **inputs: Tensor) -> _Chunk:
+    """Let the model embed a block (`inputs_embeds` are embedded) and say how it calls each layer (masks, positions)."""
     base: Any = cast(Any, model).model
     real = base.layers
     recorders = [_Recorder() for _ in real]
     try:
         base.layers = nn.ModuleList(recorders)
         with torch.no_grad():
-            base(input_ids=tokens, use_cache=False)
+            base(**inputs, use_cache=False)
     finally:
         base.layers = real
     first = recorders[0].hidden_states

@@ -242,9 +242,9 @@ def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.Monkey
     damaged = library.root / f"{jobs[-1].id}.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\0\0")
     made: list[str] = []
-    original = Library.put
+    original = Library.write
     monkeypatch.setattr(
-        Library, "put", lambda self, job, *a, **k: made.append(job.id) or original(self, job, *a, **k)
+        Library, "write", lambda self, job, *a, **k: made.append(job.id) or original(self, job, *a, **k)
     )
     assert content(run(program, tmp_path).root) == whole
     assert sorted(made) == sorted((jobs[0].id, jobs[-1].id))
@@ -275,6 +275,7 @@ def test_mistakes_are_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     usage = type("Usage", (), {"free": 10_000})
     with monkeypatch.context() as patch:
         patch.setattr(bld_run.shutil, "disk_usage", lambda _: usage)
+        patch.setattr(bld_run, "room_bytes", lambda: 10_000)  # nor can all layers be trained at once
         for _ in range(2):
             code, message = failure(make_program(tmp_path, **SHORT), tmp_path)
             assert code == "E1402" and "9.766KiB is free" in message

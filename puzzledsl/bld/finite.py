@@ -1,0 +1,39 @@
+"""Numbers that are none are told at once, and cost no piece that is finished."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+
+from puzzledsl.bld.errors import LossNotFinite, ParentNotFinite
+from puzzledsl.bld.training import Outcome
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir.alternatives import name_of
+from puzzledsl.surgery.statistics import LayerStatistics
+
+
+def keep_finite(outcomes: Sequence[Outcome], keep: Callable[[Outcome], None]) -> None:
+    """Keep each piece whose training ended in a number. Raises DiagnosticError (LossNotFinite) for the others."""
+    for outcome in outcomes:
+        if outcome.finite:
+            keep(outcome)
+    if lost := [diverged(outcome) for outcome in outcomes if not outcome.finite]:
+        raise DiagnosticError(*lost)
+
+
+def diverged(outcome: Outcome) -> LossNotFinite:
+    """What to say of a piece whose loss is no number."""
+    job = outcome.student.job
+    what = "/".join(f"`{name_of(a)}`" for a in (job.attention, job.ffn) if a is not None)
+    loss = outcome.loss_trained if outcome.loss_trained is not None else outcome.loss_initial
+    return LossNotFinite(None, name=job.bld, what=what, layer=job.layer, loss=loss, peak=job.lr.peak)
+
+
+def refuse_what_is_not_finite(layer_idx: int, statistics: LayerStatistics, dtype: torch.dtype) -> None:
+    """Raise DiagnosticError (ParentNotFinite) before anything is fitted to what the layer puts out."""
+    for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
+        if not math.isfinite(gram.yy):
+            words = str(dtype).removeprefix("torch.")
+            raise DiagnosticError(ParentNotFinite(None, sub_block=sub_block, layer=layer_idx, dtype=words))

@@ -1,0 +1,245 @@
+"""Consecutive layers of the parent and all their pieces, trained on batches that pass through (Puzzle, section 3).
+
+Nothing of a batch is kept: one pass of the parent feeds every piece. Stages hand each other hidden states alone, so that
+they may be in different processes. Batches and steps are those of the sweep (`bld.sweep`), and so are the weights, bit for
+bit. What a stage knows is saved layer by layer, so that another stage, with other layers, can go on from there.
+
+Shapes: B sequences, S positions, H hidden.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from puzzledsl.bld.finite import diverged, refuse_what_is_not_finite
+from puzzledsl.bld.order import Order, write_piece
+from puzzledsl.bld.student import Student, enrol, revive
+from puzzledsl.bld.training import Outcome, Squares, Trainer
+from puzzledsl.diagnostics import Diagnostic
+from puzzledsl.files import write_bytes
+from puzzledsl.ir.tables import BldJob, Piece
+from puzzledsl.library.library import Library
+from puzzledsl.modeling.layerwise import LayerRunner, LayerTrace
+from puzzledsl.modeling.placement import placement
+from puzzledsl.parents.access import shape_of
+from puzzledsl.parents.paged import paged_parent
+from puzzledsl.surgery.statistics import walk_from
+
+EVERYTHING = 1 << 62
+"""Room for all the layers of a stage; the others are never run, so never read."""
+
+
+@dataclass
+class Pupil:
+    """A student, its optimiser where it needs training, and what is known of its losses."""
+
+    student: Student
+    trainer: Trainer | None
+    initial: dict[str, Tensor]
+    loss_initial: float = float("nan")
+    squares: Squares = field(default_factory=Squares)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a stage made: pieces whose files are written, what became of each, and what went wrong with others."""
+
+    pieces: Sequence[Piece]
+    kept: Sequence[str]  # "trained" | "initial", for each piece
+    problems: Sequence[Diagnostic]
+
+
+_Visit = Callable[[Pupil, Tensor, LayerTrace], None]
+
+
+class Stage:
+    """Layers `first` to `end - 1`. Tensors that come in and go out are on the CPU."""
+
+    def __init__(
+        self,
+        order: Order,
+        first: int,
+        end: int,
+        model: PreTrainedModel | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Without a `model`, the stage reads its own layers of the checkpoint and no others."""
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if model is None:
+            device, dtype = placement(order.parent_dir)
+            model, _ = paged_parent(order.parent_dir, room_bytes=EVERYTHING, dtype=dtype, device=device)
+        self._order, self._layers, self._model = order, range(first, end), model
+        self._runner = LayerRunner(model)
+        self._pupils: dict[int, list[Pupil]] = {}
+
+    def arithmetic(self) -> str:
+        """What the bits of a piece depend on besides its inputs."""
+        return f"{self._runner.device.type} {self._runner.dtype}"
+
+    def embed(self, tokens_BS: Tensor) -> Tensor:
+        """Token ids -> what enters layer 0."""
+        return self._runner.embed(tokens_BS.to(self._runner.device)).cpu()
+
+    @torch.no_grad()
+    def forward(self, hidden_BSH: Tensor) -> Tensor:
+        """What leaves the last layer."""
+        hidden_BSH = hidden_BSH.to(self._runner.device)
+        for layer_idx in self._layers:
+            hidden_BSH = self._runner.run_layer(layer_idx, hidden_BSH)
+        return hidden_BSH.cpu()
+
+    def initialise(self, *entering: Tensor) -> None:
+        """Give every piece its initial weights, from calibration batches that enter the first layer."""
+        self._pupils = {}
+        wanted = [layer_idx for layer_idx in self._layers if self._jobs(layer_idx)]
+        shape, init = shape_of(self._model.config), self._order.init
+        for layer_idx, statistics in walk_from(self._model, self._layers[0], entering, wanted):
+            refuse_what_is_not_finite(layer_idx, statistics, self._runner.dtype)
+            students = [enrol(job, self._model, statistics, init, shape) for job in self._jobs(layer_idx)]
+            self._pupils[layer_idx] = [
+                Pupil(student, self._trainer(student), student.weights()) for student in students
+            ]
+
+    def examine(self, hidden_BSH: Tensor) -> Tensor:
+        """Count a held-out batch into every piece's loss; returns what leaves the last layer."""
+
+        def count(pupil: Pupil, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+            pupil.squares.add(pupil.student, hidden_BSH, trace)
+
+        return self._through(hidden_BSH, count)
+
+    def begin(self) -> None:
+        """The batches examined so far give the initial losses. Saves what training starts from."""
+        for layer_idx, pupils in self._pupils.items():
+            for pupil in pupils:
+                pupil.loss_initial, pupil.squares = pupil.squares.normalized_mse, Squares()
+            tensors = {
+                f"{p.student.job.id}/{name}": weight for p in pupils for name, weight in p.initial.items()
+            }
+            losses = {p.student.job.id: p.loss_initial for p in pupils}
+            self._save(self._initial(layer_idx), tensors, {"losses": json.dumps(losses)})
+
+    def teach(self, hidden_BSH: Tensor) -> Tensor:
+        """One step of every piece that needs training; returns what leaves the last layer."""
+
+        def step(pupil: Pupil, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+            if pupil.trainer is not None:
+                pupil.trainer.step(hidden_BSH, trace)
+
+        return self._through(hidden_BSH, step)
+
+    def save(self, step: int) -> None:
+        """Write what is needed to go on after this many steps; on return it is on the disk."""
+        for layer_idx, pupils in self._pupils.items():
+            tensors: dict[str, Tensor] = {}
+            for pupil in pupils:
+                if pupil.trainer is not None:
+                    kept = pupil.student.weights() | pupil.trainer.moments()
+                    tensors |= {f"{pupil.student.job.id}/{name}": tensor for name, tensor in kept.items()}
+            self._save(self._trained(step, layer_idx), tensors, {})
+
+    def restore(self, step: int) -> None:
+        """Go back, or on, to where stages of any layers saved after this many steps."""
+        self._pupils = {}
+        for layer_idx in self._layers:
+            if not self._jobs(layer_idx):
+                continue
+            initial = _by_job(load_file(self._initial(layer_idx)))
+            with safe_open(self._initial(layer_idx), "pt") as file:
+                losses = json.loads(file.metadata()["losses"])
+            trained = _by_job(load_file(self._trained(step, layer_idx))) if step else {}
+            self._pupils[layer_idx] = [
+                self._revived(job, initial[job.id], losses[job.id], trained.get(job.id), step)
+                for job in self._jobs(layer_idx)
+            ]
+
+    def finish(self) -> Finished:
+        """Write every piece, with the better of its initial and trained weights by the batches examined since `begin`."""
+        library = Library(self._order.library_root)
+        outcomes = [_outcome(pupil) for pupils in self._pupils.values() for pupil in pupils]
+        whole = [outcome for outcome in outcomes if outcome.finite]
+        return Finished(
+            [write_piece(library, self._order, outcome, self._runner.dtype) for outcome in whole],
+            ["trained" if outcome.improved else "initial" for outcome in whole],
+            [diverged(outcome) for outcome in outcomes if not outcome.finite],
+        )
+
+    # ------------------------------------------------------------
+
+    def _jobs(self, layer_idx: int) -> list[BldJob]:
+        return [job for job in self._order.jobs if job.layer == layer_idx]
+
+    def _trainer(self, student: Student) -> Trainer | None:
+        steps = self._order.budget.steps
+        return Trainer(student, steps) if steps and student.needs_training else None
+
+    def _revived(
+        self,
+        job: BldJob,
+        initial: dict[str, Tensor],
+        loss_initial: float,
+        trained: dict[str, Tensor] | None,
+        step: int,
+    ) -> Pupil:
+        student = revive(job, self._model, initial)
+        trainer = self._trainer(student)
+        if trainer is not None and trained is not None:
+            student.trained.load_state_dict({name: trained[name] for name in initial})
+            trainer.go_on(trained, step)
+        return Pupil(student, trainer, initial, loss_initial)
+
+    def _through(self, hidden_BSH: Tensor, visit: _Visit) -> Tensor:
+        hidden_BSH = hidden_BSH.to(self._runner.device)
+        for layer_idx in self._layers:
+            with torch.no_grad():
+                pupils = self._pupils.get(layer_idx, [])
+                if not pupils:
+                    hidden_BSH = self._runner.run_layer(layer_idx, hidden_BSH)
+                    continue
+                trace = self._runner.trace_layer(layer_idx, hidden_BSH)
+            for pupil in pupils:
+                visit(pupil, hidden_BSH, trace)
+            hidden_BSH = trace.output
+        return hidden_BSH.cpu()
+
+    def _save(self, path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        write_bytes(path, save(stored, metadata={"format": "pt", **metadata}))
+
+    def _initial(self, layer_idx: int) -> Path:
+        return state_dir(self._order.work) / "initial" / f"layer-{layer_idx}.safetensors"
+
+    def _trained(self, step: int, layer_idx: int) -> Path:
+        return state_dir(self._order.work) / f"step-{step}" / f"layer-{layer_idx}.safetensors"
+
+
+def state_dir(work: Path) -> Path:
+    """Where stages save what they know."""
+    return work / "state"
+
+
+def _by_job(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        job, _, own = name.partition("/")
+        found.setdefault(job, {})[own] = tensor
+    return found
+
+
+def _outcome(pupil: Pupil) -> Outcome:
+    if pupil.trainer is None:
+        return Outcome(pupil.student, pupil.initial, pupil.loss_initial, None)
+    outcome = Outcome(pupil.student, pupil.initial, pupil.loss_initial, pupil.squares.normalized_mse)
+    if outcome.improved:
+        outcome.weights = pupil.student.weights()
+    return outcome

@@ -1,0 +1,190 @@
+"""BLD whose activations are never kept: batches run through stages of consecutive layers, each feeds its own pieces.
+
+The stages may be anywhere: a `Crew` calls them. Every SAVED_STEPS steps all of them save what they know, and where a worker
+is lost, or the driver itself, everything goes on from the last time that all had saved. The pieces are those of the sweep,
+bit for bit, wherever and however often interrupted they are made.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any, Protocol
+
+from puzzledsl.bld.order import Order
+from puzzledsl.bld.stage import Finished, Stage, state_dir
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.files import write_text
+from puzzledsl.ir.tables import Piece
+from puzzledsl.progress import Progress
+
+SAVED_STEPS = 100
+"""Steps between two savings: what is lost at most when a worker is."""
+MAX_LOSSES = 5
+"""Workers lost between two savings before the run gives up."""
+
+
+class WorkerLost(Exception):
+    """A worker died, or what it made is gone. `what` says which, for the log."""
+
+
+class Crew(Protocol):
+    """Stages, in order of their layers."""
+
+    size: int
+
+    def call(self, stage: int, method: str, *arguments: Any) -> Any:
+        """Have a stage do something, after all that it was told before. Arguments may be what earlier calls returned."""
+
+    def result(self, answer: Any) -> Any:
+        """Wait for what a call returned. Raises WorkerLost, or what the call raised."""
+
+    def renew(self) -> None:
+        """Replace the stages by new ones, on the workers that are left. Raises DiagnosticError where there are none."""
+
+
+class Alone:
+    """A crew of one stage, in this process."""
+
+    size = 1
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def call(self, stage: int, method: str, *arguments: Any) -> Any:
+        """See `Crew`."""
+        return getattr(self._stage, method)(*arguments)
+
+    def result(self, answer: Any) -> Any:
+        """See `Crew`."""
+        return answer
+
+    def renew(self) -> None:
+        """Nothing can be lost."""
+
+
+def stream(
+    order: Order,
+    crew: Crew,
+    enter: Callable[[Piece, str], None],
+    progress: Progress,
+    *,
+    saved_steps: int = SAVED_STEPS,
+) -> None:
+    """Make the pieces of an order; `enter` is told of each whose file is written, and whether it was better trained.
+
+    Raises DiagnosticError: what stages find wrong; whatever is finished by then is entered.
+    """
+    losses, before = 0, None
+    while True:
+        try:
+            return _Drive(order, crew, progress, saved_steps).run(enter)
+        except WorkerLost as lost:
+            saved = _saved_step(order)
+            losses, before = (losses + 1, saved) if saved == before else (1, saved)
+            progress.log(
+                "worker_lost",
+                text=f"a worker was lost ({lost}); going on from step {saved or 0}",
+                step=saved or 0,
+            )
+            if losses > MAX_LOSSES:
+                raise
+            crew.renew()
+
+
+class _Drive:
+    """One try."""
+
+    def __init__(self, order: Order, crew: Crew, progress: Progress, saved_steps: int) -> None:
+        self._order, self._crew, self._progress = order, crew, progress
+        self._saved_steps = saved_steps
+        self._last = crew.size - 1
+
+    def run(self, enter: Callable[[Piece, str], None]) -> None:
+        """All that is not saved yet."""
+        steps, begun = self._order.budget.steps, _saved_step(self._order)
+        if begun is None:
+            self._begin()
+            begun = 0
+        else:
+            self._everyone("restore", begun)
+        self._progress.start(f"bld {self._order.name}, steps", steps)
+        self._progress.advance(begun)
+        for start in range(begun, steps, self._saved_steps):
+            stop = min(start + self._saved_steps, steps)
+            self._train(start, stop)
+            self._everyone("save", stop)
+            self._commit(stop)
+        if steps:
+            self._pass("examine", self._order.held_out_batches())
+        self._finish(enter)
+
+    def _begin(self) -> None:
+        crew = self._crew
+        entering = [crew.call(0, "embed", batch) for batch in self._order.calibration_batches()]
+        for stage in range(crew.size):
+            leaving = (
+                [crew.call(stage, "forward", hidden) for hidden in entering] if stage < self._last else []
+            )
+            crew.call(stage, "initialise", *entering)
+            entering = leaving
+        self._pass("examine", self._order.held_out_batches())
+        self._everyone("begin")
+        self._commit(0)
+
+    def _train(self, start: int, stop: int) -> None:
+        batches = self._order.training_batches()[start:stop]
+        self._pass("teach", batches, told=True)
+
+    def _pass(self, method: str, batches: Iterable[Any], *, told: bool = False) -> None:
+        """Send batches through all stages, a few at a time: as many are on their way as keep every stage busy."""
+        on_their_way: deque[tuple[Any, int]] = deque()
+        began, tokens = monotonic(), 0
+        for batch in batches:
+            hidden = self._crew.call(0, "embed", batch)
+            for stage in range(self._crew.size):
+                hidden = self._crew.call(stage, method, hidden)
+            on_their_way.append((hidden, batch.numel()))
+            while len(on_their_way) > 2 * self._crew.size or (on_their_way and self._crew.size == 1):
+                tokens += self._arrived(on_their_way)
+                if told:
+                    self._progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
+        while on_their_way:
+            tokens += self._arrived(on_their_way)
+            if told:
+                self._progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
+
+    def _arrived(self, on_their_way: deque[tuple[Any, int]]) -> int:
+        hidden, tokens = on_their_way.popleft()
+        self._crew.result(hidden)
+        return tokens
+
+    def _everyone(self, method: str, *arguments: Any) -> list[Any]:
+        answers = [self._crew.call(stage, method, *arguments) for stage in range(self._crew.size)]
+        return [self._crew.result(answer) for answer in answers]
+
+    def _commit(self, step: int) -> None:
+        """From here a run goes on, once every stage has saved."""
+        write_text(state_dir(self._order.work) / "saved.json", json.dumps({"step": step}))
+        for old in state_dir(self._order.work).glob("step-*"):
+            if old.name != f"step-{step}":
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _finish(self, enter: Callable[[Piece, str], None]) -> None:
+        finished: list[Finished] = self._everyone("finish")
+        for made in finished:
+            for piece, kept in zip(made.pieces, made.kept, strict=True):
+                enter(piece, kept)
+        if problems := [problem for made in finished for problem in made.problems]:
+            raise DiagnosticError(*problems)
+
+
+def _saved_step(order: Order) -> int | None:
+    """Where all stages saved last; None before there are initial weights."""
+    try:
+        return int(json.loads((state_dir(order.work) / "saved.json").read_text())["step"])
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,0 +1,187 @@
+"""BLD that keeps no activations makes the sweep's pieces, bit for bit: in one stage or several, interrupted or not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from puzzledsl.bld import run as bld_run
+from puzzledsl.bld import stream as streaming
+from puzzledsl.bld import training
+from puzzledsl.bld.order import Order
+from puzzledsl.bld.run import Enter, prepare_work, run_bld
+from puzzledsl.bld.stage import Stage
+from puzzledsl.bld.stream import MAX_LOSSES, WorkerLost, stream
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import (
+    GqaAttention,
+    LinearFfn,
+    MlpFfn,
+    NoOpAttention,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.library.library import Library
+from puzzledsl.plan.bld import bld_plan
+from puzzledsl.progress import Progress, Silent
+from tests.bld.bld_programs import make_program
+
+SHORT: dict[str, Any] = {"tokens": 320, "calibration_tokens": 128}  # five steps
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Stages:
+    """A crew in this process, of several stages, which loses a worker at the calls that `lost_at` counts."""
+
+    def __init__(self, order: Order, *spans: tuple[int, int], lost_at: frozenset[int] = frozenset()) -> None:
+        self._order, self._spans, self._lost_at = order, spans, lost_at
+        self._calls = itertools.count()
+        self.renewed = 0
+        self.size = len(spans)
+        self._stages = [Stage(order, *span) for span in spans]
+
+    def call(self, stage: int, method: str, *arguments: Any) -> Any:
+        if next(self._calls) in self._lost_at:
+            raise WorkerLost(f"stage {stage}")
+        return getattr(self._stages[stage], method)(*arguments)
+
+    def result(self, answer: Any) -> Any:
+        return answer
+
+    def renew(self) -> None:
+        """On one worker less, where there are several."""
+        self.renewed += 1
+        if self.size > 1:
+            self._spans = ((self._spans[0][0], self._spans[1][1]), *self._spans[2:])
+        self.size = len(self._spans)
+        self._stages = [Stage(self._order, *span) for span in self._spans]
+
+
+def make(
+    program: nodes.Program,
+    base: Path,
+    build: str,
+    spans: tuple[tuple[int, int], ...] = (),
+    *,
+    lost_at: frozenset[int] = frozenset(),
+    progress: Progress | None = None,
+) -> dict[str, bytes]:
+    """The library's files: by the sweep where there are no `spans`."""
+    library, work = Library(base / build / "library"), base / build / "work"
+
+    def maker(order: Order, enter: Enter, progress: Progress) -> None:
+        prepare_work(order, "here")
+        stream(order, Stages(order, *spans, lost_at=lost_at), enter, progress, saved_steps=2)
+
+    chosen = maker if spans else None
+    jobs = bld_plan(program, "b")
+    run_bld(program, "b", jobs, base / "parent", base, library, work, progress or Silent(), chosen)
+    assert len(library.pieces()) == len(jobs) and not work.exists()
+    return {p.name: p.read_bytes() for p in library.root.iterdir() if not p.name.startswith(".")}
+
+
+@pytest.mark.parametrize("spans", [((0, 3),), ((0, 1), (1, 3)), ((0, 1), (1, 2), (2, 3))])
+def test_the_pieces_are_those_of_the_sweep(spans: tuple[tuple[int, int], ...], tmp_path: Path) -> None:
+    program = make_program(tmp_path, **SHORT)
+    assert make(program, tmp_path, "stream", spans) == make(program, tmp_path, "sweep")
+
+
+def test_coupled_pieces_and_untrained_ones_too(tmp_path: Path) -> None:
+    attention = (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
+    ffn = (ParentFfn(), MlpFfn(width=16), LinearFfn())
+    for name, more in (("coupled", {"mode": "coupled"}), ("untrained", {"tokens": 0})):
+        base = tmp_path / name
+        program = make_program(base, attention=attention, ffn=ffn, model={"layers": 2}, **SHORT | more)
+        assert make(program, base, "stream", ((0, 1), (1, 2))) == make(program, base, "sweep")
+
+
+@pytest.mark.parametrize("first", [0, 3, 20, 40, 55, 70, 80])
+def test_a_lost_worker_costs_nothing_but_time(first: int, tmp_path: Path) -> None:
+    program = make_program(tmp_path, **SHORT)
+    lost_at = frozenset({first, first + 25})
+    made = make(program, tmp_path, "stream", ((0, 1), (1, 2), (2, 3)), lost_at=lost_at)
+    assert made == make(program, tmp_path, "sweep")
+
+
+def test_a_run_that_only_loses_workers_ends(tmp_path: Path) -> None:
+    program = make_program(tmp_path, **SHORT)
+    with pytest.raises(WorkerLost):
+        make(program, tmp_path, "stream", ((0, 3),), lost_at=frozenset(range(10_000)))
+    assert MAX_LOSSES < 10
+
+
+class Interrupting(Silent):
+    """Ends the run after some steps."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def advance(self, amount: int = 1, **figures: float | str) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_driver_goes_on_with_other_stages(tmp_path: Path) -> None:
+    program = make_program(tmp_path, **SHORT)
+    for after, spans in ((1, ((0, 3),)), (3, ((0, 2), (2, 3))), (4, ((0, 1), (1, 3)))):
+        with pytest.raises(KeyboardInterrupt):
+            make(program, tmp_path, "stream", spans, progress=Interrupting(after))
+        assert (tmp_path / "stream" / "work" / "state" / "saved.json").is_file()
+    assert make(program, tmp_path, "stream", ((0, 3),)) == make(program, tmp_path, "sweep")
+
+
+def test_a_stage_reads_no_layer_but_its_own(tmp_path: Path) -> None:
+    program, seen = make_program(tmp_path, **SHORT), []
+
+    def maker(order: Order, enter: Enter, progress: Progress) -> None:
+        prepare_work(order, "here")
+        crew = Stages(order, (0, 1), (1, 3))
+        stream(order, crew, enter, progress)
+        seen.extend(stage._model.__dict__["pages"].present for stage in crew._stages)
+
+    work = tmp_path / "work"
+    jobs, library = bld_plan(program, "b"), Library(tmp_path / "library")
+    run_bld(program, "b", jobs, tmp_path / "parent", tmp_path, library, work, Silent(), maker)
+    assert seen == [("model.embed_tokens", "model.layers.0"), ("model.layers.1", "model.layers.2")]
+
+
+def test_without_room_for_activations_none_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, events = make_program(tmp_path, **SHORT), []
+
+    class Log(Silent):
+        def log(self, event: str, **fields: object) -> None:
+            events.append(event)
+
+    swept = make(program, tmp_path, "sweep")
+    usage = type("Usage", (), {"free": 10_000})
+    monkeypatch.setattr(bld_run.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
+    assert make(program, tmp_path, "stream", progress=Log()) == swept
+    assert events.count("streaming") == 1 and events.count("piece") == len(bld_plan(program, "b"))
+
+
+def test_training_that_ends_in_no_number_keeps_the_other_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = make_program(tmp_path, **SHORT)
+    loss_of = training.loss_of
+    monkeypatch.setattr(training, "loss_of", lambda *arguments: loss_of(*arguments) * torch.nan)
+    with pytest.raises(DiagnosticError) as caught:
+        make(program, tmp_path, "stream", ((0, 1), (1, 3)))
+    assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {"E1411"}
+    pieces = Library(tmp_path / "stream" / "library").pieces()
+    assert len(pieces) == 6 and {piece.job.init for piece in pieces} == {"least_squares"}

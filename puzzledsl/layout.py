@@ -42,6 +42,10 @@ class BuildDir:
         """A score table (ir.tables.ScoreTable)."""
         return self.root / "scores" / f"{score}.json"
 
+    def figures(self, digest: str) -> Path:
+        """All figures of one set of replacements on one text, whichever of them is a score."""
+        return self.root / "scores" / "figures" / f"{digest}.jsonl"
+
     def cpsat_model(self, search: str) -> Path:
         """The CP-SAT model, binary protobuf."""
         return self.root / "search" / f"{search}.pb"

@@ -23,7 +23,7 @@ CONSTRUCTORS = frozenset(
         *ALTERNATIVES["attention"],
         *ALTERNATIVES["ffn"],
         *("shape", "hf", "text", "jsonl", "measured", "table", "batch"),
-        *("replace_one", "kl_divergence", "lm_loss", "accuracy", "cosine", "constant"),
+        *("replace_one", "kl_divergence", "lm_loss", "accuracy", "cosine", "top_k_agreement", "constant"),
         *("cpsat", "greedy", "max_params", "uniform", "random", "noop_only"),
         *("sweep", "used_by", "tasks", "gguf", "mlx"),
     )

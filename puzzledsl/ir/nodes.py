@@ -275,9 +275,10 @@ class ReplaceOne(Frozen):
     """Replace one block of the parent at a time and compare. `samples` counts scored token positions."""
 
     kind: Literal["replace_one"] = "replace_one"
-    metric: Literal["kl_divergence", "lm_loss", "cosine", "accuracy"]
+    metric: Literal["kl_divergence", "lm_loss", "cosine", "top_k_agreement", "accuracy"]
     samples: int = 4096
     tasks: str | None = None  # JSONL path, for accuracy
+    top_k: int | None = None  # tokens that are compared, for top_k_agreement
     unit: Literal["subblock", "block"] = "subblock"
     pairwise: bool = False
     around: str | None = None
@@ -293,7 +294,7 @@ class ScoreFromTable(Frozen):
 
 
 class Score(Frozen):
-    """How good each alternative is. Lower is better, except `accuracy`, whose drop is what a table holds."""
+    """How good each alternative is. Lower is better: of `accuracy` and `top_k_agreement` a table holds the drop."""
 
     name: str
     bld: str | None

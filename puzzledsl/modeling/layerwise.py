@@ -112,6 +112,11 @@ class LayerRunner:
         """Normed hidden states -> logits [..., V]."""
         return cast(Tensor, self._head(normed_BSH))
 
+    def head_weights(self) -> tuple[Tensor, Tensor | None]:
+        """The head's matrix [V, H] and its bias [V], if it has one."""
+        head = cast(nn.Linear, self._head)
+        return head.weight.detach(), None if head.bias is None else head.bias.detach()
+
     def _ask(self, **inputs: Tensor) -> Tensor:
         """Run the model's forward over recorders; returns the hidden states it hands to its first layer."""
         real = getattr(self._base, self._name)

@@ -1,14 +1,16 @@
 """What is compared: a child's final hidden states with the parent's, on scored tokens or on multiple-choice items.
 
 A measure owns its tokens, in groups that go through the model together, and turns the normed hidden states that leave the
-model into figures. There are never two full tensors of logits: only the parent's log-probabilities may be kept.
+model into figures.
 
-Shapes: B sequences, S positions of a group; P scored positions of all groups; H hidden, V vocabulary.
+Shapes: B sequences, S positions of a group; P scored positions of all groups; H hidden.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -16,14 +18,16 @@ from torch import Tensor
 
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.scoring.vocabulary import Vocabulary
 
-CHUNK = 512
-"""Positions whose logits exist at one time."""
-KEPT_LOG_PROBS_BYTES = 4 * 2**30
-"""The parent's log-probabilities are kept up to this size, and made again for each replacement beyond it."""
-GROUP_TOKENS = 2048
+GROUP_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Tokens that go through the model together."""
 Figures = dict[str, float]
+
+
+def group_tokens(device: torch.device) -> int:
+    """How many tokens a device runs at their best speed: more at a time only take memory."""
+    return GROUP_TOKENS.get(device.type, GROUP_TOKENS["cpu"])
 
 
 class Measure(Protocol):
@@ -35,6 +39,9 @@ class Measure(Protocol):
     def samples(self) -> int:
         """How many positions or items count."""
 
+    def identity(self) -> str:
+        """What the figures depend on besides the tokens and the models."""
+
     def set_parent(self, normed: Sequence[Tensor]) -> None:
         """Take the parent's normed final hidden states, one [B, S, H] a group."""
 
@@ -42,93 +49,77 @@ class Measure(Protocol):
         """How much worse a child is than the parent: 0 for the parent itself, larger is worse."""
 
 
-class Logits:
-    """Logits and log-probabilities of a few positions at a time, in two buffers that are used again and again."""
-
-    def __init__(self, runner: LayerRunner) -> None:
-        self._runner = runner
-        self._buffers: tuple[Tensor, Tensor] | None = None
-
-    def log_probs(self, normed_PH: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities [P, V] and as much scratch space, float32. Both are overwritten by the next call."""
-        logits = self._runner.head(normed_PH).float()
-        if self._buffers is None or self._buffers[0].shape[1] != logits.shape[1]:
-            self._buffers = (
-                logits.new_empty(CHUNK, logits.shape[1]),
-                logits.new_empty(CHUNK, logits.shape[1]),
-            )
-        result, scratch = (buffer[: logits.shape[0]] for buffer in self._buffers)
-        torch.log_softmax(logits, -1, out=result)
-        return result, scratch
-
-
 class Divergence:
-    """`kl_divergence` (nats, parent || child), `lm_loss` (nats, child - parent) and `cosine` (1 - cosine of the normed
-    final hidden states), means over the first `samples` positions; `lm_loss` over those of them whose next token is known.
+    """`kl_divergence` (nats, parent || child), `lm_loss` (nats, child - parent), `cosine` (1 - cosine of the normed final hidden
+    states) and, where `top_k` is given, `top_k_agreement` (the share of the parent's `top_k` likeliest tokens that are not
+    among the child's): means over the first `samples` positions; `lm_loss` over those whose next token is known.
     """
 
-    def __init__(self, runner: LayerRunner, tokens_NS: Tensor, samples: int) -> None:
-        per_group = max(1, GROUP_TOKENS // tokens_NS.shape[1])
+    def __init__(
+        self, runner: LayerRunner, tokens_NS: Tensor, samples: int, *, top_k: int | None = None
+    ) -> None:
+        per_group = max(1, group_tokens(runner.device) // tokens_NS.shape[1])
         self.groups: Sequence[Tensor] = torch.split(tokens_NS, per_group)
-        self._samples = min(samples, tokens_NS.numel())
+        self._samples, self._top_k = min(samples, tokens_NS.numel()), top_k
         following = torch.full_like(tokens_NS, -1)
         following[:, :-1] = tokens_NS[:, 1:]
-        self._labels_P = following.flatten()[: self._samples].to(runner.device)
-        self._runner, self._logits = runner, Logits(runner)
-        self._parent_PH = torch.empty(0)
-        self._kept: list[Tensor] | None = None
+        labels_P = following.flatten()[: self._samples].to(runner.device)
+        self._labelled = (labels_P >= 0).nonzero()[:, 0]
+        self._labels = labels_P[self._labelled]
+        self._vocabulary = Vocabulary(runner)
+        self._parent: _Parent | None = None
 
     def samples(self) -> int:
         """Scored positions."""
         return self._samples
 
+    def identity(self) -> str:
+        """See `Measure`."""
+        return f"divergence {self._samples} {self._top_k}"
+
     def set_parent(self, normed: Sequence[Tensor]) -> None:
         """See `Measure`."""
-        self._parent_PH = self._flat(normed)
-        vocab = self._runner.head(self._parent_PH[:1]).shape[-1]
-        if self._samples * vocab * 4 <= KEPT_LOG_PROBS_BYTES:
-            self._kept = [
-                self._logits.log_probs(chunk)[0].clone() for chunk in torch.split(self._parent_PH, CHUNK)
-            ]
+        states_PH, words = self._flat(normed), self._vocabulary
+        total_P = words.logsumexp(states_PH)
+        self._parent = _Parent(
+            states_PH=states_PH,
+            logsumexp_P=total_P,
+            expected_PH=words.expected(states_PH, total_P),
+            likeliest_PK=None if self._top_k is None else words.likeliest(states_PH, self._top_k),
+        )
 
     def figures(self, normed: Sequence[Tensor]) -> Figures:
         """See `Measure`."""
-        child_PH = self._flat(normed)
-        kl = loss = cosine = 0.0
-        parents = self._parent_log_probs()
-        for child, parent, labels in zip(
-            torch.split(child_PH, CHUNK),
-            torch.split(self._parent_PH, CHUNK),
-            torch.split(self._labels_P, CHUNK),
-            strict=True,
-        ):
-            p = next(parents)
-            q, scratch = self._logits.log_probs(child)
-            known = (labels >= 0).nonzero()[:, 0]
-            at = (known, labels[known])
-            loss += float((p[at] - q[at]).sum(dtype=torch.float64))
-            torch.exp(p, out=scratch)
-            torch.sub(p, q, out=q)
-            kl += float(torch.bmm(scratch[:, None, :], q[:, :, None]).sum(dtype=torch.float64))
-            similarity = torch.cosine_similarity(child.float(), parent.float(), dim=-1)
-            cosine += float((1 - similarity).sum(dtype=torch.float64))
-        labelled = max(1, int((self._labels_P >= 0).sum()))
-        return {
-            "kl_divergence": max(0.0, kl / self._samples),
-            "lm_loss": loss / labelled,
-            "cosine": max(0.0, cosine / self._samples),
+        parent, child_PH = self._parent, self._flat(normed)
+        assert parent is not None, "set_parent comes first"
+        change_PH = child_PH.float() - parent.states_PH.float()
+        rise_P = (self._vocabulary.logsumexp(child_PH) - parent.logsumexp_P).double()
+        kl_P = rise_P - (change_PH * parent.expected_PH).sum(-1, dtype=torch.float64)
+        label_change = self._vocabulary.rows_product(change_PH[self._labelled], self._labels)
+        similarity_P = torch.cosine_similarity(child_PH.float(), parent.states_PH.float(), dim=-1)
+        figures = {
+            "kl_divergence": max(0.0, float(kl_P.mean())),
+            "lm_loss": float((rise_P[self._labelled] - label_change).sum()) / max(1, len(self._labels)),
+            "cosine": max(0.0, float((1 - similarity_P).mean(dtype=torch.float64))),
         }
-
-    def _parent_log_probs(self) -> Iterator[Tensor]:
-        if self._kept is not None:
-            yield from self._kept
-            return
-        own = Logits(self._runner)  # the child's buffers are in use meanwhile
-        for chunk in torch.split(self._parent_PH, CHUNK):
-            yield own.log_probs(chunk)[0]
+        if parent.likeliest_PK is not None and self._top_k is not None:
+            own_PK = self._vocabulary.likeliest(child_PH, self._top_k)
+            shared_PK = (parent.likeliest_PK[:, :, None] == own_PK[:, None, :]).any(-1)
+            figures["top_k_agreement"] = 1 - float(shared_PK.double().mean())
+        return figures
 
     def _flat(self, normed: Sequence[Tensor]) -> Tensor:
         return torch.cat([group.flatten(0, 1) for group in normed])[: self._samples]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    """What is kept of the parent: a few numbers of each position, no logits."""
+
+    states_PH: Tensor
+    logsumexp_P: Tensor
+    expected_PH: Tensor
+    likeliest_PK: Tensor | None
 
 
 class Accuracy:
@@ -140,18 +131,24 @@ class Accuracy:
     def __init__(
         self, runner: LayerRunner, items: Sequence[Item], encoded: Sequence[Sequence[EncodedChoice]]
     ) -> None:
-        self._runner, self._logits, self._items = runner, Logits(runner), items
+        self._vocabulary, self._items = Vocabulary(runner), items
         flat = [(i, j, choice) for i, choices in enumerate(encoded) for j, choice in enumerate(choices)]
         flat.sort(key=lambda entry: len(entry[2].ids))
-        self._groups = list(_grouped(flat))
+        self._groups = list(_grouped(flat, group_tokens(runner.device)))
         self.groups: Sequence[Tensor] = [
             _padded([choice for _, _, choice in group]) for group in self._groups
         ]
+        self._targets = [_targets(group) for group in self._groups]
+        self._labels = torch.cat([labels for *_, labels in self._targets]).to(runner.device)
         self._parent_accuracy = 0.0
 
     def samples(self) -> int:
         """Items."""
         return len(self._items)
+
+    def identity(self) -> str:
+        """See `Measure`."""
+        return f"accuracy {hashlib.sha256(repr(list(self._items)).encode()).hexdigest()}"
 
     def set_parent(self, normed: Sequence[Tensor]) -> None:
         """See `Measure`."""
@@ -163,34 +160,29 @@ class Accuracy:
 
     def accuracy(self, normed: Sequence[Tensor]) -> float:
         """Fraction of items whose right choice is the most likely a character."""
+        states_MH = torch.cat([h[rows, at] for (rows, at, _), h in zip(self._targets, normed, strict=True)])
+        logits_M = self._vocabulary.logits_of(states_MH, self._labels)
+        log_probs_M = (logits_M - self._vocabulary.logsumexp(states_MH)).double().cpu()
         scores = [[0.0] * len(item.choices) for item in self._items]
-        for group, hidden in zip(self._groups, normed, strict=True):
-            for row, (i, j, choice) in enumerate(group):
-                log_prob = self._log_prob(hidden[row, choice.start - 1 : len(choice.ids) - 1], choice)
-                scores[i][j] = log_prob / len(self._items[i].choices[j])
+        flat = [entry for group in self._groups for entry in group]
+        lengths = [len(choice.ids) - choice.start for *_, choice in flat]
+        for (i, j, _), of_choice in zip(flat, torch.split(log_probs_M, lengths), strict=True):
+            scores[i][j] = float(of_choice.sum()) / len(self._items[i].choices[j])
         right = [
             max(range(len(s)), key=s.__getitem__) == item.answer
             for s, item in zip(scores, self._items, strict=True)
         ]
         return sum(right) / max(1, len(right))
 
-    def _log_prob(self, normed_PH: Tensor, choice: EncodedChoice) -> float:
-        labels = torch.tensor(choice.ids[choice.start :], device=normed_PH.device)
-        total = 0.0
-        for hidden, following in zip(torch.split(normed_PH, CHUNK), torch.split(labels, CHUNK), strict=True):
-            log_probs, _ = self._logits.log_probs(hidden)
-            total += float(log_probs.gather(1, following[:, None]).sum(dtype=torch.float64))
-        return total
-
 
 Entry = tuple[int, int, EncodedChoice]
 
 
-def _grouped(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Runs of entries of about one length (they are sorted), at most GROUP_TOKENS with their padding."""
+def _grouped(entries: Sequence[Entry], tokens: int) -> Iterator[list[Entry]]:
+    """Runs of entries of about one length (they are sorted), at most `tokens` with their padding."""
     group: list[Entry] = []
     for entry in entries:
-        if group and (len(group) + 1) * len(entry[2].ids) > GROUP_TOKENS:
+        if group and (len(group) + 1) * len(entry[2].ids) > tokens:
             yield group
             group = []
         group.append(entry)
@@ -202,3 +194,14 @@ def _padded(choices: Sequence[EncodedChoice]) -> Tensor:
     """[B, S], padded on the right with 0: no position attends to what comes after it, so padding changes nothing."""
     longest = max(len(choice.ids) for choice in choices)
     return torch.tensor([[*choice.ids, *[0] * (longest - len(choice.ids))] for choice in choices])
+
+
+def _targets(group: Sequence[Entry]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every token of every choice in order: its row, the position that predicts it, and the token; [M] each."""
+    found = [
+        (row, place - 1, choice.ids[place])
+        for row, (_, _, choice) in enumerate(group)
+        for place in range(choice.start, len(choice.ids))
+    ]
+    rows, at, tokens = torch.tensor(found, dtype=torch.long).reshape(-1, 3).T
+    return rows, at, tokens

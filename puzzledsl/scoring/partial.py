@@ -1,4 +1,4 @@
-"""Figures of a run that is not finished: JSON lines, so that an interrupted run measures nothing twice."""
+"""Figures that are measured already: JSON lines, so that neither an interrupted run nor another metric's measures twice."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Name = tuple[int, str, str]
 
 
 class Partial:
-    """`work/figures.jsonl`, started afresh when `key` (what the figures depend on) is another than the file's."""
+    """A file of figures, started afresh when `key` (what the figures depend on) is another than the file's."""
 
-    def __init__(self, work: Path, key: str) -> None:
-        self._path = work / "figures.jsonl"
+    def __init__(self, path: Path, key: str) -> None:
+        self._path, self._head = path, json.dumps({"key": key})
         self.figures: dict[Name, Figures] = {}
         lines = self._whole_lines()
-        if lines and lines[0] == json.dumps({"key": key}):
+        if lines and lines[0] == self._head:
             for line in lines[1:]:
                 layer, table, name, figures = json.loads(line)
                 self.figures[layer, table, name] = figures
         else:
-            write_text(self._path, json.dumps({"key": key}) + "\n")
+            write_text(self._path, self._head + "\n")
 
     def _whole_lines(self) -> list[str]:
         """Every line but a torn last one, which is also cut off the file."""
@@ -45,3 +45,8 @@ class Partial:
             file.write(json.dumps([*name, figures]) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def copy_to(self, path: Path) -> None:
+        """All figures in another file."""
+        lines = [self._head, *(json.dumps([*name, figures]) for name, figures in self.figures.items())]
+        write_text(path, "\n".join(lines) + "\n")

@@ -1,7 +1,8 @@
 """`pzl score`: replace one block of the parent at a time, and measure how much worse it gets (Puzzle, section 4.2).
 
 Hidden states move up the parent's layers once; each replacement runs only the layers from its own to the last, and is
-compared with the parent's log-probabilities, which are made once. Being killed and started again gives the same bytes.
+compared with the parent on every measure at once: a score of another metric of the same replacements is there already.
+Being killed and started again gives the same bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,11 +33,12 @@ from puzzledsl.parents.load import check_tokens, load_tokenizer
 from puzzledsl.progress import Progress
 from puzzledsl.scoring.errors import NoPairwiseTerms, NoScoringText
 from puzzledsl.scoring.incumbent import Incumbent
-from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure
-from puzzledsl.scoring.partial import Name, Partial
+from puzzledsl.scoring.measures import Accuracy, Divergence, Measure
+from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.replacements import Replacement, replacements
 from puzzledsl.scoring.states import States
-from puzzledsl.scoring.table import INCUMBENT, pairwise_terms, score_table
+from puzzledsl.scoring.sweep import Sweep
+from puzzledsl.scoring.table import pairwise_terms, score_table
 
 
 def run_score(
@@ -50,7 +52,7 @@ def run_score(
     progress: Progress,
     around: ModelDefinition | None = None,
 ) -> ScoreTable:
-    """The score table of a replace-1-block score: nats for `kl_divergence` and `lm_loss`, a drop for `accuracy`.
+    """The score table of a replace-1-block score: nats for `kl_divergence` and `lm_loss`, what is lost for `accuracy` and such.
 
     `jobs` are those of the score's BLD, whose pieces are in `library`; the parent is not in the table (it is 0).
     `samples` counts scored token positions; text comes from behind what the BLD was trained on, where there is enough.
@@ -70,9 +72,12 @@ def run_score(
     runner = LayerRunner(model := reachable_parent(parent_dir, progress, once=False))
     measure = _measure(program, declaration, method, bld, runner, parent_dir, base, library, progress)
     inputs = _inputs(parent_dir, measure, method, library, todo, around)
-    partial = Partial(work, json.dumps(inputs, sort_keys=True))
+    key = json.dumps([inputs["figures"], measure.identity()])
+    kept = BuildDir(library.root.parent).figures(hashlib.sha256(key.encode()).hexdigest()[:24])
+    # pairwise terms need final hidden states too, which other metrics' runs do not leave
+    partial = Partial(work / "figures.jsonl" if method.pairwise else kept, key)
     states = _states(work, measure, runner, len(todo)) if method.pairwise else None
-    sweep = _Sweep(runner, measure, method.metric, partial, progress, Incumbent(model, library), states)
+    sweep = Sweep(runner, measure, method.metric, partial, progress, Incumbent(model, library), states)
     progress.start(f"score {score}", len(todo))
     with torch.inference_mode():
         sweep.run(todo, around)
@@ -82,6 +87,7 @@ def run_score(
         if states is not None:
             terms = pairwise_terms(runner, sweep.parent_PH, states.all(), todo)
             table = table.model_copy(update={"pairwise": terms})
+            partial.copy_to(kept)
     shutil.rmtree(work, ignore_errors=True)
     return table.model_copy(update={"inputs": inputs})
 
@@ -130,7 +136,7 @@ def _measure(
     cache = BuildDir(library.root.parent).tokens
     tokens = _text(program.data[data], base, tokenizer, method, bld, behind, cache, progress)
     check_tokens(parent_dir, tokens)
-    return Divergence(runner, tokens, method.samples)
+    return Divergence(runner, tokens, method.samples, top_k=method.top_k)
 
 
 def _text(
@@ -145,8 +151,7 @@ def _text(
 ) -> Tensor:
     """Enough blocks for `samples` positions, [N, S]: those behind the BLD's own where `behind` and there are enough."""
     budget = Budget.of(bld)
-    spare = 1 if method.metric == "lm_loss" else 0  # a block's last token has no known successor
-    blocks = -(-method.samples // (budget.context - spare))
+    blocks = -(-method.samples // budget.context)
     skipped = budget.blocks if behind else 0
 
     def read(first: int) -> Tensor:
@@ -170,7 +175,7 @@ def _text(
             "warning", text=f"data `{data.name}` is too short to score on text that was not trained on"
         )
         tokens = read(0)
-    return tokens[:, : method.samples + spare] if blocks == 1 else tokens
+    return tokens[:, : method.samples] if blocks == 1 else tokens
 
 
 def _inputs(
@@ -187,68 +192,9 @@ def _inputs(
     parts = [[r.layer, r.table, r.name, *(pieces.get(p or "", "") for _, _, p in r.parts)] for r in todo]
     child = None if around is None else around.digest()
     described = f"{method.model_dump_json()} {parts} {child}"
-    return {**origin(parent_dir, tokens), "replacements": hashlib.sha256(described.encode()).hexdigest()}
-
-
-# ---------------------------------------------------------------- the sweep
-
-
-class _Sweep:
-    """One pass up the layers; each replacement branches off at its own."""
-
-    def __init__(
-        self,
-        runner: LayerRunner,
-        measure: Measure,
-        metric: str,
-        partial: Partial,
-        progress: Progress,
-        incumbent: Incumbent,
-        states: States | None,
-    ) -> None:
-        self.runner, self.measure, self.metric, self.partial = runner, measure, metric, partial
-        self.progress, self.incumbent, self.states = progress, incumbent, states
-        self.parent_PH = torch.empty(0)
-
-    def run(self, todo: Sequence[Replacement], around: ModelDefinition | None) -> None:
-        """Measure what is not measured yet: the child itself first, where there is one."""
-        entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
-        normed = self._leaving(0, entering)
-        self.measure.set_parent(normed)
-        self.parent_PH = _positions(normed, self.states)
-        if around is not None:
-            self.incumbent.become(around)
-            self._figures(INCUMBENT, lambda: self._leaving(0, entering))
-        for layer_idx in range(len(self.runner)):
-            for row, replacement in enumerate(todo):
-                if replacement.layer == layer_idx:
-                    self._one(row, replacement, entering)
-            entering = [self.runner.run_layer(layer_idx, hidden) for hidden in entering]
-
-    def _one(self, row: int, replacement: Replacement, entering: Sequence[Tensor]) -> None:
-        def leaving() -> list[Tensor]:
-            with replacement.applied(self.incumbent):
-                normed = self._leaving(replacement.layer, entering)
-            if self.states is not None:
-                self.states.put(row, _positions(normed, self.states))
-            return normed
-
-        name = (replacement.layer, replacement.table, replacement.name)
-        score = self._figures(name, leaving)[self.metric]
-        self.progress.advance(layer=replacement.layer, alternative=replacement.name, score=score)
-
-    def _figures(self, name: Name, leaving: Callable[[], Sequence[Tensor]]) -> Figures:
-        if name not in self.partial.figures:
-            self.partial.add(name, self.measure.figures(leaving()))
-        return self.partial.figures[name]
-
-    def _leaving(self, layer_idx: int, entering: Sequence[Tensor]) -> list[Tensor]:
-        """The normed final hidden states, from those that enter a layer."""
-        return [self.runner.final_norm(self.runner.run_suffix(layer_idx, hidden)) for hidden in entering]
-
-
-def _positions(normed: Sequence[Tensor], states: States | None) -> Tensor:
-    """The positions that pairwise terms are means over, [P, H]."""
-    if states is None:
-        return torch.empty(0)
-    return torch.cat([group.flatten(0, 1) for group in normed])[: states.positions]
+    made_from = origin(parent_dir, tokens)
+    return {
+        **made_from,
+        "replacements": hashlib.sha256(described.encode()).hexdigest(),
+        "figures": hashlib.sha256(f"{made_from} {parts} {child}".encode()).hexdigest(),
+    }

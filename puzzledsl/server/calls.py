@@ -124,6 +124,11 @@ SCORE_METRICS = {
     "kl_divergence": Call("Divergence of the logits from the parent's: predicts the child best."),
     "lm_loss": Call("Rise of the language-modelling loss."),
     "cosine": Call("Cosine distance of the last hidden state."),
+    "top_k_agreement": Call(
+        "Share of the parent's likeliest tokens that are not among the child's.",
+        {"k": Setting("How many tokens a position; 1 unless said.")},
+        positional=1,
+    ),
     "accuracy": Call(
         "Drop in accuracy on multiple-choice tasks.",
         {"tasks": Setting("A JSONL file, relative to this file.")},

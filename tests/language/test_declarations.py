@@ -227,6 +227,9 @@ def test_scores(tmp_path: Path) -> None:
     ]
     accuracy = method("b", 'accuracy("tasks.jsonl")')
     assert (accuracy.metric, accuracy.tasks) == ("accuracy", "tasks.jsonl")
+    agreements = [method("b", m) for m in ("top_k_agreement", "top_k_agreement()", "top_k_agreement(5)")]
+    assert [(m.metric, m.top_k) for m in agreements] == [("top_k_agreement", k) for k in (1, 1, 5)]
+    assert method("b", "kl_divergence").top_k is None
     assert (method("b", "lm_loss").unit, method("c", "lm_loss").unit) == ("subblock", "block")
     assert method("b", "lm_loss, unit: block").unit == "block"
     more = method("b", "lm_loss, samples: 4Ki, pairwise: true, around: s, rounds: 2, data: d")

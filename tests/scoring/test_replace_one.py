@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
@@ -26,7 +28,7 @@ from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.modeling.assemble import assemble
 from puzzledsl.parents.load import load_parent
 from puzzledsl.progress import Silent
-from puzzledsl.scoring import measures
+from puzzledsl.scoring import measures, vocabulary
 from puzzledsl.scoring.run import run_score
 from tests.bld.bld_programs import make_program
 from tests.scoring.cases import Case
@@ -89,13 +91,12 @@ def test_pairs_are_measured_together(small: Case) -> None:
         assert table.pairs[layer] == pytest.approx(expected, abs=1e-5)
 
 
-def test_small_chunks_and_forgotten_log_probabilities_change_nothing(
-    small: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_small_tiles_and_groups_change_nothing(small: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = small.score(metric="kl_divergence", samples=40)
-    monkeypatch.setattr(measures, "CHUNK", 7)
-    monkeypatch.setattr(measures, "KEPT_LOG_PROBS_BYTES", 0)
-    monkeypatch.setattr(measures, "GROUP_TOKENS", 16)
+    monkeypatch.setattr(vocabulary, "POSITIONS", 7)
+    monkeypatch.setattr(vocabulary, "TOKENS", 10)
+    monkeypatch.setattr(measures, "GROUP_TOKENS", {"cpu": 16})
+    forget(small)
     parts = small.score(metric="kl_divergence", samples=40)
     for a, b in zip(whole.attention + whole.ffn, parts.attention + parts.ffn, strict=True):
         assert a == pytest.approx(b, abs=1e-6)
@@ -113,8 +114,19 @@ class Interrupting(Silent):
             raise KeyboardInterrupt
 
 
+def figures_of(case: Case) -> list[Path]:
+    return list((case.base / "build" / "scores" / "figures").glob("*"))
+
+
+def forget(case: Case) -> None:
+    for path in figures_of(case):
+        path.unlink()
+
+
 def test_an_interrupted_run_goes_on_to_the_same_bytes(small: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget(small)
     whole = small.score().canonical_json()
+    forget(small)
     arguments = (
         small.program,
         "s",
@@ -127,7 +139,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(small: Case, monkeypatch: 
     for after in (1, 4):
         with pytest.raises(KeyboardInterrupt):
             run_score(*arguments, Interrupting(after))
-        with (small.base / "cut" / "figures.jsonl").open("a") as file:
+        (kept,) = figures_of(small)
+        with kept.open("a") as file:
             file.write('[2, "ffn", "li')  # torn while it was written
     measured = []
     original = measures.Divergence.figures
@@ -138,12 +151,23 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(small: Case, monkeypatch: 
     assert len(measured) == 12 - 4 and not (small.base / "cut").exists()
 
 
-def test_unfinished_work_from_other_pieces_is_not_used(small: Case) -> None:
-    small.base.joinpath("stale").mkdir()
-    (small.base / "stale" / "figures.jsonl").write_text(
+def test_all_metrics_come_from_one_pass(small: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    kl = small.score(metric="kl_divergence", samples=24)
+    loss = small.score(metric="lm_loss", samples=24)
+    monkeypatch.setattr(measures.Divergence, "figures", lambda self, normed: pytest.fail("measured again"))
+    assert small.score(metric="lm_loss", samples=24) == loss
+    cosine = small.score(metric="cosine", samples=24)
+    assert len({table.ffn[0]["linear"] for table in (kl, loss, cosine)}) == 3
+
+
+def test_figures_of_other_pieces_are_not_used(small: Case) -> None:
+    forget(small)
+    right = small.score().ffn
+    (kept,) = figures_of(small)
+    kept.write_text(
         json.dumps({"key": "other"}) + "\n" + json.dumps([0, "ffn", "linear", {"kl_divergence": 9.0}]) + "\n"
     )
-    assert small.score("stale").ffn == small.score().ffn
+    assert small.score().ffn == right
 
 
 def test_scoring_text_is_behind_the_training_text(small: Case) -> None:
@@ -227,3 +251,45 @@ def test_accuracy_is_the_drop_of_right_answers(small: Case) -> None:
             drops.append(expected - naive_accuracy(child, items[:20]))
             assert table.ffn[layer][name_of(f)] == pytest.approx(drops[-1])
     assert len(set(drops)) > 1, "the replacements differ, or this shows nothing"
+
+
+# ---------------------------------------------------------------- memory
+
+
+class LargestResult(TorchDispatchMode):
+    """Remembers how many numbers the largest storage holds that any operation makes; `given` was there before."""
+
+    def __init__(self, given: torch.Tensor) -> None:
+        super().__init__()
+        self.numbers, self._given = 0, given.untyped_storage().data_ptr()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() != self._given:
+                    self.numbers = max(self.numbers, storage.nbytes() // tensor.element_size())
+        return result
+
+
+def test_no_more_logits_exist_than_two_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the parent's nor the child's [P, V] is ever whole, whatever is measured."""
+    positions, hidden, words = 64, 4, 1024
+    monkeypatch.setattr(vocabulary, "POSITIONS", 16)
+    monkeypatch.setattr(vocabulary, "TOKENS", 32)
+    generator = torch.Generator().manual_seed(0)
+    head = torch.randn(words, hidden, generator=generator)
+    runner: Any = SimpleNamespace(head_weights=lambda: (head, None), device=torch.device("cpu"))
+    tokens = torch.randint(0, words, (2, positions // 2), generator=generator)
+    parent, child = (torch.randn(2, positions // 2, hidden, generator=generator) for _ in range(2))
+    measure = measures.Divergence(runner, tokens, positions, top_k=3)
+    with LargestResult(head) as largest:
+        measure.set_parent([parent])
+        figures = measure.figures([child])
+    assert largest.numbers <= 2 * 16 * 32 < positions * words // 8
+    p, q = ((h.flatten(0, 1).double() @ head.double().T).log_softmax(-1) for h in (parent, child))
+    assert figures["kl_divergence"] == pytest.approx(float((p.exp() * (p - q)).sum(-1).mean()), rel=1e-5)
+    best = [[set(row) for row in logits.topk(3).indices.tolist()] for logits in (p, q)]
+    shared = sum(len(one & other) for one, other in zip(*best, strict=True))
+    assert figures["top_k_agreement"] == pytest.approx(1 - shared / (3 * positions))

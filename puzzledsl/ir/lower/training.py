@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from puzzledsl.ir import errors, nodes
 from puzzledsl.ir import errors_types as types
@@ -151,7 +151,8 @@ def _constant(ctx: Context, value: object, settings: Settings, default: nodes.Sc
 
 # ---------------------------------------------------------------- score
 
-METRICS = ("kl_divergence", "lm_loss", "cosine", "accuracy")
+Metric = Literal["kl_divergence", "lm_loss", "cosine", "top_k_agreement", "accuracy"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 SCORE_EXAMPLE = "score kl of b = replace_one(kl_divergence, samples: 4Ki)"
 
 
@@ -197,7 +198,7 @@ def _method(
     named = ("samples", "unit", "pairwise", "around", "rounds", "data")
     settings = from_call(ctx, call, ("metric",), named)
     settings.need("metric", help=f"write `{SCORE_EXAMPLE}`")
-    metric, tasks = _metric(ctx, settings)
+    metric, tasks, top_k = _metric(ctx, settings)
     around = settings.ref("around", ("search",))
     if around is not None:
         ctx.lower_later(around)
@@ -205,9 +206,10 @@ def _method(
     if data is not None:
         ctx.lower_later(data)
     return nodes.ReplaceOne(
-        metric=cast(Literal["kl_divergence", "lm_loss", "cosine", "accuracy"], metric),
+        metric=metric,
         samples=settings.whole("samples", 4096, 1),
         tasks=tasks,
+        top_k=top_k,
         unit=_unit(ctx, settings, bld),
         pairwise=settings.flag("pairwise"),
         around=ctx.name_of(around) if around is not None else None,
@@ -216,20 +218,28 @@ def _method(
     )
 
 
-def _metric(ctx: Context, settings: Settings) -> tuple[str, str | None]:
+def _metric(ctx: Context, settings: Settings) -> tuple[Metric, str | None, int | None]:
+    """The metric, its tasks and how many tokens it compares, where it has them."""
     if not settings.has("metric"):
-        return "kl_divergence", None
+        return "kl_divergence", None, None
     entry = settings.entries["metric"]
-    if isinstance(entry.expr, tree.Name) and entry.expr.text in METRICS and entry.expr.text != "accuracy":
-        return entry.expr.text, None
+    name = entry.expr.text if isinstance(entry.expr, tree.Name) else ""
+    if name == "top_k_agreement":
+        return "top_k_agreement", None, 1
+    if name in METRICS and name != "accuracy":
+        return cast(Metric, name), None, None
     call = read_call(ctx, entry.expr, entry.scope, METRICS, "metric")
     if call is None:
-        return "kl_divergence", None
-    arguments = from_call(ctx, call, ("tasks",) if call.name == "accuracy" else (), ())
+        return "kl_divergence", None, None
+    arguments = from_call(ctx, call, METRIC_ARGUMENTS.get(call.name, ()), ())
     if call.name == "accuracy":
         arguments.need("tasks", help='write `accuracy("tasks.jsonl")`')
-        return "accuracy", arguments.text("tasks")
-    return call.name, None
+        return "accuracy", arguments.text("tasks"), None
+    top_k = arguments.whole("k", 1, 1, 1000) if call.name == "top_k_agreement" else None
+    return cast(Metric, call.name), None, top_k
+
+
+METRIC_ARGUMENTS = {"accuracy": ("tasks",), "top_k_agreement": ("k",)}
 
 
 def _unit(ctx: Context, settings: Settings, bld: nodes.Bld | None) -> Literal["subblock", "block"]:

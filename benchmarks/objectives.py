@@ -1,0 +1,297 @@
+"""Which objective should a search minimise? `python -m benchmarks.objectives --example examples/smollm2 [--samples 512]`.
+
+The example's finished build (parent and pieces) is read; scores, searches and children are made in `--work`, where what is
+done stays done. Children of the same budgets are sought with five objectives: the sum of replace-1-block KLs, the same with
+pairwise terms, KL scored again inside the first one's child (`around`, once and twice), and two that others use: cosine
+of the final hidden states, and LM loss. Each child is then judged by its KL to the parent, on the scored text and on text
+that nothing else has seen. A budget is a share of the parameters of the parent's layers; embeddings no search can change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from puzzledsl.cost.table import cost_table
+from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.budget import Budget
+from puzzledsl.files import write_text
+from puzzledsl.ir import nodes
+from puzzledsl.ir.base import Artefact
+from puzzledsl.ir.check import check
+from puzzledsl.ir.tables import CostTable, ModelDefinition, ScoreTable, SearchResult
+from puzzledsl.layout import BuildDir
+from puzzledsl.library.library import Library
+from puzzledsl.modeling.assemble import assemble
+from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.plan.bld import bld_plan
+from puzzledsl.plan.model import model_definition
+from puzzledsl.progress import Progress, Silent
+from puzzledsl.scoring.measures import Divergence
+from puzzledsl.scoring.run import run_score
+from puzzledsl.search.metrics import Child
+from puzzledsl.search.solve import solve_search
+from puzzledsl.search.tables import tables_of
+
+A = TypeVar("A", bound=Artefact)
+BUDGETS = (80, 60, 40)
+
+
+class Told(Silent):
+    """A line now and then on stderr."""
+
+    def __init__(self) -> None:
+        self._done, self._said = 0, time.monotonic()
+
+    def advance(self, amount: int = 1, **figures: float | str) -> None:
+        """See `Progress`."""
+        self._done += amount
+        if time.monotonic() - self._said > 20:
+            self._said = time.monotonic()
+            print(f"  {self._done} replacements, layer {figures.get('layer')}", file=sys.stderr, flush=True)
+
+
+@dataclass
+class Bench:
+    """The example, opened."""
+
+    example: Path
+    work: Path
+    samples: int
+    heldout: int
+    search_s: int
+    rounds: int
+
+    def __post_init__(self) -> None:
+        checked = check(self.example / "smollm2.pzl", {})
+        assert checked.program is not None, checked.diagnostics
+        self.program: nodes.Program = checked.program
+        self.parent = self.example / "parent"
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.build = BuildDir(self.work)
+        self.library = _borrowed(BuildDir(self.example / "build").library, self.build.library)
+        self.jobs = bld_plan(self.program, "pieces")
+        self.costs: CostTable = cost_table(self.program, "wide", self.example)
+        self._heldout: Divergence | None = None
+        self._scored: Divergence | None = None
+        self.progress: Progress = Told()
+
+    # ------------------------------------------------------------ searches
+
+    def search(self, budget: int) -> nodes.Search:
+        """Minimise `kl` within a share of the layers' parameters."""
+        fixed = self.costs.params_fixed
+        parent = fixed + sum(
+            c["parent"] for t in (self.costs.params_attention, self.costs.params_ffn) for c in t
+        )
+        allowed = fixed + (parent - fixed) * budget // 100
+        best = self.program.searches["best"]
+        params = nodes.Linear(terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ParamsTerm()),))
+        limit = nodes.LinearRequirement(
+            left=params, op="<=", bound=Fraction(allowed), where=best.where, bound_where=best.where
+        )
+        solver = nodes.CpSat(time_s=Fraction(self.search_s))
+        return best.model_copy(update={"requirements": (limit,), "solver": solver})
+
+    def solved(self, budget: int, table: ScoreTable) -> SearchResult:
+        """The best child for one table, with the proof."""
+        program = self._program(budget)
+        table = table.model_copy(update={"score": "kl"})
+        return self._once(
+            f"search-{budget}-{table.digest()[:16]}",
+            SearchResult,
+            lambda: solve_search(program, "best", self.costs, {"kl": table}),
+        )
+
+    def _program(self, budget: int) -> nodes.Program:
+        return self.program.model_copy(update={"searches": {"best": self.search(budget)}})
+
+    def child(self, result: SearchResult) -> ModelDefinition:
+        """The model of a search's first answer."""
+        return model_definition(self.program, "best", result.solutions[0], self.jobs)
+
+    def predicted(self, budget: int, table: ScoreTable, result: SearchResult) -> float:
+        """What a table says of a child."""
+        scores = {"kl": table.model_copy(update={"score": "kl"})}
+        tables = tables_of(self._program(budget), "best", self.costs, scores)
+        child = Child(tables, result.solutions[0].layers, result.solutions[0].batches)
+        return float(child.term(nodes.ScoreTerm(score="kl")))
+
+    # ------------------------------------------------------------ scores
+
+    def table(self, around: ModelDefinition | None = None, **method: Any) -> ScoreTable:
+        """A replace-1-block score, measured unless it is there."""
+        method = {"metric": "kl_divergence", "samples": self.samples, "data": "corpus", **method}
+        name = hashlib.sha256(json.dumps([method, around and around.digest()]).encode()).hexdigest()[:16]
+        score = self.program.scores["kl"].model_copy(update={"method": nodes.ReplaceOne(**method)})
+        program = self.program.model_copy(update={"scores": {"kl": score}})
+
+        def measured() -> ScoreTable:
+            work = self.build.work("score", name)
+            return run_score(
+                program, "kl", self.parent, self.example, self.library, self.jobs, work, self.progress, around
+            )
+
+        return self._once(f"scores-{name}", ScoreTable, measured)
+
+    def _once(self, name: str, kind: type[A], make: Callable[[], A]) -> A:
+        path = self.work / "objectives" / f"{name}.json"
+        if not path.is_file():
+            began = time.process_time()
+            made = make()
+            print(f"  {name}: {time.process_time() - began:.0f} CPU s", file=sys.stderr, flush=True)
+            write_text(path, made.canonical_json())
+        return kind.from_json(path.read_bytes())
+
+    # ------------------------------------------------------------ judging
+
+    def judged(self, definition: ModelDefinition) -> dict[str, float]:
+        """KL of a child in memory, on the scored text and on held-out text."""
+        path = (
+            self.work
+            / "objectives"
+            / f"child-{self.samples}-{self.heldout}-{_layers_digest(definition)}.json"
+        )
+        if not path.is_file():
+            model = assemble(definition, self.parent, self.library.load)
+            runner = LayerRunner(model)
+            found = {}
+            for name, measure in self._measures().items():
+                found[name] = measure.figures(_states(runner, measure))["kl_divergence"]
+            write_text(path, json.dumps(found))
+        return dict(json.loads(path.read_text()))
+
+    @torch.inference_mode()
+    def _measures(self) -> Mapping[str, Divergence]:
+        if self._heldout is None or self._scored is None:
+            runner = LayerRunner(load_parent(self.parent, dtype=torch.float32, device=torch.device("cpu")))
+            budget = Budget.of(self.program.blds["pieces"])
+            count = -(-self.samples // budget.context)
+            scored = self._tokens("corpus", (budget.blocks + count) * budget.context)[budget.blocks :]
+            heldout = self._tokens("heldout", self.heldout)
+            self._scored = Divergence(runner, scored, self.samples)
+            self._heldout = Divergence(runner, heldout, self.heldout)
+            for measure in (self._scored, self._heldout):
+                measure.set_parent(_states(runner, measure))
+        return {"scored": self._scored, "heldout": self._heldout}
+
+    def _tokens(self, data: str, count: int) -> Tensor:
+        bld = self.program.blds["pieces"]
+        return token_blocks(
+            self.program.data[data], self.example, load_tokenizer(self.parent),
+            context=Budget.of(bld).context, tokens=count, seed=bld.seed, cache=self.build.tokens,
+        )  # fmt: skip
+
+
+def _borrowed(library: Path, here: Path) -> Library:
+    """The pieces of another build, which is not written to."""
+    here.mkdir(exist_ok=True)
+    for path in library.glob("*.safetensors"):
+        if not (here / path.name).exists():
+            os.symlink(path.resolve(), here / path.name)
+    shutil.copy(library / "index.jsonl", here)
+    return Library(here)
+
+
+@torch.inference_mode()
+def _states(runner: LayerRunner, measure: Divergence) -> list[Tensor]:
+    return [runner.final_norm(runner.run_suffix(0, runner.embed(t))) for t in measure.groups]
+
+
+def _layers_digest(definition: ModelDefinition) -> str:
+    layers = [layer.model_dump_json() for layer in definition.layers]
+    return hashlib.sha256(json.dumps(layers).encode()).hexdigest()[:24]
+
+
+# ---------------------------------------------------------------- the table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One child. `predicted`: what its own objective says of it, nats, where that is a KL."""
+
+    budget: int
+    objective: str
+    predicted: float | None
+    scored: float
+    heldout: float
+    proven: str
+
+
+def rows_of(bench: Bench, budget: int) -> list[Row]:
+    """All objectives at one budget."""
+    paired = bench.table(pairwise=True)
+    singles = bench.table()  # measured with the terms
+    tables = {"sum of KL": singles, "with pairwise terms": paired}
+    results = {name: bench.solved(budget, table) for name, table in tables.items()}
+    last = "sum of KL"
+    for name in ("scored again", "scored again twice", "scored again thrice")[: bench.rounds]:
+        tables[name] = bench.table(around=bench.child(results[last]))
+        results[name], last = bench.solved(budget, tables[name]), name
+    for name, metric in (("cosine", "cosine"), ("LM loss", "lm_loss")):
+        tables[name] = bench.table(metric=metric)
+        results[name] = bench.solved(budget, tables[name])
+    rows = []
+    for name, result in results.items():
+        figures = bench.judged(bench.child(result))
+        predicted = (
+            bench.predicted(budget, tables[name], result) if name not in ("cosine", "LM loss") else None
+        )
+        proven = result.status if result.gap in (0, None) else f"gap {result.gap:.1%}"
+        rows.append(Row(budget, name, predicted, figures["scored"], figures["heldout"], proven))
+    return rows
+
+
+def lines(rows: list[Row]) -> list[str]:
+    """For people, and for docs/science.md."""
+    first = rows[0]
+    found = []
+    for row in rows:
+        said = "" if row.predicted is None else f"{row.predicted:.3f} ({row.predicted / row.scored:.2f}x)"
+        found.append(
+            f"| {row.budget} % | {row.objective} | {said} | {row.scored:.3f} | {row.scored / first.scored:.2f}"
+            f" | {row.heldout:.3f} | {row.heldout / first.heldout:.2f} | {row.proven} |"
+        )
+    return found
+
+
+def main() -> None:
+    """Print the table, a budget at a time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--example", type=Path, required=True, help="a finished copy of examples/smollm2")
+    parser.add_argument("--work", type=Path, default=Path("build/objectives"))
+    parser.add_argument("--samples", type=int, default=512, help="scored positions (default: %(default)s)")
+    parser.add_argument("--heldout", type=int, default=4096, help="held-out tokens (default: %(default)s)")
+    parser.add_argument(
+        "--budgets", type=int, nargs="*", default=BUDGETS, help="percent (default: %(default)s)"
+    )
+    parser.add_argument("--search-s", type=int, default=60, help="seconds a search (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="times to score again (default: %(default)s)")
+    options = parser.parse_args()
+    bench = Bench(
+        options.example, options.work, options.samples, options.heldout, options.search_s, options.rounds
+    )
+    print(
+        "| budget | objective | it predicts | KL, scored text | against the sum | KL, held-out | against the sum | search |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for budget in options.budgets:
+        print("\n".join(lines(rows_of(bench, budget))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The output head, a tile of logits at a time: whole logits never exist, neither the child's nor the parent's.
+
+With z the logits of a position, L = logsumexp(z), p the parent's probabilities and w_v the head's rows,
+
+    KL(parent || child) = L_child - L_parent - sum_v p_v (z_child,v - z_parent,v)
+                        = L_child - L_parent - (h_child - h_parent) . e        where e = sum_v p_v w_v
+
+so the parent is kept as L and e, which are H + 1 numbers a position and not V; a bias of the head cancels.
+
+Shapes: P positions, H hidden, V vocabulary, T of a tile's tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from puzzledsl.modeling.layerwise import LayerRunner
+
+POSITIONS, TOKENS = 512, 4096
+"""Of a tile: 8 MiB of float32 logits, which stay in a processor's cache between product and sum."""
+
+
+class Vocabulary:
+    """A model's head [V, H]. Two tiles of float32 are all the logits there ever are; they are used again and again."""
+
+    def __init__(self, runner: LayerRunner) -> None:
+        self.weight_VH, self.bias_V = runner.head_weights()
+        self._tiles: tuple[Tensor, Tensor] | None = None
+
+    def logsumexp(self, normed_PH: Tensor) -> Tensor:
+        """L of every position, float32 [P]."""
+        found = []
+        for rows in torch.split(normed_PH, POSITIONS):
+            parts = [self._logsumexp(logits_PT, spare_PT) for _, logits_PT, spare_PT in self._over(rows)]
+            found.append(torch.logsumexp(torch.stack(parts, 1), 1))
+        return torch.cat(found) if found else normed_PH.new_empty(0, dtype=torch.float32)
+
+    def expected(self, normed_PH: Tensor, logsumexp_P: Tensor) -> Tensor:
+        """e: the mean of the head's rows under the model's own probabilities, float32 [P, H]."""
+        found = []
+        for rows, total_P in zip(
+            torch.split(normed_PH, POSITIONS), torch.split(logsumexp_P, POSITIONS), strict=True
+        ):
+            mean_PH = torch.zeros_like(rows, dtype=torch.float32)
+            for tokens, logits_PT, spare_PT in self._over(rows):
+                torch.sub(logits_PT, total_P[:, None], out=spare_PT)
+                mean_PH += spare_PT.exp_() @ self.weight_VH[tokens].float()
+            found.append(mean_PH)
+        return torch.cat(found) if found else normed_PH.new_empty(normed_PH.shape, dtype=torch.float32)
+
+    def logits_of(self, normed_PH: Tensor, tokens_P: Tensor) -> Tensor:
+        """The logit of one token a position, float32 [P]."""
+        logits_P = self.rows_product(normed_PH, tokens_P).float()
+        return logits_P if self.bias_V is None else logits_P + self.bias_V[tokens_P].float()
+
+    def rows_product(self, states_PH: Tensor, tokens_P: Tensor) -> Tensor:
+        """Each state times the head's row of its token, without a bias, float64 [P]."""
+        return (states_PH.float() * self.weight_VH[tokens_P].float()).sum(-1, dtype=torch.float64)
+
+    def likeliest(self, normed_PH: Tensor, count: int) -> Tensor:
+        """The `count` tokens of the highest logits, best first, [P, count]; of equal logits the lower token comes first
+        within a tile."""
+        found = []
+        for rows in torch.split(normed_PH, POSITIONS):
+            values = rows.new_empty(len(rows), 0, dtype=torch.float32)
+            tokens = torch.empty(len(rows), 0, dtype=torch.long, device=rows.device)
+            for where, logits_PT, _ in self._over(rows):
+                best = logits_PT.topk(min(count, logits_PT.shape[1]))
+                values = torch.cat([values, best.values], 1)
+                tokens = torch.cat([tokens, best.indices + where.start], 1)
+                values, kept = values.topk(min(count, values.shape[1]))
+                tokens = tokens.gather(1, kept)
+            found.append(tokens)
+        return torch.cat(found)
+
+    def _over(self, rows_PH: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """(tokens, their logits [P, T], as much scratch space), tile after tile; overwritten by the next."""
+        rows, vocabulary = len(rows_PH), len(self.weight_VH)
+        if self._tiles is None:
+            made = rows_PH.new_empty(2, POSITIONS * min(TOKENS, vocabulary), dtype=torch.float32)
+            self._tiles = (made[0], made[1])
+        for start in range(0, vocabulary, TOKENS):
+            tokens = slice(start, min(start + TOKENS, vocabulary))
+            shape = (rows, tokens.stop - start)
+            logits_PT, spare_PT = (tile[: shape[0] * shape[1]].view(shape) for tile in self._tiles)
+            weight_TH = self.weight_VH[tokens]
+            if rows_PH.dtype == torch.float32:
+                torch.mm(rows_PH, weight_TH.T, out=logits_PT)
+            else:
+                logits_PT.copy_(rows_PH @ weight_TH.T)
+            if self.bias_V is not None:
+                logits_PT += self.bias_V[tokens]
+            yield tokens, logits_PT, spare_PT
+
+    def _logsumexp(self, logits_PT: Tensor, spare_PT: Tensor) -> Tensor:
+        """By the fused kernel of log_softmax, whose result is logit - L: one pass through the cache."""
+        torch.log_softmax(logits_PT, -1, out=spare_PT)
+        return logits_PT[:, 0] - spare_PT[:, 0]

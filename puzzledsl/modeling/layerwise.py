@@ -114,8 +114,8 @@ class LayerRunner:
 
     def head_weights(self) -> tuple[Tensor, Tensor | None]:
         """The head's matrix [V, H] and its bias [V], if it has one."""
-        head = cast(nn.Linear, self._head)
-        return head.weight.detach(), None if head.bias is None else head.bias.detach()
+        weight_VH, bias_V = cast(Tensor, self._head.weight), cast(Tensor | None, self._head.bias)
+        return weight_VH.detach(), None if bias_V is None else bias_V.detach()
 
     def _ask(self, **inputs: Tensor) -> Tensor:
         """Run the model's forward over recorders; returns the hidden states it hands to its first layer."""

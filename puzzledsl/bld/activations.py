@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from puzzledsl.files import replacing, reserve
+from puzzledsl.files import is_sealed, replacing, reserve, seal
 from puzzledsl.modeling.layerwise import LayerRunner
 
 _NAME = re.compile(r"hidden-(\d+)\.bin")
@@ -34,7 +34,7 @@ class Activations:
         `batches` share out the blocks: what is run together.
         """
         self._runner, self._tokens, self._batches, self._work = runner, tokens_NS, batches, work
-        kept = [layer for layer in _layers_in(work) if layer <= last_layer]
+        kept = [n for n in _layers_in(work) if n <= last_layer and is_sealed(self._path(n))]
         self.layer_idx = max(kept, default=0)
         if not kept:
             self._write(0, lambda _, tokens: runner.embed(tokens), tokens_NS)
@@ -60,6 +60,7 @@ class Activations:
             for number, where in enumerate(self._batches):
                 leaving[where] = visit(number, entering[where].to(self._runner.device)).to("cpu")
             del leaving
+            seal(temporary)
 
     def _map(self, path: Path) -> Tensor:
         """The file as a tensor. Shared even where it is only read: a private map would count as memory of the process."""

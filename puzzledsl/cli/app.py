@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from puzzledsl import __version__
-from puzzledsl.cli import costing, editor, front, importing, shelves, solving, stages, verifying
+from puzzledsl.cli import (
+    costing,
+    editor,
+    front,
+    importing,
+    running,
+    shelves,
+    solving,
+    stages,
+    verifying,
+    watching,
+)
 from puzzledsl.cli.teaching import teach
 
 app = typer.Typer(
@@ -41,9 +52,11 @@ def _root(
 front.register(app)
 costing.register(app)
 solving.register(app)
+watching.register(app)
 importing.register(app)
 shelves.register(app)
 stages.register(app)
+running.register(app)
 verifying.register(app)
 editor.register(app)
 teach(app)

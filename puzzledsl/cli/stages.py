@@ -1,8 +1,8 @@
-"""The stages, each a command, each resumable; and `run`, which does all that is stale, in order."""
+"""The stages, each a command, each resumable."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    for command in (measure, bld, score, realise, uptrain, eval_, export, report, run):
+    for command in (measure, bld, score, realise, uptrain, eval_, export, report):
         app.command(command.__name__.rstrip("_"))(command)
 
 
@@ -151,44 +151,6 @@ def report(file: FileArgument, build: BuildOption = None, set_: SetOption = None
     with locked(ctx):
         execute(ctx, [tasks.report(ctx)], force=True)
     print(ctx.build.report)
-
-
-def run(
-    file: FileArgument,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            "--until",
-            metavar="STAGE",
-            help="Stop after this stage (measure, bld, score, solve, realise …).",
-        ),
-    ] = None,
-    heal: HealOption = True,
-) -> None:
-    """Do everything the program declares that is not done yet, in order.
-
-    Interrupt it at any moment (Ctrl-C): what is finished is kept, and the same command goes on from there.
-    """
-    from puzzledsl.cli import loading
-    from puzzledsl.cli.progress import Reporter
-    from puzzledsl.diagnostics import DiagnosticError
-    from puzzledsl.runs.everything import run_everything
-    from puzzledsl.runs.summary import summary
-    from puzzledsl.runs.tasks import STAGES
-
-    if until is not None and until not in STAGES:
-        raise typer.BadParameter(f"`{until}` is no stage; stages: {', '.join(STAGES)}", param_hint="--until")
-    ctx = loading.context(file, set_, build)
-    ctx.heal = heal
-    try:
-        with Reporter(ctx.build.log) as progress:
-            ctx.progress = progress
-            run_everything(ctx, until, progress.say)
-    except DiagnosticError as error:
-        loading.fail(error, {})
-    print(summary(ctx))
 
 
 def _stage(

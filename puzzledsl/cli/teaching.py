@@ -9,8 +9,19 @@ import typer
 
 PANELS = {
     "Write a program": ("new", "check", "explain", "show", "fmt", "plan", "import", "lsp", "schema"),
-    "Search": ("compile", "cost", "calibrate", "solve", "frontier"),
-    "Build a child": ("run", "measure", "bld", "score", "realise", "uptrain", "eval", "export", "report"),
+    "Search": ("compile", "cost", "calibrate", "solve", "watch", "frontier"),
+    "Build a child": (
+        "run",
+        "status",
+        "measure",
+        "bld",
+        "score",
+        "realise",
+        "uptrain",
+        "eval",
+        "export",
+        "report",
+    ),
     "Look after what was built": ("library", "verify-export"),
 }
 """Heading -> commands, in the order in which a user meets them."""
@@ -34,6 +45,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pzl solve wide.pzl best --json",
         "pzl solve wide.pzl --set headroom=90%",
     ),
+    "watch": ("pzl watch wide.pzl", "pzl watch wide.pzl best --set headroom=90%"),
     "measure": ("pzl measure wide.pzl",),
     "bld": ("pzl bld wide.pzl", "pzl bld wide.pzl pieces -o /scratch/build"),
     "score": ("pzl score wide.pzl kl",),
@@ -42,7 +54,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "eval": ("pzl eval wide.pzl quality",),
     "export": ("pzl export wide.pzl out",),
     "report": ("pzl report wide.pzl",),
-    "run": ("pzl run wide.pzl", "pzl run wide.pzl --until solve", "pzl run wide.pzl --set speedup=1.6x"),
+    "run": (
+        "pzl run wide.pzl",
+        "pzl run wide.pzl --dry-run",
+        "pzl run wide.pzl --until solve",
+        "pzl run wide.pzl --set speedup=1.6x",
+    ),
+    "status": ("pzl status wide.pzl", "pzl status wide.pzl --made-by build/scores/kl.json"),
     "cost": ("pzl cost wide.pzl",),
     "frontier": ("pzl frontier wide.pzl",),
     "calibrate": ("pzl calibrate h100_sxm --data mine.csv",),

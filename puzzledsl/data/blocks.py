@@ -18,7 +18,7 @@ import torch
 from puzzledsl.data.documents import documents, files_of
 from puzzledsl.data.errors import NotEnoughText, span_of
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.files import replacing, sha256_of
+from puzzledsl.files import is_sealed, replacing, seal, sha256_of
 from puzzledsl.ir import nodes
 
 DOCUMENTS_A_CALL = 1024
@@ -67,11 +67,10 @@ def _stream(source: nodes.Data, base: Path, tokenizer: Any, cache: Path | None) 
     if cache is None or (not files and isinstance(source.source, nodes.HfData)):
         return _tokenise(documents(source, base), tokenizer)
     path = cache / f"{_digest(source, files, tokenizer)}.npy"
-    try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError):  # absent or damaged: make it
+    if not is_sealed(path):  # absent or damaged: make it
         with replacing(path) as temporary:
             _write(temporary, _documents_to_ids(documents(source, base), tokenizer))
+            seal(temporary)
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 

@@ -17,7 +17,7 @@ from puzzledsl.evaluate.divergence import compare_block, divergence_figures, fin
 from puzzledsl.evaluate.errors import OtherModel
 from puzzledsl.evaluate.plan import Plan, span_of
 from puzzledsl.evaluate.speed import ROUNDS, Speed, child_speed, parent_speed, speed_figures
-from puzzledsl.files import sha256_of, write_text
+from puzzledsl.files import read_sealed, sha256_of, write_sealed
 from puzzledsl.ir.base import Frozen
 from puzzledsl.ir.tables import Figure, ModelFigures
 from puzzledsl.modeling.child import load_checkpoint
@@ -52,7 +52,7 @@ class Bench:
         found = _read(path)
         if found is None:
             found = self._measure_now(name, directory, full)
-            write_text(path, found.canonical_json())
+            write_sealed(path, found.canonical_json())
         if name == PARENT:
             self._parent_speeds = found.speeds
         shown = {key: figure.value for key, figure in found.figures.figures.items()}
@@ -163,9 +163,10 @@ class Bench:
 
 
 def _read(path: Path) -> Measured | None:
+    content = read_sealed(path)
     try:
-        return Measured.from_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return None if content is None else Measured.from_json(content)
+    except ValidationError:  # another version's
         return None
 
 

@@ -6,7 +6,6 @@ writer cuts it off before it appends, so no later line is ever joined to it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from filelock import FileLock
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.files import write_bytes
+from puzzledsl.ir.piece_lines import line_of_piece, piece_of_line
 from puzzledsl.ir.tables import Piece
 from puzzledsl.library.errors import IndexDamaged
 
@@ -39,7 +39,7 @@ class Index:
 
     def _parse(self, number: int, line: bytes) -> Piece:
         try:
-            return Piece.from_json(line)
+            return piece_of_line(line)
         except ValueError as error:
             reason = str(error).splitlines()[0]
             raise DiagnosticError(IndexDamaged(None, line=number, file=self.path, reason=reason)) from error
@@ -52,7 +52,7 @@ class Index:
             content = file.read()
             if (complete := _complete(content)) < len(content):
                 file.truncate(complete)
-            file.write(_line(piece))
+            file.write(line_of_piece(piece))
             file.flush()
             os.fsync(file.fileno())
 
@@ -68,7 +68,7 @@ class Index:
                 self._write({id: piece for id, piece in self.read().items() if id not in ids})
 
     def _write(self, pieces: Mapping[str, Piece]) -> None:
-        canonical = b"".join(_line(piece) for _, piece in sorted(pieces.items()))
+        canonical = b"".join(line_of_piece(piece) for _, piece in sorted(pieces.items()))
         if not self.path.exists() or self.path.read_bytes() != canonical:
             write_bytes(self.path, canonical)
 
@@ -80,10 +80,3 @@ class Index:
 def _complete(content: bytes) -> int:
     """How many bytes of `content` are whole lines."""
     return content.rfind(b"\n") + 1
-
-
-def _line(piece: Piece) -> bytes:
-    text = json.dumps(
-        piece.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
-    return text.encode() + b"\n"

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from puzzledsl.files import write_text
+from puzzledsl.files import sealed_line, unsealed_line, write_text
 from puzzledsl.ir.base import Frozen
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.estimate import Estimate
@@ -147,13 +147,16 @@ def _read(path: Path, kind: type[T]) -> list[T]:
     """The lines that are whole; a damaged line and all after it are measured again."""
     found: list[T] = []
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+            text = unsealed_line(line)
             try:
-                found.append(kind.from_json(line))
+                if text is None:
+                    break
+                found.append(kind.from_json(text))
             except ValidationError:
                 break
     return found
 
 
 def _write(path: Path, items: list[T]) -> None:
-    write_text(path, "".join(item.model_dump_json() + "\n" for item in items))
+    write_text(path, "".join(sealed_line(item.model_dump_json()) for item in items))

@@ -11,6 +11,7 @@ from typing import TypeVar
 from puzzledsl.cost.table import merge
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.piece_lines import piece_of_line
 from puzzledsl.ir.tables import (
     CostTable,
     EngineCheck,
@@ -93,7 +94,7 @@ class _Reader:
         pieces: dict[str, Piece] = {}
         for line in lines:
             try:
-                piece = Piece.from_json(line)
+                piece = piece_of_line(line)
             except ValueError:
                 name = index.relative_to(self.root).as_posix()
                 if name not in self.unreadable:

@@ -24,16 +24,24 @@ class Equality:
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Parent and child in one engine, in one dtype; the last column is the child's over the parent's."""
+class Pair:
+    """A figure of parent and child, and the child's over the parent's."""
 
-    engine: str
-    dtype: str
-    what: str
     parent: Number
     child: Number
     change: Number
     good: bool
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Parent and child in one engine, in one dtype: bytes of weights, tokens a second of a prompt and of an answer."""
+
+    engine: str
+    dtype: str
+    weights: Pair
+    prefill: Pair
+    decode: Pair
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,7 @@ def _engines(check: EngineCheck) -> Engines:
     pairs: dict[tuple[str, str], dict[str, EngineSpeed]] = {}
     for speed in check.speeds:
         pairs.setdefault((speed.engine, speed.dtype), {})[speed.model] = speed
-    rows = [
-        row for pair in pairs.values() if len(pair) == 2 for row in _speeds(pair["parent"], pair["child"])
-    ]
+    rows = [_speed(pair["parent"], pair["child"]) for pair in pairs.values() if len(pair) == 2]
     texts = [s.text for s in check.speeds if s.model == "child" and s.dtype == "q8_0"]
     threads = f"{check.threads} thread{'s' * (check.threads > 1)}"
     return Engines(
@@ -77,27 +83,20 @@ def _equality(result: EngineResult) -> Equality:
     return Equality(title, result.version, result.status, delta, tokens, result.reason)
 
 
-def _speeds(parent: EngineSpeed, child: EngineSpeed) -> list[Speed]:
-    title = RUNTIMES[parent.engine].title
-    weights = child.weights_bytes / parent.weights_bytes
-    rows = [
-        Speed(
-            title,
-            parent.dtype,
-            "weights",
-            numbers.size(parent.weights_bytes),
-            numbers.size(child.weights_bytes),
-            numbers.change(weights - 1),
-            weights <= 1,
-        )
-    ]
-    for what, before, after in (
-        ("prefill, tok/s", parent.prefill_tokens_per_s, child.prefill_tokens_per_s),
-        ("decode, tok/s", parent.decode_tokens_per_s, child.decode_tokens_per_s),
-    ):
-        factor = after / before
-        change = numbers.times(factor)
-        rows.append(
-            Speed(title, parent.dtype, what, numbers.rate(before), numbers.rate(after), change, factor >= 1)
-        )
-    return rows
+def _speed(parent: EngineSpeed, child: EngineSpeed) -> Speed:
+    return Speed(
+        engine=RUNTIMES[parent.engine].title,
+        dtype=parent.dtype,
+        weights=_size(parent.weights_bytes, child.weights_bytes),
+        prefill=_rate(parent.prefill_tokens_per_s, child.prefill_tokens_per_s),
+        decode=_rate(parent.decode_tokens_per_s, child.decode_tokens_per_s),
+    )
+
+
+def _size(before: float, after: float) -> Pair:
+    change = numbers.change(after / before - 1)
+    return Pair(numbers.size(before), numbers.size(after), change, after <= before)
+
+
+def _rate(before: float, after: float) -> Pair:
+    return Pair(numbers.rate(before), numbers.rate(after), numbers.times(after / before), after >= before)

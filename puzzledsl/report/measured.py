@@ -15,6 +15,9 @@ from puzzledsl.report.subject import PARENT, Subject
 TIMED = ("throughput", "latency_s", "prefill_tokens_per_s", "decode_tokens_per_s")
 QUALITY = ("kl", "perplexity", "top1_agreement")
 SIZE = ("params", "checkpoint_bytes")
+WIDEST_ERROR = 0.3
+"""A bar of this error fills its half of the chart."""
+
 LABELS = {
     "params": "Parameters",
     "checkpoint_bytes": "Checkpoint",
@@ -65,6 +68,11 @@ class Prediction:
     predicted: Number
     measured: Number
     error: Number
+
+    @property
+    def error_bar(self) -> float:
+        """The error as a share of the widest that is drawn, -1 to 1."""
+        return max(-1.0, min(1.0, self.error.value / WIDEST_ERROR))
 
 
 # ---------------------------------------------------------------- parent against child

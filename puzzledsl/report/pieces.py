@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum
 
@@ -15,9 +15,19 @@ from puzzledsl.report.numbers import Number
 
 
 @dataclass(frozen=True)
+class LayerLoss:
+    """One piece: its losses and, as fractions of the worst of the library, its bars."""
+
+    layer: int
+    initial: Number
+    final: Number
+    initial_bar: float
+    final_bar: float
+
+
+@dataclass(frozen=True)
 class PieceRow:
-    """The pieces of one alternative: mean normalised MSE on held-out activations. Bars are fractions of the
-    worst."""
+    """The pieces of one alternative: mean normalised MSE on held-out activations, and each layer's."""
 
     sub_block: str
     name: str
@@ -25,8 +35,7 @@ class PieceRow:
     initial: Number
     final: Number
     gain: Number
-    initial_bar: float
-    final_bar: float
+    layers: tuple[LayerLoss, ...]
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ class Library:
     made: int
     planned: int
     tokens: Number
+    depth: int
     rows: tuple[PieceRow, ...]
 
 
@@ -49,30 +59,34 @@ def libraries(found: Artefacts) -> list[Library]:
         made = [found.pieces[job.id] for job in jobs if job.id in found.pieces]
         if made:
             tokens = numbers.count(sum(piece.tokens for piece in made))
-            tables.append(Library(name, len(made), len(jobs), tokens, tuple(_rows(made))))
+            depth = len(found.program.spaces[found.program.blds[name].space].layers)
+            tables.append(Library(name, len(made), len(jobs), tokens, depth, tuple(_rows(made))))
     return tables
 
 
-def _rows(pieces: Iterable[Piece]) -> Iterable[PieceRow]:
+def _rows(pieces: Sequence[Piece]) -> Iterable[PieceRow]:
     groups: dict[tuple[str, str], list[Piece]] = {}
     for piece in pieces:
         groups.setdefault(_group(piece), []).append(piece)
-    means = {
-        key: (_mean(p.loss_initial for p in group), _mean(p.loss_final for p in group))
-        for key, group in groups.items()
-    }
-    worst = max((max(pair) for pair in means.values()), default=0) or 1
-    for (sub_block, name), (initial, final) in means.items():
+    worst = max((max(p.loss_initial, p.loss_final) for p in pieces), default=0) or 1
+    for (sub_block, name), group in groups.items():
+        initial, final = _mean(p.loss_initial for p in group), _mean(p.loss_final for p in group)
         yield PieceRow(
             sub_block=sub_block,
             name=name,
-            pieces=len(groups[sub_block, name]),
+            pieces=len(group),
             initial=numbers.plain(initial, 3),
             final=numbers.plain(final, 3),
             gain=numbers.change(final / initial - 1 if initial else 0.0),
-            initial_bar=initial / worst,
-            final_bar=final / worst,
+            layers=tuple(_layer(piece, worst) for piece in sorted(group, key=lambda p: p.job.layer)),
         )
+
+
+def _layer(piece: Piece, worst: float) -> LayerLoss:
+    initial, final = numbers.plain(piece.loss_initial, 3), numbers.plain(piece.loss_final, 3)
+    return LayerLoss(
+        piece.job.layer, initial, final, piece.loss_initial / worst, min(piece.loss_final / worst, 1.0)
+    )
 
 
 def _group(piece: Piece) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The searches of one space side by side, the proof of the main one, a frontier as points, and conflicts."""
+"""The searches of one space side by side, the proof of the main one, and conflicts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.ir.tables import ConflictItem, SearchResult
 from puzzledsl.report import numbers
-from puzzledsl.report.numbers import METRIC_UNITS, Number
+from puzzledsl.report.numbers import Number
 from puzzledsl.report.requirements import value_of
 from puzzledsl.report.subject import PARENT, Subject
 
@@ -126,6 +126,15 @@ def proof_of(subject: Subject) -> Proof | None:
     )
 
 
+def objective_bars(rows: list[SearchRow]) -> dict[str, float]:
+    """How the searches' objectives compare: shares of the largest, where none is negative."""
+    values = {row.name: row.objective.value for row in rows if row.objective}
+    largest = max(values.values(), default=0.0)
+    if len(values) < 2 or largest <= 0 or min(values.values()) < 0:
+        return {}
+    return {name: value / largest for name, value in values.items()}
+
+
 def search_rows(subject: Subject) -> list[SearchRow]:
     """Every solved search of the main search's space, the main one first, then by its objective."""
     rows = [
@@ -202,53 +211,3 @@ def conflicts(subject: Subject) -> list[Conflict]:
         for name, result in subject.found.results.items()
         if result.status == "infeasible" and result.conflict
     ]
-
-
-# ---------------------------------------------------------------- frontier
-
-
-@dataclass(frozen=True)
-class Point:
-    """A solved point: where it is in the picture (0 to 1, y upwards) and what it stands for."""
-
-    x: float
-    y: float
-    target: Number
-    objective: Number
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A frontier with at least two feasible points. `infeasible` counts the others."""
-
-    name: str
-    x_label: str
-    y_label: str
-    points: tuple[Point, ...]
-    infeasible: int
-
-
-def curves(subject: Subject) -> list[Curve]:
-    """Every frontier of the main search."""
-    found = []
-    for name, result in subject.found.frontiers.items():
-        declaration = subject.program.frontiers[name]
-        if declaration.search != subject.name:
-            continue
-        solved = [(p.target, p.result.solutions[0].objective) for p in result.points if p.result.solutions]
-        if len(solved) < 2:
-            continue
-        metric = describe_term(declaration.term)
-        unit = METRIC_UNITS.get(metric.rpartition(".")[2], "")
-        xs, ys = [x for x, _ in solved], [y for _, y in solved]
-        points = tuple(
-            Point(_unit(x, xs), _unit(y, ys), numbers.of_unit(x, unit), numbers.plain(y)) for x, y in solved
-        )
-        objective = describe(subject.search.objective)
-        found.append(Curve(name, metric, objective, points, len(result.points) - len(solved)))
-    return found
-
-
-def _unit(value: float, values: list[float]) -> float:
-    low, high = min(values), max(values)
-    return (value - low) / (high - low) if high > low else 0.5

@@ -10,11 +10,12 @@ from puzzledsl import __version__
 from puzzledsl.files import write_text
 from puzzledsl.ir.nodes import HfSource, Program
 from puzzledsl.layout import BuildDir
-from puzzledsl.report import architecture, measured, pieces, requirements, searches
+from puzzledsl.report import architecture, curves, measured, pieces, requirements, searches
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
 from puzzledsl.report.engines import engines
 from puzzledsl.report.source import source_lines
 from puzzledsl.report.subject import Subject, main_search
+from puzzledsl.report.verdict import verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -63,6 +64,8 @@ _NO_SEARCH: dict[str, object] = {
     "requirements": (),
     "predictions": (),
     "searches": (),
+    "bars": {},
+    "verdict": "",
     "curves": (),
     "conflicts": (),
     "stale": False,
@@ -78,8 +81,10 @@ def _sections(subject: Subject) -> dict[str, object]:
         "proof": searches.proof_of(subject),
         "requirements": requirements.requirement_lines(subject),
         "predictions": measured.predictions(subject),
-        "searches": searches.search_rows(subject),
-        "curves": searches.curves(subject),
+        "searches": (rows := searches.search_rows(subject)),
+        "bars": searches.objective_bars(rows),
+        "verdict": verdict(subject),
+        "curves": curves.curves(subject),
         "conflicts": searches.conflicts(subject),
         "stale": bool(subject.result and subject.result.solutions and subject.best is None),
     }
@@ -89,13 +94,17 @@ def _head(found: Artefacts, subject: Subject | None) -> dict[str, object]:
     """Title, one line on where the child comes from, and the documentation comment."""
     stem = Path(found.program.source).stem
     if subject is None:
-        return {"title": stem, "doc": "", "origin": "", "objective_label": "", "scenario": None}
+        empty = {"doc": "", "origin": "", "objective_label": "", "scenario": None}
+        return {"title": stem, "program": stem, **empty}
     source = subject.parent.source
-    parent = source.id if isinstance(source, HfSource) else subject.parent.name
+    parent = subject.parent.name
+    if isinstance(source, HfSource) and source.id != parent:
+        parent += f" ({source.id})"
     return {
         "title": subject.name,
+        "program": stem,
         "doc": subject.search.doc,
-        "origin": f"{subject.shape.layers} layers, child of {parent}",
+        "origin": f"a child of {parent}, {subject.shape.layers} layers",
         "objective_label": searches.describe(subject.search.objective),
         "scenario": subject.scenario,
     }

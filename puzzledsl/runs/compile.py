@@ -12,6 +12,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.plan.summary import SpaceSummary, space_summary
 from puzzledsl.runs import tasks
 from puzzledsl.runs.context import Context
+from puzzledsl.runs.stamps import MADE_BY
 
 
 @dataclass
@@ -102,6 +103,7 @@ def compile_program(ctx: Context, *, models: bool = True) -> Compiled:
     for name, search in ctx.program.searches.items() if models else ():
         if search.space not in compiled.undecided:
             _model(ctx, name, search, compiled, wrote)
+    ctx.stamps.write(tasks.COMPILE, "", {"program": ctx.program.digest()}, compiled.files, MADE_BY)
     return compiled
 
 

@@ -17,3 +17,15 @@ def copy_directory(source: Path, target: Path) -> None:
         target.rename(old)
     temporary.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def clear_leftovers(target: Path) -> None:
+    """Remove what a killed process was writing in place of `target`: its temporary neighbours. Only under the build's lock."""
+    for leftover in [
+        *target.parent.glob(f".{target.name}.*tmp"),
+        *target.parent.glob(f".{target.name}.*old"),
+    ]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)

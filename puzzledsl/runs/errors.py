@@ -93,7 +93,7 @@ class NothingDeclared(Diagnostic):
 class BuildLocked(Diagnostic):
     """Another process works in the same build directory.
 
-    One process at a time writes to a build directory.
+    One process at a time writes to a build directory. The lock goes with its process: one that was killed holds nothing.
 
     Wrong:
         $ pzl run wide.pzl & pzl run wide.pzl
@@ -102,7 +102,7 @@ class BuildLocked(Diagnostic):
     """
 
     code = "E0606"
-    template = "another `pzl` is at work in `{build}`"
+    template = "another `pzl` is at work in `{build}`{who}"
     help_template = "wait for it, or give this run a build directory of its own with `-o`"
 
 

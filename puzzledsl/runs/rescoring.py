@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from puzzledsl.files import write_text
+from puzzledsl.files import read_sealed, write_sealed
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, ModelDefinition, ScoreTable, Solution
 from puzzledsl.plan.model import model_definition
@@ -47,10 +47,10 @@ def scores_around(
 
 def _round(work: Path, child: ModelDefinition, measure: Measure) -> ScoreTable:
     kept = work.with_suffix(".json")
-    if kept.is_file():
-        return ScoreTable.from_json(kept.read_bytes())
+    if (content := read_sealed(kept)) is not None:
+        return ScoreTable.from_json(content)
     table = measure(child, work)
-    write_text(kept, table.canonical_json())
+    write_sealed(kept, table.canonical_json())
     return table
 
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from puzzledsl import __version__
 from puzzledsl.files import sha256_of, write_text
 from puzzledsl.ir.base import Artefact
 
+MADE_BY = f"puzzledsl {__version__}"
+"""Who writes stamps."""
+
 
 class Stamp(Artefact):
-    """`build/stamps/STAGE-NAME.json`. `outputs` maps paths relative to the build directory to SHA-256 digests."""
+    """`build/stamps/STAGE-NAME.json`. `outputs` maps paths relative to the build directory (`../out/config.json` for an
+    export) to SHA-256 digests."""
 
     stage: str
     name: str
     made_by: str
     outputs: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        """`score kl`."""
+        return f"{self.stage} {self.name}".strip()
 
 
 class Stamps:
@@ -34,6 +46,23 @@ class Stamps:
         except (OSError, ValueError):
             return None
 
+    def all(self) -> Iterator[Stamp]:
+        """Every stamp that can be read, in order of stage and name."""
+        for path in sorted((self.root / "stamps").glob("*.json")):
+            try:
+                yield Stamp.from_json(path.read_bytes())
+            except (OSError, ValueError):
+                continue
+
+    def maker_of(self, path: Path) -> Stamp | None:
+        """The finished task that left `path`; None for a file that no task vouches for."""
+        relative = self._relative(path)
+        return next((stamp for stamp in self.all() if relative in stamp.outputs), None)
+
+    def damaged(self, stamp: Stamp) -> list[str]:
+        """What is no longer as the task left it, or gone: paths relative to the build directory."""
+        return [path for path, digest in stamp.outputs.items() if not self._matches(path, digest)]
+
     def is_fresh(self, stage: str, name: str, inputs: dict[str, str]) -> bool:
         """True when the task was finished from the same inputs and every output is still there, byte for byte."""
         stamp = self.read(stage, name)
@@ -46,16 +75,22 @@ class Stamps:
     def vouches(self, stage: str, name: str, path: Path) -> bool:
         """True when `path` is, byte for byte, what the task left."""
         stamp = self.read(stage, name)
-        relative = str(path.relative_to(self.root))
+        relative = self._relative(path)
         return (
             stamp is not None
             and relative in stamp.outputs
             and self._matches(relative, stamp.outputs[relative])
         )
 
+    def _relative(self, path: Path) -> str:
+        return Path(os.path.relpath(path.resolve(), self.root.resolve())).as_posix()
+
     def _matches(self, relative: str, digest: str) -> bool:
         path = self.root / relative
-        return path.is_file() and sha256_of(path) == digest
+        try:
+            return path.is_file() and sha256_of(path) == digest
+        except OSError:  # a disk that cannot read it back
+            return False
 
     def write(
         self,
@@ -72,7 +107,7 @@ class Stamps:
             for file in ([path] if path.is_file() else path.rglob("*"))
             if file.is_file()
         )
-        digests = {str(file.relative_to(self.root)): sha256_of(file) for file in files}
+        digests = {self._relative(file): sha256_of(file) for file in files}
         stamp = Stamp(stage=stage, name=name, made_by=made_by, inputs=inputs, outputs=digests)
         write_text(self.path(stage, name), stamp.canonical_json())
         return stamp

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.files import write_text
+from puzzledsl.files import sha256_of, write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, CostTable, ModelDefinition, ScoreTable, SearchResult
 from puzzledsl.runs.context import Context, span_of
@@ -38,15 +38,22 @@ STAGES = (
 )
 """In the order in which `pzl run` does them."""
 
+COMPILE = "compile"
+"""The stage of what `pzl compile` writes: made anew by every run, read by none."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to make. `run` returns the paths it wrote; a directory stands for all below it."""
+    """One thing to make. `run` returns the paths it wrote; a directory stands for all below it.
+
+    `intact` says whether what no stamp can vouch for is there too; raises DiagnosticError where it is damaged.
+    """
 
     stage: str
     name: str
     inputs: Callable[[], dict[str, str]]
     run: Callable[[], list[Path]]
+    intact: Callable[[], bool] = lambda: True
 
     @property
     def title(self) -> str:
@@ -206,7 +213,14 @@ def bld(ctx: Context, name: str) -> Task:
             if piece.job.id in {j.id for j in jobs}
         ]
 
-    return Task("bld", name, inputs, run)
+    def intact() -> bool:
+        from puzzledsl.library.index import Index
+
+        return {job.id for job in jobs_of(ctx, name)} <= Index(
+            ctx.build.library / "index.jsonl"
+        ).read().keys()
+
+    return Task("bld", name, inputs, run, intact)
 
 
 def score(ctx: Context, name: str) -> Task:
@@ -496,16 +510,17 @@ def export(ctx: Context, name: str) -> Task:
     def run() -> list[Path]:
         from puzzledsl.export.checkpoint import refuse_to_overwrite
         from puzzledsl.export.write import write_export
-        from puzzledsl.runs.copying import copy_directory
+        from puzzledsl.runs.copying import clear_leftovers, copy_directory
 
         ctx.made(stage, declaration.of, "the child")
         child, target = ctx.build.model(declaration.of), ctx.base / declaration.path
+        clear_leftovers(target)
         if declaration.runtime == "transformers" and declaration.dtype is None:
             refuse_to_overwrite(target)
             copy_directory(child, target)
         else:
             write_export(child, target, declaration.format, declaration.runtime, declaration.dtype, name=name)
-        return []
+        return [target]
 
     return Task("export", name, inputs, run)
 
@@ -514,12 +529,10 @@ def report(ctx: Context) -> Task:
     """The page that shows it all."""
 
     def inputs() -> dict[str, str]:
-        stamps = sorted((ctx.build.root / "stamps").glob("*.json"))
-        own = ctx.stamps.path("report", "")
-        return {
-            "source": digest_of(ctx.source),
-            **{p.stem: digest_of(p.read_text()) for p in stamps if p != own},
-        }
+        made = {s.title: s.digest() for s in ctx.stamps.all() if s.stage not in ("report", COMPILE)}
+        engines = sorted(ctx.build.engines("").parent.glob("*.json"))
+        tried = {f"engines {path.stem}": sha256_of(path) for path in engines}
+        return {"source": digest_of(ctx.source), **made, **tried}
 
     def run() -> list[Path]:
         from puzzledsl.report.write import write_report

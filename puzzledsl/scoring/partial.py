@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from puzzledsl.files import write_text
+from puzzledsl.files import sealed_line, unsealed_line, write_text
 from puzzledsl.scoring.measures import Figures
 
 Name = tuple[int, str, str]
@@ -20,12 +20,13 @@ class Partial:
         self._path, self._head = path, json.dumps({"key": key})
         self.figures: dict[Name, Figures] = {}
         lines = self._whole_lines()
-        if lines and lines[0] == self._head:
+        if lines and unsealed_line(lines[0]) == self._head:
             for line in lines[1:]:
-                layer, table, name, figures = json.loads(line)
-                self.figures[layer, table, name] = figures
+                if (text := unsealed_line(line)) is not None:  # a damaged line's figures are measured again
+                    layer, table, name, figures = json.loads(text)
+                    self.figures[layer, table, name] = figures
         else:
-            write_text(self._path, self._head + "\n")
+            write_text(self._path, sealed_line(self._head))
 
     def _whole_lines(self) -> list[str]:
         """Every line but a torn last one, which is also cut off the file."""
@@ -36,17 +37,17 @@ class Partial:
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             os.truncate(self._path, whole)
-        return content[:whole].decode().splitlines()
+        return content[:whole].decode(errors="replace").split("\n")[:-1]
 
     def add(self, name: Name, figures: Figures) -> None:
         """Record one replacement's figures; on return they are on the disk."""
         self.figures[name] = figures
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([*name, figures]) + "\n")
+            file.write(sealed_line(json.dumps([*name, figures])))
             file.flush()
             os.fsync(file.fileno())
 
     def copy_to(self, path: Path) -> None:
         """All figures in another file."""
         lines = [self._head, *(json.dumps([*name, figures]) for name, figures in self.figures.items())]
-        write_text(path, "\n".join(lines) + "\n")
+        write_text(path, "".join(map(sealed_line, lines)))

@@ -44,7 +44,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "stage": "eval",
         "help": "add one to wide.pzl, or run a stage that it declares",
     },
-    "E0606": {"build": "build"},
+    "E0606": {"build": "build", "who": ": `pzl run`, process 4242, since 2026-11-25 14:03:22"},
     "E0607": {"name": "best", "file": "wide.pzl"},
     "E0608": {"path": "build/library", "reason": "No space left on device"},
     "E0610": {

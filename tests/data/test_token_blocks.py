@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from puzzledsl.data.blocks import fingerprint, token_blocks
 from puzzledsl.data.documents import documents
 from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.files import seal
 from puzzledsl.ir import nodes
 from tests.tiny import tiny_tokenizer
 
@@ -88,9 +89,12 @@ def test_the_cache_is_used_made_again_when_damaged_and_keyed_by_content(tmp_path
     first = blocks()
     (kept,) = cache.iterdir()
     np.save(kept, np.flip(np.load(kept)))
+    seal(kept)
     assert blocks() != first, "the second call reads the cache"
-    kept.write_bytes(kept.read_bytes()[:-100])
-    assert blocks() == first
+    content = bytearray(kept.read_bytes())
+    for damaged in (content[:-100], content[:200] + bytes([content[200] ^ 1]) + content[201:], b""):
+        kept.write_bytes(damaged)
+        assert blocks() == first
     (tmp_path / "a.txt").write_text("other text " * 20)
     assert blocks() != first and len(list(cache.iterdir())) == 2
 

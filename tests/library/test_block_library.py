@@ -15,6 +15,7 @@ from torch import Tensor
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.alternatives import MlpFfn
 from puzzledsl.ir.nodes import Schedule
+from puzzledsl.ir.piece_lines import line_of_piece
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.library.library import Library
 
@@ -115,12 +116,37 @@ def test_a_torn_last_line_is_no_piece_and_is_repaired(
     index = root / "index.jsonl"
     line = index.read_bytes()
     torn = line[: min(cut, len(line) - 1)] + extra.replace(b"\n", b"")
-    index.write_bytes(line.replace(b'"a"', b'"z"').replace(b"a.safe", b"z.safe") + torn)
+    piece = Library(root).pieces()[0]
+    other = piece.model_copy(
+        update={"job": piece.job.model_copy(update={"id": "z"}), "file": "z.safetensors"}
+    )
+    index.write_bytes(line_of_piece(other) + torn)
     library = Library(root)
     assert [piece.job.id for piece in library.pieces()] == ["z"]
     put(library, "b")
     assert [piece.job.id for piece in Library(root).pieces()] == ["b", "z"]
     assert index.read_bytes().count(b"\n") == 2
+
+
+@given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
+@settings(deadline=None, max_examples=60)
+def test_no_flipped_bit_of_a_line_goes_unseen(
+    tmp_path_factory: pytest.TempPathFactory, at: int, bit: int
+) -> None:
+    """It is told, or (the bit made or unmade a line end) the line is none; a figure is never another."""
+    root = tmp_path_factory.mktemp("library")
+    put(Library(root), "a")
+    (piece,) = Library(root).pieces()
+    index = root / "index.jsonl"
+    content = bytearray(index.read_bytes())
+    content[at % len(content)] ^= 1 << bit
+    index.write_bytes(bytes(content))
+    said, found = "", ()
+    try:
+        found = Library(root).pieces()
+    except DiagnosticError as error:
+        said = error.diagnostics[0].message
+    assert "index.jsonl" in said or set(found) <= {piece}
 
 
 def test_a_damaged_line_inside_is_a_diagnostic(tmp_path: Path) -> None:

@@ -1,0 +1,138 @@
+"""A frontier as a picture: the best child at every value of one metric, and where the searches of the same space are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from puzzledsl.ir.tables import Solution
+from puzzledsl.report import numbers
+from puzzledsl.report.numbers import METRIC_UNITS, Number
+from puzzledsl.report.requirements import value_of
+from puzzledsl.report.searches import describe, describe_term
+from puzzledsl.report.subject import Subject
+
+TICKS = 5
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where it is in the picture (0 to 1, y upwards) and what it stands for. `name`: of a search, empty on the curve."""
+
+    x: float
+    y: float
+    target: Number
+    objective: Number
+    name: str = ""
+    is_main: bool = False
+
+    @property
+    def title(self) -> str:
+        """What a mouse over it reads."""
+        return f"{self.name + ': ' if self.name else ''}{self.target.text}, {self.objective.text}"
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark of an axis: 0 to 1, and its text."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A frontier with at least two feasible points. `infeasible` counts the others; `searches` are not on it but beside it."""
+
+    name: str
+    x_label: str
+    y_label: str
+    points: tuple[Point, ...]
+    searches: tuple[Point, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    infeasible: int
+
+
+def curves(subject: Subject) -> list[Curve]:
+    """Every frontier of the main search."""
+    found = []
+    for name, result in subject.found.frontiers.items():
+        declaration = subject.program.frontiers[name]
+        if declaration.search != subject.name:
+            continue
+        solved = [(p.target, p.result.solutions[0].objective) for p in result.points if p.result.solutions]
+        if len(solved) < 2:
+            continue
+        metric = describe_term(declaration.term)
+        curve = _curve(subject, name, metric, solved, len(result.points) - len(solved))
+        found.append(curve)
+    return found
+
+
+def _curve(
+    subject: Subject, name: str, metric: str, solved: list[tuple[float, float]], infeasible: int
+) -> Curve:
+    unit = METRIC_UNITS.get(metric.rpartition(".")[2], "")
+    others = list(_others(subject, metric))
+    xs = _Axis([x for x, _ in solved] + [x for _, x, _ in others])
+    ys = _Axis([y for _, y in solved] + [y for _, _, y in others])
+
+    def point(x: float, y: float, name: str = "") -> Point:
+        target, objective = numbers.of_unit(x, unit), numbers.plain(y)
+        return Point(xs.place(x), ys.place(y), target, objective, name, name == subject.name)
+
+    return Curve(
+        name=name,
+        x_label=metric,
+        y_label=describe(subject.search.objective),
+        points=tuple(point(x, y) for x, y in solved),
+        searches=tuple(point(x, y, name) for name, x, y in others),
+        x_ticks=tuple(Tick(xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
+        y_ticks=tuple(Tick(ys.place(y), f"{y:.4g}") for y in ys.ticks),
+        infeasible=infeasible,
+    )
+
+
+def _others(subject: Subject, metric: str) -> Iterable[tuple[str, float, float]]:
+    """Searches of the same space whose child has both figures."""
+    for name, search in subject.program.searches.items():
+        result = subject.found.results.get(name)
+        if search.space != subject.search.space or result is None:
+            continue
+        best = subject.best_of(result)
+        if best is None or metric not in best.metrics:
+            continue
+        objective = _objective(subject, name, best)
+        if objective is not None:
+            yield name, best.metrics[metric], objective
+
+
+def _objective(subject: Subject, name: str, best: Solution) -> float | None:
+    """The main search's objective for another search's child."""
+    if subject.program.searches[name].objective == subject.search.objective:
+        return best.objective
+    return value_of(subject, subject.search.objective, best)
+
+
+class _Axis:
+    """From values to 0..1, with room at both ends, and round values to mark."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        low, high = min(values), max(values)
+        room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+        self._low, self._high = low - room, high + room
+        self.ticks = _round_values(self._low, self._high)
+
+    def place(self, value: float) -> float:
+        return (value - self._low) / (self._high - self._low)
+
+
+def _round_values(low: float, high: float) -> tuple[float, ...]:
+    """About TICKS multiples of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / TICKS
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 5, 10) if raw <= power * m)
+    first = math.ceil(low / step)
+    return tuple(i * step for i in range(first, math.floor(high / step) + 1))

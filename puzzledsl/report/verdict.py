@@ -1,0 +1,49 @@
+"""The page in two sentences, for who reads no further."""
+
+from __future__ import annotations
+
+from puzzledsl.report import numbers
+from puzzledsl.report.measured import Headline, headlines
+from puzzledsl.report.subject import Subject
+
+PROOFS = {
+    "optimal": "The search is proven: no other child of its space that meets the requirements scores better.",
+    "feasible": "The search has no proof: a better child that meets the requirements may exist.",
+    "infeasible": "No child meets every requirement; below is which of them conflict, and how far each could go.",
+    "unknown": "The search found no child in the time it had, and excluded none.",
+}
+
+
+def verdict(subject: Subject) -> str:
+    """What the child is against its parent, and how sure the search is of it. Empty before the search is solved."""
+    if subject.result is None:
+        return ""
+    by_label = {headline.label: headline for headline in headlines(subject)}
+    parts = [part for part in (_speed(by_label), _kept(by_label), _size(by_label)) if part]
+    first = f"The child {_listed(parts)}. " if parts and subject.best else ""
+    return first + PROOFS[subject.result.status]
+
+
+def _speed(found: dict[str, Headline]) -> str:
+    for label, how in (("faster, measured", "measured"), ("faster, predicted", "predicted")):
+        if headline := found.get(label):
+            scenario = headline.detail.split(":")[0]
+            return f"is {headline.number.text} as fast as its parent in {scenario} ({how})"
+    return ""
+
+
+def _kept(found: dict[str, Headline]) -> str:
+    headline = found.get("of accuracy kept")
+    return f"keeps {headline.number.text} of its accuracy" if headline else ""
+
+
+def _size(found: dict[str, Headline]) -> str:
+    headline = found.get("parameters")
+    if headline is None:
+        return ""
+    word = "fewer" if headline.number.value < 0 else "more"
+    return f"has {numbers.share(abs(headline.number.value)).text} {word} parameters"
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,73 @@
+"""One look at a program as it is saved: its diagnostics, and every search that can be solved, solved. Writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from puzzledsl.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.ir.program import check_file
+from puzzledsl.ir.tables import CostTable, SearchResult
+from puzzledsl.layout import BuildDir
+from puzzledsl.runs import tasks
+from puzzledsl.runs.context import Context
+from puzzledsl.runs.narrow import resolve_used_by
+from puzzledsl.runs.targets import not_ready
+from puzzledsl.search.solve import solve_search
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a program says now. `context` is None where it has errors; `waiting`: what keeps a search from being solved."""
+
+    diagnostics: tuple[Diagnostic, ...]
+    sources: Mapping[str, str]
+    context: Context | None
+    results: Mapping[str, SearchResult]
+    costs: Mapping[str, CostTable]
+    waiting: Mapping[str, tuple[Diagnostic, ...]]
+    checked_s: float
+    solved_s: float
+
+
+def look(file: Path, settings: Mapping[str, str], build: Path, searches: Iterable[str] = ()) -> Look:
+    """Check a file and solve its searches (those named, or all) with the scores and costs that the build directory has.
+
+    Never raises for a user's mistake: it is among the diagnostics, or what its search waits for."""
+    began = time.perf_counter()
+    checked = check_file(file, settings)
+    checked_s = time.perf_counter() - began
+    if checked.program is None:
+        return Look(checked.diagnostics, checked.sources, None, {}, {}, {}, checked_s, 0.0)
+    layout = BuildDir(build.resolve())
+    program, _ = resolve_used_by(checked.program, layout)
+    ctx = Context(file=file, program=program, build=layout, source="")
+    results: dict[str, SearchResult] = {}
+    costs: dict[str, CostTable] = {}
+    waiting: dict[str, tuple[Diagnostic, ...]] = {}
+    began = time.perf_counter()
+    wanted = list(searches) or list(program.searches)
+    for name in (n for n in wanted if n in program.searches):
+        try:
+            if (problem := not_ready(ctx, name)) is not None:
+                waiting[name] = (problem,)
+                continue
+            space = program.searches[name].space
+            costs[space] = tasks.costs_of(ctx, space)
+            results[name] = solve_search(program, name, costs[space], tasks.scores_of(ctx, name))
+        except DiagnosticError as error:
+            waiting[name] = error.diagnostics
+    solved_s = time.perf_counter() - began
+    return Look(checked.diagnostics, checked.sources, ctx, results, costs, waiting, checked_s, solved_s)
+
+
+def changed_layers(before: SearchResult | None, now: SearchResult) -> list[int]:
+    """The layers in which the best child is another; none where there is nothing to compare."""
+    if before is None or not before.solutions or not now.solutions:
+        return []
+    old, new = before.solutions[0].layers, now.solutions[0].layers
+    if len(old) != len(new):
+        return []
+    return [i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]

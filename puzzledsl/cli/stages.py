@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +11,6 @@ from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, NamesAr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from puzzledsl.ir.nodes import Program
     from puzzledsl.runs.context import Context
@@ -141,7 +141,15 @@ def export(
     _stage("export", "export", lambda p: p.exports, file, names, build, set_)
 
 
-def report(file: FileArgument, build: BuildOption = None, set_: SetOption = None) -> None:
+def report(
+    file: FileArgument,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", metavar="DIR", help="Write the pictures, too, as SVG and PNG for papers."),
+    ] = None,
+) -> None:
     """Write report.html: one self-contained page with everything that is in the build directory."""
     from puzzledsl.cli import loading
     from puzzledsl.runs import tasks
@@ -150,6 +158,12 @@ def report(file: FileArgument, build: BuildOption = None, set_: SetOption = None
     ctx = loading.context(file, set_, build)
     with locked(ctx):
         execute(ctx, [tasks.report(ctx)], force=True)
+        if figures is not None:
+            from puzzledsl.report.artefacts import load_artefacts
+            from puzzledsl.report.figures import write_figures
+
+            for path in write_figures(load_artefacts(ctx.program, ctx.build), figures):
+                print(path)
     print(ctx.build.report)
 
 

@@ -53,7 +53,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "uptrain": ("pzl uptrain wide.pzl final",),
     "eval": ("pzl eval wide.pzl quality",),
     "export": ("pzl export wide.pzl out",),
-    "report": ("pzl report wide.pzl",),
+    "report": ("pzl report wide.pzl", "pzl report wide.pzl --figures figures"),
     "run": (
         "pzl run wide.pzl",
         "pzl run wide.pzl --dry-run",

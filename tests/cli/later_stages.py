@@ -68,6 +68,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E0623": {"given": "h100", "help": "did you mean `h100_sxm`?"},
     "E0624": {"path": "build/ir.json", "why": "no such file or directory"},
     "E0641": {"scenarios": "chat", "file": "wide.pzl"},
+    "E0661": {},
     "E0701": {"path": "parent", "reason": "there is no such directory"},
     "E0702": {"path": "parent", "reason": "model.safetensors is not a safetensors file"},
     "E0703": {"model_type": "gpt2", "supported": "llama, mistral, qwen2, qwen3"},

@@ -1,0 +1,241 @@
+"""Figures for papers: the page's pictures as SVG and PNG, drawn by matplotlib. The same build gives the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.files import replacing
+from puzzledsl.report import architecture, curves, measured, pieces, searches
+from puzzledsl.report.architecture import Cell, Strip
+from puzzledsl.report.artefacts import Artefacts
+from puzzledsl.report.curves import Curve
+from puzzledsl.report.engines import Engines, engines
+from puzzledsl.report.errors import FiguresNeedMatplotlib
+from puzzledsl.report.measured import Prediction
+from puzzledsl.report.pieces import Library
+from puzzledsl.report.searches import SearchRow
+from puzzledsl.report.subject import Subject, main_search
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH_IN = 7.0  # a text's width
+DPI = 200
+INK, MUTED, FAINT = "#1c1e24", "#6a6e7a", "#d9dbe2"
+COLOURS = {
+    "attention": "#3458a8",
+    "ffn": "#1f7a68",
+    "linear": "#c4841d",
+    "time": "#53586a",
+    "score": "#b4483c",
+}
+CYCLE = ("#3458a8", "#1f7a68", "#c4841d", "#b4483c", "#7a4fa3", "#53586a")
+STYLE: dict[str, Any] = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "legend.frameon": False,
+    "svg.hashsalt": "puzzledsl",
+    "svg.fonttype": "none",  # text stays text
+}
+
+Draw = Callable[[], "Figure"]
+
+
+def write_figures(found: Artefacts, folder: Path) -> list[Path]:
+    """Every figure there are artefacts for, as NAME.svg and NAME.png; returns the paths.
+
+    Raises DiagnosticError where matplotlib is not installed."""
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise DiagnosticError(FiguresNeedMatplotlib(None)) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    with mpl.rc_context(STYLE):
+        for name, draw in _figures(found):
+            figure = draw()
+            for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+                path = folder / f"{name}.{suffix}"
+                with replacing(path) as temporary:
+                    figure.savefig(temporary, format=suffix, dpi=DPI, bbox_inches="tight", metadata=metadata)
+                written.append(path)
+    return written
+
+
+def _figures(found: Artefacts) -> Iterator[tuple[str, Draw]]:
+    name = main_search(found)
+    if name is not None:
+        subject = Subject(found, name)
+        if (strip := architecture.strip_of(subject)) is not None:
+            yield "architecture", lambda: _architecture(strip)
+        if len(rows := [row for row in searches.search_rows(subject) if row.objective]) > 1:
+            yield "searches", lambda: _searches(rows, searches.describe(subject.search.objective))
+        for curve in curves.curves(subject):
+            yield f"frontier-{curve.name}", lambda curve=curve: _frontier(curve)
+        if tables := measured.predictions(subject):
+            yield "predicted", lambda: _predicted(tables)
+    for library in pieces.libraries(found):
+        yield f"pieces-{library.name}", lambda library=library: _pieces(library)
+    for check in engines(found):
+        if check.speeds:
+            yield f"engines-{check.name}", lambda check=check: _engines(check)
+
+
+def _blank(height_in: float, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    return figure, figure.subplots(rows, 1, **options)
+
+
+def _architecture(strip: Strip) -> Figure:
+    """Rows of cells, then bars of time and score where they are known."""
+    rows = ["cells", *(["time"] if strip.scenario else []), *(["score"] if strip.score else [])]
+    ratios = [1.1 if row == "cells" else 0.8 for row in rows]
+    figure, axes = _blank(0.75 * len(rows) + 0.6, len(rows), sharex=True, height_ratios=ratios, squeeze=False)
+    layers = [column.index for column in strip.columns]
+    for axis, row in zip(axes[:, 0], rows, strict=True):
+        if row == "cells":
+            _cells(axis, strip)
+        elif row == "time":
+            times = [(c.time.value if c.time else 0.0) * 1000 for c in strip.columns]
+            bars = [c.time_bar for c in strip.columns]
+            tallest = max((t / b for t, b in zip(times, bars, strict=True) if b), default=0.0)
+            axis.bar(layers, [c.parent_bar * tallest for c in strip.columns], color=FAINT, label="parent")
+            axis.bar(layers, times, color=COLOURS["time"], label="child")
+            axis.set_ylabel(f"{strip.scenario}, ms")
+            axis.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 0.95), borderpad=0)
+        else:
+            scores = [c.score.value if c.score else 0.0 for c in strip.columns]
+            axis.bar(layers, scores, color=COLOURS["score"])
+            axis.set_ylabel(f"{strip.score} lost")
+    axes[-1, 0].set_xlabel("layer")
+    axes[-1, 0].set_xlim(-0.6, len(layers) - 0.4)
+    return figure
+
+
+def _cells(axis: Any, strip: Strip) -> None:
+    from matplotlib.patches import Patch, Rectangle
+
+    for y, sub_block in ((1, "attention"), (0, "ffn")):
+        for column in strip.columns:
+            cell: Cell = getattr(column, sub_block)
+            axis.add_patch(Rectangle((column.index - 0.45, y + 0.06), 0.9, 0.88, **_look(cell)))
+    axis.set(ylim=(0, 2), yticks=[0.5, 1.5], yticklabels=["FFN", "attention"])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    entries = [(e.cell, f"{e.cell.name} ({e.layers})") for e in (*strip.attention, *strip.ffn)]
+    handles = [Patch(label=label, **_look(cell)) for cell, label in entries]
+    axis.legend(
+        handles=handles, ncols=min(len(handles), 6), loc="lower left", bbox_to_anchor=(0, 1), borderpad=0
+    )
+
+
+def _look(cell: Cell) -> dict[str, Any]:
+    match cell.kind:
+        case "noop":
+            return {"facecolor": "white", "edgecolor": MUTED, "linewidth": 0.5, "hatch": "////"}
+        case "linear":
+            return {"facecolor": COLOURS["linear"]}
+        case _:
+            alpha = cell.kept if cell.kind == "reduced" else 1.0
+            return {"facecolor": COLOURS[cell.sub_block], "alpha": alpha}
+
+
+def _searches(rows: list[SearchRow], objective: str) -> Figure:
+    figure, axis = _blank(0.32 * len(rows) + 0.6)
+    values = [row.objective.value if row.objective else 0.0 for row in rows]
+    colours = [COLOURS["attention"] if row.is_main else COLOURS["time"] for row in rows]
+    bars = axis.barh([row.name for row in rows], values, color=colours, height=0.6)
+    axis.bar_label(
+        bars, labels=[row.objective.text if row.objective else "" for row in rows], padding=3, color=INK
+    )
+    axis.invert_yaxis()
+    axis.set_xlabel(objective)
+    axis.tick_params(axis="y", length=0, labelcolor=INK)
+    return figure
+
+
+def _frontier(curve: Curve) -> Figure:
+    figure, axis = _blank(3.2)
+    axis.plot(
+        [p.target.value for p in curve.points],
+        [p.objective.value for p in curve.points],
+        color=COLOURS["attention"],
+        marker="o",
+        markersize=4,
+        label="frontier, proven",
+    )
+    for point in curve.searches:
+        x, y = point.target.value, point.objective.value
+        axis.plot(x, y, "D", markersize=4.5, color=COLOURS["score"] if point.is_main else MUTED)
+        axis.annotate(point.name, (x, y), textcoords="offset points", xytext=(6, 3), color=INK)
+    axis.set(xlabel=curve.x_label, ylabel=curve.y_label)
+    axis.legend()
+    return figure
+
+
+def _predicted(tables: list[tuple[str, list[Prediction]]]) -> Figure:
+    """Rates only: what a model is predicted to reach against what it was measured at, on the diagonal where they agree."""
+    figure, axis = _blank(3.6)
+    values: list[float] = []
+    for colour, (scenario, rows) in zip(CYCLE, tables, strict=False):
+        for model, marker in (("parent", "s"), ("child", "o")):
+            mine = [r for r in rows if r.model == model and "tok/s" in r.what]
+            pairs = [(r.measured.value, r.predicted.value) for r in mine]
+            values += [value for pair in pairs for value in pair]
+            axis.plot(
+                *zip(*pairs, strict=True), marker, color=colour, markersize=5, label=f"{scenario}, {model}"
+            )
+    low, high = 0.8 * min(values), 1.25 * max(values)
+    axis.plot([low, high], [low, high], color=FAINT, zorder=0)
+    axis.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+    axis.set(xlabel="measured, tok/s", ylabel="predicted, tok/s", aspect="equal")
+    axis.legend()
+    return figure
+
+
+def _pieces(library: Library) -> Figure:
+    figure, axis = _blank(3.0)
+    for colour, row in zip(CYCLE * 4, library.rows, strict=False):
+        layers = [piece.layer for piece in row.layers]
+        axis.plot(layers, [p.initial.value for p in row.layers], color=colour, linewidth=0.8, linestyle=":")
+        label = f"{row.name} ({row.sub_block})"
+        axis.plot(layers, [p.final.value for p in row.layers], color=colour, linewidth=1.4, label=label)
+    axis.set(
+        xlabel="layer", ylabel="normalised MSE (dotted: initialised)", xlim=(0, max(library.depth - 1, 1))
+    )
+    axis.set_ylim(bottom=0)
+    axis.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    return figure
+
+
+def _engines(check: Engines) -> Figure:
+    figure, axes = _blank(3.4, 2, sharex=True)
+    names = [f"{speed.engine}\n{speed.dtype}" for speed in check.speeds]
+    places = range(len(names))
+    for axis, what in zip(axes, ("prefill", "decode"), strict=True):
+        pairs = [getattr(speed, what) for speed in check.speeds]
+        axis.bar(
+            [x - 0.2 for x in places], [p.parent.value for p in pairs], 0.38, color=FAINT, label="parent"
+        )
+        bars = axis.bar(
+            [x + 0.2 for x in places],
+            [p.child.value for p in pairs],
+            0.38,
+            color=COLOURS["time"],
+            label="child",
+        )
+        axis.bar_label(bars, labels=[p.change.text for p in pairs], padding=2, color=INK)
+        axis.set_ylabel(f"{what}, tok/s")
+    axes[0].legend(ncols=2)
+    axes[1].set_xticks(list(places), names)
+    return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ COLOURS = {
     "score": "#b4483c",
 }
 CYCLE = ("#3458a8", "#1f7a68", "#c4841d", "#b4483c", "#7a4fa3", "#53586a")
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -75,18 +76,18 @@ def _figures(found: Artefacts) -> Iterator[tuple[str, Draw]]:
     if name is not None:
         subject = Subject(found, name)
         if (strip := architecture.strip_of(subject)) is not None:
-            yield "architecture", lambda: _architecture(strip)
+            yield "architecture", partial(_architecture, strip)
         if len(rows := [row for row in searches.search_rows(subject) if row.objective]) > 1:
-            yield "searches", lambda: _searches(rows, searches.describe(subject.search.objective))
+            yield "searches", partial(_searches, rows, searches.describe(subject.search.objective))
         for curve in curves.curves(subject):
-            yield f"frontier-{curve.name}", lambda curve=curve: _frontier(curve)
+            yield f"frontier-{curve.name}", partial(_frontier, curve)
         if tables := measured.predictions(subject):
-            yield "predicted", lambda: _predicted(tables)
+            yield "predicted", partial(_predicted, tables)
     for library in pieces.libraries(found):
-        yield f"pieces-{library.name}", lambda library=library: _pieces(library)
+        yield f"pieces-{library.name}", partial(_pieces, library)
     for check in engines(found):
         if check.speeds:
-            yield f"engines-{check.name}", lambda check=check: _engines(check)
+            yield f"engines-{check.name}", partial(_engines, check)
 
 
 def _blank(height_in: float, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
@@ -134,9 +135,7 @@ def _cells(axis: Any, strip: Strip) -> None:
     axis.spines[:].set_visible(False)
     entries = [(e.cell, f"{e.cell.name} ({e.layers})") for e in (*strip.attention, *strip.ffn)]
     handles = [Patch(label=label, **_look(cell)) for cell, label in entries]
-    axis.legend(
-        handles=handles, ncols=min(len(handles), 6), loc="lower left", bbox_to_anchor=(0, 1), borderpad=0
-    )
+    axis.legend(handles=handles, ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)
 
 
 def _look(cell: Cell) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""Figures for papers: all of them, the same bytes each time, and text that can be searched."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.files import write_text
+from puzzledsl.ir.nodes import Program
+from puzzledsl.layout import BuildDir
+from puzzledsl.report.artefacts import Artefacts, load_artefacts
+from puzzledsl.report.figures import write_figures
+from tests.report.test_engines import CHECK
+
+
+def test_every_picture_of_the_page_as_svg_and_png(built: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    build = BuildDir(tmp_path / "build")
+    for part in built.build.root.iterdir():
+        (build.root / part.name).parent.mkdir(parents=True, exist_ok=True)
+        if part.name != "engines":
+            (build.root / part.name).symlink_to(part)
+    write_text(build.engines("child"), CHECK.canonical_json())
+    found = load_artefacts(built.program, build)
+    first = write_figures(found, tmp_path / "a")
+    assert {path.stem.split("-")[0] for path in first} == {
+        "architecture", "searches", "frontier", "predicted", "pieces", "engines",
+    }  # fmt: skip
+    assert {path.suffix for path in first} == {".svg", ".png"}
+    text = (tmp_path / "a" / "searches.svg").read_text()
+    assert all(f">{name}</text>" in text for name in ("fast", "greedy", "uniform"))
+    again = write_figures(found, tmp_path / "b")
+    for one, other in zip(first, again, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+        assert one.read_bytes()[:4] in (b"\x89PNG", b"<?xm")
+
+
+def test_an_empty_build_has_none(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert write_figures(Artefacts(Program(source="empty.pzl")), tmp_path / "none") == []
+
+
+def test_without_matplotlib_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(DiagnosticError) as caught:
+        write_figures(Artefacts(Program(source="empty.pzl")), tmp_path)
+    assert caught.value.diagnostics[0].code == "E0661"

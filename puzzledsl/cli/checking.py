@@ -30,7 +30,11 @@ def check(
     set_: SetOption = None,
     format_: Annotated[
         Format,
-        typer.Option("--format", help="human: for reading, on stderr. json, sarif: one document on stdout."),
+        typer.Option(
+            "--format",
+            metavar="human|json|sarif",
+            help="human: for reading, on stderr. json, sarif: one document on stdout.",
+        ),
     ] = Format.human,
     json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
     fix: Annotated[

@@ -1,0 +1,252 @@
+"""The pages of docs/ that are made from the code. `python scripts/reference.py` writes them; a test holds them equal.
+
+docs/cli.md     every command, from typer's own description of it
+docs/std.md     what std/ ships, and what each runtime can run
+docs/ir.md      what ir.json holds, from its JSON schema
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from puzzledsl.cli.app import app
+from puzzledsl.cli.starting import std_parents
+from puzzledsl.cli.teaching import PANELS
+from puzzledsl.ir.check import inspect
+from puzzledsl.ir.facts import total_params
+from puzzledsl.ir.runtimes import RUNTIMES, Absent, Lowered, Native, Support
+from puzzledsl.resources import resource
+
+ROOT = Path(__file__).parents[1]
+MADE = "This page is made from the code: `python scripts/reference.py`."
+
+
+def pages() -> dict[str, str]:
+    """File name in docs/ -> text."""
+    return {"cli.md": "\n".join(cli()), "std.md": "\n".join(std()), "ir.md": "\n".join(ir())}
+
+
+# ---------------------------------------------------------------- commands
+
+
+def cli() -> Iterator[str]:
+    """A section a command, in the order of `pzl --help`."""
+    root = typer.main.get_command(app)
+    commands = dict(root.commands)  # type: ignore[attr-defined]
+    yield f"# Commands\n\n{MADE} `pzl COMMAND --help` prints the same.\n"
+    yield "Exit codes: 0 done, 1 a mistake in the program or its inputs, 2 usage, 70 a fault of pzl, 130 interrupted."
+    yield "Results go to stdout, progress and diagnostics to stderr.\n"
+    for panel, names in PANELS.items():
+        yield f"## {panel}\n"
+        for name in names:
+            inner = getattr(commands[name], "commands", None)
+            for command, path in (
+                [(commands[name], name)] if not inner else [(c, f"{name} {n}") for n, c in inner.items()]
+            ):
+                yield from _command(path, command)
+
+
+def _command(path: str, command: Any) -> Iterator[str]:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option"]
+    words = " ".join(_argument(p) for p in arguments)
+    yield (
+        f"### pzl {path}\n\n```text\npzl {path}{' [OPTIONS]' if options else ''} {words}".rstrip() + "\n```\n"
+    )
+    yield from (f"{' '.join(part.split())}\n" for part in (command.help or "").strip().split("\n\n"))
+    if arguments or options:
+        yield "| | |\n|---|---|"
+        yield from (f"| `{_cell(_argument(p))}` | {_cell(p.help)} |" for p in arguments)
+        yield from (f"| {_option(p)} | {_cell(p.help)} |" for p in options)
+        yield ""
+    lines = [line.strip() for line in (command.epilog or "").splitlines() if line.strip().startswith("pzl ")]
+    if lines:
+        yield "```text\n" + "\n".join(lines) + "\n```\n"
+
+
+def _argument(parameter: Any) -> str:
+    name = re.sub(r"[\[\]{}.]", "", parameter.metavar or parameter.name.upper())
+    several = "…" if parameter.nargs == -1 else ""
+    return f"{name}{several}" if parameter.required else f"[{name}{several}]"
+
+
+def _option(parameter: Any) -> str:
+    value = "" if parameter.is_flag else (parameter.metavar or parameter.name.upper())
+    return ", ".join(
+        f"`{o}{_cell(value and ' ' + value) if o.startswith('--') else ''}`" for o in parameter.opts
+    )
+
+
+def _cell(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+# ---------------------------------------------------------------- std
+
+
+def std() -> Iterator[str]:
+    """What can be named without declaring it."""
+    yield f'# Parents, hardware, runtimes\n\n{MADE} The files are `spaces/std/*.pzl`; `use "std/…"` finds them.\n'
+    yield from _parents()
+    yield from _hardware()
+    yield from _spaces()
+    yield from _runtimes()
+
+
+def _parents() -> Iterator[str]:
+    yield '## Parents\n\n`use "std/parents.pzl" (llama3_1_8b)`. Any other checkpoint of these families works, too: its config.json says its shape.\n'
+    yield "| shape | checkpoint | family | layers | hidden | heads | KV heads | FFN width | parameters |\n|---|---|---|---|---|---|---|---|---|"
+    names = std_parents()
+    program = _checked(
+        f'use "std/parents.pzl" ({", ".join(names)})\n' + "".join(f"parent {n}_ = {n}\n" for n in names)
+    )
+    for name, id in names.items():
+        s = program.parents[f"{name}_"].shape
+        yield (
+            f"| `{name}` | {id} | {s.family} | {s.layers} | {s.hidden} | {s.heads} | {s.kv_heads} "
+            f"| {s.intermediate} | {total_params(s) / 1e9:.4g}B |"
+        )
+    yield ""
+
+
+def _checked(text: str) -> Any:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "all.pzl"
+        path.write_text(text, "utf-8")
+        checked, _ = inspect(path, {})
+    assert checked.program is not None, checked
+    return checked.program
+
+
+def _hardware() -> Iterator[str]:
+    text = resource("spaces", "std/hardware.pzl").read_text("utf-8")
+    yield '## Hardware\n\n`use "std/hardware.pzl" (h100_sxm)`, then `h100_sxm(gpus: 4, dtype: fp8)`. The error is the mean of predicted throughput on published'
+    yield "cells that the constants were not fitted to ([costs](costs.md)); a dash: not compared.\n"
+    yield "| profile | | memory | bandwidth | peaks, dense | error |\n|---|---|---|---|---|---|"
+    for title, name, body in re.findall(r"^## (.*)\nhardware (\w+)[^{\n]*\{\n((?:  .*\n)*)\}", text, re.M):
+        peaks = ", ".join(re.findall(r"^    (\w+ = \w+FLOP/s)", body, re.M))
+        error = re.search(r"^  error = ([\d.]+%)", body, re.M)
+        yield (
+            f"| `{name}` | {title.rstrip('.')} | {_setting(body, 'memory')} | {_setting(body, 'bandwidth')} "
+            f"| {peaks} | {error.group(1) if error else '—'} |"
+        )
+    yield ""
+
+
+def _setting(body: str, name: str) -> str:
+    found = re.search(rf"^  {name} = (\S+)", body, re.M)
+    return found.group(1) if found else "—"
+
+
+def _spaces() -> Iterator[str]:
+    text = resource("spaces", "std/spaces.pzl").read_text("utf-8")
+    yield '## Spaces\n\n`use "std/spaces.pzl" (puzzle_attention, puzzle_ffn)`.\n\n```pzl skip="needs your own files"'
+    yield "\n".join(re.findall(r"^(?:let|fn) .*(?:\n +.*)*", text, re.M)) + "\n```\n"
+
+
+def _runtimes() -> Iterator[str]:
+    yield "## Runtimes\n\nWhat `export` can write for each. *Rewritten* is exact: the same outputs, at the cost that the export names.\n"
+    rows: dict[str, list[str]] = {}
+    for runtime in RUNTIMES.values():
+        for family, support in runtime.families.items():
+            rows.setdefault(f"{family} parents", []).append(_support(support))
+        for field in (
+            "window",
+            "linear_attention",
+            "noop_attention",
+            "noop_attention_first",
+            "linear_ffn",
+            "noop_ffn",
+        ):
+            rows.setdefault(_WORDS[field], []).append(_support(getattr(runtime, field)))
+    titles = [r.title for r in RUNTIMES.values()]
+    yield f"| | {' | '.join(titles)} |\n|---|{'---|' * len(titles)}"
+    yield from (f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())
+    yield ""
+    yield from (f"- {r.title}: read from `{r.source}`, {r.version}" for r in RUNTIMES.values())
+    yield ""
+
+
+_WORDS: Mapping[str, str] = {
+    "window": "sliding window",
+    "linear_attention": "linear in attention's place",
+    "noop_attention": "no attention",
+    "noop_attention_first": "no attention in the first layer",
+    "linear_ffn": "linear in the FFN's place",
+    "noop_ffn": "no FFN",
+}
+
+
+def _support(support: Support) -> str:
+    match support:
+        case Native():
+            return "yes"
+        case Lowered(into=into):
+            return f"rewritten: {into}"
+        case Absent(reason=reason):
+            return f"no: {reason}"
+
+
+# ---------------------------------------------------------------- the IR
+
+
+def ir() -> Iterator[str]:
+    """A table a definition of the JSON schema."""
+    schema = json.loads((ROOT / "docs/schema/ir.schema.json").read_text("utf-8"))
+    yield f"# The IR\n\n{MADE} `pzl compile` writes `build/ir.json`: what a program means, with every name resolved, every unit exact"
+    yield "and every layer's alternatives listed. The whole schema is [`ir.schema.json`](schema/ir.schema.json), which `pzl schema` prints.\n"
+    yield "## Program\n"
+    yield from _definition(schema)
+    for name, definition in sorted(schema["$defs"].items()):
+        yield f"## {name}\n"
+        yield from _definition(definition)
+
+
+def _definition(definition: Mapping[str, Any]) -> Iterator[str]:
+    if text := definition.get("description"):
+        yield _cell(text.split("\n\n")[0]).replace("\\|", "|") + "\n"
+    if values := definition.get("enum"):
+        yield "One of " + ", ".join(f"`{value}`" for value in values) + ".\n"
+    properties = definition.get("properties", {})
+    if properties:
+        yield "| field | type |\n|---|---|"
+        yield from (f"| `{name}` | {_type(kind)} |" for name, kind in properties.items())
+        yield ""
+
+
+def _type(kind: Mapping[str, Any]) -> str:
+    if ref := kind.get("$ref"):
+        name = ref.rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})"
+    if "const" in kind:
+        return f"`{kind['const']}`"
+    if options := kind.get("anyOf") or kind.get("oneOf"):
+        return " or ".join(_type(option) for option in options)
+    if values := kind.get("enum"):
+        return ", ".join(f"`{value}`" for value in values)
+    match kind.get("type"):
+        case "array":
+            items = kind.get("items") or kind.get("prefixItems")
+            return "list of " + (
+                _type(items) if isinstance(items, dict) else ", ".join(map(_type, items or []))
+            )
+        case "object":
+            inner = kind.get("additionalProperties")
+            return "name → " + _type(inner) if isinstance(inner, dict) else "object"
+        case str(name):
+            return name
+        case _:
+            return "any"
+
+
+if __name__ == "__main__":
+    for file, text in pages().items():
+        (ROOT / "docs" / file).write_text(text, "utf-8")

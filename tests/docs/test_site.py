@@ -1,0 +1,85 @@
+"""The site builds without a warning, shows what the pages say, and loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from scripts.docs_hooks import on_page_markdown
+from tests.documents import ROOT
+
+LOADS = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("use", "href")}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site. `--strict` makes a page outside the menu, a dead link and a dead anchor errors."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+class _Loads(HTMLParser):
+    """What a page has the browser fetch by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        words = dict(attrs)
+        if tag == "link" and words.get("rel") == "canonical":
+            return
+        self.found += [value for name, value in attrs if (tag, name) in LOADS and value]
+
+
+def loads(html: str) -> list[str]:
+    parser = _Loads()
+    parser.feed(html)
+    return parser.found
+
+
+def test_every_page_is_there(site: Path) -> None:
+    pages = {path.relative_to(ROOT / "docs").with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")}
+    assert len(pages) > 12
+    assert all((site / page).is_file() for page in pages)
+
+
+def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        found = loads(page.read_text("utf-8"))
+        assert found and not [url for url in found if re.match(r"(\w+:)?//", url)], page
+    for style in site.rglob("*.css"):
+        text = style.read_text("utf-8")
+        assert not re.findall(r"@import[^;]*//|url\([\"']?(?:https?:)?//", text), style
+
+
+def test_programs_have_colours_and_tags_are_dropped(site: Path) -> None:
+    text = (site / "language.html").read_text("utf-8")
+    assert '<span class="kd">space</span>' in text
+    assert "with=base.pzl" not in text and "file=base.pzl" not in text
+    assert re.search(r'class="[^"]*\bwrong\b', text)
+
+
+@pytest.mark.parametrize(
+    ("fence", "shown"),
+    [
+        ("```pzl", "```pzl"),
+        ("```pzl with=base.pzl", "```pzl"),
+        ("```pzl wrong with=base.pzl", "``` { .pzl .wrong }"),
+        ('  ```console skip="runs for minutes"', "  ```console"),
+    ],
+)
+def test_a_fence_keeps_its_language_alone(fence: str, shown: str) -> None:
+    assert on_page_markdown(f"a\n{fence}\nb\n```\n") == f"a\n{shown}\nb\n```\n"
+
+
+def test_a_load_from_elsewhere_would_be_found() -> None:
+    assert loads('<script src="https://x/y.js"></script><a href="https://z">') == ["https://x/y.js"]

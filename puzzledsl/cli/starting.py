@@ -69,6 +69,21 @@ class ParentLines:
     comment: str
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much text a starter spends: tokens a piece, of the child, and in a sequence; samples a score."""
+
+    piece: str
+    child: str
+    context: int
+    samples: int
+    remark: str
+
+
+CPU = Budget("4Ki", "16Ki", 256, 256, "; on a GPU take 64Ki")
+GPU = Budget("64Ki", "1Mi", 512, 2048, "")
+
+
 def program(parent: ParentLines, hardware: str) -> str:
     """The whole starter."""
     uses = [parent.use]
@@ -81,6 +96,7 @@ def program(parent: ParentLines, hardware: str) -> str:
             f"{hardware}(gpus: 1)",
             "an analytic profile; `measured(device: cuda, dtype: bf16)` times real blocks",
         )
+    budget = CPU if hardware == MEASURED else GPU
     use = "".join(f"{line}\n" for line in uses if line)
     return f"""\
 # {parent.comment}
@@ -100,19 +116,20 @@ space wide of original {{
 hardware here = {here}  # {why}
 scenario chat on here = batch(1, 256 -> 256)  # batch, prompt -> output tokens
 
-# Text to make and compare pieces with: plain files, documents parted by blank lines, or jsonl("f.jsonl", column: text).
-data corpus = text("data/*.txt")
+# Your text: plain files, documents parted by blank lines, or jsonl("f.jsonl", column: text). Patterns (data/*.txt) work, too.
+data corpus = text("data/train.txt")  # what pieces and child are trained and compared on
+data heldout = text("data/heldout.txt")  # what the child is judged by
 
 # Every alternative of every layer is made from the parent, then trained alone against the parent's own sub-block.
 bld pieces of wide {{
   train = attention + ffn
-  tokens = 64Ki  # a piece; 0 keeps what initialisation gives
-  context = 512
+  tokens = {budget.piece}  # a piece{budget.remark}; 0 keeps what initialisation gives
+  context = {budget.context}
   data = corpus
 }}
 
 # How much worse the parent gets with one piece in place: KL divergence of its outputs. Lower is better.
-score kl of pieces = replace_one(kl_divergence, samples: 2Ki, data: corpus)
+score kl of pieces = replace_one(kl_divergence, samples: {budget.samples}, data: corpus)
 
 search best of wide {{
   minimize kl
@@ -124,11 +141,12 @@ search best of wide {{
 # The child that was found, trained against the parent as a whole, and measured beside it.
 uptrain final of best {{
   loss = 1 * kld + 1 * cosine
-  tokens = 1Mi
-  context = 512
+  tokens = {budget.child}  # more is better
+  context = {budget.context}
   data = corpus
 }}
-# eval quality of final = tasks("hellaswag.jsonl") {{ data = corpus, tokens = 16Ki }}
+eval quality of final {{ data = heldout, tokens = 4Ki }}  # = tasks("hellaswag.jsonl") adds multiple choice
+export ship of final = hf("child")  # runtime: vllm, or gguf("child.gguf"), mlx("child")
 """
 
 

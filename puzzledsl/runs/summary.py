@@ -1,6 +1,8 @@
-"""What `pzl run` prints at its end: parent against child, as a table, and where the report is."""
+"""What `pzl run` prints at its end: parent against child, as a table, and where the child and the report are."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from puzzledsl.ir.tables import Evaluation, Figure, SearchResult
 from puzzledsl.runs.context import Context
@@ -13,8 +15,20 @@ def summary(ctx: Context) -> str:
         _search_lines(ctx),
         *(_evaluation_table(ctx, name) for name in ctx.program.evals),
     ]
-    blocks.append(f"report: {ctx.build.report}" if ctx.build.report.is_file() else "")
+    blocks.append("\n".join(_places(ctx)))
     return "\n\n".join(block for block in blocks if block)
+
+
+def _places(ctx: Context) -> Iterator[str]:
+    """Where what was made lies."""
+    for name in ctx.program.uptrains:
+        if (folder := ctx.build.model(name)).is_dir():
+            yield f"child {name}: {folder}"
+    for name, export in ctx.program.exports.items():
+        if (path := ctx.base / export.path).exists():
+            yield f"export {name}: {path}"
+    if ctx.build.report.is_file():
+        yield f"report: {ctx.build.report}"
 
 
 def _search_lines(ctx: Context) -> str:

@@ -13,7 +13,7 @@ VSCODE := editors/vscode
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo vllm test test-slow lint format clean distclean
+.PHONY: help setup demo vllm test test-slow lint docs format clean distclean
 
 help: ## what there is
 	@printf 'make <target>, where <target> is\n\n'
@@ -42,6 +42,11 @@ lint: $(VENV)/.dev ## formatting, style, types and who may import whom
 	$(BIN)/ruff check --output-format concise .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.dev ## the documentation as a site, in build/site; made anew where the code says it
+	$(BIN)/python scripts/reference.py
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 format: $(VENV)/.dev ## write the formatting that `make lint` checks
 	$(BIN)/ruff format .

@@ -100,8 +100,10 @@ def std() -> Iterator[str]:
 
 
 def _parents() -> Iterator[str]:
-    yield '## Parents\n\n`use "std/parents.pzl" (llama3_1_8b)`. Any other checkpoint of these families works, too: its config.json says its shape.\n'
-    yield "| shape | checkpoint | family | layers | hidden | heads | KV heads | FFN width | parameters |\n|---|---|---|---|---|---|---|---|---|"
+    yield '## Parents\n\n`use "std/parents.pzl" (llama3_1_8b)`. Any other checkpoint of these families works, too:'
+    yield "its config.json says its shape.\n"
+    yield "| shape | checkpoint | family | layers | hidden | heads | KV heads | FFN width | parameters |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     names = std_parents()
     program = _checked(
         f'use "std/parents.pzl" ({", ".join(names)})\n' + "".join(f"parent {n}_ = {n}\n" for n in names)
@@ -128,8 +130,9 @@ def _checked(text: str) -> Any:
 
 def _hardware() -> Iterator[str]:
     text = resource("spaces", "std/hardware.pzl").read_text("utf-8")
-    yield '## Hardware\n\n`use "std/hardware.pzl" (h100_sxm)`, then `h100_sxm(gpus: 4, dtype: fp8)`. The error is the mean of predicted throughput on published'
-    yield "cells that the constants were not fitted to ([costs](costs.md)); a dash: not compared.\n"
+    yield '## Hardware\n\n`use "std/hardware.pzl" (h100_sxm)`, then `h100_sxm(gpus: 4, dtype: fp8)`.'
+    yield "The error is the mean of predicted throughput on published cells that the constants were not fitted to"
+    yield "([costs](costs.md)); a dash: not compared.\n"
     yield "| profile | | memory | bandwidth | peaks, dense | error |\n|---|---|---|---|---|---|"
     for title, name, body in re.findall(r"^## (.*)\nhardware (\w+)[^{\n]*\{\n((?:  .*\n)*)\}", text, re.M):
         peaks = ", ".join(re.findall(r"^    (\w+ = \w+FLOP/s)", body, re.M))
@@ -153,7 +156,8 @@ def _spaces() -> Iterator[str]:
 
 
 def _runtimes() -> Iterator[str]:
-    yield "## Runtimes\n\nWhat `export` can write for each. *Rewritten* is exact: the same outputs, at the cost that the export names.\n"
+    yield "## Runtimes\n\nWhat `export` can write for each. *Rewritten* is exact: the same outputs,"
+    yield "at the cost that the export names.\n"
     rows: dict[str, list[str]] = {}
     for runtime in RUNTIMES.values():
         for family, support in runtime.families.items():
@@ -201,8 +205,9 @@ def _support(support: Support) -> str:
 def ir() -> Iterator[str]:
     """A table a definition of the JSON schema."""
     schema = json.loads((ROOT / "docs/schema/ir.schema.json").read_text("utf-8"))
-    yield f"# The IR\n\n{MADE} `pzl compile` writes `build/ir.json`: what a program means, with every name resolved, every unit exact"
-    yield "and every layer's alternatives listed. The whole schema is [`ir.schema.json`](schema/ir.schema.json), which `pzl schema` prints.\n"
+    yield f"# The IR\n\n{MADE} `pzl compile` writes `build/ir.json`: what a program means, with every name"
+    yield "resolved, every unit exact and every layer's alternatives listed. The whole schema is"
+    yield "[`ir.schema.json`](schema/ir.schema.json), which `pzl schema` prints.\n"
     yield "## Program\n"
     yield from _definition(schema)
     for name, definition in sorted(schema["$defs"].items()):

@@ -13,7 +13,14 @@ import pytest
 from scripts.docs_hooks import on_page_markdown
 from tests.documents import ROOT
 
-LOADS = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("use", "href")}
+LOADS = {
+    ("script", "src"),
+    ("link", "href"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+    ("use", "href"),
+}
 
 
 @pytest.fixture(scope="module")

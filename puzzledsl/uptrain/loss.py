@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_TOKENS = 512
+CHUNK_TOKENS = 256  # three float32 tensors [CHUNK_TOKENS, V] are what the loss takes beside its gradients
 IGNORED = -100  # a label without a next token
 
 
@@ -42,38 +42,64 @@ class _ChunkedLogitLoss(torch.autograd.Function):
         lm: float,
         chunk: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        positions = child_NH.shape[0]
-        labelled = max(1, int((labels_N != IGNORED).sum()))
-        grad_NH = torch.empty_like(child_NH)
-        grad_VH = torch.zeros_like(child_VH)
-        kld_sum = child_NH.new_zeros((), dtype=torch.float32)
-        lm_sum = child_NH.new_zeros((), dtype=torch.float32)
-        for start in range(0, positions, chunk):
-            rows = slice(start, start + chunk)
-            log_q_CV = F.log_softmax((child_NH[rows] @ child_VH.T).float(), dim=-1)
-            log_p_CV = F.log_softmax((parent_NH[rows] @ parent_VH.T).float(), dim=-1)
-            p_CV = log_p_CV.exp()
-            kld_sum += (p_CV * (log_p_CV - log_q_CV)).sum()
-            del log_p_CV
-            has_C = labels_N[rows] != IGNORED
-            index_C1 = labels_N[rows].clamp_min(0)[:, None]
-            lm_sum -= (log_q_CV.gather(1, index_C1)[:, 0] * has_C).sum()
-            # kld/N * (q - p) + lm/M * (q - onehot) on labelled rows
-            lm_C1 = has_C[:, None].float() * (lm / labelled)
-            grad_CV = log_q_CV.exp_().mul_(lm_C1 + kld / positions).sub_(p_CV.mul_(kld / positions))
-            grad_CV.scatter_add_(1, index_C1, -lm_C1)
-            grad_CV = grad_CV.to(child_VH.dtype)
-            grad_NH[rows] = (grad_CV @ child_VH).to(grad_NH.dtype)
-            grad_VH += grad_CV.T @ child_NH[rows].to(grad_CV.dtype)
-        ctx.save_for_backward(grad_NH, grad_VH)
-        kld_mean, lm_mean = kld_sum / positions, lm_sum / labelled
+        with torch.autocast(child_NH.device.type, enabled=False):
+            dtype = product_dtype(child_NH)
+            held = [tensor.to(dtype) for tensor in (child_NH, child_VH, parent_NH, parent_VH)]
+            sums, grads = _losses_and_gradients(*held, labels_N, kld, lm, chunk)
+        ctx.save_for_backward(grads[0].to(child_NH.dtype), grads[1].to(child_VH.dtype))
+        kld_mean, lm_mean = sums
         ctx.mark_non_differentiable(kld_mean, lm_mean)
         return kld * kld_mean + lm * lm_mean, kld_mean, lm_mean
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_NH, grad_VH = ctx.saved_tensors
-        return grad_NH * grads[0], grad_VH * grads[0], None, None, None, None, None, None
+        # in place, to hold them once: a second backward through the same loss is an error of autograd's
+        grad_NH, grad_VH = (grad.mul_(grads[0]) for grad in ctx.saved_tensors)
+        return grad_NH, grad_VH, None, None, None, None, None, None
+
+
+def product_dtype(tensor: Tensor) -> torch.dtype:
+    """What matrix products with this tensor are computed in: autocast's dtype where it is on."""
+    device = tensor.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
+
+
+def _losses_and_gradients(
+    child_NH: Tensor,
+    child_VH: Tensor,
+    parent_NH: Tensor,
+    parent_VH: Tensor,
+    labels_N: Tensor,
+    kld: float,
+    lm: float,
+    chunk: int,
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Mean KL and cross-entropy, and the gradients of their weighted sum to `child_NH` and `child_VH` (float32)."""
+    positions, labelled = len(child_NH), (labels_N != IGNORED).sum().clamp_min(1)
+    grad_NH = torch.empty_like(child_NH)
+    grad_VH = torch.zeros_like(child_VH, dtype=torch.float32)
+    kld_sum, lm_sum = torch.zeros(2, device=child_NH.device).unbind()
+    for start in range(0, positions, chunk):
+        rows = slice(start, start + chunk)
+        log_q_CV = F.log_softmax((child_NH[rows] @ child_VH.T).float(), dim=-1)
+        log_p_CV = F.log_softmax((parent_NH[rows] @ parent_VH.T).float(), dim=-1)
+        p_CV = log_p_CV.exp()
+        kld_sum += log_p_CV.sub_(log_q_CV).mul_(p_CV).sum()
+        del log_p_CV
+        has_C = labels_N[rows] != IGNORED
+        index_C1 = labels_N[rows].clamp_min(0)[:, None]
+        lm_sum -= (log_q_CV.gather(1, index_C1)[:, 0] * has_C).sum()
+        # kld/N * (q - p) + lm/M * (q - onehot) on labelled rows
+        lm_C1 = has_C[:, None].float() * (lm / labelled)
+        grad_CV = log_q_CV.exp_().mul_(lm_C1 + kld / positions).sub_(p_CV.mul_(kld / positions))
+        del p_CV
+        grad_CV = grad_CV.scatter_add_(1, index_C1, -lm_C1).to(child_VH.dtype)
+        torch.mm(grad_CV, child_VH, out=grad_NH[rows])
+        if grad_CV.dtype == torch.float32:
+            grad_VH.addmm_(grad_CV.T, child_NH[rows])
+        else:
+            grad_VH += grad_CV.T @ child_NH[rows]
+    return (kld_sum / positions, lm_sum / labelled), (grad_NH, grad_VH)
 
 
 def logit_loss(

@@ -37,7 +37,10 @@ from puzzledsl.uptrain.store import store_at
 
 BETAS, EPSILON, MAX_GRAD_NORM = (0.9, 0.95), 1e-8, 1.0
 MICRO_TOKENS = 2048  # positions of one forward and backward pass, where the program does not say
-EVALUATIONS = 5  # held-out evaluations after the one at the start
+EVALUATIONS, EVALUATION_STEPS = (
+    5,
+    4,
+)  # held-out evaluations after the one at the start, at least so many steps apart
 CHECKPOINT_S = 30.0  # between checkpoints, or longer where writing them
 CHECKPOINT_SHARE = 0.05  # would take more than this share of the time
 
@@ -178,7 +181,8 @@ class Trainer:
         return Target(kept, embedding_of(self.teacher))
 
     def _evaluate_when_due(self, standing: Standing) -> None:
-        due = {round(self.steps * i / EVALUATIONS) for i in range(EVALUATIONS + 1)}
+        count = max(1, min(EVALUATIONS, self.steps // EVALUATION_STEPS))
+        due = {round(self.steps * i / count) for i in range(count + 1)}
         if standing.step not in due or standing.step in standing.heldout:
             return
         if self.average is not None:

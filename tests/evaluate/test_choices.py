@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.data.tasks import EncodedChoice, Item
@@ -35,6 +35,7 @@ def items(draw):
     return tuple(made)
 
 
+@settings(deadline=None)
 @given(item=items())
 def test_a_shared_row_is_its_choices(item):
     """What each target sees through the row is the beginning of its own choice, each at its own position."""

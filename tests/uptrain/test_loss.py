@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.uptrain import loss as losses
@@ -32,6 +32,7 @@ def plain(child, child_v, parent, parent_v, labels, kld, lm):
     return kld * kl + lm * F.nll_loss(q, labels, ignore_index=IGNORED), kl
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 50),
     chunk=st.integers(1, 30),

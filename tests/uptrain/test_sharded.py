@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -91,6 +91,7 @@ def test_stopped_and_resumed_is_unbroken_to_the_bit(runs):
     assert not (base / "work").exists()
 
 
+@settings(deadline=None)
 @given(blocks=st.integers(1, 20), micro=st.integers(1, 25), world=st.integers(1, 6))
 def test_shares_are_the_step_once(blocks, micro, world):
     """Every block once, all processes equally long, shares that sum to one."""

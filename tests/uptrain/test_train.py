@@ -1,0 +1,167 @@
+"""Laws of a training step: what saves memory or averages weights changes what is promised and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from puzzledsl.modeling.child import load_child
+from puzzledsl.parents.load import load_parent
+from puzzledsl.progress import Silent
+from puzzledsl.uptrain import train
+from puzzledsl.uptrain.average import Average
+from puzzledsl.uptrain.train import Trainer
+from tests.tiny import tiny_model
+from tests.uptrain.cases import Case, Interrupted, Recorder, make_case, with_uptrain
+
+IDS = torch.randint(4, 260, (24, 16), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> Case:
+    return make_case(tmp_path_factory.mktemp("train"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def trainer_of(case: Case, work, progress=None, ids=IDS, **changes) -> Trainer:
+    declaration = with_uptrain(case.program, **{"lm": 0.5, "batch": 6} | changes).uptrains["final"]
+    models = load_parent(case.parent), load_child(case.child)
+    return Trainer(declaration, *models, ids, IDS[:4], work, progress or Silent())
+
+
+def gradients(trainer: Trainer, monkeypatch) -> dict[str, torch.Tensor]:
+    """Of the first step, before clipping; nothing is changed."""
+    found: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr(train, "MAX_GRAD_NORM", 1e9)
+    keep = dict(trainer.child.named_parameters())
+    monkeypatch.setattr(
+        trainer.optimizer, "step", lambda: found.update({n: w.grad.clone() for n, w in keep.items()})
+    )
+    trainer.step(0)
+    return found
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 4, 5])
+def test_micro_batches_add_up_to_the_batch(case, tmp_path, monkeypatch, micro_batch):
+    """4 and 5 do not divide the 6 blocks of the step."""
+    whole = gradients(trainer_of(case, tmp_path, micro_batch=6), monkeypatch)
+    parts = gradients(trainer_of(case, tmp_path, micro_batch=micro_batch), monkeypatch)
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-6)
+
+
+def kept_bytes(trainer: Trainer) -> int:
+    """What a forward and backward pass keeps for the gradients."""
+    total = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal total
+        total += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        trainer.step(0)
+    return total
+
+
+def test_recomputing_gives_the_same_gradients_from_less_memory(case, tmp_path, monkeypatch):
+    plain, less = (gradients(trainer_of(case, tmp_path, recompute=r), monkeypatch) for r in (False, True))
+    assert plain.keys() == less.keys() and all(torch.equal(plain[name], less[name]) for name in plain)
+    usual, little = (kept_bytes(trainer_of(case, tmp_path, recompute=r)) for r in (False, True))
+    assert little < 0.7 * usual
+
+
+def test_bfloat16_is_near_and_keeps_float32_weights(case, tmp_path, monkeypatch):
+    exact = gradients(trainer_of(case, tmp_path), monkeypatch)
+    trainer = trainer_of(case, tmp_path, dtype="bf16")
+    near = gradients(trainer, monkeypatch)
+    assert any(not torch.equal(exact[name], near[name]) for name in exact)
+    one, two = (torch.cat([g.flatten() for g in found.values()]) for found in (exact, near))
+    assert F.cosine_similarity(one, two, dim=0) > 0.99
+    assert (
+        {w.dtype for w in trainer.child.parameters()} == {g.dtype for g in near.values()} == {torch.float32}
+    )
+
+
+@settings(deadline=None)
+@given(decay=st.floats(0.1, 1), updates=st.integers(1, 30))
+def test_the_average_is_its_formula(decay, updates):
+    """An independent sum: each weight's share is (1 - d_t) times the d's of all later updates."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    values = [
+        float(value) for value in torch.randn(updates + 1, generator=torch.Generator().manual_seed(updates))
+    ]
+    torch.nn.init.constant_(model.weight, values[0])
+    average = Average(model, decay)
+    d = [min(decay, t / (t + 10)) for t in range(1, updates + 1)]
+    for t in range(1, updates + 1):
+        torch.nn.init.constant_(model.weight, values[t])
+        average.update(model, t)
+    later = [float(torch.tensor(d[t:]).double().prod()) for t in range(updates + 1)]
+    wanted = values[0] * later[0] + sum((1 - d[t - 1]) * values[t] * later[t] for t in range(1, updates + 1))
+    assert float(average.tensors["weight"].detach()) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_exchanging_twice_is_as_before():
+    model, other = tiny_model(tied=True), tiny_model(tied=True, seed=1)
+    average = Average(other, 0.9)
+    before = [w.clone() for w in model.parameters()]
+    average.exchange(model)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    average.exchange(model)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
+
+
+def test_what_is_measured_and_kept_is_the_average(case, tmp_path, monkeypatch):
+    """Beside a run without one: the same steps, other held-out figures, and the weights are those of the figures."""
+    plain, averaged = Recorder(), Recorder()
+    trainer_of(case, tmp_path / "plain", plain).run()
+    trainer = trainer_of(case, tmp_path / "averaged", averaged, ema=0.8)
+    standing = trainer.run()
+    assert plain.named("uptrain_step") == averaged.named("uptrain_step")
+    before, *ours = averaged.named("uptrain_heldout")
+    assert before == plain.named("uptrain_heldout")[0] and ours != plain.named("uptrain_heldout")[1:]
+    assert trainer.heldout_kl() == pytest.approx(standing.heldout[standing.best_step], rel=1e-6)
+
+
+@pytest.mark.parametrize("stop", [2, 4])
+def test_average_and_random_numbers_go_on_after_a_stop(case, tmp_path, monkeypatch, stop):
+    """With noise in every forward: resumed is unbroken to the bit only if all random numbers go on too."""
+    real = train.Student.forward
+
+    def noisy(self, ids_BT, target, weights):
+        losses = real(self, ids_BT, target, weights)
+        return losses if weights is None else losses._replace(total=losses.total * (1 + 0.5 * torch.rand(())))
+
+    monkeypatch.setattr(train.Student, "forward", noisy)
+    whole = trainer_of(case, tmp_path / "whole", ema=0.8)
+    whole.run()
+    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(train, "CHECKPOINT_SHARE", 1e9)
+    with pytest.raises(Interrupted):
+        trainer_of(case, tmp_path / "cut", Recorder(limit=stop), ema=0.8).run()
+    torch.rand(7)  # whatever else this process draws
+    progress = Recorder()
+    resumed = trainer_of(case, tmp_path / "cut", progress, ema=0.8)
+    resumed.run()
+    assert progress.named("uptrain_resumed") == [{"step": stop - 1}]
+    pairs = zip(whole.child.parameters(), resumed.child.parameters(), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
+    averages = whole.average.tensors, resumed.average.tensors
+    assert all(torch.equal(value, averages[1][name]) for name, value in averages[0].items())
+
+
+def test_the_random_numbers_of_others_are_left_alone(case, tmp_path):
+    before = torch.get_rng_state()
+    trainer_of(case, tmp_path, ids=IDS[:6]).run()
+    assert torch.equal(before, torch.get_rng_state())

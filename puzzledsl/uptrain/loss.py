@@ -44,8 +44,9 @@ class _ChunkedLogitLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(child_NH.device.type, enabled=False):
             dtype = product_dtype(child_NH)
-            held = [tensor.to(dtype) for tensor in (child_NH, child_VH, parent_NH, parent_VH)]
-            sums, grads = _losses_and_gradients(*held, labels_N, kld, lm, chunk)
+            child = child_NH.to(dtype), child_VH.to(dtype)
+            parent = parent_NH.to(dtype), parent_VH.to(dtype)
+            sums, grads = _losses_and_gradients(child, parent, labels_N, kld, lm, chunk)
         ctx.save_for_backward(grads[0].to(child_NH.dtype), grads[1].to(child_VH.dtype))
         kld_mean, lm_mean = sums
         ctx.mark_non_differentiable(kld_mean, lm_mean)
@@ -65,16 +66,19 @@ def product_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def _losses_and_gradients(
-    child_NH: Tensor,
-    child_VH: Tensor,
-    parent_NH: Tensor,
-    parent_VH: Tensor,
+    child: tuple[Tensor, Tensor],
+    parent: tuple[Tensor, Tensor],
     labels_N: Tensor,
     kld: float,
     lm: float,
     chunk: int,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Mean KL and cross-entropy, and the gradients of their weighted sum to `child_NH` and `child_VH` (float32)."""
+    """Mean KL and cross-entropy, and the gradients of their weighted sum to the child's.
+
+    `child` and `parent`: final hidden states [N, H] and output embedding [V, H], all of one dtype; the gradient to the
+    embedding is float32.
+    """
+    (child_NH, child_VH), (parent_NH, parent_VH) = child, parent
     positions, labelled = len(child_NH), (labels_N != IGNORED).sum().clamp_min(1)
     grad_NH = torch.empty_like(child_NH)
     grad_VH = torch.zeros_like(child_VH, dtype=torch.float32)

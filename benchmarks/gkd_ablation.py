@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 import os
 import shutil
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 import torch
 
 from puzzledsl.data.blocks import token_blocks
-from puzzledsl.evaluate.divergence import compare_block, final_states
+from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
 from puzzledsl.files import write_text
 from puzzledsl.ir.check import check
 from puzzledsl.ir.nodes import Program
@@ -33,6 +32,7 @@ PROGRAM = Path(__file__).parents[1] / "examples" / "smollm2" / "losses.pzl"
 LOSSES = ("lm", "cosine", "kld")
 COMBINATIONS = [weights for weights in itertools.product((0, 1), repeat=3) if any(weights)]
 EVAL_CONTEXT = 512
+FIGURES = {"kl": "kl", "perplexity": "perplexity", "agreement": "top1_agreement"}
 
 
 class Trial:
@@ -87,15 +87,8 @@ class Trial:
             compare_block(ids_T, parent_TH, self.parent_VH, model_TH, embedding_VH)
             for ids_T, parent_TH, model_TH in zip(self.heldout_NT, self.parent_states, states, strict=True)
         ]
-        mean = {
-            key: sum(getattr(b, key) for b in blocks) / len(blocks)
-            for key in ("kl", "cross_entropy", "agreement")
-        }
-        return {
-            "kl": mean["kl"],
-            "perplexity": math.exp(mean["cross_entropy"]),
-            "agreement": mean["agreement"],
-        }
+        figures = divergence_figures(blocks)
+        return {key: figures[name].value for key, name in FIGURES.items()}
 
 
 def shown(weights: tuple[int, ...], found: dict[str, float], untrained: dict[str, float]) -> str:

@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.evaluate.choices import accuracy_figures, log_likelihoods
-from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
+from puzzledsl.evaluate.choices import accuracy_figures, log_likelihoods, right_answers
+from puzzledsl.evaluate.compare import PERPLEXITY
+from puzzledsl.evaluate.divergence import BlockFigures, compare_block, divergence_figures, final_states
 from puzzledsl.evaluate.errors import OtherModel
 from puzzledsl.evaluate.plan import Plan, span_of
 from puzzledsl.evaluate.speed import ROUNDS, Speed, child_speed, parent_speed, speed_figures
@@ -24,15 +25,16 @@ from puzzledsl.modeling.child import load_checkpoint
 from puzzledsl.modeling.placement import placement
 from puzzledsl.progress import Progress
 
-METHOD = "1"  # raise it when a figure's meaning changes, so that unfinished work is not continued
+METHOD = "2"  # raise it when a figure's meaning changes, so that unfinished work is not continued
 PARENT = "parent"
 
 
 class Measured(Frozen):
-    """A model's figures, and the raw speeds that children are compared with."""
+    """A model's figures, and what children are compared by: raw speeds, and values of every item and block."""
 
     figures: ModelFigures
     speeds: dict[str, Speed] = {}
+    samples: dict[str, tuple[float, ...]] = {}
 
 
 class Bench:
@@ -69,22 +71,27 @@ class Bench:
         if (got := model.config.vocab_size) != expected:
             span = span_of(plan.declaration)
             raise DiagnosticError(OtherModel(span, model=name, got=got, expected=expected))
+        blocks = self._blocks(model)
+        samples = {PERPLEXITY: tuple(block.cross_entropy for block in blocks)}
         figures = {
             "params": Figure(value=sum(weight.numel() for weight in model.parameters())),
             "checkpoint_bytes": Figure(value=_stored_bytes(directory), unit="bytes"),
-            **self._divergence(model),
+            **divergence_figures(blocks),
         }
         speeds: dict[str, Speed] = {}
         if full:
-            figures |= self._tasks(model)
+            right = self._tasks(model)
+            figures |= accuracy_figures(right)
+            samples |= right
             speeds = self._speeds(name, directory)
             for timed in plan.timed:
                 figures |= speed_figures(timed.scenario, speeds[timed.scenario], timed.workload)
         del model
         self._forget(directory)
-        return Measured(figures=ModelFigures(model=name, figures=figures), speeds=speeds)
+        of_model = ModelFigures(model=name, figures=figures)
+        return Measured(figures=of_model, speeds=speeds, samples=samples)
 
-    def _divergence(self, model: PreTrainedModel) -> dict[str, Figure]:
+    def _blocks(self, model: PreTrainedModel) -> list[BlockFigures]:
         parent, blocks_NT = self._parent(), self.plan.blocks_NT
         if not self._parent_states:
             self._parent_states = final_states(parent, blocks_NT)
@@ -94,10 +101,10 @@ class Bench:
         for ids_T, parent_TH, model_TH in zip(blocks_NT, self._parent_states, states, strict=True):
             found.append(compare_block(ids_T, parent_TH, parent_VH, model_TH, model_VH))
             self.progress.advance()
-        return divergence_figures(found)
+        return found
 
-    def _tasks(self, model: PreTrainedModel) -> dict[str, Figure]:
-        found: dict[str, Figure] = {}
+    def _tasks(self, model: PreTrainedModel) -> dict[str, tuple[float, ...]]:
+        found: dict[str, tuple[float, ...]] = {}
         for task in self.plan.tasks:
             share = task.longest <= _shortest_window(model)
 
@@ -107,7 +114,7 @@ class Bench:
             scores = log_likelihoods(model, task.encoded, share_context=share, advance=advance)
             if not share:
                 self.progress.advance(len(task.items))
-            found |= accuracy_figures(task.name, task.items, scores)
+            found |= right_answers(task.name, task.items, scores)
         return found
 
     def _speeds(self, name: str, directory: Path) -> dict[str, Speed]:

@@ -10,7 +10,7 @@ Shape legend: B rows, T tokens of the longest row, H hidden size, V vocabulary, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,22 +139,27 @@ def visible(row: Row, length: int) -> Tensor:
     return seen
 
 
-def accuracy_figures(
+def right_answers(
     name: str, items: Sequence[Item], scores: Sequence[Sequence[float]]
-) -> dict[str, Figure]:
-    """`name`: the likeliest choice is right; `name_norm`: the likeliest a character of the choice's text."""
+) -> dict[str, tuple[float, ...]]:
+    """For each item 1 or 0. `name`: the likeliest choice is right; `name_norm`: the likeliest a character of its text."""
     plain = [_best(row) == item.answer for item, row in zip(items, scores, strict=True)]
     normed = [
         _best([value / len(text) for value, text in zip(row, item.choices, strict=True)]) == item.answer
         for item, row in zip(items, scores, strict=True)
     ]
-    return {name: _proportion(plain), f"{name}_norm": _proportion(normed)}
+    return {name: tuple(map(float, plain)), f"{name}_norm": tuple(map(float, normed))}
+
+
+def accuracy_figures(right: Mapping[str, Sequence[float]]) -> dict[str, Figure]:
+    """The shares of right answers, with standard errors."""
+    return {name: _proportion(values) for name, values in right.items()}
 
 
 def _best(values: Sequence[float]) -> int:
     return max(range(len(values)), key=lambda i: (values[i], -i))
 
 
-def _proportion(right: Sequence[bool]) -> Figure:
+def _proportion(right: Sequence[float]) -> Figure:
     share, count = sum(right) / len(right), len(right)
     return Figure(value=share, stderr=(share * (1 - share) / (count - 1)) ** 0.5 if count > 1 else None)

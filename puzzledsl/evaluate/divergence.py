@@ -20,16 +20,17 @@ from puzzledsl.ir.tables import Figure
 
 CHUNK_TOKENS = 512
 FORWARD_TOKENS = 2048
+AGREEMENT = (1, 5, 10)
 
 
 @dataclass(frozen=True, slots=True)
 class BlockFigures:
     """Means over the positions of one block: KL(parent || model) and the cross-entropy of the next token, in nats,
-    and how often both models' likeliest token is the same."""
+    and for each k of AGREEMENT how often the parent's likeliest token is among the model's k likeliest (ties in favour)."""
 
     kl: float
     cross_entropy: float
-    agreement: float
+    agreement: tuple[float, ...]
 
 
 @torch.inference_mode()
@@ -52,16 +53,19 @@ def compare_block(
 ) -> BlockFigures:
     """Parent and model on one block, from their final hidden states and output embeddings; sums in float64."""
     device, positions = model_VH.device, len(ids_T)
-    kl = cross_entropy = agreement = 0.0
+    kl = cross_entropy = 0.0
+    agreeing = [0] * len(AGREEMENT)
     for start in range(0, positions, CHUNK_TOKENS):
         rows = slice(start, start + CHUNK_TOKENS)
         log_q_CV = _log_probs(model_TH[rows], model_VH)
         log_p_CV = _log_probs(parent_TH[rows], parent_VH).to(device)
         kl += float(F.kl_div(log_q_CV, log_p_CV, log_target=True, reduction="none").sum(-1).double().sum())
-        agreement += float((log_q_CV.argmax(-1) == log_p_CV.argmax(-1)).sum())
+        ahead_C = (log_q_CV > log_q_CV.gather(1, log_p_CV.argmax(-1, keepdim=True))).sum(-1)
+        agreeing = [count + int((ahead_C < k).sum()) for count, k in zip(agreeing, AGREEMENT, strict=True)]
         next_C = ids_T[start + 1 : start + 1 + CHUNK_TOKENS].to(device)
         cross_entropy -= float(log_q_CV[: len(next_C)].gather(1, next_C[:, None]).double().sum())
-    return BlockFigures(kl / positions, cross_entropy / max(1, positions - 1), agreement / positions)
+    agreement = tuple(count / positions for count in agreeing)
+    return BlockFigures(kl / positions, cross_entropy / max(1, positions - 1), agreement)
 
 
 def _log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
@@ -69,18 +73,21 @@ def _log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
 
 
 def divergence_figures(blocks: Sequence[BlockFigures]) -> dict[str, Figure]:
-    """`kl` (nats a token), `perplexity` and `top1_agreement`, with standard errors over blocks."""
-    kl, cross_entropy, agreement = (
-        _mean([getattr(block, name) for block in blocks]) for name in ("kl", "cross_entropy", "agreement")
+    """`kl` (nats a token), `perplexity` and `top1_agreement`, `top5_…`, `top10_…`, with standard errors over blocks."""
+    kl, cross_entropy = (
+        _mean([getattr(block, name) for block in blocks]) for name in ("kl", "cross_entropy")
     )
     perplexity = math.exp(cross_entropy[0])
-    return {
+    figures = {
         "kl": Figure(value=kl[0], stderr=kl[1], unit="nats"),
         "perplexity": Figure(
             value=perplexity, stderr=None if cross_entropy[1] is None else perplexity * cross_entropy[1]
         ),
-        "top1_agreement": Figure(value=agreement[0], stderr=agreement[1]),
     }
+    for i, k in enumerate(AGREEMENT):
+        value, error = _mean([block.agreement[i] for block in blocks])
+        figures[f"top{k}_agreement"] = Figure(value=value, stderr=error)
+    return figures
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float | None]:

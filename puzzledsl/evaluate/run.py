@@ -10,6 +10,7 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 
 from puzzledsl.evaluate.bench import Bench
+from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import plan_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import Evaluation
@@ -29,14 +30,16 @@ def run_eval(
 ) -> Evaluation:
     """Measure the parent and `models` (name -> checkpoint directory).
 
-    Every model gets params, checkpoint_bytes, kl, perplexity and top1_agreement; the parent and the models named in
-    `full` also get tasks and, in scenarios on a measured hardware, speed. All figures but speed are the same at every
-    run on the same machine. Models that are finished are kept in `work`, which is removed at the end. Raises
-    DiagnosticError.
+    Every model gets params, checkpoint_bytes, kl, perplexity and top-1, 5 and 10 agreement; the parent and the models named
+    in `full` also get tasks and, in scenarios on a measured hardware, speed. Children are compared with the parent item by
+    item and block by block. All figures but speed are the same at every run on the same machine. Models that are finished
+    are kept in `work`, which is removed at the end. Raises DiagnosticError.
     """
     plan = plan_of(program, eval, parent_dir, base, cache)
     bench = Bench(plan, parent_dir, work, progress)
     measured = [bench.measure("parent", parent_dir, full=True)]
     measured += [bench.measure(name, directory, full=name in full) for name, directory in models.items()]
     shutil.rmtree(work, ignore_errors=True)
-    return Evaluation(eval=eval, models=tuple(m.figures for m in measured))
+    parent, *children = measured
+    comparisons = [compare(child.figures.model, child.samples, parent.samples) for child in children]
+    return Evaluation(eval=eval, models=tuple(m.figures for m in measured), comparisons=tuple(comparisons))

@@ -277,11 +277,36 @@ class Figure(Frozen):
 
 
 class ModelFigures(Frozen):
-    """What was measured of one model. Keys: params, checkpoint_bytes, kl, perplexity, top1_agreement, hellaswag (accuracy),
-    SCENARIO.prefill_tokens_per_s, SCENARIO.decode_tokens_per_s, SCENARIO.latency_s, SCENARIO.throughput …"""
+    """What was measured of one model. Keys: params, checkpoint_bytes, kl, perplexity, top1_agreement (…5…, …10…), hellaswag
+    (accuracy), SCENARIO.prefill_tokens_per_s, SCENARIO.decode_tokens_per_s, SCENARIO.latency_s, SCENARIO.throughput …"""
 
     model: str  # "parent", a search's name, an uptrain's name
     figures: dict[str, Figure]
+
+
+class Interval(Frozen):
+    """An estimate with its 95 % confidence interval (None: one sample gives none)."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Paired(Frozen):
+    """A child's figure beside its parent's on the same items or blocks: child - parent, and child / parent (None where the
+    parent's is 0)."""
+
+    difference: Interval
+    ratio: Interval | None = None
+
+
+class ModelComparison(Frozen):
+    """A child beside its parent. `accuracy_preserved`: the mean of its tasks as a share of the parent's mean (Puzzle,
+    table 2), None without tasks."""
+
+    model: str
+    paired: dict[str, Paired]
+    accuracy_preserved: Interval | None = None
 
 
 class Evaluation(Artefact):
@@ -289,6 +314,7 @@ class Evaluation(Artefact):
 
     eval: str
     models: tuple[ModelFigures, ...]
+    comparisons: tuple[ModelComparison, ...] = ()
 
 
 # ---------------------------------------------------------------- engines we did not write

@@ -13,7 +13,7 @@ from puzzledsl.report.numbers import Number
 from puzzledsl.report.subject import PARENT, Subject
 
 TIMED = ("throughput", "latency_s", "prefill_tokens_per_s", "decode_tokens_per_s")
-QUALITY = ("kl", "perplexity", "top1_agreement")
+QUALITY = ("kl", "perplexity", "top1_agreement", "top5_agreement", "top10_agreement")
 SIZE = ("params", "checkpoint_bytes")
 WIDEST_ERROR = 0.3
 """A bar of this error fills its half of the chart."""
@@ -24,6 +24,8 @@ LABELS = {
     "kl": "KL divergence to the parent",
     "perplexity": "Perplexity",
     "top1_agreement": "Top-1 agreement with the parent",
+    "top5_agreement": "Parent's first choice among the 5 likeliest",
+    "top10_agreement": "Parent's first choice among the 10 likeliest",
     "prefill_tokens_per_s": "prefill, tok/s",
     "decode_tokens_per_s": "decode, tok/s",
     "latency_s": "latency",
@@ -129,7 +131,7 @@ def number_of(key: str, figure: Figure) -> Number:
         number = numbers.rate(value)
     elif metric.endswith("_s") or figure.unit in ("s", "seconds"):
         number = numbers.seconds(value)
-    elif metric == "top1_agreement" or is_task(key, figure):
+    elif metric.endswith("_agreement") or is_task(key, figure):
         number = numbers.share(value)
         error = f"± {figure.stderr * 100:.1f}" if figure.stderr else ""
         return Number(number.text, number.value, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from puzzledsl.ir.tables import Evaluation, Figure, SearchResult
+from puzzledsl.ir.tables import Evaluation, Figure, Interval, SearchResult
 from puzzledsl.runs.context import Context
 from puzzledsl.units import BYTES, COUNT, TIME, format_quantity
 
@@ -82,4 +82,15 @@ def _evaluation_table(ctx: Context, name: str) -> str:
         "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
         for row in [header, *rows]
     ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    kept = [_kept(found.model, found.accuracy_preserved) for found in evaluation.comparisons]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *filter(None, kept)])
+
+
+def _kept(model: str, interval: Interval | None) -> str:
+    """`best preserves 84.3 % of the parent's accuracy (95 % interval 71.0 % … 97.6 %)`."""
+    if interval is None:
+        return ""
+    text = f"{model} preserves {interval.value:.1%} of the parent's accuracy"
+    if interval.low is None or interval.high is None:
+        return text
+    return f"{text} (95% interval {interval.low:.1%} … {interval.high:.1%})"

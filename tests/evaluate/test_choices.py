@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.evaluate import choices
-from puzzledsl.evaluate.choices import accuracy_figures, log_likelihoods, shared_row, single_rows, visible
+from puzzledsl.evaluate.choices import (
+    accuracy_figures,
+    log_likelihoods,
+    right_answers,
+    shared_row,
+    single_rows,
+    visible,
+)
 from puzzledsl.export.realise import realise
 from puzzledsl.ir.alternatives import GqaAttention, LinearFfn
 from puzzledsl.modeling.child import load_child
@@ -106,11 +113,13 @@ def test_accuracy_counts_wholes_and_characters():
         [-1.0, -3.0],
         [-2.0, -2.0],
     ]  # the last: equal, so the first counts, which is wrong
-    figures = accuracy_figures("quiz", asked, scores)
+    right = right_answers("quiz", asked, scores)
+    assert right == {"quiz": (0, 1, 0), "quiz_norm": (1, 1, 0)}
+    figures = accuracy_figures(right)
     assert figures["quiz"].value == pytest.approx(1 / 3)
     assert figures["quiz_norm"].value == pytest.approx(2 / 3)
     assert figures["quiz_norm"].stderr == pytest.approx((2 / 9 / 2) ** 0.5)
-    assert accuracy_figures("one", asked[:1], scores[:1])["one"].stderr is None
+    assert accuracy_figures({"one": (1.0,)})["one"].stderr is None
 
 
 def test_padding_does_not_matter(child):

@@ -18,7 +18,7 @@ from tests.bld.bld_programs import WHERE
 from tests.uptrain.cases import Case, Interrupted, Recorder, make_case
 
 SPEEDS = ("prefill_tokens_per_s", "decode_tokens_per_s", "latency_s", "throughput")
-CHEAP = {"params", "checkpoint_bytes", "kl", "perplexity", "top1_agreement"}
+CHEAP = {"params", "checkpoint_bytes", "kl", "perplexity"} | {f"top{k}_agreement" for k in (1, 5, 10)}
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +73,31 @@ def test_who_gets_which_figures(case, tmp_path):
     assert found["parent"]["kl"].value == 0 < found["best"]["kl"].value
     assert found["parent"]["top1_agreement"].value == 1 > found["best"]["top1_agreement"].value
     assert not (tmp_path / "work").exists()
+
+
+def test_children_are_compared_with_the_parent_on_the_same_items(case, tmp_path):
+    models = {"best": case.child, "same": case.parent}
+    result = run_eval(
+        case.program,
+        "e",
+        models,
+        {"best", "same"},
+        case.parent,
+        case.base,
+        case.base / "tokens",
+        tmp_path,
+        Silent(),
+    )
+    parent, best, same = (m.figures for m in result.models)
+    of_best, of_same = result.comparisons
+    assert (of_best.model, of_same.model) == ("best", "same")
+    for name in ("perplexity", "quiz", "quiz_norm"):
+        difference = of_best.paired[name].difference
+        assert difference.value == pytest.approx(best[name].value - parent[name].value)
+        assert difference.low < difference.value < difference.high or best[name] == parent[name]
+        assert of_same.paired[name].difference.value == 0 and same[name] == parent[name]
+    assert of_same.accuracy_preserved.value == 1
+    assert of_best.accuracy_preserved.value == pytest.approx(best["quiz"].value / parent["quiz"].value)
 
 
 def test_speeds_fit_together(case, tmp_path):

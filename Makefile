@@ -9,11 +9,12 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_EX
 EXAMPLE := examples/smollm2
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope
 PYTEST_ARGS ?=
+MUTANTS_ARGS ?=
 VSCODE := editors/vscode
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo vllm test test-slow lint docs format clean distclean
+.PHONY: help setup demo vllm test test-slow coverage mutants lint docs format clean distclean
 
 help: ## what there is
 	@printf 'make <target>, where <target> is\n\n'
@@ -37,6 +38,13 @@ test: $(VENV)/.dev $(VSCODE)/node_modules ## the tests that take minutes togethe
 test-slow: $(VENV)/.dev ## the slow ones; some need what `make demo` downloads
 	$(PYTEST) -m slow $(PYTEST_ARGS)
 
+coverage: $(VENV)/.dev ## which branches of the code that never imports torch the tests of `make test` take
+	$(PYTEST) -m 'not slow' --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/coverage report
+
+mutants: $(VENV)/.dev ## which changes of the code that must be right no test would notice; takes a quarter of an hour
+	$(BIN)/python -m benchmarks.mutants $(MUTANTS_ARGS)
+
 lint: $(VENV)/.dev ## formatting, style, types and who may import whom
 	$(BIN)/ruff format --check --output-format concise .
 	$(BIN)/ruff check --output-format concise .
@@ -53,7 +61,7 @@ format: $(VENV)/.dev ## write the formatting that `make lint` checks
 	$(BIN)/ruff check --fix-only .
 
 clean: ## remove caches and build products; keep .venv, downloads and what pzl built
-	rm -rf dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	find benchmarks examples puzzledsl tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## also .venv, downloads and what the example built

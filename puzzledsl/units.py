@@ -168,7 +168,7 @@ def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
         meant = f"{number}{folded[unit.lower()]}"
         return f"write `{meant}`", meant if len(unit) > 1 or unit in "SH" else ""
     alike = [u for u in UNITS if u and ("/" in u) == ("/" in unit)]
-    close = difflib.get_close_matches(unit, alike, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(unit, alike, cutoff=0.5)
     if close:
         return f"did you mean `{number}{close[0]}`?", ""
     return "units: " + " ".join(u for u in UNITS if u and "FLOP" not in u and u != "µs"), ""
@@ -194,14 +194,10 @@ def format_quantity(value: Fraction | float, dimension: Dimension, digits: int =
             ("MiB", Fraction(2**20)),
             ("KiB", Fraction(2**10)),
         ]
-        if abs(exact) < 1024:
-            return f"{_decimal(exact / 1024, digits)}KiB"
     elif dimension == TIME:
         ladder = [("s", Fraction(1)), ("ms", Fraction(1, 1000)), ("us", Fraction(1, 10**6))]
         if exact == 0:
             return "0s"
-        if abs(exact) < Fraction(1, 10**6):
-            return f"{_decimal(exact * 10**6, digits)}us"
     elif dimension == COUNT:
         if abs(exact) < 10**5:
             return _decimal(exact, digits)

@@ -176,7 +176,7 @@ class Settings:
     def _wrong(self, key: str, value: Value, wanted: str) -> None:
         self.failed = True
         if not isinstance(value, Poison):
-            what, got = f"`{key}`", describe(value)
+            what, got = "each of them" if key.isdigit() else f"`{key}`", describe(value)
             self.ctx.report(types.WrongType(self.place(key), what=what, wanted=wanted, got=got))
 
 

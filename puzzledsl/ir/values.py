@@ -228,8 +228,8 @@ def describe(value: Value) -> str:
             return "a multiple of the parent's"
         case Quantity(dimension=dimension) | Symbolic(dimension=dimension):
             return dimension.name
-        case Text():
-            return "a string"
+        case Text(value=text):
+            return "a string" if text else "an empty string"
         case Boolean():
             return "true or false"
         case Options():

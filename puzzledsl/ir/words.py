@@ -66,12 +66,7 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]
         case _:
             name, got = ctx.source(expr.span), describe(value)
     wanted = " or ".join(article(k) for k in kinds)
-    known = [
-        s.name
-        for s in scope.file.names.values()
-        if isinstance(s, Symbol) and s.kind in kinds and s.file is scope.file
-    ]
-    help = f"{kinds[0]}: " + ", ".join(f"`{k}`" for k in known[:8]) if known else ""
+    help = "; ".join(filter(None, (_declared(scope, kind) for kind in kinds)))
     if isinstance(value, Constructed) and isinstance(expr, tree.Call):
         named = unused(f"my_{kinds[0]}", scope.file.names)
         help = f"name it first, `{kinds[0]} {named} = {ctx.source(expr.span)}`, and write `{named}` here"
@@ -82,6 +77,13 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]
 def unused(name: str, taken: Collection[str]) -> str:
     """`name`, or the first of `name2`, `name3`, … that is not taken."""
     return next(n for n in chain([name], (f"{name}{i}" for i in count(2))) if n not in taken)
+
+
+def _declared(scope: Scope, kind: str) -> str:
+    """``space: `w`, `v` ``: what the file declares of a kind; empty where that is nothing."""
+    found = (s for s in scope.file.names.values() if isinstance(s, Symbol) and s.kind == kind)
+    names = [f"`{s.name}`" for s in found if s.file is scope.file]
+    return f"{kind}: " + ", ".join(names[:8]) if names else ""
 
 
 def _likely(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Symbol | None:

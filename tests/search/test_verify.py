@@ -9,14 +9,15 @@ from typing import Any
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.ir.alternatives import name_of
+from puzzledsl.ir.alternatives import NoOpAttention, NoOpFfn, ParentAttention, ParentFfn, name_of
+from puzzledsl.ir.nodes import LayerChoice
 from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify import verify
+from puzzledsl.search.verify import Violation, verify
 from tests.oracles import acceptable, all_children
-from tests.search.instances import Instance, problems
+from tests.search.instances import Instance, chat, plain_instance, problems, require
 
 quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 
@@ -96,3 +97,117 @@ def test_verifying_imports_no_solver_and_no_array_library() -> None:
     code = "import sys, puzzledsl.search.verify; print({'ortools', 'numpy', 'torch'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+TWO_LAYERS = (LayerChoice(attention=(ParentAttention(), NoOpAttention()), ffn=(ParentFfn(), NoOpFfn())),) * 2
+PARENT = LayerAssignment(attention="parent", ffn="parent")
+NOOP = LayerAssignment(attention="noop", ffn="noop")
+
+
+def roomy(capacity_bytes: int | None = None, batches: tuple[int, ...] = (2,), **search: Any) -> Instance:
+    """Two layers, a scenario that the search mentions, the batch among `batches`, the largest that fits."""
+    search.setdefault("requirements", (require(chat("memory"), "<=", 10**9, line=3),))
+    instance = plain_instance(TWO_LAYERS, **search)
+    (only,) = instance.costs.scenarios["chat"]
+    entries = tuple(
+        only.model_copy(update={"batch": batch, "capacity_bytes": capacity_bytes, "reserve_bytes": batch})
+        for batch in batches
+    )
+    return Instance(
+        instance.program, instance.costs.model_copy(update={"scenarios": {"chat": entries}}), instance.scores
+    )
+
+
+def honest(instance: Instance, *layers: LayerAssignment, batch: int = 2) -> Solution:
+    """Any child's own figures."""
+    return solution_of(tables_of(*instance.args), layers, {"chat": batch})
+
+
+def said(instance: Instance, solution: Solution, **changes: Any) -> list[tuple[str, str]]:
+    """Kind and message of every violation."""
+    return [(v.kind, v.message) for v in verify(*instance.args, solution.model_copy(update=changes))]
+
+
+def test_a_right_answer_is_not_complained_of() -> None:
+    for layers in ((PARENT, PARENT), (PARENT, NOOP), (NOOP, NOOP)):
+        assert verify(*roomy().args, honest(roomy(), *layers)) == []
+
+
+def test_too_few_and_too_many_layers() -> None:
+    right = honest(roomy(), PARENT, NOOP)
+    assert said(roomy(), right, layers=(PARENT,)) == [("shape", "1 layers instead of 2")]
+    assert said(roomy(), right, layers=(PARENT,) * 3) == [("shape", "3 layers instead of 2")]
+
+
+def test_every_choice_outside_the_space_is_named() -> None:
+    wrong = LayerAssignment(attention="gqa2", ffn="mlp16")
+    found = said(roomy(), honest(roomy(), PARENT, NOOP), layers=(wrong, PARENT))
+    assert found == [
+        ("choice", "layer 0 may not have attention gqa2"),
+        ("choice", "layer 0 may not have ffn mlp16"),
+    ]
+    found = said(
+        roomy(), honest(roomy(), PARENT, NOOP), layers=(NOOP, wrong.model_copy(update={"ffn": "noop"}))
+    )
+    assert found == [("choice", "layer 1 may not have attention gqa2")]
+
+
+def test_a_batch_without_costs_is_named() -> None:
+    right = honest(roomy(), PARENT, NOOP)
+    assert said(roomy(), right, batches={"chat": 3}) == [("batch", "scenario chat has no batch 3")]
+    assert said(roomy(), right, batches={}) == [("batch", "scenario chat has no batch None")]
+
+
+def test_a_batch_that_does_not_fit_or_leaves_room_is_named() -> None:
+    memory = int(honest(roomy(), PARENT, NOOP).metrics["chat.memory"])  # two bytes of it for the batch of two
+    for capacity, right, wrong in ((memory + 1, 2, 4), (memory + 2, 4, 2)):
+        instance = roomy(capacity, (2, 4))
+        assert verify(*instance.args, honest(instance, PARENT, NOOP, batch=right)) == []
+        found = said(instance, honest(instance, PARENT, NOOP, batch=wrong))
+        assert found == [("batch", f"batch {wrong} of scenario chat is not the largest that fits")]
+
+
+def test_every_requirement_that_does_not_hold_is_named_by_its_place_and_text() -> None:
+    memory = int(honest(roomy(), PARENT, NOOP).metrics["chat.memory"])
+    bounds = (memory, memory - 1, memory + 1, 0)
+    instance = roomy(
+        requirements=tuple(require(chat("memory"), "<=", b, line=n) for n, b in enumerate(bounds))
+    )
+    found = said(instance, honest(instance, PARENT, NOOP))
+    assert found == [
+        ("requirement", "requirement 2 `line 1` does not hold"),
+        ("requirement", "requirement 4 `line 3` does not hold"),
+    ]
+
+
+def test_every_figure_that_is_not_the_tables_is_named_with_both() -> None:
+    instance = roomy()
+    right = honest(instance, PARENT, NOOP)
+    params = right.metrics["params"]
+    assert said(instance, right, objective=right.objective + 1) == [
+        ("objective", f"the objective is {right.objective!r}, not {right.objective + 1!r}")
+    ]
+    assert said(instance, right, batches={"chat": 2, "other": 5}) == [
+        ("batch", "the batches are {'chat': 2}, not {'chat': 2, 'other': 5}")
+    ]
+    assert said(instance, right, metrics={**right.metrics, "params": 1.0}) == [
+        ("metric", f"params is {params!r}, not 1.0")
+    ]
+    assert said(instance, right, metrics={**right.metrics, "speed": 1.0}) == [
+        ("metric", "speed is None, not 1.0")
+    ]
+    without = {name: value for name, value in right.metrics.items() if name not in ("params", "kl")}
+    assert said(instance, right, metrics=without) == [
+        ("metric", f"kl is {right.metrics['kl']!r}, not None"),
+        ("metric", f"params is {params!r}, not None"),
+    ]
+
+
+def test_wrong_figures_and_broken_requirements_are_said_together() -> None:
+    instance = roomy(requirements=(require(chat("memory"), "<=", 0, line=7),))
+    right = honest(instance, PARENT, NOOP)
+    found = verify(*instance.args, right.model_copy(update={"objective": 0.5}))
+    assert found == [
+        Violation("requirement", "requirement 1 `line 7` does not hold"),
+        Violation("objective", f"the objective is {right.objective!r}, not 0.5"),
+    ]

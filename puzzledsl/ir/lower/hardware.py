@@ -108,7 +108,7 @@ def _changed(
     below = ctx.lower(base, nodes.Hardware) if base is not None else None
     if base is not None and below is not None:
         if not isinstance(below.spec, nodes.RooflineHardware):
-            if call is not None and not call.arguments and not decl.body:
+            if not (call is not None and call.arguments) and not decl.body:
                 return below.spec
             place = call.span if call is not None else symbol.span
             help = "only a profile's figures can be changed; measured costs and tables stand as they are"

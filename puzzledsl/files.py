@@ -88,6 +88,23 @@ def is_sealed(path: Path) -> bool:
         return False
 
 
+def seal_beside(path: Path) -> None:
+    """Write the SHA-256 of a file into a file beside it: for formats that allow nothing behind their content."""
+    write_text(_seal_of(path), sha256_of(path))
+
+
+def is_sealed_beside(path: Path) -> bool:
+    """True for a file that is there and is as it was when `seal_beside` sealed it."""
+    try:
+        return _seal_of(path).read_text("utf-8", "replace") == sha256_of(path)
+    except OSError:
+        return False
+
+
+def _seal_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
 def write_sealed(path: Path, text: str) -> None:
     """Write UTF-8 text and its seal atomically."""
     content = text.encode()

@@ -24,10 +24,11 @@ from puzzledsl.bld.finite import diverged, refuse_what_is_not_finite
 from puzzledsl.bld.order import Order, write_piece
 from puzzledsl.bld.student import Student, enrol, revive
 from puzzledsl.bld.training import Outcome, Squares, Trainer
-from puzzledsl.diagnostics import Diagnostic
-from puzzledsl.files import write_bytes
+from puzzledsl.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.files import is_sealed_beside, seal_beside, write_bytes
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.library.library import Library
+from puzzledsl.modeling.errors import UnfinishedWorkDamaged
 from puzzledsl.modeling.layerwise import LayerRunner, LayerTrace
 from puzzledsl.modeling.placement import placement
 from puzzledsl.parents.access import shape_of
@@ -149,11 +150,14 @@ class Stage:
             self._save(self._trained(step, layer_idx), tensors, {})
 
     def restore(self, step: int) -> None:
-        """Go back, or on, to where stages of any layers saved after this many steps."""
+        """Go back, or on, to where stages of any layers saved after this many steps. Raises DiagnosticError (damaged files)."""
         self._pupils = {}
         for layer_idx in self._layers:
             if not self._jobs(layer_idx):
                 continue
+            self._refuse_damaged(
+                self._initial(layer_idx), *([self._trained(step, layer_idx)] if step else [])
+            )
             initial = _by_job(load_file(self._initial(layer_idx)))
             with safe_open(self._initial(layer_idx), "pt") as file:
                 losses = json.loads(file.metadata()["losses"])
@@ -215,6 +219,16 @@ class Stage:
     def _save(self, path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_bytes(path, save(stored, metadata={"format": "pt", **metadata}))
+        seal_beside(path)
+
+    def _refuse_damaged(self, *paths: Path) -> None:
+        problems = [
+            UnfinishedWorkDamaged(None, path=path, folder=self._order.work)
+            for path in paths
+            if not is_sealed_beside(path)
+        ]
+        if problems:
+            raise DiagnosticError(*problems)
 
     def _initial(self, layer_idx: int) -> Path:
         return state_dir(self._order.work) / "initial" / f"layer-{layer_idx}.safetensors"

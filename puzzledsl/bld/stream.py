@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from puzzledsl.bld.order import Order
 from puzzledsl.bld.stage import Finished, Stage, state_dir
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.files import write_text
+from puzzledsl.files import read_sealed, write_sealed
 from puzzledsl.ir.tables import Piece
 from puzzledsl.progress import Progress
 
@@ -168,7 +168,7 @@ class _Drive:
 
     def _commit(self, step: int) -> None:
         """From here a run goes on, once every stage has saved."""
-        write_text(state_dir(self._order.work) / "saved.json", json.dumps({"step": step}))
+        write_sealed(state_dir(self._order.work) / "saved.json", json.dumps({"step": step}))
         for old in state_dir(self._order.work).glob("step-*"):
             if old.name != f"step-{step}":
                 shutil.rmtree(old, ignore_errors=True)
@@ -183,8 +183,6 @@ class _Drive:
 
 
 def _saved_step(order: Order) -> int | None:
-    """Where all stages saved last; None before there are initial weights."""
-    try:
-        return int(json.loads((state_dir(order.work) / "saved.json").read_text())["step"])
-    except (OSError, ValueError, KeyError):
-        return None
+    """Where all stages saved last; None before there are initial weights, and where the note of it is damaged."""
+    content = read_sealed(state_dir(order.work) / "saved.json")
+    return None if content is None else int(json.loads(content)["step"])

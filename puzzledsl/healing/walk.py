@@ -18,7 +18,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.files import write_bytes
+from puzzledsl.files import is_sealed_beside, seal_beside, write_bytes
 from puzzledsl.healing.fit import Streams, heal_layer
 from puzzledsl.healing.layer import ChildLayer, is_intact
 from puzzledsl.ir.tables import LayerDefinition
@@ -119,12 +119,13 @@ class _Walk:
         for held, trace in zip(self.held_out, held_out, strict=True):
             held.unhealed = child.run(held.unhealed, trace.attention_kwargs)
         traces = [self._runner.trace_layer(layer_idx, stream.parent) for stream in self.calibration]
-        if path.is_file():
+        if is_sealed_beside(path):
             self._take(child, path, layer_idx)
             _move(child, self.calibration, traces)
         else:
             heal_layer(child, self.calibration, traces)
             write_bytes(path, to_safetensors(self._named(child, layer_idx)))
+            seal_beside(path)
         _move(child, self.held_out, held_out)
         return open_file(path)
 

@@ -74,6 +74,23 @@ class PieceDoesNotFit(Diagnostic):
     help_template = "the block library is damaged or belongs to another parent; make the piece again"
 
 
+class UnfinishedWorkDamaged(Diagnostic):
+    """A file that an interrupted run would go on from is not as it was written.
+
+    Unfinished work is sealed, so that a damaged disk never leads to other numbers. Finished pieces and stages are kept.
+
+    Wrong:
+        $ truncate -s 100 build/work/uptrain/final/*/best.safetensors
+    Right:
+        $ rm -r build/work/uptrain/final
+        $ pzl run wide.pzl
+    """
+
+    code = "E0716"
+    template = "`{path}`, which the interrupted run would go on from, is damaged"
+    help_template = "remove `{folder}` and run the same command again: what is finished is kept"
+
+
 class NotAChild(Diagnostic):
     """A directory that is no exported child.
 

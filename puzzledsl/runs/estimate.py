@@ -22,6 +22,7 @@ from puzzledsl.runs.context import Context
 from puzzledsl.runs.tasks import Task
 
 TRAINING = 3  # a forward and a backward pass, in forwards
+HEALING = 4.0  # parent, child and Gram matrices, in forwards
 SECOND_TO_WARM_UP = 2.0  # to load a model
 SHARE_OF_PEAK = 0.6  # of a matrix product's speed that a whole stage reaches
 DECODE_COST = 2.0  # a decoded token's time over a prefilled one's arithmetic: it waits for memory
@@ -95,6 +96,8 @@ class Estimator:
                 return self._bld_flop(task.name)
             case "score":
                 return self._score_flop(task.name)
+            case "realise":
+                return self._healing_flop(task.name) if self.ctx.heal else 0.0
             case "uptrain":
                 declaration = program.uptrains[task.name]
                 shape = self._shape(program.searches[declaration.search].space)
@@ -129,6 +132,13 @@ class Estimator:
             tokens = int(_size(self.ctx.base, [method.tasks]) / BYTES_A_TOKEN)
         each = _per_token(shape, head=False) / 2 + _head(shape)
         return method.rounds * (1 + method.pairwise) * count * tokens * each
+
+    def _healing_flop(self, search: str) -> float:
+        """Parent and child run the calibration tokens, and the child's last maps are fitted to them."""
+        space = self.ctx.program.searches[search].space
+        blds = [bld for bld in self.ctx.program.blds.values() if bld.space == space]
+        tokens = max((bld.calibration_tokens for bld in blds), default=0)
+        return HEALING * tokens * _per_token(self._shape(space), head=False)
 
     def _eval_flop(self, name: str) -> float:
         """KL of every model; tasks and times of the parent and two children."""

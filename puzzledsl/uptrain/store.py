@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-from puzzledsl.files import replacing, write_text
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.files import is_sealed_beside, replacing, seal_beside, write_text
+from puzzledsl.modeling.errors import UnfinishedWorkDamaged
 from puzzledsl.uptrain.ranks import Ranks
 
 
@@ -49,9 +51,12 @@ class FileStore:
         with replacing(self._path(key)) as temporary:
             held = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
             save_file(held, temporary, dict(notes))
+        seal_beside(self._path(key))
 
     def look(self, key: str) -> tuple[set[str], dict[str, str]] | None:
         """See Store."""
+        if not is_sealed_beside(self._path(key)):
+            return None
         try:
             with safe_open(self._path(key), framework="pt") as file:
                 return set(file.keys()), dict(file.metadata() or {})
@@ -60,7 +65,9 @@ class FileStore:
 
     @torch.no_grad()
     def load(self, key: str, into: Mapping[str, Tensor]) -> None:
-        """See Store."""
+        """See Store. Raises DiagnosticError (UnfinishedWorkDamaged)."""
+        if not is_sealed_beside(self._path(key)):
+            raise DiagnosticError(UnfinishedWorkDamaged(None, path=self._path(key), folder=self.folder))
         with safe_open(self._path(key), framework="pt") as file:
             for name, tensor in into.items():
                 tensor.copy_(file.get_tensor(name))

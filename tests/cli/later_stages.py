@@ -86,6 +86,10 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "alternative": "mlp384",
         "reason": "`gate_proj.weight` is 768 x 576, not 384 x 576",
     },
+    "E0716": {
+        "path": "build/work/uptrain/final/3f9c/best.safetensors",
+        "folder": "build/work/uptrain/final/3f9c",
+    },
     "E0715": {"path": "parent", "reason": "its config.json has no `block_configs`"},
     "E0721": {"alternative": "gqa1", "reason": "its rotary embeddings are not in pairs"},
     "E0722": {},

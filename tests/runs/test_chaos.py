@@ -22,7 +22,7 @@ from tests.runs.test_run import contents
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SEED = int(os.environ.get("PZL_CHAOS_SEED", "1"))
-KILLS = 30
+KILLS, BATCHES = 30, 6
 
 ARTEFACTS: dict[str, str | None] = {
     # what is hit -> the last stage of which a build has everything when the run goes on
@@ -75,14 +75,16 @@ def right_or_clear(program: Path, build: Path, finished: Path, what: str, names:
     return "clear"
 
 
-def test_killed_at_thirty_random_moments(finished: Path, copied: Callable[[], Path]) -> None:
-    dice, program = random.Random(SEED), copied()
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_killed_at_random_moments(finished: Path, copied: Callable[[], Path], batch: int) -> None:
+    """Thirty kills in all: a build goes on after each, and one that has ended is compared and another begun."""
+    dice, program = random.Random(f"{SEED} {batch}"), copied()
     shutil.rmtree(program.parent / "out")
     began = time.monotonic()
     assert finish(program, program.parent / "build-0")[0] == 0
     usual = time.monotonic() - began
     builds, killed = [program.parent / "build-1"], 0
-    while killed < KILLS:
+    while killed < KILLS // BATCHES:
         if not kill_after(program, builds[-1], dice.uniform(0.02, usual)):
             right(program, builds[-1], finished)
             builds.append(program.parent / f"build-{len(builds) + 1}")
@@ -91,7 +93,7 @@ def test_killed_at_thirty_random_moments(finished: Path, copied: Callable[[], Pa
         stamps = Stamps(builds[-1])
         assert {s.title: stamps.damaged(s) for s in stamps.all() if s.stage not in ("export", "compile")} == {
             s.title: [] for s in stamps.all() if s.stage not in ("export", "compile")
-        }, f"after kill {killed} of seed {SEED}"
+        }, f"after kill {killed} of batch {batch}, seed {SEED}"
     assert finish(program, builds[-1])[0] == 0
     right(program, builds[-1], finished)
 

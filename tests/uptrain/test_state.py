@@ -45,12 +45,17 @@ def test_going_on_from_a_file_is_going_on(tmp_path):
 def test_files_that_are_no_state_change_nothing(tmp_path):
     run = trained(0, steps=0)
     before = {name: value.clone() for name, value in run.tensors().items() if not name.startswith("random")}
-    cut, smaller = tmp_path / "cut", tmp_path / "smaller"
+    cut, flipped, smaller = tmp_path / "cut", tmp_path / "flipped", tmp_path / "smaller"
     save_state(FileStore(cut), trained(1), Standing(2))
-    (file,) = cut.iterdir()
+    (file,) = cut.glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-1000])
+    save_state(FileStore(flipped), trained(1), Standing(2))
+    (file,) = flipped.glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1000] ^= 1  # in a tensor: the file can be read
+    file.write_bytes(content)
     save_state(FileStore(smaller), trained(1, layers=1), Standing(2))
-    for folder in (tmp_path / "absent", cut, smaller):
+    for folder in (tmp_path / "absent", cut, flipped, smaller):
         assert load_state(FileStore(folder), run) is None
         now = run.tensors()
         assert now.keys() >= before.keys() and all(torch.equal(now[name], before[name]) for name in before)

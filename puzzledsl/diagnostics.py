@@ -163,6 +163,10 @@ class DiagnosticError(Exception):
         super().__init__("; ".join(d.message for d in diagnostics))
         self.diagnostics = tuple(diagnostics)
 
+    def __reduce__(self) -> tuple[type[DiagnosticError], tuple[Diagnostic, ...]]:
+        """Exceptions are pickled by what they were made of: one may come from another process."""
+        return type(self), self.diagnostics
+
 
 @dataclass(slots=True)
 class Sink:

@@ -34,7 +34,9 @@ class WorkerLost(Exception):
 class Crew(Protocol):
     """Stages, in order of their layers."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """How many."""
 
     def call(self, stage: int, method: str, *arguments: Any) -> Any:
         """Have a stage do something, after all that it was told before. Arguments may be what earlier calls returned."""
@@ -72,16 +74,18 @@ def stream(
     enter: Callable[[Piece, str], None],
     progress: Progress,
     *,
-    saved_steps: int = SAVED_STEPS,
+    saved_steps: int | None = None,
 ) -> None:
     """Make the pieces of an order; `enter` is told of each whose file is written, and whether it was better trained.
+
+    All stages save every `saved_steps` steps (SAVED_STEPS).
 
     Raises DiagnosticError: what stages find wrong; whatever is finished by then is entered.
     """
     losses, before = 0, None
     while True:
         try:
-            return _Drive(order, crew, progress, saved_steps).run(enter)
+            return _Drive(order, crew, progress, saved_steps or SAVED_STEPS).run(enter)
         except WorkerLost as lost:
             saved = _saved_step(order)
             losses, before = (losses + 1, saved) if saved == before else (1, saved)
@@ -168,7 +172,8 @@ class _Drive:
 
     def _commit(self, step: int) -> None:
         """From here a run goes on, once every stage has saved."""
-        write_sealed(state_dir(self._order.work) / "saved.json", json.dumps({"step": step}))
+        saved = {"step": step, "jobs": [job.id for job in self._order.jobs]}
+        write_sealed(state_dir(self._order.work) / "saved.json", json.dumps(saved))
         for old in state_dir(self._order.work).glob("step-*"):
             if old.name != f"step-{step}":
                 shutil.rmtree(old, ignore_errors=True)
@@ -183,6 +188,9 @@ class _Drive:
 
 
 def _saved_step(order: Order) -> int | None:
-    """Where all stages saved last; None before there are initial weights, and where the note of it is damaged."""
+    """Where all stages saved last; None before there are initial weights, where the note of it is damaged or of other jobs."""
     content = read_sealed(state_dir(order.work) / "saved.json")
-    return None if content is None else int(json.loads(content)["step"])
+    if content is None:
+        return None
+    saved = json.loads(content)
+    return int(saved["step"]) if {job.id for job in order.jobs} <= set(saved["jobs"]) else None

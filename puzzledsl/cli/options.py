@@ -41,3 +41,12 @@ HealOption = Annotated[
         "and keep them if KL on held-out text is lower.",
     ),
 ]
+OnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="CLUSTER",
+        help="Make pieces on a Ray cluster: `local` (this machine's CPUs or GPUs), `auto` (the one this machine is in), "
+        "or `ray://HOST:10001`. The files are the same.",
+    ),
+]

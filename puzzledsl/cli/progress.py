@@ -85,8 +85,10 @@ class Reporter:
             )
 
     def log(self, event: str, **fields: object) -> None:
-        """Append one JSON line."""
+        """Append one JSON line; a `text` among its fields is for people, and is shown too."""
         interrupts.check()
+        if "text" in fields:
+            self._console.print(f"  {fields['text']}", highlight=False, markup=False, soft_wrap=True)
         if self._log is None:
             return
         self._log.parent.mkdir(parents=True, exist_ok=True)

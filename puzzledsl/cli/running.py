@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, JsonOption, SetOption
+from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, JsonOption, OnOption, SetOption
 
 if TYPE_CHECKING:
     from puzzledsl.runs.context import Context
@@ -42,6 +42,7 @@ def run(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="With --dry-run: one JSON document.")] = False,
     heal: HealOption = True,
+    on: OnOption = None,
 ) -> None:
     """Do everything the program declares that is not done yet, in order.
 
@@ -58,7 +59,7 @@ def run(
     if json and not dry_run:
         raise typer.BadParameter("goes with --dry-run", param_hint="--json")
     ctx = loading.context(file, set_, build)
-    ctx.heal = heal
+    ctx.heal, ctx.on = heal, on
     if dry_run:
         _say_what_would_be_done(ctx, until, only, json)
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, NamesArgument, SetOption
+from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, NamesArgument, OnOption, SetOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,12 +57,13 @@ def bld(
     names: NamesArgument = None,
     build: BuildOption = None,
     set_: SetOption = None,
+    on: OnOption = None,
 ) -> None:
     """Make the pieces: initialise every alternative from the parent and train each alone against the parent's sub-block.
 
     Finished pieces stay in library/ and are never made twice.
     """
-    _stage("bld", "bld", lambda p: p.blds, file, names, build, set_)
+    _stage("bld", "bld", lambda p: p.blds, file, names, build, set_, on=on)
 
 
 def score(
@@ -177,6 +178,7 @@ def _stage(
     set_: list[str] | None,
     *,
     heal: bool = True,
+    on: str | None = None,
 ) -> tuple[Context, list[str]]:
     """Do one stage for the chosen declarations, skipping those that are fresh."""
     from puzzledsl.cli import loading
@@ -187,7 +189,7 @@ def _stage(
     from puzzledsl.runs.targets import chosen
 
     ctx = loading.context(file, set_, build)
-    ctx.heal = heal
+    ctx.heal, ctx.on = heal, on
     wanted = chosen(kind, declared(ctx.program), names, ctx.file, stage)
     make: Callable[[Context, str], Task] = {"eval": tasks.evaluate}.get(stage) or getattr(tasks, stage)
     try:

@@ -40,6 +40,7 @@ class Context:
     build: BuildDir
     source: str
     progress: Progress = field(default_factory=Silent)
+    on: str | None = None  # a Ray cluster that makes the pieces (`--on`)
     heal: bool = True  # children are healed after assembly
 
     @property

@@ -206,7 +206,12 @@ def bld(ctx: Context, name: str) -> Task:
         library = Library(ctx.build.library)
         parent = ctx.parent_directory(declaration.space, "bld")
         work = ctx.build.work("bld", name)
-        run_bld(ctx.program, name, jobs, parent, ctx.base, library, work, ctx.progress)
+        maker = None
+        if ctx.on is not None:
+            from puzzledsl.executors.on_ray import OnRay
+
+            maker = OnRay(ctx.on)
+        run_bld(ctx.program, name, jobs, parent, ctx.base, library, work, ctx.progress, maker)
         return [
             ctx.build.library / piece.file
             for piece in library.pieces()

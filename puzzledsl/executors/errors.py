@@ -1,0 +1,76 @@
+"""Mistakes found when work is given to other machines."""
+
+from __future__ import annotations
+
+from puzzledsl.diagnostics import Diagnostic
+
+
+class RayNotInstalled(Diagnostic):
+    """`--on` without the package that it needs.
+
+    Ray is not among the packages that pzl requires.
+
+    Wrong:
+        $ pzl run wide.pzl --on local       # without the package `ray`
+    Right:
+        $ pip install 'puzzledsl[ray]'
+    """
+
+    code = "E1421"
+    template = "`--on {on}` needs the Python package `ray`, which is not installed"
+    help_template = (
+        "`pip install 'puzzledsl[ray]'` here and on every machine of the cluster, or leave out `--on`"
+    )
+
+
+class ClusterNotReached(Diagnostic):
+    """There is no Ray cluster where `--on` says, or it does not answer.
+
+    `local` starts one on this machine; `ray://HOST:10001` is a cluster's client port; `auto` is the cluster this machine is
+    a part of.
+
+    Wrong:
+        $ pzl run wide.pzl --on gpu-head
+    Right:
+        $ pzl run wide.pzl --on ray://gpu-head:10001
+    """
+
+    code = "E1422"
+    template = "no Ray cluster answers at `{on}`: {reason}"
+    help_template = "`--on local`, `--on auto` inside a cluster, or `--on ray://HOST:10001`"
+
+
+class NoWorkers(Diagnostic):
+    """The cluster has neither a GPU nor a CPU to give.
+
+    A stage of the parent's layers takes a GPU, or a CPU where the cluster has no GPUs.
+
+    Wrong:
+        $ ray start --head --num-cpus 0
+    Right:
+        $ ray start --head
+    """
+
+    code = "E1423"
+    template = "the Ray cluster at `{on}` has no worker to give"
+    help_template = (
+        "start workers with `ray start --address HEAD:6379`, then run again: what is finished is kept"
+    )
+
+
+class WorkersKeepDying(Diagnostic):
+    """Workers died again and again with no progress between.
+
+    One that dies is replaced, and the work goes on from where all had saved. When that is of no use, something ails them all.
+
+    Wrong:
+        $ ray start --address gpu-head:6379 --memory 1000000000       # too little for one layer and its pieces
+    Right:
+        $ ray start --address gpu-head:6379
+    """
+
+    code = "E1424"
+    template = "workers of `{on}` died {count} times without a step forward: {reason}"
+    help_template = (
+        "most often memory: give workers more, or the cluster more workers; what is finished is kept"
+    )

@@ -1,0 +1,68 @@
+"""`pzl run --on …`: pieces made by the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from puzzledsl.bld.order import Order
+from puzzledsl.bld.run import Enter, prepare_work
+from puzzledsl.bld.stream import MAX_LOSSES, WorkerLost, stream
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.executors.errors import ClusterNotReached, RayNotInstalled, WorkersKeepDying
+from puzzledsl.executors.ray_crew import RayCrew, first_line
+from puzzledsl.progress import Progress
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """A `bld.run.Maker`. `on`: `local` for a cluster on this machine, `auto` for the one it is in, or an address."""
+
+    on: str
+
+    def __call__(self, order: Order, enter: Enter, progress: Progress) -> None:
+        """Make an order's pieces there. Raises DiagnosticError: what stages find wrong, and what is wrong with the cluster."""
+        order = replace(
+            order,
+            parent_dir=order.parent_dir.resolve(),
+            library_root=order.library_root.resolve(),
+            work=order.work.resolve(),
+        )
+        with _connected(self.on) as ray:
+            crew = RayCrew(ray, self.on, order, progress)
+            try:
+                prepare_work(order, crew.result(crew.call(0, "arithmetic")))
+                stream(order, crew, enter, progress)
+            except WorkerLost as lost:
+                reason = str(lost)
+                raise DiagnosticError(
+                    WorkersKeepDying(None, on=self.on, count=MAX_LOSSES + 1, reason=reason)
+                ) from lost
+            finally:
+                crew.dismiss()
+
+
+@contextmanager
+def _connected(on: str) -> Iterator[Any]:
+    """The package `ray`, connected. A connection that was there before is used, and left open."""
+    try:
+        ray = importlib.import_module("ray")
+    except ImportError as error:
+        raise DiagnosticError(RayNotInstalled(None, on=on)) from error
+    if ray.is_initialized():
+        yield ray
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    here = {"num_cpus": os.cpu_count(), "include_dashboard": False} if on == "local" else {}
+    try:
+        ray.init(address=on, log_to_driver=False, logging_level="error", **here)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise DiagnosticError(ClusterNotReached(None, on=on, reason=first_line(error))) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,9 @@ from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.executors.errors import ClusterNotReached, RayNotInstalled, WorkersKeepDying
 from puzzledsl.executors.ray_crew import RayCrew, first_line
 from puzzledsl.progress import Progress
+
+PATIENCE_S = 10.0
+"""How long a cluster has to take a call."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ def _connected(on: str) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    _must_answer(on)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     here = {"num_cpus": os.cpu_count(), "include_dashboard": False} if on == "local" else {}
     try:
@@ -66,3 +71,15 @@ def _connected(on: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _must_answer(on: str) -> None:
+    """Raise DiagnosticError (ClusterNotReached) where nobody listens at an address: Ray itself would try for minutes."""
+    host, colon, port = on.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise DiagnosticError(ClusterNotReached(None, on=on, reason=reason)) from error

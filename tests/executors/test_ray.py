@@ -166,8 +166,6 @@ def test_the_command_line_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture
     assert contents(there / "library") == contents(here / "library")
     assert run(["run", str(program), "-o", str(there), "--on", "local", "--until", "score"]) == 0
     assert "bld pieces: up to date" in capsys.readouterr().err
-    assert run(["bld", str(program), "-o", str(tmp_path / "no"), "--on", "127.0.0.1:1"]) == 1
-    assert "error[E1422]" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -196,6 +194,15 @@ def test_two_nodes_finish_the_pieces_of_the_demo(tmp_path: Path) -> None:
         cluster.shutdown()
     library = tmp_path / "build" / "library"
     assert len(pieces_of(library)) == 240 - 60 and faults(library) == ()
+
+
+@pytest.mark.parametrize("on", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_told_at_once(on: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    program = make_program(tmp_path, **SHORT)
+    with pytest.raises(DiagnosticError) as caught:
+        make(program, tmp_path, "ray", on)
+    assert caught.value.diagnostics[0].code == "E1422" and "refused" in caught.value.diagnostics[0].message
 
 
 def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,8 +53,8 @@ lint: $(VENV)/.dev ## formatting, style, types and who may import whom
 
 docs: $(VENV)/.dev ## the documentation as a site, in build/site; made anew where the code says it
 	$(BIN)/python scripts/reference.py
-	$(BIN)/python -m mkdocs build --strict --quiet
-	@echo build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo 'build/site/index.html; with search: $(BIN)/python -m http.server -d build/site'
 
 format: $(VENV)/.dev ## write the formatting that `make lint` checks
 	$(BIN)/ruff format .

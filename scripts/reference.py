@@ -7,6 +7,7 @@ docs/ir.md      what ir.json holds, from its JSON schema
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -61,8 +62,8 @@ def _command(path: str, command: Any) -> Iterator[str]:
     )
     yield from (f"{' '.join(part.split())}\n" for part in (command.help or "").strip().split("\n\n"))
     if arguments or options:
-        yield "| | |\n|---|---|"
-        yield from (f"| `{_cell(_argument(p))}` | {_cell(p.help)} |" for p in arguments)
+        yield "| option | meaning |\n|---|---|"
+        yield from (f"| {_code(_argument(p))} | {_cell(p.help)} |" for p in arguments)
         yield from (f"| {_option(p)} | {_cell(p.help)} |" for p in options)
         yield ""
     lines = [line.strip() for line in (command.epilog or "").splitlines() if line.strip().startswith("pzl ")]
@@ -77,10 +78,13 @@ def _argument(parameter: Any) -> str:
 
 
 def _option(parameter: Any) -> str:
-    value = "" if parameter.is_flag else (parameter.metavar or parameter.name.upper())
-    return ", ".join(
-        f"`{o}{_cell(value and ' ' + value) if o.startswith('--') else ''}`" for o in parameter.opts
-    )
+    value = "" if parameter.is_flag else " " + (parameter.metavar or parameter.name.upper())
+    return ", ".join(_code(o + (value if o.startswith("--") else "")) for o in parameter.opts)
+
+
+def _code(text: str) -> str:
+    """Code in a cell of a table: a bar between backticks would end the cell on one renderer and show its escape on another."""
+    return "<code>" + html.escape(text).replace("|", "&#124;") + "</code>"
 
 
 def _cell(text: str | None) -> str:

@@ -213,10 +213,21 @@ def _parent(given: str, folder: Path) -> ParentLines:
         return ParentLines(
             f'use "std/parents.pzl" ({name})', value, _std_shape(name), f"A faster, smaller {id}."
         )
-    near = closest(given, [*shapes, *shapes.values()])
+    near = closest(given, [*shapes, *shapes.values(), *_checkpoints_beside(Path(given), given)])
     known = "shapes: " + ", ".join(shapes) + "; or a directory with config.json"
     why = "there is no such directory, and std/parents.pzl has no such shape"
+    if Path(given).exists():
+        why = "it has no config.json" if Path(given).is_dir() else "it is a file; a parent is a directory"
     raise DiagnosticError(NoSuchParent(None, given=given, why=why, near=near, help=known))
+
+
+def _checkpoints_beside(path: Path, given: str) -> list[str]:
+    """The directories with config.json where `path` would be, written as it was `given`."""
+    try:
+        found = sorted(p for p in path.parent.iterdir() if (p / "config.json").is_file())
+    except OSError:
+        return []
+    return [given.rstrip("/").removesuffix(path.name) + folder.name for folder in found]
 
 
 def _shape_of(id: str, shapes: dict[str, str]) -> str | None:

@@ -11,6 +11,7 @@ from puzzledsl.runs.context import Context
 from puzzledsl.runs.execute import execute, locked
 from puzzledsl.runs.graph import tasks_of
 from puzzledsl.runs.locks import holder_of
+from puzzledsl.runs.preflight import missing
 from puzzledsl.runs.targets import not_ready
 from puzzledsl.runs.tasks import STAGES, Task
 
@@ -31,6 +32,8 @@ def run_everything(ctx: Context, until: str | None, only: str | None, say: Calla
         if before is not None:
             say(f"an earlier run ended in the middle ({before}): going on from what it left")
         say(compile_program(ctx, models=False).as_text())
+        if found := missing(ctx, lambda stage: is_wanted(stage, until, only)):
+            raise DiagnosticError(*found)
         for task in tasks_of(ctx):
             if not is_wanted(task.stage, until, only):
                 continue

@@ -97,3 +97,20 @@ def test_typos_are_told(
     said = capsys.readouterr().err
     assert f"error[{code}]" in said and help in said
     assert list(Path().glob("*.pzl")) == []
+
+
+@pytest.mark.parametrize("given", ["./tinyqwn", "tinyqwn"])
+def test_a_directory_misspelt_is_told_its_neighbour(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("tinyqwen").mkdir()
+    Path("tinyqwen/config.json").write_text("{}", "utf-8")
+    assert run(["new", "start", "--parent", given]) == 1
+    assert f"did you mean `{given.replace('qwn', 'qwen')}`?" in capsys.readouterr().err
+    Path("mine.pzl").write_text(f'parent p = hf("{given}")\n', "utf-8")
+    assert run(["check", "mine.pzl"]) == 1
+    assert f'did you mean `hf("{given.replace("qwn", "qwen")}")`?' in capsys.readouterr().err
+
+
+def test_a_file_is_no_parent(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("config.json").write_text("{}", "utf-8")
+    assert run(["new", "start", "--parent", "config.json"]) == 1
+    assert "it is a file; a parent is a directory" in capsys.readouterr().err

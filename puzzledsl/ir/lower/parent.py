@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from puzzledsl.diagnostics import Fix
 from puzzledsl.ir import errors_spaces as errors
 from puzzledsl.ir import nodes
@@ -11,6 +13,7 @@ from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.settings import Settings, from_call
 from puzzledsl.ir.shapes import BadConfig, argument_place, config_path, mismatch, read_config, read_shape
 from puzzledsl.ir.values import Constructed
+from puzzledsl.suggest import closest
 
 PARENT_EXAMPLE = 'parent p = hf("id-or-directory")'
 DATA_EXAMPLE = 'data d = text("corpus/*.txt")'
@@ -53,13 +56,29 @@ def _shape(ctx: Context, symbol: Symbol, settings: Settings, id: str) -> nodes.S
     if not settings.has("shape"):
         if found is None:
             looked = f"there is no {file} beside `{symbol.file.shown}`"
-            ctx.report(errors.ShapeUnknown(settings.place("id"), id=id, looked=looked))
+            ctx.report(_unknown(settings, symbol.file.path.parent, id, looked))
         return found
     call = as_call(ctx, settings.value("shape"), settings.place("shape"), ("shape",), "parent's shape")
     said = read_shape(ctx, call) if call is not None else None
     if said is not None and found is not None and call is not None:
         _verify(ctx, symbol, settings, call, said, found, file)
     return said
+
+
+def _unknown(settings: Settings, folder: Path, id: str, looked: str) -> errors.ShapeUnknown:
+    """That the parent is not there, and the checkpoint beside it that was likely meant."""
+    wanted = folder / id
+    try:
+        beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())
+    except (OSError, ValueError):  # no such directory; a name that no file can have
+        beside = []
+    near = closest(wanted.name, beside)
+    if near is None:
+        return errors.ShapeUnknown(settings.place("id"), id=id, looked=looked)
+    meant = id.rstrip("/").removesuffix(wanted.name) + near
+    return errors.ShapeUnknown(
+        settings.place("id"), id=id, looked=looked, help=f'did you mean `hf("{meant}")`?'
+    )
 
 
 def _verify(

@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -32,7 +32,7 @@ from puzzledsl.files import write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.check import check
-from puzzledsl.ir.tables import CostTable, ModelDefinition, ScoreTable, SearchResult
+from puzzledsl.ir.tables import CostTable, ModelDefinition, ScoreTable, SearchResult, Solution
 from puzzledsl.layout import BuildDir
 from puzzledsl.library.library import Library
 from puzzledsl.modeling.assemble import assemble
@@ -41,8 +41,10 @@ from puzzledsl.parents.load import load_parent, load_tokenizer
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.model import model_definition
 from puzzledsl.progress import Progress, Silent
+from puzzledsl.runs.penalties import best_move
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.run import run_score
+from puzzledsl.scoring.sweep import final_states
 from puzzledsl.search.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
@@ -72,6 +74,7 @@ class Bench:
     example: Path
     work: Path
     samples: int
+    around_samples: int
     heldout: int
     search_s: int
     rounds: int
@@ -122,7 +125,11 @@ class Bench:
 
     def child(self, result: SearchResult) -> ModelDefinition:
         """The model of a search's first answer."""
-        return model_definition(self.program, "best", result.solutions[0], self.jobs)
+        return self.define(result.solutions[0])
+
+    def define(self, answer: Solution) -> ModelDefinition:
+        """The model of one answer."""
+        return model_definition(self.program, "best", answer, self.jobs)
 
     def predicted(self, budget: int, table: ScoreTable, result: SearchResult) -> float:
         """What a table says of a child."""
@@ -148,6 +155,18 @@ class Bench:
 
         return self._once(f"scores-{name}", ScoreTable, measured)
 
+    def again(self, budget: int, result: SearchResult) -> tuple[ScoreTable, Solution]:
+        """Scores inside a search's child, and the search's answer by them: a round of `around`."""
+
+        def judge(answers: Sequence[Solution]) -> list[float]:
+            return [self.judged(self.define(answer), "scored") for answer in answers]
+
+        table = self.table(around=self.child(result), samples=self.around_samples)
+        move = best_move(
+            table, result.solutions[0], lambda changed: self.solved(budget, changed).solutions[0], judge
+        )
+        return move.table, move.solution
+
     def _once(self, name: str, kind: type[A], make: Callable[[], A]) -> A:
         path = self.work / "objectives" / f"{name}.json"
         if not path.is_file():
@@ -159,23 +178,20 @@ class Bench:
 
     # ------------------------------------------------------------ judging
 
-    def judged(self, definition: ModelDefinition) -> dict[str, float]:
-        """KL of a child in memory, on the scored text and on held-out text."""
-        path = (
-            self.work
-            / "objectives"
-            / f"child-{self.samples}-{self.heldout}-{_layers_digest(definition)}.json"
-        )
-        if not path.is_file():
-            model = assemble(definition, self.parent, self.library.load)
-            runner = LayerRunner(model)
-            found = {}
-            for name, measure in self._measures().items():
-                found[name] = measure.figures(_states(runner, measure))["kl_divergence"]
-            write_text(path, json.dumps(found))
-        return dict(json.loads(path.read_text()))
-
     @torch.inference_mode()
+    def judged(self, definition: ModelDefinition, text: str) -> float:
+        """KL of a child in memory, on the scored text or on held-out text."""
+        size = self.samples if text == "scored" else self.heldout
+        path = self.work / "objectives" / f"{text}-{size}-{_layers_digest(definition)}.json"
+        if not path.is_file():
+            runner, measure = (
+                LayerRunner(assemble(definition, self.parent, self.library.load)),
+                self._measures()[text],
+            )
+            figures = measure.figures(final_states(runner, measure))
+            write_text(path, json.dumps(figures["kl_divergence"]))
+        return float(json.loads(path.read_text()))
+
     def _measures(self) -> Mapping[str, Divergence]:
         if self._heldout is None or self._scored is None:
             runner = LayerRunner(load_parent(self.parent, dtype=torch.float32, device=torch.device("cpu")))
@@ -186,7 +202,7 @@ class Bench:
             self._scored = Divergence(runner, scored, self.samples)
             self._heldout = Divergence(runner, heldout, self.heldout)
             for measure in (self._scored, self._heldout):
-                measure.set_parent(_states(runner, measure))
+                measure.set_parent(final_states(runner, measure))
         return {"scored": self._scored, "heldout": self._heldout}
 
     def _tokens(self, data: str, count: int) -> Tensor:
@@ -205,11 +221,6 @@ def _borrowed(library: Path, here: Path) -> Library:
             os.symlink(path.resolve(), here / path.name)
     shutil.copy(library / "index.jsonl", here)
     return Library(here)
-
-
-@torch.inference_mode()
-def _states(runner: LayerRunner, measure: Divergence) -> list[Tensor]:
-    return [runner.final_norm(runner.run_suffix(0, runner.embed(t))) for t in measure.groups]
 
 
 def _layers_digest(definition: ModelDefinition) -> str:
@@ -240,19 +251,20 @@ def rows_of(bench: Bench, budget: int) -> list[Row]:
     results = {name: bench.solved(budget, table) for name, table in tables.items()}
     last = "sum of KL"
     for name in ("scored again", "scored again twice", "scored again thrice")[: bench.rounds]:
-        tables[name] = bench.table(around=bench.child(results[last]))
+        tables[name], solution = bench.again(budget, results[last])
         results[name], last = bench.solved(budget, tables[name]), name
+        assert results[name].solutions[0].layers == solution.layers
     for name, metric in (("cosine", "cosine"), ("LM loss", "lm_loss")):
         tables[name] = bench.table(metric=metric)
         results[name] = bench.solved(budget, tables[name])
     rows = []
     for name, result in results.items():
-        figures = bench.judged(bench.child(result))
+        scored, heldout = (bench.judged(bench.child(result), text) for text in ("scored", "heldout"))
         predicted = (
             bench.predicted(budget, tables[name], result) if name not in ("cosine", "LM loss") else None
         )
         proven = result.status if result.gap in (0, None) else f"gap {result.gap:.1%}"
-        rows.append(Row(budget, name, predicted, figures["scored"], figures["heldout"], proven))
+        rows.append(Row(budget, name, predicted, scored, heldout, proven))
     return rows
 
 
@@ -275,6 +287,9 @@ def main() -> None:
     parser.add_argument("--example", type=Path, required=True, help="a finished copy of examples/smollm2")
     parser.add_argument("--work", type=Path, default=Path("build/objectives"))
     parser.add_argument("--samples", type=int, default=512, help="scored positions (default: %(default)s)")
+    parser.add_argument(
+        "--around-samples", type=int, help="scored positions inside a child (default: --samples)"
+    )
     parser.add_argument("--heldout", type=int, default=4096, help="held-out tokens (default: %(default)s)")
     parser.add_argument(
         "--budgets", type=int, nargs="*", default=BUDGETS, help="percent (default: %(default)s)"
@@ -283,7 +298,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="times to score again (default: %(default)s)")
     options = parser.parse_args()
     bench = Bench(
-        options.example, options.work, options.samples, options.heldout, options.search_s, options.rounds
+        options.example,
+        options.work,
+        options.samples,
+        options.around_samples or options.samples,
+        options.heldout,
+        options.search_s,
+        options.rounds,
     )
     print(
         "| budget | objective | it predicts | KL, scored text | against the sum | KL, held-out | against the sum | search |"

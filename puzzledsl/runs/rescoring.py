@@ -7,7 +7,7 @@ child are exact for that child and its neighbours, which is where the next answe
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from puzzledsl.files import read_sealed, write_sealed
@@ -15,6 +15,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, ModelDefinition, ScoreTable, Solution
 from puzzledsl.plan.model import model_definition
 from puzzledsl.runs.context import Context
+from puzzledsl.runs.penalties import Move, best_move
 from puzzledsl.runs.tasks import best_solution, costs_of, scores_of
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
@@ -23,35 +24,50 @@ Measure = Callable[[ModelDefinition, Path], ScoreTable]
 """A child -> the table of scores inside it; the path is for unfinished work."""
 
 
+Judge = Callable[[Sequence[ModelDefinition]], list[float]]
+"""Children -> how much worse than the parent each is, measured as a whole on the score's text."""
+
+
 def scores_around(
-    ctx: Context, name: str, jobs: tuple[BldJob, ...], measure: Measure, work: Path
+    ctx: Context, name: str, jobs: tuple[BldJob, ...], measure: Measure, judge: Judge, work: Path
 ) -> ScoreTable:
     """The table of the last round. Finished rounds are kept in `work` until all are done.
 
+    A round never makes what is measured worse: see `penalties`.
     Raises DiagnosticError (NoSolution) where the search has no answer to score around.
     """
     method = ctx.program.scores[name].method
     assert isinstance(method, nodes.ReplaceOne) and method.around is not None
-    solution = best_solution(ctx, method.around).solutions[0]
+    search = method.around
+    solution = best_solution(ctx, search).solutions[0]
+
+    def define(answer: Solution) -> ModelDefinition:
+        return model_definition(ctx.program, search, answer, jobs)
+
+    def solve(table: ScoreTable) -> Solution | None:
+        return _solved_with(ctx, search, method, table)
+
+    def judge_all(answers: Sequence[Solution]) -> list[float]:
+        return judge([define(answer) for answer in answers])
+
     for number in range(method.rounds):
-        child = model_definition(ctx.program, method.around, solution, jobs)
-        table = _round(work / f"round-{number}", child, measure)
-        again = number + 1 < method.rounds
-        log = {"score": name, "round": number + 1, "offset": table.offset, "child": child.digest()}
-        ctx.progress.log("rescored", **log)
-        if again:
-            solution = _solved_with(ctx, method.around, method, table) or solution
+        kept = work / f"round-{number}.json"
+        if (content := read_sealed(kept)) is not None:
+            table = ScoreTable.from_json(content)
+            solution = solve(table) or solution
+            continue
+        move = best_move(measure(define(solution), kept.with_suffix("")), solution, solve, judge_all)
+        _tell(ctx, name, number + 1, move)
+        table, solution = move.table, move.solution
+        write_sealed(kept, table.canonical_json())
     shutil.rmtree(work, ignore_errors=True)
     return table
 
 
-def _round(work: Path, child: ModelDefinition, measure: Measure) -> ScoreTable:
-    kept = work.with_suffix(".json")
-    if (content := read_sealed(kept)) is not None:
-        return ScoreTable.from_json(content)
-    table = measure(child, work)
-    write_sealed(kept, table.canonical_json())
-    return table
+def _tell(ctx: Context, name: str, number: int, move: Move) -> None:
+    text = f"score `{name}`, round {number}: {move.before:.4g} became {move.after:.4g} on the scored text"
+    fields = {"score": name, "round": number, "before": move.before, "after": move.after}
+    ctx.progress.log("rescored", text=text, **fields)
 
 
 def _solved_with(ctx: Context, search: str, method: nodes.ReplaceOne, table: ScoreTable) -> Solution | None:

@@ -7,7 +7,7 @@ parent's weights and of text. They are computed only when the tasks before it ar
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -268,9 +268,13 @@ def score(ctx: Context, name: str) -> Task:
             table = measured(ctx.build.work("score", name))
         else:
             from puzzledsl.runs.rescoring import scores_around
+            from puzzledsl.scoring.run import score_children
+
+            def judged(children: Sequence[ModelDefinition]) -> list[float]:
+                return score_children(ctx.program, name, parent, ctx.base, library, children, ctx.progress)
 
             work = ctx.build.work("score", f"{name}-{digest_of(inputs())[:16]}")
-            table = scores_around(ctx, name, jobs, lambda child, at: measured(at, child), work)
+            table = scores_around(ctx, name, jobs, lambda child, at: measured(at, child), judged, work)
         output = ctx.build.scores(name)
         write_text(output, table.canonical_json())
         return [output]

@@ -14,7 +14,7 @@ from puzzledsl.library.library import Library
 from puzzledsl.modeling.assemble import assemble_on, load_piece
 from puzzledsl.modeling.build import build_alternative
 from puzzledsl.modeling.replace import replace
-from puzzledsl.parents.access import layers, norm_of, sub_block_of
+from puzzledsl.parents.access import layers, norm_name, norm_of, sub_block_name, sub_block_of
 
 SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
 
@@ -35,6 +35,10 @@ class Incumbent:
 
     def become(self, definition: ModelDefinition) -> None:
         """The child of a definition. Raises DiagnosticError where its pieces do not fit."""
+        for (layer_idx, sub_block), (module, norm) in self._parents.items():
+            layer = layers(self.model)[layer_idx]
+            setattr(layer, sub_block_name(sub_block), module)
+            setattr(layer, norm_name(sub_block), norm)
         assemble_on(self.model, definition, self._library.load)
 
     @contextmanager

@@ -37,7 +37,7 @@ from puzzledsl.scoring.measures import Accuracy, Divergence, Measure
 from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.replacements import Replacement, replacements
 from puzzledsl.scoring.states import States
-from puzzledsl.scoring.sweep import Sweep
+from puzzledsl.scoring.sweep import Sweep, final_states
 from puzzledsl.scoring.table import pairwise_terms, score_table
 
 
@@ -90,6 +90,33 @@ def run_score(
             partial.copy_to(kept)
     shutil.rmtree(work, ignore_errors=True)
     return table.model_copy(update={"inputs": inputs})
+
+
+def score_children(
+    program: nodes.Program,
+    score: str,
+    parent_dir: Path,
+    base: Path,
+    library: Library,
+    children: Sequence[ModelDefinition],
+    progress: Progress,
+) -> list[float]:
+    """How much worse than the parent whole children are, by a score's metric and on its text."""
+    declaration = program.scores[score]
+    method = declaration.method
+    if not isinstance(method, nodes.ReplaceOne) or declaration.bld is None:
+        raise ValueError(f"score {score} is not measured, it is read from a table")
+    bld = program.blds[declaration.bld]
+    runner = LayerRunner(model := reachable_parent(parent_dir, progress, once=False))
+    measure = _measure(program, declaration, method, bld, runner, parent_dir, base, library, progress)
+    incumbent = Incumbent(model, library)
+    with torch.inference_mode():
+        measure.set_parent(final_states(runner, measure))
+        found = []
+        for child in children:
+            incumbent.become(child)
+            found.append(measure.figures(final_states(runner, measure))[method.metric])
+    return found
 
 
 PAIRWISE_SHARE = 4

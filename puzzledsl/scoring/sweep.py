@@ -89,6 +89,12 @@ class Sweep:
         return [self.runner.final_norm(self.runner.run_suffix(layer_idx, hidden)) for hidden in entering]
 
 
+def final_states(runner: LayerRunner, measure: Measure) -> list[Tensor]:
+    """The normed final hidden states of the model as it stands, a group each."""
+    entering = [runner.embed(tokens.to(runner.device)) for tokens in measure.groups]
+    return [runner.final_norm(runner.run_suffix(0, hidden)) for hidden in entering]
+
+
 Numbered = tuple[int, Replacement]
 """A replacement and its row in what is kept of final states."""
 

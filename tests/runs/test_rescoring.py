@@ -33,7 +33,11 @@ def read(path: Path) -> Any:
 
 def test_each_round_scores_inside_the_child_of_the_one_before(build: Path) -> None:
     rounds = [e for e in events(build) if e["event"] == "rescored"]
-    assert [e["round"] for e in rounds] == [1, 2]
+    assert [int(e["round"]) for e in rounds] == [1, 2]
+    assert all(float(e["after"]) <= float(e["before"]) for e in rounds), (
+        "a round never makes the scored text worse"
+    )
+    assert float(rounds[1]["before"]) == pytest.approx(float(rounds[0]["after"]), abs=1e-6)
     order = [(e["stage"], e["name"]) for e in events(build) if e["event"] == "start"]
     asked = [("score", "kl"), ("solve", "best"), ("score", "again"), ("solve", "better")]
     assert [task for task in order if task in asked] == asked

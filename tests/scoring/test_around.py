@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import (
     GqaAttention,
     LinearFfn,
@@ -20,6 +21,8 @@ from puzzledsl.ir.alternatives import (
     name_of,
 )
 from puzzledsl.ir.tables import ScoreTable
+from puzzledsl.progress import Silent
+from puzzledsl.scoring.run import score_children
 from tests.bld.bld_programs import make_program
 from tests.scoring.cases import Case
 
@@ -85,6 +88,27 @@ def test_a_table_around_a_child_is_right_for_it_and_its_neighbours(
         neighbour = [*CHILD[:layer], choice, *CHILD[layer + 1 :]]
         expected = case.figures(neighbour, SAMPLES)[metric]
         assert total(table, neighbour) == pytest.approx(expected, abs=1e-5)
+
+
+@torch.no_grad()
+def test_whole_children_are_measured_one_after_another(case: Case) -> None:
+    plain: list[tuple[Any, Any]] = [(ParentAttention(), ParentFfn())] * 3
+    other: list[tuple[Any, Any]] = [*plain[:2], (NoOpAttention(), LinearFfn())]
+    program = case.program
+    method = nodes.ReplaceOne(metric="kl_divergence", samples=SAMPLES)
+    score = program.scores["s"].model_copy(update={"method": method})
+    children = [CHILD, other, plain, CHILD]
+    found = score_children(
+        program.model_copy(update={"scores": {"s": score}}),
+        "s",
+        case.base / "parent",
+        case.base,
+        case.library,
+        [case.child(layers) for layers in children],
+        Silent(),
+    )
+    expected = [case.figures(layers, SAMPLES)["kl_divergence"] for layers in children]
+    assert found == pytest.approx(expected, abs=1e-5) and found[0] == found[3]
 
 
 @torch.no_grad()

@@ -59,7 +59,7 @@ class Order:
 def write_piece(library: Library, order: Order, outcome: Outcome, dtype: torch.dtype) -> Piece:
     """The file of a finished piece, with weights in `dtype`, the parent's. Its index line is not written yet."""
     tensors = {name: tensor.to(dtype) for name, tensor in outcome.weights.items()}
-    trained = order.budget.training * order.budget.context if outcome.loss_trained is not None else 0
+    trained = outcome.steps * order.budget.batch * order.budget.context
     job = outcome.student.job
     losses = outcome.loss_initial, outcome.loss_final
     return library.write(job, tensors, *losses, trained, order.made_from)

@@ -139,13 +139,22 @@ class Stage:
 
         return self._through(hidden_BSH, step)
 
+    def check(self, hidden_BSH: Tensor) -> Tensor:
+        """Examine, on a held-out batch, every piece in training: some stop. Returns what leaves the last layer."""
+
+        def look(pupil: Pupil, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+            if pupil.trainer is not None:
+                pupil.trainer.examine((hidden_BSH, trace))
+
+        return self._through(hidden_BSH, look)
+
     def save(self, step: int) -> None:
         """Write what is needed to go on after this many steps; on return it is on the disk."""
         for layer_idx, pupils in self._pupils.items():
             tensors: dict[str, Tensor] = {}
             for pupil in pupils:
                 if pupil.trainer is not None:
-                    kept = pupil.student.weights() | pupil.trainer.moments()
+                    kept = pupil.student.weights() | pupil.trainer.memory()
                     tensors |= {f"{pupil.student.job.id}/{name}": tensor for name, tensor in kept.items()}
             self._save(self._trained(step, layer_idx), tensors, {})
 
@@ -163,7 +172,7 @@ class Stage:
                 losses = json.loads(file.metadata()["losses"])
             trained = _by_job(load_file(self._trained(step, layer_idx))) if step else {}
             self._pupils[layer_idx] = [
-                self._revived(job, initial[job.id], losses[job.id], trained.get(job.id), step)
+                self._revived(job, initial[job.id], losses[job.id], trained.get(job.id))
                 for job in self._jobs(layer_idx)
             ]
 
@@ -193,13 +202,12 @@ class Stage:
         initial: dict[str, Tensor],
         loss_initial: float,
         trained: dict[str, Tensor] | None,
-        step: int,
     ) -> Pupil:
         student = revive(job, self._model, initial)
         trainer = self._trainer(student)
         if trainer is not None and trained is not None:
             student.trained.load_state_dict({name: trained[name] for name in initial})
-            trainer.go_on(trained, step)
+            trainer.go_on(trained)
         return Pupil(student, trainer, initial, loss_initial)
 
     def _through(self, hidden_BSH: Tensor, visit: _Visit) -> Tensor:
@@ -253,7 +261,8 @@ def _by_job(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 def _outcome(pupil: Pupil) -> Outcome:
     if pupil.trainer is None:
         return Outcome(pupil.student, pupil.initial, pupil.loss_initial, None)
-    outcome = Outcome(pupil.student, pupil.initial, pupil.loss_initial, pupil.squares.normalized_mse)
+    loss_trained, steps = pupil.squares.normalized_mse, pupil.trainer.done
+    outcome = Outcome(pupil.student, pupil.initial, pupil.loss_initial, loss_trained, steps)
     if outcome.improved:
         outcome.weights = pupil.student.weights()
     return outcome

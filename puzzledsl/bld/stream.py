@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from puzzledsl.bld.order import Order
 from puzzledsl.bld.stage import Finished, Stage, state_dir
+from puzzledsl.bld.training import examined_after
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.files import read_sealed, write_sealed
 from puzzledsl.ir.tables import Piece
@@ -140,8 +141,13 @@ class _Drive:
         self._commit(0)
 
     def _train(self, start: int, stop: int) -> None:
-        batches = self._order.training_batches()[start:stop]
-        self._pass("teach", batches, told=True)
+        batches, steps = self._order.training_batches(), self._order.budget.steps
+        for step in range(start + 1, stop + 1):
+            if step == stop or examined_after(step, steps):
+                self._pass("teach", batches[start:step], told=True)
+                start = step
+            if examined_after(step, steps):
+                self._pass("check", self._order.held_out_batches()[:1])
 
     def _pass(self, method: str, batches: Iterable[Any], *, told: bool = False) -> None:
         """Send batches through all stages, a few at a time: as many are on their way as keep every stage busy."""

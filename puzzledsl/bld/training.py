@@ -19,9 +19,14 @@ from puzzledsl.bld.losses import TINY, LossName, loss_of
 from puzzledsl.bld.schedule import learning_rate
 from puzzledsl.bld.student import Student
 from puzzledsl.modeling.layerwise import LayerTrace
+from puzzledsl.modeling.placement import faster_in_bfloat16
 
 BETAS = (0.9, 0.95)
 MAX_GRAD_NORM = 1.0
+EXAMINATIONS, PATIENCE, MIN_INTERVAL = 16, 5, 16
+"""A student is examined on one held-out batch after each 16th of the steps (no oftener than every 16 steps), and stops when five
+examinations in a row bring no new best. Those during the warm-up do not count, and neither does the initial loss: least squares
+starts at one that training may come back to only when the rate has fallen."""
 Seen = tuple[Tensor, LayerTrace]
 """Hidden states that enter the layer, and what happened to them inside."""
 
@@ -34,6 +39,7 @@ class Outcome:
     weights: dict[str, Tensor]
     loss_initial: float
     loss_trained: float | None  # None: needed no training
+    steps: int = 0  # that it was trained for
 
     @property
     def improved(self) -> bool:
@@ -54,12 +60,16 @@ class Outcome:
 
 @dataclass
 class Trainer:
-    """One student's optimiser. Float32 weights; on a GPU the forward pass is autocast to bfloat16."""
+    """One student's optimiser. Float32 weights and loss; the passes are in bfloat16 where that is faster."""
 
     student: Student
     steps: int
     initial: dict[str, Tensor] = field(init=False)
-    _done: int = field(init=False, default=0)
+    done: int = field(init=False, default=0)
+    stopped: bool = field(init=False, default=False)
+    _best: float = field(init=False, default=math.inf)
+    _best_weights: dict[str, Tensor] = field(init=False, default_factory=dict)
+    _stale: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.initial = self.student.weights()
@@ -70,40 +80,59 @@ class Trainer:
 
     @torch.enable_grad()
     def step(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """One step of AdamW on one batch."""
+        """One step of AdamW on one batch, unless training has stopped."""
+        if self.stopped:
+            return
         name: LossName = self.student.job.loss  # type: ignore[assignment]
-        device = hidden_BSH.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        device = hidden_BSH.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=faster_in_bfloat16(device)):
             output = self.student.forward(hidden_BSH, trace)
         torch.autograd.backward(loss_of(name, output, self.student.target(trace)))
         self._clip()
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.student.job.lr, self._done, self.steps)
+            group["lr"] = learning_rate(self.student.job.lr, self.done, self.steps)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._done += 1
+        self.done += 1
 
-    @property
-    def steps_done(self) -> int:
-        """Steps taken so far."""
-        return self._done
+    def examine(self, held_out: Seen) -> None:
+        """Note how good the student is by now; at the end of its patience, go back to the best and stop."""
+        if self.stopped or self.done < self.student.job.lr.warmup * self.steps:
+            return
+        loss = held_out_loss(self.student, [held_out])
+        if not math.isfinite(loss):
+            return  # nothing to go back to: the end tells
+        if loss < self._best:
+            self._best, self._best_weights, self._stale = loss, self.student.weights(), 0
+            return
+        self._stale += 1
+        if self._stale >= PATIENCE:
+            self.student.trained.load_state_dict(self._best_weights)
+            self.stopped = True
 
-    def moments(self) -> dict[str, Tensor]:
-        """What AdamW remembers, by `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME` of each weight; empty before a step."""
-        kept = {}
+    def memory(self) -> dict[str, Tensor]:
+        """What training remembers besides the weights: AdamW's `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`; `best.NAME`
+        of the best examination, and how that came out."""
+        kept = {f"best.{name}": weight for name, weight in self._best_weights.items()}
+        kept["examined"] = torch.tensor(
+            [self._best, self._stale, self.stopped, self.done], dtype=torch.float64
+        )
         for name, weight in self.student.trained.named_parameters():
             for what, value in self._optimizer.state.get(weight, {}).items():
                 kept[f"{what}.{name}"] = value
         return kept
 
-    def go_on(self, moments: Mapping[str, Tensor], steps_done: int) -> None:
-        """Take up the training of weights, which are the student's already, where `moments` were taken."""
-        self._done = steps_done
+    def go_on(self, memory: Mapping[str, Tensor]) -> None:
+        """Take up the training of weights, which are the student's already, where `memory` was taken."""
+        self._best, stale, stopped, done = memory["examined"].tolist()
+        self._stale, self.stopped, self.done = int(stale), bool(stopped), int(done)
         for name, weight in self.student.trained.named_parameters():
+            if f"best.{name}" in memory:
+                self._best_weights[name] = memory[f"best.{name}"].to(weight.device)
             state = {
-                what: moments[f"{what}.{name}"].to(weight.device)
+                what: memory[f"{what}.{name}"].to(weight.device)
                 for what in ("step", "exp_avg", "exp_avg_sq")
-                if f"{what}.{name}" in moments
+                if f"{what}.{name}" in memory
             }
             if state:
                 self._optimizer.state[weight] = state
@@ -112,6 +141,11 @@ class Trainer:
         norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         if norm > MAX_GRAD_NORM:  # seldom: gradients need not be rewritten to be multiplied by 1
             clip_grads_with_norm_(self._parameters, MAX_GRAD_NORM, norm)
+
+
+def examined_after(step: int, steps: int) -> bool:
+    """True where students are examined when they have taken `step` of `steps`; the end is not one of these."""
+    return step % max(MIN_INTERVAL, math.ceil(steps / EXAMINATIONS)) == 0 and step < steps
 
 
 @torch.no_grad()
@@ -151,6 +185,7 @@ class School:
         self.students = students
         self.held_out: list[Seen] = []
         self._initial_losses: list[float] | None = None
+        self._steps, self._taught = steps, 0
         self._trainers = [
             Trainer(student, steps) if steps and student.needs_training else None for student in students
         ]
@@ -162,9 +197,12 @@ class School:
     def teach(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
         """One step of every student that needs training."""
         self._measure_initial()
+        self._taught += 1
         for trainer in self._trainers:
             if trainer is not None:
                 trainer.step(hidden_BSH, trace)
+                if examined_after(self._taught, self._steps):
+                    trainer.examine(self.held_out[0])
 
     def outcomes(self) -> Iterator[Outcome]:
         """What became of each student, in order."""
@@ -173,7 +211,8 @@ class School:
             if trainer is None:
                 yield Outcome(student, student.weights(), loss, None)
                 continue
-            outcome = Outcome(student, trainer.initial, loss, held_out_loss(student, self.held_out))
+            trained = held_out_loss(student, self.held_out)
+            outcome = Outcome(student, trainer.initial, loss, trained, trainer.done)
             if outcome.improved:
                 outcome.weights = student.weights()
             yield outcome

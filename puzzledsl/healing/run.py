@@ -14,8 +14,8 @@ from puzzledsl.healing.walk import heal
 from puzzledsl.ir.nodes import Bld, Program
 from puzzledsl.ir.tables import BldJob, ModelDefinition
 from puzzledsl.modeling.assemble import Pieces
-from puzzledsl.modeling.placement import placement
-from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.modeling.placement import reachable_parent
+from puzzledsl.parents.load import load_tokenizer
 from puzzledsl.parents.tensors import LazyTensor
 from puzzledsl.progress import Progress
 
@@ -54,8 +54,7 @@ def healed_weights(
         seed=budget.seed,
         cache=cache,
     )
-    device, dtype = placement(parent_dir)
-    model = load_parent(parent_dir, dtype=dtype, device=device)
+    model = reachable_parent(parent_dir, progress, once=True)
     behind = budget.calibration + budget.training
     healed = heal(
         model,

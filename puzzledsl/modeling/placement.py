@@ -63,3 +63,11 @@ def _room(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return room_bytes()
+
+
+def faster_in_bfloat16(device: torch.device) -> bool:
+    """True on a GPU, and on a CPU that multiplies bfloat16 itself (AVX512-BF16 or AMX); elsewhere it is emulated and slow."""
+    if device.type != "cpu":
+        return device.type == "cuda"
+    cpu = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))

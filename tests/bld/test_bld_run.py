@@ -35,7 +35,7 @@ from puzzledsl.modeling.assemble import assemble_on
 from puzzledsl.parents.load import load_parent
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.progress import Progress, Silent
-from tests.bld.bld_programs import make_program
+from tests.bld.bld_programs import make_program, write_text
 from tests.tiny import FAMILIES, tiny_tokenizer
 
 SHORT: dict[str, Any] = {"tokens": 128, "calibration_tokens": 128}
@@ -146,6 +146,70 @@ def test_enough_training_makes_pieces_better(tmp_path: Path) -> None:
     assert len(library.pieces()) == 6
     for piece in library.pieces():
         assert piece.loss_final < 0.97 * piece.loss_initial and piece.tokens == 2048
+
+
+def steps_of(base: Path, peak: float) -> tuple[nodes.Program, list[dict[str, Any]]]:
+    """A run of 320 steps at this rate: the program, and what is said of its pieces."""
+    settings = {
+        "tokens": 320 * 16 * 4,
+        "calibration_tokens": 512,
+        "lr": nodes.Schedule(peak=peak, warmup=0.1),
+    }
+    program = make_program(
+        base,
+        attention=(ParentAttention(),),
+        ffn=(ParentFfn(), MlpFfn(width=16)),
+        model={"layers": 1},
+        **settings,
+    )
+    write_text(base, 12000)
+    logged: list[dict[str, Any]] = []
+
+    class Log(Silent):
+        def log(self, event: str, **fields: object) -> None:
+            logged.append(fields)
+
+    run(program, base, "build", Log())
+    return program, logged
+
+
+def test_a_student_that_learns_nothing_more_stops_early(tmp_path: Path) -> None:
+    """Steps too small to change a weight: examined every 20, from the warm-up's end, and patient for five."""
+    _, (piece,) = steps_of(tmp_path, 1e-15)
+    assert piece["tokens"] == (40 + 5 * 20) * 64 and piece["kept"] == "initial"
+
+
+def test_a_student_that_still_learns_is_taught_to_the_end(tmp_path: Path) -> None:
+    _, (piece,) = steps_of(tmp_path, 1e-3)
+    assert piece["tokens"] == 320 * 64 and piece["kept"] == "trained"
+
+
+def test_a_stopped_student_has_the_weights_of_its_best_examination() -> None:
+    class Student:
+        """A number that is to be 0; its held-out loss is its square."""
+
+        job = type("Job", (), {"lr": nodes.Schedule(peak=1.0)})
+
+        def __init__(self) -> None:
+            self.trained = torch.nn.Linear(1, 1, bias=False)
+
+        def weights(self) -> dict[str, torch.Tensor]:
+            return {"weight": self.trained.weight.detach().clone()}
+
+        def forward(self, hidden: torch.Tensor, trace: object) -> torch.Tensor:
+            return self.trained.weight.detach()
+
+        def target(self, trace: object) -> torch.Tensor:
+            return torch.zeros(1, 1)
+
+    student: Any = Student()
+    trainer = training.Trainer(student, steps=100)
+    for done, value in enumerate((5.0, 2.0, 1.0, 3.0, 2.0, 1.5, 1.1, 1.0)):
+        assert not trainer.stopped
+        trainer.done = done
+        torch.nn.init.constant_(student.trained.weight, value)
+        trainer.examine((torch.zeros(1), student))
+    assert trainer.stopped and float(student.weights()["weight"]) == 1.0 and trainer.done == 7
 
 
 @pytest.mark.parametrize("loss", ["mse", "cosine"])
@@ -308,6 +372,10 @@ def test_losses_are_what_they_say() -> None:
     child = torch.tensor([[[3.0, 4.0], [1.0, 0.0]]])
     assert float(loss_of("normalized_mse", child, parent)) == pytest.approx(5 / 29)
     assert float(loss_of("mse", child, parent)) == pytest.approx(5 / 4)
+    wanted = torch.autograd.functional.jacobian(lambda c: (c - parent).square().sum() / 29, child)
+    assert torch.allclose(
+        torch.autograd.functional.jacobian(lambda c: loss_of("normalized_mse", c, parent), child), wanted
+    )
     assert float(loss_of("cosine", child, parent)) == pytest.approx(0.5)
     assert float(loss_of("normalized_mse", torch.zeros_like(parent), parent)) == 1
 

@@ -18,7 +18,7 @@ from puzzledsl.bld.run import Enter, prepare_work, run_bld
 from puzzledsl.bld.stage import Stage
 from puzzledsl.bld.stream import MAX_LOSSES, WorkerLost, stream
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.ir import nodes
+from puzzledsl.ir import alternatives, nodes
 from puzzledsl.ir.alternatives import (
     GqaAttention,
     LinearFfn,
@@ -27,6 +27,7 @@ from puzzledsl.ir.alternatives import (
     ParentAttention,
     ParentFfn,
 )
+from puzzledsl.ir.tables import Piece
 from puzzledsl.library.library import Library
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.progress import Progress, Silent
@@ -114,6 +115,22 @@ def test_a_lost_worker_costs_nothing_but_time(first: int, tmp_path: Path) -> Non
     lost_at = frozenset({first, first + 25})
     made = make(program, tmp_path, "stream", ((0, 1), (1, 2), (2, 3)), lost_at=lost_at)
     assert made == make(program, tmp_path, "sweep")
+
+
+def test_pieces_stop_at_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Early, for the steps are too small to change a weight; a lost worker's patience is not forgotten."""
+    monkeypatch.setattr(training, "MIN_INTERVAL", 1)
+    rate = nodes.Schedule(peak=1e-15)
+    program = make_program(tmp_path, tokens=20 * 64, calibration_tokens=128, lr=rate, model={"layers": 2})
+    swept = make(program, tmp_path, "sweep")
+    pieces = Library(tmp_path / "sweep" / "library").pieces()
+    assert {piece.tokens for piece in pieces if "linear" not in name_of(piece)} == {12 * 64}  # of 20 steps
+    for build, spans, lost in (("one", ((0, 2),), {30}), ("two", ((0, 1), (1, 2)), {40, 75})):
+        assert make(program, tmp_path, build, spans, lost_at=frozenset(lost)) == swept
+
+
+def name_of(piece: Piece) -> str:
+    return alternatives.name_of(piece.job.attention or piece.job.ffn)  # type: ignore[arg-type]
 
 
 def test_a_run_that_only_loses_workers_ends(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn
 from puzzledsl.ir.tables import LayerAssignment, ModelDefinition, Solution
 from puzzledsl.library.library import Library
+from puzzledsl.modeling import placement
 from puzzledsl.modeling.child import load_child
 from puzzledsl.parents.load import load_parent
 from puzzledsl.parents.tensors import open_weights
@@ -113,6 +114,18 @@ def test_a_child_of_trained_pieces_gets_better(tmp_path: Path) -> None:
     (event,) = events.of("healed")
     assert event["kept"] == "healed" and event["kl_healed"] < event["kl_assembled"]
     assert all(torch.equal(weights[n].read(), again[n].read()) for n in weights)
+
+
+def test_a_parent_that_is_read_layer_by_layer_gives_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, definition, library = trained(tmp_path)
+    whole = by_program(program, definition, library, tmp_path)
+    monkeypatch.setattr(placement, "_room", lambda device: 1)
+    events = Recorded()
+    paged = by_program(program, definition, library, tmp_path, progress=events, work="paged")
+    assert events.of("paged") and whole and set(paged) == set(whole)
+    assert all(torch.equal(whole[n].read(), paged[n].read()) for n in whole)
 
 
 def test_a_child_that_healing_makes_worse_stays_as_it_is(

@@ -160,7 +160,8 @@ def _train(directory: Path) -> None:
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
     print(
-        f"small parent: {sum(p.numel() for p in model.parameters()):,} parameters, loss {float(loss.detach()):.3f} nats a byte"
+        f"small parent: {sum(p.numel() for p in model.parameters()):,} parameters, loss {float(loss.detach()):.3f} nats a byte",
+        flush=True,
     )
     model.save_pretrained(directory / "parent")
     tokenizer.save_pretrained(directory / "parent")

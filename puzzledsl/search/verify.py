@@ -41,17 +41,17 @@ def verify_with(tables: Tables, solution: Solution) -> list[Violation]:
     child = Child(
         tables, solution.layers, {name: b for name, b in solution.batches.items() if name in tables.scenarios}
     )
-    wrong += [
+    misfits = [
         Violation("batch", f"batch {solution.batches[name]} of scenario {name} is not the largest that fits")
         for name in tables.scenarios
         if not child.fits(name)
     ]
-    wrong += [
+    broken = [
         Violation("requirement", f"requirement {number} `{requirement.where.text}` does not hold")
         for number, requirement in enumerate(tables.search.requirements, start=1)
         if not child.meets(requirement)
     ]
-    return wrong + _figures(child, solution)
+    return misfits + broken + _figures(child, solution)
 
 
 def _choices(tables: Tables, solution: Solution) -> list[Violation]:

@@ -23,7 +23,6 @@ TENSOR_DTYPES = ("fp32", "fp16", "bf16")
 
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
     """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki }`."""
-    check_parts(ctx, symbol, "allowed", "allowed", 'eval e of u = tasks("hellaswag.jsonl")')
     decl = declaration(symbol)
     of = target(ctx, symbol, ("uptrain", "search"))
     tasks: tuple[str, ...] = ()

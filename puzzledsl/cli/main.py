@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
+from puzzledsl import collector
 from puzzledsl.cli import interrupts
 from puzzledsl.cli.app import app
 from puzzledsl.cli.interrupts import EXIT_INTERRUPTED
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line and exit."""
+    collector.rest()
+    os.environ.setdefault(
+        "PYDANTIC_DISABLE_PLUGINS", "__all__"
+    )  # looking for them reads every package's metadata
     interrupts.listen()
     code = run(sys.argv[1:])
-    if code == EXIT_INTERRUPTED:
-        interrupts.leave()
-    interrupts.finish()
-    sys.exit(code)
+    if code != EXIT_INTERRUPTED:
+        interrupts.finish()
+    interrupts.leave(code)
 
 
 def run(arguments: list[str]) -> int:

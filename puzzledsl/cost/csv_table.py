@@ -177,7 +177,7 @@ class _RowReader:
         """One row, or None where a cell is bad (it is reported)."""
         try:
             if wrong := row_length(self.table, line):
-                raise _BadCell(line.cells[-1], wrong)
+                raise _BadCell(line.cell(-1), wrong)
             values: dict[str, dict[str, Fraction]] = {}
             for column in self.columns:
                 cell = self.table.at(line, column.name)
@@ -186,7 +186,7 @@ class _RowReader:
                     values.setdefault(column.scenario, {})[column.metric] = number
             return Row(
                 line=line.number,
-                span=line.cells[0].span,
+                span=line.cell(0).span,
                 layer=self._layer(line),
                 attention=self.table.at(line, "attention").text,
                 ffn=self.table.at(line, "ffn").text,

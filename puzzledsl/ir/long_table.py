@@ -15,6 +15,7 @@ import csv
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from puzzledsl.diagnostics import Diagnostic, Label, Sink, Span
@@ -46,13 +47,30 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row. `number` is its line in a CSV file, its row (from 1) in a Parquet file."""
+    """One row: its cells' texts, with the blanks around them.
+
+    `number` is its line in a CSV file, its row (from 1) in a Parquet file. `shown`: the CSV file; None for a Parquet file.
+    `source`: the first line of a row in which a cell is not simply what is between two commas; else None.
+    """
 
     number: int
-    cells: tuple[Cell, ...]
+    raw: tuple[str, ...]
+    shown: str | None
+    source: str | None
+
+    def cell(self, place: int) -> Cell:
+        """One cell, with its place in the file: what it covers without blanks; of a quoted row the whole line."""
+        raw = self.raw[place]
+        text = raw.strip()
+        if self.shown is None:
+            return Cell(text, None)
+        if self.source is not None:
+            return Cell(text, Span(self.shown, self.number, 1, self.number, len(self.source) + 1))
+        start = 1 + sum(len(before) + 1 for before in self.raw[:place]) + len(raw) - len(raw.lstrip())
+        return Cell(text, Span(self.shown, self.number, start, self.number, start + max(len(text), 1)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LongTable:
     """A file's header and rows, blank ones left out. `word`: what its rows are called in messages."""
 
@@ -63,18 +81,26 @@ class LongTable:
 
     def column(self, name: str) -> int | None:
         """The place of a column; None where there is none."""
-        names = self.names
-        return names.index(name) if name in names else None
+        return self._places.get(name)
 
     @property
     def names(self) -> list[str]:
         """The columns' names."""
         return [cell.text for cell in self.header]
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in reversed([*enumerate(self.names)])}
+
+    def text(self, line: Line, name: str) -> str:
+        """The text of a row's cell of a column; empty where there is no such column or the row is too short."""
+        place = self._places.get(name)
+        return line.raw[place].strip() if place is not None and place < len(line.raw) else ""
+
     def at(self, line: Line, name: str) -> Cell:
         """A row's cell of a column; an empty one where there is no such column or the row is too short."""
-        place = self.column(name)
-        return line.cells[place] if place is not None and place < len(line.cells) else Cell("", None)
+        place = self._places.get(name)
+        return line.cell(place) if place is not None and place < len(line.raw) else Cell("", None)
 
 
 def read_long_table(file: Path, shown: str) -> LongTable:
@@ -97,10 +123,9 @@ def read_long_table(file: Path, shown: str) -> LongTable:
 def _csv(file: Path, shown: str) -> LongTable:
     with file.open(newline="", encoding="utf-8-sig") as text:
         content = text.read()
-    rows = list(_csv_lines(content, shown))
-    return LongTable(
-        shown, rows[0].cells if rows else (), tuple(r for r in rows[1:] if any(c.text for c in r.cells))
-    )
+    head, *rows = [*_csv_lines(content, shown)] or [Line(1, (), shown, None)]
+    header = tuple(head.cell(place) for place in range(len(head.raw)))
+    return LongTable(shown, header, tuple(row for row in rows if any(map(str.strip, row.raw))))
 
 
 def _csv_lines(content: str, shown: str) -> Iterator[Line]:
@@ -109,22 +134,10 @@ def _csv_lines(content: str, shown: str) -> Iterator[Line]:
     first = 1
     for values in reader:
         last = reader.line_num
-        source = texts[first - 1].rstrip("\r\n") if first <= len(texts) else ""
-        spans = _spans(values, source, shown, first, plain=first == last and '"' not in source)
-        yield Line(first, tuple(Cell(v.strip(), s) for v, s in zip(values, spans, strict=True)))
+        source = texts[first - 1] if first <= len(texts) else ""
+        plain = first == last and '"' not in source
+        yield Line(first, tuple(values), shown, None if plain else source.rstrip("\r\n"))
         first = last + 1
-
-
-def _spans(values: list[str], source: str, shown: str, line: int, *, plain: bool) -> Iterator[Span]:
-    """Where each cell is: what it covers without blanks; of a quoted row the whole line."""
-    column = 1
-    for value in values:
-        if not plain:
-            yield Span(shown, line, 1, line, len(source) + 1)
-            continue
-        start = column + len(value) - len(value.lstrip())
-        yield Span(shown, line, start, line, max(start + len(value.strip()), start + 1))
-        column += len(value) + 1
 
 
 def _parquet(file: Path, shown: str) -> LongTable:
@@ -138,9 +151,9 @@ def _parquet(file: Path, shown: str) -> LongTable:
     header = tuple(Cell(name.strip(), None) for name in names)
     lines = []
     for number, row in enumerate(table.to_pylist(), start=1):
-        cells = tuple(Cell("" if row[n] is None else _text(row[n]), None) for n in names)
-        if any(cell.text for cell in cells):
-            lines.append(Line(number, cells))
+        texts = tuple("" if row[n] is None else _text(row[n]) for n in names)
+        if any(texts):
+            lines.append(Line(number, texts, None, None))
     return LongTable(shown, header, tuple(lines), "row")
 
 
@@ -196,7 +209,7 @@ class CellProblems:
 
 def row_length(table: LongTable, line: Line) -> str:
     """What is wrong with a row's length; nothing where it is that of the header."""
-    got, wanted = len(line.cells), len(table.header)
+    got, wanted = len(line.raw), len(table.header)
     return "" if got == wanted else f"{got} cell{'s' * (got != 1)} under {wanted} columns"
 
 

@@ -11,52 +11,71 @@ from typing import Literal
 from puzzledsl.diagnostics import Span
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Node:
-    """The base of all nodes. `span` does not take part in equality."""
+    """The base of all nodes. `span` does not take part in equality.
 
-    span: Span = field(compare=False, repr=False)
+    What dataclasses would write for each of its forty kinds is here once: that alone was a tenth of what a command loads.
+    """
+
+    span: Span
+
+    def _content(self) -> tuple[object, ...]:
+        return tuple([getattr(self, name) for name in self.__dataclass_fields__ if name != "span"])
+
+    def __eq__(self, other: object) -> bool:
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        assert isinstance(other, Node)
+        return self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash(self._content())
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__dataclass_fields__ if name != "span")
+        return f"{self.__class__.__qualname__}({', '.join(shown)})"
 
 
 # ---------------------------------------------------------------- expressions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Name(Node):
     """`wide`, `attention`, `noop`."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Literal_(Node):
     """A number with or without a unit, as written: `80GiB`, `78_000`, `2.17x`. See `units.parse_quantity`."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class String(Node):
     """`"corpus/*.txt"`; `value` is without quotes, escapes resolved."""
 
     value: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class ListExpr(Node):
     """`[a, b]`."""
 
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Choice(Node):
     """`a | b | c`: two or more options, flattened."""
 
     options: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Cond(Node):
     """`if c then a else b`."""
 
@@ -69,7 +88,7 @@ BinaryOp = Literal["+", "-", "*", "/", "mod", "and", "or", "implies"]
 CompareOp = Literal["==", "!=", "<=", ">=", "<", ">"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Binary(Node):
     """`left op right`, left-associative (`implies` is non-associative)."""
 
@@ -78,7 +97,7 @@ class Binary(Node):
     right: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Unary(Node):
     """`-x`, `+x`, `not x`."""
 
@@ -86,7 +105,7 @@ class Unary(Node):
     operand: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Compare(Node):
     """`a <= b`, or a chain `a <= b <= c`: `ops[i]` stands between `operands[i]` and `operands[i + 1]`."""
 
@@ -95,7 +114,7 @@ class Compare(Node):
     op_spans: tuple[Span, ...] = field(compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Is(Node):
     """`x is noop`, `x is not gqa(kv_heads: >= 4)`, `x is (noop | linear)`."""
 
@@ -104,7 +123,7 @@ class Is(Node):
     pattern: Pattern | PatternChoice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class In(Node):
     """`x in 3..78`."""
 
@@ -112,7 +131,7 @@ class In(Node):
     collection: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Range(Node):
     """`3..78`, `1x..3x`; inclusive at both ends. In subscripts either end may be missing. `step` as in `0..78 step 4`."""
 
@@ -121,7 +140,7 @@ class Range(Node):
     step: Expr | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Arrow(Node):
     """`128 -> 1024`."""
 
@@ -129,7 +148,7 @@ class Arrow(Node):
     right: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Attribute(Node):
     """`chat.memory`."""
 
@@ -137,7 +156,7 @@ class Attribute(Node):
     name: Name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Index(Node):
     """`layers[..1, -1]`, `layers[40.. where index mod 2 == 1]`, `layers[i]`."""
 
@@ -146,7 +165,7 @@ class Index(Node):
     where: Expr | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Argument(Node):
     """A positional (`name` is None) or named argument `kv_heads: 8 | 4`."""
 
@@ -154,7 +173,7 @@ class Argument(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Comprehension(Node):
     """`l.ffn.width for l in layers[40..] where …`, the sole argument of a call such as `sum(…)`."""
 
@@ -164,7 +183,7 @@ class Comprehension(Node):
     where: Expr | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Call(Node):
     """`gqa(kv_heads: 8 | 4)`, `sum(attention.kv_heads)`."""
 
@@ -172,7 +191,7 @@ class Call(Node):
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class PatternField(Node):
     """`width: >= 25%` in a pattern; `op` is `==` where none is written."""
 
@@ -181,7 +200,7 @@ class PatternField(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Pattern(Node):
     """`noop`, `mlp(width: >= 25%)`."""
 
@@ -189,7 +208,7 @@ class Pattern(Node):
     fields: tuple[PatternField, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class BadExpr(Node):
     """Stands where an expression could not be read; its mistake has been reported, so stay silent about it."""
 
@@ -220,7 +239,7 @@ Expr = (
 AssignOp = Literal["=", "|=", "-=", "&="]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Assign(Node):
     """`attention = A | B`, `layers[2..9].attention -= noop`, `layers[..].ffn &= mlp(width: >= 25%)`.
 
@@ -232,14 +251,14 @@ class Assign(Node):
     value: Expr | Pattern | PatternChoice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class PatternChoice(Node):
     """`noop | linear` on the right of `-=` or `&=`."""
 
     options: tuple[Pattern, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Section(Node):
     """`init { … }`."""
 
@@ -247,7 +266,7 @@ class Section(Node):
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class ForAll(Node):
     """`for i in 3..78 where i mod 4 == 0 { … }`."""
 
@@ -257,7 +276,7 @@ class ForAll(Node):
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Require(Node):
     """`require EXPR because "…"`."""
 
@@ -265,7 +284,7 @@ class Require(Node):
     because: String | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Prefer(Node):
     """`prefer EXPR because "…"`."""
 
@@ -273,7 +292,7 @@ class Prefer(Node):
     because: String | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Objective(Node):
     """`minimize kl`, `maximize params`."""
 
@@ -281,7 +300,7 @@ class Objective(Node):
     expression: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Solutions(Node):
     """`solutions 10 apart 8`."""
 
@@ -289,7 +308,7 @@ class Solutions(Node):
     apart: Expr | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Let(Node):
     """`let NAME = expr`, in a body or at the top level."""
 
@@ -297,7 +316,7 @@ class Let(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Assert(Node):
     """`assert EXPR because "…"`, in a body or at the top level."""
 
@@ -310,7 +329,7 @@ Stmt = Assign | Section | ForAll | Require | Prefer | Objective | Solutions | Le
 # ---------------------------------------------------------------- declarations (column 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Use(Node):
     """`use "std/hardware.pzl" (h100_sxm)`, `use "file" as h`."""
 
@@ -319,7 +338,7 @@ class Use(Node):
     alias: Name | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Param(Node):
     """`param headroom: Ratio = 95%`; `param mode: fast | small = fast` lists its words, and `type` is the first of them."""
 
@@ -330,7 +349,7 @@ class Param(Node):
     doc: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Fn(Node):
     """`fn half(x) = x / 2`."""
 
@@ -340,7 +359,7 @@ class Fn(Node):
     doc: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Decl(Node):
     """`KIND NAME [of X | on X] [= expr] [{ body }]`; `body` is None where no braces stand. `doc` is the `##` text above."""
 
@@ -356,7 +375,7 @@ class Decl(Node):
 Item = Use | Param | Fn | Let | Assert | Decl
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Module(Node):
     """A whole file. `broken` is true where recovery dropped something: later stages may hold back follow-up errors."""
 

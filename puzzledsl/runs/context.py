@@ -91,8 +91,11 @@ class Context:
         return str(known[directory])
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` makes, which is asked for the first time only: the key says all that it depends on."""
-        known: dict[Hashable, T] = self.__dict__.setdefault("_once", {})
+        """What `make` makes, which is asked for the first time only: the key says all that it depends on but the program."""
+        known: dict[Hashable, T]
+        program, known = self.__dict__.get("_once", (None, {}))
+        if program is not self.program:
+            self.__dict__["_once"] = self.program, (known := {})
         if key not in known:
             known[key] = make()
         return known[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from puzzledsl import collector
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.disk import disk_errors
 from puzzledsl.runs.locks import locked
@@ -16,6 +17,7 @@ __all__ = ["execute", "locked"]
 
 def execute(ctx: Context, tasks: Iterable[Task], *, force: bool = False) -> list[tuple[Task, bool]]:
     """Do each task that is stale (every task with `force`). Returns each with whether it was done now."""
+    collector.work()
     outcome = []
     for task in tasks:
         outcome.append((task, _one(ctx, task, force)))

@@ -94,7 +94,9 @@ def costs_of(ctx: Context, space: str) -> CostTable:
     from puzzledsl.cost.table import cost_table, merge
 
     layers_only(ctx, space)
-    tables = [cost_table(ctx.program, space, ctx.base)]
+    read = [h.spec.path for h in ctx.program.hardware.values() if isinstance(h.spec, nodes.TableHardware)]
+    key = ("costs", space, *(_version(ctx.base / path) for path in read))
+    tables = [ctx.once(key, lambda: cost_table(ctx.program, space, ctx.base))]
     if ctx.stamps.read("measure", space):
         tables.append(ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space))
     return merge(*tables)
@@ -118,7 +120,7 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
 
             path = ctx.base / score.method.path
             tables[name] = ctx.once(
-                ("scores", name, _version(path), ctx.program.spaces[space]),
+                ("scores", name, _version(path)),
                 lambda: read_score_table(path, score, ctx.program.spaces[space]),  # noqa: B023 (called at once)
             )
         elif ctx.stamps.read("score", name):

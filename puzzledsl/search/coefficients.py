@@ -121,9 +121,11 @@ class Coefficients:
 
     def _sum(self, attention: Sequence[Mapping[str, int]], ffn: Sequence[Mapping[str, int]]) -> Whole:
         """Each column's two entries added."""
-        at = _whole_numbers(_entries(attention, self.attention))
-        by = _whole_numbers(_entries(ffn, self.ffn))
-        left, right = _wide([at, by])
+        return self._added(_entries(attention, self.attention), _entries(ffn, self.ffn))
+
+    def _added(self, attention: list[int], ffn: list[int]) -> Whole:
+        """Each column's attention's number and its FFN's, added."""
+        left, right = _wide([_whole_numbers(attention), _whole_numbers(ffn)])
         return left[self._places[0]] + right[self._places[1]]
 
     def _alone(self, part: SubBlock, layers: Sequence[int], value: Callable[[int, str], int]) -> Whole:
@@ -187,10 +189,11 @@ class Coefficients:
         linear = linear_metrics(costs)[metric]
         measure, unit = linear.of, linear.unit
         constant = unit * (measure(costs.fixed) + linear.constant)
+        if not costs.pairs:
+            parts = (costs.attention, self.attention), (costs.ffn, self.ffn)
+            return Vector(self._added(*(_measures(*part, measure) for part in parts)), unit, constant)
         attention = self._measured(costs.attention, metric, measure)
         ffn = self._measured(costs.ffn, metric, measure)
-        if not costs.pairs:
-            return Vector(self._sum(attention, ffn), unit, constant)
         pairs = self._measured(costs.pairs, metric, measure)
         values = []
         for layer, names in enumerate(zip(self.attention, self.ffn, strict=True)):
@@ -204,6 +207,20 @@ def _entries(tables: Sequence[Mapping[str, int]], names: Names) -> list[int]:
     return list(
         chain.from_iterable(map(table.__getitem__, here) for table, here in zip(tables, names, strict=True))
     )
+
+
+def _measures(
+    tables: Sequence[Mapping[str, Cost]], names: Names, measure: Callable[[Cost], int]
+) -> list[int]:
+    """One number of each cost, of every name of every layer; layers that share a table and names share its numbers."""
+    known: dict[tuple[int, int], list[int]] = {}
+    found: list[int] = []
+    for table, here in zip(tables, names, strict=True):
+        key = id(table), id(here)
+        if key not in known:
+            known[key] = [measure(table[name]) for name in here]
+        found += known[key]
+    return found
 
 
 def _whole_numbers(numbers: list[int]) -> Whole:

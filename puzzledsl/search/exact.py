@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.bound import Bound, lagrangian_bound
+from puzzledsl.search.bound import Bound, Floats, certify, lagrangian_bound
 from puzzledsl.search.core import Outcome, minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.distinct import distinct
 from puzzledsl.search.instance import INFINITE, Goal, Ints, Problem, Row
 from puzzledsl.search.metrics import Child
-from puzzledsl.search.prices import carried
+from puzzledsl.search.prices import carried, nearer
 from puzzledsl.search.tables import Tables
 
 MAX_ROUNDING_CUTS = 100
+FEW = 1.4  # columns a layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +89,20 @@ def best_of(problems: Sequence[Problem], effort: Effort, floors: dict[int, int] 
     problems' sums by their place, and is given those that are proven here: they hold for the same problems with more rows too.
     """
     floors = {} if floors is None else floors
-    order = _by_bound(problems) if len(problems) > 1 else [(-INFINITE, 0, None)]
+    waiting = _Waiting(problems)
     best: tuple[tuple[Fraction, ...], int] | None = None
     reached: tuple[Problem, int] | None = None
     winner = Found(None, {}, None, True)
     bounds: list[tuple[Fraction, Fraction | None]] = []
     proven = True
-    for rank, place, bounded in order:
+
+    def at_most(place: int) -> int | None:
+        return None if best is None or reached is None else _to_win(problems[place], place, *reached, best[1])
+
+    while (here := waiting.next(None if best is None else best[0][0], at_most)) is not None:
+        place, bounded = here
         problem = problems[place]
-        if best is not None and rank > best[0][0]:
-            break  # and so is every later one
-        at_most = None if best is None or reached is None else _to_win(problem, place, *reached, best[1])
-        outcome, preferred = minimise_in_order(problem, effort, floors.get(place), bounded, at_most)
+        outcome, preferred = minimise_in_order(problem, effort, floors.get(place), bounded, at_most(place))
         proven = proven and outcome.proven
         if outcome.bound is not None:
             floors[place] = outcome.bound
@@ -123,19 +127,72 @@ def _to_win(problem: Problem, place: int, other: Problem, value: int, others_pla
     return value if problem.preferences or place < others_place else value - 1
 
 
-def _by_bound(problems: Sequence[Problem]) -> list[tuple[Fraction, int, Bound | None]]:
-    """The problems that may have an answer, best bound first, with it. Prices of one are a guess for the next."""
-    order: list[tuple[Fraction, int, Bound | None]] = []
-    before: tuple[Problem, Bound] | None = None
-    for place, problem in enumerate(problems):
-        guess = None
-        if before is not None and len(before[0].rows) == len(problem.rows):
-            guess = carried(before[1].float_prices, before[0], problem)
-        bound = lagrangian_bound(problem, guess)
+class _Waiting:
+    """The problems that are not solved yet, most promising bound first.
+
+    Prices near those of the problem before bound each well enough to order them. A problem's best prices are sought when its turn
+    comes, where those of the last one do not do. A problem on its own is bounded by whoever solves it.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = problems
+        self.queue: list[
+            tuple[Fraction, int, Bound | None, bool]
+        ] = []  # rank, place, bound, ready to be solved
+        self.last: tuple[Problem, Floats] | None = (
+            None  # what was bounded last, and prices that are good for it
+        )
+        if len(problems) == 1:
+            self.queue.append((-INFINITE, 0, None, True))
+            return
+        for place, problem in enumerate(problems):
+            guess = self._guess(problem)
+            if guess is None:
+                self._put(place, self._own(problem), ready=True)
+            else:
+                self.last = problem, nearer(problem, guess)
+                self._put(place, certify(*self.last), ready=False)
+
+    def next(
+        self, best: Fraction | None, at_most: Callable[[int], int | None]
+    ) -> tuple[int, Bound | None] | None:
+        """The next problem that may have an answer of rank `best`; None where there is none.
+
+        `at_most(place)`: the largest sum with which a problem wins.
+        """
+        while self.queue and (best is None or self.queue[0][0] <= best):
+            _, place, bound, ready = heapq.heappop(self.queue)
+            if ready:
+                return place, bound
+            problem, most, guess = self.problems[place], at_most(place), self._guess(self.problems[place])
+            near = None if guess is None or most is None else certify(problem, guess)
+            if near is None or most is None or not _is_close(problem, near, most):
+                near = self._own(problem)
+            if best is None and not near.infeasible:
+                return place, near  # whether it is first or nearly: its answer leaves out most others
+            self._put(place, near, ready=True)
+        return None
+
+    def _put(self, place: int, bound: Bound, *, ready: bool) -> None:
         if not bound.infeasible:
-            order.append((problem.goal.rank(bound.value), place, bound))
-            before = problem, bound
-    return sorted(order, key=lambda o: o[:2])
+            heapq.heappush(self.queue, (self.problems[place].goal.rank(bound.value), place, bound, ready))
+
+    def _own(self, problem: Problem) -> Bound:
+        bound = lagrangian_bound(problem, self._guess(problem))
+        if not bound.infeasible:
+            self.last = problem, bound.float_prices
+        return bound
+
+    def _guess(self, problem: Problem) -> Floats | None:
+        """The last prices in this problem's units; None where there are none with the same rows."""
+        if self.last is None or len(self.last[0].rows) != len(problem.rows):
+            return None
+        return carried(self.last[1], self.last[0], problem)
+
+
+def _is_close(problem: Problem, bound: Bound, most: int) -> bool:
+    """Whether a bound leaves so few columns that an answer of at most `most` may have that a better one would hardly help."""
+    return bound.value > most or int(bound.within(most).sum()) <= FEW * problem.columns.layers
 
 
 def minimise_in_order(

@@ -59,10 +59,13 @@ class _Reader:
     space: Space
     declared: Span
     sink: Sink = field(default_factory=Sink)
+    _places: list[int] = field(default_factory=list)  # of the columns: the keys, the score
+    _accepted: dict[SubBlock, set[str]] = field(default_factory=lambda: {"attention": {""}, "ffn": {""}})
 
     def read(self) -> ScoreTable:
         """The score table. Raises DiagnosticError."""
         column = self._column()
+        self._places = [self.table.names.index(key) for key in (*KEYS, column)]
         problems = CellProblems(self.table, self.declared, self.sink, ScoreTableCell)
         one: Entries = {}  # rows of one layer
         every: Entries = {}  # rows of every layer, which those of one layer overrule
@@ -109,30 +112,32 @@ class _Reader:
     ) -> None:
         """Enter one row; a mistake in it is added to `problems`."""
         if wrong := row_length(self.table, line):
-            return problems.add(line, line.cells[-1], wrong)
-        layer, attention, ffn, number = (self.table.at(line, key) for key in (*KEYS, column))
-        if not number.text:
+            return problems.add(line, line.cell(-1), wrong)
+        at = self.table.at
+        layer, attention, ffn, number = [line.raw[place].strip() for place in self._places]
+        if not number:
             return None
-        value = _number(number.text)
+        value = _number(number)
         if value is None:
-            return problems.add(
-                line, number, f"`{number.text[:40]}` in column `{column}` is no finite number"
-            )
-        if not attention.text and not ffn.text:
-            return problems.add(line, number, "neither `attention` nor `ffn` is given")
-        known = self._know(line, "attention", problems), self._know(line, "ffn", problems)
-        layers = self._layers(layer.text)
+            problem = f"`{number[:40]}` in column `{column}` is no finite number"
+            return problems.add(line, at(line, column), problem)
+        if not attention and not ffn:
+            return problems.add(line, at(line, column), "neither `attention` nor `ffn` is given")
+        known = attention in self._accepted["attention"] or self._know(line, "attention", problems)
+        known &= ffn in self._accepted["ffn"] or self._know(line, "ffn", problems)
+        layers = self._layers(layer)
         if layers is None:
-            most = len(self.space.layers) - 1
-            return problems.add(line, layer, f"layer `{layer.text[:40]}` is not one of 0 to {most}")
-        if not all(known):
+            problem = f"layer `{layer[:40]}` is not one of 0 to {len(self.space.layers) - 1}"
+            return problems.add(line, at(line, "layer"), problem)
+        if not known:
             return None
-        entries, alone = (one, True) if layer.text else (every, False)
+        entries, alone = (one, True) if layer else (every, False)
         for index in layers:
-            key = (index, attention.text, ffn.text)
+            key = (index, attention, ffn)
             if entries.get(key, value) != value:
                 where = f"{self.table.word} {first[*key, alone]}"
-                return problems.add(line, number, f"this alternative is in {where} too, with another score")
+                problem = f"this alternative is in {where} too, with another score"
+                return problems.add(line, at(line, column), problem)
             entries[key] = value
             first.setdefault((*key, alone), line.number)
         return None
@@ -148,10 +153,12 @@ class _Reader:
 
     def _know(self, line: Line, sub_block: SubBlock, problems: CellProblems) -> bool:
         """Whether some layer may have what a cell names: a table may well be of a larger space."""
-        cell = self.table.at(line, sub_block)
         known = self._names[sub_block]
-        if not cell.text or cell.text in known or _is_canonical(cell.text, sub_block):
+        name = self.table.text(line, sub_block)
+        if not name or name in known or _is_canonical(name, sub_block):
+            self._accepted[sub_block].add(name)
             return True
+        cell = self.table.at(line, sub_block)
         near = closest(cell.text, known)
         help = (
             f"did you mean `{near}`?" if near else f"names are as `pzl show` prints them: {', '.join(known)}"

@@ -15,11 +15,8 @@ from tests.ir.programs import NEMOTRON, TINY
 LOADED = """
 import sys
 sys.argv = ["pzl", *sys.argv[1:]]
-from puzzledsl.cli.main import main
-try:
-    main()
-except SystemExit as end:
-    assert not end.code, end.code
+from puzzledsl.cli.main import run
+assert run(sys.argv[1:]) == 0
 ours = {".".join(name.split(".")[:2]) for name in sys.modules if name.startswith("puzzledsl.")}
 print(*sorted({name.split(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)), *sorted(ours), file=sys.stderr)
 """

@@ -18,6 +18,7 @@ def rest() -> None:
 
 
 def work() -> None:
-    """From now on collect as usual, and leave alone what is there by now."""
-    gc.freeze()
-    gc.set_threshold(*_USUAL)
+    """From now on collect as usual, and leave alone what the start has made."""
+    if gc.get_threshold()[0] == RARELY:
+        gc.freeze()
+        gc.set_threshold(*_USUAL)

@@ -79,7 +79,9 @@ def _argument(parameter: Any) -> str:
 
 def _option(parameter: Any) -> str:
     value = "" if parameter.is_flag else " " + (parameter.metavar or parameter.name.upper())
-    return ", ".join(_code(o + (value if o.startswith("--") else "")) for o in parameter.opts)
+    return ", ".join(
+        _code(o + (value if o.startswith("--") else "")) for o in (*parameter.opts, *parameter.secondary_opts)
+    )
 
 
 def _code(text: str) -> str:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
-from puzzledsl.diagnostics import Label, Span
+from puzzledsl.diagnostics import Fix, Label, Span
 from puzzledsl.ir import errors_types as errors
 from puzzledsl.ir.context import Context
-from puzzledsl.ir.dimensions import is_times, label, unit_fixes, would_do
+from puzzledsl.ir.dimensions import is_times, label, times_instead, unit_fixes, would_do
 from puzzledsl.ir.errors import TooMuch
 from puzzledsl.ir.layer_tables import BOTH, axis_names, layer_of, pointwise, tables_of
 from puzzledsl.ir.limits import MAX_BITS
@@ -269,13 +270,22 @@ def comparable(
     literal_left = isinstance(left, Quantity) and not isinstance(right, Quantity)
     first, second = (left_span, right_span) if literal_left else (right_span, left_span)
     mine, other = (left, right) if literal_left else (right, left)
+    fixes = unit_fixes(other.dimension, mine, first, ctx.source(first))
+    times = times_instead(other, mine)
+    if times:  # then neither literal is what was surely meant
+        fixes = [
+            fix
+            for known in fixes
+            for fix in (replace(known, safe=False), Fix.replace(first, times, safe=False))
+        ]
     ctx.report(
         errors.UnlikeComparison(
             first,
             label(mine),
             secondary=[Label(second, label(other))],
-            help=would_do(other.dimension, mine) or would_do(mine.dimension, other),
-            fixes=unit_fixes(other.dimension, mine, first, ctx.source(first)),
+            help=(would_do(other.dimension, mine) or would_do(mine.dimension, other))
+            + (f", or `{times}` for {times.removesuffix('x')} times the parent's" if times else ""),
+            fixes=fixes,
             op=op,
             left=describe(left),
             right=describe(right),

@@ -70,6 +70,19 @@ def would_do(wanted: Dimension, given: Number) -> str:
     return f"write a literal such as `{EXAMPLES[wanted]}`" if wanted in EXAMPLES else ""
 
 
+FEW_TOK_PER_S = 10
+"""Fewer tokens a second than anybody asks for: a bare number below is more likely meant as times the parent's."""
+
+
+def times_instead(metric: Number, given: Number) -> str:
+    """`1.5x` for a bare 1.5 beside a throughput; empty where that is not what was likely meant."""
+    bare = isinstance(given, Quantity) and given.form == "plain" and given.dimension == COUNT
+    if not bare or isinstance(metric, Quantity) or metric.dimension != TOK_PER_S:
+        return ""
+    assert isinstance(given, Quantity)
+    return f"{plain(given.value)}x" if 0 < given.value < FEW_TOK_PER_S else ""
+
+
 def unit_fixes(wanted: Dimension, given: Number, span: Span, source: str) -> list[Fix]:
     """The literals of `would_do` in the place of a bare number, `source`; safe where only one would do."""
     if not isinstance(given, Quantity) or given.dimension != COUNT or given.form != "plain":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,6 @@ from puzzledsl.resources import resource
 
 ROOT = Path(__file__).parents[1]
 MADE = "This page is made from the code: `python scripts/reference.py`."
-
-
-def pages() -> dict[str, str]:
-    """File name in docs/ -> text."""
-    return {"cli.md": "\n".join(cli()), "std.md": "\n".join(std()), "ir.md": "\n".join(ir())}
 
 
 # ---------------------------------------------------------------- commands
@@ -258,6 +253,10 @@ def _type(kind: Mapping[str, Any]) -> str:
             return "any"
 
 
+PAGES: Mapping[str, Callable[[], Iterator[str]]] = {"cli.md": cli, "std.md": std, "ir.md": ir}
+"""File name in docs/ -> its lines."""
+
+
 if __name__ == "__main__":
-    for file, text in pages().items():
-        (ROOT / "docs" / file).write_text(text, "utf-8")
+    for file, lines in PAGES.items():
+        (ROOT / "docs" / file).write_text("\n".join(lines()), "utf-8")

@@ -115,6 +115,9 @@ class Bench:
             if not share:
                 self.progress.advance(len(task.items))
             found |= right_answers(task.name, task.items, scores)
+        if self.plan.harness is not None:
+            span = span_of(self.plan.declaration)
+            found |= self.plan.harness.answers(model, self.plan.tokenizer, span, lambda rows: None)
         return found
 
     def _speeds(self, name: str, directory: Path) -> dict[str, Speed]:
@@ -155,7 +158,7 @@ class Bench:
             self._hash(self.parent_dir),
             repr(plan.timed),
         ]
-        parts += [repr(task) for task in plan.tasks] if full else []
+        parts += [*(repr(task) for task in plan.tasks), repr(plan.harness)] if full else []
         text = hashlib.sha256("\n".join(parts).encode())
         text.update(plan.blocks_NT.numpy().tobytes())
         return text.hexdigest()[:16]

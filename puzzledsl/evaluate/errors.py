@@ -69,3 +69,53 @@ class ItemTooLong(Diagnostic):
     code = "E1604"
     template = "an item of `{file}` has {got} tokens; the parent reads at most {limit}"
     help_template = "leave long items out of the file"
+
+
+class NoHarness(Diagnostic):
+    """lm-eval tasks need lm-eval.
+
+    Tasks named by `lm_eval` are asked by the package `lm_eval`, which is not installed.
+
+    Wrong:
+        eval e of s { lm_eval = "arc_easy" }
+    Right:
+        $ pip install "puzzledsl[evaluation]"
+    """
+
+    code = "E1605"
+    template = "`lm_eval` is not installed, so its tasks cannot be asked"
+    help_template = 'run `pip install "puzzledsl[evaluation]"`'
+
+
+class UnknownHarnessTask(Diagnostic):
+    """A task that lm-eval does not know.
+
+    Tasks are named as `lm-eval ls tasks` lists them; files of your own lie in the folder `lm_eval` beside the program.
+
+    Wrong:
+        eval e of s { lm_eval = "arc_eazy" }
+    Right:
+        eval e of s { lm_eval = "arc_easy" }
+    """
+
+    code = "E1606"
+    template = "lm-eval has no task `{task}`"
+    help_template = "{names}"
+
+
+class HarnessFailed(Diagnostic):
+    """lm-eval could not ask its tasks.
+
+    Most tasks read a data set from the hub the first time, which needs the network and the space for it.
+
+    Wrong:
+        eval e of s { lm_eval = "arc_easy" }     # without a network
+    Right:
+        eval e of s = tasks("items.jsonl")       # questions in a file
+    """
+
+    code = "E1607"
+    template = "lm-eval failed: {reason}"
+    help_template = (
+        "see what `lm-eval run --tasks NAME --limit 1` says of the same tasks, or give questions in a file"
+    )

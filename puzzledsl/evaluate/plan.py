@@ -13,6 +13,7 @@ from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.tasks import EncodedChoice, Item, encode_choice, read_tasks
 from puzzledsl.diagnostics import DiagnosticError, Span
 from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, SameTaskName
+from puzzledsl.evaluate.harness import Harness
 from puzzledsl.ir.nodes import Data, Eval, Program
 from puzzledsl.parents.load import load_config, load_tokenizer
 from puzzledsl.timing.device import device_of, measured_scenarios
@@ -54,6 +55,8 @@ class Plan:
     blocks_NT: Tensor
     tasks: tuple[Task, ...]
     timed: tuple[Timed, ...]
+    tokenizer: Any
+    harness: Harness | None = None
 
 
 def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Path) -> Plan:
@@ -82,7 +85,15 @@ def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Pa
         scenario = program.scenarios[name]
         workload = Workload.of(scenario, max(scenario.batches, default=1))
         timed.append(Timed(name, workload, *device_of(hardware)))
-    return Plan(declaration, blocks_NT, tasks, tuple(timed))
+    return Plan(declaration, blocks_NT, tasks, tuple(timed), tokenizer, _harness(declaration, base))
+
+
+def _harness(declaration: Eval, base: Path) -> Harness | None:
+    if not declaration.lm_eval:
+        return None
+    harness = Harness(declaration.lm_eval, declaration.shots, declaration.items, base)
+    harness.check(span_of(declaration))
+    return harness
 
 
 def span_of(declaration: Eval) -> Span:

@@ -543,11 +543,16 @@ class Uptrain(Frozen):
 
 
 class Eval(Frozen):
-    """What is measured on the parent and the child. `of` names an uptrain or a search."""
+    """What is measured on the parent and the child. `of` names an uptrain or a search.
+
+    `tasks`: files. `lm_eval`: names of lm-evaluation-harness tasks; `shots`: examples before each of their questions.
+    """
 
     name: str
     of: str
     tasks: tuple[str, ...] = ()
+    lm_eval: tuple[str, ...] = ()
+    shots: int | None = None
     items: int | None = None
     data: str | None = None
     tokens: int = 8192

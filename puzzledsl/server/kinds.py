@@ -187,6 +187,8 @@ KINDS: dict[str, Kind] = {
             "items": Setting("How many items of each task."),
             "data": Setting("What perplexity and divergence are measured on.", kinds=("data",)),
             "tokens": Setting("How many tokens of it."),
+            "lm_eval": Setting('Tasks of the lm-evaluation-harness: `"arc_easy, hellaswag"`.'),
+            "shots": Setting("Examples before each question of these."),
         },
     ),
     "export": Kind(

@@ -270,6 +270,17 @@ def test_uptraining(tmp_path: Path) -> None:
     assert (found.micro_batch, found.dtype, found.ema, found.recompute) == (2, "bf16", 0.99, True)
 
 
+@pytest.mark.states("eval.lm-eval")
+def test_lm_eval_tasks(tmp_path: Path) -> None:
+    text = (
+        DATA
+        + 'search s of w { minimize kl }\neval e of s { lm_eval = "arc_easy, hellaswag mmlu", shots = 5 }\neval f of s'
+    )
+    found = program(tmp_path, text).evals
+    assert (found["e"].lm_eval, found["e"].shots) == (("arc_easy", "hellaswag", "mmlu"), 5)
+    assert (found["f"].lm_eval, found["f"].shots) == ((), None)
+
+
 @pytest.mark.states("eval.tasks", "export.formats")
 def test_evaluation_and_export(tmp_path: Path) -> None:
     text = DATA + (

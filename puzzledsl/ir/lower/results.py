@@ -21,6 +21,9 @@ GGUF_DTYPES = ("f32", "f16", "bf16", "q8_0")
 TENSOR_DTYPES = ("fp32", "fp16", "bf16")
 
 
+MAX_SHOTS = 100
+
+
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
     """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki }`."""
     decl = declaration(symbol)
@@ -32,10 +35,11 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
             files = from_call(ctx, call, ("path",), (), rest=True)
             files.need("path", help='write `tasks("hellaswag.jsonl")`')
             tasks = tuple(files.text(key) for key in files.entries)
-    keys = ("items", "data", "tokens")
+    keys = ("items", "data", "tokens", "lm_eval", "shots")
     settings, _ = from_body(ctx, decl, Scope(symbol.file).inner(), keys, thing(symbol), symbol.span)
     items = settings.whole("items", 1, 1) if settings.has("items") else None
     tokens = settings.whole("tokens", 8192)
+    named = settings.text("lm_eval") if settings.has("lm_eval") else ""
     data = only_data(ctx, symbol, settings, required=False)
     if of is None:
         return None
@@ -44,6 +48,8 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
         name=ctx.name_of(symbol),
         of=ctx.name_of(of),
         tasks=tasks,
+        lm_eval=tuple(task for task in named.replace(",", " ").split()),
+        shots=settings.whole("shots", 0, 0, MAX_SHOTS) if settings.has("shots") else None,
         items=items,
         data=data,
         tokens=tokens,

@@ -1,0 +1,122 @@
+"""Tasks of lm-eval: the same questions get the same answers as ours, from our models, beside the parent's."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from puzzledsl.data.tasks import encode_choice, read_tasks
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.evaluate import harness
+from puzzledsl.evaluate.choices import log_likelihoods, right_answers
+from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
+from puzzledsl.evaluate.harness import Harness, endings, generate, leaves, scores
+from puzzledsl.modeling.child import load_checkpoint
+from puzzledsl.parents.load import load_tokenizer
+from tests.evaluate.test_run import run as evaluate
+from tests.evaluate.test_run import with_eval
+from tests.uptrain.cases import Case, make_case
+
+TASK = """\
+task: quiz_again
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {path}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{context}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{answer}}}}"
+metric_list:
+  - metric: acc
+  - metric: acc_norm
+"""
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> Case:
+    made = make_case(tmp_path_factory.mktemp("harness"))
+    lines = [
+        {"context": f"kara {i}", "choices": ["lone mito", f"x{i} sura kane", "q"], "answer": i % 3}
+        for i in range(9)
+    ]
+    path = made.base / "quiz.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (made.base / "lm_eval").mkdir()
+    (made.base / "lm_eval" / "quiz_again.yaml").write_text(TASK.format(path=path))
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(case):
+    return load_checkpoint(case.child)
+
+
+def test_an_ending_scores_as_in_full_logits(model):
+    dice = torch.Generator().manual_seed(0)
+    rows = [
+        (torch.randint(4, 260, (n,), generator=dice).tolist(), k)
+        for n, k in ((9, 3), (14, 1), (5, 4), (6, 0))
+    ]
+    told = []
+    for (ids, length), (value, greedy) in zip(rows, endings(model, rows, told.append), strict=True):
+        log_p = model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        at = range(len(ids) - length, len(ids))
+        assert value == pytest.approx(sum(float(log_p[i - 1, ids[i]]) for i in at), rel=1e-4)
+        assert greedy == all(int(log_p[i - 1].argmax()) == ids[i] for i in at)
+    assert sum(told) == len(rows)
+
+
+def test_generation_is_greedy_and_stops(case, model):
+    """Against the argmax of full logits, one token after the other."""
+    tokenizer, ids, said = load_tokenizer(case.parent), [30, 40, 50], []
+    while len(said) < 12 and said[-1:] != [tokenizer.eos_token_id]:
+        said.append(int(model(torch.tensor([[*ids, *said]])).logits[0, -1].argmax()))
+    text = tokenizer.decode(said, skip_special_tokens=True)
+    assert generate(model, tokenizer, ids, 12, []) == text and len(text) > 3
+    assert generate(model, tokenizer, ids, 12, [text[2:4]]) == text[: text.find(text[2:4])]
+    other = (said[2] + 1) % 260
+    rows = [([*ids, *said[:3]], 3), ([*ids, *said[:2], other], 3)]
+    assert [greedy for _, greedy in endings(model, rows, lambda rows: None)] == [True, False]
+
+
+def test_a_group_is_all_its_tasks():
+    groups = {"all": ["some", "c"], "some": ["a", "b"], "a": []}
+    assert leaves("all", groups) == ["a", "b", "c"] and leaves("c", groups) == ["c"]
+    samples = {"a": [{"acc": 1.0, "acc_norm": 0.0}], "b": [{"acc": 0.0}], "c": [{"acc": True}, {"other": 1}]}
+    assert scores("all", samples, groups) == {"all": (1.0, 0.0, 1.0), "all_norm": (0.0,)}
+
+
+def test_without_lm_eval_there_is_a_diagnostic(case, monkeypatch, tmp_path):
+    monkeypatch.setattr(harness.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DiagnosticError) as error:
+        evaluate(with_eval(case, lm_eval=("quiz_again",)), tmp_path)
+    assert isinstance(error.value.diagnostics[0], NoHarness)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_harness_finds_what_we_find(case, model, monkeypatch, tmp_path):
+    """Item by item, on the same file; through a whole evaluation too, where parent and child are paired."""
+    pytest.importorskip("lm_eval")
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    tokenizer, items = load_tokenizer(case.parent), read_tasks(case.base / "quiz.jsonl", 7)
+    encoded = [[encode_choice(tokenizer, item.context, c) for c in item.choices] for item in items]
+    ours = right_answers("quiz_again", items, log_likelihoods(model, encoded, share_context=True))
+    asked = Harness(("quiz_again",), shots=0, items=7, folder=case.base)
+    assert asked.answers(model, tokenizer, None, lambda rows: None) == ours
+    found = evaluate(with_eval(case, lm_eval=("quiz_again",), items=7), tmp_path / "work")
+    for figures in found.values():
+        assert figures["quiz_again"] == figures["quiz"] and figures["quiz_again_norm"] == figures["quiz_norm"]
+
+    with pytest.raises(DiagnosticError) as error:
+        Harness(("quiz_agian", "qqqqq"), None, 1, case.base).check(None)
+    near, far = error.value.diagnostics
+    assert isinstance(near, UnknownHarnessTask) and "quiz_again" in near.help and "ls tasks" in far.help
+    (case.base / "quiz.jsonl").rename(case.base / "gone.jsonl")
+    with pytest.raises(DiagnosticError) as error:
+        Harness(("quiz_again",), None, 1, case.base).answers(model, tokenizer, None, lambda rows: None)
+    assert isinstance(error.value.diagnostics[0], HarnessFailed)

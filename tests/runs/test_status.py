@@ -26,7 +26,7 @@ def told(*arguments: str | Path) -> Any:
     return json.loads(result.stdout)
 
 
-def states(program: Path, *more: str) -> dict[str, tuple[str, str]]:
+def told_states(program: Path, *more: str) -> dict[str, tuple[str, str]]:
     tasks = told("status", program, *more)["tasks"]
     return {f"{t['stage']} {t['name']}".strip(): (t["state"], t["why"]) for t in tasks}
 
@@ -40,12 +40,12 @@ def done_by_a_run(program: Path, *more: str) -> list[str]:
 
 
 def test_all_is_done_after_a_run_and_nothing_before(finished: Path, tmp_path: Path) -> None:
-    now = states(finished)
+    now = told_states(finished)
     assert {state for state, _ in now.values()} == {"done"}
     assert list(dict.fromkeys(key.split()[0] for key in now)) == [
         s for s in STAGES if s not in ("measure", "frontier")
     ]
-    fresh = states(finished, "-o", str(tmp_path / "none"))
+    fresh = told_states(finished, "-o", str(tmp_path / "none"))
     assert fresh.keys() == now.keys() and {state for state, _ in fresh.values()} == {"missing"}
     assert not (tmp_path / "none").exists()
 
@@ -53,14 +53,14 @@ def test_all_is_done_after_a_run_and_nothing_before(finished: Path, tmp_path: Pa
 def test_what_is_said_to_be_stale_is_what_a_run_does(copied: Callable[[], Path]) -> None:
     program = copied()
     program.write_text(program.read_text().replace("chat.throughput >= 1.2x", "chat.throughput >= 1.3x"))
-    now = states(program)
+    now = told_states(program)
     assert now["solve best"] == ("stale", "the declaration changed")
     assert now["realise best"] == ("stale", "after solve best")
     assert now["bld pieces"][0] == now["score kl"][0] == "done"
     stale = {name for name, (state, _) in now.items() if state != "done"}
     done = set(done_by_a_run(program))
     assert done <= stale and {"solve best", "realise best", "uptrain final", "report"} <= done
-    assert {state for state, _ in states(program).values()} == {"done"}
+    assert {state for state, _ in told_states(program).values()} == {"done"}
 
 
 def test_a_damaged_file_is_named(copied: Callable[[], Path]) -> None:
@@ -68,7 +68,7 @@ def test_a_damaged_file_is_named(copied: Callable[[], Path]) -> None:
     scores = program.parent / "build" / "scores" / "kl.json"
     scores.write_text(scores.read_text().replace("1", "2", 1))
     (program.parent / "out" / "model.safetensors").unlink()
-    now = states(program)
+    now = told_states(program)
     assert now["score kl"] == ("stale", "`scores/kl.json` changed or gone since")
     assert now["export ship"][0] == "stale"
     assert {"score kl", "export ship"} <= set(done_by_a_run(program))
@@ -85,7 +85,7 @@ def test_a_dry_run_says_what_a_run_does_and_does_nothing(copied: Callable[[], Pa
     text = pzl("run", program, "--dry-run", "-o", build).stdout
     assert "bld pieces" in text and " free" in text.splitlines()[-1]
     nothing = pzl("run", program, "--dry-run")
-    assert nothing.stdout == f"nothing to do: all {len(states(program))} tasks are done\n"
+    assert nothing.stdout == f"nothing to do: all {len(told_states(program))} tasks are done\n"
 
 
 def test_estimated_bytes_are_close(finished: Path, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_only_one_stage(copied: Callable[[], Path], tmp_path: Path) -> None:
 def test_until_a_stage(finished: Path, tmp_path: Path) -> None:
     result = pzl("run", finished, "--until", "solve", "-o", tmp_path / "b")
     assert result.returncode == 0, result.stderr
-    now = states(finished, "-o", str(tmp_path / "b"))
+    now = told_states(finished, "-o", str(tmp_path / "b"))
     assert {key for key, (state, _) in now.items() if state == "done"} == {
         key for key in now if key.split()[0] in ("bld", "score", "solve")
     }
@@ -135,7 +135,7 @@ def test_every_file_says_what_made_it(finished: Path) -> None:
 
 def test_a_build_may_be_moved(copied: Callable[[], Path]) -> None:
     """Paths in stamps are relative: a copy is as done as the original."""
-    assert {state for state, _ in states(copied()).values()} == {"done"}
+    assert {state for state, _ in told_states(copied()).values()} == {"done"}
 
 
 def test_two_runs_give_the_same_bytes(finished: Path, copied: Callable[[], Path]) -> None:

@@ -11,7 +11,6 @@ The stage before guarantees that jobs are those of one BLD declaration of the pr
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,7 +22,8 @@ from transformers import PreTrainedModel
 
 from puzzledsl.bld.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.bld.order import Order, write_piece
-from puzzledsl.bld.stage import Stage, state_dir
+from puzzledsl.bld.passes import has_begun, passes
+from puzzledsl.bld.stage import Stage
 from puzzledsl.bld.stream import Alone, stream
 from puzzledsl.bld.sweep import sweep
 from puzzledsl.bld.training import Outcome
@@ -96,16 +96,16 @@ def run_bld(
 def make_here(declaration: nodes.Bld, order: Order, enter: Enter, progress: Progress) -> None:
     """In this process: layer by layer over activations on the disk, or, where they do not fit there, without keeping them.
 
-    Raises DiagnosticError (NoScratchSpace) where they do not fit and neither do all layers' pieces fit in memory at once.
+    Raises DiagnosticError (NoScratchSpace) where they do not fit and neither does one piece of every layer fit in memory.
     """
     model = reachable_parent(order.parent_dir, progress, once=True)
     prepare_work(order, f"{model.device.type} {model.dtype}")
     width = shape_of(model.config).hidden * model.dtype.itemsize
     needed = 2 * width * order.tokens[order.budget.calibration :].numel()
     free = shutil.disk_usage(order.work).free
-    if not state_dir(order.work).exists() and (needed <= free or any(order.work.glob("hidden-*.bin"))):
+    if not has_begun(order) and (needed <= free or any(order.work.glob("hidden-*.bin"))):
         _sweep(model, order, enter, progress)
-    elif is_paged(model) or training_bytes(order) > SHARE * room_bytes():
+    elif is_paged(model) or (parts := passes(order, SHARE * room_bytes() / (order.last_layer + 1))) is None:
         raise DiagnosticError(
             NoScratchSpace(
                 span_of(declaration.where),
@@ -118,7 +118,8 @@ def make_here(declaration: nodes.Bld, order: Order, enter: Enter, progress: Prog
     else:
         text = f"activations ({format_quantity(needed, BYTES)}) are not kept: {format_quantity(free, BYTES)} of disk is free"
         progress.log("streaming", text=text, needed_bytes=needed, free_bytes=free)
-        stream(order, Alone(Stage(order, 0, order.last_layer + 1, model)), enter, progress)
+        for part in parts:
+            stream(part, Alone(Stage(part, 0, part.last_layer + 1, model)), enter, progress)
 
 
 def _sweep(model: PreTrainedModel, order: Order, enter: Enter, progress: Progress) -> None:
@@ -130,16 +131,6 @@ def _sweep(model: PreTrainedModel, order: Order, enter: Enter, progress: Progres
         progress.advance(layer=piece.job.layer, loss=f"{piece.loss_initial:.3g} -> {piece.loss_final:.3g}")
 
     sweep(model, order, keep)
-
-
-BYTES_A_WEIGHT = 20
-"""Of a piece in training: initial and present weights, gradient and AdamW's two moments, float32 each."""
-
-
-def training_bytes(order: Order) -> int:
-    """What the pieces of all layers take in memory when they are trained at once."""
-    shapes = [shape for job in order.jobs for shape in job.shapes.values()]
-    return BYTES_A_WEIGHT * sum(math.prod(shape) for shape in shapes)
 
 
 def prepare_work(order: Order, arithmetic: str) -> None:

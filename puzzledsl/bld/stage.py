@@ -10,6 +10,7 @@ Shapes: B sequences, S positions, H hidden.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from puzzledsl.bld.finite import diverged, refuse_what_is_not_finite
@@ -30,8 +31,8 @@ from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.library.library import Library
 from puzzledsl.modeling.errors import UnfinishedWorkDamaged
 from puzzledsl.modeling.layerwise import LayerRunner, LayerTrace
-from puzzledsl.modeling.placement import placement
-from puzzledsl.parents.access import shape_of
+from puzzledsl.modeling.placement import SHARE, free_bytes, placement
+from puzzledsl.parents.access import layers, shape_of
 from puzzledsl.parents.paged import paged_parent
 from puzzledsl.surgery.statistics import walk_from
 
@@ -86,6 +87,14 @@ class Stage:
     def arithmetic(self) -> str:
         """What the bits of a piece depend on besides its inputs."""
         return f"{self._runner.device.type} {self._runner.dtype}"
+
+    def room_bytes(self) -> int:
+        """What the pieces of one of these layers may take in memory, beside the parent's layers themselves."""
+        own = sum(weights_of(layer) for layer in self._layers_of_model()) * self._runner.dtype.itemsize
+        room = free_bytes(self._runner.device)
+        if self._runner.device.type == "cpu":
+            room //= os.cpu_count() or 1  # other stages on this machine have as much
+        return max(0, int(SHARE * room) - own) // len(self._layers)
 
     def embed(self, tokens_BS: Tensor) -> Tensor:
         """Token ids -> what enters layer 0."""
@@ -189,6 +198,9 @@ class Stage:
 
     # ------------------------------------------------------------
 
+    def _layers_of_model(self) -> list[nn.Module]:
+        return [layers(self._model)[layer_idx] for layer_idx in self._layers]
+
     def _jobs(self, layer_idx: int) -> list[BldJob]:
         return [job for job in self._order.jobs if job.layer == layer_idx]
 
@@ -248,6 +260,11 @@ class Stage:
 def state_dir(work: Path) -> Path:
     """Where stages save what they know."""
     return work / "state"
+
+
+def weights_of(module: nn.Module) -> int:
+    """How many numbers a module's weights are."""
+    return sum(weight.numel() for weight in module.parameters())
 
 
 def _by_job(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -74,3 +74,20 @@ class WorkersKeepDying(Diagnostic):
     help_template = (
         "most often memory: give workers more, or the cluster more workers; what is finished is kept"
     )
+
+
+class PiecesDontFit(Diagnostic):
+    """A single piece of every layer that a worker holds is more than its memory.
+
+    A worker holds its layers of the parent and, for each piece in training, 20 bytes a weight. With more workers each holds
+    fewer layers; pieces that do not fit together are made in several passes.
+
+    Wrong:
+        $ pzl run wide.pzl --on auto        # a cluster of 2 GPUs for a 405B parent
+    Right:
+        $ pzl run wide.pzl --on auto        # a cluster of 64
+    """
+
+    code = "E1425"
+    template = "a worker of `{on}` has {room} for the pieces of a layer, and the largest piece needs {needed} in training"
+    help_template = "give the cluster more workers, or workers more memory; or leave the largest alternatives out of the space"

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from puzzledsl.bld.order import Order
+from puzzledsl.bld.passes import passes, training_bytes
 from puzzledsl.bld.run import Enter, prepare_work
 from puzzledsl.bld.stream import MAX_LOSSES, WorkerLost, stream
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.executors.errors import ClusterNotReached, RayNotInstalled, WorkersKeepDying
+from puzzledsl.executors.errors import ClusterNotReached, PiecesDontFit, RayNotInstalled, WorkersKeepDying
 from puzzledsl.executors.ray_crew import RayCrew, first_line
 from puzzledsl.progress import Progress
+from puzzledsl.units import BYTES, format_quantity
 
 PATIENCE_S = 10.0
 """How long a cluster has to take a call."""
@@ -37,17 +39,39 @@ class OnRay:
             work=order.work.resolve(),
         )
         with _connected(self.on) as ray:
-            crew = RayCrew(ray, self.on, order, progress)
             try:
-                prepare_work(order, crew.result(crew.call(0, "arithmetic")))
-                stream(order, crew, enter, progress)
+                for part in self._passes(ray, order, progress):
+                    with _crew(ray, self.on, part, progress) as crew:
+                        stream(part, crew, enter, progress)
             except WorkerLost as lost:
                 reason = str(lost)
                 raise DiagnosticError(
                     WorkersKeepDying(None, on=self.on, count=MAX_LOSSES + 1, reason=reason)
                 ) from lost
-            finally:
-                crew.dismiss()
+
+    def _passes(self, ray: Any, order: Order, progress: Progress) -> list[Order]:
+        """Parts of the order that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit)."""
+        with _crew(ray, self.on, order, progress) as crew:
+            prepare_work(order, crew.result(crew.call(0, "arithmetic")))
+            rooms = [crew.result(crew.call(stage, "room_bytes")) for stage in range(crew.size)]
+        parts = passes(order, min(rooms))
+        if parts is None:
+            largest = max(training_bytes([job]) for job in order.jobs)
+            needed, room = format_quantity(largest, BYTES), format_quantity(min(rooms), BYTES)
+            raise DiagnosticError(PiecesDontFit(None, on=self.on, needed=needed, room=room))
+        if len(parts) > 1:
+            text = f"pieces do not all fit into the workers' memory: they are made in {len(parts)} passes"
+            progress.log("passes", text=text, passes=len(parts))
+        return parts
+
+
+@contextmanager
+def _crew(ray: Any, on: str, order: Order, progress: Progress) -> Iterator[RayCrew]:
+    crew = RayCrew(ray, on, order, progress)
+    try:
+        yield crew
+    finally:
+        crew.dismiss()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def placement(parent_dir: Path) -> tuple[torch.device, torch.dtype]:
         return torch.device("cpu"), torch.float32
     device = torch.device("cuda")
     stored = sum(path.stat().st_size for path in parent_dir.glob("*.safetensors"))
-    room = _room(device) * SHARE
+    room = free_bytes(device) * SHARE
     return device, torch.float32 if 2 * stored <= room else torch.bfloat16
 
 
@@ -37,7 +37,7 @@ def reachable_parent(parent_dir: Path, progress: Progress, *, once: bool) -> Pre
     Numbers are the same either way. Raises DiagnosticError: those of `load_parent`.
     """
     device, dtype = placement(parent_dir)
-    needed, room = weights_bytes(parent_dir, dtype), _room(device)
+    needed, room = weights_bytes(parent_dir, dtype), free_bytes(device)
     if needed <= SHARE * room:
         return load_parent(parent_dir, dtype=dtype, device=device)
     kept = 0 if once else int(KEPT_SHARE * room)
@@ -59,7 +59,8 @@ def weights_bytes(parent_dir: Path, dtype: torch.dtype) -> int:
     return sum(weight.nbytes // weight.dtype.itemsize for weight in stored) * dtype.itemsize
 
 
-def _room(device: torch.device) -> int:
+def free_bytes(device: torch.device) -> int:
+    """Memory for weights and all else: what a GPU has, or what this process may still take."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return room_bytes()

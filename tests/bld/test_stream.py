@@ -14,9 +14,11 @@ from puzzledsl.bld import run as bld_run
 from puzzledsl.bld import stream as streaming
 from puzzledsl.bld import training
 from puzzledsl.bld.order import Order
+from puzzledsl.bld.passes import passes, training_bytes
 from puzzledsl.bld.run import Enter, prepare_work, run_bld
 from puzzledsl.bld.stage import Stage
 from puzzledsl.bld.stream import MAX_LOSSES, WorkerLost, stream
+from puzzledsl.data.budget import Budget
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import alternatives, nodes
 from puzzledsl.ir.alternatives import (
@@ -202,3 +204,46 @@ def test_training_that_ends_in_no_number_keeps_the_other_pieces(
     assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {"E1411"}
     pieces = Library(tmp_path / "stream" / "library").pieces()
     assert len(pieces) == 6 and {piece.job.init for piece in pieces} == {"least_squares"}
+
+
+# ---------------------------------------------------------------- passes
+
+
+def test_pieces_that_do_not_fit_together_are_made_in_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = make_program(tmp_path, **SHORT)
+    swept = make(program, tmp_path, "sweep")
+    usage = type("Usage", (), {"free": 10_000})
+    monkeypatch.setattr(bld_run.shutil, "disk_usage", lambda _: usage)
+    jobs = bld_plan(program, "b")
+    room = 2.5 * max(training_bytes([job]) for job in jobs) * 3 / bld_run.SHARE
+    monkeypatch.setattr(bld_run, "room_bytes", lambda: room)
+    streamed: list[int] = []
+
+    def counted(order: Order, *arguments: Any) -> None:
+        streamed.append(len(order.jobs))
+        stream(order, *arguments)
+
+    monkeypatch.setattr(bld_run, "stream", counted)
+    assert make(program, tmp_path, "passes") == swept
+    assert len(streamed) > 1 and sum(streamed) == len(jobs)
+
+
+def test_passes_are_few_whole_and_within_the_room(tmp_path: Path) -> None:
+    program = make_program(tmp_path, **SHORT)
+    jobs = bld_plan(program, "b")
+    order = Order(
+        "b", tmp_path, jobs, Budget.of(jobs[0]), nodes.Initialisers(), torch.empty(0), tmp_path, tmp_path
+    )
+    largest = max(training_bytes([job]) for job in jobs)
+    for room in (largest, 1.5 * largest, 3 * largest, 100 * largest):
+        parts = passes(order, room)
+        assert parts is not None
+        assert sorted(job.id for part in parts for job in part.jobs) == sorted(job.id for job in jobs)
+        assert len({part.work for part in parts}) == len(parts)
+        for part in parts:
+            for layer in range(3):
+                assert training_bytes([job for job in part.jobs if job.layer == layer]) <= room
+    assert parts is not None and len(parts) == 1
+    assert passes(order, largest - 1) is None

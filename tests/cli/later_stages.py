@@ -191,6 +191,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1422": {"on": "ray://gpu-head:10001", "reason": "ray client connection timeout"},
     "E1423": {"on": "auto"},
     "E1424": {"on": "auto", "count": 6, "reason": "The actor died because its worker ran out of memory"},
+    "E1425": {"on": "auto", "room": "11.2GiB", "needed": "48.7GiB"},
     "E1501": {"score": "kl", "bld": "pieces", "what": "attention `gqa2`", "layer": 3},
     "E1502": {"score": "kl"},
     "E1503": {"score": "kl", "what": "cosine distances"},

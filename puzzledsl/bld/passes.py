@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from puzzledsl.bld.order import Order
 from puzzledsl.ir.tables import BldJob
-
-BYTES_A_WEIGHT = 20
-"""Of a piece in training: initial and present weights, gradient and AdamW's two moments, float32 each."""
-
-
-def training_bytes(jobs: Sequence[BldJob]) -> int:
-    """What pieces take in memory when they are trained at once."""
-    return BYTES_A_WEIGHT * sum(math.prod(shape) for job in jobs for shape in job.shapes.values())
+from puzzledsl.plan.pipeline import filled
 
 
 def passes(order: Order, layer_bytes: float) -> list[Order] | None:
@@ -27,24 +19,13 @@ def passes(order: Order, layer_bytes: float) -> list[Order] | None:
     """
     parts: list[list[BldJob]] = []
     for layer in range(order.last_layer + 1):
-        filled = _filled([job for job in order.jobs if job.layer == layer], layer_bytes)
-        if filled is None:
+        here = filled([job for job in order.jobs if job.layer == layer], layer_bytes)
+        if here is None:
             return None
-        parts += [[] for _ in range(len(filled) - len(parts))]
-        for part, jobs in zip(parts, filled, strict=False):
+        parts += [[] for _ in range(len(here) - len(parts))]
+        for part, jobs in zip(parts, here, strict=False):
             part.extend(jobs)
     return [_part(order, jobs) for jobs in parts]
-
-
-def _filled(jobs: Sequence[BldJob], layer_bytes: float) -> list[list[BldJob]] | None:
-    found: list[list[BldJob]] = []
-    for job in jobs:
-        if training_bytes([job]) > layer_bytes:
-            return None
-        if not found or training_bytes([*found[-1], job]) > layer_bytes:
-            found.append([])
-        found[-1].append(job)
-    return found
 
 
 def _part(order: Order, jobs: Sequence[BldJob]) -> Order:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import Any, Protocol
 
@@ -26,6 +26,10 @@ SAVED_STEPS = 100
 """Steps between two savings: what is lost at most when a worker is."""
 MAX_LOSSES = 5
 """Workers lost between two savings before the run gives up."""
+
+
+Message = tuple[str, Any, int]
+"""What a stage is told to do with a batch, and the step that ends with it (0: none does)."""
 
 
 class WorkerLost(Exception):
@@ -118,13 +122,9 @@ class _Drive:
             self._everyone("restore", begun)
         self._progress.start(f"bld {self._order.name}, steps", steps)
         self._progress.advance(begun)
-        for start in range(begun, steps, self._saved_steps):
-            stop = min(start + self._saved_steps, steps)
-            self._train(start, stop)
-            self._everyone("save", stop)
-            self._commit(stop)
+        self._train(begun, steps)
         if steps:
-            self._pass("examine", self._order.held_out_batches())
+            self._examine()
         self._finish(enter)
 
     def _begin(self) -> None:
@@ -136,41 +136,65 @@ class _Drive:
             )
             crew.call(stage, "initialise", *entering)
             entering = leaving
-        self._pass("examine", self._order.held_out_batches())
+        self._examine()
         self._everyone("begin")
         self._commit(0)
 
-    def _train(self, start: int, stop: int) -> None:
-        batches, steps = self._order.training_batches(), self._order.budget.steps
-        for step in range(start + 1, stop + 1):
-            if step == stop or examined_after(step, steps):
-                self._pass("teach", batches[start:step], told=True)
-                start = step
-            if examined_after(step, steps):
-                self._pass("check", self._order.held_out_batches()[:1])
+    def _train(self, begun: int, steps: int) -> None:
+        """Stages save between two steps of their own, so that nobody waits for the last one."""
+        began, tokens, batches = monotonic(), 0, self._order.training_batches()
+        savings: deque[tuple[int, list[Any]]] = deque()
 
-    def _pass(self, method: str, batches: Iterable[Any], *, told: bool = False) -> None:
-        """Send batches through all stages, a few at a time: as many are on their way as keep every stage busy."""
-        on_their_way: deque[tuple[Any, int]] = deque()
-        began, tokens = monotonic(), 0
-        for batch in batches:
+        def sent(step: int) -> None:
+            if step and (step % self._saved_steps == 0 or step == steps):
+                answers = [self._crew.call(stage, "save", step) for stage in range(self._crew.size)]
+                savings.append((step, answers))
+
+        for step in self._pass(self._lessons(begun, steps), sent):
+            if not step:
+                continue
+            tokens += batches[step - 1].numel()
+            self._progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
+            if savings and savings[0][0] == step:
+                for answer in savings.popleft()[1]:
+                    self._crew.result(answer)
+                self._commit(step)
+
+    def _lessons(self, begun: int, steps: int) -> Iterator[Message]:
+        """Each step's batch, and after some the held-out batch that says whether a piece still learns."""
+        for step, batch in enumerate(self._order.training_batches()[begun:steps], begun + 1):
+            checks = self._order.held_out_batches()[:1] if examined_after(step, steps) else ()
+            yield "teach", batch, 0 if checks else step
+            for check in checks:
+                yield "check", check, step
+
+    def _examine(self) -> None:
+        for _ in self._pass(("examine", batch, 0) for batch in self._order.held_out_batches()):
+            pass
+
+    def _pass(
+        self, messages: Iterable[Message], sent: Callable[[int], None] = lambda _: None
+    ) -> Iterator[int]:
+        """Send batches through all stages, a few at a time: as many are on their way as keep every stage busy.
+
+        `sent` is told of each when all stages have been told of it; the step it ends is yielded when it has arrived.
+        """
+        on_their_way: deque[tuple[int, Any]] = deque()
+        for method, batch, step in messages:
             hidden = self._crew.call(0, "embed", batch)
             for stage in range(self._crew.size):
                 hidden = self._crew.call(stage, method, hidden)
-            on_their_way.append((hidden, batch.numel()))
-            while len(on_their_way) > 2 * self._crew.size or (on_their_way and self._crew.size == 1):
-                tokens += self._arrived(on_their_way)
-                if told:
-                    self._progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
+            sent(step)
+            on_their_way.append((step, hidden))
+            if len(on_their_way) >= 2 * self._crew.size:
+                yield self._arrived(on_their_way)
         while on_their_way:
-            tokens += self._arrived(on_their_way)
-            if told:
-                self._progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
+            yield self._arrived(on_their_way)
 
-    def _arrived(self, on_their_way: deque[tuple[Any, int]]) -> int:
-        hidden, tokens = on_their_way.popleft()
+    def _arrived(self, on_their_way: deque[tuple[int, Any]]) -> int:
+        step, hidden = on_their_way.popleft()
         self._crew.result(hidden)
-        return tokens
+        return step
 
     def _everyone(self, method: str, *arguments: Any) -> list[Any]:
         answers = [self._crew.call(stage, method, *arguments) for stage in range(self._crew.size)]
@@ -181,7 +205,7 @@ class _Drive:
         saved = {"step": step, "jobs": [job.id for job in self._order.jobs]}
         write_sealed(state_dir(self._order.work) / "saved.json", json.dumps(saved))
         for old in state_dir(self._order.work).glob("step-*"):
-            if old.name != f"step-{step}":
+            if int(old.name.removeprefix("step-")) < step:  # stages may be writing later ones
                 shutil.rmtree(old, ignore_errors=True)
 
     def _finish(self, enter: Callable[[Piece, str], None]) -> None:

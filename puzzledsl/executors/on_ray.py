@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from puzzledsl.bld.order import Order
-from puzzledsl.bld.passes import passes, training_bytes
+from puzzledsl.bld.passes import passes
 from puzzledsl.bld.run import Enter, prepare_work
 from puzzledsl.bld.stream import MAX_LOSSES, WorkerLost, stream
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.executors.errors import ClusterNotReached, PiecesDontFit, RayNotInstalled, WorkersKeepDying
 from puzzledsl.executors.ray_crew import RayCrew, first_line
+from puzzledsl.plan.pipeline import training_bytes
 from puzzledsl.progress import Progress
 from puzzledsl.units import BYTES, format_quantity
 

@@ -14,7 +14,7 @@ from puzzledsl.bld import run as bld_run
 from puzzledsl.bld import stream as streaming
 from puzzledsl.bld import training
 from puzzledsl.bld.order import Order
-from puzzledsl.bld.passes import passes, training_bytes
+from puzzledsl.bld.passes import passes
 from puzzledsl.bld.run import Enter, prepare_work, run_bld
 from puzzledsl.bld.stage import Stage
 from puzzledsl.bld.stream import MAX_LOSSES, WorkerLost, stream
@@ -32,6 +32,7 @@ from puzzledsl.ir.alternatives import (
 from puzzledsl.ir.tables import Piece
 from puzzledsl.library.library import Library
 from puzzledsl.plan.bld import bld_plan
+from puzzledsl.plan.pipeline import training_bytes
 from puzzledsl.progress import Progress, Silent
 from tests.bld.bld_programs import make_program
 

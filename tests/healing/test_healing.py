@@ -17,7 +17,7 @@ from puzzledsl.healing import fit, walk
 from puzzledsl.healing.run import healed_weights
 from puzzledsl.healing.walk import Healed, heal
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn
+from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.tables import LayerAssignment, ModelDefinition, Solution
 from puzzledsl.library.library import Library
 from puzzledsl.modeling import placement
@@ -126,6 +126,19 @@ def test_a_parent_that_is_read_layer_by_layer_gives_the_same_weights(
     paged = by_program(program, definition, library, tmp_path, progress=events, work="paged")
     assert events.of("paged") and whole and set(paged) == set(whole)
     assert all(torch.equal(whole[n].read(), paged[n].read()) for n in whole)
+
+
+def test_of_a_coupled_piece_both_halves_are_healed_and_the_parents_half_is_not(tmp_path: Path) -> None:
+    attention, ffn = (ParentAttention(), GqaAttention(kv_heads=1)), (ParentFfn(), MlpFfn(width=24))
+    program = make_program(
+        tmp_path, mode="coupled", attention=attention, ffn=ffn, model={"layers": 2}, tokens=128
+    )
+    library = run_bld(program, tmp_path)
+    definition = defined(program, [("gqa1", "mlp24"), ("gqa1", "parent")])
+    parent, pieces = load_parent(tmp_path / "parent"), library.load
+    result = heal(parent, definition.layers, pieces, CALIBRATION, HELD_OUT, tmp_path / "w", Silent())
+    last = ["0.mlp.down_proj", "0.self_attn.o_proj", "1.self_attn.o_proj"]
+    assert sorted(result.weights) == [f"model.layers.{name}.weight" for name in last]
 
 
 def test_a_child_that_healing_makes_worse_stays_as_it_is(

@@ -66,7 +66,8 @@ class Trial:
 
     def row(self, weights: tuple[int, ...]) -> dict[str, float]:
         """Train with these weights (none: leave the child as it is) and measure."""
-        kept = self.work / ("-".join(map(str, weights)) + ".json")
+        settings = [f"{name}={value}" for name, value in sorted(self.settings.items()) if any(weights)]
+        kept = self.work / ("-".join([*map(str, weights), *settings, f"{self.heldout_NT.numel()}"]) + ".json")
         if kept.is_file():
             return dict(json.loads(kept.read_text()))
         directory, began = self.child_dir, time.process_time()
@@ -101,6 +102,16 @@ def shown(weights: tuple[int, ...], found: dict[str, float], untrained: dict[str
     )
 
 
+def chosen(only: str | None) -> list[tuple[int, ...]]:
+    """All combinations, or the one that names of losses joined by `+` say."""
+    if only is None:
+        return COMBINATIONS
+    names = only.split("+")
+    if not set(names) <= set(LOSSES):
+        raise SystemExit(f"--only: `{only}` is not made of {', '.join(LOSSES)}")
+    return [tuple(int(loss in names) for loss in LOSSES)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -116,6 +127,7 @@ def main() -> None:
         "--eval-tokens", type=int, default=2048, help="held-out tokens each row is measured on"
     )
     parser.add_argument("--again", action="store_true", help="forget the rows that are kept")
+    parser.add_argument("--only", metavar="LOSSES", help="one combination, such as cosine+kld")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     work = options.work or options.build / "work" / "gkd-ablation"
@@ -130,7 +142,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     print(shown((0, 0, 0), untrained, untrained), flush=True)
-    for weights in COMBINATIONS:
+    for weights in chosen(options.only):
         print(shown(weights, trial.row(weights), untrained), flush=True)
 
 

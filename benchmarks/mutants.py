@@ -1,6 +1,6 @@
 """What no test would notice: each mutant that mutmut makes of the code that must be right, run against the tests that reach it.
 
-    python -m benchmarks.mutants [--files GLOB] [--only GLOB] [--budget 10] [--out FILE] [--again FILE]
+    python -m benchmarks.mutants [--files GLOB] [--only GLOB] [--sample N] [--budget 10] [--out FILE] [--again FILE]
 
 `[tool.mutmut]` in pyproject.toml says what is changed and which tests look. mutmut makes the mutants; the runner is ours, because
 mutmut's starts a pytest session a mutant and runs all tests that call the changed *function*, which in `ir/lower` are nearly all.
@@ -22,6 +22,7 @@ import importlib.util
 import json
 import os
 import pickle
+import random
 import re
 import resource
 import sys
@@ -352,6 +353,9 @@ def main() -> int:
     parser.add_argument(
         "--again", type=Path, metavar="FILE", help="only those that survived in this JSON file"
     )
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="run so many of them, drawn at random, always the same"
+    )
     options = parser.parse_args()
     os.chdir(ROOT)
     settings = config()
@@ -366,6 +370,8 @@ def main() -> int:
     if options.again:
         old = json.loads(options.again.read_text("utf-8"))
         wanted = [m for m in wanted if old.get(m.name) in ("survived", "not reached")]
+    if options.sample:
+        wanted = random.Random(0).sample(wanted, min(options.sample, len(wanted)))
     tests = options.tests or settings.pytest_add_cli_args_test_selection
     found = forked(lambda: session(wanted, tests, options.budget))
     assert found is not None, "the tests could not be run"

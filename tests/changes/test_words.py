@@ -1,0 +1,80 @@
+"""Requirements in words: a statement about layers can be written again as it is told, amounts are told as they were meant."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.changes.words import linear, logic, requirement, term
+from puzzledsl.ir import nodes
+from tests.ir.programs import TINY, lowered
+
+
+def required(folder: Path, text: str) -> nodes.Requirement:
+    """What one `require` means."""
+    program = lowered(folder, f"{TINY}search s of w {{\n  minimize kl\n  require {text}\n}}\n")
+    [found] = program.searches["s"].requirements
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "layers[3].attention is noop",
+        "layers[3].ffn is not noop",
+        "layers[1].attention is noop and layers[2].attention is not noop",
+        "layers[1].attention is noop or (layers[2].ffn is noop and layers[3].ffn is noop)",
+        "layers[1].attention is noop implies layers[0].attention is not noop",
+        "(layers[1].attention is noop or layers[2].attention is noop) implies layers[0].ffn is not noop",
+        "not (layers[1].attention is noop and layers[2].attention is noop)",
+    ],
+)
+def test_what_is_told_of_a_statement_is_how_it_is_written(tmp_path: Path, text: str) -> None:
+    told = requirement(required(tmp_path, text))
+    assert told == text
+    again = required(tmp_path, told)
+    assert requirement(again) == told
+
+
+def test_statements_of_nothing() -> None:
+    nothing = nodes.Is(layer=2, sub_block="ffn", alternatives=())
+    assert logic(nothing) == "layers[2].ffn is nothing"
+    assert logic(nodes.Not(operand=nothing)) == "layers[2].ffn is not nothing"
+    assert (logic(nodes.And(operands=())), logic(nodes.Or(operands=()))) == ("true", "false")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("params <= 1M", "params <= 1M"),
+        ("chat.memory <= 3GiB", "chat.memory <= 3GiB"),
+        ("chat.latency <= 1.5x", "chat.latency <= 1.5x"),
+        ("kl <= 0.25", "kl <= 0.25"),
+        ("2 * kl - params / 1M >= 1", "2 * kl - 1e-06 * params >= 1"),
+        ("sum(ffn.width) <= 300", "sum(ffn.width, layers 0..3) <= 300"),
+        ("count(attention is gqa) <= 2", "count(attention is parent | gqa2 | gqa1, layers 0..3) <= 2"),
+        ("count(layers[0, 2].attention is noop) >= 1", "count(attention is noop, layers 0, 2) >= 1"),
+        ("layers[1].attention is gqa", "layers[1].attention is parent | gqa2 | gqa1"),
+    ],
+)
+def test_amounts_are_told_in_their_units(tmp_path: Path, text: str, told: str) -> None:
+    assert requirement(required(tmp_path, text)) == told
+
+
+def test_an_expression_is_told_with_its_signs_and_its_constant() -> None:
+    kl, params = nodes.ScoreTerm(score="kl"), nodes.ParamsTerm()
+
+    def told(*weighted: tuple[int, nodes.Term], constant: int = 0) -> str:
+        terms = tuple(nodes.WeightedTerm(coefficient=Fraction(c), term=t) for c, t in weighted)
+        return linear(nodes.Linear(terms=terms, constant=Fraction(constant)))
+
+    assert told() == "0"
+    assert told((1, kl), constant=3) == "kl + 3"
+    assert told((1, kl), constant=-3) == "kl - 3"
+    assert told((-1, kl), (-2, params)) == "-kl - 2 * params"
+    assert (
+        term(nodes.CountTerm(sub_block="ffn", alternatives=(), layers=(1,)))
+        == "count(ffn is nothing, layer 1)"
+    )

@@ -1,0 +1,149 @@
+"""Another tool's files are read in each of the shapes that it writes, and what is of none of them is named with its file."""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.importing.artefacts import MAX_BYTES, read_artefacts
+
+NOOP: dict[str, Any] = {"attention": {"no_op": True}}
+MEASURED: dict[str, Any] = {"args": {}, "non_block": {}, "subblocks": []}
+
+
+def said(path: Path) -> str:
+    """What is said of a path that cannot be imported."""
+    with pytest.raises(DiagnosticError) as caught:
+        read_artefacts(path)
+    [told] = caught.value.diagnostics
+    return f"{told.code} {told.message}"
+
+
+def written(folder: Path, name: str, content: object) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return path
+
+
+def replacement(layer: object, **more: Any) -> dict[str, Any]:
+    return {"parent_layer_indices": [layer], "block_config": NOOP, "metrics": {"kl": 0.25}, **more}
+
+
+def test_one_file_may_hold_everything_by_replacement_or_by_layer(tmp_path: Path) -> None:
+    flat = written(tmp_path, "flat.json", {"a": replacement(3), "b": {"block_idx": 1, "metrics": {"kl": 1}}})
+    assert [(r.layer, r.block, r.metrics) for r in read_artefacts(flat).replacements] == [
+        (3, NOOP, {"kl": Decimal("0.25")}),
+        (1, {"name": "b"}, {"kl": Decimal(1)}),
+    ]
+    option = {"child_block_configs": [NOOP], "metrics": {"kl": 2, "one_minus_kl": 3, "note": "x", "on": True}}
+    by_layer = written(tmp_path, "by_layer.json", {"block_12": {"noop": option, "same": {"metrics": {}}}})
+    found = read_artefacts(by_layer).replacements
+    assert [(r.layer, r.block, r.metrics) for r in found] == [
+        (12, NOOP, {"kl": Decimal(2)}),
+        (12, {"name": "same"}, {}),
+    ]
+
+
+def test_teacher_and_stats_of_an_option_are_kept(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        "a.json",
+        {"a": replacement(0, is_teacher=True, stats={"runtime": 1.5}), "b": replacement(1)},
+    )
+    first, second = read_artefacts(file).replacements
+    assert first.is_teacher and dict(first.stats) == {"runtime": Decimal("1.5")}
+    assert not second.is_teacher and second.stats == {}
+
+
+def test_both_ways_of_saying_what_was_validated(tmp_path: Path) -> None:
+    sequence = {"parent_layer_indices": [2], "child_block_configs": [NOOP]}
+    block = {"block_idx": 0, "block_config": NOOP}
+    for number, solution in enumerate(
+        ({"single_sequence_replacement": sequence}, {"single_block_replacement": block})
+    ):
+        entry = {"puzzle_solution": solution, "kl": {"avg": 0.5}, "no": {"avg": "x"}, "other": 3}
+        written(tmp_path, f"validation/solution_{number}.json", entry)
+    written(tmp_path, "validation/teacher.json", {"loss": {"avg": 2}, "args": {"seed": 1}})
+    found = read_artefacts(tmp_path)
+    assert [(r.layer, r.block, r.metrics) for r in found.replacements] == [
+        (2, NOOP, {"kl": Decimal("0.5")}),
+        (0, NOOP, {"kl": Decimal("0.5")}),
+    ]
+    assert (found.teacher_metrics, dict(found.args)) == ({"loss": Decimal(2)}, {"seed": 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "it is no JSON"),
+        ("[" * 100_000, "it is no JSON"),
+        ([1], "an object of replacements is expected"),
+        ({}, "an object of replacements is expected"),
+        ({"a": 3}, "`a` is no object"),
+        ({"a": replacement("x")}, "`a` does not replace one layer"),
+        ({"a": {"parent_layer_indices": [1, 2], "metrics": {}}}, "`a` does not replace one layer"),
+        ({"a": {"metrics": {}}}, "`a` does not replace one layer"),
+        ({"first": {"noop": {"metrics": {}}}}, "`first` names no layer"),
+        ({"block_1": {"noop": 3}}, "`noop` of `block_1` is no object"),
+        ({"block_1": {"noop": {}}}, "`noop` has no `metrics`"),
+        ({"a": replacement(1, metrics=3)}, "`a` has no `metrics`"),
+    ],
+)
+def test_a_file_of_another_shape_is_named_with_what_is_wrong(
+    tmp_path: Path, content: object, says: str
+) -> None:
+    told = said(written(tmp_path, "all.json", content))
+    assert told.startswith("E1902 ") and told.endswith(f"all.json`: {says}")
+
+
+@pytest.mark.parametrize(
+    ("solution", "says"),
+    [
+        ([], "`puzzle_solution` is missing"),
+        ({"puzzle_solution": 3}, "`puzzle_solution` is missing"),
+        ({"puzzle_solution": {}}, "neither `single_sequence_replacement` nor `single_block_replacement`"),
+        (
+            {"puzzle_solution": {"single_sequence_replacement": {"parent_layer_indices": [1, 2]}}},
+            "it replaces several layers at once",
+        ),
+    ],
+)
+def test_a_solution_of_another_shape(tmp_path: Path, solution: object, says: str) -> None:
+    written(tmp_path, "solution_0.json", solution)
+    assert re.match(rf"E1902 .*solution_0.json`: {says}", said(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("stats", "says"),
+    [
+        ({}, "a list of measurements is expected"),
+        ([], "a list of measurements is expected"),
+        ([3], "measurement 0 lacks `args`, `non_block` or `subblocks`"),
+        ([MEASURED, {**MEASURED, "args": 3}], "measurement 1 is of another kind"),
+        ([{**MEASURED, "subblocks": {}}], "measurement 0 is of another kind"),
+    ],
+)
+def test_measurements_of_another_shape(tmp_path: Path, stats: object, says: str) -> None:
+    written(tmp_path, "subblock_stats.json", stats)
+    assert re.match(rf"E1902 .*subblock_stats.json`: {says}", said(tmp_path))
+
+
+def test_a_place_without_a_run(tmp_path: Path) -> None:
+    assert re.match("E1901 .*it does not exist", said(tmp_path / "nowhere"))
+    assert re.match("E1901 .*neither `subblock_stats.json` nor `solution_", said(tmp_path))
+    written(tmp_path, "subblock_stats.json", [MEASURED])
+    assert re.match("E1901 .*no `solution_.* in it or its folders", said(tmp_path))
+
+
+def test_a_file_larger_than_any_artefact_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.json"
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # a hole: it takes no room
+    assert said(path).endswith("it is larger than any artefact")

@@ -33,6 +33,7 @@ ARTEFACTS: dict[str, str | None] = {
     "library/*.safetensors": "bld",
     "library/index.jsonl": "bld",
     "scores/kl.json": "score",
+    "scores/figures/*.jsonl": "bld",
     "solutions/best.json": "solve",
     "solutions/greedy.json": "solve",
     "models/best/model.safetensors": "realise",
@@ -107,14 +108,14 @@ def test_a_full_disk(finished: Path, copied: Callable[[], Path], attempt: int) -
     place = program.parent / "disk"
     try:
         with small_disk(place, size) as enlarge:
-            code, said = finish(program, place / "build")
+            code, said = finish(program, place)
             assert code == CLEAR and "Traceback" not in said, (size, code, said)
             assert "error[E0608]" in said or "error[E1402]" in said, (size, said)
             assert str(place) in said and "No space left" in said.replace("E1402", "No space left"), said
             enlarge(64 << 20)
-            code, said = finish(program, place / "build")
+            code, said = finish(program, place)
             assert code == 0, said
-            right(program, place / "build", finished)
+            right(program, place, finished)
     except PermissionError as error:
         pytest.skip(f"no disk can be mounted here ({error}); a limit on file sizes is tested all the same")
 

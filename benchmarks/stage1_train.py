@@ -234,7 +234,7 @@ def compare(program: Program, directory: Path) -> None:
     for kind, keys in kinds.items():
         start = mean(paper, keys, lambda p: p.loss_initial)
         rival = mean(paper, keys, lambda p: p.loss_final)
-        plain = mean(untrained, keys, lambda p: p.loss_final)
+        plain = mean(trained, keys, lambda p: p.loss_initial)  # the untrained library's, on the same tokens
         best = mean(trained, keys, lambda p: p.loss_final)
         figures = (start, rival, plain, best, plain / rival, best / rival)
         print(f"{' '.join(kind):>20}" + "".join(f"{figure:15.4f}" for figure in figures))

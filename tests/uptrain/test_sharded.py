@@ -20,6 +20,7 @@ from puzzledsl.uptrain.run import run_uptrain
 from tests.uptrain.cases import Recorder, make_case
 from tests.uptrain.worker import STOP
 
+pytestmark = pytest.mark.timeout(600)
 STEPS = 20
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 

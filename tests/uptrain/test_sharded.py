@@ -46,7 +46,7 @@ def runs(tmp_path_factory):
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [*TORCHRUN, "-m", "tests.uptrain.worker", str(case.base)]
     done = subprocess.run(
-        command, env=environment, cwd=case.base, capture_output=True, text=True, timeout=240
+        command, env=environment, cwd=case.base, capture_output=True, text=True, timeout=560
     )
     assert done.returncode == 0, done.stderr
     return case.base, alone, json.loads((case.base / "seen.json").read_text())

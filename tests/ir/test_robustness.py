@@ -18,7 +18,7 @@ from tests.ir.programs import NEMOTRON, TINY, checked, line_of, mistakes
 from tests.lang.mutations import _at, _misspell, plant
 from tests.strategies import expressions, modules
 
-SECONDS = 30  # a hang, not a slow machine
+CPU_SECONDS = 30  # a hang; of the processor, so that a busy machine is none
 
 
 def chain(count: int, first: str, step: str) -> str:
@@ -62,9 +62,9 @@ EXPLOSIVE = {
 @pytest.mark.parametrize("name", EXPLOSIVE)
 def test_explosions_are_contained(tmp_path: Path, name: str) -> None:
     text, codes = EXPLOSIVE[name]
-    start = time.monotonic()
+    start = time.process_time()
     assert {code for code, _ in mistakes(tmp_path, text)} == codes
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < CPU_SECONDS
 
 
 def test_long_programs_are_fine(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tests.bld.bld_programs import make_program
 from tests.runs.tiny_program import write_tiny_program
 
 pytestmark = [
+    pytest.mark.timeout(1500),  # every worker loads torch, which takes a busy machine its time
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Ray's own
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -169,7 +170,6 @@ def test_the_command_line_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 @pytest.mark.skipif(not (DEMO / "parent").is_dir(), reason="needs what `make demo` downloads")
 def test_two_nodes_finish_the_pieces_of_the_demo(tmp_path: Path) -> None:
     """The demo's parent and space, with fewer tokens."""

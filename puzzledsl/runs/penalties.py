@@ -18,7 +18,7 @@ Solve = Callable[[ScoreTable], Solution | None]
 """The search's answer by a table; None where none is found."""
 Judge = Callable[[Sequence[Solution]], list[float]]
 """Children -> how much worse than the parent each is, measured as a whole on the score's text."""
-STEPS = (0, Fraction(1, 4), Fraction(1, 2), 1, 2)
+STEPS = (0, Fraction(1, 2), 1, 2, 4, 8, 16)
 """Penalties that are tried, as multiples of what a change is predicted to gain in the mean."""
 DOUBLINGS = 30
 
@@ -39,7 +39,8 @@ def best_move(table: ScoreTable, child: Solution, solve: Solve, judge: Judge) ->
     for penalty in _penalties(table, child, solve):
         raised = penalised(table, child, penalty)
         answer = solve(raised)
-        if answer is not None and answer.layers != child.layers:
+        seen = [child.layers, *(offered.layers for _, offered in offers)]
+        if answer is not None and answer.layers not in seen:
             offers.append((raised, answer))
     before, *figures = judge([child, *(answer for _, answer in offers)])
     after = min(figures, default=before)

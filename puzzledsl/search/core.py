@@ -23,13 +23,15 @@ from puzzledsl.search.instance import Goal, Ints, Mask, Problem
 from puzzledsl.search.layered import sweep
 from puzzledsl.search.layout import layout_of
 from puzzledsl.search.metrics import holds, layers_of
-from puzzledsl.search.polish import polish
+from puzzledsl.search.polish import polished
 from puzzledsl.search.symmetry import symmetry_of
 
 FIRST_CORE = 4  # columns a layer, on average, of the first core where no answer is known
 WIDER = 3  # times as many columns for the next core
 DAMPED = 0.8  # of the growth of the number of models, that goes on
 FIRST_REACH = 0.1  # of the way from the bound to the first answer known, that is searched first
+BEAM = 300  # models that a first look for a good answer follows
+BEAM_REACH = 0.25  # of the way from the bound to the first answer known, where it looks
 FURTHER = 1.6  # times as far the next time
 WORK = 5.0  # CP-SAT's deterministic seconds for alike layers, before their models are swept
 FAR = 4  # times as far where no answer is known
@@ -145,9 +147,13 @@ class _Search:
 
     def _polished_enough(self) -> bool:
         """Whether the answer known, or one near it, is within the gap that was asked for."""
-        if self.chosen is not None and not self._close_enough():
-            chosen = polish(self.problem, self.bound, self.chosen)
-            self._better(chosen, self.problem.goal.of(chosen))
+        if self.value is not None and not self._close_enough():
+            self._sweep(self.bound.value + int((self.value - self.bound.value) * BEAM_REACH), None, BEAM)
+        if self.chosen is not None:
+            for chosen in polished(self.problem, self.bound, self.chosen):
+                self._better(chosen, self.problem.goal.of(chosen))
+                if self._close_enough() or self.effort.left_s <= 0:
+                    break
         return self._close_enough()
 
     # -------------------------------------------------------- sweeps
@@ -186,19 +192,19 @@ class _Search:
             return max(1, -(-at // self.bound.scale))
         return int((self.value - self.bound.value) * FIRST_REACH)
 
-    def _sweep(self, most: int, work: int) -> int:
-        """Search the answers up to `most`; how many models it took, `work` where that were not enough."""
+    def _sweep(self, most: int, work: int | None, width: int | None = None) -> int:
+        """Search the answers up to `most`; how many models it took, `work` where that were not enough. With a `width` only for
+        better ones: nothing is proven."""
         keep = self.bound.within(most)
         layout = layout_of(self.problem.only(keep), self.bound, most)
         if layout is None:
-            return work
-        known = None if self.value is None else self.value
-        swept = sweep(layout, most, known=known, work=work, deadline=self.effort.deadline)
+            return work or 0
+        swept = sweep(layout, most, known=self.value, width=width, work=work, deadline=self.effort.deadline)
         if swept.chosen is not None and swept.value is not None:
             self._better(keep.nonzero()[0][swept.chosen].astype(np.int64), swept.value)
-        if not swept.complete:
+        if not swept.complete and width is None:
             self.lower = max(self.lower, swept.bound or self.lower)
-            return work
+            return work or 0
         return swept.models
 
     # -------------------------------------------------------- CP-SAT
@@ -237,7 +243,7 @@ class _Search:
             outside = self.bound.beyond(keep)
             inside = found.bound if found.bound is not None else (None if found.proven else self.lower)
             bounds = [b for b in (inside, outside) if b is not None]
-            if found.proven and self.value is None and (not bounds or self._beyond(limit)):
+            if found.proven and self.value is None and (outside is None or self._beyond(limit)):
                 return True
             lower = min(bounds, default=self.value or self.lower)
             self.lower = max(self.lower, lower if self.value is None else min(lower, self.value))
@@ -265,7 +271,8 @@ class _Search:
             return self.value
         slack = np.sort(self.bound.slack)
         at = int(slack[min(columns, len(slack) - 1)])
-        return -(-(self.bound.exact + at) // self.bound.scale)
+        limit = -(-(self.bound.exact + at) // self.bound.scale)
+        return limit if self.at_most is None else min(limit, self.at_most)
 
 
 def _foreseen(seen: list[tuple[int, int]], most: int) -> float:

@@ -6,6 +6,8 @@ hundred changes together can fill a budget almost exactly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from puzzledsl.search.bound import Bound
@@ -20,12 +22,19 @@ ROUNDS = 40
 
 def polish(problem: Problem, bound: Bound, chosen: Ints) -> Ints:
     """An answer at least as good, where the given one meets every row and formula. Deterministic."""
+    for better in polished(problem, bound, chosen):
+        chosen = better
+    return chosen
+
+
+def polished(problem: Problem, bound: Bound, chosen: Ints) -> Iterator[Ints]:
+    """Answers, each better than the one before, the first better than the given one."""
     for _ in range(ROUNDS):
         better = _best_pair(problem, bound, chosen)
         if better is None:
-            return chosen
+            return
+        yield better
         chosen = better
-    return chosen
 
 
 def _best_pair(problem: Problem, bound: Bound, chosen: Ints) -> Ints | None:

@@ -7,7 +7,9 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
+from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, name_of
 from puzzledsl.ir.nodes import (
     CountTerm,
     FactTerm,
@@ -18,7 +20,7 @@ from puzzledsl.ir.nodes import (
     Term,
     WeightedTerm,
 )
-from puzzledsl.ir.tables import SearchResult
+from puzzledsl.ir.tables import ScoreTable, SearchResult
 from puzzledsl.search.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
@@ -64,6 +66,71 @@ def test_adding_an_alternative_never_worsens(instance: Instance, data: st.DataOb
     fewer = layers[layer].model_copy(update={part: names[1:]})
     narrow = with_layers(instance, (*layers[:layer], fewer, *layers[layer + 1 :]))
     assert no_worse(instance, solved(instance), solved(narrow))
+
+
+@quick
+@given(problems(), st.data())
+def test_adding_a_duplicate_changes_nothing(instance: Instance, data: st.DataObject) -> None:
+    """An alternative that scores, costs and counts as another of its layer does: the optimum, its bound and status stay."""
+    layer = data.draw(st.integers(0, len(instance.program.spaces["wide"].layers) - 1))
+    part = data.draw(st.sampled_from(["attention", "ffn"]))
+    twin = TWINS[part]
+    names = [name_of(a) for a in getattr(instance.program.spaces["wide"].layers[layer], part)]
+    name = data.draw(st.sampled_from(names))
+    requirements = [r for r in instance.search.requirements if not tells_apart(r)]
+    assume(not tells_apart(instance.search))
+    instance = instance.with_search(requirements=tuple(requirements), preferences=())
+    one, other = solved(instance), solved(doubled(instance, layer, part, name, twin))
+    assert (one.status, one.objective, one.bound) == (other.status, other.objective, other.bound)
+
+
+TWINS: dict[str, Any] = {"attention": GqaAttention(kv_heads=2, window=4), "ffn": MlpFfn(width=4)}
+
+
+def tells_apart(part: BaseModel) -> bool:
+    """Whether it asks what an alternative is, and not only what it scores and costs."""
+    return any(f'"kind":"{kind}"' in part.model_dump_json() for kind in ("fact", "count", "logic"))
+
+
+def doubled(instance: Instance, layer: int, part: str, name: str, twin: Any) -> Instance:
+    """With `twin` among a layer's alternatives, an equal of `name` in every table."""
+    own = name_of(twin)
+
+    def twice(values: Any) -> Any:
+        """A layer's table with the twin's entries: of the sub-block, and of each pair that it is in."""
+        if not values:
+            return values
+        table = dict(values[layer])
+        for key, value in values[layer].items():
+            pair = key.split("/")
+            if len(pair) == 2 and pair[part == "ffn"] == name:
+                pair[part == "ffn"] = own
+                table["/".join(pair)] = value
+            elif key == name:
+                table[own] = value
+        return (*values[:layer], table, *values[layer + 1 :])
+
+    def changed(model: Any, *fields: str) -> Any:
+        return model.model_copy(update={f: twice(getattr(model, f)) for f in fields})
+
+    layers = instance.program.spaces["wide"].layers
+    wider = layers[layer].model_copy(update={part: (*getattr(layers[layer], part), twin)})
+    costs = changed(instance.costs, f"params_{part}")
+    chat = tuple(changed(c, part, "pairs") for c in costs.scenarios["chat"])
+    score = instance.scores["kl"]
+    score = changed(score, "pairs") if score.pairs else changed(score, part)
+    if name == "parent":  # is not written down where it is 0
+        score = score.model_copy(update=_zeros(score, instance, layer, part, own))
+    moved = with_layers(instance, (*layers[:layer], wider, *layers[layer + 1 :]))
+    return Instance(moved.program, costs.model_copy(update={"scenarios": {"chat": chat}}), {"kl": score})
+
+
+def _zeros(score: ScoreTable, instance: Instance, layer: int, part: str, own: str) -> dict[str, Any]:
+    """The scores that a twin of the parent lacks."""
+    field = "pairs" if score.pairs else part
+    values = getattr(score, field)
+    key = own if not score.pairs else (f"{own}/parent" if part == "attention" else f"parent/{own}")
+    return {field: (*values[:layer], {key: 0.0, **values[layer]}, *values[layer + 1 :])}
 
 
 @quick

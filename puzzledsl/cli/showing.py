@@ -181,7 +181,9 @@ def _log10_children(space: nodes.Space) -> float:
 
 def _waiting(ctx: Context, name: str) -> dict[str, object]:
     """That a `used_by` space is not narrowed yet, and by what it will be."""
+    from puzzledsl.runs.narrow import resolve_used_by
+
     used_by = ctx.program.spaces[name].used_by
-    if used_by is None or ctx.build.solution(used_by.search).is_file():
+    if used_by is None or name not in resolve_used_by(ctx.program, ctx.build)[1]:
         return {}
     return {"waits_for": used_by.search}

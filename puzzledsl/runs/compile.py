@@ -12,6 +12,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.plan.summary import SpaceSummary, space_summary
 from puzzledsl.runs import tasks
 from puzzledsl.runs.context import Context
+from puzzledsl.runs.narrow import resolve_used_by
 from puzzledsl.runs.stamps import MADE_BY
 
 
@@ -82,12 +83,13 @@ def compile_program(ctx: Context, *, models: bool = True) -> Compiled:
         write_bytes(path, content.encode() if isinstance(content, str) else content)
         compiled.files.append(path)
 
+    _, not_narrowed = resolve_used_by(ctx.program, ctx.build)
     wrote(ctx.build.program, ctx.program.canonical_json())
     for name, space in ctx.program.spaces.items():
         compiled.spaces[name] = space_summary(ctx.program, name)
         if space.whole_model is not None:
             compiled.whole_model[name] = f"hidden = {' | '.join(map(str, space.whole_model.hidden))}"
-        elif space.used_by is not None and not ctx.build.solution(space.used_by.search).is_file():
+        elif space.used_by is not None and name in not_narrowed:
             compiled.waiting[name] = space.used_by.search
     for name, bld in ctx.program.blds.items():
         if bld.space not in compiled.undecided:

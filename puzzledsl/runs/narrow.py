@@ -9,25 +9,60 @@ from puzzledsl.layout import BuildDir
 
 
 def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Program, tuple[str, ...]]:
-    """The program with every `used_by` space narrowed, and the names of those whose search is not solved yet."""
-    spaces, waiting = dict(program.spaces), []
-    for name, space in program.spaces.items():
-        if space.used_by is None:
-            continue
-        try:
-            result = SearchResult.from_json(build.solution(space.used_by.search).read_bytes())
-        except (OSError, ValueError):
-            waiting.append(name)
-            continue
-        spaces[name] = narrowed(space, result, space.used_by.top)
-    return program.model_copy(update={"spaces": spaces}), tuple(waiting)
+    """The program with every `used_by` space narrowed, and the names of those whose search is not solved yet.
+
+    A space is narrowed from the one that its search chooses in, whatever its own layers are: a program that was narrowed
+    by an earlier solution is narrowed anew by the present one. A solution that the space does not have, such as another
+    program's in the same build directory, is none.
+    """
+    spaces = dict(program.spaces)
+    done: dict[str, bool] = {}
+
+    def resolve(name: str) -> bool:
+        used_by = spaces[name].used_by
+        if used_by is None:
+            return True
+        if name not in done:
+            done[name] = False  # also where a circle asks again
+            wide = program.searches[used_by.search].space
+            result = _solution(build, used_by.search) if resolve(wide) else None
+            if result is not None and _chosen_in(spaces[wide], result):
+                done[name] = True
+                spaces[name] = narrowed(spaces[name], spaces[wide], result, used_by.top)
+        return done[name]
+
+    waiting = tuple(name for name in program.spaces if not resolve(name))
+    return program.model_copy(update={"spaces": spaces}), waiting
 
 
-def narrowed(space: nodes.Space, result: SearchResult, top: int) -> nodes.Space:
-    """Keep, in each layer, the alternatives that one of the `top` first solutions chooses; `parent` always stays."""
+def _solution(build: BuildDir, search: str) -> SearchResult | None:
+    try:
+        return SearchResult.from_json(build.solution(search).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:
+    """Whether a space has every child of a result."""
+    offered = [(set(map(name_of, layer.attention)), set(map(name_of, layer.ffn))) for layer in space.layers]
+    return all(
+        len(solution.layers) == len(offered)
+        and all(
+            choice.attention in attention and choice.ffn in ffn
+            for choice, (attention, ffn) in zip(solution.layers, offered, strict=True)
+        )
+        for solution in result.solutions
+    )
+
+
+def narrowed(space: nodes.Space, wide: nodes.Space, result: SearchResult, top: int) -> nodes.Space:
+    """`space` with those alternatives of `wide`, in each layer, that one of the `top` first solutions chooses.
+
+    `parent` always stays.
+    """
     best = result.solutions[:top]
     layers = []
-    for index, choice in enumerate(space.layers):
+    for index, choice in enumerate(wide.layers):
         attention = {s.layers[index].attention for s in best} | {"parent"}
         ffn = {s.layers[index].ffn for s in best} | {"parent"}
         layers.append(

@@ -79,3 +79,30 @@ def test_a_second_run_does_nothing(build: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert [e for e in events(build)[seen:] if e["event"] == "start"] == []
     assert contents(build) == before
+
+
+def test_another_answer_narrows_anew(build: Path) -> None:
+    """What an earlier answer left out comes back: the space is the present answer's, as in a new build directory."""
+    program = next(build.parent.glob("*.pzl"))
+    program.write_text(program.read_text().replace("best of wide {", "best of wide { require params <= 0.8x"))
+    fresh = build.parent / "fresh"
+    for command in (["run", program], ["run", program, "-o", fresh]):
+        result = pzl(*command)
+        assert result.returncode == 0, result.stderr
+    for name in ("solutions/best.json", "solutions/second.json", "scores/together.json"):
+        assert (build / name).read_bytes() == (fresh / name).read_bytes(), name
+
+
+def test_another_programs_solution_narrows_nothing(tmp_path: Path, build: Path) -> None:
+    program = write_tiny_program(tmp_path)
+    text = program.read_text()
+    text = text[: text.index("search greedy")] + SECOND.replace("used_by(best", "used_by(first")
+    program.write_text(text.replace("search best of wide", "search first of wide").replace(" | linear", ""))
+    (tmp_path / "build/solutions").mkdir(parents=True)
+    foreign = read(build / "solutions/best.json")
+    foreign["search"] = "first"
+    foreign["solutions"][0]["layers"] *= 2
+    (tmp_path / "build/solutions/first.json").write_text(json.dumps(foreign))
+    result = pzl("compile", program)
+    assert result.returncode == 0, result.stderr
+    assert "space narrow: known once `first` is solved" in result.stdout

@@ -21,7 +21,8 @@ class Node:
     span: Span
 
     def _content(self) -> tuple[object, ...]:
-        return tuple([getattr(self, name) for name in self.__dataclass_fields__ if name != "span"])
+        fields = self.__dataclass_fields__
+        return tuple([getattr(self, name) for name, f in fields.items() if f.compare and name != "span"])
 
     def __eq__(self, other: object) -> bool:
         if other.__class__ is not self.__class__:

@@ -121,7 +121,7 @@ def test_a_parent_that_is_read_layer_by_layer_gives_the_same_weights(
 ) -> None:
     program, definition, library = trained(tmp_path)
     whole = by_program(program, definition, library, tmp_path)
-    monkeypatch.setattr(placement, "_room", lambda device: 1)
+    monkeypatch.setattr(placement, "room_bytes", lambda: 1)
     events = Recorded()
     paged = by_program(program, definition, library, tmp_path, progress=events, work="paged")
     assert events.of("paged") and whole and set(paged) == set(whole)

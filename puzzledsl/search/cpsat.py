@@ -40,7 +40,7 @@ class Effort:
     seed: int = 0
     workers: int = 1
     work: float | None = None
-    models: int = 600_000
+    models: int = 10_000_000
 
     @classmethod
     def of(cls, time_s: float, gap: float = 0.0, seed: int = 0, workers: int = 1) -> Effort:

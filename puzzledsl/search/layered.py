@@ -3,7 +3,8 @@
 A partial model is left out where a meter is above its limit (see `meters.py`), or where another with the same use of every row
 is better: cheaper, or as dear and first in the order of the space. So what is left at the end has the canonical best answer.
 Where there are too many models at a layer, the most promising go on first and the others wait: what those find leaves fewer of
-these. With a `width` those that wait are forgotten, which finds a good answer fast and proves nothing.
+these. With a `width` those that wait are forgotten, which finds a good answer fast and proves nothing. Where there are many
+models in all, the ways through the last layers are listed, and then looked up (see `tails.py`).
 """
 
 from __future__ import annotations
@@ -16,12 +17,20 @@ from numpy.typing import NDArray
 
 from puzzledsl.search.instance import Ints, Mask
 from puzzledsl.search.layout import Layout
+from puzzledsl.search.merging import added, best_of_each
+from puzzledsl.search.tails import TOGETHER as AT_ONCE
+from puzzledsl.search.tails import Endings, Tails, pairs_of
 
 TOGETHER = 3000  # models that go on at once
+MANY = 30_000  # once there are tails: the more at once, the more of them are merged
 A_LOOK = 256  # models that are completed at a layer, in search of an answer
 WORTH = 0.05  # of the models left out: below, merging rests for some layers
 RESTS = 3
 A_GROUP = 8  # meters that are read at a time
+FIRST_TAILS = 50_000  # models, after which the ways through the last layers are listed
+MORE_TAILS = 6  # times as many models, after which more of them are
+MOST_TAILS = 2_000_000
+PAIRS_A_MODEL = 30  # candidates among them that take as long as one model
 Short = NDArray[np.int32]
 
 
@@ -131,6 +140,8 @@ class _Sweep:
         self.first: tuple[int, tuple[int, ...]] | None = None  # of the models of all layers: goal, place
         self.done = 0
         self.rest = 0
+        self.endings: Endings | None = None
+        self.next_tails = FIRST_TAILS  # models after which they are sought
 
     def run(self) -> Swept:
         """Sweep all layers."""
@@ -160,13 +171,24 @@ class _Sweep:
     def _follow(self, models: _Models) -> None:
         """From some layer to the last."""
         while len(models) and models.stage < len(self.layout.order):
+            if self._stops():
+                self.waiting.append(models)
+                return
             models = self._merged(self._lawful(self._grown(models)))
             self.done += len(models)
-            if len(models) > (self.width or TOGETHER):
+            if self.width is None and self.done >= self.next_tails:
+                self._seek_tails()
+            tails = None if self.endings is None else self.endings.at(models.stage)
+            if tails is not None and self._ended(models, tails):
+                return
+            if len(models) > self._together():
                 models = self._promising(models)
             self._look(models)
         if len(models):
             self._finish(models)
+
+    def _together(self) -> int:
+        return self.width or (TOGETHER if self.endings is None else max(TOGETHER, MANY))
 
     def _grown(self, models: _Models) -> _Models:
         """Each model with each column of the next layer, where no meter is above its limit."""
@@ -182,9 +204,9 @@ class _Sweep:
         j += begin
         return _Models(
             models.stage + 1,
-            models.sums.take(i, axis=1) + self.meters.deltas.take(j, axis=1),
+            added(self.meters.deltas, models.sums, j, i),
             models.goal[i] + layout.goal[j],
-            models.words.take(i, axis=1) + layout.words.take(j, axis=1),
+            added(layout.words, models.words, j, i),
             _Step(i.astype(np.int32), j.astype(np.int32), models.step),
         )
 
@@ -203,7 +225,7 @@ class _Sweep:
             return models
         marked = self.layout.pending[models.stage - 1]
         keys = np.vstack([models.sums[: self.meters.rows], models.words[: len(marked)] & marked[:, None]])
-        keep = _best_of_each(keys, models.goal, models.words[len(marked) :])
+        keep = best_of_each(keys, models.goal, models.words[len(marked) :])
         if len(keep) > (1 - WORTH) * len(models):
             self.rest = RESTS
         return models if len(keep) == len(models) else models.only(keep)
@@ -213,7 +235,7 @@ class _Sweep:
         rows, meters = self.meters.rows, self.meters
         over = (models.sums[rows:] - meters.limits[rows:, None]) / meters.scales[:, None]
         order = np.argsort(over.max(axis=0), kind="stable")
-        together = self.width or TOGETHER
+        together = self._together()
         if self.width is None:
             self.waiting.append(models.only(order[together:]))
         return models.only(order[:together])
@@ -238,9 +260,7 @@ class _Sweep:
     def _finish(self, models: _Models) -> None:
         """Keep the best of some models of all layers; ties in the order of the space."""
         marked = 0 if self.layout.marks is None else self.layout.marks.words
-        model = int(
-            _best_of_each(np.zeros((0, len(models)), np.int64), models.goal, models.words[marked:])[0]
-        )
+        model = int(best_of_each(np.zeros((0, len(models)), np.int64), models.goal, models.words[marked:])[0])
         value = int(models.goal[model]) + self.layout.floor
         if value > self.known:  # within every priced goal, but dearer than what a look has found
             return
@@ -249,6 +269,37 @@ class _Sweep:
             self.first, self.known = first, value
             self.best = Swept(self.layout.chosen(models.columns(model)), value, False)
             self.meters = self.meters.at(min(value, self.meters.most))
+
+    def _seek_tails(self) -> None:
+        """About as many as there were models: worth their while where as many models are still to come."""
+        self.endings = Endings(self.layout, self.meters, min(self.done, MOST_TAILS))
+        self.next_tails *= MORE_TAILS
+
+    def _ended(self, models: _Models, tails: Tails) -> bool:
+        """Whether all answers that some models are part of were looked up; the best is kept."""
+        for begin in range(0, len(models), AT_ONCE):
+            part = self._hopeful(models.only(np.arange(begin, min(begin + AT_ONCE, len(models)))))
+            rows, limits = self.meters.rows, self.meters.limits
+            room, left = limits[:rows, None] - part.sums[:rows], limits[rows] - part.sums[rows]
+            spare = self.known - self.layout.floor - part.goal
+            found = pairs_of(tails, room, left, self.meters.weights, spare)
+            if found is None:
+                return False
+            self.done += found[2] // PAIRS_A_MODEL
+            if len(found[0]):
+                self._finish(self._completed(part, tails, found[0], found[1]))
+        return True
+
+    def _completed(self, models: _Models, tails: Tails, model: Ints, tail: Ints) -> _Models:
+        """Models with the tails of lowest goal."""
+        goal = models.goal[model] + tails.goal[tail]
+        best = goal == goal.min()
+        models, columns = models.only(model[best]), tails.columns(tail[best])
+        step, own = models.step, np.arange(len(models), dtype=np.int32)
+        for column in columns.T:
+            step = _Step(own, column.astype(np.int32), step)
+        words = models.words + self.layout.words[:, columns].sum(axis=2)
+        return _Models(len(self.layout.order), models.sums, goal[best], words, step)
 
     def _stopped(self) -> Swept:
         """What is known where not every model can be followed."""
@@ -271,6 +322,7 @@ class _Every(_Sweep):
     ) -> None:
         super().__init__(layout, most, known, width, work, deadline)
         self.found: list[tuple[Ints, Ints]] = []  # columns; goal, then place
+        self.next_tails = 2**62  # it is all answers that are sought, not the best
 
     def _merged(self, models: _Models) -> _Models:
         return models
@@ -284,28 +336,3 @@ class _Every(_Sweep):
         chosen = np.repeat(self.layout.problem.columns.start[None, :-1], len(models), axis=0)
         chosen[:, self.layout.order] = models.all_columns()
         self.found.append((chosen, np.vstack([models.goal, models.words[marked:]])))
-
-
-_ODD = np.array([0x1E3779B97F4A7C15, 0x27D4EB2F165667C5, 0x165667B19E3779F9, 0x3C6EF372FE94F82B], np.int64)
-
-
-def _best_of_each(keys: Ints, goal: Ints, places: Ints) -> Ints:
-    """Of the models with equal keys, [key][model], the one with the least goal, then the first place; in ascending order."""
-    mixed = np.zeros(len(goal), dtype=np.int64)
-    for number, key in enumerate(keys):
-        mixed = (mixed ^ (mixed >> 29)) + key * _ODD[number % len(_ODD)]
-    order = np.argsort(mixed, kind="stable")
-    new = np.concatenate([[True], mixed[order][1:] != mixed[order][:-1]])
-    group, starts = np.cumsum(new) - 1, new.nonzero()[0]
-    if len(starts) == len(order):
-        return np.arange(len(goal))
-    if (keys[:, order] != keys[:, order[starts]][:, group]).any():  # different keys that mix to one number
-        return np.arange(len(goal))
-    goals = goal[order]
-    best = goals == np.minimum.reduceat(goals, starts)[group]
-    if int(best.sum()) > len(starts):
-        tied = best.nonzero()[0]
-        ranked = tied[np.lexsort((*places[::-1, order[tied]], group[tied]))]
-        first = np.concatenate([[True], group[ranked][1:] != group[ranked][:-1]])
-        return np.sort(order[ranked[first]])
-    return np.sort(order[best])

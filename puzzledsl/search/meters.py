@@ -8,7 +8,7 @@ such answer. All numbers are exact integers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,13 +17,14 @@ from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.interior import Floats
 
 # How far prices are varied, in logarithms: what is left of the budgets after some layers has other best prices.
-SPREADS = (0.15, 0.4, 0.05)
+SPREADS = (0.1, 0.3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Meters:
     """`deltas[meter][column]`, least 0 in every layer; `limits[meter]` at `most`. The first `rows` meters are rows, the others
-    priced goals, the most telling first; of those `scales[i]` is what one of the goal is.
+    priced goals, the most telling first; of those `scales[i]` is what one of the goal is. `weights[row]`: what one of each row is
+    in the first priced goal.
     """
 
     deltas: Ints
@@ -31,12 +32,18 @@ class Meters:
     rows: int
     scales: Ints
     most: int
+    weights: Ints
 
     def at(self, most: int) -> Meters:
         """With answers sought whose goal is at most this."""
         limits = self.limits.copy()
         limits[self.rows :] -= self.scales * (self.most - most)
-        return Meters(self.deltas, limits, self.rows, self.scales, most)
+        return Meters(self.deltas, limits, self.rows, self.scales, most, self.weights)
+
+    def first(self, number: int) -> Meters:
+        """The rows, and the priced goals that tell most."""
+        end = self.rows + number
+        return replace(self, deltas=self.deltas[:end], limits=self.limits[:end], scales=self.scales[:number])
 
     def least_goal(self, sums: Ints) -> Ints:
         """A bound on the goal of every answer that each partial model, [meter][model], is part of."""
@@ -47,12 +54,13 @@ class Meters:
 def meters_of(problem: Problem, bound: Bound, most: int) -> Meters | None:
     """The meters of a problem at and around its best prices; None where 64 bits are too few for them."""
     columns = problem.columns
-    deltas, limits = [], []
-    for row, limit in zip(problem.matrix, problem.limits.tolist(), strict=True):
+    deltas, limits, kept = [], [], []
+    for number, (row, limit) in enumerate(zip(problem.matrix, problem.limits.tolist(), strict=True)):
         lifted, floor = _lifted(problem, row)
         if int(columns.most(lifted).sum()) > limit - floor:  # else every model meets it
             deltas.append(lifted)
             limits.append(limit - floor)
+            kept.append(number)
     rows = len(deltas)
     prices = np.array([*_variations(bound.float_prices)])
     bits, fits = precision(problem, prices)
@@ -65,7 +73,12 @@ def meters_of(problem: Problem, bound: Bound, most: int) -> Meters | None:
     priced -= np.repeat(least, columns.sizes, axis=1)
     ends = scales * most + whole @ problem.limits - least.sum(axis=1)
     return Meters(
-        np.vstack([*deltas, priced]), np.concatenate([limits, ends]).astype(np.int64), rows, scales, most
+        np.vstack([*deltas, priced]),
+        np.concatenate([limits, ends]).astype(np.int64),
+        rows,
+        scales,
+        most,
+        whole[0, np.array(kept, dtype=np.int64)],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from puzzledsl.search.layered import sweep, sweep_all
 from puzzledsl.search.layout import layout_of
 from puzzledsl.search.polish import polish
 from puzzledsl.search.problem import build_problem
+from puzzledsl.search.tails import Endings, pairs_of
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
 EACH = 40  # problems of each family
@@ -52,6 +54,38 @@ def test_few_models_at_a_time_end_at_the_same_one(
             found = minimise(problem, Effort.of(60))
         assert (found.value, found.proven) == (whole.value, whole.proven)
         assert found.chosen is None or found.chosen.tolist() == list(whole.chosen)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("most", [2, 10, 1000])
+def test_a_model_whose_end_is_looked_up_is_the_same(
+    family: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first layer on, however few of the last layers are listed: the first of the best of all models."""
+    looked_up = []
+
+    def spied(*args: Any) -> Any:
+        looked_up.append(args)
+        return pairs_of(*args)
+
+    monkeypatch.setattr(layered, "FIRST_TAILS", 0)
+    monkeypatch.setattr(layered, "MORE_TAILS", 1)
+    monkeypatch.setattr(layered, "Endings", lambda layout, meters, _: Endings(layout, meters, most))
+    monkeypatch.setattr(layered, "pairs_of", spied)
+    for seed in range(EACH):
+        problem = random_problem(family, seed)
+        bound, answers = lagrangian_bound(problem), every_answer(problem)
+        top = int(problem.columns.most(problem.goal.values).sum())
+        layout = layout_of(problem, bound, top)
+        if layout is None or not len(answers):
+            continue
+        values = problem.goal.values[answers].sum(axis=1)
+        for limit in (top, int(values.min())):
+            swept = sweep(layout_of(problem, bound, limit) or layout, limit)
+            assert swept.complete and swept.value == values.min(), seed
+            assert swept.chosen is not None
+            assert swept.chosen.tolist() == answers[int(np.argmin(values))].tolist(), seed
+    assert looked_up or most < 1000 or family == "roomy"  # where all rows are roomy, none has a price
 
 
 @pytest.mark.parametrize("family", FAMILIES)

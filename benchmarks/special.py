@@ -1,14 +1,16 @@
 """What searches do beyond one answer, beside HiGHS asked again and again: frontiers, batches, several answers. Then determinism
-and memory."""
+and memory, conflicts, and where the laws are that have no figure."""
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+from benchmarks.explain import TARGET_S, explained
 from benchmarks.rivals import cpu_s, highs
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.ir.nodes import CpSat, Frontier, MetricTerm
@@ -22,6 +24,12 @@ from puzzledsl.search.tables import tables_of
 HIGHS_S = 20.0
 BATCHES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 512)
 SIZES = {"80x54": (80, 6, 9), "126x54": (126, 6, 9), "80x200": (80, 10, 20), "200x500": (200, 20, 25)}
+LAWS = (
+    "tests/search/test_laws.py::test_adding_an_alternative_never_worsens",
+    "tests/search/test_laws.py::test_tightening_never_improves_and_loosening_never_worsens",
+    "tests/search/test_laws.py::test_permuting_layers_never_changes_the_optimum",
+    "tests/search/test_laws.py::test_batches_together_are_the_best_of_each_alone",
+)
 
 
 def lines(quick: bool) -> Iterator[str]:
@@ -33,7 +41,9 @@ def lines(quick: bool) -> Iterator[str]:
     yield from (several_line(layers, seed, 3 if quick else 10) for seed in seeds)
     yield determinism_line(layers, 1 if quick else 3)
     yield from (memory_line(name) for name in (() if quick else SIZES))
-    yield from (hurry_line(seed) for seed in (() if quick else range(4)))
+    yield from (hurry_line(seed) for seed in (() if quick else range(6)))
+    yield conflicts_line(layers, 1 if quick else 20)
+    yield "laws, each a hypothesis test: " + ", ".join(LAWS)
 
 
 def frontier_line(layers: int, seed: int, points: int) -> str:
@@ -174,4 +184,18 @@ def hurry_line(seed: int) -> str:
     return (
         f"200x500, 6 constraints, time 1 s, gap 1e-3, seed {seed}: {result.status}, gap {result.gap:.0e} "
         f"in {spent:.2f} s from the tables (target: 1e-3 in 1 s)"
+    )
+
+
+# ---------------------------------------------------------------- no answer
+
+
+def conflicts_line(layers: int, instances: int) -> str:
+    """The first instances of `python -m benchmarks.explain`, whose own default is a hundred."""
+    found = [explained(seed, layers=layers) for seed in range(instances)]
+    times = [it.seconds for it in found]
+    return (
+        f"conflicts of {layers} layers, {instances} of the 100 instances of `python -m benchmarks.explain`: "
+        f"median {statistics.median(times):.3f} s, most {max(times):.3f} s (target: {TARGET_S} s); "
+        f"{sum(it.is_minimal for it in found)} minimal (target: all)"
     )

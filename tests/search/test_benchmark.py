@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 from benchmarks.rivals import RIVALS
+from benchmarks.special import LAWS
 from benchmarks.synthetic import synthetic
 from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.problem import build_problem
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_quick_run_prints_a_ratio_for_every_question() -> None:
@@ -19,7 +22,7 @@ def test_the_quick_run_prints_a_ratio_for_every_question() -> None:
         [sys.executable, "-m", "benchmarks.search", "--quick"],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     assert run.returncode == 0, run.stderr[-2000:]
     for line in (
@@ -28,11 +31,20 @@ def test_the_quick_run_prints_a_ratio_for_every_question() -> None:
         "frontier",
         "12 batches",
         "answers",
+        "conflicts of 12 layers",
+        "1 minimal",
+        "laws, each a hypothesis test",
         "cold `pzl solve`",
     ):
         assert line in run.stdout
     assert "0 of 1 instances differ" in run.stdout
     assert re.findall(r"better than ours (\d+) times", run.stdout) == ["0"] * len(RIVALS)
+
+
+def test_the_laws_that_it_names_are_tests() -> None:
+    for law in LAWS:
+        path, name = law.split("::")
+        assert f"\ndef {name}(" in (ROOT / path).read_text()
 
 
 def test_no_rival_has_a_better_answer() -> None:

@@ -150,6 +150,21 @@ def test_nothing_up_to_a_limit_is_only_said_where_there_is_nothing(family: str) 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_cores_alone_settle_whether_there_is_an_answer_up_to_a_limit(family: str) -> None:
+    """Where CP-SAT has to: a limit between what one batch reaches and what another has found is proven, not given up."""
+    effort = replace(Effort.of(60), models=0)
+    for seed in range(EACH // 4):
+        problem = random_problem(family, seed)
+        values = problem.goal.values[every_answer(problem)].sum(axis=1)
+        top = int(problem.columns.most(problem.goal.values).sum())
+        least = int(values.min(initial=top + 1))
+        for at_most in sorted({least - 1, least, least + 50, top}):
+            found = minimise(problem, effort, at_most=at_most)
+            assert found.proven, (seed, at_most)
+            assert found.value == (least if least <= min(at_most, top) else None), (seed, at_most)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_sweep_of_all_answers_leaves_none_out(family: str) -> None:
     for seed in range(EACH // 2):
         problem = random_problem(family, seed)

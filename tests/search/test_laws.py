@@ -282,3 +282,29 @@ def test_saying_a_requirement_twice_changes_nothing(instance: Instance) -> None:
     one, other = solved(instance), solved(twice)
     assert (one.status, one.objective) == (other.status, other.objective)
     assert [s.layers for s in one.solutions] == [s.layers for s in other.solutions]
+
+
+@quick
+@given(problems())
+def test_batches_together_are_the_best_of_each_alone(instance: Instance) -> None:
+    """What cannot beat the best answer so far is left out; never what can."""
+    batches = [table.batch for table in instance.costs.scenarios["chat"]]
+    assume(len(batches) > 1)
+    together = solved(instance)
+    alone = {batch: solved(of_batch(instance, batch)) for batch in batches}
+    assert together.status in ("optimal", "infeasible")
+    if together.status == "infeasible":
+        assert {one.status for one in alone.values()} == {"infeasible"}
+        return
+    assert all(no_worse(instance, together, one) for one in alone.values())
+    chosen = together.solutions[0].batches.get("chat")
+    if chosen is not None:  # else no requirement and no goal asks for a batch
+        assert alone[chosen].objective == together.objective
+        assert alone[chosen].solutions[0].layers == together.solutions[0].layers
+
+
+def of_batch(instance: Instance, batch: int) -> Instance:
+    """With one batch measured."""
+    chat = tuple(table for table in instance.costs.scenarios["chat"] if table.batch == batch)
+    costs = instance.costs.model_copy(update={"scenarios": {"chat": chat}})
+    return Instance(instance.program, costs, instance.scores)

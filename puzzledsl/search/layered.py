@@ -22,7 +22,7 @@ from puzzledsl.search.tails import TOGETHER as AT_ONCE
 from puzzledsl.search.tails import Endings, Tails, pairs_of
 
 TOGETHER = 3000  # models that go on at once
-MANY = 25_000  # once there are tails: the more at once, the more of them are merged
+MANY = 32_000  # once there are tails: the more at once, the more of them are merged
 A_LOOK = 256  # models that are completed at a layer, in search of an answer
 WORTH = 0.05  # of the models left out: below, merging rests for some layers
 RESTS = 3
@@ -272,6 +272,7 @@ class _Sweep:
 
     def _seek_tails(self) -> None:
         """About as many as there were models: worth their while where as many models are still to come."""
+        self.endings = None  # the last ones' memory is free first
         self.endings = Endings(self.layout, self.meters, min(self.done, MOST_TAILS))
         self.next_tails *= MORE_TAILS
 

@@ -25,8 +25,8 @@ SPLIT = 4  # cells of the grid in the box of a model at the start
 CELLS = 4  # of the grid, a tail
 PAIRS = 3000  # candidates a model: above, it is cheaper to go on layer by layer
 TOGETHER = 4096  # models that are looked up at once
-A_BLOCK = 300_000  # candidates that are tried at once
-AT_A_STAGE = 200_000  # tails before those that use the same are merged
+A_BLOCK = 100_000  # candidates that are tried at once
+AT_A_STAGE = 220_000  # tails before those that use the same are merged
 READ = 9  # priced goals that tails are held to
 Short = NDArray[np.int32]
 

@@ -31,7 +31,9 @@ WIDER = 3  # times as many columns for the next core
 DAMPED = 0.8  # of the growth of the number of models, that goes on
 FIRST_REACH = 0.1  # of the way from the bound to the first answer known, that is searched first
 BEAM = 300  # models that a first look for a good answer follows
-BEAM_FROM = 20_000  # columns; where there are fewer, exchanges alone are quicker: conflicts of 80 x 54 take a third
+BEAM_FROM = (
+    20_000  # columns; where there are fewer, exchanges alone are quicker: conflicts of 80 x 54 take a third
+)
 BEAM_REACH = 0.25  # of the way from the bound to the first answer known, where it looks
 FURTHER = 1.6  # times as far the next time
 WORK = 5.0  # CP-SAT's deterministic seconds for alike layers, before their models are swept

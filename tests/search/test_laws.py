@@ -287,7 +287,10 @@ def test_saying_a_requirement_twice_changes_nothing(instance: Instance) -> None:
 @quick
 @given(problems())
 def test_batches_together_are_the_best_of_each_alone(instance: Instance) -> None:
-    """What cannot beat the best answer so far is left out; never what can. `batch(auto)` is no choice: the largest that fits runs."""
+    """What cannot beat the best answer so far is left out; never what can.
+
+    `batch(auto)` is no choice: the largest that fits runs.
+    """
     batches = [table.batch for table in instance.costs.scenarios["chat"]]
     assume(len(batches) > 1 and not any(s.capacity_bytes for s in instance.costs.scenarios["chat"]))
     together = solved(instance)

@@ -49,7 +49,7 @@ def run(
     Interrupt it at any moment (Ctrl-C), or kill it: what is finished is kept, and the same command goes on from there.
     """
     from puzzledsl.cli import loading
-    from puzzledsl.runs.tasks import STAGES
+    from puzzledsl.runs.task import STAGES
 
     for option, stage in (("--until", until), ("--only", only)):
         if stage is not None and stage not in STAGES:

@@ -81,7 +81,7 @@ def gc(
     from puzzledsl.cli import loading, output
     from puzzledsl.library.keeping import remove, unneeded
     from puzzledsl.runs.execute import locked
-    from puzzledsl.runs.tasks import jobs_of
+    from puzzledsl.runs.readings import jobs_of
 
     ctx = loading.context(file, set_, build)
     with locked(ctx):

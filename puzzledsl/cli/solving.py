@@ -154,11 +154,11 @@ def _solved(ctx: Context, name: str) -> tuple[SearchResult, float]:
 
 def _baselines(ctx: Context, name: str) -> list[tuple[str, SearchResult]]:
     """Every baseline under a search's requirements."""
-    from puzzledsl.runs import tasks
+    from puzzledsl.runs import readings
     from puzzledsl.search.baselines import solve_baselines
 
     space = ctx.program.searches[name].space
-    found = solve_baselines(ctx.program, name, tasks.costs_of(ctx, space), tasks.scores_of(ctx, name))
+    found = solve_baselines(ctx.program, name, readings.costs_of(ctx, space), readings.scores_of(ctx, name))
     return list(found.items())
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from puzzledsl.ir.nodes import Program
     from puzzledsl.runs.context import Context
-    from puzzledsl.runs.tasks import Task
+    from puzzledsl.runs.task import Task
 
 
 def register(app: typer.Typer) -> None:

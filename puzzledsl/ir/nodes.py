@@ -4,7 +4,8 @@ Frozen pydantic; byte-identical for the same source.
 
 Guarantees to later stages: every name refers to something declared; every layer has at least one alternative a sub-block;
 every quantity is exact in base units (bytes, seconds, FLOP, tokens, or a plain number); expressions in searches are linear.
-Declarations are dictionaries keyed by name; `where` remembers the order of the source.
+Declarations are dictionaries keyed by name; `where` remembers the order of the source. What a search says is in
+`search_nodes`, and is had from here as well.
 """
 
 from __future__ import annotations
@@ -16,17 +17,89 @@ from pydantic import Field
 
 from puzzledsl.ir.alternatives import AttentionAlternative, FfnAlternative, SubBlock
 from puzzledsl.ir.base import FORMAT_VERSION, Artefact, Exact, Frozen
+from puzzledsl.ir.search_nodes import (
+    And,
+    Baseline,
+    CountTerm,
+    CpSat,
+    FactTerm,
+    Frontier,
+    Implies,
+    Is,
+    Linear,
+    LinearRequirement,
+    Logic,
+    LogicRequirement,
+    MetricTerm,
+    Not,
+    Or,
+    ParamsTerm,
+    Preference,
+    Requirement,
+    ScoreTerm,
+    Search,
+    TableTerm,
+    Term,
+    WeightedTerm,
+)
+from puzzledsl.ir.where import Where
 
-
-class Where(Frozen):
-    """Where in the source a thing was written. 1-based code points, end exclusive; `text` is the source it covers."""
-
-    file: str
-    line: int
-    column: int
-    end_line: int
-    end_column: int
-    text: str = ""
+__all__ = [  # of a search
+    "And",
+    "Baseline",
+    "CountTerm",
+    "CpSat",
+    "FactTerm",
+    "Frontier",
+    "Implies",
+    "Is",
+    "Linear",
+    "LinearRequirement",
+    "Logic",
+    "LogicRequirement",
+    "MetricTerm",
+    "Not",
+    "Or",
+    "ParamsTerm",
+    "Preference",
+    "Requirement",
+    "ScoreTerm",
+    "Search",
+    "TableTerm",
+    "Term",
+    "WeightedTerm",
+    "Where",
+    # of all else
+    "Shape",
+    "HfSource",
+    "ShapeSource",
+    "Parent",
+    "TextData",
+    "JsonlData",
+    "HfData",
+    "Data",
+    "GqaDecode",
+    "RooflineHardware",
+    "MeasuredHardware",
+    "TableHardware",
+    "Hardware",
+    "Scenario",
+    "LayerChoice",
+    "Initialisers",
+    "Rounding",
+    "UsedBy",
+    "WholeModel",
+    "Space",
+    "Schedule",
+    "Bld",
+    "ReplaceOne",
+    "ScoreFromTable",
+    "Score",
+    "Uptrain",
+    "Eval",
+    "Export",
+    "Program",
+]
 
 
 # ---------------------------------------------------------------- parent, data, hardware, scenario
@@ -300,215 +373,6 @@ class Score(Frozen):
     bld: str | None
     space: str
     method: Annotated[ReplaceOne | ScoreFromTable, Field(discriminator="kind")]
-    doc: str = ""
-    where: Where
-
-
-# ---------------------------------------------------------------- search: linear expressions over per-layer tables
-
-
-class MetricTerm(Frozen):
-    """A scenario's metric, summed over the child."""
-
-    kind: Literal["metric"] = "metric"
-    scenario: str
-    metric: Literal["memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput", "flops"]
-
-
-class ScoreTerm(Frozen):
-    """The sum of a score table over the child."""
-
-    kind: Literal["score"] = "score"
-    score: str
-
-
-class ParamsTerm(Frozen):
-    """The child's parameter count, embeddings included once if tied."""
-
-    kind: Literal["params"] = "params"
-
-
-class FactTerm(Frozen):
-    """The sum over `layers` of a number of the chosen alternative: attention kv_heads, window, params; ffn width, params.
-
-    kv_heads and width are 0 for linear and noop; for `parent` they are the parent's.
-    """
-
-    kind: Literal["fact"] = "fact"
-    sub_block: SubBlock
-    attribute: str
-    layers: tuple[int, ...]
-
-
-class CountTerm(Frozen):
-    """How many of `layers` choose an alternative of `sub_block` named in `alternatives` (canonical names)."""
-
-    kind: Literal["count"] = "count"
-    sub_block: SubBlock
-    alternatives: tuple[str, ...]
-    layers: tuple[int, ...]
-
-
-class TableTerm(Frozen):
-    """The sum over `layers` of the entry at the layer's choice: `values[i][j]` for `attention[i]` and `ffn[j]`.
-
-    Both lists hold every alternative of these layers and `parent`, by canonical name. A sub-block that does not matter has
-    an empty list and one place: `values` is then one row (no attention) or one column (no ffn).
-    """
-
-    kind: Literal["table"] = "table"
-    attention: tuple[str, ...]
-    ffn: tuple[str, ...]
-    values: tuple[tuple[Exact, ...], ...]
-    layers: tuple[int, ...]
-
-    def value(self, attention: str, ffn: str) -> Fraction:
-        """The entry of one layer's choice. Raises ValueError for an alternative that is not listed."""
-        row = self.attention.index(attention) if self.attention else 0
-        return self.values[row][self.ffn.index(ffn) if self.ffn else 0]
-
-
-Term = Annotated[
-    MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm | TableTerm,
-    Field(discriminator="kind"),
-]
-
-
-class WeightedTerm(Frozen):
-    """`coefficient * term`."""
-
-    coefficient: Exact
-    term: Term
-
-
-class Linear(Frozen):
-    """`sum(coefficient * term) + constant`, in base units. `throughput` stands alone with coefficient 1 or not at all."""
-
-    terms: tuple[WeightedTerm, ...]
-    constant: Exact = Fraction(0)
-
-
-class LinearRequirement(Frozen):
-    """`left op bound`, or `left op ratio * (left at the all-parent model)` where `parent_ratio` is set (`>= 2.17x`).
-
-    Strict `<` and `>` are kept; `==` is allowed for counts, facts and params.
-    """
-
-    kind: Literal["linear"] = "linear"
-    left: Linear
-    op: Literal["<=", ">=", "==", "<", ">"]
-    bound: Exact | None
-    parent_ratio: Exact | None = None
-    unit: Literal["", "bytes", "seconds", "tokens_per_s"] = ""
-    because: str = ""
-    where: Where
-    bound_where: Where
-
-
-class Is(Frozen):
-    """True when layer `layer` chooses one of `alternatives` (canonical names; empty: never) for `sub_block`."""
-
-    kind: Literal["is"] = "is"
-    layer: int
-    sub_block: SubBlock
-    alternatives: tuple[str, ...]
-
-
-class Not(Frozen):
-    """Negation."""
-
-    kind: Literal["not"] = "not"
-    operand: Logic
-
-
-class And(Frozen):
-    """All hold (an empty one is true)."""
-
-    kind: Literal["and"] = "and"
-    operands: tuple[Logic, ...]
-
-
-class Or(Frozen):
-    """At least one holds (an empty one is false)."""
-
-    kind: Literal["or"] = "or"
-    operands: tuple[Logic, ...]
-
-
-class Implies(Frozen):
-    """If `condition` then `consequence`."""
-
-    kind: Literal["implies"] = "implies"
-    condition: Logic
-    consequence: Logic
-
-
-Logic = Annotated[Is | Not | And | Or | Implies, Field(discriminator="kind")]
-
-
-class LogicRequirement(Frozen):
-    """A propositional requirement over choices (one for each instance of a `for`)."""
-
-    kind: Literal["logic"] = "logic"
-    formula: Logic
-    because: str = ""
-    where: Where
-
-
-Requirement = Annotated[LinearRequirement | LogicRequirement, Field(discriminator="kind")]
-
-
-class CpSat(Frozen):
-    """Proven optimal within `gap` (relative), or the best found in `time_s` with its bound."""
-
-    kind: Literal["cpsat"] = "cpsat"
-    time_s: Exact
-    gap: Exact = Fraction(0)
-    seed: int = 0
-
-
-class Baseline(Frozen):
-    """The paper's baselines: budget-constrained greedy, most parameters that fit, best uniform layer, random, only no-ops."""
-
-    kind: Literal["greedy", "max_params", "uniform", "random", "noop_only"]
-    seed: int = 0
-
-
-class Preference(Frozen):
-    """A soft goal, in order of writing: optimised lexicographically after the objective."""
-
-    goal: Linear
-    sense: Literal["minimize", "maximize"]
-    because: str = ""
-    where: Where
-
-
-class Search(Frozen):
-    """Choose one alternative a sub-block a layer."""
-
-    name: str
-    space: str
-    sense: Literal["minimize", "maximize"]
-    objective: Linear
-    requirements: tuple[Requirement, ...] = ()
-    preferences: tuple[Preference, ...] = ()
-    solutions: int = 1
-    apart: int = 1
-    solver: CpSat | Baseline
-    doc: str = ""
-    where: Where
-
-
-class Frontier(Frozen):
-    """A search solved at `points` values of one metric's bound, evenly spaced from `low` to `high`."""
-
-    name: str
-    search: str
-    term: Term
-    low: Exact
-    high: Exact
-    times_parent: bool
-    points: int
     doc: str = ""
     where: Where
 

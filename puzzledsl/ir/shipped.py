@@ -6,6 +6,7 @@ from pathlib import Path
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.check import check, inspect
+from puzzledsl.ir.missing_use import shipped_names
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.resources import resource
 
@@ -28,8 +29,7 @@ def shipped_profiles() -> dict[str, RooflineHardware]:
 
 def shipped_shapes() -> dict[str, Shape]:
     """The parents of std/parents.pzl, by name."""
-    lines = resource("spaces", PARENTS).read_text("utf-8").splitlines()
-    names = [line.split()[1] for line in lines if line.startswith("let ")]
+    names = [name for name, file in shipped_names().items() if file == PARENTS]
     text = f'use "{PARENTS}" ({", ".join(names)})\n' + "".join(f"parent p_{n} = {n}\n" for n in names)
     path = Path("shipped-parents.pzl").resolve()  # never written
     checked, _ = inspect(path, {}, {str(path): text})

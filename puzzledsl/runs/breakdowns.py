@@ -9,7 +9,7 @@ from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice, Space
 from puzzledsl.ir.tables import CostTable
-from puzzledsl.runs import tasks
+from puzzledsl.runs import readings
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.errors import NothingToCost
 from puzzledsl.runs.targets import chosen
@@ -28,9 +28,9 @@ def breakdowns(ctx: Context, search: str | None, scenarios: Iterable[str]) -> li
 
 
 def _of_solution(ctx: Context, search: str, scenarios: list[str]) -> Iterator[Breakdown]:
-    best = tasks.best_solution(ctx, search).solutions[0]
+    best = readings.best_solution(ctx, search).solutions[0]
     space = ctx.program.spaces[ctx.program.searches[search].space]
-    costs = tasks.costs_of(ctx, space.name)
+    costs = readings.costs_of(ctx, space.name)
     for name in scenarios:
         if costs.scenarios.get(name):
             batch = best.batches.get(name)
@@ -45,7 +45,7 @@ def _of_parents(ctx: Context, scenarios: list[str]) -> Iterator[Breakdown]:
     spaces = {space.parent: space for space in reversed(known)}
     for parent in ctx.program.parents:
         space = spaces.get(parent)
-        costs = tasks.costs_of(ctx, space.name) if space else None
+        costs = readings.costs_of(ctx, space.name) if space else None
         if space is None or costs is None:
             space, costs = _alone(ctx, parent)
         for name in scenarios:

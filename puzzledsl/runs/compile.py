@@ -10,10 +10,11 @@ from pathlib import Path
 from puzzledsl.files import write_bytes
 from puzzledsl.ir import nodes
 from puzzledsl.plan.summary import SpaceSummary, space_summary
-from puzzledsl.runs import tasks
+from puzzledsl.runs import readings
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.narrow import resolve_used_by
 from puzzledsl.runs.stamps import MADE_BY
+from puzzledsl.runs.task import COMPILE
 
 
 @dataclass
@@ -93,7 +94,7 @@ def compile_program(ctx: Context, *, models: bool = True) -> Compiled:
             compiled.waiting[name] = space.used_by.search
     for name, bld in ctx.program.blds.items():
         if bld.space not in compiled.undecided:
-            jobs = tasks.jobs_of(ctx, name)
+            jobs = readings.jobs_of(ctx, name)
             wrote(
                 ctx.build.bld_plan(name),
                 "".join(job.model_dump_json() + "\n" for job in jobs),
@@ -105,7 +106,7 @@ def compile_program(ctx: Context, *, models: bool = True) -> Compiled:
     for name, search in ctx.program.searches.items() if models else ():
         if search.space not in compiled.undecided:
             _model(ctx, name, search, compiled, wrote)
-    ctx.stamps.write(tasks.COMPILE, "", {"program": ctx.program.digest()}, compiled.files, MADE_BY)
+    ctx.stamps.write(COMPILE, "", {"program": ctx.program.digest()}, compiled.files, MADE_BY)
     return compiled
 
 
@@ -128,7 +129,9 @@ def _model(
     if missing:
         compiled.unscored[name] = missing
         return
-    model = cpsat_model(ctx.program, name, tasks.costs_of(ctx, search.space), tasks.scores_of(ctx, name))
+    model = cpsat_model(
+        ctx.program, name, readings.costs_of(ctx, search.space), readings.scores_of(ctx, name)
+    )
     wrote(ctx.build.cpsat_model(name), model)
 
 
@@ -138,7 +141,7 @@ def missing_tables(ctx: Context, search: str) -> list[str]:
 
     needs = needed(ctx.program, search)
     space = ctx.program.searches[search].space
-    scores, costs = tasks.scores_of(ctx, search), tasks.costs_of(ctx, space)
+    scores, costs = readings.scores_of(ctx, search), readings.costs_of(ctx, space)
     missing = [f"score `{name}`" for name in sorted(needs.scores) if name not in scores]
     missing += [
         f"costs of scenario `{name}`" for name in sorted(needs.scenarios) if name not in costs.scenarios

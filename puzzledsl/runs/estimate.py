@@ -17,9 +17,9 @@ from puzzledsl.cost.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.runs import tasks
+from puzzledsl.runs import readings, tasks
 from puzzledsl.runs.context import Context
-from puzzledsl.runs.tasks import Task
+from puzzledsl.runs.task import Task
 
 TRAINING = 3  # a forward and a backward pass, in forwards
 HEALING = 4.0  # parent, child and Gram matrices, in forwards
@@ -90,7 +90,7 @@ class Estimator:
         match task.stage:
             case "measure":
                 shape = self._shape(task.name)
-                wanted = [program.scenarios[name] for name in tasks.measured_scenarios(self.ctx)]
+                wanted = [program.scenarios[name] for name in readings.measured_scenarios(self.ctx)]
                 return sum(MEASURED_FORWARDS * _timed(shape, scenario) for scenario in wanted)
             case "bld":
                 return self._bld_flop(task.name)
@@ -110,7 +110,7 @@ class Estimator:
     def _bld_flop(self, name: str) -> float:
         """One parent forward of all tokens; every piece is initialised from the calibration tokens and trained on the others."""
         declaration = self.ctx.program.blds[name]
-        shape, jobs = self._shape(declaration.space), tasks.jobs_of(self.ctx, name)
+        shape, jobs = self._shape(declaration.space), readings.jobs_of(self.ctx, name)
         tokens = declaration.tokens + declaration.calibration_tokens
         total = tokens * _per_token(shape, head=False)
         for job in jobs:
@@ -149,7 +149,7 @@ class Estimator:
         shape = self._shape(space)
         models = 2 + sum(other.space == space for other in program.searches.values())
         items = self._task_tokens(declaration)
-        timed = [program.scenarios[n] for n in tasks.measured_scenarios(self.ctx)]
+        timed = [program.scenarios[n] for n in readings.measured_scenarios(self.ctx)]
         forward = _per_token(shape, head=True)
         times = sum(TIMED_FORWARDS * _timed(shape, scenario) for scenario in timed)
         return models * declaration.tokens * forward + 3 * items * forward + 2 * times
@@ -176,7 +176,7 @@ class Estimator:
             case "bld":
                 declaration = program.blds[task.name]
                 shape, dtype = self._shape(declaration.space), self._dtype_bytes(declaration.space)
-                pieces = sum(_weights(job, shape) for job in tasks.jobs_of(self.ctx, task.name))
+                pieces = sum(_weights(job, shape) for job in readings.jobs_of(self.ctx, task.name))
                 return pieces * dtype, 2 * declaration.tokens * shape.hidden * dtype
             case "realise":
                 space = program.searches[task.name].space

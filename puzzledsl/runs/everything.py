@@ -13,7 +13,7 @@ from puzzledsl.runs.graph import tasks_of
 from puzzledsl.runs.locks import holder_of
 from puzzledsl.runs.preflight import missing
 from puzzledsl.runs.targets import not_ready
-from puzzledsl.runs.tasks import STAGES, Task
+from puzzledsl.runs.task import STAGES, Task
 
 
 def is_wanted(stage: str, until: str | None, only: str | None) -> bool:

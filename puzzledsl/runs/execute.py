@@ -10,7 +10,7 @@ from puzzledsl.runs.context import Context
 from puzzledsl.runs.disk import disk_errors
 from puzzledsl.runs.locks import locked
 from puzzledsl.runs.stamps import MADE_BY
-from puzzledsl.runs.tasks import Task
+from puzzledsl.runs.task import Task
 
 __all__ = ["execute", "locked"]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import SearchResult
-from puzzledsl.runs import tasks
+from puzzledsl.runs import readings, tasks
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.narrow import resolve_used_by
-from puzzledsl.runs.tasks import Task
+from puzzledsl.runs.task import Task
 from puzzledsl.search.needs import needed
 
 Key = tuple[str, str]
@@ -25,7 +25,7 @@ def tasks_of(ctx: Context) -> Iterator[Task]:
     """
     program = ctx.program
     trainable = [name for name, space in program.spaces.items() if space.used_by is None]
-    if tasks.measured_scenarios(ctx):
+    if readings.measured_scenarios(ctx):
         yield from (tasks.measure(ctx, name) for name in trainable)
     yield from _pieces_and_solutions(ctx, trainable)
     resolved, waiting = resolve_used_by(ctx.program, ctx.build)
@@ -139,5 +139,5 @@ def _tables(ctx: Context, search: str) -> tuple[Key, ...]:
         and score.space == space
         and (score.method.around is None or name in asked)
     ]
-    measured = [("measure", space)] if tasks.measured_scenarios(ctx) else []
+    measured = [("measure", space)] if readings.measured_scenarios(ctx) else []
     return (*_narrowing(ctx, space), *measured, *scores)

@@ -11,7 +11,7 @@ from puzzledsl.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.ir.program import check_file
 from puzzledsl.ir.tables import CostTable, SearchResult
 from puzzledsl.layout import BuildDir
-from puzzledsl.runs import tasks
+from puzzledsl.runs import readings
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.narrow import resolve_used_by
 from puzzledsl.runs.targets import not_ready
@@ -55,8 +55,8 @@ def look(file: Path, settings: Mapping[str, str], build: Path, searches: Iterabl
                 waiting[name] = (problem,)
                 continue
             space = program.searches[name].space
-            costs[space] = tasks.costs_of(ctx, space)
-            results[name] = solve_search(program, name, costs[space], tasks.scores_of(ctx, name))
+            costs[space] = readings.costs_of(ctx, space)
+            results[name] = solve_search(program, name, costs[space], readings.scores_of(ctx, name))
         except DiagnosticError as error:
             waiting[name] = error.diagnostics
     solved_s = time.perf_counter() - began

@@ -16,7 +16,7 @@ from puzzledsl.ir.tables import BldJob, ModelDefinition, ScoreTable, Solution
 from puzzledsl.plan.model import model_definition
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.penalties import Move, best_move
-from puzzledsl.runs.tasks import best_solution, costs_of, scores_of
+from puzzledsl.runs.readings import best_solution, costs_of, scores_of
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
 

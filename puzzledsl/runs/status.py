@@ -9,7 +9,7 @@ from typing import Literal, assert_never
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.graph import Key, needs_of, tasks_of
-from puzzledsl.runs.tasks import Task
+from puzzledsl.runs.task import Task
 
 MEANINGS = {
     "alternatives": "the alternatives",

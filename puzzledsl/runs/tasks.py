@@ -7,145 +7,29 @@ parent's weights and of text. They are computed only when the tasks before it ar
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.files import sha256_of, write_text
 from puzzledsl.ir import nodes
-from puzzledsl.ir.tables import BldJob, CostTable, ModelDefinition, ScoreTable, SearchResult
-from puzzledsl.runs.context import Context, span_of
+from puzzledsl.ir.tables import ModelDefinition, ScoreTable
+from puzzledsl.runs.context import Context
 from puzzledsl.runs.digests import (
-    data_fingerprint,
     digest_of,
     files_fingerprint,
     meaning,
 )
-from puzzledsl.runs.errors import NoSolution, WholeModelChoice
-
-STAGES = (
-    "measure",
-    "bld",
-    "score",
-    "solve",
-    "frontier",
-    "realise",
-    "uptrain",
-    "eval",
-    "export",
-    "report",
+from puzzledsl.runs.readings import (
+    best_solution,
+    costs_of,
+    data_inputs,
+    evaluated_models,
+    jobs_of,
+    measured_scenarios,
+    only_data,
+    scores_of,
 )
-"""In the order in which `pzl run` does them."""
-
-COMPILE = "compile"
-"""The stage of what `pzl compile` writes: made anew by every run, read by none."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One thing to make. `run` returns the paths it wrote; a directory stands for all below it.
-
-    `intact` says whether what no stamp can vouch for is there too; raises DiagnosticError where it is damaged.
-    """
-
-    stage: str
-    name: str
-    inputs: Callable[[], dict[str, str]]
-    run: Callable[[], list[Path]]
-    intact: Callable[[], bool] = lambda: True
-
-    @property
-    def title(self) -> str:
-        """`score kl`."""
-        return f"{self.stage} {self.name}".strip()
-
-
-# ---------------------------------------------------------------- what several stages read
-
-
-def layers_only(ctx: Context, space: str) -> None:
-    """Raises DiagnosticError where a space chooses something for the whole model: later stages choose layer by layer."""
-    chosen = ctx.program.spaces[space]
-    if chosen.whole_model is not None:
-        widths = " | ".join(map(str, chosen.whole_model.hidden))
-        raise DiagnosticError(WholeModelChoice(span_of(chosen.where), name=space, what=f"hidden = {widths}"))
-
-
-def jobs_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
-    """The jobs of a BLD declaration. Raises DiagnosticError for a choice that no stage can make."""
-    from puzzledsl.plan.bld import bld_plan
-
-    layers_only(ctx, ctx.program.blds[bld].space)
-    return bld_plan(ctx.program, bld)
-
-
-def measured_scenarios(ctx: Context) -> list[str]:
-    """Scenarios whose costs must be measured on this machine."""
-    hardware = ctx.program.hardware
-    scenarios = ctx.program.scenarios.items()
-    return [n for n, s in scenarios if isinstance(hardware[s.hardware].spec, nodes.MeasuredHardware)]
-
-
-def costs_of(ctx: Context, space: str) -> CostTable:
-    """Analytic costs, and the measured ones where `pzl measure` has made them.
-
-    Raises DiagnosticError for a choice that no stage can cost."""
-    from puzzledsl.cost.table import cost_table, merge
-
-    layers_only(ctx, space)
-    read = [h.spec.path for h in ctx.program.hardware.values() if isinstance(h.spec, nodes.TableHardware)]
-    key = ("costs", space, *(_version(ctx.base / path) for path in read))
-    tables = [ctx.once(key, lambda: cost_table(ctx.program, space, ctx.base))]
-    if ctx.stamps.read("measure", space):
-        tables.append(ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space))
-    return merge(*tables)
-
-
-def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
-    """Every score table of the search's space that is there; a table from elsewhere is read on the spot.
-
-    Scores made around a child are only for the searches that ask for them: that child's own search comes before them.
-    """
-    from puzzledsl.search.needs import needed
-
-    space = ctx.program.searches[search].space
-    asked = needed(ctx.program, search).scores
-    tables: dict[str, ScoreTable] = {}
-    for name, score in ctx.program.scores.items():
-        if score.space != space or (_around(score) and name not in asked):
-            continue
-        if isinstance(score.method, nodes.ScoreFromTable):
-            from puzzledsl.search.score_table import read_score_table
-
-            path = ctx.base / score.method.path
-            tables[name] = ctx.once(
-                ("scores", name, _version(path)),
-                lambda: read_score_table(path, score, ctx.program.spaces[space]),  # noqa: B023 (called at once)
-            )
-        elif ctx.stamps.read("score", name):
-            tables[name] = ctx.load(ctx.build.scores(name), ScoreTable, "score", name)
-    return tables
-
-
-def _version(path: Path) -> tuple[int, int] | None:
-    """What changes when a file does."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
-
-
-def _around(score: nodes.Score) -> str | None:
-    return score.method.around if isinstance(score.method, nodes.ReplaceOne) else None
-
-
-def _data_inputs(ctx: Context, name: str | None) -> dict[str, str]:
-    return {"data": data_fingerprint(ctx.program.data[name], ctx.base)} if name else {}
-
-
-# ---------------------------------------------------------------- stages
+from puzzledsl.runs.task import COMPILE, Task
 
 
 def measure(ctx: Context, space: str) -> Task:
@@ -197,7 +81,7 @@ def bld(ctx: Context, name: str) -> Task:
         return {
             "jobs": digest_of(jobs),
             "parent": parent,
-            **_data_inputs(ctx, declaration.data),
+            **data_inputs(ctx, declaration.data),
         }
 
     def run() -> list[Path]:
@@ -251,7 +135,7 @@ def score(ctx: Context, name: str) -> Task:
             "parent": parent,
             **child,
             **tasks,
-            **_data_inputs(ctx, data),
+            **data_inputs(ctx, data),
         }
 
     def run() -> list[Path]:
@@ -333,16 +217,6 @@ def frontier(ctx: Context, name: str) -> Task:
     return Task("frontier", name, inputs, run)
 
 
-def best_solution(ctx: Context, search: str) -> SearchResult:
-    """A search's answer; raises DiagnosticError when it is not solved yet or has no solution."""
-    ctx.made("solve", search, "the solutions")
-    result = ctx.load(ctx.build.solution(search), SearchResult, "solve", search)
-    if not result.solutions:
-        where = span_of(ctx.program.searches[search].where)
-        raise DiagnosticError(NoSolution(where, name=search, file=ctx.file))
-    return result
-
-
 HEALING = "1"
 """The method; raised when it changes, so that children healed before are made again."""
 
@@ -400,14 +274,14 @@ def uptrain(ctx: Context, name: str) -> Task:
     """Global knowledge distillation of a child."""
     declaration = ctx.program.uptrains[name]
     space = ctx.program.searches[declaration.search].space
-    data = declaration.data or _only_data(ctx)
+    data = declaration.data or only_data(ctx)
 
     def inputs() -> dict[str, str]:
         return {
             "uptrain": meaning(declaration),
             "child": ctx.made("realise", declaration.search, "the child"),
             "parent": ctx.fingerprint(space, "uptrain"),
-            **_data_inputs(ctx, data),
+            **data_inputs(ctx, data),
         }
 
     def run() -> list[Path]:
@@ -438,29 +312,10 @@ def uptrain(ctx: Context, name: str) -> Task:
     return Task("uptrain", name, inputs, run)
 
 
-def _only_data(ctx: Context) -> str | None:
-    return next(iter(ctx.program.data)) if len(ctx.program.data) == 1 else None
-
-
-def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]]:
-    """The children an evaluation measures, and which of them in full (tasks and timing).
-
-    In full: the child that `eval … of` names, and the untrained child it came from. The children of the other searches of
-    the same space, baselines for instance, are compared by KL and perplexity.
-    """
-    of = ctx.program.evals[name].of
-    search = ctx.program.uptrains[of].search if of in ctx.program.uptrains else of
-    space = ctx.program.searches[search].space
-    full = {search, of}
-    names = [search, *([of] if of != search else [])]
-    names += [s for s, d in ctx.program.searches.items() if d.space == space and s not in full]
-    return {n: ctx.build.model(n) for n in names if ctx.build.model(n).is_dir()}, full
-
-
 def evaluate(ctx: Context, name: str) -> Task:
     """Parent and children side by side."""
     declaration = ctx.program.evals[name]
-    data = declaration.data or _only_data(ctx)
+    data = declaration.data or only_data(ctx)
 
     def stage_of(model: str) -> str:
         return "uptrain" if model in ctx.program.uptrains else "realise"
@@ -479,7 +334,7 @@ def evaluate(ctx: Context, name: str) -> Task:
             "scenarios": digest_of({n: meaning(ctx.program.scenarios[n]) for n in measured_scenarios(ctx)}),
             "tasks": files_fingerprint(declaration.tasks, ctx.base),
             "parent": ctx.fingerprint(space(), "eval"),
-            **_data_inputs(ctx, data),
+            **data_inputs(ctx, data),
         }
 
     def run() -> list[Path]:

@@ -36,6 +36,7 @@ from puzzledsl.parents.load import load_parent
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.progress import Progress, Silent
 from tests.bld.bld_programs import make_program, write_text
+from tests.interrupting import Interrupting
 from tests.tiny import FAMILIES, tiny_tokenizer
 
 SHORT: dict[str, Any] = {"tokens": 128, "calibration_tokens": 128}
@@ -246,18 +247,6 @@ def test_linear_pieces_by_least_squares_are_not_trained(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- resuming
-
-
-class Interrupting(Silent):
-    """Ends the run when some units are done."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def advance(self, amount: int = 1, **figures: float | str) -> None:
-        self.left -= amount
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.pipeline import training_bytes
 from puzzledsl.progress import Progress, Silent
 from tests.bld.bld_programs import make_program
+from tests.interrupting import Interrupting
 
 SHORT: dict[str, Any] = {"tokens": 320, "calibration_tokens": 128}  # five steps
 
@@ -141,18 +142,6 @@ def test_a_run_that_only_loses_workers_ends(tmp_path: Path) -> None:
     with pytest.raises(WorkerLost):
         make(program, tmp_path, "stream", ((0, 3),), lost_at=frozenset(range(10_000)))
     assert MAX_LOSSES < 10
-
-
-class Interrupting(Silent):
-    """Ends the run after some steps."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def advance(self, amount: int = 1, **figures: float | str) -> None:
-        self.left -= amount
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def test_an_interrupted_driver_goes_on_with_other_stages(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from puzzledsl.library.library import Library
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.progress import Progress, Silent
 from tests.bld.bld_programs import make_program
+from tests.interrupting import Interrupting
 from tests.runs.tiny_program import write_tiny_program
 
 pytestmark = [
@@ -113,18 +114,6 @@ def test_ray_makes_the_same_bytes_and_a_killed_worker_costs_none(
         ray.shutdown()
 
 
-class Dying(Silent):
-    """The driver ends after some steps."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def advance(self, amount: int = 1, **figures: float | str) -> None:
-        self.left -= amount
-        if self.left < 0:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.slow
 def test_two_nodes_one_of_which_goes_away_and_a_driver_that_starts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -149,7 +138,7 @@ def test_two_nodes_one_of_which_goes_away_and_a_driver_that_starts_again(
 
     try:
         with pytest.raises(KeyboardInterrupt):
-            make(program, tmp_path, "two", cluster.address, Dying(5))
+            make(program, tmp_path, "two", cluster.address, Interrupting(5))
         assert make(program, tmp_path, "two", cluster.address) == expected
         assert make(program, tmp_path, "leaving", cluster.address, Leaving()) == expected
     finally:

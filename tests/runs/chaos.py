@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from puzzledsl.runs.stamps import Stamps
-from puzzledsl.runs.tasks import STAGES
+from puzzledsl.runs.task import STAGES
 from tests.runs.test_run import COMMAND, ENVIRONMENT
 
 CLEAR = 1  # the exit code of a mistake that is told

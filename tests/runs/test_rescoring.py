@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.runs.test_run import contents, events, pzl
-from tests.runs.tiny_program import write_tiny_program
+from tests.runs.tiny_program import read, run_with
 
 AROUND = """\
 score again of pieces = replace_one(kl_divergence, samples: 128, around: best, rounds: 2)
@@ -19,16 +17,7 @@ search better of best { minimize again }
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = write_tiny_program(tmp_path_factory.mktemp("around"))
-    text = program.read_text()
-    program.write_text(text[: text.index("search greedy")] + AROUND)
-    result = pzl("run", program)
-    assert result.returncode == 0, result.stderr
-    return program.parent / "build"
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return run_with(tmp_path_factory.mktemp("around"), AROUND)
 
 
 def test_each_round_scores_inside_the_child_of_the_one_before(build: Path) -> None:

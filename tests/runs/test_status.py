@@ -14,7 +14,7 @@ import pytest
 
 from puzzledsl.cli import loading, main
 from puzzledsl.runs.stamps import Stamps
-from puzzledsl.runs.tasks import STAGES
+from puzzledsl.runs.task import STAGES
 from tests.runs.test_run import events, pzl
 
 OF_NO_TASK = re.compile(

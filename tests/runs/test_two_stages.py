@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.runs.test_run import contents, events, pzl
-from tests.runs.tiny_program import write_tiny_program
+from tests.runs.tiny_program import read, run_with, write_tiny_program
 
 SECOND = """\
 space narrow of wide = used_by(best, top: 4)
@@ -27,16 +26,7 @@ search second of narrow {
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = write_tiny_program(tmp_path_factory.mktemp("coupled"))
-    text = program.read_text()
-    program.write_text(text[: text.index("search greedy")] + SECOND)
-    result = pzl("run", program)
-    assert result.returncode == 0, result.stderr
-    return program.parent / "build"
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return run_with(tmp_path_factory.mktemp("coupled"), SECOND)
 
 
 def test_what_waits_for_the_first_search_comes_after_it(build: Path) -> None:

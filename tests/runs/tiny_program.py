@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 from tests.tiny import save_tiny
 
@@ -60,3 +63,19 @@ def write_tiny_program(directory: Path) -> Path:
     program = directory / "tiny.pzl"
     program.write_text(SOURCE)
     return program
+
+
+def run_with(directory: Path, more: str) -> Path:
+    """The program as far as its first search, then `more`, run to its end; returns the build directory."""
+    program = write_tiny_program(directory)
+    text = program.read_text()
+    program.write_text(text[: text.index("search greedy")] + more)
+    command = [sys.executable, "-m", "puzzledsl.cli.main", "run", str(program)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stderr
+    return directory / "build"
+
+
+def read(path: Path) -> Any:
+    """What an artefact says."""
+    return json.loads(path.read_text())

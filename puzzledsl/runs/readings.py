@@ -1,0 +1,124 @@
+"""What stages read: jobs, costs, scores, solutions, children."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir import nodes
+from puzzledsl.ir.tables import BldJob, CostTable, ScoreTable, SearchResult
+from puzzledsl.runs.context import Context, span_of
+from puzzledsl.runs.digests import data_fingerprint
+from puzzledsl.runs.errors import NoSolution, WholeModelChoice
+
+
+def layers_only(ctx: Context, space: str) -> None:
+    """Raises DiagnosticError where a space chooses something for the whole model: later stages choose layer by layer."""
+    chosen = ctx.program.spaces[space]
+    if chosen.whole_model is not None:
+        widths = " | ".join(map(str, chosen.whole_model.hidden))
+        raise DiagnosticError(WholeModelChoice(span_of(chosen.where), name=space, what=f"hidden = {widths}"))
+
+
+def jobs_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
+    """The jobs of a BLD declaration. Raises DiagnosticError for a choice that no stage can make."""
+    from puzzledsl.plan.bld import bld_plan
+
+    layers_only(ctx, ctx.program.blds[bld].space)
+    return bld_plan(ctx.program, bld)
+
+
+def measured_scenarios(ctx: Context) -> list[str]:
+    """Scenarios whose costs must be measured on this machine."""
+    hardware = ctx.program.hardware
+    scenarios = ctx.program.scenarios.items()
+    return [n for n, s in scenarios if isinstance(hardware[s.hardware].spec, nodes.MeasuredHardware)]
+
+
+def costs_of(ctx: Context, space: str) -> CostTable:
+    """Analytic costs, and the measured ones where `pzl measure` has made them.
+
+    Raises DiagnosticError for a choice that no stage can cost."""
+    from puzzledsl.cost.table import cost_table, merge
+
+    layers_only(ctx, space)
+    read = [h.spec.path for h in ctx.program.hardware.values() if isinstance(h.spec, nodes.TableHardware)]
+    key = ("costs", space, *(_version(ctx.base / path) for path in read))
+    tables = [ctx.once(key, lambda: cost_table(ctx.program, space, ctx.base))]
+    if ctx.stamps.read("measure", space):
+        tables.append(ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space))
+    return merge(*tables)
+
+
+def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
+    """Every score table of the search's space that is there; a table from elsewhere is read on the spot.
+
+    Scores made around a child are only for the searches that ask for them: that child's own search comes before them.
+    """
+    from puzzledsl.search.needs import needed
+
+    space = ctx.program.searches[search].space
+    asked = needed(ctx.program, search).scores
+    tables: dict[str, ScoreTable] = {}
+    for name, score in ctx.program.scores.items():
+        if score.space != space or (_around(score) and name not in asked):
+            continue
+        if isinstance(score.method, nodes.ScoreFromTable):
+            from puzzledsl.search.score_table import read_score_table
+
+            path = ctx.base / score.method.path
+            tables[name] = ctx.once(
+                ("scores", name, _version(path)),
+                lambda: read_score_table(path, score, ctx.program.spaces[space]),  # noqa: B023 (called at once)
+            )
+        elif ctx.stamps.read("score", name):
+            tables[name] = ctx.load(ctx.build.scores(name), ScoreTable, "score", name)
+    return tables
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """What changes when a file does."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _around(score: nodes.Score) -> str | None:
+    return score.method.around if isinstance(score.method, nodes.ReplaceOne) else None
+
+
+def data_inputs(ctx: Context, name: str | None) -> dict[str, str]:
+    """The digest of a text, for a task that reads one."""
+    return {"data": data_fingerprint(ctx.program.data[name], ctx.base)} if name else {}
+
+
+def best_solution(ctx: Context, search: str) -> SearchResult:
+    """A search's answer; raises DiagnosticError when it is not solved yet or has no solution."""
+    ctx.made("solve", search, "the solutions")
+    result = ctx.load(ctx.build.solution(search), SearchResult, "solve", search)
+    if not result.solutions:
+        where = span_of(ctx.program.searches[search].where)
+        raise DiagnosticError(NoSolution(where, name=search, file=ctx.file))
+    return result
+
+
+def only_data(ctx: Context) -> str | None:
+    """The text of a program that has only one."""
+    return next(iter(ctx.program.data)) if len(ctx.program.data) == 1 else None
+
+
+def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]]:
+    """The children an evaluation measures, and which of them in full (tasks and timing).
+
+    In full: the child that `eval … of` names, and the untrained child it came from. The children of the other searches of
+    the same space, baselines for instance, are compared by KL and perplexity.
+    """
+    of = ctx.program.evals[name].of
+    search = ctx.program.uptrains[of].search if of in ctx.program.uptrains else of
+    space = ctx.program.searches[search].space
+    full = {search, of}
+    names = [search, *([of] if of != search else [])]
+    names += [s for s, d in ctx.program.searches.items() if d.space == space and s not in full]
+    return {n: ctx.build.model(n) for n in names if ctx.build.model(n).is_dir()}, full

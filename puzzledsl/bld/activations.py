@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from puzzledsl.files import is_sealed, replacing, reserve, seal
+from puzzledsl.files import replacing, reserve
 from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.seals import is_sealed, seal
 
 _NAME = re.compile(r"hidden-(\d+)\.bin")
 Visit = Callable[[int, Tensor], Tensor]

@@ -26,7 +26,7 @@ from puzzledsl.bld.order import Order, write_piece
 from puzzledsl.bld.student import Student, enrol, revive
 from puzzledsl.bld.training import Outcome, Squares, Trainer
 from puzzledsl.diagnostics import Diagnostic, DiagnosticError
-from puzzledsl.files import is_sealed_beside, seal_beside, write_bytes
+from puzzledsl.files import write_bytes
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.library.library import Library
 from puzzledsl.modeling.errors import UnfinishedWorkDamaged
@@ -34,6 +34,7 @@ from puzzledsl.modeling.layerwise import LayerRunner, LayerTrace
 from puzzledsl.modeling.placement import SHARE, free_bytes, placement
 from puzzledsl.parents.access import layers, shape_of
 from puzzledsl.parents.paged import paged_parent
+from puzzledsl.seals import is_sealed_beside, seal_beside
 from puzzledsl.surgery.statistics import walk_from
 
 EVERYTHING = 1 << 62

@@ -18,9 +18,9 @@ from puzzledsl.bld.order import Order
 from puzzledsl.bld.stage import Finished, Stage, state_dir
 from puzzledsl.bld.training import examined_after
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.files import read_sealed, write_sealed
 from puzzledsl.ir.tables import Piece
 from puzzledsl.progress import Progress
+from puzzledsl.seals import read_sealed, write_sealed
 
 SAVED_STEPS = 100
 """Steps between two savings: what is lost at most when a worker is."""

@@ -15,9 +15,8 @@ from puzzledsl.cli.interrupts import EXIT_INTERRUPTED
 def main() -> NoReturn:
     """Run the command line and exit."""
     collector.rest()
-    os.environ.setdefault(
-        "PYDANTIC_DISABLE_PLUGINS", "__all__"
-    )  # looking for them reads every package's metadata
+    # looking for plugins reads every package's metadata
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     interrupts.listen()
     code = run(sys.argv[1:])
     if code != EXIT_INTERRUPTED:

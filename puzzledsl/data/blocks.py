@@ -18,8 +18,9 @@ import torch
 from puzzledsl.data.documents import documents, files_of
 from puzzledsl.data.errors import NotEnoughText, span_of
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.files import is_sealed, replacing, seal, sha256_of
+from puzzledsl.files import replacing, sha256_of
 from puzzledsl.ir import nodes
+from puzzledsl.seals import is_sealed, seal
 
 DOCUMENTS_A_CALL = 1024
 PACKING = "1"  # raise it when packing changes, so that caches are made again

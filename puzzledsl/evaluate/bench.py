@@ -18,12 +18,13 @@ from puzzledsl.evaluate.divergence import BlockFigures, compare_block, divergenc
 from puzzledsl.evaluate.errors import OtherModel
 from puzzledsl.evaluate.plan import Plan, span_of
 from puzzledsl.evaluate.speed import ROUNDS, Speed, child_speed, parent_speed, speed_figures
-from puzzledsl.files import read_sealed, sha256_of, write_sealed
+from puzzledsl.files import sha256_of
 from puzzledsl.ir.base import Frozen
 from puzzledsl.ir.tables import Figure, ModelFigures
 from puzzledsl.modeling.child import load_checkpoint
 from puzzledsl.modeling.placement import placement
 from puzzledsl.progress import Progress
+from puzzledsl.seals import read_sealed, write_sealed
 
 METHOD = "2"  # raise it when a figure's meaning changes, so that unfinished work is not continued
 PARENT = "parent"

@@ -18,7 +18,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.files import is_sealed_beside, seal_beside, write_bytes
+from puzzledsl.files import write_bytes
 from puzzledsl.healing.fit import Streams, heal_layer
 from puzzledsl.healing.layer import ChildLayer, is_intact
 from puzzledsl.ir.tables import LayerDefinition
@@ -27,6 +27,7 @@ from puzzledsl.modeling.layerwise import LayerRunner, LayerTrace
 from puzzledsl.parents.access import family_of, sub_block_name
 from puzzledsl.parents.tensors import LazyTensor, open_file
 from puzzledsl.progress import Progress
+from puzzledsl.seals import is_sealed_beside, seal_beside
 
 GROUP_TOKENS = 2048
 """Tokens that go through a layer together."""

@@ -9,13 +9,14 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from puzzledsl.files import sealed_line, unsealed_line, write_text
+from puzzledsl.files import write_text
 from puzzledsl.ir.base import Frozen
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.estimate import Estimate
 from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, Host, balanced, random_child
 from puzzledsl.measure.laps import Phase, Round, time_laps
 from puzzledsl.progress import Progress
+from puzzledsl.seals import sealed_line, unsealed_line
 from puzzledsl.timing.stopwatch import stopwatch_for, undisturbed
 from puzzledsl.timing.whole import WholeTimer, Workload
 

@@ -10,13 +10,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from puzzledsl.files import read_sealed, write_sealed
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, ModelDefinition, ScoreTable, Solution
 from puzzledsl.plan.model import model_definition
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.penalties import Move, best_move
 from puzzledsl.runs.readings import best_solution, costs_of, scores_of
+from puzzledsl.seals import read_sealed, write_sealed
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
 

@@ -6,8 +6,9 @@ import json
 import os
 from pathlib import Path
 
-from puzzledsl.files import sealed_line, unsealed_line, write_text
+from puzzledsl.files import write_text
 from puzzledsl.scoring.measures import Figures
+from puzzledsl.seals import sealed_line, unsealed_line
 
 Name = tuple[int, str, str]
 """Layer, table, alternative (or pair)."""

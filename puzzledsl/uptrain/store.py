@@ -17,8 +17,9 @@ from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.files import is_sealed_beside, replacing, seal_beside, write_text
+from puzzledsl.files import replacing, write_text
 from puzzledsl.modeling.errors import UnfinishedWorkDamaged
+from puzzledsl.seals import is_sealed_beside, seal_beside
 from puzzledsl.uptrain.ranks import Ranks
 
 

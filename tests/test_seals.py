@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.files import is_sealed, read_sealed, seal, sealed_line, unsealed_line, write_sealed
+from puzzledsl.seals import is_sealed, read_sealed, seal, sealed_line, unsealed_line, write_sealed
 
 
 @settings(deadline=None, max_examples=50)

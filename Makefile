@@ -38,12 +38,13 @@ test: $(VENV)/.dev $(VSCODE)/node_modules ## the tests that take minutes togethe
 test-slow: $(VENV)/.dev ## the slow ones; some need what `make demo` downloads
 	$(PYTEST) -m slow $(PYTEST_ARGS)
 
-coverage: $(VENV)/.dev ## which branches of the code that never imports torch the tests of `make test` take
+coverage: $(VENV)/.dev ## which branches of the code that never imports torch no test of `make test` takes; fails below 95 %
 	$(PYTEST) -m 'not slow' --cov --cov-report= $(PYTEST_ARGS)
-	$(BIN)/coverage report
+	$(BIN)/coverage report --show-missing
+	$(BIN)/python scripts/branches.py --floor 95
 
-mutants: $(VENV)/.dev ## which changes of the code that must be right no test would notice; takes a quarter of an hour
-	$(BIN)/python -m benchmarks.mutants $(MUTANTS_ARGS)
+mutants: $(VENV)/.dev ## which changes of the code that must be right no test notices; fails below 85 %
+	$(BIN)/python -m benchmarks.mutants --floor 85 $(MUTANTS_ARGS)
 
 lint: $(VENV)/.dev ## formatting, style, types and who may import whom
 	$(BIN)/ruff format --check --output-format concise .

@@ -1,11 +1,12 @@
 """What no test would notice: each mutant that mutmut makes of the code that must be right, run against the tests that reach it.
 
-    python -m benchmarks.mutants [--files GLOB] [--only GLOB] [--sample N] [--budget 10] [--out FILE] [--again FILE]
+    python -m benchmarks.mutants [--files GLOB] [--only GLOB] [--sample N] [--budget 10] [--floor 85] [--out FILE] [--again FILE]
 
 `[tool.mutmut]` in pyproject.toml says what is changed and which tests look. mutmut makes the mutants; the runner is ours, because
 mutmut's starts a pytest session a mutant and runs all tests that call the changed *function*, which in `ir/lower` are nearly all.
 Here pytest collects once, each mutant is a fork of that process, and it meets the tests that reach the changed *statement*,
 quickest first, until one fails. A mutant no test reaches counts as surviving. `--only` takes a glob over mutants' names.
+Exit code 1 where, of what one pattern of `only_mutate` names, less than `--floor` per cent is noticed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import functools
 import gc
 import importlib.abc
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -28,6 +30,7 @@ import resource
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -161,7 +164,7 @@ class MutatedModules(importlib.abc.MetaPathFinder, importlib.machinery.SourceFil
 
 
 def forked(work: Callable[[], Any], cpu_s: int | None = None) -> Any:
-    """What `work` returns, run in a fork of this process; None where it died or took more than `cpu_s`."""
+    """What `work` returns, run in a fork of this process; None where a signal ended it, as after `cpu_s`."""
     with tempfile.TemporaryFile() as answer:
         sys.stdout.flush()
         child = os.fork()
@@ -172,14 +175,21 @@ def forked(work: Callable[[], Any], cpu_s: int | None = None) -> Any:
                     null = os.open(os.devnull, os.O_WRONLY)
                     os.dup2(null, 1)
                     os.dup2(null, 2)
-                answer.write(pickle.dumps(work()))
+                result = (work(), "")
+            except BaseException:
+                result = (None, traceback.format_exc())
+            try:
+                pickle.dump(result, answer)
                 answer.flush()
             finally:
                 os._exit(0)
-        os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            return None
         answer.seek(0)
-        found = answer.read()
-        return pickle.loads(found) if found else None
+        value, error = pickle.load(answer)
+        assert not error, error
+        return value
 
 
 class Session:
@@ -321,6 +331,13 @@ def session(
     return plugin.results, plugin.at_import
 
 
+_FATES: dict[int, Status] = {
+    pytest.ExitCode.OK: "survived",
+    pytest.ExitCode.TESTS_FAILED: "killed",
+    pytest.ExitCode.INTERRUPTED: "killed",  # by an error while tests were collected
+}
+
+
 def at_import(mutant: Mutant) -> Status:
     """The fate of a mutant that is imported anew, against the tests that mirror its module."""
     path = Path(mutant.file).relative_to(ROOT / "puzzledsl")
@@ -328,10 +345,11 @@ def at_import(mutant: Mutant) -> Status:
 
     def work() -> int:
         trampoline.set_mutant_under_test(mutant.name)
-        return _pytest([str(test)])
+        return _pytest(["-W", "ignore::pytest.PytestAssertRewriteWarning", str(test)])
 
     code = forked(work, cpu_s=60)
-    return "timeout" if code is None else "survived" if code == 0 else "killed"
+    assert code in (None, *_FATES), f"pytest ended with {code}"
+    return "timeout" if code is None else _FATES[code]
 
 
 def main() -> int:
@@ -346,6 +364,9 @@ def main() -> int:
     )
     parser.add_argument(
         "--budget", type=float, default=10, metavar="S", help="CPU seconds of tests a mutant meets"
+    )
+    parser.add_argument(
+        "--floor", type=float, default=0, metavar="PERCENT", help="how many of each target are to be noticed"
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write the fate of each mutant to this JSON file"
@@ -376,6 +397,8 @@ def main() -> int:
     found = forked(lambda: session(wanted, tests, options.budget))
     assert found is not None, "the tests could not be run"
     results, imported = found
+    for plugin in importlib.metadata.entry_points(group="pytest11"):
+        plugin.load()  # here, so that no fork has to
     for mutant in wanted:
         if mutant.function in imported:
             results[mutant.name] = at_import(mutant)
@@ -386,19 +409,30 @@ def main() -> int:
     print()
     for path, _, mutants in made.values():
         _summary(str(path.relative_to(ROOT)), [results[m.name] for m in mutants if m.name in results])
-    _summary("all", list(results.values()))
+    print()
+    shares = []
+    for target in settings.only_mutate:
+        fates = [
+            results[m.name] for m in wanted if fnmatch.fnmatch(str(Path(m.file).relative_to(ROOT)), target)
+        ]
+        shares += _summary(target, fates)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"{used.ru_utime + used.ru_stime:.0f} CPU seconds")
-    return 0
+    if min(shares, default=100.0) >= options.floor:
+        return 0
+    print(f"error: below {options.floor:g} %", file=sys.stderr)
+    return 1
 
 
-def _summary(what: str, fates: Sequence[Status]) -> None:
-    if fates:
-        counts = Counter(fates)
-        caught = counts["killed"] + counts["timeout"]
-        print(
-            f"{what:34} {len(fates):5} mutants, {caught:5} noticed ({caught / len(fates):6.1%}): {dict(counts)}"
-        )
+def _summary(what: str, fates: Sequence[Status]) -> list[float]:
+    """Print how many were noticed, and in what way; their per cent, where there are any."""
+    if not fates:
+        return []
+    counts = Counter(fates)
+    caught = counts["killed"] + counts["timeout"]
+    share = 100 * caught / len(fates)
+    print(f"{what:34} {len(fates):5} mutants, {caught:5} noticed ({share:5.1f}%): {dict(counts)}")
+    return [share]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,11 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import pytest
+
+from scripts import branches
+from scripts.branches import Figures, by_package
+
 ROOT = Path(__file__).parents[1]
 TOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
 
@@ -26,3 +31,25 @@ def test_what_is_mutated_and_the_tests_that_look_are_there() -> None:
     mutmut = TOOLS["mutmut"]
     for pattern in (*mutmut["only_mutate"], *mutmut["pytest_add_cli_args_test_selection"]):
         assert list(ROOT.glob(pattern)), pattern
+
+
+@pytest.mark.parametrize(
+    ("figures", "floor", "code"),
+    [
+        (Figures(lines=100, lines_taken=95, branches=20, branches_taken=19), 95, 0),
+        (Figures(lines=100, lines_taken=99, branches=20, branches_taken=18), 95, 1),
+        (Figures(lines=100, lines_taken=94, branches=20, branches_taken=20), 95, 1),
+        (Figures(), 100, 0),
+    ],
+)
+def test_branches_and_lines_below_the_floor_fail(
+    figures: Figures, floor: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(branches, "measured", lambda: {"ir/a.py": figures})
+    assert branches.main(["--floor", str(floor)]) == code
+
+
+def test_figures_are_added_by_package() -> None:
+    one, two, three = Figures(1, 1, 2, 1), Figures(2, 1, 4, 3), Figures(5, 0, 0, 0)
+    found = by_package({"ir/a.py": one, "ir/lower/b.py": two, "units.py": three})
+    assert found == {".": three, "ir": Figures(3, 2, 6, 4)}

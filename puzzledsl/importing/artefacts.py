@@ -9,14 +9,16 @@ layer -> option -> metrics and stats.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.importing.errors import ArtefactUnreadable, NothingToImport
+from puzzledsl.ir.limits import MAX_LAYERS
 
 STATS = "subblock_stats.json"
 TEACHER = "teacher.json"
@@ -104,9 +106,17 @@ def _stats(file: Path) -> Iterator[Mapping[str, Any]]:
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not {"args", "non_block", "subblocks"} <= set(entry):
             raise unreadable(file, f"measurement {number} lacks `args`, `non_block` or `subblocks`")
-        if not isinstance(entry["args"], dict) or not isinstance(entry["subblocks"], list):
-            raise unreadable(file, f"measurement {number} is of another kind")
+        match entry:
+            case {"args": dict(), "non_block": dict(), "subblocks": list(sub_blocks)}:
+                if not all(map(_is_sub_block, sub_blocks)):
+                    raise unreadable(file, f"a sub-block of measurement {number} has no `subblock_config`")
+            case _:
+                raise unreadable(file, f"measurement {number} is of another kind")
         yield entry
+
+
+def _is_sub_block(entry: object) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("subblock_config"), dict)
 
 
 def _validation(found: Artefacts, folder: Path) -> None:
@@ -115,18 +125,19 @@ def _validation(found: Artefacts, folder: Path) -> None:
         solution = raw.get("puzzle_solution") if isinstance(raw, dict) else None
         if not isinstance(solution, dict):
             raise unreadable(file, "`puzzle_solution` is missing")
-        layers, blocks = _placed(file, solution)
-        for layer, block in zip(layers, blocks, strict=True):
-            found.replacements.append(Replacement(layer, block, _averages(raw), False))
+        layer, block = _placed(file, solution)
+        found.replacements.append(Replacement(layer, block, _averages(raw), False))
     teacher = folder / TEACHER
     if teacher.is_file():
         raw = _json(teacher)
+        if not isinstance(raw, dict):
+            raise unreadable(teacher, "an object of metrics is expected")
         found.teacher_metrics = _averages(raw)
-        args = raw.get("args") if isinstance(raw, dict) else None
+        args = raw.get("args")
         found.args = args if isinstance(args, dict) else {}
 
 
-def _placed(file: Path, solution: Mapping[str, Any]) -> tuple[list[int], list[Mapping[str, Any]]]:
+def _placed(file: Path, solution: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
     """The layer and the block that a validated solution replaces."""
     match solution:
         case {
@@ -135,9 +146,9 @@ def _placed(file: Path, solution: Mapping[str, Any]) -> tuple[list[int], list[Ma
                 "child_block_configs": [dict(block)],
             }
         }:
-            return [layer], [block]
+            return _layer(file, layer), block
         case {"single_block_replacement": {"block_idx": int(layer), "block_config": dict(block)}}:
-            return [layer], [block]
+            return _layer(file, layer), block
         case {"single_sequence_replacement": {"parent_layer_indices": [_, _, *_]}}:
             raise unreadable(file, "it replaces several layers at once, which a space of layers cannot say")
         case _:
@@ -147,17 +158,22 @@ def _placed(file: Path, solution: Mapping[str, Any]) -> tuple[list[int], list[Ma
             )
 
 
-def _averages(raw: object) -> dict[str, Decimal]:
+def _layer(file: Path, layer: int) -> int:
+    if not 0 <= layer < MAX_LAYERS:
+        raise unreadable(file, f"layer {str(layer)[:20]} is none of a model of up to {MAX_LAYERS} layers")
+    return layer
+
+
+def _averages(raw: Mapping[str, Any]) -> dict[str, Decimal]:
     """Metric -> its mean, of every entry that has one."""
-    if not isinstance(raw, dict):
-        return {}
     averages = {
         name: value["avg"] for name, value in raw.items() if isinstance(value, dict) and "avg" in value
     }
-    return {name: Decimal(avg) for name, avg in averages.items() if _is_number(avg)}
+    return {name: Decimal(avg) for name, avg in averages.items() if is_number(avg)}
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | Decimal]:
+    """True for a number of JSON, which may be infinite or none."""
     return isinstance(value, int | Decimal) and not isinstance(value, bool)
 
 
@@ -168,21 +184,22 @@ def _gathered(found: Artefacts, file: Path) -> None:
         raise unreadable(file, "an object of replacements is expected")
     for name, entry in raw.items():
         if not isinstance(entry, dict):
-            raise unreadable(file, f"`{name}` is no object")
+            raise unreadable(file, f"`{name[:60]}` is no object")
         if "metrics" in entry:
             match entry.get("parent_layer_indices", [entry.get("block_idx")]):
                 case [int(layer)]:
-                    found.replacements.append(_option(file, name, layer, entry))
+                    found.replacements.append(_option(file, name, _layer(file, layer), entry))
                 case _:
-                    raise unreadable(file, f"`{name}` does not replace one layer")
+                    raise unreadable(file, f"`{name[:60]}` does not replace one layer")
             continue
-        digits = "".join(c for c in name if c.isdigit())
-        if not digits:
-            raise unreadable(file, f"`{name}` names no layer")
+        numbered = re.fullmatch(r"\D*([0-9]{1,9})\D*", name)
+        if numbered is None:
+            raise unreadable(file, f"`{name[:60]}` names no layer")
+        layer = _layer(file, int(numbered.group(1)))
         for option, inner in entry.items():
             if not isinstance(inner, dict):
-                raise unreadable(file, f"`{option[:60]}` of `{name}` is no object")
-            found.replacements.append(_option(file, option, int(digits), inner))
+                raise unreadable(file, f"`{option[:60]}` of `{name[:60]}` is no object")
+            found.replacements.append(_option(file, option, layer, inner))
 
 
 def _option(file: Path, name: str, layer: int, entry: Mapping[str, Any]) -> Replacement:
@@ -191,7 +208,7 @@ def _option(file: Path, name: str, layer: int, entry: Mapping[str, Any]) -> Repl
         block = block[0]
     if not isinstance(metrics, dict):
         raise unreadable(file, f"`{name[:60]}` has no `metrics`")
-    numbers = {n: Decimal(v) for n, v in metrics.items() if _is_number(v) and not n.startswith("one_minus_")}
+    numbers = {n: Decimal(v) for n, v in metrics.items() if is_number(v) and not n.startswith("one_minus_")}
     stats = entry.get("stats")
     return Replacement(
         layer,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.diagnostics import DiagnosticError, Sink
-from puzzledsl.importing.artefacts import STATS, Artefacts, read_artefacts, unreadable
+from puzzledsl.importing.artefacts import STATS, Artefacts, is_number, read_artefacts, unreadable
 from puzzledsl.importing.errors import NotInTheLanguage, ShapeOpen
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
@@ -26,7 +26,7 @@ from puzzledsl.ir.alternatives import (
 )
 from puzzledsl.ir.facts import attention_params
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.shapes import BadConfig, read_config
+from puzzledsl.ir.shapes import MAX_SIZE, BadConfig, impossible, read_config
 
 FAMILIES = {
     "llama": "llama",
@@ -37,7 +37,9 @@ FAMILIES = {
 }
 DTYPES = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32", "torch.int8": "int8"}
 HEAD_DIMS = range(2, 513, 2)
+SIZES = ("n_embd", "n_head", "vocab_size")
 HIGHER_IS_BETTER = re.compile("accuracy|top_[0-9]|agreement")
+NOT_ZERO_AT_THE_PARENT = re.compile(rf"lm_loss|perplexity|{HIGHER_IS_BETTER.pattern}")
 GATHERED = ("memory_mib", "kv_cache_memory_mib", "runtime_ms", "num_params")
 Pair = tuple[AttentionAlternative, FfnAlternative]
 
@@ -79,6 +81,9 @@ class Imported:
     measurements: list[Measurement] = field(default_factory=list)
     solutions: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     left_out: int = 0  # replacements whose metrics are not finite
+    unanchored: dict[str, None] = field(
+        default_factory=dict
+    )  # metrics left out, the parent's own being unknown
 
 
 def read_puzzletron(path: Path, parent: Path | None = None) -> Imported:
@@ -87,9 +92,8 @@ def read_puzzletron(path: Path, parent: Path | None = None) -> Imported:
     if not found.stats:
         found.stats = list(_stats_of_gathered(found))
     where = _parent_directory(found, parent)
-    teacher = _Teacher.of(found)
-    shape = _shape(found, teacher, where)
-    naming = _Naming(found.path, shape, teacher)
+    shape = _shape_of_statistics(found) if where is None else _shape_of_config(where / "config.json")
+    naming = _Naming(found.path, shape)
     imported = Imported(
         found.path, shape, where, [{} for _ in range(shape.layers)], solutions=found.solutions
     )
@@ -140,8 +144,8 @@ def _is_attention(sub: Mapping[str, Any]) -> bool:
 
 
 def _head_count(found: Artefacts) -> int | None:
-    heads = [entry["args"].get("n_head") for entry in found.stats]
-    return next((h for h in heads if isinstance(h, int)), None)
+    heads = [_size(entry["args"], "n_head") for entry in found.stats]
+    return next((h for h in heads if h is not None), None)
 
 
 def _part(block: Mapping[str, Any], part: str) -> Mapping[str, Any]:
@@ -157,24 +161,29 @@ def _part(block: Mapping[str, Any], part: str) -> Mapping[str, Any]:
     if re.search(r"\blinear\b|replace_with_linear=True", text):
         return {"replace_with_linear": True}
     keys = {
-        "num_key_value_heads": r"kv_heads[_=](\d+)|num_key_value_heads=(\d+)",
-        "n_heads_in_group": r"gqa_(\d+)|n_heads_in_group=(\d+)",
-        "intermediate_size": r"intermediate_(\d+)|intermediate_size=(\d+)",
+        "num_key_value_heads": r"(?:kv|key_value)_heads[_=]([0-9]{1,9})\b",
+        "n_heads_in_group": r"(?:gqa_|n_heads_in_group=)([0-9]{1,9})\b",
+        "intermediate_size": r"intermediate_(?:size=)?([0-9]{1,9})\b",
     }
     found = {key: re.search(pattern, text) for key, pattern in keys.items()}
-    return {key: int(next(g for g in m.groups() if g)) for key, m in found.items() if m is not None}
+    return {key: int(m.group(1)) for key, m in found.items() if m is not None}
 
 
 def _kv_heads(config: Mapping[str, Any], heads: int | None) -> int | None:
-    if isinstance(kv := config.get("num_key_value_heads"), int):
+    if (kv := _size(config, "num_key_value_heads")) is not None:
         return kv
-    group = config.get("n_heads_in_group")
-    return heads // group if isinstance(group, int) and heads and group else None
+    group = _size(config, "n_heads_in_group")
+    return None if heads is None or group is None or heads % group else heads // group
 
 
 def _width(config: Mapping[str, Any]) -> int | None:
-    width = config.get("intermediate_size")
-    return width if isinstance(width, int) else None
+    return _size(config, "intermediate_size")
+
+
+def _size(sizes: Mapping[str, Any], key: str) -> int | None:
+    """A size that a model may have."""
+    value = sizes.get(key)
+    return value if type(value) is int and 1 <= value <= MAX_SIZE else None
 
 
 def _parent_directory(found: Artefacts, parent: Path | None) -> Path | None:
@@ -184,21 +193,24 @@ def _parent_directory(found: Artefacts, parent: Path | None) -> Path | None:
     return next((p for p in places if p is not None and (p / "config.json").is_file()), None)
 
 
-def _shape(found: Artefacts, teacher: _Teacher, where: Path | None) -> Shape:
-    """From config.json, else from the sizes that the statistics were made with. Raises DiagnosticError."""
-    if where is not None:
-        try:
-            shape = read_config(where / "config.json")
-        except BadConfig as error:
-            raise unreadable(where / "config.json", str(error)) from error
-        assert shape is not None
-        return shape
+def _shape_of_config(path: Path) -> Shape:
+    """Raises DiagnosticError."""
+    try:
+        shape = read_config(path)
+    except BadConfig as error:
+        raise unreadable(path, str(error)) from error
+    assert shape is not None
+    return shape
+
+
+def _shape_of_statistics(found: Artefacts) -> Shape:
+    """From the sizes that the statistics were made with. Raises DiagnosticError."""
+    teacher = _Teacher.of(found)
     args = found.stats[0]["args"] if found.stats else {}
-    sizes = {key: args.get(key) for key in ("n_embd", "n_head", "vocab_size")}
-    missing = [key for key, value in sizes.items() if not isinstance(value, int)]
-    if missing:
-        raise DiagnosticError(ShapeOpen(None, path=found.path, missing=", ".join(missing)))
-    hidden, heads = int(sizes["n_embd"] or 0), int(sizes["n_head"] or 0)
+    hidden, heads, vocab = (_size(args, key) for key in SIZES)
+    if hidden is None or heads is None or vocab is None:
+        missing = ", ".join(key for key in SIZES if _size(args, key) is None)
+        raise DiagnosticError(ShapeOpen(None, path=found.path, missing=missing))
     descriptor = str(found.args.get("descriptor", "llama"))
     family = FAMILIES.get(descriptor, "llama")
     plain = Shape(
@@ -209,12 +221,16 @@ def _shape(found: Artefacts, teacher: _Teacher, where: Path | None) -> Shape:
         kv_heads=teacher.kv_heads,
         head_dim=max(2, hidden // heads),
         intermediate=teacher.intermediate,
-        vocab=int(sizes["vocab_size"] or 0),
+        vocab=vocab,
         tied=False,
         attention_bias=family == "qwen2",
         qk_norm=family == "qwen3",
     )
-    return _with_head_dim(plain, _teacher_attention_params(found, teacher, heads))
+    shape = _with_head_dim(plain, _teacher_attention_params(found, teacher, heads))
+    if impossible(shape):
+        missing = "number of KV heads" if shape.heads % shape.kv_heads else "head size"
+        raise DiagnosticError(ShapeOpen(None, path=found.path, missing=missing))
+    return shape
 
 
 def _teacher_attention_params(found: Artefacts, teacher: _Teacher, heads: int) -> int | None:
@@ -248,7 +264,6 @@ class _Naming:
 
     path: Path
     shape: Shape
-    teacher: _Teacher
     sink: Sink = field(default_factory=Sink)
 
     def pair(self, block: Mapping[str, Any]) -> Pair | None:
@@ -306,10 +321,17 @@ def _scores(found: Artefacts, naming: _Naming, imported: Imported) -> None:
             base.update(replacement.metrics)
             break
     for replacement in found.replacements:
+        if replacement.layer >= naming.shape.layers:
+            reason = f"layer {replacement.layer} is replaced; the parent has {naming.shape.layers} layers"
+            raise unreadable(found.path, reason)
         pair = naming.pair(replacement.block)
-        if pair is None or not 0 <= replacement.layer < naming.shape.layers:
+        if pair is None:
             continue
-        values = {n: _worse(n, v, base.get(n, Decimal(0))) for n, v in replacement.metrics.items()}
+        open_ = [n for n in replacement.metrics if n not in base and NOT_ZERO_AT_THE_PARENT.search(n)]
+        imported.unanchored |= dict.fromkeys(open_)
+        values = {
+            n: _worse(n, v, base.get(n, Decimal(0))) for n, v in replacement.metrics.items() if n not in open_
+        }
         if not all(v.is_finite() for v in values.values()):
             imported.left_out += 1
             continue
@@ -334,31 +356,35 @@ def _worse(metric: str, value: Decimal, parent: Decimal) -> Decimal:
 def _measurement(path: Path, entry: Mapping[str, Any], naming: _Naming, names: set[str]) -> Measurement:
     """One entry of `subblock_stats.json`."""
     args = entry["args"]
-    wholes = {key: args.get(key) for key in ("batch_size", "prefill_seq_len", "generation_seq_len")}
-    for key, value in wholes.items():
-        if not isinstance(value, int) or value < 1:
-            raise unreadable(path / STATS, f"`{key}` of a measurement is no whole number above 0")
+    batch, prompt, output = (
+        _whole(path, args, key) for key in ("batch_size", "prefill_seq_len", "generation_seq_len")
+    )
     costs = [_fixed(entry["non_block"])]
     for sub in entry["subblocks"]:
         if isinstance(block := sub.get("block"), dict):
             if (pair := naming.pair(block)) is not None:
-                costs.append(_cost(sub, *pair, naming.shape.layers))
+                costs.append(_cost(sub, *pair, naming))
             continue
-        config = sub.get("subblock_config")
-        if not isinstance(config, dict):
-            raise unreadable(path / STATS, "a sub-block has no `subblock_config`")
+        config = sub["subblock_config"]
         attention = naming.attention(config) if _is_attention(sub) else None
         ffn = None if _is_attention(sub) else naming.ffn(config)
         if attention is not None or ffn is not None:
-            costs.append(_cost(sub, attention, ffn, naming.shape.layers))
+            costs.append(_cost(sub, attention, ffn, naming))
     return Measurement(
         _scenario_name(args, names),
-        int(wholes["batch_size"] or 1),
-        int(wholes["prefill_seq_len"] or 1),
-        int(wholes["generation_seq_len"] or 1),
+        batch,
+        prompt,
+        output,
         args,
         tuple(costs),
     )
+
+
+def _whole(path: Path, args: Mapping[str, Any], key: str) -> int:
+    value = _size(args, key)
+    if value is None:
+        raise unreadable(path / STATS, f"`{key}` of a measurement is no whole number above 0")
+    return value
 
 
 def _fixed(stats: Mapping[str, Any]) -> SubBlockCost:
@@ -368,26 +394,41 @@ def _fixed(stats: Mapping[str, Any]) -> SubBlockCost:
 
 
 def _cost(
-    sub: Mapping[str, Any], attention: AttentionAlternative | None, ffn: FfnAlternative | None, layers: int
+    sub: Mapping[str, Any],
+    attention: AttentionAlternative | None,
+    ffn: FfnAlternative | None,
+    naming: _Naming,
 ) -> SubBlockCost:
-    layer = sub.get("parent_layer_index")
     params = sub.get("num_params")
+    cache = _number(sub, "kv_cache_memory_mib")
     return SubBlockCost(
-        layer if isinstance(layer, int) and 0 <= layer < layers else None,
+        _layer(sub, naming),
         attention,
         ffn,
         params if isinstance(params, int) else None,
         _number(sub, "memory_mib"),
-        _number(sub, "kv_cache_memory_mib") or Decimal(0),
+        Decimal(0) if cache is None and attention is None else cache,
         _number(sub, "runtime_ms"),
     )
 
 
+def _layer(sub: Mapping[str, Any], naming: _Naming) -> int | None:
+    """The layer that was measured; None, of every layer, where the tool has none or -1."""
+    layers = naming.shape.layers
+    match sub.get("parent_layer_index"):
+        case None | -1:
+            return None
+        case int(layer) if 0 <= layer < layers:
+            return layer
+        case other:
+            reason = f"a sub-block is of layer {str(other)[:20]}; the parent has {layers} layers"
+            raise unreadable(naming.path / STATS, reason)
+
+
 def _number(stats: Mapping[str, Any], key: str) -> Decimal | None:
+    """A figure; None where there is none, or one that is no number at all."""
     value = stats.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        return None
-    return Decimal(value)
+    return Decimal(value) if is_number(value) and Decimal(value).is_finite() else None
 
 
 def _scenario_name(args: Mapping[str, Any], taken: set[str]) -> str:
@@ -395,7 +436,7 @@ def _scenario_name(args: Mapping[str, Any], taken: set[str]) -> str:
     weights, cache = (str(args.get(f"{what}_dtype", "bf16")) for what in ("weights", "kv_cache"))
     weights, cache = DTYPES.get(weights, weights), DTYPES.get(cache, cache)
     dtypes = weights if weights == cache else f"{weights}_kv_{cache}"
-    name = re.sub(r"\W+", "_", f"{dtypes}_{args['batch_size']}")
+    name = re.sub(r"[^A-Za-z0-9]+", "_", f"{dtypes}_{args['batch_size']}")
     if name[0].isdigit():
         name = f"at_{name}"
     lengths = f"{name}_{args['prefill_seq_len']}_{args['generation_seq_len']}"

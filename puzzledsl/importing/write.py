@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 from collections import Counter
@@ -13,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from puzzledsl.importing.artefacts import is_number
 from puzzledsl.importing.puzzletron import Imported, Measurement, SubBlockCost
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
@@ -23,6 +25,7 @@ from puzzledsl.ir.alternatives import (
     ParentFfn,
     name_of,
 )
+from puzzledsl.lang.kinds import KEYWORDS
 
 GOALS = ("cosine_embedding_loss_hidden_states", "kl_div_loss", "kl_div", "lm_loss")
 REQUIREMENTS = {
@@ -38,6 +41,7 @@ REQUIREMENTS = {
     "has_ffn": ("count(ffn is not noop)", ""),
 }
 """What the tool's `stats.X` is called here, and its unit."""
+MAX_BOUND = Decimal(10) ** 30
 EXAMPLE_RATIO = "0.7x"
 
 
@@ -131,7 +135,7 @@ def _csv(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 def program_text(imported: Imported, base: Path) -> str:
     """The `.pzl` program over the two tables."""
     blocks = [
-        [f"## Imported from {imported.source.name or imported.source}.", *_notes(imported)],
+        [f"## Imported from {_one_line(imported.source.name or str(imported.source))}.", *_notes(imported)],
         list(_parent(imported, base)),
         list(_space(imported)),
         list(_hardware(imported)),
@@ -142,8 +146,11 @@ def program_text(imported: Imported, base: Path) -> str:
 
 
 def _notes(imported: Imported) -> Iterator[str]:
-    if imported.left_out:
-        yield f"# {imported.left_out} replacements have a metric that is not finite and are left out, as the tool itself does."
+    if count := imported.left_out:
+        have = "1 replacement has" if count == 1 else f"{count} replacements have"
+        yield f"# {have} a metric that is not finite: left out, as the tool itself does."
+    for metric in imported.unanchored:
+        yield f"# {identifier(metric)} is left out: what the parent itself has is not in the run."
     missing = sum(
         1
         for layer in imported.layers
@@ -276,13 +283,26 @@ def _measured_at(imported: Imported, wanted: object) -> str | None:
 def _require(stat: str, bound: object, scenario: str | None) -> Iterator[str]:
     known = REQUIREMENTS.get(stat.removeprefix("stats."))
     low, high = bound if isinstance(bound, list) and len(bound) == 2 else (None, bound)
-    if known is None or ("{scenario}" in known[0] and scenario is None):
-        yield f"  # `{stat}` of the run has no word here: {bound}"
+    ends = [
+        (op, Decimal(value))
+        for op, value in ((">=", low), ("<=", high))
+        if is_number(value) and _is_bound(value)
+    ]
+    if known is None or not ends or ("{scenario}" in known[0] and scenario is None):
+        yield f"  # `{_one_line(stat)}` of the run has no word here: {_one_line(json.dumps(bound, default=float))}"
         return
     left, unit = known[0].format(scenario=scenario), known[1]
-    for op, value in ((">=", low), ("<=", high)):
-        if isinstance(value, int | Decimal) and Decimal(value).is_finite():
-            yield f"  require {left} {op} {_plain(Decimal(value))}{unit}"
+    for op, value in ends:
+        yield f"  require {left} {op} {_plain(value)}{unit}"
+
+
+def _is_bound(value: int | Decimal) -> bool:
+    return Decimal(value).is_finite() and abs(Decimal(value)) < MAX_BOUND
+
+
+def _one_line(text: str) -> str:
+    """What a comment may hold of a text."""
+    return " ".join(text.split())[:80]
 
 
 def _first_search(imported: Imported) -> Iterator[str]:
@@ -301,5 +321,5 @@ def _first_search(imported: Imported) -> Iterator[str]:
 
 def identifier(text: str) -> str:
     """A name as a program may have it."""
-    name = re.sub(r"\W+", "_", text).strip("_") or "unnamed"
-    return name if not name[0].isdigit() else f"n{name}"
+    name = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "unnamed"
+    return f"n{name}" if name[0].isdigit() else f"{name}_" if name in KEYWORDS else name

@@ -114,19 +114,22 @@ def run_cpsat(
 ) -> Answer:
     """Solve a problem whose sum is known to be `at_least` something; only answers of `at_most` something are sought.
 
-    One worker is deterministic for a seed.
+    One worker is deterministic for a seed. No answer has a sum beyond LARGEST_GOAL: to be known to have one is to have none.
     """
     from ortools.sat.python.cp_model_helper import CpSolverStatus, SolveWrapper
 
     if effort.left_s <= 0:
         return Answer(None, None, False)
+    least = -LARGEST_GOAL if at_least is None else max(at_least, -LARGEST_GOAL)
+    most = LARGEST_GOAL if at_most is None else min(at_most, LARGEST_GOAL)
+    if least > most:
+        return Answer(None, None, True)
     symmetry = symmetry_of(problem)
     model = model_of(problem) if symmetry is None else counting_model(problem, symmetry)
     if hint is not None and symmetry is None:
         add_hint(model, hint, len(problem.columns))
     if at_least is not None or at_most is not None:
-        least = -LARGEST_GOAL if at_least is None else at_least
-        model.objective.domain.extend([least, LARGEST_GOAL if at_most is None else at_most])
+        model.objective.domain.extend([least, most])
     solver = SolveWrapper()
     solver.set_parameters(parameters_of(effort))
     response = solve_interruptibly(solver, model)

@@ -90,7 +90,12 @@ def test_both_ways_of_saying_what_was_validated(tmp_path: Path) -> None:
         ({"a": replacement("x")}, "`a` does not replace one layer"),
         ({"a": {"parent_layer_indices": [1, 2], "metrics": {}}}, "`a` does not replace one layer"),
         ({"a": {"metrics": {}}}, "`a` does not replace one layer"),
+        ({"a": replacement(-1)}, "layer -1 is none of a model of up to 2000 layers"),
+        ({"a": replacement(10**40)}, "layer 10000000000000000000 is none of a model of up to 2000 layers"),
         ({"first": {"noop": {"metrics": {}}}}, "`first` names no layer"),
+        ({"block_1_2": {"noop": {"metrics": {}}}}, "`block_1_2` names no layer"),
+        ({"block_²": {"noop": {"metrics": {}}}}, "`block_²` names no layer"),
+        ({"block_2000": {"noop": {"metrics": {}}}}, "layer 2000 is none of a model of up to 2000 layers"),
         ({"block_1": {"noop": 3}}, "`noop` of `block_1` is no object"),
         ({"block_1": {"noop": {}}}, "`noop` has no `metrics`"),
         ({"a": replacement(1, metrics=3)}, "`a` has no `metrics`"),
@@ -128,11 +133,24 @@ def test_a_solution_of_another_shape(tmp_path: Path, solution: object, says: str
         ([3], "measurement 0 lacks `args`, `non_block` or `subblocks`"),
         ([MEASURED, {**MEASURED, "args": 3}], "measurement 1 is of another kind"),
         ([{**MEASURED, "subblocks": {}}], "measurement 0 is of another kind"),
+        ([{**MEASURED, "non_block": 3}], "measurement 0 is of another kind"),
+        ([{**MEASURED, "subblocks": [3]}], "a sub-block of measurement 0 has no `subblock_config`"),
+        ([{**MEASURED, "subblocks": [{}]}], "a sub-block of measurement 0 has no `subblock_config`"),
     ],
 )
 def test_measurements_of_another_shape(tmp_path: Path, stats: object, says: str) -> None:
     written(tmp_path, "subblock_stats.json", stats)
     assert re.match(rf"E1902 .*subblock_stats.json`: {says}", said(tmp_path))
+
+
+def test_a_directory_may_have_one_file_of_everything_somewhere_inside(tmp_path: Path) -> None:
+    written(tmp_path, "deep/inside/replacement_metrics_and_stats.json", {"a": replacement(3)})
+    assert [r.layer for r in read_artefacts(tmp_path).replacements] == [3]
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "solution_0.json").mkdir()
+    assert said(tmp_path).endswith("solution_0.json`: Is a directory")
 
 
 def test_a_place_without_a_run(tmp_path: Path) -> None:

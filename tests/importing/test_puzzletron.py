@@ -163,7 +163,7 @@ def test_a_replacement_with_an_infinite_metric_is_left_out_and_said(tmp_path: Pa
     file.write_text(file.read_text().replace('"avg": 0.02', '"avg": NaN'))
     imported = read_puzzletron(source)
     assert imported.left_out == 1
-    assert "1 replacements have a metric that is not finite" in program_text(imported, tmp_path)
+    assert "# 1 replacement has a metric that is not finite: left out" in program_text(imported, tmp_path)
 
 
 MAMBA = {"state_dim": 8, "num_heads": 2, "head_dim": 4, "num_groups": 1}

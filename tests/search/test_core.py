@@ -239,3 +239,15 @@ def test_a_stop_at_the_clock_is_never_called_proven() -> None:
         if found.proven:
             assert found.chosen is None or found.value == found.bound
         assert run_cpsat(problem, Effort.of(-1.0)).proven is False
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bounds_beyond_any_sum_are_no_bounds_or_a_proof_that_there_is_no_answer(family: str) -> None:
+    """Prices of a problem without an answer may prove a bound of any size."""
+    problem = random_problem(family, 0)
+    plain, wide = (
+        run_cpsat(problem, Effort.of(60), at_least=a, at_most=b) for a, b in ((None, None), (-(2**70), 2**70))
+    )
+    assert (plain.bound, plain.proven) == (wide.bound, wide.proven)
+    none = run_cpsat(problem, Effort.of(60), at_least=2**70)
+    assert none.proven and none.chosen is None

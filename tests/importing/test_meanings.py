@@ -1,0 +1,342 @@
+"""What another tool's words mean here: its blocks, its metrics, its sizes and its constraints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.importing.puzzletron import Imported, read_puzzletron
+from puzzledsl.importing.write import files_of, identifier, program_text, scores_csv
+from puzzledsl.ir.alternatives import name_of
+from puzzledsl.ir.program import check_file
+from tests.importing.puzzle_run import (
+    HEADS,
+    KV,
+    LAYERS,
+    WIDTH,
+    attention_config,
+    ffn_config,
+    subblock_stats,
+    write_run,
+)
+
+CONFIG = {
+    "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": HEADS,
+    "num_key_value_heads": KV, "head_dim": 16, "intermediate_size": WIDTH, "vocab_size": 500,
+}  # fmt: skip
+OWN = {"attention": attention_config(KV), "ffn": ffn_config(WIDTH)}
+SMALL = {"attention": attention_config(2), "ffn": ffn_config(WIDTH)}
+
+
+def gathered(folder: Path, options: dict[str, Any], config: dict[str, Any] | None = None) -> Imported:
+    """What is read of one file of options."""
+    (folder / "all.json").write_text(json.dumps(options))
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return read_puzzletron(folder / "all.json", folder if config is not None else None)
+
+
+def option(block: dict[str, Any], layer: int = 0, **metrics: float) -> dict[str, Any]:
+    return {"parent_layer_indices": [layer], "block_config": block, "metrics": metrics or {"kl_div": 0.5}}
+
+
+def with_statistics(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> Imported:
+    """What is read of a run whose statistics were changed."""
+    run = write_run(folder / "run")
+    stats = subblock_stats()
+    change(stats)
+    (run / "subblock_stats.json").write_text(json.dumps(stats))
+    return read_puzzletron(run)
+
+
+def refusal(read: Callable[[], object]) -> str:
+    with pytest.raises(DiagnosticError) as caught:
+        read()
+    return "\n".join(f"{told.code} {told.message}" for told in caught.value.diagnostics)
+
+
+# ---------------------------------------------------------------- blocks
+
+
+@pytest.mark.parametrize(
+    ("name", "attention", "ffn"),
+    [
+        ("attention kv_heads_2  ffn intermediate_128", "gqa2", "mlp128"),
+        (
+            "attention num_key_value_heads=2 no_op=False ffn intermediate_size=128 no_op=False",
+            "gqa2",
+            "mlp128",
+        ),
+        ("attention n_heads_in_group=4 ffn no_op", "gqa2", "noop"),
+        ("attention\n gqa_8 ffn noop", "gqa1", "noop"),
+        ("attention no_op=True ffn replace_with_linear=True", "noop", "linear"),
+        ("attention linear ffn intermediate_256", "linear", "parent"),
+        ("attention gqa_2 ffn intermediate_32", "parent", "mlp32"),
+    ],
+)
+def test_blocks_that_only_have_a_name(tmp_path: Path, name: str, attention: str, ffn: str) -> None:
+    imported = gathered(tmp_path, {"block_1": {name: {"metrics": {"kl_div": 1}}}}, CONFIG)
+    assert (attention, ffn) in {(name_of(a), name_of(f)) for a, f in imported.layers[1]}
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        ({**OWN, "parallel_blocks": [1]}, "a block of parallel blocks"),
+        ({**OWN, "attention": {"mamba": {"state_dim": 8}}}, "a mamba attention"),
+        ({**OWN, "attention": {"llama4": {"x": 8}}}, "a llama4 attention"),
+        ({**OWN, "attention": {}}, "an attention without KV heads"),
+        ({**OWN, "attention": {"num_key_value_heads": 0}}, "an attention without KV heads"),
+        ({**OWN, "attention": {"n_heads_in_group": 3}}, "an attention without KV heads"),
+        ({**OWN, "attention": {"num_key_value_heads": 3}}, "3 KV heads"),
+        ({**OWN, "ffn": {"moe": {"num_experts": 8}}}, "a mixture of experts"),
+        ({**OWN, "ffn": {}}, "an FFN without a width"),
+        ({**OWN, "ffn": {"intermediate_size": -1}}, "an FFN without a width"),
+    ],
+)
+def test_blocks_without_words_here_are_told_once(tmp_path: Path, block: dict[str, Any], says: str) -> None:
+    options = {f"option {layer}": option(block, layer) for layer in (0, 1)}
+    said = refusal(lambda: gathered(tmp_path, options, CONFIG))
+    assert said == f"E1903 {says} in `{tmp_path / 'all.json'}` cannot be imported"
+
+
+# ---------------------------------------------------------------- the parent
+
+
+def test_a_config_is_all_that_must_be_known_of_the_parent(tmp_path: Path) -> None:
+    no_op = {"attention": {"no_op": True}, "ffn": {"no_op": True}}
+    assert gathered(tmp_path, {"a": option(no_op)}, CONFIG).shape.intermediate == WIDTH
+    assert refusal(lambda: gathered(tmp_path, {"a": option(no_op)})).endswith(
+        "the parent's number of KV heads"
+    )
+    small = {"attention": attention_config(2), "ffn": {"no_op": True}}
+    assert refusal(lambda: gathered(tmp_path, {"a": option(small)})).endswith("the parent's FFN width")
+    assert refusal(lambda: gathered(tmp_path, {"a": option(SMALL)})).endswith(
+        "parent's n_embd, n_head, vocab_size"
+    )
+
+
+def test_layers_without_options_are_no_parent(tmp_path: Path) -> None:
+    assert refusal(lambda: gathered(tmp_path, {"block_1": {}})).endswith("does not say the parent's layers")
+
+
+def test_a_parents_window_comes_along(tmp_path: Path) -> None:
+    config = {**CONFIG, "model_type": "mistral", "sliding_window": 4096}
+    imported = gathered(tmp_path, {"a": option(SMALL)}, config)
+    assert "  window: 4096,\n" in program_text(imported, tmp_path)
+    assert list(files_of(imported, tmp_path)) == ["scores.csv", "puzzletron.pzl"]  # nothing was measured
+
+
+def test_a_config_that_is_none_is_named(tmp_path: Path) -> None:
+    said = refusal(lambda: gathered(tmp_path, {"a": option(SMALL)}, {**CONFIG, "hidden_size": 0}))
+    assert said.startswith(f"E1902 cannot use `{tmp_path / 'config.json'}`: hidden_size is")
+
+
+def test_a_layer_that_the_parent_does_not_have(tmp_path: Path) -> None:
+    said = refusal(lambda: gathered(tmp_path, {"a": option(SMALL, 2)}, CONFIG))
+    assert said == f"E1902 cannot use `{tmp_path / 'all.json'}`: layer 2 is replaced; the parent has 2 layers"
+
+    def move(stats: list[dict[str, Any]]) -> None:
+        stats[0]["subblocks"][0]["parent_layer_index"] = LAYERS
+
+    said = refusal(lambda: with_statistics(tmp_path, move))
+    assert said.endswith(
+        f"subblock_stats.json`: a sub-block is of layer {LAYERS}; the parent has {LAYERS} layers"
+    )
+
+
+@pytest.mark.parametrize("nowhere", [None, -1])
+def test_a_measurement_of_no_layer_is_of_every_layer(tmp_path: Path, nowhere: int | None) -> None:
+    def move(stats: list[dict[str, Any]]) -> None:
+        stats[0]["subblocks"][0]["parent_layer_index"] = nowhere
+
+    layers = [cost.layer for cost in with_statistics(tmp_path, move).measurements[0].costs]
+    assert layers[:3] == [None, None, 0]  # what no layer changes; then the first two sub-blocks
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "family"), [("qwen2", "qwen2"), ("mistral_small", "mistral"), ("new", "llama")]
+)
+def test_the_family_is_what_the_run_says(tmp_path: Path, descriptor: str, family: str) -> None:
+    run = write_run(tmp_path / "run")
+    teacher = run / "single_sequence_replacement_solutions--validation" / "teacher.json"
+    teacher.write_text(teacher.read_text().replace('"llama"', f'"{descriptor}"'))
+    shape = read_puzzletron(run).shape
+    assert (shape.family, shape.attention_bias, shape.qk_norm) == (family, family == "qwen2", False)
+
+
+@pytest.mark.parametrize(("hidden", "heads", "head_dim"), [(64, 8, 8), (64, 32, 2), (4, 8, 2)])
+def test_the_head_size_is_a_share_of_the_width_where_no_parameters_tell(
+    tmp_path: Path, hidden: int, heads: int, head_dim: int
+) -> None:
+    def forget(stats: list[dict[str, Any]]) -> None:
+        for entry in stats:
+            entry["args"].update(n_embd=hidden, n_head=heads)
+            for sub in entry["subblocks"]:
+                sub["num_params"] = None
+
+    assert with_statistics(tmp_path, forget).shape.head_dim == head_dim
+
+
+@pytest.mark.parametrize(
+    ("hidden", "heads", "says"), [(72, 8, "head size"), (64, 10, "number of KV heads"), (64, 0, "n_head")]
+)
+def test_sizes_of_no_model(tmp_path: Path, hidden: int, heads: int, says: str) -> None:
+    def spoil(stats: list[dict[str, Any]]) -> None:
+        for entry in stats:
+            entry["args"].update(n_embd=hidden, n_head=heads)
+            for sub in entry["subblocks"]:
+                sub["num_params"] = None
+
+    assert refusal(lambda: with_statistics(tmp_path, spoil)).endswith(f"does not say the parent's {says}")
+
+
+# ---------------------------------------------------------------- scores
+
+
+def test_scores_are_distances_from_the_parent_as_the_run_has_it(tmp_path: Path) -> None:
+    own = option(OWN, lm_loss=2.0, token_accuracy_top_1=0.5, kl_div=0.0)
+    small = option(SMALL, lm_loss=2.25, token_accuracy_top_1=0.375, kl_div=0.125)
+    imported = gathered(tmp_path, {"own": own, "small": small}, CONFIG)
+    assert {name: list(values.values()) for name, values in imported.scores.items()} == {
+        "lm_loss": [Decimal("0.25")],
+        "token_accuracy_top_1": [Decimal("0.125")],
+        "kl_div": [Decimal("0.125")],
+    }
+
+
+def test_a_metric_that_is_not_zero_at_the_parent_needs_the_parents_own(tmp_path: Path) -> None:
+    small = option(SMALL, lm_loss=2.25, token_accuracy_top_1=0.375, kl_div=0.125)
+    imported = gathered(tmp_path, {"small": small}, CONFIG)
+    assert list(imported.scores) == ["kl_div"]
+    text = program_text(imported, tmp_path)
+    for metric in ("lm_loss", "token_accuracy_top_1"):
+        assert f"# {metric} is left out: what the parent itself has is not in the run.\n" in text
+        assert f"score {metric}" not in text
+
+
+def test_a_metric_that_some_lack_is_empty_there(tmp_path: Path) -> None:
+    options = {"a": option(SMALL, 0, kl_div=1, mse=2), "b": option(SMALL, 1, mse=3)}
+    table = scores_csv(gathered(tmp_path, options, CONFIG))
+    assert table == "layer,attention,ffn,kl_div,mse\n0,gqa2,,1,2\n1,gqa2,,,3\n"
+
+
+# ---------------------------------------------------------------- costs
+
+
+def test_statistics_gathered_by_sub_block_are_costs(tmp_path: Path) -> None:
+    stats = {"attention_memory_mib": 3, "ffn_memory_mib": 5, "ffn_num_params": 7, "memory_mib": 8}
+    options = {"own": {**option(OWN), "stats": stats}, "small": {**option(SMALL), "stats": stats}}
+    [measured] = gathered(tmp_path, options, CONFIG).measurements
+    found = [
+        (c.layer, c.attention and name_of(c.attention), c.ffn and name_of(c.ffn), c.params)
+        for c in measured.costs
+    ]
+    assert found == [
+        (None, None, None, None),
+        (0, "parent", None, None),
+        (0, None, "parent", 7),
+        (0, "gqa2", None, None),
+    ]
+    assert [c.memory_mib for c in measured.costs] == [0, 3, 5, 3]
+
+
+def test_measurements_have_names_of_their_own(tmp_path: Path) -> None:
+    def repeat(stats: list[dict[str, Any]]) -> None:
+        first = stats[0]
+        stats += [
+            {**first, "args": {**first["args"], **more}}
+            for more in ({"generation_seq_len": 64}, {"gpu": "b"}, {"gpu": "c"})
+        ]
+        stats.append(
+            {**first, "args": {**first["args"], "kv_cache_dtype": "torch.int8", "weights_dtype": "4bit"}}
+        )
+
+    names = [m.name for m in with_statistics(tmp_path, repeat).measurements]
+    assert names == [
+        "bf16_8",
+        "bf16_16",
+        "bf16_8_512_64",
+        "bf16_8_512_128",
+        "bf16_8_512_128_again",
+        "at_4bit_kv_int8_8",
+    ]
+
+
+# ---------------------------------------------------------------- searches
+
+
+@pytest.mark.parametrize(
+    ("stat", "bound", "says"),
+    [
+        ("stats.memory_mib", 6.5, ["require bf16_16.memory <= 6.5MiB"]),
+        ("stats.runtime_ms", [1, 20], ["require bf16_16.latency >= 1ms", "require bf16_16.latency <= 20ms"]),
+        ("num_params", [10, float("inf")], ["require params >= 10"]),
+        ("stats.has_ffn", [None, 3], ["require count(ffn is not noop) <= 3"]),
+        ("stats.memory_mib", "6\nlines", ['# `stats.memory_mib` of the run has no word here: "6\\nlines"']),
+        ("stats.memory_mib", [1, 2, 3], ["# `stats.memory_mib` of the run has no word here: [1, 2, 3]"]),
+        ("stats.memory_mib", 1e300, ["# `stats.memory_mib` of the run has no word here: 1e+300"]),
+        ("of\nlines", {"a": None}, ['# `of lines` of the run has no word here: {"a": null}']),
+    ],
+)
+def test_constraints_of_the_run(tmp_path: Path, stat: str, bound: object, says: list[str]) -> None:
+    run = write_run(tmp_path / "run")
+    [file] = run.glob("mip/**/solutions.json")
+    solutions = json.loads(file.read_text())
+    solutions[0]["puzzle_args"]["mip_constraints"] = {stat: bound}
+    file.write_text(json.dumps(solutions))
+    lines = program_text(read_puzzletron(run), tmp_path).split("{\n")[-1].splitlines()
+    assert [line.strip() for line in lines] == ["minimize cosine_embedding_loss_hidden_states", *says, "}"]
+
+
+def test_a_constraint_on_what_was_not_measured_is_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    [file] = run.glob("mip/**/solutions.json")
+    file.write_text(file.read_text().replace('"batch_size": 16', '"batch_size": 3'))
+    assert "# `stats.memory_mib` of the run has no word here: 6.5" in program_text(
+        read_puzzletron(run), tmp_path
+    )
+
+
+def test_searches_of_one_name_and_what_is_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    [file] = run.glob("mip/**/solutions.json")
+    [solution] = json.loads(file.read_text())
+    foreign = {**solution, "puzzle_args": {**solution["puzzle_args"], "objective": "metrics.other"}}
+    file.write_text(json.dumps([solution, solution, foreign, {"puzzle_args": 3}, 4]))
+    text = program_text(read_puzzletron(run), tmp_path)
+    assert [line for line in text.splitlines() if line.startswith("search")] == [
+        "search target_memory_6MiB of puzzle {",
+        "search target_memory_6MiB_again of puzzle {",
+    ]
+
+
+def test_what_is_not_json_among_the_answers_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    [file] = run.glob("mip/**/solutions.json")
+    file.write_text("[{")
+    assert refusal(lambda: read_puzzletron(run)) == f"E1902 cannot use `{file}`: it is no JSON"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("kl_div", "kl_div"),
+        ("a.b-c", "a_b_c"),
+        ("8b", "n8b"),
+        ("…", "unnamed"),
+        ("not", "not_"),
+        ("für²", "f_r"),
+    ],
+)
+def test_a_name_can_be_written_in_a_program(tmp_path: Path, text: str, name: str) -> None:
+    assert identifier(text) == name
+    program = tmp_path / "a.pzl"
+    program.write_text(f"let {name} = 1\n")
+    assert not [d for d in check_file(program).diagnostics if d.code.startswith("E")]

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
+from benchmarks.matmul import cpu_s, matmul_flop_per_s
 from puzzledsl.bld import training
 from puzzledsl.bld.student import enrol
 from puzzledsl.bld.training import School
@@ -97,22 +97,6 @@ def piece_flop(alternative: Alternative, positions: float) -> float:
     raise ValueError(alternative)
 
 
-def cpu_s(work: Callable[[], object]) -> float:
-    """CPU seconds of all threads of this process."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began
-
-
-def matmul_flop_per_s() -> float:
-    """Float32, FLOP per CPU second: the best of three shapes, each the mean of a tenth of a second or so."""
-    rates = []
-    for m, k, n in ((2048, H, F), (2048, F, H), (1024, 1024, 1024)):
-        a, b = torch.randn(m, k), torch.randn(k, n)
-        rates.append(4 * 2 * m * k * n / cpu_s(lambda a=a, b=b: [a @ b for _ in range(4)]))  # type: ignore[misc]
-    return max(rates)
-
-
 @contextmanager
 def in_bfloat16(wanted: bool) -> Iterator[None]:
     """Training's passes in bfloat16, or not, whatever this machine is good at."""
@@ -173,13 +157,13 @@ def main(options: argparse.Namespace) -> None:
     )
     bench = Bench(sequences=8, layers=2)
     took: dict[bool, list[float]] = {False: [], True: []}
-    limits, shares = [matmul_flop_per_s()], []
+    limits, shares = [matmul_flop_per_s(H, F)], []
     for _ in range(REPETITIONS):
         for wanted, seconds in took.items():
             with in_bfloat16(wanted):
                 seconds.append(cpu_s(bench.step))
             if not wanted:
-                limits.append(matmul_flop_per_s())
+                limits.append(matmul_flop_per_s(H, F))
                 shares.append(bench.flop() / seconds[-1] / statistics.mean(limits[-2:]))
     share = statistics.median(shares[1:])  # the first step makes buffers
     half = share * bench.flop(CONTEXT / 2) / bench.flop()

@@ -20,7 +20,7 @@ from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.scoring.vocabulary import Vocabulary
 
-GROUP_TOKENS = {"cpu": 2048, "cuda": 16384}
+GROUP_TOKENS = {"cpu": 512, "cuda": 16384}
 """Tokens that go through the model together."""
 Figures = dict[str, float]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from puzzledsl.files import write_text
@@ -20,10 +21,13 @@ class Partial:
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._head = path, json.dumps({"key": key})
         self.figures: dict[Name, Figures] = {}
+        self._damaged = False
         lines = self._whole_lines()
         if lines and unsealed_line(lines[0]) == self._head:
             for line in lines[1:]:
-                if (text := unsealed_line(line)) is not None:  # a damaged line's figures are measured again
+                if (text := unsealed_line(line)) is None:
+                    self._damaged = True  # its figures are measured again
+                else:
                     layer, table, name, figures = json.loads(text)
                     self.figures[layer, table, name] = figures
         else:
@@ -47,6 +51,13 @@ class Partial:
             file.write(sealed_line(json.dumps([*name, figures])))
             file.flush()
             os.fsync(file.fileno())
+
+    def mend(self, order: Sequence[Name]) -> None:
+        """Once all of `order` is measured: where a line was damaged, the file that it would be had none been."""
+        if self._damaged:
+            self.figures = {name: self.figures[name] for name in [*order, *self.figures]}
+            self.copy_to(self._path)
+            self._damaged = False
 
     def copy_to(self, path: Path) -> None:
         """All figures in another file."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,11 +14,17 @@ from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.progress import Progress
 from puzzledsl.scoring.incumbent import Incumbent
-from puzzledsl.scoring.measures import Measure, group_tokens
+from puzzledsl.scoring.measures import Figures, Measure, group_tokens
 from puzzledsl.scoring.partial import Name, Partial
 from puzzledsl.scoring.replacements import Replacement
 from puzzledsl.scoring.states import States
 from puzzledsl.scoring.table import INCUMBENT
+from puzzledsl.scoring.workers import Workers
+
+Numbered = Sequence[tuple[int, Replacement]]
+"""Replacements, each with its row in what is kept of final states."""
+Measured = tuple[Tensor, Figures] | None
+"""Final states for pairwise terms, and figures; None for what was measured before."""
 
 
 class Sweep:
@@ -37,27 +46,40 @@ class Sweep:
 
     def run(self, todo: Sequence[Replacement], around: ModelDefinition | None) -> None:
         """Measure what is not measured yet: the child itself first, where there is one."""
-        entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
-        normed = self._leaving(0, entering)
-        self.measure.set_parent(normed)
-        self.parent_PH = _positions(normed, self.states)
-        if around is not None:
-            self.incumbent.become(around)
-            if INCUMBENT not in self.partial.figures:
-                self.partial.add(INCUMBENT, self.measure.figures(self._leaving(0, entering)))
-        numbered = list(enumerate(todo))
-        for layer_idx in range(len(self.runner)):
-            for batch in self._batches([(row, r) for row, r in numbered if r.layer == layer_idx]):
-                self._measure(batch, entering)
-            entering = [self.runner.run_layer(layer_idx, hidden) for hidden in entering]
+        with Workers(self.runner.device) as workers:
+            entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
+            normed = self._leaving(0, entering)
+            self.measure.set_parent(normed)
+            self.parent_PH = _positions(normed, self.states)
+            if around is not None:
+                self.incumbent.become(around)
+                if INCUMBENT not in self.partial.figures:
+                    self.partial.add(INCUMBENT, self.measure.figures(self._leaving(0, entering)))
+            numbered = list(enumerate(todo))
+            self._ask_for_arguments(todo, entering)
+            for layer_idx in range(len(self.runner)):
+                self._measure([(row, r) for row, r in numbered if r.layer == layer_idx], entering, workers)
+                entering = [self.runner.run_layer(layer_idx, hidden) for hidden in entering]
+        self.partial.mend([*([] if around is None else [INCUMBENT]), *map(_name, todo)])
 
-    def _batches(self, of_layer: Sequence[Numbered]) -> Iterator[Sequence[Numbered]]:
+    def _measure(self, of_layer: Numbered, entering: Sequence[Tensor], workers: Workers) -> None:
+        """All replacements of one layer. The layer is changed here only, while workers run those above it."""
+        under_way: deque[tuple[Numbered, Future[list[Measured]]]] = deque()
+        for batch in self._batches(of_layer, entering):
+            together = self._replaced(batch, entering)
+            work = partial(self._measured, batch, together, [len(hidden) for hidden in entering])
+            under_way.append((batch, workers.submit(work)))
+            if len(under_way) > workers.count:
+                self._keep(*under_way.popleft())
+        while under_way:
+            self._keep(*under_way.popleft())
+
+    def _batches(self, of_layer: Numbered, entering: Sequence[Tensor]) -> Iterator[Numbered]:
         """Replacements of one layer that go up together: several where all that is scored is few tokens.
 
         They do not depend on what is measured already: in other company a figure would have other last digits.
         """
-        groups = self.measure.groups
-        together = max(1, group_tokens(self.runner.device) // groups[0].numel()) if len(groups) == 1 else 1
+        together = self._together()
         for start in range(0, len(of_layer), together):
             batch = of_layer[start : start + together]
             if all(_name(replacement) in self.partial.figures for _, replacement in batch):
@@ -65,24 +87,52 @@ class Sweep:
             else:
                 yield batch
 
-    def _measure(self, batch: Sequence[Numbered], entering: Sequence[Tensor]) -> None:
-        layer_idx = batch[0][1].layer
-        above: list[list[Tensor]] = []  # of every replacement, what leaves its layer
+    def _together(self) -> int:
+        groups = self.measure.groups
+        return max(1, group_tokens(self.runner.device) // groups[0].numel()) if len(groups) == 1 else 1
+
+    def _ask_for_arguments(self, todo: Sequence[Replacement], entering: Sequence[Tensor]) -> None:
+        """Of layers, for every shape that comes: the model is changed while it is asked, so no worker may run it then."""
+        counts = Counter(replacement.layer for replacement in todo).values()
+        together = self._together()
+        sizes = {size for count in counts for size in (min(count, together), count % together) if size}
+        for hidden in entering:
+            for size in sizes:
+                self.runner.layer_kwargs(0, hidden.new_empty(size * len(hidden), *hidden.shape[1:]))
+
+    def _replaced(self, batch: Numbered, entering: Sequence[Tensor]) -> list[Tensor]:
+        """What leaves the replaced layer, of all replacements of a batch one behind the other; one tensor a group."""
+        above: list[list[Tensor]] = []
         for _, replacement in batch:
             with replacement.applied(self.incumbent):
-                above.append([self.runner.run_layer(layer_idx, hidden) for hidden in entering])
-        together = [torch.cat(hidden) for hidden in zip(*above, strict=True)]
-        normed = self._leaving(layer_idx + 1, together)
-        apart = [torch.split(hidden, len(own)) for hidden, own in zip(normed, entering, strict=True)]
-        for (row, replacement), states in zip(batch, zip(*apart, strict=True), strict=True):
-            if _name(replacement) in self.partial.figures:
+                above.append([self.runner.run_layer(replacement.layer, hidden) for hidden in entering])
+        return [torch.cat(hidden) if len(hidden) > 1 else hidden[0] for hidden in zip(*above, strict=True)]
+
+    def _measured(
+        self, batch: Numbered, together: Sequence[Tensor], lengths: Sequence[int]
+    ) -> list[Measured]:
+        """Through the layers above and the head. Nothing is measured twice: an empty place for what is."""
+        normed = self._leaving(batch[0][1].layer + 1, together)
+        apart = [torch.split(hidden, length) for hidden, length in zip(normed, lengths, strict=True)]
+        return [
+            None
+            if _name(replacement) in self.partial.figures
+            else (_positions(states, self.states), self.measure.figures(states))
+            for (_, replacement), states in zip(batch, zip(*apart, strict=True), strict=True)
+        ]
+
+    def _keep(self, batch: Numbered, found: Future[list[Measured]]) -> None:
+        for (row, replacement), measured in zip(batch, found.result(), strict=True):
+            if measured is None:
                 self.progress.advance()
                 continue
+            states_PH, figures = measured
             if self.states is not None:  # on the disk before the figures that vouch for it
-                self.states.put(row, _positions(states, self.states))
-            self.partial.add(_name(replacement), figures := self.measure.figures(states))
-            score = figures[self.metric]
-            self.progress.advance(layer=layer_idx, alternative=replacement.name, score=score)
+                self.states.put(row, states_PH)
+            self.partial.add(_name(replacement), figures)
+            self.progress.advance(
+                layer=replacement.layer, alternative=replacement.name, score=figures[self.metric]
+            )
 
     def _leaving(self, layer_idx: int, entering: Sequence[Tensor]) -> list[Tensor]:
         """The normed final hidden states, from those that enter a layer."""
@@ -93,10 +143,6 @@ def final_states(runner: LayerRunner, measure: Measure) -> list[Tensor]:
     """The normed final hidden states of the model as it stands, a group each."""
     entering = [runner.embed(tokens.to(runner.device)) for tokens in measure.groups]
     return [runner.final_norm(runner.run_suffix(0, hidden)) for hidden in entering]
-
-
-Numbered = tuple[int, Replacement]
-"""A replacement and its row in what is kept of final states."""
 
 
 def _name(replacement: Replacement) -> Name:

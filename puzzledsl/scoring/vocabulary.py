@@ -12,6 +12,7 @@ Shapes: P positions, H hidden, V vocabulary, T of a tile's tokens.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -19,16 +20,16 @@ from torch import Tensor
 
 from puzzledsl.modeling.layerwise import LayerRunner
 
-POSITIONS, TOKENS = 512, 4096
-"""Of a tile: 8 MiB of float32 logits, which stay in a processor's cache between product and sum."""
+POSITIONS, TOKENS = 256, 4096
+"""Of a tile: 4 MiB of float32 logits, which stay in a processor's cache between product and sum."""
 
 
 class Vocabulary:
-    """A model's head [V, H]. Two tiles of float32 are all the logits there ever are; they are used again and again."""
+    """A model's head [V, H]. Two tiles of float32 are all the logits that a thread ever holds, used again and again."""
 
     def __init__(self, runner: LayerRunner) -> None:
         self.weight_VH, self.bias_V = runner.head_weights()
-        self._tiles: tuple[Tensor, Tensor] | None = None
+        self._of_thread = threading.local()
 
     def logsumexp(self, normed_PH: Tensor) -> Tensor:
         """L of every position, float32 [P]."""
@@ -79,13 +80,13 @@ class Vocabulary:
     def _over(self, rows_PH: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """(tokens, their logits [P, T], as much scratch space), tile after tile; overwritten by the next."""
         rows, vocabulary = len(rows_PH), len(self.weight_VH)
-        if self._tiles is None:
-            made = rows_PH.new_empty(2, POSITIONS * min(TOKENS, vocabulary), dtype=torch.float32)
-            self._tiles = (made[0], made[1])
+        if not hasattr(self._of_thread, "tiles"):
+            size = POSITIONS * min(TOKENS, vocabulary)
+            self._of_thread.tiles = rows_PH.new_empty(2, size, dtype=torch.float32)
         for start in range(0, vocabulary, TOKENS):
             tokens = slice(start, min(start + TOKENS, vocabulary))
             shape = (rows, tokens.stop - start)
-            logits_PT, spare_PT = (tile[: shape[0] * shape[1]].view(shape) for tile in self._tiles)
+            logits_PT, spare_PT = (tile[: shape[0] * shape[1]].view(shape) for tile in self._of_thread.tiles)
             weight_TH = self.weight_VH[tokens]
             if rows_PH.dtype == torch.float32:
                 torch.mm(rows_PH, weight_TH.T, out=logits_PT)

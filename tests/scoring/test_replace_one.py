@@ -102,6 +102,32 @@ def test_small_tiles_and_groups_change_nothing(small: Case, monkeypatch: pytest.
         assert a == pytest.approx(b, abs=1e-6)
 
 
+def test_any_number_of_threads_finds_the_same_bytes(small: Case) -> None:
+    """A product that is split among threads would have other last digits."""
+    before, found = torch.get_num_threads(), set()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            forget(small)
+            found.add(small.score(metric="kl_divergence", samples=40).canonical_json())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
+
+
+def test_a_damaged_figure_is_measured_again(small: Case) -> None:
+    forget(small)
+    whole = small.score().canonical_json()
+    (kept,) = figures_of(small)
+    right = kept.read_text()
+    lines = right.splitlines(keepends=True)
+    assert len(lines) > 4
+    kept.write_text("".join([*lines[:2], lines[2].replace("[", "{", 1), *lines[3:]]))
+    assert small.score().canonical_json() == whole
+    assert kept.read_text() == right
+
+
 class Interrupting(Silent):
     """Ends the run after some replacements."""
 

@@ -22,14 +22,20 @@ from puzzledsl.search.solve import solve_search
 
 Measure = Callable[[ModelDefinition, Path], ScoreTable]
 """A child -> the table of scores inside it; the path is for unfinished work."""
-
-
 Judge = Callable[[Sequence[ModelDefinition]], list[float]]
 """Children -> how much worse than the parent each is, measured as a whole on the score's text."""
+Unseen = Callable[[Sequence[ModelDefinition]], list[float] | None]
+"""The same on text that is not scored; None where there is too little of it, and for tasks."""
 
 
 def scores_around(
-    ctx: Context, name: str, jobs: tuple[BldJob, ...], measure: Measure, judge: Judge, work: Path
+    ctx: Context,
+    name: str,
+    jobs: tuple[BldJob, ...],
+    measure: Measure,
+    judge: Judge,
+    unseen: Unseen,
+    work: Path,
 ) -> ScoreTable:
     """The table of the last round. Finished rounds are kept in `work` until all are done.
 
@@ -57,16 +63,20 @@ def scores_around(
             solution = solve(table) or solution
             continue
         move = best_move(measure(define(solution), kept.with_suffix("")), solution, solve, judge_all)
-        _tell(ctx, name, number + 1, move)
+        _tell(ctx, name, number + 1, move, unseen([define(solution), define(move.solution)]))
         table, solution = move.table, move.solution
         write_sealed(kept, table.canonical_json())
     shutil.rmtree(work, ignore_errors=True)
     return table
 
 
-def _tell(ctx: Context, name: str, number: int, move: Move) -> None:
+def _tell(ctx: Context, name: str, number: int, move: Move, unseen: list[float] | None) -> None:
     text = f"score `{name}`, round {number}: {move.before:.4g} became {move.after:.4g} on the scored text"
     fields = {"score": name, "round": number, "before": move.before, "after": move.after}
+    if unseen is not None:
+        before, after = unseen
+        text += f", {before:.4g} became {after:.4g} on as much text that is not scored"
+        fields |= {"unseen_before": before, "unseen_after": after}
     ctx.progress.log("rescored", text=text, **fields)
 
 

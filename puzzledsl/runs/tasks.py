@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.files import sha256_of, write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
@@ -153,14 +154,26 @@ def score(ctx: Context, name: str) -> Task:
         if method.around is None:
             table = measured(ctx.build.work("score", name))
         else:
+            from puzzledsl.data.errors import NotEnoughText
             from puzzledsl.runs.rescoring import scores_around
             from puzzledsl.scoring.run import score_children
 
-            def judged(children: Sequence[ModelDefinition]) -> list[float]:
-                return score_children(ctx.program, name, parent, ctx.base, library, children, ctx.progress)
+            def judged(children: Sequence[ModelDefinition], *, unseen: bool = False) -> list[float]:
+                given = (ctx.program, name, parent, ctx.base, library, children, ctx.progress)
+                return score_children(*given, unseen=unseen)
+
+            def judged_unseen(children: Sequence[ModelDefinition]) -> list[float] | None:
+                try:
+                    return None if method.metric == "accuracy" else judged(children, unseen=True)
+                except DiagnosticError as error:
+                    if not isinstance(error.diagnostics[0], NotEnoughText):
+                        raise
+                    return None
 
             work = ctx.build.work("score", f"{name}-{digest_of(inputs())[:16]}")
-            table = scores_around(ctx, name, jobs, lambda child, at: measured(at, child), judged, work)
+            table = scores_around(
+                ctx, name, jobs, lambda child, at: measured(at, child), judged, judged_unseen, work
+            )
         output = ctx.build.scores(name)
         write_text(output, table.canonical_json())
         return [output]

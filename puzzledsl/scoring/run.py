@@ -100,15 +100,20 @@ def score_children(
     library: Library,
     children: Sequence[ModelDefinition],
     progress: Progress,
+    *,
+    unseen: bool = False,
 ) -> list[float]:
-    """How much worse than the parent whole children are, by a score's metric and on its text."""
+    """How much worse than the parent whole children are, by a score's metric and on its text.
+
+    `unseen`: on as much text behind it. Raises DiagnosticError (NotEnoughText) where there is none; items have none.
+    """
     declaration = program.scores[score]
     method = declaration.method
     if not isinstance(method, nodes.ReplaceOne) or declaration.bld is None:
         raise ValueError(f"score {score} is not measured, it is read from a table")
     bld = program.blds[declaration.bld]
     runner = LayerRunner(model := reachable_parent(parent_dir, progress, once=False))
-    measure = _measure(program, declaration, method, bld, runner, parent_dir, base, library, progress)
+    measure = _measure(program, declaration, method, bld, runner, parent_dir, base, library, progress, unseen)
     incumbent = Incumbent(model, library)
     with torch.inference_mode():
         measure.set_parent(final_states(runner, measure))
@@ -148,6 +153,7 @@ def _measure(
     base: Path,
     library: Library,
     progress: Progress,
+    unseen: bool = False,
 ) -> Measure:
     tokenizer = load_tokenizer(parent_dir)
     if method.metric == "accuracy":
@@ -161,7 +167,7 @@ def _measure(
         raise DiagnosticError(NoScoringText(span_of(declaration.where), score=declaration.name))
     behind = data == bld.data
     cache = BuildDir(library.root.parent).tokens
-    tokens = _text(program.data[data], base, tokenizer, method, bld, behind, cache, progress)
+    tokens = _text(program.data[data], base, tokenizer, method, bld, behind, cache, progress, unseen)
     check_tokens(parent_dir, tokens)
     return Divergence(runner, tokens, method.samples, top_k=method.top_k)
 
@@ -175,8 +181,12 @@ def _text(
     behind: bool,
     cache: Path,
     progress: Progress,
+    unseen: bool,
 ) -> Tensor:
-    """Enough blocks for `samples` positions, [N, S]: those behind the BLD's own where `behind` and there are enough."""
+    """Enough blocks for `samples` positions, [N, S]: those behind the BLD's own where `behind` and there are enough.
+
+    `unseen`: the ones behind those.
+    """
     budget = Budget.of(bld)
     blocks = -(-method.samples // budget.context)
     skipped = budget.blocks if behind else 0
@@ -194,9 +204,9 @@ def _text(
         )[first:]
 
     try:
-        tokens = read(skipped)
+        tokens = read(skipped + blocks if unseen else skipped)
     except DiagnosticError as error:
-        if not skipped or not isinstance(error.diagnostics[0], NotEnoughText):
+        if unseen or not skipped or not isinstance(error.diagnostics[0], NotEnoughText):
             raise
         progress.log(
             "warning", text=f"data `{data.name}` is too short to score on text that was not trained on"

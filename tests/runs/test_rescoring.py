@@ -27,6 +27,8 @@ def test_each_round_scores_inside_the_child_of_the_one_before(build: Path) -> No
         "a round never makes the scored text worse"
     )
     assert float(rounds[1]["before"]) == pytest.approx(float(rounds[0]["after"]), abs=1e-6)
+    assert all(float(e["unseen_before"]) > 0 and float(e["unseen_after"]) > 0 for e in rounds)
+    assert all(e["unseen_before"] != e["before"] for e in rounds), "the text is another"
     order = [(e["stage"], e["name"]) for e in events(build) if e["event"] == "start"]
     asked = [("score", "kl"), ("solve", "best"), ("score", "again"), ("solve", "better")]
     assert [task for task in order if task in asked] == asked

@@ -16,6 +16,7 @@ from puzzledsl.ir.layer_tables import (
     LAYER_TERMS,
     as_formula,
     layer_of,
+    layer_spoken_of,
     number_of,
     pointwise,
     tables_of,
@@ -49,7 +50,7 @@ def apply_builtin(ctx: Context, name: str, items: list[Located], call: tree.Call
     """The value of a built-in function over `items`, none of which is poison."""
     match name:
         case "sum":
-            return _sum(ctx, items, call.span)
+            return _sum(ctx, name, items, call.span)
         case "count":
             return _count(ctx, items, call.span)
         case "min" | "max" | "mean":
@@ -65,21 +66,21 @@ def apply_builtin(ctx: Context, name: str, items: list[Located], call: tree.Call
 # ---------------------------------------------------------------- sums and counts
 
 
-def _sum(ctx: Context, items: list[Located], span: Span) -> Value:
+def _sum(ctx: Context, name: str, items: list[Located], span: Span) -> Value:
     numbers: list[tuple[Number, Span]] = []
     for item in items:
         value = item.value
         number: Number | None = (
             facts_sum(value)
             if isinstance(value, Facts)
-            else as_number(ctx, value, item.span, "what `sum` adds")
+            else as_number(ctx, value, item.span, f"what `{name}` adds")
         )
         if number is None:
             return POISON
         numbers.append((number, item.span))
     if not numbers:
         return Quantity(Fraction(0))
-    if not _alike(ctx, "sum", numbers):
+    if not _alike(ctx, name, numbers):
         return POISON
     if all(isinstance(n, Quantity) for n, _ in numbers):
         first = numbers[0][0]
@@ -172,12 +173,12 @@ def _counted(ctx: Context, value: Formula | Conjunction, span: Span) -> Symbolic
             key: TermKey = ("count", single.sub_block, single.alternatives, single.layer)
             return Symbolic({key: Fraction(1)}, space=statement.space)
         case Formula():
-            table = truth_of(ctx, statement, span)
-            if table is not None:
-                return as_symbolic(number_of(table))
+            if (at := layer_spoken_of(statement)) is not None:
+                table = truth_of(ctx, statement, at, span)
+                return None if table is None else as_symbolic(number_of(table))
             help = "each thing counted hangs on one layer; statements between layers are a `require` each"
             _not_counted(ctx, span, "a statement about several layers", help)
-        case None:
+        case _:
             help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
             _not_counted(ctx, span, "a bound on a metric or on several layers", help)
     return None
@@ -224,7 +225,7 @@ def _mean(ctx: Context, items: list[Located], span: Span) -> Value:
     if not count:
         ctx.report(errors.MissingPart(span, thing="`mean`", what="at least one value"))
         return POISON
-    total = _sum(ctx, items, span)
+    total = _sum(ctx, "mean", items, span)
     if isinstance(total, Symbolic):
         return guard(ctx, scale(total, Fraction(1, count)), span)
     if isinstance(total, Quantity):

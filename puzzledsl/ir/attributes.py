@@ -12,7 +12,6 @@ from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.facts import ATTRIBUTES, PARENT_FACTS, parent_fact
 from puzzledsl.ir.layer_tables import BOTH
-from puzzledsl.ir.limits import MAX_INSTANCES
 from puzzledsl.ir.metrics import METRICS
 from puzzledsl.ir.names import Scope, Symbol, builtin_ref
 from puzzledsl.ir.readers import as_whole
@@ -130,7 +129,7 @@ def _of_parent(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     value = parent_fact(parent.shape, node.name.text)
     if isinstance(value, bool):
         return Boolean(value)
-    return Text(value) if isinstance(value, str) else Quantity(Fraction(value or 0))
+    return Text(value) if isinstance(value, str) else Quantity(Fraction(value))
 
 
 def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
@@ -178,7 +177,7 @@ def _of_hardware(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     if node.name.text in known:
         return known[node.name.text]
     help = ""
-    if node.name.text == "memory":
+    if node.name.text == "memory" and isinstance(hardware.spec, nodes.MeasuredHardware):
         help = f"give it: `measured(device: cpu, memory: 16GiB)`, or write a literal in place of `{symbol.name}.memory`"
     _unknown(ctx, node, f"hardware `{symbol.name}`", tuple(known), help)
     return POISON
@@ -264,12 +263,9 @@ def _part(ctx: Context, space: SpaceInfo, item: tree.Expr, scope: Scope) -> list
     if isinstance(value, RangeValue):
         first = _layer(ctx, space, value.low, item.span)
         last = _layer(ctx, space, value.high, item.span)
-        if first is None or last is None or (value.step or Fraction(1)).denominator != 1:
-            return None
-        return list(range(first, last + 1, int(value.step or 1)))
+        step = as_whole(ctx, Quantity(value.step or Fraction(1)), item.span, "`step`", 1)
+        return None if first is None or last is None or step is None else list(range(first, last + 1, step))
     if isinstance(value, ListValue):
-        if len(value.items) > MAX_INSTANCES:
-            return None
         found = [_layer(ctx, space, element, item.span) for element in value.items]
         return None if None in found else [f for f in found if f is not None]
     only = _layer(ctx, space, value, item.span)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from puzzledsl.diagnostics import Sink, Span
 from puzzledsl.ir import errors, nodes
@@ -121,6 +121,8 @@ def _check_file(ctx: Context, file: SourceFile) -> None:
                     value_of(ctx, symbol)
             case tree.Use():
                 pass
+            case _:
+                assert_never(item)
 
 
 def _second(file: SourceFile, item: tree.Let | tree.Param | tree.Decl) -> Symbol | None:

@@ -15,7 +15,15 @@ from puzzledsl.ir.attributes import attribute, index
 from puzzledsl.ir.builtins import CONSTRUCTORS, VALUES
 from puzzledsl.ir.calls import call
 from puzzledsl.ir.context import Context
-from puzzledsl.ir.layer_tables import as_formula, layer_of, number_of, pointwise, tables_of, truth_of
+from puzzledsl.ir.layer_tables import (
+    as_formula,
+    layer_of,
+    layer_spoken_of,
+    number_of,
+    pointwise,
+    tables_of,
+    truth_of,
+)
 from puzzledsl.ir.limits import MAX_OPTIONS
 from puzzledsl.ir.linear import compare
 from puzzledsl.ir.logic import connect, invert, subject_is
@@ -173,15 +181,24 @@ def _decided(ctx: Context, expr: tree.Cond, condition: Formula | Conjunction, sc
         left, right = describe(then), describe(otherwise)
         ctx.report(errors_types.UnlikeSum(expr.span, op="if", left=left, right=right))
         return POISON
-    truth = None if statement is None else truth_of(ctx, statement, expr.condition.span)
-    numbers = [then, otherwise] if truth is None else [number_of(truth), then, otherwise]
-    if truth is None or layer_of(numbers) is None:
-        what, got = "the condition of `if` and both its sides", "more than one layer's choice"
-        help = "inside one layer `if` makes a table; between layers write `require … implies …`"
-        ctx.report(errors_types.NotConstant(expr.condition.span, what=what, got=got, help=help))
+    at = None if statement is None else layer_spoken_of(statement)
+    if statement is None or at is None:
+        return _several_layers(ctx, expr)
+    truth = truth_of(ctx, statement, at, expr.condition.span)
+    if truth is None:
         return POISON
+    numbers = [number_of(truth), then, otherwise]
+    if layer_of(numbers) is None:
+        return _several_layers(ctx, expr)
     tables = tables_of(ctx, numbers, expr.span)
     return POISON if tables is None else pointwise(tables, then.dimension, lambda c, a, b: a if c else b)
+
+
+def _several_layers(ctx: Context, expr: tree.Cond) -> Value:
+    what, got = "the condition of `if` and both its sides", "more than one layer's choice"
+    help = "inside one layer `if` makes a table; between layers write `require … implies …`"
+    ctx.report(errors_types.NotConstant(expr.condition.span, what=what, got=got, help=help))
+    return POISON
 
 
 def _binary(ctx: Context, expr: tree.Binary, scope: Scope) -> Value:

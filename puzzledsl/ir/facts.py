@@ -140,11 +140,9 @@ PARENT_FACTS = [
 ]
 
 
-def parent_fact(shape: Shape, name: str) -> int | str | bool | None:
-    """`llama.layers`, `llama.params` …; None for a name that is no fact."""
+def parent_fact(shape: Shape, name: str) -> int | str | bool:
+    """`llama.layers`, `llama.params` …: one of PARENT_FACTS."""
     if name == "params":
         return total_params(shape)
-    if name not in PARENT_FACTS:
-        return None
     value: int | str | bool = getattr(shape, name)
     return value

@@ -77,11 +77,16 @@ def tables_of(ctx: Context, values: Sequence[Number], span: Span) -> list[Table]
     space, layer = at
     rows, columns = (axis(space, layer, part) for part in BOTH)
     size = len(rows) * len(columns)
-    if size > MAX_CELLS:
-        ctx.report(TooMuch(span, what="the table of this layer", limit=f"{MAX_CELLS:,} pairs"))
+    if not _fits(ctx, size, span):
         return None
     ctx.spend(span, 1 + size * len(values) // CELLS_PER_STEP)
     return [Table(space, layer, _cells(value, space, rows, columns), value.dimension) for value in values]
+
+
+def _fits(ctx: Context, size: int, span: Span) -> bool:
+    if size > MAX_CELLS:
+        ctx.report(TooMuch(span, what="the table of this layer", limit=f"{MAX_CELLS:,} pairs"))
+    return size <= MAX_CELLS
 
 
 def _cells(
@@ -245,16 +250,18 @@ def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]
     return nodes.Is(layer=layer, sub_block=part, alternatives=kept)
 
 
-def truth_of(ctx: Context, formula: Formula, span: Span) -> Table | None:
-    """A formula over one layer as a table of 0 and 1; None where it speaks of several."""
+def layer_spoken_of(formula: Formula) -> tuple[SpaceInfo, int] | None:
+    """The one layer that a formula is about; None where it speaks of several."""
     layers: set[int] = set()
     collect_layers(formula.logic, layers)
-    space = formula.space
-    if len(layers) != 1 or space is None:
-        return None
-    layer = layers.pop()
+    return (formula.space, layers.pop()) if len(layers) == 1 and formula.space is not None else None
+
+
+def truth_of(ctx: Context, formula: Formula, at: tuple[SpaceInfo, int], span: Span) -> Table | None:
+    """A formula over one layer as a table of 0 and 1; None, reported, where the layer has too many pairs."""
+    space, layer = at
     rows, columns = (axis_names(space, layer, part) for part in BOTH)
-    if len(rows) * len(columns) > MAX_CELLS:
+    if not _fits(ctx, len(rows) * len(columns), span):
         return None
     ctx.spend(span, 1 + formula.size * len(rows) * len(columns) // CELLS_PER_STEP)
     cells = tuple(tuple(Fraction(is_true(formula.logic, a, f)) for f in columns) for a in rows)

@@ -49,10 +49,12 @@ def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Val
             return Matches(space, sub_block, names, others, indices, ctx.source(node.span))
         case Layers(single=True) if subject.indices:
             halves = [SubBlocks(subject.space, s, subject.indices, single=True) for s in BOTH]
-            parts = [_choice(ctx, node, half, scope) for half in halves]
-            logics = [p.logic for p in parts if isinstance(p, Formula)]
-            if len(logics) < len(parts):
-                return POISON
+            logics: list[nodes.Logic] = []
+            for half in halves:
+                part = _choice(ctx, node, half, scope)
+                if not isinstance(part, Formula):
+                    return POISON  # reported once, of the first half that has no such alternative
+                logics.append(part.logic)
             return _negated(node, Formula(nodes.And(operands=tuple(logics)), 3, subject.space))
     if isinstance(subject, Layers):
         help = f"go through them: `count(l is {ctx.source(node.pattern.span)} for l in layers)`"

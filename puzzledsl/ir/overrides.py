@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from puzzledsl.diagnostics import Fix, Span
 from puzzledsl.ir import errors_spaces as errors
@@ -130,6 +131,8 @@ class _Edit:
                 return tuple(a for a in old if not self.test(a))
             case "&=":
                 return tuple(a for a in old if self.test(a))
+            case _:
+                assert_never(self.op)
 
 
 def layers_text(layers: list[int]) -> str:

@@ -98,8 +98,6 @@ def read_config(path: Path) -> Shape | None:
     except OSError as error:
         raise BadConfig(f"it cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        if "null byte" in str(error):
-            return None
         raise BadConfig("it is not JSON") from error
     if not isinstance(config, dict):
         raise BadConfig("it is not a JSON object")

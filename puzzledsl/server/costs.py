@@ -93,10 +93,7 @@ def _at(place: Workplace, shape: Shape, alternatives: Iterable[Alternative]) -> 
     work = Workload(place.batch, place.scenario.prompt, place.scenario.output)
     rows: list[tuple[str, ...]] = []
     for alternative in alternatives:
-        try:
-            cost = sub_block_cost(place.hardware, shape, alternative, work)
-        except KeyError:  # a profile without a peak in its own dtype, reported where it stands
-            continue
+        cost = sub_block_cost(place.hardware, shape, alternative, work)
         latency_ns = cost.prefill_ns + work.output * cost.decode_ns
         rows.append(
             (
@@ -162,10 +159,7 @@ def parent_metric(document: Document, scenario: str, metric: str, within: str) -
     shape = about[0]
     for place in workplaces(ctx, shape):
         if place.scenario.name == scenario:
-            try:
-                return _parent_metric(place, shape, metric)
-            except KeyError:
-                return ""
+            return _parent_metric(place, shape, metric)
     return ""
 
 

@@ -108,14 +108,7 @@ class Document:
     @cached_property
     def files(self) -> dict[str, SourceFile]:
         """This file and those it uses, by what names them in spans."""
-        found = {self.file.file: self.file}
-        queue = [self.file]
-        while queue:
-            for other in used_files(queue.pop()):
-                if other.file not in found:
-                    found[other.file] = other
-                    queue.append(other)
-        return found
+        return files_of(self.file)
 
     def uses(self, key: str) -> bool:
         """True where it uses a file, itself or through others; one it names but cannot find may be that file."""
@@ -138,6 +131,18 @@ def span_of(token: Token, file: str) -> Span:
     """Where a token stands."""
     line, column = token.line or 1, token.column or 1
     return Span(file, line, column, token.end_line or line, token.end_column or column)
+
+
+def files_of(file: SourceFile) -> dict[str, SourceFile]:
+    """A file and those it uses, itself or through others, by what names them in spans."""
+    found = {file.file: file}
+    queue = [file]
+    while queue:
+        for other in used_files(queue.pop()):
+            if other.file not in found:
+                found[other.file] = other
+                queue.append(other)
+    return found
 
 
 def used_files(file: SourceFile) -> list[SourceFile]:

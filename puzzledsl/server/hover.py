@@ -119,7 +119,8 @@ def _head(declared: Declared, item: tree.Item | None) -> str:
             return f"{item.kind.text} {item.name.text}{of}{value}" + (" { … }" if item.body else "")
         case tree.Param():
             default = f" = {_source(item.default)}" if item.default is not None else ""
-            return f"param {item.name.text}: {item.type.text}{default}"
+            kind = " | ".join(word.text for word in item.words) or item.type.text
+            return f"param {item.name.text}: {kind}{default}"
         case tree.Fn():
             names = ", ".join(p.text for p in item.parameters)
             return f"fn {item.name.text}({names}) = {_source(item.value)}"

@@ -10,7 +10,7 @@ from puzzledsl.diagnostics import Diagnostic, Fix, Span
 from puzzledsl.fixes import compatible, safe_fixes
 from puzzledsl.ir.errors_warnings import UnusedImport, UnusedName
 from puzzledsl.lang import tree
-from puzzledsl.server.document import Document
+from puzzledsl.server.document import Document, files_of
 from puzzledsl.server.explaining import explain_action, link, place_of
 from puzzledsl.server.navigation import path_of_use
 from puzzledsl.server.paths import key_of
@@ -75,20 +75,21 @@ def place(document: Document, span: Span) -> types.Location | None:
 
 
 def _in_used_files(document: Document) -> Iterator[types.Diagnostic]:
-    """One problem for each `use` of a file with mistakes, with their places."""
+    """One problem for each `use` of a file with mistakes, its own or of files that it uses, with their places."""
     checked, ctx = document.inspected
-    elsewhere = [d for d in checked.diagnostics if not is_own(document, d)]
-    if not elsewhere or ctx is None:
+    elsewhere = [d for d in checked.diagnostics if d.span and not is_own(document, d)]
+    if ctx is None:
         return
+    files = {key_of(f.path): f for f in ctx.loader.files.values()}
     told: set[str] = set()
-    keys = {f.file: key_of(f.path) for f in ctx.loader.files.values()}
-    for use in [i for i in document.parsed[0].items if isinstance(i, tree.Use)]:
+    for use in (i for i in document.parsed[0].items if isinstance(i, tree.Use)):
         path = path_of_use(document, use)
-        if path is not None and key_of(path) not in told:
-            told.add(key_of(path))
-            here = [d for d in elsewhere if d.span and keys.get(d.span.file) == key_of(path)]
-            if here:
-                yield _of_use(document, use, here)
+        file = files.get(key_of(path)) if path is not None else None
+        reached = files_of(file).keys() - told if file is not None else set()
+        here = [d for d in elsewhere if d.span and d.span.file in reached]
+        told |= reached
+        if here:
+            yield _of_use(document, use, here)
 
 
 def _of_use(document: Document, use: tree.Use, found: list[Diagnostic]) -> types.Diagnostic:

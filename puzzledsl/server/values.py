@@ -52,8 +52,8 @@ def show(value: Value, ctx: Context) -> str:
             return _joined([show(o.value, ctx) for o in options], " | ")
         case ListValue(items=items):
             return "[" + _joined([show(i, ctx) for i in items], ", ") + "]"
-        case RangeValue(low=low, high=high):
-            return f"{low}..{high}"
+        case RangeValue(low=low, high=high, step=step):
+            return f"{low}..{high}" + ("" if step is None else f" step {Quantity(step, low.dimension)}")
         case Symbolic(terms=terms) if terms:
             return f"{value.dimension.name}, decided by the search"
         case Layers(indices=indices) if indices:

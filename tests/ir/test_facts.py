@@ -21,7 +21,7 @@ from puzzledsl.ir.alternatives import (
 )
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.shapes import BadConfig, read_config
-from tests.ir.programs import lowered, mistakes
+from tests.ir.programs import checked, lowered, mistakes
 
 PLAIN = Shape(
     family="llama", layers=2, hidden=10, heads=4, kv_heads=2, head_dim=6, intermediate=7, vocab=11, tied=True
@@ -64,6 +64,7 @@ def test_facts_of_alternatives() -> None:
         facts.fact(a, "width", PLAIN) for a in (ParentFfn(), MlpFfn(width=5), LinearFfn(), NoOpFfn())
     ] == [7, 5, 0, 0]
     assert facts.fact(GqaAttention(kv_heads=1, window=8), "window", PLAIN) == 8
+    assert facts.fact(MoeFfn(experts=4, top_k=2, width=3), "width", PLAIN) == 12
     with pytest.raises(ValueError, match="colour"):
         facts.fact(NoOpFfn(), "colour", PLAIN)
 
@@ -139,11 +140,46 @@ def test_biases_by_family(tmp_path: Path) -> None:
         ({"num_key_value_heads": 3}, "does not divide"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings"),
+        ({"model_type": "qwen2", "use_sliding_window": True}, "windows in some layers only"),
+        ({"model_type": "mistral", "sliding_window": 0}, "sliding_window is 0"),
     ],
 )
 def test_a_config_that_cannot_be_used(tmp_path: Path, changes: dict[str, object], why: str) -> None:
     with pytest.raises(BadConfig, match=why):
         read_config(config(tmp_path, **changes))
+
+
+def test_windows_are_those_of_every_layer(tmp_path: Path) -> None:
+    """Mistral's default is what transformers takes for a config that does not mention it."""
+    assert [
+        shape_of(tmp_path, model_type="mistral", sliding_window=w).window for w in (8, None, "absent")
+    ] == [8, None, 4096]
+    assert shape_of(tmp_path, model_type="qwen2", use_sliding_window=False, sliding_window=8).window is None
+
+
+def test_a_config_larger_than_any_is_not_read(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    path.write_bytes(path.read_bytes() + b" " * (1 << 20))
+    with pytest.raises(BadConfig, match="it is larger than any"):
+        read_config(path)
+
+
+def test_a_config_that_the_system_does_not_read(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # a file for whoever asks, whose first page no process has
+    if not path.is_file():
+        pytest.skip("no /proc here")
+    with pytest.raises(BadConfig, match=r"it cannot be read \("):
+        read_config(path)
+
+
+def test_a_parent_of_almost_this_name(tmp_path: Path) -> None:
+    config(tmp_path)
+    for name in ("modle", "./modle", "modle/"):
+        [told] = checked(tmp_path, f'parent p = hf("{name}")\n').diagnostics
+        meant = "./model" if name.startswith("./") else "model"
+        assert (told.code, told.help) == ("E0405", f'did you mean `hf("{meant}")`?')
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff\xfe", b"[" * 100_000])

@@ -93,6 +93,32 @@ LAWS: dict[str, Law] = {
     "layers[0].attention is not (noop | gqa(kv_heads: <= 2))": lambda c: c[0].attention not in ("noop", "gqa2"),
     "sum(l.attention.kv_heads for l in layers where l.index > 0) <= 2": lambda c: c[1].kv <= 2,
     "layers[0].ffn.width * 0 + layers[1].ffn.width <= 96": lambda c: c[1].width <= 96,
+    # what cancels out is the constant that is left
+    "(layers[0].ffn.width - layers[0].ffn.width + 2) * layers[1].ffn.width <= 200": lambda c: c[1].width <= 100,
+    "layers[1].ffn.width * (layers[0].ffn.width - layers[0].ffn.width + 2) <= 200": lambda c: c[1].width <= 100,
+    "sum(ffn.width) / (sum(ffn.width) - sum(ffn.width) + 2) <= 100": lambda c: sum(x.width for x in c) <= 200,
+    "layers[sum(ffn.width) - sum(ffn.width) + 1].ffn is noop": lambda c: c[1].ffn == "noop",
+    "max(layers[0].ffn.width) <= 96": lambda c: c[0].width <= 96,
+    "min(sum(ffn.width)) <= 96": lambda c: sum(x.width for x in c) <= 96,
+    "(if layers[0].ffn.width >= 0 then layers[1].ffn.width else 1000) <= 96": lambda c: c[1].width <= 96,
+    "sum(if l.ffn is noop implies l.attention is noop then 1 else 3 for l in layers) <= 4": lambda c: (
+        sum(3 if x.ffn == "noop" and x.attention != "noop" else 1 for x in c) <= 4
+    ),
+    "sum(if l.ffn is noop or l.attention is noop then 1 else 3 for l in layers) <= 4": lambda c: (
+        sum(1 if "noop" in x else 3 for x in c) <= 4
+    ),
+    "count(layers[0].ffn.width >= 0, layers[1].attention is noop) <= 1": lambda c: c[1].attention != "noop",
+    # constants fold away
+    "layers[0].ffn is noop and p.layers == 2": lambda c: c[0].ffn == "noop",
+    "p.layers == 3 or layers[0].ffn is noop": lambda c: c[0].ffn == "noop",
+    "layers[0].ffn is noop or p.layers == 3": lambda c: c[0].ffn == "noop",
+    "layers[0].ffn is noop or layers[0].ffn.width < 0": lambda c: c[0].ffn == "noop",
+    "layers[0].ffn.width >= 0 implies layers[1].ffn is noop": lambda c: c[1].ffn == "noop",
+    "layers[0].ffn is noop implies p.layers == 3": lambda c: c[0].ffn != "noop",
+    # several layers
+    "count(not (attention is noop)) <= 1": lambda c: sum(x.attention != "noop" for x in c) <= 1,
+    "count(not (ffn is not mlp)) <= 1": lambda c: sum(x.ffn != "noop" for x in c) <= 1,
+    "count(layers[[0, 1]].ffn is noop) <= 1": lambda c: sum(x.ffn == "noop" for x in c) <= 1,
 }  # fmt: skip
 
 

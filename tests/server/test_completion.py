@@ -40,6 +40,9 @@ EXACT = {
     "hardware of a scenario": (after("scenario n on ‸"), {"h", "h100_sxm"}),
     "the type of a parameter": (after("param x: ‸"), set(words.TYPES)),
     "metrics": (after("let x = chat.‸"), CHAT),
+    "metrics of a scenario by another name": (after("let c = chat\nlet x = c.‸"), CHAT),
+    "of a name that is nobody's": (after("let c = nobody\nlet x = c.‸"), set()),
+    "a number that is not at its end": (after("let x = 3.‸"), set()),
     "metrics, half written": (after("let x = chat.lat‸"), CHAT),
     "facts of a parent": (after("let x = p.‸"), set(words.PARENT_FACTS)),
     "facts of hardware": (after("let x = h.‸"), set(words.HARDWARE_FACTS)),
@@ -164,6 +167,13 @@ def test_offers_among_others(tail: str, wanted: set[str], unwanted: set[str], tm
         ("space n of p { ffn = moe(‸)", "moe(experts, top_k, width, round)", 0),
         ("let x = half(‸", "half(x)", 0),
         ("let x = [half(1), ‸", None, 0),
+        ("let x = limit_of(‸", None, 0),
+        ("let c = chat\nlet x = c(‸", None, 0),
+        (
+            "hardware n = h100_sxm(memory: ‸",
+            "".join(["h100_sxm(", ", ".join(PROFILE), ")"]),
+            list(PROFILE).index("memory"),
+        ),
         ("score n of b = replace_one(accuracy(‸", "accuracy(tasks)", 0),
         ("search n of w { require sum(l.ffn.width for l in layers[‸", None, 0),
         ("bld n of w { lr = cosine(1e-4, warmup: ‸", "cosine(peak, warmup)", 1),
@@ -217,6 +227,13 @@ def test_files_and_their_names(tmp_path: Path) -> None:
     assert labels('use "inner/lib.pzl" ‸', tmp_path) == ["as"]
     assert "h200" in labels('use "std/hardware.pzl" (‸', tmp_path)
     assert labels('use "inner/lib.pzl" as lib\nlet x = lib.‸', tmp_path) == ["one", "two"]
+    for nothing in (
+        'use "nowhere.pzl" (‸',
+        "use lib (‸",
+        'use "inner/lib.pzl"‸',
+        'use "inner/lib.pzl" (one) ‸',
+    ):
+        assert labels(nothing, tmp_path) == [], nothing
 
 
 @pytest.mark.parametrize("kind", [k for k, v in KINDS.items() if v.has_body])

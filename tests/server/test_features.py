@@ -10,7 +10,7 @@ from lsprotocol import types
 
 from puzzledsl.lang.format import format_source
 from puzzledsl.resources import resource
-from puzzledsl.server.document import Document, Project
+from puzzledsl.server.document import MAX_BYTES, Document, Project
 from puzzledsl.server.folding import folding
 from puzzledsl.server.formatting import formatting
 from puzzledsl.server.navigation import definition, highlights, links, references
@@ -125,6 +125,45 @@ def test_the_outline(tmp_path: Path) -> None:
     for symbol in found:
         assert word_at(document, symbol.selection_range) == symbol.name
     assert [s.name for s in workspace_symbols(document.project.programs(), "hdr")] == ["headroom"]
+
+
+def test_the_outline_has_aliases_and_preferences(tmp_path: Path) -> None:
+    text = PROGRAM.replace("(h100_sxm)", "as cards").replace("h100_sxm(", "cards.h100_sxm(")
+    text = text.replace("  solver = greedy", "  prefer layers[0].ffn is not noop\n  solver = greedy")
+    found = outline(opened(text, tmp_path))
+    assert (found[0].name, found[0].detail) == ("cards", "use")
+    assert "prefer layers[0].ffn is not noop" in [c.name for c in found[-1].children or ()]
+
+
+def test_nothing_is_highlighted_where_nothing_is_named(tmp_path: Path) -> None:
+    for text in (f"let a = 1 {CURSOR}+ 2\n", f"let a = nobo{CURSOR}dy\n", f"let a = su{CURSOR}m([1])\n"):
+        assert highlights(*marked(text, tmp_path)) == references(*marked(text, tmp_path)) == []
+
+
+def test_a_path_that_no_file_can_have_leads_nowhere(tmp_path: Path) -> None:
+    document = opened('use "a\0b.pzl" (x)\nuse "std/nothing.pzl" (y)\nuse "none.pzl" (z)\n', tmp_path)
+    assert links(document) == []
+    assert [definition(document, line, 7) for line in (1, 2, 3)] == [None] * 3
+
+
+def test_files_too_large_or_not_text_are_passed_over(tmp_path: Path) -> None:
+    project = Project(folders=[tmp_path])
+    (tmp_path / "a.pzl").write_text("let one = 1\n", "utf-8")
+    (tmp_path / "b.pzl").write_bytes(b"let two = \xff\n")
+    with (tmp_path / "c.pzl").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    assert [d.path.name for d in project.programs()] == ["a.pzl"]
+    assert project.document(tmp_path / "nowhere.pzl") is None
+
+
+def test_a_text_that_has_no_file_lies_in_the_workspace(tmp_path: Path) -> None:
+    (tmp_path / "lib.pzl").write_text("let one = 1\n", "utf-8")
+    document = Project(folders=[tmp_path]).open(
+        "untitled:Untitled-1", 'use "lib.pzl" (one)\nlet a = one\n', 1
+    )
+    assert document.path == tmp_path / "Untitled-1.pzl"
+    assert problems(document) == []
+    assert Project().open("untitled:", "", 1).path == Path.cwd() / "untitled.pzl"
 
 
 def test_every_range_of_the_outline_holds_its_name_and_its_children() -> None:
@@ -250,6 +289,18 @@ def test_mistakes_of_a_used_file_are_told_where_it_is_used(tmp_path: Path) -> No
     assert [r.location.uri for r in problem.related_information or ()] == [
         (tmp_path / "lib.pzl").as_uri()
     ] * 2
+
+
+def test_mistakes_of_what_a_used_file_uses_are_told_at_the_first_way_there(tmp_path: Path) -> None:
+    (tmp_path / "deep.pzl").write_text("let one = nobody\n", "utf-8")
+    (tmp_path / "lib.pzl").write_text('use "deep.pzl" (one)\nlet two = one\n', "utf-8")
+    (tmp_path / "good.pzl").write_text("let three = 3\n", "utf-8")
+    text = 'use "nowhere.pzl" (four)\nuse "good.pzl" (three)\nuse "lib.pzl" (two)\nuse "deep.pzl" (one)\n'
+    absent, problem = problems(opened(text + "let all = [one, two, three]\n", tmp_path))
+    assert (absent.range.start.line, absent.code) == (0, "E0211")
+    assert problem.range.start.line == 2
+    assert "`lib.pzl` has a mistake: nothing here is called `nobody`" in problem.message
+    assert [r.location.uri for r in problem.related_information or ()] == [(tmp_path / "deep.pzl").as_uri()]
 
 
 def test_an_unsaved_file_stands_for_the_one_on_disk(tmp_path: Path) -> None:

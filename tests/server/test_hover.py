@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from puzzledsl.ir.metrics import METRICS, metrics_of
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.server.hover import hover
 from puzzledsl.units import BYTES, TIME, format_quantity
-from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked
+from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened
 
 
 def said(text: str, folder: Path) -> str | None:
@@ -69,6 +70,68 @@ def test_says_nothing(text: str, tmp_path: Path) -> None:
     assert said(text, tmp_path) is None
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ('"a" + " text"', '"a text"'),
+        ("p.tied", "false"),
+        ("1 | 2", None),  # as it is written
+        ("|".join(map(str, range(20))), "0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | …"),
+        ("if few == 3 then mlp(width:   50%) | noop else noop", "mlp(width: 50%) | noop"),
+        ("[1024MiB, 2GiB]", "[1GiB, 2GiB]"),
+        ("few..3 * few", "3..9"),
+        ("few..3 * few step 2", "3..9 step 2"),
+        ("half", "a function"),
+        ("h", "hardware"),
+        ("nobody", None),
+    ],
+)
+def test_a_let_says_its_value(value: str, shown: str | None, tmp_path: Path) -> None:
+    found = said(f"{PROGRAM}let thi{CURSOR}s = {value}\n", tmp_path)
+    assert found is not None
+    assert re.findall("^= (.*)$", found, re.MULTILINE) == ([shown] if shown else [])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("sum(ffn.width)", "a plain number, decided by the search"),
+        ("chat.memory * 2", "Bytes, decided by the search"),
+        ("layers[0..1]", "2 layers"),
+        ("layers[1]", "1 layer"),
+        ("layers[1].ffn", "a sub-block, decided by the search"),
+        ("ffn.width", "one width a layer, decided by the search"),
+        ("layers[1] is noop", "a statement about layers"),
+        ("few * 2", "6"),
+    ],
+)
+def test_a_let_of_a_search_says_its_value(value: str, shown: str, tmp_path: Path) -> None:
+    found = said(PROGRAM.replace("let limit =", f"let thi{CURSOR}s = {value}\n  let limit ="), tmp_path)
+    assert found is not None
+    assert re.findall("^= (.*)$", found, re.MULTILINE) == [shown]
+
+
+def test_heads_of_declarations(tmp_path: Path) -> None:
+    (tmp_path / "lib.pzl").write_text("let one = 1\n", "utf-8")
+    for text, head in {
+        f'use "lib.pzl" as li{CURSOR}b\nlet a = lib.one\n': 'use "lib.pzl" as lib',
+        f"let broke{CURSOR}n = (1 + \n": "let broken = …",
+        f"param ki{CURSOR}nd: a | b = a\n": "param kind: a | b = a",
+        f"param k{CURSOR}: Count\n": "param k: Count",
+        f"let lo{CURSOR}ng = [{', '.join(map(str, range(100)))}]\n": "let long = [0, 1, 2",
+    }.items():
+        found = said(text, tmp_path)
+        assert found is not None and found.startswith(f"```pzl\n{head}"), found
+
+
+def test_a_search_says_how_much_it_asks_for(tmp_path: Path) -> None:
+    more = "  solutions 3 apart 2\n  prefer layers[0].ffn is not noop\n  prefer params"
+    text = PROGRAM.replace("search greedy of w {", f"search gre{CURSOR}edy of w {{\n{more}")
+    found = said(text.replace("solver = greedy\n", ""), tmp_path)
+    assert found is not None
+    assert "over `w`, 5 requirements, 2 preferences, 3 solutions, 2 layers apart, solver `cpsat`" in found
+
+
 def test_a_mistake_is_explained(tmp_path: Path) -> None:
     found = said("let a = nob‸ody\nlet b = 2\n", tmp_path)
     assert found is not None
@@ -119,6 +182,34 @@ def test_a_metric_is_that_of_the_parent(metric: str, tmp_path: Path) -> None:
     (costs,) = cost_table(program, "w").scenarios["chat"]
     value = metrics_of(costs, [LayerAssignment(attention="parent", ffn="parent")] * 4)[metric]
     assert f"the parent: {format_quantity(value, METRICS[metric])} at batch 4" in found.contents.value  # type: ignore[union-attr]
+
+
+def test_costs_outside_a_space_are_those_of_the_only_parent(tmp_path: Path) -> None:
+    whole = PROGRAM + "let half_width = mlp(width: 50%) | noop\n"
+    found = said(at("mlp(width: 50%) | noop", whole), tmp_path)
+    assert found is not None and "| mlp96 |" in found and "batch 4, 128 -> 64" in found
+    other = "parent q = shape(family: llama, layers: 1, hidden: 8, heads: 1, head_dim: 8, intermediate: 8, vocab: 8)\n"
+    found = said(at("mlp(width: 50%) | noop", whole + other), tmp_path)
+    assert found is not None and "| mlp96 |" not in found
+
+
+def test_costs_of_the_largest_batch_that_fits(tmp_path: Path) -> None:
+    found = said(at("gqa(kv", PROGRAM.replace("batch(4,", "batch(auto,")), tmp_path)
+    program = opened(PROGRAM.replace("batch(4,", "batch(auto,"), tmp_path).inspected[0].program
+    assert found is not None and program is not None
+    largest = cost_table(program, "w").scenarios["chat"][-1].batch
+    assert f"**chat** on `h`: batch {largest}, 128 -> 64" in found
+
+
+def test_a_profile_that_has_no_peak_of_its_dtype_has_no_costs(tmp_path: Path) -> None:
+    own = "{ memory = 80GB, bandwidth = 2TB/s, dtype = fp8, peak { bf16 = 300TFLOP/s } }"
+    text = PROGRAM.replace(
+        "hardware h = h100_sxm(memory: 80GiB, gpus: 1, dtype: fp8, kv_cache: fp8)", f"hardware h {own}"
+    )
+    found = said(at("gqa(kv", text), tmp_path)
+    assert found is not None and "| gqa2 | 10304 |" in found and "latency" not in found
+    found = said(at("memory <= limit", text), tmp_path)
+    assert found is not None and "the parent: " not in found
 
 
 def test_without_an_analytic_profile_only_parameters_are_shown(tmp_path: Path) -> None:

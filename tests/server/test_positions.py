@@ -35,6 +35,11 @@ def test_any_position_is_a_place_of_the_text(text: str, encoding: Encoding, line
     assert 1 <= column <= len(lines.lines[row - 1]) + 1
 
 
+def test_a_place_below_the_text_is_its_end() -> None:
+    """A file may have become shorter than it was when it was checked."""
+    assert Lines.of("a\n😀x", "utf-16").position(7, 2) == types.Position(1, 3)
+
+
 @pytest.mark.parametrize(("encoding", "wanted"), [("utf-8", 4), ("utf-16", 2), ("utf-32", 1)])
 def test_a_character_beyond_the_basic_plane(encoding: Encoding, wanted: int) -> None:
     lines = Lines.of("😀x", encoding)

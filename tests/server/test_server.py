@@ -21,6 +21,8 @@ from pytest_lsp.client import DEFAULT_CLIENT_FEATURES, register_lsp_features
 
 from puzzledsl.lang.format import format_source
 from puzzledsl.resources import resource
+from puzzledsl.server import app
+from puzzledsl.server.app import create_server
 from tests.server.test_features import edited, text_edits
 from tests.server.texts import NEMOTRON, PROGRAM, ROOT, place_of
 
@@ -285,3 +287,69 @@ async def test_a_closed_text_has_no_problems(client: LanguageClient, folder: Pat
     assert await editor.open("let a = nobody\n")
     editor.close()
     assert list((await editor.told()).diagnostics) == []
+
+
+async def test_where_a_name_is_used(editor: Editor) -> None:
+    await editor.open(PROGRAM)
+    both = types.ReferenceContext(include_declaration=True)
+    found = await editor.client.text_document_references_async(
+        types.ReferenceParams(context=both, **editor.at("few = 3"))  # type: ignore[arg-type]
+    )
+    marked = await editor.client.text_document_document_highlight_async(
+        types.DocumentHighlightParams(**editor.at("few = 3"))  # type: ignore[arg-type]
+    )
+    lines = [place_of(PROGRAM, word)[0] - 1 for word in ("few = 3", "<= few")]
+    assert [location.range.start.line for location in found or ()] == lines
+    assert [highlight.range.start.line for highlight in marked or ()] == lines
+    symbols = await editor.client.workspace_symbol_async(types.WorkspaceSymbolParams("greedy"))
+    assert [s.name for s in symbols or () if s.location.uri == editor.uri] == ["greedy"]
+
+
+async def test_links_and_the_arguments_of_a_call(editor: Editor) -> None:
+    await editor.open(PROGRAM)
+    links = await editor.client.text_document_document_link_async(
+        types.DocumentLinkParams(types.TextDocumentIdentifier(editor.uri))
+    )
+    assert [link.target for link in links or ()] == [resource("spaces", "std/hardware.pzl").as_uri()]
+    help = await editor.client.text_document_signature_help_async(
+        types.SignatureHelpParams(**editor.at("kl_divergence)"))  # type: ignore[arg-type]
+    )
+    assert help is not None and help.signatures[0].label.startswith("replace_one(")
+
+
+async def test_a_used_file_that_changes_on_disk_is_read_again(client: LanguageClient, folder: Path) -> None:
+    (folder / "own.pzl").write_text(LIB, "utf-8")
+    editor = Editor(client, folder / "reads.pzl")
+    assert await editor.open(USES.replace("lib", "own")) == []
+    (folder / "own.pzl").write_text(LIB.replace("few", "many"), "utf-8")
+    client.workspace_did_change_watched_files(types.DidChangeWatchedFilesParams([]))
+    assert [problem.code for problem in await editor.problems()] == ["E0213"]
+    (folder / "own.pzl").write_text(LIB, "utf-8")
+    saved = types.DidSaveTextDocumentParams(types.TextDocumentIdentifier((folder / "own.pzl").as_uri()))
+    client.text_document_did_save(saved)
+    assert await editor.problems() == []
+    editor.close()
+
+
+async def test_what_is_asked_of_nothing_is_refused(editor: Editor) -> None:
+    nowhere = types.TextDocumentIdentifier("untitled:nowhere")
+    with pytest.raises(JsonRpcException, match="untitled:nowhere is not open and cannot be read"):
+        await editor.client.text_document_document_symbol_async(types.DocumentSymbolParams(nowhere))
+    with pytest.raises(JsonRpcException, match="nothing is known of `E9999`"):
+        await editor.client.workspace_execute_command_async(
+            types.ExecuteCommandParams("pzl.explain", ["E9999"])
+        )
+
+
+async def test_a_fault_of_ours_is_logged_and_the_session_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, logged = create_server(), []
+    monkeypatch.setattr(server, "window_log_message", logged.append)
+    monkeypatch.setattr(app.problems, "problems", lambda document: 1 // 0)
+    document = server.project.open((tmp_path / "a.pzl").as_uri(), "let a = 1\n", 1)
+    server.check_now(document.uri)
+    server.check_now("file:///closed/meanwhile.pzl")
+    assert [message.message for message in logged] == [
+        "ZeroDivisionError('integer division or modulo by zero')"
+    ]

@@ -331,12 +331,13 @@ class _Body:
             shown = str(number) if isinstance(number, Quantity) else str(number.constant)
             ctx.report(types.NothingToDecide(span, what="this goal", value=shown))
             return None
+        fast = any(is_throughput(key) for key in number.terms)
+        if fast and len(number.terms) > 1:
+            throughput_alone(ctx, number, span)
+            return None
         self._own_scores(number, span)
         self._against_the_grain(number, span, keyword)
-        if any(is_throughput(key) for key in number.terms):
-            if len(number.terms) > 1:
-                throughput_alone(ctx, number, span)
-                return None
+        if fast:
             factor = next(iter(number.terms.values()))
             unit = Symbolic({key: Fraction(1) for key in number.terms}, Fraction(0), number.dimension)
             return unit if factor > 0 else _negative(unit)

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.metrics import linear_metrics
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term
-from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
+from puzzledsl.ir.tables import Cost, ScenarioCosts
 from puzzledsl.search.tables import Tables, decimal
 
-Key = tuple[int, LayerAssignment]
 Whole = NDArray[Any]  # int64, or Python integers where those might overflow
 Names = Sequence[Sequence[str]]  # of each layer
 SAFE = 2**61  # no sum over one column a layer is above it in int64
@@ -58,13 +57,15 @@ class Coefficients:
         self._known: dict[tuple[Term, int | None], Vector] = {}
 
     @cached_property
-    def keys(self) -> list[Key]:
-        """Each column's layer and choice."""
-        return [
-            (layer, LayerAssignment(attention=a, ffn=f))
-            for layer, names in enumerate(zip(self.attention, self.ffn, strict=True))
-            for a, f in product(*names)
-        ]
+    def _pair_names(self) -> list[list[str]]:
+        """Each layer's pairs, as tables name them; layers of the same names share theirs."""
+        known: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+        found = []
+        for names in zip(map(tuple, self.attention), map(tuple, self.ffn), strict=True):
+            if names not in known:
+                known[names] = [f"{a}/{f}" for a, f in product(*names)]
+            found.append(known[names])
+        return found
 
     @cached_property
     def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -109,8 +110,7 @@ class Coefficients:
                 values = self._sum(costs.params_attention, costs.params_ffn)
                 return Vector(values, constant=Fraction(costs.params_fixed))
             case FactTerm(sub_block=part, attribute=attribute, layers=layers):
-                fact = self.tables.fact
-                return Vector(self._alone(part, layers, lambda i, name: fact(part, attribute, i, name)))
+                return Vector(self._facts(part, attribute, layers))
             case CountTerm(sub_block=part, alternatives=alternatives, layers=layers):
                 wanted = frozenset(alternatives)
                 return Vector(self._alone(part, layers, lambda _, name: int(name in wanted)))
@@ -134,17 +134,25 @@ class Coefficients:
         numbers = [value(i, name) if i in inside else 0 for i, here in enumerate(names) for name in here]
         return _whole_numbers(numbers)[self._places[0 if part == ATTENTION else 1]]
 
+    def _facts(self, part: SubBlock, attribute: str, layers: Sequence[int]) -> Whole:
+        """A number of each alternative; layers of the same choice share theirs, but for parameters, which costs have."""
+        known: dict[tuple[int, str], int] = {}
+
+        def value(layer: int, name: str) -> int:
+            key = layer if attribute == "params" else id(self.tables.layers[layer]), name
+            if key not in known:
+                known[key] = self.tables.fact(part, attribute, layer, name)
+            return known[key]
+
+        return self._alone(part, layers, value)
+
     def _score(self, score: str) -> Vector:
         """A score table, without its pairwise terms. Sub-blocks' decimals are read once a layer, not once a pair."""
         tables = self.tables
         offset = decimal(tables.scores[score].offset)
         if tables.scores[score].unit == "block":
-            pairs = [
-                tables.pair_score(score, layer, a, f)
-                for layer, names in enumerate(zip(self.attention, self.ffn, strict=True))
-                for a, f in product(*names)
-            ]
-            values, scale = _decimals(pairs)
+            pairs = (tables.pair_scores(score, layer, keys) for layer, keys in enumerate(self._pair_names))
+            values, scale = _decimals([*chain.from_iterable(pairs)])
             return Vector(values, Fraction(1, scale), offset)
         flat = [
             tables.sub_block_score(score, layer, part, name)

@@ -10,31 +10,30 @@ So it depends on no seed and no number of workers.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import numpy as np
 
 from puzzledsl.search.bound import Bound, lagrangian_bound
 from puzzledsl.search.cpsat import Answer, Effort, run_cpsat
 from puzzledsl.search.first import first_of_the_best
+from puzzledsl.search.gaps import bound_enough, good_enough, within_gap
 from puzzledsl.search.incumbent import find_incumbent
-from puzzledsl.search.instance import Goal, Ints, Mask, Problem
+from puzzledsl.search.instance import Ints, Mask, Problem
 from puzzledsl.search.layered import sweep
 from puzzledsl.search.layout import layout_of
-from puzzledsl.search.metrics import holds, layers_of
-from puzzledsl.search.polish import polished
+from puzzledsl.search.polish import TOGETHER, polished, walked
 from puzzledsl.search.symmetry import symmetry_of
+from puzzledsl.search.truths import open_columns
 
 FIRST_CORE = 4  # columns a layer, on average, of the first core where no answer is known
 WIDER = 3  # times as many columns for the next core
 DAMPED = 0.8  # of the growth of the number of models, that goes on
 FIRST_REACH = 0.1  # of the way from the bound to the first answer known, that is searched first
-BEAM = 300  # models that a first look for a good answer follows
-BEAM_FROM = (
-    20_000  # columns; where there are fewer, exchanges alone are quicker: conflicts of 80 x 54 take a third
-)
-BEAM_REACH = 0.25  # of the way from the bound to the first answer known, where it looks
+MANY = 20_000  # columns, from which on an answer within a gap is sought harder; with fewer, exchanges of two find it sooner
+BEAM = 100  # models that a first look for an answer within a gap follows
+BEAM_REACH = 0.3  # of that gap, where it looks
 FURTHER = 1.6  # times as far the next time
 WORK = 5.0  # CP-SAT's deterministic seconds for alike layers, before their models are swept
 FAR = 4  # times as far where no answer is known
@@ -88,20 +87,6 @@ def minimise(
     return found if found.chosen is None else replace(found, chosen=origin[found.chosen])
 
 
-def open_columns(problem: Problem) -> Mask | None:
-    """Columns that the formulas about one layer allow; None where a layer is left with none."""
-    columns = problem.columns
-    keep = np.ones(len(columns), dtype=np.bool_)
-    for formula in problem.formulas:
-        if holds(formula.logic, {}) is False:
-            return None
-        for layer in sorted(layers_of(formula.logic)):
-            begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
-            truths = [holds(formula.logic, {layer: c}) for c in columns.of_layer(layer)]
-            keep[begin:end] &= np.array([t is not False for t in truths], dtype=np.bool_)
-    return keep if columns.covers(keep) else None
-
-
 class _Search:
     """What is known of a problem so far: the best answer, and `lower`, a bound on all."""
 
@@ -110,19 +95,23 @@ class _Search:
     ) -> None:
         self.problem, self.bound, self.effort = problem, bound, effort
         self.lower, self.at_most = floor, at_most
-        self.chosen = find_incumbent(problem, bound) if at_most is None else None
-        self.value = None if self.chosen is None else problem.goal.of(self.chosen)
+        self.top = int(problem.columns.most(problem.goal.values).sum())
+        self.top = self.top if at_most is None else min(self.top, at_most)
+        self.hasty = bool(effort.gap) and at_most is None and len(problem.columns) >= MANY
+        self.chosen: Ints | None = None
+        self.value: int | None = None
 
     def run(self, canonical: bool) -> Outcome:
         """Sweep; ask CP-SAT where that does not settle it."""
+        self._first_answer()
         if self.effort.gap and self._polished_enough():
             return self._outcome(proven=True)
         if self.effort.gap and symmetry_of(self.problem) is not None and self._cores(WORK):
             return self._outcome(proven=True)  # alike layers: their counts are few, their models are many
         if self._sweeps():
             return self._outcome(proven=True)
-        if self._close_enough():
-            return self._outcome(proven=True)
+        if self._close_enough() or self.effort.left_s <= 0:
+            return self._outcome(proven=self._close_enough())
         if canonical and self._only_best():
             return self._outcome(proven=True)
         proven = self.lower == self.value or self._close_enough() or self._cores()
@@ -148,28 +137,41 @@ class _Search:
             self.problem.goal, self.value, self.lower, self.effort.gap
         )
 
+    def _first_answer(self) -> None:
+        """Any answer: of a narrow sweep where a gap will do and columns are many, else repaired from the cheapest columns."""
+        if self.hasty:
+            bound = self.bound.value
+            reach = good_enough(self.problem.goal, bound, self.top, self.effort.gap) - bound
+            self._sweep(bound + int(reach * BEAM_REACH), None, BEAM)
+        if self.value is None and self.at_most is None:
+            found = find_incumbent(self.problem, self.bound)
+            if found is not None:
+                self._better(found, self.problem.goal.of(found))
+
     def _polished_enough(self) -> bool:
         """Whether the answer known, or one near it, is within the gap that was asked for."""
-        many = len(self.bound.slack) >= BEAM_FROM
-        if many and self.value is not None and not self._close_enough():
-            self._sweep(self.bound.value + int((self.value - self.bound.value) * BEAM_REACH), None, BEAM)
-        if self.chosen is not None:
-            for chosen in polished(self.problem, self.bound, self.chosen):
-                self._better(chosen, self.problem.goal.of(chosen))
-                if self._close_enough() or self.effort.left_s <= 0:
-                    break
+        for chosen in self._polished():
+            self._better(chosen, self.problem.goal.of(chosen))
+            if self._close_enough() or self.effort.left_s <= 0:
+                break
         return self._close_enough()
+
+    def _polished(self) -> Iterator[Ints]:
+        """Better answers near the one known."""
+        if self.chosen is not None and not self._close_enough():
+            together = 1 if self.hasty else TOGETHER
+            yield from polished(self.problem, self.bound, self.chosen, together)
+            if self.hasty:
+                yield from walked(self.problem, self.bound, self.chosen)
 
     # -------------------------------------------------------- sweeps
 
     def _sweeps(self) -> bool:
         """Whether sweeps, each further above the bound, settle it: the best answer, the canonical one, or that there is none."""
-        top = int(self.problem.columns.most(self.problem.goal.values).sum())
-        top = top if self.at_most is None else min(top, self.at_most)
         reach, left = self._first_reach(), self.effort.models
         seen: list[tuple[int, int]] = []  # how far, and how many models that took
         while left > 0 and self.effort.left_s > 0:
-            most = min(self.bound.value + reach, top if self.value is None else self.value)
+            most = self._next_most(reach)
             if most >= self.lower:
                 if _foreseen(seen, most) > left:
                     return False
@@ -181,11 +183,22 @@ class _Search:
             if self.value is not None and self.value <= most:
                 self.lower = self.value
                 return True
-            if most >= top and self.value is None:
+            if most >= self.top and self.value is None:
                 return True
             self.lower = max(self.lower, most + 1)
+            if self.effort.gap and self._close_enough():
+                return True
             reach = int(reach * (FAR if self.value is None else FURTHER)) + 1
         return False
+
+    def _next_most(self, reach: int) -> int:
+        """How far the next sweep looks: `reach` above the bound, no further than settles it. Where a gap will do and that is not
+        twice as far, as far as settles it."""
+        most = self.bound.value + reach
+        if self.value is None or not self.effort.gap:
+            return min(most, self.top if self.value is None else self.value)
+        enough = bound_enough(self.problem.goal, self.value, self.bound.value, self.effort.gap) - 1
+        return enough if most + reach >= enough else most
 
     def _first_reach(self) -> int:
         if self.at_most is not None:
@@ -203,7 +216,8 @@ class _Search:
         layout = layout_of(self.problem.only(keep), self.bound, most)
         if layout is None:
             return work or 0
-        swept = sweep(layout, most, known=self.value, width=width, work=work, deadline=self.effort.deadline)
+        known = self.top + 1 if self.value is None and width is not None else self.value
+        swept = sweep(layout, most, known=known, width=width, work=work, deadline=self.effort.deadline)
         if swept.chosen is not None and swept.value is not None:
             self._better(keep.nonzero()[0][swept.chosen].astype(np.int64), swept.value)
         if not swept.complete and width is None:
@@ -286,11 +300,3 @@ def _foreseen(seen: list[tuple[int, int]], most: int) -> float:
     (near, few), (far, many) = seen[-2:]
     growth = math.log(max(many, 1) / max(few, 1)) / max(far - near, 1)
     return many * math.exp(min(DAMPED * growth * (most - far), 50.0))
-
-
-def within_gap(goal: Goal, value: int, bound: int, gap: float) -> bool:
-    """Whether |value - bound| <= gap * |value|, in the goal's own units."""
-    reached, proven = goal.in_units(value), goal.in_units(bound)
-    if reached is None or proven is None:
-        return value == bound
-    return abs(reached - proven) <= Fraction(gap) * abs(reached)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from puzzledsl.search.bound import Bound, lagrangian_bound
-from puzzledsl.search.core import minimise, open_columns
+from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.layered import sweep_all
 from puzzledsl.search.layout import layout_of
+from puzzledsl.search.truths import open_columns
 
 FIRST_REACH = 0.15  # of the way from the bound to the best answer: how far beyond that is searched first
 FURTHER = 1.5

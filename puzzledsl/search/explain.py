@@ -181,8 +181,9 @@ def _is_settled(requirement: LinearRequirement, goal: Goal, outcome: Outcome, pa
 
 def _own_columns(builder: Builder, problem: Problem) -> Mask:
     """Which of all columns a (restricted) problem has."""
-    own = set(zip(problem.columns.layer_of.tolist(), problem.columns.choices, strict=True))
-    return np.array([key in own for key in builder.coefficients.keys], dtype=np.bool_)
+    own = np.zeros(len(builder.columns), dtype=np.bool_)
+    own[builder.columns.start[problem.columns.layer_of] + problem.columns.place] = True
+    return own
 
 
 def _item(builder: Builder, feasibility: Feasibility, group: Group, others: Kept, rest: Kept) -> ConflictItem:

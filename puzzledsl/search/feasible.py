@@ -14,12 +14,13 @@ import numpy as np
 
 from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.search.bound import Bound, lagrangian_bound
-from puzzledsl.search.core import minimise, open_columns
+from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort, run_cpsat
 from puzzledsl.search.incumbent import find_incumbent
 from puzzledsl.search.instance import Ints, Mask, Problem, Row
 from puzzledsl.search.metrics import Child, holds
 from puzzledsl.search.tables import Tables
+from puzzledsl.search.truths import open_columns
 
 Kept = frozenset[int]  # places of requirements
 FEW = (4, 12)  # columns a layer of the first, small questions

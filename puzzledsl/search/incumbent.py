@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from puzzledsl.search.bound import Bound, lagrangian_bound
-from puzzledsl.search.instance import Ints, Mask, Problem
-from puzzledsl.search.metrics import holds, layers_of
+from puzzledsl.search.instance import Ints, Problem
+from puzzledsl.search.metrics import holds
+from puzzledsl.search.truths import harmless_columns
 
 
 def find_incumbent(problem: Problem, bound: Bound) -> Ints | None:
@@ -18,30 +19,12 @@ def find_incumbent(problem: Problem, bound: Bound) -> Ints | None:
     With formulas it is also sought among the columns with which every formula holds whatever the other layers are.
     """
     found = [_repaired(problem, bound)]
-    keep = _harmless(problem) if problem.formulas else None
+    keep = harmless_columns(problem) if problem.formulas else None
     if keep is not None:
         inner = replace(problem.only(keep), formulas=())
         chosen = _repaired(inner, lagrangian_bound(inner))
         found.append(None if chosen is None else keep.nonzero()[0][chosen].astype(np.int64))
     return min((c for c in found if c is not None), key=problem.goal.of, default=None)
-
-
-def _harmless(problem: Problem) -> Mask | None:
-    """Columns with which all formulas hold: each by the layer that keeps most of its columns; None where that cannot be."""
-    columns = problem.columns
-    keep = np.ones(len(columns), dtype=np.bool_)
-    for formula in problem.formulas:
-        ways = []
-        for layer in sorted(layers_of(formula.logic)):
-            begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
-            truths = [holds(formula.logic, {layer: c}) is True for c in columns.of_layer(layer)]
-            left = keep[begin:end] & np.array(truths, dtype=np.bool_)
-            ways.append((int(left.sum()), -layer, begin, end, left))
-        if not ways or max(ways, key=lambda w: w[:2])[0] == 0:
-            return None
-        _, _, begin, end, left = max(ways, key=lambda w: w[:2])
-        keep[begin:end] = left
-    return keep
 
 
 def _repaired(problem: Problem, bound: Bound) -> Ints | None:

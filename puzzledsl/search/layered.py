@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from puzzledsl.search.grid import pairs_of
 from puzzledsl.search.instance import Ints, Mask
 from puzzledsl.search.layout import Layout
 from puzzledsl.search.merging import added, best_of_each
 from puzzledsl.search.tails import TOGETHER as AT_ONCE
-from puzzledsl.search.tails import Endings, Tails, pairs_of
+from puzzledsl.search.tails import Endings, Tails
 
 TOGETHER = 3000  # models that go on at once
 MANY = 32_000  # once there are tails: the more at once, the more of them are merged
@@ -283,7 +284,7 @@ class _Sweep:
             rows, limits = self.meters.rows, self.meters.limits
             room, left = limits[:rows, None] - part.sums[:rows], limits[rows] - part.sums[rows]
             spare = self.known - self.layout.floor - part.goal
-            found = pairs_of(tails, room, left, self.meters.weights, spare)
+            found = pairs_of(tails.grid, room, left, self.meters.weights, spare)
             if found is None:
                 return False
             self.done += found[2] // PAIRS_A_MODEL
@@ -293,7 +294,7 @@ class _Sweep:
 
     def _completed(self, models: _Models, tails: Tails, model: Ints, tail: Ints) -> _Models:
         """Models with the tails of lowest goal."""
-        goal = models.goal[model] + tails.goal[tail]
+        goal = models.goal[model] + tails.grid.goal[tail]
         best = goal == goal.min()
         models, columns = models.only(model[best]), tails.columns(tail[best])
         step, own = models.step, np.arange(len(models), dtype=np.int32)

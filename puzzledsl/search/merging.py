@@ -25,13 +25,19 @@ def added(values: Ints, sums: Ints, column: Indices, model: Indices) -> Ints:
 _ODD = np.array([0x1E3779B97F4A7C15, 0x27D4EB2F165667C5, 0x165667B19E3779F9, 0x3C6EF372FE94F82B], np.int64)
 
 
+def mixed(keys: Ints) -> Ints:
+    """One number of several, [key][model]: equal where all are, and hardly ever where they are not."""
+    numbers = np.zeros(keys.shape[1], dtype=np.int64)
+    for place, key in enumerate(keys):
+        numbers = (numbers ^ (numbers >> 29)) + key * _ODD[place % len(_ODD)]
+    return numbers
+
+
 def best_of_each(keys: Ints, goal: Ints, places: Ints) -> Ints:
     """Of the models with equal keys, [key][model], the one with the least goal, then the first place; in ascending order."""
-    mixed = np.zeros(len(goal), dtype=np.int64)
-    for number, key in enumerate(keys):
-        mixed = (mixed ^ (mixed >> 29)) + key * _ODD[number % len(_ODD)]
-    order = np.argsort(mixed, kind="stable")
-    new = np.concatenate([[True], mixed[order][1:] != mixed[order][:-1]])
+    numbers = mixed(keys)
+    order = np.argsort(numbers, kind="stable")
+    new = np.concatenate([[True], numbers[order][1:] != numbers[order][:-1]])
     group, starts = np.cumsum(new) - 1, new.nonzero()[0]
     if len(starts) == len(order):
         return np.arange(len(goal))

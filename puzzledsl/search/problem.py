@@ -38,7 +38,8 @@ class Builder:
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
-        names = [_names(choice) for choice in tables.layers]
+        known = {id(choice): _names(choice) for choice in {id(c): c for c in tables.layers}.values()}
+        names = [known[id(choice)] for choice in tables.layers]
         self.columns = Columns.of(_pairs_of(names))
         self.coefficients = Coefficients(tables, [a for a, _ in names], [f for _, f in names])
         parent = [(PARENT.attention,)] * len(names)

@@ -16,7 +16,7 @@ from fractions import Fraction
 import numpy as np
 
 from puzzledsl.search.bound import lagrangian_bound
-from puzzledsl.search.core import minimise, open_columns
+from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.exact import Found
 from puzzledsl.search.incumbent import meets_formulas
@@ -34,6 +34,7 @@ from puzzledsl.search.quadratic import (
     tangent_at,
 )
 from puzzledsl.search.tables import Tables
+from puzzledsl.search.truths import open_columns
 
 ROUNDS = 24  # of the relaxation
 ORACLE_GAP = 1e-4

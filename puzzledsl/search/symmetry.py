@@ -110,11 +110,15 @@ def _unit(problem: Problem, layers: tuple[int, ...], formulas: list[Formula]) ->
     spans = [range(int(start[layer]), int(start[layer + 1])) for layer in layers]
     if np.prod([float(len(s)) for s in spans]) > MOST_TUPLES:
         return None
-    tuples = [t for t in product(*spans) if _meets(problem, layers, t, formulas)]
-    if not tuples:
-        return None
-    columns = np.array(tuples, dtype=np.int64)
-    figures = np.vstack([problem.goal.values, problem.matrix])[:, columns].sum(axis=2).T
+    if len(layers) == 1 and not formulas:
+        columns = np.array(spans[0], dtype=np.int64)[:, None]
+    else:
+        tuples = [t for t in product(*spans) if _meets(problem, layers, t, formulas)]
+        if not tuples:
+            return None
+        columns = np.array(tuples, dtype=np.int64)
+    goal, rows = problem.goal.values[columns], problem.matrix[:, columns]
+    figures = np.vstack([goal.sum(axis=1), rows.sum(axis=2)]).T
     return Unit(layers, columns, np.ascontiguousarray(figures))
 
 

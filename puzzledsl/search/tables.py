@@ -80,6 +80,13 @@ class Tables:
         """A layer's score, where attention and FFN are scored together."""
         return self._one_score(name, self.scores[name].pairs, layer, f"{attention}/{ffn}")
 
+    def pair_scores(self, name: str, layer: int, keys: Sequence[str]) -> list[float]:
+        """`pair_score` of many pairs, `attention/ffn`."""
+        pairs = self.scores[name].pairs
+        here = pairs[layer] if layer < len(pairs) else {}
+        found = zip(keys, map(here.get, keys), strict=True)
+        return [self._one_score(name, pairs, layer, key) if value is None else value for key, value in found]
+
     def sub_block_score(self, name: str, layer: int, sub_block: SubBlock, key: str) -> float:
         """One sub-block's part of a layer's score, where they are scored apart."""
         table = self.scores[name]

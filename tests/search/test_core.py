@@ -14,12 +14,13 @@ from puzzledsl.search.bound import lagrangian_bound
 from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort, run_cpsat
 from puzzledsl.search.distinct import distinct
+from puzzledsl.search.grid import pairs_of
 from puzzledsl.search.incumbent import feasible
 from puzzledsl.search.layered import sweep, sweep_all
 from puzzledsl.search.layout import layout_of
 from puzzledsl.search.polish import polish
 from puzzledsl.search.problem import build_problem
-from puzzledsl.search.tails import Endings, pairs_of
+from puzzledsl.search.tails import Endings
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
 EACH = 40  # problems of each family

@@ -1,0 +1,94 @@
+"""Changes to an answer: single columns that may be swapped in, and what they change of the goal and of each row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from puzzledsl.search.bound import Bound
+from puzzledsl.search.grid import grid_of, pairs_of
+from puzzledsl.search.instance import Ints, Problem
+from puzzledsl.search.merging import mixed
+
+ALIKE = 2  # changes with the same figures that are kept: both may be made
+FIRST = 512  # pairs, those that the prices like best, that are completed with any other pair
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Changes:
+    """Columns to change to, those that the prices like best first; their layers, and what each changes: `goals[change]`,
+    `rows[row][change]`, `slack[change]`."""
+
+    columns: Ints
+    layers: Ints
+    goals: Ints
+    rows: Ints
+    slack: Ints
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+
+def changes_of(problem: Problem, bound: Bound, chosen: Ints, most: int, number: int) -> Changes:
+    """The `number` changes with the least slack that an answer whose goal is at most `most` may have, at most `ALIKE` of the
+    same figures."""
+    within = bound.within(most)
+    within[chosen] = False
+    columns = within.nonzero()[0]
+    columns = columns[np.argsort(bound.slack[columns].astype(np.float64), kind="stable")]
+    layers = problem.columns.layer_of[columns]
+    own = chosen[layers]
+    goals = problem.goal.values[columns] - problem.goal.values[own]
+    rows = problem.matrix[:, columns] - problem.matrix[:, own]
+    kept = _few_alike(np.vstack([goals, rows]))[:number]
+    slack = bound.slack[columns[kept]] - bound.slack[own[kept]]
+    return Changes(columns[kept], layers[kept], goals[kept], rows[:, kept], slack)
+
+
+def _few_alike(figures: Ints) -> Ints:
+    """Places of those that at most `ALIKE` before them are like."""
+    kinds = mixed(figures)
+    order = np.argsort(kinds, kind="stable")
+    repeated = np.zeros(len(order), dtype=np.bool_)
+    repeated[ALIKE:] = kinds[order][ALIKE:] == kinds[order][:-ALIKE]
+    return np.sort(order[~repeated])
+
+
+def pairs_that_fit(changes: Changes, room: Ints) -> tuple[Ints, Ints]:
+    """Pairs of changes (and changes alone, as pairs with themselves) that lower the goal and need no more than `room[row]`: the
+    best first, and what each changes of the goal."""
+    together = changes.goals[:, None] + changes.goals[None, :]
+    fits = (changes.layers[:, None] < changes.layers[None, :]) & (together < 0)
+    for row, left in zip(changes.rows, room, strict=True):
+        fits &= row[:, None] + row[None, :] <= left
+    alone = np.diag_indices(len(changes))
+    fits[alone] = (changes.rows <= room[:, None]).all(axis=0) & (changes.goals < 0)
+    together[alone] = changes.goals
+    found = np.flatnonzero(fits)
+    totals = together.ravel()[found]
+    order = np.argsort(totals, kind="stable")
+    return np.array(np.divmod(found[order], len(changes))).T, totals[order]
+
+
+def fours_that_fit(changes: Changes, bound: Bound, room: Ints, spare: int, left: int) -> tuple[Ints, Ints]:
+    """One of the `FIRST` pairs with any other, where they raise the goal by at most `spare` and need no more than `room[row]`:
+    four changes each, the best first, and what each changes of the goal. `left`: of the priced goal."""
+    first, second = np.triu_indices(len(changes), 1)
+    apart = changes.layers[first] != changes.layers[second]
+    pairs = np.array([first[apart], second[apart]])
+    pairs = pairs[:, np.argsort(changes.slack[pairs].sum(axis=0), kind="stable")]
+    use, goals = changes.rows[:, pairs].sum(axis=1), changes.goals[pairs].sum(axis=0)
+    least, weights = use.min(axis=1), np.array(bound.prices, dtype=np.int64)
+    grid = grid_of(use - least[:, None], goals, weights, left)
+    rest = (room - least)[:, None] - use[:, :FIRST]
+    found = pairs_of(grid, rest, np.full(rest.shape[1], left), weights, spare - goals[:FIRST])
+    if found is None:
+        return np.zeros((0, 4), dtype=np.int64), np.zeros(0, dtype=np.int64)
+    left_pair, right_pair = found[0], grid.order[found[1]]
+    fours = np.vstack([pairs[:, left_pair], pairs[:, right_pair]])
+    where = changes.layers[fours]
+    fits = (where[:2, None] != where[None, 2:]).all(axis=(0, 1))
+    totals = (goals[left_pair] + goals[right_pair])[fits]
+    order = np.argsort(totals, kind="stable")
+    return fours[:, fits][:, order].T, totals[order]

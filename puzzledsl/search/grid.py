@@ -1,0 +1,100 @@
+"""Which of many parts fit what others leave of the rows: a grid over what the parts use.
+
+Whatever completes a model to a good answer nearly fills each row that has a price. With prices w, in units of the priced goal,
+    sum over rows of w . (what is left of the row)  <=  what is left of the priced goal
+so the parts that complete it lie in a small box, and the cells of the grid in that box have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from puzzledsl.search.instance import Ints
+
+AXES = 3  # of the grid: the rows that tell parts apart best
+SPLIT = 4  # cells of the grid in the box of a model at the start
+CELLS = 4  # of the grid, a part
+PAIRS = 3000  # candidates a model: above, whoever asks does better without a grid
+A_BLOCK = 100_000  # candidates that are tried at once
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """Parts, sorted by cell. `use[row][part]`, 0 or more, `goal[part]`; `axes`: the grid's rows, `widths` and `counts` of its
+    cells; `first[cell]`: its first part; `order`: each part's place before they were sorted."""
+
+    use: Ints
+    goal: Ints
+    axes: list[int]
+    widths: list[int]
+    counts: list[int]
+    first: Ints
+    order: Ints
+
+    def candidates(self, room: Ints, left: Ints, weights: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
+        """For models with `room[row][model]` and `left[model]` of the priced goal: models, first parts, numbers of parts."""
+        low, high = [], []
+        for row, width, count in zip(self.axes, self.widths, self.counts, strict=True):
+            high.append(np.minimum(room[row] // width, count - 1))
+            low.append(np.maximum(room[row] - left // weights[row], 0) // width)
+        flat, last = self.counts[-1], len(self.axes) - 1
+        open_ = (low[last] <= high[last]).nonzero()[0]
+        cells = [(open_, np.zeros(len(open_), dtype=np.int64))]
+        for axis in range(last):
+            cells = [
+                (models[fits], at[fits] * self.counts[axis] + low[axis][models[fits]] + step)
+                for models, at in cells
+                for step in range(int((high[axis] - low[axis]).max(initial=-1)) + 1)
+                if (fits := low[axis][models] + step <= high[axis][models]).any()
+            ]
+        for models, at in cells:
+            begin = self.first[at * flat + low[last][models]]
+            number = self.first[at * flat + high[last][models] + 1] - begin
+            some = number > 0
+            yield models[some], begin[some], number[some]
+
+
+def grid_of(use: Ints, goal: Ints, weights: Ints, box: int) -> Grid:
+    """The grid of some parts, for boxes as wide as `box` of the priced goal is in each row; some row has a weight."""
+    most = use.max(axis=1)
+    spans = [(int(most[row]) * int(w) / max(box, 1), row) for row, w in enumerate(weights.tolist()) if w]
+    axes = sorted(row for _, row in sorted(spans, reverse=True)[:AXES])
+    widths = [max(1, box // (int(weights[row]) * SPLIT)) for row in axes]
+    while True:
+        counts = [int(most[row]) // width + 1 for row, width in zip(axes, widths, strict=True)]
+        if np.prod(np.array(counts, dtype=np.float64)) <= CELLS * len(goal) + 8:
+            break
+        widths = [2 * width if width <= most[row] else width for row, width in zip(axes, widths, strict=True)]
+    cell = np.zeros(len(goal), dtype=np.int64)
+    for row, width, count in zip(axes, widths, counts, strict=True):
+        cell = cell * count + use[row] // width
+    order = np.argsort(cell, kind="stable")
+    first = np.searchsorted(cell[order], np.arange(int(np.prod(counts)) + 1))
+    return Grid(use[:, order], goal[order], axes, widths, counts, first, order)
+
+
+def pairs_of(grid: Grid, room: Ints, left: Ints, weights: Ints, spare: Ints) -> tuple[Ints, Ints, int] | None:
+    """The models and the parts that complete them within every row, where their goal is at most `spare[model]`; and how many were
+    tried. None where that would be too many."""
+    found = [*grid.candidates(room, left, weights)]
+    tried = sum(int(number.sum()) for _, _, number in found)
+    if tried > PAIRS * room.shape[1]:
+        return None
+    pairs = [np.zeros((2, 0), dtype=np.int64)]
+    for all_models, all_begins, all_numbers in found:
+        block = np.cumsum(all_numbers) // A_BLOCK
+        for ends in np.split(np.arange(len(block)), np.diff(block).nonzero()[0] + 1):
+            model, begin, number = all_models[ends], all_begins[ends], all_numbers[ends]
+            models = np.repeat(model, number)
+            part = np.repeat(begin - np.cumsum(number) + number, number) + np.arange(len(models))
+            fits = grid.goal[part] <= spare[models]
+            models, part = models[fits], part[fits]
+            for row, use in zip(room, grid.use, strict=True):
+                fits = use[part] <= row[models]
+                models, part = models[fits], part[fits]
+            pairs.append(np.vstack([models, part]))
+    models, part = np.hstack(pairs)
+    return models, part, tried

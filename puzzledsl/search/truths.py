@@ -1,0 +1,102 @@
+"""What formulas say of one layer's columns, whatever the other layers are: of all columns at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+
+from puzzledsl.ir.nodes import And, Implies, Is, Logic, Not, Or
+from puzzledsl.search.instance import Columns, Mask, Problem
+from puzzledsl.search.metrics import holds, layers_of
+
+YES, NO = np.ones(1, dtype=np.bool_), np.zeros(1, dtype=np.bool_)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truths:
+    """With which columns a formula holds, and with which it does not; with the others that hangs on other layers. Of all columns
+    alike, one entry says it."""
+
+    holds: Mask
+    fails: Mask
+
+    def negated(self) -> Truths:
+        """Of the formula's opposite."""
+        return Truths(self.fails, self.holds)
+
+
+def open_columns(problem: Problem) -> Mask | None:
+    """Columns that the formulas about one layer allow; None where a layer is left with none."""
+    columns, reader = problem.columns, _Reader(problem.columns)
+    keep = np.ones(len(columns), dtype=np.bool_)
+    for formula in problem.formulas:
+        if holds(formula.logic, {}) is False:
+            return None
+        for layer in sorted(layers_of(formula.logic)):
+            begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
+            keep[begin:end] &= ~reader.truths(formula.logic, layer).fails
+    return keep if columns.covers(keep) else None
+
+
+def harmless_columns(problem: Problem) -> Mask | None:
+    """Columns with which all formulas hold: each by the layer that keeps most of its columns; None where that cannot be."""
+    columns, reader = problem.columns, _Reader(problem.columns)
+    keep = np.ones(len(columns), dtype=np.bool_)
+    for formula in problem.formulas:
+        ways = []
+        for layer in sorted(layers_of(formula.logic)):
+            begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
+            left = keep[begin:end] & reader.truths(formula.logic, layer).holds
+            ways.append((int(left.sum()), -layer, begin, end, left))
+        if not ways or max(ways, key=lambda w: w[:2])[0] == 0:
+            return None
+        _, _, begin, end, left = max(ways, key=lambda w: w[:2])
+        keep[begin:end] = left
+    return keep
+
+
+class _Reader:
+    """Reads formulas over some columns (Kleene's logic, as `metrics.holds`); what alternatives columns have is looked up once."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        self._known: dict[tuple[int, str, tuple[str, ...]], Mask] = {}
+
+    def truths(self, logic: Logic, layer: int) -> Truths:
+        """The truths of a formula over the columns of a layer."""
+        match logic:
+            case Is():
+                return self._choice(logic, layer)
+            case Not(operand=operand):
+                return self.truths(operand, layer).negated()
+            case And(operands=operands):
+                return _all([self.truths(o, layer) for o in operands])
+            case Or(operands=operands):
+                return _all([self.truths(o, layer).negated() for o in operands]).negated()
+            case Implies(condition=condition, consequence=consequence):
+                both = [self.truths(condition, layer), self.truths(consequence, layer).negated()]
+                return _all(both).negated()
+            case _:
+                assert_never(logic)
+
+    def _choice(self, choice: Is, layer: int) -> Truths:
+        if choice.layer != layer:
+            return Truths(NO, NO if choice.alternatives else YES)
+        pairs = self.columns.pairs[layer]
+        key = id(pairs), choice.sub_block, choice.alternatives
+        if key not in self._known:
+            inside = [getattr(pair, choice.sub_block) in choice.alternatives for pair in pairs]
+            self._known[key] = np.array(inside, dtype=np.bool_)
+        begin, end = self.columns.start[layer], self.columns.start[layer + 1]
+        holds = self._known[key][self.columns.place[begin:end]]
+        return Truths(holds, ~holds)
+
+
+def _all(parts: Sequence[Truths]) -> Truths:
+    holds, fails = YES, NO
+    for part in parts:
+        holds, fails = holds & part.holds, fails | part.fails
+    return Truths(holds, fails)

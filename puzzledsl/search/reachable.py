@@ -14,7 +14,6 @@ from puzzledsl.units import (
     TIME,
     TOK_PER_S,
     UNITS,
-    BadLiteral,
     Dimension,
     format_quantity,
     parse_quantity,
@@ -71,10 +70,7 @@ def _in_readable_unit(
     """In the unit that suits the size, where the user wrote none: `5.861B`, `76.2GiB`."""
     unit = _UNIT.search(format_quantity(value, dimension, digits))
     name = "" if unit is None else unit[0].strip()
-    try:
-        scale = parse_quantity(f"1{name}").value
-    except BadLiteral:
-        name, scale = "", Fraction(1)
+    scale = parse_quantity(f"1{name}").value
     number = round_to(value / scale, digits, upwards, strict)
     space = " " if "tok" in name else ""
     return Written(f"{plain(number)}{space}{name}", number * scale)

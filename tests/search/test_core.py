@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import synthetic
-from puzzledsl.search import layered
+from puzzledsl.search import first, layered
 from puzzledsl.search.bound import lagrangian_bound
 from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort, run_cpsat
@@ -252,3 +252,45 @@ def test_bounds_beyond_any_sum_are_no_bounds_or_a_proof_that_there_is_no_answer(
     assert (plain.bound, plain.proven) == (wide.bound, wide.proven)
     none = run_cpsat(problem, Effort.of(60), at_least=2**70)
     assert none.proven and none.chosen is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_first_of_the_best_however_few_layers_are_settled_at_once(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(EACH // 8):
+        problem = random_problem(family, seed)
+        whole = minimise(problem, Effort.of(60))
+        if whole.chosen is None:
+            continue
+        with monkeypatch.context() as patched:
+            patched.setattr(first, "LARGEST_INDEX", 3)
+            found = first.first_of_the_best(problem, lagrangian_bound(problem), whole.chosen, Effort.of(60))
+        assert found.tolist() == whole.chosen.tolist(), seed
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_list_of_answers_is_whole_or_none(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    none_stopped = True
+    for seed in range(EACH // 8):
+        problem = random_problem(family, seed)
+        bound, answers = lagrangian_bound(problem), every_answer(problem)
+        if bound.infeasible or not len(answers):
+            assert distinct(problem, 2, 1, Effort.of(60)) is None
+            continue
+        best = int(problem.goal.values[answers].sum(axis=1).min())
+        layout = layout_of(problem, bound, best)
+        assert layout is not None
+        whole = sweep_all(layout, best, work=10**7, deadline=Effort.of(60).deadline)
+        stopped = sweep_all(layout, best, work=0, deadline=Effort.of(60).deadline)
+        assert whole is not None
+        assert stopped is None or stopped.tolist() == whole.tolist()
+        none_stopped &= stopped is not None
+        below = sweep_all(layout, best - 1, work=10**7, deadline=Effort.of(60).deadline)
+        assert below is not None and below.shape == (0, problem.columns.layers)
+        few = distinct(problem, 4, 2, Effort.of(60))
+        with monkeypatch.context() as patched:
+            patched.setattr("puzzledsl.search.distinct.MODELS", 0)
+            found = distinct(problem, 4, 2, Effort.of(60))
+        assert found is None or (few is not None and list(map(list, found)) == list(map(list, few)))
+    assert not none_stopped

@@ -219,3 +219,32 @@ def test_a_hundred_conflicts_are_minimal() -> None:
 def test_conflicts_are_conflicts_for_plain_cpsat_too() -> None:
     for seed in range(12):
         assert explained(seed, check=True).is_conflict, seed
+
+
+@pytest.mark.parametrize(
+    ("op", "text", "unit", "value", "shown"),
+    [
+        ("<=", "50%", "", Fraction(2, 3), "66.7%"),
+        (">=", "50%", "", Fraction(2, 3), "66.6%"),
+        ("<=", "3", "", Fraction(7), "7"),
+        ("<", "3", "", Fraction(7), "8"),
+        ("<=", "limit", "seconds", Fraction(1, 3), "333.4ms"),
+        (">=", "limit", "tokens_per_s", Fraction(200), "200 tok/s"),
+        (">=", "limit", "bytes", Fraction(3 * 2**29), "1.5GiB"),
+        ("<=", "5GB", "bytes", Fraction(6 * 10**9), "6GB"),
+        ("<=", "5s", "bytes", Fraction(2**30), "1GiB"),  # a name that looks like a literal of something else
+        (">=", "limit", "", Fraction(5_861_234_567), "5.861B"),
+    ],
+)
+def test_a_value_in_the_unit_of_the_bound(op: str, text: str, unit: str, value: Fraction, shown: str) -> None:
+    """Rounded away from the bound: the literal is met by what reaches the value."""
+    written = in_users_unit(require(chat("latency"), op, 1, text=text, unit=unit), value, Fraction(1))
+    assert written is not None and written.text == shown
+    assert COMPARE[op](value, written.value)
+
+
+def test_there_is_no_ratio_of_nothing() -> None:
+    requirement = require(chat("latency"), "<=", ratio="0.5")
+    assert in_users_unit(requirement, Fraction(3), Fraction(0)) is None
+    written = in_users_unit(requirement, Fraction(2), Fraction(3))
+    assert written is not None and written.text == "0.667x"

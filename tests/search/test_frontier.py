@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from fractions import Fraction
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
-from puzzledsl.ir.nodes import CpSat, Frontier, LayerChoice, ParamsTerm
-from puzzledsl.search.frontier import solve_frontier
+from puzzledsl.ir.nodes import CountTerm, CpSat, Frontier, LayerChoice, ParamsTerm
+from puzzledsl.search.curve import as_svg
+from puzzledsl.search.frontier import direction, solve_frontier
 from puzzledsl.search.solve import solve_search
-from tests.search.instances import ATTENTION, FFN, HERE, Instance, chat, plain_instance, problems, require
+from tests.search.instances import ATTENTION, FFN, HERE, KL, Instance, chat, plain_instance, problems, require
 
 quick: Any = settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 LAYERS = (LayerChoice(attention=ATTENTION, ffn=FFN),) * 3
@@ -69,3 +72,44 @@ def test_a_sweep_of_the_required_metric_replaces_its_bound() -> None:
         objectives.append(solution.objective)
     assert objectives[0] == 0
     assert objectives == sorted(set(objectives))
+
+
+@pytest.mark.parametrize(
+    ("op", "of_the_sweep"), [(">=", ">="), (">", ">="), ("<=", "<="), ("<", "<="), ("==", None)]
+)
+@pytest.mark.parametrize(
+    ("term", "natural"), [(chat("throughput"), ">="), (chat("latency"), "<="), (ParamsTerm(), "<=")]
+)
+def test_a_sweep_bounds_as_the_search_does(
+    op: str, of_the_sweep: str | None, term: Any, natural: str
+) -> None:
+    """An equation says no side; nor does a bound on something else."""
+    search = plain_instance(LAYERS, requirements=(require(KL, "<", 3), require(term, op, 1))).search
+    assert direction(search, term) == (of_the_sweep or natural)
+
+
+def test_points_without_a_child_are_crosses_on_the_axis() -> None:
+    term = CountTerm(sub_block="ffn", alternatives=("noop",), layers=(0, 1, 2))
+    instance = plain_instance(LAYERS, requirements=(require(term, "<=", 3),))
+    program = instance.program.model_copy(
+        update={
+            "frontiers": {
+                "curve": Frontier(
+                    name="curve",
+                    search="best",
+                    term=term,
+                    low=Fraction(-1),
+                    high=Fraction(1),
+                    times_parent=False,
+                    points=3,
+                    where=HERE,
+                )
+            }
+        }
+    )
+    result = solve_frontier(program, "curve", instance.costs, instance.scores)
+    assert [p.result.status for p in result.points] == ["infeasible", "optimal", "optimal"]
+    svg = as_svg(program, result)
+    assert svg.count('class="none"') == 1 and svg.count('class="proven"') == 2
+    assert "curve: minimize kl, count at most the bound" in svg
+    assert ET.fromstring(svg) is not None

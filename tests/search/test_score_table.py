@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,35 @@ def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DiagnosticError) as error:
         read_score_table(tmp_path / "no.csv", PROGRAM.scores["kl"], PROGRAM.spaces["wide"])
     assert [d.code for d in error.value.diagnostics] == ["E0511"]
+
+
+def test_a_column_of_almost_the_scores_name(tmp_path: Path) -> None:
+    with pytest.raises(DiagnosticError) as error:
+        read(tmp_path, "layer,attention,ffn,kl2,ppl\n,gqa2,,1,2\n,,linear,1,2\n")
+    [told] = error.value.diagnostics
+    assert told.message.endswith("none of its columns kl2, ppl is named `kl`: did you mean `score kl2`?")
+    with pytest.raises(DiagnosticError) as error:
+        read(tmp_path, "layer,attention,ffn,loss,ppl\n,gqa2,,1,2\n,,linear,1,2\n")
+    [told] = error.value.diagnostics
+    assert told.message.endswith("none of its columns loss, ppl is named `kl`")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "named"),
+    [
+        ([2], "layer 2"),
+        ([2, 3, 4], "layers 2 to 4"),
+        ([0, 2], "layers 0, 2"),
+        (range(0, 20, 2), "layers 0, 2, 4, 6, 8, 10, 12, 14 …"),
+    ],
+)
+def test_what_is_lacking_is_said_with_its_layers(tmp_path: Path, lacking: Sequence[int], named: str) -> None:
+    program = program_of((CHOICE,) * 20, (2,))
+    pairs = [("gqa2", "parent"), ("parent", "linear"), ("gqa2", "linear")]
+    rows = [f"{i},{a},{f},1" for i in range(20) for a, f in pairs if i not in lacking or (a, f) != pairs[-1]]
+    path = tmp_path / "kl.csv"
+    path.write_text("\n".join(["layer,attention,ffn,kl", *rows]))
+    with pytest.raises(DiagnosticError) as error:
+        read_score_table(path, program.scores["kl"], program.spaces["wide"])
+    [told] = error.value.diagnostics
+    assert "attention `gqa2` with ffn `linear`" in told.message and named in told.message

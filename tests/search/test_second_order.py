@@ -34,9 +34,11 @@ quick: Any = settings(
 
 
 @st.composite
-def second_order(draw: st.DrawFn) -> Instance:
+def second_order(draw: st.DrawFn, exact: bool = True) -> Instance:
     """A search that minimises a score with pairwise terms: covariances (convex), or any numbers."""
-    instance = draw(problems(max_layers=3)).with_search(objective=alone(KL), sense="minimize", preferences=())
+    instance = draw(problems(max_layers=3, exact=exact)).with_search(
+        objective=alone(KL), sense="minimize", preferences=()
+    )
     instance = instance.with_search(
         requirements=tuple(
             r
@@ -86,6 +88,17 @@ def test_the_best_model_is_brute_forces(instance: Instance) -> None:
         assert result.status == "optimal"
         assert result.objective == pytest.approx(float(best.objective), abs=1e-9)
         assert result.bound is not None and result.bound <= float(best.objective) + 1e-12
+        assert verify(*instance.args, result.solutions[0]) == []
+
+
+@quick
+@given(second_order(exact=False))
+def test_no_model_meets_a_requirement_only_by_rounding(instance: Instance) -> None:
+    result, best = solve_search(*instance.args), brute_force(*instance.args)
+    if best is None:
+        assert not result.solutions
+    elif result.status == "optimal":
+        assert result.objective == pytest.approx(float(best.objective), rel=1e-6, abs=1e-9)
         assert verify(*instance.args, result.solutions[0]) == []
 
 

@@ -1,0 +1,208 @@
+"""What the page says of a part of a search, against the same worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from puzzledsl.ir.nodes import (
+    CountTerm,
+    FactTerm,
+    Linear,
+    LinearRequirement,
+    MetricTerm,
+    ParamsTerm,
+    ScoreTerm,
+    TableTerm,
+    Term,
+    WeightedTerm,
+)
+from puzzledsl.ir.tables import Figure, LayerAssignment, ScoreTable
+from puzzledsl.report.architecture import strip_of
+from puzzledsl.report.artefacts import Artefacts, load_artefacts
+from puzzledsl.report.curves import curves
+from puzzledsl.report.measured import headlines, number_of, predictions
+from puzzledsl.report.requirements import requirement_lines, value_of
+from puzzledsl.report.searches import describe
+from puzzledsl.report.subject import Subject
+from puzzledsl.report.verdict import verdict
+from puzzledsl.report.write import write_report
+
+PARENT = LayerAssignment(attention="parent", ffn="parent")
+TABLE = TableTerm(
+    attention=("parent", "gqa1", "linear", "noop"),
+    ffn=(),
+    values=tuple((Fraction(v),) for v in (5, 3, 2, 0)),
+    layers=(1, 2, 3),
+)
+
+
+@pytest.fixture
+def found(built: Any) -> Artefacts:
+    return load_artefacts(built.program, built.build)
+
+
+def linear(*terms: tuple[int, Term], constant: int = 0) -> Linear:
+    weighted = tuple(WeightedTerm(coefficient=Fraction(c), term=t) for c, t in terms)
+    return Linear(terms=weighted, constant=Fraction(constant))
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        (linear((1, ScoreTerm(score="kl"))), "kl"),
+        (
+            linear((2, MetricTerm(scenario="chat", metric="latency")), (1, ParamsTerm()), constant=3),
+            "2 * chat.latency + params + 3",
+        ),
+        (linear((1, FactTerm(sub_block="ffn", attribute="width", layers=(0, 1)))), "sum(ffn.width)"),
+        (
+            linear((1, CountTerm(sub_block="attention", alternatives=("noop", "linear"), layers=(0,)))),
+            "count(attention is noop | linear)",
+        ),
+        (linear((1, TABLE)), "a table over 3 layers"),
+        (linear(), "0"),
+    ],
+)
+def test_goals_in_words(expression: Linear, words: str) -> None:
+    assert describe(expression) == words
+
+
+def test_values_of_a_child_and_of_the_parent(found: Artefacts) -> None:
+    """Without what the search recorded they follow from the shape, and are the same."""
+    subject = Subject(found, "fast")
+    best, space = subject.best, range(1, 4)
+    assert best is not None
+    bare = best.model_copy(update={"metrics": {}})
+    assert value_of(subject, linear((1, ParamsTerm())), bare) == best.metrics["params"]
+    widths = {"parent": 1536, "mlp1152": 1152, "mlp768": 768, "mlp384": 384, "mlp154": 154}
+    width = linear((2, FactTerm(sub_block="ffn", attribute="width", layers=tuple(space))), constant=1)
+    assert value_of(subject, width, bare) == 1 + 2 * sum(widths.get(best.layers[i].ffn, 0) for i in space)
+    assert value_of(subject, width, None) == 1 + 2 * 3 * 1536
+    by_name = {"parent": 5, "gqa1": 3, "linear": 2, "noop": 0}
+    assert value_of(subject, linear((1, TABLE)), bare) == sum(
+        by_name[best.layers[i].attention] for i in space
+    )
+    assert value_of(subject, linear((1, TABLE)), None) == 15
+    assert value_of(subject, linear((1, ScoreTerm(score="kl"))), bare) is None
+    assert value_of(subject, linear((1, ScoreTerm(score="kl"))), None) == 0
+
+
+@pytest.mark.parametrize(
+    ("op", "holds"), [("<=", True), (">=", True), ("==", True), ("<", False), (">", False)]
+)
+def test_a_bound_that_is_just_reached(found: Artefacts, op: str, holds: bool) -> None:
+    [*before, last] = (
+        r for r in found.program.searches["fast"].requirements if isinstance(r, LinearRequirement)
+    )
+    subject = Subject(found, "fast")
+    achieved = value_of(subject, last.left, subject.best)
+    assert achieved is not None and before
+    bound = last.model_copy(update={"op": op, "bound": Fraction(achieved)})
+    search = subject.search.model_copy(update={"requirements": (bound,)})
+    program = found.program.model_copy(update={"searches": {**found.program.searches, "fast": search}})
+    found.program = program
+    [line] = requirement_lines(Subject(found, "fast"))
+    assert line.holds is holds
+    unknown = bound.model_copy(update={"left": linear((1, ScoreTerm(score="other")))})
+    found.program.searches["fast"] = search.model_copy(update={"requirements": (unknown,)})
+    [line] = requirement_lines(Subject(found, "fast"))
+    assert (line.holds, line.achieved) == (None, None)
+
+
+def test_a_figure_that_is_no_number_is_called_so() -> None:
+    assert number_of("kl", Figure(value=float("nan"))).text == "not finite"
+    assert number_of("chat.latency_s", Figure(value=float("inf"))).text == "not finite"
+
+
+def test_latencies_are_compared_as_speeds(found: Artefacts) -> None:
+    """Where no throughput was measured: how many times faster was foretold, and found."""
+    [evaluation] = found.evaluations.values()
+    models = []
+    for model, seconds in zip(evaluation.models, (4.0, 2.0, 2.0), strict=False):
+        figures = {k: f for k, f in model.figures.items() if not k.startswith("chat.")}
+        models.append(
+            model.model_copy(update={"figures": {**figures, "chat.latency_s": Figure(value=seconds)}})
+        )
+    found.evaluations["all"] = evaluation.model_copy(update={"models": tuple(models)})
+    subject = Subject(found, "fast")
+    rows = dict(predictions(subject))["chat"]
+    both = rows[-1]
+    assert both.measured.value == 2.0  # twice as fast
+    guess = subject.predicted("chat", "parent")["latency"] / subject.predicted("chat")["latency"]
+    assert both.predicted.value == pytest.approx(guess)
+    assert [h.number.value for h in headlines(subject) if h.label == "faster, measured"] == [2.0]
+
+
+def test_pairs_that_were_scored_and_measured_together_are_shown_as_one(found: Artefacts) -> None:
+    subject = Subject(found, "fast")
+    best, table = subject.best, found.costs["wide"]
+    assert best is not None
+    names = [f"{x.attention}/{x.ffn}" for x in best.layers]
+    [costs] = table.scenarios["chat"]
+    sums = tuple(
+        {name: a[x.attention].model_copy(update={"decode_ns": 10**6 * (i + 1), "prefill_ns": 0})}
+        for i, (a, x, name) in enumerate(zip(costs.attention, best.layers, names, strict=True))
+    )
+    together = costs.model_copy(update={"pairs": sums})
+    found.costs["wide"] = table.model_copy(update={"scenarios": {**table.scenarios, "chat": (together,)}})
+    scores = tuple({name: 0.5 + i} for i, name in enumerate(names))
+    found.scores["kl"] = ScoreTable(score="kl", metric="kl_divergence", samples=1, unit="block", pairs=scores)
+    strip = strip_of(Subject(found, "fast"))
+    assert strip is not None
+    assert [c.score.value for c in strip.columns if c.score] == [0.5 + i for i in range(30)]
+    assert [c.time.value for c in strip.columns if c.time] == pytest.approx(
+        [1.024 * (i + 1) for i in range(30)]
+    )
+
+
+def test_a_child_of_another_version_of_the_space_has_no_figures(found: Artefacts) -> None:
+    best = found.results["fast"].solutions[0]
+    others = (best.layers[:-1], (*best.layers[:-1], LayerAssignment(attention="parent", ffn="mlp5")))
+    for layers in others:
+        other = best.model_copy(update={"layers": layers})
+        found.results["fast"] = found.results["fast"].model_copy(update={"solutions": (other,)})
+        assert Subject(found, "fast").best is None
+    found.results["fast"] = found.results["fast"].model_copy(
+        update={"solutions": (best.model_copy(update={"metrics": {}}),)}
+    )
+    [costs] = found.costs["wide"].scenarios["chat"]
+    shorter = costs.model_copy(update={"attention": ({"parent": costs.attention[0]["parent"]},) * 30})
+    found.costs["wide"] = found.costs["wide"].model_copy(update={"scenarios": {"chat": (shorter,)}})
+    assert Subject(found, "fast").predicted("chat") == {}
+
+
+def test_frontiers_of_other_searches_and_of_one_point_are_no_curves(found: Artefacts) -> None:
+    subject = Subject(found, "fast")
+    assert [c.name for c in curves(subject)] == ["curve"]
+    assert curves(Subject(found, "greedy")) == []
+    whole = found.frontiers["curve"]
+    found.frontiers["curve"] = whole.model_copy(update={"points": (whole.points[0], whole.points[-1])})
+    assert curves(subject) == []
+
+
+def test_the_verdict_without_any_speed(found: Artefacts) -> None:
+    found.costs.clear()
+    found.evaluations.clear()
+    result = found.results["fast"]
+    best = result.solutions[0].model_copy(
+        update={"metrics": {"params": result.solutions[0].metrics["params"]}}
+    )
+    found.results["fast"] = result.model_copy(
+        update={"solutions": (best,), "parent_metrics": {"params": result.parent_metrics["params"]}}
+    )
+    said = verdict(Subject(found, "fast"))
+    assert said.startswith("The child has ") and "fast as" not in said
+
+
+def test_a_damaged_line_of_the_library_is_named_once(copied: Callable[..., Any]) -> None:
+    mine = copied()
+    index = mine.build.library / "index.jsonl"
+    index.write_bytes(b'{"torn\n[1]\n' + index.read_bytes())
+    found = load_artefacts(mine.program, mine.build)
+    assert found.unreadable == ["library/index.jsonl"]
+    assert len(found.pieces) == len(mine.pieces)
+    assert "library/index.jsonl" in write_report(mine.program, mine.build, "").read_text(encoding="utf-8")

@@ -49,10 +49,20 @@ def run(arguments: list[str]) -> int:
             return _interrupted()
         if os.environ.get("PZL_TRACEBACK"):
             raise
-        from puzzledsl.cli.output import report_fault
-
-        return report_fault(error)
+        return _failed(error)
     return 0
+
+
+def _failed(error: Exception) -> int:
+    """What a disk refuses is told as such wherever it happens; all else is a fault of ours."""
+    from puzzledsl.cli.output import print_diagnostics, report_fault
+    from puzzledsl.runs.disk import refusal
+    from puzzledsl.runs.errors import DiskFull
+
+    if (found := refusal(error)) is None or found[0] is None:
+        return report_fault(error)
+    print_diagnostics([DiskFull(None, path=found[0], reason=found[1])], {})
+    return 1
 
 
 def _interrupted() -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.files import replacing
+from puzzledsl.files import make_directory, replacing
 from puzzledsl.report import architecture, curves, measured, pieces, searches
 from puzzledsl.report.architecture import Cell, Strip
 from puzzledsl.report.artefacts import Artefacts
@@ -58,7 +58,7 @@ def write_figures(found: Artefacts, folder: Path) -> list[Path]:
         import matplotlib as mpl
     except ImportError:
         raise DiagnosticError(FiguresNeedMatplotlib(None)) from None
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     written = []
     with mpl.rc_context(STYLE):
         for name, draw in _figures(found):

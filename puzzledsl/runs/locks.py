@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.files import write_text
+from puzzledsl.files import make_directory, write_text
 from puzzledsl.ir.base import Frozen
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.disk import disk_errors
@@ -53,7 +53,7 @@ def locked(ctx: Context) -> Iterator[None]:
 
     Raises DiagnosticError when another process has it, and for a disk that takes no more."""
     with disk_errors(ctx.build.root):
-        ctx.build.root.mkdir(parents=True, exist_ok=True)
+        make_directory(ctx.build.root)
         lock = FileLock(ctx.build.root / LOCK)
         try:
             lock.acquire(timeout=0)

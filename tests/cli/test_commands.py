@@ -135,6 +135,18 @@ def test_a_wrong_setting_is_a_usage_error() -> None:
     assert result.returncode == 1 and "headroom" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [("compile", "/proc/x"), ("compile", "/dev/null/x"), ("run", "/proc/x"), ("run", "file")],
+)
+def test_a_place_that_takes_no_build_is_told(command: str, place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here already")
+    result = pzl(command, EXAMPLES["smollm2"], "-o", tmp_path / place)
+    assert result.returncode == 1, result.stderr
+    assert f"error[E0608]: cannot write `{tmp_path / place}" in result.stderr
+    assert (tmp_path / "file").read_text() == "here already"
+
+
 def test_fmt_leaves_the_examples_alone() -> None:
     result = pzl("fmt", "--check", *EXAMPLES.values())
     assert result.returncode == 0, result.stdout

@@ -178,7 +178,7 @@ class WhichLayer(Diagnostic):
     """
 
     code = "E0311"
-    template = "this speaks of {count} layers at once"
+    template = "this speaks of {layers} at once"
     help_template = "name one layer (`layers[i].{sub_block}`), or count them: `count({text}) <= 8`"
 
 

@@ -110,7 +110,8 @@ def _is_statement(ctx: Context, value: Value, span: Span, op: str) -> bool:
 def which_layer(ctx: Context, value: Matches, span: Span) -> None:
     """Report a statement about several layers where one about a single layer is needed."""
     count = len(value.indices)
-    ctx.report(errors.WhichLayer(span, count=count, sub_block=value.sub_block, text=value.text))
+    layers = f"{count} layers" if count > 1 else "a range of layers"
+    ctx.report(errors.WhichLayer(span, layers=layers, sub_block=value.sub_block, text=value.text))
 
 
 def _and(ctx: Context, left: Value, right: Value, span: Span) -> Value:

@@ -53,6 +53,13 @@ def changed(tmp_path: Path):  # type: ignore[no-untyped-def]
             text = text.replace(old, new)
         return compare(lowered(tmp_path, BASE), lowered(tmp_path, text, **settings))
 
+    def program(*edits: tuple[str, str]) -> Program:
+        text = BASE
+        for old, new in edits:
+            text = text.replace(old, new)
+        return lowered(tmp_path, text)
+
+    changes.program = program  # type: ignore[attr-defined]
     return changes
 
 
@@ -136,6 +143,22 @@ def test_what_follows_from_the_space_is_told_once(changed) -> None:  # type: ign
 )  # fmt: skip
 def test_each_difference_is_told(changed, old: str, new: str, where: str, detail: str) -> None:  # type: ignore[no-untyped-def]
     assert detail in told(changed((old, new)))[f"~ {where}"]
+
+
+def test_a_table_of_a_narrower_space_is_the_same_requirement(changed) -> None:  # type: ignore[no-untyped-def]
+    """What is chosen no more has no cell; what is chosen still has the one it had."""
+    table = "  require sum(l.ffn.width * l.attention.kv_heads for l in layers) <= 999\n  prefer -params"
+    narrower = ("gqa(kv_heads: 2) | noop", "gqa(kv_heads: 2)")
+    both = compare(*(changed.program(("  prefer -params", table), *more) for more in ((), (narrower,))))
+    assert list(told(both)) == ["~ space w"]
+    other = changed.program(("  prefer -params", table.replace("kv_heads for", "kv_heads * 2 for")), narrower)
+    found = told(compare(changed.program(("  prefer -params", table)), other))
+    assert list(found) == ["~ space w", "~ search best", "~ search small"]
+
+
+def test_other_depths_are_told(changed) -> None:  # type: ignore[no-untyped-def]
+    details = told(changed(("layers: 6", "layers: 7"), ("in 1..5", "in 1..5")))["~ space w"]
+    assert details[0] == "~ layers: 6 -> 7"
 
 
 def test_declarations_come_and_go(changed) -> None:  # type: ignore[no-untyped-def]

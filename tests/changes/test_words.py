@@ -56,6 +56,10 @@ def test_statements_of_nothing() -> None:
         ("sum(ffn.width) <= 300", "sum(ffn.width, layers 0..3) <= 300"),
         ("count(attention is gqa) <= 2", "count(attention is parent | gqa2 | gqa1, layers 0..3) <= 2"),
         ("count(layers[0, 2].attention is noop) >= 1", "count(attention is noop, layers 0, 2) >= 1"),
+        (
+            "sum(l.ffn.width * l.attention.kv_heads for l in layers[1..2]) <= 9",
+            "sum(a table of what is chosen, layers 1..2) <= 9",
+        ),
         ("layers[1].attention is gqa", "layers[1].attention is parent | gqa2 | gqa1"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -138,6 +139,11 @@ BAD = {
     "same row twice": (SUB_BLOCKS + ",,mlp32,,1,1\n", "line 8: this is line 7 again"),
     "misspelt name": (SUB_BLOCKS.replace("mlp32", "mpl32"), "no cost of ffn `mlp32`.*in layers 0 to 1"),
     "one layer missing": (SUB_BLOCKS.replace(",gqa1,,,400,6.5\n", ""), "attention `gqa1`.*in layer 0"),
+    "half of a key": (
+        SUB_BLOCKS.replace("attention,", "atention,", 1),
+        "column `atention` is not understood; did you mean `attention`",
+    ),
+    "a nameless column": (SUB_BLOCKS.replace("params,", ",", 1), "column `` is not understood$"),
     "other parent": (SUB_BLOCKS.replace("6464", "128256"), "128_256 parameters in the table, 6_464"),
 }
 
@@ -192,3 +198,81 @@ def test_a_mistake_of_many_rows_is_said_once_at_the_first(read: Read, tmp_path: 
         3,
         16,
     )
+
+
+def test_weights_and_memory_leave_the_cache_as_the_rest(read: Read, tmp_path: Path) -> None:
+    text = SUB_BLOCKS.replace("chat.latency[us]", "chat.weights[bytes]").replace("2000,20", "2000,2500")
+    (costs,) = cost_table(read(text), "wide", tmp_path).scenarios["chat"]
+    [wide, narrow] = (costs.ffn[0][name] for name in ("parent", "mlp32"))
+    assert (narrow.weights_bytes, narrow.kv_cache_bytes) == (12, 788)
+    assert (wide.weights_bytes, wide.kv_cache_bytes) == (2500, 0)  # a rest below nothing is nothing
+
+
+@pytest.mark.parametrize(("batches", "said"), [((4, 8), "`4 | 8`"), ((), "`auto`")])
+def test_a_table_without_batches_is_of_one(
+    read: Read, tmp_path: Path, batches: tuple[int, ...], said: str
+) -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        cost_table(read(SUB_BLOCKS, batches), "wide", tmp_path)
+    [told] = caught.value.diagnostics
+    assert said in told.message
+    assert told.help == "one batch a scenario, or a `batch` column with rows for each"
+
+
+def test_parameters_that_do_not_fit_are_said_once(read: Read, tmp_path: Path) -> None:
+    text = SUB_BLOCKS + "0,parent,,1,1000,10\n1,parent,,2,1000,10\n"
+    with pytest.raises(DiagnosticError) as caught:
+        cost_table(read(text), "wide", tmp_path)
+    assert [d.span.line for d in caught.value.diagnostics if d.span] == [8]
+
+
+@pytest.mark.parametrize(
+    ("layers", "named"),
+    [
+        ((2,), "layer 2"),
+        ((2, 3), "layers 2 to 3"),
+        (tuple(range(0, 20, 2)), "layers 0, 2, 4, 6, 8, 10, 12, 14 …"),
+    ],
+)
+def test_a_pair_that_is_lacking_is_named_with_its_layers(
+    tmp_path: Path, small: Shape, program: Build, layers: tuple[int, ...], named: str
+) -> None:
+    shape = small.model_copy(update={"layers": 20})
+    pairs = [(a, f) for a in ("parent", "gqa1") for f in ("parent", "mlp32", "noop")]
+    rows = [
+        f"{i},{a},{f},1,1"
+        for i in range(20)
+        for a, f in pairs
+        if i not in layers or (a, f) != ("gqa1", "mlp32")
+    ]
+    (tmp_path / "costs.csv").write_text(
+        "\n".join(["layer,attention,ffn,chat.memory[bytes],chat.latency[us]", ",,,1,1", *rows])
+    )
+    whole = program(shape, (CHOICE,) * 20, chat=(TableHardware(path="costs.csv"), (4,), 8, 16))
+    with pytest.raises(DiagnosticError) as caught:
+        cost_table(whole, "wide", tmp_path)
+    [told] = caught.value.diagnostics
+    assert "attention `gqa1` with ffn `mlp32`" in told.message and named in told.message
+
+
+def test_a_mistake_in_a_quoted_row_is_shown_with_the_whole_row(read: Read, tmp_path: Path) -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        cost_table(read(SUB_BLOCKS.replace(",,mlp32,,800,12", '"","",mlp32,,"800",twelve')), "wide", tmp_path)
+    told = next(d for d in caught.value.diagnostics if "`twelve`" in d.message)
+    assert told.span is not None
+    assert (told.span.line, told.span.column, told.span.end_column) == (
+        7,
+        1,
+        1 + len('"","",mlp32,,"800",twelve'),
+    )
+
+
+def test_text_that_is_no_csv_is_said_to_be_none(read: Read, tmp_path: Path) -> None:
+    with pytest.raises(DiagnosticError, match=r"unexpected end of data"):
+        cost_table(read(SUB_BLOCKS + '"open'), "wide", tmp_path)
+
+
+def test_parquet_without_pyarrow_is_told(read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(DiagnosticError, match="reading Parquet needs pyarrow"):
+        cost_table(read(b"PAR1", name="costs.parquet"), "wide", tmp_path)

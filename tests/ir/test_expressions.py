@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.fixes import apply
 from puzzledsl.ir.dimensions import plain
 from puzzledsl.ir.limits import MAX_CELLS
+from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.overrides import layers_text
 from puzzledsl.units import parse_quantity
 from tests.ir.programs import TINY, checked, lowered, mistakes
@@ -122,3 +124,47 @@ def test_what_the_parser_lost_is_no_further_mistake_through_an_alias(tmp_path: P
     text = 'use "lib.pzl" as lib\nlet a = lib.kept\nlet b = lib.lost\n'
     assert [code for code, _ in mistakes(tmp_path, text)] == ["E0001"]
     assert [code for code, _ in mistakes(tmp_path, text + "let c = lib.nothing\n")] == ["E0001", "E0206"]
+
+
+def test_a_use_that_was_forgotten_is_written_before_the_first_line(tmp_path: Path) -> None:
+    """Before the declarations and their comment, or before the first `use`: with it the program checks."""
+    for text in (
+        "## The card.\n## One of it.\nhardware h = h200(gpus: 1)\n",
+        'use "std/hardware.pzl" (h100_sxm)\nhardware g = h100_sxm(gpus: 1)\nhardware h = h200(gpus: 1)\n',
+        "# no doc comment\nhardware h = h200(gpus: 1)\n",
+    ):
+        [told] = checked(tmp_path, text).diagnostics
+        mended = apply(text, told.fixes)
+        assert mended.count("\n") == text.count("\n") + 1 and "h200)" in mended
+        assert not checked(tmp_path, mended).diagnostics
+
+
+@pytest.mark.parametrize("setting", ["fast +", "", "(", "slow"])
+def test_a_setting_on_the_command_line_that_is_no_value(tmp_path: Path, setting: str) -> None:
+    found = checked(
+        tmp_path, "param mode: fast | small = fast\nparam most: Count = 3\n", mode=setting
+    ).diagnostics
+    assert len([d for d in found if d.severity == "error"]) == 1
+
+
+def test_a_column_is_a_word_or_what_a_let_says(tmp_path: Path) -> None:
+    columns = ("body", "other", '"own"')
+    text = 'let body = "text"\nlet bad = 3\n'
+    text += "".join(f'data d{i} = jsonl("a.jsonl", column: {c})\n' for i, c in enumerate(columns))
+    data = lowered(tmp_path, text).data
+    assert [data[f"d{i}"].source.column for i in range(3)] == ["text", "other", "own"]  # type: ignore[union-attr]
+    assert ("E0303", 6) in mistakes(tmp_path, text + 'data e = jsonl("a.jsonl", column: bad)\n')
+
+
+def test_an_artefact_of_another_format_is_not_read() -> None:
+    whole = Program(source="a.pzl").model_dump(mode="json")
+    assert Program.model_validate({**whole, "format_version": "1.9"}).source == "a.pzl"
+    with pytest.raises(ValueError, match="format"):
+        Program.model_validate({**whole, "format_version": "2.0"})
+
+
+def test_words_that_are_hidden_inside_a_function_or_a_loop(tmp_path: Path) -> None:
+    text = TINY + "fn twice(bf16, w) = 2 * bf16 + w\nsearch s of w {\n  minimize kl\n"
+    text += "  for layers in 0..1 { require twice(layers, 1) >= 0 and kl <= 3 }\n}\n"
+    hidden = [line for code, line in mistakes(tmp_path, text) if code == "W0203"]
+    assert hidden == [6, 6, 9]

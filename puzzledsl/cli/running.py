@@ -81,7 +81,7 @@ def _run(ctx: Context, until: str | None, only: str | None) -> None:
     from puzzledsl.cli import loading
     from puzzledsl.cli.progress import Reporter
     from puzzledsl.diagnostics import DiagnosticError
-    from puzzledsl.runs.everything import run_everything
+    from puzzledsl.runs.everything import is_wanted, run_everything
     from puzzledsl.runs.summary import summary
 
     try:
@@ -90,7 +90,7 @@ def _run(ctx: Context, until: str | None, only: str | None) -> None:
             run_everything(ctx, until, only, progress.say)
     except DiagnosticError as error:
         loading.fail(error, {})
-    print(summary(ctx))
+    print(summary(ctx, lambda stage: is_wanted(stage, until, only)))
 
 
 def status(

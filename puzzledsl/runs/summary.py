@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from puzzledsl.ir.tables import Evaluation, Figure, Interval, SearchResult
 from puzzledsl.runs.context import Context
 from puzzledsl.units import BYTES, COUNT, TIME, format_quantity
 
 
-def summary(ctx: Context) -> str:
-    """Plain text. Empty sections are left out."""
-    blocks = [
-        _search_lines(ctx),
-        *(_evaluation_table(ctx, name) for name in ctx.program.evals),
-    ]
-    blocks.append("\n".join(_places(ctx)))
+def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:
+    """Plain text. Empty sections are left out, and what stages made that this run did not cover (`--until`, `--only`)."""
+    blocks = [_search_lines(ctx)] if covered("solve") else []
+    if covered("eval"):
+        blocks += [_evaluation_table(ctx, name) for name in ctx.program.evals]
+    blocks.append("\n".join(_places(ctx, covered)))
     return "\n\n".join(block for block in blocks if block)
 
 
-def _places(ctx: Context) -> Iterator[str]:
+def _places(ctx: Context, covered: Callable[[str], bool]) -> Iterator[str]:
     """Where what was made lies."""
-    for name in ctx.program.uptrains:
+    for name in ctx.program.uptrains if covered("uptrain") else ():
         if (folder := ctx.build.model(name)).is_dir():
             yield f"child {name}: {folder}"
-    for name, export in ctx.program.exports.items():
+    for name, export in ctx.program.exports.items() if covered("export") else ():
         if (path := ctx.base / export.path).exists():
             yield f"export {name}: {path}"
-    if ctx.build.report.is_file():
+    if covered("report") and ctx.build.report.is_file():
         yield f"report: {ctx.build.report}"
 
 

@@ -164,3 +164,13 @@ def test_a_context_of_nothing_has_all_missing(finished: Path, tmp_path: Path) ->
 
     ctx = loading.context(finished, None, tmp_path)
     assert {s.word for s in statuses(ctx)} == {"missing"}
+
+
+def test_a_run_ends_with_what_it_covered(finished: Path, copied: Callable[[], Path]) -> None:
+    program = copied()
+    whole, until, only = (
+        pzl("run", program, *more).stdout for more in ((), ("--until", "solve"), ("--only", "eval"))
+    )
+    assert "optimal" in whole and "perplexity" in whole and "report: " in whole
+    assert "optimal" in until and "perplexity" not in until and "report: " not in until
+    assert "optimal" not in only and "perplexity" in only and "child " not in only

@@ -71,6 +71,20 @@ def test_a_missing_piece_says_where_and_what_to_write(program: Build) -> None:
     assert diagnostic.span.line == 3
 
 
+def test_a_piece_that_no_bld_makes_is_asked_for(program: Build) -> None:
+    whole = program(sub_blocks=("attention",))
+    plan = bld_plan(whole, "decoupled")
+    chosen = solution("gqa1/noop", "noop/mlp32", "gqa1/mlp32")
+    with pytest.raises(DiagnosticError, match="chose ffn `mlp32` in layers 1, 2"):
+        model_definition(whole, "best", chosen, plan)
+    without = whole.model_copy(update={"blds": {}})
+    with pytest.raises(DiagnosticError) as caught:
+        model_definition(without, "best", chosen, ())
+    assert [d.help for d in caught.value.diagnostics] == [
+        "declare `bld pieces of wide { train = attention + ffn, … }`"
+    ] * 2
+
+
 def test_a_child_of_parents_and_noops_needs_no_pieces(program: Build) -> None:
     child = model_definition(program(), "best", solution("parent/parent", "noop/noop", "parent/noop"), ())
     assert all(x.attention_piece is x.ffn_piece is x.block_piece is None for x in child.layers)

@@ -51,6 +51,7 @@ class Breakdown:
     metrics: dict[str, Fraction]
     parent_metrics: dict[str, Fraction]
     causes: tuple[Times, Times] | None
+    unknown: tuple[str, ...] = ()  # metrics that a table leaves open: what they have here means nothing
 
     @property
     def parts(self) -> dict[str, Cost]:
@@ -62,6 +63,9 @@ class Breakdown:
             "embedding and head": self.fixed,
         }
         return {name: cost for name, cost in found.items() if cost != NOTHING}
+
+    def _known(self, metrics: dict[str, Fraction]) -> dict[str, float]:
+        return {name: float(value) for name, value in metrics.items() if name not in self.unknown}
 
     def latency_ns(self, cost: Cost) -> int:
         """A cost's share of the latency of one batch: prefill and all output tokens."""
@@ -81,8 +85,8 @@ class Breakdown:
             "batch": self.batch,
             "prompt": self.prompt,
             "output": self.output,
-            "metrics": {name: float(value) for name, value in self.metrics.items()},
-            "parent_metrics": {name: float(value) for name, value in self.parent_metrics.items()},
+            "metrics": self._known(self.metrics),
+            "parent_metrics": self._known(self.parent_metrics),
             "reserve_bytes": self.reserve_bytes,
             "parts": {name: cost.model_dump() for name, cost in self.parts.items()},
             "causes": causes,
@@ -139,6 +143,7 @@ def breakdown(
         causes=_causes(program, space, hardware.spec, costs, layers)
         if isinstance(hardware.spec, RooflineHardware)
         else None,
+        unknown=costs.unknown,
     )
 
 

@@ -32,6 +32,10 @@ def as_text(found: Breakdown) -> str:
     )
 
 
+def _timed(found: Breakdown) -> bool:
+    return "latency" not in found.unknown
+
+
 def _time(nanoseconds: int | Fraction) -> str:
     return format_quantity(Fraction(nanoseconds) / NS_PER_S, TIME, 3)
 
@@ -77,11 +81,22 @@ def _layers(found: Breakdown) -> Iterator[str]:
         row[-1] = _share(count * found.latency_ns(first.total), found.metrics["latency"] * NS_PER_S)
         rows.append(row)
     rows.append(_row(found, ("fixed", "embedding", "head"), found.fixed))
-    yield from _table(rows, 3)
+    yield from _table(rows if _timed(found) else [row[:-3] for row in rows], 3)
 
 
 def _where(found: Breakdown) -> Iterator[str]:
     """Time by part and, where that is known, by cause; then bytes."""
+    if _timed(found):
+        yield from _times(found)
+        yield ""
+    memory = found.metrics["memory"]
+    sizes = [(f"weights of {name}", cost.weights_bytes) for name, cost in found.parts.items()]
+    sizes += [("KV cache", int(found.metrics["kv_cache"])), ("reserve", found.reserve_bytes)]
+    shown = [[name, _bytes(size), _share(size, memory)] for name, size in sizes if size]
+    yield from _table([["bytes go to", "each GPU", "memory"], *shown], 1)
+
+
+def _times(found: Breakdown) -> Iterator[str]:
     whole = found.metrics["latency"] * NS_PER_S
     rows = [["time goes to", "prefill", "decode step", "latency"]]
     for name, cost in found.parts.items():
@@ -91,12 +106,6 @@ def _where(found: Breakdown) -> Iterator[str]:
     if found.causes:
         rows += list(_causes(found, found.causes))
     yield from _table(rows, 1)
-    yield ""
-    memory = found.metrics["memory"]
-    sizes = [(f"weights of {name}", cost.weights_bytes) for name, cost in found.parts.items()]
-    sizes += [("KV cache", int(found.metrics["kv_cache"])), ("reserve", found.reserve_bytes)]
-    shown = [[name, _bytes(size), _share(size, memory)] for name, size in sizes if size]
-    yield from _table([["bytes go to", "each GPU", "memory"], *shown], 1)
 
 
 def _causes(found: Breakdown, causes: tuple[Times, Times]) -> Iterator[list[str]]:
@@ -112,7 +121,11 @@ def _causes(found: Breakdown, causes: tuple[Times, Times]) -> Iterator[list[str]
 def _metrics(found: Breakdown) -> Iterator[str]:
     rows = []
     for name, dimension in METRICS.items():
+        if name in found.unknown:
+            continue
         value, parent = found.metrics[name], found.parent_metrics[name]
         ratio = f"{float(value / parent):.3g}x the parent's" if parent and value != parent else ""
         rows.append([name, format_quantity(value, dimension), ratio])
     yield from _table(rows, 1)
+    if found.unknown:
+        yield f"  not known: {', '.join(found.unknown)}"

@@ -75,10 +75,17 @@ TIMES = ("latency", "ttft", "tpot", "throughput")
 
 
 def _unknown(metrics: frozenset[str]) -> tuple[str, ...]:
-    """The metrics that a table's columns for a scenario leave open."""
-    sized = "memory" in metrics or {"weights", "kv_cache"} <= metrics
-    timed = "latency" in metrics or {"ttft", "tpot"} <= metrics
-    return (() if sized else SIZES) + (() if timed else TIMES)
+    """The metrics that a table's columns for a scenario leave open: what a total is made of, too, where only that is given."""
+    parts = {"weights", "kv_cache"}
+    if parts <= metrics:
+        sizes: tuple[str, ...] = ()
+    elif "memory" in metrics:
+        sizes = () if parts & metrics else ("weights", "kv_cache")  # the other part is the rest
+    else:
+        sizes = SIZES
+    if {"ttft", "tpot"} <= metrics:
+        return sizes
+    return sizes + (("ttft", "tpot") if "latency" in metrics else TIMES)
 
 
 def _says_something(table: Measured, scenario: str, span: Span, sink: Sink) -> bool:

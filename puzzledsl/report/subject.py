@@ -204,7 +204,8 @@ class Subject:
             recorded = chosen.metrics if chosen else {}
         if costs is not None and layers:
             try:
-                metrics = {n: float(Fraction(v)) for n, v in metrics_of(costs, layers).items()}
+                found = metrics_of(costs, layers)
+                metrics = {n: float(Fraction(v)) for n, v in found.items() if n not in costs.unknown}
             except (KeyError, ValueError):
                 metrics = {}  # the table was made for another version of the space
         prefix = scenario + "."

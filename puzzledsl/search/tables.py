@@ -184,6 +184,12 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
     return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)), partners)
 
 
+_COLUMNS = {
+    **{size: f"{size}[bytes]" for size in ("memory", "weights", "kv_cache")},
+    **{time: f"{time}[us]" for time in ("ttft", "tpot")},
+}
+
+
 def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown]:
     """What a search mentions and its costs do not say, where it is mentioned."""
     for linear, where in placed_linears(search):
@@ -192,9 +198,7 @@ def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown
             if not isinstance(term, MetricTerm):
                 continue
             if any(term.metric in c.unknown for c in costs.scenarios.get(term.scenario, ())):
-                column = (
-                    "memory[bytes]" if term.metric in ("memory", "weights", "kv_cache") else "latency[us]"
-                )
+                column = _COLUMNS.get(term.metric, "latency[us]")
                 yield MetricUnknown(span_of(where), scenario=term.scenario, metric=term.metric, column=column)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.cost.breakdown import breakdown
+from puzzledsl.cost.breakdown_text import as_text
 from puzzledsl.cost.table import cost_table
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpFfn, ParentAttention, ParentFfn
@@ -176,8 +178,42 @@ def test_sizes_without_times_are_costs_that_leave_the_times_open(read: Read, tmp
     (costs,) = cost_table(
         read(SUB_BLOCKS.replace("chat.latency", "rag.latency")), "wide", tmp_path
     ).scenarios["chat"]
-    assert costs.unknown == ("latency", "ttft", "tpot", "throughput")
+    assert costs.unknown == ("weights", "kv_cache", "latency", "ttft", "tpot", "throughput")
     assert metrics_of(costs, child("gqa1/mlp32", "gqa1/noop"))["memory"] == 13000 + 400 + 800 + 300
+
+
+@pytest.mark.parametrize(
+    ("columns", "unknown"),
+    [
+        (("memory", "latency"), ("weights", "kv_cache", "ttft", "tpot")),
+        (("memory", "weights"), ("latency", "ttft", "tpot", "throughput")),
+        (("memory", "kv_cache"), ("latency", "ttft", "tpot", "throughput")),
+        (("weights", "kv_cache"), ("latency", "ttft", "tpot", "throughput")),
+        (("weights", "latency"), ("memory", "weights", "kv_cache", "ttft", "tpot")),
+        (("ttft", "tpot"), ("memory", "weights", "kv_cache")),
+    ],
+)
+def test_what_a_total_is_made_of_is_open_where_only_the_total_is_given(
+    read: Read, tmp_path: Path, columns: tuple[str, str], unknown: tuple[str, ...]
+) -> None:
+    text = SUB_BLOCKS
+    for old, new in zip(("chat.memory[bytes]", "chat.latency[us]"), columns, strict=True):
+        text = text.replace(old, f"chat.{new}[{'us' if new in ('latency', 'ttft', 'tpot') else 'bytes'}]")
+    (costs,) = cost_table(read(text), "wide", tmp_path).scenarios["chat"]
+    assert costs.unknown == unknown
+
+
+def test_what_a_table_leaves_open_is_not_shown(read: Read, tmp_path: Path) -> None:
+    program = read(SUB_BLOCKS.replace("chat.latency", "rag.latency"))
+    table = cost_table(program, "wide", tmp_path)
+    found = breakdown(
+        program, program.spaces["wide"], table, "chat", child("gqa1/mlp32", "gqa1/noop"), "a child"
+    )
+    text = as_text(found)
+    assert "not known: weights, kv_cache, latency, ttft, tpot, throughput" in text
+    assert "prefill" not in text and "time goes to" not in text and "0 tok/s" not in text
+    metrics = found.as_json()["metrics"]
+    assert isinstance(metrics, dict) and set(metrics) == {"memory", "flops"}
 
 
 def test_a_score_column_is_no_mistake_and_changes_nothing(read: Read, tmp_path: Path) -> None:

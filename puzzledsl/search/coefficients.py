@@ -261,9 +261,7 @@ def _narrow(values: Whole) -> Whole:
     return values
 
 
-MOST_DIGITS = (
-    15  # decimals of so many digits are all different as floats, so one that gives a float is its shortest
-)
+MOST_DIGITS = 15  # decimals of no more are different floats, so one that gives a float is its shortest
 
 
 def _decimals(numbers: list[float]) -> tuple[Whole, int]:

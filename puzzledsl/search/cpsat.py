@@ -166,9 +166,8 @@ def parameters_of(effort: Effort) -> SatParameters:
     parameters.max_time_in_seconds = effort.left_s
     parameters.relative_gap_limit = effort.gap
     parameters.absolute_gap_limit = 0.0
-    parameters.catch_sigint_signal = (
-        False  # OR-Tools would leave the default handler behind: the next Ctrl-C would kill
-    )
+    # OR-Tools' own handler would leave the default one behind: the next Ctrl-C would kill
+    parameters.catch_sigint_signal = False
     if effort.work is not None:
         parameters.max_deterministic_time = effort.work
     return parameters

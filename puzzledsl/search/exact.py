@@ -127,6 +127,9 @@ def _to_win(problem: Problem, place: int, other: Problem, value: int, others_pla
     return value if problem.preferences or place < others_place else value - 1
 
 
+_Entry = tuple[Fraction, int, Bound | None, bool]  # rank, place, bound, ready to be solved
+
+
 class _Waiting:
     """The problems that are not solved yet, most promising bound first.
 
@@ -136,12 +139,8 @@ class _Waiting:
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = problems
-        self.queue: list[
-            tuple[Fraction, int, Bound | None, bool]
-        ] = []  # rank, place, bound, ready to be solved
-        self.last: tuple[Problem, Floats] | None = (
-            None  # what was bounded last, and prices that are good for it
-        )
+        self.queue: list[_Entry] = []
+        self.last: tuple[Problem, Floats] | None = None  # what was bounded last, at good prices for it
         if len(problems) == 1:
             self.queue.append((-INFINITE, 0, None, True))
             return

@@ -77,14 +77,15 @@ def fours_that_fit(changes: Changes, bound: Bound, room: Ints, spare: int, left:
     first, second = np.triu_indices(len(changes), 1)
     apart = changes.layers[first] != changes.layers[second]
     pairs = np.array([first[apart], second[apart]])
+    if not apart.any():
+        return np.zeros((0, 4), dtype=np.int64), np.zeros(0, dtype=np.int64)
     pairs = pairs[:, np.argsort(changes.slack[pairs].sum(axis=0), kind="stable")]
     use, goals = changes.rows[:, pairs].sum(axis=1), changes.goals[pairs].sum(axis=0)
     least, weights = use.min(axis=1), np.array(bound.prices, dtype=np.int64)
     grid = grid_of(use - least[:, None], goals, weights, left)
     rest = (room - least)[:, None] - use[:, :FIRST]
-    found = pairs_of(grid, rest, np.full(rest.shape[1], left), weights, spare - goals[:FIRST])
-    if found is None:
-        return np.zeros((0, 4), dtype=np.int64), np.zeros(0, dtype=np.int64)
+    found = pairs_of(grid, rest, np.full(rest.shape[1], left), weights, spare - goals[:FIRST], len(goals))
+    assert found is not None, "no model has more candidates than there are pairs"
     left_pair, right_pair = found[0], grid.order[found[1]]
     fours = np.vstack([pairs[:, left_pair], pairs[:, right_pair]])
     where = changes.layers[fours]

@@ -35,9 +35,7 @@ SENSES: dict[str, tuple[Sense, ...]] = {
 PARENTS_OWN = {"parent_ratio": Fraction(1)}
 GAP = 1e-4  # of a reachable value: less than the digits that are shown
 WORK = 0.02  # CP-SAT's deterministic seconds for a reachable value, and again for settling its last digit
-MODELS = (
-    0  # CP-SAT is asked at once: sweeps are slow where the bound leaves most columns, as it does with counts
-)
+MODELS = 0  # CP-SAT is asked at once: the bound leaves most columns where things are counted, and sweeps are slow then
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,7 @@ from puzzledsl.search.truths import open_columns
 
 Kept = frozenset[int]  # places of requirements
 FEW = (4, 12)  # columns a layer of the first, small questions
-DECISION_WORK = (
-    1.0  # CP-SAT's deterministic seconds for a question without a goal, before it is asked with one
-)
+DECISION_WORK = 1.0  # CP-SAT's deterministic seconds for a question without a goal; then it is asked with one
 
 
 def subset_of(problem: Problem, kept: Kept) -> Problem:

@@ -76,12 +76,14 @@ def grid_of(use: Ints, goal: Ints, weights: Ints, box: int) -> Grid:
     return Grid(use[:, order], goal[order], axes, widths, counts, first, order)
 
 
-def pairs_of(grid: Grid, room: Ints, left: Ints, weights: Ints, spare: Ints) -> tuple[Ints, Ints, int] | None:
+def pairs_of(
+    grid: Grid, room: Ints, left: Ints, weights: Ints, spare: Ints, most: int = PAIRS
+) -> tuple[Ints, Ints, int] | None:
     """The models and the parts that complete them within every row, where their goal is at most `spare[model]`; and how many were
-    tried. None where that would be too many."""
+    tried. None where that would be more than `most` a model."""
     found = [*grid.candidates(room, left, weights)]
     tried = sum(int(number.sum()) for _, _, number in found)
-    if tried > PAIRS * room.shape[1]:
+    if tried > most * room.shape[1]:
         return None
     pairs = [np.zeros((2, 0), dtype=np.int64)]
     for all_models, all_begins, all_numbers in found:

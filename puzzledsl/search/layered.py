@@ -13,12 +13,12 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from puzzledsl.search.grid import pairs_of
-from puzzledsl.search.instance import Ints, Mask
+from puzzledsl.search.instance import Ints
 from puzzledsl.search.layout import Layout
 from puzzledsl.search.merging import added, best_of_each
+from puzzledsl.search.partial import Aside, Models, Step
 from puzzledsl.search.tails import TOGETHER as AT_ONCE
 from puzzledsl.search.tails import Endings, Tails
 
@@ -32,7 +32,6 @@ FIRST_TAILS = 50_000  # models, after which the ways through the last layers are
 MORE_TAILS = 6  # times as many models, after which more of them are
 MOST_TAILS = 2_000_000
 PAIRS_A_MODEL = 30  # candidates among them that take as long as one model
-Short = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,52 +45,6 @@ class Swept:
     complete: bool
     bound: int | None = None
     models: int = 0  # that were followed
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Step:
-    """Where each model comes from: the model before, and the column."""
-
-    before: Short
-    column: Short
-    last: _Step | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Models:
-    """Partial models of the first `stage` layers: `sums[meter][model]`, `goal`, and `words`: marks, then places in the order of
-    the space."""
-
-    stage: int
-    sums: Ints
-    goal: Ints
-    words: Ints
-    step: _Step | None
-
-    def __len__(self) -> int:
-        return len(self.goal)
-
-    def only(self, keep: Ints | Mask) -> _Models:
-        """Some of them, in this order."""
-        step = self.step and _Step(self.step.before[keep], self.step.column[keep], self.step.last)
-        return _Models(self.stage, self.sums[:, keep], self.goal[keep], self.words[:, keep], step)
-
-    def all_columns(self) -> Ints:
-        """[model][layer]: the columns of every model, first layer first."""
-        found: list[Ints] = []
-        step, models = self.step, np.arange(len(self), dtype=np.int32)
-        while step is not None:
-            found.append(step.column[models].astype(np.int64))
-            models, step = step.before[models], step.last
-        return np.array(found[::-1], dtype=np.int64).reshape(len(found), len(self)).T
-
-    def columns(self, model: int) -> list[int]:
-        """The columns of a model, first layer first."""
-        found, step = [], self.step
-        while step is not None:
-            found.append(int(step.column[model]))
-            model, step = int(step.before[model]), step.last
-        return found[::-1]
 
 
 def sweep(
@@ -136,7 +89,7 @@ class _Sweep:
         self.layout, self.meters = layout, layout.meters.at(most)
         self.known = most if known is None else known
         self.width, self.work, self.deadline = width, work, deadline
-        self.waiting: list[_Models] = []
+        self.waiting: list[Aside] = []
         self.best: Swept | None = None
         self.first: tuple[int, tuple[int, ...]] | None = None  # of the models of all layers: goal, place
         self.done = 0
@@ -150,11 +103,11 @@ class _Sweep:
         if not layout.hopeless and not (self.meters.limits < 0).any():
             meters = len(self.meters.limits)
             words = layout.first_words[:, None]
-            self.waiting = [_Models(0, np.zeros((meters, 1), np.int64), np.zeros(1, np.int64), words, None)]
+            self._wait(Models(0, np.zeros((meters, 1), np.int64), np.zeros(1, np.int64), words, None))
         while self.waiting:
             if self._stops():
                 return self._stopped()
-            self._follow(self._hopeful(self.waiting.pop()))
+            self._follow(self._hopeful(self.waiting.pop().models(self.meters)))
         complete = self.width is None
         return replace(self.best or Swept(None, None, False), complete=complete, models=self.done)
 
@@ -163,19 +116,19 @@ class _Sweep:
             self.deadline is not None and time.monotonic() > self.deadline
         )
 
-    def _hopeful(self, models: _Models) -> _Models:
+    def _hopeful(self, models: Models) -> Models:
         """Those that are still within limits that may have fallen since."""
         rows = self.meters.rows
         fits = models.sums[rows:] <= self.meters.limits[rows:, None]
         return models.only(np.asarray(fits.all(axis=0)))
 
-    def _follow(self, models: _Models) -> None:
+    def _follow(self, models: Models) -> None:
         """From some layer to the last."""
         while len(models) and models.stage < len(self.layout.order):
             if self._stops():
-                self.waiting.append(models)
+                self._wait(models)
                 return
-            models = self._merged(self._lawful(self._grown(models)))
+            models = self._metered(self._merged(self._lawful(self._grown(models))), models)
             self.done += len(models)
             if self.width is None and self.done >= self.next_tails:
                 self._seek_tails()
@@ -188,11 +141,16 @@ class _Sweep:
         if len(models):
             self._finish(models)
 
+    def _wait(self, models: Models) -> None:
+        if len(models):
+            self.waiting.append(Aside.of(models, self.meters))
+
     def _together(self) -> int:
         return self.width or (TOGETHER if self.endings is None else max(TOGETHER, MANY))
 
-    def _grown(self, models: _Models) -> _Models:
-        """Each model with each column of the next layer, where no meter is above its limit."""
+    def _grown(self, models: Models) -> Models:
+        """Each model with each column of the next layer, where no meter is above its limit. Many of them have sums of rows alone
+        so far: some will be left out before they need the others."""
         layout, limits = self.layout, self.meters.limits
         begin, end = layout.columns(models.stage)
         deltas, main = self.meters.deltas[:, begin:end], self.meters.rows
@@ -203,15 +161,23 @@ class _Sweep:
             fits = (after <= limits[part, None]).all(axis=0)
             i, j = i[fits], j[fits]
         j += begin
-        return _Models(
+        read = main if len(i) >= MANY else len(limits)
+        return Models(
             models.stage + 1,
-            added(self.meters.deltas, models.sums, j, i),
+            added(self.meters.deltas[:read], models.sums[:read], j, i),
             models.goal[i] + layout.goal[j],
             added(layout.words, models.words, j, i),
-            _Step(i.astype(np.int32), j.astype(np.int32), models.step),
+            Step(i.astype(np.int32), j.astype(np.int32), models.step),
         )
 
-    def _lawful(self, models: _Models) -> _Models:
+    def _metered(self, grown: Models, models: Models) -> Models:
+        """Models with the sums of all meters, from those of the models before."""
+        if grown.step is None or len(grown.sums) == len(self.meters.limits):
+            return grown
+        sums = added(self.meters.deltas, models.sums, grown.step.column, grown.step.before)
+        return replace(grown, sums=sums)
+
+    def _lawful(self, models: Models) -> Models:
         """Those that meet the formulas whose last layer this is."""
         marks = self.layout.marks
         if marks is not None:
@@ -219,7 +185,7 @@ class _Sweep:
                 models = models.only(marks.holds(formula, models.words[: marks.words]))
         return models
 
-    def _merged(self, models: _Models) -> _Models:
+    def _merged(self, models: Models) -> Models:
         """Of those that use the same of every row and have the same marks that still matter, the best."""
         if self.rest > 0 or len(models) < 2:
             self.rest -= 1
@@ -231,17 +197,17 @@ class _Sweep:
             self.rest = RESTS
         return models if len(keep) == len(models) else models.only(keep)
 
-    def _promising(self, models: _Models) -> _Models:
+    def _promising(self, models: Models) -> Models:
         """Those whose bound is lowest; the others wait."""
         rows, meters = self.meters.rows, self.meters
         over = (models.sums[rows:] - meters.limits[rows:, None]) / meters.scales[:, None]
         order = np.argsort(over.max(axis=0), kind="stable")
         together = self._together()
         if self.width is None:
-            self.waiting.append(models.only(order[together:]))
+            self._wait(models.only(order[together:]))
         return models.only(order[:together])
 
-    def _look(self, models: _Models) -> None:
+    def _look(self, models: Models) -> None:
         """Complete models with the columns that are cheapest at each variation of the prices; keep a better answer."""
         if not len(models):
             return
@@ -258,7 +224,7 @@ class _Sweep:
             self.best, self.known = Swept(chosen, value, False), value
             self.meters = meters.at(min(value, meters.most))
 
-    def _finish(self, models: _Models) -> None:
+    def _finish(self, models: Models) -> None:
         """Keep the best of some models of all layers; ties in the order of the space."""
         marked = 0 if self.layout.marks is None else self.layout.marks.words
         model = int(best_of_each(np.zeros((0, len(models)), np.int64), models.goal, models.words[marked:])[0])
@@ -277,7 +243,7 @@ class _Sweep:
         self.endings = Endings(self.layout, self.meters, min(self.done, MOST_TAILS))
         self.next_tails *= MORE_TAILS
 
-    def _ended(self, models: _Models, tails: Tails) -> bool:
+    def _ended(self, models: Models, tails: Tails) -> bool:
         """Whether all answers that some models are part of were looked up; the best is kept."""
         for begin in range(0, len(models), AT_ONCE):
             part = self._hopeful(models.only(np.arange(begin, min(begin + AT_ONCE, len(models)))))
@@ -292,20 +258,21 @@ class _Sweep:
                 self._finish(self._completed(part, tails, found[0], found[1]))
         return True
 
-    def _completed(self, models: _Models, tails: Tails, model: Ints, tail: Ints) -> _Models:
+    def _completed(self, models: Models, tails: Tails, model: Ints, tail: Ints) -> Models:
         """Models with the tails of lowest goal."""
         goal = models.goal[model] + tails.grid.goal[tail]
         best = goal == goal.min()
         models, columns = models.only(model[best]), tails.columns(tail[best])
         step, own = models.step, np.arange(len(models), dtype=np.int32)
         for column in columns.T:
-            step = _Step(own, column.astype(np.int32), step)
+            step = Step(own, column.astype(np.int32), step)
         words = models.words + self.layout.words[:, columns].sum(axis=2)
-        return _Models(len(self.layout.order), models.sums, goal[best], words, step)
+        return Models(len(self.layout.order), models.sums, goal[best], words, step)
 
     def _stopped(self) -> Swept:
         """What is known where not every model can be followed."""
-        least = min(int(self.meters.least_goal(models.sums).min()) for models in self.waiting)
+        waiting = (aside.models(self.meters) for aside in self.waiting)
+        least = min(int(self.meters.least_goal(models.sums).min()) for models in waiting)
         best = self.best or Swept(None, None, False)
         return replace(best, bound=min(least, self.meters.most), models=self.done)
 
@@ -326,13 +293,13 @@ class _Every(_Sweep):
         self.found: list[tuple[Ints, Ints]] = []  # columns; goal, then place
         self.next_tails = 2**62  # it is all answers that are sought, not the best
 
-    def _merged(self, models: _Models) -> _Models:
+    def _merged(self, models: Models) -> Models:
         return models
 
-    def _look(self, models: _Models) -> None:
+    def _look(self, models: Models) -> None:
         pass
 
-    def _finish(self, models: _Models) -> None:
+    def _finish(self, models: Models) -> None:
         models = models.only(models.goal + self.layout.floor <= self.meters.most)  # a priced goal may be less
         marked = 0 if self.layout.marks is None else self.layout.marks.words
         chosen = np.repeat(self.layout.problem.columns.start[None, :-1], len(models), axis=0)

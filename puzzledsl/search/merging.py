@@ -41,8 +41,10 @@ def best_of_each(keys: Ints, goal: Ints, places: Ints) -> Ints:
     group, starts = np.cumsum(new) - 1, new.nonzero()[0]
     if len(starts) == len(order):
         return np.arange(len(goal))
-    if (keys[:, order] != keys[:, order[starts]][:, group]).any():  # different keys that mix to one number
-        return np.arange(len(goal))
+    for key in keys:
+        ordered = key[order]
+        if (ordered[1:] != ordered[:-1])[~new[1:]].any():  # different keys that mix to one number
+            return np.arange(len(goal))
     goals = goal[order]
     best = goals == np.minimum.reduceat(goals, starts)[group]
     if int(best.sum()) > len(starts):

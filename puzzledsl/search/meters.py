@@ -23,8 +23,8 @@ SPREADS = (0.1, 0.3)
 @dataclass(frozen=True, slots=True, eq=False)
 class Meters:
     """`deltas[meter][column]`, least 0 in every layer; `limits[meter]` at `most`. The first `rows` meters are rows, the others
-    priced goals, the most telling first; of those `scales[i]` is what one of the goal is. `weights[row]`: what one of each row is
-    in the first priced goal.
+    priced goals, the most telling first; of those `scales[i]` is what one of the goal is, and `prices[i][row]` what one of each
+    row is.
     """
 
     deltas: Ints
@@ -32,18 +32,29 @@ class Meters:
     rows: int
     scales: Ints
     most: int
-    weights: Ints
+    prices: Ints
+
+    @property
+    def weights(self) -> Ints:
+        """What one of each row is in the first priced goal."""
+        return np.asarray(self.prices[0])
 
     def at(self, most: int) -> Meters:
         """With answers sought whose goal is at most this."""
         limits = self.limits.copy()
         limits[self.rows :] -= self.scales * (self.most - most)
-        return Meters(self.deltas, limits, self.rows, self.scales, most, self.weights)
+        return replace(self, limits=limits, most=most)
 
     def first(self, number: int) -> Meters:
         """The rows, and the priced goals that tell most."""
         end = self.rows + number
-        return replace(self, deltas=self.deltas[:end], limits=self.limits[:end], scales=self.scales[:number])
+        return replace(
+            self,
+            deltas=self.deltas[:end],
+            limits=self.limits[:end],
+            scales=self.scales[:number],
+            prices=self.prices[:number],
+        )
 
     def least_goal(self, sums: Ints) -> Ints:
         """A bound on the goal of every answer that each partial model, [meter][model], is part of."""
@@ -57,7 +68,9 @@ def meters_of(problem: Problem, bound: Bound, most: int) -> Meters | None:
     deltas, limits, kept = [], [], []
     for number, (row, limit) in enumerate(zip(problem.matrix, problem.limits.tolist(), strict=True)):
         lifted, floor = _lifted(problem, row)
-        if int(columns.most(lifted).sum()) > limit - floor:  # else every model meets it
+        if (
+            bound.prices[number] or int(columns.most(lifted).sum()) > limit - floor
+        ):  # else every model meets it
             deltas.append(lifted)
             limits.append(limit - floor)
             kept.append(number)
@@ -78,7 +91,7 @@ def meters_of(problem: Problem, bound: Bound, most: int) -> Meters | None:
         rows,
         scales,
         most,
-        whole[0, np.array(kept, dtype=np.int64)],
+        whole[:, np.array(kept, dtype=np.int64)],
     )
 
 

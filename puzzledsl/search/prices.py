@@ -39,9 +39,7 @@ def best_prices(problem: Problem, guess: Floats | None = None) -> Floats:
     relaxation = scaled.relaxation
     rough = _rough(relaxation) if guess is None else guess / scaled.units
     prices = _beyond(relaxation, _generate(relaxation, rough))
-    plain = np.where(
-        prices < NEGLIGIBLE, 0.0, prices
-    )  # without a row that does not bind the exact integers stay small
+    plain = np.where(prices < NEGLIGIBLE, 0.0, prices)  # integers stay small without rows that do not bind
     return np.asarray(plain * scaled.units, dtype=np.float64)
 
 

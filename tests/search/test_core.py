@@ -52,6 +52,7 @@ def test_few_models_at_a_time_end_at_the_same_one(
         whole = minimise(problem, Effort.of(60))
         with monkeypatch.context() as patched:
             patched.setattr(layered, "TOGETHER", together)
+            patched.setattr(layered, "MANY", together)
             found = minimise(problem, Effort.of(60))
         assert (found.value, found.proven) == (whole.value, whole.proven)
         assert found.chosen is None or found.chosen.tolist() == list(whole.chosen)  # type: ignore[arg-type]

@@ -1,0 +1,83 @@
+"""Partial models of a sweep: those of some layers, and those that wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puzzledsl.search.instance import Ints, Mask
+from puzzledsl.search.meters import Meters
+
+Short = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """Where each model comes from: the model before, and the column."""
+
+    before: Short
+    column: Short
+    last: Step | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """Partial models of the first `stage` layers: `sums[meter][model]`, `goal`, and `words`: marks, then places in the order of
+    the space."""
+
+    stage: int
+    sums: Ints
+    goal: Ints
+    words: Ints
+    step: Step | None
+
+    def __len__(self) -> int:
+        return len(self.goal)
+
+    def only(self, keep: Ints | Mask) -> Models:
+        """Some of them, in this order."""
+        step = self.step and Step(self.step.before[keep], self.step.column[keep], self.step.last)
+        return Models(self.stage, self.sums[:, keep], self.goal[keep], self.words[:, keep], step)
+
+    def all_columns(self) -> Ints:
+        """[model][layer]: the columns of every model, first layer first."""
+        found: list[Ints] = []
+        step, models = self.step, np.arange(len(self), dtype=np.int32)
+        while step is not None:
+            found.append(step.column[models].astype(np.int64))
+            models, step = step.before[models], step.last
+        return np.array(found[::-1], dtype=np.int64).reshape(len(found), len(self)).T
+
+    def columns(self, model: int) -> list[int]:
+        """The columns of a model, first layer first."""
+        found, step = [], self.step
+        while step is not None:
+            found.append(int(step.column[model]))
+            model, step = int(step.before[model]), step.last
+        return found[::-1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aside:
+    """Models that wait, in less memory: of the priced goals, which follow from the goal and the rows, only the first model's."""
+
+    stage: int
+    rows: Ints
+    priced: Ints
+    goal: Ints
+    words: Ints
+    step: Step | None
+
+    @classmethod
+    def of(cls, models: Models, meters: Meters) -> Aside:
+        """Put models aside; there is one at least."""
+        rows, priced = models.sums[: meters.rows].copy(), models.sums[meters.rows :, :1].copy()
+        return cls(models.stage, rows, priced, models.goal, models.words, models.step)
+
+    def models(self, meters: Meters) -> Models:
+        """The models again."""
+        priced = meters.scales[:, None] * (self.goal - self.goal[0])
+        priced += meters.prices @ (self.rows - self.rows[:, :1]) + self.priced
+        return Models(self.stage, np.vstack([self.rows, priced]), self.goal, self.words, self.step)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
 from itertools import chain, product
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from puzzledsl.search.tables import Tables, decimal
 
 Whole = NDArray[Any]  # int64, or Python integers where those might overflow
 Names = Sequence[Sequence[str]]  # of each layer
+Entry = TypeVar("Entry")
 SAFE = 2**61  # no sum over one column a layer is above it in int64
 ATTENTION: SubBlock = "attention"
 FFN: SubBlock = "ffn"
@@ -55,6 +56,8 @@ class Coefficients:
         self._numbers: dict[tuple[int, str], dict[str, int]] = {} if like is None else like._numbers
         self.attention, self.ffn = attention, ffn
         self._known: dict[tuple[Term, int | None], Vector] = {}
+        self._sums: dict[tuple[Linear, tuple[int, ...]], Vector] = {}
+        self._flat: dict[int, list[Cost]] = {}
 
     @cached_property
     def _pair_names(self) -> list[list[str]]:
@@ -80,6 +83,13 @@ class Coefficients:
 
     def linear(self, linear: Linear, batches: Mapping[str, int]) -> Vector:
         """A linear expression (without throughput) over one common unit, divided by the greatest common divisor."""
+        scenarios = (w.term.scenario for w in linear.terms if isinstance(w.term, MetricTerm))
+        key = linear, tuple(batches[scenario] for scenario in scenarios)
+        if key not in self._sums:
+            self._sums[key] = self._summed(linear, batches)
+        return self._sums[key]
+
+    def _summed(self, linear: Linear, batches: Mapping[str, int]) -> Vector:
         vectors = [(w.coefficient, self.term(w.term, batches)) for w in linear.terms]
         constant = sum((c * v.constant for c, v in vectors), linear.constant)
         units = [c * v.unit for c, v in vectors if c]
@@ -183,6 +193,12 @@ class Coefficients:
         values = _whole_numbers([n.numerator * (scale // n.denominator) for n in numbers])
         return Vector(values, Fraction(1, scale))
 
+    def _costs(self, tables: Sequence[Mapping[str, Cost]], names: Names) -> list[Cost]:
+        """The cost of every name of every layer; every metric reads the same."""
+        if id(tables) not in self._flat:
+            self._flat[id(tables)] = _entries(tables, names)
+        return self._flat[id(tables)]
+
     def _measured(
         self, tables: Sequence[Mapping[str, Cost]], metric: str, measure: Callable[[Cost], int]
     ) -> list[dict[str, int]]:
@@ -198,8 +214,8 @@ class Coefficients:
         measure, unit = linear.of, linear.unit
         constant = unit * (measure(costs.fixed) + linear.constant)
         if not costs.pairs:
-            parts = (costs.attention, self.attention), (costs.ffn, self.ffn)
-            return Vector(self._added(*(_measures(*part, measure) for part in parts)), unit, constant)
+            parts = self._costs(costs.attention, self.attention), self._costs(costs.ffn, self.ffn)
+            return Vector(self._added(*([*map(measure, part)] for part in parts)), unit, constant)
         attention = self._measured(costs.attention, metric, measure)
         ffn = self._measured(costs.ffn, metric, measure)
         pairs = self._measured(costs.pairs, metric, measure)
@@ -211,24 +227,10 @@ class Coefficients:
         return Vector(_whole_numbers(values), unit, constant)
 
 
-def _entries(tables: Sequence[Mapping[str, int]], names: Names) -> list[int]:
+def _entries(tables: Sequence[Mapping[str, Entry]], names: Names) -> list[Entry]:
     return list(
         chain.from_iterable(map(table.__getitem__, here) for table, here in zip(tables, names, strict=True))
     )
-
-
-def _measures(
-    tables: Sequence[Mapping[str, Cost]], names: Names, measure: Callable[[Cost], int]
-) -> list[int]:
-    """One number of each cost, of every name of every layer; layers that share a table and names share its numbers."""
-    known: dict[tuple[int, int], list[int]] = {}
-    found: list[int] = []
-    for table, here in zip(tables, names, strict=True):
-        key = id(table), id(here)
-        if key not in known:
-            known[key] = [measure(table[name]) for name in here]
-        found += known[key]
-    return found
 
 
 def _whole_numbers(numbers: list[int]) -> Whole:

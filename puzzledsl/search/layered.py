@@ -28,8 +28,8 @@ A_LOOK = 256  # models that are completed at a layer, in search of an answer
 WORTH = 0.05  # of the models left out: below, merging rests for some layers
 RESTS = 3
 A_GROUP = 8  # meters that are read at a time
-FIRST_TAILS = 50_000  # models, after which the ways through the last layers are listed
-MORE_TAILS = 6  # times as many models, after which more of them are
+FIRST_TAILS = 20_000  # models, after which the ways through the last layers are listed
+MORE_TAILS = 5  # times as many models, after which more of them are
 MOST_TAILS = 2_000_000
 PAIRS_A_MODEL = 30  # candidates among them that take as long as one model
 

@@ -34,6 +34,7 @@ def main() -> int:
         "--example", type=Path, default=Path("examples/smollm2"), help="SmolLM2 as `make demo` prepares it"
     )
     parser.add_argument("--tokens", type=int, default=200_000, help="that BLD trains each piece on")
+    parser.add_argument("--child-tokens", type=int, default=4096, help="the same for SmolLM2's child")
     parser.add_argument("--layers", default="2,5", help="of SmolLM2 whose pieces are compared (default 2,5)")
     options = parser.parse_args()
     unknown = [part for part in options.parts if part not in PARTS]

@@ -3,7 +3,7 @@
 Three libraries of the same alternatives, made by `run_bld` itself: the paper's initialisers and BLD, least squares without
 training, least squares and the same BLD. Losses are normalised MSE on held-out tokens. Two parents: a small Llama trained here
 on this repository's own text (kept in the work directory), all of it and its child at a budget of 40 % of its sub-blocks'
-weights; and some layers of SmolLM2 where `make demo` has prepared it.
+weights; and SmolLM2 where `make demo` has prepared it: some of its layers, and its child at that budget on fewer tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from puzzledsl.ir.program import check_file
 from puzzledsl.ir.tables import Piece
 from puzzledsl.library.library import Library
 from puzzledsl.modeling.child import load_checkpoint
-from puzzledsl.parents.access import shape_of
 from puzzledsl.parents.load import load_parent, load_tokenizer
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.model import model_definition
@@ -43,7 +42,7 @@ from tests.tiny import tiny_tokenizer
 
 PAPER, UNTRAINED, TRAINED = "paper", "untrained", "trained"
 SMALL = {"layers": 8, "hidden": 128, "heads": 8, "kv_heads": 4, "head_dim": 16, "intermediate": 384}
-STEPS, BATCH, CONTEXT = 600, 8, 128
+STEPS, BATCH, CONTEXT = 2400, 8, 128
 BUDGET = Fraction(2, 5)
 CALIBRATION = 16384
 HELD_OUT_TOKENS = 4096
@@ -62,8 +61,8 @@ space space of p {{
 bld paper of paper_space {{ train = attention + ffn, tokens = {tokens}, {settings} }}
 bld untrained of space {{ train = attention + ffn, tokens = 0, {settings} }}
 bld trained of space {{ train = attention + ffn, tokens = {tokens}, {settings} }}
-score paper_kl of paper = replace_one(kl_divergence, samples: 2048, data: mix)
-score kl of trained = replace_one(kl_divergence, samples: 2048, data: mix)
+score paper_kl of paper = replace_one(kl_divergence, samples: {samples}, data: mix)
+score kl of trained = replace_one(kl_divergence, samples: {samples}, data: mix)
 search paper_child of paper_space {{ minimize paper_kl, require params <= {params} }}
 search child of space {{ minimize kl, require params <= {params} }}
 """
@@ -97,10 +96,16 @@ def main(options: argparse.Namespace) -> None:
     directory = options.work / "smollm2"
     prepare(options.example, directory)
     print(f"\n## SmolLM2-135M, layers {options.layers} of 30, {options.tokens:,} tokens of BLD a piece")
-    program = program_in(
-        directory, some_layers(options.layers), options.tokens, "context = 256, batch = 4", 0
-    )
-    compare(program, directory)
+    settings = "context = 256, batch = 4"
+    compare(program_in(directory, some_layers(options.layers), options.tokens, settings, 0), directory)
+    print(f"\n## A child of SmolLM2-135M, {options.child_tokens:,} tokens of BLD a piece", flush=True)
+    space = "  attention = parent | gqa(kv_heads: 1) | linear | noop\n"
+    space += "  ffn = parent | mlp(width: 75% | 50% | 25% | 10%) | linear | noop"
+    largest = largest_child(directory / "parent")
+    program = program_in(directory, space, options.child_tokens, settings, largest, samples=256)
+    for bld in (PAPER, TRAINED):
+        made(program, directory, bld)
+    children(program, directory)
 
 
 # ---------------------------------------------------------------- parents
@@ -119,11 +124,14 @@ def small_parent(directory: Path) -> int:
             parts = [path.read_text() for i, path in enumerate(text) if min(i % 20, 1) == wanted]
             (directory / name).write_text("\n\n".join(parts))
         _train(directory)
-    model = load_parent(directory / "parent")
-    shape = shape_of(model.config)
+    return largest_child(directory / "parent")
+
+
+def largest_child(parent: Path) -> int:
+    """The largest number of parameters that a child at the budget may have: embeddings and norms no search can change."""
+    model = load_parent(parent)
     total = sum(p.numel() for p in model.parameters())
     blocks = sum(p.numel() for n, p in model.named_parameters() if ".layers." in n and "norm" not in n)
-    assert shape.layers == SMALL["layers"]
     return total - blocks + int(BUDGET * blocks)
 
 
@@ -142,6 +150,7 @@ def _train(directory: Path) -> None:
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=3,
+        initializer_range=0.06,
     )
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
@@ -185,11 +194,15 @@ def some_layers(numbers: str) -> str:
     return "\n".join(lines)
 
 
-def program_in(directory: Path, space: str, tokens: int, settings: str, params: int) -> Program:
+def program_in(
+    directory: Path, space: str, tokens: int, settings: str, params: int, samples: int = 2048
+) -> Program:
     """The checked program, which is left beside what it makes."""
     settings += f", calibration = {CALIBRATION}, lr = cosine(1e-3, warmup: 10%), data = mix"
     path = directory / "stage1.pzl"
-    path.write_text(SOURCE.format(space=space, tokens=tokens, settings=settings, params=params or 10**9))
+    path.write_text(
+        SOURCE.format(space=space, tokens=tokens, settings=settings, params=params or 10**9, samples=samples)
+    )
     checked = check_file(path)
     if checked.program is None:
         raise SystemExit("\n".join(d.message for d in checked.diagnostics))

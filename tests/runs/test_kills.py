@@ -14,13 +14,16 @@ from puzzledsl.library.keeping import faults, pieces_of
 from tests.runs.test_run import COMMAND, ENVIRONMENT, contents, events, pzl
 from tests.runs.tiny_program import write_tiny_program
 
-KILLS = 10
+KILLS, PIECES = 10, 12
 AMID = 2
 """Of the kills, so many at least come when some pieces are there and others are not."""
 
 
-def killed_after(program: Path, build: Path, delay_s: float) -> bool:
-    """Start a run and SIGKILL it `delay_s` after its first task began; False when it ended before."""
+def killed_after(program: Path, build: Path, delay_s: float, *, amid: bool) -> bool:
+    """Start a run and SIGKILL it `delay_s` after its first task began; False when it ended before.
+
+    `amid`: after one more piece is there, if any is missing.
+    """
     before = len(events(build))
     process = subprocess.Popen(
         [*COMMAND, "run", str(program), "-o", str(build)],
@@ -30,9 +33,17 @@ def killed_after(program: Path, build: Path, delay_s: float) -> bool:
     )
     while process.poll() is None and not any(e["event"] == "start" for e in events(build)[before:]):
         time.sleep(0.01)
+    kept = pieces_there(build)
+    while amid and kept < PIECES and pieces_there(build) <= kept and process.poll() is None:
+        time.sleep(0.002)
     time.sleep(delay_s)
     process.send_signal(signal.SIGKILL)
     return process.wait() == -signal.SIGKILL
+
+
+def pieces_there(build: Path) -> int:
+    """Files of pieces, each of which appears whole."""
+    return len(list((build / "library").glob("*.safetensors")))
 
 
 def seconds_of_work(build: Path) -> float:
@@ -54,10 +65,12 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
     build = tmp_path / "killed-0"
     while kills < KILLS or amid < AMID:
         assert kills < 5 * KILLS, "kills never come while pieces are made"
-        if killed_after(program, build, rng.uniform(0, whole_s / 2)):
+        amid_wanted = (kills + builds) % 2 == 1
+        delay_s = rng.uniform(0, 0.05 if amid_wanted else whole_s / 2)
+        if killed_after(program, build, delay_s, amid=amid_wanted):
             kills += 1
             assert faults(build / "library") == ()
-            amid += 0 < len(pieces_of(build / "library")) < 12
+            amid += 0 < len(pieces_of(build / "library")) < PIECES
         else:
             assert contents(build) == expected
             builds += 1

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 LEAST = -(2**62)
 
 
-def new_choices(model: CpModelProto, columns: Columns, layers: Sequence[int] | None = None) -> list[int]:
-    """One Boolean a column of `layers` (all, without), named `layer/attention/ffn`; returns a variable a column, -1 for none."""
+def new_choices(
+    model: CpModelProto, columns: Columns, layers: Sequence[int] | None = None, *, named: bool = True
+) -> list[int]:
+    """One Boolean a column of `layers` (all, without), `named` for readers `layer/attention/ffn`; returns a variable a column, -1
+    for none."""
     wanted = range(columns.layers) if layers is None else frozenset(layers)
+    if not named:
+        return [new_bool(model) if layer in wanted else -1 for layer in columns.layer_of.tolist()]
     variables = []
     for layer, choice in zip(columns.layer_of.tolist(), columns.choices, strict=True):
         name = f"{layer}/{choice.attention}/{choice.ffn}"
@@ -24,11 +29,12 @@ def new_choices(model: CpModelProto, columns: Columns, layers: Sequence[int] | N
     return variables
 
 
-def new_bool(model: CpModelProto, name: str) -> int:
+def new_bool(model: CpModelProto, name: str = "") -> int:
     """A Boolean variable; returns its index."""
     variable = model.variables.add()
-    variable.name = name
-    variable.domain.extend([0, 1])
+    if name:
+        variable.name = name
+    variable.domain.extend((0, 1))
     return len(model.variables) - 1
 
 

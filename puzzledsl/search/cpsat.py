@@ -62,13 +62,13 @@ class Answer:
     proven: bool
 
 
-def model_of(problem: Problem) -> CpModelProto:
-    """The CP-SAT model of a problem: variable i is column i."""
+def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
+    """The CP-SAT model of a problem: variable i is column i, `named` for readers."""
     from ortools.sat.python.cp_model_helper import CpModelProto
 
     model = CpModelProto()
     model.name = problem.name
-    choices = new_choices(model, problem.columns)
+    choices = new_choices(model, problem.columns, named=named)
     add_one_column_a_layer(model, problem.columns, choices)
     for row in problem.rows:
         add_limit(model, choices, row.coefficients, limit=row.limit, name=row.name)
@@ -91,7 +91,7 @@ def counting_model(problem: Problem, symmetry: Symmetry) -> CpModelProto:
         add_counts(model, counts, total=len(members.units))
         variables += counts
         figures.append(members.units[0].figures[members.useful].T)
-    choices = new_choices(model, problem.columns, symmetry.loose_layers)
+    choices = new_choices(model, problem.columns, symmetry.loose_layers, named=False)
     add_one_column_a_layer(model, problem.columns, choices, symmetry.loose_layers)
     for formula in symmetry.loose_formulas:
         add_formula(model, problem.columns, choices, formula.logic, name=formula.name)
@@ -125,7 +125,7 @@ def run_cpsat(
     if least > most:
         return Answer(None, None, True)
     symmetry = symmetry_of(problem)
-    model = model_of(problem) if symmetry is None else counting_model(problem, symmetry)
+    model = model_of(problem, named=False) if symmetry is None else counting_model(problem, symmetry)
     if hint is not None and symmetry is None:
         add_hint(model, hint, len(problem.columns))
     if at_least is not None or at_most is not None:

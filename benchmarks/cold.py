@@ -1,13 +1,15 @@
-"""`pzl solve` as a whole process from cold Python, on a score table of 80 layers x 54 pairs and three requirements."""
+"""`python -m benchmarks.cold`: `pzl solve` as a whole process from cold Python, on a table of 80 layers x 54 pairs, three requirements."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -81,3 +83,19 @@ def _run(command: list[str], environment: dict[str, str]) -> tuple[float, float,
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, run.stdout
+
+
+def main() -> int:
+    """Print the one line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="of both, in turns (default: %(default)s)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        print(cold_start(Path(directory), options.rounds))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,4 +1,7 @@
-"""`python -m benchmarks.cold`: `pzl solve` as a whole process from cold Python, on a table of 80 layers x 54 pairs, three requirements."""
+"""`pzl solve` as a whole process from cold Python, on a table of 80 layers x 54 pairs with three requirements.
+
+Run `python -m benchmarks.cold [--rounds 9]`.
+"""
 
 from __future__ import annotations
 

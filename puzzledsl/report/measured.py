@@ -229,12 +229,13 @@ def _divergence(subject: Subject) -> Headline | None:
 
 
 def _accuracy(subject: Subject) -> Headline | None:
+    """As `accuracy_preserved` counts it: each task once, without its length-normalised twin."""
     for declaration, evaluation in subject.evaluations:
         final = subject.final(declaration, evaluation)
         if final is None:
             continue
         parent, child = subject.figures(evaluation, PARENT), subject.figures(evaluation, final)
-        tasks = [k for k, f in parent.items() if is_task(k, f) and k in child]
+        tasks = [k for k, f in parent.items() if is_task(k, f) and k in child and not k.endswith("_norm")]
         before = sum(parent[k].value for k in tasks)
         if before > 0:
             kept = sum(child[k].value for k in tasks) / before

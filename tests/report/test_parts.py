@@ -137,6 +137,19 @@ def test_latencies_are_compared_as_speeds(found: Artefacts) -> None:
     assert [h.number.value for h in headlines(subject) if h.label == "faster, measured"] == [2.0]
 
 
+def test_a_task_counts_once_in_what_is_kept(found: Artefacts) -> None:
+    """Its length-normalised twin is another reading of the same items."""
+    [evaluation] = found.evaluations.values()
+    models = []
+    for model, (plain, normed) in zip(evaluation.models, ((0.4, 0.8), (0.3, 0.1), (0.3, 0.1)), strict=False):
+        more = {"hellaswag": Figure(value=plain), "hellaswag_norm": Figure(value=normed)}
+        models.append(model.model_copy(update={"figures": {**model.figures, **more}}))
+    found.evaluations["all"] = evaluation.model_copy(update={"models": tuple(models)})
+    [kept] = [h for h in headlines(Subject(found, "fast")) if h.label == "of accuracy kept"]
+    assert kept.number.value == pytest.approx(0.75)
+    assert "40.0% → 30.0%" in kept.detail
+
+
 def test_pairs_that_were_scored_and_measured_together_are_shown_as_one(found: Artefacts) -> None:
     subject = Subject(found, "fast")
     best, table = subject.best, found.costs["wide"]

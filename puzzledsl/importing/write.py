@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.importing.artefacts import is_number
-from puzzledsl.importing.puzzletron import Imported, Measurement, SubBlockCost
+from puzzledsl.importing.imported import Imported, Measurement, SubBlockCost
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
     FfnAlternative,

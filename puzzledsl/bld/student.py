@@ -21,6 +21,7 @@ from puzzledsl.ir.nodes import Initialisers, Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.modeling.build import build_alternative
 from puzzledsl.modeling.layerwise import LayerTrace
+from puzzledsl.modeling.products import fast_products
 from puzzledsl.parents import access
 from puzzledsl.surgery.initialise import initialise
 from puzzledsl.surgery.statistics import LayerStatistics
@@ -37,10 +38,14 @@ class Student:
     trained: nn.Module
 
     def forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
-        """What the piece adds to the residual stream, [B, S, H].
+        """What the piece adds to the residual stream, [B, S, H]. Products are fast ones (`modeling.products`).
 
         A block adds what its attention and its FFN add: the FFN reads the stream that the new attention changed.
         """
+        with fast_products():
+            return self._forward(hidden_BSH, trace)
+
+    def _forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
         if self.attention is None:
             assert self.ffn is not None
             return cast(Tensor, self.ffn(trace.ffn_input))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from puzzledsl.modeling.products import fast_products
 from puzzledsl.parents.access import attention, family_of, ffn, layers
 
 
@@ -80,9 +81,10 @@ class LayerRunner:
         return self._kwargs[key][layer_idx]
 
     def run_layer(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
-        """One whole layer, [B, S, H] -> [B, S, H]."""
-        layer = layers(self._model)[layer_idx]
-        return cast(Tensor, layer(hidden_BSH, **self.layer_kwargs(layer_idx, hidden_BSH)))
+        """One whole layer, [B, S, H] -> [B, S, H]. Its products are fast ones (`modeling.products`)."""
+        layer, kwargs = layers(self._model)[layer_idx], self.layer_kwargs(layer_idx, hidden_BSH)
+        with fast_products():
+            return cast(Tensor, layer(hidden_BSH, **kwargs))
 
     def run_suffix(self, start: int, hidden_BSH: Tensor) -> Tensor:
         """Layers `start` to the last."""

@@ -13,19 +13,24 @@ Shapes: P positions, H hidden, V vocabulary, T of a tile's tokens.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.modeling.products import linear
+
+T = TypeVar("T")
 
 POSITIONS, TOKENS = 256, 4096
 """Of a tile: 4 MiB of float32 logits, which stay in a processor's cache between product and sum."""
 
 
 class Vocabulary:
-    """A model's head [V, H]. Two tiles of float32 are all the logits that a thread ever holds, used again and again."""
+    """A model's head [V, H]. Two tiles of float32 are all the logits that a thread ever holds."""
 
     def __init__(self, runner: LayerRunner) -> None:
         self.weight_VH, self.bias_V = runner.head_weights()
@@ -35,8 +40,8 @@ class Vocabulary:
         """L of every position, float32 [P]."""
         found = []
         for rows in torch.split(normed_PH, POSITIONS):
-            parts = [self._logsumexp(logits_PT, spare_PT) for _, logits_PT, spare_PT in self._over(rows)]
-            found.append(torch.logsumexp(torch.stack(parts, 1), 1))
+            parts = self._over(rows, lambda _, logits_PT: self._logsumexp(logits_PT))
+            found.append(torch.logsumexp(torch.stack(list(parts), 1), 1))
         return torch.cat(found) if found else normed_PH.new_empty(0, dtype=torch.float32)
 
     def expected(self, normed_PH: Tensor, logsumexp_P: Tensor) -> Tensor:
@@ -46,9 +51,8 @@ class Vocabulary:
             torch.split(normed_PH, POSITIONS), torch.split(logsumexp_P, POSITIONS), strict=True
         ):
             mean_PH = torch.zeros_like(rows, dtype=torch.float32)
-            for tokens, logits_PT, spare_PT in self._over(rows):
-                torch.sub(logits_PT, total_P[:, None], out=spare_PT)
-                mean_PH += spare_PT.exp_() @ self.weight_VH[tokens].float()
+            for part_PH in self._over(rows, partial(self._expected, total_P)):
+                mean_PH += part_PH
             found.append(mean_PH)
         return torch.cat(found) if found else normed_PH.new_empty(normed_PH.shape, dtype=torch.float32)
 
@@ -68,35 +72,40 @@ class Vocabulary:
         for rows in torch.split(normed_PH, POSITIONS):
             values = rows.new_empty(len(rows), 0, dtype=torch.float32)
             tokens = torch.empty(len(rows), 0, dtype=torch.long, device=rows.device)
-            for where, logits_PT, _ in self._over(rows):
-                best = logits_PT.topk(min(count, logits_PT.shape[1]))
-                values = torch.cat([values, best.values], 1)
-                tokens = torch.cat([tokens, best.indices + where.start], 1)
+            for best_values, best_tokens in self._over(rows, partial(_best, count)):
+                values = torch.cat([values, best_values], 1)
+                tokens = torch.cat([tokens, best_tokens], 1)
                 values, kept = values.topk(min(count, values.shape[1]))
                 tokens = tokens.gather(1, kept)
             found.append(tokens)
         return torch.cat(found)
 
-    def _over(self, rows_PH: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """(tokens, their logits [P, T], as much scratch space), tile after tile; overwritten by the next."""
-        rows, vocabulary = len(rows_PH), len(self.weight_VH)
-        if not hasattr(self._of_thread, "tiles"):
-            size = POSITIONS * min(TOKENS, vocabulary)
-            self._of_thread.tiles = rows_PH.new_empty(2, size, dtype=torch.float32)
-        for start in range(0, vocabulary, TOKENS):
-            tokens = slice(start, min(start + TOKENS, vocabulary))
-            shape = (rows, tokens.stop - start)
-            logits_PT, spare_PT = (tile[: shape[0] * shape[1]].view(shape) for tile in self._of_thread.tiles)
-            weight_TH = self.weight_VH[tokens]
-            if rows_PH.dtype == torch.float32:
-                torch.mm(rows_PH, weight_TH.T, out=logits_PT)
-            else:
-                logits_PT.copy_(rows_PH @ weight_TH.T)
-            if self.bias_V is not None:
-                logits_PT += self.bias_V[tokens]
-            yield tokens, logits_PT, spare_PT
+    def _over(self, rows_PH: Tensor, use: Callable[[slice, Tensor], T]) -> Iterator[T]:
+        """What `use` makes of (tokens, their logits [P, T]), tile after tile: each is gone before the next is made."""
+        for start in range(0, len(self.weight_VH), TOKENS):
+            tokens = slice(start, min(start + TOKENS, len(self.weight_VH)))
+            yield use(tokens, self._logits(rows_PH, tokens))
 
-    def _logsumexp(self, logits_PT: Tensor, spare_PT: Tensor) -> Tensor:
+    def _logits(self, rows_PH: Tensor, tokens: slice) -> Tensor:
+        bias_T = None if self.bias_V is None else self.bias_V[tokens]
+        return linear(rows_PH, self.weight_VH[tokens], bias_T).float()
+
+    def _expected(self, total_P: Tensor, tokens: slice, logits_PT: Tensor) -> Tensor:
+        return logits_PT.sub_(total_P[:, None]).exp_() @ self.weight_VH[tokens].float()
+
+    def _logsumexp(self, logits_PT: Tensor) -> Tensor:
         """By the fused kernel of log_softmax, whose result is logit - L: one pass through the cache."""
-        torch.log_softmax(logits_PT, -1, out=spare_PT)
-        return logits_PT[:, 0] - spare_PT[:, 0]
+        first_P = logits_PT[:, 0]
+        return first_P - torch.log_softmax(logits_PT, -1, out=self._spare(logits_PT))[:, 0]
+
+    def _spare(self, like_PT: Tensor) -> Tensor:
+        """As large a tile of a thread's own, used again and again."""
+        if not hasattr(self._of_thread, "tile"):
+            size = POSITIONS * min(TOKENS, len(self.weight_VH))
+            self._of_thread.tile = like_PT.new_empty(size)
+        return cast(Tensor, self._of_thread.tile[: like_PT.numel()].view(like_PT.shape))
+
+
+def _best(count: int, tokens: slice, logits_PT: Tensor) -> tuple[Tensor, Tensor]:
+    best = logits_PT.topk(min(count, logits_PT.shape[1]))
+    return best.values, best.indices + tokens.start

@@ -1,0 +1,117 @@
+"""Float32 products on a CPU by oneDNN, where it multiplies faster than what PyTorch calls by itself (MKL).
+
+`with fast_products():` and every large `F.linear` in the block, a model's or a piece's, is oneDNN's: forward and for the gradient
+of its input; the gradient of a weight stays MKL's, which is as fast. One core of a Zen 4 does 103-110 GFLOP/s so, against 85-100.
+The operator is the one that `torch.compile` puts into frozen models. It has no public name, so this file alone calls it, knows
+whether it is there, and compares it with `F.linear` before it is used at all.
+
+Which of the two multiplies depends on shapes and the machine, never on time or on the number of threads.
+
+Shapes: K inputs, N outputs; any leading dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
+
+SMALLEST = 1 << 22
+"""Multiplications below which a product is PyTorch's: oneDNN is slower to begin, and takes a millisecond for a new shape."""
+
+
+@contextmanager
+def fast_products() -> Iterator[None]:
+    """While this lasts, `F.linear` is `linear` in this thread."""
+    if not has_fast_products():
+        yield
+        return
+    with _FastProducts():
+        yield
+
+
+def linear(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
+    """`F.linear`, [..., K] -> [..., N], by oneDNN where that is faster. Differentiable (once)."""
+    if not _is_faster(x, weight_NK, bias_N):
+        return F.linear(x, weight_NK, bias_N)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight_NK, bias_N)):
+        return cast(Tensor, cast(Any, _Linear).apply(x, weight_NK, bias_N))  # torch has no types for it
+    return _product(x, weight_NK, bias_N)
+
+
+@cache
+def has_fast_products() -> bool:
+    """True where the CPU is of the kind that oneDNN was found faster on (AVX-512), this PyTorch has the operator, and it
+    agrees with `F.linear`."""
+    backends: Any = torch.backends  # not typed
+    if not backends.mkldnn.is_available() or backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    x, weight_NK = (torch.arange(rows * 96.0).view(rows, 96).sin() for rows in (64, 80))
+    bias_N, back = weight_NK[:, 0].contiguous(), torch.arange(64 * 80.0).view(64, 80).cos()
+    try:
+        found = _product(x, weight_NK, bias_N), _product(x, weight_NK), _product(back, weight_NK.T)
+    except (
+        AttributeError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+    ):  # not there, or with other arguments
+        return False
+    expected = F.linear(x, weight_NK, bias_N), F.linear(x, weight_NK), back @ weight_NK
+    return all(torch.allclose(f, e, rtol=1e-4, atol=1e-4) for f, e in zip(found, expected, strict=True))
+
+
+def _is_faster(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> bool:
+    tensors = (x, weight_NK) if bias_N is None else (x, weight_NK, bias_N)
+    return (
+        all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+        and weight_NK.ndim == 2
+        and math.prod(x.shape) * weight_NK.shape[0] >= SMALLEST
+        and not torch.is_autocast_enabled("cpu")
+        and has_fast_products()
+    )
+
+
+def _product(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
+    operator: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
+    return operator(x, weight_NK, bias_N, "none", [], "")
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight_NK)
+        return _product(x, weight_NK, bias_N)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight_NK = ctx.saved_tensors
+        to_x, to_weight, to_bias = ctx.needs_input_grad
+        flat = gradient.flatten(0, -2)
+        return (
+            _product(gradient, weight_NK.T) if to_x else None,
+            flat.T @ x.flatten(0, -2) if to_weight else None,
+            flat.sum(0) if to_bias else None,
+        )
+
+
+class _FastProducts(TorchFunctionMode):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is F.linear and not kwargs:
+            return linear(*args)
+        return func(*args, **(kwargs or {}))

@@ -18,6 +18,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from puzzledsl.bld.losses import TINY, LossName, loss_of
 from puzzledsl.bld.schedule import learning_rate
 from puzzledsl.bld.student import Student
+from puzzledsl.modeling.allocation import keep_freed_memory
 from puzzledsl.modeling.layerwise import LayerTrace
 from puzzledsl.modeling.placement import faster_in_bfloat16
 
@@ -72,6 +73,7 @@ class Trainer:
     _stale: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
+        keep_freed_memory()
         self.initial = self.student.weights()
         self._parameters = list(self.student.trained.parameters())
         self._optimizer = torch.optim.AdamW(

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from puzzledsl.modeling.products import fast_products
+from puzzledsl.modeling.products import NOT_PACKED, PackedWeights, fast_products
 from puzzledsl.parents.access import attention, family_of, ffn, layers
+from puzzledsl.parents.paged import is_paged
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class LayerRunner:
         self._norm = cast(nn.Module, attrgetter(family.final_norm)(model))
         self._head = cast(nn.Module, attrgetter(family.head)(model))
         self._kwargs: dict[tuple[int, int], list[dict[str, Any]]] = {}
+        self._packed = NOT_PACKED
 
     def __len__(self) -> int:
         return len(layers(self._model))
@@ -61,6 +63,11 @@ class LayerRunner:
     def dtype(self) -> torch.dtype:
         """What hidden states are made of."""
         return self._model.dtype
+
+    @property
+    def paged(self) -> bool:
+        """Whether the layers' weights come and go (`parents.paged`): then only one thread may run them."""
+        return is_paged(self._model)
 
     @property
     def hidden_size(self) -> int:
@@ -80,10 +87,15 @@ class LayerRunner:
                 self._ask(inputs_embeds=hidden_BSH)
         return self._kwargs[key][layer_idx]
 
+    def pack(self) -> None:
+        """Pack the weights that the layers hold now, for many runs (`PackedWeights`): they must not change in place."""
+        linears = [module for module in layers(self._model).modules() if isinstance(module, nn.Linear)]
+        self._packed = NOT_PACKED if self.paged else PackedWeights(m.weight for m in linears)
+
     def run_layer(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
         """One whole layer, [B, S, H] -> [B, S, H]. Its products are fast ones (`modeling.products`)."""
         layer, kwargs = layers(self._model)[layer_idx], self.layer_kwargs(layer_idx, hidden_BSH)
-        with fast_products():
+        with fast_products(self._packed):
             return cast(Tensor, layer(hidden_BSH, **kwargs))
 
     def run_suffix(self, start: int, hidden_BSH: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -19,12 +20,21 @@ from puzzledsl.scoring.partial import Name, Partial
 from puzzledsl.scoring.replacements import Replacement
 from puzzledsl.scoring.states import States
 from puzzledsl.scoring.table import INCUMBENT
-from puzzledsl.scoring.workers import Workers
+from puzzledsl.scoring.workers import Ascent, Workers
 
 Numbered = Sequence[tuple[int, Replacement]]
 """Replacements, each with its row in what is kept of final states."""
 Measured = tuple[Tensor, Figures] | None
 """Final states for pairwise terms, and figures; None for what was measured before."""
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    """A batch that workers have in hand."""
+
+    batch: Numbered
+    ascent: Ascent
+    found: Future[list[Measured]]
 
 
 class Sweep:
@@ -43,36 +53,44 @@ class Sweep:
         self.runner, self.measure, self.metric, self.partial = runner, measure, metric, partial
         self.progress, self.incumbent, self.states = progress, incumbent, states
         self.parent_PH = torch.empty(0)
+        self._under_way: deque[_UnderWay] = deque()
 
     def run(self, todo: Sequence[Replacement], around: ModelDefinition | None) -> None:
         """Measure what is not measured yet: the child itself first, where there is one."""
-        with Workers(self.runner.device) as workers:
+        with Workers(self.runner.device, shared=not self.runner.paged) as workers:
             entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
-            normed = self._leaving(0, entering)
+            normed = self._parent(entering, workers)
             self.measure.set_parent(normed)
             self.parent_PH = _positions(normed, self.states)
             if around is not None:
                 self.incumbent.become(around)
                 if INCUMBENT not in self.partial.figures:
                     self.partial.add(INCUMBENT, self.measure.figures(self._leaving(0, entering)))
+            self.runner.pack()
             numbered = list(enumerate(todo))
             self._ask_for_arguments(todo, entering)
             for layer_idx in range(len(self.runner)):
                 self._measure([(row, r) for row, r in numbered if r.layer == layer_idx], entering, workers)
                 entering = [self.runner.run_layer(layer_idx, hidden) for hidden in entering]
+            while self._under_way:
+                self._keep(self._under_way.popleft())
         self.partial.mend([*([] if around is None else [INCUMBENT]), *map(_name, todo)])
 
+    def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
+        """The parent's own normed final hidden states: a group a worker."""
+        groups = [workers.submit(partial(self._leaving, 0, [hidden])) for hidden in entering]
+        return [hidden for group in groups for hidden in group.result()]
+
     def _measure(self, of_layer: Numbered, entering: Sequence[Tensor], workers: Workers) -> None:
-        """All replacements of one layer. The layer is changed here only, while workers run those above it."""
-        under_way: deque[tuple[Numbered, Future[list[Measured]]]] = deque()
+        """All replacements of one layer. The layer is changed here only, when all workers are in those above it."""
         for batch in self._batches(of_layer, entering):
-            together = self._replaced(batch, entering)
-            work = partial(self._measured, batch, together, [len(hidden) for hidden in entering])
-            under_way.append((batch, workers.submit(work)))
-            if len(under_way) > workers.count:
-                self._keep(*under_way.popleft())
-        while under_way:
-            self._keep(*under_way.popleft())
+            for earlier in self._under_way:
+                earlier.ascent.wait_until_above(batch[0][1].layer)
+            together, ascent = self._replaced(batch, entering), Ascent(batch[0][1].layer + 1)
+            work = partial(self._measured, batch, together, [len(hidden) for hidden in entering], ascent)
+            self._under_way.append(_UnderWay(batch, ascent, workers.submit(work)))
+            if len(self._under_way) > workers.count:
+                self._keep(self._under_way.popleft())
 
     def _batches(self, of_layer: Numbered, entering: Sequence[Tensor]) -> Iterator[Numbered]:
         """Replacements of one layer that go up together: several where all that is scored is few tokens.
@@ -109,10 +127,14 @@ class Sweep:
         return [torch.cat(hidden) if len(hidden) > 1 else hidden[0] for hidden in zip(*above, strict=True)]
 
     def _measured(
-        self, batch: Numbered, together: Sequence[Tensor], lengths: Sequence[int]
+        self, batch: Numbered, together: Sequence[Tensor], lengths: Sequence[int], ascent: Ascent
     ) -> list[Measured]:
         """Through the layers above and the head. Nothing is measured twice: an empty place for what is."""
-        normed = self._leaving(batch[0][1].layer + 1, together)
+        with ascent:
+            for layer_idx in range(batch[0][1].layer + 1, len(self.runner)):
+                together = [self.runner.run_layer(layer_idx, hidden) for hidden in together]
+                ascent.to(layer_idx + 1)
+        normed = [self.runner.final_norm(hidden) for hidden in together]
         apart = [torch.split(hidden, length) for hidden, length in zip(normed, lengths, strict=True)]
         return [
             None
@@ -121,8 +143,8 @@ class Sweep:
             for (_, replacement), states in zip(batch, zip(*apart, strict=True), strict=True)
         ]
 
-    def _keep(self, batch: Numbered, found: Future[list[Measured]]) -> None:
-        for (row, replacement), measured in zip(batch, found.result(), strict=True):
+    def _keep(self, done: _UnderWay) -> None:
+        for (row, replacement), measured in zip(done.batch, done.found.result(), strict=True):
             if measured is None:
                 self.progress.advance()
                 continue

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.modeling.products import linear
+from puzzledsl.modeling.products import PackedWeights, linear
 
 T = TypeVar("T")
 
@@ -34,6 +34,8 @@ class Vocabulary:
 
     def __init__(self, runner: LayerRunner) -> None:
         self.weight_VH, self.bias_V = runner.head_weights()
+        self._tiles = list(torch.split(self.weight_VH, TOKENS))
+        self._packed = PackedWeights(self._tiles)
         self._of_thread = threading.local()
 
     def logsumexp(self, normed_PH: Tensor) -> Tensor:
@@ -82,13 +84,12 @@ class Vocabulary:
 
     def _over(self, rows_PH: Tensor, use: Callable[[slice, Tensor], T]) -> Iterator[T]:
         """What `use` makes of (tokens, their logits [P, T]), tile after tile: each is gone before the next is made."""
-        for start in range(0, len(self.weight_VH), TOKENS):
-            tokens = slice(start, min(start + TOKENS, len(self.weight_VH)))
-            yield use(tokens, self._logits(rows_PH, tokens))
-
-    def _logits(self, rows_PH: Tensor, tokens: slice) -> Tensor:
-        bias_T = None if self.bias_V is None else self.bias_V[tokens]
-        return linear(rows_PH, self.weight_VH[tokens], bias_T).float()
+        first = 0
+        for weight_TH in self._tiles:
+            tokens = slice(first, first + len(weight_TH))
+            first = tokens.stop
+            bias_T = None if self.bias_V is None else self.bias_V[tokens]
+            yield use(tokens, linear(rows_PH, weight_TH, bias_T, self._packed).float())
 
     def _expected(self, total_P: Tensor, tokens: slice, logits_PT: Tensor) -> Tensor:
         return logits_PT.sub_(total_P[:, None]).exp_() @ self.weight_VH[tokens].float()

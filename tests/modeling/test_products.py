@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from puzzledsl.modeling import products
-from puzzledsl.modeling.products import fast_products, has_fast_products, linear
+from puzzledsl.modeling.products import PackedWeights, fast_products, has_fast_products, linear
 
 needs_fast_products = pytest.mark.skipif(not has_fast_products(), reason="this CPU or PyTorch has none")
 
@@ -112,6 +112,30 @@ def test_where_pytorch_has_no_such_operator_products_are_its_own() -> None:
     assert torch.equal(linear(x, module.weight, module.bias), expected[0])
 
 
+@needs_fast_products
+def test_packed_weights_give_the_same_bits_and_are_found_by_the_weight(fast: list[tuple[int, ...]]) -> None:
+    module, x = _case(bias=True)
+    other, _ = _case(bias=True)
+    module.requires_grad_(False)
+    packed = PackedWeights([module.weight, other.weight, module.bias])  # neither in training nor a vector
+    assert len(packed) == 1
+    assert packed.of(module.weight) is not module.weight
+    assert packed.of(other.weight) is other.weight
+    with torch.no_grad():
+        expected = linear(x, module.weight, module.bias)
+        assert torch.equal(linear(x, module.weight, module.bias, packed), expected)
+        with fast_products(packed):
+            assert torch.equal(module(x), expected)
+    assert len(fast) == 3
+
+
+def test_what_does_not_fit_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, _ = _case(bias=False)
+    module.requires_grad_(False)
+    monkeypatch.setattr(products, "room_bytes", lambda: 4 * module.weight.nbytes - 1)
+    assert not len(PackedWeights([module.weight]))
+
+
 def test_an_operator_that_multiplies_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_product", lambda x, w, b=None: F.linear(x, w, b) * 1.001)
+    monkeypatch.setattr(products, "_product", lambda x, w, b=None: F.linear(x, w.to_dense(), b) * 1.001)
     assert not has_fast_products.__wrapped__()

@@ -1,0 +1,106 @@
+"""Workers go up the layers while the layers below them are changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.parents.paged import paged_parent
+from puzzledsl.progress import Progress
+from puzzledsl.scoring import run
+from puzzledsl.scoring.workers import Ascent, Workers
+from tests.bld.bld_programs import make_program
+from tests.scoring.cases import Case
+from tests.scoring.test_replace_one import SETTINGS, forget
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    return Case(tmp_path, make_program(tmp_path, "llama", model={"layers": 3}, **SETTINGS))
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_who_waits_goes_on_when_the_layer_is_done_with_or_its_worker_failed() -> None:
+    for ends in ("above", "failed"):
+        ascent, passed = Ascent(2), threading.Event()
+
+        def wait(ascent: Ascent = ascent, passed: threading.Event = passed) -> None:
+            ascent.wait_until_above(3)
+            passed.set()
+
+        ascent.wait_until_above(1)  # at once
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
+        ascent.to(3)
+        assert not passed.wait(0.05)
+        if ends == "above":
+            ascent.to(4)
+        else:
+            with pytest.raises(ZeroDivisionError), ascent:
+                raise ZeroDivisionError
+        assert passed.wait(10)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_no_layer_is_changed_while_a_worker_runs_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer that a worker runs is the parent's own, whatever stands in it in between."""
+    own: dict[int, Any] = {}
+    alien: list[int] = []
+    real = LayerRunner.run_layer
+
+    def look(self: LayerRunner, layer_idx: int, hidden_BSH: torch.Tensor) -> torch.Tensor:
+        layer = self._model.model.layers[layer_idx]
+        now = (layer.self_attn, layer.mlp, layer.input_layernorm, layer.post_attention_layernorm)
+        if threading.current_thread() is not threading.main_thread():
+            if own.setdefault(layer_idx, now) != now:
+                alien.append(layer_idx)
+            threading.Event().wait(0.003)  # gives the caller time to come up from below
+        return real(self, layer_idx, hidden_BSH)
+
+    expected = case.score().canonical_json()
+    forget(case)
+    monkeypatch.setattr(LayerRunner, "run_layer", look)
+    assert case.score().canonical_json() == expected
+    assert len(own) == 3 and not alien
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_a_parent_whose_weights_come_and_go_has_one_worker(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = case.score().canonical_json()
+    forget(case)
+
+    def paged(parent_dir: Path, progress: Progress, *, once: bool) -> PreTrainedModel:
+        return paged_parent(parent_dir, room_bytes=0, keep_head=True)[0]
+
+    monkeypatch.setattr(run, "reachable_parent", paged)
+    assert case.score().canonical_json() == expected
+    with Workers(torch.device("cpu"), shared=False) as workers:
+        assert workers.count == 1 and torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_what_a_worker_raises_is_raised(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> dict[str, float]:
+        raise MemoryError("no room for logits")
+
+    monkeypatch.setattr("puzzledsl.scoring.measures.Divergence.figures", fail)
+    with pytest.raises(MemoryError, match="no room for logits"):
+        case.score()
+    assert torch.get_num_threads() == 3

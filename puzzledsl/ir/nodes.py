@@ -354,6 +354,7 @@ class ReplaceOne(Frozen):
     top_k: int | None = None  # tokens that are compared, for top_k_agreement
     unit: Literal["subblock", "block"] = "subblock"
     pairwise: bool = False
+    children: int = 0  # measured whole, and fitted to
     around: str | None = None
     rounds: int = 1
     data: str | None = None

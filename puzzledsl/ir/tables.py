@@ -137,6 +137,21 @@ class PairwiseTerm(Frozen):
     value: float
 
 
+class ScoreFit(Frozen):
+    """How replace-1-block KLs were fitted to children that were measured whole (`replace_one(…, children: N)`).
+
+    An entry is `scale` times the mean over positions of G log(1 + kl / G) with G `saturation_nats` (None: of kl itself), and
+    `pairs` is what covariances are multiplied by. Errors are relative: of predictions of children that were left out of the fit.
+    """
+
+    children: int
+    scale: float
+    saturation_nats: float | None
+    pairs: float
+    error_rms: float
+    error_most: float
+
+
 class ScoreTable(Artefact):
     """`build/scores/NAME.json`: how much worse the parent gets with one replacement. `parent` is 0 (or absent, meaning 0).
 
@@ -155,6 +170,7 @@ class ScoreTable(Artefact):
     pairs: tuple[dict[str, float], ...] = ()
     offset: float = 0.0
     pairwise: tuple[PairwiseTerm, ...] = ()
+    fit: ScoreFit | None = None
 
 
 # ---------------------------------------------------------------- search

@@ -131,7 +131,8 @@ class Estimator:
         if method.tasks is not None:
             tokens = int(_size(self.ctx.base, [method.tasks]) / BYTES_A_TOKEN)
         each = _per_token(shape, head=False) / 2 + _head(shape)
-        return method.rounds * (1 + method.pairwise) * count * tokens * each
+        whole = method.children * tokens * _per_token(shape, head=True)
+        return method.rounds * (1 + method.pairwise) * count * tokens * each + whole
 
     def _healing_flop(self, search: str) -> float:
         """Parent and child run the calibration tokens, and the child's last maps are fitted to them."""

@@ -176,6 +176,7 @@ def score(ctx: Context, name: str) -> Task:
             )
         output = ctx.build.scores(name)
         write_text(output, table.canonical_json())
+        shutil.rmtree(ctx.build.work("score", name), ignore_errors=True)
         return [output]
 
     return Task("score", name, inputs, run)

@@ -60,3 +60,22 @@ class NoPairwiseTerms(Diagnostic):
     code = "E1503"
     template = "score `{score}` asks for pairwise terms, which {what} do not have"
     help_template = "pairwise terms go with `replace_one(kl_divergence, …)` in the parent; leave `pairwise: true` out here"
+
+
+class NoFit(Diagnostic):
+    """A fit to children of what cannot be fitted.
+
+    `children: N` measures N children whole and fits the KLs of single replacements to them. Other measures are not fitted, and
+    scores around a child are right there without it.
+
+    Wrong:
+        bld pieces of w { train = attention + ffn, tokens = 0 }
+        score other of pieces = replace_one(cosine, children: 24)
+    Right:
+        bld pieces of w { train = attention + ffn, tokens = 0 }
+        score other of pieces = replace_one(kl_divergence, children: 24)
+    """
+
+    code = "E1504"
+    template = "score `{score}` is to be fitted to children, which {what} are not"
+    help_template = "`children` goes with `replace_one(kl_divergence, …)` in the parent; leave it out here"

@@ -90,6 +90,10 @@ class Divergence:
 
     def figures(self, normed: Sequence[Tensor]) -> Figures:
         """See `Measure`."""
+        return self.measured(normed)[0]
+
+    def measured(self, normed: Sequence[Tensor]) -> tuple[Figures, Tensor]:
+        """The figures, and the KL of every scored position, float64 [P]."""
         parent, child_PH = self._parent, self._flat(normed)
         assert parent is not None, "set_parent comes first"
         change_PH = child_PH.float() - parent.states_PH.float()
@@ -106,7 +110,7 @@ class Divergence:
             own_PK = self._vocabulary.likeliest(child_PH, self._top_k)
             shared_PK = (parent.likeliest_PK[:, :, None] == own_PK[:, None, :]).any(-1)
             figures["top_k_agreement"] = 1 - float(shared_PK.double().mean())
-        return figures
+        return figures, kl_P
 
     def _flat(self, normed: Sequence[Tensor]) -> Tensor:
         return torch.cat([group.flatten(0, 1) for group in normed])[: self._samples]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -31,14 +30,15 @@ from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.modeling.placement import reachable_parent
 from puzzledsl.parents.load import check_tokens, load_tokenizer
 from puzzledsl.progress import Progress
-from puzzledsl.scoring.errors import NoPairwiseTerms, NoScoringText
+from puzzledsl.scoring.children import Children
+from puzzledsl.scoring.errors import NoFit, NoPairwiseTerms, NoScoringText
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.measures import Accuracy, Divergence, Measure
 from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.replacements import Replacement, replacements
 from puzzledsl.scoring.states import States
-from puzzledsl.scoring.sweep import Sweep, final_states
-from puzzledsl.scoring.table import pairwise_terms, score_table
+from puzzledsl.scoring.sweep import Rows, Sweep, final_states
+from puzzledsl.scoring.table import fitted_table, score_table
 
 
 def run_score(
@@ -56,6 +56,7 @@ def run_score(
 
     `jobs` are those of the score's BLD, whose pieces are in `library`; the parent is not in the table (it is 0).
     `samples` counts scored token positions; text comes from behind what the BLD was trained on, where there is enough.
+    Unfinished work is kept in `work`, which may be removed when the table is written.
     With `around`, a child, replacements are made in that child and still compared with the parent.
     Raises DiagnosticError: missing pieces, missing or too little text, pairwise terms of what has none.
     """
@@ -63,7 +64,7 @@ def run_score(
     method = declaration.method
     if not isinstance(method, nodes.ReplaceOne) or declaration.bld is None:
         raise ValueError(f"score {score} is not measured, it is read from a table")
-    _refuse_pairwise(declaration, method)
+    _refuse(declaration, method)
     bld = program.blds[declaration.bld]
     unit: Literal["subblock", "block"] = "block" if bld.mode == "coupled" else method.unit
     layers = None if around is None else around.layers
@@ -74,21 +75,26 @@ def run_score(
     inputs = _inputs(parent_dir, measure, method, library, todo, around)
     key = json.dumps([inputs["figures"], measure.identity()])
     kept = BuildDir(library.root.parent).figures(hashlib.sha256(key.encode()).hexdigest()[:24])
-    # pairwise terms need final hidden states too, which other metrics' runs do not leave
-    partial = Partial(work / "figures.jsonl" if method.pairwise else kept, key)
-    states = _states(work, measure, runner, len(todo)) if method.pairwise else None
-    sweep = Sweep(runner, measure, method.metric, partial, progress, Incumbent(model, library), states)
+    # pairwise terms need final hidden states too, and a fit the KLs of positions, which other metrics' runs do not leave
+    more = method.pairwise or method.children > 0
+    also = "-states" * method.pairwise + "-kls" * (method.children > 0)  # figures vouch for these
+    partial = Partial(work / f"figures{also}.jsonl" if more else kept, key)
+    rows = _rows(work, measure, method, runner, len(todo))
+    incumbent = Incumbent(model, library)
+    sweep = Sweep(runner, measure, method.metric, partial, progress, incumbent, rows)
     progress.start(f"score {score}", len(todo))
     with torch.inference_mode():
         sweep.run(todo, around)
         table = score_table(
             score, method.metric, unit, measure.samples(), len(runner), partial.figures, layers
         )
-        if states is not None:
-            terms = pairwise_terms(runner, sweep.parent_PH, states.all(), todo)
-            table = table.model_copy(update={"pairwise": terms})
+        if more:
+            shape = program.parents[program.spaces[declaration.space].parent].shape
+            children = Children(todo, shape, runner, measure, incumbent, partial, progress)
+            form = children.form(method.children, bld.seed, sweep.parent_PH, rows)
+            table = fitted_table(table, form, todo)
+            _tell_fit(score, table, progress)
             partial.copy_to(kept)
-    shutil.rmtree(work, ignore_errors=True)
     return table.model_copy(update={"inputs": inputs})
 
 
@@ -124,20 +130,39 @@ def score_children(
     return found
 
 
+def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:
+    fit = table.fit
+    if fit is not None:
+        bound = "" if fit.saturation_nats is None else f", positions saturate at {fit.saturation_nats:g} nats"
+        text = (
+            f"score `{score}` is fitted to {fit.children} children: {fit.scale:.3g} of single KLs{bound}, "
+            f"{fit.pairs:.3g} of covariances; children that were left out are predicted within {fit.error_rms:.1%} "
+            f"(at most {fit.error_most:.1%})"
+        )
+        progress.log("fitted", text=text, score=score, **fit.model_dump())
+
+
 PAIRWISE_SHARE = 4
 """Pairwise terms are means over a quarter of the scored positions: they need as much work as the scores themselves."""
 
 
-def _states(work: Path, measure: Measure, runner: LayerRunner, count: int) -> States:
+def _rows(work: Path, measure: Measure, method: nodes.ReplaceOne, runner: LayerRunner, count: int) -> Rows:
     positions = max(1, measure.samples() // PAIRWISE_SHARE)
-    return States(work / "states.bin", count, positions, runner.hidden_size)
+    return Rows(
+        States(work / "states.bin", count, positions, runner.hidden_size) if method.pairwise else None,
+        States(work / "kls.bin", count, measure.samples(), 1) if method.children else None,
+    )
 
 
-def _refuse_pairwise(declaration: nodes.Score, method: nodes.ReplaceOne) -> None:
-    """Pairwise terms are covariances of changes of the parent's logits."""
-    if method.pairwise and (method.metric != "kl_divergence" or method.around is not None):
-        what = f"`{method.metric}`" if method.around is None else "scores around a child"
+def _refuse(declaration: nodes.Score, method: nodes.ReplaceOne) -> None:
+    """Pairwise terms are covariances of changes of the parent's logits; what is fitted are KLs in the parent."""
+    if method.metric == "kl_divergence" and method.around is None:
+        return
+    what = f"`{method.metric}`" if method.around is None else "scores around a child"
+    if method.pairwise:
         raise DiagnosticError(NoPairwiseTerms(span_of(declaration.where), score=declaration.name, what=what))
+    if method.children:
+        raise DiagnosticError(NoFit(span_of(declaration.where), score=declaration.name, what=what))
 
 
 # ---------------------------------------------------------------- what is measured, and on what

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class States:
-    """`work/states.bin`: float32 [R, P, H], one row a replacement; never wholly in memory."""
+    """A file of float32 [R, P, H], one row a replacement; never wholly in memory. With H = 1, of a number a position."""
 
     def __init__(self, path: Path, replacements: int, positions: int, hidden: int) -> None:
         """Opens the file, or makes it anew when it has another size."""

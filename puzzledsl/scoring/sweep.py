@@ -15,7 +15,7 @@ from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.progress import Progress
 from puzzledsl.scoring.incumbent import Incumbent
-from puzzledsl.scoring.measures import Figures, Measure, group_tokens
+from puzzledsl.scoring.measures import Divergence, Figures, Measure, group_tokens
 from puzzledsl.scoring.partial import Name, Partial
 from puzzledsl.scoring.replacements import Replacement
 from puzzledsl.scoring.states import States
@@ -24,8 +24,39 @@ from puzzledsl.scoring.workers import Ascent, Workers
 
 Numbered = Sequence[tuple[int, Replacement]]
 """Replacements, each with its row in what is kept of final states."""
-Measured = tuple[Tensor, Figures] | None
-"""Final states for pairwise terms, and figures; None for what was measured before."""
+Measured = tuple[Figures, Tensor, Tensor] | None
+"""Figures, final states for pairwise terms, and KLs of positions; None for what was measured before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is kept of every replacement besides its figures, where a score needs it."""
+
+    states: States | None = None
+    """Normed final hidden states of the positions that pairwise terms are means over."""
+    kls: States | None = None
+    """The KL of every scored position."""
+
+    def put(self, row: int, states_PH: Tensor, kl_P: Tensor) -> None:
+        """Write a replacement's; on return it is on the disk."""
+        if self.states is not None:
+            self.states.put(row, states_PH)
+        if self.kls is not None:
+            self.kls.put(row, kl_P)
+
+    def of(self, measure: Measure, normed: Sequence[Tensor]) -> tuple[Figures, Tensor, Tensor]:
+        """A replacement's figures, and what is kept besides; empty where it is not."""
+        if self.kls is None:
+            return measure.figures(normed), self.positions(normed), torch.empty(0)
+        assert isinstance(measure, Divergence)
+        figures, kl_P = measure.measured(normed)
+        return figures, self.positions(normed), kl_P
+
+    def positions(self, normed: Sequence[Tensor]) -> Tensor:
+        """The positions that pairwise terms are means over, [P, H]."""
+        if self.states is None:
+            return torch.empty(0)
+        return torch.cat([group.flatten(0, 1) for group in normed])[: self.states.positions]
 
 
 @dataclass(frozen=True)
@@ -48,10 +79,10 @@ class Sweep:
         partial: Partial,
         progress: Progress,
         incumbent: Incumbent,
-        states: States | None,
+        rows: Rows,
     ) -> None:
         self.runner, self.measure, self.metric, self.partial = runner, measure, metric, partial
-        self.progress, self.incumbent, self.states = progress, incumbent, states
+        self.progress, self.incumbent, self.rows = progress, incumbent, rows
         self.parent_PH = torch.empty(0)
         self._under_way: deque[_UnderWay] = deque()
 
@@ -61,7 +92,7 @@ class Sweep:
             entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
             normed = self._parent(entering, workers)
             self.measure.set_parent(normed)
-            self.parent_PH = _positions(normed, self.states)
+            self.parent_PH = self.rows.positions(normed)
             if around is not None:
                 self.incumbent.become(around)
                 if INCUMBENT not in self.partial.figures:
@@ -137,9 +168,7 @@ class Sweep:
         normed = [self.runner.final_norm(hidden) for hidden in together]
         apart = [torch.split(hidden, length) for hidden, length in zip(normed, lengths, strict=True)]
         return [
-            None
-            if _name(replacement) in self.partial.figures
-            else (_positions(states, self.states), self.measure.figures(states))
+            None if _name(replacement) in self.partial.figures else self.rows.of(self.measure, states)
             for (_, replacement), states in zip(batch, zip(*apart, strict=True), strict=True)
         ]
 
@@ -148,9 +177,8 @@ class Sweep:
             if measured is None:
                 self.progress.advance()
                 continue
-            states_PH, figures = measured
-            if self.states is not None:  # on the disk before the figures that vouch for it
-                self.states.put(row, states_PH)
+            figures, states_PH, kl_P = measured
+            self.rows.put(row, states_PH, kl_P)  # on the disk before the figures that vouch for it
             self.partial.add(_name(replacement), figures)
             self.progress.advance(
                 layer=replacement.layer, alternative=replacement.name, score=figures[self.metric]
@@ -169,10 +197,3 @@ def final_states(runner: LayerRunner, measure: Measure) -> list[Tensor]:
 
 def _name(replacement: Replacement) -> Name:
     return replacement.layer, replacement.table, replacement.name
-
-
-def _positions(normed: Sequence[Tensor], states: States | None) -> Tensor:
-    """The positions that pairwise terms are means over, [P, H]."""
-    if states is None:
-        return torch.empty(0)
-    return torch.cat([group.flatten(0, 1) for group in normed])[: states.positions]

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
-from torch import Tensor
-
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.tables import LayerDefinition, PairwiseTerm, ScoreTable
-from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.scoring.draw import Floats
+from puzzledsl.scoring.fit import Form
 from puzzledsl.scoring.measures import Figures
-from puzzledsl.scoring.pairwise import covariances
 from puzzledsl.scoring.partial import Name
 from puzzledsl.scoring.replacements import PARENT, Replacement
 
@@ -64,11 +62,9 @@ def _names(layer: LayerDefinition) -> dict[str, str]:
     return {"attention": attention, "ffn": ffn, "pairs": f"{attention}/{ffn}"}
 
 
-def pairwise_terms(
-    runner: LayerRunner, parent_PH: Tensor, children_RPH: Tensor, todo: Sequence[Replacement]
-) -> tuple[PairwiseTerm, ...]:
+def pairwise_terms(covariance_RR: Floats, todo: Sequence[Replacement]) -> tuple[PairwiseTerm, ...]:
     """One term for each two replacements that a child can make both of, nats."""
-    values = covariances(runner.head, parent_PH, children_RPH).tolist()
+    values = covariance_RR.tolist()
     return tuple(
         PairwiseTerm(
             layer=one.layer,
@@ -83,6 +79,18 @@ def pairwise_terms(
         for j, other in enumerate(todo)
         if (one.layer, one.table) < (other.layer, other.table)
     )
+
+
+def fitted_table(table: ScoreTable, form: Form, todo: Sequence[Replacement]) -> ScoreTable:
+    """The table that a fit makes of one of single KLs; without pairwise terms where it gives them no weight."""
+    if form.fit is not None:
+        entries = {"attention": table.attention, "ffn": table.ffn, "pairs": table.pairs}
+        changed = {name: [dict(layer) for layer in layers] for name, layers in entries.items()}
+        for replacement, value in zip(todo, form.singles_R.tolist(), strict=True):
+            changed[replacement.table][replacement.layer][replacement.name] = value
+        table = table.model_copy(update={name: tuple(layers) for name, layers in changed.items()})
+    terms = pairwise_terms(form.pairs_RR, todo) if form.pairs_RR.any() else ()
+    return table.model_copy(update={"pairwise": terms, "fit": form.fit})
 
 
 def _sub_block(replacement: Replacement) -> Literal["attention", "ffn", "block"]:

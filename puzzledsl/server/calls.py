@@ -142,6 +142,7 @@ REPLACE_ONE = Call(
         "samples": Setting("Token positions that are scored."),
         "unit": Setting("What is replaced at a time.", words=("subblock", "block")),
         "pairwise": Setting("Adds second-order terms between layers.", words=("true", "false")),
+        "children": Setting("Fits the scores to this many children, measured whole."),
         "around": Setting("Scores inside the child this search found.", kinds=("search",)),
         "rounds": Setting("How often to solve and score again."),
         "data": Setting("What is scored on.", kinds=("data",)),

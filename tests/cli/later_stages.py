@@ -195,6 +195,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1501": {"score": "kl", "bld": "pieces", "what": "attention `gqa2`", "layer": 3},
     "E1502": {"score": "kl"},
     "E1503": {"score": "kl", "what": "cosine distances"},
+    "E1504": {"score": "kl", "what": "cosine distances"},
     "E1601": {"name": "quality", "known": "mix, heldout"},
     "E1602": {"name": "quality", "stem": "items"},
     "E1603": {"model": "best", "got": "32,000", "expected": "49,152"},

@@ -211,7 +211,7 @@ def test_learning_rates(tmp_path: Path) -> None:
     assert rate("1e-3") == nodes.Schedule(kind="constant", peak=1e-3, warmup=0)
 
 
-@pytest.mark.states("score.replace-one", "score.unit", "score.settings")
+@pytest.mark.states("score.replace-one", "score.unit", "score.settings", "score.children")
 def test_scores(tmp_path: Path) -> None:
     text = PIECES + "bld c of w { tokens = 1k, train = attention * ffn }\nsearch s of w { minimize kl }\n"
 
@@ -234,6 +234,14 @@ def test_scores(tmp_path: Path) -> None:
     assert method("b", "lm_loss, unit: block").unit == "block"
     more = method("b", "lm_loss, samples: 4Ki, pairwise: true, around: s, rounds: 2, data: d")
     assert (more.samples, more.pairwise, more.around, more.rounds, more.data) == (4096, True, "s", 2, "d")
+    fitted = (
+        "kl_divergence",
+        "kl_divergence, pairwise: true",
+        "cosine, pairwise: true",
+        "kl_divergence, children: 8",
+    )
+    assert [method("b", m).children for m in fitted] == [0, 24, 0, 8]
+    assert method("b", "kl_divergence, pairwise: true, children: 0").children == 0
 
 
 @pytest.mark.states("score.table")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +21,8 @@ from puzzledsl.ir.alternatives import (
 )
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.progress import Silent
+from puzzledsl.scoring.fit import FEWEST
+from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.run import score_children
 from tests.bld.bld_programs import make_program
 from tests.scoring.cases import Case
@@ -149,21 +150,65 @@ def test_pairwise_terms_are_covariances_of_whole_models_logits(case: Case) -> No
     assert seen == 3
 
 
-def test_an_interrupted_pairwise_score_goes_on(
-    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "method", [{"pairwise": True}, {"children": 12}, {"pairwise": True, "children": 12}], ids=str
+)
+def test_an_interrupted_score_goes_on(
+    case: Case, method: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from puzzledsl.scoring.states import States
+    """Among the replacements, and among the children."""
+    method = {"metric": "kl_divergence", "samples": SAMPLES, **method}
+    whole = case.score(f"whole {method}", **method)
+    original, left = Partial.add, [0]
 
-    whole = case.score(metric="kl_divergence", samples=SAMPLES, pairwise=True)
-    original, left = States.put, [5]
-
-    def put(self: States, row: int, normed: torch.Tensor) -> None:
-        left[0] -= 1
+    def add(self: Partial, name: Any, figures: Any) -> None:
         if left[0] == 0:
             raise KeyboardInterrupt
-        original(self, row, normed)
+        left[0] -= 1
+        original(self, name, figures)
 
-    monkeypatch.setattr(States, "put", put)
-    with pytest.raises(KeyboardInterrupt):
-        case.score("cut", metric="kl_divergence", samples=SAMPLES, pairwise=True)
-    assert case.score("cut", metric="kl_divergence", samples=SAMPLES, pairwise=True) == whole
+    monkeypatch.setattr(Partial, "add", add)
+    steps = (5, 13, 3, 2) if method.get("children") else (5,)  # of 15 replacements, then of children
+    for steps_left in steps:
+        left[0] = steps_left
+        with pytest.raises(KeyboardInterrupt):
+            case.score(f"cut {method}", **method)
+    left[0] = 1000
+    assert case.score(f"cut {method}", **method) == whole
+
+
+def test_threads_change_no_byte_of_a_fitted_score(case: Case) -> None:
+    method = {"metric": "kl_divergence", "samples": 4 * SAMPLES, "pairwise": True, "children": 16}
+    tables = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        tables.append(case.score(f"threads {threads}", **method).canonical_json())
+    assert tables[0] == tables[1] == tables[2]
+
+
+@torch.no_grad()
+def test_a_fitted_score_predicts_children(case: Case) -> None:
+    """Its error is told; the plain sum is further off on children that neither has seen."""
+    score = {"metric": "kl_divergence", "samples": SAMPLES}
+    plain, fitted = case.score(**score), case.score(**score, children=16)
+    assert plain.fit is None and fitted.fit is not None and not fitted.pairwise
+    assert fitted.fit.children >= FEWEST and fitted.fit.error_rms < 0.2
+    for one, other in zip(plain.attention + plain.ffn, fitted.attention + fitted.ffn, strict=True):
+        assert one.keys() == other.keys()
+    children = [
+        CHILD,
+        [*CHILD[:2], (NoOpAttention(), LinearFfn())],
+        [(GqaAttention(kv_heads=1), MlpFfn(width=16))] * 3,
+        [(NoOpAttention(), MlpFfn(width=16))] * 3,
+    ]
+    off = {}
+    for name, table in {"plain": plain, "fitted": fitted}.items():
+        errors = [total(table, c) / case.figures(c, SAMPLES)["kl_divergence"] - 1 for c in children]
+        off[name] = sum(e * e for e in errors)
+    assert off["fitted"] < off["plain"]
+
+
+def test_one_child_is_the_theory(case: Case) -> None:
+    score = {"metric": "kl_divergence", "samples": SAMPLES, "pairwise": True}
+    one, none = case.score("theory", **score, children=1), case.score("none", **score)
+    assert one.fit is None and one.model_copy(update={"inputs": none.inputs}) == none

@@ -153,6 +153,7 @@ def _constant(ctx: Context, value: object, settings: Settings, default: nodes.Sc
 
 Metric = Literal["kl_divergence", "lm_loss", "cosine", "top_k_agreement", "accuracy"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+FITTED_CHILDREN = 24  # where pairwise terms are asked for, unless said
 SCORE_EXAMPLE = "score kl of b = replace_one(kl_divergence, samples: 4Ki)"
 
 
@@ -195,7 +196,7 @@ def _method(
         help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
         error = errors.WrongKind(place.span, name=of.name, got="a space", wanted="a bld", help=help)
         ctx.report(error)
-    named = ("samples", "unit", "pairwise", "around", "rounds", "data")
+    named = ("samples", "unit", "pairwise", "children", "around", "rounds", "data")
     settings = from_call(ctx, call, ("metric",), named)
     settings.need("metric", help=f"write `{SCORE_EXAMPLE}`")
     metric, tasks, top_k = _metric(ctx, settings)
@@ -205,13 +206,16 @@ def _method(
     data = settings.ref("data", ("data",))
     if data is not None:
         ctx.lower_later(data)
+    pairwise = settings.flag("pairwise")
+    fits = pairwise and metric == "kl_divergence" and around is None
     return nodes.ReplaceOne(
         metric=metric,
         samples=settings.whole("samples", 4096, 1),
         tasks=tasks,
         top_k=top_k,
         unit=_unit(ctx, settings, bld),
-        pairwise=settings.flag("pairwise"),
+        pairwise=pairwise,
+        children=settings.whole("children", FITTED_CHILDREN if fits else 0, 0, 10_000),
         around=ctx.name_of(around) if around is not None else None,
         rounds=settings.whole("rounds", 1, 1, 100),
         data=ctx.name_of(data) if data is not None else bld.data if bld is not None else None,

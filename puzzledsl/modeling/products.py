@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
@@ -31,6 +31,12 @@ SMALLEST = 1 << 22
 """Multiplications below which a product is PyTorch's: oneDNN is slower to begin, and takes a millisecond for a new shape."""
 PACKED_SHARE = 0.25
 """Of the memory that is free, packed copies of weights may take this much."""
+_OPERATOR_IS_MISSING = (
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+)  # or takes other arguments
 TYPICAL_ROWS = 512
 """That a packed weight's order is meant for; it is right for any number."""
 
@@ -105,6 +111,36 @@ def has_fast_products() -> bool:
     return all(torch.allclose(f, e, rtol=1e-4, atol=1e-4) for f, e in zip(found, expected, strict=True))
 
 
+def gated(x: Tensor, gate: nn.Linear, up: nn.Linear, packed: PackedWeights = NOT_PACKED) -> Tensor:
+    """silu(gate(x)) * up(x), without gradients: where that is faster, in the two products themselves, so that what they make
+    is not read and written twice more."""
+    fused = has_fused_products() and not torch.is_grad_enabled()
+    if not fused or not all(_is_faster(x, m.weight, m.bias) for m in (gate, up)):
+        return F.silu(linear(x, gate.weight, gate.bias, packed)) * linear(x, up.weight, up.bias, packed)
+    gate_F = _silu_of_product(x, packed.of(gate.weight), gate.bias)
+    return _product_times(x, gate_F, packed.of(up.weight), up.bias)
+
+
+@cache
+def has_fused_products() -> bool:
+    """True where there are fast products, and those with something done to them on the way agree with PyTorch's own."""
+    if not has_fast_products():
+        return False
+    x, weight_NK = (torch.arange(rows * 96.0).view(rows, 96).sin() for rows in (64, 80))
+    bias_N = weight_NK[:, 0].contiguous()
+    plain = F.linear(x, weight_NK, bias_N)
+    try:
+        activated = _silu_of_product(x, _packed(weight_NK), bias_N)
+        multiplied = _product_times(x, activated, weight_NK, bias_N)
+    except _OPERATOR_IS_MISSING:
+        return False
+    expected = F.silu(plain), F.silu(plain) * plain
+    return all(
+        torch.allclose(f, e, rtol=1e-4, atol=1e-4)
+        for f, e in zip((activated, multiplied), expected, strict=True)
+    )
+
+
 def _is_faster(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> bool:
     tensors = (x, weight_NK) if bias_N is None else (x, weight_NK, bias_N)
     return (
@@ -119,6 +155,16 @@ def _is_faster(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> bool:
 def _product(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
     operator: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
     return operator(x, weight_NK, bias_N, "none", [], "")
+
+
+def _silu_of_product(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
+    operator: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
+    return operator(x, weight_NK, bias_N, "swish", [], "")
+
+
+def _product_times(x: Tensor, factor: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
+    operator: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.binary
+    return operator(x, factor, weight_NK, bias_N, "mul")
 
 
 def _packed(weight_NK: Tensor) -> Tensor:

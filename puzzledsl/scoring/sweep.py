@@ -97,15 +97,17 @@ class Sweep:
                 self.incumbent.become(around)
                 if INCUMBENT not in self.partial.figures:
                     self.partial.add(INCUMBENT, self.measure.figures(self._leaving(0, entering)))
-            self.runner.pack()
-            numbered = list(enumerate(todo))
-            self._ask_for_arguments(todo, entering)
-            for layer_idx in range(len(self.runner)):
-                self._measure([(row, r) for row, r in numbered if r.layer == layer_idx], entering, workers)
-                entering = [self.runner.run_layer(layer_idx, hidden) for hidden in entering]
-            while self._under_way:
-                self._keep(self._under_way.popleft())
+            with self.runner.packed():
+                self._ask_for_arguments(todo, entering)
+                self._up_the_layers(list(enumerate(todo)), entering, workers)
         self.partial.mend([*([] if around is None else [INCUMBENT]), *map(_name, todo)])
+
+    def _up_the_layers(self, todo: Numbered, entering: list[Tensor], workers: Workers) -> None:
+        for layer_idx in range(len(self.runner)):
+            self._measure([(row, r) for row, r in todo if r.layer == layer_idx], entering, workers)
+            entering = [self.runner.run_layer(layer_idx, hidden) for hidden in entering]
+        while self._under_way:
+            self._keep(self._under_way.popleft())
 
     def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
         """The parent's own normed final hidden states: a group a worker."""

@@ -25,7 +25,7 @@ from puzzledsl.modeling.products import PackedWeights, linear
 
 T = TypeVar("T")
 
-POSITIONS, TOKENS = 256, 4096
+POSITIONS, TOKENS = 512, 2048
 """Of a tile: 4 MiB of float32 logits, which stay in a processor's cache between product and sum."""
 
 

@@ -15,8 +15,9 @@ from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.library.library import Library
 
-CALIBRATION_BATCH_TOKENS = 2048
-"""Tokens that go through a layer together while statistics are collected."""
+CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES = 2048, 8
+"""Tokens that go through a layer together while statistics are collected, at most; and as many batches, at least, where there
+are so many blocks, so that some can judge what is fitted to others."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Order:
 
     def calibration_batches(self) -> tuple[Tensor, ...]:
         """Blocks that go through a layer together while statistics are collected."""
-        size = max(1, CALIBRATION_BATCH_TOKENS // self.budget.context)
+        blocks = self.budget.calibration
+        size = max(1, min(CALIBRATION_BATCH_TOKENS // self.budget.context, blocks // CALIBRATION_BATCHES))
         return torch.split(self.tokens[: self.budget.calibration], size)
 
     def training_batches(self) -> tuple[Tensor, ...]:

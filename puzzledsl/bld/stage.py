@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.bld.finite import diverged, refuse_what_is_not_finite
 from puzzledsl.bld.order import Order, write_piece
+from puzzledsl.bld.refine import refine
 from puzzledsl.bld.student import Student, enrol, revive
 from puzzledsl.bld.training import Outcome, Squares, Trainer
 from puzzledsl.diagnostics import Diagnostic, DiagnosticError
@@ -117,6 +118,7 @@ class Stage:
         for layer_idx, statistics in walk_from(self._model, self._layers[0], entering, wanted):
             refuse_what_is_not_finite(layer_idx, statistics, self._runner.dtype)
             students = [enrol(job, self._model, statistics, init, shape) for job in self._jobs(layer_idx)]
+            refine(students, statistics.calls, init)
             self._pupils[layer_idx] = [
                 Pupil(student, self._trainer(student), student.weights()) for student in students
             ]

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from puzzledsl.bld.activations import Activations
 from puzzledsl.bld.finite import keep_finite, refuse_what_is_not_finite
 from puzzledsl.bld.order import Order
+from puzzledsl.bld.refine import refine
 from puzzledsl.bld.student import enrol
 from puzzledsl.bld.training import Outcome, School
 from puzzledsl.data.budget import Budget
@@ -37,6 +38,7 @@ def sweep(model: PreTrainedModel, order: Order, keep: Callable[[Outcome], None])
         activations.move_to(layer_idx)
         here = [job for job in order.jobs if job.layer == layer_idx]
         students = [enrol(job, model, statistics, order.init, shape) for job in here]
+        refine(students, statistics.calls, order.init)
         statistics.calls.clear()  # the biggest part, and no longer needed
         keep_finite(_train(School(students, budget.steps), runner, activations, layer_idx, budget), keep)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from puzzledsl.healing.layer import ChildLayer, ChildSubBlock
 from puzzledsl.modeling.layerwise import LayerTrace
-from puzzledsl.surgery.grams import TOWARDS_START, Gram, solve_ridge
+from puzzledsl.surgery.grams import Gram, refit
 
 BACK_TO_PARENT = 0.5
 """The share of the distance between the two streams that a piece is asked to make good."""
@@ -62,6 +62,4 @@ def _fit(sub_block: ChildSubBlock, read: Sequence[Tensor], targets: Sequence[Ten
     gram = Gram.zeros(last.in_features, last.out_features, last.weight.device)
     for x, y in zip(read, targets, strict=True):
         gram.add(x, y if bias is None else y - bias)
-    start = last.weight.T.to(gram.xx)
-    fitted = solve_ridge(gram.xx, gram.xy, start, relative=gram.ridge(TOWARDS_START))
-    last.weight.copy_(fitted.T)
+    last.weight.copy_(refit(gram, last.weight))

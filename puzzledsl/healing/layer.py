@@ -8,7 +8,7 @@ Shapes: B sequences, S positions, H hidden, P inputs of the last map.
 
 from __future__ import annotations
 
-from typing import Any, assert_never, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -16,23 +16,8 @@ from transformers import PreTrainedModel
 from puzzledsl.ir.alternatives import Alternative, SubBlock
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.modeling.assemble import Pieces, choices_of, load_piece, no_piece
-from puzzledsl.modeling.build import build_alternative
+from puzzledsl.modeling.build import build_alternative, last_map
 from puzzledsl.parents import access
-
-
-def last_map(alternative: Alternative) -> str | None:
-    """The linear map that a piece ends in, by its name inside the sub-block; None where there is no piece."""
-    match alternative.kind:
-        case "gqa":
-            return "o_proj"
-        case "mlp":
-            return "down_proj"
-        case "linear":
-            return "linear"
-        case "parent" | "noop" | "moe":
-            return None
-        case _:
-            assert_never(alternative.kind)
 
 
 class ChildSubBlock:

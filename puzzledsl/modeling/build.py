@@ -69,3 +69,18 @@ def build_alternative(
             return NoOp(sub_block).eval()
         case _:
             assert_never(alternative)
+
+
+def last_map(alternative: Alternative) -> str | None:
+    """The linear map that a piece ends in, by its name inside the sub-block; None where there is no piece."""
+    match alternative.kind:
+        case "gqa":
+            return "o_proj"
+        case "mlp":
+            return "down_proj"
+        case "linear":
+            return "linear"
+        case "parent" | "noop" | "moe":
+            return None
+        case _:
+            assert_never(alternative.kind)

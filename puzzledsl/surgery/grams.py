@@ -80,6 +80,13 @@ def solve_ridge(xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative
     return cast(Tensor, step if start is None else start + step)
 
 
+def refit(gram: Gram, weight_QP: Tensor) -> Tensor:
+    """A linear map's weights, fitted anew to the sums and pulled towards what they were; as `nn.Linear` stores them."""
+    start = weight_QP.T.to(gram.xx)
+    fitted = solve_ridge(gram.xx, gram.xy, start, relative=gram.ridge(TOWARDS_START))
+    return fitted.T.to(weight_QP).contiguous()
+
+
 def residual(gram: Gram, weights: Tensor) -> float:
     """||X W - Y||^2 / ||Y||^2 on the tokens of the sums: normalised MSE (Puzzle, section 3), for W (P, Q)."""
     w = weights.to(gram.xx)

@@ -31,7 +31,7 @@ from puzzledsl.parents import access
 from puzzledsl.parents.build import new_attention
 from puzzledsl.surgery.channels import contribution_order, elimination_order, refit_down
 from puzzledsl.surgery.errors import CannotInitialise
-from puzzledsl.surgery.grams import TOWARDS_START, TOWARDS_ZERO, Gram, solve_ridge
+from puzzledsl.surgery.grams import TOWARDS_ZERO, Gram, refit, solve_ridge
 from puzzledsl.surgery.heads import Heads, mean_pool, merge_heads
 from puzzledsl.surgery.statistics import Call, LayerStatistics
 
@@ -204,5 +204,4 @@ def _refit_output(attention: nn.Module, alternative: GqaAttention, state: State,
         for call in calls:
             activations, _ = module(hidden_states=call.hidden_states, **call.kwargs)
             gram.add(activations, call.output if bias is None else call.output - bias)
-    fitted = solve_ridge(gram.xx, gram.xy, weight.T.to(gram.xx), relative=gram.ridge(TOWARDS_START))
-    return state | {"o_proj.weight": _like(fitted.T, weight)}
+    return state | {"o_proj.weight": refit(gram, weight)}

@@ -1,7 +1,7 @@
 """Calibration tokens -> the statistics every initialiser needs, layer by layer, in one pass through the parent.
 
 The hidden states of all calibration tokens move up one layer at a time, so that a layer's inputs are still at hand when
-its statistics are complete: merged key/value heads are fitted on what they themselves attend to (`Call`).
+its statistics are complete: merged heads and narrow FFNs are fitted on what they themselves make of them (`Call`).
 
 Shapes: B sequences, S positions, H hidden, F intermediate width.
 """
@@ -24,16 +24,19 @@ from puzzledsl.surgery.errors import NoCalibration
 from puzzledsl.surgery.grams import Gram
 
 KEPT_TOKENS = 8192
-"""Tokens a layer whose inputs `collect_statistics` keeps, to fit merged heads on."""
+"""Tokens a layer whose way through it `collect_statistics` keeps, to fit alternatives on."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer's attention: the normed input, the other arguments, the output (B, S, H)."""
+    """One batch's way through a layer (B, S, H): what entered it, and what its two sub-blocks' modules read and gave."""
 
-    hidden_states: Tensor
-    kwargs: dict[str, Any]
-    output: Tensor
+    entering: Tensor
+    hidden_states: Tensor  # normed, as attention read them
+    kwargs: dict[str, Any]  # attention's other arguments
+    output: Tensor  # of attention
+    ffn_input: Tensor
+    ffn_output: Tensor
 
 
 @dataclass
@@ -75,7 +78,7 @@ def walk_layers(
 ) -> Iterator[tuple[int, LayerStatistics]]:
     """Yield each wanted layer's statistics, in order of layers, from blocks of token ids (B, S) without padding.
 
-    `keep_tokens` limits the tokens whose attention calls are kept (None: all). Use a layer before asking for the next
+    `keep_tokens` limits the tokens whose calls are kept (None: all). Use a layer before asking for the next
     and forget it, and memory stays at one layer. Raises DiagnosticError (NoCalibration).
     """
     wanted = range(len(access.layers(model))) if layers is None else layers
@@ -112,7 +115,7 @@ def _walk(
         layer = access.layers(model)[layer_idx]
         statistics = _empty(layer, model) if layer_idx in wanted else None
         for chunk in chunks:
-            with torch.no_grad(), _observing(layer, statistics, keep_tokens):
+            with torch.no_grad(), _observing(layer, statistics, chunk.hidden_states, keep_tokens):
                 chunk.hidden_states = layer(chunk.hidden_states, **chunk.calls[layer_idx])
             report.advance()
         if statistics is not None:
@@ -166,22 +169,22 @@ def _empty(layer: nn.Module, model: PreTrainedModel) -> LayerStatistics:
 
 @contextmanager
 def _observing(
-    layer: nn.Module, statistics: LayerStatistics | None, keep_tokens: int | None
+    layer: nn.Module, statistics: LayerStatistics | None, entering: Tensor, keep_tokens: int | None
 ) -> Iterator[None]:
-    """While a layer runs, add what its sub-blocks read and write to `statistics`."""
+    """While a layer runs on what enters it, add what its sub-blocks read and write to `statistics`."""
     if statistics is None:
         yield
         return
+    seen: dict[str, Any] = {}
 
     def attention(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         kwargs = dict(kwargs)
         x = kwargs.pop("hidden_states") if "hidden_states" in kwargs else args[0]
-        kept = sum(call.hidden_states.shape[:-1].numel() for call in statistics.calls)
-        if keep_tokens is None or kept < keep_tokens:
-            statistics.calls.append(Call(x, kwargs, output[0]))
+        seen.update(hidden_states=x, kwargs=kwargs, output=output[0])
         statistics.attention.add(x, output[0])
 
     def ffn(module: nn.Module, args: Any, output: Tensor) -> None:
+        seen.update(ffn_input=args[0], ffn_output=output)
         statistics.ffn.add(args[0], output)
 
     def down(module: nn.Module, args: Any) -> None:
@@ -200,3 +203,6 @@ def _observing(
     finally:
         for hook in hooks:
             hook.remove()
+    kept = sum(call.entering.shape[:-1].numel() for call in statistics.calls)
+    if keep_tokens is None or kept < keep_tokens:
+        statistics.calls.append(Call(entering=entering, **seen))

@@ -1,0 +1,120 @@
+"""What least squares on a piece's last map starts, nonlinear least squares on all its maps goes on with. No training.
+
+Pieces of the paper's initialisers stay as these make them, and linear sub-blocks are exact optima already. Everything is
+computed in float32, whatever the parent is in.
+
+Shapes: B sequences, S positions, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from puzzledsl.bld.student import Student
+from puzzledsl.ir.nodes import Initialisers
+from puzzledsl.ir.tables import BldJob
+from puzzledsl.modeling.build import last_map
+from puzzledsl.modeling.layerwise import LayerTrace
+from puzzledsl.surgery.gauss_newton import Fit
+from puzzledsl.surgery.grams import Gram, refit
+from puzzledsl.surgery.statistics import Call
+
+FITTED_TOKENS = 8192
+"""Calibration tokens that all maps are fitted to, at most; the last batch of calibration judges."""
+Seen = tuple[Tensor, LayerTrace]
+"""Hidden states that enter the layer, and what happened to them inside."""
+
+
+def refine(students: Sequence[Student], calls: Sequence[Call], init: Initialisers) -> None:
+    """Bring the outputs of a layer's pieces nearer to the parent's on calibration tokens, where that holds on others too."""
+    wanted = [student for student in students if is_refined(student.job, init)]
+    if not wanted or len(calls) < 2:
+        return
+    seen = [_seen(call) for call in calls]
+    tokens = seen[0][0].shape[:-1].numel()
+    fitted = seen[: max(1, min(len(seen) - 1, FITTED_TOKENS // tokens))]
+    for student in wanted:
+        linears = [module for module in student.trained.modules() if isinstance(module, nn.Linear)]
+        if Fit(linears, _Residual(student), fitted, seen[-1:]).run():
+            _refit_last(student, seen)
+
+
+def is_refined(job: BldJob, init: Initialisers) -> bool:
+    """True for a piece with fewer heads or channels that least squares starts."""
+    heads = job.attention is not None and job.attention.kind == "gqa" and init.gqa == "least_squares"
+    return heads or (job.ffn is not None and job.ffn.kind == "mlp" and init.mlp == "least_squares")
+
+
+class _Residual:
+    """What a piece adds to the stream, minus what the parent's adds, [B, S, H]."""
+
+    def __init__(self, student: Student) -> None:
+        self._student = student
+
+    def __call__(self, seen: Seen) -> Tensor:
+        return self._student.forward(*seen) - self._student.target(seen[1])
+
+
+@torch.no_grad()
+def _refit_last(student: Student, seen: Sequence[Seen]) -> None:
+    """Least squares once more for the map that a piece ends in, on all calibration tokens: the others were fitted to fewer."""
+    last = _last(student)
+    if last is None:
+        return
+    bias = cast(Tensor | None, last.bias)  # torch's types say that there always is one
+    gram = Gram.zeros(last.in_features, last.out_features, last.weight.device)
+    noted: list[Tensor] = []
+    hook = last.register_forward_hook(lambda module, args, output: noted.extend((args[0], output)))
+    try:
+        for hidden, trace in seen:
+            made = student.forward(hidden, trace)
+            read, gave = noted
+            noted.clear()
+            wanted = student.target(trace) - made + gave
+            gram.add(read, wanted if bias is None else wanted - bias)
+    finally:
+        hook.remove()
+    last.weight.copy_(refit(gram, last.weight))
+
+
+def _last(student: Student) -> nn.Linear | None:
+    """The map that the output is linear in; None where it is the parent's own, or passes through the parent's FFN."""
+    job = student.job
+    if job.ffn is not None and job.ffn.kind == "parent":
+        return None
+    module, alternative = (
+        (student.ffn, job.ffn)
+        if job.ffn is not None and job.ffn.kind != "noop"
+        else (student.attention, job.attention)
+    )
+    name = None if alternative is None else last_map(alternative)
+    return None if name is None else cast(nn.Linear, getattr(module, name))
+
+
+def _seen(call: Call) -> Seen:
+    entering = call.entering.float()
+    trace = LayerTrace(
+        attention_input=call.hidden_states.float(),
+        attention_output=call.output.float(),
+        ffn_input=call.ffn_input.float(),
+        ffn_output=call.ffn_output.float(),
+        output=entering + call.output.float() + call.ffn_output.float(),
+        attention_kwargs=_float(call.kwargs),
+    )
+    return entering, trace
+
+
+def _float(value: Any) -> Any:
+    match value:
+        case Tensor() if value.is_floating_point():
+            return value.float()
+        case dict():
+            return {name: _float(part) for name, part in value.items()}
+        case tuple():
+            return tuple(_float(part) for part in value)
+        case _:
+            return value

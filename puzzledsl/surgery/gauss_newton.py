@@ -1,0 +1,150 @@
+"""Nonlinear least squares: all weights of a piece together, where least squares on its last map alone has started it.
+
+A Gauss-Newton step minimises the error as if the residual were linear in the weights. Here it is taken in the span of the
+points tried so far, whose residuals are known, so that it costs nothing but inner products; then the next point is tried
+from there, along the gradient, preconditioned by curvature (`kronecker`). For a linear residual that is the method of
+conjugate gradients; in general it is nonlinear GMRES (Washio and Oosterlee, ETNA 6, 1997), kin of Anderson's mixing.
+
+A point is one pass there and back over the batches that are fitted. Everything is float32 but sums, which are float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from puzzledsl.surgery.kronecker import Curvature, curvatures, downhill
+
+POINTS = 5
+"""Tried after the start."""
+REMEMBERED = 4
+"""Points in whose span the next step is taken."""
+FIRST_REACH, LEAST_REACH, LONGEST_REACH = 0.1, 0.02, 2.0
+"""How far along the preconditioned gradient the next point is tried: as far as the last one should have gone."""
+CHANGE = 3.0
+"""At most so many times farther, or nearer, than the last one."""
+RESOLVED = 1e-6
+"""Relative damping of the small problem: directions that differ by less are one."""
+
+B = TypeVar("B")
+Weights = list[Tensor]
+"""A tensor for each map."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Weights, and what is known there: the residual, a tensor a batch, half its mean square's gradient, its square."""
+
+    weights: Weights
+    residual: list[Tensor]
+    gradient: Weights
+    square: float
+
+
+@dataclass
+class Fit(Generic[B]):
+    """`residual` says, of a batch, what the piece makes minus what it should make; the weights of `linears` are fitted.
+
+    `unseen` are batches that are not fitted: they judge the outcome. `curved` of the fitted ones tell the curvature.
+    """
+
+    linears: Sequence[nn.Linear]
+    residual: Callable[[B], Tensor]
+    fitted: Sequence[B]
+    unseen: Sequence[B]
+    curved: int = 3
+    _curvatures: list[Curvature] = field(init=False)
+
+    def run(self, points: int = POINTS) -> bool:
+        """Change the weights. False: nothing was better on unseen batches, and they are as they were, bit for bit."""
+        start = self._weights()
+        self._curvatures = curvatures(self.linears, self.residual, self.fitted[: self.curved])
+        best = self._search(points)
+        self._set(start)
+        before = self._unseen_square()
+        for weights in best:
+            self._set(weights)
+            if self._unseen_square() < before:
+                return True
+        self._set(start)
+        return False
+
+    def _search(self, points: int) -> list[Weights]:
+        """The last Gauss-Newton step, and the best point that was tried."""
+        known = [self._at(self._weights())]
+        best, weights, gradient, reach = known[0], known[0].weights, known[0].gradient, FIRST_REACH
+        for _ in range(points):
+            step = downhill(self._curvatures, gradient)
+            tried = self._at([w + reach * s for w, s in zip(weights, step, strict=True)])
+            if not math.isfinite(tried.square):
+                reach /= CHANGE
+                continue
+            best = min(best, tried, key=lambda point: point.square)
+            known = [tried, *known][:REMEMBERED]
+            shares = _shares(known)
+            weights = _mixed(shares, [point.weights for point in known])
+            gradient = _mixed(shares, [point.gradient for point in known])
+            farther = min(max(shares[0], 1 / CHANGE), CHANGE)
+            reach = min(max(reach * farther, LEAST_REACH), LONGEST_REACH)
+        return [weights, best.weights]
+
+    def _at(self, weights: Weights) -> Point:
+        self._set(weights)
+        rows, residuals = 0, []
+        for batch in self.fitted:
+            with torch.enable_grad():
+                residual = self.residual(batch)
+            torch.autograd.backward(residual, residual.detach())
+            residuals.append(residual.detach())
+            rows += residual.shape[:-1].numel()
+        gradient = [_gradient(linear.weight) / rows for linear in self.linears]
+        for linear in self.linears:
+            linear.weight.grad = None
+        return Point(weights, residuals, gradient, _dot(residuals, residuals))
+
+    def _unseen_square(self) -> float:
+        with torch.no_grad():
+            residuals = [self.residual(batch) for batch in self.unseen]
+        return _dot(residuals, residuals)
+
+    def _weights(self) -> Weights:
+        return [linear.weight.detach().clone() for linear in self.linears]
+
+    def _set(self, weights: Weights) -> None:
+        with torch.no_grad():
+            for linear, weight in zip(self.linears, weights, strict=True):
+                linear.weight.copy_(weight)
+
+
+def _shares(known: Sequence[Point]) -> list[float]:
+    """Shares of the points, 1 in all, that minimise the mixed residual's square."""
+    effects = [[b - a for a, b in zip(known[0].residual, point.residual, strict=True)] for point in known[1:]]
+    square = torch.tensor([[_dot(a, b) for b in effects] for a in effects], dtype=torch.float64)
+    slope = torch.tensor([_dot(a, known[0].residual) for a in effects], dtype=torch.float64)
+    square += RESOLVED * torch.diag(square.diagonal())
+    older: list[float] = (-torch.linalg.pinv(square, hermitian=True) @ slope).tolist()
+    return [1 - sum(older), *older]
+
+
+def _mixed(shares: Sequence[float], points: Sequence[Weights]) -> Weights:
+    """sum_i share_i * point_i, for each map."""
+    found = []
+    for tensors in zip(*points, strict=True):
+        mixed = shares[0] * tensors[0]
+        for share, tensor in zip(shares[1:], tensors[1:], strict=True):
+            mixed.add_(tensor, alpha=share)
+        found.append(mixed)
+    return found
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    return torch.zeros_like(weight) if weight.grad is None else weight.grad
+
+
+def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+    return sum(float((a * b).sum(dtype=torch.float64)) for a, b in zip(left, right, strict=True))

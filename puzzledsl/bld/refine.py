@@ -34,13 +34,13 @@ def refine(students: Sequence[Student], calls: Sequence[Call], init: Initialiser
     wanted = [student for student in students if is_refined(student.job, init)]
     if not wanted or len(calls) < 2:
         return
-    seen = [_seen(call) for call in calls]
-    tokens = seen[0][0].shape[:-1].numel()
-    fitted = seen[: max(1, min(len(seen) - 1, FITTED_TOKENS // tokens))]
+    batches = FITTED_TOKENS // calls[0].entering.shape[:-1].numel()
+    fitted = [_seen(call) for call in calls[: max(1, min(batches, len(calls) - 1))]]
+    judging = [_seen(calls[-1])]
     for student in wanted:
         linears = [module for module in student.trained.modules() if isinstance(module, nn.Linear)]
-        if Fit(linears, _Residual(student), fitted, seen[-1:]).run():
-            _refit_last(student, seen)
+        if Fit(linears, _Residual(student), fitted, judging).run():
+            _refit_last(student, calls)
 
 
 def is_refined(job: BldJob, init: Initialisers) -> bool:
@@ -60,7 +60,7 @@ class _Residual:
 
 
 @torch.no_grad()
-def _refit_last(student: Student, seen: Sequence[Seen]) -> None:
+def _refit_last(student: Student, calls: Sequence[Call]) -> None:
     """Least squares once more for the map that a piece ends in, on all calibration tokens: the others were fitted to fewer."""
     last = _last(student)
     if last is None:
@@ -70,7 +70,7 @@ def _refit_last(student: Student, seen: Sequence[Seen]) -> None:
     noted: list[Tensor] = []
     hook = last.register_forward_hook(lambda module, args, output: noted.extend((args[0], output)))
     try:
-        for hidden, trace in seen:
+        for hidden, trace in map(_seen, calls):
             made = student.forward(hidden, trace)
             read, gave = noted
             noted.clear()

@@ -6,6 +6,8 @@ A worker (one GPU) holds consecutive layers and their pieces (`bld.stream`). FLO
     a piece in training              3 f(piece) - 2 W1: forward, weights' and inputs' gradients, none for the inputs of W1, the
                                      matrices that read the block's own input
     calibration                      2 f(parent) + 2 (4 hidden^2 + intermediate^2): the Gram matrices
+    refinement, untrained            points (f as in training) of the tokens that are fitted, and f(piece) of all calibration, in
+                                     float32: a sixteenth of bfloat16's rate
     optimiser                        28 bytes a weight and step, at the memory's bandwidth
     replace-1 scores                 f(parent) of the layers behind each replacement, and the head
 
@@ -33,6 +35,7 @@ OPTIMISER_BYTES = (
 )
 BF16_BYTES = int(DTYPE_BYTES["bf16"])
 SHARE = Fraction(6, 10)  # of a GPU's memory for weights and pieces, as `modeling.placement` shares it out
+FLOAT32_SHARE = Fraction(1, 16)  # of bfloat16's rate
 READ_FIRST = ("q_proj.", "k_proj.", "v_proj.", "gate_proj.", "up_proj.")
 
 
@@ -46,10 +49,12 @@ class StageOne:
     passes: int
     training_flop: int  # of all workers, parent included
     calibration_flop: int
+    refinement_flop: int
     scoring_flop: int
     training_s: float
     optimiser_s: float
     calibration_s: float
+    refinement_s: float
     scoring_s: float
     parent_bytes: int
     pieces_bytes: int
@@ -63,7 +68,8 @@ class StageOne:
     @property
     def hours(self) -> float:
         """All of it, one after the other."""
-        return (self.training_s + self.optimiser_s + self.calibration_s + self.scoring_s) / 3600
+        pieces = self.calibration_s + self.refinement_s + self.training_s + self.optimiser_s
+        return (pieces + self.scoring_s) / 3600
 
 
 def stage_one(
@@ -104,10 +110,15 @@ def stage_one(
         passes=passes,
         training_flop=tokens * (passes * shape.layers * count.parent + sum(count.trained.values())),
         calibration_flop=shape.layers * calibration,
+        refinement_flop=sum(count.refined.values()),
         scoring_flop=scoring,
         training_s=training_s,
         optimiser_s=optimiser / bandwidth,
         calibration_s=shape.layers * calibration / rate,  # stage after stage: the least that is sure
+        refinement_s=max(
+            sum(count.refined[i] for i in span) for span in _spans(shape.layers, layers_a_worker)
+        )
+        / (rate * float(FLOAT32_SHARE)),
         scoring_s=scoring / workers / rate,
         parent_bytes=own,
         pieces_bytes=layers_a_worker * in_part,
@@ -135,10 +146,12 @@ class _Counts:
         self.parent = sum(self._forward(alternative) for alternative in own)
         self.grams = 2 * (4 * shape.hidden**2 + shape.intermediate**2)
         self.by_layer: defaultdict[int, list[BldJob]] = defaultdict(list)
-        self.trained: defaultdict[int, int] = defaultdict(int)
+        self.trained: defaultdict[int, int] = defaultdict(int)  # FLOP a token
+        self.refined: defaultdict[int, int] = defaultdict(int)  # FLOP
         for job in jobs:
             self.by_layer[job.layer].append(job)
-            self.trained[job.layer] += self._training(job)
+            self.trained[job.layer] += (training := self._training(job))
+            self.refined[job.layer] += self._refinement(job, training)
 
     def _forward(self, alternative: object) -> int:
         prefill, _ = sub_block_flop(self._shape, alternative, self._work)  # type: ignore[arg-type]
@@ -150,3 +163,15 @@ class _Counts:
             return 0  # optimal as it starts
         first = sum(math.prod(size) for name, size in job.shapes.items() if name.startswith(READ_FIRST))
         return sum(3 * self._forward(a) for a in alternatives) - 2 * first
+
+    def _refinement(self, job: BldJob, training: int) -> int:
+        """All of it; nothing for the paper's initialisers, and for what is optimal as it starts."""
+        from puzzledsl.bld.refine import FITTED_TOKENS
+        from puzzledsl.surgery.gauss_newton import CURVED_SHARE, POINTS
+
+        if "least_squares" not in job.init or not training:
+            return 0
+        fitted = min(FITTED_TOKENS, job.calibration_tokens)
+        passes = fitted * training * (1 + POINTS) + int(fitted * CURVED_SHARE) * training
+        forward = sum(self._forward(a) for a in (job.attention, job.ffn) if a is not None)
+        return passes + job.calibration_tokens * forward

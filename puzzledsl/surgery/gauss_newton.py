@@ -22,6 +22,8 @@ from puzzledsl.surgery.kronecker import Curvature, curvatures, downhill
 
 POINTS = 5
 """Tried after the start."""
+CURVED_SHARE = 0.75
+"""Of the fitted batches, the share that tells the curvature."""
 REMEMBERED = 4
 """Points in whose span the next step is taken."""
 FIRST_REACH, LEAST_REACH, LONGEST_REACH = 0.1, 0.02, 2.0
@@ -50,20 +52,20 @@ class Point:
 class Fit(Generic[B]):
     """`residual` says, of a batch, what the piece makes minus what it should make; the weights of `linears` are fitted.
 
-    `unseen` are batches that are not fitted: they judge the outcome. `curved` of the fitted ones tell the curvature.
+    `unseen` are batches that are not fitted: they judge the outcome.
     """
 
     linears: Sequence[nn.Linear]
     residual: Callable[[B], Tensor]
     fitted: Sequence[B]
     unseen: Sequence[B]
-    curved: int = 3
     _curvatures: list[Curvature] = field(init=False)
 
     def run(self, points: int = POINTS) -> bool:
         """Change the weights. False: nothing was better on unseen batches, and they are as they were, bit for bit."""
         start = self._weights()
-        self._curvatures = curvatures(self.linears, self.residual, self.fitted[: self.curved])
+        curved = self.fitted[: math.ceil(CURVED_SHARE * len(self.fitted))]
+        self._curvatures = curvatures(self.linears, self.residual, curved)
         best = self._search(points)
         self._set(start)
         before = self._unseen_square()

@@ -21,6 +21,8 @@ from puzzledsl.surgery.grams import Gram
 
 DAMPING = 0.3
 """Added to either factor's diagonal, relative to its mean. A tenth of it overfits; from 0.2 to 0.5 the fit hardly changes."""
+STACKED_OUTPUTS = 16384
+"""Maps of one input with more outputs than this, together, each have a curvature of their own: its cube is work."""
 B = TypeVar("B")
 
 
@@ -85,10 +87,7 @@ def _observer(
 
 
 def _count(seen: dict[int, tuple[Tensor, Tensor]], grams: dict[tuple[int, ...], tuple[Gram, Gram]]) -> None:
-    by_input: dict[int, list[int]] = {}
-    for at in sorted(seen):
-        by_input.setdefault(id(seen[at][0]), []).append(at)
-    for maps in by_input.values():
+    for maps in _stacks(seen):
         x = seen[maps[0]][0]
         slopes = torch.cat([seen[at][1] for at in maps], -1)
         key = tuple(maps)
@@ -100,6 +99,16 @@ def _count(seen: dict[int, tuple[Tensor, Tensor]], grams: dict[tuple[int, ...], 
         grams[key][0].add(x)
         grams[key][1].add(slopes)
     seen.clear()
+
+
+def _stacks(seen: dict[int, tuple[Tensor, Tensor]]) -> Iterable[list[int]]:
+    """Maps that read one tensor, together where they are not too many."""
+    by_input: dict[int, list[int]] = {}
+    for at in sorted(seen):
+        by_input.setdefault(id(seen[at][0]), []).append(at)
+    for maps in by_input.values():
+        together = sum(seen[at][1].shape[-1] for at in maps) <= STACKED_OUTPUTS
+        yield from [maps] if together else [[at] for at in maps]
 
 
 def _inverse(gram: Gram) -> Tensor:

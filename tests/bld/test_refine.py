@@ -1,0 +1,146 @@
+"""Nonlinear least squares on pieces: nearer to the parent on unseen tokens, and nothing where it has no business."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from puzzledsl.bld.refine import refine
+from puzzledsl.bld.student import Student, enrol
+from puzzledsl.bld.training import held_out_loss
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+from puzzledsl.ir.nodes import Initialisers
+from puzzledsl.ir.tables import BldJob
+from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.parents.access import shape_of
+from puzzledsl.surgery.statistics import Call, LayerStatistics, collect_statistics
+from tests.tiny import FAMILIES, tiny_model, tiny_tokens
+
+PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
+SHRUNK: list[Alternative] = [
+    GqaAttention(kv_heads=2),
+    GqaAttention(kv_heads=1),
+    MlpFfn(width=36),
+    MlpFfn(width=12),
+]
+
+
+@cache
+def parent(family: str) -> PreTrainedModel:
+    return tiny_model(family, heads=8, kv_heads=4, layers=2, intermediate=48, scale=0.3).requires_grad_(False)
+
+
+@cache
+def calibration(family: str) -> LayerStatistics:
+    return collect_statistics(parent(family), [tiny_tokens(16, 32, seed=i) for i in range(8)])[1]
+
+
+def job(attention: Alternative | None, ffn: Alternative | None) -> BldJob:
+    """Of layer 1."""
+    both = attention is not None and ffn is not None
+    return BldJob.model_construct(
+        id="piece",
+        bld="b",
+        layer=1,
+        sub_block="block" if both else "attention" if attention is not None else "ffn",
+        attention=attention,
+        ffn=ffn,
+        shapes={},
+        init="least_squares",
+        loss="normalized_mse",
+        lr=nodes.Schedule(peak=1e-3),
+    )
+
+
+def of(alternative: Alternative) -> BldJob:
+    attention = isinstance(alternative, GqaAttention | LinearAttention)
+    return job(alternative if attention else None, None if attention else alternative)
+
+
+def student_of(family: str, made: BldJob, init: Initialisers | None = None) -> Student:
+    model = parent(family)
+    return enrol(made, model, calibration(family), init or Initialisers(), shape_of(model.config))
+
+
+def unseen_loss(family: str, student: Student) -> float:
+    runner, tokens = LayerRunner(parent(family)), tiny_tokens(16, 32, seed=99)
+    hidden = runner.run_layer(0, runner.embed(tokens))
+    return held_out_loss(student, [(hidden, runner.trace_layer(1, hidden))])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("alternative", SHRUNK, ids=name_of)
+def test_pieces_come_nearer_on_unseen_tokens(family: str, alternative: Alternative) -> None:
+    student = student_of(family, of(alternative))
+    before = unseen_loss(family, student)
+    refine([student], calibration(family).calls, Initialisers())
+    assert unseen_loss(family, student) < 0.98 * before
+
+
+@pytest.mark.parametrize(
+    ("attention", "ffn"),
+    [
+        (GqaAttention(kv_heads=1), MlpFfn(width=12)),
+        (GqaAttention(kv_heads=1), ParentFfn()),
+        (GqaAttention(kv_heads=1), NoOpFfn()),
+        (ParentAttention(), MlpFfn(width=12)),
+        (NoOpAttention(), MlpFfn(width=12)),
+        (LinearAttention(), MlpFfn(width=12)),
+    ],
+    ids=name_of,
+)
+def test_coupled_pieces_do_too(attention: Alternative, ffn: Alternative) -> None:
+    student = student_of("llama", job(attention, ffn))
+    before = unseen_loss("llama", student)
+    refine([student], calibration("llama").calls, Initialisers())
+    assert unseen_loss("llama", student) < 0.98 * before
+
+
+@pytest.mark.parametrize(
+    ("alternative", "init", "calls"),
+    [
+        (GqaAttention(kv_heads=1), PAPER, 8),
+        (MlpFfn(width=12), PAPER, 8),
+        (LinearFfn(), Initialisers(), 8),
+        (MlpFfn(width=12), Initialisers(), 1),
+    ],
+    ids=["pooled heads", "contribution", "linear", "one batch, which cannot judge itself"],
+)
+def test_what_is_left_alone(alternative: Alternative, init: Initialisers, calls: int) -> None:
+    student = student_of("llama", of(alternative), init)
+    before = student.weights()
+    refine([student], calibration("llama").calls[:calls], init)
+    after = student.weights()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
+def test_a_parent_in_bfloat16_is_fitted_in_float32() -> None:
+    def rounded(call: Call) -> Call:
+        kwargs = dict(call.kwargs)
+        cos, sin = kwargs["position_embeddings"]
+        kwargs["position_embeddings"] = cos.bfloat16(), sin.bfloat16()
+        names = ("entering", "hidden_states", "output", "ffn_input", "ffn_output")
+        return replace(call, kwargs=kwargs, **{name: getattr(call, name).bfloat16() for name in names})
+
+    for alternative in (GqaAttention(kv_heads=1), MlpFfn(width=12)):
+        student = student_of("llama", of(alternative))
+        before = unseen_loss("llama", student)
+        refine([student], [rounded(call) for call in calibration("llama").calls], Initialisers())
+        assert unseen_loss("llama", student) < 0.98 * before
+        assert all(weight.dtype == torch.float32 for weight in student.weights().values())

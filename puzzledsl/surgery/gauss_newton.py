@@ -5,7 +5,7 @@ points tried so far, whose residuals are known, so that it costs nothing but inn
 from there, along the gradient, preconditioned by curvature (`kronecker`). For a linear residual that is the method of
 conjugate gradients; in general it is nonlinear GMRES (Washio and Oosterlee, ETNA 6, 1997), kin of Anderson's mixing.
 
-A point is one pass there and back over the batches that are fitted. Everything is float32 but sums, which are float64.
+A point is one pass there and back over the batches that are fitted. Everything is float32 but sums over batches, which are float64.
 """
 
 from __future__ import annotations
@@ -149,4 +149,4 @@ def _gradient(weight: Tensor) -> Tensor:
 
 
 def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
-    return sum(float((a * b).sum(dtype=torch.float64)) for a, b in zip(left, right, strict=True))
+    return sum(float(torch.dot(a.flatten(), b.flatten())) for a, b in zip(left, right, strict=True))

@@ -9,6 +9,7 @@ Shapes: B sequences, S positions, H hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, cast
 
 import torch
@@ -23,23 +24,25 @@ from puzzledsl.surgery.gauss_newton import Fit
 from puzzledsl.surgery.grams import Gram, refit
 from puzzledsl.surgery.statistics import Call
 
-FITTED_TOKENS = 8192
-"""Calibration tokens that all maps are fitted to, at most; the last batch of calibration judges."""
+FITTED_SHARE = Fraction(1, 2)
+"""Of the calibration tokens, for all maps; the last batch of calibration judges, and the last map is fitted to them all."""
+NUMBERS_A_WEIGHT = 4
+"""That there must be to fit to. With fewer, SmolLM2's FFNs gain a hundredth or nothing."""
 Seen = tuple[Tensor, LayerTrace]
 """Hidden states that enter the layer, and what happened to them inside."""
 
 
 def refine(students: Sequence[Student], calls: Sequence[Call], init: Initialisers) -> None:
     """Bring the outputs of a layer's pieces nearer to the parent's on calibration tokens, where that holds on others too."""
-    wanted = [student for student in students if is_refined(student.job, init)]
-    if not wanted or len(calls) < 2:
+    batches = int(FITTED_SHARE * len(calls))
+    numbers = sum(call.entering.numel() for call in calls[:batches])
+    wanted = [s for s in students if is_refined(s.job, init) and NUMBERS_A_WEIGHT * _size(s) <= numbers]
+    if not wanted:
         return
-    batches = FITTED_TOKENS // calls[0].entering.shape[:-1].numel()
-    fitted = [_seen(call) for call in calls[: max(1, min(batches, len(calls) - 1))]]
+    fitted = [_seen(call) for call in calls[:batches]]
     judging = [_seen(calls[-1])]
     for student in wanted:
-        linears = [module for module in student.trained.modules() if isinstance(module, nn.Linear)]
-        if Fit(linears, _Residual(student), fitted, judging).run():
+        if Fit(_linears(student), _Residual(student), fitted, judging).run():
             _refit_last(student, calls)
 
 
@@ -47,6 +50,14 @@ def is_refined(job: BldJob, init: Initialisers) -> bool:
     """True for a piece with fewer heads or channels that least squares starts."""
     heads = job.attention is not None and job.attention.kind == "gqa" and init.gqa == "least_squares"
     return heads or (job.ffn is not None and job.ffn.kind == "mlp" and init.mlp == "least_squares")
+
+
+def _linears(student: Student) -> list[nn.Linear]:
+    return [module for module in student.trained.modules() if isinstance(module, nn.Linear)]
+
+
+def _size(student: Student) -> int:
+    return sum(linear.weight.numel() for linear in _linears(student))
 
 
 class _Residual:

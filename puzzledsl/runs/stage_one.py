@@ -165,13 +165,15 @@ class _Counts:
         return sum(3 * self._forward(a) for a in alternatives) - 2 * first
 
     def _refinement(self, job: BldJob, training: int) -> int:
-        """All of it; nothing for the paper's initialisers, and for what is optimal as it starts."""
-        from puzzledsl.bld.refine import FITTED_TOKENS
+        """All of it; nothing for the paper's initialisers, for what is optimal as it starts, or has too many weights."""
+        from puzzledsl.bld.refine import FITTED_SHARE, NUMBERS_A_WEIGHT
         from puzzledsl.surgery.gauss_newton import CURVED_SHARE, POINTS
 
-        if "least_squares" not in job.init or not training:
+        weights = sum(math.prod(size) for size in job.shapes.values())
+        fitted = int(FITTED_SHARE * job.calibration_tokens)
+        too_few = fitted * self._shape.hidden < NUMBERS_A_WEIGHT * weights
+        if "least_squares" not in job.init or not training or too_few:
             return 0
-        fitted = min(FITTED_TOKENS, job.calibration_tokens)
         passes = fitted * training * (1 + POINTS) + int(fitted * CURVED_SHARE) * training
         forward = sum(self._forward(a) for a in (job.attention, job.ffn) if a is not None)
         return passes + job.calibration_tokens * forward

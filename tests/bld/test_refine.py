@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from puzzledsl.bld.refine import refine
+from puzzledsl.bld.refine import NUMBERS_A_WEIGHT, refine
 from puzzledsl.bld.student import Student, enrol
 from puzzledsl.bld.training import held_out_loss
 from puzzledsl.ir import nodes
@@ -33,6 +33,7 @@ from puzzledsl.surgery.statistics import Call, LayerStatistics, collect_statisti
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
+TENSORS = ("entering", "hidden_states", "output", "ffn_input", "ffn_output")
 SHRUNK: list[Alternative] = [
     GqaAttention(kv_heads=2),
     GqaAttention(kv_heads=1),
@@ -130,13 +131,23 @@ def test_what_is_left_alone(alternative: Alternative, init: Initialisers, calls:
     assert all(torch.equal(after[name], weight) for name, weight in before.items())
 
 
+def test_a_piece_with_too_many_weights_for_the_tokens_is_left_alone() -> None:
+    alternative, calls = MlpFfn(width=36), calibration("llama").calls
+    student = student_of("llama", of(alternative))
+    weights = sum(weight.numel() for weight in student.weights().values())
+    few = [replace(call, **{name: getattr(call, name)[:1] for name in TENSORS}) for call in calls[:2]]
+    assert few[0].entering.numel() < NUMBERS_A_WEIGHT * weights
+    before = student.weights()
+    refine([student], few, Initialisers())
+    assert all(torch.equal(weight, before[name]) for name, weight in student.weights().items())
+
+
 def test_a_parent_in_bfloat16_is_fitted_in_float32() -> None:
     def rounded(call: Call) -> Call:
         kwargs = dict(call.kwargs)
         cos, sin = kwargs["position_embeddings"]
         kwargs["position_embeddings"] = cos.bfloat16(), sin.bfloat16()
-        names = ("entering", "hidden_states", "output", "ffn_input", "ffn_output")
-        return replace(call, kwargs=kwargs, **{name: getattr(call, name).bfloat16() for name in names})
+        return replace(call, kwargs=kwargs, **{name: getattr(call, name).bfloat16() for name in TENSORS})
 
     for alternative in (GqaAttention(kv_heads=1), MlpFfn(width=12)):
         student = student_of("llama", of(alternative))

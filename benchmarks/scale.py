@@ -68,7 +68,12 @@ def rows(found: StageOne) -> list[tuple[str, str]]:
         ("training", f"{found.training_flop:.2e} FLOP, {time(found.training_s)}"),
         ("its optimiser", time(found.optimiser_s)),
         ("calibration", f"{found.calibration_flop:.2e} FLOP, {time(found.calibration_s)}"),
-        ("refinement", f"{found.refinement_flop:.2e} FLOP, {time(found.refinement_s)}"),
+        (
+            "refinement",
+            f"{found.refinement_flop:.2e} FLOP, {time(found.refinement_s)}"
+            if found.refinement_flop
+            else "none",
+        ),
         ("replace-1 scores", f"{found.scoring_flop:.2e} FLOP, {time(found.scoring_s)}"),
         ("all of it", f"{found.hours:.1f} h"),
     ]

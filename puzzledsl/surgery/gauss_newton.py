@@ -33,7 +33,7 @@ far as the last one should have gone."""
 MISSES = 2
 """Steps in a row, none better on unseen batches than the best before, that are the last."""
 CHANGE = 3.0
-"""At most so many times farther, or nearer, than the last one."""
+"""At most so many times farther, or nearer, than the last one; and so far does a step go beyond it."""
 RESOLVED = 1e-6
 """Relative damping of the small problem: directions that differ by less are one."""
 
@@ -86,11 +86,10 @@ class Fit(Generic[B]):
         weights, gradient = known[0].weights, known[0].gradient
         step = downhill(self._curvatures, gradient)
         reach = self._reach(known[0], step)
-        while True:
+        while reach >= LEAST_REACH:
             tried = self._at([w + reach * s for w, s in zip(weights, step, strict=True)])
             if not math.isfinite(tried.square):
-                reach /= CHANGE
-                yield weights
+                reach /= CHANGE**2
                 continue
             known = [tried, *known][:REMEMBERED]
             shares = _shares(known)
@@ -147,6 +146,9 @@ def _shares(known: Sequence[Point]) -> list[float]:
     slope = torch.tensor([_dot(a, known[0].residual) for a in effects], dtype=torch.float64)
     square += RESOLVED * torch.diag(square.diagonal())
     older: list[float] = (-torch.linalg.pinv(square, hermitian=True) @ slope).tolist()
+    newest = 1 - sum(older)
+    if newest > CHANGE:  # far beyond what was tried, where the residual may be anything
+        older = [(CHANGE - 1) / (newest - 1) * share for share in older]
     return [1 - sum(older), *older]
 
 

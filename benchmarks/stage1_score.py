@@ -37,7 +37,7 @@ from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.replacements import Replacement, replacements
-from puzzledsl.scoring.sweep import Sweep
+from puzzledsl.scoring.sweep import Rows, Sweep
 
 FASTER, LIMIT_SHARE, DIFFERENCE = 2.0, 0.8, 1e-5
 WHOLE_S = 240
@@ -73,7 +73,7 @@ class Subject:
         with tempfile.TemporaryDirectory() as folder:
             partial = Partial(Path(folder) / "figures.jsonl", "")
             incumbent = Incumbent(self.model, self.library)
-            Sweep(self.runner, measure, "kl_divergence", partial, Silent(), incumbent, None).run(todo, None)
+            Sweep(self.runner, measure, "kl_divergence", partial, Silent(), incumbent, Rows()).run(todo, None)
         return [partial.figures[r.layer, r.table, r.name]["kl_divergence"] for r in todo]
 
     def whole(self, todo: list[Replacement]) -> list[float]:

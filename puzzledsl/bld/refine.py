@@ -36,7 +36,13 @@ def refine(students: Sequence[Student], calls: Sequence[Call], init: Initialiser
     """Bring the outputs of a layer's pieces nearer to the parent's on calibration tokens, where that holds on others too."""
     batches = int(FITTED_SHARE * len(calls))
     numbers = sum(call.entering.numel() for call in calls[:batches])
-    wanted = [s for s in students if is_refined(s.job, init) and NUMBERS_A_WEIGHT * _size(s) <= numbers]
+    wanted = [
+        student
+        for student in students
+        if is_refined(student.job, init)
+        and NUMBERS_A_WEIGHT * _size(student) <= numbers
+        and _is_float32(student)
+    ]
     if not wanted:
         return
     fitted = [_seen(call) for call in calls[:batches]]
@@ -58,6 +64,12 @@ def _linears(student: Student) -> list[nn.Linear]:
 
 def _size(student: Student) -> int:
     return sum(linear.weight.numel() for linear in _linears(student))
+
+
+def _is_float32(student: Student) -> bool:
+    """False where half of a coupled piece is the parent's own in bfloat16, whose rounding would be fitted."""
+    modules = [module for module in (student.attention, student.ffn) if module is not None]
+    return all(weight.dtype == torch.float32 for module in modules for weight in module.parameters())
 
 
 class _Residual:

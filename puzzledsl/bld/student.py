@@ -9,6 +9,7 @@ Shapes: B sequences, S positions, H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -40,9 +41,10 @@ class Student:
     def forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
         """What the piece adds to the residual stream, [B, S, H]. Products are fast ones (`modeling.products`).
 
-        A block adds what its attention and its FFN add: the FFN reads the stream that the new attention changed.
+        A block adds what its attention and its FFN add: the FFN reads the stream that the new attention changed. Of a parent in
+        bfloat16 the float32 weights are multiplied in bfloat16, too.
         """
-        with fast_products():
+        with fast_products(), _as_the_parent_multiplies(hidden_BSH):
             return self._forward(hidden_BSH, trace)
 
     def _forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
@@ -75,6 +77,12 @@ class Student:
     def weights(self) -> dict[str, Tensor]:
         """A copy of the trained weights, float32, by the names a piece stores."""
         return {name: tensor.detach().clone() for name, tensor in self.trained.state_dict().items()}
+
+
+def _as_the_parent_multiplies(hidden_BSH: Tensor) -> AbstractContextManager[object]:
+    if hidden_BSH.dtype != torch.bfloat16:
+        return nullcontext()
+    return torch.autocast(hidden_BSH.device.type, torch.bfloat16)
 
 
 def enrol(

@@ -31,6 +31,7 @@ from puzzledsl.ir.alternatives import (
 )
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, Piece
 from puzzledsl.library.library import Library
+from puzzledsl.modeling import placement as placing
 from puzzledsl.modeling.assemble import assemble_on
 from puzzledsl.parents.load import load_parent
 from puzzledsl.plan.bld import bld_plan
@@ -379,3 +380,19 @@ def test_learning_rates() -> None:
     assert rates[2:] == sorted(rates[2:], reverse=True) and rates[-1] > 0
     constant = nodes.Schedule(kind="constant", peak=2.0)
     assert {learning_rate(constant, step, 3) for step in range(3)} == {2.0}
+
+
+@pytest.mark.parametrize("mode", ["decoupled", "coupled"])
+def test_pieces_of_a_parent_that_fits_in_bfloat16_only(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU that is too small for float32. What is trained is float32; what is stored is the parent's dtype."""
+    monkeypatch.setattr(placing, "placement", lambda directory: (torch.device("cpu"), torch.bfloat16))
+    program = make_program(tmp_path, mode=mode, tokens=128, calibration_tokens=2048)
+    library = run(program, tmp_path)
+    pieces = list(library.pieces())
+    assert len(pieces) == len(bld_plan(program, "b"))
+    for piece in pieces:
+        assert math.isfinite(piece.loss_initial) and piece.loss_final <= piece.loss_initial
+        assert all(weight.dtype == torch.bfloat16 for weight in library.load(piece.job.id).values())
+    assert any(piece.loss_final < piece.loss_initial for piece in pieces)

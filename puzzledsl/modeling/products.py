@@ -31,14 +31,10 @@ SMALLEST = 1 << 22
 """Multiplications below which a product is PyTorch's: oneDNN is slower to begin, and takes a millisecond for a new shape."""
 PACKED_SHARE = 0.25
 """Of the memory that is free, packed copies of weights may take this much."""
-_OPERATOR_IS_MISSING = (
-    AttributeError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-)  # or takes other arguments
 TYPICAL_ROWS = 512
 """That a packed weight's order is meant for; it is right for any number."""
+_OPERATOR_IS_MISSING = (AttributeError, NotImplementedError, RuntimeError, TypeError)
+"""What PyTorch raises where an operator is not there, or takes other arguments."""
 
 
 class PackedWeights:
@@ -100,12 +96,7 @@ def has_fast_products() -> bool:
             _product(x, weight_NK),
             _product(back, weight_NK.T),
         )
-    except (
-        AttributeError,
-        NotImplementedError,
-        RuntimeError,
-        TypeError,
-    ):  # not there, or with other arguments
+    except _OPERATOR_IS_MISSING:
         return False
     expected = F.linear(x, weight_NK, bias_N), F.linear(x, weight_NK), back @ weight_NK
     return all(torch.allclose(f, e, rtol=1e-4, atol=1e-4) for f, e in zip(found, expected, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from puzzledsl.modeling import products
-from puzzledsl.modeling.products import PackedWeights, fast_products, has_fast_products, linear
+from puzzledsl.modeling.products import NOT_PACKED, PackedWeights, fast_products, has_fast_products, linear
 
 needs_fast_products = pytest.mark.skipif(not has_fast_products(), reason="this CPU or PyTorch has none")
 
@@ -90,6 +91,29 @@ def test_what_is_small_or_of_another_kind_is_pytorchs(fast: list[tuple[int, ...]
         with torch.autocast("cpu", torch.bfloat16):
             large.float()(y)
     assert not fast
+
+
+LAYOUTS: dict[str, Callable[[], Tensor]] = {
+    "zeros of one number": lambda: torch.zeros(()).expand(4, 70, 256),
+    "a row again and again": lambda: torch.randn(1, 1, 256).expand(4, 70, 256),
+    "transposed": lambda: torch.randn(70, 4, 256).transpose(0, 1),
+    "every other": lambda: torch.randn(4, 140, 512)[:, ::2, ::2],
+    "columns": lambda: torch.randn(4, 256, 70).transpose(1, 2),
+    "not aligned": lambda: torch.randn(4 * 70 * 256 + 3)[3:].view(4, 70, 256),
+}
+
+
+@needs_fast_products
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_layout_in_memory(layout: str, fast: list[tuple[int, ...]]) -> None:
+    torch.manual_seed(0)
+    x = LAYOUTS[layout]()
+    for weight in (torch.randn(192, 256), torch.randn(256, 192).T, torch.randn(192, 512)[:, :256]):
+        for packed in (NOT_PACKED, PackedWeights([weight])):
+            torch.testing.assert_close(
+                linear(x, weight, None, packed), F.linear(x, weight), rtol=1e-5, atol=1e-4
+            )
+    assert len(fast) == 6
 
 
 @needs_fast_products

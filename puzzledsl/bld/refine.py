@@ -9,39 +9,31 @@ Shapes: B sequences, S positions, H hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from puzzledsl.bld.student import Student
-from puzzledsl.ir.nodes import Initialisers
-from puzzledsl.ir.tables import BldJob
 from puzzledsl.modeling.build import last_map
 from puzzledsl.modeling.layerwise import LayerTrace
+from puzzledsl.plan.refinement import FITTED_SHARE, has_numbers_enough, is_refined
 from puzzledsl.surgery.gauss_newton import Fit
 from puzzledsl.surgery.grams import Gram, refit
 from puzzledsl.surgery.statistics import Call
 
-FITTED_SHARE = Fraction(1, 2)
-"""Of the calibration tokens, for all maps; the last batch of calibration judges, and the last map is fitted to them all."""
-NUMBERS_A_WEIGHT = 4
-"""That there must be to fit to. With fewer, SmolLM2's FFNs gain a hundredth or nothing."""
 Seen = tuple[Tensor, LayerTrace]
 """Hidden states that enter the layer, and what happened to them inside."""
 
 
-def refine(students: Sequence[Student], calls: Sequence[Call], init: Initialisers) -> None:
+def refine(students: Sequence[Student], calls: Sequence[Call]) -> None:
     """Bring the outputs of a layer's pieces nearer to the parent's on calibration tokens, where that holds on others too."""
     batches = int(FITTED_SHARE * len(calls))
     numbers = sum(call.entering.numel() for call in calls[:batches])
     wanted = [
         student
         for student in students
-        if is_refined(student.job, init)
-        and NUMBERS_A_WEIGHT * _size(student) <= numbers
-        and _is_float32(student)
+        if is_refined(student.job) and has_numbers_enough(_size(student), numbers) and _is_float32(student)
     ]
     if not wanted:
         return
@@ -50,12 +42,6 @@ def refine(students: Sequence[Student], calls: Sequence[Call], init: Initialiser
     for student in wanted:
         if Fit(_linears(student), _Residual(student), fitted, judging).run():
             _refit_last(student, calls)
-
-
-def is_refined(job: BldJob, init: Initialisers) -> bool:
-    """True for a piece with fewer heads or channels that least squares starts."""
-    heads = job.attention is not None and job.attention.kind == "gqa" and init.gqa == "least_squares"
-    return heads or (job.ffn is not None and job.ffn.kind == "mlp" and init.mlp == "least_squares")
 
 
 def _linears(student: Student) -> list[nn.Linear]:

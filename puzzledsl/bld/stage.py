@@ -118,7 +118,7 @@ class Stage:
         for layer_idx, statistics in walk_from(self._model, self._layers[0], entering, wanted):
             refuse_what_is_not_finite(layer_idx, statistics, self._runner.dtype)
             students = [enrol(job, self._model, statistics, init, shape) for job in self._jobs(layer_idx)]
-            refine(students, statistics.calls, init)
+            refine(students, statistics.calls)
             self._pupils[layer_idx] = [
                 Pupil(student, self._trainer(student), student.weights()) for student in students
             ]

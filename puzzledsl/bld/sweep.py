@@ -38,7 +38,7 @@ def sweep(model: PreTrainedModel, order: Order, keep: Callable[[Outcome], None])
         activations.move_to(layer_idx)
         here = [job for job in order.jobs if job.layer == layer_idx]
         students = [enrol(job, model, statistics, order.init, shape) for job in here]
-        refine(students, statistics.calls, order.init)
+        refine(students, statistics.calls)
         statistics.calls.clear()  # the biggest part, and no longer needed
         keep_finite(_train(School(students, budget.steps), runner, activations, layer_idx, budget), keep)
 

@@ -17,6 +17,7 @@ from puzzledsl.cost.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn
 from puzzledsl.ir.tables import BldJob
+from puzzledsl.plan.refinement import refinement_tokens
 from puzzledsl.runs import readings, tasks
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.task import Task
@@ -108,14 +109,16 @@ class Estimator:
                 return 0.0
 
     def _bld_flop(self, name: str) -> float:
-        """One parent forward of all tokens; every piece is initialised from the calibration tokens and trained on the others."""
+        """One parent forward of all tokens; pieces are initialised and refined on calibration tokens, trained on the others."""
         declaration = self.ctx.program.blds[name]
         shape, jobs = self._shape(declaration.space), readings.jobs_of(self.ctx, name)
         tokens = declaration.tokens + declaration.calibration_tokens
         total = tokens * _per_token(shape, head=False)
         for job in jobs:
             weights = 2 * _weights(job, shape)
-            total += declaration.calibration_tokens * weights + declaration.tokens * TRAINING * weights
+            both, forward = refinement_tokens(job, shape.hidden)
+            total += (declaration.calibration_tokens + forward) * weights
+            total += (declaration.tokens + both) * TRAINING * weights
         return total
 
     def _score_flop(self, name: str) -> float:

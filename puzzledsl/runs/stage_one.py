@@ -29,6 +29,7 @@ from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.pipeline import BYTES_A_WEIGHT, filled, training_bytes
+from puzzledsl.plan.refinement import refinement_tokens
 
 OPTIMISER_BYTES = (
     28  # a weight and step: read weight, gradient, two moments; write weight and moments; float32
@@ -165,15 +166,8 @@ class _Counts:
         return sum(3 * self._forward(a) for a in alternatives) - 2 * first
 
     def _refinement(self, job: BldJob, training: int) -> int:
-        """All of it; nothing for the paper's initialisers, for what is optimal as it starts, or has too many weights."""
-        from puzzledsl.bld.refine import FITTED_SHARE, NUMBERS_A_WEIGHT
-        from puzzledsl.surgery.gauss_newton import CURVED_SHARE, POINTS
-
-        weights = sum(math.prod(size) for size in job.shapes.values())
-        fitted = int(FITTED_SHARE * job.calibration_tokens)
-        too_few = fitted * self._shape.hidden < NUMBERS_A_WEIGHT * weights
-        if "least_squares" not in job.init or not training or too_few:
-            return 0
-        passes = fitted * training * (1 + POINTS) + int(fitted * CURVED_SHARE) * training
-        forward = sum(self._forward(a) for a in (job.attention, job.ffn) if a is not None)
-        return passes + job.calibration_tokens * forward
+        """All of it."""
+        both, forward = refinement_tokens(job, self._shape.hidden)
+        return both * training + forward * sum(
+            self._forward(a) for a in (job.attention, job.ffn) if a is not None
+        )

@@ -19,12 +19,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from puzzledsl.plan.refinement import CURVED_SHARE, POINTS
 from puzzledsl.surgery.kronecker import Curvature, curvatures, downhill
 
-POINTS = 4
-"""Tried after the start. Two more bring a hundredth or two."""
-CURVED_SHARE = 0.75
-"""Of the fitted batches, the share that tells the curvature."""
 REMEMBERED = 4
 """Points in whose span the next step is taken."""
 PROBE, LEAST_REACH, LONGEST_REACH = 0.01, 0.001, 2.0

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from puzzledsl.bld.refine import NUMBERS_A_WEIGHT, refine
+from puzzledsl.bld.refine import refine
 from puzzledsl.bld.student import Student, enrol
 from puzzledsl.bld.training import held_out_loss
 from puzzledsl.ir import nodes
@@ -29,6 +29,9 @@ from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.parents.access import shape_of
+from puzzledsl.plan.bld import initialiser_of
+from puzzledsl.plan.refinement import NUMBERS_A_WEIGHT
+from puzzledsl.plan.shapes import is_trainable
 from puzzledsl.surgery.statistics import Call, LayerStatistics, collect_statistics
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
@@ -52,9 +55,10 @@ def calibration(family: str) -> LayerStatistics:
     return collect_statistics(parent(family), [tiny_tokens(16, 32, seed=i) for i in range(8)])[1]
 
 
-def job(attention: Alternative | None, ffn: Alternative | None) -> BldJob:
+def job(attention: Alternative | None, ffn: Alternative | None, init: Initialisers) -> BldJob:
     """Of layer 1."""
     both = attention is not None and ffn is not None
+    names = [initialiser_of(a, init) for a in (attention, ffn) if a is not None and is_trainable(a)]
     return BldJob.model_construct(
         id="piece",
         bld="b",
@@ -63,15 +67,16 @@ def job(attention: Alternative | None, ffn: Alternative | None) -> BldJob:
         attention=attention,
         ffn=ffn,
         shapes={},
-        init="least_squares",
+        init="+".join(names),
         loss="normalized_mse",
         lr=nodes.Schedule(peak=1e-3),
     )
 
 
-def of(alternative: Alternative) -> BldJob:
+def of(alternative: Alternative, init: Initialisers | None = None) -> BldJob:
     attention = isinstance(alternative, GqaAttention | LinearAttention)
-    return job(alternative if attention else None, None if attention else alternative)
+    parts = (alternative, None) if attention else (None, alternative)
+    return job(*parts, init or Initialisers())
 
 
 def student_of(family: str, made: BldJob, init: Initialisers | None = None) -> Student:
@@ -90,7 +95,7 @@ def unseen_loss(family: str, student: Student) -> float:
 def test_pieces_come_nearer_on_unseen_tokens(family: str, alternative: Alternative) -> None:
     student = student_of(family, of(alternative))
     before = unseen_loss(family, student)
-    refine([student], calibration(family).calls, Initialisers())
+    refine([student], calibration(family).calls)
     assert unseen_loss(family, student) < 0.98 * before
 
 
@@ -107,9 +112,9 @@ def test_pieces_come_nearer_on_unseen_tokens(family: str, alternative: Alternati
     ids=name_of,
 )
 def test_coupled_pieces_do_too(attention: Alternative, ffn: Alternative) -> None:
-    student = student_of("llama", job(attention, ffn))
+    student = student_of("llama", job(attention, ffn, Initialisers()))
     before = unseen_loss("llama", student)
-    refine([student], calibration("llama").calls, Initialisers())
+    refine([student], calibration("llama").calls)
     assert unseen_loss("llama", student) < 0.98 * before
 
 
@@ -124,9 +129,9 @@ def test_coupled_pieces_do_too(attention: Alternative, ffn: Alternative) -> None
     ids=["pooled heads", "contribution", "linear", "one batch, which cannot judge itself"],
 )
 def test_what_is_left_alone(alternative: Alternative, init: Initialisers, calls: int) -> None:
-    student = student_of("llama", of(alternative), init)
+    student = student_of("llama", of(alternative, init), init)
     before = student.weights()
-    refine([student], calibration("llama").calls[:calls], init)
+    refine([student], calibration("llama").calls[:calls])
     after = student.weights()
     assert all(torch.equal(after[name], weight) for name, weight in before.items())
 
@@ -138,7 +143,7 @@ def test_a_piece_with_too_many_weights_for_the_tokens_is_left_alone() -> None:
     few = [replace(call, **{name: getattr(call, name)[:1] for name in TENSORS}) for call in calls[:2]]
     assert few[0].entering.numel() < NUMBERS_A_WEIGHT * weights
     before = student.weights()
-    refine([student], few, Initialisers())
+    refine([student], few)
     assert all(torch.equal(weight, before[name]) for name, weight in student.weights().items())
 
 
@@ -152,6 +157,6 @@ def test_a_parent_in_bfloat16_is_fitted_in_float32() -> None:
     for alternative in (GqaAttention(kv_heads=1), MlpFfn(width=12)):
         student = student_of("llama", of(alternative))
         before = unseen_loss("llama", student)
-        refine([student], [rounded(call) for call in calibration("llama").calls], Initialisers())
+        refine([student], [rounded(call) for call in calibration("llama").calls])
         assert unseen_loss("llama", student) < 0.98 * before
         assert all(weight.dtype == torch.float32 for weight in student.weights().values())

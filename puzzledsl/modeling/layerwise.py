@@ -92,13 +92,10 @@ class LayerRunner:
     def packed(self) -> Iterator[None]:
         """While this lasts, the layers that stand now run as fast as they can without gradients: weights packed, FFNs fused.
 
-        For many runs; their weights must not change in place. Weights that come and go (`paged`) are left as they are.
+        For many runs; their weights must not change in place. Weights that come and go (`paged`) are not packed: the same bytes.
         """
-        if self.paged:
-            yield
-            return
         linears = [module for module in layers(self._model).modules() if isinstance(module, nn.Linear)]
-        self._packed = PackedWeights(module.weight for module in linears)
+        self._packed = NOT_PACKED if self.paged else PackedWeights(module.weight for module in linears)
         try:
             with fused_ffns((ffn(layer) for layer in layers(self._model)), self._packed):
                 yield

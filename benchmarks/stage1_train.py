@@ -61,8 +61,8 @@ space space of p {{
 bld paper of paper_space {{ train = attention + ffn, tokens = {tokens}, {settings} }}
 bld untrained of space {{ train = attention + ffn, tokens = 0, {settings} }}
 bld trained of space {{ train = attention + ffn, tokens = {tokens}, {settings} }}
-score paper_kl of paper = replace_one(kl_divergence, samples: {samples}, data: mix)
-score kl of trained = replace_one(kl_divergence, samples: {samples}, data: mix)
+score paper_kl of paper = replace_one(kl_divergence, samples: {samples}, children: 0, data: mix)
+score kl of trained = replace_one(kl_divergence, samples: {samples}, children: 0, data: mix)
 search paper_child of paper_space {{ minimize paper_kl, require params <= {params} }}
 search child of space {{ minimize kl, require params <= {params} }}
 """

@@ -164,7 +164,7 @@ def test_the_rest(program: nodes.Program) -> None:
     assert program.spaces["narrow"].used_by == nodes.UsedBy(search="nemotron51b", top=10)
     assert program.spaces["narrow"].layers == program.spaces["wide"].layers
     kl, mmlu = program.scores["kl"].method, program.scores["mmlu"].method
-    assert kl == nodes.ReplaceOne(metric="kl_divergence", samples=4096, data="mix")
+    assert kl == nodes.ReplaceOne(metric="kl_divergence", samples=4096, children=24, data="mix")
     assert isinstance(mmlu, nodes.ReplaceOne) and mmlu.tasks == "tasks/mmlu-train.jsonl"
     final = program.uptrains["final"]
     assert (final.kld, final.cosine, final.lm, final.tokens) == (1.0, 1.0, 0.0, 45 * 10**9)

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.modeling.gated import fused_ffns
 from puzzledsl.modeling.products import NOT_PACKED, PackedWeights, fast_products
-from puzzledsl.parents.access import attention, family_of, ffn, layers
+from puzzledsl.parents.access import attention, family_of, ffn, layers, norm_of
 from puzzledsl.parents.paged import is_paged
 
 
@@ -107,6 +107,18 @@ class LayerRunner:
         layer, kwargs = layers(self._model)[layer_idx], self.layer_kwargs(layer_idx, hidden_BSH)
         with fast_products(self._packed):
             return cast(Tensor, layer(hidden_BSH, **kwargs))
+
+    def run_halves(self, layer_idx: int, hidden_BSH: Tensor) -> tuple[Tensor, Tensor]:
+        """What the layer's FFN reads, before its norm, and what leaves the layer."""
+        with _tapped(attention(layers(self._model)[layer_idx])) as tap:
+            leaving = self.run_layer(layer_idx, hidden_BSH)
+        return hidden_BSH + cast(Tensor, tap["output"]), leaving
+
+    def run_ffn(self, layer_idx: int, attended_BSH: Tensor) -> Tensor:
+        """The layer from its FFN's norm on. Not of a `paged` model: nothing reads the weights."""
+        layer = layers(self._model)[layer_idx]
+        with fast_products(self._packed):
+            return attended_BSH + cast(Tensor, ffn(layer)(norm_of(layer, "ffn")(attended_BSH)))
 
     def run_suffix(self, start: int, hidden_BSH: Tensor) -> Tensor:
         """Layers `start` to the last."""

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
+from puzzledsl.modeling.causal import causal_attention, is_causal_alone
 from puzzledsl.modeling.memory import room_bytes
 
 SMALLEST = 1 << 22
@@ -62,7 +63,7 @@ NOT_PACKED = PackedWeights()
 
 @contextmanager
 def fast_products(packed: PackedWeights = NOT_PACKED) -> Iterator[None]:
-    """While this lasts, `F.linear` is `linear` in this thread."""
+    """While this lasts, `F.linear` is `linear` in this thread, and causal attention is in blocks (`modeling.causal`)."""
     if not has_fast_products():
         yield
         return
@@ -201,7 +202,11 @@ class _FastProducts(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        kwargs = kwargs or {}
         if func is F.linear and not kwargs:
             x, weight_NK, bias_N = (*args, None)[:3]
             return linear(x, weight_NK, bias_N, self._packed)
-        return func(*args, **(kwargs or {}))
+        if func is F.scaled_dot_product_attention and len(args) == 3 and is_causal_alone(*args, **kwargs):
+            known = {name: kwargs[name] for name in ("scale", "enable_gqa") if name in kwargs}
+            return causal_attention(*args, **known)
+        return func(*args, **kwargs)

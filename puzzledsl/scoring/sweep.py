@@ -22,6 +22,9 @@ from puzzledsl.scoring.states import States
 from puzzledsl.scoring.table import INCUMBENT
 from puzzledsl.scoring.workers import Ascent, Workers
 
+Entering = tuple[Tensor, Tensor | None]
+"""Of a group of sequences: what enters a layer, and what its FFN then reads, before its norm. Both [B, S, H]. Not kept of a paged
+parent, none of whose weights can be used outside its layers."""
 Numbered = Sequence[tuple[int, Replacement]]
 """Replacements, each with its row in what is kept of final states."""
 Measured = tuple[Figures, Tensor, Tensor] | None
@@ -104,8 +107,11 @@ class Sweep:
 
     def _up_the_layers(self, todo: Numbered, entering: list[Tensor], workers: Workers) -> None:
         for layer_idx in range(len(self.runner)):
-            self._measure([(row, r) for row, r in todo if r.layer == layer_idx], entering, workers)
-            entering = [self.runner.run_layer(layer_idx, hidden) for hidden in entering]
+            halves = [self._halves(layer_idx, hidden) for hidden in entering]
+            of_layer = [(row, r) for row, r in todo if r.layer == layer_idx]
+            groups = [(hidden, attended) for hidden, (attended, _) in zip(entering, halves, strict=True)]
+            self._measure(of_layer, groups, workers)
+            entering = [leaving for _, leaving in halves]
         while self._under_way:
             self._keep(self._under_way.popleft())
 
@@ -114,18 +120,18 @@ class Sweep:
         groups = [workers.submit(partial(self._leaving, 0, [hidden])) for hidden in entering]
         return [hidden for group in groups for hidden in group.result()]
 
-    def _measure(self, of_layer: Numbered, entering: Sequence[Tensor], workers: Workers) -> None:
+    def _measure(self, of_layer: Numbered, entering: Sequence[Entering], workers: Workers) -> None:
         """All replacements of one layer. The layer is changed here only, when all workers are in those above it."""
-        for batch in self._batches(of_layer, entering):
+        for batch in self._batches(of_layer):
             for earlier in self._under_way:
                 earlier.ascent.wait_until_above(batch[0][1].layer)
             together, ascent = self._replaced(batch, entering), Ascent(batch[0][1].layer + 1)
-            work = partial(self._measured, batch, together, [len(hidden) for hidden in entering], ascent)
+            work = partial(self._measured, batch, together, [len(hidden) for hidden, _ in entering], ascent)
             self._under_way.append(_UnderWay(batch, ascent, workers.submit(work)))
             if len(self._under_way) > workers.count:
                 self._keep(self._under_way.popleft())
 
-    def _batches(self, of_layer: Numbered, entering: Sequence[Tensor]) -> Iterator[Numbered]:
+    def _batches(self, of_layer: Numbered) -> Iterator[Numbered]:
         """Replacements of one layer that go up together: several where all that is scored is few tokens.
 
         They do not depend on what is measured already: in other company a figure would have other last digits.
@@ -151,13 +157,25 @@ class Sweep:
             for size in sizes:
                 self.runner.layer_kwargs(0, hidden.new_empty(size * len(hidden), *hidden.shape[1:]))
 
-    def _replaced(self, batch: Numbered, entering: Sequence[Tensor]) -> list[Tensor]:
+    def _replaced(self, batch: Numbered, entering: Sequence[Entering]) -> list[Tensor]:
         """What leaves the replaced layer, of all replacements of a batch one behind the other; one tensor a group."""
         above: list[list[Tensor]] = []
         for _, replacement in batch:
             with replacement.applied(self.incumbent):
-                above.append([self.runner.run_layer(replacement.layer, hidden) for hidden in entering])
+                above.append([self._layer(replacement, *group) for group in entering])
         return [torch.cat(hidden) if len(hidden) > 1 else hidden[0] for hidden in zip(*above, strict=True)]
+
+    def _halves(self, layer_idx: int, hidden_BSH: Tensor) -> tuple[Tensor | None, Tensor]:
+        """What the layer's FFN reads, and what leaves the layer."""
+        if self.runner.paged:
+            return None, self.runner.run_layer(layer_idx, hidden_BSH)
+        return self.runner.run_halves(layer_idx, hidden_BSH)
+
+    def _layer(self, replacement: Replacement, hidden_BSH: Tensor, attended_BSH: Tensor | None) -> Tensor:
+        """The replaced layer. Where its attention is as it was, so is what its FFN reads."""
+        if attended_BSH is None or any(sub_block == "attention" for sub_block, _, _ in replacement.parts):
+            return self.runner.run_layer(replacement.layer, hidden_BSH)
+        return self.runner.run_ffn(replacement.layer, attended_BSH)
 
     def _measured(
         self, batch: Numbered, together: Sequence[Tensor], lengths: Sequence[int], ascent: Ascent

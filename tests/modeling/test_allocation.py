@@ -39,3 +39,9 @@ def test_freed_memory_is_taken_again() -> None:
 def test_without_glibc_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocation.ctypes, "CDLL", lambda _: object())
     assert not keep_freed_memory.__wrapped__()
+
+
+def test_where_memory_is_short_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocation, "room_bytes", lambda: 1 << 30)
+    monkeypatch.setattr(allocation.ctypes, "CDLL", lambda _: pytest.fail("the C library is told"))
+    assert not keep_freed_memory.__wrapped__()

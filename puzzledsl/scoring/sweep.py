@@ -107,6 +107,7 @@ class Sweep:
 
     def _up_the_layers(self, todo: Numbered, entering: list[Tensor], workers: Workers) -> None:
         for layer_idx in range(len(self.runner)):
+            self._wait_until_above(layer_idx)  # what passes through the layer is observed
             halves = [self._halves(layer_idx, hidden) for hidden in entering]
             of_layer = [(row, r) for row, r in todo if r.layer == layer_idx]
             groups = [(hidden, attended) for hidden, (attended, _) in zip(entering, halves, strict=True)]
@@ -123,13 +124,17 @@ class Sweep:
     def _measure(self, of_layer: Numbered, entering: Sequence[Entering], workers: Workers) -> None:
         """All replacements of one layer. The layer is changed here only, when all workers are in those above it."""
         for batch in self._batches(of_layer):
-            for earlier in self._under_way:
-                earlier.ascent.wait_until_above(batch[0][1].layer)
+            self._wait_until_above(batch[0][1].layer)
             together, ascent = self._replaced(batch, entering), Ascent(batch[0][1].layer + 1)
             work = partial(self._measured, batch, together, [len(hidden) for hidden, _ in entering], ascent)
             self._under_way.append(_UnderWay(batch, ascent, workers.submit(work)))
             if len(self._under_way) > workers.count:
                 self._keep(self._under_way.popleft())
+
+    def _wait_until_above(self, layer_idx: int) -> None:
+        """Until no worker needs the layer as it is."""
+        for earlier in self._under_way:
+            earlier.ascent.wait_until_above(layer_idx)
 
     def _batches(self, of_layer: Numbered) -> Iterator[Numbered]:
         """Replacements of one layer that go up together: several where all that is scored is few tokens.

@@ -146,7 +146,7 @@ def test_no_flipped_bit_of_a_line_goes_unseen(
         found = Library(root).pieces()
     except DiagnosticError as error:
         said = error.diagnostics[0].message
-    assert "index.jsonl" in said or set(found) <= {piece}
+    assert "index.jsonl" in said or all(other == piece for other in found)  # a piece has no hash
 
 
 def test_a_damaged_line_inside_is_a_diagnostic(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ the logarithm of what is done to it; and covariances, which add up in theory, me
 
     score of a child = a * sum_r mean_p [ G log(1 + kl_rp / G) ] + c * sum_{r < s} Cov(d_r, d_s)
 
-where kl_rp is replacement r's own KL at position p, and a, c in [0, 1] and G (nats) are those that predict measured children
-best, in relative terms. Small changes give a = c = 1 and no bound G: the theory. It stays linear where c is 0.
+where kl_rp is replacement r's own KL at position p, and a > 0, G (nats) and c in [0, 1] are those that predict measured
+children best, in relative terms. Small changes give a = c = 1 and no bound G: the theory. It stays linear where c is 0.
 
 Shapes: R replacements, P scored positions, N children.
 """

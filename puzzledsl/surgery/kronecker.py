@@ -25,6 +25,8 @@ no step betters SmolLM2's attention, whose inputs have a few huge channels."""
 STACKED_OUTPUTS = 16384
 """Maps of one input with more outputs than this, together, each have a curvature of their own: its cube is work."""
 B = TypeVar("B")
+Seen = dict[int, tuple[Tensor, Tensor]]
+"""What each map read of a batch, and the probe's gradient at what it gave."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,7 @@ def curvatures(
 
     `run` gives what is fitted, of any shape. Probes are seeded; gradients of the weights are left empty.
     """
-    seen: dict[
-        int, tuple[Tensor, Tensor]
-    ] = {}  # of this batch: what a map read, and the probe's gradient there
+    seen: Seen = {}
     grams: dict[tuple[int, ...], tuple[Gram, Gram]] = {}
     hooks = [linear.register_forward_hook(_observer(at, seen)) for at, linear in enumerate(linears)]
     generator = torch.Generator().manual_seed(0)
@@ -75,9 +75,7 @@ def downhill(curvatures: Iterable[Curvature], gradient: Sequence[Tensor]) -> lis
     return [found[at] for at in range(len(gradient))]
 
 
-def _observer(
-    at: int, seen: dict[int, tuple[Tensor, Tensor]]
-) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+def _observer(at: int, seen: Seen) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def observe(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         def note(slope: Tensor) -> None:
             seen[at] = args[0], slope
@@ -87,7 +85,7 @@ def _observer(
     return observe
 
 
-def _count(seen: dict[int, tuple[Tensor, Tensor]], grams: dict[tuple[int, ...], tuple[Gram, Gram]]) -> None:
+def _count(seen: Seen, grams: dict[tuple[int, ...], tuple[Gram, Gram]]) -> None:
     for maps in _stacks(seen):
         x = seen[maps[0]][0]
         slopes = torch.cat([seen[at][1] for at in maps], -1)
@@ -102,7 +100,7 @@ def _count(seen: dict[int, tuple[Tensor, Tensor]], grams: dict[tuple[int, ...], 
     seen.clear()
 
 
-def _stacks(seen: dict[int, tuple[Tensor, Tensor]]) -> Iterable[list[int]]:
+def _stacks(seen: Seen) -> Iterable[list[int]]:
     """Maps that read one tensor, together where they are not too many."""
     by_input: dict[int, list[int]] = {}
     for at in sorted(seen):

@@ -129,6 +129,10 @@ def logic(value: nodes.Logic) -> str:
             return " or ".join(map(_bracketed, operands)) or "false"
         case nodes.Implies(condition=condition, consequence=consequence):
             return f"{_bracketed(condition)} implies {_bracketed(consequence)}"
+        case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
+            parts = ", ".join(map(logic, operands))
+            upper = "" if most is None else f" <= {most}"
+            return f"{least} <= number of [{parts}]{upper}"
         case _:
             assert_never(value)
 

@@ -275,7 +275,9 @@ def collect_layers(logic: nodes.Logic, found: set[int]) -> None:
             found.add(layer)
         case nodes.Not(operand=operand):
             collect_layers(operand, found)
-        case nodes.And(operands=operands) | nodes.Or(operands=operands):
+        case (
+            nodes.And(operands=operands) | nodes.Or(operands=operands) | nodes.Cardinality(operands=operands)
+        ):
             for operand in operands:
                 collect_layers(operand, found)
         case nodes.Implies(condition=condition, consequence=consequence):
@@ -298,6 +300,9 @@ def is_true(logic: nodes.Logic, attention: str, ffn: str) -> bool:
             return any(is_true(o, attention, ffn) for o in operands)
         case nodes.Implies(condition=condition, consequence=consequence):
             return not is_true(condition, attention, ffn) or is_true(consequence, attention, ffn)
+        case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
+            count = sum(is_true(o, attention, ffn) for o in operands)
+            return least <= count and (most is None or count <= most)
         case _:
             assert_never(logic)
 

@@ -20,6 +20,7 @@ from puzzledsl.ir.base import FORMAT_VERSION, Artefact, Exact, Frozen
 from puzzledsl.ir.search_nodes import (
     And,
     Baseline,
+    Cardinality,
     CountTerm,
     CpSat,
     FactTerm,
@@ -47,6 +48,7 @@ from puzzledsl.ir.where import Where
 __all__ = [  # of a search
     "And",
     "Baseline",
+    "Cardinality",
     "CountTerm",
     "CpSat",
     "FactTerm",

@@ -148,7 +148,16 @@ class Implies(Frozen):
     consequence: Logic
 
 
-Logic = Annotated[Is | Not | And | Or | Implies, Field(discriminator="kind")]
+class Cardinality(Frozen):
+    """From `at_least` to `at_most` of the operands hold; `at_most` None: no upper limit."""
+
+    kind: Literal["cardinality"] = "cardinality"
+    operands: tuple[Logic, ...]
+    at_least: int = 0
+    at_most: int | None = None
+
+
+Logic = Annotated[Is | Not | And | Or | Implies | Cardinality, Field(discriminator="kind")]
 
 
 class LogicRequirement(Frozen):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
-from puzzledsl.ir.nodes import And, Implies, Is, Logic, Not, Or
+from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.search.instance import Columns, Ints
 
 if TYPE_CHECKING:
@@ -147,6 +147,14 @@ def _clauses(
         case Implies(condition=condition, consequence=consequence):
             parts = [of(condition, not wanted), of(consequence, wanted)]
             return any_of(parts) if wanted else [clause for part in parts for clause in part]
+        case Cardinality(operands=operands, at_least=least, at_most=most):
+            most = len(operands) if most is None else most
+            bounds = [(least, most)] if wanted else [(0, least - 1), (most + 1, len(operands))]
+            bounds = [(low, high) for low, high in bounds if low <= high and low <= len(operands)]
+            if any(low <= 0 and high >= len(operands) for low, high in bounds):
+                return []
+            literals = [_equivalent(model, of(o, True), of(o, False), name) for o in operands]
+            return [frozenset(_counting(model, literals, low, high, name) for low, high in bounds)]
         case _:
             assert_never(formula)
 
@@ -158,4 +166,33 @@ def _implying(model: CpModelProto, clauses: list[frozenset[int]], name: str) -> 
         constraint = model.constraints.add()
         constraint.name = name
         constraint.bool_or.literals.extend(sorted({*clause, -helper - 1}))
+    return helper
+
+
+def _equivalent(
+    model: CpModelProto, clauses: list[frozenset[int]], opposite: list[frozenset[int]], name: str
+) -> int:
+    """A literal that is true exactly when all of `clauses` hold; `opposite` are the clauses of the negation."""
+    if len(clauses) == 1 and len(clauses[0]) == 1:
+        return next(iter(clauses[0]))
+    helper = _implying(model, clauses, name)
+    for clause in opposite:
+        constraint = model.constraints.add()
+        constraint.name = name
+        constraint.bool_or.literals.extend(sorted({*clause, helper}))
+    return helper
+
+
+def _counting(model: CpModelProto, literals: Sequence[int], low: int, high: int, name: str) -> int:
+    """A Boolean that implies that from `low` to `high` of the literals are true."""
+    helper = new_bool(model, f"part of {name}")
+    constraint = model.constraints.add()
+    constraint.name = name
+    constraint.enforcement_literal.append(helper)
+    constant = 0
+    for literal in literals:  # a negative literal is 1 minus its variable
+        constraint.linear.vars.append(literal if literal >= 0 else -literal - 1)
+        constraint.linear.coeffs.append(1 if literal >= 0 else -1)
+        constant += literal < 0
+    constraint.linear.domain.extend([low - constant, high - constant])
     return helper

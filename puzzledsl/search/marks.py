@@ -8,7 +8,7 @@ from typing import assert_never
 
 import numpy as np
 
-from puzzledsl.ir.nodes import And, Implies, Is, Logic, Not, Or
+from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.search.instance import Columns, Formula, Ints, Mask
 from puzzledsl.search.metrics import layers_of
 
@@ -49,6 +49,11 @@ class Marks:
                 return ~self._all([~self._truth(o, words) for o in operands], words)
             case Implies(condition=condition, consequence=consequence):
                 return ~self._truth(condition, words) | self._truth(consequence, words)
+            case Cardinality(operands=operands, at_least=least, at_most=most):
+                count = np.zeros(words.shape[1], dtype=np.int64)
+                for operand in operands:
+                    count += self._truth(operand, words)
+                return (count >= least) & (count <= (len(operands) if most is None else most))
             case _:
                 assert_never(logic)
 
@@ -93,7 +98,7 @@ def _atoms(logic: Logic) -> list[Is]:
             return [logic]
         case Not(operand=operand):
             return _atoms(operand)
-        case And(operands=operands) | Or(operands=operands):
+        case And(operands=operands) | Or(operands=operands) | Cardinality(operands=operands):
             return [atom for operand in operands for atom in _atoms(operand)]
         case Implies(condition=condition, consequence=consequence):
             return [*_atoms(condition), *_atoms(consequence)]

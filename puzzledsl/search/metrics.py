@@ -11,6 +11,7 @@ from typing import assert_never
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
     And,
+    Cardinality,
     CountTerm,
     FactTerm,
     Implies,
@@ -129,8 +130,19 @@ def holds(formula: Logic, layers: Mapping[int, LayerAssignment]) -> bool | None:
             return _negated(value)
         case Implies(condition=condition, consequence=consequence):
             return _negated(_all([holds(condition, layers), _negated(holds(consequence, layers))]))
+        case Cardinality(operands=operands, at_least=least, at_most=most):
+            values = [holds(o, layers) for o in operands]
+            sure = values.count(True)
+            return _between(sure, sure + values.count(None), least, most)
         case _:
             assert_never(formula)
+
+
+def _between(sure: int, possible: int, least: int, most: int | None) -> bool | None:
+    """Truth of `least <= count <= most` where the count is known to be from `sure` to `possible`."""
+    if possible < least or (most is not None and sure > most):
+        return False
+    return True if sure >= least and (most is None or possible <= most) else None
 
 
 def layers_of(formula: Logic) -> frozenset[int]:
@@ -140,7 +152,7 @@ def layers_of(formula: Logic) -> frozenset[int]:
             return frozenset([layer])
         case Not(operand=operand):
             return layers_of(operand)
-        case And(operands=operands) | Or(operands=operands):
+        case And(operands=operands) | Or(operands=operands) | Cardinality(operands=operands):
             return frozenset().union(*map(layers_of, operands))
         case Implies(condition=condition, consequence=consequence):
             return layers_of(condition) | layers_of(consequence)

@@ -8,7 +8,7 @@ from typing import assert_never
 
 import numpy as np
 
-from puzzledsl.ir.nodes import And, Implies, Is, Logic, Not, Or
+from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.search.instance import Columns, Mask, Problem
 from puzzledsl.search.metrics import holds, layers_of
 
@@ -79,6 +79,8 @@ class _Reader:
             case Implies(condition=condition, consequence=consequence):
                 both = [self.truths(condition, layer), self.truths(consequence, layer).negated()]
                 return _all(both).negated()
+            case Cardinality(operands=operands, at_least=least, at_most=most):
+                return _counted([self.truths(o, layer) for o in operands], least, most)
             case _:
                 assert_never(logic)
 
@@ -100,3 +102,12 @@ def _all(parts: Sequence[Truths]) -> Truths:
     for part in parts:
         holds, fails = holds & part.holds, fails | part.fails
     return Truths(holds, fails)
+
+
+def _counted(parts: Sequence[Truths], least: int, most: int | None) -> Truths:
+    """Truths of "from `least` to `most` of the parts hold"."""
+    sure, possible = np.zeros(1, dtype=np.int64), np.full(1, len(parts), dtype=np.int64)
+    for part in parts:
+        sure, possible = sure + part.holds, possible - part.fails
+    most = len(parts) if most is None else most
+    return Truths((sure >= least) & (possible <= most), (possible < least) | (sure > most))

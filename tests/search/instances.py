@@ -26,6 +26,7 @@ from puzzledsl.ir.facts import fixed_params, params
 from puzzledsl.ir.metrics import METRICS
 from puzzledsl.ir.nodes import (
     And,
+    Cardinality,
     CountTerm,
     CpSat,
     FactTerm,
@@ -371,6 +372,14 @@ def _formulas(count: int) -> st.SearchStrategy[Logic]:
             st.builds(lambda fs: And(operands=tuple(fs)), st.lists(inner, max_size=3)),
             st.builds(lambda fs: Or(operands=tuple(fs)), st.lists(inner, max_size=3)),
             st.builds(lambda a, b: Implies(condition=a, consequence=b), inner, inner),
+            st.builds(
+                lambda fs, low, more: Cardinality(
+                    operands=tuple(fs), at_least=low, at_most=None if more is None else low + more
+                ),
+                st.lists(inner, max_size=3),
+                st.integers(0, 2),
+                st.one_of(st.none(), st.integers(0, 2)),
+            ),
         ),
         max_leaves=5,
     )

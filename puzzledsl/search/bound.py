@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.search.instance import Ints, Mask, Problem
+from puzzledsl.search.path_prices import best_path_prices
+from puzzledsl.search.paths import NEVER, Paths, paths_of
 from puzzledsl.search.prices import best_prices
 
 Floats = NDArray[np.float64]
@@ -61,15 +63,22 @@ class Bound:
 
 
 def lagrangian_bound(problem: Problem, guess: Floats | None = None) -> Bound:
-    """The best Lagrangian bound of a problem's rows (its formulas are left out, so it bounds the whole problem too).
+    """The best Lagrangian bound of a problem's rows. Formulas that its diagram covers are kept; others are left out.
 
     `guess`: prices that are not far from the best ones, of the same rows.
     """
-    return certify(problem, best_prices(problem, guess))
+    paths = paths_of(problem)
+    if paths is None:
+        return certify(problem, best_prices(problem, guess))
+    return certify(
+        problem, best_path_prices(problem, paths, best_prices(problem) if guess is None else guess)
+    )
 
 
 def certify(problem: Problem, prices: Floats) -> Bound:
     """The bound that non-negative float prices give, in exact integers."""
+    if problem.diagram is not None and (problem.diagram.order or not problem.diagram.feasible):
+        return _certify_paths(problem, Paths(problem.columns, problem.diagram), prices)
     whole, scale, kind = whole_prices(problem, prices)
     values, matrix, limits = problem.goal.values, problem.matrix, problem.limits
     reduced: NDArray[Any] = values.astype(kind) * scale
@@ -81,6 +90,31 @@ def certify(problem: Problem, prices: Floats) -> Bound:
     most = int(problem.columns.most(values).sum()) * scale
     slack = reduced - np.repeat(least_each, problem.columns.sizes)
     return Bound(whole, scale, exact, reduced, slack, exact > most)
+
+
+def _certify_paths(problem: Problem, paths: Paths, prices: Floats) -> Bound:
+    """The bound over paths of the diagram, in int64: prices have as many binary places as there is room for; those that are too
+    dear for it are lowered together."""
+    prices = np.maximum(prices, 0.0)
+    prices = prices * min(1.0, NEVER / 8 / max(float(prices @ problem.row_sizes), 1.0))
+    bits = int(precision(problem, prices[None, :])[0][0])
+    whole = np.rint(prices * 2.0**bits).astype(np.int64)
+    reduced = problem.goal.values * (1 << bits) + whole @ problem.matrix
+    columns = problem.columns
+    if not paths.diagram.feasible:
+        return Bound(tuple(whole.tolist()), 1 << bits, 0, reduced, np.zeros_like(reduced), True)
+    least = paths.least(reduced[None, :])
+    to_end = paths.to_end(least)
+    free = columns.least(reduced)
+    slack = reduced - np.repeat(free, columns.sizes)
+    through = paths.through(least, to_end)
+    total = int(to_end[0][0, 0])
+    sizes = np.diff(np.append(paths.first, len(paths.ordered)))
+    around = np.repeat(through, sizes)
+    slack[paths.ordered] = np.where(around >= NEVER / 2, NEVER, reduced[paths.ordered] + around - total)
+    exact = total + sum(free[paths.free].tolist()) - sum((whole.astype(object) * problem.limits).tolist())
+    most = int(columns.most(problem.goal.values).sum()) << bits
+    return Bound(tuple(whole.tolist()), 1 << bits, exact, reduced, slack, exact > most)
 
 
 def whole_prices(problem: Problem, prices: Floats) -> tuple[tuple[int, ...], int, type]:

@@ -24,8 +24,8 @@ from puzzledsl.search.instance import Ints, Mask, Problem
 from puzzledsl.search.layered import sweep
 from puzzledsl.search.layout import layout_of
 from puzzledsl.search.polish import TOGETHER, polished, walked
+from puzzledsl.search.presolve import presolve
 from puzzledsl.search.symmetry import symmetry_of
-from puzzledsl.search.truths import open_columns
 
 FIRST_CORE = 4  # columns a layer, on average, of the first core where no answer is known
 WIDER = 3  # times as many columns for the next core
@@ -73,12 +73,12 @@ def minimise(
     `at_least` is a bound that is already proven: of the same problem with fewer rows, say. `bound`: the problem's own, where it
     is known. Only answers of `at_most` something are sought: "there is none" then says there is none of those.
     """
-    kept = open_columns(problem)
-    if kept is None:
+    presolved = presolve(problem)
+    if presolved is None:
         return NONE
-    origin = kept.nonzero()[0].astype(np.int64)
-    if bound is None or not kept.all():
-        problem = problem.only(kept)
+    origin = presolved.origin
+    if bound is None or presolved.problem is not problem:
+        problem = presolved.problem
         bound = lagrangian_bound(problem)
     if bound.infeasible:
         return NONE

@@ -21,7 +21,7 @@ def find_incumbent(problem: Problem, bound: Bound) -> Ints | None:
     found = [_repaired(problem, bound)]
     keep = harmless_columns(problem) if problem.formulas else None
     if keep is not None:
-        inner = replace(problem.only(keep), formulas=())
+        inner = replace(problem.only(keep), formulas=(), diagram=None)
         chosen = _repaired(inner, lagrangian_bound(inner))
         found.append(None if chosen is None else keep.nonzero()[0][chosen].astype(np.int64))
     return min((c for c in found if c is not None), key=problem.goal.of, default=None)

@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate, count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.ir.nodes import Logic
 from puzzledsl.ir.tables import LayerAssignment
+
+if TYPE_CHECKING:
+    from puzzledsl.search.diagram import Diagram
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -176,7 +179,7 @@ class Goal:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One search at one batch for every scenario it mentions."""
+    """One search at one batch for every scenario it mentions. `diagram`: of the formulas, where it has been made."""
 
     name: str
     columns: Columns
@@ -185,6 +188,7 @@ class Problem:
     formulas: tuple[Formula, ...]
     batches: Mapping[str, int]
     preferences: tuple[Goal, ...] = ()
+    diagram: Diagram | None = None
 
     @cached_property
     def matrix(self) -> Ints:
@@ -219,6 +223,7 @@ class Problem:
             goal=self.goal.only(keep),
             preferences=tuple(goal.only(keep) for goal in self.preferences),
             rows=tuple(replace(row, coefficients=row.coefficients[keep]) for row in self.rows),
+            diagram=None if self.diagram is None else self.diagram.only(self.columns, keep),
         )
 
     def with_rows(self, *rows: Row) -> Problem:

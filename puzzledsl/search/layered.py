@@ -100,10 +100,9 @@ class _Sweep:
     def run(self) -> Swept:
         """Sweep all layers."""
         layout = self.layout
-        if not layout.hopeless and not (self.meters.limits < 0).any():
-            meters = len(self.meters.limits)
-            words = layout.first_words[:, None]
-            self._wait(Models(0, np.zeros((meters, 1), np.int64), np.zeros(1, np.int64), words, None))
+        if not layout.hopeless and not (self.meters.room < 0).any():
+            none = np.zeros((len(self.meters.limits), 1), np.int64)
+            self._wait(Models(0, none, none[0], layout.first_words[:, None], none[0], None))
         while self.waiting:
             if self._stops():
                 return self._stopped()
@@ -119,8 +118,12 @@ class _Sweep:
     def _hopeful(self, models: Models) -> Models:
         """Those that are still within limits that may have fallen since."""
         rows = self.meters.rows
-        fits = models.sums[rows:] <= self.meters.limits[rows:, None]
+        fits = self._at_least(models)[rows:] <= self.meters.limits[rows:, None]
         return models.only(np.asarray(fits.all(axis=0)))
+
+    def _at_least(self, models: Models) -> Ints:
+        """[meter][model]: what every completion has at least."""
+        return np.asarray(models.sums + self.meters.ahead(models.stage, models.states))
 
     def _follow(self, models: Models) -> None:
         """From some layer to the last."""
@@ -154,12 +157,17 @@ class _Sweep:
         layout, limits = self.layout, self.meters.limits
         begin, end = layout.columns(models.stage)
         deltas, main = self.meters.deltas[:, begin:end], self.meters.rows
-        i, j = (models.sums[main][:, None] + deltas[main] <= limits[main]).nonzero()
+        i, j, states = self._fitting(models, deltas[main])
+        ahead = self.meters.ahead(models.stage + 1, states)
         for first in range(0, len(limits), A_GROUP):
             part = slice(first, first + A_GROUP)
             after = models.sums[part].take(i, axis=1) + deltas[part].take(j, axis=1)
+            if isinstance(ahead, np.ndarray):
+                after += ahead[part]
             fits = (after <= limits[part, None]).all(axis=0)
-            i, j = i[fits], j[fits]
+            i, j, states = i[fits], j[fits], states[fits]
+            if isinstance(ahead, np.ndarray):
+                ahead = ahead[:, fits]
         j += begin
         read = main if len(i) >= MANY else len(limits)
         return Models(
@@ -167,8 +175,21 @@ class _Sweep:
             added(self.meters.deltas[:read], models.sums[:read], j, i),
             models.goal[i] + layout.goal[j],
             added(layout.words, models.words, j, i),
+            states,
             Step(i.astype(np.int32), j.astype(np.int32), models.step),
         )
+
+    def _fitting(self, models: Models, deltas: Ints) -> tuple[Ints, Ints, Ints]:
+        """Models and columns that are together within the main meter's limit, and the states that they lead to."""
+        main, stage = self.meters.rows, models.stage
+        limit = self.meters.limits[main]
+        if stage >= self.layout.stages:
+            i, j = (models.sums[main][:, None] + deltas <= limit).nonzero()
+            return i, j, np.zeros(len(i), dtype=np.int64)
+        then = self.layout.then[stage]
+        after = deltas + self.meters.to_end[stage + 1][main][then]
+        i, j = (after[models.states] <= (limit - models.sums[main])[:, None]).nonzero()
+        return i, j, then[models.states[i], j]
 
     def _metered(self, grown: Models, models: Models) -> Models:
         """Models with the sums of all meters, from those of the models before."""
@@ -192,6 +213,8 @@ class _Sweep:
             return models
         marked = self.layout.pending[models.stage - 1]
         keys = np.vstack([models.sums[: self.meters.rows], models.words[: len(marked)] & marked[:, None]])
+        if models.stage < self.layout.stages:
+            keys = np.vstack([keys, models.states])
         keep = best_of_each(keys, models.goal, models.words[len(marked) :])
         if len(keep) > (1 - WORTH) * len(models):
             self.rest = RESTS
@@ -200,7 +223,7 @@ class _Sweep:
     def _promising(self, models: Models) -> Models:
         """Those whose bound is lowest; the others wait."""
         rows, meters = self.meters.rows, self.meters
-        over = (models.sums[rows:] - meters.limits[rows:, None]) / meters.scales[:, None]
+        over = (self._at_least(models)[rows:] - meters.limits[rows:, None]) / meters.scales[:, None]
         order = np.argsort(over.max(axis=0), kind="stable")
         together = self._together()
         if self.width is None:
@@ -212,14 +235,16 @@ class _Sweep:
         if not len(models):
             return
         rest, meters, stage = self.layout.rest, self.meters, models.stage
-        sums = models.sums[: meters.rows, None, :A_LOOK] + rest.use[:, :, stage, None]
+        states = models.states[:A_LOOK]
+        sums = models.sums[: meters.rows, None, :A_LOOK] + rest.use[stage][:, :, states]
         fits = np.asarray((sums <= meters.limits[: meters.rows, None, None]).all(axis=0))
-        goals = models.goal[None, :A_LOOK] + rest.goal[:, stage, None]
+        goals = models.goal[None, :A_LOOK] + rest.goal[stage][:, states]
         way, model = divmod(int(np.argmin(np.where(fits, goals, 2**62))), fits.shape[1])
         value = int(goals[way, model]) + self.layout.floor
         if not fits[way, model] or value >= self.known:
             return
-        chosen = self.layout.chosen([*models.columns(model), *rest.columns[way, stage:].tolist()])
+        ending = rest.completion(way, stage, int(states[model]))
+        chosen = self.layout.chosen([*models.columns(model), *ending])
         if self.layout.lawful(chosen):
             self.best, self.known = Swept(chosen, value, False), value
             self.meters = meters.at(min(value, meters.most))
@@ -267,12 +292,12 @@ class _Sweep:
         for column in columns.T:
             step = Step(own, column.astype(np.int32), step)
         words = models.words + self.layout.words[:, columns].sum(axis=2)
-        return Models(len(self.layout.order), models.sums, goal[best], words, step)
+        return Models(len(self.layout.order), models.sums, goal[best], words, models.states, step)
 
     def _stopped(self) -> Swept:
         """What is known where not every model can be followed."""
         waiting = (aside.models(self.meters) for aside in self.waiting)
-        least = min(int(self.meters.least_goal(models.sums).min()) for models in waiting)
+        least = min(int(self.meters.least_goal(self._at_least(models)).min()) for models in waiting)
         best = self.best or Swept(None, None, False)
         return replace(best, bound=min(least, self.meters.most), models=self.done)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,29 +12,23 @@ from puzzledsl.search.instance import Formula, Ints, Problem
 from puzzledsl.search.marks import Marks, marks_of
 from puzzledsl.search.meters import Meters, meters_of
 from puzzledsl.search.metrics import layers_of
+from puzzledsl.search.rest import Rest, rest_of
 
 LARGEST_PLACE = 2**62
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rest:
-    """Completions: `columns[way][stage]` is the cheapest column at one variation of the prices; `use[row][way][stage]` and
-    `goal[way][stage]` are what all columns from a stage on add up to."""
-
-    columns: Ints
-    use: Ints
-    goal: Ints
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """`order`: the layers that have a choice; what is clearest first. `goal`: a column's, above the least of its layer; `floor`:
-    the sum of those. `words[word][column]`: marks, then places. `due[stage]`: formulas whose last layer this is;
-    `pending[stage]`: the marks that later ones need. `hopeless`: a formula about layers without a choice does not hold."""
+    """`order`: the layers of the decision diagram, of which there are `stages`, then the others that have a choice, what is
+    clearest first. `goal`: a column's, above the least of its layer; `floor`: the sum of those. `then[stage][state][column]`:
+    the state after it. `words[word][column]`: marks, then places. `due[stage]`: formulas that the diagram does not cover and
+    whose last layer this is; `pending[stage]`: the marks that later ones need. `hopeless`: no choice meets the formulas."""
 
     problem: Problem
     meters: Meters
     order: list[int]
+    stages: int
+    then: list[Ints]
     goal: Ints
     floor: int
     words: Ints
@@ -57,18 +51,26 @@ class Layout:
         return chosen
 
     def lawful(self, chosen: Ints) -> bool:
-        """Whether all formulas hold."""
-        return not self.problem.formulas or meets_formulas(self.problem, chosen)
+        """Whether the formulas hold that the diagram does not cover."""
+        return self.marks is None or meets_formulas(self.open_problem, chosen)
+
+    @property
+    def open_problem(self) -> Problem:
+        """The problem with the formulas that the diagram does not cover."""
+        return self.problem if self.marks is None else replace(self.problem, formulas=self.marks.formulas)
 
 
 def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
     """The layout of a problem at its best prices; None where its numbers or formulas are too large for it."""
-    columns = problem.columns
+    columns, diagram = problem.columns, problem.diagram
+    covered = frozenset[int]() if diagram is None else diagram.covered
+    formulas = [f for place, f in enumerate(problem.formulas) if place not in covered]
     meters = meters_of(problem, bound, most)
-    marks = marks_of(columns, problem.formulas) if problem.formulas else None
-    if meters is None or (problem.formulas and marks is None):
+    marks = marks_of(columns, formulas) if formulas else None
+    if meters is None or (formulas and marks is None):
         return None
-    order = _order(problem, meters)
+    staged = [] if diagram is None else [*diagram.order]
+    order = [*staged, *_order(problem, meters, staged)]
     least = columns.least(problem.goal.values)
     goal = problem.goal.values - np.repeat(least, columns.sizes)
     places = _places(problem)
@@ -78,23 +80,36 @@ def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
     stage_of = {layer: stage for stage, layer in enumerate(order)}
     due: list[list[Formula]] = [[] for _ in order]
     at_once: list[Formula] = []
-    for formula in problem.formulas:
+    for formula in formulas:
         stages = [stage_of[layer] for layer in layers_of(formula.logic) if layer in stage_of]
         (due[max(stages)] if stages else at_once).append(formula)
-    hopeless = marks is not None and not all(
-        marks.holds(f, first_words[: marks.words, None]).all() for f in at_once
+    hopeless = (diagram is not None and not diagram.feasible) or (
+        marks is not None and not all(marks.holds(f, first_words[: marks.words, None]).all() for f in at_once)
     )
     return Layout(
-        problem, meters, order, goal, int(least.sum()), words, first_words, marks, due,
-        _pending(marks, due), hopeless, _rest(problem, meters, order, goal),
+        problem, meters, order, len(staged), _then(problem), goal, int(least.sum()), words, first_words, marks, due,
+        _pending(marks, due), hopeless, rest_of(problem, meters, order, goal),
     )  # fmt: skip
 
 
-def _order(problem: Problem, meters: Meters) -> list[int]:
-    """The layers with a choice, those first whose second column is the furthest from the cheapest: the small choices, which
+def _then(problem: Problem) -> list[Ints]:
+    """[stage][state][column]: the state after it."""
+    diagram, start = problem.diagram, problem.columns.start
+    if diagram is None:
+        return []
+    return [
+        table[:, diagram.classes[start[layer] : start[layer + 1]]]
+        for layer, table in zip(diagram.order, diagram.next, strict=True)
+    ]
+
+
+def _order(problem: Problem, meters: Meters, staged: list[int]) -> list[int]:
+    """The other layers with a choice, those first whose second column is the furthest from the cheapest: the small choices, which
     fill up budgets, come last."""
     columns, priced = problem.columns, meters.deltas[meters.rows]
-    layers = (columns.sizes > 1).nonzero()[0]
+    open_ = columns.sizes > 1
+    open_[staged] = False
+    layers = open_.nonzero()[0]
     spans = [np.partition(priced[columns.start[i] : columns.start[i + 1]], 1)[1] for i in layers]
     return [int(layers[i]) for i in np.argsort(-np.array(spans, dtype=np.int64), kind="stable")]
 
@@ -129,20 +144,3 @@ def _pending(marks: Marks | None, due: list[list[Formula]]) -> list[Ints]:
         pending.append(marks.pending(sorted(later)))
         later = later.union(*(layers_of(f.logic) for f in formulas))
     return pending[::-1]
-
-
-def _rest(problem: Problem, meters: Meters, order: list[int], goal: Ints) -> Rest:
-    """The cheapest columns at each variation, added up from the back."""
-    start, priced = problem.columns.start, meters.deltas[meters.rows :]
-    columns = np.zeros((len(priced), len(order)), dtype=np.int64)
-    for stage, layer in enumerate(order):
-        columns[:, stage] = start[layer] + np.argmin(priced[:, start[layer] : start[layer + 1]], axis=1)
-
-    def from_the_back(values: Ints) -> Ints:
-        sums = np.zeros((*values.shape[:-1], values.shape[-1] + 1), dtype=np.int64)
-        sums[..., :-1] = np.cumsum(values[..., ::-1], axis=-1)[..., ::-1]
-        return sums
-
-    return Rest(
-        columns, from_the_back(meters.deltas[: meters.rows][:, columns]), from_the_back(goal[columns])
-    )

@@ -24,13 +24,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Models:
-    """Partial models of the first `stage` layers: `sums[meter][model]`, `goal`, and `words`: marks, then places in the order of
-    the space."""
+    """Partial models of the first `stage` layers: `sums[meter][model]`, `goal`, `words`: marks, then places in the order of
+    the space; `states`: of the decision diagram, 0 after its last stage."""
 
     stage: int
     sums: Ints
     goal: Ints
     words: Ints
+    states: Ints
     step: Step | None
 
     def __len__(self) -> int:
@@ -39,7 +40,8 @@ class Models:
     def only(self, keep: Ints | Mask) -> Models:
         """Some of them, in this order."""
         step = self.step and Step(self.step.before[keep], self.step.column[keep], self.step.last)
-        return Models(self.stage, self.sums[:, keep], self.goal[keep], self.words[:, keep], step)
+        states = self.states[keep]
+        return Models(self.stage, self.sums[:, keep], self.goal[keep], self.words[:, keep], states, step)
 
     def all_columns(self) -> Ints:
         """[model][layer]: the columns of every model, first layer first."""
@@ -68,16 +70,18 @@ class Aside:
     priced: Ints
     goal: Ints
     words: Ints
+    states: Ints
     step: Step | None
 
     @classmethod
     def of(cls, models: Models, meters: Meters) -> Aside:
         """Put models aside; there is one at least."""
         rows, priced = models.sums[: meters.rows].copy(), models.sums[meters.rows :, :1].copy()
-        return cls(models.stage, rows, priced, models.goal, models.words, models.step)
+        return cls(models.stage, rows, priced, models.goal, models.words, models.states, models.step)
 
     def models(self, meters: Meters) -> Models:
         """The models again."""
         priced = meters.scales[:, None] * (self.goal - self.goal[0])
         priced += meters.prices @ (self.rows - self.rows[:, :1]) + self.priced
-        return Models(self.stage, np.vstack([self.rows, priced]), self.goal, self.words, self.step)
+        sums = np.vstack([self.rows, priced])
+        return Models(self.stage, sums, self.goal, self.words, self.states, self.step)

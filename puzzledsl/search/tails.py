@@ -63,7 +63,7 @@ class Endings:
         words = np.zeros((len(places), 1), np.int64)
         link: _Link | None = None
         stage = len(layout.order) if meters.weights.any() else 0
-        while stage > 0 and not layout.due[stage - 1]:
+        while stage > layout.stages and not layout.due[stage - 1]:
             stage -= 1
             grown = _grown(meters, *layout.columns(stage), sums, min(most, AT_A_STAGE))
             if grown is None or not len(grown[0]):
@@ -81,14 +81,14 @@ class Endings:
         """The tails from a stage on; None where there are too many of them."""
         if stage not in self.gridded and stage in self.plain:
             use, goal, link = self.plain.pop(stage)
-            box = int(self.meters.limits[self.meters.rows])
+            box = int(self.meters.room[self.meters.rows])
             self.gridded[stage] = Tails(grid_of(use, goal, self.meters.weights, box), link)
         return self.gridded.get(stage)
 
 
 def _grown(meters: Meters, begin: int, end: int, sums: Ints, most: int) -> tuple[Short, Short] | None:
     """Each column of a layer before each tail, where no meter is above its limit: columns, tails."""
-    main, limits = meters.rows, meters.limits
+    main, limits = meters.rows, meters.room
     column, tail = (meters.deltas[main, begin:end, None] + sums[main] <= limits[main]).nonzero()
     for meter in range(len(limits)):
         fits = meters.deltas[meter, begin:end][column] + sums[meter][tail] <= limits[meter]

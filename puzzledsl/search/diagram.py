@@ -1,0 +1,252 @@
+"""A decision diagram of a problem's formulas: states between layers, and which columns lead from one state to the next.
+
+A state is what is left of the formulas once the layers before it are chosen; states with the same future are one (as in the
+minimisation of an automaton). Every path from the first state to the last is a choice that meets all formulas that the diagram
+covers. Layers that no formula mentions have no stage.
+Source: Bergman, Cire, van Hoeve & Hooker, "Decision Diagrams for Optimization" (2016); Pesant, "A regular language membership
+constraint" (2004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puzzledsl.search.instance import Columns, Formula, Ints, Mask
+from puzzledsl.search.residuals import FALSE, TRUE, Residuals
+
+MOST_STATES = 4_000  # between two layers
+MOST_STEPS = 100_000  # transitions that are worked out for one order of the layers
+FEW_STATES = 64  # with no more, another order of the layers is not tried
+DEAD = -1
+Next = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Diagram:
+    """`order`: the layers of the stages. `next[stage][state][class]`: the state after it, DEAD where there is none.
+
+    `classes[column]`: the column's class in its layer; columns of one class lead to the same states. `covered`: places of the
+    formulas that every path meets. Before the first stage and after the last there is one state; every state is on a path.
+    `feasible`: there is a path at all; without one there are no stages.
+    """
+
+    order: tuple[int, ...]
+    next: tuple[Next, ...]
+    classes: Ints
+    covered: frozenset[int]
+    feasible: bool = True
+
+    def only(self, columns: Columns, keep: Mask) -> Diagram:
+        """The diagram of a problem with some of its columns. `columns`: before. A layer with one column left loses its stage."""
+        start = columns.start
+        classes = self.classes.copy()
+        order: list[int] = []
+        tables: list[Next] = []
+        step: Next | None = None  # of fixed layers before the next stage: state -> state
+        for layer, table in zip(self.order, self.next, strict=True):
+            here = slice(int(start[layer]), int(start[layer + 1]))
+            used, renamed = np.unique(classes[here][keep[here]], return_inverse=True)
+            inside = classes[here].copy()
+            inside[keep[here]] = renamed.reshape(-1)
+            classes[here] = inside
+            table = table[:, used]
+            if step is not None:
+                table = np.where((step >= 0)[:, None], table[step], DEAD)
+            if int(keep[here].sum()) == 1:
+                step = table[:, 0]
+            else:
+                step = None
+                order.append(layer)
+                tables.append(table)
+        if step is not None and tables:
+            tables[-1] = np.where(tables[-1] >= 0, step[tables[-1]], DEAD)
+        blocked = step is not None and not tables and step[0] == DEAD
+        reduced = None if blocked or not self.feasible else _reduced(tables)
+        return _diagram(order, reduced, classes[keep], self.covered)
+
+
+def _diagram(
+    order: Sequence[int], tables: tuple[Next, ...] | None, classes: Ints, covered: frozenset[int]
+) -> Diagram:
+    if tables is None:
+        return Diagram((), (), classes, covered, feasible=False)
+    return Diagram(tuple(order), tables, classes, covered)
+
+
+def diagram_of(columns: Columns, formulas: Sequence[Formula]) -> Diagram:
+    """The diagram of some formulas, without those that would make it too large.
+
+    The layers are in their own order, or, where that needs many states, in an order that keeps few formulas open at a time.
+    """
+    pool = Residuals(columns)
+    wanted = [(part, place) for place, f in enumerate(formulas) for part in pool.parts(pool.formula(f.logic))]
+    if any(part == FALSE for part, _ in wanted):
+        return _diagram((), None, np.zeros(len(columns), dtype=np.int64), frozenset(range(len(formulas))))
+    left_out: set[int] = set()
+    classes, firsts = _classes(columns, pool, [part for part, _ in wanted])
+    while True:
+        parts = list(dict.fromkeys(part for part, _ in wanted))
+        natural = sorted({layer for part in parts for layer in _layers(pool, part)})
+        built = _built(pool, parts, natural, firsts)
+        if built.tables is None or built.widest > FEW_STATES:
+            built = min(built, _built(pool, parts, _frugal(pool, parts), firsts), key=_Built.size)
+        if built.tables is not None:
+            break
+        dropped = _dearest(pool, built, parts)
+        left_out.update(place for part, place in wanted if part in dropped)
+        wanted = [(part, place) for part, place in wanted if part not in dropped]
+    covered = frozenset(range(len(formulas))) - left_out
+    return _diagram(built.order, _reduced(built.tables), classes, covered)
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """An attempt: `tables` is None where there were too many states after `stages` layers."""
+
+    order: list[int]
+    tables: list[Next] | None
+    widest: int
+    steps: int
+    stages: int
+
+    def size(self) -> tuple[bool, int, int]:
+        """Finished attempts first, then those with few transitions."""
+        return self.tables is None, self.steps, self.widest
+
+
+def _layers(pool: Residuals, formula: int) -> list[int]:
+    """The layers that a formula mentions, ascending."""
+    bits, found = pool.layers[formula], []
+    while bits:
+        lowest = bits & -bits
+        found.append(lowest.bit_length() - 1)
+        bits ^= lowest
+    return found
+
+
+def _classes(columns: Columns, pool: Residuals, parts: Sequence[int]) -> tuple[Ints, dict[int, list[int]]]:
+    """Each column's class, and of each mentioned layer the first column of every class."""
+    masks: dict[int, set[int]] = {}
+    for part in dict.fromkeys(parts):
+        pool.masks(part, masks)
+    classes = np.zeros(len(columns), dtype=np.int64)
+    firsts: dict[int, list[int]] = {}
+    for layer, here in masks.items():
+        begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
+        known: dict[tuple[int, ...], int] = {}
+        firsts[layer] = []
+        ordered = sorted(here)
+        for column in range(end - begin):
+            pattern = tuple(mask >> column & 1 for mask in ordered)
+            if pattern not in known:
+                known[pattern] = len(known)
+                firsts[layer].append(column)
+            classes[begin + column] = known[pattern]
+    return classes, firsts
+
+
+def _built(pool: Residuals, parts: Sequence[int], order: list[int], firsts: dict[int, list[int]]) -> _Built:
+    """The transitions of all stages, states by what is left of the parts that have begun."""
+    stage_of = {layer: stage for stage, layer in enumerate(order)}
+    begins: list[list[int]] = [[] for _ in order]
+    for part in parts:
+        begins[min(stage_of[layer] for layer in _layers(pool, part))].append(part)
+    states, tables, widest, steps = {TRUE: 0}, [], 1, 0
+    for stage, layer in enumerate(order):
+        columns = firsts[layer]
+        steps += len(states) * len(columns)
+        if steps > MOST_STEPS or len(states) > MOST_STATES:
+            return _Built(order, None, widest, steps, stage)
+        begun = [pool.every([pool.assign(p, layer, c) for p in begins[stage]]) for c in columns]
+        after: dict[int, int] = {}
+        table = np.full((len(states), len(columns)), DEAD, dtype=np.int64)
+        for state, number in states.items():
+            touched: list[int] = []
+            kept: list[int] = []
+            for part in pool.parts(state):
+                (touched if pool.layers[part] >> layer & 1 else kept).append(part)
+            for place, column in enumerate(columns):
+                if begun[place] != FALSE:
+                    moved = [pool.assign(part, layer, column) for part in touched]
+                    then = pool.every([*kept, *moved, begun[place]])
+                    if then != FALSE:
+                        table[number, place] = after.setdefault(then, len(after))
+        tables.append(table)
+        states, widest = after, max(widest, len(after))
+    return _Built(order, tables, widest, steps, len(order))
+
+
+def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
+    """An order of the layers in which few formulas are open at a time: greedily, the layer that closes most and opens least."""
+    mentioned = {part: set(_layers(pool, part)) for part in parts}
+    users: dict[int, list[int]] = {}
+    for part, layers in mentioned.items():
+        for layer in layers:
+            users.setdefault(layer, []).append(part)
+    left, order, begun = set(users), [], set[int]()
+
+    def cost(layer: int) -> tuple[int, int]:
+        opened = sum(part not in begun for part in users[layer])
+        closed = sum(len(mentioned[part]) == 1 for part in users[layer])
+        return opened - 2 * closed, layer
+
+    while left:
+        near = {layer for part in begun for layer in mentioned[part]} or {min(left)}
+        layer = min(near, key=cost)
+        order.append(layer)
+        left.discard(layer)
+        for part in users[layer]:
+            mentioned[part].discard(layer)
+            begun.add(part)
+            if not mentioned[part]:
+                begun.discard(part)
+    return order
+
+
+def _dearest(pool: Residuals, built: _Built, parts: Sequence[int]) -> set[int]:
+    """A quarter of the formulas that were open where an attempt failed: those that stay open longest."""
+    stage_of = {layer: stage for stage, layer in enumerate(built.order)}
+    spans = {part: [stage_of[layer] for layer in _layers(pool, part)] for part in parts}
+    open_ = [p for p in parts if min(spans[p]) < built.stages <= max(spans[p])]
+    open_.sort(key=lambda p: (min(spans[p]) - max(spans[p]), p))
+    return set(open_[: max(1, len(open_) // 4)])
+
+
+def _reduced(tables: Sequence[Next]) -> tuple[Next, ...] | None:
+    """The transitions between states that are on a path, states with the same future joined; None where there is no path."""
+    renamed = np.zeros(1, dtype=np.int64)
+    joined: list[Next] = []
+    for table in reversed(tables):
+        moved = np.where(table >= 0, renamed[table], DEAD)
+        live = (moved >= 0).any(axis=1)
+        renamed = np.full(len(table), DEAD, dtype=np.int64)
+        if not live.any():
+            return None
+        rows, inverse = np.unique(moved[live], axis=0, return_inverse=True)
+        renamed[live] = inverse.reshape(-1)
+        joined.append(rows)
+    if renamed[0] == DEAD:
+        return None
+    reached = renamed[:1]
+    found: list[Next] = []
+    for table in reversed(joined):
+        here = table[reached]
+        reached = np.unique(here[here >= 0])
+        place = np.full(int(table.max()) + 1, DEAD, dtype=np.int64)
+        place[reached] = np.arange(len(reached))
+        found.append(np.where(here >= 0, place[here], DEAD))
+    return tuple(found)
+
+
+def live_columns(columns: Columns, diagram: Diagram) -> Mask:
+    """The columns that are on a path."""
+    keep = np.ones(len(columns), dtype=np.bool_)
+    for layer, table in zip(diagram.order, diagram.next, strict=True):
+        begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
+        live: Mask = np.asarray((table >= 0).any(axis=0))
+        keep[begin:end] = live[diagram.classes[begin:end]]
+    return keep

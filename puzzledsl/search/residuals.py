@@ -1,0 +1,253 @@
+"""Residual formulas: what is left of a propositional requirement once some layers are chosen.
+
+Formulas are kept in negation normal form and hash-consed: equal formulas have equal numbers, so a number can be the state of a
+decision diagram. An atom says that a layer takes one of some columns; the columns are the bits of an integer.
+Source: hash-consed residual states as in Bergman, Cire, van Hoeve & Hooker, "Decision Diagrams for Optimization" (2016), ch. 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
+from puzzledsl.search.instance import Columns
+
+TRUE, FALSE = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """The layer takes a column whose bit is set in `mask`."""
+
+    layer: int
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """All parts hold. `parts`: numbers of formulas."""
+
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """At least one part holds."""
+
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """From `least` to `most` parts hold. A part may be there twice."""
+
+    parts: tuple[int, ...]
+    least: int
+    most: int
+
+
+Node = Atom | Every | Some | Count
+
+
+class Residuals:
+    """A pool of formulas over the columns of a problem. `layers[formula]`: the layers that it mentions, as bits."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.nodes: list[Node | None] = [None, None]
+        self.layers: list[int] = [0, 0]
+        self._numbers: dict[Node, int] = {}
+        self._opposites: dict[int, int] = {TRUE: FALSE, FALSE: TRUE}
+        self._assigned: dict[tuple[int, int, int], int] = {}
+        self._full = [(1 << int(size)) - 1 for size in columns.sizes]
+        self._bits = [_bits_of(columns, layer) for layer in range(columns.layers)]
+
+    # ---------------------------------------------------------------- building
+
+    def formula(self, logic: Logic) -> int:
+        """The number of a formula."""
+        match logic:
+            case Is(layer=layer, sub_block=sub_block, alternatives=names):
+                bits = self._bits[layer][sub_block]
+                mask = 0
+                for name in names:
+                    mask |= bits.get(name, 0)
+                return self.atom(layer, mask)
+            case Not(operand=operand):
+                return self.opposite(self.formula(operand))
+            case And(operands=operands):
+                return self.every(map(self.formula, operands))
+            case Or(operands=operands):
+                return self.some(map(self.formula, operands))
+            case Implies(condition=condition, consequence=consequence):
+                return self.some([self.opposite(self.formula(condition)), self.formula(consequence)])
+            case Cardinality(operands=operands, at_least=least, at_most=most):
+                parts = [*map(self.formula, operands)]
+                return self.count(parts, least, len(parts) if most is None else most)
+            case _:
+                assert_never(logic)
+
+    def atom(self, layer: int, mask: int) -> int:
+        """A formula about one layer."""
+        if mask == 0:
+            return FALSE
+        return TRUE if mask == self._full[layer] else self._number(Atom(layer, mask), 1 << layer)
+
+    def every(self, parts: Iterable[int]) -> int:
+        """All parts hold; atoms of one layer are intersected."""
+        flat, atoms = self._gathered(parts, Every, FALSE)
+        if flat is None:
+            return FALSE
+        for layer, masks in atoms.items():
+            mask = masks[0]
+            for other in masks[1:]:
+                mask &= other
+            if not mask:
+                return FALSE
+            flat.add(self.atom(layer, mask))
+        return self._joined(flat, Every, TRUE)
+
+    def some(self, parts: Iterable[int]) -> int:
+        """At least one part holds; atoms of one layer are united."""
+        flat, atoms = self._gathered(parts, Some, TRUE)
+        if flat is None:
+            return TRUE
+        for layer, masks in atoms.items():
+            mask = masks[0]
+            for other in masks[1:]:
+                mask |= other
+            if mask == self._full[layer]:
+                return TRUE
+            flat.add(self.atom(layer, mask))
+        return self._joined(flat, Some, FALSE)
+
+    def count(self, parts: Sequence[int], least: int, most: int) -> int:
+        """From `least` to `most` of the parts hold."""
+        sure = sum(part == TRUE for part in parts)
+        left = tuple(sorted(part for part in parts if part not in (TRUE, FALSE)))
+        least, most, number = max(least - sure, 0), most - sure, len(left)
+        if most < 0 or least > number:
+            return FALSE
+        if least == 0 and most >= number:
+            return TRUE
+        if least == number:
+            return self.every(left)
+        if most == 0:
+            return self.every(map(self.opposite, left))
+        if least == 1 and most >= number:
+            return self.some(left)
+        if least == 0 and most == number - 1:
+            return self.some(map(self.opposite, left))
+        return self._number(Count(left, least, min(most, number)), self._mentioned(left))
+
+    def opposite(self, formula: int) -> int:
+        """The negation."""
+        found = self._opposites.get(formula)
+        if found is not None:
+            return found
+        match self.nodes[formula]:
+            case Atom(layer=layer, mask=mask):
+                result = self.atom(layer, self._full[layer] & ~mask)
+            case Every(parts=parts):
+                result = self.some(map(self.opposite, parts))
+            case Some(parts=parts):
+                result = self.every(map(self.opposite, parts))
+            case Count(parts=parts, least=least, most=most):
+                fewer, more = self.count(parts, 0, least - 1), self.count(parts, most + 1, len(parts))
+                result = self.some([fewer, more])
+            case _:
+                raise AssertionError("constants are known")
+        self._opposites[formula], self._opposites[result] = result, formula
+        return result
+
+    # ---------------------------------------------------------------- choosing
+
+    def assign(self, formula: int, layer: int, column: int) -> int:
+        """The formula once a layer has taken its column of that place."""
+        if not self.layers[formula] >> layer & 1:
+            return formula
+        key = formula, layer, column
+        found = self._assigned.get(key)
+        if found is None:
+            found = self._assigned[key] = self._assign(self.nodes[formula], layer, column)
+        return found
+
+    def _assign(self, node: Node | None, layer: int, column: int) -> int:
+        match node:
+            case Atom(mask=mask):
+                return TRUE if mask >> column & 1 else FALSE
+            case Every(parts=parts):
+                return self.every([self.assign(part, layer, column) for part in parts])
+            case Some(parts=parts):
+                return self.some([self.assign(part, layer, column) for part in parts])
+            case Count(parts=parts, least=least, most=most):
+                return self.count([self.assign(part, layer, column) for part in parts], least, most)
+            case _:
+                raise AssertionError("constants mention no layer")
+
+    def parts(self, formula: int) -> tuple[int, ...]:
+        """The formulas that must all hold for this one to hold."""
+        node = self.nodes[formula]
+        return () if formula == TRUE else node.parts if isinstance(node, Every) else (formula,)
+
+    def masks(self, formula: int, found: dict[int, set[int]]) -> None:
+        """Add the masks of all atoms to `found`, by layer."""
+        seen, waiting = {formula}, [formula]
+        while waiting:
+            match self.nodes[waiting.pop()]:
+                case Atom(layer=layer, mask=mask):
+                    found.setdefault(layer, set()).add(mask)
+                case Every(parts=parts) | Some(parts=parts) | Count(parts=parts):
+                    waiting += [part for part in parts if part not in seen]
+                    seen.update(parts)
+
+    # ---------------------------------------------------------------- the pool
+
+    def _gathered(
+        self, parts: Iterable[int], kind: type[Every] | type[Some], absorbing: int
+    ) -> tuple[set[int] | None, dict[int, list[int]]]:
+        """Parts without nested ones of the same kind, and the masks of atoms by layer; None where one part decides."""
+        flat: set[int] = set()
+        atoms: dict[int, list[int]] = {}
+        for part in parts:
+            if part == absorbing:
+                return None, {}
+            node = self.nodes[part]
+            inner = node.parts if isinstance(node, kind) else (part,)
+            for number in inner:
+                leaf = self.nodes[number]
+                if isinstance(leaf, Atom):
+                    atoms.setdefault(leaf.layer, []).append(leaf.mask)
+                elif leaf is not None:
+                    flat.add(number)
+        return flat, atoms
+
+    def _joined(self, parts: set[int], kind: type[Every] | type[Some], neutral: int) -> int:
+        if len(parts) <= 1:
+            return next(iter(parts), neutral)
+        ordered = tuple(sorted(parts))
+        return self._number(kind(ordered), self._mentioned(ordered))
+
+    def _mentioned(self, parts: Sequence[int]) -> int:
+        layers = 0
+        for part in parts:
+            layers |= self.layers[part]
+        return layers
+
+    def _number(self, node: Node, layers: int) -> int:
+        number = self._numbers.get(node)
+        if number is None:
+            number = self._numbers[node] = len(self.nodes)
+            self.nodes.append(node)
+            self.layers.append(layers)
+        return number
+
+
+def _bits_of(columns: Columns, layer: int) -> dict[str, dict[str, int]]:
+    """For each sub-block and alternative the columns of a layer that have it, as bits."""
+    found: dict[str, dict[str, int]] = {"attention": {}, "ffn": {}}
+    for place, choice in enumerate(columns.of_layer(layer)):
+        for part, name in (("attention", choice.attention), ("ffn", choice.ffn)):
+            found[part][name] = found[part].get(name, 0) | 1 << place
+    return found

@@ -21,17 +21,15 @@ class Presolved:
 
 def presolve(problem: Problem) -> Presolved | None:
     """The problem on the columns that some choice meets all formulas with; None where no choice does."""
-    kept = open_columns(problem)
-    if kept is None:
-        return None
-    origin = kept.nonzero()[0].astype(np.int64)
-    problem = problem.only(kept)
+    origin = np.arange(len(problem.columns))
     if not problem.formulas:
         return Presolved(problem, origin)
-    if problem.diagram is None:
-        problem = replace(problem, diagram=diagram_of(problem.columns, problem.formulas))
-    diagram = problem.diagram
-    if diagram is None or not diagram.feasible:
+    diagram = problem.diagram or diagram_of(problem.columns, problem.formulas)
+    if not diagram.feasible:
         return None
+    problem = replace(problem, diagram=diagram)
     live = live_columns(problem.columns, diagram)
-    return Presolved(problem.only(live), origin[live])
+    problem, origin = problem.only(live), origin[live]
+    open_ = [f for place, f in enumerate(problem.formulas) if place not in diagram.covered]
+    kept = open_columns(replace(problem, formulas=tuple(open_)))
+    return None if kept is None else Presolved(problem.only(kept), origin[kept])

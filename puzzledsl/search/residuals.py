@@ -96,31 +96,11 @@ class Residuals:
 
     def every(self, parts: Iterable[int]) -> int:
         """All parts hold; atoms of one layer are intersected."""
-        flat, atoms = self._gathered(parts, Every, FALSE)
-        if flat is None:
-            return FALSE
-        for layer, masks in atoms.items():
-            mask = masks[0]
-            for other in masks[1:]:
-                mask &= other
-            if not mask:
-                return FALSE
-            flat.add(self.atom(layer, mask))
-        return self._joined(flat, Every, TRUE)
+        return self._joined(parts, Every, FALSE, TRUE)
 
     def some(self, parts: Iterable[int]) -> int:
         """At least one part holds; atoms of one layer are united."""
-        flat, atoms = self._gathered(parts, Some, TRUE)
-        if flat is None:
-            return TRUE
-        for layer, masks in atoms.items():
-            mask = masks[0]
-            for other in masks[1:]:
-                mask |= other
-            if mask == self._full[layer]:
-                return TRUE
-            flat.add(self.atom(layer, mask))
-        return self._joined(flat, Some, FALSE)
+        return self._joined(parts, Some, TRUE, FALSE)
 
     def count(self, parts: Sequence[int], least: int, most: int) -> int:
         """From `least` to `most` of the parts hold."""
@@ -204,30 +184,40 @@ class Residuals:
 
     # ---------------------------------------------------------------- the pool
 
-    def _gathered(
-        self, parts: Iterable[int], kind: type[Every] | type[Some], absorbing: int
-    ) -> tuple[set[int] | None, dict[int, list[int]]]:
-        """Parts without nested ones of the same kind, and the masks of atoms by layer; None where one part decides."""
-        flat: set[int] = set()
-        atoms: dict[int, list[int]] = {}
+    def _joined(
+        self, parts: Iterable[int], kind: type[Every] | type[Some], absorbing: int, neutral: int
+    ) -> int:
+        """Parts joined, nested ones of the same kind among them; `absorbing` where one of them decides."""
+        found: set[int] = set()
+        atoms: dict[int, int] = {}
+        nodes = self.nodes
         for part in parts:
             if part == absorbing:
-                return None, {}
-            node = self.nodes[part]
-            inner = node.parts if isinstance(node, kind) else (part,)
-            for number in inner:
-                leaf = self.nodes[number]
-                if isinstance(leaf, Atom):
-                    atoms.setdefault(leaf.layer, []).append(leaf.mask)
+                return absorbing
+            node = nodes[part]
+            for number in node.parts if type(node) is kind else (part,):
+                leaf = nodes[number]
+                if type(leaf) is Atom:
+                    other = atoms.setdefault(leaf.layer, number)
+                    if other != number:
+                        merged = self._merged(leaf, other, kind)
+                        if merged == absorbing:
+                            return absorbing
+                        atoms[leaf.layer] = merged
                 elif leaf is not None:
-                    flat.add(number)
-        return flat, atoms
-
-    def _joined(self, parts: set[int], kind: type[Every] | type[Some], neutral: int) -> int:
-        if len(parts) <= 1:
-            return next(iter(parts), neutral)
-        ordered = tuple(sorted(parts))
+                    found.add(number)
+        found.update(atoms.values())
+        if len(found) <= 1:
+            return next(iter(found), neutral)
+        ordered = tuple(sorted(found))
         return self._number(kind(ordered), self._mentioned(ordered))
+
+    def _merged(self, atom: Atom, other: int, kind: type[Every] | type[Some]) -> int:
+        """Two atoms of one layer as one."""
+        second = self.nodes[other]
+        assert isinstance(second, Atom)
+        mask = atom.mask & second.mask if kind is Every else atom.mask | second.mask
+        return self.atom(atom.layer, mask)
 
     def _mentioned(self, parts: Sequence[int]) -> int:
         layers = 0

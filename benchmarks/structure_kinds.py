@@ -215,7 +215,7 @@ def short_gaps(menu: Menu, _: Rng) -> list[Logic]:
 
 def full_windows(menu: Menu, _: Rng) -> list[Logic]:
     """The parent's attention at least once in every four layers in a row."""
-    return [either(*(attention(i, "parent") for i in w)) for w in windows(menu.layers, 4)]
+    return [either(*(attention(i, "parent") for i in w)) for w in windows(menu.layers, min(4, menu.layers))]
 
 
 def every_third(menu: Menu, _: Rng) -> list[Logic]:

@@ -25,8 +25,8 @@ WIDTHS = {"parent": 16, "mlp12": 12, "mlp8": 8, "mlp4": 4, "noop": 0}
 def structured_problem(figures: str, seed: int) -> Problem:
     """Three to seven layers of two to six columns, up to three rows, up to two kinds of structure and two random formulas.
 
-    A seed always gives the same one. `correlated`: the goal is what a row saves, almost; `alike`: all layers have the same columns and figures; `tied`: few
-    different figures, so that many answers are equally good; `negative`: goal and rows have both signs.
+    A seed always gives the same one. `correlated`: the goal is what a row saves, almost; `alike`: all layers have the same columns
+    and figures; `tied`: few different figures, so that many answers are equally good; `negative`: figures of both signs.
     """
     rng = np.random.default_rng([FIGURES.index(figures), seed, 7])
     menu = _menu(rng)
@@ -64,7 +64,8 @@ def truth(columns: Columns, models: Ints, logic: Logic) -> Mask:
     match logic:
         case Is(layer=layer, sub_block=sub_block, alternatives=names):
             chosen = [getattr(choice, sub_block) in names for choice in columns.choices]
-            return np.array(chosen, dtype=np.bool_)[models[:, layer]]
+            is_one = np.array(chosen, dtype=np.bool_)
+            return np.asarray(is_one[models[:, layer]], dtype=np.bool_)
         case Not(operand=operand):
             return ~truth(columns, models, operand)
         case And(operands=operands):
@@ -75,7 +76,8 @@ def truth(columns: Columns, models: Ints, logic: Logic) -> Mask:
             return ~truth(columns, models, condition) | truth(columns, models, consequence)
         case Cardinality(operands=operands, at_least=least, at_most=most):
             number = _number_true(columns, models, operands)
-            return (number >= least) & (number <= (len(operands) if most is None else most))
+            top = len(operands) if most is None else most
+            return np.asarray((least <= number) & (number <= top), dtype=np.bool_)
         case _:
             assert_never(logic)
 

@@ -25,8 +25,8 @@ WIDTHS = {"parent": 16, "mlp12": 12, "mlp8": 8, "mlp4": 4, "noop": 0}
 def structured_problem(figures: str, seed: int) -> Problem:
     """Three to seven layers of two to six columns, up to three rows, up to two kinds of structure and two random formulas.
 
-    A seed always gives the same one. `correlated`: the goal is what a row saves, almost; `alike`: all layers have the same columns
-    and figures; `tied`: few different figures, so that many answers are equally good; `negative`: figures of both signs.
+    A seed always gives the same one. `correlated`: the goal is what a row saves, almost; `alike`: all layers have the same
+    columns and figures; `tied`: few different figures, so that many answers are equally good; `negative`: figures of both signs.
     """
     rng = np.random.default_rng([FIGURES.index(figures), seed, 7])
     menu = _menu(rng)
@@ -69,11 +69,11 @@ def truth(columns: Columns, models: Ints, logic: Logic) -> Mask:
         case Not(operand=operand):
             return ~truth(columns, models, operand)
         case And(operands=operands):
-            return _number_true(columns, models, operands) == len(operands)
+            return np.equal(_number_true(columns, models, operands), len(operands))
         case Or(operands=operands):
             return _number_true(columns, models, operands) > 0
         case Implies(condition=condition, consequence=consequence):
-            return ~truth(columns, models, condition) | truth(columns, models, consequence)
+            return np.logical_or(~truth(columns, models, condition), truth(columns, models, consequence))
         case Cardinality(operands=operands, at_least=least, at_most=most):
             number = _number_true(columns, models, operands)
             top = len(operands) if most is None else most

@@ -1,0 +1,187 @@
+"""Integer problems that mix rows with structural formulas, small enough to try every model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise, product
+from typing import assert_never
+
+import numpy as np
+
+from benchmarks.structure_kinds import KINDS, Count, Menu, Rng
+from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
+from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.search.instance import Columns, Formula, Goal, Ints, Mask, Problem, Row
+from tests.search.random_problems import every_answer
+
+FIGURES = ("unrelated", "correlated", "alike", "tied", "negative")
+MOST_MODELS = 20_000
+HEADS = {"parent": 8, "gqa4": 4, "gqa2": 2, "linear": 0, "noop": 0}
+WIDTHS = {"parent": 16, "mlp12": 12, "mlp8": 8, "mlp4": 4, "noop": 0}
+
+
+def structured_problem(figures: str, seed: int) -> Problem:
+    """Three to seven layers of two to six columns, up to three rows, up to two kinds of structure and two random formulas.
+
+    A seed always gives the same one. `correlated`: the goal is what a row saves, almost; `alike`: all layers have the same
+    columns and figures; `tied`: few different figures, so that many answers are equally good; `negative`: figures of both signs.
+    """
+    rng = np.random.default_rng([FIGURES.index(figures), seed, 7])
+    menu = _menu(rng)
+    columns = _columns(menu, rng, alike=figures == "alike")
+    matrix, goal = _figures(figures, columns, int(rng.integers(0, 4)), rng)
+    least, most = columns.least(matrix).sum(axis=1), columns.most(matrix).sum(axis=1)
+    limits = (least + rng.uniform(0.2, 0.8, len(matrix)) * (most - least)).astype(np.int64)
+    rows = [Row(f"row {i}", r, int(b)) for i, (r, b) in enumerate(zip(matrix, limits, strict=True))]
+    formulas = []
+    for number, part in enumerate(_structure(menu, rng)):
+        if isinstance(part, Count):
+            rows += _exactly(columns, part)
+        else:
+            formulas.append(Formula(f"formula {number}", part))
+    return Problem(
+        name=figures,
+        columns=columns,
+        goal=Goal(goal, Fraction(1), Fraction(0), 1, False, True),
+        rows=tuple(rows),
+        formulas=tuple(formulas),
+        batches={},
+    )
+
+
+def answers_of(problem: Problem) -> Ints:
+    """All models that meet every row and formula, [model][layer], in the order of the space."""
+    models = every_answer(problem)
+    for formula in problem.formulas:
+        models = models[truth(problem.columns, models, formula.logic)]
+    return models
+
+
+def truth(columns: Columns, models: Ints, logic: Logic) -> Mask:
+    """The truth of a formula in each of many models."""
+    match logic:
+        case Is(layer=layer, sub_block=sub_block, alternatives=names):
+            chosen = [getattr(choice, sub_block) in names for choice in columns.choices]
+            is_one = np.array(chosen, dtype=np.bool_)
+            return np.asarray(is_one[models[:, layer]], dtype=np.bool_)
+        case Not(operand=operand):
+            return ~truth(columns, models, operand)
+        case And(operands=operands):
+            return np.equal(_number_true(columns, models, operands), len(operands))
+        case Or(operands=operands):
+            return _number_true(columns, models, operands) > 0
+        case Implies(condition=condition, consequence=consequence):
+            return np.logical_or(~truth(columns, models, condition), truth(columns, models, consequence))
+        case Cardinality(operands=operands, at_least=least, at_most=most):
+            number = _number_true(columns, models, operands)
+            top = len(operands) if most is None else most
+            return np.asarray((least <= number) & (number <= top), dtype=np.bool_)
+        case _:
+            assert_never(logic)
+
+
+def _number_true(columns: Columns, models: Ints, operands: tuple[Logic, ...]) -> Ints:
+    number = np.zeros(len(models), dtype=np.int64)
+    for operand in operands:
+        number += truth(columns, models, operand)
+    return number
+
+
+# ---------------------------------------------------------------- how they are drawn
+
+
+def _menu(rng: Rng) -> Menu:
+    """The parent and one to four other alternatives a sub-block, no-op and linear often among them."""
+
+    def some(every: dict[str, int]) -> dict[str, int]:
+        others = [name for name in every if name != "parent"]
+        count = int(rng.integers(1, len(others) + 1))
+        kept = {others[i] for i in rng.permutation(len(others))[:count].tolist()} | {"parent", "noop"}
+        return {name: value for name, value in every.items() if name in kept}
+
+    return Menu(int(rng.integers(3, 8)), some(HEADS), some(WIDTHS))
+
+
+def _columns(menu: Menu, rng: Rng, *, alike: bool) -> Columns:
+    """Two to six pairs a layer, few enough that all models can be tried. The parent is always among them."""
+    every = [LayerAssignment(attention=a, ffn=f) for a, f in product(menu.heads, menu.widths)]
+    most = min(6, len(every), int(MOST_MODELS ** (1 / menu.layers)))
+
+    def drawn() -> tuple[LayerAssignment, ...]:
+        count = int(rng.integers(2, most + 1))
+        places = {0, *(1 + rng.permutation(len(every) - 1)[: count - 1]).tolist()}
+        return tuple(every[i] for i in sorted(places))
+
+    first = drawn()
+    return Columns.of(tuple(first if alike or rng.random() < 0.3 else drawn() for _ in range(menu.layers)))
+
+
+def _figures(figures: str, columns: Columns, rows: int, rng: Rng) -> tuple[Ints, Ints]:
+    """The rows' coefficients and the goal's values."""
+    count = len(columns)
+    matrix, goal = rng.integers(0, 1000, (rows, count)), rng.integers(0, 1000, count)
+    if figures == "correlated" and rows:
+        goal = 1000 - matrix[0] + rng.integers(0, 20, count)
+    if figures == "alike":
+        size = int(columns.sizes[0])
+        matrix, goal = (np.tile(v[..., :size], columns.layers) for v in (matrix, goal))
+    if figures == "tied":
+        matrix, goal = matrix % 3, goal % 3
+    if figures == "negative":
+        matrix, goal = matrix - 500, goal - 500
+    return matrix.astype(np.int64), goal.astype(np.int64)
+
+
+def _structure(menu: Menu, rng: Rng) -> Iterator[Logic | Count]:
+    """The parts of up to two kinds, and sometimes random formulas."""
+    kinds = list(KINDS.values())
+    for place in rng.permutation(len(kinds))[: int(rng.integers(0, 3))].tolist():
+        yield from kinds[place](menu, rng)
+    for _ in range(int(rng.integers(0, 3))):
+        yield random_formula(menu, rng, depth=3)
+
+
+def random_formula(menu: Menu, rng: Rng, depth: int) -> Logic:
+    """Nested statements about random layers, of every kind of node."""
+    shape = int(rng.integers(0, 6)) if depth else 0
+    parts = tuple(
+        random_formula(menu, rng, depth - 1) for _ in range(int(rng.integers(1, 4)) if shape else 0)
+    )
+    match shape:
+        case 0:
+            return _leaf(menu, rng)
+        case 1:
+            return Not(operand=parts[0])
+        case 2:
+            return And(operands=parts)
+        case 3:
+            return Or(operands=parts)
+        case 4:
+            return Implies(condition=parts[0], consequence=parts[-1])
+        case _:
+            least = int(rng.integers(0, len(parts) + 1))
+            most = None if rng.random() < 0.3 else int(rng.integers(least, len(parts) + 1))
+            return Cardinality(operands=parts, at_least=least, at_most=most)
+
+
+def _leaf(menu: Menu, rng: Rng) -> Logic:
+    sub_block: SubBlock = "attention" if rng.random() < 0.5 else "ffn"
+    names = list(menu.part(sub_block))
+    chosen = sorted(rng.permutation(len(names))[: int(rng.integers(1, len(names) + 1))].tolist())
+    layer = int(rng.integers(0, menu.layers))
+    return Is(layer=layer, sub_block=sub_block, alternatives=tuple(names[i] for i in chosen))
+
+
+def _exactly(columns: Columns, count: Count) -> list[Row]:
+    """A count that must be exact, as two rows."""
+    counted = [getattr(choice, count.sub_block) in count.names for choice in columns.choices]
+    coefficients = np.array(counted, dtype=np.int64)
+    return [Row("at most", coefficients, count.exactly), Row("at least", -coefficients, -count.exactly)]
+
+
+def model_count(problem: Problem) -> int:
+    """The number of all models, whatever they meet."""
+    start = problem.columns.start.tolist()
+    return int(np.prod([end - begin for begin, end in pairwise(start)]))

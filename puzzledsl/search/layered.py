@@ -60,14 +60,14 @@ def sweep(
 
     Incomplete with a `width`, after `work` models, or after the deadline.
     """
-    return _Sweep(layout, most, known, width, work, deadline).run()
+    return Sweep(layout, most, known, width, deadline).run(work)
 
 
 def sweep_all(layout: Layout, most: int, *, work: int, deadline: float) -> Ints | None:
     """Every answer whose goal is at most `most`, [answer][layer], best first, ties in the order of the space; None where that
     takes more than `work` models, or longer."""
-    search = _Every(layout, most, None, None, work, deadline)
-    if not search.run().complete:
+    search = _Every(layout, most, None, None, deadline)
+    if not search.run(work).complete:
         return None
     if not search.found:
         return np.zeros((0, layout.problem.columns.layers), dtype=np.int64)
@@ -76,19 +76,16 @@ def sweep_all(layout: Layout, most: int, *, work: int, deadline: float) -> Ints 
     return np.asarray(chosen[np.lexsort(keys[::-1])])
 
 
-class _Sweep:
+class Sweep:
+    """A sweep that can be stopped after some models and then go on."""
+
     def __init__(
-        self,
-        layout: Layout,
-        most: int,
-        known: int | None,
-        width: int | None,
-        work: int | None,
-        deadline: float | None,
+        self, layout: Layout, most: int, known: int | None, width: int | None, deadline: float | None
     ) -> None:
         self.layout, self.meters = layout, layout.meters.at(most)
         self.known = most if known is None else known
-        self.width, self.work, self.deadline = width, work, deadline
+        self.width, self.deadline = width, deadline
+        self.last: int | None = None  # `done` after which it stops
         self.waiting: list[Aside] = []
         self.best: Swept | None = None
         self.first: tuple[int, tuple[int, ...]] | None = None  # of the models of all layers: goal, place
@@ -97,12 +94,20 @@ class _Sweep:
         self.endings: Endings | None = None
         self.next_tails = FIRST_TAILS  # models after which they are sought
 
-    def run(self) -> Swept:
-        """Sweep all layers."""
-        layout = self.layout
         if not layout.hopeless and not (self.meters.room < 0).any():
             none = np.zeros((len(self.meters.limits), 1), np.int64)
             self._wait(Models(0, none, none[0], layout.first_words[:, None], none[0], None))
+
+    def tighten(self, value: int) -> None:
+        """Seek no answers that are worse than one that is known now."""
+        if value < self.known:
+            self.known = value
+            self.best = self.best and replace(self.best, chosen=None, value=None)
+            self.meters = self.meters.at(min(value, self.meters.most))
+
+    def run(self, work: int | None = None) -> Swept:
+        """Sweep all layers; stop after `work` more models."""
+        self.last = None if work is None else self.done + work
         while self.waiting:
             if self._stops():
                 return self._stopped()
@@ -111,7 +116,7 @@ class _Sweep:
         return replace(self.best or Swept(None, None, False), complete=complete, models=self.done)
 
     def _stops(self) -> bool:
-        return (self.work is not None and self.done > self.work) or (
+        return (self.last is not None and self.done > self.last) or (
             self.deadline is not None and time.monotonic() > self.deadline
         )
 
@@ -146,7 +151,8 @@ class _Sweep:
 
     def _wait(self, models: Models) -> None:
         if len(models):
-            self.waiting.append(Aside.of(models, self.meters))
+            least = int(self.meters.least_goal(self._at_least(models)).min())
+            self.waiting.append(Aside.of(models, self.meters, least))
 
     def _together(self) -> int:
         return self.width or (TOGETHER if self.endings is None else max(TOGETHER, MANY))
@@ -296,25 +302,18 @@ class _Sweep:
 
     def _stopped(self) -> Swept:
         """What is known where not every model can be followed."""
-        waiting = (aside.models(self.meters) for aside in self.waiting)
-        least = min(int(self.meters.least_goal(self._at_least(models)).min()) for models in waiting)
+        least = min(aside.least for aside in self.waiting)
         best = self.best or Swept(None, None, False)
         return replace(best, bound=min(least, self.meters.most), models=self.done)
 
 
-class _Every(_Sweep):
+class _Every(Sweep):
     """Keeps every answer: nothing is merged, no limit falls."""
 
     def __init__(
-        self,
-        layout: Layout,
-        most: int,
-        known: int | None,
-        width: int | None,
-        work: int | None,
-        deadline: float | None,
+        self, layout: Layout, most: int, known: int | None, width: int | None, deadline: float | None
     ) -> None:
-        super().__init__(layout, most, known, width, work, deadline)
+        super().__init__(layout, most, known, width, deadline)
         self.found: list[tuple[Ints, Ints]] = []  # columns; goal, then place
         self.next_tails = 2**62  # it is all answers that are sought, not the best
 

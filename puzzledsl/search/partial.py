@@ -63,7 +63,8 @@ class Models:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Aside:
-    """Models that wait, in less memory: of the priced goals, which follow from the goal and the rows, only the first model's."""
+    """Models that wait, in less memory: of the priced goals, which follow from the goal and the rows, only the first model's.
+    `least`: no answer that they are part of has a lower goal."""
 
     stage: int
     rows: Ints
@@ -72,12 +73,13 @@ class Aside:
     words: Ints
     states: Ints
     step: Step | None
+    least: int
 
     @classmethod
-    def of(cls, models: Models, meters: Meters) -> Aside:
+    def of(cls, models: Models, meters: Meters, least: int) -> Aside:
         """Put models aside; there is one at least."""
         rows, priced = models.sums[: meters.rows].copy(), models.sums[meters.rows :, :1].copy()
-        return cls(models.stage, rows, priced, models.goal, models.words, models.states, models.step)
+        return cls(models.stage, rows, priced, models.goal, models.words, models.states, models.step, least)
 
     def models(self, meters: Meters) -> Models:
         """The models again."""

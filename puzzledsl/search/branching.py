@@ -1,0 +1,160 @@
+"""Branch and bound on the states of a decision diagram, most promising node first.
+
+The Lagrangian bound mixes paths; where formulas tie many layers, a mixture of two very different paths can be far better than
+any one path. Each branch halves the classes of the layer in which cheap paths differ most, and has prices of its own. A node
+whose bound is near the incumbent is finished by label setting.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from puzzledsl.search.bound import Bound, lagrangian_bound
+from puzzledsl.search.diagram import live_columns
+from puzzledsl.search.instance import Ints, Mask, Problem
+from puzzledsl.search.label_setting import kept
+from puzzledsl.search.layered import Sweep
+from puzzledsl.search.layout import Layout, layout_of
+from puzzledsl.search.ledger import Ledger
+from puzzledsl.search.paths import paths_of
+
+NAME = "branch and bound"
+LABELS = 20_000  # of one node, before it is split
+A_NODE = 10_000  # labels that bounding a node takes as long as
+BEAM = 100  # labels a stage, where a first answer is sought
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Node:
+    """A part of the problem; `origin[column]`: its columns in the ledger's problem."""
+
+    problem: Problem
+    origin: Ints
+    bound: Bound
+
+
+@dataclass(slots=True, eq=False)
+class Branching:
+    """The engine; for problems whose diagram has stages."""
+
+    ledger: Ledger
+    waiting: list[tuple[int, int, _Node]] = field(default_factory=list)
+    made: int = 0
+    usable: bool = True
+
+    def __post_init__(self) -> None:
+        problem = self.ledger.problem
+        self.usable = paths_of(problem) is not None
+        if self.usable:
+            self._put(_Node(problem, np.arange(len(problem.columns)), self.ledger.bound))
+
+    def run(self, labels: int) -> bool:
+        """Follow nodes for the time of some labels; True where the best answer is proven, the first of the best, or none."""
+        ledger = self.ledger
+        while self.usable and self.waiting and labels > 0 and ledger.effort.left_s > 0:
+            bound, _, node = heapq.heappop(self.waiting)
+            if bound > ledger.most:
+                self.waiting = []
+                break
+            ledger.raise_lower(bound, NAME)
+            if ledger.effort.gap and ledger.close_enough():
+                return True
+            labels -= self._follow(node)
+        return self.usable and not self.waiting
+
+    def _put(self, node: _Node) -> None:
+        self.made += 1
+        heapq.heappush(self.waiting, (node.bound.value, self.made, node))
+
+    def _follow(self, node: _Node) -> int:
+        """Finish a node, or split it; about how many labels that took."""
+        ledger, most = self.ledger, self.ledger.most
+        keep = node.bound.within(most)
+        problem, origin = node.problem.only(keep), node.origin[keep]
+        layout = layout_of(problem, node.bound, most)
+        if layout is None:
+            self._put(node)
+            self.usable = False
+            return 0
+        used = self._look(layout, origin) if ledger.value is None else 0
+        sweep = Sweep(layout, ledger.most, ledger.value, None, ledger.effort.deadline)
+        swept = sweep.run(LABELS)
+        kept(ledger, swept, origin, NAME)
+        used += swept.models
+        if swept.complete:
+            return used
+        parts = _halves(problem, layout)
+        if parts is None or ledger.effort.left_s <= 0:
+            self._put(node)
+            self.usable = parts is not None
+            return used
+        for part in parts:
+            child = _child(problem, origin, part, node.bound)
+            if child is not None and child.bound.value <= ledger.most:
+                self._put(child)
+        return used + 2 * A_NODE
+
+    def _look(self, layout: Layout, origin: Ints) -> int:
+        """A first answer, by a beam."""
+        ledger = self.ledger
+        swept = Sweep(layout, ledger.top, ledger.top + 1, BEAM, ledger.effort.deadline).run()
+        kept(ledger, swept, origin, NAME)
+        return swept.models
+
+
+def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node | None:
+    """A part of a node's columns as a node; None where it has no path."""
+    if not problem.columns.covers(part):
+        return None
+    problem, origin = problem.only(part), origin[part]
+    diagram = problem.diagram
+    assert diagram is not None, "nodes are parts of a problem with a diagram"
+    if not diagram.feasible:
+        return None
+    live = live_columns(problem.columns, diagram)
+    problem, origin = problem.only(live), origin[live]
+    bound = lagrangian_bound(problem, parent.float_prices)
+    return None if bound.infeasible else _Node(problem, origin, bound)
+
+
+def _halves(problem: Problem, layout: Layout) -> tuple[Mask, Mask] | None:
+    """Columns without the upper, and without the lower classes of the layer in which the cheapest paths at varied prices differ
+    most in what they use; None where every stage has one class."""
+    diagram = problem.diagram
+    assert diagram is not None, "nodes are parts of a problem with a diagram"
+    stages = [stage for stage, table in enumerate(diagram.next) if table.shape[1] > 1]
+    if not stages:
+        return None
+    weight = layout.meters.weights
+    use = (weight @ layout.meters.deltas[: layout.meters.rows]).astype(np.float64)
+    ways = len(layout.meters.scales)
+    paths = np.array([layout.rest.completion(way, 0, 0) for way in range(ways)])[:, : layout.stages]
+    spread = use[paths].std(axis=0)
+    classes = diagram.classes[paths]
+    differs = (classes != classes[:1]).any(axis=0)
+    ranked = sorted(stages, key=lambda stage: (not differs[stage], -spread[stage], stage))
+    return _split(problem, diagram.order[ranked[0]], use, use[paths[:, ranked[0]]], classes[:, ranked[0]])
+
+
+def _split(
+    problem: Problem, layer: int, use: Ints | np.ndarray, used: np.ndarray, taken: Ints
+) -> tuple[Mask, Mask]:
+    """The classes of a layer in two halves, by what their columns use: at the middle of what the paths use."""
+    diagram, start = problem.diagram, problem.columns.start
+    assert diagram is not None
+    here = slice(int(start[layer]), int(start[layer + 1]))
+    classes = diagram.classes[here]
+    means = np.array([use[here][classes == c].mean() for c in range(int(classes.max()) + 1)])
+    order = np.argsort(means, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    at = np.unique(rank[np.unique(taken)])
+    cut = int(at[(len(at) - 1) // 2]) if len(at) > 1 else int(at[0])
+    cut = min(cut, len(order) - 2)
+    lower = rank[classes] <= cut
+    first, second = np.ones((2, len(problem.columns)), dtype=np.bool_)
+    first[here], second[here] = lower, ~lower
+    return first, second

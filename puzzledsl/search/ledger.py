@@ -1,0 +1,92 @@
+"""The incumbent and the proven bound of a problem, shared by all engines that search it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from puzzledsl.search.bound import Bound
+from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.gaps import within_gap
+from puzzledsl.search.instance import Ints, Problem
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """The end of a minimisation. `chosen` are columns of the problem that was given; `bound` is a proven bound on the sum.
+
+    `proven` with no answer: there is none. `proven` with one: no better one, up to the gap that was asked for. `found_by` and
+    `proved_by` name the engine that found the answer and the one that ended the proof.
+    """
+
+    chosen: Ints | None
+    value: int | None
+    bound: int | None
+    proven: bool
+    found_by: str = ""
+    proved_by: str = ""
+
+    @property
+    def infeasible(self) -> bool:
+        """Proven to have no answer."""
+        return self.proven and self.chosen is None
+
+
+class Ledger:
+    """What is known of a problem so far: the best answer `chosen` of sum `value`, and `lower`, a bound on all answers.
+
+    Only answers of sum `at_most` or less count, where that is given. `top`: no answer that counts is above it.
+    """
+
+    def __init__(
+        self, problem: Problem, bound: Bound, effort: Effort, lower: int, at_most: int | None
+    ) -> None:
+        self.problem, self.bound, self.effort = problem, bound, effort
+        self.lower, self.at_most = lower, at_most
+        top = int(problem.columns.most(problem.goal.values).sum())
+        self.top = top if at_most is None else min(top, at_most)
+        self.chosen: Ints | None = None
+        self.value: int | None = None
+        self.found_by = ""
+        self.lower_by = "Lagrangian bound"
+
+    def better(self, chosen: Ints, value: int, by: str) -> None:
+        """Keep an answer that is better than the one known, or as good and before it in the order of the space."""
+        if self.at_most is not None and value > self.at_most:
+            return
+        if self.value is not None and (
+            value > self.value or (value == self.value and not self._first(chosen))
+        ):
+            return
+        if self.value is None or value < self.value:
+            self.found_by = by
+        self.chosen, self.value = chosen, value
+
+    def _first(self, chosen: Ints) -> bool:
+        assert self.chosen is not None
+        return tuple(chosen.tolist()) < tuple(self.chosen.tolist())
+
+    def raise_lower(self, lower: int, by: str) -> None:
+        """Keep a proven bound."""
+        if lower > self.lower:
+            self.lower, self.lower_by = lower, by
+
+    @property
+    def most(self) -> int:
+        """The largest sum that an answer may have that is still of interest."""
+        return self.top if self.value is None else self.value
+
+    def close_enough(self) -> bool:
+        """True where the answer known is within the gap that was asked for."""
+        return self.value is not None and within_gap(
+            self.problem.goal, self.value, self.lower, self.effort.gap
+        )
+
+    def outcome(self, proven: bool, by: str = "") -> Outcome:
+        """What is known, as an end."""
+        by = by or self.lower_by
+        if self.value is None:
+            if not proven:
+                return Outcome(None, None, self.lower, False, proved_by=self.lower_by)
+            beyond = None if self.at_most is None else max(self.lower, self.at_most + 1)
+            return Outcome(None, None, beyond, True, proved_by=by)
+        return Outcome(self.chosen, self.value, min(self.lower, self.value), proven, self.found_by, by)

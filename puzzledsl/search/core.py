@@ -25,7 +25,7 @@ from puzzledsl.search.layout import layout_of
 from puzzledsl.search.ledger import Ledger, Outcome
 from puzzledsl.search.paths import paths_of
 from puzzledsl.search.polish import TOGETHER, polished, walked
-from puzzledsl.search.presolve import presolve
+from puzzledsl.search.presolve import Presolved, presolve
 from puzzledsl.search.symmetry import symmetry_of
 
 __all__ = ["Outcome", "minimise"]
@@ -48,6 +48,7 @@ class Turns:
 FREE = Turns(labels=2_000_000, branching=0, cpsat=0.5)  # knapsacks alone: labels nearly always do
 TIED = Turns(labels=60_000, branching=300_000, cpsat=0.3)  # with a decision diagram
 GROWTH = 3
+EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is made
 NONE = Outcome(None, None, None, True, proved_by="presolve")
 
 
@@ -64,18 +65,40 @@ def minimise(
     `at_least` is a bound that is already proven: of the same problem with fewer rows, say. `bound`: the problem's own, where it
     is known. Only answers of `at_most` something are sought: "there is none" then says there is none of those.
     """
-    presolved = presolve(problem)
+    presolved = presolve(problem, quick=True)
     if presolved is None:
         return NONE
-    origin = presolved.origin
-    if bound is None or presolved.problem is not problem:
-        problem = presolved.problem
+    if problem.formulas and presolved.problem.diagram is None:
+        early = _minimise(
+            presolved, replace(slice_of(effort, EARLY), models=0), canonical, at_least, None, at_most
+        )
+        if early.proven or effort.left_s <= 0 or (effort.work is not None and effort.work <= EARLY):
+            return early
+        presolved = presolve(problem)
+        if presolved is None:
+            return NONE
+        at_least = early.bound if at_least is None else max(at_least, early.bound or at_least)
+    if presolved.problem is not problem:
+        bound = None
+    return _minimise(presolved, effort, canonical, at_least, bound, at_most)
+
+
+def _minimise(
+    presolved: Presolved,
+    effort: Effort,
+    canonical: bool,
+    at_least: int | None,
+    bound: Bound | None,
+    at_most: int | None,
+) -> Outcome:
+    problem = presolved.problem
+    if bound is None:
         bound = lagrangian_bound(problem)
     if bound.infeasible:
         return replace(NONE, proved_by="Lagrangian bound")
     floor = bound.value if at_least is None else max(at_least, bound.value)
     found = _Portfolio(Ledger(problem, bound, effort, floor, at_most), canonical).run()
-    return found if found.chosen is None else replace(found, chosen=origin[found.chosen])
+    return found if found.chosen is None else replace(found, chosen=presolved.origin[found.chosen])
 
 
 class _Portfolio:

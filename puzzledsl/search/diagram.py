@@ -15,13 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from puzzledsl.search.automata import DEAD, Automaton, automaton_of, layers_of_bits
 from puzzledsl.search.instance import Columns, Formula, Ints, Mask
-from puzzledsl.search.residuals import FALSE, TRUE, Residuals
+from puzzledsl.search.merging import mixed
+from puzzledsl.search.residuals import FALSE, Residuals
 
 MOST_STATES = 4_000  # between two layers
-MOST_STEPS = 100_000  # transitions that are worked out for one order of the layers
+WORK = 6_000_000  # parts of formulas that are looked at, for one order of the layers
+QUICK = 400_000  # the same, where a diagram is only wanted if it is small
+A_TRANSITION = 4  # parts that can be looked at in the time of a transition of a product
 FEW_STATES = 64  # with no more, another order of the layers is not tried
-DEAD = -1
 Next = NDArray[np.int64]
 
 
@@ -77,8 +80,9 @@ def _diagram(
     return Diagram(tuple(order), tables, classes, covered)
 
 
-def diagram_of(columns: Columns, formulas: Sequence[Formula]) -> Diagram:
-    """The diagram of some formulas, without those that would make it too large.
+def diagram_of(columns: Columns, formulas: Sequence[Formula], quick: bool = False) -> Diagram | None:
+    """The diagram of some formulas, without those that would make it too large. With `quick`, None where that is not found
+    out in little work.
 
     The layers are in their own order, or, where that needs many states, in an order that keeps few formulas open at a time.
     """
@@ -90,12 +94,15 @@ def diagram_of(columns: Columns, formulas: Sequence[Formula]) -> Diagram:
     classes, firsts = _classes(columns, pool, [part for part, _ in wanted])
     while True:
         parts = list(dict.fromkeys(part for part, _ in wanted))
-        natural = sorted({layer for part in parts for layer in _layers(pool, part)})
-        built = _built(pool, parts, natural, firsts)
+        natural = sorted({layer for part in parts for layer in layers_of_bits(pool.layers[part])})
+        built = _built(pool, parts, natural, firsts, QUICK if quick else WORK)
         if built.tables is None or built.widest > FEW_STATES:
-            built = min(built, _built(pool, parts, _frugal(pool, parts), firsts), key=_Built.size)
+            other = _built(pool, parts, _frugal(pool, parts), firsts, QUICK if quick else WORK)
+            built = min(built, other, key=_Built.size)
         if built.tables is not None:
             break
+        if quick:
+            return None
         dropped = _dearest(pool, built, parts)
         left_out.update(place for part, place in wanted if part in dropped)
         wanted = [(part, place) for part, place in wanted if part not in dropped]
@@ -116,16 +123,6 @@ class _Built:
     def size(self) -> tuple[bool, int, int]:
         """Finished attempts first, then those with few transitions."""
         return self.tables is None, self.steps, self.widest
-
-
-def _layers(pool: Residuals, formula: int) -> list[int]:
-    """The layers that a formula mentions, ascending."""
-    bits, found = pool.layers[formula], []
-    while bits:
-        lowest = bits & -bits
-        found.append(lowest.bit_length() - 1)
-        bits ^= lowest
-    return found
 
 
 def _classes(columns: Columns, pool: Residuals, parts: Sequence[int]) -> tuple[Ints, dict[int, list[int]]]:
@@ -149,40 +146,68 @@ def _classes(columns: Columns, pool: Residuals, parts: Sequence[int]) -> tuple[I
     return classes, firsts
 
 
-def _built(pool: Residuals, parts: Sequence[int], order: list[int], firsts: dict[int, list[int]]) -> _Built:
-    """The transitions of all stages, states by what is left of the parts that have begun."""
+def _built(
+    pool: Residuals, parts: Sequence[int], order: list[int], firsts: dict[int, list[int]], work: int
+) -> _Built:
+    """The transitions of all stages: the product of the formulas' automata, as far as states are reached."""
     stage_of = {layer: stage for stage, layer in enumerate(order)}
-    begins: list[list[int]] = [[] for _ in order]
+    begins: list[list[Automaton]] = [[] for _ in order]
+    most = pool.work + work
     for part in parts:
-        begins[min(stage_of[layer] for layer in _layers(pool, part))].append(part)
-    states, tables, widest, steps = {TRUE: 0}, [], 1, 0
+        automaton = automaton_of(pool, part, stage_of, firsts, most)
+        if automaton is None:
+            stages = [stage_of[layer] for layer in layers_of_bits(pool.layers[part])]
+            return _Built(order, None, MOST_STATES, work, (min(stages) + max(stages) + 1) // 2)
+        begins[automaton.first].append(automaton)
+    return _product(order, begins, firsts, (most - pool.work) // A_TRANSITION)
+
+
+def _product(
+    order: list[int], begins: list[list[Automaton]], firsts: dict[int, list[int]], most: int
+) -> _Built:
+    """At most so many transitions. States are rows of the automata that are open: [state][automaton]."""
+    states, open_ = np.zeros((1, 0), dtype=np.int64), list[Automaton]()
+    tables: list[Next] = []
+    widest, steps = 1, 0
     for stage, layer in enumerate(order):
-        columns = firsts[layer]
-        steps += len(states) * len(columns)
-        if steps > MOST_STEPS or len(states) > MOST_STATES:
+        classes = len(firsts[layer])
+        steps += len(states) * classes
+        if steps > most or len(states) > MOST_STATES:
             return _Built(order, None, widest, steps, stage)
-        begun = [pool.every([pool.assign(p, layer, c) for p in begins[stage]]) for c in columns]
-        after: dict[int, int] = {}
-        table = np.full((len(states), len(columns)), DEAD, dtype=np.int64)
-        for state, number in states.items():
-            touched: list[int] = []
-            kept: list[int] = []
-            for part in pool.parts(state):
-                (touched if pool.layers[part] >> layer & 1 else kept).append(part)
-            for place, column in enumerate(columns):
-                if begun[place] != FALSE:
-                    moved = [pool.assign(part, layer, column) for part in touched]
-                    then = pool.every([*kept, *moved, begun[place]])
-                    if then != FALSE:
-                        table[number, place] = after.setdefault(then, len(after))
+        begun = begins[stage]
+        states = np.hstack([states, np.zeros((len(states), len(begun)), dtype=np.int64)])
+        open_ += begun
+        moved = np.repeat(states[:, None, :], classes, axis=1)
+        for place, automaton in enumerate(open_):
+            if layer in automaton.tables:
+                moved[:, :, place] = automaton.tables[layer][states[:, place]]
+        live = (moved >= 0).all(axis=2)
+        kept = [place for place, automaton in enumerate(open_) if automaton.last > stage]
+        rows, inverse = _unique_rows(moved[live][:, kept])
+        table = np.full(live.shape, DEAD, dtype=np.int64)
+        table[live] = inverse
         tables.append(table)
-        states, widest = after, max(widest, len(after))
+        states, open_ = rows, [open_[place] for place in kept]
+        widest = max(widest, len(states))
     return _Built(order, tables, widest, steps, len(order))
+
+
+def _unique_rows(rows: Ints) -> tuple[Ints, Ints]:
+    """The different rows, and which of them each row is."""
+    if not len(rows):
+        return rows, np.zeros(0, dtype=np.int64)
+    _, first, inverse = np.unique(mixed(rows.T), return_index=True, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    found = rows[first]
+    if not np.array_equal(found[inverse], rows):  # two different rows have the same mixed number
+        found, inverse = np.unique(rows, axis=0, return_inverse=True)
+        inverse = inverse.reshape(-1)
+    return found, inverse
 
 
 def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
     """An order of the layers in which few formulas are open at a time: greedily, the layer that closes most and opens least."""
-    mentioned = {part: set(_layers(pool, part)) for part in parts}
+    mentioned = {part: set(layers_of_bits(pool.layers[part])) for part in parts}
     users: dict[int, list[int]] = {}
     for part, layers in mentioned.items():
         for layer in layers:
@@ -210,7 +235,7 @@ def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
 def _dearest(pool: Residuals, built: _Built, parts: Sequence[int]) -> set[int]:
     """A quarter of the formulas that were open where an attempt failed: those that stay open longest."""
     stage_of = {layer: stage for stage, layer in enumerate(built.order)}
-    spans = {part: [stage_of[layer] for layer in _layers(pool, part)] for part in parts}
+    spans = {part: [stage_of[layer] for layer in layers_of_bits(pool.layers[part])] for part in parts}
     open_ = [p for p in parts if min(spans[p]) < built.stages <= max(spans[p])]
     open_.sort(key=lambda p: (min(spans[p]) - max(spans[p]), p))
     return set(open_[: max(1, len(open_) // 4)])
@@ -226,8 +251,8 @@ def _reduced(tables: Sequence[Next]) -> tuple[Next, ...] | None:
         renamed = np.full(len(table), DEAD, dtype=np.int64)
         if not live.any():
             return None
-        rows, inverse = np.unique(moved[live], axis=0, return_inverse=True)
-        renamed[live] = inverse.reshape(-1)
+        rows, inverse = _unique_rows(moved[live])
+        renamed[live] = inverse
         joined.append(rows)
     if renamed[0] == DEAD:
         return None

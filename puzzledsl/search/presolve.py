@@ -19,17 +19,22 @@ class Presolved:
     origin: Ints
 
 
-def presolve(problem: Problem) -> Presolved | None:
-    """The problem on the columns that some choice meets all formulas with; None where no choice does."""
+def presolve(problem: Problem, quick: bool = False) -> Presolved | None:
+    """The problem on the columns that some choice meets all formulas with; None where no choice does.
+
+    With `quick` it has no diagram where a small one is not found.
+    """
     origin = np.arange(len(problem.columns))
     if not problem.formulas:
         return Presolved(problem, origin)
-    diagram = problem.diagram or diagram_of(problem.columns, problem.formulas)
-    if not diagram.feasible:
-        return None
-    problem = replace(problem, diagram=diagram)
-    live = live_columns(problem.columns, diagram)
-    problem, origin = problem.only(live), origin[live]
-    open_ = [f for place, f in enumerate(problem.formulas) if place not in diagram.covered]
-    kept = open_columns(replace(problem, formulas=tuple(open_)))
+    diagram = problem.diagram or diagram_of(problem.columns, problem.formulas, quick)
+    open_ = problem.formulas
+    if diagram is not None:
+        if not diagram.feasible:
+            return None
+        problem = replace(problem, diagram=diagram)
+        live = live_columns(problem.columns, diagram)
+        problem, origin = problem.only(live), origin[live]
+        open_ = tuple(f for place, f in enumerate(problem.formulas) if place not in diagram.covered)
+    kept = open_columns(replace(problem, formulas=open_))
     return None if kept is None else Presolved(problem.only(kept), origin[kept])

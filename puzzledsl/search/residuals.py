@@ -52,11 +52,13 @@ Node = Atom | Every | Some | Count
 
 
 class Residuals:
-    """A pool of formulas over the columns of a problem. `layers[formula]`: the layers that it mentions, as bits."""
+    """A pool of formulas over the columns of a problem. `layers[formula]`: bits of all layers that it mentions, at least.
+    `work`: parts that were looked at so far."""
 
     def __init__(self, columns: Columns) -> None:
         self.nodes: list[Node | None] = [None, None]
         self.layers: list[int] = [0, 0]
+        self.work = 0
         self._numbers: dict[Node, int] = {}
         self._opposites: dict[int, int] = {TRUE: FALSE, FALSE: TRUE}
         self._assigned: dict[tuple[int, int, int], int] = {}
@@ -96,11 +98,11 @@ class Residuals:
 
     def every(self, parts: Iterable[int]) -> int:
         """All parts hold; atoms of one layer are intersected."""
-        return self._joined(parts, Every, FALSE, TRUE)
+        return self._joined((), parts, Every, FALSE, TRUE)
 
     def some(self, parts: Iterable[int]) -> int:
         """At least one part holds; atoms of one layer are united."""
-        return self._joined(parts, Some, TRUE, FALSE)
+        return self._joined((), parts, Some, TRUE, FALSE)
 
     def count(self, parts: Sequence[int], least: int, most: int) -> int:
         """From `least` to `most` of the parts hold."""
@@ -150,21 +152,40 @@ class Residuals:
         key = formula, layer, column
         found = self._assigned.get(key)
         if found is None:
-            found = self._assigned[key] = self._assign(self.nodes[formula], layer, column)
+            found = self._assigned[key] = self._assign(formula, layer, column)
         return found
 
-    def _assign(self, node: Node | None, layer: int, column: int) -> int:
-        match node:
+    def _assign(self, formula: int, layer: int, column: int) -> int:
+        match self.nodes[formula]:
             case Atom(mask=mask):
                 return TRUE if mask >> column & 1 else FALSE
             case Every(parts=parts):
-                return self.every([self.assign(part, layer, column) for part in parts])
+                return self._replaced(formula, parts, Every, layer, column)
             case Some(parts=parts):
-                return self.some([self.assign(part, layer, column) for part in parts])
+                return self._replaced(formula, parts, Some, layer, column)
             case Count(parts=parts, least=least, most=most):
+                self.work += len(parts)
                 return self.count([self.assign(part, layer, column) for part in parts], least, most)
             case _:
                 raise AssertionError("constants mention no layer")
+
+    def _replaced(
+        self, formula: int, parts: tuple[int, ...], kind: type[Every] | type[Some], layer: int, column: int
+    ) -> int:
+        """A formula with many parts, of which few mention the layer."""
+        absorbing, neutral = (FALSE, TRUE) if kind is Every else (TRUE, FALSE)
+        layers = self.layers
+        self.work += len(parts)
+        moved = {self.assign(part, layer, column) for part in parts if layers[part] >> layer & 1}
+        if absorbing in moved:
+            return absorbing
+        kept = [part for part in parts if not layers[part] >> layer & 1]
+        moved.discard(neutral)
+        if moved:
+            return self._joined(kept, moved, kind, absorbing, neutral)
+        if len(kept) <= 1:
+            return kept[0] if kept else neutral
+        return self._number(kind(tuple(kept)), layers[formula] & ~(1 << layer))
 
     def parts(self, formula: int) -> tuple[int, ...]:
         """The formulas that must all hold for this one to hold."""
@@ -185,25 +206,33 @@ class Residuals:
     # ---------------------------------------------------------------- the pool
 
     def _joined(
-        self, parts: Iterable[int], kind: type[Every] | type[Some], absorbing: int, neutral: int
+        self,
+        kept: Sequence[int],
+        parts: Iterable[int],
+        kind: type[Every] | type[Some],
+        absorbing: int,
+        neutral: int,
     ) -> int:
-        """Parts joined, nested ones of the same kind among them; `absorbing` where one of them decides."""
-        found: set[int] = set()
-        atoms: dict[int, int] = {}
-        nodes = self.nodes
+        """Parts joined, nested ones of the same kind among them; `absorbing` where one of them decides. `kept` are already."""
+        found = set(kept)
+        nodes, layers = self.nodes, self.layers
+        atoms = {layers[part]: part for part in kept if type(nodes[part]) is Atom}
         for part in parts:
             if part == absorbing:
                 return absorbing
             node = nodes[part]
-            for number in node.parts if type(node) is kind else (part,):
+            inner = node.parts if type(node) is kind else (part,)
+            self.work += len(inner)
+            for number in inner:
                 leaf = nodes[number]
                 if type(leaf) is Atom:
-                    other = atoms.setdefault(leaf.layer, number)
+                    other = atoms.setdefault(layers[number], number)
                     if other != number:
                         merged = self._merged(leaf, other, kind)
                         if merged == absorbing:
                             return absorbing
-                        atoms[leaf.layer] = merged
+                        found.discard(other)
+                        atoms[layers[number]] = merged
                 elif leaf is not None:
                     found.add(number)
         found.update(atoms.values())

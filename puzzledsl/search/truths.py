@@ -12,6 +12,7 @@ from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.search.instance import Columns, Mask, Problem
 from puzzledsl.search.metrics import holds, layers_of
 
+LARGEST = 20_000  # parts of a formula times its layers, that are read
 YES, NO = np.ones(1, dtype=np.bool_), np.zeros(1, dtype=np.bool_)
 
 
@@ -29,13 +30,14 @@ class Truths:
 
 
 def open_columns(problem: Problem) -> Mask | None:
-    """Columns that the formulas about one layer allow; None where a layer is left with none."""
+    """Columns that each formula allows whatever the other layers are; None where a layer is left with none. Large formulas are
+    only asked whether they hold at all."""
     columns, reader = problem.columns, _Reader(problem.columns)
     keep = np.ones(len(columns), dtype=np.bool_)
     for formula in problem.formulas:
         if holds(formula.logic, {}) is False:
             return None
-        for layer in sorted(layers_of(formula.logic)):
+        for layer in _layers_to_read(formula.logic):
             begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
             keep[begin:end] &= ~reader.truths(formula.logic, layer).fails
     return keep if columns.covers(keep) else None
@@ -47,7 +49,7 @@ def harmless_columns(problem: Problem) -> Mask | None:
     keep = np.ones(len(columns), dtype=np.bool_)
     for formula in problem.formulas:
         ways = []
-        for layer in sorted(layers_of(formula.logic)):
+        for layer in _layers_to_read(formula.logic):
             begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
             left = keep[begin:end] & reader.truths(formula.logic, layer).holds
             ways.append((int(left.sum()), -layer, begin, end, left))
@@ -56,6 +58,27 @@ def harmless_columns(problem: Problem) -> Mask | None:
         _, _, begin, end, left = max(ways, key=lambda w: w[:2])
         keep[begin:end] = left
     return keep
+
+
+def _layers_to_read(logic: Logic) -> list[int]:
+    """The layers of a formula; none of one that is too large to be read once a layer."""
+    layers = layers_of(logic)
+    return sorted(layers) if len(layers) * _size(logic) <= LARGEST else []
+
+
+def _size(logic: Logic) -> int:
+    """The number of parts of a formula."""
+    match logic:
+        case Is():
+            return 1
+        case Not(operand=operand):
+            return 1 + _size(operand)
+        case And(operands=operands) | Or(operands=operands) | Cardinality(operands=operands):
+            return 1 + sum(map(_size, operands))
+        case Implies(condition=condition, consequence=consequence):
+            return 1 + _size(condition) + _size(consequence)
+        case _:
+            assert_never(logic)
 
 
 class _Reader:

@@ -1,0 +1,83 @@
+"""One formula as an automaton: its states are what is left of it after each of its layers, in the order of the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from puzzledsl.search.instance import Ints
+from puzzledsl.search.residuals import FALSE, Residuals
+
+DEAD = -1
+A_STEP = 10  # parts that can be looked at while one transition is worked out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Automaton:
+    """`tables[layer][state][class]`: the state after the layer, DEAD where the formula then fails; the first state is 0.
+
+    `first` and `last`: the stages of its first and last layer.
+    """
+
+    formula: int
+    tables: Mapping[int, Ints]
+    first: int
+    last: int
+
+
+def layers_of_bits(bits: int) -> list[int]:
+    """The set bits of a number, ascending."""
+    found = []
+    while bits:
+        lowest = bits & -bits
+        found.append(lowest.bit_length() - 1)
+        bits ^= lowest
+    return found
+
+
+def automaton_of(
+    pool: Residuals,
+    formula: int,
+    stage_of: Mapping[int, int],
+    columns: Mapping[int, Sequence[int]],
+    most: int,
+) -> Automaton | None:
+    """The automaton of a formula; None where the pool's work is more than `most` before it is finished.
+
+    `columns[layer]`: a column of each class of the layer.
+    """
+    layers = sorted(layers_of_bits(pool.layers[formula]), key=stage_of.__getitem__)
+    masks: dict[int, set[int]] = {}
+    pool.masks(formula, masks)
+    states, tables = {formula: 0}, {}
+    for layer in layers:
+        first_of, own = _own_classes(sorted(masks[layer]), columns[layer])
+        pool.work += A_STEP * len(states) * len(first_of)
+        if pool.work > most:
+            return None
+        after: dict[int, int] = {}
+        table = np.full((len(states), len(first_of)), DEAD, dtype=np.int64)
+        for state, number in states.items():
+            for place, column in enumerate(first_of):
+                then = pool.assign(state, layer, column)
+                if then != FALSE:
+                    table[number, place] = after.setdefault(then, len(after))
+        tables[layer] = table[:, own]
+        states = after
+    return Automaton(formula, tables, stage_of[layers[0]], stage_of[layers[-1]])
+
+
+def _own_classes(masks: Sequence[int], columns: Sequence[int]) -> tuple[list[int], Ints]:
+    """A column of each class that one formula tells apart, and the own class of every class of the layer."""
+    known: dict[tuple[int, ...], int] = {}
+    first_of: list[int] = []
+    own = []
+    for column in columns:
+        pattern = tuple(mask >> column & 1 for mask in masks)
+        if pattern not in known:
+            known[pattern] = len(known)
+            first_of.append(column)
+        own.append(known[pattern])
+    return first_of, np.array(own, dtype=np.int64)

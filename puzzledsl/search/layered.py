@@ -233,7 +233,9 @@ class Sweep:
         order = np.argsort(over.max(axis=0), kind="stable")
         together = self._together()
         if self.width is None:
-            self._wait(models.only(order[together:]))
+            nearest = models.only(order[together : together + 1])  # by floats: others may be 1 nearer
+            least = int(self.meters.least_goal(self._at_least(nearest))[0]) - 1
+            self.waiting.append(Aside.of(models.only(order[together:]), self.meters, least))
         return models.only(order[:together])
 
     def _look(self, models: Models) -> None:
@@ -242,9 +244,12 @@ class Sweep:
             return
         rest, meters, stage = self.layout.rest, self.meters, models.stage
         states = models.states[:A_LOOK]
-        sums = models.sums[: meters.rows, None, :A_LOOK] + rest.use[stage][:, :, states]
+        use, goal = rest.use[stage], rest.goal[stage]
+        if stage < self.layout.stages:
+            use, goal = use[:, :, states], goal[:, states]
+        sums = models.sums[: meters.rows, None, :A_LOOK] + use
         fits = np.asarray((sums <= meters.limits[: meters.rows, None, None]).all(axis=0))
-        goals = models.goal[None, :A_LOOK] + rest.goal[stage][:, states]
+        goals = models.goal[None, :A_LOOK] + goal
         way, model = divmod(int(np.argmin(np.where(fits, goals, 2**62))), fits.shape[1])
         value = int(goals[way, model]) + self.layout.floor
         if not fits[way, model] or value >= self.known:

@@ -35,20 +35,15 @@ class Rest:
 
 def rest_of(problem: Problem, meters: Meters, order: list[int], goal: Ints) -> Rest:
     """The completions, added up from the last stage. `order`: the layers of all stages; `goal`: of each column."""
-    start, paths = problem.columns.start, paths_of(problem)
+    paths = paths_of(problem)
     priced, rows = meters.deltas[meters.rows :], meters.deltas[: meters.rows]
-    ways, staged = len(priced), 0 if paths is None else len(paths.diagram.order)
-    use, total = np.zeros((len(rows), ways, 1), np.int64), np.zeros((ways, 1), np.int64)
-    rest = Rest([use], [total], [], [])
-    for layer in reversed(order[staged:]):
-        begin, end = int(start[layer]), int(start[layer + 1])
-        columns = begin + np.argmin(priced[:, begin:end], axis=1)[:, None]
-        use, total = use + rows[:, columns], total + goal[columns]
-        _put(rest, use, total, columns, np.zeros_like(columns))
+    staged = 0 if paths is None else len(paths.diagram.order)
+    rest = _free(problem, priced, rows, order[staged:], goal)
+    use, total = rest.use[-1], rest.goal[-1]
     if paths is not None:
         least = paths.least(priced)
         best = paths.best_columns(priced, least)
-        lines = np.arange(ways)[:, None]
+        lines = np.arange(len(priced))[:, None]
         for stage in reversed(range(staged)):
             table, span = paths.diagram.next[stage], paths.spans[stage]
             sums = meters.to_end[stage + 1][meters.rows :][:, table] + least[:, None, span]
@@ -59,6 +54,20 @@ def rest_of(problem: Problem, meters: Meters, order: list[int], goal: Ints) -> R
             total = total[lines, then] + goal[columns]
             _put(rest, use, total, columns, then)
     return Rest(rest.use[::-1], rest.goal[::-1], rest.columns[::-1], rest.then[::-1])
+
+
+def _free(problem: Problem, priced: Ints, rows: Ints, layers: list[int], goal: Ints) -> Rest:
+    """The completions through free layers, the last stage first: one state each."""
+    start = problem.columns.start
+    columns = np.zeros((len(layers), len(priced)), dtype=np.int64)
+    for stage, layer in enumerate(reversed(layers)):
+        columns[stage] = start[layer] + np.argmin(priced[:, start[layer] : start[layer + 1]], axis=1)
+    use = np.zeros((len(layers) + 1, len(rows), len(priced), 1), dtype=np.int64)
+    total = np.zeros((len(layers) + 1, len(priced), 1), dtype=np.int64)
+    np.cumsum(rows[:, columns].transpose(1, 0, 2), axis=0, out=use[1:, :, :, 0])
+    np.cumsum(goal[columns], axis=0, out=total[1:, :, 0])
+    steps = [*columns[:, :, None]]
+    return Rest([*use], [*total], steps, [np.zeros_like(step) for step in steps])
 
 
 def _put(rest: Rest, use: Ints, goal: Ints, columns: Ints, then: Ints) -> None:

@@ -74,7 +74,7 @@ def minimise(
         )
         if early.proven or effort.left_s <= 0 or (effort.work is not None and effort.work <= EARLY):
             return early
-        presolved = presolve(problem)
+        presolved = presolve(problem, deadline=effort.deadline)
         if presolved is None:
             return NONE
         at_least = early.bound if at_least is None else max(at_least, early.bound or at_least)

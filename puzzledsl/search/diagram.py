@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,9 +82,11 @@ def _diagram(
     return Diagram(tuple(order), tables, classes, covered)
 
 
-def diagram_of(columns: Columns, formulas: Sequence[Formula], quick: bool = False) -> Diagram | None:
+def diagram_of(
+    columns: Columns, formulas: Sequence[Formula], quick: bool = False, deadline: float = inf
+) -> Diagram | None:
     """The diagram of some formulas, without those that would make it too large. With `quick`, None where that is not found
-    out in little work.
+    out in little work. None after the deadline (on the monotonic clock), too.
 
     The layers are in their own order, or, where that needs many states, in an order that keeps few formulas open at a time.
     """
@@ -101,7 +105,7 @@ def diagram_of(columns: Columns, formulas: Sequence[Formula], quick: bool = Fals
             built = min(built, other, key=_Built.size)
         if built.tables is not None:
             break
-        if quick:
+        if quick or monotonic() > deadline:
             return None
         dropped = _dearest(pool, built, parts)
         left_out.update(place for part, place in wanted if part in dropped)

@@ -116,9 +116,10 @@ class Sweep:
         return replace(self.best or Swept(None, None, False), complete=complete, models=self.done)
 
     def _stops(self) -> bool:
-        return (self.last is not None and self.done > self.last) or (
-            self.deadline is not None and time.monotonic() > self.deadline
-        )
+        return (self.last is not None and self.done > self.last) or self._late()
+
+    def _late(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
 
     def _hopeful(self, models: Models) -> Models:
         """Those that are still within limits that may have fallen since."""
@@ -276,12 +277,14 @@ class Sweep:
     def _seek_tails(self) -> None:
         """About as many as there were models: worth their while where as many models are still to come."""
         self.endings = None  # the last ones' memory is free first
-        self.endings = Endings(self.layout, self.meters, min(self.done, MOST_TAILS))
+        self.endings = Endings(self.layout, self.meters, min(self.done, MOST_TAILS), self.deadline)
         self.next_tails *= MORE_TAILS
 
     def _ended(self, models: Models, tails: Tails) -> bool:
         """Whether all answers that some models are part of were looked up; the best is kept."""
         for begin in range(0, len(models), AT_ONCE):
+            if self._late():
+                return False
             part = self._hopeful(models.only(np.arange(begin, min(begin + AT_ONCE, len(models)))))
             rows, limits = self.meters.rows, self.meters.limits
             room, left = limits[:rows, None] - part.sums[:rows], limits[rows] - part.sums[rows]

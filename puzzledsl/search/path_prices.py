@@ -19,6 +19,8 @@ from puzzledsl.search.prices import scaled
 SHARES = np.array([1.0, 0.5, 0.2, 0.05])  # of the way to the new prices
 FIRST = np.array([1.0, 0.5, 2.0, 0.0])  # times the guess
 ROUNDS = 40
+LEAST_ROUNDS = 5
+TRANSITIONS = 40_000_000  # that all rounds together look at
 CLOSE = 1e-5  # of the bound: how near the best prices are
 MOST_PATHS = 80
 
@@ -44,7 +46,9 @@ class _Search:
     def run(self, guess: Floats) -> Floats:
         """Column generation from a guess."""
         self._try(guess * FIRST[:, None])
-        for _ in range(ROUNDS):
+        transitions = sum(table.size for table in self.paths.diagram.next) * len(SHARES)
+        rounds = min(ROUNDS, max(LEAST_ROUNDS, TRANSITIONS // transitions))
+        for _ in range(rounds):
             program = Relaxation(
                 self.costs,
                 self.uses,

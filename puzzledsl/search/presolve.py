@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 
@@ -19,15 +20,15 @@ class Presolved:
     origin: Ints
 
 
-def presolve(problem: Problem, quick: bool = False) -> Presolved | None:
+def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Presolved | None:
     """The problem on the columns that some choice meets all formulas with; None where no choice does.
 
-    With `quick` it has no diagram where a small one is not found.
+    With `quick` it has no diagram where a small one is not found, nor where none is found before the deadline.
     """
     origin = np.arange(len(problem.columns))
     if not problem.formulas:
         return Presolved(problem, origin)
-    diagram = problem.diagram or diagram_of(problem.columns, problem.formulas, quick)
+    diagram = problem.diagram or diagram_of(problem.columns, problem.formulas, quick, deadline)
     open_ = problem.formulas
     if diagram is not None:
         if not diagram.feasible:

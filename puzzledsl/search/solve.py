@@ -53,7 +53,7 @@ def solve_built(
             effort = Effort.of(BASELINE_S, 0.0, baseline.seed, workers)
             result, problems = solve_baseline(builder, problems, baseline, effort)
     if result.status == "infeasible" and explained:
-        result = _explained(builder, problems, result)
+        result = _explained(builder, problems, result, effort)
     progress.advance(1, status=result.status)
     progress.log(
         "solved", search=search.name, status=result.status, objective=result.objective, bound=result.bound
@@ -70,14 +70,17 @@ def _best(tables: Tables, problems: Sequence[Problem], search: Search, effort: E
     return several(tables, problems, search.solutions, search.apart, effort)
 
 
-def _explained(builder: Builder, problems: Sequence[Problem], result: SearchResult) -> SearchResult:
-    """The result with its conflict and (of the search itself, not of a baseline) the smallest relaxation that solves."""
+def _explained(
+    builder: Builder, problems: Sequence[Problem], result: SearchResult, effort: Effort
+) -> SearchResult:
+    """The result with its conflict and (of the search itself, not of a baseline) the smallest relaxation that solves, both in the
+    time that is left to the search."""
     from puzzledsl.search.explain import explain
     from puzzledsl.search.relax import smallest_relaxation
 
-    conflict = explain(builder, problems, Effort.of(EXPLAIN_S))
+    conflict = explain(builder, problems, Effort.of(min(EXPLAIN_S, effort.left_s)))
     relaxation = None
-    if isinstance(builder.tables.search.solver, CpSat):
-        relaxation = smallest_relaxation(builder, conflict, Effort.of(EXPLAIN_S))
+    if isinstance(builder.tables.search.solver, CpSat) and effort.left_s > 0:
+        relaxation = smallest_relaxation(builder, conflict, Effort.of(min(EXPLAIN_S, effort.left_s)))
     explained = {"conflict": conflict.items, "conflict_minimal": conflict.minimal, "relaxation": relaxation}
     return result.model_copy(update=explained)

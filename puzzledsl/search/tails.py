@@ -7,6 +7,7 @@ The last layers hold the small choices that fill up budgets, where sweeps see th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class Tails:
 class Endings:
     """The tails of the last layers, as far from the end as `most` of them together reach."""
 
-    def __init__(self, layout: Layout, meters: Meters, most: int) -> None:
+    def __init__(self, layout: Layout, meters: Meters, most: int, deadline: float | None) -> None:
         self.meters = meters
         self.plain: dict[int, tuple[Ints, Ints, _Link]] = {}  # use, goal
         self.gridded: dict[int, Tails] = {}
@@ -64,6 +65,8 @@ class Endings:
         link: _Link | None = None
         stage = len(layout.order) if meters.weights.any() else 0
         while stage > layout.stages and not layout.due[stage - 1]:
+            if deadline is not None and monotonic() > deadline:
+                break
             stage -= 1
             grown = _grown(meters, *layout.columns(stage), sums, min(most, AT_A_STAGE))
             if grown is None or not len(grown[0]):

@@ -159,9 +159,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     checks = [
-        (random_programs(options.random) if options.random else ()),
+        (random_programs(options.random, quick=options.quick) if options.random else ()),
         (deadlines(options.deadlines, quick=options.quick) if options.deadlines else ()),
-        (same_bytes(options.same) if options.same else ()),
+        (same_bytes(options.same, quick=options.quick) if options.same else ()),
     ]
     for line in chain(*checks):
         print(line, flush=True)

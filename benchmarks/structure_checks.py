@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.plain_cpsat import meets, plain_cpsat
 from benchmarks.structure_kinds import KINDS, Rng
-from benchmarks.structures import WIDE, Choice, mixed
+from benchmarks.structures import SMALL, WIDE, Choice, mixed
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.ir.nodes import CpSat
 from puzzledsl.search.core import Outcome, minimise
@@ -26,14 +26,13 @@ from puzzledsl.search.problem import build_problem
 from puzzledsl.search.solve import solve_search
 
 LATE_S, LATE_SHARE = 0.3, 0.05  # a run may end so much after its limit, whichever is more
-SMALL = Choice((0, 2, 5), (0, 3, 8))  # 9 pairs a layer: all models of up to five layers can be tried
-SMALL_LAYERS, MID_LAYERS = (3, 6), (8, 25)
+SMALL_LAYERS, MID_LAYERS, QUICK_LAYERS = (3, 6), (8, 25), (4, 8)
 MID_LIMITS_S = (0.5, 1.0, 3.0)
 PLAIN_S = 20.0
 LIMITS_S = (1, 5, 20)
 WORKERS = (1, 2, 4)
 SEEDS = range(5)
-SAME_S = 120
+SAME_S, SAME_LAYERS = 120, (4, 13)
 
 
 def is_late(limit_s: float, wall_s: float) -> bool:
@@ -65,17 +64,17 @@ class Checked:
     late: list[str] = field(default_factory=list)
 
 
-def random_programs(number: int) -> Iterator[str]:
-    """Every second program small enough for brute force, the others compared with CP-SAT alone."""
+def random_programs(number: int, *, quick: bool = False) -> Iterator[str]:
+    """Every second program small enough for brute force, the others compared with CP-SAT alone; with `quick` fewer layers."""
     checked = Checked()
     for seed in range(number):
         if seed % 2 == 0:
             _small(seed, checked)
         else:
-            _mid(seed, checked)
+            _mid(seed, checked, QUICK_LAYERS if quick else MID_LAYERS)
         yield from checked.wrong[-1:] if checked.wrong and checked.wrong[-1].startswith(f"{seed}:") else ()
     yield (
-        f"{checked.small} small programs against brute force, {checked.mid} of 8 to 24 layers against CP-SAT: "
+        f"{checked.small} small programs against brute force, {checked.mid} larger ones against CP-SAT: "
         f"{len(checked.wrong)} wrong answers, {len(checked.late)} past the limit (targets: 0); "
         f"{checked.unproven} that only CP-SAT proves"
     )
@@ -94,9 +93,9 @@ def _small(seed: int, checked: Checked) -> None:
         checked.wrong.append(f"{seed}: {layers} layers: {ours} ({found.value}), by brute force {best}")
 
 
-def _mid(seed: int, checked: Checked) -> None:
+def _mid(seed: int, checked: Checked, sizes: tuple[int, int]) -> None:
     rng = np.random.default_rng([seed, 2])
-    problem = _problem(drawn(rng, int(rng.integers(*MID_LAYERS)), seed, int(rng.integers(1, 4)), None))
+    problem = _problem(drawn(rng, int(rng.integers(*sizes)), seed, int(rng.integers(1, 4)), None))
     limit_s = MID_LIMITS_S[seed // 2 % len(MID_LIMITS_S)]
     found = _timed(problem, limit_s, seed, checked)
     said = plain_cpsat(problem, PLAIN_S)
@@ -188,12 +187,12 @@ def _hard(seed: int, *, quick: bool) -> tuple[str, Inputs]:
 # ---------------------------------------------------------------- the same bytes
 
 
-def same_bytes(number: int) -> Iterator[str]:
+def same_bytes(number: int, *, quick: bool = False) -> Iterator[str]:
     """The result of proven searches as JSON, for each number of workers and each seed."""
     different, unproven = 0, 0
     for seed in range(number):
         rng = np.random.default_rng([seed, 4])
-        layers = int(rng.integers(4, 13))
+        layers = int(rng.integers(*(QUICK_LAYERS if quick else SAME_LAYERS)))
         inputs = drawn(rng, layers, seed, int(rng.integers(1, 4)), None)
         results, optimal = _results(inputs)
         unproven += not optimal

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import cpu_limits
 from benchmarks.plain_cpsat import meets
 from benchmarks.rivals import RIVALS
 from benchmarks.special import LAWS
@@ -110,6 +111,34 @@ def test_every_kind_has_an_answer_that_a_budget_and_the_structure_decide(kind: s
     assert best is not None and meets(problem, best)
     assert found.chosen is not None and found.chosen.tolist() == best.tolist()
     assert not [*mistakes(problem, found, problem.goal.of(best), proven=True)]
+
+
+@pytest.mark.parametrize(
+    ("work_s", "proves", "walls"),
+    [
+        (1.0, True, [1.0]),  # proven at once
+        (1.0, False, [1.0]),  # had its CPU seconds
+        (0.25, False, [1.0, 4.0, 6.0]),  # stopped by the clock three times
+        (None, False, [1.0]),  # ends by itself
+    ],
+)
+def test_a_busy_machine_gives_a_solver_more_time(
+    monkeypatch: pytest.MonkeyPatch, work_s: float | None, proves: bool, walls: list[float]
+) -> None:
+    clock = {"cpu": 0.0, "wall": 0.0}
+    monkeypatch.setattr(cpu_limits, "cpu_s", lambda: clock["cpu"])
+    monkeypatch.setattr("time.monotonic", lambda: clock["wall"])
+    asked: list[float] = []
+
+    def solve(wall_s: float) -> bool:
+        asked.append(wall_s)
+        clock["cpu"] += work_s or 0.1
+        clock["wall"] += wall_s if work_s is not None else 0.1
+        return proves
+
+    timed = cpu_limits.with_cpu_limit(solve, 1.0, lambda proven: proven)
+    assert asked == walls
+    assert timed.seconds == pytest.approx(work_s or 0.1)
 
 
 def test_a_wrong_answer_is_told() -> None:

@@ -2,8 +2,10 @@
 
 Both on one thread, in CPU seconds. CP-SAT solves the model that the search exports (plain_cpsat.py); building it is not counted.
 Ours is timed from the integer problem to the proven answer and, for the first seed of each kind, from the tables to the verified
-result. A solver stopped at its limit counts with the time it took until then. Instances are seeded (structures.py).
-Single cells: `--kind narrowing --layers 32 --seeds 0 2 --each`.
+result. A solver stopped at its limit (of CPU seconds, cpu_limits.py) counts with the time it took until then. Instances are
+seeded (structures.py). Single cells: `--kind narrowing --layers 32 --seeds 0 2 --each`.
+
+`--random N`, `--deadlines N` and `--same N` run checks in place of the comparison (structure_checks.py).
 """
 
 from __future__ import annotations
@@ -13,16 +15,18 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 
-from benchmarks.plain_cpsat import meets, plain_cpsat
+from benchmarks.cpu_limits import with_cpu_limit
+from benchmarks.plain_cpsat import plain_cpsat
 from benchmarks.rivals import Said, cpu_s
+from benchmarks.structure_checks import deadlines, mistakes, random_programs, same_bytes
 from benchmarks.structure_kinds import KINDS
 from benchmarks.structures import structured
 from benchmarks.synthetic import Inputs, with_search
 from puzzledsl.ir.nodes import CpSat
-from puzzledsl.search.core import Outcome, minimise
+from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.instance import Problem
 from puzzledsl.search.problem import build_problem
 from puzzledsl.search.solve import solve_search
 
@@ -70,33 +74,13 @@ def run(kind: str, layers: int, seed: int, limit_s: float, *, whole: bool) -> Ru
     inputs = structured(kind, layers, seed)
     program, costs, scores = inputs
     problem = build_problem(program, "best", costs, scores)
-    began = cpu_s()
-    ours = minimise(problem, Effort.of(limit_s))
-    ours_s = cpu_s() - began
-    said = plain_cpsat(problem, limit_s)
+    timed = with_cpu_limit(lambda s: minimise(problem, Effort.of(s)), limit_s, lambda found: found.proven)
+    said = with_cpu_limit(lambda s: plain_cpsat(problem, s), limit_s, lambda found: found.proven).answer
+    ours = timed.answer
     whole_s = _from_tables(inputs, limit_s) if whole else None
-    wrong = tuple(mistakes(problem, ours, said))
+    wrong = tuple(mistakes(problem, ours, said.value, proven=said.proven))
     worse = said.value is not None and (ours.value is None or ours.value > said.value)
-    return Run(kind, layers, seed, ours_s, ours.proven, said, wrong, worse, whole_s)
-
-
-def mistakes(problem: Problem, ours: Outcome, said: Said) -> Iterator[str]:
-    """Everything wrong with our answer, by exact code and by CP-SAT's."""
-    if ours.chosen is not None:
-        if not meets(problem, ours.chosen):
-            yield "our answer breaks a requirement"
-        if problem.goal.of(ours.chosen) != ours.value:
-            yield "our answer has another value"
-    elif ours.proven and said.value is not None:
-        yield "we say that there is no answer"
-    if said.value is None:
-        return
-    if ours.bound is not None and ours.bound > said.value:
-        yield "our bound is above CP-SAT's answer"
-    if ours.value is not None and ours.proven and ours.value > said.value:
-        yield "we call optimal what is not"
-    if said.proven and ours.value is not None and ours.value < said.value:
-        yield "CP-SAT calls optimal what is not"
+    return Run(kind, layers, seed, timed.seconds, ours.proven, said, wrong, worse, whole_s)
 
 
 def _from_tables(inputs: Inputs, limit_s: float) -> float:
@@ -163,9 +147,29 @@ def main() -> None:
     parser.add_argument("--kind", nargs="+", choices=KINDS, default=[*KINDS])
     parser.add_argument("--layers", nargs="+", type=int)
     parser.add_argument("--seeds", nargs="+", type=int)
-    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for each solver (default: 20)")
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT_S, help="CPU seconds for each solver (default: 20)"
+    )
     parser.add_argument("--each", action="store_true", help="a line an instance too")
+    parser.add_argument(
+        "--random", type=int, metavar="N", help="random programs: wrong answers, ends past the limit"
+    )
+    parser.add_argument(
+        "--deadlines", type=int, metavar="N", help="hard searches: which end after their limit"
+    )
+    parser.add_argument(
+        "--same", type=int, metavar="N", help="searches whose result is the same for any seed and workers"
+    )
     options = parser.parse_args()
+    checks = [
+        (random_programs(options.random, quick=options.quick) if options.random else ()),
+        (deadlines(options.deadlines, quick=options.quick) if options.deadlines else ()),
+        (same_bytes(options.same, quick=options.quick) if options.same else ()),
+    ]
+    for line in chain(*checks):
+        print(line, flush=True)
+    if options.random or options.deadlines or options.same:
+        return
     compare(
         options.kind,
         options.layers or ([6] if options.quick else LAYERS),

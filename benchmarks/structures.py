@@ -57,6 +57,7 @@ CHOICES = (
     Choice((0, 1, 3, 4, 5), (0, 2, 3, 5, 8)),
     Choice((0, 1, 4, 5), (0, 3, 7, 8)),
 )
+SMALL = Choice((0, 2, 5), (0, 3, 8))  # 9 pairs a layer: all models of up to five layers can be tried
 WIDE = Choice(tuple(range(6)), tuple(range(9)))
 
 

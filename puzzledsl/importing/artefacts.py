@@ -2,50 +2,40 @@
 
 `subblock_stats.json`: a list of measurements, each with the `args` it was made at (batch, lengths, dtypes), what no layer changes
 (`non_block`) and one entry a (sub-block configuration, layer). `…--validation/solution_N.json`: metrics of the parent with one
-replacement, `teacher.json` those of the parent. Gathered metrics: one JSON of replacement -> metrics and stats, or of
-layer -> option -> metrics and stats.
+replacement, `teacher.json` those of the parent. Gathered metrics: see gathered.py; `measurement_info.json` beside them has the
+batch and the length of their stats.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.importing.errors import ArtefactUnreadable, NothingToImport
-from puzzledsl.ir.limits import MAX_LAYERS
+from puzzledsl.importing.configs import size_of
+from puzzledsl.importing.errors import NothingToImport
+from puzzledsl.importing.gathered import gathered
+from puzzledsl.importing.reading import Replacement, checked_layer, is_number, read_json, unreadable
 
 STATS = "subblock_stats.json"
 TEACHER = "teacher.json"
 SOLUTIONS = "mip/puzzle_solutions/**/solutions.json"
-HELP = "was it copied whole, and is it of this version of the tool?"
-MAX_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Replacement:
-    """One option of one layer as its tool writes it. `block`: its configuration; `stats`: where gathered with the metrics."""
-
-    layer: int
-    block: Mapping[str, Any]
-    metrics: Mapping[str, Decimal]
-    is_teacher: bool
-    stats: Mapping[str, Any] = field(default_factory=dict)
+GATHERED = ("**/replacement_metrics_and_stats.json", "block_library.json")
+MEASURED_AT = "measurement_info.json"
 
 
 @dataclass(slots=True)
 class Artefacts:
-    """Everything found. `args`: of the validation, where it is known."""
+    """Everything found. `args`: of the validation, where it is known; `measured_at`: what gathered stats were measured at."""
 
     path: Path
     replacements: list[Replacement] = field(default_factory=list)
     teacher_metrics: dict[str, Decimal] = field(default_factory=dict)
     args: Mapping[str, Any] = field(default_factory=dict)
+    measured_at: Mapping[str, Any] = field(default_factory=dict)
     stats: list[Mapping[str, Any]] = field(default_factory=list)
     solutions: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
@@ -62,11 +52,11 @@ def read_artefacts(path: Path) -> Artefacts:
         found.stats = list(_stats(path / STATS))
     folders = [path, *sorted(p for p in path.iterdir() if p.is_dir())]
     validation = next((f for f in folders if any(f.glob("*solution_*.json"))), None)
-    gathered = sorted(path.glob("**/replacement_metrics_and_stats.json"))
+    in_one = [file for pattern in GATHERED for file in sorted(path.glob(pattern))]
     if validation is not None:
         _validation(found, validation)
-    elif gathered:
-        _gathered(found, gathered[0])
+    elif in_one:
+        _gathered(found, in_one[0])
     else:
         reason = (
             "no `solution_*.json` in it or its folders"
@@ -75,32 +65,15 @@ def read_artefacts(path: Path) -> Artefacts:
         )
         raise DiagnosticError(NothingToImport(None, path=path, reason=reason))
     for file in sorted(path.glob(SOLUTIONS)):
-        solutions = _json(file)
+        solutions = read_json(file)
         for solution in solutions if isinstance(solutions, list) else []:
             if isinstance(solution, dict):
                 found.solutions.append((file.parent.name, solution))
     return found
 
 
-def _json(file: Path) -> Any:
-    """A file's JSON, numbers as the decimals they are written as. Raises DiagnosticError."""
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise unreadable(file, "it is larger than any artefact")
-        return json.loads(file.read_bytes(), parse_float=Decimal, parse_constant=Decimal)
-    except OSError as error:
-        raise unreadable(file, error.strerror or "not readable") from error
-    except (ValueError, RecursionError) as error:
-        raise unreadable(file, "it is no JSON") from error
-
-
-def unreadable(file: Path, reason: str) -> DiagnosticError:
-    """The error that ends an import at a damaged or foreign file."""
-    return DiagnosticError(ArtefactUnreadable(None, path=file, reason=reason, help=HELP))
-
-
 def _stats(file: Path) -> Iterator[Mapping[str, Any]]:
-    entries = _json(file)
+    entries = read_json(file)
     if not isinstance(entries, list) or not entries:
         raise unreadable(file, "a list of measurements is expected")
     for number, entry in enumerate(entries):
@@ -121,7 +94,7 @@ def _is_sub_block(entry: object) -> bool:
 
 def _validation(found: Artefacts, folder: Path) -> None:
     for file in sorted(folder.glob("*solution_*.json"), key=lambda p: (len(p.name), p.name)):
-        raw = _json(file)
+        raw = read_json(file)
         solution = raw.get("puzzle_solution") if isinstance(raw, dict) else None
         if not isinstance(solution, dict):
             raise unreadable(file, "`puzzle_solution` is missing")
@@ -129,7 +102,7 @@ def _validation(found: Artefacts, folder: Path) -> None:
         found.replacements.append(Replacement(layer, block, _averages(raw), False))
     teacher = folder / TEACHER
     if teacher.is_file():
-        raw = _json(teacher)
+        raw = read_json(teacher)
         if not isinstance(raw, dict):
             raise unreadable(teacher, "an object of metrics is expected")
         found.teacher_metrics = _averages(raw)
@@ -146,9 +119,9 @@ def _placed(file: Path, solution: Mapping[str, Any]) -> tuple[int, Mapping[str, 
                 "child_block_configs": [dict(block)],
             }
         }:
-            return _layer(file, layer), block
+            return checked_layer(file, layer), block
         case {"single_block_replacement": {"block_idx": int(layer), "block_config": dict(block)}}:
-            return _layer(file, layer), block
+            return checked_layer(file, layer), block
         case {"single_sequence_replacement": {"parent_layer_indices": [_, _, *_]}}:
             raise unreadable(file, "it replaces several layers at once, which a space of layers cannot say")
         case _:
@@ -156,12 +129,6 @@ def _placed(file: Path, solution: Mapping[str, Any]) -> tuple[int, Mapping[str, 
                 file,
                 "neither `single_sequence_replacement` nor `single_block_replacement` of one layer is in it",
             )
-
-
-def _layer(file: Path, layer: int) -> int:
-    if not 0 <= layer < MAX_LAYERS:
-        raise unreadable(file, f"layer {str(layer)[:20]} is none of a model of up to {MAX_LAYERS} layers")
-    return layer
 
 
 def _averages(raw: Mapping[str, Any]) -> dict[str, Decimal]:
@@ -172,48 +139,22 @@ def _averages(raw: Mapping[str, Any]) -> dict[str, Decimal]:
     return {name: Decimal(avg) for name, avg in averages.items() if is_number(avg)}
 
 
-def is_number(value: object) -> TypeGuard[int | Decimal]:
-    """True for a number of JSON, which may be infinite or none."""
-    return isinstance(value, int | Decimal) and not isinstance(value, bool)
-
-
 def _gathered(found: Artefacts, file: Path) -> None:
-    """One JSON with everything: replacement -> what it is, or layer -> option -> what it is."""
-    raw = _json(file)
-    if not isinstance(raw, dict) or not raw:
-        raise unreadable(file, "an object of replacements is expected")
-    for name, entry in raw.items():
-        if not isinstance(entry, dict):
-            raise unreadable(file, f"`{name[:60]}` is no object")
-        if "metrics" in entry:
-            match entry.get("parent_layer_indices", [entry.get("block_idx")]):
-                case [int(layer)]:
-                    found.replacements.append(_option(file, name, _layer(file, layer), entry))
-                case _:
-                    raise unreadable(file, f"`{name[:60]}` does not replace one layer")
-            continue
-        numbered = re.fullmatch(r"\D*([0-9]{1,9})\D*", name)
-        if numbered is None:
-            raise unreadable(file, f"`{name[:60]}` names no layer")
-        layer = _layer(file, int(numbered.group(1)))
-        for option, inner in entry.items():
-            if not isinstance(inner, dict):
-                raise unreadable(file, f"`{option[:60]}` of `{name[:60]}` is no object")
-            found.replacements.append(_option(file, option, layer, inner))
+    """Everything in one file, and what its stats were measured at where that lies beside it."""
+    found.replacements = list(gathered(file))
+    measured_at = file.with_name(MEASURED_AT)
+    if measured_at.is_file():
+        found.measured_at = _measured_at(measured_at)
 
 
-def _option(file: Path, name: str, layer: int, entry: Mapping[str, Any]) -> Replacement:
-    metrics, block = entry.get("metrics"), entry.get("block_config") or entry.get("child_block_configs")
-    if isinstance(block, list) and len(block) == 1:
-        block = block[0]
-    if not isinstance(metrics, dict):
-        raise unreadable(file, f"`{name[:60]}` has no `metrics`")
-    numbers = {n: Decimal(v) for n, v in metrics.items() if is_number(v) and not n.startswith("one_minus_")}
-    stats = entry.get("stats")
-    return Replacement(
-        layer,
-        block if isinstance(block, dict) else {"name": name},
-        numbers,
-        bool(entry.get("is_teacher", False)),
-        stats if isinstance(stats, dict) else {},
-    )
+def _measured_at(file: Path) -> Mapping[str, Any]:
+    """The batch, the length and the dtype of gathered stats. Raises DiagnosticError."""
+    raw = read_json(file)
+    if not isinstance(raw, dict):
+        raise unreadable(file, "an object of `batch_size` and `sequence_length` is expected")
+    for key in ("batch_size", "sequence_length"):
+        if key in raw and size_of(raw, key) is None:
+            raise unreadable(file, f"`{key}` is no whole number above 0")
+    if not isinstance(raw.get("dtype", ""), str):
+        raise unreadable(file, "`dtype` is no text")
+    return raw

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from puzzledsl.importing.artefacts import Artefacts
 from puzzledsl.ir.shapes import MAX_SIZE
 
 
@@ -15,17 +14,13 @@ def is_attention(sub: Mapping[str, Any]) -> bool:
     return bool(sub.get("subblock_config_class") == "AttentionConfig")
 
 
-def head_count(found: Artefacts) -> int | None:
-    """The parent's query heads; None where no statistics say."""
-    heads = [size_of(entry["args"], "n_head") for entry in found.stats]
-    return next((h for h in heads if h is not None), None)
-
-
 def part_of(block: Mapping[str, Any], part: str) -> Mapping[str, Any]:
     """A block's attention or FFN configuration, read from the option's name where that is all there is."""
     config = block.get(part)
     if isinstance(config, dict):
         return config
+    if isinstance(listed := block.get("subblock_configs"), list):
+        return _listed(listed, part)
     name = str(block.get("name", ""))
     before, _, after = re.sub(r"\s+", " ", name).partition("ffn")
     text = before if part == "attention" else after
@@ -34,18 +29,28 @@ def part_of(block: Mapping[str, Any], part: str) -> Mapping[str, Any]:
     if re.search(r"\blinear\b|replace_with_linear=True", text):
         return {"replace_with_linear": True}
     keys = {
-        "num_key_value_heads": r"(?:kv|key_value)_heads[_=]([0-9]{1,9})\b",
+        "num_key_value_heads": r"(?:kv|key_value)_heads[_=]([0-9]{1,9})\b|\b([0-9]{1,9}) kv heads\b",
         "n_heads_in_group": r"(?:gqa_|n_heads_in_group=)([0-9]{1,9})\b",
-        "intermediate_size": r"intermediate_(?:size=)?([0-9]{1,9})\b",
+        "intermediate_size": r"intermediate(?:_size=|_| size )([0-9]{1,9})\b",
     }
     found = {key: re.search(pattern, text) for key, pattern in keys.items()}
-    return {key: int(m.group(1)) for key, m in found.items() if m is not None}
+    return {key: int(next(filter(None, m.groups()))) for key, m in found.items() if m is not None}
+
+
+def _listed(configs: Sequence[object], part: str) -> Mapping[str, Any]:
+    """A sub-block's configuration in a list of them, each with its `kind`. Mamba stands for attention, `moe` for the FFN."""
+    kinds = {"attention": ("attention", "mamba"), "ffn": ("ffn", "moe")}[part]
+    for config in configs:
+        if isinstance(config, dict) and config.get("kind") in kinds:
+            return config if config["kind"] == part else {config["kind"]: config, **config}
+    return {"no_op": True}
 
 
 def kv_heads_of(config: Mapping[str, Any], heads: int | None) -> int | None:
     """Key/value heads of an attention configuration; None where it does not say. `heads`: the parent\'s query heads."""
-    if (kv := size_of(config, "num_key_value_heads")) is not None:
-        return kv
+    for key in ("num_key_value_heads", "num_kv_heads"):
+        if (kv := size_of(config, key)) is not None:
+            return kv
     group = size_of(config, "n_heads_in_group")
     return None if heads is None or group is None or heads % group else heads // group
 

@@ -30,7 +30,7 @@ class NothingToImport(Diagnostic):
 class ArtefactUnreadable(Diagnostic):
     """An artefact that is no JSON, or has another shape than its tool writes.
 
-    Artefacts are read as the tool wrote them. What is missing or of another kind is named with its place.
+    Artefacts are read as the tool wrote them. What is missing, of another kind or in contradiction is named with its place.
 
     Wrong:
         $ pzl import puzzletron runs/llama8b    # copied while it was being written

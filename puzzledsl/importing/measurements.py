@@ -8,10 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.importing.artefacts import STATS, Artefacts, is_number, unreadable
+from puzzledsl.importing.artefacts import STATS, Artefacts
 from puzzledsl.importing.configs import is_attention, part_of, size_of
 from puzzledsl.importing.imported import Measurement, SubBlockCost
 from puzzledsl.importing.naming import Naming
+from puzzledsl.importing.reading import Replacement, is_number, unreadable
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
     FfnAlternative,
@@ -119,27 +120,40 @@ def stats_of_gathered(found: Artefacts) -> Iterator[Mapping[str, Any]]:
     """Statistics that were gathered with the metrics, as one measurement; nothing where there are none."""
     sub_blocks: dict[str, dict[str, Any]] = {}
     for replacement in found.replacements:
-        layer, stats = replacement.layer, replacement.stats
-        for part, kind in (("attention", "AttentionConfig"), ("ffn", "FFNConfig")):
-            config = part_of(replacement.block, part)
-            own = {key: stats[f"{part}_{key}"] for key in GATHERED if f"{part}_{key}" in stats}
-            if own:
-                entry = {
-                    "subblock_config": config,
-                    "subblock_config_class": kind,
-                    "parent_layer_index": layer,
-                    **own,
-                }
-                sub_blocks[f"{layer} {kind} {sorted(config.items(), key=str)}"] = entry
-        whole = {key: stats[key] for key in GATHERED if key in stats}
-        if whole and not any(f"attention_{key}" in stats for key in GATHERED):
-            block = replacement.block
-            sub_blocks[f"{layer} {block}"] = {"block": block, "parent_layer_index": layer, **whole}
+        for config, entry in _gathered_entries(replacement):
+            sub_blocks[f"{replacement.layer} {config}"] = entry
     if sub_blocks:
-        args = {"batch_size": 1, "prefill_seq_len": 1, "generation_seq_len": 1, "weights_dtype": "gathered"}
-        args["kv_cache_dtype"] = "gathered"
         yield {
-            "args": args,
+            "args": _gathered_args(found.measured_at),
             "non_block": {"memory_mib": 0, "runtime_ms": 0},
             "subblocks": list(sub_blocks.values()),
         }
+
+
+def _gathered_entries(replacement: Replacement) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The costs of both sub-blocks, and those of the block where they are not the sum; each with what it is of."""
+    layer, stats, block = replacement.layer, replacement.stats, replacement.block
+    sums: dict[str, Decimal] = {}
+    for part, kind in (("attention", "AttentionConfig"), ("ffn", "FFNConfig")):
+        own = {key: stats[f"{part}_{key}"] for key in GATHERED if f"{part}_{key}" in stats}
+        if own:
+            config = part_of(block, part)
+            sums |= {k: sums.get(k, Decimal(0)) + v for k in own if (v := _number(own, k)) is not None}
+            entry = {"subblock_config": config, "subblock_config_class": kind, "parent_layer_index": layer}
+            yield f"{kind} {sorted(config.items(), key=str)}", {**entry, **own}
+    whole = {key: stats[key] for key in GATHERED if key in stats}
+    measured = {k: v for k in whole if (v := _number(whole, k)) is not None}
+    if any(sums.get(key) != value for key, value in measured.items()):
+        yield str(block), {"block": block, "parent_layer_index": layer, **sums, **whole}
+
+
+def _gathered_args(measured_at: Mapping[str, Any]) -> dict[str, Any]:
+    """A measurement's arguments. All tokens of a sequence count as generated, as they do in the tool's own throughput."""
+    dtype = str(measured_at.get("dtype", "gathered"))
+    return {
+        "batch_size": measured_at.get("batch_size", 1),
+        "prefill_seq_len": 1,
+        "generation_seq_len": measured_at.get("sequence_length", 1),
+        "weights_dtype": dtype,
+        "kv_cache_dtype": dtype,
+    }

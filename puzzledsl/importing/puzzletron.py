@@ -7,10 +7,11 @@ from decimal import Decimal
 from pathlib import Path
 
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.importing.artefacts import Artefacts, read_artefacts, unreadable
+from puzzledsl.importing.artefacts import Artefacts, read_artefacts
 from puzzledsl.importing.imported import Imported, Pair
 from puzzledsl.importing.measurements import measurement_of, stats_of_gathered
 from puzzledsl.importing.naming import Naming
+from puzzledsl.importing.reading import unreadable
 from puzzledsl.importing.teacher import parent_directory, shape_of_config, shape_of_statistics
 from puzzledsl.ir.alternatives import (
     ParentAttention,

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.importing.artefacts import Artefacts, unreadable
-from puzzledsl.importing.configs import head_count, is_attention, kv_heads_of, part_of, size_of, width_of
+from puzzledsl.importing.artefacts import Artefacts
+from puzzledsl.importing.configs import is_attention, kv_heads_of, part_of, size_of, width_of
 from puzzledsl.importing.errors import ShapeOpen
+from puzzledsl.importing.reading import unreadable
 from puzzledsl.ir.facts import attention_params
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.shapes import BadConfig, impossible, read_config
@@ -53,6 +54,12 @@ class _Teacher:
             if not values:
                 raise DiagnosticError(ShapeOpen(None, path=found.path, missing=what))
         return cls(layers, max(kv), max(widths))
+
+
+def head_count(found: Artefacts) -> int | None:
+    """The parent's query heads; None where no statistics say."""
+    heads = [size_of(entry["args"], "n_head") for entry in found.stats]
+    return next((h for h in heads if h is not None), None)
 
 
 def parent_directory(found: Artefacts, parent: Path | None) -> Path | None:

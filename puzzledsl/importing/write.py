@@ -14,8 +14,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.importing.artefacts import is_number
 from puzzledsl.importing.imported import Imported, Measurement, SubBlockCost
+from puzzledsl.importing.reading import is_number
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
     FfnAlternative,

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.importing.artefacts import MAX_BYTES, read_artefacts
+from puzzledsl.importing.artefacts import read_artefacts
+from puzzledsl.importing.reading import MAX_BYTES
 
 NOOP: dict[str, Any] = {"attention": {"no_op": True}}
 MEASURED: dict[str, Any] = {"args": {}, "non_block": {}, "subblocks": []}

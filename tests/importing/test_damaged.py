@@ -15,7 +15,7 @@ from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.importing.puzzletron import read_puzzletron
 from puzzledsl.importing.write import files_of
 from puzzledsl.ir.program import check_file
-from tests.importing import puzzle_run
+from tests.importing import block_library, puzzle_run
 from tests.importing.puzzle_run import library, write_run
 
 GONE = object()
@@ -59,6 +59,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(puzzle_run, "FFNS", (256, 128))
     (tmp_path / "config.json").write_text(json.dumps(PARENT))
     (tmp_path / "library.json").write_text(json.dumps(library()))
+    monkeypatch.setattr(block_library, "LAYERS", 2)
+    monkeypatch.setattr(block_library, "KV_HEADS", (4, 0))
+    monkeypatch.setattr(block_library, "WIDTHS", (8192, 2816))
+    block_library.write_library(tmp_path / "named", block_library.block_library())
     return write_run(tmp_path / "run")
 
 
@@ -70,12 +74,16 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "run/single_sequence_replacement_solutions--validation/teacher.json",
         "run/mip/puzzle_solutions/batch_size_16/target_memory_6MiB/solutions.json",
         "library.json",
+        "named/block_library.json",
+        "named/measurement_info.json",
     ],
 )
 def test_a_damaged_run_is_refused_or_is_a_program(run: Path, tmp_path: Path, name: str) -> None:
     file, number, refused = tmp_path / name, count(), 0
     whole = json.loads(file.read_text())
     source, parent = (file, tmp_path) if name == "library.json" else (run, None)
+    if file.parent.name == "named":
+        source, parent = file.with_name("block_library.json"), file.parent
     for at in places(whole):
         for odd in (ODD[next(number) % len(ODD)] for _ in range(EACH)):
             file.write_text(json.dumps(replaced(whole, at, odd)))

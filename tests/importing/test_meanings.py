@@ -86,9 +86,36 @@ def test_blocks_that_only_have_a_name(tmp_path: Path, name: str, attention: str,
     assert (attention, ffn) in {(name_of(a), name_of(f)) for a, f in imported.layers[1]}
 
 
+def listed(*configs: dict[str, Any]) -> dict[str, Any]:
+    """A block as a list of sub-blocks, each with its kind."""
+    return {"subblock_configs": list(configs)}
+
+
+FULL, WIDE = {"kind": "attention", "num_kv_heads": KV}, {"kind": "ffn", "intermediate_size": WIDTH}
+
+
+@pytest.mark.parametrize(
+    ("block", "attention", "ffn"),
+    [
+        (listed(FULL, WIDE), "parent", "parent"),
+        (listed(WIDE, {**FULL, "num_kv_heads": 2}), "gqa2", "parent"),
+        (listed(FULL, {**WIDE, "no_op": True}), "parent", "noop"),
+        (listed({**FULL, "no_op": True}, {**WIDE, "intermediate_size": 64}), "noop", "mlp64"),
+        (listed(WIDE), "noop", "parent"),
+    ],
+)
+def test_blocks_that_list_their_sub_blocks(
+    tmp_path: Path, block: dict[str, Any], attention: str, ffn: str
+) -> None:
+    imported = gathered(tmp_path, {"a": option(block, 1)}, CONFIG)
+    assert (attention, ffn) in {(name_of(a), name_of(f)) for a, f in imported.layers[1]}
+
+
 @pytest.mark.parametrize(
     ("block", "says"),
     [
+        (listed({"kind": "mamba", "num_heads": 8}, WIDE), "a mamba attention"),
+        (listed(FULL, {"kind": "moe", "num_experts": 8}), "a mixture of experts"),
         ({**OWN, "parallel_blocks": [1]}, "a block of parallel blocks"),
         ({**OWN, "attention": {"mamba": {"state_dim": 8}}}, "a mamba attention"),
         ({**OWN, "attention": {"llama4": {"x": 8}}}, "a llama4 attention"),

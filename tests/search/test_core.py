@@ -72,7 +72,9 @@ def test_a_model_whose_end_is_looked_up_is_the_same(
 
     monkeypatch.setattr(layered, "FIRST_TAILS", 0)
     monkeypatch.setattr(layered, "MORE_TAILS", 1)
-    monkeypatch.setattr(layered, "Endings", lambda layout, meters, _: Endings(layout, meters, most))
+    monkeypatch.setattr(
+        layered, "Endings", lambda layout, meters, _, deadline: Endings(layout, meters, most, deadline)
+    )
     monkeypatch.setattr(layered, "pairs_of", spied)
     for seed in range(EACH):
         problem = random_problem(family, seed)

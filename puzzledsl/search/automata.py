@@ -54,12 +54,12 @@ def automaton_of(
     states, tables = {formula: 0}, {}
     for layer in layers:
         first_of, own = _own_classes(sorted(masks[layer]), columns[layer])
-        pool.work += A_STEP * len(states) * len(first_of)
-        if pool.work > most:
-            return None
         after: dict[int, int] = {}
         table = np.full((len(states), len(first_of)), DEAD, dtype=np.int64)
         for state, number in states.items():
+            pool.work += A_STEP * len(first_of)
+            if pool.work > most:
+                return None
             for place, column in enumerate(first_of):
                 then = pool.assign(state, layer, column)
                 if then != FALSE:

@@ -63,7 +63,11 @@ class Branching:
             if ledger.effort.gap and ledger.close_enough():
                 return True
             labels -= self._follow(node)
-        return self.usable and not self.waiting
+        if not self.usable or self.waiting:
+            return False
+        if ledger.value is not None:
+            ledger.raise_lower(ledger.value, NAME)
+        return True
 
     def _put(self, node: _Node) -> None:
         self.made += 1

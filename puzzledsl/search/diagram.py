@@ -10,7 +10,7 @@ constraint" (2004).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from time import monotonic
 
@@ -24,7 +24,7 @@ from puzzledsl.search.residuals import FALSE, Residuals
 
 MOST_STATES = 4_000  # between two layers
 WORK = 6_000_000  # parts of formulas that are looked at, for one order of the layers
-QUICK = 400_000  # the same, where a diagram is only wanted if it is small
+QUICK = 500_000  # the same, where a diagram is only wanted if it is small
 A_TRANSITION = 4  # parts that can be looked at in the time of a transition of a product
 FEW_STATES = 64  # with no more, another order of the layers is not tried
 Next = NDArray[np.int64]
@@ -101,7 +101,7 @@ def diagram_of(
         natural = sorted({layer for part in parts for layer in layers_of_bits(pool.layers[part])})
         built = _built(pool, parts, natural, firsts, QUICK if quick else WORK)
         if built.tables is None or built.widest > FEW_STATES:
-            other = _built(pool, parts, _frugal(pool, parts), firsts, QUICK if quick else WORK)
+            other = _built(pool, parts, _frugal(pool, parts), firsts, built.work)
             built = min(built, other, key=_Built.size)
         if built.tables is not None:
             break
@@ -116,13 +116,14 @@ def diagram_of(
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """An attempt: `tables` is None where there were too many states after `stages` layers."""
+    """An attempt: `tables` is None where there were too many states after `stages` layers. `work`: of all of it."""
 
     order: list[int]
     tables: list[Next] | None
     widest: int
     steps: int
     stages: int
+    work: int = 0
 
     def size(self) -> tuple[bool, int, int]:
         """Finished attempts first, then those with few transitions."""
@@ -161,9 +162,11 @@ def _built(
         automaton = automaton_of(pool, part, stage_of, firsts, most)
         if automaton is None:
             stages = [stage_of[layer] for layer in layers_of_bits(pool.layers[part])]
-            return _Built(order, None, MOST_STATES, work, (min(stages) + max(stages) + 1) // 2)
+            return _Built(order, None, MOST_STATES, work, (min(stages) + max(stages) + 1) // 2, work)
         begins[automaton.first].append(automaton)
-    return _product(order, begins, firsts, (most - pool.work) // A_TRANSITION)
+    left = most - pool.work
+    built = _product(order, begins, firsts, left // A_TRANSITION)
+    return replace(built, work=work if built.tables is None else work - left + built.steps * A_TRANSITION)
 
 
 def _product(

@@ -1,0 +1,169 @@
+"""Decision diagrams hold exactly what formulas say, bounds over paths are bounds, and every engine alone finds the optimum."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+
+from puzzledsl.ir.nodes import And, Implies, Is
+from puzzledsl.search import core, diagram
+from puzzledsl.search.bound import certify, lagrangian_bound
+from puzzledsl.search.branching import Branching
+from puzzledsl.search.cores import Cores
+from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.diagram import DEAD, Diagram, diagram_of, live_columns
+from puzzledsl.search.instance import Columns, Formula, Ints, Problem
+from puzzledsl.search.label_setting import LabelSetting
+from puzzledsl.search.ledger import Ledger
+from puzzledsl.search.presolve import presolve
+from tests.search.structured import FIGURES, answers_of, structured_problem
+
+EACH = 25
+
+
+def with_diagram(problem: Problem) -> Problem:
+    return replace(problem, diagram=diagram_of(problem.columns, problem.formulas))
+
+
+def on_a_path(made: Diagram, chosen: Ints) -> bool:
+    state = 0
+    for layer, table in zip(made.order, made.next, strict=True):
+        state = int(table[state, made.classes[chosen[layer]]]) if state != DEAD else DEAD
+    return made.feasible and state != DEAD
+
+
+def every_model(columns: Columns) -> Ints:
+    spans = [range(begin, end) for begin, end in pairwise(columns.start.tolist())]
+    return np.array([*product(*spans)], dtype=np.int64)
+
+
+@pytest.mark.parametrize("figures", FIGURES)
+def test_paths_are_the_choices_that_meet_the_formulas(figures: str) -> None:
+    for seed in range(EACH):
+        problem = with_diagram(structured_problem(figures, seed))
+        made = problem.diagram
+        assert made is not None and made.covered == frozenset(range(len(problem.formulas)))
+        meets = {tuple(a) for a in answers_of(replace(problem, rows=())).tolist()}
+        paths = {tuple(m) for m in every_model(problem.columns).tolist() if on_a_path(made, np.array(m))}
+        assert paths == meets, seed
+
+
+@pytest.mark.parametrize("figures", FIGURES)
+def test_fewer_columns_leave_the_paths_through_them(figures: str) -> None:
+    for seed in range(EACH):
+        problem = with_diagram(structured_problem(figures, seed))
+        rng = np.random.default_rng(seed)
+        keep = rng.random(len(problem.columns)) < 0.6
+        keep[problem.columns.start[:-1]] = True
+        part, origin = problem.only(keep), keep.nonzero()[0]
+        assert problem.diagram is not None and part.diagram is not None
+        for model in every_model(part.columns)[::3]:
+            assert on_a_path(part.diagram, model) == on_a_path(problem.diagram, origin[model]), seed
+        if part.diagram.feasible:
+            live = live_columns(part.columns, part.diagram)
+            used = {c for m in every_model(part.columns) if on_a_path(part.diagram, m) for c in m.tolist()}
+            assert set(live.nonzero()[0].tolist()) == used, seed
+
+
+@pytest.mark.parametrize("figures", FIGURES)
+def test_no_answer_is_below_the_bound_over_paths_or_its_slacks(figures: str) -> None:
+    for seed in range(EACH):
+        problem = with_diagram(structured_problem(figures, seed))
+        answers = answers_of(problem)
+        rng = np.random.default_rng(seed)
+        dear = certify(problem, rng.uniform(0, 1e12, len(problem.rows)))
+        for bound in (
+            lagrangian_bound(problem),
+            certify(problem, rng.uniform(0, 3, len(problem.rows))),
+            dear,
+        ):
+            assert not (bound.infeasible and len(answers)), seed
+            for chosen in answers:
+                value = problem.goal.of(chosen)
+                assert bound.value <= value, seed
+                assert all(bound.exact + int(s) <= value * bound.scale for s in bound.slack[chosen]), seed
+
+
+@pytest.mark.parametrize("figures", FIGURES)
+@pytest.mark.parametrize("engine", ["labels", "branching", "CP-SAT"])
+def test_each_engine_alone_proves_the_first_of_the_best(
+    figures: str, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Branching with so few labels a node that it branches."""
+    monkeypatch.setattr("puzzledsl.search.branching.LABELS", 3)
+    ended = 0
+    for seed in range(EACH if engine != "CP-SAT" else EACH // 3):
+        problem = structured_problem(figures, seed)
+        presolved = presolve(problem)
+        answers = answers_of(problem)
+        if presolved is None:
+            assert not len(answers), seed
+            continue
+        bound = lagrangian_bound(presolved.problem)
+        if bound.infeasible:
+            assert not len(answers), seed
+            continue
+        ledger = Ledger(presolved.problem, bound, Effort.of(60), bound.value, None)
+        if engine == "labels":
+            done = LabelSetting(ledger).run(10**7)
+        elif engine == "branching":
+            done = Branching(ledger).run(10**7)
+        else:
+            done = Cores(ledger, True).run(ledger.effort)
+        ended += done
+        if not done:
+            continue
+        if not len(answers):
+            assert ledger.chosen is None, seed
+            continue
+        values = problem.goal.values[answers].sum(axis=1)
+        assert ledger.chosen is not None and ledger.lower == ledger.value == values.min(), seed
+        assert presolved.origin[ledger.chosen].tolist() == answers[int(np.argmin(values))].tolist(), seed
+    assert ended
+
+
+@pytest.mark.parametrize("figures", FIGURES)
+def test_a_diagram_that_leaves_formulas_out_changes_no_answer(
+    figures: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagram, "MOST_STATES", 3)
+    left_out = 0
+    for seed in range(EACH):
+        problem = structured_problem(figures, seed)
+        made = diagram_of(problem.columns, problem.formulas)
+        assert made is not None
+        left_out += len(made.covered) < len(problem.formulas)
+        answers = answers_of(problem)
+        found = core.minimise(problem, Effort.of(60))
+        assert found.proven and (found.chosen is None) == (not len(answers)), seed
+        if found.chosen is not None:
+            values = problem.goal.values[answers].sum(axis=1)
+            assert found.chosen.tolist() == answers[int(np.argmin(values))].tolist(), seed
+    assert left_out
+
+
+def test_tied_layers_far_apart_are_neighbours_in_the_diagram() -> None:
+    """Twelve layers, each tied to the one six further on: in their own order 4^6 states, in the other order 4."""
+    problem = structured_problem("alike", 0)
+    pairs = problem.columns.pairs[0][:4]
+    assert len({p.attention for p in pairs} | {p.ffn for p in pairs}) > 1
+    columns = Columns.of((pairs,) * 12)
+
+    def same(one: int, other: int) -> And:
+        parts = [("attention", p.attention) for p in pairs] + [("ffn", p.ffn) for p in pairs]
+        return And(
+            operands=tuple(
+                Implies(
+                    condition=Is(layer=one, sub_block=part, alternatives=(name,)),
+                    consequence=Is(layer=other, sub_block=part, alternatives=(name,)),
+                )
+                for part, name in parts
+            )
+        )
+
+    made = diagram_of(columns, [Formula(f"tie {i}", same(i, i + 6)) for i in range(6)])
+    assert made is not None and len(made.covered) == 6
+    assert max(len(table) for table in made.next) <= len(pairs)

@@ -53,7 +53,7 @@ def automaton_of(
     pool.masks(formula, masks)
     states, tables = {formula: 0}, {}
     for layer in layers:
-        first_of, own = _own_classes(sorted(masks[layer]), columns[layer])
+        first_of, own = pool.own_classes(layer, frozenset(masks[layer]), columns[layer])
         after: dict[int, int] = {}
         table = np.full((len(states), len(first_of)), DEAD, dtype=np.int64)
         for state, number in states.items():
@@ -67,17 +67,3 @@ def automaton_of(
         tables[layer] = table[:, own]
         states = after
     return Automaton(formula, tables, stage_of[layers[0]], stage_of[layers[-1]])
-
-
-def _own_classes(masks: Sequence[int], columns: Sequence[int]) -> tuple[list[int], Ints]:
-    """A column of each class that one formula tells apart, and the own class of every class of the layer."""
-    known: dict[tuple[int, ...], int] = {}
-    first_of: list[int] = []
-    own = []
-    for column in columns:
-        pattern = tuple(mask >> column & 1 for mask in masks)
-        if pattern not in known:
-            known[pattern] = len(known)
-            first_of.append(column)
-        own.append(known[pattern])
-    return first_of, np.array(own, dtype=np.int64)

@@ -25,6 +25,7 @@ from puzzledsl.search.residuals import FALSE, Residuals
 MOST_STATES = 4_000  # between two layers
 WORK = 6_000_000  # parts of formulas that are looked at, for one order of the layers
 QUICK = 500_000  # the same, where a diagram is only wanted if it is small
+COLUMNS = 8  # open automata that double the time of a transition
 A_TRANSITION = 4  # parts that can be looked at in the time of a transition of a product
 FEW_STATES = 64  # with no more, another order of the layers is not tried
 Next = NDArray[np.int64]
@@ -99,9 +100,9 @@ def diagram_of(
     while True:
         parts = list(dict.fromkeys(part for part, _ in wanted))
         natural = sorted({layer for part in parts for layer in layers_of_bits(pool.layers[part])})
-        built = _built(pool, parts, natural, firsts, QUICK if quick else WORK)
+        built = _built(pool, parts, natural, firsts, QUICK if quick else WORK, deadline)
         if built.tables is None or built.widest > FEW_STATES:
-            other = _built(pool, parts, _frugal(pool, parts), firsts, built.work)
+            other = _built(pool, parts, _frugal(pool, parts), firsts, built.work, deadline)
             built = min(built, other, key=_Built.size)
         if built.tables is not None:
             break
@@ -152,7 +153,12 @@ def _classes(columns: Columns, pool: Residuals, parts: Sequence[int]) -> tuple[I
 
 
 def _built(
-    pool: Residuals, parts: Sequence[int], order: list[int], firsts: dict[int, list[int]], work: int
+    pool: Residuals,
+    parts: Sequence[int],
+    order: list[int],
+    firsts: dict[int, list[int]],
+    work: int,
+    deadline: float,
 ) -> _Built:
     """The transitions of all stages: the product of the formulas' automata, as far as states are reached."""
     stage_of = {layer: stage for stage, layer in enumerate(order)}
@@ -165,51 +171,61 @@ def _built(
             return _Built(order, None, MOST_STATES, work, (min(stages) + max(stages) + 1) // 2, work)
         begins[automaton.first].append(automaton)
     left = most - pool.work
-    built = _product(order, begins, firsts, left // A_TRANSITION)
+    built = _product(order, begins, firsts, left // A_TRANSITION, deadline)
     return replace(built, work=work if built.tables is None else work - left + built.steps * A_TRANSITION)
 
 
 def _product(
-    order: list[int], begins: list[list[Automaton]], firsts: dict[int, list[int]], most: int
+    order: list[int], begins: list[list[Automaton]], firsts: dict[int, list[int]], most: int, deadline: float
 ) -> _Built:
     """At most so many transitions. States are rows of the automata that are open: [state][automaton]."""
     states, open_ = np.zeros((1, 0), dtype=np.int64), list[Automaton]()
     tables: list[Next] = []
     widest, steps = 1, 0
     for stage, layer in enumerate(order):
-        classes = len(firsts[layer])
-        steps += len(states) * classes
-        if steps > most or len(states) > MOST_STATES:
-            return _Built(order, None, widest, steps, stage)
         begun = begins[stage]
         states = np.hstack([states, np.zeros((len(states), len(begun)), dtype=np.int64)])
         open_ += begun
-        moved = np.repeat(states[:, None, :], classes, axis=1)
-        for place, automaton in enumerate(open_):
-            if layer in automaton.tables:
-                moved[:, :, place] = automaton.tables[layer][states[:, place]]
-        live = (moved >= 0).all(axis=2)
-        kept = [place for place, automaton in enumerate(open_) if automaton.last > stage]
-        rows, inverse = _unique_rows(moved[live][:, kept])
-        table = np.full(live.shape, DEAD, dtype=np.int64)
-        table[live] = inverse
+        steps += len(states) * len(firsts[layer]) * (1 + len(open_) // COLUMNS)
+        if steps > most or len(states) > MOST_STATES or monotonic() > deadline:
+            return _Built(order, None, widest, steps, stage)
+        table, states, open_ = _advanced(states, open_, stage, layer, len(firsts[layer]))
         tables.append(table)
-        states, open_ = rows, [open_[place] for place in kept]
         widest = max(widest, len(states))
     return _Built(order, tables, widest, steps, len(order))
 
 
-def _unique_rows(rows: Ints) -> tuple[Ints, Ints]:
-    """The different rows, and which of them each row is."""
-    if not len(rows):
-        return rows, np.zeros(0, dtype=np.int64)
-    _, first, inverse = np.unique(mixed(rows.T), return_index=True, return_inverse=True)
+def _advanced(
+    states: Ints, open_: list[Automaton], stage: int, layer: int, classes: int
+) -> tuple[Next, Ints, list[Automaton]]:
+    """The transitions of one stage, the states after it and the automata that are open then."""
+    before, after = np.arange(len(states))[:, None], np.arange(classes)[None, :]
+    live = np.ones((len(states), classes), dtype=np.bool_)
+    moved: dict[int, Ints] = {}
+    for place, automaton in enumerate(open_):
+        if layer in automaton.tables:
+            moved[place] = automaton.tables[layer][states[:, place]]
+            live &= moved[place] >= 0
+    before, after = (np.broadcast_to(part, live.shape)[live] for part in (before, after))
+    kept = [place for place, automaton in enumerate(open_) if automaton.last > stage]
+    columns = [moved[place][live] if place in moved else states[before, place] for place in kept]
+    rows, inverse = _unique_rows(np.array(columns, dtype=np.int64).reshape(len(kept), len(before)))
+    table = np.full(live.shape, DEAD, dtype=np.int64)
+    table[live] = inverse
+    return table, rows, [open_[place] for place in kept]
+
+
+def _unique_rows(columns: Ints) -> tuple[Ints, Ints]:
+    """The different rows, [row][column], of [column][row], and which of them each row is."""
+    if not columns.shape[1]:
+        return columns.T, np.zeros(0, dtype=np.int64)
+    _, first, inverse = np.unique(mixed(columns), return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)
-    found = rows[first]
-    if not np.array_equal(found[inverse], rows):  # two different rows have the same mixed number
-        found, inverse = np.unique(rows, axis=0, return_inverse=True)
+    if not all(np.array_equal(column[first][inverse], column) for column in columns):
+        # two different rows have the same mixed number
+        _, first, inverse = np.unique(columns, axis=1, return_index=True, return_inverse=True)
         inverse = inverse.reshape(-1)
-    return found, inverse
+    return np.ascontiguousarray(columns[:, first].T), inverse
 
 
 def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
@@ -258,7 +274,7 @@ def _reduced(tables: Sequence[Next]) -> tuple[Next, ...] | None:
         renamed = np.full(len(table), DEAD, dtype=np.int64)
         if not live.any():
             return None
-        rows, inverse = _unique_rows(moved[live])
+        rows, inverse = _unique_rows(moved[live].T)
         renamed[live] = inverse
         joined.append(rows)
     if renamed[0] == DEAD:

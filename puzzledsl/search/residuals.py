@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+import numpy as np
+
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
-from puzzledsl.search.instance import Columns
+from puzzledsl.search.instance import Columns, Ints
 
 TRUE, FALSE = 0, 1
 
@@ -62,6 +64,7 @@ class Residuals:
         self._numbers: dict[Node, int] = {}
         self._opposites: dict[int, int] = {TRUE: FALSE, FALSE: TRUE}
         self._assigned: dict[tuple[int, int, int], int] = {}
+        self._own_classes: dict[tuple[int, frozenset[int]], tuple[list[int], Ints]] = {}
         self._full = [(1 << int(size)) - 1 for size in columns.sizes]
         self._bits = [_bits_of(columns, layer) for layer in range(columns.layers)]
 
@@ -202,6 +205,24 @@ class Residuals:
                 case Every(parts=parts) | Some(parts=parts) | Count(parts=parts):
                     waiting += [part for part in parts if part not in seen]
                     seen.update(parts)
+
+    def own_classes(
+        self, layer: int, masks: frozenset[int], columns: Sequence[int]
+    ) -> tuple[list[int], Ints]:
+        """Of some columns of a layer, one of each class that atoms with these masks tell apart, and the class of each."""
+        key = layer, masks
+        if key not in self._own_classes:
+            known: dict[tuple[int, ...], int] = {}
+            first_of, own = [], []
+            for column in columns:
+                pattern = tuple([mask >> column & 1 for mask in masks])
+                if pattern not in known:
+                    known[pattern] = len(known)
+                    first_of.append(column)
+                own.append(known[pattern])
+            self.work += len(columns) * len(masks)
+            self._own_classes[key] = first_of, np.array(own, dtype=np.int64)
+        return self._own_classes[key]
 
     # ---------------------------------------------------------------- the pool
 

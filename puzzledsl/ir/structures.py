@@ -57,10 +57,19 @@ def within(function: Function, statements: Statements, least: int, most: int | N
 
 def parts_of(function: Function, size: int, count: int, least: int, most: int | None) -> int:
     """An upper bound on the nodes of `within`, of `count` statements with `size` nodes together."""
-    if function != "longest":
-        return 1 + 3 * size + 2 * count
-    widths = [least, *([] if most is None else [most + 1])]
-    return 3 + sum(2 * size * min(w, count - w + 1) + count for w in widths if 0 < w <= count)
+    match function:
+        case "runs":
+            return 1 + 2 * size + 2 * count
+        case "distinct":
+            return 1 + size + count
+        case "longest":
+            lower = _parts_of_windows(size, count, least)
+            return 1 + lower + (0 if most is None else _parts_of_windows(size + count, count, most + 1))
+
+
+def _parts_of_windows(size: int, count: int, width: int) -> int:
+    windows = count - width + 1
+    return 1 + windows + size * min(width, windows) if 0 < width <= count else 1
 
 
 # ---------------------------------------------------------------- runs
@@ -81,6 +90,14 @@ def _statements_of_runs(operands: Statements) -> Statements | None:
             case _:
                 return None
     return tuple(found) if found and _of_ascending_layers(found) else None
+
+
+def _is_one_value(statements: Statements) -> bool:
+    """True for the one value that one layer takes: `distinct` writes it as an `Or` of one part."""
+    match statements:
+        case (nodes.Or(operands=(_,)),):
+            return True
+    return False
 
 
 def _of_ascending_layers(statements: Sequence[nodes.Logic]) -> bool:
@@ -207,7 +224,7 @@ def recognised(logic: nodes.Logic) -> Structure | Same | None:
     match logic:
         case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
             runs = _statements_of_runs(operands)
-            if runs is not None and not (len(runs) == 1 and isinstance(runs[0], nodes.Or)):
+            if runs is not None and not _is_one_value(runs):
                 return Structure("runs", runs, least, most)
             if operands and all(isinstance(operand, nodes.Or) for operand in operands):
                 return Structure("distinct", operands, least, most)

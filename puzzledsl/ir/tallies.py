@@ -60,6 +60,7 @@ def read_runs(ctx: Context, name: str, items: list[Located], call: tree.Call) ->
         for part in parts:
             if isinstance(part, Boolean):
                 found.append(TRUE if part.value else FALSE)
+                size += 1
                 continue
             layer = _layer(part)
             if layer <= last:
@@ -69,10 +70,10 @@ def read_runs(ctx: Context, name: str, items: list[Located], call: tree.Call) ->
             found.append(part.logic)
     if space is None:
         return Quantity(Fraction(_known(name, [logic == TRUE for logic in found])))
-    if not _fits(ctx, size + len(found), call.span):
+    if not _fits(ctx, size, call.span):
         return POISON
     function: Function = "runs" if name == "runs" else "longest"
-    return Tally(function, tuple(found), size + len(found), space, ctx.source(call.span))
+    return Tally(function, tuple(found), size, space, ctx.source(call.span))
 
 
 def _statements(ctx: Context, name: str, item: Located) -> list[Formula | Boolean] | None:
@@ -153,7 +154,7 @@ def read_distinct(ctx: Context, items: list[Located], call: tree.Call) -> Value:
     if space is None:
         return Quantity(Fraction(len(by_value)))
     statements = tuple(nodes.Or(operands=tuple(logics)) for logics in by_value.values())
-    return Tally("distinct", statements, size + len(statements), space, ctx.source(call.span))
+    return Tally("distinct", statements, size, space, ctx.source(call.span))
 
 
 def _is_of_one_kind(ctx: Context, item: Located, kinds: set[str]) -> bool:

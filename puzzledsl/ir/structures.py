@@ -220,7 +220,7 @@ def _link(logic: nodes.Logic, left: int, part: SubBlock) -> tuple[str, int] | No
 
 
 def recognised(logic: nodes.Logic) -> Structure | Same | None:
-    """What a formula was made for; None for one that says something else."""
+    """Return the structure that a formula was made for; None for one that says something else."""
     match logic:
         case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
             runs = _statements_of_runs(operands)

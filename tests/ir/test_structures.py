@@ -19,7 +19,7 @@ from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.structures import Same, Structure, recognised, within
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.ir.warnings.structure import Layerwise
+from puzzledsl.ir.warnings.structure import Layerwise, distinct_ends
 from puzzledsl.search.metrics import holds, layers_of
 from tests.ir.programs import checked, lowered
 
@@ -230,6 +230,13 @@ def _of(statement: nodes.Logic, choice: Choices) -> list[tuple[int, LayerAssignm
     return [
         (i, LayerAssignment(attention=a, ffn=f)) for i in layers_of(statement) for a, f in product(*choice[i])
     ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.frozensets(st.integers(0, 4), min_size=1), min_size=1, max_size=5))
+def test_the_fewest_and_the_most_values(values: list[frozenset[int]]) -> None:
+    counts = [distinct(way) for way in product(*values)]
+    assert distinct_ends(values) == (min(counts), max(counts))
 
 
 # ---------------------------------------------------------------- recognising

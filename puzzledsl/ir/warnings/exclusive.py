@@ -30,7 +30,7 @@ class _End:
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """What a requirement allows of a thing. `about` is equal for two bounds on the same thing."""
+    """Values that a requirement allows of a thing. `about` is equal for two bounds on the same thing."""
 
     about: object
     low: _End | None
@@ -91,7 +91,7 @@ def _apart(one: _Bound, two: _Bound) -> tuple[_End, _End] | None:
 
 
 def _bound(requirement: nodes.Requirement, space: nodes.Space, shape: nodes.Shape) -> _Bound | None:
-    """What a requirement bounds, and how; None for a statement that bounds nothing."""
+    """Return the bound that a requirement sets; None for a statement that bounds nothing."""
     match requirement:
         case nodes.LinearRequirement():
             return _of_linear(requirement, space, shape)

@@ -21,7 +21,7 @@ MAX_TRIES = 20_000
 
 
 class Layerwise:
-    """What single layers of a space can make of formulas."""
+    """Possible outcomes of formulas over a space whose layers choose independently."""
 
     def __init__(self, space: nodes.Space) -> None:
         self.space = space
@@ -79,7 +79,7 @@ class Layerwise:
                 return _longest(forced), _longest(possible)
             case "distinct":
                 values = self._values(structure.statements)
-                return None if values is None else _distinct(values)
+                return None if values is None else distinct_ends(values)
             case _:
                 assert_never(structure.function)
 
@@ -159,7 +159,7 @@ def _longest(truths: Sequence[bool]) -> int:
 # ---------------------------------------------------------------- different values
 
 
-def _distinct(values: Sequence[frozenset[int]]) -> tuple[int, int] | None:
+def distinct_ends(values: Sequence[frozenset[int]]) -> tuple[int, int] | None:
     """The fewest and the most different values of layers that each take one; None where the fewest take too long."""
     fewest = _smallest_hitting_set(sorted(set(values), key=sorted))
     return None if fewest is None else (fewest, _largest_matching(values))

@@ -12,6 +12,7 @@ from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.arithmetic import as_symbolic, guard, scale
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.dimensions import is_times, label
+from puzzledsl.ir.distinct_values import read_distinct
 from puzzledsl.ir.layer_tables import (
     LAYER_TERMS,
     as_formula,
@@ -24,8 +25,8 @@ from puzzledsl.ir.layer_tables import (
 )
 from puzzledsl.ir.limits import MAX_FORMULA, TERMS_PER_STEP
 from puzzledsl.ir.readers import as_number
+from puzzledsl.ir.run_lengths import read_runs
 from puzzledsl.ir.space_info import SpaceInfo
-from puzzledsl.ir.tallies import read_distinct, read_runs
 from puzzledsl.ir.values import (
     POISON,
     Boolean,

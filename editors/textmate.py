@@ -86,7 +86,19 @@ def rules() -> list[dict[str, Any]]:
     operators = [
         known[n]
         for n in known
-        if n not in {"NAME", "QUANTITY", "STRING", "COMMENT", "DOC", "BLANK", "_NL", *MISTAKES, *PUNCTUATION}
+        if n
+        not in {
+            "NAME",
+            "SAME_AS",
+            "QUANTITY",
+            "STRING",
+            "COMMENT",
+            "DOC",
+            "BLANK",
+            "_NL",
+            *MISTAKES,
+            *PUNCTUATION,
+        }
         and not known[n].isalpha()
     ]
     plain = frozenset(KEYWORDS) - frozenset(OPERATOR_WORDS)
@@ -107,6 +119,7 @@ def rules() -> list[dict[str, Any]]:
         ),
         rule(rf"{words(DECLARES)}[ \t]+({name})", "keyword", "declaration"),
         rule(rf"{words(TARGETS)}[ \t]+({name})", "keyword", "name"),
+        rule(f"{NO_LETTER_BEFORE}{known['SAME_AS']}", "operator_word"),
         rule(words(OPERATOR_WORDS), "operator_word"),
         rule(words(plain), "keyword"),
         rule(known["RANGE"], "operator"),

@@ -104,6 +104,7 @@ def _extend(values: SearchStrategy[Any]) -> SearchStrategy[Any]:
         _compares(values),
         make(tree.Is, subject=values, negated=st.booleans(), pattern=_one_or_several(_patterns(values))),
         make(tree.In, member=values, collection=values),
+        make(tree.SameAs, left=values, right=values),
         make(tree.Range, start=values, stop=values, step=st.none() | values),
         make(tree.Arrow, left=values, right=values),
         make(tree.Attribute, target=values, name=names),

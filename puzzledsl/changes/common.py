@@ -44,9 +44,25 @@ def _restricted(value: Any, common: Common) -> Any:
     match value.get("kind"):
         case "is" | "count":
             value["alternatives"] = [a for a in value["alternatives"] if a in common[value["sub_block"]]]
+        case "and":
+            value["operands"] = [o for o in value["operands"] if not _is_idle(o)]
+        case "or" | "cardinality":
+            value["operands"] = [o for o in value["operands"] if not _never_holds(o)]
         case "table":
             return _restricted_table(value, common)
     return value
+
+
+def _never_holds(formula: dict[str, Any]) -> bool:
+    """True for a statement whose alternatives are all gone: it says nothing of the common ones."""
+    if formula["kind"] == "is":
+        return not formula["alternatives"]
+    return formula["kind"] == "or" and not formula["operands"]
+
+
+def _is_idle(formula: dict[str, Any]) -> bool:
+    """True for `a implies b` of an `a` that never holds."""
+    return formula["kind"] == "implies" and _never_holds(formula["condition"])
 
 
 def _restricted_table(table: dict[str, Any], common: Common) -> dict[str, Any]:

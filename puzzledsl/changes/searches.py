@@ -9,6 +9,7 @@ from puzzledsl.changes import words
 from puzzledsl.changes.common import Common, meaning
 from puzzledsl.changes.model import Detail
 from puzzledsl.ir import nodes
+from puzzledsl.ir.structures import Structure, recognised
 
 MANY = 3
 """So many instances of one line in a `for` are told together."""
@@ -68,7 +69,10 @@ class _Requirements:
     def _about(self, requirement: nodes.Requirement) -> str:
         """What a bound bounds, and from which side; empty for a statement about layers."""
         if isinstance(requirement, nodes.LogicRequirement):
-            return ""
+            found = recognised(requirement.formula)
+            if not isinstance(found, Structure):
+                return ""
+            return f"{found.function} {meaning(nodes.And(operands=found.statements), self.common)}"
         return f"{meaning(requirement.left, self.common)} {requirement.op[0]}"
 
 

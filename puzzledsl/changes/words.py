@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 from typing import assert_never
 
 from puzzledsl.ir import nodes
+from puzzledsl.ir.layer_tables import collect_layers
+from puzzledsl.ir.structures import Same, Structure, recognised
 from puzzledsl.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, TIME, TOK_PER_S, Dimension, format_quantity
 
 _UNITS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
@@ -116,6 +119,9 @@ def requirement(value: nodes.Requirement) -> str:
 
 def logic(value: nodes.Logic) -> str:
     """`layers[3].attention is noop implies layers[2].attention is not noop`."""
+    found = recognised(value)
+    if found is not None:
+        return structure(found)
     match value:
         case nodes.Is():
             return _is(value, "is")
@@ -143,7 +149,68 @@ def _is(value: nodes.Is, word: str) -> str:
 
 def _bracketed(value: nodes.Logic) -> str:
     text = logic(value)
-    simple = isinstance(value, nodes.Is) or (
-        isinstance(value, nodes.Not) and isinstance(value.operand, nodes.Is)
+    simple = (
+        isinstance(value, nodes.Is)
+        or (isinstance(value, nodes.Not) and isinstance(value.operand, nodes.Is))
+        or recognised(value) is not None
     )
     return text if simple else f"({text})"
+
+
+# ---------------------------------------------------------------- runs, values and equal choices
+
+MOST_VALUES = 6
+"""Values of `distinct` that are written out; of more, only the number is."""
+
+
+def structure(value: Structure | Same) -> str:
+    """`1 <= runs(attention is noop, layers 4..20) <= 2`, `layers[3].ffn same as layers[2].ffn`."""
+    match value:
+        case Same(left=left, right=right, parts=parts):
+            part = f".{parts[0]}" if len(parts) == 1 else ""
+            return f"layers[{left}]{part} same as layers[{right}]{part}"
+        case Structure(function="distinct"):
+            return _bounded(f"distinct({_values(value.statements)})", value.least, value.most)
+        case Structure():
+            what = _of_each_layer(value.statements)
+            return _bounded(f"{value.function}({what})", value.least, value.most)
+        case _:
+            assert_never(value)
+
+
+def _bounded(text: str, least: int, most: int | None) -> str:
+    """`text` between two limits."""
+    if least == most:
+        return f"{text} == {least}"
+    if most is None:
+        return f"{text} >= {least}"
+    return f"{least} <= {text} <= {most}" if least else f"{text} <= {most}"
+
+
+def _of_each_layer(statements: tuple[nodes.Logic, ...]) -> str:
+    """A statement that is the same of each layer, without the layer's name; and the layers."""
+    layers, texts = _layers_of(statements), {_without_layer(statement) for statement in statements}
+    what = texts.pop() if len(texts) == 1 else "a statement of each layer"
+    return f"{what}, {layers_in_words(layers)}"
+
+
+def _values(statements: tuple[nodes.Logic, ...]) -> str:
+    """Each value as the choices that take it, or how many values there are; and the layers."""
+    whats = [
+        " or ".join(dict.fromkeys(map(_without_layer, value.operands)))
+        for value in statements
+        if isinstance(value, nodes.Or)
+    ]
+    shown = ", ".join(whats) if len(whats) <= MOST_VALUES else f"{len(whats)} values"
+    return f"{shown}; {layers_in_words(_layers_of(statements))}"
+
+
+def _layers_of(statements: tuple[nodes.Logic, ...]) -> list[int]:
+    found: set[int] = set()
+    for statement in statements:
+        collect_layers(statement, found)
+    return sorted(found)
+
+
+def _without_layer(statement: nodes.Logic) -> str:
+    return re.sub(r"\blayers\[\d+\]\.", "", logic(statement))

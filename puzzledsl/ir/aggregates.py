@@ -12,6 +12,7 @@ from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.arithmetic import as_symbolic, guard, scale
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.dimensions import is_times, label
+from puzzledsl.ir.distinct_values import read_distinct
 from puzzledsl.ir.layer_tables import (
     LAYER_TERMS,
     as_formula,
@@ -24,6 +25,7 @@ from puzzledsl.ir.layer_tables import (
 )
 from puzzledsl.ir.limits import MAX_FORMULA, TERMS_PER_STEP
 from puzzledsl.ir.readers import as_number
+from puzzledsl.ir.run_lengths import read_runs
 from puzzledsl.ir.space_info import SpaceInfo
 from puzzledsl.ir.values import (
     POISON,
@@ -57,6 +59,10 @@ def apply_builtin(ctx: Context, name: str, items: list[Located], call: tree.Call
             return _extreme(ctx, name, items, call.span)
         case "all" | "any":
             return _quantified(ctx, name, items, call.span)
+        case "runs" | "longest":
+            return read_runs(ctx, name, items, call)
+        case "distinct":
+            return read_distinct(ctx, items, call)
         case "size":
             return _size(ctx, items, call.span)
         case _:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import cast
 
-from puzzledsl.diagnostics import Span
 from puzzledsl.ir import errors, errors_spaces, nodes
 from puzzledsl.ir import errors_types as types
 from puzzledsl.ir.alternatives import SubBlock
@@ -253,22 +252,24 @@ def _why_none(ctx: Context, node: tree.Index) -> str:
 def _part(ctx: Context, space: SpaceInfo, item: tree.Expr, scope: Scope) -> list[int] | None:
     """The layers one item of a subscript names; None, reported, where it names none that exist."""
     if isinstance(item, tree.Range):
-        first = 0 if item.start is None else _layer(ctx, space, ctx.value(item.start, scope), item.start.span)
-        last = -1 if item.stop is None else _layer(ctx, space, ctx.value(item.stop, scope), item.stop.span)
+        first = (
+            0 if item.start is None else _layer(ctx, space, ctx.value(item.start, scope), item.start, scope)
+        )
+        last = -1 if item.stop is None else _layer(ctx, space, ctx.value(item.stop, scope), item.stop, scope)
         step = 1 if item.step is None else _step(ctx, item.step, scope)
         if first is None or last is None or step is None:
             return None
         return list(range(first, (last if item.stop is not None else space.shape.layers - 1) + 1, step))
     value = ctx.value(item, scope)
     if isinstance(value, RangeValue):
-        first = _layer(ctx, space, value.low, item.span)
-        last = _layer(ctx, space, value.high, item.span)
+        first = _layer(ctx, space, value.low, item, scope)
+        last = _layer(ctx, space, value.high, item, scope)
         step = as_whole(ctx, Quantity(value.step or Fraction(1)), item.span, "`step`", 1)
         return None if first is None or last is None or step is None else list(range(first, last + 1, step))
     if isinstance(value, ListValue):
-        found = [_layer(ctx, space, element, item.span) for element in value.items]
+        found = [_layer(ctx, space, element, item, scope) for element in value.items]
         return None if None in found else [f for f in found if f is not None]
-    only = _layer(ctx, space, value, item.span)
+    only = _layer(ctx, space, value, item, scope)
     return None if only is None else [only]
 
 
@@ -276,19 +277,54 @@ def _step(ctx: Context, expr: tree.Expr, scope: Scope) -> int | None:
     return as_whole(ctx, ctx.value(expr, scope), expr.span, "`step`", 1)
 
 
-def _layer(ctx: Context, space: SpaceInfo, value: Value, span: Span) -> int | None:
-    number = as_whole(ctx, value, span, "a layer")
+def _layer(ctx: Context, space: SpaceInfo, value: Value, item: tree.Expr, scope: Scope) -> int | None:
+    """The layer that an index names. Only a number that is written out counts from the end; none is ever clamped."""
+    number, span = as_whole(ctx, value, item.span, "a layer"), item.span
     if number is None:
         return None
     layers = space.shape.layers
-    if not -layers <= number < layers and not space.guessed:
+    if space.guessed:
+        return number % layers
+    help = _instead_of_index(ctx, item, scope, number, layers)
+    if number < 0 and not ctx.is_written(value):
+        ctx.report(errors_spaces.ComputedIndex(span, text=ctx.source(span), index=number, help=help))
+        return None
+    if not -layers <= number < layers:
         ctx.report(
             errors_spaces.LayerOutOfRange(
-                span, "out of range", index=number, parent=space.parent.name, layers=layers, last=layers - 1
+                span,
+                "out of range",
+                index=number,
+                parent=space.parent.name,
+                layers=layers,
+                last=layers - 1,
+                help=help,
             )
         )
         return None
     return number % layers
+
+
+def _instead_of_index(ctx: Context, item: tree.Expr, scope: Scope, number: int, layers: int) -> str | None:
+    """The values for which `i - 1` and the like name a layer; None for an index of another form."""
+    match item:
+        case tree.Binary(op="+" | "-" as op, left=(tree.Name() | tree.Attribute()) as variable, right=shift):
+            pass
+        case _:
+            return None
+    amount = ctx.value(shift, scope)
+    if not isinstance(amount, Quantity) or (
+        isinstance(variable, tree.Name) and scope.local(variable.text) is None
+    ):
+        return None
+    step = int(amount.value) if op == "+" else -int(amount.value)
+    name, low, high = ctx.source(variable.span), max(0, -step), min(layers, layers - step) - 1
+    if low > high:
+        return None
+    kept = f"at {low} or above" if number < 0 else f"at {high} or below"
+    over = f"layers[{low}..{high}]" if isinstance(variable, tree.Attribute) else f"{low}..{high}"
+    loop = name.partition(".")[0]
+    return f"`{name}` is {number - step} here: keep it {kept}, as in `for {loop} in {over}`"
 
 
 def _where(ctx: Context, layers: list[int], where: tree.Expr | None, scope: Scope) -> list[int] | None:

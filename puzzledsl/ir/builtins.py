@@ -16,7 +16,10 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 """What patterns may say about an alternative."""
 
-FUNCTIONS = ("sum", "count", "min", "max", "mean", "all", "any", "floor", "ceil", "round", "abs")
+FUNCTIONS = (
+    *("sum", "count", "min", "max", "mean", "all", "any", "floor", "ceil", "round", "abs"),
+    *("runs", "longest", "distinct"),
+)
 DTYPES = ("fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4", "int4", "fp64")
 CONSTRUCTORS = frozenset(
     (

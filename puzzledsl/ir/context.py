@@ -15,6 +15,7 @@ from puzzledsl.ir.nodes import Where
 from puzzledsl.ir.space_info import SpaceInfo
 from puzzledsl.ir.values import Value
 from puzzledsl.lang import tree
+from puzzledsl.units import Quantity
 
 T = TypeVar("T")
 Evaluate = Callable[["Context", tree.Expr, Scope], Value]
@@ -46,6 +47,7 @@ class Context:
     used: set[Symbol] = field(default_factory=set)
     unknown: dict[tuple[str, str], list[tuple[Span, Near | None]]] = field(default_factory=dict)
     warnings: list[Diagnostic] = field(default_factory=list)  # reported where there is no mistake
+    written: dict[int, Quantity] = field(default_factory=dict)
     steps: int = 0
     depth: int = 0
 
@@ -86,6 +88,14 @@ class Context:
     def value(self, expr: tree.Expr, scope: Scope) -> Value:
         """The value of an expression; POISON where it has a mistake."""
         return self.evaluate(self, expr, scope)
+
+    def note_written(self, number: Quantity) -> None:
+        """Note a number that stands in the program as it is, such as the `-1` of `layers[-1]`."""
+        self.written[id(number)] = number
+
+    def is_written(self, value: Value) -> bool:
+        """True for a negative number that stands in the program as it is; False where it was computed."""
+        return self.written.get(id(value)) is value
 
     def spend(self, span: Span, steps: int = 1) -> None:
         """Count work. Raises OutOfSteps, reported, when a program explodes."""

@@ -221,3 +221,26 @@ class OtherSpace(Diagnostic):
 
     code = "E0413"
     template = "`{name}` is about space `{got}`, not `{wanted}`"
+
+
+class ComputedIndex(Diagnostic):
+    """An index below zero that a computation came to.
+
+    A negative number counts from the end where it is written as such: `layers[-1]`. One that is computed, as in
+    `layers[i - 1]`, is most often a step beyond the first layer, and never means the last.
+
+    Wrong:
+        search s of w {
+          minimize kl
+          for i in 0..3 { require layers[i].ffn is noop implies layers[i - 1].ffn is mlp }
+        }
+    Right:
+        search s of w {
+          minimize kl
+          for i in 1..3 { require layers[i].ffn is noop implies layers[i - 1].ffn is mlp }
+        }
+    """
+
+    code = "E0414"
+    template = "`{text}` comes to {index} here, which is before the first layer"
+    help_template = "a computed index does not count from the end; write the number out: `layers[{index}]`"

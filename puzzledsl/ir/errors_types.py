@@ -263,3 +263,35 @@ class RatioWithoutMetric(Diagnostic):
     code = "E0315"
     template = "`{text}` means {text} the parent's value, so it stands alone on one side of a comparison"
     help_template = "{instead}"
+
+
+class NotASum(Diagnostic):
+    """`runs`, `longest` or `distinct` in arithmetic, in a goal, or compared with something the search decides.
+
+    A search adds up one table a layer. The number of runs, the length of the longest one and the number of different
+    values are no such sums: each can be compared with a whole number, and with nothing else.
+
+    Wrong:
+        search s of w { minimize kl, require runs(attention is noop) + 1 <= 3 }
+    Right:
+        search s of w { minimize kl, require runs(attention is noop) <= 2 }
+    """
+
+    code = "E0317"
+    template = "`{text}` is no sum over layers, so it can only be compared with a whole number"
+    help_template = "let it stand alone on one side of a comparison: `require {text} <= 2`"
+
+
+class NotAlike(Diagnostic):
+    """`same as` between two things that never choose the same.
+
+    `same as` compares two layers, two attentions or two FFNs, by the alternatives that they choose.
+
+    Wrong:
+        search s of w { minimize kl, require layers[1] same as layers[2].ffn }
+    Right:
+        search s of w { minimize kl, require layers[1].ffn same as layers[2].ffn }
+    """
+
+    code = "E0318"
+    template = "`same as` compares {left} with {right}"

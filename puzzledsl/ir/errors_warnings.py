@@ -104,6 +104,41 @@ class NeverHolds(Diagnostic):
     help_template = "{help}"
 
 
+class ExcludeEachOther(Diagnostic):
+    """Two bounds on one thing that no child can meet together.
+
+    Each of the two may be met, but not by the same child, so that the search has no solution.
+
+    Wrong:
+        search s of w { minimize kl, require 8s <= chat.latency <= 4s }
+    Right:
+        search s of w { minimize kl, require 4s <= chat.latency <= 8s }
+    """
+
+    code = "W0303"
+    severity = "warning"
+    template = "no child of `{space}` meets both this bound and another one on the same thing"
+    help_template = "together they ask for {low} and {high}: change one of the two"
+
+
+class WrongWayRound(Diagnostic):
+    """A bound that the parent meets, on the side on which the thing bounded is better.
+
+    More throughput is better, and so is less memory, time or parameters. A bound such as `throughput <= 1.7x` keeps the
+    better children out and the parent in, and most often the comparison was meant the other way round.
+
+    Wrong:
+        search s of w { minimize kl, require chat.throughput <= 1.7x }
+    Right:
+        search s of w { minimize kl, require chat.throughput >= 1.7x }
+    """
+
+    code = "W0304"
+    severity = "warning"
+    template = "the parent meets `{bound}`, which keeps out only children that are better in this"
+    help_template = "{direction} of `{what}` is better: write `{instead}`"
+
+
 class SameAlternative(Diagnostic):
     """An alternative that the choice has already.
 

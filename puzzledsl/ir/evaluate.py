@@ -30,6 +30,8 @@ from puzzledsl.ir.logic import connect, invert, subject_is
 from puzzledsl.ir.names import Scope
 from puzzledsl.ir.readers import as_number, read_step
 from puzzledsl.ir.resolve import lookup, unknown_name
+from puzzledsl.ir.sameness import same_as
+from puzzledsl.ir.tallies import compare_tally, tally_between
 from puzzledsl.ir.values import (
     POISON,
     Boolean,
@@ -44,6 +46,7 @@ from puzzledsl.ir.values import (
     RangeValue,
     Ref,
     SubBlocks,
+    Tally,
     Text,
     Value,
     describe,
@@ -92,6 +95,8 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
             return subject_is(ctx, expr, ctx.value(expr.subject, scope), scope)
         case tree.In():
             return _member(ctx, expr, scope)
+        case tree.SameAs():
+            return same_as(ctx, expr, ctx.value(expr.left, scope), ctx.value(expr.right, scope))
         case tree.Range():
             return _range(ctx, expr, scope)
         case tree.Arrow():
@@ -234,11 +239,19 @@ def _unary(ctx: Context, expr: tree.Unary, scope: Scope) -> Value:
     if expr.op == "not":
         return invert(ctx, value, expr.operand.span)
     number = as_number(ctx, value, expr.operand.span, f"what `{expr.op}` is applied to")
-    return POISON if number is None else negate(number) if expr.op == "-" else number
+    if number is None:
+        return POISON
+    result = negate(number) if expr.op == "-" else number
+    if isinstance(expr.operand, tree.Literal_) and isinstance(result, Quantity):
+        ctx.note_written(result)
+    return result
 
 
 def _compare(ctx: Context, expr: tree.Compare, scope: Scope) -> Value:
     values = _operands(ctx, expr, scope)
+    if len(values) == 3 and isinstance(tally := values[1], Tally):
+        places = expr.operands[0].span, expr.operands[1].span, expr.operands[2].span
+        return tally_between(ctx, values[0], expr.ops[0], tally, expr.ops[1], values[2], places)
     result: Value = Boolean(True)
     for i, op in enumerate(expr.ops):
         spans = expr.operands[i].span, expr.operands[i + 1].span
@@ -286,6 +299,8 @@ def _link(
         return POISON
     if op in ("==", "!=") and type(left) is type(right) and isinstance(left, Text | Boolean):
         return Boolean((left == right) == (op == "=="))
+    if isinstance(left, Tally) or isinstance(right, Tally):
+        return compare_tally(ctx, left, op, right, left_span, right_span)
     for side, other, span in ((left, right_span, left_span), (right, left_span, right_span)):
         if isinstance(side, SubBlocks | Layers) and op in ("==", "!="):
             return _compared_with_is(ctx, side, op, span, other)

@@ -120,7 +120,7 @@ def _and(ctx: Context, left: Value, right: Value, span: Span) -> Value:
     if isinstance(right, Boolean):
         return left if right.value else right
     if isinstance(left, Formula) and isinstance(right, Formula):
-        parts = _flat(left.logic, nodes.And) + _flat(right.logic, nodes.And)
+        parts = _flat(left, nodes.And) + _flat(right, nodes.And)
         return _sized(ctx, nodes.And(operands=parts), left.size + right.size + 1, left.space, span)
     items = tuple(
         item
@@ -146,7 +146,7 @@ def _or(ctx: Context, left: Value, right: Value, node: tree.Binary, left_span: S
     first, second = formulas
     if isinstance(first, Boolean) or isinstance(second, Boolean):
         return _or(ctx, first, second, node, left_span)
-    parts = _flat(first.logic, nodes.Or) + _flat(second.logic, nodes.Or)
+    parts = _flat(first, nodes.Or) + _flat(second, nodes.Or)
     return _sized(ctx, nodes.Or(operands=parts), first.size + second.size + 1, first.space, node.span)
 
 
@@ -201,8 +201,9 @@ def invert(ctx: Context, value: Value, span: Span) -> Value:
     return POISON
 
 
-def _flat(logic: nodes.Logic, kind: type[nodes.And] | type[nodes.Or]) -> tuple[nodes.Logic, ...]:
-    return logic.operands if isinstance(logic, kind) else (logic,)
+def _flat(formula: Formula, kind: type[nodes.And] | type[nodes.Or]) -> tuple[nodes.Logic, ...]:
+    logic = formula.logic
+    return logic.operands if isinstance(logic, kind) and not formula.whole else (logic,)
 
 
 def _sized(ctx: Context, logic: nodes.Logic, size: int, space: SpaceInfo, span: Span) -> Value:

@@ -9,7 +9,18 @@ from puzzledsl.ir import errors_types as errors
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.dimensions import EXAMPLES, unit_fixes, would_do
 from puzzledsl.ir.names import Scope
-from puzzledsl.ir.values import Facts, Number, Poison, RangeValue, Ref, SubBlocks, Symbolic, Value, describe
+from puzzledsl.ir.values import (
+    Facts,
+    Number,
+    Poison,
+    RangeValue,
+    Ref,
+    SubBlocks,
+    Symbolic,
+    Tally,
+    Value,
+    describe,
+)
 from puzzledsl.lang import tree
 from puzzledsl.units import COUNT, Dimension, Quantity
 
@@ -29,6 +40,9 @@ def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number | Non
                 f"add them up: `sum({sub_block}.{attribute})`, name one layer: `layers[i].{sub_block}.{attribute}`, "
                 f"or go through them: `sum(l.{sub_block}.{attribute} * … for l in layers)`"
             )
+        case Tally():
+            not_a_sum(ctx, value, span)
+            return None
         case RangeValue():
             help = "list the values: `1 | 2 | 4`"
         case SubBlocks(sub_block=sub_block):
@@ -39,6 +53,11 @@ def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number | Non
             help = ""
     ctx.report(errors.WrongType(span, what=what, wanted="a number", got=describe(value), help=help))
     return None
+
+
+def not_a_sum(ctx: Context, value: Tally, span: Span) -> None:
+    """Report `runs`, `longest` or `distinct` where only sums over layers may stand."""
+    ctx.report(errors.NotASum(span, text=value.text))
 
 
 def _instead_of(name: str, kind: str) -> str:

@@ -170,11 +170,26 @@ class Symbolic:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Formula:
-    """A statement about layers' choices; `size` counts its nodes."""
+    """A statement about layers' choices; `size` counts its nodes. `whole`: `and` and `or` take it as one part."""
 
     logic: nodes.Logic
     size: int
     space: SpaceInfo
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tally:
+    """`runs(P)`, `longest(P)`, `distinct(F)`: a whole number of the child that is no sum over layers.
+
+    `statements` are P of each layer, or "some layer takes this value" of each value; `size` counts their nodes.
+    """
+
+    function: Literal["runs", "longest", "distinct"]
+    statements: tuple[nodes.Logic, ...]
+    size: int
+    space: SpaceInfo
+    text: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,6 +229,7 @@ Value = (
     | Facts
     | Matches
     | Symbolic
+    | Tally
     | Formula
     | Conjunction
 )
@@ -254,6 +270,8 @@ def describe(value: Value) -> str:
             return f"one {attribute} a layer"
         case Matches() | Formula():
             return "a statement about layers"
+        case Tally(text=text):
+            return f"`{text}`"
         case Conjunction():
             return "a requirement"
         case Poison():

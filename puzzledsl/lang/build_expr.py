@@ -164,6 +164,8 @@ class ExprBuilder:
                 return tree.In(
                     span=span, member=self.expr(kids[0], below), collection=self.expr(kids[1], below)
                 )
+            case "same_as":
+                return tree.SameAs(span=span, left=self.expr(kids[0], below), right=self.expr(kids[2], below))
             case "arrow":
                 return tree.Arrow(span=span, left=self.expr(kids[0], below), right=self.expr(kids[1], below))
             case "range" | "range_from" | "range_to" | "range_all":

@@ -11,7 +11,7 @@ from puzzledsl.lang.tokens import after, span_of
 from puzzledsl.units import UNITS
 
 _BEGINS_VALUE = {"NAME", "QUANTITY", "STRING", "LPAR", "LSQB", "ADD", "NOT", "IF", "VBAR"}
-_OPERATORS = set("VBAR AND OR IMPLIES ADD STAR SLASH MOD CMP ARROW RANGE IS IN DOT LSQB LPAR".split())
+_OPERATORS = set("VBAR AND OR IMPLIES ADD STAR SLASH MOD CMP SAME_AS ARROW RANGE IS IN DOT LSQB LPAR".split())
 _ENDS_STATEMENT = {"_NL", "COMMA", "RBRACE"}
 _SHOWN = {
     "EQUAL": "`=`",
@@ -108,6 +108,16 @@ def _help(token: Token, before: Token | None, expected: set[str], file: str) -> 
         return "layers are selected with `..`, both ends included: `layers[2..9]`, `layers[0.. step 2]`", ()
     if token.type == "CMP" and previous == "CMP":
         return "comparisons are `==` `!=` `<=` `>=` `<` `>`", ()
+    if token.type == "SAME_AS" and before is not None and previous == "IS":
+        whole = span_of(before, file).to(where)
+        return "`same as` needs no `is`: write `same as`", (Fix.replace(whole, "same as"),)
+    if token == "same" and "SAME_AS" in expected:
+        return "the operator has two words: write `same as`", (Fix.replace(where, "same as"),)
+    if token.type == "NOT" and "SAME_AS" in expected:
+        return (
+            "`not` stands in front of a whole statement, or behind `is`: `not a same as b`, `a is not noop`",
+            (),
+        )
     if token.type == "STAR" and previous == "STAR":
         return "there is no power operator: multiply, or write the number out", ()
     return "", ()

@@ -76,7 +76,7 @@ def format_source(text: str) -> str:
 
 
 def _words(tokens: Iterable[Token]) -> list[str]:
-    return [t.rstrip() for t in tokens if t.type != "_NL"]
+    return [_plain(t).rstrip() for t in tokens if t.type != "_NL"]
 
 
 def _lines(tokens: list[Token]) -> list[Line]:
@@ -87,8 +87,13 @@ def _lines(tokens: list[Token]) -> list[Line]:
         elif token.type in ("COMMENT", "DOC"):
             lines[-1].comment = token
         else:
-            lines[-1].tokens.append(token)
+            lines[-1].tokens.append(_plain(token))
     return lines
+
+
+def _plain(token: Token) -> Token:
+    """A token with one blank between its words: `same as` has two."""
+    return Token.new_borrow_pos(token.type, "same as", token) if token.type == "SAME_AS" else token
 
 
 def _without_spare_blanks(lines: list[Line]) -> list[Line]:

@@ -84,6 +84,8 @@ def _class(token: Token, before: list[tuple[Token, TokenClass]], following: Toke
         return "comment" if before else "doc"
     if token.type == "NAME":
         return _name(token, before, following.type if following is not None else "")
+    if token.type == "SAME_AS":
+        return "operator_word"
     if token in KEYWORDS:
         return "operator_word" if token in OPERATOR_WORDS else "keyword"
     return "operator"

@@ -133,6 +133,14 @@ class In(Node):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class SameAs(Node):
+    """`layers[i] same as layers[j]`."""
+
+    left: Expr
+    right: Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Range(Node):
     """`3..78`, `1x..3x`; inclusive at both ends. In subscripts either end may be missing. `step` as in `0..78 step 4`."""
 
@@ -226,6 +234,7 @@ Expr = (
     | Compare
     | Is
     | In
+    | SameAs
     | Range
     | Arrow
     | Attribute

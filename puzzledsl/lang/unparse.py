@@ -175,6 +175,8 @@ def _form(node: tree.Expr) -> tuple[str, int]:
             return f"{_expr(node.subject, _SPAN)} {word} {_matched(node.pattern)}", _COMPARE
         case tree.In():
             return f"{_expr(node.member, _SPAN)} in {_expr(node.collection, _SPAN)}", _COMPARE
+        case tree.SameAs():
+            return f"{_expr(node.left, _SPAN)} same as {_expr(node.right, _SPAN)}", _COMPARE
         case tree.Range():
             ends = "..".join("" if e is None else _expr(e, _SUM) for e in (node.start, node.stop))
             return ends + (f" step {_expr(node.step, _SUM)}" if node.step is not None else ""), _SPAN

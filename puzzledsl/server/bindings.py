@@ -356,7 +356,7 @@ def _parts(expr: tree.Expr) -> tuple[tree.Expr, ...]:
             return member, collection
         case tree.Range():
             return tuple(e for e in (expr.start, expr.stop, expr.step) if e is not None)
-        case tree.Arrow(left=left, right=right):
+        case tree.Arrow(left=left, right=right) | tree.SameAs(left=left, right=right):
             return left, right
         case _:
             return ()

@@ -123,7 +123,7 @@ def _statements(
 def _expression(cursor: Cursor, scope: Scope, setting: Setting) -> Items:
     """A value, as the setting it belongs to and the calls it stands in take it; or what goes on behind one."""
     if cursor.behind_operand:
-        return keywords(_GOES_ON)
+        return keywords(("as", *_GOES_ON) if cursor.last == "same" else _GOES_ON)
     if _in_pattern(cursor):
         subject = cursor.statement[: _last_is(cursor)]
         path = path_of(postfix(subject))
@@ -143,7 +143,7 @@ def _expression(cursor: Cursor, scope: Scope, setting: Setting) -> Items:
     return unique([*found, *visible(scope), *language(), *keywords(("if", "not"))])
 
 
-_GOES_ON = "and or implies is in mod step where because apart then else for".split()
+_GOES_ON = (*"and or implies is in mod step where because apart then else for".split(), "same as")
 
 
 def _in_pattern(cursor: Cursor) -> bool:

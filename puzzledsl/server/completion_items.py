@@ -48,7 +48,8 @@ def unique(items: Iterable[types.CompletionItem]) -> Items:
 
 
 def keywords(names: Iterable[str]) -> Items:
-    return [item(n, "keyword", words.KEYWORDS.get(n, ""), insert=f"{n} ") for n in names]
+    known = words.KEYWORDS | words.OPERATORS
+    return [item(n, "keyword", known.get(n, ""), insert=f"{n} ") for n in names]
 
 
 def settings(table: Mapping[str, Setting]) -> Items:

@@ -22,7 +22,7 @@ from puzzledsl.server.quantities import explain_quantity
 from puzzledsl.server.scopes import Scope, nature
 from puzzledsl.server.summary import summary
 from puzzledsl.server.values import declared_value, local_let, symbol_of, value_at
-from puzzledsl.server.words import KEYWORDS
+from puzzledsl.server.words import KEYWORDS, OPERATORS
 
 _LONGEST = 200
 
@@ -50,6 +50,8 @@ def _of_token(document: Document, token: Token) -> str | None:
     if token.type == "STRING":
         path = used_path(document, token.line or 1, (token.column or 1) + 1)
         return f"`{path}`" if path is not None else None
+    if token.type == "SAME_AS":
+        return _said("same as", OPERATORS["same as"])
     if token.isalpha() and token.type == token.upper():
         return _said(str(token), KEYWORDS.get(str(token), ""))
     return None

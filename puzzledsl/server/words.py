@@ -45,7 +45,15 @@ FUNCTIONS: dict[str, str] = {
     "ceil": "The smallest whole number that is not below a constant.",
     "round": "The nearest whole number to a constant.",
     "abs": "A constant without its sign.",
+    "runs": "How many runs of consecutive layers something holds in: `runs(attention is noop) <= 2`.",
+    "longest": "How many layers the longest run has in which something holds: `longest(ffn is noop) <= 4`.",
+    "distinct": "How many different values the layers take: `distinct(ffn.width) <= 3`, `distinct(attention) <= 2`.",
 }
+
+OPERATORS: dict[str, str] = {
+    "same as": "Two layers choose the same: `layers[3] same as layers[2]`, or `.attention` or `.ffn` of both.",
+}
+"""Operators of words that are not reserved."""
 
 METRICS: dict[str, str] = {
     "memory": "Bytes on each GPU: the runtime's reserve + `weights` + `kv_cache`.",

@@ -156,6 +156,21 @@ def test_a_table_of_a_narrower_space_is_the_same_requirement(changed) -> None:  
     assert list(found) == ["~ space w", "~ search best", "~ search small"]
 
 
+def test_another_limit_of_a_structure_is_one_change(changed) -> None:  # type: ignore[no-untyped-def]
+    """So it is where an alternative goes that the structure speaks of."""
+    goal = "  minimize kl"
+    narrower = ("mlp(width: 50%) | noop", "mlp(width: 50%)")
+    for text in ("runs(attention is noop)", "longest(attention is noop)", "distinct(ffn.width)"):
+        two, one = (f"{goal}\n  require {text} <= {most}" for most in (2, 1))
+        old, new = changed.program((goal, two)), changed.program((goal, one))
+        other = changed.program((goal, two), narrower)
+        (detail,) = told(compare(old, new))["~ search best"]
+        assert detail.startswith("~ require: ") and "<= 2 -> " in detail and detail.endswith("<= 1")
+        assert "~ search best" not in told(compare(old, other))
+    alike = (goal, f"{goal}\n  require layers[1].ffn same as layers[2].ffn")
+    assert "~ search best" not in told(compare(changed.program(alike), changed.program(alike, narrower)))
+
+
 def test_other_depths_are_told(changed) -> None:  # type: ignore[no-untyped-def]
     details = told(changed(("layers: 6", "layers: 7"), ("in 1..5", "in 1..5")))["~ space w"]
     assert details[0] == "~ layers: 6 -> 7"

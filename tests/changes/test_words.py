@@ -82,3 +82,23 @@ def test_an_expression_is_told_with_its_signs_and_its_constant() -> None:
         term(nodes.CountTerm(sub_block="ffn", alternatives=(), layers=(1,)))
         == "count(ffn is nothing, layer 1)"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("layers[1] same as layers[2]", "layers[1] same as layers[2]"),
+        ("not layers[1].ffn same as layers[2].ffn", "not (layers[1].ffn same as layers[2].ffn)"),
+        ("runs(attention is noop) <= 2", "runs(attention is noop, layers 0..3) <= 2"),
+        ("1 <= runs(l is noop for l in layers[1..]) < 3", "1 <= runs(attention is noop and ffn is noop, layers 1..3) <= 2"),
+        ("longest(attention is not noop) == 2", "longest(attention is parent | gqa2 | gqa1 | linear, layers 0..3) == 2"),
+        ("longest(ffn is noop) >= 1", "longest(ffn is noop, layers 0..3) >= 1"),
+        ("distinct(ffn.width) <= 2", "distinct(ffn is parent, ffn is mlp96, ffn is noop; layers 0..3) <= 2"),
+        ("distinct(layers) <= 2", "distinct(15 values; layers 0..3) <= 2"),
+        ("runs(ffn is noop) <= 1 and layers[0].ffn is noop", "runs(ffn is noop, layers 0..3) <= 1 and layers[0].ffn is noop"),
+    ],
+)  # fmt: skip
+def test_structures_read_as_they_are_written(text: str, words: str, tmp_path: Path) -> None:
+    program = lowered(tmp_path, f"{TINY}search s of w {{ minimize kl, require {text} }}\n")
+    (found,) = program.searches["s"].requirements
+    assert requirement(found) == words

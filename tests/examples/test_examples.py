@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ def test_it_compiles_without_a_word(program: Path, tmp_path: Path) -> None:
 
 
 def test_the_set_is_whole() -> None:
-    named = "nemotron51b nemotron49b llama8b_4090 noop_only coupled frontier infeasible smollm2".split()
+    named = (
+        "nemotron51b nemotron49b llama8b_4090 noop_only coupled frontier infeasible smollm2 structure".split()
+    )
     assert set(named) <= {path.stem for path in PROGRAMS}
 
 
@@ -54,6 +57,14 @@ def test_the_frontier_is_proven_and_rises(tmp_path: Path) -> None:
     losses = [float(row["objective"]) for row in rows]
     assert losses == sorted(losses)
     assert (tmp_path / "search" / "speed.svg").is_file()
+
+
+def test_the_simple_child_is_simple(tmp_path: Path) -> None:
+    layers = solved("structure.pzl", "simple", tmp_path)["solutions"][0]["layers"]
+    gaps = [len(list(run)) for gone, run in groupby(layer["attention"] == "noop" for layer in layers) if gone]
+    assert 1 <= len(gaps) <= 3 and max(gaps) <= 2
+    ffns = [layer["ffn"] for layer in layers]
+    assert len(set(ffns)) <= 3 and ffns[::2] == ffns[1::2]
 
 
 def test_the_infeasible_one_says_why_and_what_would_do(tmp_path: Path) -> None:

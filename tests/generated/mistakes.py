@@ -39,6 +39,7 @@ _OTHER_OPERATORS = {
     "&=": ("&", "=&", "|="),
     ":": ("=", "=>", "::"),
     "is": ("==", "=", "iz"),
+    "same as": ("same", "is same as", "==", "as same"),
     "and": ("&", "&&", "adn"),
     "or": ("||", "ro"),
     "implies": ("=>", "then", "impiles"),

@@ -119,6 +119,13 @@ def _bound(w: Writer, space: Space) -> str:
         ),
         lambda: f"{w.chance.randint(1, 4)}GiB <= {scenario}.memory <= {w.chance.randint(5, 90)}GiB",
         lambda: f"{scenario}.memory <= 70GiB and {scenario}.latency <= 3min",
+        lambda: (
+            f"{w.pick(['runs', 'longest'])}({w.pick(['attention', 'ffn'])} is {w.pick(['noop', 'linear'])})"
+            f" {size} {w.chance.randint(1, 9)}"
+        ),
+        lambda: (
+            f"1 <= distinct({w.pick(['ffn.width', 'attention.kv_heads', 'ffn', 'attention'])}) <= {w.chance.randint(1, 4)}"
+        ),
         lambda: f"2 * {scenario}.ttft + 10ms {size} {constant(w, 'Time')}",
         lambda: (
             f"count(ffn is mlp(width: {w.pick(['>= 50%', '25% | 50%', '< 4096'])})) >= {w.chance.randint(0, 3)}"
@@ -154,6 +161,9 @@ def _for(w: Writer, space: Space) -> str:
     guard = w.pick(["", f" where {variable} mod 2 == 1", f" where {variable} > 2 and {condition(w)}"])
     neighbour = f"layers[{variable}].attention is noop implies layers[{variable}-1].attention is not noop"
     inner = [f"require {w.pick([neighbour, _statement(w, variable, space)])}"]
+    if w.maybe(0.2):
+        part = w.pick(["", ".attention", ".ffn"])
+        inner.append(f"require layers[{variable}]{part} same as layers[{variable}-1]{part}")
     if w.maybe(0.2):
         inner.append(f"require layers[{variable}].ffn is not noop or layers[{variable}-1].ffn is not noop")
     return "\n".join(w.body(f"for {variable} in {domain}{guard}", inner))

@@ -100,6 +100,12 @@ def test_an_ugly_program_becomes_a_tidy_one() -> None:
     assert format_source(UGLY) == TIDY
 
 
+def test_the_two_words_of_an_operator_stand_one_blank_apart() -> None:
+    text = "search s of w {\n  require a  same \t as(b)\n  require layers[i]\nsame   as layers[i - 1]\n}\n"
+    tidy = "search s of w {\n  require a same as (b)\n  require layers[i]\n      same as layers[i-1]\n}\n"
+    assert format_source(text) == tidy == format_source(tidy)
+
+
 def test_neighbours_are_aligned_as_a_person_would() -> None:
     assert format_source(ALIGNED) == ALIGNED
 

@@ -32,6 +32,18 @@ def statements(text: str) -> tuple[tree.Stmt, ...]:
     return item.body
 
 
+def test_same_as_is_one_operator_and_same_a_name() -> None:
+    found = value("not same same as b.ffn and c")
+    assert isinstance(found, tree.Binary) and isinstance(found.left, tree.Unary)
+    same = found.left.operand
+    assert isinstance(same, tree.SameAs)
+    assert isinstance(same.left, tree.Name) and same.left.text == "same"
+    assert isinstance(value("same"), tree.Name)
+    assert value("a\n same as b") == value("a same as\n b") == value("(a) same \t as (b)")
+    (item,) = good('use "f.pzl" as same').items
+    assert isinstance(item, tree.Use) and item.alias is not None and item.alias.text == "same"
+
+
 def test_the_whole_of_the_paper_parses() -> None:
     module = good(NEMOTRON.read_text("utf-8"))
     assert len(module.items) == 23

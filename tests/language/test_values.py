@@ -43,6 +43,7 @@ from tests.language.rules import codes, holds, outcome, program, refused, search
         *holds("values.spread", "assert sum(x for x in [1, 2]) == 3 and count(x > 1 for x in (1 | 2)) == 1 and any(x > 1 for x in 1..2)"),
         *holds("values.functions", "assert min(2, 1) == 1 and all(true, 1 < 2) and not any(false) and abs(-3GiB) == 3GiB"),
         *holds("values.functions", "assert floor(-1.5) == -2 and ceil(1.2) == 2 and round(2.5) == 3 and round(-2.5) == -2 and floor(2500ms) == 2s"),
+        *holds("values.functions", "assert runs(true, false, true) == 2 and longest(true, true, false) == 2 and distinct(1, 2, 2) == 2", "assert runs() == longest() + distinct()"),
         *holds("let.value", "let a = gqa(kv_heads: 2) | noop\nspace v of p { let b = mlp(width: 50%)\n attention = a, ffn = b | noop }"),
         *holds("let.value", "let s = shape(family: llama, layers: 2, hidden: 8, heads: 2, head_dim: 4, intermediate: 8, vocab: 9)\nparent q = s"),
         *holds("fn.pure", "let k = 2\nfn f(n) = n * k\nassert f(3) == 6", "fn f(n) = if n == 0 then 0 else n + f(n - 1)\nassert f(9) == 45"),

@@ -150,6 +150,11 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("search n of w { let mine = 1\n  require params <= ‸", {"mine", "few"}, set()),
         ("search n of w { for i in 1..3 { require layers[‸", {"i"}, set()),
         ("search n of w { require params ‸", {"because", "and", "implies"}, {"few", "sum"}),
+        ("search n of w { require layers[1] ‸", {"same as", "is"}, {"few", "sum"}),
+        ("search n of w { require layers[1] sa‸", {"same as"}, {"few"}),
+        ("search n of w { require layers[1] same ‸", {"as", "and"}, {"few"}),
+        ("search n of w { require layers[1] same as ‸", {"layers", "attention"}, {"and"}),
+        ("search n of w { require ‸", {"runs", "longest", "distinct"}, set()),
         ("search n of w { require params <= 3\n    ‸", {"require", "solver"}, set()),
     ],
 )

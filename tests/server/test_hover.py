@@ -47,6 +47,8 @@ def at(word: str, text: str = PROGRAM) -> str:
         ("search greedy", ["Chooses one alternative", "search s of w"]),
         ("require chat", ["`require`: A constraint"]),
         ("implies", ["If the left side holds"]),
+        ("same as", ["`same as`: Two layers choose the same"]),
+        ("runs", ["How many runs of consecutive layers"]),
         ("train", ["decoupled"]),
         ("cosine", ["Cosine distance"]),
         ("replace_one", ["`metric`", "`samples`"]),
@@ -59,6 +61,8 @@ def at(word: str, text: str = PROGRAM) -> str:
 )
 def test_says(word: str, parts: list[str], tmp_path: Path) -> None:
     text = PROGRAM.replace("count(", "sum([1]) + count(") if word == "sum" else PROGRAM
+    if word in ("same as", "runs"):
+        text += "search like of w { maximize params, require layers[1] same as layers[2] and runs(ffn is noop) <= 2 }\n"
     found = said(at(word, text), tmp_path)
     assert found is not None
     for part in parts:

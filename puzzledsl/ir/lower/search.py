@@ -19,6 +19,7 @@ from puzzledsl.ir.assertions import check_assert
 from puzzledsl.ir.bodies import define, misplaced
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.errors_spaces import OtherSpace
+from puzzledsl.ir.layer_tables import layer_spoken_of
 from puzzledsl.ir.limits import MAX_LAYERS, MAX_REQUIREMENTS
 from puzzledsl.ir.linear import is_cost, is_throughput, to_linear, to_requirement
 from puzzledsl.ir.logic import which_layer
@@ -48,6 +49,7 @@ from puzzledsl.ir.values import (
     Matches,
     Poison,
     Symbolic,
+    Tally,
     Value,
     describe,
 )
@@ -297,6 +299,12 @@ class _Body:
     def _prefer(self, statement: tree.Prefer, scope: Scope) -> None:
         ctx, span = self.ctx, statement.condition.span
         value = ctx.value(statement.condition, scope)
+        if isinstance(value, Formula) and layer_spoken_of(value) is None:
+            wanted, got = "an amount or a statement about one layer", "a statement about several layers"
+            help = "write `require` where it must hold"
+            error = types.NotARequirement(span, keyword="prefer", wanted=wanted, got=got, help=help)
+            ctx.report(error)
+            return
         if isinstance(value, Matches | Formula):
             call = tree.Call(span=span, function=tree.Name(span=span, text="count"), arguments=())
             value = apply_builtin(ctx, "count", [Located(value, span)], call)
@@ -371,7 +379,7 @@ def _negative(value: Symbolic) -> Symbolic:
 
 def _require_help(ctx: Context, value: Value, span: Span) -> str:
     text = ctx.source(span)
-    if isinstance(value, Symbolic):
+    if isinstance(value, Symbolic | Tally):
         return f"write a bound: `{text} <= …`"
     if isinstance(value, Facts):
         return f"add them up and bound them: `sum({text}) <= …`"

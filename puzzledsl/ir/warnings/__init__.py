@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from puzzledsl.ir import nodes
 from puzzledsl.ir.context import Context
+from puzzledsl.ir.warnings.direction import warn_of_direction
+from puzzledsl.ir.warnings.exclusive import warn_of_exclusive
 from puzzledsl.ir.warnings.shadowing import warn_of_shadowing
 from puzzledsl.ir.warnings.unused import warn_of_unused
 from puzzledsl.ir.warnings.vacuous import warn_of_vacuous
@@ -17,4 +19,6 @@ def warn(ctx: Context, program: nodes.Program) -> None:
         if not file.is_std and not file.module.broken:
             warn_of_shadowing(ctx, file)
     warn_of_unused(ctx, program)
-    warn_of_vacuous(ctx, program)
+    impossible = warn_of_vacuous(ctx, program)
+    warn_of_exclusive(ctx, program, impossible)
+    warn_of_direction(ctx, program)

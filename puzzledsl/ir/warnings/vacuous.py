@@ -1,4 +1,4 @@
-"""Requirements on sizes that all children meet, or none: sizes are known before any cost or score is."""
+"""Requirements on sizes and choices that all children meet, or none: both are known before any cost or score is."""
 
 from __future__ import annotations
 
@@ -18,26 +18,83 @@ from puzzledsl.ir.context import Context
 from puzzledsl.ir.errors_warnings import AlwaysHolds, NeverHolds
 from puzzledsl.ir.facts import fact, fixed_params, params
 from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.structures import Structure, recognised
+from puzzledsl.ir.warnings.structure import Layerwise
 from puzzledsl.units import COUNT, format_quantity
 
 Pair = tuple[AttentionAlternative, FfnAlternative]
 Figure = Callable[[Pair], Fraction]
 
 
-def warn_of_vacuous(ctx: Context, program: nodes.Program) -> None:
-    """Report the bounds on parameters, counts and sums of sizes that exclude no child, or every child."""
+def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
+    """Report the bounds on parameters, counts, sums of sizes, runs and values that exclude no child, or every child.
+
+    Returns the places of those that exclude every child.
+    """
+    impossible: set[nodes.Where] = set()
     for search in program.searches.values():
         space = program.spaces[search.space]
         shape = program.parents[space.parent].shape
         for requirement in search.requirements:
             if isinstance(requirement, nodes.LinearRequirement):
-                span = _span(ctx, requirement.bound_where)
+                span = span_of(ctx, requirement.bound_where)
                 warning = _judged(requirement, space, shape, span)
                 if warning is not None:
                     ctx.report(warning)
+                if isinstance(warning, NeverHolds):
+                    impossible.add(requirement.bound_where)
+        impossible |= _warn_of_statements(ctx, search, space)
+    return impossible
 
 
-def _span(ctx: Context, where: nodes.Where) -> Span:
+def _warn_of_statements(ctx: Context, search: nodes.Search, space: nodes.Space) -> set[nodes.Where]:
+    """Report statements about layers; one of a `for` only where all its instances hold, or where one never does.
+
+    Returns the places of the latter.
+    """
+    impossible: set[nodes.Where] = set()
+    layerwise = Layerwise(space)
+    instances: dict[nodes.Where, list[tuple[bool | None, str]]] = {}
+    for requirement in search.requirements:
+        if isinstance(requirement, nodes.LogicRequirement):
+            judged = _judged_formula(requirement.formula, layerwise)
+            instances.setdefault(requirement.where, []).append(judged)
+    for where, found in instances.items():
+        never = next((help for verdict, help in found if verdict is False), None)
+        always = found[0][1] if all(verdict for verdict, _ in found) else None
+        bound, span = f"`{where.text}`", span_of(ctx, where)
+        if never is not None:
+            impossible.add(where)
+            ctx.report(NeverHolds(span, space=space.name, bound=bound, help=never))
+        elif always is not None:
+            ctx.report(AlwaysHolds(span, space=space.name, bound=bound, help=always))
+    return impossible
+
+
+_FIGURES = {
+    "runs": "the number of runs goes",
+    "longest": "the layers of the longest run go",
+    "distinct": "the number of different values goes",
+}
+
+
+def _judged_formula(formula: nodes.Logic, layerwise: Layerwise) -> tuple[bool | None, str]:
+    """Whether all children meet a formula, or none, and why."""
+    structure = recognised(formula)
+    if not isinstance(structure, Structure):
+        verdict = layerwise.verdict(formula)
+        return verdict, f"no choice of the layers makes it {'false' if verdict else 'true'}"
+    ends = layerwise.reachable(structure)
+    if ends is None:
+        return None, ""
+    (low, high), (least, most) = ends, (structure.least, structure.most)
+    text = f"{_FIGURES[structure.function]} from {low} to {high}"
+    if high < least or (most is not None and low > most):
+        return False, text
+    return (True if least <= low and (most is None or high <= most) else None), text
+
+
+def span_of(ctx: Context, where: nodes.Where) -> Span:
     """The span of a place of the IR, which names files as the program does."""
     file = next((f.file for f in ctx.loader.files.values() if f.shown == where.file), where.file)
     return Span(file, where.line, where.column, where.end_line, where.end_column)
@@ -51,7 +108,7 @@ def _judged(
         return None
     bound = requirement.bound
     if requirement.parent_ratio is not None:
-        bound = requirement.parent_ratio * _of_parent(requirement.left, shape)
+        bound = requirement.parent_ratio * at_parent(requirement.left, shape)
     assert bound is not None
     verdict = _verdict(requirement.op, bound, *ends)
     if verdict is None:
@@ -119,7 +176,7 @@ def reachable(linear: nodes.Linear, space: nodes.Space, shape: Shape) -> tuple[F
     return low, high
 
 
-def _of_parent(linear: nodes.Linear, shape: Shape) -> Fraction:
+def at_parent(linear: nodes.Linear, shape: Shape) -> Fraction:
     """What a sum comes to at the parent."""
     kept = nodes.LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(),))
     where = nodes.Where(file="", line=1, column=1, end_line=1, end_column=1)

@@ -46,7 +46,7 @@ class Turns:
 
 
 FREE = Turns(labels=10_000_000, branching=0, cpsat=2.0)  # knapsacks alone: labels nearly always do
-TIED = Turns(labels=60_000, branching=300_000, cpsat=0.3)  # with a decision diagram
+TIED = Turns(labels=300_000, branching=200_000, cpsat=0.3)  # with a decision diagram
 GROWTH = 3
 EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is made
 NONE = Outcome(None, None, None, True, proved_by="presolve")

@@ -24,7 +24,7 @@ RAYS = (1e2, 1e4, 1e6)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Scaled:
+class Scaled:
     """A relaxation on numbers of about 1, and what its prices are multiplied by to be the problem's."""
 
     relaxation: Relaxation
@@ -35,7 +35,7 @@ def best_prices(problem: Problem, guess: Floats | None = None) -> Floats:
     """Prices that nearly maximise the bound, a row, in units of the problem's integers. `guess`: prices that are not far off."""
     if not problem.rows:
         return np.zeros(0)
-    scaled = _scaled(problem)
+    scaled = scaled_of(problem)
     relaxation = scaled.relaxation
     rough = _rough(relaxation) if guess is None else guess / scaled.units
     prices = _beyond(relaxation, _generate(relaxation, rough))
@@ -45,12 +45,12 @@ def best_prices(problem: Problem, guess: Floats | None = None) -> Floats:
 
 def carried(prices: Floats, source: Problem, target: Problem) -> Floats:
     """Prices of one problem as a guess for another with the same rows in other units: at another batch, say."""
-    return np.asarray(prices / _scaled(source).units * _scaled(target).units)
+    return np.asarray(prices / scaled_of(source).units * scaled_of(target).units)
 
 
 def nearer(problem: Problem, prices: Floats) -> Floats:
     """Prices that are closer to a problem's best than those given, within some tenths of a percent: much sooner than the best."""
-    scaled = _scaled(problem)
+    scaled = scaled_of(problem)
     relaxation = scaled.relaxation
     best = moved = prices / scaled.units
     highest = relaxation.bound(best)
@@ -62,7 +62,7 @@ def nearer(problem: Problem, prices: Floats) -> Floats:
     return np.asarray(best * scaled.units)
 
 
-def _scaled(problem: Problem) -> _Scaled:
+def scaled_of(problem: Problem) -> Scaled:
     """Every layer's least cost and least use of each row are 0; a middling layer's largest cost and a row's largest are 1."""
     columns = problem.columns
     values = np.vstack([problem.goal.values, problem.matrix]).astype(np.float64)
@@ -80,7 +80,7 @@ def _scaled(problem: Problem) -> _Scaled:
         columns.start[:-1],
         columns.sizes,
     )
-    return _Scaled(relaxation, cost_unit / row_units)
+    return Scaled(relaxation, cost_unit / row_units)
 
 
 def _generate(relaxation: Relaxation, prices: Floats) -> Floats:

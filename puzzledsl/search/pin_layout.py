@@ -153,7 +153,7 @@ def _variations(problem: Problem, bounds: PinBounds) -> list[tuple[Ints, Ints]]:
     """Prices that are larger or smaller in patterns that are all different (Hadamard's), whole, with their scales: what is left
     of the budgets after some layers has other best prices. Those for which 64 bits are too few stay as they are."""
     prices = bounds.whole / bounds.scale[:, None]
-    priced = (prices > 0).any(axis=0).nonzero()[0]
+    priced = np.flatnonzero((prices > 0).any(axis=0))
     signs = np.ones((1, 1))
     while len(signs) <= len(priced):
         signs = np.block([[signs, signs], [signs, -signs]])
@@ -163,6 +163,8 @@ def _variations(problem: Problem, bounds: PinBounds) -> list[tuple[Ints, Ints]]:
         varied[:, priced] *= np.exp(SPREAD * pattern)
         bits, fits = precision(problem, varied)
         scale = np.where(fits, np.int64(1) << bits, bounds.scale)
-        whole = np.where(fits[:, None], np.rint(np.where(fits[:, None], varied, 0) * scale[:, None]), 0).astype(np.int64)
+        whole = np.where(
+            fits[:, None], np.rint(np.where(fits[:, None], varied, 0) * scale[:, None]), 0
+        ).astype(np.int64)
         found.append((np.where(fits[:, None], whole, bounds.whole), scale))
     return found

@@ -53,7 +53,12 @@ def pin_bounds(problem: Problem, bound: Bound, pins: Sequence[Pin]) -> PinBounds
     whole = np.rint(np.where(fits[:, None], prices * scale[:, None], 0.0)).astype(np.int64)
     exact = np.concatenate(
         [
-            _exact(problem, pins[begin : begin + TOGETHER], whole[begin : begin + TOGETHER], scale[begin : begin + TOGETHER])
+            _exact(
+                problem,
+                pins[begin : begin + TOGETHER],
+                whole[begin : begin + TOGETHER],
+                scale[begin : begin + TOGETHER],
+            )
             for begin in range(0, len(pins), TOGETHER)
         ]
     )
@@ -80,10 +85,7 @@ def _prices(problem: Problem, bound: Bound, pins: Sequence[Pin]) -> Floats:
     scaled = scaled_of(problem)
     root = bound.float_prices / scaled.units
     near = _near(scaled.relaxation, root)
-    found = [
-        _Batch.of(scaled.relaxation, near, layer, group).best(root)
-        for layer, group in _by_layer(pins)
-    ]
+    found = [_Batch.of(scaled.relaxation, near, layer, group).best(root) for layer, group in _by_layer(pins)]
     prices = np.vstack(found)
     return np.asarray(np.where(prices < NEGLIGIBLE, 0.0, prices) * scaled.units)
 
@@ -99,7 +101,7 @@ def _near(relaxation: Relaxation, prices: Floats) -> Mask:
     layer = np.repeat(np.arange(len(relaxation.sizes)), relaxation.sizes)
     order = np.lexsort((reduced, layer))
     near = np.zeros(len(reduced), dtype=np.bool_)
-    near[order] = np.arange(len(reduced)) - relaxation.spread(relaxation.start) < NEAR
+    near[order] = np.arange(len(reduced)) - np.repeat(relaxation.start, relaxation.sizes) < NEAR
     return near
 
 
@@ -167,7 +169,9 @@ class _Batch:
         free = (prices > 0) | (gradient > 0)
         size = np.maximum(np.trace(curvature, axis1=1, axis2=2), FREE)[:, None, None]
         both = free[:, :, None] & free[:, None, :]
-        curvature = np.where(both, curvature, 0.0) + size * np.eye(len(rows)) * np.where(free, FREE, 1.0)[:, None]
+        curvature = (
+            np.where(both, curvature, 0.0) + size * np.eye(len(rows)) * np.where(free, FREE, 1.0)[:, None]
+        )
         step = np.linalg.solve(curvature, np.where(free, gradient, 0.0)[:, :, None])[:, :, 0]
         longest = 4.0 * (1.0 + np.abs(prices).max(axis=1))
         return step * np.minimum(1.0, longest / np.maximum(np.abs(step).max(axis=1), 1e-300))[:, None], value

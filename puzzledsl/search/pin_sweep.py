@@ -94,7 +94,9 @@ class _Sweep:
     most: Ints
     work: int
     deadline: float
-    need: Ints = field(init=False)  # of the priced goal, by pin, for an answer that is better than the best known
+    need: Ints = field(
+        init=False
+    )  # of the priced goal, by pin, for an answer that is better than the best known
     done: Ints = field(init=False)  # labels, by pin
     result: Swept = field(init=False)
     rest: int = 0  # stages until labels are merged again
@@ -106,7 +108,7 @@ class _Sweep:
         self.need, self.done = np.zeros(count, np.int64), np.zeros(count, np.int64)
         none = np.zeros(count, np.bool_)
         self.result = Swept(self.layout.base.copy(), self.most.copy(), none.copy(), ~none)
-        pins = (self.layout.room >= 0).all(axis=0).nonzero()[0]
+        pins = np.flatnonzero((self.layout.room >= 0).all(axis=0))
         packed = self.layout.packed_room[:, pins]
         waiting = [_Labels(0, pins, self.layout.room[:, pins], packed, None)]
         while waiting:
@@ -181,7 +183,7 @@ class _Sweep:
             more = (size[some] > place).nonzero()[0]
             some, entry = some[more], entry[more] + 1
         parent, entry = np.concatenate(parents), np.concatenate(entries)
-        packed = []
+        packed: list[Ints] = []
         for own, delta in zip(labels.packed, layout.packed, strict=True):
             word = own[parent] - delta[entry]
             good = (word & GUARDS == GUARDS).nonzero()[0]
@@ -201,9 +203,9 @@ class _Sweep:
 
     def _end(self, labels: _Labels) -> None:
         """Keep each pin's best answer among labels of all stages."""
-        spare = labels.room[GOAL] - np.where(
-            self.result.found, self.most - self.result.value + 1, 0
-        )[labels.pin]
+        spare = (
+            labels.room[GOAL] - np.where(self.result.found, self.most - self.result.value + 1, 0)[labels.pin]
+        )
         if self.layout.endings is None:
             some = (spare >= 0).nonzero()[0]
             self._keep_best(labels, some, spare[some], None)

@@ -92,13 +92,13 @@ class _Reader:
             case Is(layer=layer, sub_block=sub_block, alternatives=names):
                 here = self.columns.of_layer(layer)
                 inside = np.array([getattr(choice, sub_block) in names for choice in here], dtype=np.bool_)
-                return inside[self.chosen[:, layer] - self.columns.start[layer]]
+                return np.asarray(inside[self.chosen[:, layer] - self.columns.start[layer]])
             case Not(operand=operand):
                 return ~self.truth(operand)
             case And(operands=operands):
-                return self._count(operands) == len(operands)
+                return np.asarray(self._count(operands) == len(operands))
             case Or(operands=operands):
-                return self._count(operands) > 0
+                return np.asarray(self._count(operands) > 0)
             case Implies(condition=condition, consequence=consequence):
                 return ~self.truth(condition) | self.truth(consequence)
             case Cardinality(operands=operands, at_least=least, at_most=most):

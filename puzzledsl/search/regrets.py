@@ -8,7 +8,7 @@ minimised on its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +24,13 @@ from puzzledsl.search.pins import Pin, classes_of, without
 from puzzledsl.search.truths import open_columns
 
 TOGETHER = 96  # pins of a sweep
-REACHES = (1.3, 2.1, 3.4, 5.5, 9.0)  # of the gap between the optimum without a pin and its bound: how far each round looks
+REACHES = (
+    1.3,
+    2.1,
+    3.4,
+    5.5,
+    9.0,
+)  # of the gap between the optimum without a pin and its bound: how far each round looks
 CORE = 1.25  # columns a layer, where that gap is nothing
 WORK = 400_000  # labels of a pin, before it is minimised on its own
 SLICES_S = (0.5, 4.0, 30.0)  # for a pin on its own; then the rest of the time
@@ -53,15 +59,27 @@ class Optima:
 
 
 def optima_of(
-    problem: Problem, pins: Sequence[Pin], best: Ints, effort: Effort, at_most: Ints | None = None
+    problem: Problem,
+    pins: Sequence[Pin],
+    best: Ints,
+    floor: int,
+    effort: Effort,
+    at_most: Ints | None = None,
 ) -> Optima:
-    """The optimum with each pin. `best`: an optimum without any. Only answers of at most `at_most[pin]` are of interest."""
-    return _Pinned(problem, pins, best, effort, at_most).run()
+    """The optimum with each pin. `best`: the best answer known without any; `floor`: no answer has a goal below it. Only answers
+    of at most `at_most[pin]` are of interest."""
+    return _Pinned(problem, pins, best, floor, effort, at_most).run()
 
 
 class _Pinned:
     def __init__(
-        self, problem: Problem, pins: Sequence[Pin], best: Ints, effort: Effort, at_most: Ints | None
+        self,
+        problem: Problem,
+        pins: Sequence[Pin],
+        best: Ints,
+        floor: int,
+        effort: Effort,
+        at_most: Ints | None,
     ) -> None:
         self.effort = effort
         kept = open_columns(problem)
@@ -75,11 +93,11 @@ class _Pinned:
         count, layers = len(pins), problem.columns.layers
         self.at_most = np.full(count, self.top) if at_most is None else np.minimum(at_most, self.top)
         self.optima = Optima(
-            lower=np.full(count, self.value),
+            lower=np.full(count, floor),
             upper=np.full(count, self.top),
             chosen=np.zeros((count, layers), dtype=np.int64),
             found=np.zeros(count, dtype=np.bool_),
-            none=np.array([not len(pin.columns) for pin in self.pins]) | (self.at_most < self.value),
+            none=np.array([not len(pin.columns) for pin in self.pins]) | (self.at_most < floor),
         )
 
     def run(self) -> Optima:
@@ -126,7 +144,10 @@ class _Pinned:
         here, there = self.pins[number].layer, self.pins[source].layer
         shift = self.problem.columns.start[there] - self.problem.columns.start[here]
         if here != there:
-            optima.chosen[number, here], optima.chosen[number, there] = chosen[there] - shift, chosen[here] + shift
+            optima.chosen[number, here], optima.chosen[number, there] = (
+                chosen[there] - shift,
+                chosen[here] + shift,
+            )
 
     def _checked(self) -> None:
         """Every answer meets every row and formula, has its pin and the goal it is said to have; else it is our bug."""
@@ -140,7 +161,9 @@ class _Pinned:
                 and whole.goal.of(chosen) == optima.upper[number]
                 and feasible(whole, chosen)
             ):
-                raise RuntimeError("the answer found for a pin does not have it or does not meet the requirements")
+                raise RuntimeError(
+                    "the answer found for a pin does not have it or does not meet the requirements"
+                )
 
     # -------------------------------------------------------- many at once
 
@@ -196,7 +219,9 @@ class _Pinned:
     def _minimised(self, number: int, slice_s: float | None) -> None:
         optima, pin = self.optima, self.pins[number]
         keep = pin.keep(self.problem.columns)
-        deadline = self.effort.deadline if slice_s is None else min(self.effort.deadline, time.monotonic() + slice_s)
+        deadline = (
+            self.effort.deadline if slice_s is None else min(self.effort.deadline, time.monotonic() + slice_s)
+        )
         most = int(min(self.at_most[number], optima.upper[number] - bool(optima.found[number])))
         outcome = minimise(
             self.problem.only(keep),
@@ -211,4 +236,6 @@ class _Pinned:
             optima.none[number] = outcome.chosen is None and not optima.found[number]
             optima.lower[number] = optima.upper[number]
         elif outcome.bound is not None:
-            optima.lower[number] = max(int(optima.lower[number]), min(outcome.bound, int(optima.upper[number])))
+            optima.lower[number] = max(
+                int(optima.lower[number]), min(outcome.bound, int(optima.upper[number]))
+            )

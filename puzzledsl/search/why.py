@@ -14,6 +14,7 @@ from itertools import groupby
 import numpy as np
 
 from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.statements import written
 from puzzledsl.ir.tables import (
     CostTable,
     LayerAssignment,
@@ -160,7 +161,7 @@ class _Why:
                 )
             yield Margin(
                 line=requirement.where.line,
-                text=requirement.where.text,
+                text=written(requirement),
                 because=requirement.because,
                 moves=tuple(figures),
             )

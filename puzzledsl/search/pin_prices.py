@@ -48,6 +48,11 @@ class PinBounds:
 def pin_bounds(problem: Problem, bound: Bound, pins: Sequence[Pin]) -> PinBounds:
     """The bound of a problem with each pin, at prices that are nearly the best for it."""
     prices = _prices(problem, bound, pins) if problem.rows else np.zeros((len(pins), 0))
+    return bounds_at(problem, pins, prices)
+
+
+def bounds_at(problem: Problem, pins: Sequence[Pin], prices: Floats) -> PinBounds:
+    """The exact bounds at prices of each pin."""
     bits, fits = precision(problem, prices)
     scale = np.int64(1) << bits
     whole = np.rint(np.where(fits[:, None], prices * scale[:, None], 0.0)).astype(np.int64)

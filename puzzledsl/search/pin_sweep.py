@@ -19,10 +19,12 @@ from puzzledsl.search.instance import Ints, Mask, Problem
 from puzzledsl.search.merging import best_of_each
 from puzzledsl.search.pin_layout import GOAL, GUARDS, ROWS, PinLayout, pin_layout
 from puzzledsl.search.pin_prices import EXCLUDED, PinBounds
-from puzzledsl.search.pins import Pin, lawful
+from puzzledsl.search.pins import Lawful, Pin
 
 AT_ONCE = 16_000  # labels that go on together
 A_CHECK = 2000  # answers whose formulas are read at once
+TRIES = 15  # of a label with an ending, that take as long as one label
+CHECK = 10  # labels that take as long as reading the formulas over one answer
 ANY = 2**31  # candidates a label, in the grid of endings: as many as there are
 WORTH = 0.05  # of the labels merged: below, merging rests for some stages, twice as many each time
 LONGEST_REST = 16
@@ -41,11 +43,11 @@ class Swept:
 
 
 def sweep_pins(
-    problem: Problem, pins: Sequence[Pin], bounds: PinBounds, most: Ints, work: int, deadline: float
+    lawful: Lawful, pins: Sequence[Pin], bounds: PinBounds, most: Ints, work: int, deadline: float
 ) -> Swept:
     """The best answer of each pin whose goal is at most `most[pin]`. A pin is given up after about `work` labels."""
-    layout = pin_layout(problem, pins, bounds, most)
-    return _Sweep(problem, layout, bounds, most, work, deadline).run()
+    layout = pin_layout(lawful.problem, pins, bounds, most)
+    return _Sweep(lawful.problem, lawful, layout, bounds, most, work, deadline).run()
 
 
 @dataclass(slots=True, eq=False)
@@ -89,6 +91,7 @@ class _Labels:
 @dataclass(slots=True, eq=False)
 class _Sweep:
     problem: Problem
+    lawful: Lawful
     layout: PinLayout
     bounds: PinBounds
     most: Ints
@@ -101,7 +104,6 @@ class _Sweep:
     result: Swept = field(init=False)
     rest: int = 0  # stages until labels are merged again
     rests: int = 1
-    tried: int = 0
 
     def run(self) -> Swept:
         count = len(self.most)
@@ -146,9 +148,8 @@ class _Sweep:
         if not given_up.any():
             return labels
         self.need[given_up] = EXCLUDED
-        tired = given_up[labels.pin]
-        self.result.complete[labels.pin[tired]] = False
-        return labels.only((~tired).nonzero()[0])
+        self.result.complete[given_up] = False  # their labels that wait are dropped too
+        return labels.only((~given_up[labels.pin]).nonzero()[0])
 
     def _merged(self, labels: _Labels) -> _Labels:
         """Of a pin's labels that leave the same of every row, the best; with formulas all, since those tell them apart."""
@@ -218,7 +219,7 @@ class _Sweep:
         found = pairs_of(grid, room, labels.room[0], weights, spare, ANY)
         assert found is not None
         model, part, tried = found
-        self.tried += tried
+        self.done += np.bincount(labels.pin, minlength=len(self.done)) * (tried // len(labels) // TRIES)
         self._keep_best(labels, model, spare[model] - grid.goal[part], grid.order[part])
 
     def _keep_best(self, labels: _Labels, some: Ints, spare: Ints, ending: Ints | None) -> None:
@@ -232,11 +233,13 @@ class _Sweep:
             if self.problem.formulas:
                 first |= np.arange(len(order)) < A_CHECK
             now = order[first]
+            if self.problem.formulas:
+                self.done += CHECK * np.bincount(pin[now], minlength=len(self.done))
             chosen = self._chosen(labels, some[now])
             if ending is not None:
                 assert self.layout.endings is not None
                 chosen[:, self.layout.endings.layers] = self.layout.endings.columns[:, ending[now]].T
-            good = lawful(self.problem, chosen).nonzero()[0][::-1]  # the best of each pin is written last
+            good = self.lawful(chosen).nonzero()[0][::-1]  # the best of each pin is written last
             here = pin[now[good]]
             result.chosen[here] = chosen[good]
             result.value[here] = top[here] - spare[now[good]]

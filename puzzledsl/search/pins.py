@@ -72,43 +72,54 @@ def classes_of(problem: Problem, pins: Sequence[Pin]) -> Ints:
 # ---------------------------------------------------------------- formulas
 
 
-def lawful(problem: Problem, chosen: Ints) -> Mask:
-    """Which of many answers, [answer][layer], meet every formula."""
-    holds = np.ones(len(chosen), dtype=np.bool_)
-    if problem.formulas:
-        reader = _Reader(problem.columns, chosen)
-        for formula in problem.formulas:
-            holds &= reader.truth(formula.logic)
-    return holds
+class Lawful:
+    """Reads a problem's formulas over many answers at once."""
 
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._inside: dict[Is, Mask] = {}
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Reader:
-    columns: Columns
-    chosen: Ints
+    def __call__(self, chosen: Ints) -> Mask:
+        """Which answers, [answer][layer], meet every formula."""
+        holds = np.ones(len(chosen), dtype=np.bool_)
+        for formula in self.problem.formulas:
+            holds &= self._truth(formula.logic, chosen)
+        return holds
 
-    def truth(self, logic: Logic) -> NDArray[np.bool_]:
+    def _truth(self, logic: Logic, chosen: Ints) -> NDArray[np.bool_]:
         match logic:
-            case Is(layer=layer, sub_block=sub_block, alternatives=names):
-                here = self.columns.of_layer(layer)
-                inside = np.array([getattr(choice, sub_block) in names for choice in here], dtype=np.bool_)
-                return np.asarray(inside[self.chosen[:, layer] - self.columns.start[layer]])
+            case Is(layer=layer):
+                inside: NDArray[np.bool_] = self._columns(logic)[chosen[:, layer]]
+                return inside
             case Not(operand=operand):
-                return ~self.truth(operand)
+                return ~self._truth(operand, chosen)
             case And(operands=operands):
-                return np.asarray(self._count(operands) == len(operands))
+                return np.asarray(self._count(operands, chosen) == len(operands))
             case Or(operands=operands):
-                return np.asarray(self._count(operands) > 0)
+                return np.asarray(self._count(operands, chosen) > 0)
             case Implies(condition=condition, consequence=consequence):
-                return ~self.truth(condition) | self.truth(consequence)
+                return ~self._truth(condition, chosen) | self._truth(consequence, chosen)
             case Cardinality(operands=operands, at_least=least, at_most=most):
-                count = self._count(operands)
+                count = self._count(operands, chosen)
                 return (count >= least) & (count <= (len(operands) if most is None else most))
             case _:
                 assert_never(logic)
 
-    def _count(self, operands: Sequence[Logic]) -> Ints:
-        count = np.zeros(len(self.chosen), dtype=np.int64)
+    def _count(self, operands: Sequence[Logic], chosen: Ints) -> Ints:
+        count = np.zeros(len(chosen), dtype=np.int64)
         for operand in operands:
-            count += self.truth(operand)
+            count += self._truth(operand, chosen)
         return count
+
+    def _columns(self, choice: Is) -> Mask:
+        """The columns with one of the alternatives."""
+        if choice not in self._inside:
+            columns = self.problem.columns
+            begin, end = int(columns.start[choice.layer]), int(columns.start[choice.layer + 1])
+            inside = np.zeros(len(columns), dtype=np.bool_)
+            inside[begin:end] = [
+                getattr(pair, choice.sub_block) in choice.alternatives
+                for pair in columns.of_layer(choice.layer)
+            ]
+            self._inside[choice] = inside
+        return self._inside[choice]

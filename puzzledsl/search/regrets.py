@@ -18,21 +18,20 @@ from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.incumbent import feasible
 from puzzledsl.search.instance import Ints, Mask, Problem
-from puzzledsl.search.pin_prices import PinBounds, pin_bounds
+from puzzledsl.search.pin_prices import PinBounds, bounds_at, pin_bounds
 from puzzledsl.search.pin_sweep import sweep_pins
-from puzzledsl.search.pins import Pin, classes_of, without
+from puzzledsl.search.pins import Lawful, Pin, classes_of, without
 from puzzledsl.search.truths import open_columns
 
 TOGETHER = 96  # pins of a sweep
-REACHES = (
+FIRST_REACHES = (
     1.3,
     2.1,
-    3.4,
-    5.5,
-    9.0,
-)  # of the gap between the optimum without a pin and its bound: how far each round looks
+)  # of the gap between the optimum and its bound: how far above its bound a pin's optimum is sought
+REACHES = (1.3, 2.1, 3.4, 5.5)  # the same, above bounds that are as good as they can be
 CORE = 1.25  # columns a layer, where that gap is nothing
-WORK = 400_000  # labels of a pin, before it is minimised on its own
+WORK = 300_000  # labels of a pin, before it is minimised on its own
+WORK_WITH_FORMULAS = 20_000  # where labels know nothing of formulas
 SLICES_S = (0.5, 4.0, 30.0)  # for a pin on its own; then the rest of the time
 
 
@@ -86,6 +85,7 @@ class _Pinned:
         assert kept is not None, "a problem with an answer has a column for every layer"
         self.origin = kept.nonzero()[0].astype(np.int64)
         self.whole, self.problem = problem, problem.only(kept)
+        self.lawful = Lawful(self.problem)
         self.pins = [without(pin, kept) for pin in pins]
         self.best = (np.cumsum(kept) - 1)[best]
         self.value = self.problem.goal.of(self.best)
@@ -105,6 +105,7 @@ class _Pinned:
         optima = self.optima
         self._in_the_optimum()
         self._too_much_of_a_row()
+        self._one_change()
         first = classes_of(self.problem, self.pins)
         first = np.where(self.at_most == self.at_most[first], first, np.arange(len(first)))
         for number in (~optima.open & (first != np.arange(len(first)))).nonzero()[0].tolist():
@@ -134,6 +135,26 @@ class _Pinned:
             if not optima.none[number]:
                 own = self.problem.matrix[:, pin.columns] - least[:, pin.layer, None]
                 optima.none[number] = not (own <= spare[:, None]).all(axis=0).any()
+
+    def _one_change(self) -> None:
+        """The best answer of each pin that the optimum becomes with one layer changed."""
+        problem, best = self.problem, self.best
+        layer = problem.columns.layer_of
+        use = problem.matrix[:, best].sum(axis=1)[:, None] - problem.matrix[:, best[layer]] + problem.matrix
+        fits = (use <= problem.limits[:, None]).all(axis=0)
+        values = self.value - problem.goal.values[best[layer]] + problem.goal.values
+        if problem.formulas:
+            columns = np.flatnonzero(fits)
+            changed = np.repeat(best[None], len(columns), axis=0)
+            changed[np.arange(len(columns)), layer[columns]] = columns
+            fits[columns] = self.lawful(changed)
+        for number, pin in enumerate(self.pins):
+            fitting = pin.columns[fits[pin.columns]]
+            if len(fitting) and not self.optima.none[number]:
+                column = fitting[np.argmin(values[fitting])]
+                chosen = best.copy()
+                chosen[pin.layer] = column
+                self.optima.keep(number, chosen, int(values[column]))
 
     def _give(self, number: int, source: int) -> None:
         """Give a pin the optimum of another of its class: in the answer the two layers change places."""
@@ -169,28 +190,54 @@ class _Pinned:
 
     def _sweeps(self, some: Ints, bound: Bound, bounds: PinBounds) -> Ints:
         """Sweep pins that are open, further in each round; returns those that still are."""
-        optima = self.optima
-        base = bounds.values()
-        fits = bounds.fits
-        optima.lower[some[fits]] = np.maximum(optima.lower[some[fits]], base[fits])
-        optima.none[some] |= fits & (base > self.at_most[some])
-        given_up = ~fits
-        for reach in REACHES:
+        gap = self._gap(bound)
+        self._bounded(some, bounds)
+        self._rounds(some, bounds, gap, FIRST_REACHES)
+        some = some[self.optima.open[some]]
+        if len(some) and self.effort.left_s > 0:
+            bounds = self._own_bounds(some)
+            self._rounds(some, bounds, gap, REACHES)
+        return some[self.optima.open[some]]
+
+    def _bounded(self, some: Ints, bounds: PinBounds) -> None:
+        """Keep the bounds of pins; those above what is of interest settle them."""
+        optima, values = self.optima, bounds.values()
+        optima.lower[some] = np.where(bounds.fits, np.maximum(optima.lower[some], values), optima.lower[some])
+        optima.none[some] |= bounds.fits & (values > self.at_most[some]) & ~optima.found[some]
+
+    def _own_bounds(self, some: Ints) -> PinBounds:
+        """The bounds of pins far from the optimum, each at its own best prices."""
+        prices = np.zeros((len(some), len(self.problem.rows)))
+        for place, number in enumerate(some.tolist()):
+            if self.effort.left_s <= 0:
+                break
+            own = lagrangian_bound(self.problem.only(self.pins[number].keep(self.problem.columns)))
+            self.optima.none[number] |= own.infeasible
+            prices[place] = own.float_prices
+        bounds = bounds_at(self.problem, [self.pins[i] for i in some], prices)
+        self._bounded(some, bounds)
+        return bounds
+
+    def _rounds(self, some: Ints, bounds: PinBounds, gap: float, reaches: Sequence[float]) -> None:
+        """Sweep pins up to `gap` times each reach above their bounds."""
+        optima, base = self.optima, bounds.values()
+        given_up = ~bounds.fits
+        for reach in reaches:
             left = (optima.open[some] & ~given_up).nonzero()[0]
             if not len(left) or self.effort.left_s <= 0:
-                break
-            most = np.minimum(base + int(reach * self._gap(bound)) + 1, self.at_most[some])
+                return
+            most = np.minimum(base + int(reach * gap) + 1, self.at_most[some])
             most = np.where(optima.found[some], np.minimum(most, optima.upper[some] - 1), most)
             for begin in range(0, len(left), TOGETHER):
                 part = left[begin : begin + TOGETHER]
                 complete = self._swept(some[part], bounds[part], most[part])
                 given_up[part[~complete]] = True
-        return some[optima.open[some]]
 
     def _swept(self, some: Ints, bounds: PinBounds, most: Ints) -> Mask:
         optima = self.optima
         pins = [self.pins[i] for i in some]
-        swept = sweep_pins(self.problem, pins, bounds, most, WORK, self.effort.deadline)
+        work = WORK_WITH_FORMULAS if self.problem.formulas else WORK
+        swept = sweep_pins(self.lawful, pins, bounds, most, work, self.effort.deadline)
         for place, number in enumerate(some.tolist()):
             if swept.found[place]:
                 optima.keep(number, swept.chosen[place], int(swept.value[place]))

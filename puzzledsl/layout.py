@@ -66,6 +66,10 @@ class BuildDir:
         """A search's answer (ir.tables.SearchResult)."""
         return self.root / "solutions" / f"{search}.json"
 
+    def why(self, search: str) -> Path:
+        """The regret of every other choice, and each requirement's margin (ir.tables.WhyResult)."""
+        return self.root / "why" / f"{search}.json"
+
     def model(self, name: str) -> Path:
         """A child checkpoint directory, named after its search or uptrain."""
         return self.root / "models" / name

@@ -15,6 +15,7 @@ from puzzledsl.cli.options import (
     NamesArgument,
     SetOption,
 )
+from puzzledsl.cli.why import why
 
 if TYPE_CHECKING:
     from puzzledsl.diagnostics import Diagnostic
@@ -34,6 +35,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
     app.command("solve")(solve)
     app.command("frontier")(frontier)
+    app.command("why")(why)
 
 
 def solve(

@@ -9,7 +9,7 @@ import typer
 
 PANELS = {
     "Write a program": ("new", "check", "explain", "show", "fmt", "plan", "import", "lsp", "schema"),
-    "Search": ("compile", "cost", "calibrate", "solve", "watch", "frontier"),
+    "Search": ("compile", "cost", "calibrate", "solve", "why", "watch", "frontier"),
     "Build a child": (
         "run",
         "status",
@@ -44,6 +44,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pzl solve wide.pzl",
         "pzl solve wide.pzl best --json",
         "pzl solve wide.pzl --set headroom=90%",
+    ),
+    "why": (
+        "pzl why wide.pzl best",
+        "pzl why wide.pzl best layers[12].ffn",
+        "pzl why wide.pzl best 12 --json",
     ),
     "watch": ("pzl watch wide.pzl", "pzl watch wide.pzl best --set headroom=90%"),
     "measure": ("pzl measure wide.pzl",),

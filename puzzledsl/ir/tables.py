@@ -5,6 +5,7 @@
     BldJob  -> Piece                puzzledsl.bld, kept by puzzledsl.library
     pieces  -> ScoreTable           puzzledsl.scoring
     tables  -> SearchResult         puzzledsl.search
+    tables  -> WhyResult            puzzledsl.search
     Solution -> ModelDefinition     puzzledsl.plan
     child   -> Evaluation           puzzledsl.evaluate
     child   -> EngineCheck          puzzledsl.export
@@ -257,6 +258,67 @@ class FrontierResult(Artefact):
     frontier: str
     search: str
     points: tuple[FrontierPoint, ...]
+
+
+# ---------------------------------------------------------------- why
+
+
+class Regret(Frozen):
+    """How much worse the optimum gets with one alternative fixed in one sub-block and everything else chosen anew, in the
+    objective's units: proven to be `at_least`, and a verified child has `at_most`.
+
+    Both are equal where it is exact. Both None: no child with it meets the requirements. `at_most` alone None: no child with it
+    was found in the time given.
+    """
+
+    alternative: str
+    at_least: float | None
+    at_most: float | None
+
+
+class SubBlockRegrets(Frozen):
+    """The regrets of one sub-block's alternatives, in the order of the space. `chosen` is the optimum's: its regret is 0."""
+
+    layer: int
+    sub_block: Literal["attention", "ffn"]
+    chosen: str
+    regrets: tuple[Regret, ...]
+
+
+class Move(Frozen):
+    """A requirement's bound moved, and how much worse the optimum gets (negative: better), as a `Regret` says it.
+
+    "tighter" and "looser" are away from and towards what could be had without it; "up" and "down" are an equation's; "without"
+    drops it. `by`: "1 %", or "1" for a requirement that counts. `bound` is the new one, in base units or times the parent's.
+    """
+
+    kind: Literal["tighter", "looser", "up", "down", "without"]
+    by: str = ""
+    bound: float | None = None
+    at_least: float | None
+    at_most: float | None
+
+
+class Margin(Frozen):
+    """What one `require` costs. Moves that time did not suffice for are left out."""
+
+    line: int
+    text: str
+    because: str = ""
+    moves: tuple[Move, ...]
+
+
+class WhyResult(Artefact):
+    """`build/why/SEARCH.json`. `proven`: that no child is better than `objective`. A regret of at most `negligible` is one that
+    is not worth choosing for."""
+
+    search: str
+    sense: Literal["minimize", "maximize"]
+    objective: float
+    proven: bool
+    negligible: float
+    sub_blocks: tuple[SubBlockRegrets, ...]
+    margins: tuple[Margin, ...] = ()
 
 
 # ---------------------------------------------------------------- child

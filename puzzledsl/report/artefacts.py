@@ -21,6 +21,7 @@ from puzzledsl.ir.tables import (
     Piece,
     ScoreTable,
     SearchResult,
+    WhyResult,
 )
 from puzzledsl.layout import BuildDir
 
@@ -34,6 +35,7 @@ class Artefacts:
 
     program: Program
     results: dict[str, SearchResult] = field(default_factory=dict)
+    whys: dict[str, WhyResult] = field(default_factory=dict)
     costs: dict[str, CostTable] = field(default_factory=dict)
     scores: dict[str, ScoreTable] = field(default_factory=dict)
     frontiers: dict[str, FrontierResult] = field(default_factory=dict)
@@ -54,6 +56,7 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
             found.costs[space] = merge(*tables)
     found.scores = reader.many(program.scores, build.scores, ScoreTable)
     found.results = reader.many(program.searches, build.solution, SearchResult)
+    found.whys = reader.many(program.searches, build.why, WhyResult)
     found.frontiers = reader.many(program.frontiers, build.frontier, FrontierResult)
     found.evaluations = reader.many(program.evals, build.evaluation, Evaluation)
     checked = sorted(path.stem for path in build.engines("").parent.glob("*.json") if path.stem)

@@ -20,6 +20,7 @@ from puzzledsl.ir.nodes import (
     TableTerm,
     Term,
 )
+from puzzledsl.ir.statements import written
 from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.report.numbers import Number, change, of_unit
 from puzzledsl.report.subject import PARENT, Subject
@@ -69,23 +70,13 @@ def _linear_line(subject: Subject, requirement: LinearRequirement, best: Solutio
         room = change(slack / abs(required)) if required and requirement.op != "==" else None
     return Line(
         line=requirement.where.line,
-        text=_text(requirement),
+        text=written(requirement),
         because=requirement.because,
         required=None if required is None else of_unit(required, requirement.unit),
         achieved=None if achieved is None else of_unit(achieved, requirement.unit),
         room=room,
         holds=kept,
     )
-
-
-def _text(requirement: LinearRequirement | LogicRequirement) -> str:
-    """The condition as it is written in the source."""
-    text = requirement.where.text.removeprefix("require").strip()
-    if isinstance(requirement, LinearRequirement):
-        bound = requirement.bound_where.text.strip()
-        if bound and bound not in text:  # each side has its own place
-            text = f"{text} {requirement.op} {bound}"
-    return text or "…"
 
 
 def _holds(achieved: float, op: str, required: float) -> bool:
@@ -103,7 +94,7 @@ def _holds(achieved: float, op: str, required: float) -> bool:
 def _logic_line(requirement: LogicRequirement, best: Solution) -> Line:
     return Line(
         line=requirement.where.line,
-        text=_text(requirement),
+        text=written(requirement),
         because=requirement.because,
         required=None,
         achieved=None,

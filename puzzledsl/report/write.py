@@ -13,6 +13,7 @@ from puzzledsl.layout import BuildDir
 from puzzledsl.report import architecture, curves, measured, pieces, requirements, searches
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
 from puzzledsl.report.engines import engines
+from puzzledsl.report.regrets import regrets
 from puzzledsl.report.source import source_lines
 from puzzledsl.report.subject import Subject, main_search
 from puzzledsl.report.verdict import verdict
@@ -61,6 +62,7 @@ _NO_SEARCH: dict[str, object] = {
     "strip": None,
     "comparisons": (),
     "proof": None,
+    "regrets": None,
     "requirements": (),
     "predictions": (),
     "searches": (),
@@ -79,6 +81,7 @@ def _sections(subject: Subject) -> dict[str, object]:
         "strip": architecture.strip_of(subject),
         "comparisons": measured.comparisons(subject),
         "proof": searches.proof_of(subject),
+        "regrets": regrets(subject),
         "requirements": requirements.requirement_lines(subject),
         "predictions": measured.predictions(subject),
         "searches": (rows := searches.search_rows(subject)),

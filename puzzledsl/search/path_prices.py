@@ -14,7 +14,7 @@ import numpy as np
 from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.interior import Floats, Relaxation, solve_relaxation
 from puzzledsl.search.paths import Paths
-from puzzledsl.search.prices import scaled
+from puzzledsl.search.prices import scaled_of
 
 SHARES = np.array([1.0, 0.5, 0.2, 0.05])  # of the way to the new prices
 FIRST = np.array([1.0, 0.5, 2.0, 0.0])  # times the guess
@@ -29,7 +29,7 @@ def best_path_prices(problem: Problem, paths: Paths, guess: Floats) -> Floats:
     """Prices that nearly maximise the bound over paths, a row, in units of the problem's integers. `guess`: a first one."""
     if not problem.rows:
         return np.zeros(0)
-    numbers = scaled(problem)
+    numbers = scaled_of(problem)
     search = _Search(paths, numbers.relaxation)
     return np.asarray(search.run(guess / numbers.units) * numbers.units)
 

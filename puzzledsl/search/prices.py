@@ -35,34 +35,34 @@ def best_prices(problem: Problem, guess: Floats | None = None) -> Floats:
     """Prices that nearly maximise the bound, a row, in units of the problem's integers. `guess`: prices that are not far off."""
     if not problem.rows:
         return np.zeros(0)
-    numbers = scaled(problem)
-    relaxation = numbers.relaxation
-    rough = _rough(relaxation) if guess is None else guess / numbers.units
+    scaled = scaled_of(problem)
+    relaxation = scaled.relaxation
+    rough = _rough(relaxation) if guess is None else guess / scaled.units
     prices = _beyond(relaxation, _generate(relaxation, rough))
     plain = np.where(prices < NEGLIGIBLE, 0.0, prices)  # integers stay small without rows that do not bind
-    return np.asarray(plain * numbers.units, dtype=np.float64)
+    return np.asarray(plain * scaled.units, dtype=np.float64)
 
 
 def carried(prices: Floats, source: Problem, target: Problem) -> Floats:
     """Prices of one problem as a guess for another with the same rows in other units: at another batch, say."""
-    return np.asarray(prices / scaled(source).units * scaled(target).units)
+    return np.asarray(prices / scaled_of(source).units * scaled_of(target).units)
 
 
 def nearer(problem: Problem, prices: Floats) -> Floats:
     """Prices that are closer to a problem's best than those given, within some tenths of a percent: much sooner than the best."""
-    numbers = scaled(problem)
-    relaxation = numbers.relaxation
-    best = moved = prices / numbers.units
+    scaled = scaled_of(problem)
+    relaxation = scaled.relaxation
+    best = moved = prices / scaled.units
     highest = relaxation.bound(best)
     for heat in HEATS[-2:]:
         step = _newton_step(relaxation, moved, heat)
         moved = moved if step is None else step
         if (value := relaxation.bound(moved)) > highest:
             best, highest = moved, value
-    return np.asarray(best * numbers.units)
+    return np.asarray(best * scaled.units)
 
 
-def scaled(problem: Problem) -> Scaled:
+def scaled_of(problem: Problem) -> Scaled:
     """Every layer's least cost and least use of each row are 0; a middling layer's largest cost and a row's largest are 1."""
     columns = problem.columns
     values = np.vstack([problem.goal.values, problem.matrix]).astype(np.float64)

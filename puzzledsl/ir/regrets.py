@@ -1,0 +1,45 @@
+"""Regrets in order: which alternative is next best, and which choices hardly matter."""
+
+from __future__ import annotations
+
+import math
+
+from puzzledsl.ir.tables import Regret, SubBlockRegrets, WhyResult
+
+
+def by_regret(sub_block: SubBlockRegrets) -> list[Regret]:
+    """The alternatives, the best first: the chosen one, those that are known, those between bounds, those that cannot be."""
+    return sorted(
+        sub_block.regrets, key=lambda regret: (regret.alternative != sub_block.chosen, *_key(regret))
+    )
+
+
+def next_best(sub_block: SubBlockRegrets) -> Regret | None:
+    """The best of the alternatives that are not chosen; None where there is only one."""
+    others = [regret for regret in by_regret(sub_block) if regret.alternative != sub_block.chosen]
+    return others[0] if others else None
+
+
+def is_negligible(result: WhyResult, regret: Regret) -> bool:
+    """Proven to cost next to nothing."""
+    return regret.at_most is not None and regret.at_most <= result.negligible
+
+
+def indifferent(result: WhyResult) -> tuple[list[SubBlockRegrets], list[SubBlockRegrets]]:
+    """The sub-blocks that have a choice and do not care: those where every alternative has a negligible regret, and the others
+    where one that is not chosen has."""
+    every, some = [], []
+    for sub_block in result.sub_blocks:
+        others = [regret for regret in sub_block.regrets if regret.alternative != sub_block.chosen]
+        free = [is_negligible(result, regret) for regret in others]
+        if free and all(free):
+            every.append(sub_block)
+        elif any(free):
+            some.append(sub_block)
+    return every, some
+
+
+def _key(regret: Regret) -> tuple[float, float]:
+    if regret.at_least is None:
+        return math.inf, math.inf
+    return math.inf if regret.at_most is None else regret.at_most, regret.at_least

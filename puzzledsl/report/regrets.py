@@ -1,0 +1,176 @@
+"""Every other choice as a heat map: a row an alternative, a column a layer, the strength of a cell what it would cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from puzzledsl.ir.alternatives import SubBlock, name_of
+from puzzledsl.ir.regrets import indifferent, is_negligible
+from puzzledsl.ir.tables import Margin, Move, Regret, SubBlockRegrets, WhyResult
+from puzzledsl.report.numbers import Number
+from puzzledsl.report.subject import Subject
+
+FAINTEST = 0.12  # of the full colour, for the smallest regret that counts
+CLOSE = 1e-9  # of the objective: the search was solved again since
+LABELS: tuple[tuple[SubBlock, str], ...] = (("attention", "Attention"), ("ffn", "FFN"))
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """One alternative in one layer. `kind`: "chosen", "free", "costs", "cannot", "unknown", "absent"; `strength` is 0 to 1."""
+
+    kind: str
+    strength: float
+    title: str
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """One alternative in every layer."""
+
+    name: str
+    cells: tuple[HeatCell, ...]
+
+
+@dataclass(frozen=True)
+class MarginLine:
+    """What one requirement costs; None where a move does not make sense or was not computed in time."""
+
+    line: int
+    text: str
+    because: str
+    tighter: Number | str | None
+    looser: Number | str | None
+    without: Number | str | None
+
+
+@dataclass(frozen=True)
+class Regrets:
+    """The section. `every` and `some`: sub-blocks for which any other alternative, or another one, does as well."""
+
+    groups: tuple[tuple[str, tuple[HeatRow, ...]], ...]
+    layers: tuple[int, ...]
+    margins: tuple[MarginLine, ...]
+    largest: Number
+    negligible: Number
+    exact: bool
+    every: int
+    some: int
+    choices: int
+    summary: str
+
+
+def regrets(subject: Subject) -> Regrets | None:
+    """The main search's regrets; None where `pzl why` has not been run since it was solved."""
+    why = subject.found.whys.get(subject.name)
+    if why is None or not _is_current(subject, why):
+        return None
+    largest = max((r.at_most or 0.0 for s in why.sub_blocks for r in s.regrets), default=0.0)
+    every, some = indifferent(why)
+    choices = sum(len(s.regrets) > 1 for s in why.sub_blocks)
+    return Regrets(
+        groups=tuple((label, tuple(_rows(why, sub_block, largest))) for sub_block, label in LABELS),
+        layers=tuple(range(len(subject.space.layers))),
+        margins=tuple(map(_margin, why.margins)),
+        largest=_number(largest),
+        negligible=_number(why.negligible),
+        exact=all(r.at_least == r.at_most for s in why.sub_blocks for r in s.regrets),
+        every=len(every),
+        some=len(some),
+        choices=choices,
+        summary=f"regrets of {sum(len(s.regrets) for s in why.sub_blocks)} alternatives, the largest {largest:.3g}; "
+        f"{len(every) + len(some)} of {choices} choices hardly matter",
+    )
+
+
+def _is_current(subject: Subject, why: WhyResult) -> bool:
+    """Whether the regrets are of the solution and of the space as they are now."""
+    result, layers = subject.result, subject.space.layers
+    if result is None or result.objective is None or subject.best is None:
+        return False
+    within = (CLOSE + (result.gap or 0.0)) * max(abs(result.objective), abs(why.objective))
+    names = {
+        (layer, sub_block): [name_of(a) for a in getattr(choice, sub_block)]
+        for layer, choice in enumerate(layers)
+        for sub_block, _ in LABELS
+    }
+    found = {(s.layer, s.sub_block): [r.alternative for r in s.regrets] for s in why.sub_blocks}
+    return abs(result.objective - why.objective) <= within and found == names
+
+
+def _rows(why: WhyResult, sub_block: SubBlock, largest: float) -> Iterator[HeatRow]:
+    """A row an alternative, in the order of the space."""
+    here = [s for s in why.sub_blocks if s.sub_block == sub_block]
+    for name in dict.fromkeys(r.alternative for s in here for r in s.regrets):
+        yield HeatRow(name, tuple(_cell(why, s, name, largest) for s in here))
+
+
+def _cell(why: WhyResult, sub_block: SubBlockRegrets, name: str, largest: float) -> HeatCell:
+    regret = next((r for r in sub_block.regrets if r.alternative == name), None)
+    at = f"layer {sub_block.layer} · "
+    if regret is None:
+        return HeatCell("absent", 0.0, "")
+    if name == sub_block.chosen:
+        return HeatCell("chosen", 0.0, f"{at}{name} is chosen")
+    if regret.at_least is None:
+        return HeatCell("cannot", 0.0, f"{at}{name} cannot be met")
+    if regret.at_most is None:
+        return HeatCell("unknown", 0.0, f"{at}{name} costs {regret.at_least:.3g} or more")
+    kind = "free" if is_negligible(why, regret) else "costs"
+    return HeatCell(kind, _strength(regret.at_most, why.negligible, largest), f"{at}{name} {_span(regret)}")
+
+
+def _span(regret: Regret | Move) -> str:
+    assert regret.at_least is not None and regret.at_most is not None
+    if regret.at_least == regret.at_most:
+        return _signed(regret.at_most)
+    return f"{_signed(regret.at_least)} to {_signed(regret.at_most)}"
+
+
+def _signed(value: float) -> str:
+    sign = "−" if value < 0 else "+" if value > 0 else "±"
+    return f"{sign}{abs(value):.3g}"
+
+
+def _number(value: float) -> Number:
+    return Number(f"{value:.3g}", value)
+
+
+def _strength(value: float, negligible: float, largest: float) -> float:
+    """The place of a regret between a negligible and the largest one, on a logarithmic scale."""
+    if value <= negligible or value <= 0:
+        return 0.0
+    least = negligible if negligible > 0 else min(value, largest) / 1000
+    if largest <= least:
+        return 1.0
+    share = math.log(value / least) / math.log(largest / least)
+    return round(FAINTEST + (1 - FAINTEST) * min(max(share, 0.0), 1.0), 3)
+
+
+# ---------------------------------------------------------------- requirements
+
+
+def _margin(margin: Margin) -> MarginLine:
+    moves = {move.kind: move for move in margin.moves}
+    return MarginLine(
+        line=margin.line,
+        text=margin.text,
+        because=margin.because,
+        tighter=_move(moves.get("tighter") or moves.get("up")),
+        looser=_move(moves.get("looser") or moves.get("down")),
+        without=_move(moves.get("without")),
+    )
+
+
+def _move(move: Move | None) -> Number | str | None:
+    """`+0.021 by 1 %`; words where there is no number."""
+    if move is None:
+        return None
+    if move.at_least is None:
+        return "cannot be met"
+    if move.at_most is None:
+        return f"{_signed(move.at_least)} or more"
+    note = {"up": f"up {move.by}", "down": f"down {move.by}", "without": ""}.get(move.kind, f"by {move.by}")
+    return Number(_span(move), move.at_most, note)

@@ -1,0 +1,261 @@
+"""Label-setting over the layers of many pinned problems at once (Irnich & Desaulniers 2005), bounded by Lagrangian slack.
+
+A label is a choice for a pin's first layers: what it leaves of the priced goal, of the goal and of each row. Labels of all pins
+stand side by side in arrays; each pin has its own prices, its own columns (those whose slack is small enough) and its own order
+of layers, the clearest choices first. Where there are too many labels, the most promising go on and the others wait: what those
+find leaves fewer of these. All numbers are exact integers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from puzzledsl.search.grid import pairs_of
+from puzzledsl.search.instance import Ints, Mask, Problem
+from puzzledsl.search.merging import best_of_each
+from puzzledsl.search.pin_layout import GOAL, GUARDS, ROWS, PinLayout, pin_layout
+from puzzledsl.search.pin_prices import EXCLUDED, PinBounds
+from puzzledsl.search.pins import Lawful, Pin
+
+AT_ONCE = 16_000  # labels that go on together
+A_CHECK = 2000  # answers whose formulas are read at once
+TRIES = 15  # of a label with an ending, that take as long as one label
+CHECK = 10  # labels that take as long as reading the formulas over one answer
+ANY = 2**31  # candidates a label, in the grid of endings: as many as there are
+WORTH = 0.05  # of the labels merged: below, merging rests for some stages, twice as many each time
+LONGEST_REST = 16
+FEW = 500  # labels that are not worth merging
+
+
+@dataclass(slots=True, eq=False)
+class Swept:
+    """For each pin: the best answer found, `chosen[pin]` of goal `value[pin]` (`found[pin]`: whether there is one), of at most
+    what was sought. `complete[pin]`: there is no better one of those."""
+
+    chosen: Ints
+    value: Ints
+    found: Mask
+    complete: Mask
+
+
+def sweep_pins(
+    lawful: Lawful, pins: Sequence[Pin], bounds: PinBounds, most: Ints, work: int, deadline: float
+) -> Swept:
+    """The best answer of each pin whose goal is at most `most[pin]`. A pin is given up after about `work` labels."""
+    layout = pin_layout(lawful.problem, pins, bounds, most)
+    return _Sweep(lawful.problem, lawful, layout, bounds, most, work, deadline).run()
+
+
+@dataclass(slots=True, eq=False)
+class _Step:
+    """The entries that labels chose last, and which labels `previous` they came from."""
+
+    entry: Ints
+    parent: Ints
+    previous: _Step | None
+
+    def only(self, some: Ints) -> _Step:
+        return _Step(self.entry[some], self.parent[some], self.previous)
+
+
+@dataclass(slots=True, eq=False)
+class _Labels:
+    """Labels at one stage: their pins, and what they leave of each meter, [meter][label], and of the packed ones."""
+
+    stage: int
+    pin: Ints
+    room: Ints
+    packed: Ints
+    step: _Step | None
+
+    def __len__(self) -> int:
+        return len(self.pin)
+
+    def only(self, some: Ints) -> _Labels:
+        step = None if self.step is None else self.step.only(some)
+        return _Labels(self.stage, self.pin[some], self.room[:, some], self.packed[:, some], step)
+
+    def entries(self, some: Ints) -> list[Ints]:
+        """The entries that some labels have chosen, the last stage's first."""
+        found, step = [], self.step
+        while step is not None:
+            found.append(step.entry[some])
+            some, step = step.parent[some], step.previous
+        return found
+
+
+@dataclass(slots=True, eq=False)
+class _Sweep:
+    problem: Problem
+    lawful: Lawful
+    layout: PinLayout
+    bounds: PinBounds
+    most: Ints
+    work: int
+    deadline: float
+    need: Ints = field(
+        init=False
+    )  # of the priced goal, by pin, for an answer that is better than the best known
+    done: Ints = field(init=False)  # labels, by pin
+    result: Swept = field(init=False)
+    rest: int = 0  # stages until labels are merged again
+    rests: int = 1
+
+    def run(self) -> Swept:
+        count = len(self.most)
+        self.need, self.done = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        none = np.zeros(count, np.bool_)
+        self.result = Swept(self.layout.base.copy(), self.most.copy(), none.copy(), ~none)
+        pins = np.flatnonzero((self.layout.room >= 0).all(axis=0))
+        packed = self.layout.packed_room[:, pins]
+        waiting = [_Labels(0, pins, self.layout.room[:, pins], packed, None)]
+        while waiting:
+            if time.monotonic() > self.deadline:
+                for labels in waiting:
+                    self.result.complete[labels.pin] = False
+                break
+            self._follow(waiting.pop(), waiting)
+        return self.result
+
+    def _follow(self, labels: _Labels, waiting: list[_Labels]) -> None:
+        """From some stage to the last; labels that are too many for one go wait."""
+        labels = self._still_good(labels)
+        while len(labels):
+            ended = self.layout.stages[labels.pin] == labels.stage
+            if ended.any():
+                self._end(labels.only(ended.nonzero()[0]))
+                labels = labels.only((~ended).nonzero()[0])
+                continue
+            if len(labels) > AT_ONCE:
+                share = labels.room[0] / np.maximum(self.layout.room[0], 1)[labels.pin]
+                order = np.argpartition(-share, AT_ONCE)
+                waiting.append(labels.only(order[AT_ONCE:]))
+                labels = labels.only(order[:AT_ONCE])
+            labels = self._patient(self._merged(self._grown(labels)))
+
+    def _still_good(self, labels: _Labels) -> _Labels:
+        good = labels.room[0] >= self.need[labels.pin]
+        return labels if good.all() else labels.only(good.nonzero()[0])
+
+    def _patient(self, labels: _Labels) -> _Labels:
+        """Without the labels of pins that take too many."""
+        self.done += np.bincount(labels.pin, minlength=len(self.done))
+        given_up = self.done > self.work
+        if not given_up.any():
+            return labels
+        self.need[given_up] = EXCLUDED
+        self.result.complete[given_up] = False  # their labels that wait are dropped too
+        return labels.only((~given_up[labels.pin]).nonzero()[0])
+
+    def _merged(self, labels: _Labels) -> _Labels:
+        """Of a pin's labels that leave the same of every row, the best; with formulas all, since those tell them apart."""
+        if self.problem.formulas or len(labels) < FEW:
+            return labels
+        if self.rest:
+            self.rest -= 1
+            return labels
+        keys, places = np.vstack([labels.pin, labels.room[ROWS:]]), np.zeros((0, len(labels)), np.int64)
+        keep = best_of_each(keys, -labels.room[GOAL], places)
+        if len(keep) > (1 - WORTH) * len(labels):
+            self.rests = min(2 * self.rests, LONGEST_REST)
+            self.rest = self.rests
+        else:
+            self.rests = 1
+        return labels if len(keep) == len(labels) else labels.only(keep)
+
+    def _grown(self, labels: _Labels) -> _Labels:
+        """Each label with each column of its pin's next layer that leaves nothing below 0: the columns of least slack first,
+        then the second ones, for which fewer labels have room, and so on."""
+        layout = self.layout
+        group = layout.first[labels.pin] + labels.stage
+        entry, size, need = layout.begin[group], layout.size[group], self.need[labels.pin]
+        some, place = np.arange(len(labels)), 0
+        parents, entries = [], []
+        while len(some):
+            fits = (labels.room[0, some] - layout.deltas[0, entry] >= need[some]).nonzero()[0]
+            some, entry = some[fits], entry[fits]
+            parents.append(some)
+            entries.append(entry)
+            place += 1
+            more = (size[some] > place).nonzero()[0]
+            some, entry = some[more], entry[more] + 1
+        parent, entry = np.concatenate(parents), np.concatenate(entries)
+        packed: list[Ints] = []
+        for own, delta in zip(labels.packed, layout.packed, strict=True):
+            word = own[parent] - delta[entry]
+            good = (word & GUARDS == GUARDS).nonzero()[0]
+            parent, entry = parent[good], entry[good]
+            packed = [*(earlier[good] for earlier in packed), word[good]]
+        room = np.empty((len(layout.deltas), len(parent)), dtype=np.int64)
+        good = np.ones(len(parent), dtype=np.bool_)
+        for meter, (own, delta) in enumerate(zip(labels.room, layout.deltas, strict=True)):
+            np.subtract(own[parent], delta[entry], out=room[meter])
+            good &= room[meter] >= 0
+        step = _Step(entry, parent, labels.step)
+        words = np.array(packed, dtype=np.int64).reshape(len(packed), len(parent))
+        grown = _Labels(labels.stage + 1, labels.pin[parent], room, words, step)
+        return grown if good.all() else grown.only(good.nonzero()[0])
+
+    # -------------------------------------------------------- answers
+
+    def _end(self, labels: _Labels) -> None:
+        """Keep each pin's best answer among labels of all stages."""
+        spare = (
+            labels.room[GOAL] - np.where(self.result.found, self.most - self.result.value + 1, 0)[labels.pin]
+        )
+        if self.layout.endings is None:
+            some = (spare >= 0).nonzero()[0]
+            self._keep_best(labels, some, spare[some], None)
+            return
+        endings, floor = self.layout.endings, self.layout.ending_floor[:, labels.pin]
+        room = labels.room[ROWS:] + floor[ROWS:] - endings.least[:, None]
+        spare = spare + floor[GOAL]
+        grid = endings.grid_for(self.bounds, labels.room[0])
+        weights = np.maximum(self.bounds.whole[labels.pin].T, 1)
+        found = pairs_of(grid, room, labels.room[0], weights, spare, ANY)
+        assert found is not None
+        model, part, tried = found
+        self.done += np.bincount(labels.pin, minlength=len(self.done)) * (tried // len(labels) // TRIES)
+        self._keep_best(labels, model, spare[model] - grid.goal[part], grid.order[part])
+
+    def _keep_best(self, labels: _Labels, some: Ints, spare: Ints, ending: Ints | None) -> None:
+        """Labels, with endings, whose goal is `spare` less than what would do: the best of each pin that meets the formulas."""
+        result, pin = self.result, labels.pin[some]
+        top = np.where(result.found, result.value - 1, self.most)
+        order = np.lexsort((-spare, pin))
+        while len(order):
+            pins = pin[order]
+            first = np.concatenate([[True], pins[1:] != pins[:-1]])
+            if self.problem.formulas:
+                first |= np.arange(len(order)) < A_CHECK
+            now = order[first]
+            if self.problem.formulas:
+                self.done += CHECK * np.bincount(pin[now], minlength=len(self.done))
+            chosen = self._chosen(labels, some[now])
+            if ending is not None:
+                assert self.layout.endings is not None
+                chosen[:, self.layout.endings.layers] = self.layout.endings.columns[:, ending[now]].T
+            good = self.lawful(chosen).nonzero()[0][::-1]  # the best of each pin is written last
+            here = pin[now[good]]
+            result.chosen[here] = chosen[good]
+            result.value[here] = top[here] - spare[now[good]]
+            result.found[here] = True
+            settled = np.zeros(len(self.most), dtype=np.bool_)
+            settled[here] = True
+            order = order[~first & ~settled[pins]]
+        known = result.found.nonzero()[0]
+        better = self.bounds.scale[known] * (self.most[known] - result.value[known] + 1)
+        self.need[known] = np.maximum(self.need[known], better)
+
+    def _chosen(self, labels: _Labels, some: Ints) -> Ints:
+        """The columns of labels of all stages, [label][layer]."""
+        chosen = self.layout.base[labels.pin[some]]
+        rows = np.arange(len(some))
+        for entry in labels.entries(some):
+            column = self.layout.columns[entry]
+            chosen[rows, self.problem.columns.layer_of[column]] = column
+        return chosen

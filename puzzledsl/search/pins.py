@@ -1,0 +1,125 @@
+"""Pins: one alternative fixed in one sub-block of one layer, the rest of the search free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
+from puzzledsl.search.instance import Columns, Ints, Mask, Problem
+
+SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pin:
+    """An alternative of one sub-block, and the columns of its layer that have it."""
+
+    layer: int
+    sub_block: SubBlock
+    alternative: str
+    columns: Ints
+
+    def keep(self, columns: Columns) -> Mask:
+        """The columns that a problem with this pin has: those of the pin, and all of the other layers."""
+        keep = columns.layer_of != self.layer
+        keep[self.columns] = True
+        return np.asarray(keep, dtype=np.bool_)
+
+
+def pins_of(columns: Columns) -> list[Pin]:
+    """Every pin of a search, layer by layer, attention first, in the order of the space."""
+    pins = []
+    for layer in range(columns.layers):
+        here, begin = columns.of_layer(layer), int(columns.start[layer])
+        for sub_block in SUB_BLOCKS:
+            names = np.array([getattr(choice, sub_block) for choice in here])
+            for name in dict.fromkeys(names.tolist()):
+                pins.append(Pin(layer, sub_block, name, begin + (names == name).nonzero()[0]))
+    return pins
+
+
+def without(pin: Pin, kept: Mask) -> Pin:
+    """The pin in a problem on some of the columns: renumbered, without those that are left out."""
+    numbers = np.cumsum(kept) - 1
+    return Pin(pin.layer, pin.sub_block, pin.alternative, numbers[pin.columns[kept[pin.columns]]])
+
+
+def classes_of(problem: Problem, pins: Sequence[Pin]) -> Ints:
+    """For each pin the first one that must have the same optimum: of a layer with the same figures, where no formulas tell
+    layers apart."""
+    if problem.formulas:
+        return np.arange(len(pins))
+    figures = np.vstack([problem.goal.values, problem.matrix])
+    start = problem.columns.start
+    same: dict[tuple[bytes, bytes], int] = {}
+    first = np.arange(len(pins))
+    blocks = [
+        np.ascontiguousarray(figures[:, begin:end] - figures[:, begin:end].min(axis=1, keepdims=True))
+        for begin, end in zip(start[:-1].tolist(), start[1:].tolist(), strict=True)
+    ]
+    for number, pin in enumerate(pins):
+        key = blocks[pin.layer].tobytes(), (pin.columns - start[pin.layer]).tobytes()
+        first[number] = same.setdefault(key, number)
+    return first
+
+
+# ---------------------------------------------------------------- formulas
+
+
+class Lawful:
+    """Reads a problem's formulas over many answers at once."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._inside: dict[Is, Mask] = {}
+
+    def __call__(self, chosen: Ints) -> Mask:
+        """Which answers, [answer][layer], meet every formula."""
+        holds = np.ones(len(chosen), dtype=np.bool_)
+        for formula in self.problem.formulas:
+            holds &= self._truth(formula.logic, chosen)
+        return holds
+
+    def _truth(self, logic: Logic, chosen: Ints) -> NDArray[np.bool_]:
+        match logic:
+            case Is(layer=layer):
+                inside: NDArray[np.bool_] = self._columns(logic)[chosen[:, layer]]
+                return inside
+            case Not(operand=operand):
+                return ~self._truth(operand, chosen)
+            case And(operands=operands):
+                return np.asarray(self._count(operands, chosen) == len(operands))
+            case Or(operands=operands):
+                return np.asarray(self._count(operands, chosen) > 0)
+            case Implies(condition=condition, consequence=consequence):
+                return ~self._truth(condition, chosen) | self._truth(consequence, chosen)
+            case Cardinality(operands=operands, at_least=least, at_most=most):
+                count = self._count(operands, chosen)
+                return (count >= least) & (count <= (len(operands) if most is None else most))
+            case _:
+                assert_never(logic)
+
+    def _count(self, operands: Sequence[Logic], chosen: Ints) -> Ints:
+        count = np.zeros(len(chosen), dtype=np.int64)
+        for operand in operands:
+            count += self._truth(operand, chosen)
+        return count
+
+    def _columns(self, choice: Is) -> Mask:
+        """The columns with one of the alternatives."""
+        if choice not in self._inside:
+            columns = self.problem.columns
+            begin, end = int(columns.start[choice.layer]), int(columns.start[choice.layer + 1])
+            inside = np.zeros(len(columns), dtype=np.bool_)
+            inside[begin:end] = [
+                getattr(pair, choice.sub_block) in choice.alternatives
+                for pair in columns.of_layer(choice.layer)
+            ]
+            self._inside[choice] = inside
+        return self._inside[choice]

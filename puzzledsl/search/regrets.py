@@ -1,0 +1,288 @@
+"""The optimum of a problem with each of many pins: proven, or between bounds when time is up.
+
+One Lagrangian bound serves all pins: it is moved a little for each (pin_prices.py), and label sweeps over many pins at once
+(pin_sweep.py) look for each pin's best answer just above its bound, then further above it. What takes too many labels there is
+minimised on its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from puzzledsl.search.bound import Bound, lagrangian_bound
+from puzzledsl.search.core import minimise
+from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.incumbent import feasible
+from puzzledsl.search.instance import Ints, Mask, Problem
+from puzzledsl.search.pin_prices import PinBounds, bounds_at, pin_bounds
+from puzzledsl.search.pin_sweep import sweep_pins
+from puzzledsl.search.pins import Lawful, Pin, classes_of, without
+from puzzledsl.search.truths import open_columns
+
+TOGETHER = 96  # pins of a sweep
+FIRST_REACHES = (
+    1.3,
+    2.1,
+)  # of the gap between the optimum and its bound: how far above its bound a pin's optimum is sought
+REACHES = (1.3, 2.1, 3.4, 5.5)  # the same, above bounds that are as good as they can be
+CORE = 1.25  # columns a layer, where that gap is nothing
+WORK = 300_000  # labels of a pin, before it is minimised on its own
+WORK_WITH_FORMULAS = 20_000  # where labels know nothing of formulas
+SLICES_S = (0.5, 4.0, 30.0)  # for a pin on its own; then the rest of the time
+
+
+@dataclass(slots=True, eq=False)
+class Optima:
+    """For each pin: no answer has a goal below `lower`, and `chosen` has goal `upper`, where there is one (`found`).
+    `none`: proven that no answer has the pin, or none of the goal that is of interest."""
+
+    lower: Ints
+    upper: Ints
+    chosen: Ints
+    found: Mask
+    none: Mask
+
+    @property
+    def open(self) -> Mask:
+        """The pins whose optimum is not known yet."""
+        return np.asarray(~self.none & ~(self.found & (self.lower >= self.upper)))
+
+    def keep(self, pin: int, chosen: Ints, value: int) -> None:
+        """An answer with a pin."""
+        if not self.found[pin] or value < self.upper[pin]:
+            self.chosen[pin], self.upper[pin], self.found[pin] = chosen, value, True
+
+
+def optima_of(
+    problem: Problem,
+    pins: Sequence[Pin],
+    best: Ints,
+    floor: int,
+    effort: Effort,
+    at_most: Ints | None = None,
+) -> Optima:
+    """The optimum with each pin. `best`: the best answer known without any; `floor`: no answer has a goal below it. Only answers
+    of at most `at_most[pin]` are of interest."""
+    return _Pinned(problem, pins, best, floor, effort, at_most).run()
+
+
+class _Pinned:
+    def __init__(
+        self,
+        problem: Problem,
+        pins: Sequence[Pin],
+        best: Ints,
+        floor: int,
+        effort: Effort,
+        at_most: Ints | None,
+    ) -> None:
+        self.effort = effort
+        kept = open_columns(problem)
+        assert kept is not None, "a problem with an answer has a column for every layer"
+        self.origin = kept.nonzero()[0].astype(np.int64)
+        self.whole, self.problem = problem, problem.only(kept)
+        self.lawful = Lawful(self.problem)
+        self.pins = [without(pin, kept) for pin in pins]
+        self.best = (np.cumsum(kept) - 1)[best]
+        self.value = self.problem.goal.of(self.best)
+        self.top = int(self.problem.columns.most(self.problem.goal.values).sum())
+        count, layers = len(pins), problem.columns.layers
+        self.at_most = np.full(count, self.top) if at_most is None else np.minimum(at_most, self.top)
+        self.optima = Optima(
+            lower=np.full(count, floor),
+            upper=np.full(count, self.top),
+            chosen=np.zeros((count, layers), dtype=np.int64),
+            found=np.zeros(count, dtype=np.bool_),
+            none=np.array([not len(pin.columns) for pin in self.pins]) | (self.at_most < floor),
+        )
+
+    def run(self) -> Optima:
+        """Cheap proofs, sweeps, then one pin at a time."""
+        optima = self.optima
+        self._in_the_optimum()
+        self._too_much_of_a_row()
+        self._one_change()
+        first = classes_of(self.problem, self.pins)
+        first = np.where(self.at_most == self.at_most[first], first, np.arange(len(first)))
+        for number in (~optima.open & (first != np.arange(len(first)))).nonzero()[0].tolist():
+            self._give(int(first[number]), number)
+        some = (optima.open & (first == np.arange(len(first)))).nonzero()[0]
+        if len(some):
+            bound = lagrangian_bound(self.problem)
+            some = self._sweeps(some, bound, pin_bounds(self.problem, bound, [self.pins[i] for i in some]))
+            self._one_by_one(some)
+        for number in (optima.open & (first != np.arange(len(first)))).nonzero()[0].tolist():
+            self._give(number, int(first[number]))
+        optima.chosen = self.origin[optima.chosen]
+        self._checked()
+        return optima
+
+    def _in_the_optimum(self) -> None:
+        for number, pin in enumerate(self.pins):
+            if self.best[pin.layer] in pin.columns:
+                self.optima.keep(number, self.best, self.value)
+
+    def _too_much_of_a_row(self) -> None:
+        """Find pins whose layer alone, with the least of every other layer, needs more of a row than there is."""
+        columns, optima = self.problem.columns, self.optima
+        least = columns.least(self.problem.matrix)
+        spare = self.problem.limits - least.sum(axis=1)
+        for number, pin in enumerate(self.pins):
+            if not optima.none[number]:
+                own = self.problem.matrix[:, pin.columns] - least[:, pin.layer, None]
+                optima.none[number] = not (own <= spare[:, None]).all(axis=0).any()
+
+    def _one_change(self) -> None:
+        """The best answer of each pin that the optimum becomes with one layer changed."""
+        problem, best = self.problem, self.best
+        layer = problem.columns.layer_of
+        use = problem.matrix[:, best].sum(axis=1)[:, None] - problem.matrix[:, best[layer]] + problem.matrix
+        fits = (use <= problem.limits[:, None]).all(axis=0)
+        values = self.value - problem.goal.values[best[layer]] + problem.goal.values
+        if problem.formulas:
+            columns = np.flatnonzero(fits)
+            changed = np.repeat(best[None], len(columns), axis=0)
+            changed[np.arange(len(columns)), layer[columns]] = columns
+            fits[columns] = self.lawful(changed)
+        for number, pin in enumerate(self.pins):
+            fitting = pin.columns[fits[pin.columns]]
+            if len(fitting) and not self.optima.none[number]:
+                column = fitting[np.argmin(values[fitting])]
+                chosen = best.copy()
+                chosen[pin.layer] = column
+                self.optima.keep(number, chosen, int(values[column]))
+
+    def _give(self, number: int, source: int) -> None:
+        """Give a pin the optimum of another of its class: in the answer the two layers change places."""
+        optima = self.optima
+        for values in (optima.lower, optima.upper, optima.found, optima.none):
+            values[number] = values[source]
+        optima.chosen[number] = chosen = optima.chosen[source].copy()
+        here, there = self.pins[number].layer, self.pins[source].layer
+        shift = self.problem.columns.start[there] - self.problem.columns.start[here]
+        if here != there:
+            optima.chosen[number, here], optima.chosen[number, there] = (
+                chosen[there] - shift,
+                chosen[here] + shift,
+            )
+
+    def _checked(self) -> None:
+        """Every answer meets every row and formula, has its pin and the goal it is said to have; else it is our bug."""
+        optima, whole = self.optima, self.whole
+        for number in optima.found.nonzero()[0].tolist():
+            chosen = optima.chosen[number]
+            has = self.origin[self.pins[number].columns]
+            layer = self.pins[number].layer
+            if not (
+                chosen[layer] in has
+                and whole.goal.of(chosen) == optima.upper[number]
+                and feasible(whole, chosen)
+            ):
+                raise RuntimeError(
+                    "the answer found for a pin does not have it or does not meet the requirements"
+                )
+
+    # -------------------------------------------------------- many at once
+
+    def _sweeps(self, some: Ints, bound: Bound, bounds: PinBounds) -> Ints:
+        """Sweep pins that are open, further in each round; returns those that still are."""
+        gap = self._gap(bound)
+        self._bounded(some, bounds)
+        self._rounds(some, bounds, gap, FIRST_REACHES)
+        some = some[self.optima.open[some]]
+        if len(some) and self.effort.left_s > 0:
+            bounds = self._own_bounds(some)
+            self._rounds(some, bounds, gap, REACHES)
+        return some[self.optima.open[some]]
+
+    def _bounded(self, some: Ints, bounds: PinBounds) -> None:
+        """Keep the bounds of pins; those above what is of interest settle them."""
+        optima, values = self.optima, bounds.values()
+        optima.lower[some] = np.where(bounds.fits, np.maximum(optima.lower[some], values), optima.lower[some])
+        optima.none[some] |= bounds.fits & (values > self.at_most[some]) & ~optima.found[some]
+
+    def _own_bounds(self, some: Ints) -> PinBounds:
+        """The bounds of pins far from the optimum, each at its own best prices."""
+        prices = np.zeros((len(some), len(self.problem.rows)))
+        for place, number in enumerate(some.tolist()):
+            if self.effort.left_s <= 0:
+                break
+            own = lagrangian_bound(self.problem.only(self.pins[number].keep(self.problem.columns)))
+            self.optima.none[number] |= own.infeasible
+            prices[place] = own.float_prices
+        bounds = bounds_at(self.problem, [self.pins[i] for i in some], prices)
+        self._bounded(some, bounds)
+        return bounds
+
+    def _rounds(self, some: Ints, bounds: PinBounds, gap: float, reaches: Sequence[float]) -> None:
+        """Sweep pins up to `gap` times each reach above their bounds."""
+        optima, base = self.optima, bounds.values()
+        given_up = ~bounds.fits
+        for reach in reaches:
+            left = (optima.open[some] & ~given_up).nonzero()[0]
+            if not len(left) or self.effort.left_s <= 0:
+                return
+            most = np.minimum(base + int(reach * gap) + 1, self.at_most[some])
+            most = np.where(optima.found[some], np.minimum(most, optima.upper[some] - 1), most)
+            for begin in range(0, len(left), TOGETHER):
+                part = left[begin : begin + TOGETHER]
+                complete = self._swept(some[part], bounds[part], most[part])
+                given_up[part[~complete]] = True
+
+    def _swept(self, some: Ints, bounds: PinBounds, most: Ints) -> Mask:
+        optima = self.optima
+        pins = [self.pins[i] for i in some]
+        work = WORK_WITH_FORMULAS if self.problem.formulas else WORK
+        swept = sweep_pins(self.lawful, pins, bounds, most, work, self.effort.deadline)
+        for place, number in enumerate(some.tolist()):
+            if swept.found[place]:
+                optima.keep(number, swept.chosen[place], int(swept.value[place]))
+            if swept.complete[place]:
+                limit = int(swept.value[place] if swept.found[place] else most[place] + 1)
+                optima.lower[number] = max(int(optima.lower[number]), limit)
+                optima.none[number] |= not optima.found[number] and limit > self.at_most[number]
+        return swept.complete
+
+    def _gap(self, bound: Bound) -> float:
+        """How far above its bound a pin's optimum is likely to be."""
+        place = min(int(CORE * self.problem.columns.layers), len(bound.slack) - 1)
+        slack = float(np.sort(bound.slack.astype(np.float64))[place]) / bound.scale
+        return max(self.value - bound.exact / bound.scale, slack)
+
+    # -------------------------------------------------------- one at a time
+
+    def _one_by_one(self, some: Ints) -> None:
+        for slice_s in (*SLICES_S, None):
+            for number in some.tolist():
+                if self.effort.left_s <= 0:
+                    return
+                if self.optima.open[number]:
+                    self._minimised(number, slice_s)
+
+    def _minimised(self, number: int, slice_s: float | None) -> None:
+        optima, pin = self.optima, self.pins[number]
+        keep = pin.keep(self.problem.columns)
+        deadline = (
+            self.effort.deadline if slice_s is None else min(self.effort.deadline, time.monotonic() + slice_s)
+        )
+        most = int(min(self.at_most[number], optima.upper[number] - bool(optima.found[number])))
+        outcome = minimise(
+            self.problem.only(keep),
+            replace(self.effort, gap=0.0, deadline=deadline),
+            canonical=False,
+            at_least=int(optima.lower[number]),
+            at_most=None if most >= self.top else most,
+        )
+        if outcome.chosen is not None and outcome.value is not None:
+            optima.keep(number, keep.nonzero()[0][outcome.chosen].astype(np.int64), outcome.value)
+        if outcome.proven:
+            optima.none[number] = outcome.chosen is None and not optima.found[number]
+            optima.lower[number] = optima.upper[number]
+        elif outcome.bound is not None:
+            optima.lower[number] = max(
+                int(optima.lower[number]), min(outcome.bound, int(optima.upper[number]))
+            )

@@ -1,0 +1,267 @@
+"""Regrets and margins are what solving the search again gives: with the alternative fixed, with the bound moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.synthetic import synthetic
+from puzzledsl.ir.nodes import CountTerm, Is, LayerChoice, LogicRequirement, ParamsTerm, Requirement
+from puzzledsl.ir.tables import Margin, Regret, SearchResult, WhyResult
+from puzzledsl.search import pin_layout, pin_sweep, regrets
+from puzzledsl.search.core import minimise
+from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.exact import best_meeting_all
+from puzzledsl.search.metrics import Child
+from puzzledsl.search.pins import Pin, classes_of, pins_of
+from puzzledsl.search.problem import Builder, build_problem
+from puzzledsl.search.regrets import optima_of
+from puzzledsl.search.tables import tables_of
+from puzzledsl.search.why import why_search
+from tests.search.instances import ATTENTION, FFN, Instance, alone, chat, plain_instance, problems, require
+from tests.search.random_problems import FAMILIES, every_answer, random_problem
+
+LAYER = LayerChoice(attention=ATTENTION[:3], ffn=FFN[:3])
+
+
+def pinned(instance: Instance) -> Iterator[tuple[Pin, Fraction | None]]:
+    """Every pin, and the optimum with it, less being better; None where no child has it."""
+    tables = tables_of(*instance.args)
+    builder = Builder(tables)
+    for pin in pins_of(builder.columns):
+        own = [replace(p, preferences=()).only(pin.keep(p.columns)) for p in builder.all()]
+        found = best_meeting_all(tables, own, Effort.of(60))
+        assert found.proven
+        yield (
+            pin,
+            None if found.layers is None else rank(instance, Child(tables, found.layers, found.batches)),
+        )
+
+
+def rank(instance: Instance, child: Child) -> Fraction:
+    """A child's objective, less being better."""
+    value = child.linear(instance.search.objective)
+    return -value if instance.search.sense == "maximize" else value
+
+
+def said(result: WhyResult) -> dict[tuple[int, str, str], Regret]:
+    """Each alternative's regret, by its place and name."""
+    return {(s.layer, s.sub_block, r.alternative): r for s in result.sub_blocks for r in s.regrets}
+
+
+def optimum(instance: Instance) -> Fraction | None:
+    """The search's, less being better, whatever it prefers."""
+    tables = tables_of(*instance.args)
+    every = [replace(p, preferences=()) for p in Builder(tables).all()]
+    found = best_meeting_all(tables, every, Effort.of(60))
+    return None if found.layers is None else rank(instance, Child(tables, found.layers, found.batches))
+
+
+def agrees(instance: Instance) -> None:
+    """Every regret is that of solving again."""
+    best, result = optimum(instance), why_search(*instance.args)
+    if best is None:
+        assert isinstance(result, SearchResult) and result.status == "infeasible"
+        return
+    assert isinstance(result, WhyResult) and result.proven
+    left = said(result)
+    for pin, value in pinned(instance):
+        regret = left.pop((pin.layer, pin.sub_block, pin.alternative))
+        expected = None if value is None else float(value - best)
+        assert (regret.at_least, regret.at_most) == (expected, expected), pin
+    assert not left
+
+
+@given(problems())
+def test_a_regret_is_what_solving_with_the_alternative_fixed_costs(instance: Instance) -> None:
+    """Both senses, formulas, several batches, preferences, any rows: as the strategy draws them."""
+    agrees(instance)
+
+
+@given(problems(exact=False))
+def test_also_where_integers_are_rounded(instance: Instance) -> None:
+    best, result = optimum(instance), why_search(*instance.args)
+    assert isinstance(result, WhyResult) == (best is not None)
+    if best is None or not isinstance(result, WhyResult):
+        return
+    found = said(result)
+    for pin, value in pinned(instance):
+        regret = found[pin.layer, pin.sub_block, pin.alternative]
+        assert (regret.at_most is None) == (value is None)
+        if value is not None and regret.at_least is not None and regret.at_most is not None:
+            assert (
+                regret.at_least <= float(value - best) + 1e-9 and regret.at_most >= float(value - best) - 1e-9
+            )
+
+
+@given(problems(max_layers=5), st.sampled_from([1, 2]))
+def test_endings_and_small_sweeps_change_nothing(instance: Instance, together: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pin_layout, "MANY_STAGES", 0)
+        patch.setattr(regrets, "TOGETHER", together)
+        agrees(instance)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("at_once", [3, 16_000])
+def test_the_optimum_with_a_pin_is_the_best_of_all_models_that_have_it(
+    family: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pin_sweep, "AT_ONCE", at_once)
+    monkeypatch.setattr(pin_layout, "MANY_STAGES", 1)
+    for seed in range(12):
+        problem = random_problem(family, seed)
+        answers = every_answer(problem)
+        if not len(answers):
+            continue
+        values = problem.goal.values[answers].sum(axis=1)
+        pins = pins_of(problem.columns)
+        best = answers[int(np.argmin(values))]
+        optima = optima_of(problem, pins, best, int(values.min()), Effort.of(60))
+        for number, pin in enumerate(pins):
+            own = values[np.isin(answers[:, pin.layer], pin.columns)]
+            assert bool(optima.none[number]) == (not len(own))
+            if len(own):
+                assert optima.lower[number] == optima.upper[number] == own.min()
+
+
+def test_pins_that_sweeps_give_up_are_minimised_on_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regrets, "WORK", 40)
+    problem = build_problem(*_synthetic(16, seed=3))
+    best = minimise(problem, Effort.of(60))
+    assert best.chosen is not None and best.value is not None
+    pins = pins_of(problem.columns)
+    optima = optima_of(problem, pins, best.chosen, best.value, Effort.of(60))
+    for number in range(0, len(pins), 11):
+        alone = minimise(problem.only(pins[number].keep(problem.columns)), Effort.of(60), canonical=False)
+        assert optima.lower[number] == optima.upper[number] == alone.value
+
+
+def _synthetic(layers: int, seed: int):  # type: ignore[no-untyped-def]
+    program, costs, scores = synthetic(layers, 5, 7, seed)
+    return program, "best", costs, scores
+
+
+def test_alike_layers_share_their_optima() -> None:
+    problem = random_problem("alike", 1)
+    pins = pins_of(problem.columns)
+    first = classes_of(problem, pins)
+    assert {pins[i].layer for i in first.tolist()} == {0}
+
+
+@given(problems(), st.sampled_from([0.0, 0.02]))
+def test_what_is_known_when_time_is_up_is_right(instance: Instance, time_s: float) -> None:
+    result = why_search(*instance.args, time_s=time_s)
+    if not isinstance(result, WhyResult):
+        return
+    best, found = optimum(instance), said(result)
+    assert best is not None
+    for pin, value in pinned(instance):
+        regret = found[pin.layer, pin.sub_block, pin.alternative]
+        if value is None:
+            assert regret.at_most is None
+            continue
+        true = float(value - best)
+        assert regret.at_least is not None and regret.at_least <= true + 1e-12
+        assert regret.at_most is None or regret.at_most >= true - 1e-12
+
+
+def test_one_layer_alone_is_what_the_whole_search_says_of_it() -> None:
+    instance = plain_instance((LAYER,) * 3, requirements=(require(chat("latency"), "<=", ratio="3/4"),))
+    whole, one = why_search(*instance.args), why_search(*instance.args, layers=[1])
+    assert isinstance(whole, WhyResult) and isinstance(one, WhyResult)
+    assert one.sub_blocks == tuple(s for s in whole.sub_blocks if s.layer == 1)
+    assert one.margins == () and whole.margins
+
+
+# ---------------------------------------------------------------- margins
+
+
+def margin_of(instance: Instance) -> Margin:
+    """The margin of the one requirement."""
+    result = why_search(*instance.args)
+    assert isinstance(result, WhyResult)
+    (margin,) = result.margins
+    return margin
+
+
+def cost_of(instance: Instance, *requirements: Requirement) -> float | None:
+    """How much worse the optimum is with these requirements instead; None without one."""
+    best, after = optimum(instance), optimum(instance.with_search(requirements=requirements))
+    assert best is not None
+    return None if after is None else float(after - best)
+
+
+@given(problems())
+def test_a_margin_is_what_solving_with_the_bound_moved_costs(instance: Instance) -> None:
+    result = why_search(*instance.args)
+    if not isinstance(result, WhyResult):
+        return
+    for place, margin in enumerate(result.margins):  # each on a line of its own
+        others = list(instance.search.requirements)
+        dropped = cost_of(instance, *others[:place], *others[place + 1 :])
+        (without,) = [m for m in margin.moves if m.kind == "without"]
+        assert without.at_least == without.at_most == dropped
+        for move in margin.moves:
+            own = others[place]
+            if move.kind == "without" or isinstance(own, LogicRequirement):
+                continue
+            field = "bound" if own.parent_ratio is None else "parent_ratio"
+            old = own.bound if own.parent_ratio is None else own.parent_ratio
+            assert old is not None
+            up = move.kind == "up" or (move.kind == "looser") == (own.op in ("<=", "<"))
+            up = up and move.kind != "down"
+            step = Fraction(1) if move.by == "1" else abs(old) / 100
+            moved = own.model_copy(update={field: old + step if up else old - step})
+            cost = cost_of(instance, *others[:place], moved, *others[place + 1 :])
+            assert move.at_least == move.at_most == cost
+            assert move.bound == float(old + step if up else old - step)
+
+
+def test_a_count_moves_by_one_and_a_bound_by_a_hundredth() -> None:
+    noops = CountTerm(sub_block="ffn", alternatives=("noop",), layers=(0, 1, 2))
+    layer = LAYER.model_copy(update={"ffn": (FFN[0], FFN[4])})
+    counted = plain_instance((layer,) * 3, requirements=(require(noops, ">=", 2),))
+    assert [(m.kind, m.by, m.bound) for m in margin_of(counted).moves] == [
+        ("tighter", "1", 3.0), ("looser", "1", 1.0), ("without", "", None)
+    ]  # fmt: skip
+    ratio = plain_instance((layer,) * 3, requirements=(require(ParamsTerm(), "<=", ratio="1/2"),))
+    assert [(m.kind, m.by, m.bound) for m in margin_of(ratio).moves] == [
+        ("tighter", "1 %", 0.495), ("looser", "1 %", 0.505), ("without", "", None)
+    ]  # fmt: skip
+
+
+def test_a_bound_that_cannot_be_tightened_says_so() -> None:
+    noops = CountTerm(sub_block="ffn", alternatives=("noop",), layers=(0, 1, 2))
+    layer = LAYER.model_copy(update={"ffn": (FFN[0], FFN[4])})
+    tighter, looser, without = margin_of(
+        plain_instance((layer,) * 3, requirements=(require(noops, ">=", 3),))
+    ).moves
+    assert tighter.at_least is tighter.at_most is None
+    assert looser.at_most is not None and without.at_most is not None and without.at_most < looser.at_most < 0
+
+
+def test_a_statement_in_a_loop_is_moved_as_a_whole() -> None:
+    one = require(CountTerm(sub_block="ffn", alternatives=("noop",), layers=(0,)), ">=", 1, line=7)
+    two = one.model_copy(
+        update={"left": alone(CountTerm(sub_block="ffn", alternatives=("noop",), layers=(1,)))}
+    )
+    layer = LAYER.model_copy(update={"ffn": (FFN[0], FFN[4])})
+    instance = plain_instance((layer,) * 3, requirements=(one, two))
+    (tighter, looser, _) = margin_of(instance).moves
+    assert tighter.at_least is None
+    assert looser.at_most == cost_of(instance)
+
+
+def test_a_formula_can_only_be_dropped() -> None:
+    formula = Is(layer=0, sub_block="attention", alternatives=("gqa2",))
+    rule = LogicRequirement(formula=formula, where=require(ParamsTerm(), "<=", 1).where)
+    instance = plain_instance((LAYER,) * 2, requirements=(rule,))
+    (without,) = margin_of(instance).moves
+    assert (without.kind, without.at_most) == ("without", cost_of(instance))

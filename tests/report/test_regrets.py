@@ -95,7 +95,9 @@ def test_a_stronger_cell_costs_more(found: Artefacts) -> None:
     section = regrets(Subject(found, "fast"))
     assert section is not None
     why = found.whys["fast"]
-    values = {(s.layer, s.sub_block, r.alternative): r.at_most for s in why.sub_blocks for r in s.regrets}
+    values: dict[tuple[int, str, str], float | None] = {
+        (s.layer, s.sub_block, r.alternative): r.at_most for s in why.sub_blocks for r in s.regrets
+    }
     cells = [
         (values[layer, sub_block, row.name], cell.strength)
         for (_, rows), sub_block in zip(section.groups, ("attention", "ffn"), strict=True)
@@ -104,7 +106,7 @@ def test_a_stronger_cell_costs_more(found: Artefacts) -> None:
         if cell.kind == "costs"
     ]
     assert len(cells) > 100
-    ordered = sorted(cells)  # type: ignore[type-var]
+    ordered = sorted(cells)
     assert [strength for _, strength in ordered] == sorted(strength for _, strength in cells)
     assert 0 < ordered[0][1] < ordered[-1][1] == 1
 

@@ -110,8 +110,10 @@ class _Words:
 
     def free(self, places: tuple[list[SubBlockRegrets], list[SubBlockRegrets]]) -> Iterator[str]:
         """The choices that do not matter."""
-        negligible = self.figure(self.result.negligible)
-        yield f"do not care (a regret of at most {negligible}, 0.1 % of the objective, is negligible)"
+        limit = self.figure(self.result.negligible)
+        if self.result.objective:
+            limit += f", {self.result.negligible / abs(self.result.objective) * 100:.2g} % of the objective,"
+        yield f"do not care (a regret of at most {limit} is negligible)"
         for head, those in zip(("any alternative will do:", "another will do as well:"), places, strict=True):
             yield f"  {head:<25}{_listed(those) or 'none'}"
 

@@ -71,7 +71,7 @@ class Cores:
             outside = bound.beyond(keep)
             inside = found.bound if found.bound is not None else (None if found.proven else ledger.lower)
             bounds = [b for b in (inside, outside) if b is not None]
-            if found.proven and ledger.value is None and (outside is None or self._beyond(limit)):
+            if found.proven and ledger.value is None and (outside is None or limit >= ledger.top):
                 return True
             lower = min(bounds, default=ledger.lower if ledger.value is None else ledger.value)
             ledger.raise_lower(lower if ledger.value is None else min(lower, ledger.value), NAME)
@@ -94,19 +94,15 @@ class Cores:
         chosen = keep.nonzero()[0][found].astype(np.int64)
         self.ledger.better(chosen, self.ledger.problem.goal.of(chosen), NAME)
 
-    def _beyond(self, limit: int) -> bool:
-        """True where what is outside a core is of no interest."""
-        return self.ledger.at_most is not None and limit >= self.ledger.at_most
-
     def _limit(self, columns: int) -> int:
-        """A sum below which there are about `columns` columns, or the best known one where that is known."""
+        """A sum below which there are about `columns` columns, or the best known one where that is known; no answer of interest
+        is above it where it is the ledger's top."""
         ledger, bound = self.ledger, self.ledger.bound
         if ledger.value is not None:
             return ledger.value
         slack = np.sort(bound.slack)
         at = int(slack[min(columns, len(slack) - 1)])
-        limit = min(-(-(bound.exact + at) // bound.scale), ledger.top)
-        return limit if ledger.at_most is None else min(limit, ledger.at_most)
+        return int(min(-(-(bound.exact + at) // bound.scale), ledger.top))
 
 
 def slice_of(effort: Effort, work: float) -> Effort:

@@ -123,7 +123,7 @@ class _Pinned:
 
     def _in_the_optimum(self) -> None:
         for number, pin in enumerate(self.pins):
-            if self.best[pin.layer] in pin.columns:
+            if self.best[pin.layer] in pin.columns and self.value <= self.at_most[number]:
                 self.optima.keep(number, self.best, self.value)
 
     def _too_much_of_a_row(self) -> None:
@@ -152,6 +152,8 @@ class _Pinned:
             fitting = pin.columns[fits[pin.columns]]
             if len(fitting) and not self.optima.none[number]:
                 column = fitting[np.argmin(values[fitting])]
+                if values[column] > self.at_most[number]:
+                    continue
                 chosen = best.copy()
                 chosen[pin.layer] = column
                 self.optima.keep(number, chosen, int(values[column]))

@@ -217,7 +217,7 @@ def _sub_blocks(
         chosen = getattr(root.layers[layer], sub_block)
         regrets = []
         for pin, after in group:
-            least, most = (0.0, 0.0) if pin.alternative == chosen else difference(after, root)
+            least, most = difference(root if pin.alternative == chosen else after, root)
             least = None if least is None else max(least, 0.0)
             regrets.append(Regret(alternative=pin.alternative, at_least=least, at_most=most))
         yield SubBlockRegrets(layer=layer, sub_block=sub_block, chosen=chosen, regrets=tuple(regrets))

@@ -16,6 +16,7 @@ import pytest
 from puzzledsl.files import write_text
 from puzzledsl.report.write import write_report
 from tests.report.test_engines import CHECK
+from tests.report.test_regrets import why_of
 
 pytestmark = pytest.mark.slow
 
@@ -73,11 +74,13 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def report(built: Any) -> Path:
-    """The page of the whole build, engines too."""
-    engines = built.build.engines("child")
+    """The page of the whole build, engines and regrets too."""
+    engines, why = built.build.engines("child"), built.build.why("fast")
     write_text(engines, CHECK.canonical_json())
+    write_text(why, why_of(built.program, built.results["fast"]).canonical_json())
     page = write_report(built.program, built.build, built.source)
     engines.unlink()
+    why.unlink()
     return page
 
 

@@ -1,0 +1,114 @@
+"""`pzl why` as a user or a script meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.ir.tables import WhyResult
+from tests.cli.test_solving import printed, program
+
+__all__ = ["program"]  # a fixture
+
+
+def layers_of(out: str) -> list[list[str]]:
+    """The words of the lines of the layers."""
+    table = out.split("\n\n")[1].splitlines()
+    assert table[0].split() == [
+        "layer",
+        *["attention", "next", "best", "regret"],
+        *["FFN", "next", "best", "regret"],
+    ]
+    return [line.split() for line in table[1:]]
+
+
+def test_the_whole_search_has_a_line_a_layer_its_margins_and_a_file(
+    program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, err = printed(capsys, 0, "why", program, "best")
+    assert err == "" and "\x1b" not in out
+    assert out.startswith("search best: minimize kl, optimum 0.6 (proven)")
+    rows = layers_of(out)
+    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4", "5"]
+    assert "  line 13: chat.throughput >= 1.3x" in out and "without it saves 0.6" in out
+    assert "another will do as well: attention of layer 2" in out
+    artefact = WhyResult.from_json((program.parent / "build" / "why" / "best.json").read_bytes())
+    assert set(artefact.inputs) == {"search", "costs", "scores"}
+    assert len(artefact.sub_blocks) == 12 and artefact.proven
+
+
+def test_the_json_is_the_file(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = printed(capsys, 0, "why", program, "best", "--json")
+    assert json.loads(out) == json.loads((program.parent / "build" / "why" / "best.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("place", "sub_blocks"),
+    [
+        ("layers[2].ffn", ["ffn"]),
+        ("layers[2]", ["attention", "ffn"]),
+        ("2", ["attention", "ffn"]),
+        (" layers[ 2 ] . attention", ["attention"]),
+    ],
+)
+def test_a_place_lists_its_alternatives_and_writes_nothing(
+    program: Path, capsys: pytest.CaptureFixture[str], place: str, sub_blocks: list[str]
+) -> None:
+    out, _ = printed(capsys, 0, "why", program, "best", place)
+    for sub_block in sub_blocks:
+        assert f"layers[2].{sub_block}: " in out
+    assert not (program.parent / "build" / "why").exists()
+    found = json.loads(printed(capsys, 0, "why", program, "best", place, "--json")[0])
+    assert [s["sub_block"] for s in found["sub_blocks"]] == sub_blocks and found["margins"] == []
+
+
+def test_alternatives_of_a_place_come_best_first(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = printed(capsys, 0, "why", program, "best", "layers[2].ffn")
+    table = [line.split() for line in out.splitlines()[-3:]]
+    assert table == [["parent", "chosen"], ["mlp2048", "0.04", "6.67", "%"], ["noop", "0.2", "33.3", "%"]]
+
+
+@pytest.mark.parametrize("place", ["layer2", "layers[2].mlp", "6", "layers[6]", "-1", ""])
+def test_what_is_no_place_is_a_usage_error(
+    program: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    out, err = printed(capsys, 2, "why", program, "best", "--", place)
+    assert out == "" and "PLACE" in err
+
+
+def test_a_search_without_a_solution_says_what_conflicts(
+    program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, err = printed(capsys, 1, "why", program, "none")
+    assert out == "" and "E0501" in err
+    _, err = printed(capsys, 1, "why", program, "bets")
+    assert "did you mean `best`?" in err
+
+
+def test_what_is_not_proven_in_time_stands_between_bounds(
+    program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = printed(capsys, 0, "why", program, "best", "--time", "0")
+    assert "(the best found, not proven)" in out and "not computed in the time given" in out
+    artefact = WhyResult.from_json((program.parent / "build" / "why" / "best.json").read_bytes())
+    exact = json.loads(printed(capsys, 0, "why", program, "best", "--json")[0])
+    assert not artefact.proven and artefact.objective >= exact["objective"]
+    loose = [r for s in artefact.sub_blocks for r in s.regrets]
+    tight = [r for s in exact["sub_blocks"] for r in s["regrets"]]
+    assert any(r.at_least != r.at_most for r in loose)
+    for before, after in zip(loose, tight, strict=True):
+        assert before.at_least is not None and before.at_least <= after["at_least"] + 1e-12
+        assert before.at_most is None or before.at_most >= after["at_most"] - 1e-12
+
+
+def test_a_requirement_that_cannot_be_tightened(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = program.read_text().replace(
+        "require chat.throughput >= 1.3x because", "require count(ffn is noop) >= 6 because"
+    )
+    program.write_text(text)
+    out, _ = printed(capsys, 0, "why", program, "best")
+    assert "1 tighter cannot be met; 1 looser saves " in out
+    rows = layers_of(out)
+    assert all(row[4:] == ["noop", "parent", "cannot", "be", "met"] for row in rows)

@@ -112,6 +112,8 @@ class _Portfolio:
     def run(self) -> Outcome:
         """A first answer, then the engines in turn."""
         ledger, effort = self.ledger, self.effort
+        if ledger.lower > ledger.top:  # no answer counts
+            return ledger.outcome(True)
         self._first_answer()
         if effort.gap and self._polished_enough():
             return ledger.outcome(True)

@@ -102,7 +102,7 @@ def _in_base_units(builder: Builder, frontier: Frontier, target: Fraction, resul
     """The bound as a value: of a ratio, times the parent's at the answer's batches (the smallest candidates, without one)."""
     if not frontier.times_parent:
         return target
-    batches = builder.tables.batch_choices()[0]
+    batches = next(builder.tables.batch_choices())
     if result.solutions:
         batches = {name: result.solutions[0].batches[name] for name in builder.tables.scenarios}
     requirement = builder.tables.search.requirements[-1]

@@ -67,7 +67,7 @@ def _best(tables: Tables, problems: Sequence[Problem], search: Search, effort: E
         from puzzledsl.search.second_order import second_order
 
         return second_order(tables, problems, search.solutions, search.apart, effort)
-    return several(tables, problems, search.solutions, search.apart, effort)
+    return several(problems, search.solutions, search.apart, effort)
 
 
 def _explained(builder: Builder, problems: Sequence[Problem], result: SearchResult) -> SearchResult:

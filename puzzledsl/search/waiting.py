@@ -1,0 +1,216 @@
+"""The boxes of a search that are not settled yet, most promising bound first.
+
+Prices near those of the box before bound each well enough to order them. A box's best prices are sought when its turn comes, where
+those of the last one do not do. A problem on its own is bounded by whoever solves it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from puzzledsl.search.bound import Bound, Floats, certify, lagrangian_bound
+from puzzledsl.search.box import Box
+from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.instance import INFINITE, Problem
+from puzzledsl.search.prices import carried, nearer
+from puzzledsl.search.problem import Problems
+
+FEW = 1.4  # columns a layer
+NARROW = 16  # a box is narrow where its batches differ by less than this part of them: its relaxation is close
+
+Floors = dict[Box, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Incumbent:
+    """The best answer so far: its goal's rank, then its preferences', and its batches. `preferred`: it has preferences."""
+
+    ranks: tuple[Fraction, ...]
+    box: Box
+    preferred: bool
+
+    @property
+    def key(self) -> tuple[tuple[Fraction, ...], tuple[int, ...]]:
+        """Decides between two answers: the lesser wins."""
+        return self.ranks, self.box.low
+
+
+@dataclass(order=True, slots=True)
+class Entry:
+    """A box in the queue. `rank`: no model in it has a better one. `ready`: its bound is as good as it gets."""
+
+    rank: Fraction
+    low: tuple[int, ...]
+    box: Box = field(compare=False)
+    problem: Problem = field(compare=False)
+    bound: Bound | None = field(compare=False)
+    ready: bool = field(compare=False)
+
+
+class Waiting:
+    """The queue, the best answer so far, and what is proven of the boxes that are left out."""
+
+    def __init__(self, problems: Problems, effort: Effort, floors: Floors) -> None:
+        self.problems, self.effort, self.floors = problems, effort, floors
+        self.best: Incumbent | None = None
+        self.in_time = True
+        self._queue: list[Entry] = []
+        self._last: tuple[Problem, Floats] | None = None  # what was bounded last, at good prices for it
+        self._settled: list[Fraction] = []  # ranks that no model of a box that is left out, or solved, is better than
+        self._solved: set[Box] = set()
+        boxes = problems.boxes
+        if len(boxes) == 1 and boxes[0].is_single:
+            self._queue.append(Entry(-INFINITE, boxes[0].low, boxes[0], problems.at(boxes[0]), None, True))
+            return
+        for box in boxes:
+            self.add(box, -INFINITE)
+
+    # -------------------------------------------------------- the queue
+
+    def add(self, box: Box, rank: Fraction) -> None:
+        """Put a box into the queue, none of whose models has a better rank; unless it has none, or was solved before."""
+        if box in self._solved:
+            return
+        problem = self.problems.at(box)
+        if _has_none(problem):
+            return
+        guess = self._guess(problem)
+        if guess is None:
+            bound = self._own(problem)
+        else:
+            prices = nearer(problem, guess)
+            bound = certify(problem, prices)
+            if not bound.infeasible:
+                self._last = problem, prices
+        if not bound.infeasible:
+            rank = max(rank, problem.goal.rank(max(bound.value, self.floors.get(box, bound.value))))
+            heapq.heappush(self._queue, Entry(rank, box.low, box, problem, bound, guess is None))
+
+    def next(self) -> Entry | None:
+        """The next box to solve: a single one, or a narrow one. None where no box may have a better answer."""
+        while self._queue:
+            entry = self._queue[0]
+            if self.effort.left_s <= 0 and not entry.box.is_single:
+                self.in_time = False
+                break
+            if self.best is not None and entry.rank > self._least_to_lose():
+                break
+            heapq.heappop(self._queue)
+            if entry.box in self._solved:
+                continue
+            if entry.box.is_single or (self.best is not None and _is_narrow(entry.box)):
+                found = self._closer(entry)
+                if found is not None:
+                    return found
+            elif self._may_win(entry):
+                self.halve(entry.box, entry.rank)
+        self._settled += [entry.rank for entry in self._queue[:1]]
+        self._queue.clear()
+        return None
+
+    def halve(self, box: Box, rank: Fraction) -> None:
+        """Go on with the halves of a box, none of whose models has a better rank."""
+        for half in box.halves():
+            self.add(half, rank)
+
+    def leave_out(self, entry: Entry, bound: int | None) -> None:
+        """Remember a box that is solved, and its proven bound (None: it has no model)."""
+        self._solved.add(entry.box)
+        if bound is not None:
+            self.floors[entry.box] = bound
+            self._settled.append(max(entry.rank, entry.problem.goal.rank(bound)))
+
+    def _closer(self, entry: Entry) -> Entry | None:
+        """The box with as good a bound as is worth having, where its turn has come; else it goes back into the queue."""
+        if entry.ready:
+            return entry if self._may_win(entry) else None
+        problem, most, guess = entry.problem, self.at_most(entry), self._guess(entry.problem)
+        near = None if guess is None or most is None else certify(problem, guess)
+        if near is None or most is None or not _is_close(problem, near, most):
+            near = self._own(problem)
+        if near.infeasible:
+            return None
+        rank = max(entry.rank, problem.goal.rank(near.value))
+        entry = replace(entry, rank=rank, bound=near, ready=True)
+        if self.best is None:
+            return entry  # whether it is first or nearly: its answer leaves out most others
+        heapq.heappush(self._queue, entry)
+        return None
+
+    # -------------------------------------------------------- what can win
+
+    def _least_to_lose(self) -> Fraction:
+        """The rank from which on an answer is not better than the best one, by more than the gap that was asked for."""
+        assert self.best is not None
+        rank = self.best.ranks[0]
+        return rank - Fraction(self.effort.gap) * abs(rank) if self.effort.gap else rank
+
+    def _ties_win(self, box: Box) -> bool:
+        """Whether an answer as good as the best one may win, by its preferences or by smaller batches."""
+        assert self.best is not None
+        return not self.effort.gap and (self.best.preferred or box.low < self.best.box.low)
+
+    def _may_win(self, entry: Entry) -> bool:
+        """Whether a box's bound leaves room for a better answer; if not, its rank is remembered."""
+        most = self.at_most(entry)
+        if most is None or entry.bound is None:
+            return True
+        wins = entry.bound.value <= most and (
+            entry.rank < self._least_to_lose() or (entry.rank == self._least_to_lose() and self._ties_win(entry.box))
+        )
+        if not wins:
+            self._settled.append(entry.rank)
+        return wins
+
+    def at_most(self, entry: Entry) -> int | None:
+        """The largest sum with which an answer in a box wins against the best so far; None where there is none yet."""
+        if self.best is None:
+            return None
+        goal, columns = entry.problem.goal, entry.problem.columns
+        limit, ties = self._least_to_lose(), self._ties_win(entry.box)
+        sums = range(int(columns.least(goal.values).sum()), int(columns.most(goal.values).sum()) + 1)
+
+        def loses(total: int) -> bool:
+            rank = goal.rank(total)
+            return rank > limit or (rank == limit and not ties)
+
+        return sums.start + bisect_left(sums, True, key=loses) - 1
+
+    def bound(self) -> Fraction | None:
+        """A bound that no answer beats, in the goal's units; None where nothing is known."""
+        rank = min(self._settled, default=-INFINITE)
+        if abs(rank) >= INFINITE:
+            return None
+        return -rank if self.problems.tables.search.sense == "maximize" else rank
+
+    # -------------------------------------------------------- prices
+
+    def _own(self, problem: Problem) -> Bound:
+        bound = lagrangian_bound(problem, self._guess(problem))
+        if not bound.infeasible:
+            self._last = problem, bound.float_prices
+        return bound
+
+    def _guess(self, problem: Problem) -> Floats | None:
+        """The last prices in this problem's units; None where there are none with the same rows."""
+        if self._last is None or len(self._last[0].rows) != len(problem.rows):
+            return None
+        return carried(self._last[1], self._last[0], problem)
+
+
+def _is_narrow(box: Box) -> bool:
+    """Whether all batches of a box are about the same."""
+    return all((high - low) * NARROW <= low for low, high in zip(box.low, box.high, strict=True))
+
+
+def _has_none(problem: Problem) -> bool:
+    """Whether some row is out of reach of every model by itself."""
+    return bool((problem.columns.least(problem.matrix).sum(axis=1) > problem.limits).any())
+
+
+def _is_close(problem: Problem, bound: Bound, most: int) -> bool:
+    """Whether a bound leaves so few columns that an answer of at most `most` may have that a better one would hardly help."""
+    return bound.value > most or int(bound.within(most).sum()) <= FEW * problem.columns.layers

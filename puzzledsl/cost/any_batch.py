@@ -51,15 +51,26 @@ class AnyBatch:
     _tables: dict[int, ScenarioCosts] = field(default_factory=dict)
 
     @cached_property
+    def _choices(self) -> dict[int, LayerChoice]:
+        """Each layer's choice once, by its identity: hashing one takes long."""
+        return {id(choice): choice for choice in self.layers}
+
+    @cached_property
+    def _counts(self) -> list[tuple[LayerChoice, int]]:
+        """Each choice, and how many layers have it."""
+        counts = Counter(map(id, self.layers))
+        return [(choice, counts[key]) for key, choice in self._choices.items()]
+
+    @cached_property
     def attention(self) -> dict[str, AttentionAlternative]:
         """Every attention of the space, and the parent's, by name."""
-        choices = chain.from_iterable(choice.attention for choice in set(self.layers))
+        choices = chain.from_iterable(choice.attention for choice in self._choices.values())
         return {name_of(a): a for a in (*choices, ParentAttention())}
 
     @cached_property
     def ffn(self) -> dict[str, FfnAlternative]:
         """Every FFN of the space, and the parent's, by name."""
-        choices = chain.from_iterable(choice.ffn for choice in set(self.layers))
+        choices = chain.from_iterable(choice.ffn for choice in self._choices.values())
         return {name_of(f): f for f in (*choices, ParentFfn())}
 
     def costs(self, batch: int) -> BatchCosts:
@@ -78,7 +89,7 @@ class AnyBatch:
         """The costs at a batch as a cost table has them. Layers of the same choice share their dictionaries."""
         if batch not in self._tables:
             costs = self.costs(batch)
-            known = {choice: _layer(costs, choice) for choice in set(self.layers)}
+            known = {key: _layer(costs, choice) for key, choice in self._choices.items()}
             self._tables[batch] = ScenarioCosts.model_construct(
                 scenario=self.scenario.name,
                 batch=batch,
@@ -86,8 +97,8 @@ class AnyBatch:
                 output=self.scenario.output,
                 fixed=costs.fixed,
                 reserve_bytes=self.hardware.reserve_bytes,
-                attention=tuple(known[choice][0] for choice in self.layers),
-                ffn=tuple(known[choice][1] for choice in self.layers),
+                attention=tuple(known[id(choice)][0] for choice in self.layers),
+                ffn=tuple(known[id(choice)][1] for choice in self.layers),
                 capacity_bytes=self.hardware.memory_bytes,
                 kv_fraction=self.hardware.kv_fraction,
             )
@@ -96,14 +107,14 @@ class AnyBatch:
     def largest(self, layers: Sequence[LayerAssignment]) -> int:
         """The largest batch that a model fits at, exactly; 0 where it does not fit at 1. Raises KeyError for an alternative
         that the space does not have."""
-        attention = Counter(self.attention[choice.attention] for choice in layers)
-        ffn = Counter(self.ffn[choice.ffn] for choice in layers)
-        sub_blocks = chain[tuple[Alternative, int]](attention.items(), ffn.items())
-        weights = sum(n * self._weights(a) for a, n in sub_blocks)
+        attention = Counter(choice.attention for choice in layers)
+        ffn = Counter(choice.ffn for choice in layers)
+        weights = sum(n * self._weights(self.attention[a]) for a, n in attention.items())
+        weights += sum(n * self._weights(self.ffn[f]) for f, n in ffn.items())
         room = cache_room(self.hardware, fixed_bytes(self.hardware, self.shape) + weights)
 
         def fits(batch: int) -> bool:
-            return sum(n * self._cache(a, batch) for a, n in attention.items()) <= room
+            return sum(n * self._cache(self.attention[a], batch) for a, n in attention.items()) <= room
 
         return largest_batch(self.hardware.max_batch, fits)
 
@@ -114,16 +125,15 @@ class AnyBatch:
 
     def _extreme(self, pick: Callable[[Iterable[int]], int]) -> int:
         """The largest batch where every layer has the most (or the least) weights and the most (or the least) cache."""
-        layers = Counter(self.layers).items()
 
         def weights(choice: LayerChoice) -> int:
             return pick(map(self._weights, choice.attention)) + pick(map(self._weights, choice.ffn))
 
         def cache(batch: int) -> int:
-            return sum(n * pick(self._cache(a, batch) for a in choice.attention) for choice, n in layers)
+            return sum(n * pick(self._cache(a, batch) for a in choice.attention) for choice, n in self._counts)
 
         fixed = fixed_bytes(self.hardware, self.shape)
-        room = cache_room(self.hardware, fixed + sum(n * weights(choice) for choice, n in layers))
+        room = cache_room(self.hardware, fixed + sum(n * weights(choice) for choice, n in self._counts))
         return largest_batch(self.hardware.max_batch, lambda batch: cache(batch) <= room)
 
     def _weights(self, alternative: Alternative) -> int:

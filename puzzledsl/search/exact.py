@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.bound import Bound
@@ -15,12 +16,16 @@ from puzzledsl.search.box import Box
 from puzzledsl.search.core import Outcome, minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.distinct import distinct
-from puzzledsl.search.instance import Goal, Ints, Problem, Row
+from puzzledsl.search.incumbent import feasible
+from puzzledsl.search.instance import INFINITE, Goal, Ints, Problem, Row
 from puzzledsl.search.metrics import Child
 from puzzledsl.search.problem import Problems
+from puzzledsl.search.rows import without_larger
 from puzzledsl.search.waiting import Entry, Floors, Incumbent, Waiting
 
 MAX_ROUNDING_CUTS = 100
+MOST_GUESSES = 3
+SHORT: dict[str, Any] = {"models": 50_000, "work": 0.1}  # effort for what need not be solved to its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,40 +104,86 @@ def best_of(problems: Problems, effort: Effort, floors: Floors | None = None) ->
     Equal goals are decided by the preferences, then by the smallest batches. `floors` has proven bounds on the boxes' sums, and
     is given those that are proven here: they hold for the same problems with more rows too.
     """
-    waiting = Waiting(problems, effort, {} if floors is None else floors)
-    winner, proven = Found(None, {}, None, True), True
-    while (entry := waiting.next()) is not None:
-        if not entry.box.is_single:
-            _solve_relaxed(waiting, entry, effort)
-            continue
-        problem, most = entry.problem, waiting.at_most(entry)
-        floor = waiting.floors.get(entry.box)
-        outcome, preferred = minimise_in_order(problem, effort, floor, entry.bound, most)
-        proven = proven and outcome.proven
+    search = _Search(Waiting(problems, effort, {} if floors is None else floors))
+    while (entry := search.waiting.next()) is not None:
+        if search.needs_a_guess:
+            search.guess(entry)
+        elif entry.box.is_single:
+            search.solve(entry)
+        else:
+            search.solve_relaxed(entry)
+    proven = search.proven and search.waiting.in_time
+    return replace(search.winner, bound=search.waiting.bound(), proven=proven)
+
+
+@dataclass(slots=True)
+class _Search:
+    """One run of branch and bound: the queue, and the best answer so far. `proven`: every box was solved to its end."""
+
+    waiting: Waiting
+    winner: Found = Found(None, {}, None, True)
+    proven: bool = True
+    guesses: int = 0
+
+    @property
+    def needs_a_guess(self) -> bool:
+        """Whether an answer is sought without a proof first: with none known, a box that has hardly any takes long to solve."""
+        return self.winner.layers is None and self.guesses < MOST_GUESSES and not self.waiting.is_single
+
+    def guess(self, entry: Entry) -> None:
+        """Look for a model that fits at a box's largest batches, or at larger ones, and take it at those that it runs at."""
+        self.guesses += 1
+        waiting = self.waiting
+        box = Box(entry.box.scenarios, entry.box.high, entry.box.high)
+        problem = without_larger(waiting.problems.at(box))
+        outcome = minimise(problem, replace(waiting.effort, **SHORT), False)
+        found = outcome.chosen is not None and waiting.problems.box_of(problem.choice(outcome.chosen), box)
+        if found:
+            self._try(found, outcome.chosen)
+        waiting.put_back(entry)
+
+    def solve(self, entry: Entry) -> None:
+        """Solve a single box exactly."""
+        waiting, problem = self.waiting, entry.problem
+        floor, most = waiting.floors.get(entry.box), waiting.sought(entry)
+        outcome, preferred = minimise_in_order(problem, waiting.effort, floor, entry.bound, most)
+        self.proven = self.proven and outcome.proven
         waiting.leave_out(entry, outcome.bound)
         if outcome.chosen is not None and outcome.value is not None:
             ranks = (problem.goal.rank(outcome.value), *preferred)
-            reached = Incumbent(ranks, entry.box, bool(problem.preferences))
-            if waiting.best is None or reached.key < waiting.best.key:
-                waiting.best = reached
-                winner = Found(problem.choice(outcome.chosen), dict(problem.batches), None, True)
-    return replace(winner, bound=waiting.bound(), proven=proven and waiting.in_time)
+            self._reached(problem, outcome.chosen, Incumbent(ranks, entry.box))
 
+    def solve_relaxed(self, entry: Entry) -> None:
+        """Solve a narrow box's relaxation: often it has no better answer at all, or one that is right, at the batches that it
+        runs at. Go on with those batches and with the box's halves."""
+        waiting, goal = self.waiting, entry.problem.goal
+        floor, most = waiting.floors.get(entry.box), waiting.sought(entry)
+        outcome = minimise(entry.problem, replace(waiting.effort, **SHORT), False, floor, entry.bound, most)
+        if outcome.infeasible:
+            waiting.leave_out(entry, outcome.bound)
+            return
+        rank = entry.rank if outcome.bound is None else max(entry.rank, goal.rank(outcome.bound))
+        if outcome.chosen is not None:
+            layers = entry.problem.choice(outcome.chosen)
+            box = waiting.problems.box_of(layers, entry.box)
+            if box is not None and entry.box.has(box.lows):
+                self._try(box, outcome.chosen)
+                waiting.add(box, rank)
+        waiting.halve(entry.box, rank)
 
-def _solve_relaxed(waiting: Waiting, entry: Entry, effort: Effort) -> None:
-    """Solve a narrow box's relaxation: often it has no better answer at all. Go on with the batches of the answer it has, which
-    is then most likely right, and with the box's halves."""
-    floor, most = waiting.floors.get(entry.box), waiting.at_most(entry)
-    outcome = minimise(entry.problem, effort, False, floor, entry.bound, most)
-    if outcome.infeasible:
-        waiting.leave_out(entry, outcome.bound)
-        return
-    rank = entry.rank if outcome.bound is None else max(entry.rank, entry.problem.goal.rank(outcome.bound))
-    if outcome.chosen is not None:
-        box = waiting.problems.box_of(entry.problem.choice(outcome.chosen), entry.box)
-        if box is not None and entry.box.has(box.lows):
-            waiting.add(box, rank)
-    waiting.halve(entry.box, rank)
+    def _try(self, box: Box, chosen: Ints) -> None:
+        """Take a model (columns of all of a problem) that runs at these batches as an answer, if it is one."""
+        problem = self.waiting.problems.at(box)
+        if feasible(problem, chosen):
+            unknown = [INFINITE] * len(problem.preferences)
+            ranks = (problem.goal.rank(problem.goal.of(chosen)), *unknown)
+            self._reached(problem, chosen, Incumbent(ranks, box, final=False))
+
+    def _reached(self, problem: Problem, chosen: Ints, reached: Incumbent) -> None:
+        best = self.waiting.best
+        if best is None or reached.key < best.key or (reached.key == best.key and not best.final):
+            self.waiting.best = reached
+            self.winner = Found(problem.choice(chosen), dict(problem.batches), None, True)
 
 
 def minimise_in_order(

@@ -7,6 +7,7 @@ better than the box's. At a single batch rows are exact.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +21,7 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.search.box import Box
 from puzzledsl.search.coefficients import Coefficients, Vector
-from puzzledsl.search.instance import Formula, Goal, Row, Tokens
+from puzzledsl.search.instance import Formula, Goal, Problem, Row, Tokens
 from puzzledsl.search.per_sequence import TIMES, bounded, times_the_parents
 
 if TYPE_CHECKING:
@@ -80,11 +81,12 @@ def requirement_rows(
     if isinstance(requirement, LogicRequirement):
         return
     box, name = _box(where), requirement.where.text or f"requirement {index + 1}"
-    least, most = bounds_of(builder, requirement, box)
     share = _share_of_the_parent(builder, requirement, box)
     if share is not None:
         yield builder.row(name, *share, requirement.op in ("<", ">"), index)
-    elif _throughput(requirement.left) is not None:
+        return
+    least, most = bounds_of(builder, requirement, box)
+    if _throughput(requirement.left) is not None:
         yield from _throughput_rows(builder, index, requirement, box, (least, most))
     else:
         op, coefficients = requirement.op, builder.coefficients
@@ -175,6 +177,14 @@ def _parents_values(builder: Builder, linear: Linear, box: Box) -> tuple[Fractio
 # ---------------------------------------------------------------- memory
 
 
+BEYOND = "does not fit at batch"
+
+
+def without_larger(problem: Problem) -> Problem:
+    """The problem with models that fit at larger batches, too."""
+    return replace(problem, rows=tuple(r for r in problem.rows if r.requirement is not None or BEYOND not in r.name))
+
+
 def fitting_rows(builder: Builder, where: Where) -> Iterator[Row]:
     """Where a batch is `auto`, it is the largest that fits: this one does, and no larger candidate."""
     box = _box(where)
@@ -189,7 +199,7 @@ def fitting_rows(builder: Builder, where: Where) -> Iterator[Row]:
             beyond = builder.coefficients.room(name, batch)
             assert beyond is not None, "all batches of a scenario are auto, or none"
             vector, limit = beyond
-            row = f"{name} does not fit at batch {batch}"
+            row = f"{name} {BEYOND} {batch}"
             yield builder.row(row, vector.negated(), -Fraction(limit), True, None)
 
 

@@ -19,6 +19,7 @@ from puzzledsl.search.prices import carried, nearer
 from puzzledsl.search.problem import Problems
 
 FEW = 1.4  # columns a layer
+SOME = 4  # columns a layer
 NARROW = 16  # a box is narrow where its batches differ by less than this part of them: its relaxation is close
 
 Floors = dict[Box, int]
@@ -26,11 +27,11 @@ Floors = dict[Box, int]
 
 @dataclass(frozen=True, slots=True)
 class Incumbent:
-    """The best answer so far: its goal's rank, then its preferences', and its batches. `preferred`: it has preferences."""
+    """The best answer so far: its goal's rank, then its preferences', and its batches. `final`: it is the best at its batches."""
 
     ranks: tuple[Fraction, ...]
     box: Box
-    preferred: bool
+    final: bool = True
 
     @property
     def key(self) -> tuple[tuple[Fraction, ...], tuple[int, ...]]:
@@ -62,7 +63,7 @@ class Waiting:
         self._settled: list[Fraction] = []  # ranks that no model of a box that is left out, or solved, is better than
         self._solved: set[Box] = set()
         boxes = problems.boxes
-        if len(boxes) == 1 and boxes[0].is_single:
+        if self.is_single:
             self._queue.append(Entry(-INFINITE, boxes[0].low, boxes[0], problems.at(boxes[0]), None, True))
             return
         for box in boxes:
@@ -101,15 +102,27 @@ class Waiting:
             heapq.heappop(self._queue)
             if entry.box in self._solved:
                 continue
-            if entry.box.is_single or (self.best is not None and _is_narrow(entry.box)):
+            if entry.box.is_single or _is_narrow(entry.box):
                 found = self._closer(entry)
-                if found is not None:
+                if found is None:
+                    continue
+                if entry.box.is_single or self.best is None or self.sought(found) is not None:
                     return found
+                self.halve(entry.box, found.rank)
             elif self._may_win(entry):
                 self.halve(entry.box, entry.rank)
         self._settled += [entry.rank for entry in self._queue[:1]]
         self._queue.clear()
         return None
+
+    @property
+    def is_single(self) -> bool:
+        """True where there is one combination of batches and nothing to decide."""
+        return len(self.problems.boxes) == 1 and self.problems.boxes[0].is_single
+
+    def put_back(self, entry: Entry) -> None:
+        """Put a box back into the queue."""
+        heapq.heappush(self._queue, entry)
 
     def halve(self, box: Box, rank: Fraction) -> None:
         """Go on with the halves of a box, none of whose models has a better rank."""
@@ -151,7 +164,9 @@ class Waiting:
     def _ties_win(self, box: Box) -> bool:
         """Whether an answer as good as the best one may win, by its preferences or by smaller batches."""
         assert self.best is not None
-        return not self.effort.gap and (self.best.preferred or box.low < self.best.box.low)
+        if self.effort.gap or len(self.best.ranks) > 1:
+            return not self.effort.gap
+        return box.low < self.best.box.low or (box.low == self.best.box.low and not self.best.final)
 
     def _may_win(self, entry: Entry) -> bool:
         """Whether a box's bound leaves room for a better answer; if not, its rank is remembered."""
@@ -178,6 +193,14 @@ class Waiting:
             return rank > limit or (rank == limit and not ties)
 
         return sums.start + bisect_left(sums, True, key=loses) - 1
+
+    def sought(self, entry: Entry) -> int | None:
+        """The sum up to which answers in a box are sought: `at_most`, where its bound leaves few columns for those; else there are
+        better ones, which are sooner found from below."""
+        most = self.at_most(entry)
+        if most is None or entry.bound is None or _leaves(entry.bound, most) <= SOME * len(entry.problem.columns.sizes):
+            return most
+        return None
 
     def bound(self) -> Fraction | None:
         """A bound that no answer beats, in the goal's units; None where nothing is known."""
@@ -213,4 +236,9 @@ def _has_none(problem: Problem) -> bool:
 
 def _is_close(problem: Problem, bound: Bound, most: int) -> bool:
     """Whether a bound leaves so few columns that an answer of at most `most` may have that a better one would hardly help."""
-    return bound.value > most or int(bound.within(most).sum()) <= FEW * problem.columns.layers
+    return bound.value > most or _leaves(bound, most) <= FEW * problem.columns.layers
+
+
+def _leaves(bound: Bound, most: int) -> int:
+    """How many columns an answer of at most `most` may have."""
+    return int(bound.within(most).sum())

@@ -11,19 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 
-from puzzledsl.cost.flops import Workload
-from puzzledsl.cost.memory import cache_room, fixed_bytes, kv_cache_bytes, largest_batch, weights_bytes
-from puzzledsl.cost.parameters import kv_heads_of, size_of
-from puzzledsl.cost.roofline import fixed_cost, sub_block_cost
-from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import (
-    Alternative,
-    AttentionAlternative,
-    FfnAlternative,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
+from puzzledsl.cost.lines import CostLine, fixed_line, line_of
+from puzzledsl.cost.memory import cache_room, largest_batch
+from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, name_of
 from puzzledsl.ir.nodes import LayerChoice, Program, RooflineHardware, Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts
 
@@ -62,27 +52,31 @@ class AnyBatch:
         return [(choice, counts[key]) for key, choice in self._choices.items()]
 
     @cached_property
-    def attention(self) -> dict[str, AttentionAlternative]:
+    def attention(self) -> dict[str, CostLine]:
         """Every attention of the space, and the parent's, by name."""
         choices = chain.from_iterable(choice.attention for choice in self._choices.values())
-        return {name_of(a): a for a in (*choices, ParentAttention())}
+        return {name_of(a): self._line(a) for a in dict.fromkeys((*choices, ParentAttention()))}
 
     @cached_property
-    def ffn(self) -> dict[str, FfnAlternative]:
+    def ffn(self) -> dict[str, CostLine]:
         """Every FFN of the space, and the parent's, by name."""
         choices = chain.from_iterable(choice.ffn for choice in self._choices.values())
-        return {name_of(f): f for f in (*choices, ParentFfn())}
+        return {name_of(f): self._line(f) for f in dict.fromkeys((*choices, ParentFfn()))}
+
+    @cached_property
+    def fixed(self) -> CostLine:
+        """What no layer changes."""
+        return fixed_line(self.hardware, self.shape, self.scenario)
+
+    def _line(self, alternative: Alternative) -> CostLine:
+        return line_of(self.hardware, self.shape, alternative, self.scenario)
 
     def costs(self, batch: int) -> BatchCosts:
         """The costs at a batch."""
         if batch not in self._costs:
-            work = self._work(batch)
-
-            def each(alternatives: Mapping[str, Alternative]) -> Costs:
-                return {n: sub_block_cost(self.hardware, self.shape, a, work) for n, a in alternatives.items()}
-
-            fixed = fixed_cost(self.hardware, self.shape, work)
-            self._costs[batch] = BatchCosts(each(self.attention), each(self.ffn), fixed)
+            attention = {name: line.at(batch) for name, line in self.attention.items()}
+            ffn = {name: line.at(batch) for name, line in self.ffn.items()}
+            self._costs[batch] = BatchCosts(attention, ffn, self.fixed.at(batch))
         return self._costs[batch]
 
     def at(self, batch: int) -> ScenarioCosts:
@@ -109,12 +103,12 @@ class AnyBatch:
         that the space does not have."""
         attention = Counter(choice.attention for choice in layers)
         ffn = Counter(choice.ffn for choice in layers)
-        weights = sum(n * self._weights(self.attention[a]) for a, n in attention.items())
-        weights += sum(n * self._weights(self.ffn[f]) for f, n in ffn.items())
-        room = cache_room(self.hardware, fixed_bytes(self.hardware, self.shape) + weights)
+        weights = sum(n * self.attention[a].weights_bytes for a, n in attention.items())
+        weights += sum(n * self.ffn[f].weights_bytes for f, n in ffn.items())
+        room = cache_room(self.hardware, self.fixed.weights_bytes + weights)
 
         def fits(batch: int) -> bool:
-            return sum(n * self._cache(self.attention[a], batch) for a, n in attention.items()) <= room
+            return sum(n * self.attention[a].cache_at(batch) for a, n in attention.items()) <= room
 
         return largest_batch(self.hardware.max_batch, fits)
 
@@ -127,25 +121,19 @@ class AnyBatch:
         """The largest batch where every layer has the most (or the least) weights and the most (or the least) cache."""
 
         def weights(choice: LayerChoice) -> int:
-            return pick(map(self._weights, choice.attention)) + pick(map(self._weights, choice.ffn))
+            attention = pick(self.attention[name_of(a)].weights_bytes for a in choice.attention)
+            return attention + pick(self.ffn[name_of(f)].weights_bytes for f in choice.ffn)
 
         def cache(batch: int) -> int:
-            return sum(n * pick(self._cache(a, batch) for a in choice.attention) for choice, n in self._counts)
+            return sum(
+                n * pick(self.attention[name_of(a)].cache_at(batch) for a in choice.attention)
+                for choice, n in self._counts
+            )
 
-        fixed = fixed_bytes(self.hardware, self.shape)
-        room = cache_room(self.hardware, fixed + sum(n * weights(choice) for choice, n in self._counts))
+        room = cache_room(
+            self.hardware, self.fixed.weights_bytes + sum(n * weights(c) for c, n in self._counts)
+        )
         return largest_batch(self.hardware.max_batch, lambda batch: cache(batch) <= room)
-
-    def _weights(self, alternative: Alternative) -> int:
-        size = size_of(self.shape, alternative, self.hardware.gpus)
-        return weights_bytes(self.hardware, size) if size.params else 0
-
-    def _cache(self, alternative: AttentionAlternative, batch: int) -> int:
-        heads, window = kv_heads_of(self.shape, alternative), facts.window(alternative, self.shape)
-        return kv_cache_bytes(self.hardware, self.shape, heads, window, self._work(batch)) if heads else 0
-
-    def _work(self, batch: int) -> Workload:
-        return Workload(batch, self.scenario.prompt, self.scenario.output)
 
 
 def _layer(costs: BatchCosts, choice: LayerChoice) -> tuple[dict[str, Cost], dict[str, Cost]]:

@@ -69,7 +69,9 @@ def _finish(
         ctx.report(errors.BadEquality(op_span, op="==", what=what, instead="write `<=` or `>=`"))
         return POISON
     if ratio is not None and any(map(is_batch, left.terms)):
-        help = "the parent is taken at the child's own batch: compare the batch with a number, such as `>= 32`"
+        help = (
+            "the parent is taken at the child's own batch: compare the batch with a number, such as `>= 32`"
+        )
         what, wanted = "what a batch is compared with", "a number"
         got = "a ratio of the parent's"
         ctx.report(errors.WrongType(right_span, what=what, wanted=wanted, got=got, help=help))

@@ -98,7 +98,9 @@ class Coefficients:
             box.of(w.term.scenario)[end] if isinstance(w.term, MetricTerm) else None
             for w, end in zip(linear.terms, ends, strict=True)
         )
-        if any(isinstance(w.term, MetricTerm) and w.term.scenario in self.tables.profiles for w in linear.terms):
+        if any(
+            isinstance(w.term, MetricTerm) and w.term.scenario in self.tables.profiles for w in linear.terms
+        ):
             return self._summed(linear, batches)  # quick to make, and of more batches than are worth keeping
         if (linear, batches) not in self._sums:
             self._sums[linear, batches] = self._summed(linear, batches)
@@ -238,13 +240,20 @@ class Coefficients:
         return None if room is None else (self._measured(costs, "room", room.of), room.limit)
 
     def _measured(
-        self, costs: ScenarioCosts, name: str, measure: Callable[[Cost], int], unit: Fraction = Fraction(1), more: int = 0
+        self,
+        costs: ScenarioCosts,
+        name: str,
+        measure: Callable[[Cost], int],
+        unit: Fraction = Fraction(1),
+        more: int = 0,
     ) -> Vector:
         """A whole number of each cost, added for each column; `more` is a constant in the same unit."""
         constant = unit * (measure(costs.fixed) + more)
         if costs.scenario in self.tables.profiles:
             here = self.tables.profiles[costs.scenario].costs(costs.batch)
-            attentions, ffns = ({n: measure(c) for n, c in part.items()} for part in (here.attention, here.ffn))
+            attentions, ffns = (
+                {n: measure(c) for n, c in part.items()} for part in (here.attention, here.ffn)
+            )
             return Vector(self.spread(attentions, ffns), unit, constant)
         if not costs.pairs:
             parts = self._costs(costs.attention, self.attention), self._costs(costs.ffn, self.ffn)

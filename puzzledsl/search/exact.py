@@ -21,10 +21,12 @@ from puzzledsl.search.instance import INFINITE, Goal, Ints, Problem, Row
 from puzzledsl.search.metrics import Child
 from puzzledsl.search.problem import Problems
 from puzzledsl.search.rows import without_larger
+from puzzledsl.search.tables import Tables
 from puzzledsl.search.waiting import Entry, Floors, Incumbent, Waiting
 
 MAX_ROUNDING_CUTS = 100
 MOST_GUESSES = 3
+GUESS_GAP = 2e-3
 SHORT: dict[str, Any] = {"models": 50_000, "work": 0.1}  # effort for what need not be solved to its end
 
 
@@ -41,7 +43,10 @@ class Found:
     proven: bool
 
 
-def several(problems: Problems, number: int, apart: int, effort: Effort) -> list[Found]:
+NOTHING = Found(None, {}, None, True)
+
+
+def several(tables: Tables, problems: Problems, number: int, apart: int, effort: Effort) -> list[Found]:
     """Up to `number` answers, any two of which differ in `apart` layers or more, each the best given those before.
 
     Ends early with an answer that is not there; the first entry is always present.
@@ -54,7 +59,7 @@ def several(problems: Problems, number: int, apart: int, effort: Effort) -> list
     results: list[Found] = []
     floors: Floors = {}
     for left in reversed(range(number)):
-        found = best_meeting_all(problems, effort, floors)
+        found = best_meeting_all(tables, problems, effort, floors)
         results.append(found)
         if found.layers is None or not left:
             break
@@ -64,7 +69,7 @@ def several(problems: Problems, number: int, apart: int, effort: Effort) -> list
 
 def cut_off(problems: Problems, layers: tuple[LayerAssignment, ...], apart: int) -> Problems:
     """The problems without models that differ from an assignment in fewer than `apart` layers."""
-    return problems.changed(lambda problem: problem.with_rows(problem.apart_from(layers, apart)))
+    return problems.changed(lambda problem, _: problem.with_rows(problem.apart_from(layers, apart)))
 
 
 def _plain(problem: Problem) -> bool:
@@ -77,34 +82,39 @@ def _proven(problem: Problem, chosen: Ints) -> Found:
     return Found(problem.choice(chosen), dict(problem.batches), bound, True)
 
 
-def best_meeting_all(problems: Problems, effort: Effort, floors: Floors | None = None) -> Found:
+def best_meeting_all(
+    tables: Tables, problems: Problems, effort: Effort, floors: Floors | None = None
+) -> Found:
     """`best_of`, without answers that only meet a requirement because its integers are rounded (they are cut off)."""
     floors = {} if floors is None else floors
     for _ in range(MAX_ROUNDING_CUTS):
         found = best_of(problems, effort, floors)
-        if found.layers is None or is_right(problems, found):
+        if found.layers is None:
+            return found
+        if is_right(tables, problems.at(Box.at(found.batches)), found.layers):
             return found
         problems = cut_off(problems, found.layers, 1)
     return replace(found, layers=None, proven=False)
 
 
-def is_right(problems: Problems, found: Found) -> bool:
-    """Whether an answer meets every requirement exactly, not only in rounded integers."""
-    assert found.layers is not None
-    if all(row.exact for row in problems.at(Box.at(found.batches)).rows):
+def is_right(tables: Tables, problem: Problem, layers: tuple[LayerAssignment, ...]) -> bool:
+    """Whether an answer of a single box's problem is one exactly, not only in rounded integers."""
+    if all(row.exact for row in problem.rows):
         return True
-    child = Child(problems.tables, found.layers, found.batches)
-    search = problems.tables.search
-    return all(map(child.fits, problems.tables.scenarios)) and all(map(child.meets, search.requirements))
+    child = Child(tables, layers, problem.batches)
+    return all(map(child.fits, tables.scenarios)) and all(map(child.meets, tables.search.requirements))
 
 
-def best_of(problems: Problems, effort: Effort, floors: Floors | None = None) -> Found:
+def best_of(
+    problems: Problems, effort: Effort, floors: Floors | None = None, *, canonical: bool = True
+) -> Found:
     """Solve the problems of one search, most promising bound first, leaving out those that cannot win.
 
     Equal goals are decided by the preferences, then by the smallest batches. `floors` has proven bounds on the boxes' sums, and
-    is given those that are proven here: they hold for the same problems with more rows too.
+    is given those that are proven here: they hold for the same problems with more rows too. Not `canonical`: any of the best
+    answers will do.
     """
-    search = _Search(Waiting(problems, effort, {} if floors is None else floors))
+    search = _Search(canonical, Waiting(problems, effort, {} if floors is None else floors))
     while (entry := search.waiting.next()) is not None:
         if search.needs_a_guess:
             search.guess(entry)
@@ -120,8 +130,9 @@ def best_of(problems: Problems, effort: Effort, floors: Floors | None = None) ->
 class _Search:
     """One run of branch and bound: the queue, and the best answer so far. `proven`: every box was solved to its end."""
 
+    canonical: bool
     waiting: Waiting
-    winner: Found = Found(None, {}, None, True)
+    winner: Found = NOTHING
     proven: bool = True
     guesses: int = 0
 
@@ -136,17 +147,22 @@ class _Search:
         waiting = self.waiting
         box = Box(entry.box.scenarios, entry.box.high, entry.box.high)
         problem = without_larger(waiting.problems.at(box))
-        outcome = minimise(problem, replace(waiting.effort, **SHORT), False)
-        found = outcome.chosen is not None and waiting.problems.box_of(problem.choice(outcome.chosen), box)
-        if found:
-            self._try(found, outcome.chosen)
+        outcome = minimise(
+            problem, replace(waiting.effort, **SHORT, gap=max(waiting.effort.gap, GUESS_GAP)), False
+        )
+        if outcome.chosen is not None:
+            runs_at = waiting.problems.box_of(problem.choice(outcome.chosen), box)
+            if runs_at is not None:
+                self._try(runs_at, outcome.chosen)
         waiting.put_back(entry)
 
     def solve(self, entry: Entry) -> None:
         """Solve a single box exactly."""
         waiting, problem = self.waiting, entry.problem
         floor, most = waiting.floors.get(entry.box), waiting.sought(entry)
-        outcome, preferred = minimise_in_order(problem, waiting.effort, floor, entry.bound, most)
+        outcome, preferred = minimise_in_order(
+            problem, waiting.effort, floor, entry.bound, most, canonical=self.canonical
+        )
         self.proven = self.proven and outcome.proven
         waiting.leave_out(entry, outcome.bound)
         if outcome.chosen is not None and outcome.value is not None:
@@ -192,10 +208,12 @@ def minimise_in_order(
     floor: int | None = None,
     bound: Bound | None = None,
     at_most: int | None = None,
+    *,
+    canonical: bool = True,
 ) -> tuple[Outcome, tuple[Fraction, ...]]:
     """Minimise the goal, then each preference in turn among the answers that are best so far; also the preferences' ranks."""
     first = outcome = minimise(
-        problem, effort, not problem.preferences, at_least=floor, bound=bound, at_most=at_most
+        problem, effort, canonical and not problem.preferences, at_least=floor, bound=bound, at_most=at_most
     )
     ranks: list[Fraction] = []
     for number, preference in enumerate(problem.preferences, start=1):

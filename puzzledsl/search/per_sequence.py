@@ -60,7 +60,11 @@ def time_bounds(metric: str, output: int, low: Cost, high: Cost) -> TimeBounds:
 
 
 def bounded(
-    coefficients: Coefficients, scenario: str, metric: str, ends: tuple[int, int], of: Callable[[TimeBounds], int]
+    coefficients: Coefficients,
+    scenario: str,
+    metric: str,
+    ends: tuple[int, int],
+    of: Callable[[TimeBounds], int],
 ) -> Vector:
     """One of the bounds, or a number made of them, of each column; in seconds. On a profile."""
     profile = coefficients.tables.profiles[scenario]

@@ -100,7 +100,7 @@ class Builder:
         return np.asarray(values // divisor if divisor > 1 else values, dtype=np.int64), divisor
 
 
-Change = Callable[[Problem], Problem]
+Change = Callable[[Problem, Box], Problem]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Problems:
         """The problem of a box: exact at a single batch, else a relaxation."""
         problem = self.builder.at(box)
         for change in self.changes:
-            problem = change(problem)
+            problem = change(problem, box)
         return problem
 
     def changed(self, change: Change) -> Problems:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from puzzledsl.ir.nodes import (
     Linear,
     LinearRequirement,
@@ -74,9 +76,7 @@ def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool)
 # ---------------------------------------------------------------- requirements
 
 
-def requirement_rows(
-    builder: Builder, index: int, requirement: Requirement, where: Where
-) -> Iterator[Row]:
+def requirement_rows(builder: Builder, index: int, requirement: Requirement, where: Where) -> Iterator[Row]:
     """The rows of a linear requirement: one, two for `==`, none where it always holds or is a formula."""
     if isinstance(requirement, LogicRequirement):
         return
@@ -128,7 +128,8 @@ def _share_of_the_parent(
     where the bound is no such ratio, or the batch is known."""
     match requirement.left:
         case Linear(
-            terms=[WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric=metric))], constant=0
+            terms=[WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric=metric))],
+            constant=0,
         ) if factor > 0 and requirement.parent_ratio is not None and requirement.parent_ratio > 0:
             low, high = ends = box.of(scenario)
             upwards = requirement.op in (">=", ">")
@@ -182,7 +183,9 @@ BEYOND = "does not fit at batch"
 
 def without_larger(problem: Problem) -> Problem:
     """The problem with models that fit at larger batches, too."""
-    return replace(problem, rows=tuple(r for r in problem.rows if r.requirement is not None or BEYOND not in r.name))
+    return replace(
+        problem, rows=tuple(r for r in problem.rows if r.requirement is not None or BEYOND not in r.name)
+    )
 
 
 def fitting_rows(builder: Builder, where: Where) -> Iterator[Row]:
@@ -201,6 +204,9 @@ def fitting_rows(builder: Builder, where: Where) -> Iterator[Row]:
             vector, limit = beyond
             row = f"{name} {BEYOND} {batch}"
             yield builder.row(row, vector.negated(), -Fraction(limit), True, None)
+        if name in builder.tables.profiles and not builder.tables.larger(name, high):
+            # always met: boxes whose problems have the same rows are bounded by each other's prices
+            yield Row(f"{name} {BEYOND} any", np.zeros(len(builder.columns), dtype=np.int64), 0)
 
 
 def formulas_of(requirements: Sequence[Requirement]) -> Iterator[Formula]:

@@ -72,7 +72,7 @@ def _is_largest(child: Child, scenario: str) -> bool:
     tables, batch = child.tables, child.batches[scenario]
     if scenario not in tables.costs.auto:
         return child.fits(scenario)
-    return batch == largest_batch(tables.program, tables.costs, scenario, child.layers)
+    return batch == largest_batch(tables.program, tables.costs, scenario, child.layers, batch)
 
 
 def _batches(tables: Tables, solution: Solution) -> list[Violation]:

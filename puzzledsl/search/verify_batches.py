@@ -1,13 +1,13 @@
-"""The largest batch that fits, by trying every one: the verifier's own count of the KV cache, which shares no formula with the costs.
+"""The largest batch that fits, by trying every one: the verifier's own count, which shares no formula with the costs.
 
-The cache of one layer is `ceil(batch * tokens * 2 * kv_heads a GPU * head_dim * bytes of a number)`, where a sequence's tokens are
-as many as its window lets it keep, in whole pages. Weights are those that the cost table has.
+The cache of one layer is `ceil(batch * tokens * 2 * kv_heads a GPU * head_dim * bytes of a number)`, where a sequence's tokens
+are as many as its window lets it keep, in whole pages. Weights are those that the cost table has.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import ceil
 
@@ -16,11 +16,14 @@ from puzzledsl.ir.alternatives import GqaAttention, ParentAttention, name_of
 from puzzledsl.ir.nodes import Program, RooflineHardware, Scenario, Shape
 from puzzledsl.ir.tables import CostTable, LayerAssignment
 
+MANY = 1 << 14  # batches that are all tried
+
 
 def largest_batch(
-    program: Program, table: CostTable, scenario: str, layers: Sequence[LayerAssignment]
+    program: Program, table: CostTable, scenario: str, layers: Sequence[LayerAssignment], near: int
 ) -> int:
-    """The largest batch of an `auto` scenario on a profile at which the cache of a model fits; 0 where it fits at none."""
+    """The largest batch of an `auto` scenario on a profile at which the cache of a model fits; 0 where it fits at none. `near`:
+    the batch that is said to be it."""
     here, space = program.scenarios[scenario], program.spaces[table.space]
     hardware = program.hardware[here.hardware].spec
     assert isinstance(hardware, RooflineHardware), "only a profile takes any batch"
@@ -37,12 +40,19 @@ def largest_batch(
         for i, c in enumerate(layers)
     )
     room = (hardware.memory_bytes - hardware.reserve_bytes - weights) * hardware.kv_fraction
-    fitting = [
-        batch
-        for batch in range(1, table.auto[scenario] + 1)
-        if sum(number * -(-batch * one.numerator // one.denominator) for number, one in caches) <= room
-    ]
-    return max(fitting, default=0)
+
+    def fits(batch: int) -> bool:
+        return sum(number * -(-batch * one.numerator // one.denominator) for number, one in caches) <= room
+
+    return max(filter(fits, _tried(table.auto[scenario], near)), default=0)
+
+
+def _tried(most: int, near: int) -> Iterable[int]:
+    """Every batch; where there are too many, those near the answer and every power of two."""
+    if most <= MANY:
+        return range(1, most + 1)
+    around = range(max(1, near - MANY // 2), min(most, near + MANY // 2) + 1)
+    return (*around, *(1 << power for power in range(most.bit_length())), most)
 
 
 def _bytes_of_a_sequence(

@@ -1,7 +1,7 @@
 """The boxes of a search that are not settled yet, most promising bound first.
 
-Prices near those of the box before bound each well enough to order them. A box's best prices are sought when its turn comes, where
-those of the last one do not do. A problem on its own is bounded by whoever solves it.
+Prices near those of the box before bound each well enough to order them. A single box's best prices are sought when its turn
+comes, where those of the last one do not do. A problem on its own is bounded by whoever solves it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from puzzledsl.search.prices import carried, nearer
 from puzzledsl.search.problem import Problems
 
 FEW = 1.4  # columns a layer
-SOME = 4  # columns a layer
-NARROW = 16  # a box is narrow where its batches differ by less than this part of them: its relaxation is close
+SOME = 2  # columns a layer
+NARROW = (
+    16  # a box is narrow where its batches differ by less than this part of them: its relaxation is close
+)
 
 Floors = dict[Box, int]
 
@@ -60,11 +62,16 @@ class Waiting:
         self.in_time = True
         self._queue: list[Entry] = []
         self._last: tuple[Problem, Floats] | None = None  # what was bounded last, at good prices for it
-        self._settled: list[Fraction] = []  # ranks that no model of a box that is left out, or solved, is better than
+        self._settled: list[
+            Fraction
+        ] = []  # ranks that no model of a box that is left out, or solved, is better than
         self._solved: set[Box] = set()
+        self._upwards = False
         boxes = problems.boxes
         if self.is_single:
-            self._queue.append(Entry(-INFINITE, boxes[0].low, boxes[0], problems.at(boxes[0]), None, True))
+            only = problems.at(boxes[0])
+            self._upwards = only.goal.upwards
+            self._queue.append(Entry(-INFINITE, boxes[0].low, boxes[0], only, None, True))
             return
         for box in boxes:
             self.add(box, -INFINITE)
@@ -76,6 +83,7 @@ class Waiting:
         if box in self._solved:
             return
         problem = self.problems.at(box)
+        self._upwards = problem.goal.upwards
         if _has_none(problem):
             return
         guess = self._guess(problem)
@@ -140,10 +148,7 @@ class Waiting:
         """The box with as good a bound as is worth having, where its turn has come; else it goes back into the queue."""
         if entry.ready:
             return entry if self._may_win(entry) else None
-        problem, most, guess = entry.problem, self.at_most(entry), self._guess(entry.problem)
-        near = None if guess is None or most is None else certify(problem, guess)
-        if near is None or most is None or not _is_close(problem, near, most):
-            near = self._own(problem)
+        problem, near = entry.problem, self._better_bound(entry)
         if near.infeasible:
             return None
         rank = max(entry.rank, problem.goal.rank(near.value))
@@ -152,6 +157,18 @@ class Waiting:
             return entry  # whether it is first or nearly: its answer leaves out most others
         heapq.heappush(self._queue, entry)
         return None
+
+    def _better_bound(self, entry: Entry) -> Bound:
+        """The bound of the last prices where it is close or the box has several batches, else of the box's own."""
+        problem, most, guess = entry.problem, self.at_most(entry), self._guess(entry.problem)
+        near = None if guess is None or most is None else certify(problem, guess)
+        if not entry.box.is_single:
+            assert entry.bound is not None, "only a problem on its own has none yet"
+            bounds = [entry.bound] if near is None else [entry.bound, near]
+            return max(bounds, key=lambda bound: Fraction(bound.exact, bound.scale))
+        if near is None or most is None or not _is_close(problem, near, most):
+            return self._own(problem)
+        return near
 
     # -------------------------------------------------------- what can win
 
@@ -174,7 +191,8 @@ class Waiting:
         if most is None or entry.bound is None:
             return True
         wins = entry.bound.value <= most and (
-            entry.rank < self._least_to_lose() or (entry.rank == self._least_to_lose() and self._ties_win(entry.box))
+            entry.rank < self._least_to_lose()
+            or (entry.rank == self._least_to_lose() and self._ties_win(entry.box))
         )
         if not wins:
             self._settled.append(entry.rank)
@@ -195,10 +213,14 @@ class Waiting:
         return sums.start + bisect_left(sums, True, key=loses) - 1
 
     def sought(self, entry: Entry) -> int | None:
-        """The sum up to which answers in a box are sought: `at_most`, where its bound leaves few columns for those; else there are
-        better ones, which are sooner found from below."""
+        """The sum up to which answers in a box are sought: `at_most`, where its bound leaves few columns for those. Else there
+        are likely better ones, which are sooner found from below."""
         most = self.at_most(entry)
-        if most is None or entry.bound is None or _leaves(entry.bound, most) <= SOME * len(entry.problem.columns.sizes):
+        if (
+            most is None
+            or entry.bound is None
+            or _leaves(entry.bound, most) <= SOME * len(entry.problem.columns.sizes)
+        ):
             return most
         return None
 
@@ -207,7 +229,7 @@ class Waiting:
         rank = min(self._settled, default=-INFINITE)
         if abs(rank) >= INFINITE:
             return None
-        return -rank if self.problems.tables.search.sense == "maximize" else rank
+        return -rank if self._upwards else rank
 
     # -------------------------------------------------------- prices
 

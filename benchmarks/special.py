@@ -63,7 +63,7 @@ def frontier_line(layers: int, seed: int, points: int) -> str:
     theirs, theirs_proven = 0.0, 0
     for target in targets(sweep):
         said = highs(
-            builder.for_search(point_search(program.searches["best"], sweep, target)).all()[0], HIGHS_S
+            next(iter(builder.for_search(point_search(program.searches["best"], sweep, target)).all())), HIGHS_S
         )
         theirs += said.seconds
         theirs_proven += said.proven

@@ -81,8 +81,8 @@ def cache_room(hardware: RooflineHardware, weights_bytes: int) -> Fraction:
 def largest_batch(most: int, fits: Callable[[int], bool]) -> int:
     """The largest batch from 1 to `most` that fits, by bisection; 0 where not even one does.
 
-    Where a batch fits, so does every smaller one: the cache of each layer is `ceil(batch * bytes of one sequence)`, which does not
-    decrease with the batch, and nothing else depends on it.
+    Where a batch fits, so does every smaller one: the cache of each layer is `ceil(batch * bytes of one sequence)`, which does
+    not decrease with the batch, and nothing else depends on it.
     """
     low, high = 0, most
     while low < high:

@@ -125,8 +125,8 @@ class _OverBatches:
         return True
 
     def _solve(self, box: Box, rank: Fraction) -> None:
-        problem = self.problems.at(box)
-        outcome = _Search(quadratic_of(self.tables, problem), self.effort).run()
+        quadratic = quadratic_of(self.tables, self.problems.at(box))
+        problem, outcome = quadratic.problem, _Search(quadratic, self.effort).run()
         if outcome.bound is not None:
             rank = max(rank, problem.goal.rank(outcome.bound))
         if box.is_single:

@@ -75,14 +75,14 @@ def point_search(search: Search, frontier: Frontier, target: Fraction) -> Search
 
 
 def direction(search: Search, term: Term) -> Literal["<=", ">="]:
-    """How a frontier bounds what it sweeps: as the search does; else a throughput from below, anything else from above."""
+    """How a frontier bounds what it sweeps: as the search does; else a throughput or a batch from below, anything else from above."""
     for requirement in search.requirements:
         if isinstance(requirement, LinearRequirement) and requirement.left == _alone(term):
             if requirement.op in (">=", ">"):
                 return ">="
             if requirement.op in ("<=", "<"):
                 return "<="
-    return ">=" if isinstance(term, MetricTerm) and term.metric == "throughput" else "<="
+    return ">=" if isinstance(term, MetricTerm) and term.metric in ("throughput", "batch") else "<="
 
 
 def _alone(term: Term) -> Linear:

@@ -164,7 +164,7 @@ def _negated(value: bool | None) -> bool | None:
 
 
 def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
-    """The batch of every scenario there are costs for, and every metric in base units: `chat.memory`, `params`, `kl` …
+    """The batch of every scenario there are costs for, and every other metric in base units: `chat.memory`, `params`, `kl` …
 
     A scenario that the search does not mention is shown at its largest candidate batch, where `auto` the largest that fits.
     """
@@ -177,7 +177,7 @@ def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
             batches[name] = tables.largest_batch(name, child.layers) or candidates[0].batch
         costs = tables.at(name, batches[name])
         for metric, value in metrics_of(costs, child.layers).items():
-            if metric not in costs.unknown:
+            if metric not in costs.unknown and metric != "batch":
                 metrics[f"{name}.{metric}"] = float(value)
     for name in sorted(tables.scores):
         metrics[name] = float(child.term(ScoreTerm(score=name)))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puzzledsl.cost.flops import Workload, mean_context
-from puzzledsl.cost.memory import kv_cache_bytes
+from puzzledsl.cost.memory import kv_cache_bytes, largest_parent_batch
 from puzzledsl.cost.parameters import fixed_size, size_of
 from puzzledsl.cost.roofline import attention_scores_s, sub_block_cost
 from puzzledsl.cost.table import cost_table, merge
@@ -17,7 +17,7 @@ from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, MoeFfn, NoOpAttention, NoOpFfn, ParentAttention
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.metrics import metrics_of
+from puzzledsl.ir.metrics import fits, metrics_of
 from puzzledsl.ir.nodes import LayerChoice, MeasuredHardware, Program, RooflineHardware, Shape
 from puzzledsl.ir.tables import LayerAssignment
 

@@ -58,6 +58,9 @@ def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
     ends = _ends(ctx, settings, swept, span)
     if term is None or ends is None or of is None or info is None:
         return None
+    if ends.low.form == "times" and isinstance(term, nodes.MetricTerm) and term.metric == "batch":
+        batch_is_no_ratio(ctx, settings.place("range"), "write numbers, such as `8..64`")
+        return None
     return nodes.Frontier(
         name=ctx.name_of(symbol),
         search=ctx.name_of(of),

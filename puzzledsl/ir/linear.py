@@ -69,13 +69,7 @@ def _finish(
         ctx.report(errors.BadEquality(op_span, op="==", what=what, instead="write `<=` or `>=`"))
         return POISON
     if ratio is not None and any(map(is_batch, left.terms)):
-        help = (
-            "the parent is taken at the child's own batch: compare the batch with a number, such as `>= 32`"
-        )
-        what, wanted = "what a batch is compared with", "a number"
-        got = "a ratio of the parent's"
-        ctx.report(errors.WrongType(right_span, what=what, wanted=wanted, got=got, help=help))
-        return POISON
+        return batch_is_no_ratio(ctx, right_span, "compare the batch with a number, such as `>= 32`")
     if any(is_throughput(key) for key in left.terms):
         if len(left.terms) > 1 or left.constant:
             return throughput_alone(ctx, left, left_span)
@@ -98,6 +92,14 @@ def is_throughput(key: TermKey) -> bool:
 def is_batch(key: TermKey) -> bool:
     """True for the key of a scenario's batch."""
     return key[0] == "metric" and key[2] == "batch"
+
+
+def batch_is_no_ratio(ctx: Context, span: Span, instead: str) -> Value:
+    """Report a batch that is compared with the parent's."""
+    what, wanted, got = "what a batch is compared with", "a number", "a ratio of the parent's"
+    help = f"the parent is taken at the child's own batch: {instead}"
+    ctx.report(errors.WrongType(span, what=what, wanted=wanted, got=got, help=help))
+    return POISON
 
 
 def is_cost(key: TermKey) -> bool:

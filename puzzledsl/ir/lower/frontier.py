@@ -8,7 +8,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.arithmetic import comparable
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.errors import Misplaced
-from puzzledsl.ir.linear import to_linear
+from puzzledsl.ir.linear import batch_is_no_ratio, to_linear
 from puzzledsl.ir.lower.common import (
     check_parts,
     declaration,

@@ -68,7 +68,7 @@ def largest_parent_batch(hardware: RooflineHardware, shape: Shape, prompt: int, 
 
     def fits(batch: int) -> bool:
         work = Workload(batch, prompt, output)
-        return shape.layers * kv_cache_bytes(hardware, shape, shape.kv_heads, None, work) <= free
+        return shape.layers * kv_cache_bytes(hardware, shape, shape.kv_heads, shape.window, work) <= free
 
     return largest_batch(hardware.max_batch, fits)
 

@@ -110,15 +110,12 @@ class Waiting:
             heapq.heappop(self._queue)
             if entry.box in self._solved:
                 continue
-            if entry.box.is_single or _is_narrow(entry.box):
-                found = self._closer(entry)
-                if found is None:
-                    continue
-                if entry.box.is_single or self.best is None or self.sought(found) is not None:
-                    return found
-                self.halve(entry.box, found.rank)
-            elif self._may_win(entry):
-                self.halve(entry.box, entry.rank)
+            found = self._closer(entry) if self.best is not None or _is_narrow(entry.box) else entry
+            if found is None:
+                continue
+            if entry.box.is_single or (_is_narrow(entry.box) and self._is_worth_solving(found)):
+                return found
+            self.halve(entry.box, found.rank)
         self._settled += [entry.rank for entry in self._queue[:1]]
         self._queue.clear()
         return None
@@ -162,10 +159,6 @@ class Waiting:
         """The bound of the last prices where it is close or the box has several batches, else of the box's own."""
         problem, most, guess = entry.problem, self.at_most(entry), self._guess(entry.problem)
         near = None if guess is None or most is None else certify(problem, guess)
-        if not entry.box.is_single:
-            assert entry.bound is not None, "only a problem on its own has none yet"
-            bounds = [entry.bound] if near is None else [entry.bound, near]
-            return max(bounds, key=lambda bound: Fraction(bound.exact, bound.scale))
         if near is None or most is None or not _is_close(problem, near, most):
             return self._own(problem)
         return near
@@ -211,6 +204,10 @@ class Waiting:
             return rank > limit or (rank == limit and not ties)
 
         return sums.start + bisect_left(sums, True, key=loses) - 1
+
+    def _is_worth_solving(self, entry: Entry) -> bool:
+        """Whether a narrow box is solved before it is split: without an answer yet, or where few columns are left."""
+        return self.best is None or self.sought(entry) is not None
 
     def sought(self, entry: Entry) -> int | None:
         """The sum up to which answers in a box are sought: `at_most`, where its bound leaves few columns for those. Else there

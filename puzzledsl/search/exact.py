@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.bound import Bound
 from puzzledsl.search.box import Box
-from puzzledsl.search.core import Outcome, minimise
+from puzzledsl.search.core import NONE, Outcome, minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.distinct import distinct
 from puzzledsl.search.incumbent import feasible
@@ -27,7 +26,8 @@ from puzzledsl.search.waiting import Entry, Floors, Incumbent, Waiting
 MAX_ROUNDING_CUTS = 100
 MOST_GUESSES = 3
 GUESS_GAP = 2e-3
-SHORT: dict[str, Any] = {"models": 50_000, "work": 0.1}  # effort for what need not be solved to its end
+FEW_MODELS, LITTLE_WORK = 50_000, 0.1  # the first effort for one box of several
+MORE = 8  # times as much the next time
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,64 +142,80 @@ class _Search:
         return self.winner.layers is None and self.guesses < MOST_GUESSES and not self.waiting.is_single
 
     def guess(self, entry: Entry) -> None:
-        """Look for a model that fits at a box's largest batches, or at larger ones, and take it at those that it runs at."""
+        """Look for models that fit at a box's batches, or at larger ones, and take each at those that it runs at."""
         self.guesses += 1
-        waiting = self.waiting
-        box = Box(entry.box.scenarios, entry.box.high, entry.box.high)
-        problem = without_larger(waiting.problems.at(box))
-        outcome = minimise(
-            problem, replace(waiting.effort, **SHORT, gap=max(waiting.effort.gap, GUESS_GAP)), False
-        )
-        if outcome.chosen is not None:
-            runs_at = waiting.problems.box_of(problem.choice(outcome.chosen), box)
-            if runs_at is not None:
-                self._try(runs_at, outcome.chosen)
-        waiting.put_back(entry)
+        box, problems = entry.box, self.waiting.problems
+        corners = (Box(box.scenarios, end, end) for end in (box.high, box.low))
+        effort = replace(_short(self.waiting.effort, 0), gap=max(self.waiting.effort.gap, GUESS_GAP))
+        for problem in (*map(problems.at, corners), entry.problem):
+            outcome = minimise(without_larger(problem), effort, canonical=False)
+            if outcome.chosen is not None:
+                self._try(problem.choice(outcome.chosen), box)
+            if self.winner.layers is not None:
+                break
+        self.waiting.put_back(entry)
 
     def solve(self, entry: Entry) -> None:
-        """Solve a single box exactly."""
+        """Solve a single box exactly; where that takes long and there are others, go on with it when its turn comes again."""
         waiting, problem = self.waiting, entry.problem
+        effort = waiting.effort if waiting.is_single else _short(waiting.effort, entry.tries)
         floor, most = waiting.floors.get(entry.box), waiting.sought(entry)
         outcome, preferred = minimise_in_order(
-            problem, waiting.effort, floor, entry.bound, most, canonical=self.canonical
+            problem, effort, floor, entry.bound, most, canonical=self.canonical
         )
+        if not outcome.proven and effort != waiting.effort and waiting.effort.left_s > 0:
+            if outcome.chosen is not None:
+                self._try(problem.choice(outcome.chosen), entry.box)
+            waiting.put_back(entry, outcome.bound)
+            return
         self.proven = self.proven and outcome.proven
         waiting.leave_out(entry, outcome.bound)
         if outcome.chosen is not None and outcome.value is not None:
             ranks = (problem.goal.rank(outcome.value), *preferred)
-            self._reached(problem, outcome.chosen, Incumbent(ranks, entry.box))
+            self._reached(problem, problem.choice(outcome.chosen), Incumbent(ranks, entry.box))
 
     def solve_relaxed(self, entry: Entry) -> None:
         """Solve a narrow box's relaxation: often it has no better answer at all, or one that is right, at the batches that it
         runs at. Go on with those batches and with the box's halves."""
         waiting, goal = self.waiting, entry.problem.goal
         floor, most = waiting.floors.get(entry.box), waiting.sought(entry)
-        outcome = minimise(entry.problem, replace(waiting.effort, **SHORT), False, floor, entry.bound, most)
+        outcome = minimise(entry.problem, _short(waiting.effort, 0), False, floor, entry.bound, most)
         if outcome.infeasible:
             waiting.leave_out(entry, outcome.bound)
             return
         rank = entry.rank if outcome.bound is None else max(entry.rank, goal.rank(outcome.bound))
         if outcome.chosen is not None:
-            layers = entry.problem.choice(outcome.chosen)
-            box = waiting.problems.box_of(layers, entry.box)
+            box = self._try(entry.problem.choice(outcome.chosen), entry.box)
             if box is not None and entry.box.has(box.lows):
-                self._try(box, outcome.chosen)
                 waiting.add(box, rank)
         waiting.halve(entry.box, rank)
 
-    def _try(self, box: Box, chosen: Ints) -> None:
-        """Take a model (columns of all of a problem) that runs at these batches as an answer, if it is one."""
+    def _try(self, layers: tuple[LayerAssignment, ...], near: Box) -> Box | None:
+        """Take a model as an answer at the batches that it runs at, if it is one there; returns those."""
+        box = self.waiting.problems.box_of(layers, near)
+        if box is None:
+            return None
         problem = self.waiting.problems.at(box)
-        if feasible(problem, chosen):
+        chosen = problem.indices(layers)
+        if chosen is not None and feasible(problem, chosen):
             unknown = [INFINITE] * len(problem.preferences)
             ranks = (problem.goal.rank(problem.goal.of(chosen)), *unknown)
-            self._reached(problem, chosen, Incumbent(ranks, box, final=False))
+            self._reached(problem, layers, Incumbent(ranks, box, final=False))
+        return box
 
-    def _reached(self, problem: Problem, chosen: Ints, reached: Incumbent) -> None:
+    def _reached(self, problem: Problem, layers: tuple[LayerAssignment, ...], reached: Incumbent) -> None:
         best = self.waiting.best
         if best is None or reached.key < best.key or (reached.key == best.key and not best.final):
             self.waiting.best = reached
-            self.winner = Found(problem.choice(chosen), dict(problem.batches), None, True)
+            self.winner = Found(layers, dict(problem.batches), None, True)
+
+
+def _short(effort: Effort, tries: int) -> Effort:
+    """A part of an effort that grows with every try; all of it in the end."""
+    models, work = FEW_MODELS * MORE**tries, LITTLE_WORK * MORE**tries
+    if models >= effort.models:
+        return effort
+    return replace(effort, models=models, work=work if effort.work is None else min(work, effort.work))
 
 
 def minimise_in_order(
@@ -212,6 +228,8 @@ def minimise_in_order(
     canonical: bool = True,
 ) -> tuple[Outcome, tuple[Fraction, ...]]:
     """Minimise the goal, then each preference in turn among the answers that are best so far; also the preferences' ranks."""
+    if problem.preferences and not problem.goal.values.any():
+        return _preferences_alone(problem, effort, at_most, canonical=canonical)
     first = outcome = minimise(
         problem, effort, canonical and not problem.preferences, at_least=floor, bound=bound, at_most=at_most
     )
@@ -224,6 +242,20 @@ def minimise_in_order(
         outcome = _preferred(problem, preference, outcome, effort, last=number == len(problem.preferences))
         ranks.append(preference.rank(outcome.value or 0))
     return replace(first, chosen=outcome.chosen), tuple(ranks)
+
+
+def _preferences_alone(
+    problem: Problem, effort: Effort, at_most: int | None, *, canonical: bool
+) -> tuple[Outcome, tuple[Fraction, ...]]:
+    """`minimise_in_order` where the goal is the same for every model, as a batch is: the first preference decides."""
+    if at_most is not None and at_most < 0:
+        return NONE, ()
+    goal, *rest = problem.preferences
+    first = replace(problem, goal=goal, preferences=tuple(rest))
+    outcome, ranks = minimise_in_order(first, replace(effort, gap=0.0), canonical=canonical)
+    if outcome.chosen is None or outcome.value is None:
+        return outcome if outcome.infeasible else replace(outcome, bound=0), ()
+    return replace(outcome, value=0, bound=0), (goal.rank(outcome.value), *ranks)
 
 
 def _preferred(problem: Problem, goal: Goal, so_far: Outcome, effort: Effort, *, last: bool) -> Outcome:

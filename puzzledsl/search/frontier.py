@@ -75,7 +75,7 @@ def point_search(search: Search, frontier: Frontier, target: Fraction) -> Search
 
 
 def direction(search: Search, term: Term) -> Literal["<=", ">="]:
-    """How a frontier bounds what it sweeps: as the search does; else a throughput or a batch from below, anything else from above."""
+    """How a frontier bounds what it sweeps: as the search does; else throughput and batch from below, all else from above."""
     for requirement in search.requirements:
         if isinstance(requirement, LinearRequirement) and requirement.left == _alone(term):
             if requirement.op in (">=", ">"):

@@ -51,6 +51,7 @@ class Entry:
     problem: Problem = field(compare=False)
     bound: Bound | None = field(compare=False)
     ready: bool = field(compare=False)
+    tries: int = field(compare=False, default=0)
 
 
 class Waiting:
@@ -125,8 +126,13 @@ class Waiting:
         """True where there is one combination of batches and nothing to decide."""
         return len(self.problems.boxes) == 1 and self.problems.boxes[0].is_single
 
-    def put_back(self, entry: Entry) -> None:
-        """Put a box back into the queue."""
+    def put_back(self, entry: Entry, bound: int | None = None) -> None:
+        """Put a box back into the queue, with a bound that was proven in the meantime."""
+        if bound is not None:
+            self.floors[entry.box] = bound
+            entry = replace(
+                entry, rank=max(entry.rank, entry.problem.goal.rank(bound)), tries=entry.tries + 1
+            )
         heapq.heappush(self._queue, entry)
 
     def halve(self, box: Box, rank: Fraction) -> None:

@@ -7,6 +7,7 @@ comes, where those of the last one do not do. A problem on its own is bounded by
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -203,13 +204,18 @@ class Waiting:
             return None
         goal, columns = entry.problem.goal, entry.problem.columns
         limit, ties = self._least_to_lose(), self._ties_win(entry.box)
-        sums = range(int(columns.least(goal.values).sum()), int(columns.most(goal.values).sum()) + 1)
+        least, most = int(columns.least(goal.values).sum()), int(columns.most(goal.values).sum())
+        if goal.tokens is None:  # ranks rise evenly with the sum
+            start = goal.rank(0)
+            sums = (limit - start) / (goal.rank(1) - start)
+            largest = math.floor(sums) if ties else math.ceil(sums) - 1
+            return min(max(largest, least - 1), most)
 
         def loses(total: int) -> bool:
             rank = goal.rank(total)
             return rank > limit or (rank == limit and not ties)
 
-        return sums.start + bisect_left(sums, True, key=loses) - 1
+        return least + bisect_left(range(least, most + 1), True, key=loses) - 1
 
     def _is_worth_solving(self, entry: Entry) -> bool:
         """Whether a narrow box is solved before it is split: without an answer yet, or where few columns are left."""

@@ -171,6 +171,7 @@ def test_the_batch_can_be_bounded_and_aimed_at() -> None:
     assert top.status == "optimal" and top.objective == top.solutions[0].batches["chat"] >= wanted
 
 
+@pytest.mark.slow
 def test_a_batch_in_conflict_is_explained_without_trying_every_one(built: list[Box]) -> None:
     """Which statements conflict, how far each goes, and the smallest way out, though no batch up to 300 will do."""
     narrow = require(chat("batch"), "<=", 300, line=9, text="300")

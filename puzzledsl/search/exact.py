@@ -116,10 +116,10 @@ def best_of(
     """
     search = _Search(canonical, Waiting(problems, effort, {} if floors is None else floors))
     while (entry := search.waiting.next()) is not None:
-        if search.needs_a_guess:
-            search.guess(entry)
-        elif entry.box.is_single:
+        if entry.box.is_single:
             search.solve(entry)
+        elif search.needs_a_guess:
+            search.guess(entry)
         else:
             search.solve_relaxed(entry)
     proven = search.proven and search.waiting.in_time
@@ -139,7 +139,7 @@ class _Search:
     @property
     def needs_a_guess(self) -> bool:
         """Whether an answer is sought without a proof first: with none known, a box that has hardly any takes long to solve."""
-        return self.winner.layers is None and self.guesses < MOST_GUESSES and not self.waiting.is_single
+        return self.winner.layers is None and self.guesses < MOST_GUESSES
 
     def guess(self, entry: Entry) -> None:
         """Look for models that fit at a box's batches, or at larger ones, and take each at those that it runs at."""
@@ -158,7 +158,7 @@ class _Search:
     def solve(self, entry: Entry) -> None:
         """Solve a single box exactly; where that takes long and there are others, go on with it when its turn comes again."""
         waiting, problem = self.waiting, entry.problem
-        effort = waiting.effort if waiting.is_single else _short(waiting.effort, entry.tries)
+        effort = waiting.effort if waiting.is_listed else _short(waiting.effort, entry.tries)
         floor, most = waiting.floors.get(entry.box), waiting.sought(entry)
         outcome, preferred = minimise_in_order(
             problem, effort, floor, entry.bound, most, canonical=self.canonical
@@ -166,7 +166,7 @@ class _Search:
         if not outcome.proven and effort != waiting.effort and waiting.effort.left_s > 0:
             if outcome.chosen is not None:
                 self._try(problem.choice(outcome.chosen), entry.box)
-            waiting.put_back(entry, outcome.bound)
+            waiting.postpone(entry, outcome.bound)
             return
         self.proven = self.proven and outcome.proven
         waiting.leave_out(entry, outcome.bound)

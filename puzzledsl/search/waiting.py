@@ -127,14 +127,22 @@ class Waiting:
         """True where there is one combination of batches and nothing to decide."""
         return len(self.problems.boxes) == 1 and self.problems.boxes[0].is_single
 
-    def put_back(self, entry: Entry, bound: int | None = None) -> None:
-        """Put a box back into the queue, with a bound that was proven in the meantime."""
+    @property
+    def is_listed(self) -> bool:
+        """True where every combination of batches is solved alone, as none is computed from a profile."""
+        return all(box.is_single for box in self.problems.boxes)
+
+    def put_back(self, entry: Entry) -> None:
+        """Put a box back into the queue."""
+        heapq.heappush(self._queue, entry)
+
+    def postpone(self, entry: Entry, bound: int | None) -> None:
+        """Put a box back that was not solved to its end, with the bound that was proven in the meantime."""
+        rank = entry.rank
         if bound is not None:
             self.floors[entry.box] = bound
-            entry = replace(
-                entry, rank=max(entry.rank, entry.problem.goal.rank(bound)), tries=entry.tries + 1
-            )
-        heapq.heappush(self._queue, entry)
+            rank = max(rank, entry.problem.goal.rank(bound))
+        self.put_back(replace(entry, rank=rank, tries=entry.tries + 1))
 
     def halve(self, box: Box, rank: Fraction) -> None:
         """Go on with the halves of a box, none of whose models has a better rank."""

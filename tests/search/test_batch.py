@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.synthetic import synthetic
+from benchmarks.synthetic import at_any_batch, synthetic
 from puzzledsl.cost.table import cost_table
 from puzzledsl.ir.nodes import Baseline, Frontier, Preference, Requirement, RooflineHardware
 from puzzledsl.search.box import Box
@@ -110,10 +110,8 @@ def test_halves_are_the_box() -> None:
 
 def large(*more: Requirement, **changes: object) -> Instance:
     """80 layers of 54 alternatives, `chat` at any batch up to 1,024; the requirements of the benchmark and some more."""
-    program, _, scores = synthetic(seed=0)
-    auto = program.scenarios["chat"].model_copy(update={"batches": ()})
-    program = program.model_copy(update={"scenarios": {**program.scenarios, "chat": auto}})
-    instance = Instance(program, cost_table(program, "wide"), scores)
+    program, costs, scores = at_any_batch(synthetic(seed=0))
+    instance = Instance(program, costs, scores)
     return instance.with_search(requirements=(*program.searches["best"].requirements, *more), **changes)
 
 

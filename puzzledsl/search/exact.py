@@ -159,10 +159,7 @@ class _Search:
         """Solve a single box exactly; where that takes long and there are others, go on with it when its turn comes again."""
         waiting, problem = self.waiting, entry.problem
         effort = waiting.effort if waiting.is_listed else _short(waiting.effort, entry.tries)
-        floor, most = waiting.floors.get(entry.box), waiting.sought(entry)
-        outcome, preferred = minimise_in_order(
-            problem, effort, floor, entry.bound, most, canonical=self.canonical
-        )
+        outcome, preferred = self._sought(entry, effort, canonical=self.canonical)
         if not outcome.proven and effort != waiting.effort and waiting.effort.left_s > 0:
             if outcome.chosen is not None:
                 self._try(problem.choice(outcome.chosen), entry.box)
@@ -174,12 +171,26 @@ class _Search:
             ranks = (problem.goal.rank(outcome.value), *preferred)
             self._reached(problem, problem.choice(outcome.chosen), Incumbent(ranks, entry.box))
 
+    def _sought(
+        self, entry: Entry, effort: Effort, *, canonical: bool
+    ) -> tuple[Outcome, tuple[Fraction, ...]]:
+        """Solve a box's problem, as far as an answer in it may win."""
+        floor = self.waiting.floors.get(entry.box)
+        for most in self.waiting.sought(entry):
+            outcome, preferred = minimise_in_order(
+                entry.problem, effort, floor, entry.bound, most, canonical=canonical
+            )
+            if not outcome.infeasible:
+                break
+            floor = outcome.bound if floor is None or outcome.bound is None else max(floor, outcome.bound)
+        return outcome, preferred
+
     def solve_relaxed(self, entry: Entry) -> None:
         """Solve a narrow box's relaxation: often it has no better answer at all, or one that is right, at the batches that it
         runs at. Go on with those batches and with the box's halves."""
         waiting, goal = self.waiting, entry.problem.goal
-        floor, most = waiting.floors.get(entry.box), waiting.sought(entry)
-        outcome = minimise(entry.problem, _short(waiting.effort, 0), False, floor, entry.bound, most)
+        plain = replace(entry, problem=replace(entry.problem, preferences=()))
+        outcome, _ = self._sought(plain, _short(waiting.effort, 0), canonical=False)
         if outcome.infeasible:
             waiting.leave_out(entry, outcome.bound)
             return

@@ -21,6 +21,7 @@ from puzzledsl.search.problem import Problems
 
 FEW = 1.4  # columns a layer
 SOME = 2  # columns a layer
+REACHES = (1, 3, 8)  # eighths of the way from a bound to the best answer
 NARROW = (
     16  # a box is narrow where its batches differ by less than this part of them: its relaxation is close
 )
@@ -227,19 +228,20 @@ class Waiting:
 
     def _is_worth_solving(self, entry: Entry) -> bool:
         """Whether a narrow box is solved before it is split: without an answer yet, or where few columns are left."""
-        return self.best is None or self.sought(entry) is not None
-
-    def sought(self, entry: Entry) -> int | None:
-        """The sum up to which answers in a box are sought: `at_most`, where its bound leaves few columns for those. Else there
-        are likely better ones, which are sooner found from below."""
         most = self.at_most(entry)
-        if (
-            most is None
-            or entry.bound is None
-            or _leaves(entry.bound, most) <= SOME * len(entry.problem.columns.sizes)
-        ):
-            return most
-        return None
+        return most is None or entry.bound is None or self._leaves_few(entry.problem, entry.bound, most)
+
+    def sought(self, entry: Entry) -> list[int | None]:
+        """The sums up to which answers in a box are sought, one after the other, until one is found: the last is `at_most`. Where
+        many columns are left, better answers are likely, which are sooner found from below."""
+        most = self.at_most(entry)
+        if most is None or entry.bound is None or self._leaves_few(entry.problem, entry.bound, most):
+            return [most]
+        above = most - entry.bound.value
+        return [*dict.fromkeys(entry.bound.value + above * share // 8 for share in REACHES)]
+
+    def _leaves_few(self, problem: Problem, bound: Bound, most: int) -> bool:
+        return _leaves(bound, most) <= SOME * problem.columns.layers
 
     def bound(self) -> Fraction | None:
         """A bound that no answer beats, in the goal's units; None where nothing is known."""

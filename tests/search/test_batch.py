@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.synthetic import at_any_batch, synthetic
 from puzzledsl.cost.table import cost_table
 from puzzledsl.ir.nodes import Baseline, Frontier, Preference, Requirement, RooflineHardware
+from puzzledsl.ir.program import check_file
 from puzzledsl.search.box import Box
 from puzzledsl.search.frontier import solve_frontier
 from puzzledsl.search.instance import Problem
@@ -167,6 +169,26 @@ def test_the_batch_can_be_bounded_and_aimed_at() -> None:
     aimed = large(objective=alone(chat("batch")), sense="maximize", preferences=(low_loss,))
     top = solve_search(*aimed.args)
     assert top.status == "optimal" and top.objective == top.solutions[0].batches["chat"] >= wanted
+
+
+ALIKE = """
+use "std/hardware.pzl" (h100_sxm)
+parent p = shape(family: llama, layers: 16, hidden: 4096, heads: 32, kv_heads: 8, head_dim: 128, intermediate: 14336, vocab: 128256)
+space w of p { attention = gqa(kv_heads: 8 | 4 | 2 | 1) | noop, ffn = mlp(width: 100% | 50% | 25%) | noop }
+hardware card = h100_sxm(memory: 24GB, max_batch: 1024)
+scenario chat on card = batch(auto, 512 -> 512)
+search tight of w { maximize params, require chat.batch >= 700 because "many users", require params >= 60% * p.params }
+"""
+
+
+def test_layers_that_cost_alike_leave_gaps_at_most_batches(tmp_path: Path) -> None:
+    """Few sums of caches are just so large that one batch fits and the next does not: most batches have hardly any model."""
+    file = tmp_path / "alike.pzl"
+    file.write_text(ALIKE)
+    program = check_file(file).program
+    assert program is not None
+    result = solve_search(program, "tight", cost_table(program, "w"), {})
+    assert result.status == "optimal" and result.solutions[0].batches["chat"] >= 700
 
 
 @pytest.mark.slow

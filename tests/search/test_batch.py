@@ -173,7 +173,8 @@ def test_the_batch_can_be_bounded_and_aimed_at() -> None:
 
 ALIKE = """
 use "std/hardware.pzl" (h100_sxm)
-parent p = shape(family: llama, layers: 16, hidden: 4096, heads: 32, kv_heads: 8, head_dim: 128, intermediate: 14336, vocab: 128256)
+parent p = shape(family: llama, layers: 16, hidden: 4096, heads: 32, kv_heads: 8, head_dim: 128,
+  intermediate: 14336, vocab: 128256)
 space w of p { attention = gqa(kv_heads: 8 | 4 | 2 | 1) | noop, ffn = mlp(width: 100% | 50% | 25%) | noop }
 hardware card = h100_sxm(memory: 24GB, max_batch: 1024)
 scenario chat on card = batch(auto, 512 -> 512)

@@ -36,6 +36,9 @@ def test_the_answer_is_the_best_over_every_batch(instance: Instance) -> None:
         return
     assert result.status == "optimal"
     (solution,) = result.solutions
+    problem = Builder(best.tables).at(best.batches)
+    if not all(goal.exact for goal in (problem.goal, *problem.preferences)):
+        return  # equal integers are not equal goals then
     assert {name: solution.batches[name] for name in best.batches} == best.batches
     assert solution.layers == best.layers
     assert solution.objective == float(best.linear(instance.search.objective))

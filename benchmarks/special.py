@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.explain import TARGET_S, explained
 from benchmarks.rivals import cpu_s, highs
-from benchmarks.synthetic import Inputs, synthetic, with_search
+from benchmarks.synthetic import Inputs, at_any_batch, synthetic, with_search
 from puzzledsl.ir.nodes import CpSat, Frontier, MetricTerm, Program
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.search.core import minimise
@@ -39,6 +39,7 @@ def lines(quick: bool) -> Iterator[str]:
     seeds = range(1 if quick else 3)
     yield from (frontier_line(layers, seed, 5 if quick else 30) for seed in seeds)
     yield from batches_lines(layers, range(1 if quick else 12))
+    yield from auto_lines(layers, range(1 if quick else 12))
     yield from (several_line(layers, seed, 3 if quick else 10) for seed in seeds)
     yield determinism_line(layers, 1 if quick else 3)
     yield from (memory_line(name) for name in (() if quick else SIZES))
@@ -63,7 +64,8 @@ def frontier_line(layers: int, seed: int, points: int) -> str:
     theirs, theirs_proven = 0.0, 0
     for target in targets(sweep):
         said = highs(
-            builder.for_search(point_search(program.searches["best"], sweep, target)).all()[0], HIGHS_S
+            next(iter(builder.for_search(point_search(program.searches["best"], sweep, target)).all())),
+            HIGHS_S,
         )
         theirs += said.seconds
         theirs_proven += said.proven
@@ -95,6 +97,24 @@ def batches_lines(layers: int, seeds: Sequence[int]) -> Iterator[str]:
         told = f"{result.status} in {several:.3f} s; the best one alone {alone:.3f} s"
         yield f"12 batches, seed {seed}: {told}: {ratios[-1]:.1f}x"
     yield f"12 batches, geometric mean of {len(ratios)}: {statistics.geometric_mean(ratios):.2f}x (target: 3x)"
+
+
+def auto_lines(layers: int, seeds: Sequence[int]) -> Iterator[str]:
+    """Any batch up to the profile's largest, and the winning one given, with the memory that it must fit."""
+    ratios = []
+    for seed in seeds:
+        program, costs, scores = at_any_batch(synthetic(layers, seed=seed, noise=0.0))
+        solve_search(program, "best", costs, scores)
+        result, several = _median_solve(program, costs, scores)
+        tables = tables_of(program, "best", costs, scores)
+        batch = result.solutions[0].batches["chat"]
+        only = {"scenarios": {**costs.scenarios, "chat": (tables.at("chat", batch),)}, "auto": {}}
+        again, alone = _median_solve(program, costs.model_copy(update=only), scores)
+        assert again.solutions[0].objective == result.solutions[0].objective
+        ratios.append(several / alone)
+        told = f"{result.status} in {several:.3f} s; batch {batch} alone {alone:.3f} s"
+        yield f"any batch up to {costs.auto['chat']}, seed {seed}: {told}: {ratios[-1]:.1f}x"
+    yield f"any batch, geometric mean of {len(ratios)}: {statistics.geometric_mean(ratios):.2f}x"
 
 
 def _median_solve(

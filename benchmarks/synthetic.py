@@ -154,6 +154,14 @@ def with_search(inputs: Inputs, **changes: object) -> Inputs:
     return program.model_copy(update={"searches": {"best": search}}), costs, scores
 
 
+def at_any_batch(inputs: Inputs) -> Inputs:
+    """The same search with `chat` at the largest batch that fits; costs are the profile's, without noise."""
+    program, _, scores = inputs
+    auto = program.scenarios["chat"].model_copy(update={"batches": ()})
+    program = program.model_copy(update={"scenarios": {**program.scenarios, "chat": auto}})
+    return program, cost_table(program, "wide"), scores
+
+
 def alternatives(
     attention: int, ffn: int, shape: Shape
 ) -> tuple[tuple[AttentionAlternative, ...], tuple[FfnAlternative, ...]]:

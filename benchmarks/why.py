@@ -23,7 +23,7 @@ from puzzledsl.search.metrics import Child
 from puzzledsl.search.pins import Pin, pins_of
 from puzzledsl.search.problem import Builder
 from puzzledsl.search.tables import Tables, tables_of
-from puzzledsl.search.why import why_search
+from puzzledsl.search.why import pinned, why_search
 
 SEARCHES = 50
 CHECKED = 40  # pins of a search that are solved again
@@ -75,9 +75,8 @@ def checked(inputs: Inputs, seed: int) -> tuple[int, int, int, int, float, float
 
 def _optimum(tables: Tables, builder: Builder, pin: Pin | None) -> Fraction | None:
     """The optimum with a pin; None where there is no child."""
-    problems = [replace(p, preferences=()) for p in builder.all()]
-    if pin is not None:
-        problems = [p.only(pin.keep(p.columns)) for p in problems]
+    problems = builder.all().changed(lambda problem, _: replace(problem, preferences=()))
+    problems = problems if pin is None else pinned(problems, pin)
     found = best_meeting_all(tables, problems, Effort.of(TIME_S))
     if not found.proven:
         raise RuntimeError("a search was not solved in time")

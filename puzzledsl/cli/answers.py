@@ -121,7 +121,7 @@ def columns_of(search: Search) -> list[str]:
 def _figures(search: Search, solution: Solution) -> list[str]:
     from puzzledsl.runs.card import metric_text
 
-    metrics = solution.metrics
+    metrics = figures_of(solution)
     return [metric_text(name, metrics[name]) if name in metrics else "" for name in columns_of(search)]
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
+from puzzledsl.cost.any_batch import any_batch
 from puzzledsl.cost.flops import Workload
 from puzzledsl.cost.roofline import Times, fixed_times, sub_block_times
 from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, name_of
-from puzzledsl.ir.metrics import costs_of_layer, metrics_of
+from puzzledsl.ir.metrics import costs_of_layer, fits, metrics_of
 from puzzledsl.ir.nodes import Program, RooflineHardware, Space
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts
 
@@ -102,17 +103,27 @@ def added(costs: Sequence[Cost]) -> Cost:
 
 
 def costs_at(
-    candidates: Sequence[ScenarioCosts], layers: Sequence[LayerAssignment], batch: int | None
+    program: Program,
+    space: Space,
+    table: CostTable,
+    scenario: str,
+    layers: Sequence[LayerAssignment],
+    batch: int | None = None,
 ) -> ScenarioCosts:
-    """The costs at a batch; without one, at the largest candidate where the model fits (the smallest where none does)."""
-    if batch is not None:
-        return next(costs for costs in candidates if costs.batch == batch)
-    fitting = [
-        costs
-        for costs in candidates
-        if costs.capacity_bytes is None or metrics_of(costs, layers)["memory"] <= costs.capacity_bytes
-    ]
-    return fitting[-1] if fitting else candidates[0]
+    """The costs at a batch; without one, at the largest where the model fits (the smallest where it fits at none).
+
+    Raises KeyError for an alternative or a batch that there are no costs of.
+    """
+    anywhere = any_batch(program, space, table, scenario)
+    if anywhere is not None:
+        return anywhere.at(batch or anywhere.largest(layers) or 1)
+    candidates = table.scenarios[scenario]
+    if batch is None:
+        return [*candidates[:1], *(costs for costs in candidates if fits(costs, layers))][-1]
+    found = [costs for costs in candidates if costs.batch == batch]
+    if not found:
+        raise KeyError((scenario, batch))
+    return found[0]
 
 
 def breakdown(
@@ -124,8 +135,8 @@ def breakdown(
     model: str,
     batch: int | None = None,
 ) -> Breakdown:
-    """Where one model's costs in one scenario go. Raises KeyError for an alternative that is not in the table."""
-    costs = costs_at(table.scenarios[scenario], layers, batch)
+    """Where one model's costs in one scenario go. Raises KeyError for an alternative or a batch that is not in the table."""
+    costs = costs_at(program, space, table, scenario, layers, batch)
     hardware = program.hardware[program.scenarios[scenario].hardware]
     return Breakdown(
         model=model,

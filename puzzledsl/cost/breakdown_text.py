@@ -121,7 +121,7 @@ def _causes(found: Breakdown, causes: tuple[Times, Times]) -> Iterator[list[str]
 def _metrics(found: Breakdown) -> Iterator[str]:
     rows = []
     for name, dimension in METRICS.items():
-        if name in found.unknown:
+        if name in found.unknown or name == "batch":  # the head names it
             continue
         value, parent = found.metrics[name], found.parent_metrics[name]
         ratio = f"{float(value / parent):.3g}x the parent's" if parent and value != parent else ""

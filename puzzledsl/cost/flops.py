@@ -42,7 +42,13 @@ def causal_pairs(prompt: int, window: int | None) -> Fraction:
 
 
 def sub_block_flop(shape: Shape, alternative: Alternative, work: Workload) -> tuple[int, int]:
-    """FLOP of one prefill of the batch and of one decode step of it, over all GPUs."""
+    """FLOP of one prefill of the batch and of one decode step of it, over all GPUs; rounded up."""
+    prefill, decode = mean_flop(shape, alternative, work)
+    return ceil(prefill), ceil(decode)
+
+
+def mean_flop(shape: Shape, alternative: Alternative, work: Workload) -> tuple[Fraction, Fraction]:
+    """`sub_block_flop`, exactly: proportional to the batch."""
     per_token = 2 * size_of(shape, alternative).active
     prefill = Fraction(per_token * work.batch * work.prompt)
     decode = Fraction(per_token * work.batch)
@@ -50,7 +56,7 @@ def sub_block_flop(shape: Shape, alternative: Alternative, work: Workload) -> tu
         window, per_pair = facts.window(alternative, shape), 4 * shape.heads * shape.head_dim
         prefill += work.batch * per_pair * causal_pairs(work.prompt, window)
         decode += work.batch * per_pair * mean_context(work.prompt, work.output, window)
-    return ceil(prefill), ceil(decode)
+    return prefill, decode
 
 
 def fixed_flop(shape: Shape, work: Workload) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil
 
 from puzzledsl.cost.dtypes import DTYPE_BYTES, head_dtype
 from puzzledsl.cost.flops import Workload
@@ -63,6 +64,28 @@ def largest_parent_batch(hardware: RooflineHardware, shape: Shape, prompt: int, 
 
     0 where not one fits.
     """
-    free = hardware.memory_bytes - hardware.reserve_bytes - parent_weights_bytes(hardware, shape)
-    one = shape.layers * kv_cache_bytes(hardware, shape, shape.kv_heads, None, Workload(1, prompt, output))
-    return max(0, min(hardware.max_batch, floor(free * hardware.kv_fraction / one)))
+    free = cache_room(hardware, parent_weights_bytes(hardware, shape))
+
+    def fits(batch: int) -> bool:
+        work = Workload(batch, prompt, output)
+        return shape.layers * kv_cache_bytes(hardware, shape, shape.kv_heads, shape.window, work) <= free
+
+    return largest_batch(hardware.max_batch, fits)
+
+
+def cache_room(hardware: RooflineHardware, weights_bytes: int) -> Fraction:
+    """Bytes that the KV cache may take: the profile's share of what reserve and weights leave."""
+    return (hardware.memory_bytes - hardware.reserve_bytes - weights_bytes) * hardware.kv_fraction
+
+
+def largest_batch(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest batch from 1 to `most` that fits, by bisection; 0 where not even one does.
+
+    Where a batch fits, so does every smaller one: the cache of each layer is `ceil(batch * bytes of one sequence)`, which does
+    not decrease with the batch, and nothing else depends on it.
+    """
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low

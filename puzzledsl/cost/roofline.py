@@ -13,7 +13,7 @@ are fitted to published serving figures of Llama models (`cost.calibrate`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
@@ -60,7 +60,13 @@ class Times:
         return self.weights + self.matrices + self.attention + self.link + self.overhead
 
     def __add__(self, other: Times) -> Times:
-        return Times(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Times)))
+        return Times(
+            self.weights + other.weights,
+            self.matrices + other.matrices,
+            self.attention + other.attention,
+            self.link + other.link,
+            self.overhead + other.overhead,
+        )
 
 
 def bandwidth(hardware: RooflineHardware) -> Fraction:

@@ -6,12 +6,11 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+from puzzledsl.cost.any_batch import AnyBatch
 from puzzledsl.cost.csv_table import read_measured
 from puzzledsl.cost.errors import span_of
-from puzzledsl.cost.flops import Workload
 from puzzledsl.cost.imported import imported_costs
 from puzzledsl.cost.profile import can_run, provenance_of
-from puzzledsl.cost.roofline import fixed_cost, sub_block_cost
 from puzzledsl.diagnostics import DiagnosticError, Sink
 from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import (
@@ -31,21 +30,23 @@ from puzzledsl.ir.nodes import (
     Space,
     TableHardware,
 )
-from puzzledsl.ir.tables import Cost, CostTable, ScenarioCosts
+from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts
+
+PARENT = LayerAssignment(attention="parent", ffn="parent")
 
 
 def cost_table(program: Program, space: str, base: Path | None = None) -> CostTable:
     """Costs of a space in every scenario on a roofline or table hardware; `measured` hardware is left out.
 
-    `base` is the directory that tables' paths start from (default: the `.pzl` file's). An `auto` batch gets
-    the powers of two up to the profile's `max_batch` that some child fits at. Raises DiagnosticError for a
-    profile or a table that does not do.
+    `base` is the directory that tables' paths start from (default: the `.pzl` file's). Raises DiagnosticError for a profile or
+    a table that does not do.
     """
     here, sink = program.spaces[space], Sink()
     shape = program.parents[here.parent].shape
     directory = Path(program.source).parent if base is None else base
     scenarios: dict[str, tuple[ScenarioCosts, ...]] = {}
     provenance: dict[str, str] = {}
+    auto: dict[str, int] = {}
     for name, scenario in program.scenarios.items():
         hardware = program.hardware[scenario.hardware]
         match hardware.spec:
@@ -53,6 +54,7 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
                 provenance[name] = provenance_of(spec)
                 if can_run(hardware, spec, sink):
                     scenarios[name] = roofline_costs(spec, shape, here, scenario)
+                    auto |= {} if scenario.batches else {name: spec.max_batch}
             case TableHardware(path=path):
                 provenance[name] = f"table {path}"
                 span = span_of(hardware.where)
@@ -67,6 +69,7 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
         space=space,
         provenance=provenance,
         scenarios=scenarios,
+        auto=auto,
         params_fixed=facts.fixed_params(shape),
         params_attention=tuple(attention for attention, _ in layers),
         params_ffn=tuple(ffn for _, ffn in layers),
@@ -85,70 +88,29 @@ def merge(*tables: CostTable) -> CostTable:
     scenarios: dict[str, tuple[ScenarioCosts, ...]] = {}
     provenance: dict[str, str] = {}
     inputs: dict[str, str] = {}
+    auto: dict[str, int] = {}
     for table in reversed(tables):
+        auto = {name: most for name, most in auto.items() if name not in table.scenarios} | table.auto
         scenarios |= table.scenarios
         provenance |= table.provenance
         inputs |= table.inputs
-    return tables[0].model_copy(update={"scenarios": scenarios, "provenance": provenance, "inputs": inputs})
+    merged = {"scenarios": scenarios, "provenance": provenance, "inputs": inputs, "auto": auto}
+    return tables[0].model_copy(update=merged)
 
 
 def roofline_costs(
     hardware: RooflineHardware, shape: Shape, space: Space, scenario: Scenario
 ) -> tuple[ScenarioCosts, ...]:
-    """One scenario at each candidate batch, ascending."""
+    """One scenario at its batches, ascending.
+
+    Of an `auto` batch: 1, the parent's and the largest that any child fits at; `any_batch` has the others.
+    """
+    costs = AnyBatch(hardware, shape, space.layers, scenario)
     if scenario.batches:
-        return tuple(_at_batch(hardware, shape, space, scenario, b) for b in sorted(set(scenario.batches)))
-    candidates = [1 << power for power in range(hardware.max_batch.bit_length())]
-    tables: list[ScenarioCosts] = []
-    for batch in candidates:
-        table = _at_batch(hardware, shape, space, scenario, batch)
-        if tables and not _something_fits(hardware, table):
-            break  # a larger batch needs more
-        tables.append(table.model_copy(update={"capacity_bytes": hardware.memory_bytes}))
-    return tuple(tables)
-
-
-def _at_batch(
-    hardware: RooflineHardware, shape: Shape, space: Space, scenario: Scenario, batch: int
-) -> ScenarioCosts:
-    work = Workload(batch, scenario.prompt, scenario.output)
-    known: dict[AttentionAlternative | FfnAlternative, Cost] = {}
-
-    def cost(alternative: AttentionAlternative | FfnAlternative) -> Cost:
-        if alternative not in known:
-            known[alternative] = sub_block_cost(hardware, shape, alternative, work)
-        return known[alternative]
-
-    layers: dict[LayerChoice, tuple[dict[str, Cost], dict[str, Cost]]] = {}
-    for choice in space.layers:
-        if choice not in layers:
-            attention, ffn = _with_parent(choice)
-            layers[choice] = (
-                {name: cost(a) for name, a in attention.items()},
-                {name: cost(f) for name, f in ffn.items()},
-            )
-    return ScenarioCosts(
-        scenario=scenario.name,
-        batch=batch,
-        prompt=scenario.prompt,
-        output=scenario.output,
-        fixed=fixed_cost(hardware, shape, work),
-        reserve_bytes=hardware.reserve_bytes,
-        attention=tuple(layers[choice][0] for choice in space.layers),
-        ffn=tuple(layers[choice][1] for choice in space.layers),
-    )
-
-
-def _something_fits(hardware: RooflineHardware, costs: ScenarioCosts) -> bool:
-    """Whether the smallest child fits: its cache in the profile's share of what reserve and weights leave."""
-    weights, cache = costs.fixed.weights_bytes, 0
-    for attention, ffn in zip(costs.attention, costs.ffn, strict=True):
-        weights += min(c.weights_bytes for c in attention.values()) + min(
-            c.weights_bytes for c in ffn.values()
-        )
-        cache += min(c.kv_cache_bytes for c in attention.values())
-    free: int = hardware.memory_bytes - hardware.reserve_bytes - weights
-    return cache <= free * Fraction(hardware.kv_fraction)
+        given: dict[str, object] = {"capacity_bytes": None, "kv_fraction": Fraction(1)}
+        return tuple(costs.at(b).model_copy(update=given) for b in sorted(set(scenario.batches)))
+    shown = {1, costs.largest([PARENT] * shape.layers), costs.reach[1]} - {0}
+    return tuple(map(costs.at, sorted(shown)))
 
 
 def _with_parent(choice: LayerChoice) -> tuple[dict[str, AttentionAlternative], dict[str, FfnAlternative]]:

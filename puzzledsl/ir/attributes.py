@@ -133,9 +133,6 @@ def _of_parent(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
 
 def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     name = node.name.text
-    if name in METRICS:
-        ctx.lower_later(symbol)
-        return Symbolic({("metric", ctx.name_of(symbol), name): Fraction(1)}, dimension=METRICS[name])
     if name in ("batch", "prompt", "output"):
         scenario = ctx.lower(symbol, nodes.Scenario)
         if scenario is None:
@@ -144,9 +141,10 @@ def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
             return Quantity(Fraction(scenario.prompt if name == "prompt" else scenario.output))
         if len(scenario.batches) == 1:
             return Quantity(Fraction(scenario.batches[0]))
-        ctx.report(types.NotConstant(node.span, what="a batch in an expression", got="it"))
-        return POISON
-    _unknown(ctx, node, f"scenario `{symbol.name}`", (*METRICS, "batch", "prompt", "output"))
+    if name in METRICS:
+        ctx.lower_later(symbol)
+        return Symbolic({("metric", ctx.name_of(symbol), name): Fraction(1)}, dimension=METRICS[name])
+    _unknown(ctx, node, f"scenario `{symbol.name}`", (*METRICS, "prompt", "output"))
     return POISON
 
 

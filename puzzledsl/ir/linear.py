@@ -19,7 +19,7 @@ from puzzledsl.lang.tree import CompareOp
 from puzzledsl.units import BYTES, TIME, TOK_PER_S, Quantity
 
 FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}
-_METRIC = Literal["memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput"]
+_METRIC = Literal["memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput", "flops", "batch"]
 
 
 def compare(
@@ -64,10 +64,12 @@ def _finish(
     right_span: Span,
     op_span: Span,
 ) -> Value:
-    if op == "==" and any(key[0] in ("metric", "score") for key in left.terms):
+    if op == "==" and any(key[0] in ("metric", "score") and not is_batch(key) for key in left.terms):
         what = "a metric or score, which takes scattered values"
         ctx.report(errors.BadEquality(op_span, op="==", what=what, instead="write `<=` or `>=`"))
         return POISON
+    if ratio is not None and any(map(is_batch, left.terms)):
+        return batch_is_no_ratio(ctx, right_span, "compare the batch with a number, such as `>= 32`")
     if any(is_throughput(key) for key in left.terms):
         if len(left.terms) > 1 or left.constant:
             return throughput_alone(ctx, left, left_span)
@@ -87,9 +89,22 @@ def is_throughput(key: TermKey) -> bool:
     return key[0] == "metric" and key[2] == "throughput"
 
 
+def is_batch(key: TermKey) -> bool:
+    """True for the key of a scenario's batch."""
+    return key[0] == "metric" and key[2] == "batch"
+
+
+def batch_is_no_ratio(ctx: Context, span: Span, instead: str) -> Value:
+    """Report a batch that is compared with the parent's."""
+    what, wanted, got = "what a batch is compared with", "a number", "a ratio of the parent's"
+    help = f"the parent is taken at the child's own batch: {instead}"
+    ctx.report(errors.WrongType(span, what=what, wanted=wanted, got=got, help=help))
+    return POISON
+
+
 def is_cost(key: TermKey) -> bool:
     """True for the key of a score, or of a metric of which less is better."""
-    return key[0] == "score" or (key[0] == "metric" and key[2] != "throughput")
+    return key[0] == "score" or (key[0] == "metric" and not is_throughput(key) and not is_batch(key))
 
 
 def to_requirement(

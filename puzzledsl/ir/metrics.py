@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
-from puzzledsl.units import BYTES, FLOPS, TIME, TOK_PER_S, Dimension
+from puzzledsl.units import BYTES, COUNT, FLOPS, TIME, TOK_PER_S, Dimension
 
 NANOSECOND = Fraction(1, 10**9)
 
@@ -23,6 +23,7 @@ METRICS: dict[str, Dimension] = {
     "tpot": TIME,
     "throughput": TOK_PER_S,
     "flops": FLOPS,
+    "batch": COUNT,
 }
 """What `SCENARIO.METRIC` may be. Sizes and times are those of each GPU; tokens a second and FLOP those of all of them."""
 
@@ -43,7 +44,8 @@ class LinearMetric:
 def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
     """Every metric of a scenario at one batch except throughput, which is `batch * output / latency`.
 
-    latency = prefill + output * decode; flops likewise; memory = reserve + weights + kv_cache.
+    latency = prefill + output * decode; flops likewise; memory = reserve + weights + kv_cache. The batch is a constant: no
+    layer changes it.
     """
     output = costs.output
     return {
@@ -54,7 +56,35 @@ def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
         "ttft": LinearMetric(lambda c: c.prefill_ns, NANOSECOND),
         "tpot": LinearMetric(lambda c: c.decode_ns, NANOSECOND),
         "flops": LinearMetric(lambda c: c.prefill_flop + output * c.decode_flop),
+        "batch": LinearMetric(lambda _: 0, constant=costs.batch),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A model fits where the sum of `of` over its costs is at most `limit`: `kv_cache <= kv_fraction * (capacity - reserve -
+    weights)`, in whole numbers."""
+
+    share: Fraction
+    limit: int
+
+    def of(self, cost: Cost) -> int:
+        """The part of the limit that one cost takes."""
+        return self.share.denominator * cost.kv_cache_bytes + self.share.numerator * cost.weights_bytes
+
+
+def room_of(costs: ScenarioCosts) -> Room | None:
+    """The memory that an `auto` batch must fit; None where the batch is given: then a search bounds `memory` itself."""
+    if costs.capacity_bytes is None:
+        return None
+    share = costs.kv_fraction
+    return Room(share, share.numerator * (costs.capacity_bytes - costs.reserve_bytes))
+
+
+def fits(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> bool:
+    """True where the batch is given, or where a model fits the memory at this one. Raises as `metrics_of` does."""
+    room = room_of(costs)
+    return room is None or sum(map(room.of, chosen_costs(costs, layers))) <= room.limit
 
 
 def costs_of_layer(costs: ScenarioCosts, layer: int, choice: LayerAssignment) -> tuple[Cost, ...]:

@@ -17,7 +17,9 @@ class MetricTerm(Frozen):
 
     kind: Literal["metric"] = "metric"
     scenario: str
-    metric: Literal["memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput", "flops"]
+    metric: Literal[
+        "memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput", "flops", "batch"
+    ]
 
 
 class ScoreTerm(Frozen):

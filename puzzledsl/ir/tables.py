@@ -15,10 +15,11 @@ Per-layer tables are tuples with one dictionary a layer, keyed by canonical alte
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Literal
 
 from puzzledsl.ir.alternatives import AttentionAlternative, FfnAlternative
-from puzzledsl.ir.base import Artefact, Frozen
+from puzzledsl.ir.base import Artefact, Exact, Frozen
 from puzzledsl.ir.nodes import Schedule
 
 # ---------------------------------------------------------------- costs
@@ -60,14 +61,18 @@ class ScenarioCosts(Frozen):
     pairs: tuple[dict[str, Cost], ...] = ()
     # metrics that the source of these costs does not say (a table without times, say): no search may mention them
     unknown: tuple[str, ...] = ()
-    # set where the batch is `auto`: a child runs at this batch only if its memory is at most this
+    # set where the batch is `auto`: a child runs at this batch only if its cache fits the share `kv_fraction` of what the
+    # reserve and its weights leave of this (`ir.metrics.fits`)
     capacity_bytes: int | None = None
+    kv_fraction: Exact = Fraction(1)
 
 
 class CostTable(Artefact):
     """`build/costs/SPACE.json`. `scenarios[NAME]` has one entry for each candidate batch, in ascending order.
 
     Every alternative of the space, and `parent`, is in every layer's dictionary. `provenance`: where figures come from.
+    A scenario in `auto` may run at any batch from 1 to the number there: its entries are some of those batches, and
+    `cost.any_batch` computes the others from the profile.
     """
 
     space: str
@@ -75,6 +80,7 @@ class CostTable(Artefact):
         str, str
     ] = {}  # scenario -> "roofline h100_sxm" | "measured on CPU …" | "table costs.csv"
     scenarios: dict[str, tuple[ScenarioCosts, ...]] = {}
+    auto: dict[str, int] = {}
     # parameters do not depend on a scenario; used when no scenario is declared
     params_fixed: int
     params_attention: tuple[dict[str, int], ...]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
+from puzzledsl.cost.breakdown import costs_at
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
@@ -183,8 +185,10 @@ class Subject:
         tables = self.costs.scenarios.get(scenario, ()) if self.costs else ()
         chosen = solution or self.best
         batch = chosen.batches.get(scenario) if chosen else None
-        exact = [t for t in tables if t.batch == batch]
-        return next(iter(exact or tables), None)
+        if self.costs is not None and batch is not None:
+            with suppress(KeyError):  # the table was made for other batches
+                return costs_at(self.program, self.space, self.costs, scenario, (), batch)
+        return next(iter(tables), None)
 
     def predicted(self, scenario: str, model: str = "", solution: Solution | None = None) -> dict[str, float]:
         """A scenario's metrics as the search saw them, of the parent or of a solution (default: the best).

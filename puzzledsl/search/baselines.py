@@ -6,27 +6,26 @@ may find nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Literal, assert_never
 
 import numpy as np
 
 from puzzledsl.ir.nodes import Baseline, Linear, ParamsTerm, Program, WeightedTerm
-from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
+from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.answer import heuristic_result
-from puzzledsl.search.core import minimise
+from puzzledsl.search.box import Box
 from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.exact import Found, best_meeting_all
+from puzzledsl.search.exact import Found, best_meeting_all, is_right
 from puzzledsl.search.greedy import greedy
 from puzzledsl.search.incumbent import feasible
-from puzzledsl.search.instance import Ints, Problem
-from puzzledsl.search.metrics import Child
-from puzzledsl.search.problem import Builder
-from puzzledsl.search.rows import goal_of
-from puzzledsl.search.tables import Tables, tables_of
+from puzzledsl.search.instance import Goal, Ints, Problem
+from puzzledsl.search.problem import Builder, Problems
+from puzzledsl.search.rows import goal_of, without_larger
+from puzzledsl.search.tables import tables_of
 
 PARAMS = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=ParamsTerm()),))
 MAX_PARAMS_GAP = 1e-3  # many models have almost as many parameters as the largest that fits
@@ -51,33 +50,33 @@ def solve_baselines(
 
 
 def solve_baseline(
-    builder: Builder, problems: Sequence[Problem], baseline: Baseline, effort: Effort
-) -> tuple[SearchResult, list[Problem]]:
+    builder: Builder, problems: Problems, baseline: Baseline, effort: Effort
+) -> tuple[SearchResult, Problems]:
     """A baseline's answer, and the problems it was sought in (what an explanation is about)."""
     kind, tables = baseline.kind, builder.tables
     match kind:
         case "max_params":
-            problems = [params_problem(builder, p) for p in problems]
+            problems = problems.changed(lambda p, box: params_problem(builder, p, box))
             found = best_meeting_all(tables, problems, replace(effort, gap=MAX_PARAMS_GAP))
-            return heuristic_result(tables, [found], kind, found.proven), list(problems)
+            return heuristic_result(tables, [found], kind, found.proven), problems
         case "noop_only":
-            problems = [noop_problem(p) for p in problems]
+            problems = problems.changed(lambda p, _: noop_problem(p))
             found = best_meeting_all(tables, problems, effort)
-            return heuristic_result(tables, [found], kind, found.proven), list(problems)
+            return heuristic_result(tables, [found], kind, found.proven), problems
         case "greedy":
-            found = _best(tables, problems, greedy)
+            found = _best(problems, (_models_by_greed(problems, box) for box in problems.boxes))
         case "uniform":
-            found = _best(tables, problems, lambda p: best_uniform(builder, p))
+            found = _best(problems, (uniform_models(builder, problems.at(box)) for box in problems.boxes))
         case "random":
-            found = _first(tables, problems, lambda p: random_answer(p, baseline.seed, effort))
+            found = random_answer(problems, baseline.seed, effort)
         case _:
             assert_never(kind)
-    return heuristic_result(tables, [found], kind, False), list(problems)
+    return heuristic_result(tables, [found], kind, False), problems
 
 
-def params_problem(builder: Builder, problem: Problem) -> Problem:
+def params_problem(builder: Builder, problem: Problem, box: Box) -> Problem:
     """The most parameters that fit."""
-    return replace(problem, goal=goal_of(builder, PARAMS, "maximize", problem.batches), preferences=())
+    return replace(problem, goal=goal_of(builder, PARAMS, "maximize", box), preferences=())
 
 
 def noop_problem(problem: Problem) -> Problem:
@@ -88,17 +87,34 @@ def noop_problem(problem: Problem) -> Problem:
     return problem.only(plain | ~has_some[problem.columns.layer_of])
 
 
-def best_uniform(builder: Builder, problem: Problem) -> Ints | None:
-    """The best model with one block in every layer. A layer that may not have it takes what is closest to it in parameters
+Models = Iterable[tuple[LayerAssignment, ...]]
+
+
+def _models_by_greed(problems: Problems, box: Box) -> Iterator[tuple[LayerAssignment, ...]]:
+    """The greedy's model at a batch; where any batch may be, at the powers of two, each where it and larger ones fit."""
+    for batches in _powers(box):
+        problem = problems.at(batches)
+        chosen = greedy(problem if box.is_single else without_larger(problem))
+        if chosen is not None:
+            yield problem.choice(chosen)
+
+
+def _powers(box: Box) -> Iterator[Box]:
+    """A single box's batches; of several the smallest, and every power of two."""
+    sides = [
+        sorted({low, *(1 << power for power in range(high.bit_length()) if low <= 1 << power <= high)})
+        for low, high in zip(box.low, box.high, strict=True)
+    ]
+    for batches in product(*sides):
+        yield Box(box.scenarios, batches, batches)
+
+
+def uniform_models(builder: Builder, problem: Problem) -> Models:
+    """Every model with one block in every layer. A layer that may not have it takes what is closest to it in parameters
     (attention and FFN apart)."""
     sizes = _sub_block_sizes(builder, problem)
-    best: tuple[int, tuple[int, ...]] | None = None
     for wanted in {(c.attention, c.ffn): i for i, c in enumerate(problem.columns.choices)}.values():
-        chosen = _closest(problem, sizes, wanted)
-        if feasible(problem, chosen):
-            key = (problem.goal.of(chosen), tuple(chosen.tolist()))
-            best = key if best is None or key < best else best
-    return None if best is None else np.array(best[1], dtype=np.int64)
+        yield problem.choice(_closest(problem, sizes, wanted))
 
 
 def _sub_block_sizes(builder: Builder, problem: Problem) -> Ints:
@@ -123,45 +139,49 @@ def _argmin_each(problem: Problem, values: Ints) -> Ints:
     return np.array([b + int(np.argmin(values[b:e])) for b, e in pairwise(start)], dtype=np.int64)
 
 
-def random_answer(problem: Problem, seed: int, effort: Effort) -> Ints | None:
+def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
     """A random model that meets every requirement: uniform draws, and where none does, the best for random scores."""
-    rng = np.random.default_rng(seed)
-    sizes = np.diff(problem.columns.start)
-    for _ in range(RANDOM_TRIES):
-        chosen = problem.columns.start[:-1] + rng.integers(0, sizes)
-        if feasible(problem, chosen):
-            return np.asarray(chosen, dtype=np.int64)
-    values = rng.integers(0, 2**20, len(problem.columns.choices))
-    goal = replace(problem.goal, values=values, unit=Fraction(1), constant=Fraction(0), sign=1, tokens=None)
-    return minimise(replace(problem, goal=goal), effort, canonical=False).chosen
+    for box in problems.boxes:
+        rng, relaxed = np.random.default_rng(seed), problems.at(box)
+        for _ in range(RANDOM_TRIES):
+            chosen = relaxed.columns.start[:-1] + rng.integers(0, relaxed.columns.sizes)
+            if not feasible(relaxed, chosen):
+                continue
+            found = _taken(problems, relaxed.choice(chosen), box)
+            if found is not None:
+                return found[1]
+    values = np.random.default_rng(seed).integers(0, 2**20, len(problems.builder.columns))
+    found_best = best_meeting_all(
+        problems.tables, problems.changed(lambda p, _: _with_goal(p, values)), effort
+    )
+    return replace(found_best, bound=None, proven=False)
 
 
-Heuristic = Callable[[Problem], Ints | None]
+def _with_goal(problem: Problem, values: Ints) -> Problem:
+    goal = Goal(values, Fraction(1), Fraction(0), 1, False, True)
+    return replace(problem, goal=goal, preferences=())
 
 
-def _best(tables: Tables, problems: Sequence[Problem], heuristic: Heuristic) -> Found:
-    """The best of a heuristic's answers over all batches."""
-    found = [
-        (p, chosen) for p in problems if (chosen := heuristic(p)) is not None and _meets(tables, p, chosen)
-    ]
-    if not found:
-        return Found(None, {}, None, False)
-    problem, chosen = min(found, key=lambda f: f[0].goal.rank(f[0].goal.of(f[1])))
-    return Found(problem.choice(chosen), dict(problem.batches), None, False)
+def _best(problems: Problems, models: Iterable[Models]) -> Found:
+    """The best of a heuristic's models, each at the batches that it runs at."""
+    best: tuple[Fraction, Found] | None = None
+    for box, of_a_box in zip(problems.boxes, models, strict=True):
+        for layers in of_a_box:
+            found = _taken(problems, layers, box)
+            if found is not None and (best is None or found[0] < best[0]):
+                best = found
+    return Found(None, {}, None, False) if best is None else best[1]
 
 
-def _first(tables: Tables, problems: Sequence[Problem], heuristic: Heuristic) -> Found:
-    """A heuristic's answer at the first batches where it has one."""
-    for problem in problems:
-        chosen = heuristic(problem)
-        if chosen is not None and _meets(tables, problem, chosen):
-            return Found(problem.choice(chosen), dict(problem.batches), None, False)
-    return Found(None, {}, None, False)
-
-
-def _meets(tables: Tables, problem: Problem, chosen: Ints) -> bool:
-    """Whether the requirements hold exactly, not only in rounded integers."""
-    if all(row.exact for row in problem.rows):
-        return True
-    child = Child(tables, problem.choice(chosen), problem.batches)
-    return all(child.meets(r) for r in tables.search.requirements)
+def _taken(
+    problems: Problems, layers: tuple[LayerAssignment, ...], near: Box
+) -> tuple[Fraction, Found] | None:
+    """A model as an answer, with its goal's rank; None where it does not meet every requirement."""
+    box = problems.box_of(layers, near)
+    if box is None:
+        return None
+    problem = problems.at(box)
+    chosen = problem.indices(layers)
+    if chosen is None or not feasible(problem, chosen) or not is_right(problems.tables, problem, layers):
+        return None
+    return problem.goal.rank(problem.goal.of(chosen)), Found(layers, box.lows, None, False)

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.ir.alternatives import SubBlock
-from puzzledsl.ir.metrics import linear_metrics
+from puzzledsl.ir.metrics import linear_metrics, room_of
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term
 from puzzledsl.ir.tables import Cost, ScenarioCosts
+from puzzledsl.search.box import Box
 from puzzledsl.search.tables import Tables, decimal
 
 Whole = NDArray[Any]  # int64, or Python integers where those might overflow
@@ -56,8 +57,9 @@ class Coefficients:
         self._numbers: dict[tuple[int, str], dict[str, int]] = {} if like is None else like._numbers
         self.attention, self.ffn = attention, ffn
         self._known: dict[tuple[Term, int | None], Vector] = {}
-        self._sums: dict[tuple[Linear, tuple[int, ...]], Vector] = {}
+        self._sums: dict[tuple[Linear, tuple[int | None, ...]], Vector] = {}
         self._flat: dict[int, list[Cost]] = {}
+        self._spreads: dict[tuple[SubBlock, tuple[str, ...]], NDArray[np.int64]] = {}
 
     @cached_property
     def _pair_names(self) -> list[list[str]]:
@@ -81,29 +83,45 @@ class Coefficients:
             first = [first[0] + wide, first[1] + high]
         return np.concatenate(attention), np.concatenate(ffn)
 
-    def linear(self, linear: Linear, batches: Mapping[str, int]) -> Vector:
-        """A linear expression (without throughput) over one common unit, divided by the greatest common divisor."""
-        scenarios = (w.term.scenario for w in linear.terms if isinstance(w.term, MetricTerm))
-        key = linear, tuple(batches[scenario] for scenario in scenarios)
-        if key not in self._sums:
-            self._sums[key] = self._summed(linear, batches)
-        return self._sums[key]
+    def least(self, linear: Linear, box: Box) -> Vector:
+        """A linear expression (without throughput) where it is least in a box: no model inside has less, and one at a single
+        batch has exactly this. Over one common unit, divided by the greatest common divisor."""
+        return self._at(linear, tuple(0 if w.coefficient > 0 else 1 for w in linear.terms), box)
 
-    def _summed(self, linear: Linear, batches: Mapping[str, int]) -> Vector:
-        vectors = [(w.coefficient, self.term(w.term, batches)) for w in linear.terms]
+    def most(self, linear: Linear, box: Box) -> Vector:
+        """A linear expression where it is most: no model inside has more."""
+        return self._at(linear, tuple(1 if w.coefficient > 0 else 0 for w in linear.terms), box)
+
+    def _at(self, linear: Linear, ends: tuple[int, ...], box: Box) -> Vector:
+        """A linear expression with each metric at one end of its scenario's interval: metrics do not decrease with the batch."""
+        batches = tuple(
+            box.of(w.term.scenario)[end] if isinstance(w.term, MetricTerm) else None
+            for w, end in zip(linear.terms, ends, strict=True)
+        )
+        if any(
+            isinstance(w.term, MetricTerm) and w.term.scenario in self.tables.profiles for w in linear.terms
+        ):
+            return self._summed(linear, batches)  # quick to make, and of more batches than are worth keeping
+        if (linear, batches) not in self._sums:
+            self._sums[linear, batches] = self._summed(linear, batches)
+        return self._sums[linear, batches]
+
+    def _summed(self, linear: Linear, batches: Sequence[int | None]) -> Vector:
+        vectors = [(w.coefficient, self.term(w.term, b)) for w, b in zip(linear.terms, batches, strict=True)]
         constant = sum((c * v.constant for c, v in vectors), linear.constant)
         units = [c * v.unit for c, v in vectors if c]
         if not units:
             return Vector(np.zeros(len(self._places[0]), dtype=np.int64), Fraction(1), constant)
         unit = Fraction(math.gcd(*(u.numerator for u in units)), math.lcm(*(u.denominator for u in units)))
-        parts = [_times(v.values, int(c * v.unit / unit)) for c, v in vectors]
+        parts = [_times(v.values, int(c * v.unit / unit)) for c, v in vectors if c]
         values = _narrow(sum(_wide(parts)[1:], _wide(parts)[0]))
         divisor = int(np.gcd.reduce(values)) or 1
         return Vector(values // divisor if divisor > 1 else values, unit * divisor, constant)
 
-    def term(self, term: Term, batches: Mapping[str, int]) -> Vector:
-        """One term in base units. Raises DiagnosticError for a choice that is not scored."""
-        batch = batches[term.scenario] if isinstance(term, MetricTerm) else None
+    def term(self, term: Term, batch: int | None) -> Vector:
+        """One term in base units, of a metric at a batch. Raises DiagnosticError for a choice that is not scored."""
+        if isinstance(term, MetricTerm) and term.scenario in self.tables.profiles:
+            return self._term(term, batch)
         if (term, batch) not in self._known:
             self._known[term, batch] = self._term(term, batch)
         return self._known[term, batch]
@@ -112,7 +130,7 @@ class Coefficients:
         match term:
             case MetricTerm(scenario=scenario, metric=metric):
                 assert batch is not None
-                return self._metric(self.tables.at(scenario, batch), metric)
+                return self.metric(scenario, batch, metric)
             case ScoreTerm(score=score):
                 return self._score(score)
             case ParamsTerm():
@@ -199,7 +217,7 @@ class Coefficients:
             self._flat[id(tables)] = _entries(tables, names)
         return self._flat[id(tables)]
 
-    def _measured(
+    def _numbers_of(
         self, tables: Sequence[Mapping[str, Cost]], metric: str, measure: Callable[[Cost], int]
     ) -> list[dict[str, int]]:
         """One number of each cost; layers that share a table share its numbers."""
@@ -209,22 +227,63 @@ class Coefficients:
                 known[id(table), metric] = {name: measure(cost) for name, cost in table.items()}
         return [known[id(table), metric] for table in tables]
 
-    def _metric(self, costs: ScenarioCosts, metric: str) -> Vector:
+    def metric(self, scenario: str, batch: int, metric: str) -> Vector:
+        """A metric of a scenario at a batch."""
+        costs = self.tables.at(scenario, batch)
         linear = linear_metrics(costs)[metric]
-        measure, unit = linear.of, linear.unit
-        constant = unit * (measure(costs.fixed) + linear.constant)
+        return self._measured(costs, metric, linear.of, linear.unit, linear.constant)
+
+    def room(self, scenario: str, batch: int) -> tuple[Vector, int] | None:
+        """What models take of the memory that an `auto` batch must fit, and how much there is; None where the batch is given."""
+        costs = self.tables.at(scenario, batch)
+        room = room_of(costs)
+        return None if room is None else (self._measured(costs, "room", room.of), room.limit)
+
+    def _measured(
+        self,
+        costs: ScenarioCosts,
+        name: str,
+        measure: Callable[[Cost], int],
+        unit: Fraction = Fraction(1),
+        more: int = 0,
+    ) -> Vector:
+        """A whole number of each cost, added for each column; `more` is a constant in the same unit."""
+        constant = unit * (measure(costs.fixed) + more)
+        if costs.scenario in self.tables.profiles:
+            here = self.tables.profiles[costs.scenario].costs(costs.batch)
+            attentions, ffns = (
+                {n: measure(c) for n, c in part.items()} for part in (here.attention, here.ffn)
+            )
+            return Vector(self.spread(attentions, ffns), unit, constant)
         if not costs.pairs:
             parts = self._costs(costs.attention, self.attention), self._costs(costs.ffn, self.ffn)
             return Vector(self._added(*([*map(measure, part)] for part in parts)), unit, constant)
-        attention = self._measured(costs.attention, metric, measure)
-        ffn = self._measured(costs.ffn, metric, measure)
-        pairs = self._measured(costs.pairs, metric, measure)
+        attention = self._numbers_of(costs.attention, name, measure)
+        ffn = self._numbers_of(costs.ffn, name, measure)
+        pairs = self._numbers_of(costs.pairs, name, measure)
         values = []
         for layer, names in enumerate(zip(self.attention, self.ffn, strict=True)):
             for a, f in product(*names):
                 pair = pairs[layer].get(f"{a}/{f}")
                 values.append(attention[layer][a] + ffn[layer][f] if pair is None else pair)
         return Vector(_whole_numbers(values), unit, constant)
+
+    def spread(self, attention: Mapping[str, int], ffn: Mapping[str, int]) -> Whole:
+        """A number of each attention and of each FFN, whatever the layer, added for each column."""
+        left, right = (self._spread(part, values) for part, values in ((ATTENTION, attention), (FFN, ffn)))
+        return left + right
+
+    def _spread(self, part: SubBlock, values: Mapping[str, int]) -> Whole:
+        key = part, tuple(values)
+        if key not in self._spreads:
+            place = {name: i for i, name in enumerate(values)}
+            names = self.attention if part == ATTENTION else self.ffn
+            known = {id(here): [place[name] for name in here] for here in names}
+            flat = np.fromiter(chain.from_iterable(known[id(here)] for here in names), dtype=np.int64)
+            self._spreads[key] = flat[self._places[0 if part == ATTENTION else 1]]
+        safe = max(map(abs, values.values()), default=0) < SAFE // (2 * len(self.attention))
+        numbers: Whole = np.array([*values.values()], dtype=np.int64 if safe else object)
+        return numbers[self._spreads[key]]
 
 
 def _entries(tables: Sequence[Mapping[str, Entry]], names: Names) -> list[Entry]:

@@ -6,22 +6,25 @@ are slow and their cores wrong.) See feasible.py for how each question is answer
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 
-from puzzledsl.ir.nodes import LinearRequirement, Requirement, Where
+from puzzledsl.ir.nodes import LinearRequirement, Requirement, ScoreTerm, TableTerm, Where
 from puzzledsl.ir.tables import ConflictItem
-from puzzledsl.search.core import Outcome, minimise
+from puzzledsl.search.box import Box
 from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.exact import best_of
 from puzzledsl.search.feasible import Feasibility, Kept, subset_of
 from puzzledsl.search.instance import Goal, Mask, Problem
-from puzzledsl.search.problem import Builder
-from puzzledsl.search.reachable import Written, in_users_unit
-from puzzledsl.search.rows import bound_of, goal_of, requirement_rows
+from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem import Builder, Problems
+from puzzledsl.search.reachable import in_users_unit
+from puzzledsl.search.rows import bound_of, bounds_of, goal_of, requirement_rows
+from puzzledsl.search.waiting import Floors
 
 Group = tuple[int, ...]  # requirements written by one `require` (several inside a `for`)
 Sense = Literal["minimize", "maximize"]
@@ -47,7 +50,7 @@ class Conflict:
     minimal: bool
 
 
-def explain(builder: Builder, problems: Sequence[Problem], effort: Effort) -> Conflict:
+def explain(builder: Builder, problems: Problems, effort: Effort) -> Conflict:
     """A minimal conflict of an infeasible search. Empty where the space itself has no model that fits."""
     requirements = builder.tables.search.requirements
     feasibility = Feasibility(builder.tables, problems, effort)
@@ -107,74 +110,95 @@ def reach(
     builder: Builder, feasibility: Feasibility, requirement: LinearRequirement, kept: Kept
 ) -> Reach | None:
     """The value nearest to a requirement's bound that its left side reaches with the requirements in `kept` met, if any."""
-    best: tuple[Fraction, Reach] | None = None
-    for problem in feasibility.problems:
-        parent = bound_of(builder, requirement.model_copy(update=PARENTS_OWN), problem.batches)
-        bound = bound_of(builder, requirement, problem.batches)
-        for value, proven in _nearest(
-            builder, feasibility, requirement, subset_of(problem, kept), problem, parent
-        ):
-            short = abs(value - bound)
-            rank = short / abs(parent) if requirement.parent_ratio is not None and parent else short
-            if best is None or rank < best[0]:
-                best = (rank, Reach(value, parent, proven))
-    return None if best is None else best[1]
+    found = [
+        reached
+        for sense in SENSES[requirement.op]
+        if (reached := _nearest(builder, feasibility, requirement, kept, sense)) is not None
+    ]
+
+    def short(reached: Reach) -> Fraction:
+        at = (
+            requirement.parent_ratio * reached.parent
+            if requirement.parent_ratio is not None
+            else requirement.bound
+        )
+        assert at is not None
+        return abs(reached.value - at)
+
+    return min(found, key=short, default=None)
 
 
 def _nearest(
-    builder: Builder,
-    feasibility: Feasibility,
-    requirement: LinearRequirement,
-    problem: Problem,
-    whole: Problem,
-    parent: Fraction,
-) -> Iterator[tuple[Fraction, bool]]:
-    """The best value (and whether that is proven) at one combination of batches; of an equation the nearest on each side."""
-    senses = SENSES[requirement.op]
-    own = _own_columns(builder, problem)
-    for sense in senses:
-        goal = goal_of(builder, requirement.left, sense, problem.batches).only(own)
-        aimed = replace(problem, goal=goal, preferences=())
-        if len(senses) > 1:  # stay on one side of an equation's bound
-            side = requirement.model_copy(update={"op": ">=" if sense == "minimize" else "<="})
-            rows = requirement_rows(builder, 0, side, problem.batches)
-            aimed = aimed.with_rows(*(replace(row, coefficients=row.coefficients[own]) for row in rows))
-        found = _reached(feasibility, requirement, aimed, goal, parent, whole)
-        if found is not None:
-            yield found
+    builder: Builder, feasibility: Feasibility, requirement: LinearRequirement, kept: Kept, sense: Sense
+) -> Reach | None:
+    """The best value over all batches; of an equation the nearest on one side."""
+    parents = requirement.model_copy(update=PARENTS_OWN)
+    divided = _is_divided(requirement, feasibility.problems)
+
+    def aimed(problem: Problem, box: Box) -> Problem:
+        problem, own = subset_of(problem, kept), _own_columns(builder, problem)
+        goal = goal_of(builder, requirement.left, sense, box).only(own)
+        if divided:
+            goal = _over_the_parent(goal, bounds_of(builder, parents, box), sense)
+        problem = replace(problem, goal=goal, preferences=())
+        if requirement.op != "==":
+            return problem
+        side = requirement.model_copy(update={"op": ">=" if sense == "minimize" else "<="})
+        rows = requirement_rows(builder, 0, side, box)  # stay on one side of an equation's bound
+        return problem.with_rows(*(replace(row, coefficients=row.coefficients[own]) for row in rows))
+
+    return _best_reach(feasibility, requirement, feasibility.problems.changed(aimed), divided)
 
 
-def _reached(
-    feasibility: Feasibility,
-    requirement: LinearRequirement,
-    aimed: Problem,
-    goal: Goal,
-    parent: Fraction,
-    whole: Problem,
-) -> tuple[Fraction, bool] | None:
-    """The best value of a goal, to the digits that are shown, and whether that is proven."""
+def _is_divided(requirement: LinearRequirement, problems: Problems) -> bool:
+    """Whether values at several batches are compared as ratios of the parent's: where all are such, and bounds on both the value
+    and the parent's bound the ratio, since neither is negative."""
+    if requirement.parent_ratio is None:
+        return False
+    amounts = all(
+        w.coefficient >= 0 and not isinstance(w.term, ScoreTerm | TableTerm) for w in requirement.left.terms
+    )
+    return (amounts and requirement.left.constant >= 0) or all(box.is_single for box in problems.boxes)
+
+
+def _over_the_parent(goal: Goal, parents: tuple[Fraction, Fraction], sense: Sense) -> Goal:
+    """A goal's value over the parent's, of which a box has the least and the most: where it is best."""
+    parent = abs(parents[0] if sense == "maximize" else parents[1]) or Fraction(1)
+    if goal.tokens is None:
+        return replace(goal, unit=goal.unit / parent, constant=goal.constant / parent)
+    tokens = goal.tokens
+    scaled = replace(tokens, factor=tokens.factor / parent, constant=tokens.constant / parent)
+    return replace(goal, tokens=scaled)
+
+
+def _best_reach(
+    feasibility: Feasibility, requirement: LinearRequirement, problems: Problems, divided: bool
+) -> Reach | None:
+    """The best value of the problems' goal, to the digits that are shown, and whether that is proven."""
+    builder, floors = problems.builder, Floors()
+    parents = requirement.model_copy(update=PARENTS_OWN)
     effort = replace(feasibility.effort, gap=GAP, work=WORK, models=MODELS)
-    outcome = minimise(aimed, effort, canonical=False)
-    if outcome.chosen is None or outcome.value is None:
-        return None
-    if outcome.proven and not _is_settled(requirement, goal, outcome, parent):
-        settled = minimise(aimed, replace(effort, gap=0.0), canonical=False)
-        if settled.value is not None and settled.value < outcome.value:
-            outcome = settled
-    assert outcome.chosen is not None and outcome.value is not None
-    feasibility.saw(whole, outcome.chosen)
-    value = goal.in_units(outcome.value)
-    return None if value is None else (value, _is_settled(requirement, goal, outcome, parent))
+    for gap in (GAP, 0.0):
+        found = best_of(problems, replace(effort, gap=gap), floors, canonical=False)
+        if found.layers is None:
+            return None
+        feasibility.saw(found.layers, Box.at(found.batches))
+        value = Child(problems.tables, found.layers, found.batches).linear(requirement.left)
+        parent = bound_of(builder, parents, found.batches)
+        bound = found.bound if found.bound is None or not divided else found.bound * (abs(parent) or 1)
+        reached = Reach(value, parent, _reads_the_same(requirement, value, bound, parent))
+        if reached.proven or not found.proven:
+            break
+    return reached
 
 
-def _is_settled(requirement: LinearRequirement, goal: Goal, outcome: Outcome, parent: Fraction) -> bool:
+def _reads_the_same(
+    requirement: LinearRequirement, value: Fraction, bound: Fraction | None, parent: Fraction
+) -> bool:
     """Whether what is proven to be out of reach reads the same as what was reached."""
-
-    def shown(total: int | None) -> Written | None:
-        value = None if total is None else goal.in_units(total)
-        return None if value is None else in_users_unit(requirement, value, parent)
-
-    return shown(outcome.value) == shown(outcome.bound)
+    if bound is None:
+        return False
+    return in_users_unit(requirement, value, parent) == in_users_unit(requirement, bound, parent)
 
 
 def _own_columns(builder: Builder, problem: Problem) -> Mask:

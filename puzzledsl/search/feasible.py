@@ -13,35 +13,41 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from puzzledsl.ir.nodes import LinearRequirement
+from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.bound import Bound, lagrangian_bound
+from puzzledsl.search.box import Box
 from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort, run_cpsat
 from puzzledsl.search.incumbent import find_incumbent
 from puzzledsl.search.instance import Ints, Mask, Problem, Row
 from puzzledsl.search.metrics import Child, holds
+from puzzledsl.search.problem import Problems
 from puzzledsl.search.tables import Tables
 from puzzledsl.search.truths import open_columns
 
 Kept = frozenset[int]  # places of requirements
 FEW = (4, 12)  # columns a layer of the first, small questions
+AIMS = 1  # rows tried as a goal, for several batches at once
 DECISION_WORK = 1.0  # CP-SAT's deterministic seconds for a question without a goal; then it is asked with one
 
 
 def subset_of(problem: Problem, kept: Kept) -> Problem:
     """The problem with these requirements alone (and what is no requirement, such as fitting)."""
+    formulas = tuple(f for f in problem.formulas if f.requirement is None or f.requirement in kept)
     return replace(
         problem,
         rows=tuple(r for r in problem.rows if r.requirement is None or r.requirement in kept),
-        formulas=tuple(f for f in problem.formulas if f.requirement is None or f.requirement in kept),
+        formulas=formulas,
+        diagram=problem.diagram if len(formulas) == len(problem.formulas) else None,
     )
 
 
 @dataclass(slots=True)
 class Feasibility:
-    """Answers for the problems (one a combination of batches) of one search. `undecided`: sets for which time ran out."""
+    """Answers for the problems of one search. `undecided`: sets for which time ran out."""
 
     tables: Tables
-    problems: Sequence[Problem]
+    problems: Problems
     effort: Effort
     undecided: list[Kept] = field(default_factory=list)
     _met: list[Kept] = field(default_factory=list)
@@ -60,58 +66,78 @@ class Feasibility:
             return min(known, key=len)
         if kept in self.undecided or any(kept <= met for met in self._met):
             return None
-        blame: Kept = frozenset()
-        undecided = False
-        for problem in self.problems:
-            part = self._blame(subset_of(problem, kept), problem)
-            if part is None and any(kept <= met for met in self._met):
-                return None
-            if part is None:
-                undecided = True
-            else:
-                blame |= part
-        if undecided:
+        blame = self._refuted_everywhere(kept)
+        if blame is not None:
+            self._refuted.append(blame)
+        elif not any(kept <= met for met in self._met):
             self.undecided.append(kept)
-            return None
-        self._refuted.append(blame)
         return blame
 
-    def saw(self, problem: Problem, chosen: Ints) -> Kept:
-        """Remember a model (columns of all of `problem`, which has every requirement); returns which requirements it meets."""
-        met = _met(self.tables, problem, chosen)
+    def _refuted_everywhere(self, kept: Kept) -> Kept | None:
+        """The parts of `kept` that leave no model at any batch; None where there is a model, or time runs out. Boxes of batches,
+        depth first: one whose relaxed problem has no model is done with, the half near a relaxed model comes first."""
+        blame: Kept = frozenset()
+        stack = [*reversed(self.problems.boxes)]
+        undecided = False
+        while stack:
+            box = stack.pop()
+            whole = self.problems.at(box)
+            part, near = self._blame(subset_of(whole, kept), whole, box)
+            if part is not None:
+                blame |= part
+            elif any(kept <= met for met in self._met):
+                return None
+            elif box.is_single or self.effort.left_s <= 0:
+                undecided = True
+            else:
+                stack += sorted(box.halves(), key=lambda half: near is not None and half.has(near.lows))
+        return None if undecided else blame
+
+    def saw(self, layers: Sequence[LayerAssignment], box: Box) -> Kept:
+        """Remember a model, at batches in a box where those are listed; returns which requirements it meets."""
+        runs_at = self.problems.box_of(layers, box)
+        if runs_at is None:
+            return frozenset()
+        problem = self.problems.at(runs_at)
+        chosen = problem.indices(layers)
+        met = None if chosen is None else _met(self.tables, problem, chosen)
         if met is None:
             return frozenset()
         self._met.append(met)
         return met
 
-    def _blame(self, problem: Problem, whole: Problem) -> Kept | None:
-        """Requirements of a problem that no model meets together; None where there is a model (it is remembered) or no proof."""
+    def _blame(self, problem: Problem, whole: Problem, box: Box) -> tuple[Kept | None, Box | None]:
+        """Requirements of a box's problem that no model meets together; None where there is a model (it is remembered) or no
+        proof. Then also the batches of a relaxed model, where the box has several: only a bound is tried for those."""
         opened = open_columns(problem)
         formulas = frozenset(f.requirement for f in problem.formulas if f.requirement is not None)
         if opened is None:
-            return formulas
+            return formulas, None
         origin = opened.nonzero()[0].astype(np.int64)
         problem = problem.only(opened)
         # columns that formulas about one layer closed may be what made the bound large enough
         closing = frozenset() if opened.all() else formulas
         aims = range(len(problem.rows) - 1, -1, -1) if problem.rows else (None,)
-        for place in aims:
+        near = None
+        for place in aims if box.is_single else aims[:AIMS]:
             aim, aimed = _aimed(problem, place)
             bound = lagrangian_bound(aimed)
             if bound.infeasible or bound.value > aim.limit:
-                priced = {r.requirement for r, price in zip(aimed.rows, bound.prices, strict=True) if price}
-                if not bound.infeasible:
-                    priced.add(aim.requirement)
-                return closing | frozenset(r for r in priced if r is not None)
+                return closing | _priced(aimed, bound, aim), None
             incumbent = find_incumbent(aimed, bound)
-            met = incumbent is not None and aimed.goal.of(incumbent) <= aim.limit
-            if met and incumbent is not None and self._shown(whole, origin[incumbent], problem):
-                return None
+            if incumbent is None or aimed.goal.of(incumbent) > aim.limit:
+                continue
+            layers = whole.choice(origin[incumbent])
+            near = self.problems.box_of(layers, box)
+            if self._shown(layers, box, problem):
+                return None, near
+        if not box.is_single:
+            return None, near
         aim, aimed = _aimed(problem, len(problem.rows) - 1 if problem.rows else None)
-        return self._decide(problem, whole, aimed, aim, origin)
+        return self._decide(problem, whole, aimed, aim, origin, box), None
 
     def _decide(
-        self, problem: Problem, whole: Problem, aimed: Problem, aim: Row, origin: Ints
+        self, problem: Problem, whole: Problem, aimed: Problem, aim: Row, origin: Ints, box: Box
     ) -> Kept | None:
         """`_blame` by CP-SAT: first the question as it is, on what the bound leaves, then as far as `aim` can go."""
         every = frozenset(
@@ -129,22 +155,30 @@ class Feasibility:
         for part in (*(keep & _cheap(problem, bound, few) for few in FEW), keep):
             answer = run_cpsat(question.only(part), replace(self.effort, gap=0.0, work=DECISION_WORK))
             chosen = None if answer.chosen is None else origin[part.nonzero()[0][answer.chosen]]
-            if chosen is not None and self._shown(whole, chosen, problem):
+            if chosen is not None and self._shown(whole.choice(chosen), box, problem):
                 return None
         if answer.chosen is None and answer.proven:
             return every
         outcome = minimise(aimed, replace(self.effort, models=0), canonical=False)
         if outcome.chosen is not None and outcome.value is not None and outcome.value <= aim.limit:
-            self._shown(whole, origin[outcome.chosen], problem)
+            self._shown(whole.choice(origin[outcome.chosen]), box, problem)
             return None
         if outcome.infeasible or (outcome.bound is not None and outcome.bound > aim.limit):
             return every
         return None
 
-    def _shown(self, whole: Problem, chosen: Ints, asked: Problem) -> bool:
+    def _shown(self, layers: Sequence[LayerAssignment], box: Box, asked: Problem) -> bool:
         """Remember a model; whether it meets all that was asked, exactly."""
         wanted = {r.requirement for part in (asked.rows, asked.formulas) for r in part}
-        return {r for r in wanted if r is not None} <= self.saw(whole, chosen)
+        return {r for r in wanted if r is not None} <= self.saw(layers, box)
+
+
+def _priced(problem: Problem, bound: Bound, aim: Row) -> Kept:
+    """The requirements that a bound needed to rule out that the aim is met."""
+    priced = {r.requirement for r, price in zip(problem.rows, bound.prices, strict=True) if price}
+    if not bound.infeasible:
+        priced.add(aim.requirement)
+    return frozenset(r for r in priced if r is not None)
 
 
 def _aimed(problem: Problem, place: int | None) -> tuple[Row, Problem]:

@@ -75,14 +75,14 @@ def point_search(search: Search, frontier: Frontier, target: Fraction) -> Search
 
 
 def direction(search: Search, term: Term) -> Literal["<=", ">="]:
-    """How a frontier bounds what it sweeps: as the search does; else a throughput from below, anything else from above."""
+    """How a frontier bounds what it sweeps: as the search does; else throughput and batch from below, all else from above."""
     for requirement in search.requirements:
         if isinstance(requirement, LinearRequirement) and requirement.left == _alone(term):
             if requirement.op in (">=", ">"):
                 return ">="
             if requirement.op in ("<=", "<"):
                 return "<="
-    return ">=" if isinstance(term, MetricTerm) and term.metric == "throughput" else "<="
+    return ">=" if isinstance(term, MetricTerm) and term.metric in ("throughput", "batch") else "<="
 
 
 def _alone(term: Term) -> Linear:
@@ -102,7 +102,7 @@ def _in_base_units(builder: Builder, frontier: Frontier, target: Fraction, resul
     """The bound as a value: of a ratio, times the parent's at the answer's batches (the smallest candidates, without one)."""
     if not frontier.times_parent:
         return target
-    batches = builder.tables.batch_choices()[0]
+    batches = next(builder.tables.batch_choices())
     if result.solutions:
         batches = {name: result.solutions[0].batches[name] for name in builder.tables.scenarios}
     requirement = builder.tables.search.requirements[-1]

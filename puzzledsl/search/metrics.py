@@ -29,7 +29,7 @@ from puzzledsl.ir.nodes import (
     TableTerm,
     Term,
 )
-from puzzledsl.ir.tables import LayerAssignment, ScenarioCosts
+from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.tables import PARENT, Tables, decimal
 
 Layers = Sequence[LayerAssignment]
@@ -102,15 +102,10 @@ class Child:
 
     def fits(self, scenario: str) -> bool:
         """Whether the batch is the largest candidate that fits, where it is `auto`; true where the batch is given."""
-        candidates = self.tables.costs.scenarios[scenario]
-        here = [c.batch for c in candidates].index(self.batches[scenario])
-        return _room(candidates[here], self.layers) and not any(
-            c.capacity_bytes is not None and _room(c, self.layers) for c in candidates[here + 1 :]
-        )
-
-
-def _room(costs: ScenarioCosts, layers: Layers) -> bool:
-    return costs.capacity_bytes is None or metrics_of(costs, layers)["memory"] <= costs.capacity_bytes
+        batch = self.batches[scenario]
+        if self.tables.at(scenario, batch).capacity_bytes is None:
+            return True
+        return batch == self.tables.largest_batch(scenario, self.layers)
 
 
 def holds(formula: Logic, layers: Mapping[int, LayerAssignment]) -> bool | None:
@@ -169,7 +164,7 @@ def _negated(value: bool | None) -> bool | None:
 
 
 def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
-    """The batch of every scenario there are costs for, and every metric in base units: `chat.memory`, `params`, `kl` …
+    """The batch of every scenario there are costs for, and every other metric in base units: `chat.memory`, `params`, `kl` …
 
     A scenario that the search does not mention is shown at its largest candidate batch, where `auto` the largest that fits.
     """
@@ -179,11 +174,10 @@ def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
         if not candidates:
             continue
         if name not in batches:
-            roomy = [c for c in candidates if _room(c, child.layers)] or candidates[:1]
-            batches[name] = roomy[-1].batch
+            batches[name] = tables.largest_batch(name, child.layers) or candidates[0].batch
         costs = tables.at(name, batches[name])
         for metric, value in metrics_of(costs, child.layers).items():
-            if metric not in costs.unknown:
+            if metric not in costs.unknown and metric != "batch":
                 metrics[f"{name}.{metric}"] = float(value)
     for name in sorted(tables.scores):
         metrics[name] = float(child.term(ScoreTerm(score=name)))

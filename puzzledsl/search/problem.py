@@ -1,11 +1,12 @@
-"""Builds the integer problems of a search: one for each combination of candidate batches."""
+"""Builds the integer problems of a search: one for each combination of batches, and relaxed ones for boxes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -13,8 +14,10 @@ import numpy as np
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import LayerChoice, Program, Search
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable
+from puzzledsl.search.box import Box
 from puzzledsl.search.coefficients import Coefficients, Vector, Whole
-from puzzledsl.search.instance import LARGEST_SUM, Columns, Ints, Problem, Row
+from puzzledsl.search.diagram import Diagram, diagram_of
+from puzzledsl.search.instance import LARGEST_SUM, Columns, Formula, Ints, Problem, Row
 from puzzledsl.search.rows import fitting_rows, formulas_of, goal_of, requirement_rows
 from puzzledsl.search.tables import PARENT, Tables, tables_of
 
@@ -23,14 +26,14 @@ def build_problems(
     program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
 ) -> list[Problem]:
     """One problem for each combination of candidate batches. Raises DiagnosticError when a table or an entry is missing."""
-    return Builder(tables_of(program, search, costs, scores)).all()
+    return [*Builder(tables_of(program, search, costs, scores)).all()]
 
 
 def build_problem(
     program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
 ) -> Problem:
     """The one problem of a search whose batches are given (the smallest batches, where they are a decision)."""
-    return build_problems(program, search, costs, scores)[0]
+    return next(iter(Builder(tables_of(program, search, costs, scores)).all()))
 
 
 class Builder:
@@ -44,31 +47,40 @@ class Builder:
         self.coefficients = Coefficients(tables, [a for a, _ in names], [f for _, f in names])
         parent = [(PARENT.attention,)] * len(names)
         self.parent = Coefficients(tables, parent, parent, like=self.coefficients)
+        self._diagrams: dict[tuple[Formula, ...], Diagram | None] = {}
 
-    def all(self) -> list[Problem]:
-        """One problem a combination of batches, smallest batches first."""
-        return [self.at(batches) for batches in self.tables.batch_choices()]
+    def all(self) -> Problems:
+        """The problems of every combination of batches, none built yet."""
+        return Problems(self)
 
-    def at(self, batches: Mapping[str, int]) -> Problem:
-        """The problem at these batches."""
-        search = self.tables.search
+    def at(self, where: Mapping[str, int] | Box) -> Problem:
+        """The problem at some batches; of a box of several, a relaxation of them all."""
+        search, box = self.tables.search, where if isinstance(where, Box) else Box.at(where)
         rows = [
-            *fitting_rows(self, batches),
+            *fitting_rows(self, box),
             *(
                 row
                 for index, requirement in enumerate(search.requirements)
-                for row in requirement_rows(self, index, requirement, batches)
+                for row in requirement_rows(self, index, requirement, box)
             ),
         ]
+        formulas = tuple(formulas_of(search.requirements))
+        if formulas not in self._diagrams:  # problems at other batches, or with other bounds, share it
+            self._diagrams[formulas] = diagram_of(self.columns, formulas, quick=True) if formulas else None
         return Problem(
             name=search.name,
             columns=self.columns,
-            goal=goal_of(self, search.objective, search.sense, batches),
+            goal=goal_of(self, search.objective, search.sense, box),
             rows=tuple(rows),
-            formulas=tuple(formulas_of(search.requirements)),
-            batches=dict(batches),
-            preferences=tuple(goal_of(self, p.goal, p.sense, batches) for p in search.preferences),
+            formulas=formulas,
+            diagram=self._diagrams[formulas],
+            batches=box.lows,
+            preferences=tuple(goal_of(self, p.goal, p.sense, box) for p in search.preferences),
         )
+
+    def output_of(self, scenario: str) -> int:
+        """Tokens that each sequence of a scenario is continued by."""
+        return self.tables.costs.scenarios[scenario][0].output
 
     def for_search(self, search: Search) -> Builder:
         """The builder of another search over the same space and tables; shares every coefficient already computed."""
@@ -92,6 +104,65 @@ class Builder:
         magnitude = int(self.columns.most(np.abs(values)).sum())
         divisor = -(-magnitude // LARGEST_SUM) if magnitude > LARGEST_SUM else 1
         return np.asarray(values // divisor if divisor > 1 else values, dtype=np.int64), divisor
+
+
+Change = Callable[[Problem, Box], Problem]
+
+
+@dataclass(frozen=True)
+class Problems:
+    """The problems of a search, built where they are looked at. `changes` are made to each."""
+
+    builder: Builder
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def tables(self) -> Tables:
+        """The search and all it reads."""
+        return self.builder.tables
+
+    @cached_property
+    def boxes(self) -> tuple[Box, ...]:
+        """Boxes that together have every batch that a model may run at: one for each combination of listed batches, with the
+        whole interval of each scenario that runs at any. Smallest batches first."""
+        tables = self.tables
+        sides = [self._sides(name) for name in tables.scenarios]
+        return tuple(
+            Box(tables.scenarios, tuple(low for low, _ in ends), tuple(high for _, high in ends))
+            for ends in product(*sides)
+        )
+
+    def _sides(self, scenario: str) -> list[tuple[int, int]]:
+        profile = self.tables.profiles.get(scenario)
+        if profile is None:
+            return [(batch, batch) for batch in self.tables.candidates(scenario)]
+        low, high = profile.reach
+        return [(max(low, 1), max(high, 1))]
+
+    def at(self, box: Box) -> Problem:
+        """The problem of a box: exact at a single batch, else a relaxation."""
+        problem = self.builder.at(box)
+        for change in self.changes:
+            problem = change(problem, box)
+        return problem
+
+    def changed(self, change: Change) -> Problems:
+        """Each problem changed: with another goal, or more rows."""
+        return replace(self, changes=(*self.changes, change))
+
+    def box_of(self, layers: Sequence[LayerAssignment], near: Box) -> Box | None:
+        """The batches that a model runs at: the largest that fit, and those of `near` where they are listed. None where it fits
+        at no batch."""
+        tables = self.tables
+        batches = {
+            name: tables.largest_batch(name, layers) if name in tables.profiles else low
+            for name, low in near.lows.items()
+        }
+        return Box.at(batches) if all(batches.values()) else None
+
+    def __iter__(self) -> Iterator[Problem]:
+        """The problem of every combination of batches, smallest first: many, where a scenario runs at any."""
+        return (self.at(Box.at(batches)) for batches in self.tables.batch_choices())
 
 
 Names = tuple[tuple[str, ...], tuple[str, ...]]

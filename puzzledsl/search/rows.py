@@ -1,10 +1,17 @@
-"""From a search's goal and requirements to integers. `throughput >= X` is the linear `latency <= tokens / X`."""
+"""From a search's goal and requirements to integers. `throughput >= X` is the linear `latency <= tokens / X`.
+
+Over a box of several batches everything is relaxed: whatever holds of a model at a batch inside holds of its row, and no goal is
+better than the box's. At a single batch rows are exact.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from puzzledsl.ir.nodes import (
     Linear,
@@ -14,108 +21,192 @@ from puzzledsl.ir.nodes import (
     Requirement,
     WeightedTerm,
 )
-from puzzledsl.search.coefficients import Vector
-from puzzledsl.search.instance import Formula, Goal, Row, Tokens
+from puzzledsl.search.box import Box
+from puzzledsl.search.coefficients import Coefficients, Vector
+from puzzledsl.search.instance import Formula, Goal, Problem, Row, Tokens
+from puzzledsl.search.per_sequence import TIMES, bounded, times_the_parents
 
 if TYPE_CHECKING:
     from puzzledsl.search.problem import Builder
 
 FLIPPED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
+Where = Box | Mapping[str, int]
 
 
-def goal_of(
-    builder: Builder,
-    linear: Linear,
-    sense: Literal["minimize", "maximize"],
-    batches: Mapping[str, int],
-) -> Goal:
+def goal_of(builder: Builder, linear: Linear, sense: Literal["minimize", "maximize"], where: Where) -> Goal:
     """What to minimise. A goal that is maximised is negated; a throughput is maximised by minimising its latency."""
-    upwards = negate = sense == "maximize"
-    tokens, linear = _as_latency(builder, linear, batches)
-    if tokens is not None:
-        negate = upwards != (tokens.factor > 0)
-    vector = builder.coefficients.linear(linear, batches)
+    box, upwards = _box(where), sense == "maximize"
+    throughput = _throughput(linear)
+    if throughput is None:
+        negate, tokens = upwards, None
+        vector = builder.coefficients.most(linear, box) if negate else builder.coefficients.least(linear, box)
+    else:
+        factor, scenario = throughput
+        negate = upwards != (factor > 0)
+        batch, vector = _latency(builder.coefficients, scenario, box, most=negate)
+        tokens = Tokens(factor, batch * builder.output_of(scenario), linear.constant)
     values, divisor = builder.scaled(-vector.values if negate else vector.values)
     sign = -1 if negate else 1
     return Goal(values, vector.unit * divisor, vector.constant, sign, upwards, divisor == 1, tokens)
 
 
-def requirement_rows(
-    builder: Builder, index: int, requirement: Requirement, batches: Mapping[str, int]
-) -> Iterator[Row]:
+def _box(where: Where) -> Box:
+    return where if isinstance(where, Box) else Box.at(where)
+
+
+def _throughput(linear: Linear) -> tuple[Fraction, str] | None:
+    """The factor and the scenario of an expression that is a throughput, up to a constant; None for any other."""
+    match linear.terms:
+        case [WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric="throughput"))]:
+            return factor, scenario
+        case _:
+            return None
+
+
+def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool) -> tuple[int, Vector]:
+    """A batch, and a latency of it whose latency / batch bounds that of every batch in a box, from below or (`most`) above."""
+    low, high = ends = box.of(scenario)
+    if low == high:
+        return low, coefficients.metric(scenario, low, "latency")
+    if most:
+        return low, bounded(coefficients, scenario, "latency", ends, lambda t: t.most_each)
+    return high, bounded(coefficients, scenario, "latency", ends, lambda t: t.least_each)
+
+
+# ---------------------------------------------------------------- requirements
+
+
+def requirement_rows(builder: Builder, index: int, requirement: Requirement, where: Where) -> Iterator[Row]:
     """The rows of a linear requirement: one, two for `==`, none where it always holds or is a formula."""
     if isinstance(requirement, LogicRequirement):
         return
-    bound, op = bound_of(builder, requirement, batches), str(requirement.op)
+    box, name = _box(where), requirement.where.text or f"requirement {index + 1}"
+    share = _share_of_the_parent(builder, requirement, box)
+    if share is not None:
+        yield builder.row(name, *share, requirement.op in ("<", ">"), index)
+        return
+    least, most = bounds_of(builder, requirement, box)
+    if _throughput(requirement.left) is not None:
+        yield from _throughput_rows(builder, index, requirement, box, (least, most))
+    else:
+        op, coefficients = requirement.op, builder.coefficients
+        if op in ("<=", "<", "=="):
+            yield builder.row(name, coefficients.least(requirement.left, box), most, op == "<", index)
+        if op in (">=", ">", "=="):
+            negated = coefficients.most(requirement.left, box).negated()
+            yield builder.row(name, negated, -least, op == ">", index)
+
+
+def _throughput_rows(
+    builder: Builder, index: int, requirement: LinearRequirement, box: Box, bounds: tuple[Fraction, Fraction]
+) -> Iterator[Row]:
+    """`factor * batch * output / latency + constant op bound`, as latencies."""
+    found = _throughput(requirement.left)
+    assert found is not None
+    factor, scenario = found
     name = requirement.where.text or f"requirement {index + 1}"
-    tokens, linear = _as_latency(builder, requirement.left, batches)
-    vector = builder.coefficients.linear(linear, batches)
-    if tokens is not None:
-        bound = (bound - tokens.constant) / tokens.factor
-        op = FLIPPED[op] if tokens.factor < 0 else op
-        if bound <= 0:  # throughput is above 0
-            if op in ("<=", "==", "<"):
-                yield builder.row(name, Vector(vector.values * 0), Fraction(-1), False, index)
-            return
-        bound, op = tokens.tokens / bound, FLIPPED[op]
+    least, most = ((bound - requirement.left.constant) / factor for bound in bounds)
+    op = str(requirement.op)
+    if factor < 0:
+        least, most, op = most, least, FLIPPED[op]
+    if op in (">=", ">", "==") and least > 0:
+        batch, latency = _latency(builder.coefficients, scenario, box, most=False)
+        yield builder.row(name, latency, batch * builder.output_of(scenario) / least, op == ">", index)
     if op in ("<=", "<", "=="):
-        yield builder.row(name, vector, bound, op == "<", index)
-    if op in (">=", ">", "=="):
-        yield builder.row(name, vector.negated(), -bound, op == ">", index)
+        batch, latency = _latency(builder.coefficients, scenario, box, most=True)
+        if most <= 0:  # throughput is above 0
+            yield builder.row(name, Vector(latency.values * 0), Fraction(-1), False, index)
+            return
+        limit = batch * builder.output_of(scenario) / most
+        yield builder.row(name, latency.negated(), -limit, op == "<", index)
+
+
+def _share_of_the_parent(
+    builder: Builder, requirement: LinearRequirement, box: Box
+) -> tuple[Vector, Fraction] | None:
+    """A time over the parent's, and its limit: `latency <= 0.8x`, or `throughput >= 1.25x`, over several batches at once. None
+    where the bound is no such ratio, or the batch is known."""
+    match requirement.left:
+        case Linear(
+            terms=[WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric=metric))],
+            constant=0,
+        ) if factor > 0 and requirement.parent_ratio is not None and requirement.parent_ratio > 0:
+            low, high = ends = box.of(scenario)
+            upwards = requirement.op in (">=", ">")
+            if low == high or requirement.op == "==" or upwards != (metric == "throughput"):
+                return None
+            if metric not in (*TIMES, "throughput"):
+                return None
+            ratio = 1 / requirement.parent_ratio if upwards else requirement.parent_ratio
+            time = "latency" if upwards else metric
+            return times_the_parents(builder.coefficients, builder.parent, scenario, time, ends), ratio
+        case _:
+            return None
 
 
 def bound_of(builder: Builder, requirement: LinearRequirement, batches: Mapping[str, int]) -> Fraction:
     """What the left side is compared with: a number, or a ratio of the parent's value at the same batch."""
-    if requirement.parent_ratio is None:
+    return bounds_of(builder, requirement, Box.at(batches))[0]
+
+
+def bounds_of(builder: Builder, requirement: LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:
+    """The least and the most that the left side may be compared with in a box."""
+    ratio = requirement.parent_ratio
+    if ratio is None:
         assert requirement.bound is not None, "a requirement has a bound or a ratio"
-        return requirement.bound
-    tokens, linear = _as_latency(builder, requirement.left, batches)
-    value = builder.parent.linear(linear, batches).total()
-    if tokens is not None:
-        value = tokens.factor * tokens.tokens / value + tokens.constant if value else tokens.constant
-    return requirement.parent_ratio * value
+        return requirement.bound, requirement.bound
+    ends = [ratio * value for value in _parents_values(builder, requirement.left, box)]
+    return min(ends), max(ends)
 
 
-def _as_latency(builder: Builder, linear: Linear, batches: Mapping[str, int]) -> tuple[Tokens | None, Linear]:
-    """A throughput's tokens and the latency they are divided by; any other expression as it is."""
-    match linear.terms:
-        case [WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric="throughput"))]:
-            costs = builder.tables.at(scenario, batches[scenario])
-            term = MetricTerm(scenario=scenario, metric="latency")
-            latency = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=term),))
-            return Tokens(factor, costs.batch * costs.output, linear.constant), latency
-        case _:
-            return None, linear
+def _parents_values(builder: Builder, linear: Linear, box: Box) -> tuple[Fraction, Fraction]:
+    """The least and the most that the parent has of an expression in a box; tokens in no time are 0."""
+    found = _throughput(linear)
+    if found is None:
+        return builder.parent.least(linear, box).total(), builder.parent.most(linear, box).total()
+    factor, scenario = found
+
+    def value(*, most: bool) -> Fraction:
+        batch, latency = _latency(builder.parent, scenario, box, most=most)
+        total = latency.total()
+        tokens = batch * builder.output_of(scenario)
+        return factor * tokens / total + linear.constant if total else linear.constant
+
+    return value(most=True), value(most=False)
 
 
-def fitting_rows(builder: Builder, batches: Mapping[str, int]) -> Iterator[Row]:
+# ---------------------------------------------------------------- memory
+
+
+BEYOND = "does not fit at batch"
+
+
+def without_larger(problem: Problem) -> Problem:
+    """The problem with models that fit at larger batches, too."""
+    return replace(
+        problem, rows=tuple(r for r in problem.rows if r.requirement is not None or BEYOND not in r.name)
+    )
+
+
+def fitting_rows(builder: Builder, where: Where) -> Iterator[Row]:
     """Where a batch is `auto`, it is the largest that fits: this one does, and no larger candidate."""
+    box = _box(where)
     for name in builder.tables.scenarios:
-        for costs in builder.tables.costs.scenarios[name]:
-            if costs.capacity_bytes is None or costs.batch < batches[name]:
-                continue
-            memory = Linear(
-                terms=(
-                    WeightedTerm(coefficient=Fraction(1), term=MetricTerm(scenario=name, metric="memory")),
-                )
-            )
-            vector = builder.coefficients.linear(memory, {name: costs.batch})
-            if costs.batch == batches[name]:
-                yield builder.row(
-                    f"{name} fits at batch {costs.batch}",
-                    vector,
-                    Fraction(costs.capacity_bytes),
-                    False,
-                    None,
-                )
-            else:
-                yield builder.row(
-                    f"{name} does not fit at batch {costs.batch}",
-                    vector.negated(),
-                    -Fraction(costs.capacity_bytes),
-                    True,
-                    None,
-                )
+        low, high = box.of(name)
+        fitting = builder.coefficients.room(name, low)
+        if fitting is None:
+            continue
+        vector, limit = fitting
+        yield builder.row(f"{name} fits at batch {low}", vector, Fraction(limit), False, None)
+        for batch in builder.tables.larger(name, high):
+            beyond = builder.coefficients.room(name, batch)
+            assert beyond is not None, "all batches of a scenario are auto, or none"
+            vector, limit = beyond
+            row = f"{name} {BEYOND} {batch}"
+            yield builder.row(row, vector.negated(), -Fraction(limit), True, None)
+        if name in builder.tables.profiles and not builder.tables.larger(name, high):
+            # always met: boxes whose problems have the same rows are bounded by each other's prices
+            yield Row(f"{name} {BEYOND} any", np.zeros(len(builder.columns), dtype=np.int64), 0)
 
 
 def formulas_of(requirements: Sequence[Requirement]) -> Iterator[Formula]:

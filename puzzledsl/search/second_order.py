@@ -9,19 +9,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
 
 from puzzledsl.search.bound import lagrangian_bound
+from puzzledsl.search.box import Box
 from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.exact import Found
+from puzzledsl.search.exact import NOTHING, Found, cut_off, is_right
 from puzzledsl.search.incumbent import meets_formulas
-from puzzledsl.search.instance import Ints, Problem
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.instance import INFINITE, Ints, Problem
+from puzzledsl.search.problem import Problems
 from puzzledsl.search.products import MOST_PRODUCTS, number_of_products, solve_products
 from puzzledsl.search.quadratic import (
     POINT_BITS,
@@ -45,56 +46,113 @@ POLISHED = 8  # rounds around the best model
 IMPROVED = 4  # models that swaps start from
 PAIRS = 48  # columns a swap of two layers is tried with
 MAX_CUTS = 20
+MOST_BOXES = 16  # of several batches each
 
 
-def second_order(
-    tables: Tables, problems: Sequence[Problem], number: int, apart: int, effort: Effort
-) -> list[Found]:
+def second_order(tables: Tables, problems: Problems, number: int, apart: int, effort: Effort) -> list[Found]:
     """Up to `number` models, any two `apart` layers or more from each other, each the best found given those before.
 
     `proven` only where CP-SAT or the bound proved it. Ends early with an answer that is not there; the first is always present.
     """
     effort = replace(effort, seed=0, workers=1)  # an answer that is not proven must not depend on them either
-    quadratics = [quadratic_of(tables, problem) for problem in problems]
     results: list[Found] = []
     for _ in range(number):
-        found = _best(tables, quadratics, effort)
+        found = _best(tables, problems, effort)
         results.append(found)
         if found.layers is None:
             break
-        layers = found.layers
-        quadratics = [q.with_rows(q.problem.apart_from(layers, max(1, apart))) for q in quadratics]
+        problems = cut_off(problems, found.layers, max(1, apart))
     return results if len(results) == 1 or results[-1].layers is not None else results[:-1]
 
 
-def _best(tables: Tables, quadratics: Sequence[Quadratic], effort: Effort) -> Found:
+def _best(tables: Tables, problems: Problems, effort: Effort) -> Found:
     """The best over all batches, without models that only meet a requirement because its integers are rounded."""
     for _ in range(MAX_CUTS):
-        found = _best_of(quadratics, effort)
-        if found.layers is None or all(r.exact for q in quadratics for r in q.problem.rows):
+        found = _best_of(tables, problems, effort)
+        if found.layers is None:
             return found
-        child = Child(tables, found.layers, found.batches)
-        if all(child.meets(r) for r in tables.search.requirements):
+        if is_right(tables, problems.at(Box.at(found.batches)), found.layers):
             return found
-        quadratics = [q.with_rows(q.problem.apart_from(found.layers, 1)) for q in quadratics]
+        problems = cut_off(problems, found.layers, 1)
     return replace(found, layers=None, proven=False)
 
 
-def _best_of(quadratics: Sequence[Quadratic], effort: Effort) -> Found:
-    outcomes = [(q, _Search(q, effort).run()) for q in quadratics]
-    reached = [(q.problem.goal.rank(o.value), i) for i, (q, o) in enumerate(outcomes) if o.value is not None]
-    bounds = [
-        (q.problem.goal.rank(o.bound), q.problem.goal.in_units(o.bound))
-        for q, o in outcomes
-        if o.bound is not None
-    ]
-    bound = min(bounds, key=lambda b: b[0])[1] if bounds else None
-    proven = all(o.proven for _, o in outcomes)
-    if not reached:
-        return Found(None, {}, bound, proven)
-    quadratic, outcome = outcomes[min(reached)[1]]
-    assert outcome.chosen is not None
-    return Found(quadratic.problem.choice(outcome.chosen), dict(quadratic.problem.batches), bound, proven)
+def _best_of(tables: Tables, problems: Problems, effort: Effort) -> Found:
+    """Branch and bound over boxes of batches, up to `MOST_BOXES` of several; what is left then bounds the answer."""
+    over = _OverBatches(tables, problems, effort)
+    while over.waiting and over.step():
+        pass
+    bound = min((*over.bounds, *(rank for rank, _, _ in over.waiting)), default=INFINITE)
+    known = abs(bound) < INFINITE
+    upwards = tables.search.sense == "maximize"
+    return replace(over.winner, bound=(-bound if upwards else bound) if known else None, proven=over.proven)
+
+
+@dataclass(slots=True)
+class _OverBatches:
+    """Boxes of batches by what bounds their models' ranks, and the best model so far."""
+
+    tables: Tables
+    problems: Problems
+    effort: Effort
+    winner: Found = NOTHING
+    proven: bool = True
+    best: tuple[Fraction, tuple[int, ...]] | None = None
+    left: int = MOST_BOXES
+    waiting: list[tuple[Fraction, tuple[int, ...], Box]] = field(default_factory=list)
+    bounds: list[Fraction] = field(default_factory=list)
+    solved: set[Box] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for box in self.problems.boxes:
+            self._add(box, -INFINITE)
+
+    def _add(self, box: Box, rank: Fraction) -> None:
+        heapq.heappush(self.waiting, (rank, box.low, box))
+
+    def step(self) -> bool:
+        """Solve the most promising box; False where none is worth it, or no more may be solved."""
+        rank, _, box = self.waiting[0]
+        if self.best is not None and rank >= self.best[0]:
+            return False
+        if not box.is_single and (self.left <= 0 or self.effort.left_s <= 0):
+            self.proven = False
+            return False
+        heapq.heappop(self.waiting)
+        if box not in self.solved:
+            self.solved.add(box)
+            self._solve(box, rank)
+        return True
+
+    def _solve(self, box: Box, rank: Fraction) -> None:
+        quadratic = quadratic_of(self.tables, self.problems.at(box))
+        problem, outcome = quadratic.problem, _Search(quadratic, self.effort).run()
+        if outcome.bound is not None:
+            rank = max(rank, problem.goal.rank(outcome.bound))
+        if box.is_single:
+            self._settle(box, problem, outcome, rank)
+            return
+        self.left -= 1
+        if outcome.proven and outcome.chosen is None:
+            return
+        if outcome.chosen is not None:
+            runs_at = self.problems.box_of(problem.choice(outcome.chosen), box)
+            if runs_at is not None and box.has(runs_at.lows):
+                self._add(runs_at, rank)
+        for half in box.halves():
+            self._add(half, rank)
+
+    def _settle(self, box: Box, problem: Problem, outcome: _Outcome, rank: Fraction) -> None:
+        """Take a single box's model where it is the best so far."""
+        self.proven = self.proven and outcome.proven
+        if outcome.bound is not None:
+            self.bounds.append(rank)
+        if outcome.chosen is None or outcome.value is None:
+            return
+        key = problem.goal.rank(outcome.value), box.low
+        if self.best is None or key < self.best:
+            self.best = key
+            self.winner = Found(problem.choice(outcome.chosen), dict(problem.batches), None, True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

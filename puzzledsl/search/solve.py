@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from puzzledsl.ir.nodes import Baseline, CpSat, Program, Search
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
@@ -11,8 +11,7 @@ from puzzledsl.search.answer import result_of
 from puzzledsl.search.baselines import BASELINE_S, solve_baseline
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.exact import Found, several
-from puzzledsl.search.instance import Problem
-from puzzledsl.search.problem import Builder
+from puzzledsl.search.problem import Builder, Problems
 from puzzledsl.search.tables import Tables, tables_of
 
 EXPLAIN_S = 20.0
@@ -61,7 +60,7 @@ def solve_built(
     return result
 
 
-def _best(tables: Tables, problems: Sequence[Problem], search: Search, effort: Effort) -> list[Found]:
+def _best(tables: Tables, problems: Problems, search: Search, effort: Effort) -> list[Found]:
     """The best answers; of a goal with pairwise terms the best that are found, with a bound."""
     if tables.has_pairwise_goal:
         from puzzledsl.search.second_order import second_order
@@ -70,9 +69,7 @@ def _best(tables: Tables, problems: Sequence[Problem], search: Search, effort: E
     return several(tables, problems, search.solutions, search.apart, effort)
 
 
-def _explained(
-    builder: Builder, problems: Sequence[Problem], result: SearchResult, effort: Effort
-) -> SearchResult:
+def _explained(builder: Builder, problems: Problems, result: SearchResult, effort: Effort) -> SearchResult:
     """The result with its conflict and (of the search itself, not of a baseline) the smallest relaxation that solves, both in the
     time that is left to the search."""
     from puzzledsl.search.explain import explain

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 
+from puzzledsl.cost.any_batch import AnyBatch, any_batch
 from puzzledsl.diagnostics import DiagnosticError, Sink
 from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, SubBlock, name_of
 from puzzledsl.ir.facts import fact
+from puzzledsl.ir.metrics import fits
 from puzzledsl.ir.nodes import LayerChoice, MetricTerm, Program, ScoreTerm, Search, Shape
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.errors import (
@@ -40,6 +42,7 @@ class Tables:
     scores: Mapping[str, ScoreTable]
     scenarios: tuple[str, ...]
     partners: Mapping[str, Partners] = field(default_factory=dict)  # of the scores with pairwise terms
+    profiles: Mapping[str, AnyBatch] = field(default_factory=dict)  # of the scenarios that run at any batch
 
     @property
     def has_pairwise_goal(self) -> bool:
@@ -59,15 +62,34 @@ class Tables:
 
     def at(self, scenario: str, batch: int) -> ScenarioCosts:
         """A scenario's costs at one of its batches. Raises KeyError for a batch that is no candidate."""
-        for costs in self.costs.scenarios[scenario]:
-            if costs.batch == batch:
-                return costs
-        raise KeyError((scenario, batch))
+        if batch not in self.candidates(scenario):
+            raise KeyError((scenario, batch))
+        if scenario in self.profiles:
+            return self.profiles[scenario].at(batch)
+        return next(costs for costs in self.costs.scenarios[scenario] if costs.batch == batch)
 
-    def batch_choices(self) -> list[dict[str, int]]:
+    def candidates(self, scenario: str) -> Sequence[int]:
+        """The batches that a scenario may run at, ascending: every one on a profile with `auto`, else those of the table."""
+        if scenario in self.profiles:
+            return range(1, self.costs.auto[scenario] + 1)
+        return [costs.batch for costs in self.costs.scenarios[scenario]]
+
+    def larger(self, scenario: str, batch: int) -> Sequence[int]:
+        """Candidates that, if none of them fits, leave no larger one that does: the next of a profile, else all that follow."""
+        if scenario in self.profiles:
+            return [batch + 1] if batch < self.costs.auto[scenario] else []
+        return [b for b in self.candidates(scenario) if b > batch]
+
+    def largest_batch(self, scenario: str, layers: Sequence[LayerAssignment]) -> int:
+        """The largest candidate that a model fits at, where it is `auto`; 0 where it fits at none."""
+        if scenario in self.profiles:
+            return self.profiles[scenario].largest(layers)
+        return max((c.batch for c in self.costs.scenarios[scenario] if fits(c, layers)), default=0)
+
+    def batch_choices(self) -> Iterator[dict[str, int]]:
         """Every combination of candidate batches of the scenarios that the search mentions, smallest batches first."""
-        candidates = [[c.batch for c in self.costs.scenarios[name]] for name in self.scenarios]
-        return [dict(zip(self.scenarios, batches, strict=True)) for batches in product(*candidates)]
+        for batches in product(*map(self.candidates, self.scenarios)):
+            yield dict(zip(self.scenarios, batches, strict=True))
 
     def score(self, name: str, layer: int, choice: LayerAssignment) -> Fraction:
         """A layer's score: the decimal number its table shows. 0 for the parent. Raises DiagnosticError where it is absent."""
@@ -181,7 +203,9 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
     if sink.has_errors:
         raise DiagnosticError(*sink.sorted())
     partners = {name: _partners(table) for name, table in scores.items() if table.pairwise}
-    return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)), partners)
+    space = program.spaces[here.space]
+    profiles = {n: found for n in costs.auto if (found := any_batch(program, space, costs, n)) is not None}
+    return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)), partners, profiles)
 
 
 _COLUMNS = {

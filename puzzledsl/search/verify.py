@@ -11,6 +11,7 @@ from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import CostTable, ScoreTable, Solution
 from puzzledsl.search.metrics import Child, report
 from puzzledsl.search.tables import Tables, tables_of
+from puzzledsl.search.verify_batches import largest_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def verify_with(tables: Tables, solution: Solution) -> list[Violation]:
     misfits = [
         Violation("batch", f"batch {solution.batches[name]} of scenario {name} is not the largest that fits")
         for name in tables.scenarios
-        if not child.fits(name)
+        if not _is_largest(child, name)
     ]
     broken = [
         Violation("requirement", f"requirement {number} `{requirement.where.text}` does not hold")
@@ -66,10 +67,18 @@ def _choices(tables: Tables, solution: Solution) -> list[Violation]:
     return wrong
 
 
+def _is_largest(child: Child, scenario: str) -> bool:
+    """Whether a batch is given, or is the largest at which the model fits: on a profile, of all batches, each tried."""
+    tables, batch = child.tables, child.batches[scenario]
+    if scenario not in tables.costs.auto:
+        return child.fits(scenario)
+    return batch == largest_batch(tables.program, tables.costs, scenario, child.layers, batch)
+
+
 def _batches(tables: Tables, solution: Solution) -> list[Violation]:
     wrong = []
     for name in tables.scenarios:
-        if solution.batches.get(name) not in [c.batch for c in tables.costs.scenarios[name]]:
+        if solution.batches.get(name) not in tables.candidates(name):
             wrong.append(Violation("batch", f"scenario {name} has no batch {solution.batches.get(name)}"))
     return wrong
 

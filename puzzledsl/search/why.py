@@ -35,7 +35,7 @@ from puzzledsl.search.instance import INFINITE, Ints, Problem
 from puzzledsl.search.margins import moves_of
 from puzzledsl.search.metrics import Child
 from puzzledsl.search.pins import Pin, pins_of
-from puzzledsl.search.problem import Builder
+from puzzledsl.search.problem import Builder, Problems
 from puzzledsl.search.regrets import optima_of
 from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import Tables, tables_of
@@ -103,7 +103,7 @@ class _Why:
 
     def result(self, root: Standing, layers: Sequence[int] | None, progress: Progress) -> WhyResult:
         """Regrets, then margins."""
-        problems = [replace(problem, preferences=()) for problem in self.builder.all()]
+        problems = self.builder.all().changed(lambda problem, _: replace(problem, preferences=()))
         pins = [p for p in pins_of(self.builder.columns) if layers is None or p.layer in layers]
         progress.start(f"pinning {self.tables.search.name}", 1)
         standings = self._standings(problems, pins)
@@ -128,20 +128,22 @@ class _Why:
             margins=margins,
         )
 
-    def _standings(self, problems: Sequence[Problem], pins: Sequence[Pin]) -> list[Standing]:
-        plain = not self.tables.has_pairwise_goal and all(r.exact for p in problems for r in p.rows)
-        if plain:
-            return _Plain(problems, pins, self.for_regrets).run()
+    def _standings(self, problems: Problems, pins: Sequence[Pin]) -> list[Standing]:
+        if not self.tables.has_pairwise_goal and all(box.is_single for box in problems.boxes):
+            listed = [*problems]
+            if all(row.exact for problem in listed for row in problem.rows):
+                return _Plain(listed, pins, self.for_regrets).run()
         return self._one_by_one(problems, pins)
 
-    def _one_by_one(self, problems: Sequence[Problem], pins: Sequence[Pin]) -> list[Standing]:
-        """Each pin solved as the search is: where the goal is no sum over layers, or integers are rounded."""
+    def _one_by_one(self, problems: Problems, pins: Sequence[Pin]) -> list[Standing]:
+        """Each pin solved as the search is: where the goal is no sum over layers, integers are rounded, or a scenario runs at any
+        batch."""
         found = [Standing(-INFINITE, None)] * len(pins)
         for slice_s in SLICES_S:
             for number, pin in enumerate(pins):
                 left = self.for_regrets.left_s
                 if left > 0 and not found[number].settled:
-                    own = [p.only(pin.keep(p.columns)) for p in problems]
+                    own = pinned(problems, pin)
                     found[number] = standing(self.tables, own, Effort.of(min(slice_s, left)))
         return found
 
@@ -167,7 +169,12 @@ class _Why:
             )
 
 
-def standing(tables: Tables, problems: Sequence[Problem], effort: Effort) -> Standing:
+def pinned(problems: Problems, pin: Pin) -> Problems:
+    """The problems with one alternative fixed."""
+    return problems.changed(lambda problem, _: problem.only(pin.keep(problem.columns)))
+
+
+def standing(tables: Tables, problems: Problems, effort: Effort) -> Standing:
     """The optimum of a search, its child verified."""
     found = _solved(tables, problems, effort)
     if found.layers is None:
@@ -181,7 +188,7 @@ def standing(tables: Tables, problems: Sequence[Problem], effort: Effort) -> Sta
     return Standing(least, most, found.layers, found.batches)
 
 
-def _solved(tables: Tables, problems: Sequence[Problem], effort: Effort) -> Found:
+def _solved(tables: Tables, problems: Problems, effort: Effort) -> Found:
     if tables.has_pairwise_goal:
         from puzzledsl.search.second_order import second_order
 

@@ -64,10 +64,10 @@ METRICS: dict[str, str] = {
     "tpot": "Time per output token: one decode step of the whole batch, at the mean context length.",
     "throughput": "Generated tokens a second over all sequences: `batch * output / latency`.",
     "flops": "Floating-point operations of one batch, prompt and all outputs.",
+    "batch": "Sequences in one batch: a constant, or what the search decides where there are several or `auto`.",
 }
 
 SCENARIO_FACTS: dict[str, str] = {
-    "batch": "Sequences in one batch.",
     "prompt": "Prompt tokens of a sequence.",
     "output": "Generated tokens of a sequence.",
 }

@@ -98,7 +98,7 @@ def test_a_table_without_causes_is_shown_too(
     costs = table.scenarios["chat"][0]
     whole = costs.attention[0]["parent"]
     paired = costs.model_copy(update={"pairs": ({"parent/parent": whole},) * 80})
-    table = table.model_copy(update={"scenarios": {"chat": (paired,)}})
+    table = table.model_copy(update={"scenarios": {"chat": (paired,)}, "auto": {}})
     one = breakdown(made, made.spaces["wide"], table, "chat", [PARENT] * 80, "parent p")
     assert set(one.parts) == {"layers", "embedding and head"} and one.layers[0].total == whole
     assert "layers" in as_text(one) and ">layer<" in as_svg(one)

@@ -213,7 +213,7 @@ def test_what_a_table_leaves_open_is_not_shown(read: Read, tmp_path: Path) -> No
     assert "not known: weights, kv_cache, latency, ttft, tpot, throughput" in text
     assert "prefill" not in text and "time goes to" not in text and "0 tok/s" not in text
     metrics = found.as_json()["metrics"]
-    assert isinstance(metrics, dict) and set(metrics) == {"memory", "flops"}
+    assert isinstance(metrics, dict) and set(metrics) == {"memory", "flops", "batch"}
 
 
 def test_a_score_column_is_no_mistake_and_changes_nothing(read: Read, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puzzledsl.cost.flops import Workload, mean_context
-from puzzledsl.cost.memory import kv_cache_bytes
+from puzzledsl.cost.memory import kv_cache_bytes, largest_parent_batch
 from puzzledsl.cost.parameters import fixed_size, size_of
 from puzzledsl.cost.roofline import attention_scores_s, sub_block_cost
 from puzzledsl.cost.table import cost_table, merge
@@ -17,7 +17,7 @@ from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, MoeFfn, NoOpAttention, NoOpFfn, ParentAttention
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.metrics import metrics_of
+from puzzledsl.ir.metrics import fits, metrics_of
 from puzzledsl.ir.nodes import LayerChoice, MeasuredHardware, Program, RooflineHardware, Shape
 from puzzledsl.ir.tables import LayerAssignment
 
@@ -261,17 +261,18 @@ def test_a_mixture_reads_the_experts_it_needs_and_multiplies_by_top_k(
     )
 
 
-def test_auto_gives_powers_of_two_that_some_child_fits_at(
+def test_auto_shows_the_batches_of_the_parent_and_of_the_smallest_child(
     llama70b: Shape, h100: RooflineHardware, program: Build
 ) -> None:
     only_parent = LayerChoice(attention=(ParentAttention(),), ffn=(MlpFfn(width=14336),))
     table = cost_table(program(llama70b, (only_parent,) * 80, chat=(h100, (), 128, 1024)), "wide")
-    batches = [c.batch for c in table.scenarios["chat"]]
-    assert batches == [1 << i for i in range(len(batches))]
-    costs = table.scenarios["chat"][-1]
-    assert costs.capacity_bytes == 80 * 2**30
+    assert table.auto == {"chat": 1024}
+    one, parents, largest = table.scenarios["chat"]
+    assert one.batch == 1 and largest.capacity_bytes == 80 * 2**30
+    assert parents.batch == largest_parent_batch(h100, llama70b, 128, 1024)
     child = [LayerAssignment(attention="parent", ffn="mlp14336")] * 80
-    assert metrics_of(costs, child)["memory"] <= 80 * 2**30
+    assert fits(largest, child) and not fits(largest, all_parent(llama70b))
+    assert fits(parents, all_parent(llama70b))
     free = cost_table(
         program(
             llama70b,

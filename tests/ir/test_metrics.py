@@ -62,6 +62,7 @@ def test_metrics_are_their_definitions(costs: ScenarioCosts, data: st.DataObject
         "latency": latency,
         "throughput": costs.batch * costs.output / latency if latency else 0,
         "flops": sum(c.prefill_flop for c in parts) + costs.output * sum(c.decode_flop for c in parts),
+        "batch": costs.batch,
     }
     assert set(linear_metrics(costs)) == set(METRICS) - {"throughput"}
 

@@ -52,6 +52,7 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
         *refused("hardware.fixed", ("hardware g = h(gpus: 2)", "E0215"), ("hardware g of h { gpus = 2 }", "E0215")),
         *refused("hardware.peak", (CARD + "hardware f = g(dtype: fp8)", "E0410"), (CARD + "hardware f = g(head: fp8)", "E0410")),
         *refused("scenario.facts", ("scenario s on h = batch(1 | 2, 8 -> 8)\nassert s.batch == 1", "E0307")),
+        *refused("scenario.batch-term", ("scenario s on h = batch(1 | 2, 8 -> 8)\nsearch x of w { minimize kl, require s.batch >= 2x }", "E0303")),
         *refused("bld.tokens", (DATA + "bld b of w { }", "E0209")),
         *refused("bld.train", (DATA + "bld b of w { tokens = 0, train = attention - ffn }", "E0303")),
         *refused("score.unit", (DATA + "bld b of w { tokens = 0, train = attention * ffn }\nscore x of b = replace_one(kl_divergence, unit: subblock)", "E0215")),

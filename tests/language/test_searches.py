@@ -380,6 +380,21 @@ def test_batches_are_decided(tmp_path: Path) -> None:
     assert found["all"] == max(c.batch for c in cost_table(program(tmp_path, text), "w").scenarios["all"])
 
 
+@pytest.mark.states("scenario.batch-term", "scenario.auto")
+def test_a_batch_is_bounded_and_aimed_at(tmp_path: Path) -> None:
+    text = CARD + "scenario many on g = batch(1 | 4 | 16, 8 -> 8)\nscenario all on g = batch(auto, 8 -> 8)\n"
+
+    def batches(body: str, goal: str = "minimize kl") -> dict[str, int]:
+        return solved(tmp_path, text + search(body, goal=goal)).solutions[0].batches
+
+    assert batches("require many.batch >= 2 and all.batch >= 32")["many"] == 4
+    assert batches("require many.batch == 16")["many"] == 16
+    assert batches("", goal="minimize many.batch")["many"] == 1
+    assert batches("prefer many.batch")["many"] == 16
+    listed = cost_table(program(tmp_path, text), "w")
+    assert batches("require all.batch >= 2")["all"] == listed.auto["all"], "these children are tiny"
+
+
 @pytest.mark.states("solver.table")
 @pytest.mark.parametrize("solver", ["greedy", "max_params", "uniform", "random(seed: 3)", "noop_only"])
 def test_baselines_keep_the_requirements_and_are_no_better(tmp_path: Path, solver: str) -> None:

@@ -346,7 +346,7 @@ def _requirements(
         )
         for c in tables.layers
     )
-    child = Child(tables, layers, draw(st.sampled_from(tables.batch_choices())))
+    child = Child(tables, layers, draw(st.sampled_from([*tables.batch_choices()])))
     value = child.linear(left)
     parent = child.parent().linear(left)
     if parent and draw(st.integers(0, 2)) == 0:

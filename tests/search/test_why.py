@@ -20,9 +20,10 @@ from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.exact import best_meeting_all
 from puzzledsl.search.metrics import Child
 from puzzledsl.search.pins import Pin, classes_of, pins_of
-from puzzledsl.search.problem import Builder, build_problem
+from puzzledsl.search.problem import Builder, Problems, build_problem
 from puzzledsl.search.regrets import optima_of
 from puzzledsl.search.tables import tables_of
+from puzzledsl.search.why import pinned as with_pin
 from puzzledsl.search.why import why_search
 from tests.search.instances import ATTENTION, FFN, Instance, alone, chat, plain_instance, problems, require
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
@@ -30,13 +31,17 @@ from tests.search.random_problems import FAMILIES, every_answer, random_problem
 LAYER = LayerChoice(attention=ATTENTION[:3], ffn=FFN[:3])
 
 
+def without_preferences(builder: Builder) -> Problems:
+    """The problems of a search without its preferences."""
+    return builder.all().changed(lambda problem, _: replace(problem, preferences=()))
+
+
 def pinned(instance: Instance) -> Iterator[tuple[Pin, Fraction | None]]:
     """Every pin, and the optimum with it, less being better; None where no child has it."""
     tables = tables_of(*instance.args)
     builder = Builder(tables)
     for pin in pins_of(builder.columns):
-        own = [replace(p, preferences=()).only(pin.keep(p.columns)) for p in builder.all()]
-        found = best_meeting_all(tables, own, Effort.of(60))
+        found = best_meeting_all(tables, with_pin(without_preferences(builder), pin), Effort.of(60))
         assert found.proven
         yield (
             pin,
@@ -58,8 +63,7 @@ def said(result: WhyResult) -> dict[tuple[int, str, str], Regret]:
 def optimum(instance: Instance) -> Fraction | None:
     """The search's, less being better, whatever it prefers."""
     tables = tables_of(*instance.args)
-    every = [replace(p, preferences=()) for p in Builder(tables).all()]
-    found = best_meeting_all(tables, every, Effort.of(60))
+    found = best_meeting_all(tables, without_preferences(Builder(tables)), Effort.of(60))
     return None if found.layers is None else rank(instance, Child(tables, found.layers, found.batches))
 
 

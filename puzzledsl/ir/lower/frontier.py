@@ -8,7 +8,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.arithmetic import comparable
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.errors import Misplaced
-from puzzledsl.ir.linear import to_linear
+from puzzledsl.ir.linear import batch_is_no_ratio, to_linear
 from puzzledsl.ir.lower.common import (
     check_parts,
     declaration,
@@ -57,6 +57,9 @@ def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
     term = _swept(ctx, swept, span)
     ends = _ends(ctx, settings, swept, span)
     if term is None or ends is None or of is None or info is None:
+        return None
+    if ends.low.form == "times" and isinstance(term, nodes.MetricTerm) and term.metric == "batch":
+        batch_is_no_ratio(ctx, settings.place("range"), "write numbers, such as `8..64`")
         return None
     return nodes.Frontier(
         name=ctx.name_of(symbol),

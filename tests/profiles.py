@@ -1,0 +1,127 @@
+"""Random profiles, alternatives and programs on them, small enough that every batch can be tried."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from random import Random
+
+from puzzledsl.cost.any_batch import AnyBatch
+from puzzledsl.ir.alternatives import (
+    AttentionAlternative,
+    FfnAlternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    MoeFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+from puzzledsl.ir.nodes import GqaDecode, LayerChoice, RooflineHardware, Scenario, Shape, Where
+from puzzledsl.ir.tables import LayerAssignment
+
+HERE = Where(file="t.pzl", line=1, column=1, end_line=1, end_column=9)
+ATTENTION: tuple[AttentionAlternative, ...] = (
+    ParentAttention(),
+    GqaAttention(kv_heads=2),
+    GqaAttention(kv_heads=1, window=8),
+    LinearAttention(),
+    NoOpAttention(),
+)
+FFN: tuple[FfnAlternative, ...] = (
+    ParentFfn(),
+    MlpFfn(width=16),
+    MoeFfn(experts=4, top_k=2, width=8),
+    LinearFfn(),
+    NoOpFfn(),
+)
+DTYPES = ("fp32", "bf16", "fp8", "int4")
+
+
+def a_shape(rng: Random, layers: int | None = None) -> Shape:
+    """A shape of a few thousand parameters."""
+    return Shape(
+        family="llama",
+        layers=rng.randint(1, 4) if layers is None else layers,
+        hidden=16,
+        heads=4,
+        kv_heads=4,
+        head_dim=4,
+        intermediate=32,
+        vocab=rng.choice([50, 500]),
+        tied=rng.random() < 0.5,
+        window=rng.choice([None, None, 5]),
+    )
+
+
+def a_profile(rng: Random, max_batch: int) -> RooflineHardware:
+    """A profile whose times are nanoseconds, so that rounding shows; its memory is set later."""
+    measured = {1: Fraction(rng.randint(1, 50), 10**8), 4: Fraction(rng.randint(50, 90), 10**8)}
+    return RooflineHardware(
+        profile="random",
+        gpus=rng.choice([1, 1, 2]),
+        memory_bytes=1,
+        bandwidth_bytes_per_s=Fraction(rng.choice([10**9, 10**10, 10**12])),
+        flop_per_s={dtype: Fraction(rng.choice([10**9, 10**11, 10**13])) for dtype in DTYPES},
+        link_bytes_per_s=Fraction(10**9),
+        dtype=rng.choice(DTYPES),
+        kv_dtype=rng.choice(DTYPES),
+        efficiency_compute=Fraction(rng.randint(1, 10), 10),
+        efficiency_bandwidth=Fraction(rng.randint(1, 10), 10),
+        efficiency_attention=Fraction(rng.randint(1, 10), 10),
+        efficiency_link=Fraction(rng.randint(1, 10), 10),
+        overhead_s=Fraction(rng.choice([0, 3, 200]), 10**9),
+        link_latency_s=Fraction(rng.choice([0, 7]), 10**9),
+        reserve_bytes=rng.choice([0, 333]),
+        kv_fraction=Fraction(rng.choice(["1", "0.9", "0.37"])),
+        kv_policy=rng.choice(["full", "mean"]),
+        page_tokens=rng.choice([1, 4]),
+        max_batch=max_batch,
+        gqa_decode=GqaDecode(tokens=64, seconds=measured) if rng.random() < 0.2 else None,
+    )
+
+
+def a_choice(rng: Random) -> LayerChoice:
+    """One to three alternatives of each sub-block."""
+    return LayerChoice(
+        attention=tuple(rng.sample(ATTENTION, rng.randint(1, 3))),
+        ffn=tuple(rng.sample(FFN, rng.randint(1, 3))),
+    )
+
+
+def a_scenario(rng: Random, name: str, hardware: str) -> Scenario:
+    """A few tokens at any batch."""
+    prompt, output = rng.randint(1, 9), rng.randint(1, 6)
+    return Scenario(name=name, hardware=hardware, batches=(), prompt=prompt, output=output, where=HERE)
+
+
+def any_batch(rng: Random, max_batch: int = 40) -> AnyBatch:
+    """A scenario on a profile whose memory holds none, some or all batches of the space's models."""
+    shape = a_shape(rng)
+    layers = tuple(a_choice(rng) for _ in range(shape.layers))
+    made = AnyBatch(a_profile(rng, max_batch), shape, layers, a_scenario(rng, "chat", "h"))
+    return with_memory(made, rng)
+
+
+def with_memory(made: AnyBatch, rng: Random) -> AnyBatch:
+    """The same with a memory near what some model and some batch need."""
+    layers = a_child(made.layers, rng)
+    costs = made.at(rng.randint(1, made.hardware.max_batch))
+    parts = [costs.fixed]
+    for index, choice in enumerate(layers):
+        parts += [costs.attention[index][choice.attention], costs.ffn[index][choice.ffn]]
+    weights, cache = sum(c.weights_bytes for c in parts), sum(c.kv_cache_bytes for c in parts)
+    needed = costs.reserve_bytes + weights + int(cache / made.hardware.kv_fraction) + rng.randint(-1, 1)
+    hardware = made.hardware.model_copy(update={"memory_bytes": max(1, needed)})
+    return AnyBatch(hardware, made.shape, made.layers, made.scenario)
+
+
+def a_child(layers: tuple[LayerChoice, ...], rng: Random) -> tuple[LayerAssignment, ...]:
+    """A random model."""
+    return tuple(
+        LayerAssignment(attention=name_of(rng.choice(c.attention)), ffn=name_of(rng.choice(c.ffn)))
+        for c in layers
+    )

@@ -1,0 +1,271 @@
+"""`batch(auto, …)` on a profile: the largest batch that fits, of each child its own, found without trying every one."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.synthetic import at_any_batch, synthetic
+from puzzledsl.cost.table import cost_table
+from puzzledsl.ir.nodes import Baseline, Frontier, Preference, Requirement, RooflineHardware
+from puzzledsl.ir.program import check_file
+from puzzledsl.search.box import Box
+from puzzledsl.search.frontier import solve_frontier
+from puzzledsl.search.instance import Problem
+from puzzledsl.search.per_sequence import TIMES, time_bounds
+from puzzledsl.search.problem import Builder
+from puzzledsl.search.solve import solve_search
+from puzzledsl.search.tables import tables_of
+from puzzledsl.search.verify import verify
+from tests.profiles import any_batch
+from tests.search.auto_instances import all_children, an_instance, auto_searches, best_of_all
+from tests.search.instances import HERE, KL, Instance, alone, chat, require
+
+
+@given(auto_searches())
+@settings(deadline=None)
+def test_the_answer_is_the_best_over_every_batch(instance: Instance) -> None:
+    result, best = solve_search(*instance.args), best_of_all(instance)
+    if best is None:
+        assert result.status == "infeasible"
+        return
+    assert result.status == "optimal"
+    (solution,) = result.solutions
+    problem = Builder(best.tables).at(best.batches)
+    if not all(goal.exact for goal in (problem.goal, *problem.preferences)):
+        return  # equal integers are not equal goals then
+    assert {name: solution.batches[name] for name in best.batches} == best.batches
+    assert solution.layers == best.layers
+    assert solution.objective == float(best.linear(instance.search.objective))
+
+
+@given(auto_searches(), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_a_box_is_a_relaxation_of_every_batch_inside(instance: Instance, rng: Random) -> None:
+    """Each model that meets the requirements, at its own batches, meets the rows of any box around, and its goal is no better
+    than the box's."""
+    tables = tables_of(*instance.args)
+    builder = Builder(tables)
+    for child in list(all_children(tables))[:40]:
+        if not all(child.meets(r) for r in tables.search.requirements):
+            continue
+        low = {n: rng.randint(1, b) for n, b in child.batches.items()}
+        high = {n: rng.randint(b, tables.costs.auto[n]) for n, b in child.batches.items()}
+        box = Box(tuple(low), tuple(low.values()), tuple(high.values()))
+        problem = builder.at(box)
+        chosen = problem.indices(child.layers)
+        assert chosen is not None
+        use = problem.matrix[:, chosen].sum(axis=1)
+        assert (use <= problem.limits).all(), [
+            r.name for r, u in zip(problem.rows, use, strict=True) if u > r.limit
+        ]
+        value = child.linear(tables.search.objective)
+        rank = value if tables.search.sense == "minimize" else -value
+        assert problem.goal.rank(problem.goal.of(chosen)) <= rank
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_times_are_within_their_bounds_at_every_batch(seed: int) -> None:
+    made = any_batch(Random(seed), max_batch=60)
+    rng = Random(seed)
+    low = rng.randint(1, 30)
+    high = rng.randint(low, 60)
+    ends = made.costs(low), made.costs(high)
+    for metric in TIMES:
+        for batch in range(low, high + 1):
+            here = made.costs(batch)
+            for part in ("attention", "ffn"):
+                for name, cost in getattr(here, part).items():
+                    at_low, at_high = (getattr(end, part)[name] for end in ends)
+                    bounds = time_bounds(metric, made.scenario.output, at_low, at_high)
+                    exact = time_bounds(metric, made.scenario.output, cost, cost).least
+                    assert bounds.least <= exact <= bounds.most
+                    assert Fraction(bounds.least_each, high) <= Fraction(exact, batch)
+                    assert Fraction(exact, batch) <= Fraction(bounds.most_each, low)
+
+
+def test_halves_are_the_box() -> None:
+    rng = Random(0)
+    for _ in range(300):
+        low = (rng.randint(1, 50), rng.randint(1, 50))
+        high = (low[0] + rng.randint(0, 40), low[1] + rng.randint(0, 40))
+        box = Box(("a", "b"), low, high)
+        if box.is_single:
+            continue
+        one, other = box.halves()
+
+        def inside(part: Box) -> set[tuple[int, int]]:
+            return {
+                (a, b)
+                for a in range(part.low[0], part.high[0] + 1)
+                for b in range(part.low[1], part.high[1] + 1)
+            }
+
+        assert inside(one) | inside(other) == inside(box)
+        assert inside(one) and inside(other) and not inside(one) & inside(other)
+
+
+# ---------------------------------------------------------------- a large one
+
+
+def large(*more: Requirement, **changes: object) -> Instance:
+    """80 layers of 54 alternatives, `chat` at any batch up to 1,024; the requirements of the benchmark and some more."""
+    program, costs, scores = at_any_batch(synthetic(seed=0))
+    instance = Instance(program, costs, scores)
+    return instance.with_search(requirements=(*program.searches["best"].requirements, *more), **changes)
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[Box]:
+    """Every box whose problem is built."""
+    boxes: list[Box] = []
+    original = Builder.at
+
+    def at(self: Builder, where: Box) -> Problem:
+        boxes.append(where)
+        return original(self, where)
+
+    monkeypatch.setattr(Builder, "at", at)
+    return boxes
+
+
+def fixed(instance: Instance, batch: int) -> Instance:
+    """The same at one batch, with the memory that it must fit."""
+    program = instance.program
+    chat = program.scenarios["chat"].model_copy(update={"batches": (batch,)})
+    program = program.model_copy(update={"scenarios": {**program.scenarios, "chat": chat}})
+    spec = program.hardware["h"].spec
+    assert isinstance(spec, RooflineHardware)
+    costs = cost_table(program, "wide")
+    limited = {"capacity_bytes": spec.memory_bytes, "kv_fraction": spec.kv_fraction}
+    chat_costs = tuple(c.model_copy(update=limited) for c in costs.scenarios["chat"])
+    costs = costs.model_copy(update={"scenarios": {**costs.scenarios, "chat": chat_costs}})
+    return Instance(program, costs, instance.scores)
+
+
+def test_a_large_search_is_proven_with_few_of_its_batches_tried(built: list[Box]) -> None:
+    instance = large()
+    result = solve_search(*instance.args)
+    assert result.status == "optimal" and result.gap == 0
+    assert len(built) <= 150 and len({b for b in built if b.is_single}) <= 60
+    batch = result.solutions[0].batches["chat"]
+    assert 1 < batch < 1024
+    for near in (batch - 1, batch + 1):
+        objective = solve_search(*fixed(instance, near).args).objective
+        assert objective is None or result.objective is None or objective >= result.objective
+
+
+def test_the_batch_can_be_bounded_and_aimed_at() -> None:
+    free = solve_search(*large().args).solutions[0]
+    wanted = free.batches["chat"] + 100
+    more = solve_search(*large(require(chat("batch"), ">=", wanted)).args)
+    assert more.status == "optimal"
+    assert more.solutions[0].batches["chat"] >= wanted and more.solutions[0].objective > free.objective
+    fewer = solve_search(*large(require(chat("batch"), "<=", free.batches["chat"])).args)
+    assert fewer.objective == free.objective
+    low_loss = Preference(goal=alone(KL), sense="minimize", where=HERE)
+    aimed = large(objective=alone(chat("batch")), sense="maximize", preferences=(low_loss,))
+    top = solve_search(*aimed.args)
+    assert top.status == "optimal" and top.objective == top.solutions[0].batches["chat"] >= wanted
+
+
+ALIKE = """
+use "std/hardware.pzl" (h100_sxm)
+parent p = shape(family: llama, layers: 16, hidden: 4096, heads: 32, kv_heads: 8, head_dim: 128,
+  intermediate: 14336, vocab: 128256)
+space w of p { attention = gqa(kv_heads: 8 | 4 | 2 | 1) | noop, ffn = mlp(width: 100% | 50% | 25%) | noop }
+hardware card = h100_sxm(memory: 24GB, max_batch: 1024)
+scenario chat on card = batch(auto, 512 -> 512)
+search tight of w { maximize params, require chat.batch >= 700 because "many users", require params >= 60% * p.params }
+"""
+
+
+def test_layers_that_cost_alike_leave_gaps_at_most_batches(tmp_path: Path) -> None:
+    """Few sums of caches are just so large that one batch fits and the next does not: most batches have hardly any model."""
+    file = tmp_path / "alike.pzl"
+    file.write_text(ALIKE)
+    program = check_file(file).program
+    assert program is not None
+    result = solve_search(program, "tight", cost_table(program, "w"), {})
+    assert result.status == "optimal" and result.solutions[0].batches["chat"] >= 700
+
+
+@pytest.mark.slow
+def test_a_batch_in_conflict_is_explained_without_trying_every_one(built: list[Box]) -> None:
+    """Which statements conflict, how far each goes, and the smallest way out, though no batch up to 300 will do."""
+    narrow = require(chat("batch"), "<=", 300, line=9, text="300")
+    result = solve_search(*large(narrow).args)
+    assert result.status == "infeasible" and result.conflict_minimal
+    (item,) = [item for item in result.conflict if item.line == 9]
+    assert item.frees and item.proven and 300 < int(item.reachable) < 1024
+    roomier = narrow.model_copy(update={"bound": Fraction(int(item.reachable) + 10)})
+    assert solve_search(*large(roomier).args).status == "optimal"
+    less = narrow.model_copy(update={"bound": Fraction(int(item.reachable) - 20)})
+    assert solve_search(*large(less).args).status == "infeasible"
+    assert len({b for b in built if b.is_single}) < 600
+
+
+def test_a_frontier_of_batches_is_monotone_and_solves_few_of_them(built: list[Box]) -> None:
+    instance = large()
+    term = chat("throughput")
+    frontier = Frontier(
+        name="f",
+        search="best",
+        term=term,
+        low=Fraction(2),
+        high=Fraction(5, 2),
+        times_parent=True,
+        points=4,
+        where=HERE,
+    )
+    program = instance.program.model_copy(update={"frontiers": {"f": frontier}})
+    points = solve_frontier(program, "f", instance.costs, instance.scores).points
+    objectives = [p.result.objective for p in points]
+    assert all(p.result.status == "optimal" for p in points)
+    assert objectives == sorted(objectives, key=float)
+    assert len({b for b in built if b.is_single}) < 400
+
+
+@pytest.mark.parametrize("kind", ["greedy", "max_params", "uniform", "random", "noop_only"])
+def test_baselines_run_at_the_batches_that_fit(kind: str) -> None:
+    rng = Random(kind)
+    for seed in range(15):
+        instance = an_instance(Random(seed), ("chat",), 30)
+        child = next(
+            iter(all_children(tables_of(*instance.with_search(objective=alone(chat("memory"))).args))), None
+        )
+        if child is None:
+            continue
+        limit = require(chat("latency"), "<=", child.term(chat("latency")) * rng.choice([1, 2]))
+        instance = instance.with_search(requirements=(limit,))
+        best = solve_search(*instance.args).objective
+        result = solve_search(*instance.with_search(solver=Baseline(kind=kind)).args)  # verified inside
+        if result.objective is not None and best is not None:
+            assert result.objective >= best
+
+
+def test_an_old_table_of_some_batches_still_loads_and_solves() -> None:
+    """A table without `auto` is a list of candidates, as before."""
+    instance = large()
+    listed = instance.costs.model_copy(update={"auto": {}})
+    costs = type(listed).from_json(listed.canonical_json().replace(' "auto": {},\n', ""))
+    assert costs.auto == {}
+    batches = [c.batch for c in costs.scenarios["chat"]]
+    result = solve_search(instance.program, "best", costs, instance.scores)
+    assert all(s.batches["chat"] in batches for s in result.solutions)
+
+
+def test_the_verifier_refuses_any_other_batch() -> None:
+    for seed in range(20):
+        instance = an_instance(Random(seed), ("chat",), 30).with_search(objective=alone(chat("latency")))
+        result = solve_search(*instance.args)
+        for solution in result.solutions:
+            batch = solution.batches["chat"]
+            for other in {1, batch - 1, batch + 1, 30} - {0, batch}:
+                changed = solution.model_copy(update={"batches": {"chat": other}})
+                assert any(v.kind == "batch" for v in verify(*instance.args, changed))

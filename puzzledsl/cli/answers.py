@@ -44,7 +44,7 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     from puzzledsl.runs.card import metric_text
 
     best = result.solutions[0]
-    lines = [f"search {result.search}: {_proof(result)} in {seconds:.2f} s by {result.solver}, verified"]
+    lines = [f"search {result.search}: {_proof(result)} in {seconds:.2f} s, {_parts(result)}, verified"]
     for name, value in sorted(best.metrics.items()):
         parent = result.parent_metrics.get(name)
         ratio = f"  {value / parent:.3g}x of the parent's {metric_text(name, parent)}" if parent else ""
@@ -60,6 +60,13 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     if len(result.solutions) > 1:
         lines += ["", *_further(program.searches[result.search], result)]
     return "\n".join(lines)
+
+
+def _parts(result: SearchResult) -> str:
+    """`found by label setting, proven by CP-SAT`; of a heuristic its name."""
+    if not result.found_by:
+        return f"by {result.solver}"
+    return f"found by {result.found_by}, {'proven' if result.status == 'optimal' else 'bound'} by {result.proved_by}"
 
 
 def _proof(result: SearchResult) -> str:

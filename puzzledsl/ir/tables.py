@@ -233,7 +233,8 @@ class SearchResult(Artefact):
     """`build/solutions/SEARCH.json`. `bound` is a proven bound on the objective; `gap` is relative; "optimal" means proven within
     the gap that was asked for. `unknown` has no solution, and the bound that was proven before time ran out.
 
-    `conflict_minimal`: every requirement of the conflict was shown to be needed for it.
+    `conflict_minimal`: every requirement of the conflict was shown to be needed for it. `found_by` and `proved_by` name the part
+    of the search that found the first solution and the one that ended the proof (or has the best bound); empty for a heuristic.
     """
 
     search: str
@@ -242,6 +243,8 @@ class SearchResult(Artefact):
     bound: float | None = None
     gap: float | None = None
     solver: str = "cpsat"
+    found_by: str = ""
+    proved_by: str = ""
     solutions: tuple[Solution, ...] = ()
     parent_metrics: dict[str, float] = {}
     conflict: tuple[ConflictItem, ...] = ()

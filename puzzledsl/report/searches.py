@@ -60,6 +60,8 @@ class Proof:
     bound: Number | None
     gap: Number | None
     solver: str
+    found_by: str
+    proved_by: str
     solutions: int
 
 
@@ -122,6 +124,8 @@ def proof_of(subject: Subject) -> Proof | None:
         bound=None if result.bound is None else numbers.plain(result.bound, 6),
         gap=None if result.gap is None else Number(f"{result.gap * 100:.3g} %", result.gap),
         solver=result.solver,
+        found_by=result.found_by,
+        proved_by=result.proved_by,
         solutions=len(result.solutions),
     )
 

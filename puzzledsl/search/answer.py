@@ -33,7 +33,9 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
     if not solutions or first.layers is None:
         status: Literal["infeasible", "unknown"] = "infeasible" if first.proven else "unknown"
         bound = None if status == "infeasible" or first.bound is None else float(first.bound)
-        return SearchResult(search=tables.search.name, status=status, bound=bound, solver=solver)
+        return SearchResult(
+            search=tables.search.name, status=status, bound=bound, solver=solver, proved_by=first.proved_by
+        )
     value = Child(tables, first.layers, first.batches).linear(tables.search.objective)
     reached = relative_gap(value, first.bound)
     optimal = all(f.proven for f in found) or (len(found) == 1 and reached is not None and reached <= gap)
@@ -44,6 +46,8 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
         bound=None if first.bound is None else float(first.bound),
         gap=reached,
         solver=solver,
+        found_by=first.found_by,
+        proved_by=first.proved_by,
         solutions=solutions,
         parent_metrics=parent_metrics(tables, first),
     )

@@ -130,7 +130,8 @@ class _Portfolio:
         ledger, effort = self.ledger, self.effort
         labels, cores = LabelSetting(ledger), Cores(ledger, self.canonical)
         structured = paths_of(self.problem) is not None
-        turns, left = TIED if structured else FREE, effort.models
+        turns = TIED if structured else FREE
+        left = effort.models if self.problem.goal.values.any() else 0  # a constant goal prunes no label
         branching = Branching(ledger) if structured and left else None
         work = 0.0
         while True:

@@ -37,6 +37,7 @@ from puzzledsl.search.quadratic import (
 from puzzledsl.search.tables import Tables
 from puzzledsl.search.truths import open_columns
 
+NAME = "second-order search"
 ROUNDS = 24  # of the relaxation
 ORACLE_GAP = 1e-4
 ORACLE_MODELS = 20_000
@@ -152,7 +153,7 @@ class _OverBatches:
         key = problem.goal.rank(outcome.value), box.low
         if self.best is None or key < self.best:
             self.best = key
-            self.winner = Found(problem.choice(outcome.chosen), dict(problem.batches), None, True)
+            self.winner = Found(problem.choice(outcome.chosen), dict(problem.batches), None, True, NAME, NAME)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

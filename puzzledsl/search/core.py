@@ -140,7 +140,8 @@ class _Portfolio:
             left -= turns.labels
             if branching is not None and branching.run(turns.branching):
                 return ledger.outcome(True)
-            if ledger.close_enough() or effort.left_s <= 0:
+            close = ledger.close_enough() and (bool(effort.gap) or not self.canonical)
+            if close or effort.left_s <= 0:
                 return ledger.outcome(ledger.close_enough())
             over = (left <= 0 or not labels.usable) and (branching is None or not branching.usable)
             allowed = effort if over else slice_of(effort, turns.cpsat)

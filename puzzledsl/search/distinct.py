@@ -10,7 +10,7 @@ from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.layered import sweep_all
 from puzzledsl.search.layout import layout_of
-from puzzledsl.search.truths import open_columns
+from puzzledsl.search.presolve import presolve
 
 FIRST_REACH = 0.15  # of the way from the bound to the best answer: how far beyond that is searched first
 FURTHER = 1.5
@@ -21,11 +21,10 @@ def distinct(problem: Problem, number: int, apart: int, effort: Effort) -> list[
     """Up to `number` answers, best first, any two of which differ in `apart` layers or more; each is the best given those before,
     the first of those in the order of the space. Fewer where there are no more. None where that takes too long this way.
     """
-    kept = open_columns(problem)
-    if kept is None:
+    presolved = presolve(problem, quick=True)
+    if presolved is None:
         return None
-    origin = kept.nonzero()[0].astype(np.int64)
-    problem = problem.only(kept)
+    problem, origin = presolved.problem, presolved.origin
     bound = lagrangian_bound(problem)
     best = minimise(problem, effort, bound=bound)
     if not best.proven or best.value is None or best.value != best.bound:

@@ -21,9 +21,9 @@ from puzzledsl.search.cpsat import Effort, run_cpsat
 from puzzledsl.search.incumbent import find_incumbent
 from puzzledsl.search.instance import Ints, Mask, Problem, Row
 from puzzledsl.search.metrics import Child, holds
+from puzzledsl.search.presolve import presolve
 from puzzledsl.search.problem import Problems
 from puzzledsl.search.tables import Tables
-from puzzledsl.search.truths import open_columns
 
 Kept = frozenset[int]  # places of requirements
 FEW = (4, 12)  # columns a layer of the first, small questions
@@ -82,7 +82,7 @@ class Feasibility:
         while stack:
             box = stack.pop()
             whole = self.problems.at(box)
-            part, near = self._blame(subset_of(whole, kept), whole, box)
+            part, near = self._blame(self._subset(whole, kept), whole, box)
             if part is not None:
                 blame |= part
             elif any(kept <= met for met in self._met):
@@ -92,6 +92,10 @@ class Feasibility:
             else:
                 stack += sorted(box.halves(), key=lambda half: near is not None and half.has(near.lows))
         return None if undecided else blame
+
+    def _subset(self, whole: Problem, kept: Kept) -> Problem:
+        problem = subset_of(whole, kept)
+        return replace(problem, diagram=self.problems.builder.diagram(problem.formulas))
 
     def saw(self, layers: Sequence[LayerAssignment], box: Box) -> Kept:
         """Remember a model, at batches in a box where those are listed; returns which requirements it meets."""
@@ -109,21 +113,19 @@ class Feasibility:
     def _blame(self, problem: Problem, whole: Problem, box: Box) -> tuple[Kept | None, Box | None]:
         """Requirements of a box's problem that no model meets together; None where there is a model (it is remembered) or no
         proof. Then also the batches of a relaxed model, where the box has several: only a bound is tried for those."""
-        opened = open_columns(problem)
+        # the columns that formulas close, and the states that they need, may be what makes the bound large enough
         formulas = frozenset(f.requirement for f in problem.formulas if f.requirement is not None)
-        if opened is None:
+        presolved = presolve(problem, quick=True)
+        if presolved is None:
             return formulas, None
-        origin = opened.nonzero()[0].astype(np.int64)
-        problem = problem.only(opened)
-        # columns that formulas about one layer closed may be what made the bound large enough
-        closing = frozenset() if opened.all() else formulas
+        problem, origin = presolved.problem, presolved.origin
         aims = range(len(problem.rows) - 1, -1, -1) if problem.rows else (None,)
         near = None
         for place in aims if box.is_single else aims[:AIMS]:
             aim, aimed = _aimed(problem, place)
             bound = lagrangian_bound(aimed)
             if bound.infeasible or bound.value > aim.limit:
-                return closing | _priced(aimed, bound, aim), None
+                return formulas | _priced(aimed, bound, aim), None
             incumbent = find_incumbent(aimed, bound)
             if incumbent is None or aimed.goal.of(incumbent) > aim.limit:
                 continue

@@ -65,18 +65,22 @@ class Builder:
             ),
         ]
         formulas = tuple(formulas_of(search.requirements))
-        if formulas not in self._diagrams:  # problems at other batches, or with other bounds, share it
-            self._diagrams[formulas] = diagram_of(self.columns, formulas, quick=True) if formulas else None
         return Problem(
             name=search.name,
             columns=self.columns,
             goal=goal_of(self, search.objective, search.sense, box),
             rows=tuple(rows),
             formulas=formulas,
-            diagram=self._diagrams[formulas],
+            diagram=self.diagram(formulas),
             batches=box.lows,
             preferences=tuple(goal_of(self, p.goal, p.sense, box) for p in search.preferences),
         )
+
+    def diagram(self, formulas: tuple[Formula, ...]) -> Diagram | None:
+        """The decision diagram of some formulas, where it is small. Problems at other batches, or with other bounds, share it."""
+        if formulas not in self._diagrams:
+            self._diagrams[formulas] = diagram_of(self.columns, formulas, quick=True) if formulas else None
+        return self._diagrams[formulas]
 
     def output_of(self, scenario: str) -> int:
         """Tokens that each sequence of a scenario is continued by."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 
@@ -73,7 +73,7 @@ def run(kind: str, layers: int, seed: int, limit_s: float, *, whole: bool) -> Ru
     """One instance; `whole`: from the tables too."""
     inputs = structured(kind, layers, seed)
     program, costs, scores = inputs
-    problem = build_problem(program, "best", costs, scores)
+    problem = replace(build_problem(program, "best", costs, scores), diagram=None)  # making it counts as ours
     timed = with_cpu_limit(lambda s: minimise(problem, Effort.of(s)), limit_s, lambda found: found.proven)
     said = with_cpu_limit(lambda s: plain_cpsat(problem, s), limit_s, lambda found: found.proven).answer
     ours = timed.answer

@@ -14,6 +14,7 @@ from benchmarks.synthetic import at_any_batch, synthetic
 from puzzledsl.cost.table import cost_table
 from puzzledsl.ir.nodes import Baseline, Frontier, Preference, Requirement, RooflineHardware
 from puzzledsl.ir.program import check_file
+from puzzledsl.ir.tables import Solution
 from puzzledsl.search.box import Box
 from puzzledsl.search.frontier import solve_frontier
 from puzzledsl.search.instance import Problem
@@ -193,6 +194,39 @@ def test_layers_that_cost_alike_leave_gaps_at_most_batches(tmp_path: Path) -> No
     assert program is not None
     result = solve_search(program, "tight", cost_table(program, "w"), {})
     assert result.status == "optimal" and result.solutions[0].batches["chat"] >= 700
+
+
+ROOM = """
+use "std/hardware.pzl" (h100_sxm)
+parent p = shape(family: llama, layers: 8, hidden: 4096, heads: 32, kv_heads: 8, head_dim: 128,
+  intermediate: 14336, vocab: 128256)
+space w of p {{ attention = gqa(kv_heads: 8 | 4 | 2), ffn = mlp(width: 100% | 50%) }}
+hardware card = h100_sxm(memory: {memory}MB, max_batch: 1024)
+scenario chat on card = batch(auto, 512 -> 512)
+search fast of w {{ maximize chat.throughput, require sum(attention.kv_heads) >= 40 }}
+"""
+
+
+def test_the_answer_varies_smoothly_with_the_memory(tmp_path: Path) -> None:
+    """More memory is never worse. A step of memory gains no more than the sequences that it holds, and one that just fits."""
+    file, step = tmp_path / "room.pzl", 50 * 10**6
+    before: Solution | None = None
+    batches = set()
+    for memory in range(8_000 * 10**6, 11_000 * 10**6, step):
+        file.write_text(ROOM.format(memory=memory // 10**6))
+        program = check_file(file).program
+        assert program is not None
+        result = solve_search(program, "fast", cost_table(program, "w"), {})
+        assert result.status == "optimal"
+        (after,) = result.solutions
+        batch = after.batches["chat"]
+        batches.add(batch)
+        if before is not None:
+            sequences = step / (after.metrics["chat.kv_cache"] / batch) + 1
+            assert before.objective <= after.objective
+            assert after.objective * (batch - sequences) / batch <= before.objective
+        before = after
+    assert len(batches) > 40
 
 
 @pytest.mark.slow

@@ -20,6 +20,8 @@ def as_json(result: SearchResult, seconds: float, name: str = "") -> dict[str, o
         "bound": result.bound,
         "gap": result.gap,
         "seconds": round(seconds, 3),
+        "found_by": result.found_by or result.solver,
+        "proved_by": result.proved_by,
         "solutions": [
             {
                 "objective": solution.objective,

@@ -52,8 +52,8 @@ def solve(
     solution names a smallest set of requirements that conflict, how far each could go, and what would solve.
 
     With --json one list: [{"search", "status": "optimal|feasible|infeasible|unknown", "objective", "bound", "gap",
-    "seconds", "solutions": [{"objective", "layers": [{"attention", "ffn"}], "metrics": {name: value}}],
-    "conflict": [{"line", "text", "reachable"}]}], metrics in base units (bytes, seconds, tokens/s).
+    "seconds", "found_by", "proved_by", "solutions": [{"objective", "layers": [{"attention", "ffn"}], "metrics":
+    {name: value}}], "conflict": [{"line", "text", "reachable"}]}], metrics in base units (bytes, seconds, tokens/s).
     """
     from puzzledsl.cli import answers, loading, output
     from puzzledsl.ir.nodes import CpSat

@@ -58,7 +58,18 @@ def printed(capsys: pytest.CaptureFixture[str], code: int, *arguments: str | Pat
 def test_the_json_has_exactly_the_documented_keys(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = printed(capsys, 1, "solve", program, "--json")
     found: list[dict[str, Any]] = json.loads(out)
-    keys = ["search", "status", "objective", "bound", "gap", "seconds", "solutions", "conflict"]
+    keys = [
+        "search",
+        "status",
+        "objective",
+        "bound",
+        "gap",
+        "seconds",
+        "found_by",
+        "proved_by",
+        "solutions",
+        "conflict",
+    ]
     assert [list(result) for result in found] == [keys, keys]
     best, none = found
     assert (best["search"], best["status"], len(best["solutions"])) == ("best", "optimal", 3)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from puzzledsl.search.bound import Bound, lagrangian_bound
 from puzzledsl.search.branching import Branching
 from puzzledsl.search.cores import Cores, slice_of
@@ -68,37 +70,40 @@ def minimise(
     presolved = presolve(problem, quick=True)
     if presolved is None:
         return NONE
+    known = Outcome(None, None, at_least, False)
     if problem.formulas and presolved.problem.diagram is None:
-        early = _minimise(
-            presolved, replace(slice_of(effort, EARLY), models=0), canonical, at_least, None, at_most
-        )
-        if early.proven or effort.left_s <= 0 or (effort.work is not None and effort.work <= EARLY):
-            return early
+        short = replace(slice_of(effort, EARLY), models=0)
+        known = _minimise(presolved, short, canonical, known, None, at_most)
+        if known.proven or effort.left_s <= 0 or (effort.work is not None and effort.work <= EARLY):
+            return known
         presolved = presolve(problem, deadline=effort.deadline)
         if presolved is None:
             return NONE
-        at_least = early.bound if at_least is None else max(at_least, early.bound or at_least)
     if presolved.problem is not problem:
         bound = None
-    return _minimise(presolved, effort, canonical, at_least, bound, at_most)
+    return _minimise(presolved, effort, canonical, known, bound, at_most)
 
 
 def _minimise(
     presolved: Presolved,
     effort: Effort,
     canonical: bool,
-    at_least: int | None,
+    known: Outcome,
     bound: Bound | None,
     at_most: int | None,
 ) -> Outcome:
-    problem = presolved.problem
+    """`minimise` on a presolved problem, from an answer and a bound that are known."""
+    problem, origin = presolved.problem, presolved.origin
     if bound is None:
         bound = lagrangian_bound(problem)
     if bound.infeasible:
         return replace(NONE, proved_by="Lagrangian bound")
-    floor = bound.value if at_least is None else max(at_least, bound.value)
-    found = _Portfolio(Ledger(problem, bound, effort, floor, at_most), canonical).run()
-    return found if found.chosen is None else replace(found, chosen=presolved.origin[found.chosen])
+    floor = bound.value if known.bound is None else max(known.bound, bound.value)
+    ledger = Ledger(problem, bound, effort, floor, at_most)
+    if known.chosen is not None and known.value is not None:
+        ledger.better(np.searchsorted(origin, known.chosen), known.value, known.found_by)
+    found = _Portfolio(ledger, canonical).run()
+    return found if found.chosen is None else replace(found, chosen=origin[found.chosen])
 
 
 class _Portfolio:

@@ -16,8 +16,8 @@ from puzzledsl.search.bound import Bound, lagrangian_bound
 from puzzledsl.search.diagram import live_columns
 from puzzledsl.search.instance import Ints, Mask, Problem
 from puzzledsl.search.label_setting import kept
-from puzzledsl.search.layered import Sweep
-from puzzledsl.search.layout import Layout, layout_of
+from puzzledsl.search.layered import sweep_of
+from puzzledsl.search.layout import Layout
 from puzzledsl.search.ledger import Ledger
 from puzzledsl.search.paths import paths_of
 
@@ -75,22 +75,22 @@ class Branching:
 
     def _follow(self, node: _Node) -> int:
         """Finish a node, or split it; about how many labels that took."""
-        ledger, most = self.ledger, self.ledger.most
-        keep = node.bound.within(most)
+        ledger = self.ledger
+        keep = node.bound.within(ledger.most)
         problem, origin = node.problem.only(keep), node.origin[keep]
-        layout = layout_of(problem, node.bound, most)
-        if layout is None:
+        used = self._look(problem, node.bound, origin) if ledger.value is None else 0
+        deadline = ledger.effort.deadline
+        sweep = sweep_of(problem, node.bound, ledger.most, known=ledger.value, deadline=deadline)
+        if sweep is None:
             self._put(node)
             self.usable = False
             return 0
-        used = self._look(layout, origin) if ledger.value is None else 0
-        sweep = Sweep(layout, ledger.most, ledger.value, None, ledger.effort.deadline)
         swept = sweep.run(LABELS)
         kept(ledger, swept, origin, NAME)
         used += swept.models
         if swept.complete:
             return used
-        parts = _halves(problem, layout)
+        parts = _halves(problem, sweep.layout)
         if parts is None or ledger.effort.left_s <= 0:
             self._put(node)
             self.usable = parts is not None
@@ -101,10 +101,13 @@ class Branching:
                 self._put(child)
         return used + 2 * A_NODE
 
-    def _look(self, layout: Layout, origin: Ints) -> int:
+    def _look(self, problem: Problem, bound: Bound, origin: Ints) -> int:
         """A first answer, by a beam."""
-        ledger = self.ledger
-        swept = Sweep(layout, ledger.top, ledger.top + 1, BEAM, ledger.effort.deadline).run()
+        ledger, top = self.ledger, self.ledger.top
+        sweep = sweep_of(problem, bound, top, known=top + 1, width=BEAM, deadline=ledger.effort.deadline)
+        if sweep is None:
+            return 0
+        swept = sweep.run()
         kept(ledger, swept, origin, NAME)
         return swept.models
 

@@ -22,8 +22,7 @@ from puzzledsl.search.gaps import good_enough
 from puzzledsl.search.incumbent import find_incumbent
 from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.label_setting import LabelSetting, kept
-from puzzledsl.search.layered import sweep
-from puzzledsl.search.layout import layout_of
+from puzzledsl.search.layered import sweep_of
 from puzzledsl.search.ledger import Ledger, Outcome
 from puzzledsl.search.paths import paths_of
 from puzzledsl.search.polish import TOGETHER, polished, walked
@@ -180,11 +179,11 @@ class _Portfolio:
         """A narrow sweep: good answers, and no proof."""
         ledger = self.ledger
         keep = self.bound.within(most)
-        layout = layout_of(self.problem.only(keep), self.bound, most)
-        if layout is not None:
-            known = ledger.top + 1 if ledger.value is None else ledger.value
-            swept = sweep(layout, most, known=known, width=BEAM, deadline=self.effort.deadline)
-            kept(ledger, swept, keep.nonzero()[0], "beam search")
+        problem, deadline = self.problem.only(keep), self.effort.deadline
+        known = ledger.top + 1 if ledger.value is None else ledger.value
+        sweep = sweep_of(problem, self.bound, most, known=known, width=BEAM, deadline=deadline)
+        if sweep is not None:
+            kept(ledger, sweep.run(), keep.nonzero()[0], "beam search")
 
     def _polished_enough(self) -> bool:
         """True where the answer known, or one near it, is within the gap that was asked for."""

@@ -13,8 +13,7 @@ import numpy as np
 
 from puzzledsl.search.gaps import bound_enough
 from puzzledsl.search.instance import Ints, Mask
-from puzzledsl.search.layered import Sweep, Swept
-from puzzledsl.search.layout import layout_of
+from puzzledsl.search.layered import Sweep, Swept, sweep_of
 from puzzledsl.search.ledger import Ledger
 
 NAME = "label setting"
@@ -86,11 +85,12 @@ class LabelSetting:
     def _begin(self, most: int) -> _Current | None:
         ledger = self.ledger
         keep = ledger.bound.within(most)
-        layout = layout_of(ledger.problem.only(keep), ledger.bound, most)
-        if layout is None:
+        problem, deadline = ledger.problem.only(keep), ledger.effort.deadline
+        sweep = sweep_of(problem, ledger.bound, most, known=ledger.value, deadline=deadline)
+        if sweep is None:
             self.usable = False
             return None
-        return _Current(most, keep, Sweep(layout, most, ledger.value, None, ledger.effort.deadline))
+        return _Current(most, keep, sweep)
 
     def _go_on(self, current: _Current, labels: int) -> int:
         """Some more labels of a sweep; how many were followed."""

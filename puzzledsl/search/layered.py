@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from puzzledsl.search.bound import Bound
 from puzzledsl.search.grid import pairs_of
-from puzzledsl.search.instance import Ints
-from puzzledsl.search.layout import Layout
+from puzzledsl.search.instance import Ints, Problem
+from puzzledsl.search.layout import Layout, layout_of
 from puzzledsl.search.merging import added, best_of_each
 from puzzledsl.search.partial import Aside, Models, Step
 from puzzledsl.search.tails import TOGETHER as AT_ONCE
@@ -61,6 +62,23 @@ def sweep(
     Incomplete with a `width`, after `work` models, or after the deadline.
     """
     return Sweep(layout, most, known, width, deadline).run(work)
+
+
+def sweep_of(
+    problem: Problem,
+    bound: Bound,
+    most: int,
+    *,
+    known: int | None = None,
+    width: int | None = None,
+    deadline: float | None = None,
+) -> Sweep | None:
+    """A sweep of a problem for answers of sum `most` or less, not begun; None where its numbers or formulas are too large.
+
+    The one way into label setting for the other parts of the search. `known`, `width`: as for `sweep`.
+    """
+    layout = layout_of(problem, bound, most)
+    return None if layout is None else Sweep(layout, most, known, width, deadline)
 
 
 def sweep_all(layout: Layout, most: int, *, work: int, deadline: float) -> Ints | None:

@@ -15,7 +15,7 @@ from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.interior import Floats
 from puzzledsl.search.pin_prices import PinBounds
 
-MOST = 20_000  # endings
+MOST = 60_000  # endings
 ROUNDING = 1e-9  # of the room for slack
 UNIT = 2.0**20  # of the goal, in the grid
 

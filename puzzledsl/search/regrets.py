@@ -18,17 +18,16 @@ from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.incumbent import feasible
 from puzzledsl.search.instance import Ints, Mask, Problem
+from puzzledsl.search.pin_answers import PinsOfColumns, exchanged, promising
 from puzzledsl.search.pin_prices import PinBounds, bounds_at, pin_bounds
 from puzzledsl.search.pin_sweep import sweep_pins
 from puzzledsl.search.pins import Lawful, Pin, classes_of, without
 from puzzledsl.search.truths import open_columns
 
-TOGETHER = 96  # pins of a sweep
-FIRST_REACHES = (
-    1.3,
-    2.1,
-)  # of the gap between the optimum and its bound: how far above its bound a pin's optimum is sought
+TOGETHER = 48  # pins of a sweep
+FIRST_REACHES = (1.3, 1.6, 2.1)  # of the gap between the optimum and its bound: how far above its bound a pin's optimum is sought
 REACHES = (1.3, 2.1, 3.4, 5.5)  # the same, above bounds that are as good as they can be
+NEAR = 0.15  # of that gap: an answer known is at once improved on where it is as little above what a round looks at
 CORE = 1.25  # columns a layer, where that gap is nothing
 WORK = 300_000  # labels of a pin, before it is minimised on its own
 WORK_WITH_FORMULAS = 20_000  # where labels know nothing of formulas
@@ -87,6 +86,7 @@ class _Pinned:
         self.whole, self.problem = problem, problem.only(kept)
         self.lawful = Lawful(self.problem)
         self.pins = [without(pin, kept) for pin in pins]
+        self.sharing = PinsOfColumns.of(self.problem, self.pins)
         self.best = (np.cumsum(kept) - 1)[best]
         self.value = self.problem.goal.of(self.best)
         self.top = int(self.problem.columns.most(self.problem.goal.values).sum())
@@ -194,12 +194,27 @@ class _Pinned:
         """Sweep pins that are open, further in each round; returns those that still are."""
         gap = self._gap(bound)
         self._bounded(some, bounds)
+        self._exchanged(some, bound)
         self._rounds(some, bounds, gap, FIRST_REACHES)
         some = some[self.optima.open[some]]
         if len(some) and self.effort.left_s > 0:
             bounds = self._own_bounds(some)
             self._rounds(some, bounds, gap, REACHES)
         return some[self.optima.open[some]]
+
+    def _exchanged(self, some: Ints, bound: Bound) -> None:
+        """Give pins the answers that are a few layers from the optimum."""
+        columns = promising(bound, [self.pins[i] for i in some])
+        answers, values = exchanged(self.problem, bound, self.best, columns)
+        good = self.lawful(answers)
+        self._share(answers[good], values[good])
+
+    def _share(self, answers: Ints, values: Ints) -> None:
+        """Keep the best of some answers for every pin that they have."""
+        optima = self.optima
+        for number, place in self.sharing.best(answers, values):
+            if values[place] <= self.at_most[number]:
+                optima.keep(number, answers[place], int(values[place]))
 
     def _bounded(self, some: Ints, bounds: PinBounds) -> None:
         """Keep the bounds of pins; those above what is of interest settle them."""
@@ -229,7 +244,8 @@ class _Pinned:
             if not len(left) or self.effort.left_s <= 0:
                 return
             most = np.minimum(base + int(reach * gap) + 1, self.at_most[some])
-            most = np.where(optima.found[some], np.minimum(most, optima.upper[some] - 1), most)
+            near = optima.found[some] & (optima.upper[some] - 1 <= most + int(NEAR * gap))
+            most = np.where(near, optima.upper[some] - 1, most)
             for begin in range(0, len(left), TOGETHER):
                 part = left[begin : begin + TOGETHER]
                 complete = self._swept(some[part], bounds[part], most[part])
@@ -247,6 +263,7 @@ class _Pinned:
                 limit = int(swept.value[place] if swept.found[place] else most[place] + 1)
                 optima.lower[number] = max(int(optima.lower[number]), limit)
                 optima.none[number] |= not optima.found[number] and limit > self.at_most[number]
+        self._share(swept.chosen[swept.found], swept.value[swept.found])
         return swept.complete
 
     def _gap(self, bound: Bound) -> float:

@@ -1,8 +1,9 @@
 """The optimum of a problem with each of many pins: proven, or between bounds when time is up.
 
-One Lagrangian bound serves all pins: it is moved a little for each (pin_prices.py), and label sweeps over many pins at once
-(pin_sweep.py) look for each pin's best answer just above its bound, then further above it. What takes too many labels there is
-minimised on its own.
+One Lagrangian bound serves all pins: it is moved a little for each (pin_prices.py). Beam searches over many pins at once find a
+good answer of each, which bounds every pin that it has (pin_answers.py). Label sweeps (pin_sweep.py) then look for each pin's
+best answer between its bound and the one that is known, or just above its bound, then further above it. What takes too many
+labels there is minimised on its own.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.incumbent import feasible
 from puzzledsl.search.instance import Ints, Mask, Problem
-from puzzledsl.search.pin_answers import PinsOfColumns, exchanged, promising
+from puzzledsl.search.pin_answers import PinsOfColumns
 from puzzledsl.search.pin_prices import PinBounds, bounds_at, pin_bounds
 from puzzledsl.search.pin_sweep import sweep_pins
 from puzzledsl.search.pins import Lawful, Pin, classes_of, without
 from puzzledsl.search.truths import open_columns
 
 TOGETHER = 48  # pins of a sweep
-FIRST_REACHES = (1.3, 1.6, 2.1)  # of the gap between the optimum and its bound: how far above its bound a pin's optimum is sought
+# Of the gap between the optimum and its bound: how far above its bound a pin's optimum is sought.
+FIRST_REACHES = (1.3, 1.6, 2.1)
 REACHES = (1.3, 2.1, 3.4, 5.5)  # the same, above bounds that are as good as they can be
-NEAR = 0.15  # of that gap: an answer known is at once improved on where it is as little above what a round looks at
+BEAM_REACH = 1.7  # the same, of narrow sweeps
+BEAM_TOGETHER = 96  # pins of a narrow sweep
+BEAM = 24  # labels of each of those, a stage
+NEAR = 0.3  # of that gap: a round goes as far as the best answer known where that is so little further
 CORE = 1.25  # columns a layer, where that gap is nothing
 WORK = 300_000  # labels of a pin, before it is minimised on its own
 WORK_WITH_FORMULAS = 20_000  # where labels know nothing of formulas
@@ -194,7 +199,7 @@ class _Pinned:
         """Sweep pins that are open, further in each round; returns those that still are."""
         gap = self._gap(bound)
         self._bounded(some, bounds)
-        self._exchanged(some, bound)
+        self._beams(some, bounds, gap)
         self._rounds(some, bounds, gap, FIRST_REACHES)
         some = some[self.optima.open[some]]
         if len(some) and self.effort.left_s > 0:
@@ -202,12 +207,18 @@ class _Pinned:
             self._rounds(some, bounds, gap, REACHES)
         return some[self.optima.open[some]]
 
-    def _exchanged(self, some: Ints, bound: Bound) -> None:
-        """Give pins the answers that are a few layers from the optimum."""
-        columns = promising(bound, [self.pins[i] for i in some])
-        answers, values = exchanged(self.problem, bound, self.best, columns)
-        good = self.lawful(answers)
-        self._share(answers[good], values[good])
+    def _beams(self, some: Ints, bounds: PinBounds, gap: float) -> None:
+        """Find answers of pins by beam search: full sweeps then look no further than those."""
+        optima, base = self.optima, bounds.values()
+        left = (optima.open[some] & bounds.fits).nonzero()[0]
+        for begin in range(0, len(left), BEAM_TOGETHER):
+            if self.effort.left_s <= 0:
+                return
+            part = left[begin : begin + BEAM_TOGETHER]
+            pins = some[part]
+            most = np.minimum(base[part] + int(BEAM_REACH * gap) + 1, self.at_most[pins])
+            most = np.where(optima.found[pins], np.minimum(most, optima.upper[pins] - 1), most)
+            self._swept(pins, bounds[part], most, BEAM * len(pins))
 
     def _share(self, answers: Ints, values: Ints) -> None:
         """Keep the best of some answers for every pin that they have."""
@@ -251,11 +262,11 @@ class _Pinned:
                 complete = self._swept(some[part], bounds[part], most[part])
                 given_up[part[~complete]] = True
 
-    def _swept(self, some: Ints, bounds: PinBounds, most: Ints) -> Mask:
+    def _swept(self, some: Ints, bounds: PinBounds, most: Ints, width: int | None = None) -> Mask:
         optima = self.optima
         pins = [self.pins[i] for i in some]
         work = WORK_WITH_FORMULAS if self.problem.formulas else WORK
-        swept = sweep_pins(self.lawful, pins, bounds, most, work, self.effort.deadline)
+        swept = sweep_pins(self.lawful, pins, bounds, most, work, self.effort.deadline, width)
         for place, number in enumerate(some.tolist()):
             if swept.found[place]:
                 optima.keep(number, swept.chosen[place], int(swept.value[place]))

@@ -287,7 +287,8 @@ class _Pinned:
 
     def _one_by_one(self, some: Ints) -> None:
         for slice_s in (*SLICES_S, None):
-            for number in some.tolist():
+            width = self.optima.upper[some] - self.optima.lower[some]
+            for number in some[np.argsort(width, kind="stable")].tolist():
                 if self.effort.left_s <= 0:
                     return
                 if self.optima.open[number]:
@@ -308,7 +309,9 @@ class _Pinned:
             at_most=None if most >= self.top else most,
         )
         if outcome.chosen is not None and outcome.value is not None:
-            optima.keep(number, keep.nonzero()[0][outcome.chosen].astype(np.int64), outcome.value)
+            chosen = keep.nonzero()[0][outcome.chosen].astype(np.int64)
+            optima.keep(number, chosen, outcome.value)
+            self._share(chosen[None], np.array([outcome.value]))
         if outcome.proven:
             optima.none[number] = outcome.chosen is None and not optima.found[number]
             optima.lower[number] = optima.upper[number]

@@ -2,7 +2,7 @@
 
 Whatever completes a model to a good answer nearly fills each row that has a price. With prices w, in units of the priced goal,
     sum over rows of w . (what is left of the row)  <=  what is left of the priced goal
-so the parts that complete it lie in a small box, and the cells of the grid in that box have them.
+so the parts that complete it lie in a small simplex, and the cells of the grid in that simplex have them.
 """
 
 from __future__ import annotations
@@ -36,43 +36,69 @@ class Grid:
 
     def candidates(self, room: Ints, left: Ints, weights: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
         """For models with `room[row][model]` and `left[model]` of the priced goal: models, first parts, numbers of parts."""
-        low, high = [], []
-        for row, width, count in zip(self.axes, self.widths, self.counts, strict=True):
-            high.append(np.minimum(room[row] // width, count - 1))
-            low.append(np.maximum(room[row] - left // weights[row], 0) // width)
-        flat, last = self.counts[-1], len(self.axes) - 1
-        open_ = (low[last] <= high[last]).nonzero()[0]
-        cells = [(open_, np.zeros(len(open_), dtype=np.int64))]
+        high = [
+            np.minimum(room[row] // width, count - 1)
+            for row, width, count in zip(self.axes, self.widths, self.counts, strict=True)
+        ]
+        last = len(self.axes) - 1
+        cells = [(np.arange(len(left)), np.zeros(len(left), dtype=np.int64), left)]
         for axis in range(last):
             cells = [
-                (models[fits], at[fits] * self.counts[axis] + low[axis][models[fits]] + step)
-                for models, at in cells
-                for step in range(int((high[axis] - low[axis]).max(initial=-1)) + 1)
-                if (fits := low[axis][models] + step <= high[axis][models]).any()
+                step
+                for models, at, rest in cells
+                for step in self._steps(axis, models, at, rest, room[:, models], high[axis][models], weights)
             ]
-        for models, at in cells:
-            begin = self.first[at * flat + low[last][models]]
-            number = self.first[at * flat + high[last][models] + 1] - begin
+        for models, at, rest in cells:
+            low = self._low(last, models, rest, room[:, models], weights)
+            some = (low <= high[last][models]).nonzero()[0]
+            models, at, low = models[some], at[some] * self.counts[-1], low[some]
+            begin = self.first[at + low]
+            number = self.first[at + high[last][models] + 1] - begin
             some = number > 0
             yield models[some], begin[some], number[some]
 
+    def _low(self, axis: int, models: Ints, rest: Ints, room: Ints, weights: Ints) -> Ints:
+        """The first cell of an axis for models that leave at most `rest` of the priced goal."""
+        row = self.axes[axis]
+        weight = weights[row] if weights.ndim == 1 else weights[row][models]
+        return np.asarray(np.maximum(room[row] - rest // weight, 0) // self.widths[axis])
 
-def grid_of(use: Ints, goal: Ints, weights: Ints, box: int) -> Grid:
-    """The grid of some parts, for boxes as wide as `box` of the priced goal is in each row; some row has a weight."""
+    def _steps(
+        self, axis: int, models: Ints, at: Ints, rest: Ints, room: Ints, high: Ints, weights: Ints
+    ) -> Iterator[tuple[Ints, Ints, Ints]]:
+        """Models with each cell of an axis in their box, and the priced goal that is left once the cell leaves what it must of
+        the row."""
+        row, width = self.axes[axis], self.widths[axis]
+        weight = weights[row] if weights.ndim == 1 else weights[row][models]
+        low = self._low(axis, models, rest, room, weights)
+        for step in range(int((high - low).max(initial=-1)) + 1):
+            cell = low + step
+            fits = (cell <= high).nonzero()[0]
+            if len(fits):
+                cell = cell[fits]
+                own = weight if weights.ndim == 1 else weight[fits]
+                spent = own * np.maximum(room[row][fits] - (cell + 1) * width + 1, 0)
+                yield models[fits], at[fits] * self.counts[axis] + cell, rest[fits] - spent
+
+
+def grid_of(use: Ints, goal: Ints, weights: Ints, box: int, cells: int = CELLS) -> Grid:
+    """The grid of some parts, for boxes as wide as `box` of the priced goal is in each row; some row has a weight. It has about
+    `cells` cells a part, or fewer."""
     most = use.max(axis=1)
     spans = [(int(most[row]) * int(w) / max(box, 1), row) for row, w in enumerate(weights.tolist()) if w]
     axes = sorted(row for _, row in sorted(spans, reverse=True)[:AXES])
     widths = [max(1, box // (int(weights[row]) * SPLIT)) for row in axes]
     while True:
         counts = [int(most[row]) // width + 1 for row, width in zip(axes, widths, strict=True)]
-        if np.prod(np.array(counts, dtype=np.float64)) <= CELLS * len(goal) + 8:
+        if np.prod(np.array(counts, dtype=np.float64)) <= cells * len(goal) + 8:
             break
         widths = [2 * width if width <= most[row] else width for row, width in zip(axes, widths, strict=True)]
     cell = np.zeros(len(goal), dtype=np.int64)
     for row, width, count in zip(axes, widths, counts, strict=True):
         cell = cell * count + use[row] // width
     order = np.argsort(cell, kind="stable")
-    first = np.searchsorted(cell[order], np.arange(int(np.prod(counts)) + 1))
+    first = np.zeros(int(np.prod(counts)) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(cell, minlength=len(first) - 1), out=first[1:])
     return Grid(use[:, order], goal[order], axes, widths, counts, first, order)
 
 

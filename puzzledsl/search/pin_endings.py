@@ -15,7 +15,8 @@ from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.interior import Floats
 from puzzledsl.search.pin_prices import PinBounds
 
-MOST = 20_000  # endings
+MOST = 60_000  # endings
+CELLS = 12  # of the grid, an ending: labels are many, so it pays to try few of the endings
 ROUNDING = 1e-9  # of the room for slack
 UNIT = 2.0**20  # of the goal, in the grid
 
@@ -38,7 +39,9 @@ class Endings:
             prices = bounds.whole / bounds.scale[:, None]
             weights = np.where((prices > 0).all(axis=0), np.maximum(prices.mean(axis=0) * UNIT, 1.0), 0.0)
             box = max(1, int(np.median(left / np.median(bounds.scale)) * UNIT))
-            self.grid = grid_of(self.use - self.least[:, None], self.goal, weights.astype(np.int64), box)
+            self.grid = grid_of(
+                self.use - self.least[:, None], self.goal, weights.astype(np.int64), box, CELLS
+            )
         return self.grid
 
 

@@ -18,7 +18,7 @@ from puzzledsl.search.pin_endings import Endings, endings_of
 from puzzledsl.search.pin_prices import EXCLUDED, PinBounds, priced_columns
 from puzzledsl.search.pins import Pin
 
-SPREAD = 0.3  # how far prices are varied, in logarithms
+SPREAD = 0.15  # how far prices are varied, in logarithms
 GOAL = 1  # the meter; the first is the priced goal, the rows come after it
 ROWS = 2
 FIELD = 16  # bits of a packed meter: the top one says that nothing is below 0 yet

@@ -43,11 +43,18 @@ class Swept:
 
 
 def sweep_pins(
-    lawful: Lawful, pins: Sequence[Pin], bounds: PinBounds, most: Ints, work: int, deadline: float
+    lawful: Lawful,
+    pins: Sequence[Pin],
+    bounds: PinBounds,
+    most: Ints,
+    work: int,
+    deadline: float,
+    width: int | None = None,
 ) -> Swept:
-    """The best answer of each pin whose goal is at most `most[pin]`. A pin is given up after about `work` labels."""
+    """The best answer of each pin whose goal is at most `most[pin]`. A pin is given up after about `work` labels. With a `width`
+    it is a beam search, with so many labels a stage: good answers, and hardly ever a proof."""
     layout = pin_layout(lawful.problem, pins, bounds, most)
-    return _Sweep(lawful.problem, lawful, layout, bounds, most, work, deadline).run()
+    return _Sweep(lawful.problem, lawful, layout, bounds, most, work, deadline, width).run()
 
 
 @dataclass(slots=True, eq=False)
@@ -97,6 +104,7 @@ class _Sweep:
     most: Ints
     work: int
     deadline: float
+    width: int | None
     need: Ints = field(
         init=False
     )  # of the priced goal, by pin, for an answer that is better than the best known
@@ -130,11 +138,15 @@ class _Sweep:
                 self._end(labels.only(ended.nonzero()[0]))
                 labels = labels.only((~ended).nonzero()[0])
                 continue
-            if len(labels) > AT_ONCE:
+            at_once = self.width or AT_ONCE
+            if len(labels) > at_once:
                 share = labels.room[0] / np.maximum(self.layout.room[0], 1)[labels.pin]
-                order = np.argpartition(-share, AT_ONCE)
-                waiting.append(labels.only(order[AT_ONCE:]))
-                labels = labels.only(order[:AT_ONCE])
+                order = np.argpartition(-share, at_once)
+                if self.width is None:
+                    waiting.append(labels.only(order[at_once:]))
+                else:
+                    self.result.complete[labels.pin[order[at_once:]]] = False
+                labels = labels.only(order[:at_once])
             labels = self._patient(self._merged(self._grown(labels)))
 
     def _still_good(self, labels: _Labels) -> _Labels:

@@ -1,8 +1,9 @@
 """The optimum of a problem with each of many pins: proven, or between bounds when time is up.
 
-One Lagrangian bound serves all pins: it is moved a little for each (pin_prices.py), and label sweeps over many pins at once
-(pin_sweep.py) look for each pin's best answer just above its bound, then further above it. What takes too many labels there is
-minimised on its own.
+One Lagrangian bound serves all pins: it is moved a little for each (pin_prices.py). Beam searches over many pins at once find a
+good answer of each, which bounds every pin that it has (pin_answers.py). Label sweeps (pin_sweep.py) then look for each pin's
+best answer between its bound and the one that is known, or just above its bound, then further above it. What takes too many
+labels there is minimised on its own.
 """
 
 from __future__ import annotations
@@ -18,17 +19,20 @@ from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.incumbent import feasible
 from puzzledsl.search.instance import Ints, Mask, Problem
+from puzzledsl.search.pin_answers import PinsOfColumns
 from puzzledsl.search.pin_prices import PinBounds, bounds_at, pin_bounds
 from puzzledsl.search.pin_sweep import sweep_pins
 from puzzledsl.search.pins import Lawful, Pin, classes_of, without
 from puzzledsl.search.truths import open_columns
 
-TOGETHER = 96  # pins of a sweep
-FIRST_REACHES = (
-    1.3,
-    2.1,
-)  # of the gap between the optimum and its bound: how far above its bound a pin's optimum is sought
+TOGETHER = 48  # pins of a sweep
+# Of the gap between the optimum and its bound: how far above its bound a pin's optimum is sought.
+FIRST_REACHES = (1.3, 1.6, 2.1)
 REACHES = (1.3, 2.1, 3.4, 5.5)  # the same, above bounds that are as good as they can be
+BEAM_REACH = 1.7  # the same, of narrow sweeps
+BEAM_TOGETHER = 96  # pins of a narrow sweep
+BEAM = 24  # labels of each of those, a stage
+NEAR = 0.3  # of that gap: a round goes as far as the best answer known where that is so little further
 CORE = 1.25  # columns a layer, where that gap is nothing
 WORK = 300_000  # labels of a pin, before it is minimised on its own
 WORK_WITH_FORMULAS = 20_000  # where labels know nothing of formulas
@@ -87,6 +91,7 @@ class _Pinned:
         self.whole, self.problem = problem, problem.only(kept)
         self.lawful = Lawful(self.problem)
         self.pins = [without(pin, kept) for pin in pins]
+        self.sharing = PinsOfColumns.of(self.problem, self.pins)
         self.best = (np.cumsum(kept) - 1)[best]
         self.value = self.problem.goal.of(self.best)
         self.top = int(self.problem.columns.most(self.problem.goal.values).sum())
@@ -194,12 +199,33 @@ class _Pinned:
         """Sweep pins that are open, further in each round; returns those that still are."""
         gap = self._gap(bound)
         self._bounded(some, bounds)
+        self._beams(some, bounds, gap)
         self._rounds(some, bounds, gap, FIRST_REACHES)
         some = some[self.optima.open[some]]
         if len(some) and self.effort.left_s > 0:
             bounds = self._own_bounds(some)
             self._rounds(some, bounds, gap, REACHES)
         return some[self.optima.open[some]]
+
+    def _beams(self, some: Ints, bounds: PinBounds, gap: float) -> None:
+        """Find answers of pins by beam search: full sweeps then look no further than those."""
+        optima, base = self.optima, bounds.values()
+        left = (optima.open[some] & bounds.fits).nonzero()[0]
+        for begin in range(0, len(left), BEAM_TOGETHER):
+            if self.effort.left_s <= 0:
+                return
+            part = left[begin : begin + BEAM_TOGETHER]
+            pins = some[part]
+            most = np.minimum(base[part] + int(BEAM_REACH * gap) + 1, self.at_most[pins])
+            most = np.where(optima.found[pins], np.minimum(most, optima.upper[pins] - 1), most)
+            self._swept(pins, bounds[part], most, BEAM * len(pins))
+
+    def _share(self, answers: Ints, values: Ints) -> None:
+        """Keep the best of some answers for every pin that they have."""
+        optima = self.optima
+        for number, place in self.sharing.best(answers, values):
+            if values[place] <= self.at_most[number]:
+                optima.keep(number, answers[place], int(values[place]))
 
     def _bounded(self, some: Ints, bounds: PinBounds) -> None:
         """Keep the bounds of pins; those above what is of interest settle them."""
@@ -229,17 +255,18 @@ class _Pinned:
             if not len(left) or self.effort.left_s <= 0:
                 return
             most = np.minimum(base + int(reach * gap) + 1, self.at_most[some])
-            most = np.where(optima.found[some], np.minimum(most, optima.upper[some] - 1), most)
+            near = optima.found[some] & (optima.upper[some] - 1 <= most + int(NEAR * gap))
+            most = np.where(near, optima.upper[some] - 1, most)
             for begin in range(0, len(left), TOGETHER):
                 part = left[begin : begin + TOGETHER]
                 complete = self._swept(some[part], bounds[part], most[part])
                 given_up[part[~complete]] = True
 
-    def _swept(self, some: Ints, bounds: PinBounds, most: Ints) -> Mask:
+    def _swept(self, some: Ints, bounds: PinBounds, most: Ints, width: int | None = None) -> Mask:
         optima = self.optima
         pins = [self.pins[i] for i in some]
         work = WORK_WITH_FORMULAS if self.problem.formulas else WORK
-        swept = sweep_pins(self.lawful, pins, bounds, most, work, self.effort.deadline)
+        swept = sweep_pins(self.lawful, pins, bounds, most, work, self.effort.deadline, width)
         for place, number in enumerate(some.tolist()):
             if swept.found[place]:
                 optima.keep(number, swept.chosen[place], int(swept.value[place]))
@@ -247,6 +274,7 @@ class _Pinned:
                 limit = int(swept.value[place] if swept.found[place] else most[place] + 1)
                 optima.lower[number] = max(int(optima.lower[number]), limit)
                 optima.none[number] |= not optima.found[number] and limit > self.at_most[number]
+        self._share(swept.chosen[swept.found], swept.value[swept.found])
         return swept.complete
 
     def _gap(self, bound: Bound) -> float:
@@ -259,7 +287,8 @@ class _Pinned:
 
     def _one_by_one(self, some: Ints) -> None:
         for slice_s in (*SLICES_S, None):
-            for number in some.tolist():
+            width = self.optima.upper[some] - self.optima.lower[some]
+            for number in some[np.argsort(width, kind="stable")].tolist():
                 if self.effort.left_s <= 0:
                     return
                 if self.optima.open[number]:
@@ -280,7 +309,9 @@ class _Pinned:
             at_most=None if most >= self.top else most,
         )
         if outcome.chosen is not None and outcome.value is not None:
-            optima.keep(number, keep.nonzero()[0][outcome.chosen].astype(np.int64), outcome.value)
+            chosen = keep.nonzero()[0][outcome.chosen].astype(np.int64)
+            optima.keep(number, chosen, outcome.value)
+            self._share(chosen[None], np.array([outcome.value]))
         if outcome.proven:
             optima.none[number] = outcome.chosen is None and not optima.found[number]
             optima.lower[number] = optima.upper[number]

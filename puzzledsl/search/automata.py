@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import numpy as np
 
@@ -43,8 +44,9 @@ def automaton_of(
     stage_of: Mapping[int, int],
     columns: Mapping[int, Sequence[int]],
     most: int,
+    deadline: float,
 ) -> Automaton | None:
-    """The automaton of a formula; None where the pool's work is more than `most` before it is finished.
+    """The automaton of a formula; None where the pool's work is more than `most` before it is finished, or the deadline passes.
 
     `columns[layer]`: a column of each class of the layer.
     """
@@ -53,6 +55,8 @@ def automaton_of(
     pool.masks(formula, masks)
     states, tables = {formula: 0}, {}
     for layer in layers:
+        if monotonic() > deadline:
+            return None
         first_of, own = pool.own_classes(layer, frozenset(masks[layer]), columns[layer])
         after: dict[int, int] = {}
         table = np.full((len(states), len(first_of)), DEAD, dtype=np.int64)

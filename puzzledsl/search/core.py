@@ -66,7 +66,7 @@ def minimise(
     `at_least` is a bound that is already proven: of the same problem with fewer rows, say. `bound`: the problem's own, where it
     is known. Only answers of `at_most` something are sought: "there is none" then says there is none of those.
     """
-    presolved = presolve(problem, quick=True)
+    presolved = presolve(problem, quick=True, deadline=effort.deadline)
     if presolved is None:
         return NONE
     known = Outcome(None, None, at_least, False)

@@ -165,7 +165,7 @@ def _built(
     begins: list[list[Automaton]] = [[] for _ in order]
     most = pool.work + work
     for part in parts:
-        automaton = automaton_of(pool, part, stage_of, firsts, most)
+        automaton = automaton_of(pool, part, stage_of, firsts, most, deadline)
         if automaton is None:
             stages = [stage_of[layer] for layer in layers_of_bits(pool.layers[part])]
             return _Built(order, None, MOST_STATES, work, (min(stages) + max(stages) + 1) // 2, work)

@@ -39,6 +39,7 @@ def subset_of(problem: Problem, kept: Kept) -> Problem:
         rows=tuple(r for r in problem.rows if r.requirement is None or r.requirement in kept),
         formulas=formulas,
         diagram=problem.diagram if len(formulas) == len(problem.formulas) else None,
+        is_large=False,
     )
 
 
@@ -95,7 +96,8 @@ class Feasibility:
 
     def _subset(self, whole: Problem, kept: Kept) -> Problem:
         problem = subset_of(whole, kept)
-        return replace(problem, diagram=self.problems.builder.diagram(problem.formulas))
+        diagram = self.problems.builder.diagram(problem.formulas)
+        return replace(problem, diagram=diagram, is_large=bool(problem.formulas) and diagram is None)
 
     def saw(self, layers: Sequence[LayerAssignment], box: Box) -> Kept:
         """Remember a model, at batches in a box where those are listed; returns which requirements it meets."""

@@ -179,7 +179,8 @@ class Goal:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One search at one batch for every scenario it mentions. `diagram`: of the formulas, where it has been made."""
+    """One search at one batch for every scenario it mentions. `diagram`: of the formulas, where it has been made; `is_large`: it
+    has not, because it is known to be large."""
 
     name: str
     columns: Columns
@@ -189,6 +190,7 @@ class Problem:
     batches: Mapping[str, int]
     preferences: tuple[Goal, ...] = ()
     diagram: Diagram | None = None
+    is_large: bool = False
 
     @cached_property
     def matrix(self) -> Ints:

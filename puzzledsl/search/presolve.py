@@ -28,7 +28,9 @@ def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Pr
     origin = np.arange(len(problem.columns))
     if not problem.formulas:
         return Presolved(problem, origin)
-    diagram = problem.diagram or diagram_of(problem.columns, problem.formulas, quick, deadline)
+    diagram = problem.diagram
+    if diagram is None and not (quick and problem.is_large):
+        diagram = diagram_of(problem.columns, problem.formulas, quick, deadline)
     open_ = problem.formulas
     if diagram is not None:
         if not diagram.feasible:

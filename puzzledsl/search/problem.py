@@ -65,13 +65,15 @@ class Builder:
             ),
         ]
         formulas = tuple(formulas_of(search.requirements))
+        diagram = self.diagram(formulas)
         return Problem(
             name=search.name,
             columns=self.columns,
             goal=goal_of(self, search.objective, search.sense, box),
             rows=tuple(rows),
             formulas=formulas,
-            diagram=self.diagram(formulas),
+            diagram=diagram,
+            is_large=bool(formulas) and diagram is None,
             batches=box.lows,
             preferences=tuple(goal_of(self, p.goal, p.sense, box) for p in search.preferences),
         )

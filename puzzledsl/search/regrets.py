@@ -19,11 +19,12 @@ from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.incumbent import feasible
 from puzzledsl.search.instance import Ints, Mask, Problem
+from puzzledsl.search.paths import paths_of
 from puzzledsl.search.pin_answers import PinsOfColumns
 from puzzledsl.search.pin_prices import PinBounds, bounds_at, pin_bounds
 from puzzledsl.search.pin_sweep import sweep_pins
 from puzzledsl.search.pins import Lawful, Pin, classes_of, without
-from puzzledsl.search.truths import open_columns
+from puzzledsl.search.presolve import presolve
 
 TOGETHER = 48  # pins of a sweep
 # Of the gap between the optimum and its bound: how far above its bound a pin's optimum is sought.
@@ -85,10 +86,11 @@ class _Pinned:
         at_most: Ints | None,
     ) -> None:
         self.effort = effort
-        kept = open_columns(problem)
-        assert kept is not None, "a problem with an answer has a column for every layer"
-        self.origin = kept.nonzero()[0].astype(np.int64)
-        self.whole, self.problem = problem, problem.only(kept)
+        presolved = presolve(problem, deadline=effort.deadline)
+        assert presolved is not None, "a problem with an answer has a column for every layer"
+        self.whole, self.problem, self.origin = problem, presolved.problem, presolved.origin
+        kept = np.zeros(len(problem.columns), dtype=np.bool_)
+        kept[self.origin] = True
         self.lawful = Lawful(self.problem)
         self.pins = [without(pin, kept) for pin in pins]
         self.sharing = PinsOfColumns.of(self.problem, self.pins)
@@ -118,13 +120,28 @@ class _Pinned:
         some = (optima.open & (first == np.arange(len(first)))).nonzero()[0]
         if len(some):
             bound = lagrangian_bound(self.problem)
-            some = self._sweeps(some, bound, pin_bounds(self.problem, bound, [self.pins[i] for i in some]))
+            if (
+                paths_of(self.problem) is not None
+            ):  # the slack knows the formulas, and each search with them is fast
+                self._slack_bounds(some, bound)
+            else:
+                bounds = pin_bounds(self.problem, bound, [self.pins[i] for i in some])
+                some = self._sweeps(some, bound, bounds)
             self._one_by_one(some)
         for number in (optima.open & (first != np.arange(len(first)))).nonzero()[0].tolist():
             self._give(number, int(first[number]))
         optima.chosen = self.origin[optima.chosen]
         self._checked()
         return optima
+
+    def _slack_bounds(self, some: Ints, bound: Bound) -> None:
+        """Keep the bounds of pins that the slack of their columns gives."""
+        optima = self.optima
+        for number in some.tolist():
+            slack = int(bound.slack[self.pins[number].columns].min())
+            lower = -(-(bound.exact + slack) // bound.scale)
+            optima.lower[number] = min(max(int(optima.lower[number]), lower), self.top + 1)
+            optima.none[number] |= not optima.found[number] and lower > self.at_most[number]
 
     def _in_the_optimum(self) -> None:
         for number, pin in enumerate(self.pins):

@@ -13,7 +13,7 @@ from itertools import groupby
 
 import numpy as np
 
-from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.nodes import MetricTerm, Program, Search
 from puzzledsl.ir.statements import written
 from puzzledsl.ir.tables import (
     CostTable,
@@ -34,6 +34,7 @@ from puzzledsl.search.exact import Found, best_meeting_all
 from puzzledsl.search.instance import INFINITE, Ints, Problem
 from puzzledsl.search.margins import moves_of
 from puzzledsl.search.metrics import Child
+from puzzledsl.search.needs import terms_of
 from puzzledsl.search.pins import Pin, pins_of
 from puzzledsl.search.problem import Builder, Problems
 from puzzledsl.search.regrets import optima_of
@@ -147,6 +148,16 @@ class _Why:
                     found[number] = standing(self.tables, own, Effort.of(min(slice_s, left)))
         return found
 
+    def _moved(self, search: Search) -> Builder:
+        """The builder of a search with other requirements. A scenario that only a dropped one mentions is left out: no child must
+        fit there any more."""
+        builder = self.builder.for_search(search)
+        own = search.model_copy(update={"preferences": self.tables.search.preferences})
+        mentioned = {term.scenario for term in terms_of(own) if isinstance(term, MetricTerm)}
+        scenarios = tuple(name for name in builder.tables.scenarios if name in mentioned)
+        builder.tables = replace(builder.tables, scenarios=scenarios)
+        return builder
+
     def _margins(self, root: Standing) -> Iterator[Margin]:
         search = self.tables.search.model_copy(update={"preferences": (), "solutions": 1})
         for group, moves in moves_of(search):
@@ -155,7 +166,7 @@ class _Why:
             for move, moved in moves:
                 if self.effort.left_s <= 0:
                     break
-                builder = self.builder.for_search(moved)
+                builder = self._moved(moved)
                 after = standing(builder.tables, builder.all(), self.effort)
                 least, most = difference(after, root)
                 figures.append(

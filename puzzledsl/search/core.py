@@ -49,6 +49,7 @@ class Turns:
 FREE = Turns(labels=10_000_000, branching=0, cpsat=2.0)  # knapsacks alone: labels nearly always do
 TIED = Turns(labels=300_000, branching=200_000, cpsat=0.3)  # with a decision diagram
 GROWTH = 3
+LEAST_TIED = 50_000  # labels that are worth setting with a decision diagram, however few were asked for
 EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is made
 NONE = Outcome(None, None, None, True, proved_by="presolve")
 
@@ -135,7 +136,8 @@ class _Portfolio:
         labels, cores = LabelSetting(ledger), Cores(ledger, self.canonical)
         structured = paths_of(self.problem) is not None
         turns = TIED if structured else FREE
-        left = effort.models if self.problem.goal.values.any() else 0  # a constant goal prunes no label
+        left = max(effort.models, LEAST_TIED if structured else 0)
+        left = left if self.problem.goal.values.any() else 0  # a constant goal prunes no label
         branching = Branching(ledger) if structured and left else None
         work = 0.0
         while True:
@@ -168,7 +170,7 @@ class _Portfolio:
             bound = self.bound.value
             reach = good_enough(self.problem.goal, bound, ledger.top, self.effort.gap) - bound
             self._beam(bound + int(reach * BEAM_REACH))
-        elif self.effort.models and paths_of(self.problem) is not None:
+        elif paths_of(self.problem) is not None:
             self._beam(ledger.top)
         if ledger.value is None and ledger.at_most is None:
             found = find_incumbent(self.problem, self.bound)

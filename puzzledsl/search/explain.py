@@ -18,7 +18,7 @@ from puzzledsl.ir.tables import ConflictItem
 from puzzledsl.search.box import Box
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.exact import best_of
-from puzzledsl.search.feasible import Feasibility, Kept, subset_of
+from puzzledsl.search.feasible import Feasibility, Kept
 from puzzledsl.search.instance import Goal, Mask, Problem
 from puzzledsl.search.metrics import Child
 from puzzledsl.search.problem import Builder, Problems
@@ -136,7 +136,7 @@ def _nearest(
     divided = _is_divided(requirement, feasibility.problems)
 
     def aimed(problem: Problem, box: Box) -> Problem:
-        problem, own = subset_of(problem, kept), _own_columns(builder, problem)
+        problem, own = feasibility.subset(problem, kept), _own_columns(builder, problem)
         goal = goal_of(builder, requirement.left, sense, box).only(own)
         if divided:
             goal = _over_the_parent(goal, bounds_of(builder, parents, box), sense)

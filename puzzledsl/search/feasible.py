@@ -83,7 +83,7 @@ class Feasibility:
         while stack:
             box = stack.pop()
             whole = self.problems.at(box)
-            part, near = self._blame(self._subset(whole, kept), whole, box)
+            part, near = self._blame(self.subset(whole, kept), whole, box)
             if part is not None:
                 blame |= part
             elif any(kept <= met for met in self._met):
@@ -94,7 +94,8 @@ class Feasibility:
                 stack += sorted(box.halves(), key=lambda half: near is not None and half.has(near.lows))
         return None if undecided else blame
 
-    def _subset(self, whole: Problem, kept: Kept) -> Problem:
+    def subset(self, whole: Problem, kept: Kept) -> Problem:
+        """The problem with these requirements alone, and their decision diagram."""
         problem = subset_of(whole, kept)
         diagram = self.problems.builder.diagram(problem.formulas)
         return replace(problem, diagram=diagram, is_large=bool(problem.formulas) and diagram is None)

@@ -29,6 +29,7 @@ A_LOOK = 256  # models that are completed at a layer, in search of an answer
 WORTH = 0.05  # of the models left out: below, merging rests for some layers
 RESTS = 3
 A_GROUP = 8  # meters that are read at a time
+A_BLOCK = 200_000  # pairs of models and columns that are read at a time
 FIRST_TAILS = 20_000  # models, after which the ways through the last layers are listed
 MORE_TAILS = 5  # times as many models, after which more of them are
 MOST_TAILS = 2_000_000
@@ -94,6 +95,10 @@ def sweep_all(layout: Layout, most: int, *, work: int, deadline: float) -> Ints 
     return np.asarray(chosen[np.lexsort(keys[::-1])])
 
 
+class _Late(Exception):
+    """The deadline has passed."""
+
+
 class Sweep:
     """A sweep that can be stopped after some models and then go on."""
 
@@ -155,7 +160,12 @@ class Sweep:
             if self._stops():
                 self._wait(models)
                 return
-            models = self._metered(self._merged(self._lawful(self._grown(models))), models)
+            try:
+                grown = self._grown(models)
+            except _Late:
+                self._wait(models)
+                return
+            models = self._metered(self._merged(self._lawful(grown)), models)
             self.done += len(models)
             if self.width is None and self.done >= self.next_tails:
                 self._seek_tails()
@@ -182,7 +192,31 @@ class Sweep:
         layout, limits = self.layout, self.meters.limits
         begin, end = layout.columns(models.stage)
         deltas, main = self.meters.deltas[:, begin:end], self.meters.rows
-        i, j, states = self._fitting(models, deltas[main])
+        pairs = self._fitting(models, deltas[main])
+        if len(pairs[0]) <= A_BLOCK:
+            i, j, states = self._within(models, deltas, *pairs)
+        else:
+            blocks = [slice(at, at + A_BLOCK) for at in range(0, len(pairs[0]), A_BLOCK)]
+            parts = [self._within(models, deltas, *(p[block] for p in pairs)) for block in blocks]
+            i, j, states = (np.concatenate(part) for part in zip(*parts, strict=True))
+        j = j + begin
+        read = main if len(i) >= MANY else len(limits)
+        return Models(
+            models.stage + 1,
+            added(self.meters.deltas[:read], models.sums[:read], j, i),
+            models.goal[i] + layout.goal[j],
+            added(layout.words, models.words, j, i),
+            states,
+            Step(i.astype(np.int32), j.astype(np.int32), models.step),
+        )
+
+    def _within(
+        self, models: Models, deltas: Ints, i: Ints, j: Ints, states: Ints
+    ) -> tuple[Ints, Ints, Ints]:
+        """Of models and columns, those that are together within every meter's limit. Raises _Late after the deadline."""
+        if self._late():
+            raise _Late
+        limits = self.meters.limits
         ahead = self.meters.ahead(models.stage + 1, states)
         for first in range(0, len(limits), A_GROUP):
             part = slice(first, first + A_GROUP)
@@ -193,16 +227,7 @@ class Sweep:
             i, j, states = i[fits], j[fits], states[fits]
             if isinstance(ahead, np.ndarray):
                 ahead = ahead[:, fits]
-        j += begin
-        read = main if len(i) >= MANY else len(limits)
-        return Models(
-            models.stage + 1,
-            added(self.meters.deltas[:read], models.sums[:read], j, i),
-            models.goal[i] + layout.goal[j],
-            added(layout.words, models.words, j, i),
-            states,
-            Step(i.astype(np.int32), j.astype(np.int32), models.step),
-        )
+        return i, j, states
 
     def _fitting(self, models: Models, deltas: Ints) -> tuple[Ints, Ints, Ints]:
         """Models and columns that are together within the main meter's limit, and the states that they lead to."""

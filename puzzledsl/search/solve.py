@@ -15,6 +15,10 @@ from puzzledsl.search.problem import Builder, Problems
 from puzzledsl.search.tables import Tables, tables_of
 
 EXPLAIN_S = 20.0
+FOR_VERIFYING, FOR_VERIFYING_S = (
+    0.04,
+    0.2,
+)  # of a search's time, kept for its last step and for verifying; at most so many seconds
 
 
 def solve_search(
@@ -45,7 +49,8 @@ def solve_built(
     progress.start(f"solving {search.name}", 1)
     match search.solver:
         case CpSat(time_s=time_s, gap=gap, seed=seed):
-            effort = Effort.of(float(time_s), float(gap), seed, workers)
+            kept = min(FOR_VERIFYING_S, FOR_VERIFYING * float(time_s))
+            effort = Effort.of(float(time_s) - kept, float(gap), seed, workers)
             found = _best(tables, problems, search, effort)
             result = result_of(tables, found, "cpsat", float(gap))
         case Baseline() as baseline:

@@ -18,7 +18,7 @@ EXPLAIN_S = 20.0
 FOR_VERIFYING, FOR_VERIFYING_S = (
     0.04,
     0.2,
-)  # of a search's time, kept for its last step and for verifying; at most so many seconds
+)  # kept of its time for the last step and for verifying
 
 
 def solve_search(

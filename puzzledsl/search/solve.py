@@ -15,10 +15,8 @@ from puzzledsl.search.problem import Builder, Problems
 from puzzledsl.search.tables import Tables, tables_of
 
 EXPLAIN_S = 20.0
-FOR_VERIFYING, FOR_VERIFYING_S = (
-    0.04,
-    0.2,
-)  # kept of its time for the last step and for verifying
+# Kept of a search's time for its last step and for verifying; at most so many seconds.
+FOR_VERIFYING, FOR_VERIFYING_S = 0.1, 0.5
 
 
 def solve_search(

@@ -19,7 +19,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True, slots=True)
 class Menu:
-    """What every layer may become: KV heads by attention and width by FFN, in the order of the space. `parent` is in both;
+    """The alternatives of every layer: KV heads by attention and width by FFN, in the order of the space. `parent` is in both;
     `noop` and `linear` have 0."""
 
     layers: int

@@ -110,7 +110,7 @@ def narrowed(inputs: Inputs, choice: Choice) -> Inputs:
 
 
 def menu_of(inputs: Inputs) -> Menu:
-    """What every layer may become."""
+    """The alternatives of every layer."""
     program = inputs[0]
     layers, shape = program.spaces["wide"].layers, program.parents["llama"].shape
     return Menu(

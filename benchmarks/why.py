@@ -50,7 +50,7 @@ def drawn(seed: int) -> tuple[str, Inputs]:
 
 
 def checked(inputs: Inputs, seed: int) -> tuple[int, int, int, int, float, float]:
-    """Of one search: pins, pins not exact in time, pins checked, pins whose regret is wrong, CPU seconds of all its regrets, and
+    """Counts of one search: pins, pins not exact in time, pins checked, pins with a wrong regret, CPU seconds of all regrets, and
     of one plain solve."""
     program, costs, scores = inputs
     began = time.process_time()
@@ -87,7 +87,7 @@ def _optimum(tables: Tables, builder: Builder, pin: Pin | None) -> Fraction | No
 
 
 def _is_wrong(regret: Regret, best: Fraction | None, value: Fraction | None) -> bool:
-    """Whether a regret contradicts the optimum solved again."""
+    """True where a regret contradicts the optimum solved again."""
     if value is None or best is None:
         return regret.at_most is not None
     true = float(value - best)

@@ -52,7 +52,7 @@ class _Words:
         return f"{value:.3g}"
 
     def head(self) -> str:
-        """What is best, and what a regret is."""
+        """The optimum, and the meaning of a regret."""
         result = self.result
         proof = "proven" if result.proven else "the best found, not proven"
         return (
@@ -120,7 +120,7 @@ class _Words:
     # -------------------------------------------------------- requirements
 
     def margins(self) -> Iterator[str]:
-        """What each requirement costs."""
+        """The cost of each requirement."""
         yield "requirements: what the optimum loses (or gains) when a bound is moved"
         if not self.result.margins:
             yield "  none"

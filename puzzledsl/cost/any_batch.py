@@ -65,7 +65,7 @@ class AnyBatch:
 
     @cached_property
     def fixed(self) -> CostLine:
-        """What no layer changes."""
+        """The part that no layer changes."""
         return fixed_line(self.hardware, self.shape, self.scenario)
 
     def _line(self, alternative: Alternative) -> CostLine:

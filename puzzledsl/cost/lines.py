@@ -134,7 +134,7 @@ def _read_s(hardware: RooflineHardware, size: Size) -> Fraction:
 
 
 def _experts(alternative: Alternative, tokens: int) -> tuple[int, int]:
-    """How many experts there are, and how many of them `tokens` tokens of each sequence need at most."""
+    """The number of experts, and of those that `tokens` tokens of each sequence need at most."""
     if isinstance(alternative, MoeFfn):
         return alternative.experts, tokens * alternative.top_k
     return 1, 1

@@ -36,7 +36,7 @@ class HeatRow:
 
 @dataclass(frozen=True)
 class MarginLine:
-    """What one requirement costs; None where a move does not make sense or was not computed in time."""
+    """The cost of one requirement; None where a move does not make sense or was not computed in time."""
 
     line: int
     text: str
@@ -86,7 +86,7 @@ def regrets(subject: Subject) -> Regrets | None:
 
 
 def _is_current(subject: Subject, why: WhyResult) -> bool:
-    """Whether the regrets are of the solution and of the space as they are now."""
+    """True where the regrets are of the solution and of the space as they are now."""
     result, layers = subject.result, subject.space.layers
     if result is None or result.objective is None or subject.best is None:
         return False

@@ -107,7 +107,7 @@ class LabelSetting:
         return max(used, 1)
 
     def _next_most(self) -> int:
-        """How far the next sweep looks: `reach` above the bound, no further than settles it. Where a gap will do and that is not
+        """Reach of the next sweep: `reach` above the bound, no further than settles it. Where a gap will do and that is not
         twice as far, as far as settles it."""
         ledger = self.ledger
         most = ledger.bound.value + self.reach

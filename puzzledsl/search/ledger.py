@@ -32,7 +32,7 @@ class Outcome:
 
 
 class Ledger:
-    """What is known of a problem so far: the best answer `chosen` of sum `value`, and `lower`, a bound on all answers.
+    """The state of a search: the best answer `chosen` of sum `value`, and `lower`, a bound on all answers.
 
     Only answers of sum `at_most` or less count, where that is given. `top`: no answer that counts is above it.
     """
@@ -82,7 +82,7 @@ class Ledger:
         )
 
     def outcome(self, proven: bool, by: str = "") -> Outcome:
-        """What is known, as an end."""
+        """The state as an end."""
         by = by or self.lower_by
         if self.value is None:
             if not proven:

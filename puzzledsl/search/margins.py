@@ -16,7 +16,7 @@ Kind = Literal["tighter", "looser", "up", "down", "without"]
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How a statement is moved. `bound`: the new one, where the statement wrote one requirement."""
+    """One move of a statement. `bound`: the new one, where the statement wrote one requirement."""
 
     kind: Kind
     by: str = ""
@@ -53,7 +53,7 @@ def _bound(requirement: LinearRequirement) -> Fraction:
 
 
 def _counts(requirement: LinearRequirement) -> bool:
-    """Whether it counts layers: its bound moves by one."""
+    """True where it counts layers: its bound moves by one."""
     terms = requirement.left.terms
     return requirement.parent_ratio is None and all(isinstance(w.term, CountTerm) for w in terms)
 

@@ -40,7 +40,7 @@ class Paths:
 
     @cached_property
     def first(self) -> Ints:
-        """Where each class begins in `ordered`; the classes of all stages in a row."""
+        """First places of the classes in `ordered`; the classes of all stages in a row."""
         classes, layers = self.diagram.classes[self.ordered], self.columns.layer_of[self.ordered]
         new = np.ones(len(self.ordered), dtype=np.bool_)
         new[1:] = (classes[1:] != classes[:-1]) | (layers[1:] != layers[:-1])

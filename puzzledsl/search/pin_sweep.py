@@ -164,7 +164,7 @@ class _Sweep:
         return labels.only((~given_up[labels.pin]).nonzero()[0])
 
     def _merged(self, labels: _Labels) -> _Labels:
-        """Of a pin's labels that leave the same of every row, the best; with formulas all, since those tell them apart."""
+        """Best of a pin's labels that leave the same of every row; with formulas all, since those tell them apart."""
         if self.problem.formulas or len(labels) < FEW:
             return labels
         if self.rest:

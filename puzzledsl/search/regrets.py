@@ -295,7 +295,7 @@ class _Pinned:
         return swept.complete
 
     def _gap(self, bound: Bound) -> float:
-        """How far above its bound a pin's optimum is likely to be."""
+        """Likely distance of a pin's optimum from its bound."""
         place = min(int(CORE * self.problem.columns.layers), len(bound.slack) - 1)
         slack = float(np.sort(bound.slack.astype(np.float64))[place]) / bound.scale
         return max(self.value - bound.exact / bound.scale, slack)

@@ -209,7 +209,7 @@ class Residuals:
     def own_classes(
         self, layer: int, masks: frozenset[int], columns: Sequence[int]
     ) -> tuple[list[int], Ints]:
-        """Of some columns of a layer, one of each class that atoms with these masks tell apart, and the class of each."""
+        """One of some columns of a layer for each class that atoms with these masks tell apart, and the class of each."""
         key = layer, masks
         if key not in self._own_classes:
             known: dict[tuple[int, ...], int] = {}

@@ -188,14 +188,14 @@ class Waiting:
         return rank - Fraction(self.effort.gap) * abs(rank) if self.effort.gap else rank
 
     def _ties_win(self, box: Box) -> bool:
-        """Whether an answer as good as the best one may win, by its preferences or by smaller batches."""
+        """True where an answer as good as the best one may win, by its preferences or by smaller batches."""
         assert self.best is not None
         if self.effort.gap or len(self.best.ranks) > 1:
             return not self.effort.gap
         return box.low < self.best.box.low or (box.low == self.best.box.low and not self.best.final)
 
     def _may_win(self, entry: Entry) -> bool:
-        """Whether a box's bound leaves room for a better answer; if not, its rank is remembered."""
+        """True where a box's bound leaves room for a better answer; if not, its rank is remembered."""
         most = self.at_most(entry)
         if most is None or entry.bound is None:
             return True
@@ -227,7 +227,7 @@ class Waiting:
         return least + bisect_left(range(least, most + 1), True, key=loses) - 1
 
     def _is_worth_solving(self, entry: Entry) -> bool:
-        """Whether a narrow box is solved before it is split: without an answer yet, or where few columns are left."""
+        """True where a narrow box is solved before it is split: without an answer yet, or where few columns are left."""
         most = self.at_most(entry)
         return most is None or entry.bound is None or self._leaves_few(entry.problem, entry.bound, most)
 
@@ -266,20 +266,20 @@ class Waiting:
 
 
 def _is_narrow(box: Box) -> bool:
-    """Whether all batches of a box are about the same."""
+    """True where all batches of a box are about the same."""
     return all((high - low) * NARROW <= low for low, high in zip(box.low, box.high, strict=True))
 
 
 def _has_none(problem: Problem) -> bool:
-    """Whether some row is out of reach of every model by itself."""
+    """True where some row is out of reach of every model by itself."""
     return bool((problem.columns.least(problem.matrix).sum(axis=1) > problem.limits).any())
 
 
 def _is_close(problem: Problem, bound: Bound, most: int) -> bool:
-    """Whether a bound leaves so few columns that an answer of at most `most` may have that a better one would hardly help."""
+    """True where a bound leaves so few columns that an answer of at most `most` may have that a better one would hardly help."""
     return bound.value > most or _leaves(bound, most) <= FEW * problem.columns.layers
 
 
 def _leaves(bound: Bound, most: int) -> int:
-    """How many columns an answer of at most `most` may have."""
+    """Number of columns that an answer of at most `most` may have."""
     return int(bound.within(most).sum())

@@ -49,7 +49,7 @@ SLICES_S = (0.5, 4.0, 30.0, 600.0)  # for a pin that is solved on its own
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of an optimum, less being better: it is no less than `least`, and `layers` reach `most`. Both None: there
+    """Bounds of an optimum, less being better: it is no less than `least`, and `layers` reach `most`. Both None: there
     is no child. `most` alone None: none was found."""
 
     least: Fraction | None
@@ -59,7 +59,7 @@ class Standing:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more is to be known."""
+        """True where nothing more is to be known."""
         return self.least == self.most
 
 
@@ -213,7 +213,7 @@ def _rank(tables: Tables, value: Fraction) -> Fraction:
 
 
 def difference(after: Standing, root: Standing) -> tuple[float | None, float | None]:
-    """How much worse one optimum is than another: at least, at most."""
+    """Loss of one optimum against another: at least, at most."""
     if after.least is None:
         return None, None
     assert root.least is not None and root.most is not None
@@ -269,7 +269,7 @@ class _Plain:
         return found
 
     def _after(self, problem: Problem, best: Ints, floor: int, found: list[Standing]) -> list[Standing]:
-        """What is known once one more problem's pins are."""
+        """The optima once one more problem is counted in."""
         known: dict[Fraction | None, int] = {}
         for old in found:
             if old.most not in known:

@@ -81,7 +81,7 @@ def test_calibration_and_search_agree_on_the_parents_batch() -> None:
 
 
 def rounding(made: AnyBatch, batch: int, layers: tuple[LayerAssignment, ...]) -> Fraction:
-    """How much of a latency its rounding to nanoseconds is, at most."""
+    """Largest part of a latency that its rounding to nanoseconds is."""
     times = (2 * len(layers) + 1) * (1 + made.scenario.output)
     return Fraction(times, 10**9) / metrics_of(made.at(batch), layers)["latency"]
 

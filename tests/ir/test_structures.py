@@ -207,7 +207,7 @@ def test_ends_are_reached_and_nothing_is_beyond(choice: Choices, case: Case) -> 
 
 
 def figures(structure: Structure, choice: Choices) -> set[int]:
-    """What a structure's figure comes to, over all children that differ in it."""
+    """Values of a structure's figure, over all children that differ in it."""
     ways: set[tuple[bool, ...]] = {()}
     if structure.function != "distinct":
         for statement in structure.statements:

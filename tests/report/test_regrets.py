@@ -72,7 +72,7 @@ def own(copied: Callable[..., Built]) -> Built:
 
 @pytest.fixture
 def found(own: Built) -> Artefacts:
-    """What a report reads of it."""
+    """The parts that a report reads."""
     return load_artefacts(own.program, own.build)
 
 

@@ -196,7 +196,7 @@ def margin_of(instance: Instance) -> Margin:
 
 
 def cost_of(instance: Instance, *requirements: Requirement) -> float | None:
-    """How much worse the optimum is with these requirements instead; None without one."""
+    """Loss of the optimum with these requirements instead; None without one."""
     best, after = optimum(instance), optimum(instance.with_search(requirements=requirements))
     assert best is not None
     return None if after is None else float(after - best)

@@ -16,8 +16,10 @@ import numpy as np
 
 from puzzledsl.search.instance import Formula, Ints, Problem
 from puzzledsl.search.metrics import holds, layers_of
+from puzzledsl.search.truths import size_of
 
 MOST_TUPLES = 4096
+MOST_PARTS = 100_000  # of formulas that are looked at for one unit
 SMALLEST_CLASS = 2
 
 
@@ -108,15 +110,16 @@ def _unit(problem: Problem, layers: tuple[int, ...], formulas: list[Formula]) ->
     """The unit of some layers; None where it has too many tuples, or none."""
     start = problem.columns.start
     spans = [range(int(start[layer]), int(start[layer + 1])) for layer in layers]
-    if np.prod([float(len(s)) for s in spans]) > MOST_TUPLES:
+    tuples = float(np.prod([float(len(s)) for s in spans]))
+    if tuples > MOST_TUPLES or tuples * sum(size_of(f.logic) for f in formulas) > MOST_PARTS:
         return None
     if len(layers) == 1 and not formulas:
         columns = np.array(spans[0], dtype=np.int64)[:, None]
     else:
-        tuples = [t for t in product(*spans) if _meets(problem, layers, t, formulas)]
-        if not tuples:
+        meeting = [t for t in product(*spans) if _meets(problem, layers, t, formulas)]
+        if not meeting:
             return None
-        columns = np.array(tuples, dtype=np.int64)
+        columns = np.array(meeting, dtype=np.int64)
     goal, rows = problem.goal.values[columns], problem.matrix[:, columns]
     figures = np.vstack([goal.sum(axis=1), rows.sum(axis=2)]).T
     return Unit(layers, columns, np.ascontiguousarray(figures))

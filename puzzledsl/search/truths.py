@@ -63,20 +63,20 @@ def harmless_columns(problem: Problem) -> Mask | None:
 def _layers_to_read(logic: Logic) -> list[int]:
     """The layers of a formula; none of one that is too large to be read once a layer."""
     layers = layers_of(logic)
-    return sorted(layers) if len(layers) * _size(logic) <= LARGEST else []
+    return sorted(layers) if len(layers) * size_of(logic) <= LARGEST else []
 
 
-def _size(logic: Logic) -> int:
+def size_of(logic: Logic) -> int:
     """The number of parts of a formula."""
     match logic:
         case Is():
             return 1
         case Not(operand=operand):
-            return 1 + _size(operand)
+            return 1 + size_of(operand)
         case And(operands=operands) | Or(operands=operands) | Cardinality(operands=operands):
-            return 1 + sum(map(_size, operands))
+            return 1 + sum(map(size_of, operands))
         case Implies(condition=condition, consequence=consequence):
-            return 1 + _size(condition) + _size(consequence)
+            return 1 + size_of(condition) + size_of(consequence)
         case _:
             assert_never(logic)
 

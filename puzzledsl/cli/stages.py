@@ -128,8 +128,20 @@ def eval_(
     build: BuildOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Measure parent and children side by side: size, speed, KL, perplexity, tasks. Writes evals/NAME.json."""
-    _stage("eval", "eval", lambda p: p.evals, file, names, build, set_)
+    """Measure parent and children side by side: size, speed, KL, perplexity, tasks. Writes evals/NAME.json.
+
+    Prints the figures, and of each task the accuracy that a child keeps beyond chance: (child - chance) / (parent -
+    chance), with a 95 % interval from a paired bootstrap over its items. Warns of a child that is near its parent on one
+    text and far from it on another. Interrupt it at any moment: models that are finished are kept.
+    """
+    from puzzledsl.cli.output import print_diagnostics
+    from puzzledsl.ir.tables import Evaluation
+    from puzzledsl.runs.evaluation_text import disagreeing_texts, evaluation_text
+
+    ctx, wanted = _stage("eval", "eval", lambda p: p.evals, file, names, build, set_)
+    found = [ctx.load(ctx.build.evaluation(name), Evaluation, "eval", name) for name in wanted]
+    print("\n\n".join(map(evaluation_text, found)))
+    print_diagnostics(disagreeing_texts(ctx, wanted), {})
 
 
 def export(

@@ -12,11 +12,18 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.evaluate.choices import accuracy_figures, log_likelihoods, right_answers
+from puzzledsl.evaluate.choices import (
+    Answers,
+    accuracy_figures,
+    answers,
+    can_share,
+    log_likelihoods,
+    together,
+)
 from puzzledsl.evaluate.compare import PERPLEXITY
 from puzzledsl.evaluate.divergence import BlockFigures, compare_block, divergence_figures, final_states
 from puzzledsl.evaluate.errors import OtherModel
-from puzzledsl.evaluate.plan import Plan, span_of
+from puzzledsl.evaluate.plan import Plan, Text, span_of
 from puzzledsl.evaluate.speed import ROUNDS, Speed, child_speed, parent_speed, speed_figures
 from puzzledsl.files import sha256_of
 from puzzledsl.ir.base import Frozen
@@ -26,16 +33,20 @@ from puzzledsl.modeling.placement import placement
 from puzzledsl.progress import Progress
 from puzzledsl.seals import read_sealed, write_sealed
 
-METHOD = "2"  # raise it when a figure's meaning changes, so that unfinished work is not continued
+METHOD = "3"  # raise it when a figure's meaning changes, so that unfinished work is not continued
 PARENT = "parent"
 
 
 class Measured(Frozen):
-    """A model's figures, and what children are compared by: raw speeds, and values of every item and block."""
+    """A model's figures, and what children are compared by: raw speeds, and values of every item and block.
+
+    `chances`: of accuracies, what guessing gives, one value an item.
+    """
 
     figures: ModelFigures
     speeds: dict[str, Speed] = {}
     samples: dict[str, tuple[float, ...]] = {}
+    chances: dict[str, tuple[float, ...]] = {}
 
 
 class Bench:
@@ -45,7 +56,7 @@ class Bench:
         self.plan, self.parent_dir = plan, parent_dir
         self.work, self.progress = work, progress
         self._models: dict[tuple[Path, torch.device, torch.dtype], PreTrainedModel] = {}
-        self._parent_states: list[Tensor] = []
+        self._parent_states: dict[str, list[Tensor]] = {}
         self._parent_speeds: dict[str, Speed] = {}
         self._hashes: dict[Path, str] = {}
 
@@ -66,60 +77,60 @@ class Bench:
         plan = self.plan
         items = sum(len(task.items) for task in plan.tasks) if full else 0
         turns = (ROUNDS + 1) * len(plan.timed) if full else 0
-        self.progress.start(f"evaluating {name}", len(plan.blocks_NT) + items + turns)
+        texts = sum(len(text.blocks_NT) for text in plan.texts)
+        self.progress.start(f"evaluating {name}", texts + items + turns)
         model = self._load(directory, *placement(self.parent_dir))
         expected = self._parent().config.vocab_size
         if (got := model.config.vocab_size) != expected:
             span = span_of(plan.declaration)
             raise DiagnosticError(OtherModel(span, model=name, got=got, expected=expected))
-        blocks = self._blocks(model)
-        samples = {PERPLEXITY: tuple(block.cross_entropy for block in blocks)}
+        blocks = {text.name: self._blocks(model, text) for text in plan.texts}
+        texts_figures = {text: divergence_figures(of_text) for text, of_text in blocks.items()}
+        first = plan.texts[0].name
+        samples = {PERPLEXITY: tuple(block.cross_entropy for block in blocks[first])}
         figures = {
             "params": Figure(value=sum(weight.numel() for weight in model.parameters())),
             "checkpoint_bytes": Figure(value=_stored_bytes(directory), unit="bytes"),
-            **divergence_figures(blocks),
+            **texts_figures[first],
         }
         speeds: dict[str, Speed] = {}
+        chances: dict[str, tuple[float, ...]] = {}
         if full:
-            right = self._tasks(model)
-            figures |= accuracy_figures(right)
-            samples |= right
+            answered = self._tasks(model)
+            figures |= accuracy_figures(answered.right)
+            samples |= answered.right
+            chances = answered.chances
             speeds = self._speeds(name, directory)
             for timed in plan.timed:
                 figures |= speed_figures(timed.scenario, speeds[timed.scenario], timed.workload)
         del model
         self._forget(directory)
-        of_model = ModelFigures(model=name, figures=figures)
-        return Measured(figures=of_model, speeds=speeds, samples=samples)
+        of_model = ModelFigures(model=name, figures=figures, texts=texts_figures)
+        return Measured(figures=of_model, speeds=speeds, samples=samples, chances=chances)
 
-    def _blocks(self, model: PreTrainedModel) -> list[BlockFigures]:
-        parent, blocks_NT = self._parent(), self.plan.blocks_NT
-        if not self._parent_states:
-            self._parent_states = final_states(parent, blocks_NT)
-        states = self._parent_states if model is parent else final_states(model, blocks_NT)
+    def _blocks(self, model: PreTrainedModel, text: Text) -> list[BlockFigures]:
+        parent, blocks_NT = self._parent(), text.blocks_NT
+        if text.name not in self._parent_states:
+            self._parent_states[text.name] = final_states(parent, blocks_NT)
+        parent_states = self._parent_states[text.name]
+        states = parent_states if model is parent else final_states(model, blocks_NT)
         parent_VH, model_VH = _embedding(parent), _embedding(model)
         found = []
-        for ids_T, parent_TH, model_TH in zip(blocks_NT, self._parent_states, states, strict=True):
+        for ids_T, parent_TH, model_TH in zip(blocks_NT, parent_states, states, strict=True):
             found.append(compare_block(ids_T, parent_TH, parent_VH, model_TH, model_VH))
             self.progress.advance()
         return found
 
-    def _tasks(self, model: PreTrainedModel) -> dict[str, tuple[float, ...]]:
-        found: dict[str, tuple[float, ...]] = {}
+    def _tasks(self, model: PreTrainedModel) -> Answers:
+        found = []
         for task in self.plan.tasks:
-            share = task.longest <= _shortest_window(model)
-
-            def advance(rows: int, share: bool = share) -> None:
-                self.progress.advance(rows if share else 0)
-
+            share, advance = can_share(model, task.longest), self.progress.advance
             scores = log_likelihoods(model, task.encoded, share_context=share, advance=advance)
-            if not share:
-                self.progress.advance(len(task.items))
-            found |= right_answers(task.name, task.items, scores)
+            found.append(answers(task.name, task.items, scores))
         if self.plan.harness is not None:
             span = span_of(self.plan.declaration)
-            found |= self.plan.harness.answers(model, self.plan.tokenizer, span, lambda rows: None)
-        return found
+            found.append(self.plan.harness.answers(model, self.plan.tokenizer, span, lambda rows: None))
+        return together(found)
 
     def _speeds(self, name: str, directory: Path) -> dict[str, Speed]:
         found: dict[str, Speed] = {}
@@ -160,9 +171,11 @@ class Bench:
             repr(plan.timed),
         ]
         parts += [*(repr(task) for task in plan.tasks), repr(plan.harness)] if full else []
-        text = hashlib.sha256("\n".join(parts).encode())
-        text.update(plan.blocks_NT.numpy().tobytes())
-        return text.hexdigest()[:16]
+        parts += [text.name for text in plan.texts]
+        digest = hashlib.sha256("\n".join(parts).encode())
+        for text in plan.texts:
+            digest.update(text.blocks_NT.numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def _hash(self, directory: Path) -> str:
         if directory not in self._hashes:
@@ -189,12 +202,3 @@ def _embedding(model: PreTrainedModel) -> Tensor:
 
 def _stored_bytes(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
-
-
-def _shortest_window(model: PreTrainedModel) -> float:
-    """The least tokens that some layer sees, infinite where all see everything."""
-    config: Any = model.config
-    blocks = getattr(config, "block_configs", None) or []
-    windows = [getattr(config, "sliding_window", None)]
-    windows += [block["attention"].get("window_length") for block in blocks]
-    return min((float(window) for window in windows if window), default=float("inf"))

@@ -10,8 +10,9 @@ Shape legend: B rows, T tokens of the longest row, H hidden size, V vocabulary, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,9 +22,11 @@ from transformers import PreTrainedModel
 
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.ir.tables import Figure
+from puzzledsl.modeling.products import fast_products
 
 ROW_TOKENS = {"cpu": 768, "cuda": 16384}  # tokens of one forward, padding included
-CHUNK_TOKENS = 512
+CHUNK_TOKENS = 128  # scored tokens at a time: their logits stay in the processor's cache
+MASKED = ("sdpa", "eager")  # attention implementations that take a mask of their own for each row
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,14 @@ class Row:
     ids: tuple[int, ...]
     parents: tuple[int, ...]
     targets: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(slots=True)
+class Scored:
+    """log p(choice | context), and True where greedy decoding would write the choice, if that was asked for."""
+
+    log_prob: float = 0.0
+    greedy: bool = True
 
 
 def shared_row(choices: Sequence[EncodedChoice]) -> Row:
@@ -68,7 +79,23 @@ def single_rows(choices: Sequence[EncodedChoice]) -> list[Row]:
     return rows
 
 
-@torch.inference_mode()
+def can_share(model: PreTrainedModel, longest: int) -> bool:
+    """True where endings may share their context's row: every layer takes a mask and sees `longest` tokens back.
+
+    A sliding window goes by places in a row, which are not distances there.
+    """
+    config: Any = model.config
+    return config._attn_implementation in MASKED and longest <= _shortest_window(config)
+
+
+def _shortest_window(config: Any) -> float:
+    """The least tokens that some layer sees, infinite where all see everything."""
+    blocks = getattr(config, "block_configs", None) or []
+    windows = [getattr(config, "sliding_window", None)]
+    windows += [block["attention"].get("window_length") for block in blocks]
+    return min((float(window) for window in windows if window), default=float("inf"))
+
+
 def log_likelihoods(
     model: PreTrainedModel,
     items: Sequence[Sequence[EncodedChoice]],
@@ -78,19 +105,37 @@ def log_likelihoods(
 ) -> list[list[float]]:
     """log p(choice | context) of each choice of each item. Items of like length share a forward.
 
-    `share_context` needs a model all of whose layers see the whole row.
+    `share_context` needs `can_share`. `advance` hears of finished items.
     """
+    found = score_choices(model, items, share_context=share_context, advance=advance)
+    return [[scored.log_prob for scored in item] for item in found]
+
+
+@torch.inference_mode()
+def score_choices(
+    model: PreTrainedModel,
+    items: Sequence[Sequence[EncodedChoice]],
+    *,
+    share_context: bool,
+    greedy: bool = False,
+    advance: Callable[[int], None] = lambda items: None,
+) -> list[list[Scored]]:
+    """`log_likelihoods`, and with `greedy` which choices greedy decoding would write."""
     rows: list[tuple[int, Row]] = []
     for index, item in enumerate(items):
         rows += [(index, row) for row in ([shared_row(item)] if share_context else single_rows(item))]
     rows.sort(key=lambda pair: -len(pair[1].ids))
-    scores = [[0.0] * len(item) for item in items]
-    for batch in _batches(rows, ROW_TOKENS.get(model.device.type, ROW_TOKENS["cpu"])):
-        where = [(index, choice) for index, row in batch for _, _, choice in row.targets]
-        log_probs_M = _score(model, [row for _, row in batch], share_context).tolist()
-        for (index, choice), value in zip(where, log_probs_M, strict=True):
-            scores[index][choice] += value
-        advance(len(batch))
+    scores = [[Scored() for _ in item] for item in items]
+    waiting = Counter(index for index, _ in rows)
+    with fast_products():
+        for batch in _batches(rows, ROW_TOKENS.get(model.device.type, ROW_TOKENS["cpu"])):
+            where = [(index, choice) for index, row in batch for _, _, choice in row.targets]
+            log_probs, likeliest = _score(model, [row for _, row in batch], share_context, greedy)
+            for (index, choice), value, best in zip(where, log_probs, likeliest, strict=True):
+                scores[index][choice].log_prob += value
+                scores[index][choice].greedy &= best
+            waiting.subtract(index for index, _ in batch)
+            advance(sum(waiting[index] == 0 for index in {index for index, _ in batch}))
     return scores
 
 
@@ -105,8 +150,10 @@ def _batches(rows: Sequence[tuple[int, Row]], tokens: int) -> list[list[tuple[in
     return batches
 
 
-def _score(model: PreTrainedModel, rows: Sequence[Row], share_context: bool) -> Tensor:
-    """The log-probability of every target of every row in order, float64 [M]."""
+def _score(
+    model: PreTrainedModel, rows: Sequence[Row], share_context: bool, greedy: bool
+) -> tuple[list[float], list[bool]]:
+    """The log-probability of every target of every row in order; with `greedy` also which are the likeliest tokens."""
     device, longest = model.device, max(len(row.ids) for row in rows)
     ids_BT = torch.zeros(len(rows), longest, dtype=torch.long)
     for i, row in enumerate(rows):
@@ -114,7 +161,7 @@ def _score(model: PreTrainedModel, rows: Sequence[Row], share_context: bool) -> 
     inputs: dict[str, Tensor] = {}
     if share_context:
         mask_BTT = torch.stack([visible(row, longest) for row in rows])
-        inputs["attention_mask"] = mask_BTT[:, None].to(device)
+        inputs["attention_mask"] = _added(mask_BTT, model.dtype)[:, None].to(device)
         inputs["position_ids"] = (mask_BTT.sum(-1) - 1).to(device)  # how many tokens it follows
     base: Any = model.base_model
     states_BTH = base(input_ids=ids_BT.to(device), use_cache=False, **inputs).last_hidden_state
@@ -122,12 +169,19 @@ def _score(model: PreTrainedModel, rows: Sequence[Row], share_context: bool) -> 
     rows_M, places_M, tokens_M = torch.tensor(wanted, device=device).T
     states_MH = states_BTH[rows_M, places_M]
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    found = []
+    log_probs: list[float] = []
+    likeliest: list[bool] = []
     for start in range(0, len(wanted), CHUNK_TOKENS):
         part = slice(start, start + CHUNK_TOKENS)
-        log_probs_CV = F.log_softmax(head(states_MH[part]).float(), dim=-1)
-        found.append(log_probs_CV.gather(1, tokens_M[part, None])[:, 0].double().cpu())
-    return torch.cat(found)
+        logits_CV = head(states_MH[part]).float()
+        log_probs += F.log_softmax(logits_CV, dim=-1).gather(1, tokens_M[part, None])[:, 0].tolist()
+        likeliest += (logits_CV.argmax(-1) == tokens_M[part]).tolist() if greedy else [True] * len(logits_CV)
+    return log_probs, likeliest
+
+
+def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask to add to attention scores, which every implementation of `MASKED` reads alike."""
+    return torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
 def visible(row: Row, length: int) -> Tensor:
@@ -137,6 +191,29 @@ def visible(row: Row, length: int) -> Tensor:
         if before >= 0:
             seen[place] |= seen[before]
     return seen
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """By figure (a task's name, and `NAME_norm`), one value an item: right (1) or wrong (0), and what guessing gives."""
+
+    right: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    chances: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+def together(answers: Iterable[Answers]) -> Answers:
+    """The answers to several tasks."""
+    found = Answers()
+    for one in answers:
+        found.right.update(one.right)
+        found.chances.update(one.chances)
+    return found
+
+
+def answers(name: str, items: Sequence[Item], scores: Sequence[Sequence[float]]) -> Answers:
+    """`name`: the likeliest choice is the right one; `name_norm`: the likeliest a character of its text is."""
+    right = right_answers(name, items, scores)
+    return Answers(right, dict.fromkeys(right, tuple(1 / len(item.choices) for item in items)))
 
 
 def right_answers(

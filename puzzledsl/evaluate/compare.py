@@ -10,24 +10,37 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from puzzledsl.ir.tables import Interval, ModelComparison, Paired
+from puzzledsl.evaluate.kept import counted, kept
+from puzzledsl.evaluate.text_gap import text_gap
+from puzzledsl.ir.tables import Figure, Interval, ModelComparison, Paired
 
 PERPLEXITY = "perplexity"  # its samples are cross-entropies, all others right (1) or wrong (0)
 Z = statistics.NormalDist().inv_cdf(0.975)
 Samples = Mapping[str, Sequence[float]]
 
 
-def compare(model: str, child: Samples, parent: Samples) -> ModelComparison:
-    """`child` and `parent`: each figure's values, one an item or block, in the same order."""
+def compare(
+    model: str,
+    child: Samples,
+    parent: Samples,
+    chances: Samples | None = None,
+    texts: Mapping[str, Mapping[str, Figure]] | None = None,
+) -> ModelComparison:
+    """`child` and `parent`: each figure's values, one an item or block, in the same order.
+
+    `chances`: of accuracies, the share of right answers that guessing gives, one an item. `texts`: the child's figures by text.
+    """
     both = [name for name in child if name in parent]
     paired = {
         name: (_perplexity if name == PERPLEXITY else _share)(child[name], parent[name]) for name in both
     }
-    tasks = [name for name in both if name != PERPLEXITY and not name.endswith("_norm")]
+    tasks = list(counted({name: child[name] for name in both if name != PERPLEXITY}).values())
     return ModelComparison(
         model=model,
         paired=paired,
         accuracy_preserved=preserved([child[n] for n in tasks], [parent[n] for n in tasks]),
+        kept=kept(child, parent, chances or {}),
+        text_gap=text_gap(texts or {}),
     )
 
 

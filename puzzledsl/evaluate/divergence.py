@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.ir.tables import Figure
+from puzzledsl.modeling.products import fast_products
 
 CHUNK_TOKENS = 512
 FORWARD_TOKENS = 2048
@@ -41,7 +42,8 @@ def final_states(
     base: Any = model.base_model
     found: list[Tensor] = []
     for rows_BT in torch.split(blocks_NT, max(1, FORWARD_TOKENS // blocks_NT.shape[1])):
-        states_BTH = base(input_ids=rows_BT.to(model.device), use_cache=False).last_hidden_state.cpu()
+        with fast_products():
+            states_BTH = base(input_ids=rows_BT.to(model.device), use_cache=False).last_hidden_state.cpu()
         found += list(states_BTH)
         advance(len(rows_BT))
     return found
@@ -69,7 +71,9 @@ def compare_block(
 
 
 def _log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
-    return F.log_softmax((states_CH.to(embedding_VH.device) @ embedding_VH.T).float(), dim=-1)
+    with fast_products():
+        logits_CV = F.linear(states_CH.to(embedding_VH.device), embedding_VH)
+    return F.log_softmax(logits_CV.float(), dim=-1)
 
 
 def divergence_figures(blocks: Sequence[BlockFigures]) -> dict[str, Figure]:

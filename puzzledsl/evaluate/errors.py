@@ -37,6 +37,40 @@ class SameTaskName(Diagnostic):
     help_template = "results are named after the files; rename one"
 
 
+class ReservedTaskName(Diagnostic):
+    """A task file is called like a result that is no task's.
+
+    Results are named after their files, and some names are taken: `pooled`, `params`, `checkpoint_bytes`, `kl`, `perplexity`.
+
+    Wrong:
+        eval e of s = tasks("pooled.jsonl")
+    Right:
+        eval e of s = tasks("items.jsonl")
+    """
+
+    code = "E1608"
+    template = "eval `{name}` has a task file called `{stem}`, which is the name of another result"
+    help_template = "rename the file"
+
+
+class TextsDisagree(Diagnostic):
+    """A child is near its parent on one text and far from it on another.
+
+    Warned of where the KL divergence on one text is more than 3 times that on another and more than 0.2 nats above it.
+    A child learns from the text that its pieces are made, scored and trained on, and may lose what that text lacks.
+
+    Wrong:
+        bld pieces of wide { train = attention + ffn, tokens = 1M, data = prose }     # the child is to write code
+    Right:
+        bld pieces of wide { train = attention + ffn, tokens = 1M, data = mixed }     # prose and code
+    """
+
+    code = "W1601"
+    severity = "warning"
+    template = "child `{model}` is made for `{near}`: its KL is {near_kl} there and {far_kl} on `{far}`"
+    help_template = "make the pieces, the scores and the training read text like `{far}`, too"
+
+
 class OtherModel(Diagnostic):
     """KL divergence compares distributions over the same tokens.
 

@@ -1,27 +1,24 @@
-"""Tasks of EleutherAI's lm-evaluation-harness, where `lm_eval` is installed: our models answer, its code asks and scores.
-
-Shape legend: B rows, T tokens of the longest row, V vocabulary.
-"""
+"""Tasks of EleutherAI's lm-evaluation-harness, where `lm_eval` is installed: our models answer, its code asks and scores."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.data.tasks import EncodedChoice
 from puzzledsl.diagnostics import DiagnosticError, Span
+from puzzledsl.evaluate.choices import Answers, can_share, score_choices, together
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
 from puzzledsl.suggest import closest
 
 OWN_TASKS = "lm_eval"  # a folder beside the program, with the user's own task files
-ROW_TOKENS = 4096  # tokens of one forward, padding included
 MAX_NEW_TOKENS = 256
 METRICS = {"acc": "", "acc_norm": "_norm", "exact_match": ""}  # of a sample -> what follows the task's name
 
@@ -50,8 +47,8 @@ class Harness:
 
     def answers(
         self, model: PreTrainedModel, tokenizer: Any, span: Span, advance: Callable[[int], None]
-    ) -> dict[str, tuple[float, ...]]:
-        """For each task, and `TASK_norm` where it has that metric, what each question scored, in the harness's order.
+    ) -> Answers:
+        """Each question of each task in the harness's order, under TASK, and TASK_norm where it has that metric.
 
         A group's questions are those of all its tasks. Raises DiagnosticError where the harness fails, for example for
         want of a data set.
@@ -72,7 +69,7 @@ class Harness:
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise DiagnosticError(HarnessFailed(span, reason=reason)) from error
         samples, groups = found["samples"], found.get("group_subtasks", {})
-        return {key: values for task in self.tasks for key, values in scores(task, samples, groups).items()}
+        return together(scores(task, samples, groups) for task in self.tasks)
 
     def _manager(self) -> Any:
         from lm_eval.tasks import TaskManager
@@ -88,15 +85,27 @@ def _names(task: str, known: Sequence[str]) -> str:
 
 def scores(
     task: str, samples: Mapping[str, Sequence[Mapping[str, Any]]], groups: Mapping[str, Sequence[str]]
-) -> dict[str, tuple[float, ...]]:
-    """What each question of a task, or of all tasks of a group, scored: by TASK and TASK_norm."""
-    found: dict[str, list[float]] = {}
+) -> Answers:
+    """Each question of a task, or of all tasks of a group."""
+    right: dict[str, list[float]] = {}
+    guessed: dict[str, list[float]] = {}
     for name in leaves(task, groups):
         for sample in samples.get(name, ()):
             for metric, ending in METRICS.items():
                 if metric in sample:
-                    found.setdefault(f"{task}{ending}", []).append(float(sample[metric]))
-    return {name: tuple(values) for name, values in found.items()}
+                    right.setdefault(f"{task}{ending}", []).append(float(sample[metric]))
+                    guessed.setdefault(f"{task}{ending}", []).append(_guessing(sample, metric))
+    return Answers(_tuples(right), _tuples(guessed))
+
+
+def _guessing(sample: Mapping[str, Any], metric: str) -> float:
+    """The share of right answers that guessing gives: 1 / choices; 0 where a text is asked for, or one ending."""
+    choices = len(sample.get("resps", ()))
+    return 1 / choices if metric.startswith("acc") and choices > 1 else 0.0
+
+
+def _tuples(values: Mapping[str, list[float]]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(found) for name, found in values.items()}
 
 
 def leaves(task: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
@@ -152,42 +161,28 @@ def language_model(model: PreTrainedModel, tokenizer: Any, advance: Callable[[in
     return Ours()
 
 
-@torch.inference_mode()
 def endings(
     model: PreTrainedModel, rows: Sequence[tuple[Sequence[int], int]], advance: Callable[[int], None]
 ) -> list[tuple[float, bool]]:
-    """For each row, of which the last so many tokens are its ending: log p(ending | before), and whether greedy decoding
-    would have said it."""
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i][0]))
+    """log p(ending | before) of each row, whose last so many tokens are its ending, and True where greedy decoding writes it.
+
+    Rows that follow each other and begin alike are choices of one question: their context is read once.
+    """
     found: list[tuple[float, bool]] = [(0.0, True)] * len(rows)
-    while order:
-        many = max(1, ROW_TOKENS // len(rows[order[0]][0]))
-        batch, order = order[:many], order[many:]
-        states = _states(model, [rows[i][0][:-1] for i in batch])
-        for place, i in enumerate(batch):
-            ids, length = rows[i]
-            if length:
-                found[i] = _ending(model, states[place, len(ids) - 1 - length : len(ids) - 1], ids[-length:])
-        advance(len(batch))
+    asked = [i for i, (_, length) in enumerate(rows) if length]
+    groups = [list(group) for _, group in groupby(asked, key=lambda i: _before(*rows[i]))]
+    items = [tuple(EncodedChoice(tuple(rows[i][0]), len(_before(*rows[i]))) for i in g) for g in groups]
+    longest = max((len(ids) for ids, _ in rows), default=0)
+    scores = score_choices(model, items, share_context=can_share(model, longest), greedy=True)
+    for group, scored in zip(groups, scores, strict=True):
+        for i, one in zip(group, scored, strict=True):
+            found[i] = (one.log_prob, one.greedy)
+    advance(len(rows))
     return found
 
 
-def _states(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Tensor:
-    """Final hidden states [B, T, H]; what pads a row comes after it, where nothing that counts looks."""
-    ids_BT = torch.zeros(len(rows), len(rows[0]), dtype=torch.long)
-    for place, row in enumerate(rows):
-        ids_BT[place, : len(row)] = torch.tensor(row)
-    base: Any = model.base_model
-    states: Tensor = base(input_ids=ids_BT.to(model.device), use_cache=False).last_hidden_state
-    return states
-
-
-def _ending(model: PreTrainedModel, states_TH: Tensor, ids: Sequence[int]) -> tuple[float, bool]:
-    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    log_probs_TV = F.log_softmax(head(states_TH).float(), dim=-1)
-    ids_T = torch.tensor(ids, device=log_probs_TV.device)
-    value = log_probs_TV.gather(1, ids_T[:, None]).double().sum()
-    return float(value), bool((log_probs_TV.argmax(-1) == ids_T).all())
+def _before(ids: Sequence[int], length: int) -> tuple[int, ...]:
+    return tuple(ids[: len(ids) - length])
 
 
 @torch.inference_mode()

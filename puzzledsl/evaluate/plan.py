@@ -12,14 +12,16 @@ from torch import Tensor
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.tasks import EncodedChoice, Item, encode_choice, read_tasks
 from puzzledsl.diagnostics import DiagnosticError, Span
-from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, SameTaskName
+from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName
 from puzzledsl.evaluate.harness import Harness
+from puzzledsl.evaluate.kept import POOLED
 from puzzledsl.ir.nodes import Data, Eval, Program
 from puzzledsl.parents.load import load_config, load_tokenizer
 from puzzledsl.timing.device import device_of, measured_scenarios
 from puzzledsl.timing.whole import Workload
 
 BLOCK_TOKENS = 512
+RESERVED = (POOLED, "params", "checkpoint_bytes", "kl", "perplexity")  # of results that are no task's
 SEED = 0
 
 
@@ -38,6 +40,14 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """Held-out text under its data's name. `blocks_NT`: token ids [N, T]."""
+
+    name: str
+    blocks_NT: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Timed:
     """A scenario to time, and on what."""
 
@@ -49,10 +59,10 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All of it. `blocks_NT`: held-out token ids [N, T]."""
+    """All of it. The first of `texts` is the one that an evaluation's headline figures are of."""
 
     declaration: Eval
-    blocks_NT: Tensor
+    texts: tuple[Text, ...]
     tasks: tuple[Task, ...]
     timed: tuple[Timed, ...]
     tokenizer: Any
@@ -67,25 +77,34 @@ def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Pa
     declaration = program.evals[eval]
     tokenizer = load_tokenizer(parent_dir)
     positions = int(getattr(load_config(parent_dir), "max_position_embeddings", BLOCK_TOKENS))
-    blocks_NT = token_blocks(
-        _data(program, declaration),
-        base,
-        tokenizer,
-        context=max(2, min(BLOCK_TOKENS, positions, declaration.tokens)),
-        tokens=declaration.tokens,
-        seed=SEED,
-        cache=cache,
+    context = max(2, min(BLOCK_TOKENS, positions, declaration.tokens))
+    texts = tuple(
+        Text(
+            data.name,
+            token_blocks(
+                data,
+                base,
+                tokenizer,
+                context=context,
+                tokens=declaration.tokens,
+                seed=SEED,
+                cache=cache,
+            ),
+        )
+        for data in _texts(program, declaration)
     )
     tasks = tuple(_task(declaration, base / path, tokenizer, positions) for path in declaration.tasks)
     for task in tasks:
         if sum(other.name == task.name for other in tasks) > 1:
             raise DiagnosticError(SameTaskName(span_of(declaration), name=eval, stem=task.name))
+        if task.name in RESERVED:
+            raise DiagnosticError(ReservedTaskName(span_of(declaration), name=eval, stem=task.name))
     timed = []
     for name, hardware in measured_scenarios(program).items():
         scenario = program.scenarios[name]
         workload = Workload.of(scenario, max(scenario.batches, default=1))
         timed.append(Timed(name, workload, *device_of(hardware)))
-    return Plan(declaration, blocks_NT, tasks, tuple(timed), tokenizer, _harness(declaration, base))
+    return Plan(declaration, texts, tasks, tuple(timed), tokenizer, _harness(declaration, base))
 
 
 def _harness(declaration: Eval, base: Path) -> Harness | None:
@@ -102,11 +121,11 @@ def span_of(declaration: Eval) -> Span:
     return Span(at.file, at.line, at.column, at.end_line, at.end_column)
 
 
-def _data(program: Program, declaration: Eval) -> Data:
+def _texts(program: Program, declaration: Eval) -> tuple[Data, ...]:
     if declaration.data is not None:
-        return program.data[declaration.data]
+        return tuple(program.data[name] for name in (declaration.data, *declaration.more_data))
     if len(program.data) == 1:
-        return next(iter(program.data.values()))
+        return tuple(program.data.values())
     known = ", ".join(program.data) or "(declare one with `data NAME = text(…)`)"
     raise DiagnosticError(NoEvalData(span_of(declaration), name=declaration.name, known=known))
 

@@ -41,5 +41,13 @@ def run_eval(
     measured += [bench.measure(name, directory, full=name in full) for name, directory in models.items()]
     shutil.rmtree(work, ignore_errors=True)
     parent, *children = measured
-    comparisons = [compare(child.figures.model, child.samples, parent.samples) for child in children]
-    return Evaluation(eval=eval, models=tuple(m.figures for m in measured), comparisons=tuple(comparisons))
+    comparisons = [
+        compare(child.figures.model, child.samples, parent.samples, child.chances, child.figures.texts)
+        for child in children
+    ]
+    return Evaluation(
+        eval=eval,
+        texts=tuple(text.name for text in plan.texts),
+        models=tuple(m.figures for m in measured),
+        comparisons=tuple(comparisons),
+    )

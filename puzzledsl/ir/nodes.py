@@ -413,6 +413,7 @@ class Eval(Frozen):
     """What is measured on the parent and the child. `of` names an uptrain or a search.
 
     `tasks`: files. `lm_eval`: names of lm-evaluation-harness tasks; `shots`: examples before each of their questions.
+    `data`, then `more_data`: the texts that models are compared on, each by itself.
     """
 
     name: str
@@ -422,6 +423,7 @@ class Eval(Frozen):
     shots: int | None = None
     items: int | None = None
     data: str | None = None
+    more_data: tuple[str, ...] = ()
     tokens: int = 8192
     doc: str = ""
     where: Where

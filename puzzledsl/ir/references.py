@@ -31,7 +31,7 @@ def references(node: object) -> Iterator[str]:
         case nodes.Uptrain():
             yield from _given(node.search, node.data)
         case nodes.Eval():
-            yield from _given(node.of, node.data)
+            yield from _given(node.of, node.data, *node.more_data)
         case nodes.Export():
             yield node.of
 

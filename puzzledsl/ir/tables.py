@@ -365,10 +365,14 @@ class Figure(Frozen):
 
 class ModelFigures(Frozen):
     """What was measured of one model. Keys: params, checkpoint_bytes, kl, perplexity, top1_agreement (…5…, …10…), hellaswag
-    (accuracy), SCENARIO.prefill_tokens_per_s, SCENARIO.decode_tokens_per_s, SCENARIO.latency_s, SCENARIO.throughput …"""
+    (accuracy), SCENARIO.prefill_tokens_per_s, SCENARIO.decode_tokens_per_s, SCENARIO.latency_s, SCENARIO.throughput …
+
+    `texts`: kl, perplexity and agreement on each data that the evaluation names; `figures` has those of the first.
+    """
 
     model: str  # "parent", a search's name, an uptrain's name
     figures: dict[str, Figure]
+    texts: dict[str, dict[str, Figure]] = {}
 
 
 class Interval(Frozen):
@@ -387,19 +391,56 @@ class Paired(Frozen):
     ratio: Interval | None = None
 
 
+class Kept(Frozen):
+    """The accuracy that a child keeps on a task, or on all of them (`pooled`).
+
+    `plain` is child / parent; `chance_corrected` is (child - chance) / (parent - chance), with a 95 % interval from a paired
+    bootstrap over items. A model is at chance where the interval of its excess does not exclude chance: then a child's
+    `verdict` is `child_at_chance`; where the parent is there, nothing can be kept and `chance_corrected` is None. `figures`
+    are the accuracies that count (lengths normalised where there is such a figure). `parent`, `child` and `chance` are
+    means; pooled, they are means over the tasks whose parent is above chance.
+    """
+
+    verdict: Literal["above_chance", "child_at_chance", "parent_at_chance"]
+    plain: float | None = None
+    chance_corrected: float | None = None
+    low: float | None = None
+    high: float | None = None
+    parent: float
+    child: float
+    chance: float
+    items: int
+    figures: tuple[str, ...]
+
+
+class TextGap(Frozen):
+    """Two texts on which a child differs so much from its parent that it is made for one of them (KL in nats a token)."""
+
+    near: str
+    far: str
+    near_kl: float
+    far_kl: float
+
+
 class ModelComparison(Frozen):
     """A child beside its parent. `accuracy_preserved`: the mean of its tasks as a share of the parent's mean (Puzzle,
-    table 2), None without tasks."""
+    table 2), None without tasks. `kept`: by task, and `pooled` over them. `text_gap`: None where its texts agree."""
 
     model: str
     paired: dict[str, Paired]
     accuracy_preserved: Interval | None = None
+    kept: dict[str, Kept] = {}
+    text_gap: TextGap | None = None
 
 
 class Evaluation(Artefact):
-    """`build/evals/NAME.json`: parent first, then children, measured in one run on the same data."""
+    """`build/evals/NAME.json`: parent first, then children, measured in one run on the same data.
+
+    `texts`: the data, in the order of the declaration.
+    """
 
     eval: str
+    texts: tuple[str, ...] = ()
     models: tuple[ModelFigures, ...]
     comparisons: tuple[ModelComparison, ...] = ()
 

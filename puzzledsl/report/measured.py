@@ -1,9 +1,9 @@
-"""What was measured: the headline, parent against child, and predictions against measurements."""
+"""What was measured: parent against child, and predictions against measurements."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from puzzledsl.ir.nodes import Scenario
@@ -15,6 +15,7 @@ from puzzledsl.report.subject import PARENT, Subject
 TIMED = ("throughput", "latency_s", "prefill_tokens_per_s", "decode_tokens_per_s")
 QUALITY = ("kl", "perplexity", "top1_agreement", "top5_agreement", "top10_agreement")
 SIZE = ("params", "checkpoint_bytes")
+Figures = dict[str, Figure]
 WIDEST_ERROR = 0.3
 """A bar of this error fills its half of the chart."""
 
@@ -31,15 +32,6 @@ LABELS = {
     "latency_s": "latency",
     "throughput": "throughput, tok/s",
 }
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One of the figures at the top of the page."""
-
-    number: Number
-    label: str
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -86,30 +78,44 @@ def comparisons(subject: Subject) -> list[Comparison]:
     for declaration, evaluation in subject.evaluations:
         models = (PARENT, *subject.children(evaluation))
         figures = [subject.figures(evaluation, m) for m in models]
+        texts = [subject.texts(evaluation, m) for m in models]
         groups = tuple(
             (title, rows)
-            for title, keys in _groups(figures, list(subject.program.scenarios))
-            if (rows := tuple(_row(key, figures) for key in keys))
+            for title, found in _groups(figures, texts, evaluation.texts, list(subject.program.scenarios))
+            if (rows := found)
         )
         if groups and len(models) > 1:
             tables.append(Comparison(declaration.name, models, groups))
     return tables
 
 
-def _groups(figures: list[dict[str, Figure]], scenarios: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Keys that belong together, under a title: size, each scenario's times, quality, tasks."""
+def _groups(
+    figures: list[Figures], texts: list[dict[str, Figures]], names: Sequence[str], scenarios: list[str]
+) -> Iterator[tuple[str, tuple[Row, ...]]]:
+    """Rows that belong together, under a title: size, each scenario's times, quality on each text, tasks."""
     keys = list(dict.fromkeys(key for model in figures for key in model))
     order = {metric: i for i, metric in enumerate(TIMED)}
-    yield "", [k for k in SIZE if k in keys]
+    yield "", _rows([k for k in SIZE if k in keys], figures)
     timed = [k for k in keys if "." in k]
     for scenario in [
         *scenarios,
         *dict.fromkeys(k.split(".")[0] for k in timed if k.split(".")[0] not in scenarios),
     ]:
         mine = [k for k in timed if k.split(".")[0] == scenario]
-        yield scenario, sorted(mine, key=lambda k: order.get(k.rpartition(".")[2], len(order)))
-    yield "", [k for k in QUALITY if k in keys]
-    yield "", [k for k in keys if k not in (*SIZE, *QUALITY, *timed)]
+        mine.sort(key=lambda k: order.get(k.rpartition(".")[2], len(order)))
+        yield scenario, _rows(mine, figures)
+    quality = [k for k in QUALITY if k in keys]
+    if len(names) > 1:
+        yield from (
+            (f"on {name}", _rows(quality, [model.get(name, {}) for model in texts])) for name in names
+        )
+    else:
+        yield "", _rows(quality, figures)
+    yield "", _rows([k for k in keys if k not in (*SIZE, *QUALITY, *timed)], figures)
+
+
+def _rows(keys: list[str], figures: list[Figures]) -> tuple[Row, ...]:
+    return tuple(_row(key, figures) for key in keys)
 
 
 def label_of(key: str) -> str:
@@ -145,7 +151,7 @@ def is_task(key: str, figure: Figure) -> bool:
     return "." not in key and key not in (*SIZE, *QUALITY) and 0 <= figure.value <= 1
 
 
-def _row(key: str, figures: list[dict[str, Figure]]) -> Row:
+def _row(key: str, figures: list[Figures]) -> Row:
     cells = tuple(number_of(key, f[key]) if key in f else None for f in figures)
     parent = figures[0].get(key)
     child = next((f[key] for f in reversed(figures[1:]) if key in f), None)
@@ -167,98 +173,8 @@ def _change(key: str, parent: Figure, child: float) -> tuple[Number | None, bool
         return numbers.change(ratio - 1), ratio <= 1
     if is_task(key, parent):
         kept = numbers.share(ratio)
-        return Number(kept.text, kept.value, "kept"), None
+        return Number(kept.text, kept.value, "of the parent's"), None
     return None, None
-
-
-# ---------------------------------------------------------------- headline
-
-
-def headlines(subject: Subject) -> list[Headline]:
-    """Times faster, KL, accuracy kept and size; whichever are known. A predicted one says so."""
-    found = [_speed(subject), _divergence(subject), _accuracy(subject), _size(subject)]
-    return [h for h in found if h is not None]
-
-
-def _speed(subject: Subject) -> Headline | None:
-    for scenario in dict.fromkeys([subject.scenario, *subject.program.scenarios]):
-        if scenario is None:
-            continue
-        for declaration, evaluation in subject.evaluations:
-            parent, final = subject.figures(evaluation, PARENT), subject.final(declaration, evaluation)
-            child = subject.figures(evaluation, final) if final else {}
-            if not any(key.startswith(f"{scenario}.") for key in child):
-                child = subject.timing(evaluation, scenario)
-            for key in TIMED:
-                full = f"{scenario}.{key}"
-                if full in parent and full in child and parent[full].value > 0 and child[full].value > 0:
-                    ratio = child[full].value / parent[full].value
-                    ratio = 1 / ratio if key == "latency_s" else ratio
-                    return Headline(numbers.times(ratio), "faster, measured", _workload(subject, scenario))
-    if subject.best and subject.scenario:
-        before = subject.predicted(subject.scenario, PARENT).get("throughput")
-        after = subject.predicted(subject.scenario).get("throughput")
-        if before and after:
-            number = numbers.times(after / before)
-            return Headline(number, "faster, predicted", _workload(subject, subject.scenario))
-    return None
-
-
-def _workload(subject: Subject, name: str) -> str:
-    scenario: Scenario | None = subject.program.scenarios.get(name)
-    if scenario is None:
-        return name
-    batch = subject.best.batches.get(name) if subject.best else None
-    batch = batch or (scenario.batches[0] if len(scenario.batches) == 1 else None)
-    many = f"batch {batch}, " if batch else ""
-    return f"{name}: {many}{scenario.prompt:,} → {scenario.output:,} tokens"
-
-
-def _divergence(subject: Subject) -> Headline | None:
-    for declaration, evaluation in subject.evaluations:
-        final = subject.final(declaration, evaluation)
-        figure = subject.figures(evaluation, final).get("kl") if final else None
-        if figure:
-            perplexity = [subject.figures(evaluation, m or "").get("perplexity") for m in (PARENT, final)]
-            before, after = perplexity
-            detail = (
-                f"perplexity {before.value:.4g} → {after.value:.4g}" if before and after else "held-out text"
-            )
-            return Headline(numbers.plain(figure.value, 3), "KL to the parent", detail)
-    return None
-
-
-def _accuracy(subject: Subject) -> Headline | None:
-    """As `accuracy_preserved` counts it: each task once, without its length-normalised twin."""
-    for declaration, evaluation in subject.evaluations:
-        final = subject.final(declaration, evaluation)
-        if final is None:
-            continue
-        parent, child = subject.figures(evaluation, PARENT), subject.figures(evaluation, final)
-        tasks = [k for k, f in parent.items() if is_task(k, f) and k in child and not k.endswith("_norm")]
-        before = sum(parent[k].value for k in tasks)
-        if before > 0:
-            kept = sum(child[k].value for k in tasks) / before
-            what = label_of(tasks[0]) if len(tasks) == 1 else f"mean of {len(tasks)} tasks"
-            detail = f"{what}: {before / len(tasks):.1%} → {before * kept / len(tasks):.1%}"
-            return Headline(numbers.share(kept), "of accuracy kept", detail)
-    return None
-
-
-def _size(subject: Subject) -> Headline | None:
-    result, best = subject.result, subject.best
-    if result is None or best is None:
-        return None
-    before, after = result.parent_metrics.get("params"), best.metrics.get("params")
-    for _, evaluation in subject.evaluations:
-        children = subject.children(evaluation)
-        measured = [subject.figures(evaluation, m).get("params") for m in (PARENT, *children[:1])]
-        if len(measured) == 2 and measured[0] and measured[1]:
-            before, after = measured[0].value, measured[1].value
-    if not before or not after:
-        return None
-    detail = f"{numbers.count(before).text} → {numbers.count(after).text}"
-    return Headline(numbers.change(after / before - 1), "parameters", detail)
 
 
 # ---------------------------------------------------------------- predicted against measured

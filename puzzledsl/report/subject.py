@@ -143,6 +143,11 @@ class Subject:
         measured = figures_of(evaluation, model)
         return measured.figures if measured else {}
 
+    def texts(self, evaluation: Evaluation, model: str) -> dict[str, dict[str, Figure]]:
+        """Figures of a model by text; empty where it was not measured."""
+        measured = figures_of(evaluation, model)
+        return measured.texts if measured else {}
+
     def timing(self, evaluation: Evaluation, scenario: str) -> dict[str, Figure]:
         """Figures of the first child whose times in a scenario were measured. Training further changes no
         times."""

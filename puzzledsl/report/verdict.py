@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from puzzledsl.report import numbers
-from puzzledsl.report.measured import Headline, headlines
+from puzzledsl.report.headline import ACCURACY_KEPT, BEYOND_CHANCE, Headline, headlines
+from puzzledsl.report.kept import AT_CHANCE
+from puzzledsl.report.searches import describe
 from puzzledsl.report.subject import Subject
 
 PROOFS = {
-    "optimal": "The search is proven: no other child of its space that meets the requirements scores better.",
-    "feasible": "The search has no proof: a better child that meets the requirements may exist.",
+    "optimal": "The search proves this of its objective only: no other child of its space that meets the requirements has "
+    "a better {objective}. Quality is measured, not proven.",
+    "feasible": "The search has no proof: a child that meets the requirements and has a better {objective} may exist. "
+    "Quality is measured, not proven.",
     "infeasible": "No child meets every requirement; below is which of them conflict, and how far each could go.",
     "unknown": "The search found no child in the time it had, and excluded none.",
 }
@@ -21,7 +25,7 @@ def verdict(subject: Subject) -> str:
     by_label = {headline.label: headline for headline in headlines(subject)}
     parts = [part for part in (_speed(by_label), _kept(by_label), _size(by_label)) if part]
     first = f"The child {_listed(parts)}. " if parts and subject.best else ""
-    return first + PROOFS[subject.result.status]
+    return first + PROOFS[subject.result.status].format(objective=describe(subject.search.objective))
 
 
 def _speed(found: dict[str, Headline]) -> str:
@@ -33,7 +37,11 @@ def _speed(found: dict[str, Headline]) -> str:
 
 
 def _kept(found: dict[str, Headline]) -> str:
-    headline = found.get("of accuracy kept")
+    if headline := found.get(BEYOND_CHANCE):
+        return f"keeps {headline.number.text} of its accuracy beyond chance"
+    if (headline := found.get("accuracy")) and headline.number.text == AT_CHANCE:
+        return "answers no better than chance"
+    headline = found.get(ACCURACY_KEPT)
     return f"keeps {headline.number.text} of its accuracy" if headline else ""
 
 

@@ -13,6 +13,8 @@ from puzzledsl.layout import BuildDir
 from puzzledsl.report import architecture, curves, measured, pieces, requirements, searches
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
 from puzzledsl.report.engines import engines
+from puzzledsl.report.headline import headlines
+from puzzledsl.report.kept import kept_tables, text_gaps
 from puzzledsl.report.regrets import regrets
 from puzzledsl.report.source import source_lines
 from puzzledsl.report.subject import Subject, main_search
@@ -61,6 +63,8 @@ _NO_SEARCH: dict[str, object] = {
     "headlines": (),
     "strip": None,
     "comparisons": (),
+    "kept": (),
+    "text_gaps": (),
     "proof": None,
     "regrets": None,
     "requirements": (),
@@ -77,9 +81,11 @@ _NO_SEARCH: dict[str, object] = {
 
 def _sections(subject: Subject) -> dict[str, object]:
     return {
-        "headlines": measured.headlines(subject),
+        "headlines": headlines(subject),
         "strip": architecture.strip_of(subject),
         "comparisons": measured.comparisons(subject),
+        "kept": kept_tables(subject),
+        "text_gaps": text_gaps(subject),
         "proof": searches.proof_of(subject),
         "regrets": regrets(subject),
         "requirements": requirements.requirement_lines(subject),

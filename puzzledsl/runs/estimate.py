@@ -156,7 +156,8 @@ class Estimator:
         timed = [program.scenarios[n] for n in readings.measured_scenarios(self.ctx)]
         forward = _per_token(shape, head=True)
         times = sum(TIMED_FORWARDS * _timed(shape, scenario) for scenario in timed)
-        return models * declaration.tokens * forward + 3 * items * forward + 2 * times
+        tokens = declaration.tokens * (1 + len(declaration.more_data))
+        return models * tokens * forward + 3 * items * forward + 2 * times
 
     def _task_tokens(self, declaration: nodes.Eval) -> float:
         total = 0.0

@@ -106,7 +106,8 @@ def needs_of(ctx: Context, stage: str, name: str) -> tuple[Key, ...]:
         case "eval":
             return tuple(_child(ctx, model) for model in _models_of(ctx, name))
         case "export":
-            return (_child(ctx, program.exports[name].of),)
+            of = program.exports[name].of
+            return _child(ctx, of), *(("eval", n) for n, e in program.evals.items() if e.of == of)
         case _:
             return ()
 

@@ -41,6 +41,8 @@ def _texts(ctx: Context, wanted: Callable[[str], bool]) -> Iterator[Diagnostic]:
 
     names = {reader.data for reader in _readers(ctx, wanted)}
     names |= {method.data for _, method in _methods(ctx, wanted)}
+    if wanted("eval"):
+        names |= {data for declaration in ctx.program.evals.values() for data in declaration.more_data}
     for name, data in ctx.program.data.items():
         if name in names:
             try:

@@ -8,7 +8,7 @@ from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, CostTable, ScoreTable, SearchResult
 from puzzledsl.runs.context import Context, span_of
-from puzzledsl.runs.digests import data_fingerprint
+from puzzledsl.runs.digests import data_fingerprint, digest_of
 from puzzledsl.runs.errors import NoSolution, WholeModelChoice
 
 
@@ -89,9 +89,12 @@ def _around(score: nodes.Score) -> str | None:
     return score.method.around if isinstance(score.method, nodes.ReplaceOne) else None
 
 
-def data_inputs(ctx: Context, name: str | None) -> dict[str, str]:
-    """The digest of a text, for a task that reads one."""
-    return {"data": data_fingerprint(ctx.program.data[name], ctx.base)} if name else {}
+def data_inputs(ctx: Context, name: str | None, *more: str) -> dict[str, str]:
+    """The digest of a text, or of several, for a task that reads them."""
+    texts = [data_fingerprint(ctx.program.data[text], ctx.base) for text in (name, *more) if text]
+    if not texts:
+        return {}
+    return {"data": texts[0] if len(texts) == 1 else digest_of(texts)}
 
 
 def best_solution(ctx: Context, search: str) -> SearchResult:

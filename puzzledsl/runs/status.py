@@ -26,6 +26,7 @@ MEANINGS = {
     "models": "the children",
     "parent": "the parent's weights",
     "pieces": "the pieces",
+    "quality": "what was measured of the child",
     "scenarios": "the scenarios",
     "score": "the declaration",
     "scores": "the scores",

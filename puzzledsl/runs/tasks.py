@@ -20,6 +20,7 @@ from puzzledsl.runs.digests import (
     files_fingerprint,
     meaning,
 )
+from puzzledsl.runs.quality_card import add_quality, quality_of
 from puzzledsl.runs.readings import (
     best_solution,
     costs_of,
@@ -348,7 +349,7 @@ def evaluate(ctx: Context, name: str) -> Task:
             "scenarios": digest_of({n: meaning(ctx.program.scenarios[n]) for n in measured_scenarios(ctx)}),
             "tasks": files_fingerprint(declaration.tasks, ctx.base),
             "parent": ctx.fingerprint(space(), "eval"),
-            **data_inputs(ctx, data),
+            **data_inputs(ctx, data, *declaration.more_data),
         }
 
     def run() -> list[Path]:
@@ -385,6 +386,7 @@ def export(ctx: Context, name: str) -> Task:
         return {
             "export": meaning(declaration),
             "child": ctx.made(stage, declaration.of, "the child"),
+            **({"quality": digest_of(quality)} if (quality := quality_of(ctx, declaration.of)) else {}),
         }
 
     def run() -> list[Path]:
@@ -400,6 +402,7 @@ def export(ctx: Context, name: str) -> Task:
             copy_directory(child, target)
         else:
             write_export(child, target, declaration.format, declaration.runtime, declaration.dtype, name=name)
+        add_quality(target, quality_of(ctx, declaration.of))
         return [target]
 
     return Task("export", name, inputs, run)

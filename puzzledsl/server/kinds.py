@@ -185,8 +185,10 @@ KINDS: dict[str, Kind] = {
         value=Setting("", calls={"tasks": calls.TASKS}),
         settings={
             "items": Setting("How many items of each task."),
-            "data": Setting("What perplexity and divergence are measured on.", kinds=("data",)),
-            "tokens": Setting("How many tokens of it."),
+            "data": Setting(
+                "What perplexity and divergence are measured on: `heldout + code` on each.", kinds=("data",)
+            ),
+            "tokens": Setting("How many tokens of each."),
             "lm_eval": Setting('Tasks of the lm-evaluation-harness: `"arc_easy, hellaswag"`.'),
             "shots": Setting("Examples before each question of these."),
         },

@@ -203,6 +203,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1605": {},
     "E1606": {"task": "arc_eazy", "names": "did you mean `arc_easy`?"},
     "E1607": {"reason": "ConnectionError: no network"},
+    "E1608": {"name": "quality", "stem": "pooled"},
     "E1701": {"name": "final", "known": "mix, heldout"},
     "E1702": {"name": "final", "loss": "nan", "step": 12, "peak": 0.01},
     "E1703": {"name": "final"},
@@ -215,4 +216,5 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1902": {"path": "run/solution_3.json", "reason": "it is not JSON", "help": "copy it again"},
     "E1903": {"what": "a mamba attention", "path": "run/solution_3.json"},
     "E1904": {"path": "run", "missing": "number of key/value heads"},
+    "W1601": {"model": "final", "near": "prose", "far": "code", "near_kl": 0.23, "far_kl": 1.41},
 }

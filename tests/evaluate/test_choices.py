@@ -12,8 +12,11 @@ from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.evaluate import choices
 from puzzledsl.evaluate.choices import (
     accuracy_figures,
+    answers,
+    can_share,
     log_likelihoods,
     right_answers,
+    score_choices,
     shared_row,
     single_rows,
     visible,
@@ -24,7 +27,7 @@ from puzzledsl.modeling.child import load_child
 from puzzledsl.parents.load import load_parent
 from tests.children import MIXED, define, random_pieces
 from tests.oracle_forward import oracle_logits
-from tests.tiny import save_tiny
+from tests.tiny import FAMILIES, save_tiny, tiny_model
 
 FULL = (*MIXED[:-1], (GqaAttention(kv_heads=2), LinearFfn()))  # every kind, no window
 
@@ -92,6 +95,55 @@ def test_against_an_independent_forward(child, monkeypatch, share, budget):
             log_p = logits - np.logaddexp.reduce(logits, -1, keepdims=True)
             wanted = sum(log_p[i - 1, choice.ids[i]] for i in range(choice.start, len(choice.ids)))
             assert value == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_sharing_changes_nothing_in_any_family(family, attention):
+    """Against the model's own logits of each choice alone, without masks, rows or oneDNN."""
+    model, asked = tiny_model(family), questions(9, seed=5)
+    model.set_attn_implementation(attention)
+    assert can_share(model, 20)
+    for share in (True, False):
+        found = log_likelihoods(model, asked, share_context=share)
+        for item, row in zip(asked, found, strict=True):
+            for choice, value in zip(item, row, strict=True):
+                log_p = model(torch.tensor([choice.ids])).logits[0].log_softmax(-1)
+                wanted = sum(float(log_p[i - 1, choice.ids[i]]) for i in range(choice.start, len(choice.ids)))
+                assert value == pytest.approx(wanted, abs=1e-4)
+
+
+def test_models_that_take_no_mask_or_forget_do_not_share():
+    model = tiny_model("mistral", sliding_window=12)
+    assert can_share(model, 12) and not can_share(model, 13)
+    model.config._attn_implementation = "flash_attention_2"
+    assert not can_share(model, 12)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_items_are_finished_once_each(child, share):
+    heard = []
+    log_likelihoods(child[1], questions(6), share_context=share, advance=heard.append)
+    assert sum(heard) == 6
+
+
+def test_greedy_choices_are_what_greedy_decoding_writes(child):
+    _, model = child
+    ids = [30, 40, 50]
+    while len(ids) < 7:
+        ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    other = (*ids[:6], (ids[6] + 1) % 260)
+    asked = [(EncodedChoice(tuple(ids), 3), EncodedChoice(other, 3))]
+    for share in (True, False):
+        [[yes, no]] = score_choices(model, asked, share_context=share, greedy=True)
+        assert (yes.greedy, no.greedy) == (True, False)
+
+
+def test_chance_is_one_of_the_choices():
+    asked = [Item("c", ("a", "b"), 0), Item("c", ("a", "b", "c", "d"), 0)]
+    found = answers("quiz", asked, [[-1.0, -2.0], [-2.0, -1.0, -3.0, -4.0]])
+    assert found.right == {"quiz": (1, 0), "quiz_norm": (1, 0)}
+    assert found.chances == {"quiz": (0.5, 0.25), "quiz_norm": (0.5, 0.25)}
 
 
 def test_only_scored_positions_reach_the_head(child, monkeypatch):

@@ -9,8 +9,8 @@ import torch
 
 from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.evaluate import harness
-from puzzledsl.evaluate.choices import log_likelihoods, right_answers
+from puzzledsl.evaluate import choices, harness
+from puzzledsl.evaluate.choices import answers, log_likelihoods, shared_row
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
 from puzzledsl.evaluate.harness import Harness, endings, generate, leaves, scores
 from puzzledsl.modeling.child import load_checkpoint
@@ -84,8 +84,29 @@ def test_generation_is_greedy_and_stops(case, model):
 def test_a_group_is_all_its_tasks():
     groups = {"all": ["some", "c"], "some": ["a", "b"], "a": []}
     assert leaves("all", groups) == ["a", "b", "c"] and leaves("c", groups) == ["c"]
-    samples = {"a": [{"acc": 1.0, "acc_norm": 0.0}], "b": [{"acc": 0.0}], "c": [{"acc": True}, {"other": 1}]}
-    assert scores("all", samples, groups) == {"all": (1.0, 0.0, 1.0), "all_norm": (0.0,)}
+    four, two = [[(0.0, True)]] * 4, [[(0.0, True)]] * 2
+    samples = {
+        "a": [{"acc": 1.0, "acc_norm": 0.0, "resps": four}],
+        "b": [{"acc": 0.0, "resps": two}],
+        "c": [{"acc": True, "resps": [[(0.0, True)]]}, {"other": 1}],
+    }
+    found = scores("all", samples, groups)
+    assert found.right == {"all": (1.0, 0.0, 1.0), "all_norm": (0.0,)}
+    assert found.chances == {"all": (0.25, 0.5, 0.0), "all_norm": (0.25,)}, "one ending is not guessed"
+    free = scores("d", {"d": [{"exact_match": 1.0, "resps": [["4"]] * 2}]}, {})
+    assert free.chances == {"d": (0.0,)}, "nor is a text"
+
+
+def test_endings_of_one_question_read_their_context_once(model, monkeypatch):
+    """Questions that begin alike but are not neighbours stay apart; an empty ending is certain."""
+    read = []
+    monkeypatch.setattr(choices, "shared_row", lambda item: read.append(len(item)) or shared_row(item))
+    rows = [([7, 8, 9], 1), ([7, 8, 10, 11], 2), ([7, 8], 0), ([5, 6], 1), ([7, 8, 12], 1)]
+    found = endings(model, rows, lambda rows: None)
+    assert read == [2, 1, 1] and found[2] == (0.0, True)
+    assert [pytest.approx(value, abs=1e-4) for value, _ in found] == [
+        endings(model, [row], lambda rows: None)[0][0] for row in rows
+    ]
 
 
 def test_without_lm_eval_there_is_a_diagnostic(case, monkeypatch, tmp_path):
@@ -105,7 +126,7 @@ def test_the_harness_finds_what_we_find(case, model, monkeypatch, tmp_path):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     tokenizer, items = load_tokenizer(case.parent), read_tasks(case.base / "quiz.jsonl", 7)
     encoded = [[encode_choice(tokenizer, item.context, c) for c in item.choices] for item in items]
-    ours = right_answers("quiz_again", items, log_likelihoods(model, encoded, share_context=True))
+    ours = answers("quiz_again", items, log_likelihoods(model, encoded, share_context=True))
     asked = Harness(("quiz_again",), shots=0, items=7, folder=case.base)
     assert asked.answers(model, tokenizer, None, lambda rows: None) == ours
     found = evaluate(with_eval(case, lm_eval=("quiz_again",), items=7), tmp_path / "work")

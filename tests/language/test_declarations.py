@@ -293,6 +293,20 @@ def test_lm_eval_tasks(tmp_path: Path) -> None:
     assert (found["f"].lm_eval, found["f"].shots) == ((), None)
 
 
+@pytest.mark.states("eval.texts")
+def test_evaluation_on_several_texts(tmp_path: Path) -> None:
+    more = (
+        DATA + 'data code = text("code.txt")\ndata more = text("more.txt")\nsearch s of w { minimize kl }\n'
+    )
+    found = program(
+        tmp_path,
+        more + "eval e of s { data = d + code + more + d }\neval f of s { data = code }\neval g of s",
+    ).evals
+    shown = {name: (e.data, e.more_data) for name, e in found.items()}
+    assert shown == {"e": ("d", ("code", "more")), "f": ("code", ()), "g": (None, ())}
+    assert codes(tmp_path, more + "eval e of s { data = d + w + 3 }") == "E0202 E0202"
+
+
 @pytest.mark.states("eval.tasks", "export.formats")
 def test_evaluation_and_export(tmp_path: Path) -> None:
     text = DATA + (

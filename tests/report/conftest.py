@@ -70,7 +70,9 @@ from puzzledsl.ir.tables import (
     Figure,
     FrontierPoint,
     FrontierResult,
+    Kept,
     LayerAssignment,
+    ModelComparison,
     ModelFigures,
     Piece,
     ScoreTable,
@@ -593,7 +595,35 @@ def the_evaluation(parent: Solution, results: dict[str, SearchResult]) -> Evalua
         ModelFigures(model="uniform", figures=quality(0.398, 29.02, 0.69)),
         ModelFigures(model="drop", figures=quality(0.77, 41.5, 0.58)),
     ]
-    return Evaluation(eval="all", models=tuple(models))
+    return Evaluation(eval="all", models=tuple(models), comparisons=comparisons())
+
+
+def comparisons() -> tuple[ModelComparison, ...]:
+    """What the child, and the child trained further, keep: the accuracies above, and a task at which both guess."""
+
+    def kept(child: float, low: float, high: float) -> dict[str, Kept]:
+        asked, guessed = (
+            {"parent": 0.4312, "chance": 0.25, "items": 1000},
+            {"parent": 0.262, "chance": 0.25, "items": 570},
+        )
+        one = Kept(
+            verdict="above_chance",
+            plain=child / 0.4312,
+            chance_corrected=(child - 0.25) / (0.4312 - 0.25),
+            low=low,
+            high=high,
+            child=child,
+            figures=("hellaswag",),
+            **asked,
+        )
+        at_chance = Kept(verdict="parent_at_chance", plain=0.96, child=0.2515, figures=("puns",), **guessed)
+        return {"hellaswag": one, "puns": at_chance, "pooled": one}
+
+    return (
+        ModelComparison(model="fast", paired={}, kept=kept(0.4071, 0.7514, 0.9875)),
+        ModelComparison(model="final", paired={}, kept=kept(0.4183, 0.8126, 1.0428)),
+        ModelComparison(model="greedy", paired={}),
+    )
 
 
 @pytest.fixture(scope="session")

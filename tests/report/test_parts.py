@@ -20,11 +20,13 @@ from puzzledsl.ir.nodes import (
     Term,
     WeightedTerm,
 )
-from puzzledsl.ir.tables import Figure, LayerAssignment, ScoreTable
+from puzzledsl.ir.tables import Figure, LayerAssignment, ScoreTable, TextGap
 from puzzledsl.report.architecture import strip_of
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
 from puzzledsl.report.curves import curves
-from puzzledsl.report.measured import headlines, number_of, predictions
+from puzzledsl.report.headline import headlines
+from puzzledsl.report.kept import kept_tables, text_gaps
+from puzzledsl.report.measured import comparisons, number_of, predictions
 from puzzledsl.report.requirements import requirement_lines, value_of
 from puzzledsl.report.searches import describe
 from puzzledsl.report.subject import Subject
@@ -144,10 +146,65 @@ def test_a_task_counts_once_in_what_is_kept(found: Artefacts) -> None:
     for model, (plain, normed) in zip(evaluation.models, ((0.4, 0.8), (0.3, 0.1), (0.3, 0.1)), strict=False):
         more = {"hellaswag": Figure(value=plain), "hellaswag_norm": Figure(value=normed)}
         models.append(model.model_copy(update={"figures": {**model.figures, **more}}))
-    found.evaluations["all"] = evaluation.model_copy(update={"models": tuple(models)})
+    found.evaluations["all"] = evaluation.model_copy(update={"models": tuple(models), "comparisons": ()})
     [kept] = [h for h in headlines(Subject(found, "fast")) if h.label == "of accuracy kept"]
     assert kept.number.value == pytest.approx(0.75)
     assert "40.0% → 30.0%" in kept.detail
+
+
+def guessing(found: Artefacts, **changes: Any) -> Subject:
+    """The build, with `changes` to what the trained child keeps of all tasks."""
+    [evaluation] = found.evaluations.values()
+    final = evaluation.comparisons[1]
+    pooled = final.kept["pooled"].model_copy(update=changes)
+    kept = {**final.kept, "hellaswag": pooled, "pooled": pooled}
+    others = [c for c in evaluation.comparisons if c is not final]
+    update = {"comparisons": (*others, final.model_copy(update={"kept": kept}))}
+    found.evaluations["all"] = evaluation.model_copy(update=update)
+    return Subject(found, "fast")
+
+
+def test_a_child_at_chance_is_said_to_be(found: Artefacts) -> None:
+    subject = guessing(found, verdict="child_at_chance", chance_corrected=0.11, low=-0.08, high=0.31)
+    [headline] = [h for h in headlines(subject) if h.label == "accuracy"]
+    assert headline.number.text == "at chance" and "95 % interval -8.0 … 31.0 %" in headline.detail
+    assert "answers no better than chance" in verdict(subject) and "keeps" not in verdict(subject)
+    rows = {row.task: row for row in kept_tables(subject)[-1].rows}
+    assert (rows["hellaswag"].kept, rows["hellaswag"].said) == (None, "at chance")
+
+
+def test_a_parent_at_chance_leaves_nothing_to_keep(found: Artefacts) -> None:
+    subject = guessing(found, verdict="parent_at_chance", chance_corrected=None, low=None, high=None)
+    [headline] = [h for h in headlines(subject) if h.label == "parent's accuracy"]
+    assert headline.number.text == "at chance" and headline.detail.startswith("nothing to keep")
+    assert "accuracy" not in verdict(subject)
+
+
+def test_texts_are_shown_each_and_said_to_disagree(found: Artefacts) -> None:
+    [evaluation] = found.evaluations.values()
+    models = []
+    for model in evaluation.models:
+        kl, far = model.figures.get("kl", Figure(value=0)), Figure(value=1.41)
+        texts = {"prose": {"kl": kl}, "code": {"kl": far if model.model == "final" else kl}}
+        models.append(model.model_copy(update={"texts": texts}))
+    gap = TextGap(near="prose", far="code", near_kl=0.08834, far_kl=1.41)
+    told = tuple(
+        c.model_copy(update={"text_gap": gap}) if c.model == "final" else c for c in evaluation.comparisons
+    )
+    found.evaluations["all"] = evaluation.model_copy(
+        update={"models": tuple(models), "comparisons": told, "texts": ("prose", "code")}
+    )
+    subject = Subject(found, "fast")
+    [table] = comparisons(subject)
+    groups = {title: rows for title, rows in table.groups if title.startswith("on ")}
+    assert list(groups) == ["on prose", "on code"]
+    shown = {row.label: row.cells for row in groups["on code"]}["KL divergence to the parent"]
+    assert shown[-1] is not None and shown[-1].value == 1.41
+    assert text_gaps(subject) == [
+        "final is made for prose: its KL to the parent is 0.0883 there and 1.41 on code."
+    ]
+    [headline] = [h for h in headlines(subject) if h.label == "KL to the parent"]
+    assert headline.detail.endswith("; 1.41 on code")
 
 
 def test_pairs_that_were_scored_and_measured_together_are_shown_as_one(found: Artefacts) -> None:

@@ -119,14 +119,35 @@ def test_texts_say_what_their_values_are(page: Page) -> None:
 def test_headline(page: Page, built: Any) -> None:
     models = {m.model: m.figures for m in built.evaluation.models}
     speed = models["fast"]["chat.throughput"].value / models["parent"]["chat.throughput"].value
-    kept = models["final"]["hellaswag"].value / models["parent"]["hellaswag"].value
+    kept = (models["final"]["hellaswag"].value - 0.25) / (models["parent"]["hellaswag"].value - 0.25)
     smaller = models["final"]["params"].value / models["parent"]["params"].value - 1
     numbers = page.numbers[:4]
     assert numbers[0] == (speed, times(speed).text)
     assert numbers[1] == (0.08834, "0.0883")
     assert numbers[2] == (pytest.approx(kept), share(kept).text)
     assert numbers[3] == (smaller, change(smaller).text)
-    assert "faster, measured" in page.text
+    assert "faster, measured" in page.text and "of accuracy kept, beyond chance" in page.text
+    assert "95 % interval 81.3 … 104.3 %; hellaswag: 43.1% → 41.8%, chance 25.0%" in page.text
+
+
+def test_what_each_child_keeps_is_a_table(page: Page, built: Any) -> None:
+    tables = [t for t in page.tables if "Kept beyond chance" in t[0]]
+    assert len(tables) == 2
+    for table, comparison in zip(tables, built.evaluation.comparisons, strict=False):
+        rows = {row[0]: row[1:] for row in table[1:]}
+        kept = comparison.kept["hellaswag"]
+        assert list(rows) == ["hellaswag", "puns", "pooled"]
+        assert rows["hellaswag"][4] == share(kept.chance_corrected).text
+        assert rows["hellaswag"][5] == f"{kept.low * 100:.1f} … {kept.high * 100:.1f} %"
+        assert rows["puns"][4:6] == ["parent at chance", ""]
+    assert "where the parent is at chance (puns) nothing can be kept" in " ".join("".join(page.text).split())
+
+
+def test_proven_is_said_of_the_objective_alone(page: Page) -> None:
+    """Everywhere on the page: a proof is one of the search, its bound or its objective."""
+    text = " ".join("".join(page.text).split())
+    assert "The search proves this of its objective only" in text
+    assert "Quality is measured, not proven" in text
 
 
 def test_predictions_are_those_of_the_search(page: Page, built: Any) -> None:

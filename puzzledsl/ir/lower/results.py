@@ -9,7 +9,9 @@ from puzzledsl.ir.bodies import from_body
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.lower.common import check_parts, declaration, only_data, read_call, target, thing, where
 from puzzledsl.ir.names import Scope, Symbol
-from puzzledsl.ir.settings import from_call
+from puzzledsl.ir.settings import Settings, from_call
+from puzzledsl.ir.words import read_ref
+from puzzledsl.lang import tree
 
 FORMATS = ("hf", "gguf", "mlx")
 RUNTIMES: dict[str, tuple[str, ...]] = {
@@ -40,7 +42,7 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
     items = settings.whole("items", 1, 1) if settings.has("items") else None
     tokens = settings.whole("tokens", 8192)
     named = settings.text("lm_eval") if settings.has("lm_eval") else ""
-    data = only_data(ctx, symbol, settings, required=False)
+    texts = _texts(ctx, symbol, settings)
     if of is None:
         return None
     ctx.lower_later(of)
@@ -51,11 +53,33 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
         lm_eval=tuple(task for task in named.replace(",", " ").split()),
         shots=settings.whole("shots", 0, 0, MAX_SHOTS) if settings.has("shots") else None,
         items=items,
-        data=data,
+        data=texts[0] if texts else None,
+        more_data=tuple(texts[1:]),
         tokens=tokens,
         doc=decl.doc,
         where=where(ctx, symbol),
     )
+
+
+def _texts(ctx: Context, symbol: Symbol, settings: Settings) -> list[str]:
+    """The texts of `data = heldout + code`, each once, in order; the program's only one where nothing is said."""
+    if not settings.has("data"):
+        only = only_data(ctx, symbol, settings, required=False)
+        return [] if only is None else [only]
+    entry = settings.entries["data"]
+    found = [read_ref(ctx, expr, entry.scope, ("data",)) for expr in _summands(entry.expr)]
+    for data in found:
+        if data is not None:
+            ctx.lower_later(data)
+    return list(dict.fromkeys(ctx.name_of(data) for data in found if data is not None))
+
+
+def _summands(expr: tree.Expr) -> list[tree.Expr]:
+    match expr:
+        case tree.Binary(op="+", left=left, right=right):
+            return [*_summands(left), right]
+        case _:
+            return [expr]
 
 
 def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:

@@ -1,0 +1,144 @@
+"""The figures at the top of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from puzzledsl.ir.nodes import Scenario
+from puzzledsl.ir.tables import Figure, Kept
+from puzzledsl.report import numbers
+from puzzledsl.report.kept import AT_CHANCE, interval_text, pooled
+from puzzledsl.report.measured import TIMED, is_task, label_of
+from puzzledsl.report.numbers import Number
+from puzzledsl.report.subject import PARENT, Subject
+
+BEYOND_CHANCE = "of accuracy kept, beyond chance"
+ACCURACY_KEPT = "of accuracy kept"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One of the figures at the top of the page."""
+
+    number: Number
+    label: str
+    detail: str
+
+
+def headlines(subject: Subject) -> list[Headline]:
+    """Times faster, KL, accuracy kept and size; whichever are known. A predicted one says so."""
+    found = [_speed(subject), _divergence(subject), _accuracy(subject), _size(subject)]
+    return [h for h in found if h is not None]
+
+
+def _speed(subject: Subject) -> Headline | None:
+    for scenario in dict.fromkeys([subject.scenario, *subject.program.scenarios]):
+        if scenario is None:
+            continue
+        for declaration, evaluation in subject.evaluations:
+            parent, final = subject.figures(evaluation, PARENT), subject.final(declaration, evaluation)
+            child = subject.figures(evaluation, final) if final else {}
+            if not any(key.startswith(f"{scenario}.") for key in child):
+                child = subject.timing(evaluation, scenario)
+            for key in TIMED:
+                full = f"{scenario}.{key}"
+                if full in parent and full in child and parent[full].value > 0 and child[full].value > 0:
+                    ratio = child[full].value / parent[full].value
+                    ratio = 1 / ratio if key == "latency_s" else ratio
+                    return Headline(numbers.times(ratio), "faster, measured", _workload(subject, scenario))
+    if subject.best and subject.scenario:
+        before = subject.predicted(subject.scenario, PARENT).get("throughput")
+        after = subject.predicted(subject.scenario).get("throughput")
+        if before and after:
+            number = numbers.times(after / before)
+            return Headline(number, "faster, predicted", _workload(subject, subject.scenario))
+    return None
+
+
+def _workload(subject: Subject, name: str) -> str:
+    scenario: Scenario | None = subject.program.scenarios.get(name)
+    if scenario is None:
+        return name
+    batch = subject.best.batches.get(name) if subject.best else None
+    batch = batch or (scenario.batches[0] if len(scenario.batches) == 1 else None)
+    many = f"batch {batch}, " if batch else ""
+    return f"{name}: {many}{scenario.prompt:,} → {scenario.output:,} tokens"
+
+
+def _divergence(subject: Subject) -> Headline | None:
+    for declaration, evaluation in subject.evaluations:
+        final = subject.final(declaration, evaluation)
+        figure = subject.figures(evaluation, final).get("kl") if final else None
+        if figure:
+            perplexity = [subject.figures(evaluation, m or "").get("perplexity") for m in (PARENT, final)]
+            before, after = perplexity
+            detail = (
+                f"perplexity {before.value:.4g} → {after.value:.4g}" if before and after else "held-out text"
+            )
+            detail += _elsewhere(evaluation.texts[1:], subject.texts(evaluation, final or ""))
+            return Headline(numbers.plain(figure.value, 3), "KL to the parent", detail)
+    return None
+
+
+def _elsewhere(names: Sequence[str], texts: Mapping[str, Mapping[str, Figure]]) -> str:
+    """`; 1.41 on code`: KL on the texts after the first."""
+    return "".join(f"; {texts[name]['kl'].value:.3g} on {name}" for name in names if name in texts)
+
+
+def _accuracy(subject: Subject) -> Headline | None:
+    """The pooled accuracy beyond chance, with its interval; of an evaluation without one, the share of the accuracy."""
+    for declaration, evaluation in subject.evaluations:
+        final = subject.final(declaration, evaluation)
+        if final is None:
+            continue
+        if (kept := pooled(evaluation, final)) is not None:
+            return _kept(kept)
+        parent, child = subject.figures(evaluation, PARENT), subject.figures(evaluation, final)
+        tasks = [k for k, f in parent.items() if is_task(k, f) and k in child and not k.endswith("_norm")]
+        before = sum(parent[k].value for k in tasks)
+        if before > 0:
+            share = sum(child[k].value for k in tasks) / before
+            detail = f"{_tasks(tasks)}: {before / len(tasks):.1%} → {before * share / len(tasks):.1%}"
+            return Headline(numbers.share(share), ACCURACY_KEPT, detail)
+    return None
+
+
+def _kept(kept: Kept) -> Headline:
+    means = f"{_tasks(kept.figures)}: {kept.parent:.1%} → {kept.child:.1%}, chance {kept.chance:.1%}"
+    match kept.verdict:
+        case "above_chance":
+            detail = f"95 % interval {interval_text(kept)}; {means}"
+            return Headline(numbers.share(kept.chance_corrected or 0.0), BEYOND_CHANCE, detail)
+        case "child_at_chance":
+            value = kept.chance_corrected or 0.0
+            return Headline(
+                Number(AT_CHANCE, value),
+                "accuracy",
+                f"{numbers.share(value).text} kept beyond chance, 95 % interval {interval_text(kept)}; {means}",
+            )
+        case "parent_at_chance":
+            return Headline(Number(AT_CHANCE, kept.parent), "parent's accuracy", f"nothing to keep; {means}")
+        case _:
+            assert_never(kept.verdict)
+
+
+def _tasks(names: Sequence[str]) -> str:
+    return label_of(names[0]) if len(names) == 1 else f"mean of {len(names)} tasks"
+
+
+def _size(subject: Subject) -> Headline | None:
+    result, best = subject.result, subject.best
+    if result is None or best is None:
+        return None
+    before, after = result.parent_metrics.get("params"), best.metrics.get("params")
+    for _, evaluation in subject.evaluations:
+        children = subject.children(evaluation)
+        measured = [subject.figures(evaluation, m).get("params") for m in (PARENT, *children[:1])]
+        if len(measured) == 2 and measured[0] and measured[1]:
+            before, after = measured[0].value, measured[1].value
+    if not before or not after:
+        return None
+    detail = f"{numbers.count(before).text} → {numbers.count(after).text}"
+    return Headline(numbers.change(after / before - 1), "parameters", detail)

@@ -67,8 +67,8 @@ class TextsDisagree(Diagnostic):
 
     code = "W1601"
     severity = "warning"
-    template = "child `{model}` is made for `{near}`: its KL is {near_kl} there and {far_kl} on `{far}`"
-    help_template = "make the pieces, the scores and the training read text like `{far}`, too"
+    template = "child `{model}` is made for `{text}`: its KL is {text_kl} there and {other_kl} on `{other}`"
+    help_template = "make the pieces, the scores and the training read text like `{other}`, too"
 
 
 class OtherModel(Diagnostic):

@@ -33,8 +33,16 @@ def disagreeing_texts(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
         span = span_of(ctx.program.evals[name].where)
         for comparison in ctx.load(path, Evaluation, "eval", name).comparisons:
             if (gap := comparison.text_gap) is not None:
-                shown = {"near_kl": f"{gap.near_kl:.3g}", "far_kl": f"{gap.far_kl:.3g}"}
-                found.append(TextsDisagree(span, model=comparison.model, near=gap.near, far=gap.far, **shown))
+                found.append(
+                    TextsDisagree(
+                        span,
+                        model=comparison.model,
+                        text=gap.near,
+                        text_kl=f"{gap.near_kl:.3g}",
+                        other=gap.far,
+                        other_kl=f"{gap.far_kl:.3g}",
+                    )
+                )
     return found
 
 

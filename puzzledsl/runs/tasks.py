@@ -20,7 +20,6 @@ from puzzledsl.runs.digests import (
     files_fingerprint,
     meaning,
 )
-from puzzledsl.runs.quality_card import add_quality, quality_of
 from puzzledsl.runs.readings import (
     best_solution,
     costs_of,
@@ -383,16 +382,20 @@ def export(ctx: Context, name: str) -> Task:
     stage = "uptrain" if declaration.of in ctx.program.uptrains else "realise"
 
     def inputs() -> dict[str, str]:
+        from puzzledsl.runs.quality_card import quality_of
+
+        quality = quality_of(ctx, declaration.of)
         return {
             "export": meaning(declaration),
             "child": ctx.made(stage, declaration.of, "the child"),
-            **({"quality": digest_of(quality)} if (quality := quality_of(ctx, declaration.of)) else {}),
+            **({"quality": digest_of(quality)} if quality else {}),
         }
 
     def run() -> list[Path]:
         from puzzledsl.export.checkpoint import refuse_to_overwrite
         from puzzledsl.export.write import write_export
         from puzzledsl.runs.copying import clear_leftovers, copy_directory
+        from puzzledsl.runs.quality_card import add_quality, quality_of
 
         ctx.made(stage, declaration.of, "the child")
         child, target = ctx.build.model(declaration.of), ctx.base / declaration.path

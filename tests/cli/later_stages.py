@@ -216,5 +216,5 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1902": {"path": "run/solution_3.json", "reason": "it is not JSON", "help": "copy it again"},
     "E1903": {"what": "a mamba attention", "path": "run/solution_3.json"},
     "E1904": {"path": "run", "missing": "number of key/value heads"},
-    "W1601": {"model": "final", "near": "prose", "far": "code", "near_kl": 0.23, "far_kl": 1.41},
+    "W1601": {"model": "final", "text": "prose", "text_kl": "0.23", "other": "code", "other_kl": "1.41"},
 }

@@ -88,6 +88,18 @@ def test_a_second_run_does_nothing(program: Path, unbroken: Path) -> None:
     assert contents(unbroken) == before
 
 
+def test_an_evaluation_is_printed_and_stands_in_the_exported_card(program: Path, unbroken: Path) -> None:
+    result = pzl("eval", program, "-o", unbroken)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    for model in ("best", "final"):
+        start = next(i for i, line in enumerate(lines) if line.startswith(f"accuracy {model} keeps"))
+        assert [line.split()[0] for line in lines[start + 2 : start + 4]] == ["items", "pooled"]
+    card = (program.parent / "out" / "README.md").read_text()
+    kl = json.loads((unbroken / "evals" / "quality.json").read_text())["models"][2]["figures"]["kl"]["value"]
+    assert card.count("## Quality") == 1 and f"| corpus | {kl:.4g} |" in card and "| pooled | 6 |" in card
+
+
 @pytest.mark.timeout(900)  # seven whole runs
 def test_killed_five_times_it_ends_in_the_same_files(program: Path, unbroken: Path) -> None:
     build = program.parent / "killed"

@@ -18,6 +18,7 @@ def answers(dice, items: int, parent: float, keeps: float, gains: float) -> tupl
     return ours.astype(float).tolist(), theirs.astype(float).tolist()
 
 
+@pytest.mark.states("eval.kept")
 def test_the_formula_by_hand():
     """Choices may differ in number from item to item: chance is their mean of 1 / number."""
     child = {"a": [1.0, 1, 1, 0, 0, 1], "b": [1.0] * 7 + [0.0] * 3}
@@ -63,6 +64,7 @@ def test_pairing_narrows_the_interval():
     assert paired.high - paired.low < 0.6 * (mixed.high - mixed.low)
 
 
+@pytest.mark.states("eval.kept")
 def test_a_guessing_child_is_at_chance_and_its_parent_is_kept():
     dice = np.random.default_rng(2)
     child, parent = (dice.random(400) < 0.26).astype(float), (dice.random(400) < 0.6).astype(float)
@@ -78,6 +80,7 @@ def test_a_child_worse_than_guessing_is_no_better_for_it():
     assert found.verdict == "child_at_chance" and found.high < 0
 
 
+@pytest.mark.states("eval.kept")
 def test_a_parent_at_chance_has_nothing_to_keep_and_is_left_out_of_the_pool():
     dice = np.random.default_rng(3)
     guessing = (dice.random(300) < 0.25).astype(float)

@@ -60,9 +60,11 @@ class TextsDisagree(Diagnostic):
     A child learns from the text that its pieces are made, scored and trained on, and may lose what that text lacks.
 
     Wrong:
-        bld pieces of wide { train = attention + ffn, tokens = 1M, data = prose }     # the child is to write code
+        data prose = text("prose.txt")                    # of a child that is to write code
+        bld pieces of w { tokens = 1M, data = prose }
     Right:
-        bld pieces of wide { train = attention + ffn, tokens = 1M, data = mixed }     # prose and code
+        data mixed = text("prose.txt", "code.txt")
+        bld pieces of w { tokens = 1M, data = mixed }
     """
 
     code = "W1601"

@@ -83,8 +83,8 @@ def _divergence(subject: Subject) -> Headline | None:
 
 
 def _elsewhere(names: Sequence[str], texts: Mapping[str, Mapping[str, Figure]]) -> str:
-    """`; 1.41 on code`: KL on the texts after the first."""
-    return "".join(f"; {texts[name]['kl'].value:.3g} on {name}" for name in names if name in texts)
+    """`; KL 1.41 on code`: KL on the texts after the first."""
+    return "".join(f"; KL {texts[name]['kl'].value:.3g} on {name}" for name in names if name in texts)
 
 
 def _accuracy(subject: Subject) -> Headline | None:

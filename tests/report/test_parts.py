@@ -204,7 +204,7 @@ def test_texts_are_shown_each_and_said_to_disagree(found: Artefacts) -> None:
         "final is made for prose: its KL to the parent is 0.0883 there and 1.41 on code."
     ]
     [headline] = [h for h in headlines(subject) if h.label == "KL to the parent"]
-    assert headline.detail.endswith("; 1.41 on code")
+    assert headline.detail.endswith("; KL 1.41 on code")
 
 
 def test_pairs_that_were_scored_and_measured_together_are_shown_as_one(found: Artefacts) -> None:

@@ -171,6 +171,6 @@ def test_a_run_ends_with_what_it_covered(finished: Path, copied: Callable[[], Pa
     whole, until, only = (
         pzl("run", program, *more).stdout for more in ((), ("--until", "solve"), ("--only", "eval"))
     )
-    assert "optimal" in whole and "perplexity" in whole and "report: " in whole
+    assert "optimal" in whole and "perplexity" in whole and "report: " in whole and "\nchild final: " in whole
     assert "optimal" in until and "perplexity" not in until and "report: " not in until
-    assert "optimal" not in only and "perplexity" in only and "child " not in only
+    assert "optimal" not in only and "perplexity" in only and "\nchild final: " not in only

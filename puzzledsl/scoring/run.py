@@ -2,6 +2,7 @@
 
 Hidden states move up the parent's layers once; each replacement runs only the layers from its own to the last, and is
 compared with the parent on every measure at once: a score of another metric of the same replacements is there already.
+The parent's own pass also gives how much each of its layers changes the stream (`scoring.influence`).
 Being killed and started again gives the same bytes.
 """
 
@@ -33,6 +34,7 @@ from puzzledsl.progress import Progress
 from puzzledsl.scoring.children import Children
 from puzzledsl.scoring.errors import NoFit, NoPairwiseTerms, NoScoringText
 from puzzledsl.scoring.incumbent import Incumbent
+from puzzledsl.scoring.influence import block_influence
 from puzzledsl.scoring.measures import Accuracy, Divergence, Measure
 from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.replacements import Replacement, replacements
@@ -95,7 +97,8 @@ def run_score(
             table = fitted_table(table, form, todo)
             _tell_fit(score, table, progress)
             partial.copy_to(kept)
-    return table.model_copy(update={"inputs": inputs})
+    influence = block_influence(sweep.influence, _text_name(method, bld))
+    return table.model_copy(update={"inputs": inputs, "influence": influence})
 
 
 def score_children(
@@ -128,6 +131,11 @@ def score_children(
             incumbent.become(child)
             found.append(measure.figures(final_states(runner, measure))[method.metric])
     return found
+
+
+def _text_name(method: nodes.ReplaceOne, bld: nodes.Bld) -> str:
+    """What a score is measured on, as the program calls it."""
+    return method.tasks or method.data or bld.data or ""
 
 
 def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:

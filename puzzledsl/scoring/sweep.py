@@ -15,6 +15,7 @@ from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.progress import Progress
 from puzzledsl.scoring.incumbent import Incumbent
+from puzzledsl.scoring.influence import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Divergence, Figures, Measure, group_tokens
 from puzzledsl.scoring.partial import Name, Partial
 from puzzledsl.scoring.replacements import Replacement
@@ -87,6 +88,7 @@ class Sweep:
         self.runner, self.measure, self.metric, self.partial = runner, measure, metric, partial
         self.progress, self.incumbent, self.rows = progress, incumbent, rows
         self.parent_PH = torch.empty(0)
+        self.influence: Sequence[Sums] = ()
         self._under_way: deque[_UnderWay] = deque()
 
     def run(self, todo: Sequence[Replacement], around: ModelDefinition | None) -> None:
@@ -117,9 +119,12 @@ class Sweep:
             self._keep(self._under_way.popleft())
 
     def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
-        """The parent's own normed final hidden states: a group a worker."""
-        groups = [workers.submit(partial(self._leaving, 0, [hidden])) for hidden in entering]
-        return [hidden for group in groups for hidden in group.result()]
+        """The parent's own normed final hidden states, and on the way how much its layers change its stream: a group a worker."""
+        pairs = zip(entering, counted(self.measure.is_text), strict=True)
+        found = [workers.submit(partial(observed_pass, self.runner, *pair)) for pair in pairs]
+        groups = [group.result() for group in found]
+        self.influence = [sums for _, sums in groups]
+        return [self.runner.final_norm(hidden) for hidden, _ in groups]
 
     def _measure(self, of_layer: Numbered, entering: Sequence[Entering], workers: Workers) -> None:
         """All replacements of one layer. The layer is changed here only, when all workers are in those above it."""

@@ -12,12 +12,24 @@ from hypothesis import strategies as st
 
 from benchmarks.synthetic import synthetic
 from puzzledsl.ir.alternatives import SubBlock, name_of
-from puzzledsl.ir.nodes import BASELINES, Baseline, Is, LogicRequirement, ParamsTerm, Preference
+from puzzledsl.ir.nodes import BASELINES, Baseline, Is, LayerChoice, LogicRequirement, ParamsTerm, Preference
 from puzzledsl.ir.tables import SearchResult
+from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.verify import verify
-from tests.search.instances import HERE, Instance, alone, chat, measured, problems
+from tests.search.instances import (
+    ATTENTION,
+    FFN,
+    HERE,
+    Instance,
+    alone,
+    chat,
+    measured,
+    plain_instance,
+    problems,
+    require,
+)
 
 quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 PARTS: tuple[SubBlock, ...] = ("attention", "ffn")
@@ -95,6 +107,16 @@ def alike(count: int, names: dict[str, str]) -> list[LogicRequirement]:
         for part in PARTS
         for i in range(count)
     ]
+
+
+def test_baselines_that_read_influences_are_solved_where_these_are_measured() -> None:
+    limit = require(chat("latency"), "<=", ratio=Fraction(3, 4))
+    space = (LayerChoice(attention=ATTENTION, ffn=FFN),) * 4
+    instance = plain_instance(space, requirements=(limit,))
+    without, with_them = (solve_baselines(*i.args) for i in (instance, measured(instance)))
+    assert set(BASELINES) - set(without) == {"block_influence", "angular_run"}
+    assert tuple(with_them) == BASELINES
+    assert {**with_them, **without} == with_them
 
 
 EIGHTY = synthetic(seed=1, speedup=Fraction(3, 2))

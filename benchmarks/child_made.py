@@ -13,16 +13,14 @@ from transformers import PreTrainedModel
 from benchmarks.child_methods import SEARCH, Question, parse
 from puzzledsl.cli.loading import context
 from puzzledsl.data.blocks import token_blocks
-from puzzledsl.data.budget import Budget
 from puzzledsl.export.realise import realise
-from puzzledsl.healing.run import HELD_OUT_TOKENS
-from puzzledsl.healing.walk import heal
+from puzzledsl.healing.run import healed_weights
 from puzzledsl.ir.nodes import Bld, Program
 from puzzledsl.ir.tables import CostTable, ModelDefinition, Solution
 from puzzledsl.library.library import Library
 from puzzledsl.modeling.assemble import assemble
 from puzzledsl.modeling.child import load_child
-from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.parents.load import load_tokenizer
 from puzzledsl.parents.tensors import LazyTensor
 from puzzledsl.plan.model import model_definition
 from puzzledsl.progress import Silent
@@ -31,6 +29,7 @@ from puzzledsl.runs.tasks import HEALING
 from puzzledsl.uptrain.run import METHOD, run_uptrain
 
 SCENARIO = "chat"
+HEALED_ON = "heal_tokens" if "heal_tokens" in Bld.model_fields else "calibration_tokens"
 
 
 @dataclass(frozen=True)
@@ -139,21 +138,20 @@ class Bench:
         return model
 
     def _healed(self, recipe: Recipe, definition: ModelDefinition, work: Path) -> dict[str, LazyTensor]:
-        """What healing makes of it, where that is better on text of its own."""
-        context_ = self.bld.context
-        count, aside = -(-recipe.tokens // context_), max(1, HELD_OUT_TOKENS // context_)
-        behind = count + Budget.of(self.bld).training  # pieces were not trained on what healing is judged by
-        blocks_NS = self.text(self.bld.data, (behind + aside) * context_, seed=self.bld.seed + recipe.seed)
-        healed = heal(
-            load_parent(self.parent_dir, dtype=torch.float32),
-            definition.layers,
+        """What `pzl realise` heals, on so many tokens; nothing where the child is better left alone."""
+        seed = self.bld.seed + recipe.seed
+        bld = self.bld.model_copy(update={HEALED_ON: recipe.tokens, "seed": seed})
+        return healed_weights(
+            self.program.model_copy(update={"blds": {bld.name: bld}}),
+            definition,
+            self._jobs,
+            self.parent_dir,
+            self.base,
             self.library.load,
-            blocks_NS[:count],
-            blocks_NS[behind:],
+            self._ctx.build.tokens,
             work / "healing",
             Silent(),
         )
-        return healed.weights if healed.improved else {}
 
     def _uptrained(self, recipe: Recipe, work: Path) -> None:
         """Distil the child in `work`, as the program's `uptrain` says but on so many tokens."""

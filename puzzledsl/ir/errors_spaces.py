@@ -260,6 +260,6 @@ class NothingMeasured(Diagnostic):
         search s of w { minimize kl, require params <= 0.8x, solver = block_influence }
     """
 
-    code = "E0415"
+    code = "E0416"
     template = "search `{search}` drops layers by `{solver}`, and no score of `{space}` is measured"
     help_template = "declare one: `score NAME of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`"

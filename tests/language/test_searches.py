@@ -444,7 +444,7 @@ def test_layers_are_dropped_by_their_influence(tmp_path: Path) -> None:
     assert dropped(tmp_path, "solver = block_influence") == ("feasible", set())
     impossible = "require params <= 0.75x and params >= 0.7x\nsolver = block_influence"
     assert dropped(tmp_path, impossible) == ("unknown", set())
-    assert "E0415" in codes(tmp_path, search("solver = block_influence"))
+    assert "E0416" in codes(tmp_path, search("solver = block_influence"))
 
 
 @pytest.mark.states("solver.uniform")

@@ -156,7 +156,7 @@ def test_a_table_without_influences_says_what_to_do(kind: Any) -> None:
     from_elsewhere = plain_instance(SPACE, solver=Baseline(kind=kind))
     with pytest.raises(DiagnosticError) as caught:
         solve_search(*from_elsewhere.args)
-    assert [d.code for d in caught.value.diagnostics] == ["E0415"]
+    assert [d.code for d in caught.value.diagnostics] == ["E0416"]
 
 
 def test_a_search_without_a_score_reads_the_influences_of_a_measured_one() -> None:

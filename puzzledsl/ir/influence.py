@@ -8,7 +8,7 @@ from puzzledsl.ir.base import Frozen
 
 
 class BlockInfluence(Frozen):
-    """Means over `positions` tokens of `text` in the parent, the first of what a score is measured on.
+    """Means over `positions` tokens of `text` in the parent: what a score is measured on, and behind it.
 
     `layers[i]`: block influence of layer i, 1 - cosine(stream in, stream out) (Men et al., ShortGPT, arXiv 2403.03853).
     `runs[n - 1][i]`: angular distance arccos(cosine) / pi over the n layers from i on (Gromov et al., arXiv 2403.17887).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.parents.access import layers
 from puzzledsl.parents.load import load_parent
-from puzzledsl.scoring import influence, measures
+from puzzledsl.scoring import influence, measures, text
 from tests.bld.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.tiny import FAMILIES
@@ -49,18 +50,40 @@ def measured(case: Case, **method: Any) -> BlockInfluence:
     return found
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_influences_are_those_of_whole_forward_passes(family: str, tmp_path: Path) -> None:
-    case = Case(tmp_path, make_program(tmp_path, family, model={"layers": LAYERS}, **SETTINGS))
-    found, seen = measured(case), streams(case, 45)
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """So many positions count: here those that are scored."""
+
+    def count(positions: int) -> None:
+        monkeypatch.setattr(influence, "POSITIONS", positions)
+        monkeypatch.setattr(text, "POSITIONS", positions)
+
+    count(48)
+    return count
+
+
+def agrees(found: BlockInfluence, seen: Sequence[Tensor]) -> None:
+    """It is what float64 streams say."""
     assert found.text == "mix" and found.positions == seen[0].shape[0] * seen[0].shape[1]
     cosine = [[F.cosine_similarity(a, b, dim=-1) for b in seen] for a in seen]
-    assert found.layers == pytest.approx(
-        [float((1 - cosine[i][i + 1]).mean()) for i in range(LAYERS)], abs=2e-6
-    )
+    layers = [float((1 - cosine[i][i + 1]).mean()) for i in range(LAYERS)]
+    assert found.layers == pytest.approx(layers, abs=2e-6)
     for length, row in enumerate(found.runs, start=1):
         angles = [float((cosine[i][i + length].arccos() / torch.pi).mean()) for i in range(len(row))]
         assert row == pytest.approx(angles, abs=2e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_influences_are_those_of_whole_forward_passes(family: str, tmp_path: Path) -> None:
+    case = Case(tmp_path, make_program(tmp_path, family, model={"layers": LAYERS}, **SETTINGS))
+    agrees(measured(case), streams(case, 45))
+
+
+def test_text_behind_counts_where_little_is_scored(case: Case, few: Callable[[int], None]) -> None:
+    few(96)
+    agrees(measured(case), streams(case, 96))
+    few(10**6)  # more than there is
+    agrees(measured(case), streams(case, 45))
 
 
 def test_every_measure_finds_the_parents(case: Case) -> None:
@@ -70,9 +93,11 @@ def test_every_measure_finds_the_parents(case: Case) -> None:
     assert measured(case, unit="block") == first
 
 
-def test_the_first_positions_count(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_positions_count(
+    case: Case, few: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(measures, "GROUP_TOKENS", {"cpu": 16})
-    monkeypatch.setattr(influence, "POSITIONS", 20)
+    few(20)
     monkeypatch.setattr(influence, "CHUNK", 7)
     found, seen = measured(case), streams(case, 45)
     assert found.positions == 20

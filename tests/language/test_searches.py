@@ -15,7 +15,7 @@ from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.solve import solve_search
-from tests.language.rules import codes, holds, outcome, program, refused, search
+from tests.language.rules import MEASURED, codes, holds, outcome, program, refused, search
 
 CARD = "hardware g { memory = 80GB, bandwidth = 2TB/s, peak { bf16 = 300TFLOP/s } }\nscenario talk on g = batch(2, 8 -> 8)\n"
 SCORES = {"gqa2": 0.2, "gqa1": 0.3, "linear": 0.5, "noop": 0.4}
@@ -413,7 +413,6 @@ def test_baselines_keep_the_requirements_and_are_no_better(tmp_path: Path, solve
         assert {name for layer in found.layers for name in (layer.attention, layer.ffn)} <= {"parent", "noop"}
 
 
-PIECES = 'bld pieces of w { tokens = 0 }\ndata mix = text("mix.txt")\nscore real of pieces = replace_one(kl_divergence)\n'
 STREAM = BlockInfluence(
     text="mix",
     positions=8,
@@ -424,7 +423,7 @@ STREAM = BlockInfluence(
 
 def dropped(folder: Path, body: str) -> tuple[str, set[int]]:
     """A search's status, and the layers that its child lacks."""
-    found = program(folder, PIECES + search(body))
+    found = program(folder, MEASURED + search(body))
     scores = ScoreTable(score="kl", metric="table", samples=0, attention=(SCORES,) * 4, ffn=(FFN_SCORES,) * 4)
     real = scores.model_copy(update={"score": "real", "influence": STREAM})
     result = solve_search(found, "s", cost_table(found, "w"), {"kl": scores, "real": real})

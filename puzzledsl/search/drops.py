@@ -8,15 +8,17 @@ passed over; one that may not be the parent's is what is closest to it in parame
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from puzzledsl.ir.influence import BlockInfluence
+from puzzledsl.ir.nodes import Logic
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.candidates import NO_MODEL, best_of_models, closest
 from puzzledsl.search.exact import Found
 from puzzledsl.search.metrics import holds
 from puzzledsl.search.needs import influence_of
 from puzzledsl.search.problem import Problems
+from puzzledsl.search.rows import formulas_of
 from puzzledsl.search.tables import PARENT
 
 DROPPED = LayerAssignment(attention="noop", ffn="noop")
@@ -55,8 +57,9 @@ def _by_influence(problems: Problems, influence: BlockInfluence) -> Iterator[Lay
     """No layer, the one of least influence, that and the next …; the first of equals first."""
     dropped: Layers = ()
     yield dropped
+    formulas = _formulas(problems)
     for layer in sorted(range(len(influence.layers)), key=lambda i: (influence.layers[i], i)):
-        if _may_drop(problems, (*dropped, layer)):
+        if _may_drop(problems, formulas, (*dropped, layer)):
             dropped = (*dropped, layer)
             yield dropped
 
@@ -64,18 +67,22 @@ def _by_influence(problems: Problems, influence: BlockInfluence) -> Iterator[Lay
 def _runs(problems: Problems, influence: BlockInfluence) -> Iterator[Layers]:
     """No layer, then of each length the run of least distance."""
     yield ()
+    formulas = _formulas(problems)
     for length, distances in enumerate(influence.runs, start=1):
         runs = [tuple(range(start, start + length)) for start in range(len(distances))]
-        allowed = [run for run in runs if _may_drop(problems, run)]
+        allowed = [run for run in runs if _may_drop(problems, formulas, run)]
         if allowed:
             yield min(allowed, key=lambda run: (distances[run[0]], run[0]))
 
 
-def _may_drop(problems: Problems, dropped: Layers) -> bool:
+def _formulas(problems: Problems) -> list[Logic]:
+    return [formula.logic for formula in formulas_of(problems.tables.search.requirements)]
+
+
+def _may_drop(problems: Problems, formulas: Sequence[Logic], dropped: Layers) -> bool:
     """True where the space has each of these drops and no requirement about layers is false for them alone."""
     columns = problems.builder.columns
     if any(columns.find(layer, DROPPED) is None for layer in dropped):
         return False
     layers = dict.fromkeys(dropped, DROPPED)
-    formulas = problems.at(problems.boxes[0]).formulas
-    return all(holds(formula.logic, layers) is not False for formula in formulas)
+    return all(holds(formula, layers) is not False for formula in formulas)

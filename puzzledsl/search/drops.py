@@ -81,8 +81,8 @@ def _formulas(problems: Problems) -> list[Logic]:
 
 def _may_drop(problems: Problems, formulas: Sequence[Logic], dropped: Layers) -> bool:
     """True where the space has each of these drops and no requirement about layers is false for them alone."""
-    columns = problems.builder.columns
-    if any(columns.find(layer, DROPPED) is None for layer in dropped):
+    pairs = problems.builder.columns.pairs
+    if any(DROPPED not in pairs[layer] for layer in dropped):
         return False
     layers = dict.fromkeys(dropped, DROPPED)
     return all(holds(formula, layers) is not False for formula in formulas)

@@ -8,7 +8,7 @@ held-out text. Nothing is chosen on what is reported. CPU seconds are those of m
 Records go to a JSON Lines file, one a child, under the digest of what they depend on: a run that was stopped goes on, and only
 what is new is made. `pzl run examples/smollm2/smollm2.pzl --until score` makes the build.
 
-KL's standard error is a bootstrap over runs of 64 positions, that of accuracy one over items, paired with the parent's answers.
+KL's standard error is a bootstrap over runs of 64 positions; that of accuracy is over items, paired with the parent's answers.
 """
 
 from __future__ import annotations
@@ -104,15 +104,15 @@ def row(record: Record) -> str:
         f"{record['params']:.3f}",
         " ".join(map(str, dropped)),
         _shown(record["kl"]),
-        _shown(record["kl_tasks"]),
-        _shown(record["kept"]["pooled"]) if record["kept"] else "",
+        _shown(record.get("kl_tasks")),
+        _shown(record["kept"].get("pooled")),
         f"{record['cpu_s']:.0f}",
     )
     return "| " + " | ".join(cells) + " |"
 
 
-def _shown(figure: dict[str, float]) -> str:
-    return f"{figure['value']:.3f} ± {figure['stderr']:.3f}"
+def _shown(figure: dict[str, float] | None) -> str:
+    return "" if figure is None else f"{figure['value']:.3f} ± {figure['stderr']:.3f}"
 
 
 def tokens(text: str) -> int:

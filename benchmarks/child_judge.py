@@ -75,7 +75,7 @@ class Judge:
 
     def judged(self, model: PreTrainedModel) -> dict[str, Any]:
         """All figures of a child."""
-        found: dict[str, Any] = {"kl_tasks": {"value": float("nan"), "stderr": float("nan")}, "kept": {}}
+        found: dict[str, Any] = {"kept": {}}
         for name, tokens_NS in self._texts.items():
             found[name] = _mean(self._divergences(model, name, tokens_NS))
         if self._tasks:
@@ -133,15 +133,15 @@ class Judge:
     def _parents_answers(self) -> list[tuple[float, ...]]:
         return [self._answers(self._parent, task) for task in self._tasks]
 
-    def _kept(self, answers: Sequence[Sequence[float]]) -> dict[str, Figure]:
+    def _kept(self, answers: Sequence[Sequence[float]]) -> dict[str, Figure | None]:
         """The share of the parent's accuracy above chance that is left, a task and pooled over all items."""
         child, parent = [], []
         for task, own, before in zip(self._tasks, answers, self._parents_answers, strict=True):
             chance = torch.tensor([1 / len(item.choices) for item in task.items], dtype=torch.float64)
             child.append(torch.tensor(own, dtype=torch.float64) - chance)
             parent.append(torch.tensor(before, dtype=torch.float64) - chance)
-        kept = {t.name: _ratio(a, b) for t, a, b in zip(self._tasks, child, parent, strict=True)}
-        return {**kept, "pooled": _ratio(torch.cat(child), torch.cat(parent))}
+        kept = {t.name: ratio(a, b) for t, a, b in zip(self._tasks, child, parent, strict=True)}
+        return {**kept, "pooled": ratio(torch.cat(child), torch.cat(parent))}
 
 
 def _drawn(count: int) -> Tensor:
@@ -154,8 +154,10 @@ def _mean(values: Sequence[float]) -> Figure:
     return {"value": float(values_N.mean()), "stderr": float(values_N[_drawn(len(values_N))].mean(1).std())}
 
 
-def _ratio(child_I: Tensor, parent_I: Tensor) -> Figure:
-    """Paired: an item is drawn with both answers."""
-    drawn = _drawn(len(child_I))
-    ratios = child_I[drawn].sum(1) / parent_I[drawn].sum(1)
-    return {"value": float(child_I.sum() / parent_I.sum()), "stderr": float(ratios.std())}
+def ratio(child_I: Tensor, parent_I: Tensor) -> Figure | None:
+    """A ratio of means over the same items, with its error to first order; None where the parent is at chance."""
+    if (total := float(parent_I.sum())) <= 0:
+        return None
+    ratio = float(child_I.sum()) / total
+    residual_I = child_I - ratio * parent_I
+    return {"value": ratio, "stderr": float(residual_I.std()) * len(residual_I) ** 0.5 / total}

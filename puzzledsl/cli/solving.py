@@ -26,7 +26,7 @@ BaselinesOption = Annotated[
     bool,
     typer.Option(
         "--baselines",
-        help="Also solve greedy, max_params, uniform, random and noop_only under the same requirements, in one table.",
+        help="Also solve every baseline under the same requirements, in one table.",
     ),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.search_nodes import BASELINES
 from puzzledsl.ir.values import Boolean, BuiltIn, Text, Value
 
 ALTERNATIVES: dict[SubBlock, tuple[str, ...]] = {
@@ -27,7 +28,7 @@ CONSTRUCTORS = frozenset(
         *ALTERNATIVES["ffn"],
         *("shape", "hf", "text", "jsonl", "measured", "table", "batch"),
         *("replace_one", "kl_divergence", "lm_loss", "accuracy", "cosine", "top_k_agreement", "constant"),
-        *("cpsat", "greedy", "max_params", "uniform", "random", "noop_only"),
+        *("cpsat", *BASELINES),
         *("sweep", "used_by", "tasks", "gguf", "mlx"),
     )
 )

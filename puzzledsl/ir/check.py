@@ -26,6 +26,7 @@ from puzzledsl.ir.program import Checked
 from puzzledsl.ir.references import references
 from puzzledsl.ir.resolve import report_unknown_names, value_of
 from puzzledsl.ir.runtime_checks import check_exports
+from puzzledsl.ir.solvers import check_solvers
 from puzzledsl.ir.warnings import warn
 from puzzledsl.lang import tree
 from puzzledsl.lang.parse import parse
@@ -83,9 +84,9 @@ def inspect(
 
 
 def _exportable(ctx: Context, program: nodes.Program) -> nodes.Program | None:
-    """The program, unless a runtime that it exports for cannot run what its space allows."""
+    """The program, unless a solver lacks what it reads or a runtime that it exports for cannot run what its space allows."""
     files = {file.shown: file.file for file in ctx.loader.files.values()}
-    found = check_exports(program, files)
+    found = [*check_solvers(program, files), *check_exports(program, files)]
     for diagnostic in found:
         ctx.sink.add(diagnostic)
     return None if any(diagnostic.severity == "error" for diagnostic in found) else program

@@ -244,3 +244,22 @@ class ComputedIndex(Diagnostic):
     code = "E0414"
     template = "`{text}` comes to {index} here, which is before the first layer"
     help_template = "a computed index does not count from the end; write the number out: `layers[{index}]`"
+
+
+class NothingMeasured(Diagnostic):
+    """A solver that drops layers by what scoring measures, of a space whose scores come from tables alone.
+
+    `block_influence` and `angular_run` read how much each layer changes the parent's stream. A score that `pzl`
+    measures itself has it; a table from elsewhere does not.
+
+    Wrong:
+        search s of w { minimize kl, require params <= 0.8x, solver = block_influence }
+    Right:
+        bld pieces of w { train = attention + ffn, tokens = 0 }
+        score measured of pieces = replace_one(kl_divergence)
+        search s of w { minimize kl, require params <= 0.8x, solver = block_influence }
+    """
+
+    code = "E0416"
+    template = "search `{search}` drops layers by `{solver}`, and no score of `{space}` is measured"
+    help_template = "declare one: `score NAME of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`"

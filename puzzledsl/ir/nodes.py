@@ -18,8 +18,10 @@ from pydantic import Field
 from puzzledsl.ir.alternatives import AttentionAlternative, FfnAlternative, SubBlock
 from puzzledsl.ir.base import FORMAT_VERSION, Artefact, Exact, Frozen
 from puzzledsl.ir.search_nodes import (
+    BASELINES,
     And,
     Baseline,
+    BaselineKind,
     Cardinality,
     CountTerm,
     CpSat,
@@ -46,8 +48,10 @@ from puzzledsl.ir.search_nodes import (
 from puzzledsl.ir.where import Where
 
 __all__ = [  # of a search
+    "BASELINES",
     "And",
     "Baseline",
+    "BaselineKind",
     "Cardinality",
     "CountTerm",
     "CpSat",

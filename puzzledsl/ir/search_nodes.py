@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -183,10 +183,27 @@ class CpSat(Frozen):
     seed: int = 0
 
 
-class Baseline(Frozen):
-    """The paper's baselines: budget-constrained greedy, most parameters that fit, best uniform layer, random, only no-ops."""
+BaselineKind = Literal[
+    "greedy",
+    "max_params",
+    "uniform",
+    "random",
+    "noop_only",
+    "uniform_width",
+    "block_influence",
+    "angular_run",
+]
+BASELINES: tuple[BaselineKind, ...] = get_args(BaselineKind)
 
-    kind: Literal["greedy", "max_params", "uniform", "random", "noop_only"]
+
+class Baseline(Frozen):
+    """The paper's baselines: budget-constrained greedy, most parameters that fit, best uniform layer, random, only no-ops.
+
+    Rivals': one width everywhere (Minitron), whole layers dropped by block influence (ShortGPT), one run of layers dropped by
+    angular distance (Gromov et al.).
+    """
+
+    kind: BaselineKind
     seed: int = 0
 
 

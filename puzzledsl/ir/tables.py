@@ -20,6 +20,7 @@ from typing import Literal
 
 from puzzledsl.ir.alternatives import AttentionAlternative, FfnAlternative
 from puzzledsl.ir.base import Artefact, Exact, Frozen
+from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.nodes import Schedule
 
 # ---------------------------------------------------------------- costs
@@ -166,6 +167,7 @@ class ScoreTable(Artefact):
     of that layer and the sub-block tables are empty. A child's score is `offset`, plus its layers' scores, plus each
     pairwise term both of whose choices it makes. A table made inside an incumbent child (`around`) has an offset: its
     entries are what each choice adds to having the parent's there, and the sum is right for the incumbent.
+    `influence` is the parent's, of tables that were measured.
     """
 
     score: str
@@ -178,6 +180,7 @@ class ScoreTable(Artefact):
     offset: float = 0.0
     pairwise: tuple[PairwiseTerm, ...] = ()
     fit: ScoreFit | None = None
+    influence: BlockInfluence | None = None
 
 
 # ---------------------------------------------------------------- search

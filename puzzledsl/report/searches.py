@@ -7,6 +7,7 @@ from typing import assert_never
 
 from puzzledsl.ir.nodes import (
     Baseline,
+    BaselineKind,
     CountTerm,
     CpSat,
     FactTerm,
@@ -24,12 +25,15 @@ from puzzledsl.report.numbers import Number
 from puzzledsl.report.requirements import value_of
 from puzzledsl.report.subject import PARENT, Subject
 
-SOLVERS = {
+SOLVERS: dict[BaselineKind, str] = {
     "greedy": "greedy",
     "max_params": "most parameters that fit",
     "uniform": "best uniform layer",
     "random": "random",
     "noop_only": "no-ops only",
+    "uniform_width": "best uniform width",
+    "block_influence": "layers dropped by block influence",
+    "angular_run": "one run of layers dropped by angular distance",
 }
 
 

@@ -30,6 +30,7 @@ MEANINGS = {
     "scenarios": "the scenarios",
     "score": "the declaration",
     "scores": "the scores",
+    "scoring": "what scoring measures",
     "search": "the declaration",
     "source": "the program's text",
     "space": "the space",

@@ -115,6 +115,10 @@ def bld(ctx: Context, name: str) -> Task:
     return Task("bld", name, inputs, run, intact)
 
 
+SCORING = "influence"
+"""What a measured table holds besides scores; changed when that does, so that tables made before are made again."""
+
+
 def score(ctx: Context, name: str) -> Task:
     """Replace one block at a time and compare with the parent."""
     declaration = ctx.program.scores[name]
@@ -131,6 +135,7 @@ def score(ctx: Context, name: str) -> Task:
         child = {"child": ctx.made("solve", method.around, "the solutions")} if method.around else {}
         return {
             "score": meaning(method),
+            "scoring": SCORING,
             "space": space,
             "pieces": pieces,
             "parent": parent,

@@ -35,6 +35,8 @@ class Measure(Protocol):
 
     groups: Sequence[Tensor]
     """Token ids [B, S] each."""
+    is_text: Sequence[Tensor]
+    """False where a position of a group is padding; bool [B, S] each."""
 
     def samples(self) -> int:
         """How many positions or items count."""
@@ -60,6 +62,9 @@ class Divergence:
     ) -> None:
         per_group = max(1, group_tokens(runner.device) // tokens_NS.shape[1])
         self.groups: Sequence[Tensor] = torch.split(tokens_NS, per_group)
+        self.is_text: Sequence[Tensor] = [
+            torch.ones_like(tokens_BS, dtype=torch.bool) for tokens_BS in self.groups
+        ]
         self._samples, self._top_k = min(samples, tokens_NS.numel()), top_k
         following = torch.full_like(tokens_NS, -1)
         following[:, :-1] = tokens_NS[:, 1:]
@@ -142,6 +147,10 @@ class Accuracy:
         self.groups: Sequence[Tensor] = [
             _padded([choice for _, _, choice in group]) for group in self._groups
         ]
+        self.is_text: Sequence[Tensor] = [
+            _is_token([choice for _, _, choice in group], tokens_BS)
+            for group, tokens_BS in zip(self._groups, self.groups, strict=True)
+        ]
         self._targets = [_targets(group) for group in self._groups]
         self._labels = torch.cat([labels for *_, labels in self._targets]).to(runner.device)
         self._parent_accuracy = 0.0
@@ -198,6 +207,11 @@ def _padded(choices: Sequence[EncodedChoice]) -> Tensor:
     """[B, S], padded on the right with 0: no position attends to what comes after it, so padding changes nothing."""
     longest = max(len(choice.ids) for choice in choices)
     return torch.tensor([[*choice.ids, *[0] * (longest - len(choice.ids))] for choice in choices])
+
+
+def _is_token(choices: Sequence[EncodedChoice], padded_BS: Tensor) -> Tensor:
+    lengths_B = torch.tensor([len(choice.ids) for choice in choices])
+    return torch.arange(padded_BS.shape[1]) < lengths_B[:, None]
 
 
 def _targets(group: Sequence[Entry]) -> tuple[Tensor, Tensor, Tensor]:

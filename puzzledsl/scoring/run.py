@@ -2,6 +2,7 @@
 
 Hidden states move up the parent's layers once; each replacement runs only the layers from its own to the last, and is
 compared with the parent on every measure at once: a score of another metric of the same replacements is there already.
+The parent's own pass also gives how much each of its layers changes the stream (`scoring.influence`).
 Being killed and started again gives the same bytes.
 """
 
@@ -11,14 +12,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor
 
-from puzzledsl.data.blocks import token_blocks
-from puzzledsl.data.budget import Budget
-from puzzledsl.data.errors import NotEnoughText, span_of
+from puzzledsl.data.errors import span_of
 from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
@@ -33,12 +31,14 @@ from puzzledsl.progress import Progress
 from puzzledsl.scoring.children import Children
 from puzzledsl.scoring.errors import NoFit, NoPairwiseTerms, NoScoringText
 from puzzledsl.scoring.incumbent import Incumbent
+from puzzledsl.scoring.influence import block_influence
 from puzzledsl.scoring.measures import Accuracy, Divergence, Measure
 from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.replacements import Replacement, replacements
 from puzzledsl.scoring.states import States
 from puzzledsl.scoring.sweep import Rows, Sweep, final_states
 from puzzledsl.scoring.table import fitted_table, score_table
+from puzzledsl.scoring.text import scored_text, text_behind
 
 
 def run_score(
@@ -81,7 +81,8 @@ def run_score(
     partial = Partial(work / f"figures{also}.jsonl" if more else kept, key)
     rows = _rows(work, measure, method, runner, len(todo))
     incumbent = Incumbent(model, library)
-    sweep = Sweep(runner, measure, method.metric, partial, progress, incumbent, rows)
+    behind = text_behind(program, method, bld, measure.samples(), runner, parent_dir, base, library)
+    sweep = Sweep(runner, measure, method.metric, partial, progress, incumbent, rows, behind)
     progress.start(f"score {score}", len(todo))
     with torch.inference_mode():
         sweep.run(todo, around)
@@ -95,7 +96,8 @@ def run_score(
             table = fitted_table(table, form, todo)
             _tell_fit(score, table, progress)
             partial.copy_to(kept)
-    return table.model_copy(update={"inputs": inputs})
+    influence = block_influence(sweep.influence, _text_name(method, bld))
+    return table.model_copy(update={"inputs": inputs, "influence": influence})
 
 
 def score_children(
@@ -128,6 +130,11 @@ def score_children(
             incumbent.become(child)
             found.append(measure.figures(final_states(runner, measure))[method.metric])
     return found
+
+
+def _text_name(method: nodes.ReplaceOne, bld: nodes.Bld) -> str:
+    """What a score is measured on, as the program calls it."""
+    return method.tasks or method.data or bld.data or ""
 
 
 def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:
@@ -192,52 +199,9 @@ def _measure(
         raise DiagnosticError(NoScoringText(span_of(declaration.where), score=declaration.name))
     behind = data == bld.data
     cache = BuildDir(library.root.parent).tokens
-    tokens = _text(program.data[data], base, tokenizer, method, bld, behind, cache, progress, unseen)
+    tokens = scored_text(program.data[data], base, tokenizer, method, bld, behind, cache, progress, unseen)
     check_tokens(parent_dir, tokens)
     return Divergence(runner, tokens, method.samples, top_k=method.top_k)
-
-
-def _text(
-    data: nodes.Data,
-    base: Path,
-    tokenizer: Any,
-    method: nodes.ReplaceOne,
-    bld: nodes.Bld,
-    behind: bool,
-    cache: Path,
-    progress: Progress,
-    unseen: bool,
-) -> Tensor:
-    """Enough blocks for `samples` positions, [N, S]: those behind the BLD's own where `behind` and there are enough.
-
-    `unseen`: the ones behind those.
-    """
-    budget = Budget.of(bld)
-    blocks = -(-method.samples // budget.context)
-    skipped = budget.blocks if behind else 0
-
-    def read(first: int) -> Tensor:
-        count = first + blocks
-        return token_blocks(
-            data,
-            base,
-            tokenizer,
-            context=budget.context,
-            tokens=count * budget.context,
-            seed=bld.seed,
-            cache=cache,
-        )[first:]
-
-    try:
-        tokens = read(skipped + blocks if unseen else skipped)
-    except DiagnosticError as error:
-        if unseen or not skipped or not isinstance(error.diagnostics[0], NotEnoughText):
-            raise
-        progress.log(
-            "warning", text=f"data `{data.name}` is too short to score on text that was not trained on"
-        )
-        tokens = read(0)
-    return tokens[:, : method.samples] if blocks == 1 else tokens
 
 
 def _inputs(

@@ -15,6 +15,7 @@ from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.progress import Progress
 from puzzledsl.scoring.incumbent import Incumbent
+from puzzledsl.scoring.influence import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Divergence, Figures, Measure, group_tokens
 from puzzledsl.scoring.partial import Name, Partial
 from puzzledsl.scoring.replacements import Replacement
@@ -83,10 +84,14 @@ class Sweep:
         progress: Progress,
         incumbent: Incumbent,
         rows: Rows,
+        behind: Sequence[Tensor] = (),
     ) -> None:
+        """`behind`: groups of tokens [B, S] that are not scored, and count where layers' influences are measured."""
         self.runner, self.measure, self.metric, self.partial = runner, measure, metric, partial
         self.progress, self.incumbent, self.rows = progress, incumbent, rows
+        self.behind = behind
         self.parent_PH = torch.empty(0)
+        self.influence: Sequence[Sums] = ()
         self._under_way: deque[_UnderWay] = deque()
 
     def run(self, todo: Sequence[Replacement], around: ModelDefinition | None) -> None:
@@ -117,9 +122,17 @@ class Sweep:
             self._keep(self._under_way.popleft())
 
     def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
-        """The parent's own normed final hidden states: a group a worker."""
-        groups = [workers.submit(partial(self._leaving, 0, [hidden])) for hidden in entering]
-        return [hidden for group in groups for hidden in group.result()]
+        """The parent's own normed final hidden states, and on the way how much its layers change its stream: a group a worker."""
+        more = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.behind]
+        is_text = [
+            *self.measure.is_text,
+            *(torch.ones_like(tokens, dtype=torch.bool) for tokens in self.behind),
+        ]
+        pairs = zip([*entering, *more], counted(is_text), strict=True)
+        found = [workers.submit(partial(observed_pass, self.runner, *pair)) for pair in pairs]
+        groups = [group.result() for group in found]
+        self.influence = [sums for _, sums in groups]
+        return [self.runner.final_norm(hidden) for hidden, _ in groups[: len(entering)]]
 
     def _measure(self, of_layer: Numbered, entering: Sequence[Entering], workers: Workers) -> None:
         """All replacements of one layer. The layer is changed here only, when all workers are in those above it."""

@@ -1,28 +1,41 @@
-"""The paper's baselines (Puzzle, appendix: Tables 10 to 12), all over the same rows as the exact search.
+"""Baselines, all over the same rows as the exact search: the paper's (Puzzle, appendix: Tables 10 to 12) and its rivals'.
 
-`max_params` and `noop_only` are exact searches with another goal or space; `greedy`, `uniform` and `random` are heuristics that
-may find nothing.
+`max_params` and `noop_only` are exact searches with another goal or space; the others are heuristics that may find nothing.
+`uniform_width` prunes every layer to one width (Minitron, arXiv 2407.14679). `search.drops` has those that drop whole layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise, product
-from typing import Literal, assert_never
+from itertools import product
+from typing import assert_never
 
 import numpy as np
 
-from puzzledsl.ir.nodes import Baseline, Linear, ParamsTerm, Program, WeightedTerm
+from puzzledsl.ir.alternatives import name_of
+from puzzledsl.ir.nodes import (
+    BASELINES,
+    Baseline,
+    BaselineKind,
+    Linear,
+    ParamsTerm,
+    Program,
+    WeightedTerm,
+)
+from puzzledsl.ir.solvers import BY_INFLUENCE
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.answer import heuristic_result
 from puzzledsl.search.box import Box
+from puzzledsl.search.candidates import Model, best_of_models, closest, taken
 from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.exact import Found, best_meeting_all, is_right
+from puzzledsl.search.drops import by_angular_distance, by_block_influence
+from puzzledsl.search.exact import Found, best_meeting_all
 from puzzledsl.search.greedy import greedy
 from puzzledsl.search.incumbent import feasible
 from puzzledsl.search.instance import Goal, Ints, Problem
+from puzzledsl.search.needs import influence_of
 from puzzledsl.search.problem import Builder, Problems
 from puzzledsl.search.rows import goal_of, without_larger
 from puzzledsl.search.tables import tables_of
@@ -31,21 +44,20 @@ PARAMS = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=ParamsTerm()),
 MAX_PARAMS_GAP = 1e-3  # many models have almost as many parameters as the largest that fits
 RANDOM_TRIES = 2000
 BASELINE_S = 60.0
-BaselineKind = Literal["greedy", "max_params", "uniform", "random", "noop_only"]
-
-
-KINDS: tuple[BaselineKind, ...] = ("greedy", "max_params", "uniform", "random", "noop_only")
 
 
 def solve_baselines(
     program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
 ) -> dict[BaselineKind, SearchResult]:
-    """Every baseline under the requirements of one search, each verified. Raises DiagnosticError when a table is missing."""
+    """Every baseline under the requirements of one search, each verified; those that drop layers by their influence where it is
+    measured. Raises DiagnosticError when a table is missing."""
     builder = Builder(tables_of(program, search, costs, scores))
     problems = builder.all()
+    measured = influence_of(program, builder.tables.search, scores) is not None
     return {
         kind: solve_baseline(builder, problems, Baseline(kind=kind), Effort.of(BASELINE_S))[0]
-        for kind in KINDS
+        for kind in BASELINES
+        if measured or kind not in BY_INFLUENCE
     }
 
 
@@ -64,9 +76,14 @@ def solve_baseline(
             found = best_meeting_all(tables, problems, effort)
             return heuristic_result(tables, [found], kind, found.proven), problems
         case "greedy":
-            found = _best(problems, (_models_by_greed(problems, box) for box in problems.boxes))
-        case "uniform":
-            found = _best(problems, (uniform_models(builder, problems.at(box)) for box in problems.boxes))
+            found = best_of_models(problems, (_models_by_greed(problems, box) for box in problems.boxes))
+        case "uniform" | "uniform_width":
+            models = uniform_models(builder, widths_only=kind == "uniform_width")
+            found = best_of_models(problems, [models] * len(problems.boxes))
+        case "block_influence":
+            found = by_block_influence(problems)
+        case "angular_run":
+            found = by_angular_distance(problems)
         case "random":
             found = random_answer(problems, baseline.seed, effort)
         case _:
@@ -87,10 +104,7 @@ def noop_problem(problem: Problem) -> Problem:
     return problem.only(plain | ~has_some[problem.columns.layer_of])
 
 
-Models = Iterable[tuple[LayerAssignment, ...]]
-
-
-def _models_by_greed(problems: Problems, box: Box) -> Iterator[tuple[LayerAssignment, ...]]:
+def _models_by_greed(problems: Problems, box: Box) -> Iterator[Model]:
     """The greedy's model at a batch; where any batch may be, at the powers of two, each where it and larger ones fit."""
     for batches in _powers(box):
         problem = problems.at(batches)
@@ -109,34 +123,13 @@ def _powers(box: Box) -> Iterator[Box]:
         yield Box(box.scenarios, batches, batches)
 
 
-def uniform_models(builder: Builder, problem: Problem) -> Models:
-    """Every model with one block in every layer. A layer that may not have it takes what is closest to it in parameters
-    (attention and FFN apart)."""
-    sizes = _sub_block_sizes(builder, problem)
-    for wanted in {(c.attention, c.ffn): i for i, c in enumerate(problem.columns.choices)}.values():
-        yield problem.choice(_closest(problem, sizes, wanted))
-
-
-def _sub_block_sizes(builder: Builder, problem: Problem) -> Ints:
-    """Parameters of each column's attention and FFN, [columns][2]."""
-    costs, layer_of = builder.tables.costs, problem.columns.layer_of.tolist()
-    pairs = zip(layer_of, problem.columns.choices, strict=True)
-    return np.array(
-        [(costs.params_attention[i][c.attention], costs.params_ffn[i][c.ffn]) for i, c in pairs],
-        dtype=np.int64,
-    )
-
-
-def _closest(problem: Problem, sizes: Ints, wanted: int) -> Ints:
-    columns, target = problem.columns, problem.columns.choices[wanted]
-    other = np.array([(c.attention != target.attention) + (c.ffn != target.ffn) for c in columns.choices])
-    distance = 4 * np.abs(sizes - sizes[wanted]).sum(axis=1) + other
-    return _argmin_each(problem, distance)
-
-
-def _argmin_each(problem: Problem, values: Ints) -> Ints:
-    start = problem.columns.start.tolist()
-    return np.array([b + int(np.argmin(values[b:e])) for b, e in pairwise(start)], dtype=np.int64)
+def uniform_models(builder: Builder, *, widths_only: bool = False) -> tuple[Model, ...]:
+    """Every model with one block in every layer, or near it; `widths_only`: of KV heads and FFN widths, nothing dropped."""
+    wanted = dict.fromkeys((c.attention, c.ffn) for c in builder.columns.choices)
+    if widths_only:
+        kinds = {name_of(a): a.kind for c in builder.tables.layers for a in (*c.attention, *c.ffn)}
+        wanted = {pair: None for pair in wanted if {kinds[name] for name in pair} <= {"parent", "gqa", "mlp"}}
+    return tuple(closest(builder, LayerAssignment(attention=a, ffn=f)) for a, f in wanted)
 
 
 def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
@@ -147,7 +140,7 @@ def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
             chosen = relaxed.columns.start[:-1] + rng.integers(0, relaxed.columns.sizes)
             if not feasible(relaxed, chosen):
                 continue
-            found = _taken(problems, relaxed.choice(chosen), box)
+            found = taken(problems, relaxed.choice(chosen), box)
             if found is not None:
                 return found[1]
     values = np.random.default_rng(seed).integers(0, 2**20, len(problems.builder.columns))
@@ -160,28 +153,3 @@ def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
 def _with_goal(problem: Problem, values: Ints) -> Problem:
     goal = Goal(values, Fraction(1), Fraction(0), 1, False, True)
     return replace(problem, goal=goal, preferences=())
-
-
-def _best(problems: Problems, models: Iterable[Models]) -> Found:
-    """The best of a heuristic's models, each at the batches that it runs at."""
-    best: tuple[Fraction, Found] | None = None
-    for box, of_a_box in zip(problems.boxes, models, strict=True):
-        for layers in of_a_box:
-            found = _taken(problems, layers, box)
-            if found is not None and (best is None or found[0] < best[0]):
-                best = found
-    return Found(None, {}, None, False) if best is None else best[1]
-
-
-def _taken(
-    problems: Problems, layers: tuple[LayerAssignment, ...], near: Box
-) -> tuple[Fraction, Found] | None:
-    """A model as an answer, with its goal's rank; None where it does not meet every requirement."""
-    box = problems.box_of(layers, near)
-    if box is None:
-        return None
-    problem = problems.at(box)
-    chosen = problem.indices(layers)
-    if chosen is None or not feasible(problem, chosen) or not is_right(problems.tables, problem, layers):
-        return None
-    return problem.goal.rank(problem.goal.of(chosen)), Found(layers, box.lows, None, False)

@@ -109,6 +109,26 @@ class AlternativeNotCosted(Diagnostic):
     help_template = "make the costs again, or take the alternative out of the space"
 
 
+class NoInfluence(Diagnostic):
+    """A score table without the block influences that a search drops layers by.
+
+    `block_influence` and `angular_run` read how much each layer changes the parent's stream, which `pzl score`
+    measures along with the scores. A table that an earlier version made has the scores alone.
+
+    Wrong:
+        $ pzl solve wide.pzl shortgpt     # solver = block_influence
+    Right:
+        $ pzl score wide.pzl kl
+        $ pzl solve wide.pzl shortgpt
+    """
+
+    code = "E0510"
+    template = (
+        "scores `{name}` do not say how much each layer changes the stream, which `{solver}` drops layers by"
+    )
+    help_template = "run `pzl score {file} {name}` again"
+
+
 class ScoreTableUnreadable(Diagnostic):
     """A score file that is missing or no table.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.nodes import (
     Linear,
     LinearRequirement,
@@ -15,11 +16,14 @@ from puzzledsl.ir.nodes import (
     Term,
     Where,
 )
+from puzzledsl.ir.solvers import drops_by_influence, influence_score
+from puzzledsl.ir.tables import ScoreTable
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """Names of the score tables and of the scenarios that a search's goal, requirements and preferences mention."""
+    """Names of the score tables and of the scenarios that a search's goal, requirements and preferences mention; the score with
+    the block influences that its solver drops by is among them."""
 
     scores: frozenset[str]
     scenarios: frozenset[str]
@@ -27,11 +31,22 @@ class Needed:
 
 def needed(program: Program, search: str) -> Needed:
     """What must be there before `search` can be solved. Raises KeyError for a search that is not declared."""
-    terms = list(terms_of(program.searches[search]))
+    here = program.searches[search]
+    terms = list(terms_of(here))
+    influence = influence_score(program, here) if drops_by_influence(here) else None
+    read = () if influence is None else (influence,)
     return Needed(
-        scores=frozenset(t.score for t in terms if isinstance(t, ScoreTerm)),
+        scores=frozenset((*(t.score for t in terms if isinstance(t, ScoreTerm)), *read)),
         scenarios=frozenset(t.scenario for t in terms if isinstance(t, MetricTerm)),
     )
+
+
+def influence_of(program: Program, search: Search, scores: Mapping[str, ScoreTable]) -> BlockInfluence | None:
+    """The block influences of the score that a search reads them from; None where there is no table of them for its layers."""
+    name = influence_score(program, search)
+    influence = scores[name].influence if name is not None and name in scores else None
+    layers = program.spaces[search.space].layers
+    return None if influence is None or len(influence.layers) != len(layers) else influence
 
 
 def terms_of(search: Search) -> Iterator[Term]:

@@ -11,21 +11,24 @@ from itertools import product
 from puzzledsl.cost.any_batch import AnyBatch, any_batch
 from puzzledsl.diagnostics import DiagnosticError, Sink
 from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, SubBlock, name_of
+from puzzledsl.ir.errors_spaces import NothingMeasured
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.metrics import fits
-from puzzledsl.ir.nodes import LayerChoice, MetricTerm, Program, ScoreTerm, Search, Shape
+from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, ScoreTerm, Search, Shape
+from puzzledsl.ir.solvers import drops_by_influence, influence_score
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.errors import (
     AlternativeNotCosted,
     AlternativeNotScored,
     CostsNotThere,
     MetricUnknown,
+    NoInfluence,
     PairwiseNotGoal,
     ScoresNotThere,
     Unbounded,
     span_of,
 )
-from puzzledsl.search.needs import needed, placed_linears
+from puzzledsl.search.needs import influence_of, needed, placed_linears
 
 Place = tuple[int, str, str]  # layer, sub-block, alternative
 Partners = Mapping[Place, Mapping[Place, float]]
@@ -185,6 +188,8 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
     needs, where = needed(program, search), span_of(here.where)
     for name in sorted(needs.scores - set(scores)):
         sink.add(ScoresNotThere(where, name=name, file=program.source))
+    if (missing := _no_influence(program, here, scores)) is not None:
+        sink.add(missing)
     for name in sorted(n for n in needs.scenarios if not costs.scenarios.get(n)):
         sink.add(CostsNotThere(where, name=name, file=program.source))
     for name in sorted(needs.scores & set(scores)):
@@ -206,6 +211,21 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
     space = program.spaces[here.space]
     profiles = {n: found for n in costs.auto if (found := any_batch(program, space, costs, n)) is not None}
     return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)), partners, profiles)
+
+
+def _no_influence(
+    program: Program, search: Search, scores: Mapping[str, ScoreTable]
+) -> NothingMeasured | NoInfluence | None:
+    """Nothing to have the block influences that the search's solver drops layers by, or a table without them."""
+    if not (isinstance(search.solver, Baseline) and drops_by_influence(search)):
+        return None
+    solver, where = search.solver.kind, span_of(search.where)
+    name = influence_score(program, search)
+    if name is None:
+        return NothingMeasured(where, search=search.name, solver=solver, space=search.space)
+    if name not in scores or influence_of(program, search, scores) is not None:
+        return None
+    return NoInfluence(where, name=name, solver=solver, file=program.source)
 
 
 _COLUMNS = {

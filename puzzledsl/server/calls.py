@@ -162,6 +162,9 @@ SOLVERS = {
     "greedy": Call("The paper's budget-constrained greedy baseline."),
     "max_params": Call("The most parameters that fit (a baseline)."),
     "uniform": Call("The same alternative in every layer (a baseline)."),
+    "uniform_width": Call("The same FFN width and KV heads in every layer, nothing dropped (a baseline)."),
+    "block_influence": Call("Whole layers dropped, those that change the stream least first (a baseline)."),
+    "angular_run": Call("One run of layers dropped, that of least angular distance (a baseline)."),
     "random": Call("A random child that fits (a baseline).", {"seed": _SEED}),
     "noop_only": Call("Only removals (a baseline)."),
 }

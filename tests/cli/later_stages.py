@@ -19,6 +19,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E0507": {"name": "best", "how": "greedy"},
     "E0508": {"scenario": "chat", "metric": "ttft", "column": "ttft[us]"},
     "E0509": {"score": "kl", "what": "this"},
+    "E0510": {"name": "kl", "solver": "block_influence", "file": "wide.pzl"},
     "E0511": {
         "path": "kl.csv",
         "reason": "no such file or directory",

@@ -119,6 +119,7 @@ def test_baselines_stand_beside_the_answer(program: Path, capsys: pytest.Capture
         "uniform",
         "random",
         "noop_only",
+        "uniform_width",
     ]
     objectives = [float(row.split()[2]) for row in table[1:] if row.split()[1] in ("optimal", "feasible")]
     assert objectives[0] == min(objectives)

@@ -33,6 +33,10 @@ def told(found: Checked) -> list[Diagnostic]:
     return [d for d in found.diagnostics if d.code not in STYLE]
 
 
+MEASURED = 'bld pieces of w { tokens = 0 }\ndata mix = text("mix.txt")\nscore real of pieces = replace_one(kl_divergence)\n'
+"""A score of `w` that is measured."""
+
+
 def holds(rule: str, *programs: str) -> list[Any]:
     """Cases of programs that check without a word, for the parameter `text`."""
     mark = pytest.mark.states(rule)

@@ -221,11 +221,11 @@ def test_expressions(tmp_path: Path) -> None:
 @pytest.mark.states("solver.table", "solver.choice")
 def test_solvers(tmp_path: Path) -> None:
     from puzzledsl.ir.lower.search import SOLVERS
-    from tests.language.rules import program, search
+    from tests.language.rules import MEASURED, program, search
 
     calls = [words(row[0])[0] for row in table("solver.table")]
     assert [call.split("(")[0] for call in calls] == list(SOLVERS)
-    found = [program(tmp_path, search(f"solver = {call}")).searches["s"].solver for call in calls]
+    found = [program(tmp_path, MEASURED + search(f"solver = {call}")).searches["s"].solver for call in calls]
     assert [solver.kind for solver in found] == list(SOLVERS)
     assert program(tmp_path, search("")).searches["s"].solver == found[0]
 

@@ -11,10 +11,11 @@ import pytest
 
 from puzzledsl.cost.table import cost_table
 from puzzledsl.ir import nodes
+from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.solve import solve_search
-from tests.language.rules import codes, holds, outcome, program, refused, search
+from tests.language.rules import MEASURED, codes, holds, outcome, program, refused, search
 
 CARD = "hardware g { memory = 80GB, bandwidth = 2TB/s, peak { bf16 = 300TFLOP/s } }\nscenario talk on g = batch(2, 8 -> 8)\n"
 SCORES = {"gqa2": 0.2, "gqa1": 0.3, "linear": 0.5, "noop": 0.4}
@@ -396,7 +397,9 @@ def test_a_batch_is_bounded_and_aimed_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.states("solver.table")
-@pytest.mark.parametrize("solver", ["greedy", "max_params", "uniform", "random(seed: 3)", "noop_only"])
+@pytest.mark.parametrize(
+    "solver", ["greedy", "max_params", "uniform", "random(seed: 3)", "noop_only", "uniform_width"]
+)
 def test_baselines_keep_the_requirements_and_are_no_better(tmp_path: Path, solver: str) -> None:
     body = "require params <= 0.8x"
     proven = solved(tmp_path, search(body)).solutions[0]
@@ -408,6 +411,57 @@ def test_baselines_keep_the_requirements_and_are_no_better(tmp_path: Path, solve
         assert len(set(found.layers)) == 1
     if solver == "noop_only":
         assert {name for layer in found.layers for name in (layer.attention, layer.ffn)} <= {"parent", "noop"}
+
+
+STREAM = BlockInfluence(
+    text="mix",
+    positions=8,
+    layers=(0.4, 0.1, 0.3, 0.2),
+    runs=((0.4, 0.1, 0.3, 0.2), (0.5, 0.2, 0.3), (0.6, 0.4), (0.9,)),
+)
+
+
+def dropped(folder: Path, body: str) -> tuple[str, set[int]]:
+    """A search's status, and the layers that its child lacks."""
+    found = program(folder, MEASURED + search(body))
+    scores = ScoreTable(score="kl", metric="table", samples=0, attention=(SCORES,) * 4, ffn=(FFN_SCORES,) * 4)
+    real = scores.model_copy(update={"score": "real", "influence": STREAM})
+    result = solve_search(found, "s", cost_table(found, "w"), {"kl": scores, "real": real})
+    layers = result.solutions[0].layers if result.solutions else ()
+    return result.status, {i for i, c in enumerate(layers) if (c.attention, c.ffn) == ("noop", "noop")}
+
+
+@pytest.mark.states("solver.influence", "solver.heuristic")
+def test_layers_are_dropped_by_their_influence(tmp_path: Path) -> None:
+    small = "require params <= 0.75x\n"
+    assert dropped(tmp_path, small + "solver = block_influence") == ("feasible", {1, 3})
+    assert dropped(tmp_path, small + "solver = angular_run") == ("feasible", {1, 2})
+    assert dropped(tmp_path, small + "require layers[1].ffn is not noop\nsolver = block_influence") == (
+        "feasible",
+        {2, 3},
+    )
+    assert dropped(tmp_path, "solver = block_influence") == ("feasible", set())
+    impossible = "require params <= 0.75x and params >= 0.7x\nsolver = block_influence"
+    assert dropped(tmp_path, impossible) == ("unknown", set())
+    assert "E0416" in codes(tmp_path, search("solver = block_influence"))
+
+
+@pytest.mark.states("solver.uniform")
+def test_uniform_widths_drop_nothing(tmp_path: Path) -> None:
+    def blocks(solver: str, share: str) -> set[LayerAssignment]:
+        found = solved(tmp_path, search(f"require params <= {share}\nsolver = {solver}"))
+        return {layer for solution in found.solutions for layer in solution.layers}
+
+    narrow = {LayerAssignment(attention="gqa2", ffn="mlp96")}
+    assert blocks("uniform_width", "0.66x") == blocks("uniform", "0.66x") == narrow
+    assert blocks("uniform", "0.62x") == {LayerAssignment(attention="noop", ffn="mlp96")}
+    assert blocks("uniform_width", "0.62x") == set()
+
+
+@pytest.mark.states("solver.fixed")
+def test_drops_of_your_own(tmp_path: Path) -> None:
+    layers = best(tmp_path, "require all(l is noop for l in layers[1..2])\nrequire params >= 30% * p.params")
+    assert [(c.attention, c.ffn) == ("noop", "noop") for c in layers] == [False, True, True, False]
 
 
 @pytest.mark.states("solver.choice")

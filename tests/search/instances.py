@@ -23,6 +23,7 @@ from puzzledsl.ir.alternatives import (
     name_of,
 )
 from puzzledsl.ir.facts import fixed_params, params
+from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.metrics import METRICS
 from puzzledsl.ir.nodes import (
     And,
@@ -45,6 +46,7 @@ from puzzledsl.ir.nodes import (
     Parent,
     Preference,
     Program,
+    ReplaceOne,
     Requirement,
     Scenario,
     Score,
@@ -108,6 +110,25 @@ class Instance:
         search = self.search.model_copy(update=changes)
         program = self.program.model_copy(update={"searches": {"best": search}})
         return Instance(program, self.costs, self.scores)
+
+
+def influence(count: int, seed: int = 0) -> BlockInfluence:
+    """Block influences of so many layers, as scoring might measure them."""
+    rng = Random(seed)
+    runs = tuple(tuple(rng.randint(1, 9) / 10 for _ in range(count - n)) for n in range(count))
+    return BlockInfluence(
+        text="corpus", positions=7, layers=tuple(rng.randint(0, 9) / 10 for _ in range(count)), runs=runs
+    )
+
+
+def measured(instance: Instance, seed: int = 0) -> Instance:
+    """The same with a score that was measured, block influences and all."""
+    score = instance.program.scores["kl"].model_copy(update={"method": ReplaceOne(metric="kl_divergence")})
+    program = instance.program.model_copy(update={"scores": {"kl": score}})
+    known = influence(len(program.spaces["wide"].layers), seed)
+    return Instance(
+        program, instance.costs, {"kl": instance.scores["kl"].model_copy(update={"influence": known})}
+    )
 
 
 def at(line: int, text: str = "") -> Where:

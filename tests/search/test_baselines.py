@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,23 +11,36 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import synthetic
-from puzzledsl.ir.nodes import Baseline, ParamsTerm, Preference
+from puzzledsl.ir.alternatives import SubBlock, name_of
+from puzzledsl.ir.nodes import BASELINES, Baseline, Is, LayerChoice, LogicRequirement, ParamsTerm, Preference
 from puzzledsl.ir.tables import SearchResult
+from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.verify import verify
-from tests.search.instances import HERE, Instance, alone, chat, problems
+from tests.search.instances import (
+    ATTENTION,
+    FFN,
+    HERE,
+    Instance,
+    alone,
+    chat,
+    measured,
+    plain_instance,
+    problems,
+    require,
+)
 
 quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
-KINDS = ("greedy", "max_params", "uniform", "random", "noop_only")
+PARTS: tuple[SubBlock, ...] = ("attention", "ffn")
 
 
 def baseline(instance: Instance, kind: Any, seed: int = 0) -> SearchResult:
-    return solve_search(*instance.with_search(solver=Baseline(kind=kind, seed=seed)).args)
+    return solve_search(*measured(instance).with_search(solver=Baseline(kind=kind, seed=seed)).args)
 
 
 @quick
-@given(problems(), st.sampled_from(KINDS))
+@given(problems(), st.sampled_from(BASELINES))
 def test_a_baseline_is_right_and_no_better_than_the_optimum(instance: Instance, kind: str) -> None:
     found, best = baseline(instance, kind), solve_search(*instance.args)
     assert found.solver == kind
@@ -65,9 +79,52 @@ def test_the_same_seed_draws_the_same_model(instance: Instance, seed: int) -> No
     assert baseline(instance, "random", seed) == baseline(instance, "random", seed)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@quick
+@given(problems(), st.sampled_from(["uniform", "uniform_width"]))
+def test_the_best_of_all_models_that_are_alike_everywhere(instance: Instance, kind: Any) -> None:
+    layers = instance.program.spaces["wide"].layers
+    widths = kind == "uniform_width"
+    sign = 1 if instance.search.sense == "minimize" else -1
+    found = baseline(instance, kind)
+    for a, f in product(*(set.intersection(*(set(getattr(c, part)) for c in layers)) for part in PARTS)):
+        if widths and not {a.kind, f.kind} <= {"parent", "gqa", "mlp"}:
+            continue
+        names = {"attention": name_of(a), "ffn": name_of(f)}
+        pinned = (*instance.search.requirements, *alike(len(layers), names))
+        other = solve_search(*instance.with_search(requirements=pinned).args)
+        if other.objective is not None:
+            assert found.objective is not None
+            assert sign * found.objective <= sign * other.objective
+    if widths and all({"parent"} <= {x.kind for x in getattr(c, part)} for c in layers for part in PARTS):
+        assert not {c.ffn for s in found.solutions for c in s.layers} & {"noop", "linear"}
+        assert not {c.attention for s in found.solutions for c in s.layers} & {"noop", "linear"}
+
+
+def alike(count: int, names: dict[str, str]) -> list[LogicRequirement]:
+    """Every layer has these."""
+    return [
+        LogicRequirement(formula=Is(layer=i, sub_block=part, alternatives=(names[part],)), where=HERE)
+        for part in PARTS
+        for i in range(count)
+    ]
+
+
+def test_baselines_that_read_influences_are_solved_where_these_are_measured() -> None:
+    limit = require(chat("latency"), "<=", ratio=Fraction(3, 4))
+    space = (LayerChoice(attention=ATTENTION, ffn=FFN),) * 4
+    instance = plain_instance(space, requirements=(limit,))
+    without, with_them = (solve_baselines(*i.args) for i in (instance, measured(instance)))
+    assert set(BASELINES) - set(without) == {"block_influence", "angular_run"}
+    assert tuple(with_them) == BASELINES
+    assert {**with_them, **without} == with_them
+
+
+EIGHTY = synthetic(seed=1, speedup=Fraction(3, 2))
+
+
+@pytest.mark.parametrize("kind", BASELINES)
 def test_baselines_on_a_model_of_eighty_layers(kind: Any) -> None:
-    program, costs, scores = synthetic(seed=1, speedup=Fraction(3, 2))
+    program, _, costs, scores = measured(Instance(*EIGHTY)).args
     best = solve_search(program, "best", costs, scores)
     search = program.searches["best"].model_copy(update={"solver": Baseline(kind=kind)})
     found = solve_search(program.model_copy(update={"searches": {"best": search}}), "best", costs, scores)
@@ -75,7 +132,9 @@ def test_baselines_on_a_model_of_eighty_layers(kind: Any) -> None:
     assert best.objective is not None
     assert found.solutions[0].objective > 1.05 * best.objective
     blocks = {(c.attention, c.ffn) for c in found.solutions[0].layers}
-    if kind == "uniform":
+    if kind in ("uniform", "uniform_width"):
         assert len(blocks) == 1
+    if kind in ("block_influence", "angular_run"):
+        assert blocks == {("parent", "parent"), ("noop", "noop")}
     if kind == "noop_only":
         assert {name for block in blocks for name in block} <= {"parent", "noop"}

@@ -58,7 +58,7 @@ from puzzledsl.suggest import closest
 from puzzledsl.units import TIME, Quantity
 
 EXAMPLE = "search s of w { minimize kl }"
-SOLVERS = ("cpsat", "greedy", "max_params", "uniform", "random", "noop_only")
+SOLVERS = ("cpsat", *nodes.BASELINES)
 DEFAULT_SOLVER = nodes.CpSat(time_s=Fraction(60))
 MAX_SEED = 2**31 - 1
 MAX_SOLUTIONS = 10_000

@@ -1,0 +1,105 @@
+"""The text that a score is measured on, and more of it where little is scored.
+
+Shapes: N blocks, S tokens of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.budget import Budget
+from puzzledsl.data.errors import NotEnoughText
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir import nodes
+from puzzledsl.layout import BuildDir
+from puzzledsl.library.library import Library
+from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.parents.load import load_tokenizer
+from puzzledsl.progress import Progress
+from puzzledsl.scoring.influence import POSITIONS
+from puzzledsl.scoring.measures import group_tokens
+
+
+def scored_text(
+    data: nodes.Data,
+    base: Path,
+    tokenizer: Any,
+    method: nodes.ReplaceOne,
+    bld: nodes.Bld,
+    behind: bool,
+    cache: Path,
+    progress: Progress,
+    unseen: bool,
+) -> Tensor:
+    """Enough blocks for `samples` positions, [N, S]: those behind the BLD's own where `behind` and there are enough.
+
+    `unseen`: the ones behind those.
+    """
+    budget = Budget.of(bld)
+    blocks = -(-method.samples // budget.context)
+    skipped = budget.blocks if behind else 0
+
+    def read(first: int) -> Tensor:
+        count = first + blocks
+        return token_blocks(
+            data,
+            base,
+            tokenizer,
+            context=budget.context,
+            tokens=count * budget.context,
+            seed=bld.seed,
+            cache=cache,
+        )[first:]
+
+    try:
+        tokens = read(skipped + blocks if unseen else skipped)
+    except DiagnosticError as error:
+        if unseen or not skipped or not isinstance(error.diagnostics[0], NotEnoughText):
+            raise
+        progress.log(
+            "warning", text=f"data `{data.name}` is too short to score on text that was not trained on"
+        )
+        tokens = read(0)
+    return tokens[:, : method.samples] if blocks == 1 else tokens
+
+
+def text_behind(
+    program: nodes.Program,
+    method: nodes.ReplaceOne,
+    bld: nodes.Bld,
+    samples: int,
+    runner: LayerRunner,
+    parent_dir: Path,
+    base: Path,
+    library: Library,
+) -> Sequence[Tensor]:
+    """Groups of tokens behind those that are scored, enough for influences of layers; none of tasks, and none where there are not
+    so many."""
+    name, budget = method.data or bld.data, Budget.of(bld)
+    scored = -(-samples // budget.context)
+    wanted = -(-POSITIONS // budget.context) - scored
+    if method.metric == "accuracy" or name is None or wanted <= 0:
+        return ()
+    first = scored + (budget.blocks if name == bld.data else 0)
+    tokenizer, cache = load_tokenizer(parent_dir), BuildDir(library.root.parent).tokens
+    try:
+        tokens_NS = token_blocks(
+            program.data[name],
+            base,
+            tokenizer,
+            context=budget.context,
+            tokens=(first + wanted) * budget.context,
+            seed=bld.seed,
+            cache=cache,
+        )[first:]
+    except DiagnosticError as error:
+        if isinstance(error.diagnostics[0], NotEnoughText):
+            return ()
+        raise
+    return torch.split(tokens_NS, max(1, group_tokens(runner.device) // budget.context))

@@ -1,0 +1,133 @@
+"""`benchmarks.child`: children of every method, judged alike, and none made twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import child
+from benchmarks.child_judge import Judge, ratio
+from benchmarks.child_made import Bench
+from benchmarks.child_methods import METHODS, Question, parse
+from puzzledsl.ir.nodes import LayerChoice
+from puzzledsl.parents.load import load_parent
+from tests.runs.test_run import pzl
+from tests.runs.tiny_program import write_tiny_program
+from tests.search.instances import ATTENTION, FFN, Instance, chat, measured, plain_instance, require
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny program with its pieces made and scored, whose speed-up can be set."""
+    path = write_tiny_program(tmp_path_factory.mktemp("child"))
+    (path.parent / "data").mkdir()
+    (path.parent / "items.jsonl").rename(path.parent / "data" / "items.jsonl")
+    text = path.read_text().replace(">= 1.2x", ">= speedup").replace('"items.jsonl"', '"data/items.jsonl"')
+    path.write_text(f'param speedup: Ratio = 1.2x\ndata heldout = text("corpus.txt")\n{text}')
+    result = pzl("run", path, "--until", "score")
+    assert result.returncode == 0, result.stderr
+    return path
+
+
+def table(program: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
+    """Run the command."""
+    settings = (
+        f"--program {program} --out {out} --work {out.parent / 'work'} --speeds 1.2 --items 6 --heldout 128"
+    )
+    monkeypatch.setattr(
+        "sys.argv", ["child", *settings.split(), "--task-tokens", "64", "--tokens", "128", *more]
+    )
+    child.main()
+
+
+def test_a_row_for_each_method_and_none_made_twice(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "child.jsonl"
+    methods = ("--methods", "searched", "block_influence", "angular_run", "uniform_width", "drop1+searched")
+    table(program, out, monkeypatch, *methods)
+    first = capsys.readouterr().out
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [r["method"] for r in records] == list(methods[1:])
+    for record in records:
+        assert record["kl"]["value"] > 0 and record["speed"] >= 1.2
+        assert set(record["kept"]) == {"items", "pooled"}
+    by_method = {r["method"]: r["layers"] for r in records}
+    assert set(by_method["block_influence"]) == {"parent/parent", "noop/noop"}
+    assert "noop/noop" in by_method["drop1+searched"]
+    assert len(set(by_method["uniform_width"])) == 1
+
+    out.write_text("".join(out.read_text().splitlines(keepends=True)[:-1]) + '{"key": "torn')
+    table(program, out, monkeypatch, *methods)
+    again = capsys.readouterr()
+    assert again.err.count("…") == 1
+    assert _without_seconds(again.out) == _without_seconds(first)
+
+
+def _without_seconds(text: str) -> list[str]:
+    return [line.rsplit("|", 2)[0] for line in text.splitlines()]
+
+
+def test_an_uptrained_child_has_a_row_too(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(program, tmp_path / "c.jsonl", monkeypatch, "--methods", "angular_run", "--uptrain", "256")
+    (record,) = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+    assert record["uptrain"] == 256 and record["kl"]["value"] > 0
+
+
+def test_the_parent_keeps_all(program: Path, tmp_path: Path) -> None:
+    bench = Bench(program, None, None, tmp_path)
+    judge = Judge(bench, items=6, heldout=128, task_tokens=64)
+    figures = judge.judged(load_parent(bench.parent_dir))
+    assert figures["kl"]["value"] == pytest.approx(0, abs=1e-6)
+    assert figures["kl_tasks"]["value"] == pytest.approx(0, abs=1e-6)
+    assert figures["kept"]["pooled"] in (
+        None,
+        {"value": 1.0, "stderr": 0.0},
+    )  # of few items it may be at chance
+
+
+def test_what_is_kept_is_a_ratio_of_paired_means() -> None:
+    parent = torch.tensor([0.75, 0.75, -0.25, 0.75], dtype=torch.float64)
+    assert ratio(parent, parent) == {"value": 1.0, "stderr": 0.0}
+    assert ratio(-parent, -parent) is None
+    half = ratio(torch.tensor([0.75, -0.25, -0.25, 0.75], dtype=torch.float64), parent)
+    assert half is not None and half["value"] == pytest.approx(0.5) and half["stderr"] > 0
+
+
+def question() -> Question:
+    limit = require(chat("latency"), "<=", ratio="3/5")
+    instance: Instance = measured(
+        plain_instance((LayerChoice(attention=ATTENTION, ffn=FFN),) * 6, requirements=(limit,))
+    )
+    return Question(instance.program, instance.costs, instance.scores)
+
+
+def test_drops_then_the_rest_is_searched() -> None:
+    asked = question()
+    influence = asked.scores["kl"].influence
+    assert influence is not None
+    order = sorted(range(6), key=lambda i: (influence.layers[i], i))
+
+    def answer(name: str) -> tuple[set[int], float]:
+        method = parse(name)
+        assert method is not None
+        (found,) = method(asked).solutions
+        gone = {i for i, c in enumerate(found.layers) if (c.attention, c.ffn) == ("noop", "noop")}
+        return gone, found.objective
+
+    alone, objective = answer("block_influence")
+    assert answer("drop0+searched") == answer("searched")
+    assert set(order[:1]) <= answer("drop1+searched")[0]
+    assert answer("searched")[1] <= answer("drop1+searched")[1] <= objective
+    assert answer("drop6+searched")[0] >= alone, "no more than will do"
+    assert len(answer("run2+searched")[0]) >= 2
+
+
+def test_names_of_methods() -> None:
+    assert all(parse(name) is not None for name in METHODS)
+    assert parse("drop3") is None and parse("evolution") is None

@@ -95,12 +95,12 @@ def _last(student: Student) -> nn.Linear | None:
     job = student.job
     if job.ffn is not None and job.ffn.kind == "parent":
         return None
-    module, alternative = (
-        (student.ffn, job.ffn)
-        if job.ffn is not None and job.ffn.kind != "noop"
-        else (student.attention, job.attention)
-    )
-    name = None if alternative is None else last_map(alternative)
+    if job.ffn is not None and job.ffn.kind != "noop":
+        module, name = student.ffn, last_map("ffn", job.ffn)
+    elif job.attention is not None and job.attention.kind != "parent":
+        module, name = student.attention, last_map("attention", job.attention)
+    else:
+        return None
     return None if name is None else cast(nn.Linear, getattr(module, name))
 
 

@@ -37,8 +37,8 @@ HealOption = Annotated[
     bool,
     typer.Option(
         "--heal/--no-heal",
-        help="Fit each piece's last weights again on what the assembled child feeds it (least squares), "
-        "and keep them if KL on held-out text is lower.",
+        help="Fit the last weights of every sub-block again (least squares), so that the child's hidden states follow the "
+        "parent's, and keep them if KL on held-out text is lower. `heal` of `bld` says on how many tokens.",
     ),
 ]
 OnOption = Annotated[

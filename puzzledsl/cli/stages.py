@@ -95,7 +95,7 @@ def realise(
 ) -> None:
     """Assemble the child of a solved search and heal it: a checkpoint directory that transformers loads. Writes models/SEARCH/.
 
-    Healing fits the last weights of each piece again, to what the pieces before it have made of its input.
+    Healing fits the last weights of every sub-block again, so that the child's hidden states follow the parent's.
     """
     _stage("realise", "search", lambda p: p.searches, file, searches, build, set_, heal=heal)
 

@@ -1,65 +1,120 @@
-"""Fits the last linear map of each piece of one layer, on the child's own stream.
+"""Least-squares fit of a sub-block's last linear map to what brings the child's stream back to the parent's.
 
-A piece was made alone, on the parent's stream; in the child it reads a stream that the pieces before it have changed. Least
-squares against what the parent's sub-block adds makes up for the other input. Least squares against what would bring the
-child's stream back to the parent's makes up for what earlier pieces left out too, but asks one map to undo them all. Half of
-either is best: on children of SmolLM2, KL 1.085 becomes 1.029 with the first alone, .990 with the second, .982 with half.
+A sub-block should add two things: what the parent adds between the same two points of its stream (`added`), and the distance of
+the child's stream from the parent's where the sub-block reads (`drift`). Each is fitted by ridge regression towards the weights
+that the map has. Tokens are weighted by the inverse square of the parent's stream, because the next norm divides by it: without
+weights a few tokens with massive activations are all that is fitted. Held-out tokens say what share of each of the two steps is
+taken, so that a step which calibration tokens do not support is left out.
 
-Shapes: B sequences, S positions, H hidden.
+Shapes: B sequences, S positions, H hidden, P inputs of the last map, K the two steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from puzzledsl.healing.layer import ChildLayer, ChildSubBlock
-from puzzledsl.modeling.layerwise import LayerTrace
-from puzzledsl.surgery.grams import Gram, refit
+from puzzledsl.healing.layer import ChildSubBlock
+from puzzledsl.surgery.grams import TOWARDS_START, Gram, solve_ridge
 
-BACK_TO_PARENT = 0.5
-"""The share of the distance between the two streams that a piece is asked to make good."""
+SMALLEST_STREAM = 1e-6
+"""Added to the mean square of a stream before its inverse is taken."""
+EVERYTHING = (1.0, 1.0)
+"""The shares of both steps where no held-out tokens choose them."""
 
 
-@dataclass
-class Streams:
-    """Hidden states [B, S, H] of a few sequences where they enter a layer: the parent's, and the child's."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A group of sequences at one sub-block: what its last map reads [B, S, P], and three points of streams [B, S, H]."""
 
-    parent: Tensor
+    read: Tensor
     child: Tensor
+    parent: Tensor
+    goal: Tensor
+
+    def weight(self) -> Tensor:
+        """Weights of tokens in sums of products, as a factor of both sides, [B, S, 1]."""
+        return self.goal.float().square().mean(-1, keepdim=True).add(SMALLEST_STREAM).rsqrt()
+
+    def added(self) -> Tensor:
+        """Change of the parent's stream between the two points."""
+        return self.goal.float() - self.parent.float()
+
+    def drift(self) -> Tensor:
+        """Distance of the child's stream from the parent's."""
+        return self.parent.float() - self.child.float()
 
 
 @torch.no_grad()
-def heal_layer(layer: ChildLayer, streams: Sequence[Streams], traces: Sequence[LayerTrace]) -> None:
-    """Fit a layer's pieces in place, attention first, and move `streams` past the layer.
+def fit_last(
+    sub_block: ChildSubBlock, calibration: Iterable[Seen], held_out: Iterable[Seen] | None = None
+) -> tuple[float, float]:
+    """Fit the last map in place; its bias stays. Returns the shares of the two steps that were taken.
 
-    `traces` say what the parent's layer did with the parent's streams.
+    Without held-out tokens both steps are taken whole.
     """
-    for sub_block in layer.sub_blocks:
-        added = [t.attention_output if sub_block.sub_block == "attention" else t.ffn_output for t in traces]
-        read = [sub_block.reads(s.child, t.attention_kwargs) for s, t in zip(streams, traces, strict=True)]
-        if sub_block.last is not None:
-            _fit(sub_block, read, [target(s, a) for s, a in zip(streams, added, strict=True)])
-        for stream, r, a in zip(streams, read, added, strict=True):
-            stream.parent = stream.parent + a
-            stream.child = stream.child + sub_block.adds(r)
+    steps_KPH = _steps(sub_block, calibration, apart=held_out is not None)
+    shares = EVERYTHING
+    if held_out is not None:
+        shares = _shares(sub_block, steps_KPH, held_out)
+        step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
+    else:
+        step_PH = steps_KPH[0]
+    weight = sub_block.last.weight
+    weight.copy_((weight.T.to(step_PH) + step_PH).T.to(weight))
+    return shares
 
 
-def target(streams: Streams, added_BSH: Tensor) -> Tensor:
-    """What a piece should add: what the parent's sub-block adds, and a share of the way back to the parent's stream."""
-    return added_BSH + BACK_TO_PARENT * (streams.parent - streams.child)
-
-
-def _fit(sub_block: ChildSubBlock, read: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
-    """Ridge towards the weights that the piece has, as initialisers do it. A bias stays."""
+def _steps(sub_block: ChildSubBlock, calibration: Iterable[Seen], *, apart: bool) -> Sequence[Tensor]:
+    """Changes of the map, float64 [P, H]: one for both parts of what it should add, or, `apart`, one for each."""
     last = sub_block.last
-    assert last is not None
-    bias = cast(Tensor | None, last.bias)  # torch's types say that there always is one
-    gram = Gram.zeros(last.in_features, last.out_features, last.weight.device)
-    for x, y in zip(read, targets, strict=True):
-        gram.add(x, y if bias is None else y - bias)
-    last.weight.copy_(refit(gram, last.weight))
+    outputs = last.out_features * (2 if apart else 1)
+    gram = Gram.zeros(last.in_features, outputs, last.weight.device)
+    for seen in calibration:
+        missing = seen.added() - sub_block.adds(seen.read).float()
+        wanted = torch.cat([missing, seen.drift()], -1) if apart else missing + seen.drift()
+        weight = seen.weight()
+        gram.add(seen.read.float() * weight, wanted * weight)
+    step = solve_ridge(gram.xx, gram.xy, relative=gram.ridge(TOWARDS_START))
+    return torch.split(step, last.out_features, dim=1)
+
+
+def _shares(
+    sub_block: ChildSubBlock, steps_KPH: Sequence[Tensor], held_out: Iterable[Seen]
+) -> tuple[float, float]:
+    """Shares of the two steps, from 0 to 1, that bring held-out tokens nearest to the goal."""
+    square_KK = torch.zeros(2, 2, dtype=torch.float64)
+    product_K = torch.zeros(2, dtype=torch.float64)
+    for seen in held_out:
+        weight = seen.weight()
+        missing = (seen.added() + seen.drift() - sub_block.adds(seen.read).float()) * weight
+        moved = [(seen.read.float() @ step.float()) * weight for step in steps_KPH]
+        for row, one in enumerate(moved):
+            product_K[row] += float((one * missing).sum(dtype=torch.float64))
+            for column, other in enumerate(moved):
+                square_KK[row, column] += float((one * other).sum(dtype=torch.float64))
+    return least_in_box(square_KK, product_K)
+
+
+def least_in_box(square_KK: Tensor, product_K: Tensor) -> tuple[float, float]:
+    """argmin of x'Ax / 2 - b'x over 0 <= x <= 1, for positive semidefinite A (2, 2): at the optimum inside, or on an edge."""
+    (a, b), (_, c) = square_KK.tolist()
+    p, q = product_K.tolist()
+    candidates = [(x, _clipped(q - b * x, c)) for x in (0.0, 1.0)]
+    candidates += [(_clipped(p - b * y, a), y) for y in (0.0, 1.0)]
+    determinant = a * c - b * b
+    if determinant > 0:
+        x, y = (c * p - b * q) / determinant, (a * q - b * p) / determinant
+        if 0 <= x <= 1 and 0 <= y <= 1:
+            candidates.append((x, y))
+    return min(
+        candidates,
+        key=lambda s: a * s[0] ** 2 / 2 + b * s[0] * s[1] + c * s[1] ** 2 / 2 - p * s[0] - q * s[1],
+    )
+
+
+def _clipped(numerator: float, denominator: float) -> float:
+    return min(max(numerator / denominator, 0.0), 1.0) if denominator > 0 else 0.0

@@ -332,7 +332,10 @@ class Schedule(Frozen):
 
 
 class Bld(Frozen):
-    """Blockwise local distillation. `tokens` is the budget of each job."""
+    """Blockwise local distillation. `tokens` is the budget of each job.
+
+    Children of its pieces are healed on `heal_tokens` of `heal_data` (of `data` where that is None); with 0 they are not.
+    """
 
     name: str
     space: str
@@ -345,6 +348,8 @@ class Bld(Frozen):
     loss: Literal["normalized_mse", "mse", "cosine"] = "normalized_mse"
     data: str | None = None
     calibration_tokens: int = 16384
+    heal_tokens: int = 24576
+    heal_data: str | None = None
     seed: int = 0
     doc: str = ""
     where: Where

@@ -17,7 +17,7 @@ def references(node: object) -> Iterator[str]:
             if node.used_by is not None:
                 yield node.used_by.search
         case nodes.Bld():
-            yield from _given(node.space, node.data)
+            yield from _given(node.space, node.data, node.heal_data)
         case nodes.Score():
             yield from _given(node.space, node.bld)
             if isinstance(node.method, nodes.ReplaceOne):

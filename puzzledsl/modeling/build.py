@@ -71,16 +71,14 @@ def build_alternative(
             assert_never(alternative)
 
 
-def last_map(alternative: Alternative) -> str | None:
-    """The linear map that a piece ends in, by its name inside the sub-block; None where there is no piece."""
+def last_map(sub_block: SubBlock, alternative: Alternative) -> str | None:
+    """The linear map that a sub-block ends in, by its name inside the sub-block; None for a no-op."""
     match alternative.kind:
-        case "gqa":
-            return "o_proj"
-        case "mlp":
-            return "down_proj"
+        case "parent" | "gqa" | "mlp" | "moe":
+            return "o_proj" if sub_block == "attention" else "down_proj"
         case "linear":
             return "linear"
-        case "parent" | "noop" | "moe":
+        case "noop":
             return None
         case _:
             assert_never(alternative.kind)

@@ -72,6 +72,7 @@ class Pages:
 
         for inner in module.modules():
             inner.register_forward_pre_hook(read)
+            inner.__dict__["page"] = page
 
     def bring(self, page: Page) -> None:
         """Have the page in memory, and forget those that ran longest ago where there is no room for all."""
@@ -101,6 +102,12 @@ def _put(slot: Slot, value: torch.Tensor) -> None:
 def is_paged(model: PreTrainedModel) -> bool:
     """Whether the model's weights come and go."""
     return "pages" in model.__dict__
+
+
+def bring_weights(model: PreTrainedModel, module: nn.Module) -> None:
+    """Have a module's weights in memory, for who reads them without running it. Nothing to do for a loaded model."""
+    if is_paged(model) and "page" in module.__dict__:
+        model.__dict__["pages"].bring(module.__dict__["page"])
 
 
 def paged_parent(

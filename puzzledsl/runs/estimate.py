@@ -138,10 +138,10 @@ class Estimator:
         return method.rounds * (1 + method.pairwise) * count * tokens * each + whole
 
     def _healing_flop(self, search: str) -> float:
-        """Parent and child run the calibration tokens, and the child's last maps are fitted to them."""
+        """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""
         space = self.ctx.program.searches[search].space
         blds = [bld for bld in self.ctx.program.blds.values() if bld.space == space]
-        tokens = max((bld.calibration_tokens for bld in blds), default=0)
+        tokens = max((bld.heal_tokens for bld in blds), default=0)
         return HEALING * tokens * _per_token(self._shape(space), head=False)
 
     def _eval_flop(self, name: str) -> float:

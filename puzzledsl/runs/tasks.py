@@ -236,8 +236,17 @@ def frontier(ctx: Context, name: str) -> Task:
     return Task("frontier", name, inputs, run)
 
 
-HEALING = "1"
+HEALING = "2"
 """The method; raised when it changes, so that children healed before are made again."""
+
+
+def _healing(ctx: Context, blds: Sequence[str]) -> str:
+    """The method, the tokens and the text."""
+    if not ctx.heal:
+        return "none"
+    declared = [ctx.program.blds[name] for name in blds]
+    text = [data_inputs(ctx, bld.heal_data or bld.data) for bld in declared if bld.heal_tokens]
+    return digest_of([HEALING, [bld.heal_tokens for bld in declared], text])
 
 
 def realise(ctx: Context, search: str) -> Task:
@@ -249,9 +258,8 @@ def realise(ctx: Context, search: str) -> Task:
         best = best_solution(ctx, search).solutions[0]
         pieces = {name: ctx.made("bld", name, "the pieces") for name in blds}
         layers = digest_of([layer.model_dump() for layer in best.layers])
-        healing = HEALING if ctx.heal else "none"
         parent = ctx.fingerprint(space, "realise")
-        return {"layers": layers, "parent": parent, "healing": healing, **pieces}
+        return {"layers": layers, "parent": parent, "healing": _healing(ctx, blds), **pieces}
 
     def run() -> list[Path]:
         from puzzledsl.export.realise import realise as write_child

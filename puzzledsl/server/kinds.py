@@ -129,6 +129,12 @@ KINDS: dict[str, Kind] = {
             "loss": Setting("What is minimised.", words=LOSSES),
             "data": _DATA,
             "calibration": Setting("Tokens that initialisers see."),
+            "heal": Setting(
+                "Tokens that children of these pieces are healed on; `0` leaves them as assembled."
+            ),
+            "heal_data": Setting(
+                "The text that children are healed on, where it is not `data`.", kinds=("data",)
+            ),
             "seed": _SEED,
         },
     ),

@@ -28,7 +28,10 @@ from puzzledsl.lang import tree
 from puzzledsl.suggest import closest
 from puzzledsl.units import COUNT, Quantity
 
-BLD_KEYS = ("train", "tokens", "context", "batch", "lr", "loss", "data", "calibration", "seed")
+BLD_KEYS = (
+    *("train", "tokens", "context", "batch", "lr", "loss", "data"),
+    *("calibration", "heal", "heal_data", "seed"),
+)
 LOSSES = ("normalized_mse", "mse", "cosine")
 DEFAULT_LR = nodes.Schedule(kind="cosine", peak=1e-4, warmup=0.01)
 MAX_CONTEXT = 2**24
@@ -51,6 +54,9 @@ def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
     mode, sub_blocks = _train(ctx, settings)
     lr = read_schedule(ctx, settings, DEFAULT_LR)
     data = only_data(ctx, symbol, settings, required=True)
+    heal_data = settings.ref("heal_data", ("data",))
+    if heal_data is not None:
+        ctx.lower_later(heal_data)
     loss = settings.word("loss", LOSSES, "normalized_mse", "loss")
     node = nodes.Bld(
         name=ctx.name_of(symbol),
@@ -64,6 +70,8 @@ def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
         loss=cast(Literal["normalized_mse", "mse", "cosine"], loss),
         data=data,
         calibration_tokens=settings.whole("calibration", 16384),
+        heal_tokens=settings.whole("heal", 24576),
+        heal_data=ctx.name_of(heal_data) if heal_data is not None else None,
         seed=settings.whole("seed", 0, 0, MAX_SEED),
         doc=decl.doc,
         where=where(ctx, symbol),

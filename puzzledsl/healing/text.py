@@ -1,0 +1,99 @@
+"""The text that a child is healed on: calibration tokens, and held-out ones that judge it. Neither is ever scored.
+
+All are blocks of the one shuffled order that BLD and scoring read too (`data.budget`):
+
+    | BLD calibration | BLD training | BLD held out | scored | scored by children's fits | free … |
+      healing           healing        judges                                               healing
+
+A text of healing's own has no BLD parts: scored blocks come first there, then those that judge, then healing's.
+
+Shapes: N blocks, S context.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.budget import Budget
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
+
+HELD_OUT_TOKENS = 1024
+"""At most: enough to tell better from worse, and a small part of the work."""
+
+
+def healing_text(
+    program: Program, bld: Bld, base: Path, tokenizer: Any, cache: Path
+) -> tuple[Tensor, Tensor] | None:
+    """Calibration and held-out blocks [N, S] for children of a BLD's pieces: `heal` tokens, or as many as there are.
+
+    None where the text has none, or the declaration asks for none. Raises DiagnosticError: missing or unreadable files.
+    """
+    name = bld.heal_data or bld.data
+    wanted = -(-bld.heal_tokens // bld.context)
+    if name is None or not wanted:
+        return None
+    own = name != bld.data
+    scored = _scored_blocks(program, name, bld.context)
+    calibration, judging, behind = _parts(bld, scored, own)
+    blocks_NS = _up_to(program, name, bld, base, tokenizer, cache, behind + wanted)
+    healing_NS = torch.cat([blocks_NS[:calibration], blocks_NS[behind:]])[:wanted]
+    held_out_NS = blocks_NS[judging]
+    return (healing_NS, held_out_NS) if len(healing_NS) and len(held_out_NS) else None
+
+
+def _parts(bld: Bld, scored: int, own: bool) -> tuple[int, slice, int]:
+    """Blocks at the front that heal, those that judge, and where the free ones begin."""
+    budget = Budget.of(bld)
+    count = max(1, HELD_OUT_TOKENS // bld.context)
+    if own:
+        return 0, slice(scored, scored + count), scored + count
+    front = budget.calibration + budget.training
+    return front, slice(front, front + min(count, budget.held_out)), budget.blocks + scored
+
+
+def _scored_blocks(program: Program, data: str, context: int) -> int:
+    """Blocks that scores on this text read, and as many behind them (`scoring.run`: whole children, on unseen text)."""
+    samples = [
+        score.method.samples
+        for score in program.scores.values()
+        if isinstance(score.method, ReplaceOne) and data == (score.method.data or _bld_data(program, score))
+    ]
+    return 2 * -(-max(samples, default=0) // context)
+
+
+def _bld_data(program: Program, score: Score) -> str | None:
+    return None if score.bld is None else program.blds[score.bld].data
+
+
+def _up_to(
+    program: Program, name: str, bld: Bld, base: Path, tokenizer: Any, cache: Path, blocks: int
+) -> Tensor:
+    """The first `blocks` of the text's order, or all of them where there are fewer."""
+
+    def read(tokens: int) -> Tensor:
+        source, context = program.data[name], bld.context
+        return token_blocks(
+            source, base, tokenizer, context=context, tokens=tokens, seed=bld.seed, cache=cache
+        )
+
+    try:
+        return read(blocks * bld.context)
+    except DiagnosticError as error:
+        most = _tokens_there(error)
+        if most is None:
+            raise
+        return read(most // bld.context * bld.context)
+
+
+def _tokens_there(error: DiagnosticError) -> int | None:
+    """Tokens of a text that is too short: of a mix, as many as can be drawn in its proportions. None for other mistakes."""
+    facts = error.diagnostics[0].args
+    if not {"got", "needed"} <= facts.keys():
+        return None
+    return int(str(facts.get("most", facts["got"])))

@@ -6,12 +6,12 @@ that the map has. Tokens are weighted by the inverse square of the parent's stre
 weights a few tokens with massive activations are all that is fitted. Held-out tokens say what share of each of the two steps is
 taken, so that a step which calibration tokens do not support is left out.
 
-Shapes: B sequences, S positions, H hidden, P inputs of the last map, K the two steps.
+Shapes: B sequences, S positions, T tokens, H hidden, P inputs of the last map, Q = H or 2 H outputs, K the two steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,11 @@ from puzzledsl.surgery.grams import TOWARDS_START, Gram, solve_ridge
 
 SMALLEST_STREAM = 1e-6
 """Added to the mean square of a stream before its inverse is taken."""
+JOINED_TOKENS = 4096
+"""Tokens whose products are added up together."""
+SINGLE_PRECISION_TOKENS = 1 << 15
+"""Up to so many the equations are solved in float32. A ridge of TOWARDS_START * P / T of the mean diagonal bounds their condition
+number by T / TOWARDS_START, so that rounding is a thousandth of the step at most."""
 EVERYTHING = (1.0, 1.0)
 """The shares of both steps where no held-out tokens choose them."""
 
@@ -73,13 +78,35 @@ def _steps(sub_block: ChildSubBlock, calibration: Iterable[Seen], *, apart: bool
     last = sub_block.last
     outputs = last.out_features * (2 if apart else 1)
     gram = Gram.zeros(last.in_features, outputs, last.weight.device)
-    for seen in calibration:
-        missing = seen.added() - sub_block.adds(seen.read).float()
-        wanted = torch.cat([missing, seen.drift()], -1) if apart else missing + seen.drift()
-        weight = seen.weight()
-        gram.add(seen.read.float() * weight, wanted * weight)
-    step = solve_ridge(gram.xx, gram.xy, relative=gram.ridge(TOWARDS_START))
+    for read_TP, wanted_TQ in _joined(_weighted(sub_block, seen, apart) for seen in calibration):
+        gram.add(read_TP, wanted_TQ)
+    xx, xy = gram.xx, gram.xy
+    if gram.tokens <= SINGLE_PRECISION_TOKENS:
+        xx, xy = xx.float(), xy.float()
+    step = solve_ridge(xx, xy, relative=gram.ridge(TOWARDS_START))
     return torch.split(step, last.out_features, dim=1)
+
+
+def _weighted(sub_block: ChildSubBlock, seen: Seen, apart: bool) -> tuple[Tensor, Tensor]:
+    """Both sides of the regression, [T, P] and [T, Q]."""
+    missing = seen.added() - sub_block.adds(seen.read).float()
+    wanted = torch.cat([missing, seen.drift()], -1) if apart else missing + seen.drift()
+    weight = seen.weight()
+    return (seen.read.float() * weight).flatten(0, 1), (wanted * weight).flatten(0, 1)
+
+
+def _joined(parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Chunks of JOINED_TOKENS or more: sums of products of few tokens are mostly additions."""
+    xs: list[Tensor] = []
+    ys: list[Tensor] = []
+    for x, y in parts:
+        xs.append(x)
+        ys.append(y)
+        if sum(map(len, xs)) >= JOINED_TOKENS:
+            yield torch.cat(xs), torch.cat(ys)
+            xs, ys = [], []
+    if xs:
+        yield torch.cat(xs), torch.cat(ys)
 
 
 def _shares(

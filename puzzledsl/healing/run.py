@@ -8,15 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from puzzledsl.healing.streams import HELD_BYTES
 from puzzledsl.healing.text import healing_text
 from puzzledsl.healing.walk import heal
 from puzzledsl.ir.nodes import Bld, Program
 from puzzledsl.ir.tables import BldJob, ModelDefinition
 from puzzledsl.modeling.assemble import Pieces
+from puzzledsl.modeling.memory import room_bytes
 from puzzledsl.modeling.placement import reachable_parent
 from puzzledsl.parents.load import load_tokenizer
 from puzzledsl.parents.tensors import LazyTensor
 from puzzledsl.progress import Progress
+
+STREAMS_AT_A_TIME = 16
+"""More streams than are ever held at once: each may take this part of the free memory, and is kept in a file above it."""
 
 
 def healed_weights(
@@ -43,7 +48,9 @@ def healed_weights(
         return {}
     calibration_NS, held_out_NS = text
     model = reachable_parent(parent_dir, progress, once=True)
-    healed = heal(model, definition.layers, pieces, calibration_NS, held_out_NS, work, progress)
+    held_bytes = min(HELD_BYTES, room_bytes() // STREAMS_AT_A_TIME)
+    layers = definition.layers
+    healed = heal(model, layers, pieces, calibration_NS, held_out_NS, work, progress, held_bytes=held_bytes)
     progress.log(
         "healed",
         search=definition.search,

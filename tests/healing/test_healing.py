@@ -204,7 +204,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     seen: list[Tensor] = []
 
     def spy(
-        model: Any, layers: Any, pieces: Any, calibration: Tensor, held_out: Tensor, *rest: Any
+        model: Any, layers: Any, pieces: Any, calibration: Tensor, held_out: Tensor, *rest: Any, **more: Any
     ) -> Healed:
         seen.extend((calibration, held_out))
         return Healed({}, 1.0, 0.5)

@@ -9,6 +9,7 @@ import pytest
 
 from puzzledsl.cost.table import cost_table
 from puzzledsl.ir import nodes
+from puzzledsl.ir.references import references
 from puzzledsl.ir.shapes import FAMILIES
 from tests.language.rules import codes, holds, outcome, program, refused
 
@@ -199,6 +200,19 @@ def test_how_many_pieces(tmp_path: Path) -> None:
     # parent and noop need no training; a pair does where one of its two does: gqa2, gqa1, linear; mlp96
     assert len(made) == 4 * (3 + 1)
     assert len(together) > 4 * 3 * 1
+
+
+@pytest.mark.states("bld.heal")
+def test_tokens_that_children_are_healed_on(tmp_path: Path) -> None:
+    """`tests/healing` has which tokens these are; a text that healing alone reads is needed by the program, too."""
+    two = 'data d = text("d.txt")\ndata other = text("o.txt")\n'
+    bld = program(tmp_path, two + "bld b of w { tokens = 0, data = d, heal = 2Ki, heal_data = other }").blds[
+        "b"
+    ]
+    assert (bld.data, bld.heal_tokens, bld.heal_data) == ("d", 2048, "other")
+    assert set(references(bld)) == {"w", "d", "other"}
+    mistaken = two + "bld b of w { tokens = 0, data = d, heal = -1, heal_data = w }"
+    assert codes(tmp_path, mistaken) == "E0304 E0202"
 
 
 @pytest.mark.states("lr.schedule")

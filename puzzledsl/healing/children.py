@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from puzzledsl.healing.chain import Link, chain, child_digest, first_changed
 from puzzledsl.healing.fit import Seen, fit_last
 from puzzledsl.healing.layer import ChildSubBlock
 from puzzledsl.healing.parent import ParentStream
+from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.modeling.assemble import Pieces
 from puzzledsl.modeling.layerwise import LayerRunner
@@ -64,18 +65,23 @@ class HealedChildren:
         calibration_NS: Tensor,
         measure: Measure,
         *,
+        fitted: Collection[SubBlock] = ("attention", "ffn"),
         kept_bytes: int = KEPT_BYTES,
         held_bytes: int = HELD_BYTES,
         folder: Path | None = None,
     ) -> None:
-        """Run the parent once. Its stream at a point is in a file in `folder` (a temporary one) above `held_bytes`."""
+        """Run the parent once. `fitted`: sub-blocks whose last maps are; attention's alone take half the time.
+
+        The parent's stream at a point is in a file in `folder` (a temporary one) above `held_bytes`; healed streams of
+        children take at most `kept_bytes`.
+        """
         self._model, self._pieces, self._measure = model, pieces, measure
         self._runner = LayerRunner(model)
         calibration = torch.split(calibration_NS, max(1, GROUP_TOKENS // calibration_NS.shape[1]))
         self._groups = [*calibration, *measure.groups]
         self._fitted = len(calibration)
         self._kept: OrderedDict[tuple[Link, ...], list[Tensor]] = OrderedDict()
-        self._kept_bytes = kept_bytes
+        self._sub_blocks, self._kept_bytes = fitted, kept_bytes
         folder = folder or Path(tempfile.gettempdir())
         with torch.no_grad():
             self._parent = ParentStream(self._runner, self._groups, folder, held_bytes=held_bytes)
@@ -112,9 +118,14 @@ class HealedChildren:
         """The healed child's stream behind one more sub-block."""
         sub_block = ChildSubBlock(self._model, link, self._pieces)
         read = [sub_block.reads(h, self._parent.attention_kwargs(link.layer_idx, h)) for h in stream]
+        if link.sub_block in self._sub_blocks:
+            self._fit(sub_block, read, stream)
+        return [h + sub_block.adds(r) for h, r in zip(stream, read, strict=True)]
+
+    def _fit(self, sub_block: ChildSubBlock, read: Sequence[Tensor], stream: Sequence[Tensor]) -> None:
+        link = sub_block.link
         parent, goal = self._parent.at(link.point), self._parent.at(link.goal)
         fit_last(sub_block, (Seen(read[i], stream[i], parent[i], goal[i]) for i in range(self._fitted)))
-        return [h + sub_block.adds(r) for h, r in zip(stream, read, strict=True)]
 
     def _keep(self, links: tuple[Link, ...], stream: list[Tensor]) -> None:
         """Keep a stream, and forget those not used for longest where there is no room for all."""

@@ -64,7 +64,7 @@ def fit_last(
     steps_KPH = _steps(sub_block, calibration, apart=held_out is not None)
     shares = EVERYTHING
     if held_out is not None:
-        shares = _shares(sub_block, steps_KPH, held_out)
+        shares = choose_shares(sub_block, steps_KPH, held_out)
         step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
     else:
         step_PH = steps_KPH[0]
@@ -109,7 +109,7 @@ def _joined(parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Te
         yield torch.cat(xs), torch.cat(ys)
 
 
-def _shares(
+def choose_shares(
     sub_block: ChildSubBlock, steps_KPH: Sequence[Tensor], held_out: Iterable[Seen]
 ) -> tuple[float, float]:
     """Shares of the two steps, from 0 to 1, that bring held-out tokens nearest to the goal."""
@@ -144,4 +144,7 @@ def least_in_box(square_KK: Tensor, product_K: Tensor) -> tuple[float, float]:
 
 
 def _clipped(numerator: float, denominator: float) -> float:
-    return min(max(numerator / denominator, 0.0), 1.0) if denominator > 0 else 0.0
+    """The best share along one step alone."""
+    if denominator <= 0:
+        return float(numerator > 0)
+    return min(max(numerator / denominator, 0.0), 1.0)

@@ -12,6 +12,7 @@ import copy
 from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 from transformers import PreTrainedModel
 
 from puzzledsl.healing.chain import Link
@@ -40,7 +41,7 @@ class ChildSubBlock:
             self._module._modules = dict(parents._modules)  # so that the parent keeps its last map
         else:
             self._module = _piece(model, link, pieces)
-        self.last = copy.deepcopy(cast(nn.Linear, getattr(self._module, self.name)))
+        self.last = _copied(cast(nn.Linear, getattr(self._module, self.name)))
         setattr(self._module, self.name, nn.Identity())
 
     def reads(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
@@ -59,6 +60,15 @@ class ChildSubBlock:
     def run(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
         """The stream behind the sub-block, [B, S, H] -> [B, S, H]."""
         return stream_BSH + self.adds(self.reads(stream_BSH, attention_kwargs))
+
+
+def _copied(linear: nn.Linear) -> nn.Linear:
+    """A linear map with the same weights and nothing else of the module: no hooks, no page of a paged parent."""
+    own: dict[str, Any] = {"dtype": linear.weight.dtype, "device": linear.weight.device}
+    has_bias = cast(Tensor | None, linear.bias) is not None  # torch's types say that there always is one
+    copied = skip_init(nn.Linear, linear.in_features, linear.out_features, has_bias, **own)
+    copied.requires_grad_(False).load_state_dict(linear.state_dict())
+    return cast(nn.Linear, copied)
 
 
 def _piece(model: PreTrainedModel, link: Link, pieces: Pieces) -> nn.Module:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.healing.chain import Link, chain, first_changed
-from puzzledsl.healing.fit import Seen, choose_shares
+from puzzledsl.healing.fit import RIDGE_TOKENS, Seen, choose_shares
 from puzzledsl.healing.layer import ChildSubBlock
 from puzzledsl.healing.parent import ParentStream
 from puzzledsl.ir import nodes
@@ -49,24 +49,25 @@ class Variant:
     fitted: tuple[str, ...] = ("attention", "ffn")
     ahead: bool = True
     weighted: bool = True
-    pull: float | None = 1.0
-    ridge: float = TOWARDS_START
+    pull: float | None = None
+    ridge: float = RIDGE_TOKENS
 
 
-BASE = Variant("as the search does it")
+BASE = Variant("healed")
+WHOLE = replace(BASE, pull=1.0, ridge=TOWARDS_START)
 VARIANTS = (
     Variant("assembled", fitted=()),
     BASE,
-    replace(BASE, name="as `pzl realise` does it", pull=None),
-    replace(BASE, name="each output map at its own point", ahead=False),
-    replace(BASE, name="tokens not weighted", weighted=False),
-    replace(BASE, name="neither (the prototype)", ahead=False, weighted=False),
-    replace(BASE, name="pull 0", pull=0.0),
-    replace(BASE, name="pull 0.5", pull=0.5),
+    replace(BASE, name="ridge x 2.5", ridge=2.5 * RIDGE_TOKENS),
+    replace(BASE, name="ridge / 2.5", ridge=RIDGE_TOKENS / 2.5),
     replace(BASE, name="attention's maps alone", fitted=("attention",)),
     replace(BASE, name="FFNs' maps alone", fitted=("ffn",)),
-    replace(BASE, name="ridge / 5", ridge=TOWARDS_START / 5),
-    replace(BASE, name="ridge x 3", ridge=TOWARDS_START * 3),
+    replace(WHOLE, name="whole steps, ridge x 2.5"),
+    replace(WHOLE, name="whole steps, each output at its own point", ahead=False),
+    replace(WHOLE, name="whole steps, tokens not weighted", weighted=False),
+    replace(WHOLE, name="whole steps, neither", ahead=False, weighted=False),
+    replace(WHOLE, name="pull 0.5", pull=0.5),
+    replace(WHOLE, name="pull 0", pull=0.0),
 )
 
 

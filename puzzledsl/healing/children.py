@@ -32,6 +32,8 @@ GROUP_TOKENS = 512
 """Tokens that go through a sub-block together."""
 HELD_BYTES = 1 << 25
 """The parent's stream at one point is kept in a file above this size."""
+JUDGING_PART = 8
+"""One in so many of the calibration blocks judges steps and is not fitted to."""
 KEPT_BYTES = 1 << 31
 """Healed streams that are kept for children that start alike."""
 
@@ -49,7 +51,7 @@ class Measure(Protocol):
 
 
 class HealedChildren:
-    """Heals children of one parent on calibration tokens, and measures them on others.
+    """Heals children of one parent on calibration tokens, an eighth of which judges, and measures them on others.
 
         healed = HealedChildren(model, library.load, calibration_NS, Divergence(runner, tokens_NS, samples))
         for digest, figures in healed.measured([definition.layers, …]):
@@ -77,9 +79,14 @@ class HealedChildren:
         """
         self._model, self._pieces, self._measure = model, pieces, measure
         self._runner = LayerRunner(model)
-        calibration = torch.split(calibration_NS, max(1, GROUP_TOKENS // calibration_NS.shape[1]))
-        self._groups = [*calibration, *measure.groups]
-        self._fitted = len(calibration)
+        judging = max(1, len(calibration_NS) // JUDGING_PART)
+        per_group = max(1, GROUP_TOKENS // calibration_NS.shape[1])
+        calibration, judges = (
+            torch.split(part, per_group) for part in (calibration_NS[judging:], calibration_NS[:judging])
+        )
+        self._groups = [*calibration, *judges, *measure.groups]
+        self._calibration = range(len(calibration))
+        self._judging = range(len(calibration), len(calibration) + len(judges))
         self._kept: OrderedDict[tuple[Link, ...], list[Tensor]] = OrderedDict()
         self._sub_blocks, self._kept_bytes = fitted, kept_bytes
         folder = folder or Path(tempfile.gettempdir())
@@ -125,7 +132,11 @@ class HealedChildren:
     def _fit(self, sub_block: ChildSubBlock, read: Sequence[Tensor], stream: Sequence[Tensor]) -> None:
         link = sub_block.link
         parent, goal = self._parent.at(link.point), self._parent.at(link.goal)
-        fit_last(sub_block, (Seen(read[i], stream[i], parent[i], goal[i]) for i in range(self._fitted)))
+
+        def seen(groups: range) -> Iterator[Seen]:
+            return (Seen(read[i], stream[i], parent[i], goal[i]) for i in groups)
+
+        fit_last(sub_block, seen(self._calibration), seen(self._judging))
 
     def _keep(self, links: tuple[Link, ...], stream: list[Tensor]) -> None:
         """Keep a stream, and forget those not used for longest where there is no room for all."""
@@ -135,4 +146,4 @@ class HealedChildren:
             self._kept.popitem(last=False)
 
     def _normed(self, stream: Sequence[Tensor]) -> list[Tensor]:
-        return [self._runner.final_norm(hidden) for hidden in stream[self._fitted :]]
+        return [self._runner.final_norm(hidden) for hidden in stream[self._judging.stop :]]

@@ -58,11 +58,10 @@ WHOLE = replace(BASE, pull=1.0, ridge=TOWARDS_START)
 VARIANTS = (
     Variant("assembled", fitted=()),
     BASE,
-    replace(BASE, name="ridge x 2.5", ridge=2.5 * RIDGE_TOKENS),
-    replace(BASE, name="ridge / 2.5", ridge=RIDGE_TOKENS / 2.5),
+    *(replace(BASE, name=f"ridge {ridge:g}", ridge=ridge) for ridge in (0.8, 2.0, 5.0)),
     replace(BASE, name="attention's maps alone", fitted=("attention",)),
     replace(BASE, name="FFNs' maps alone", fitted=("ffn",)),
-    replace(WHOLE, name="whole steps, ridge x 2.5"),
+    *(replace(WHOLE, name=f"whole steps, ridge {ridge:g}", ridge=ridge) for ridge in (1.0, 5.0, 15.0)),
     replace(WHOLE, name="whole steps, each output at its own point", ahead=False),
     replace(WHOLE, name="whole steps, tokens not weighted", weighted=False),
     replace(WHOLE, name="whole steps, neither", ahead=False, weighted=False),

@@ -12,7 +12,6 @@ import copy
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 from transformers import PreTrainedModel
 
 from puzzledsl.healing.chain import Link
@@ -64,11 +63,11 @@ class ChildSubBlock:
 
 def _copied(linear: nn.Linear) -> nn.Linear:
     """A linear map with the same weights and nothing else of the module: no hooks, no page of a paged parent."""
-    own: dict[str, Any] = {"dtype": linear.weight.dtype, "device": linear.weight.device}
-    has_bias = cast(Tensor | None, linear.bias) is not None  # torch's types say that there always is one
-    copied = skip_init(nn.Linear, linear.in_features, linear.out_features, has_bias, **own)
-    copied.requires_grad_(False).load_state_dict(linear.state_dict())
-    return cast(nn.Linear, copied)
+    weight, has_bias = linear.weight, cast(Tensor | None, linear.bias) is not None
+    copied = nn.Linear(linear.in_features, linear.out_features, has_bias, device="meta", dtype=weight.dtype)
+    copied = copied.to_empty(device=weight.device).requires_grad_(False)
+    copied.load_state_dict(linear.state_dict())
+    return copied
 
 
 def _piece(model: PreTrainedModel, link: Link, pieces: Pieces) -> nn.Module:

@@ -61,7 +61,8 @@ def _shuffled(stream: Tokens, context: int, blocks: int, seed: int) -> Tokens:
     """The first blocks of a text in the order of `seed`, [blocks, context]."""
     available = len(stream) // context
     order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:blocks]
-    return stream[: available * context].reshape(available, context)[order.numpy()]
+    rows: Tokens = stream[: available * context].reshape(available, context)[order.numpy()]
+    return rows
 
 
 def _check_enough(

@@ -111,3 +111,11 @@ def test_files_documents_and_fingerprint_are_those_of_the_parts(base: Path) -> N
     assert before != data_fingerprint(plain("corpus"), base)
     (base / "stories.txt").write_text("another story")
     assert before != data_fingerprint(data, base)
+
+
+def test_a_missing_file_is_told_of_its_part(base: Path) -> None:
+    (base / "stories.txt").unlink()
+    with pytest.raises(DiagnosticError) as caught:
+        files_of(mix(corpus=2, stories=1), base)
+    (problem,) = caught.value.diagnostics
+    assert problem.code == "E1201" and "`stories`" in problem.message

@@ -1,8 +1,11 @@
 """Which rate, batch, dtype, warm-up and text should a short uptraining use? Equal tokens, from one child without pieces.
 
-Needs `python examples/smollm2/prepare.py` and no build: the child is the parent without a run of layers. Each row changes
-what it names and nothing else. Choices are made on `calibration.txt` and `choice.txt`, which no row trains on and no table of
-results reports. A finished row is kept, so an interrupted table goes on.
+Needs `python examples/smollm2/prepare.py` and no build: the child is the parent without a run of layers, healed with
+`--heal`. Each row changes what it names and nothing else. Choices are made on `calibration.txt` and `choice.txt`, which no row
+trains on and no table of results reports. A finished row is kept, so an interrupted table goes on.
+
+    python -m benchmarks.gkd_recipe                                    # the table of docs/science.md, about an hour of CPU
+    python -m benchmarks.gkd_recipe --heal 8192 rate=2e-4 source=mixed,batch=8
 """
 
 from __future__ import annotations
@@ -13,17 +16,19 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
 from puzzledsl.export.realise import realise
 from puzzledsl.files import write_text
+from puzzledsl.healing.walk import heal
 from puzzledsl.ir.alternatives import NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.check import check
 from puzzledsl.ir.nodes import Program
@@ -44,8 +49,10 @@ DEFAULTS = {
     "warmup": "5%",
     "tokens": "12Ki",
     "loss": "kld + cosine",
+    "source": "train",
 }
-DEFAULTS |= {"source": "train", "repeat": "1"}
+ROWS = ("rate=1e-4", "rate=5e-5", "rate=2e-4", "batch=2", "batch=8", "warmup=0%", "dtype=fp32")
+ROWS += ("source=mixed", "source=third-sampled")
 PROGRAM = """
 use "std/parents.pzl" (smollm2_135m)
 parent smollm = hf("parent", shape: smollm2_135m)
@@ -56,21 +63,27 @@ score kl of w = table("none.csv")
 search best of w {{ minimize kl }}
 data calibration = text("data/calibration.txt")
 data choice = text("data/choice.txt")
+data healing = mix(train: 11, varied: 5)
+data train = text("data/train.txt")
+data varied = text("data/varied.txt")
 {data}
 uptrain row of best {{
   loss = {loss}, tokens = {tokens}, context = 256, batch = {batch}, dtype = {dtype}
   lr = cosine({rate}, warmup: {warmup}), data = corpus
 }}
 """
+SAMPLED = 'data sampled = text("data/sampled.txt")'
 SOURCES = {
-    "train": 'data corpus = text("data/train.txt")',
-    "varied": 'data corpus = text("data/varied.txt")',
-    "sampled": 'data corpus = text("data/sampled.txt")',
-    "mixed": 'data passages = text("data/train.txt")\ndata varied = text("data/varied.txt")\n'
-    "data corpus = mix(passages: 1, varied: 1)",
-    "third-sampled": 'data passages = text("data/train.txt")\ndata sampled = text("data/sampled.txt")\n'
-    "data corpus = mix(passages: 2, sampled: 1)",
+    "train": "data corpus = mix(train: 1)",
+    "varied": "data corpus = mix(varied: 1)",
+    "mixed": "data corpus = mix(train: 1, varied: 1)",
+    "sampled": f"{SAMPLED}\ndata corpus = mix(sampled: 1)",
+    "third-sampled": f"{SAMPLED}\ndata corpus = mix(train: 2, sampled: 1)",
 }
+HEALING_SEED, HELD_OUT_TOKENS = (
+    1,
+    1024,
+)  # blocks that heal and that judge it; rows train on others, but for chance
 
 
 class Clock(Silent):
@@ -95,24 +108,38 @@ class Clock(Silent):
 class Bench:
     """The parent, the child, the texts that rows are judged on, and the rows that are finished."""
 
-    def __init__(self, base: Path, work: Path, dropped: range, eval_tokens: int) -> None:
+    def __init__(self, base: Path, work: Path, dropped: range, healed: int, eval_tokens: int) -> None:
         self.base, self.work, self.eval_tokens = base, work, eval_tokens
-        self.child = work / f"without-{dropped.start}-{dropped[-1]}"
-        if not self.child.is_dir():
-            realise(child_without(dropped), base / "parent", lambda piece: {}, self.child)
         self.tokenizer = load_tokenizer(base / "parent")
         parent = load_checkpoint(base / "parent")
+        self.child = work / f"without-{dropped.start}-{dropped[-1]}"
+        if not self.child.is_dir():
+            self._make_child(child_without(dropped), parent, healed)
         self.parent_VH = output_embedding(parent)
         program = self.program(DEFAULTS)
-        self.texts = {key: self._blocks(program, name) for key, name in TEXTS.items()}
+        self.texts = {
+            key: self._blocks(program, name, EVAL_CONTEXT, eval_tokens) for key, name in TEXTS.items()
+        }
         with fast():
             self.states = {key: final_states(parent, blocks_NT) for key, blocks_NT in self.texts.items()}
 
-    def _blocks(self, program: Program, name: str) -> Tensor:
+    def _make_child(self, definition: ModelDefinition, parent: PreTrainedModel, healed: int) -> None:
+        """Realise the child, healed on so many tokens."""
+        weights, unfinished = {}, self.work / "healing"
+        if healed:
+            tokens = healed + HELD_OUT_TOKENS
+            blocks_NS = self._blocks(self.program(DEFAULTS), "healing", 256, tokens, HEALING_SEED)
+            calibration, held_out = blocks_NS[: healed // 256], blocks_NS[healed // 256 :]
+            unfinished.mkdir(parents=True, exist_ok=True)
+            layers = definition.layers
+            weights = heal(parent, layers, no_piece, calibration, held_out, unfinished, Silent()).weights
+        realise(definition, self.base / "parent", no_piece, self.child, healed=weights)
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _blocks(self, program: Program, name: str, context: int, tokens: int, seed: int = 0) -> Tensor:
         source, cache = program.data[name], self.work / "tokens"
-        tokens = self.eval_tokens
         return token_blocks(
-            source, self.base, self.tokenizer, context=EVAL_CONTEXT, tokens=tokens, seed=0, cache=cache
+            source, self.base, self.tokenizer, context=context, tokens=tokens, seed=seed, cache=cache
         )
 
     def program(self, settings: dict[str, str]) -> Program:
@@ -163,6 +190,11 @@ def fast() -> Iterator[None]:
         yield
 
 
+def no_piece(job: str) -> Mapping[str, Tensor]:
+    """Fail: a child of parent layers and no-ops has no pieces."""
+    raise KeyError(job)
+
+
 def child_without(dropped: range) -> ModelDefinition:
     """The parent with both sub-blocks of these layers left out."""
     kept = LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())
@@ -188,16 +220,20 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=EXAMPLE, help="where parent/ and data/ lie")
     parser.add_argument("--work", type=Path, default=EXAMPLE / "build" / "work" / "gkd-recipe")
     parser.add_argument("--drop", default="12..17", help="layers the child is without")
-    parser.add_argument("--eval-tokens", type=int, default=4096, help="of each text a row is judged on")
+    parser.add_argument(
+        "--heal", type=int, default=0, metavar="TOKENS", help="heal the child on so many (8192)"
+    )
+    parser.add_argument("--eval-tokens", type=int, default=3072, help="of each text a row is judged on")
     parser.add_argument("rows", nargs="*", help="changes to the defaults, such as rate=5e-5,batch=2")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     first, last = map(int, options.drop.split(".."))
-    options.work.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.base, options.work, range(first, last + 1), options.eval_tokens)
+    work = options.work / (f"healed-{options.heal}" if options.heal else "plain")
+    work.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options.base, work, range(first, last + 1), options.heal, options.eval_tokens)
     print("| change | KL | KL on task text | CPU s | tokens per CPU s |\n|---|---|---|---|---|")
     print(shown("untrained", bench.row(None), 0), flush=True)
-    for row in options.rows or ["rate=1e-4"]:
+    for row in options.rows or ROWS:
         settings = DEFAULTS | dict(pair.split("=", 1) for pair in row.split(","))
         found = bench.row(settings)
         print(shown(row, found, found["steps"] * int(settings["batch"]) * 256), flush=True)

@@ -112,3 +112,28 @@ def test_prompts_are_the_same_each_time_and_take_turns() -> None:
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_a_sampled_document_has_no_blank_line(prompt: str, answer: str) -> None:
     assert not any(not line.strip() for line in sample.document(prompt, answer).splitlines())
+
+
+def test_sampled_text_is_made_once_and_holds_nothing_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More tokens than are there are sampled anew; fewer are not."""
+    prepare, data, asked = load("prepare"), tmp_path / "data", []
+    data.mkdir()
+    held_out = "a sentence of the held-out text that is longer than sixty characters"
+    (data / "heldout.txt").write_text(held_out)
+    (data / "train.txt").write_text("one passage\n\nanother\n")
+
+    def answers(parent: Path, passages: list[str], tokens: int, advance: Any) -> list[str]:
+        assert parent == tmp_path / "parent" and passages == ["one passage", "another"]
+        asked.append(tokens)
+        return [f"Prompt\n{tokens} new words", f"Prompt\nHere is {held_out}."]
+
+    fake = ModuleType("sample")
+    monkeypatch.setattr(fake, "sample", answers, raising=False)
+    monkeypatch.setitem(sys.modules, "sample", fake)
+    monkeypatch.setitem(sys.modules, "texts", texts)
+    for tokens in (64, 32, 64, 128):
+        prepare.write_sampled(tmp_path, tokens)
+    assert asked == [64, 128]
+    assert (data / "sampled.txt").read_text() == "Prompt\n128 new words\n"

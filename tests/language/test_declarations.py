@@ -319,7 +319,9 @@ def test_uptraining(tmp_path: Path) -> None:
 
     assert weights("") == weights("loss = 1 * kld + 1 * cosine + 0 * lm") == (1, 1, 0)
     assert weights("loss = kld * 2 + lm") == (2, 0, 1)
-    assert uptrain("").lr == nodes.Schedule(kind="cosine", peak=1e-4, warmup=0.05)
+    peaks = {"1k": 2e-4, "65_535": 2e-4, "64Ki": 1e-4, "1B": 1e-4}
+    for size, peak in peaks.items():
+        assert uptrain(f"tokens = {size}").lr == nodes.Schedule(kind="cosine", peak=peak, warmup=0.05)
     sizes = {"12Ki": 4, "48Ki": 8, "1M": 32, "100": 1}
     assert {size: uptrain(f"context = 256, tokens = {size}").batch for size in sizes} == sizes
     assert uptrain("tokens = 1B").batch == 128

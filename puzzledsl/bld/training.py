@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from puzzledsl.bld.losses import TINY, LossName, loss_of
-from puzzledsl.bld.schedule import learning_rate
 from puzzledsl.bld.student import Student
 from puzzledsl.modeling.allocation import keep_freed_memory
 from puzzledsl.modeling.layerwise import LayerTrace
 from puzzledsl.modeling.placement import faster_in_bfloat16
+from puzzledsl.modeling.schedule import learning_rate
 
 BETAS = (0.9, 0.95)
 MAX_GRAD_NORM = 1.0

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 
 from puzzledsl.data.documents import documents, files_of
-from puzzledsl.data.errors import NotEnoughText, span_of
+from puzzledsl.data.errors import MixTooShort, NotEnoughText, span_of
+from puzzledsl.data.mixing import most_blocks, parts_of, turns
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.files import replacing, sha256_of
 from puzzledsl.ir import nodes
@@ -40,26 +41,63 @@ def token_blocks(
     """`ceil(tokens / context)` blocks of the text, int64 [N, context], in an order that `seed` fixes.
 
     The whole text is one stream of tokens cut into blocks; a smaller request with the same context and seed is a
-    prefix of a larger one. `base` is where relative paths start; `cache` is a directory for tokenised text. Raises
+    prefix of a larger one. Of a mix, each text is such a stream of its own, and blocks are drawn from them in
+    its proportions. `base` is where relative paths start; `cache` is a directory for tokenised text. Raises
     DiagnosticError for missing or unreadable files and for too little text.
     """
-    stream = _stream(source, base, tokenizer, cache)
-    blocks, available = -(-tokens // context), len(stream) // context
-    if blocks > available:
-        got, needed = len(stream), blocks * context
+    parts = parts_of(source)
+    weights, blocks = [weight for _, weight in parts], -(-tokens // context)
+    streams = [_stream(part, base, tokenizer, cache) for part, _ in parts]
+    order = np.asarray(turns(weights, blocks), dtype=np.int64)
+    _check_enough(source, streams, order, blocks, context)
+    rows_NT = np.empty((blocks, context), dtype=np.int64)
+    for part, stream in enumerate(streams):
+        at = np.flatnonzero(order == part)
+        rows_NT[at] = _shuffled(stream, context, len(at), seed)
+    return torch.LongTensor(torch.from_numpy(rows_NT))
+
+
+def _shuffled(stream: Tokens, context: int, blocks: int, seed: int) -> Tokens:
+    """The first blocks of a text in the order of `seed`, [blocks, context]."""
+    available = len(stream) // context
+    order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:blocks]
+    rows: Tokens = stream[: available * context].reshape(available, context)[order.numpy()]
+    return rows
+
+
+def _check_enough(
+    source: nodes.Data, streams: Sequence[Tokens], order: npt.NDArray[np.int64], blocks: int, context: int
+) -> None:
+    """Raise DiagnosticError (NotEnoughText, MixTooShort) where a text has fewer blocks than are drawn from it."""
+    available = [len(stream) // context for stream in streams]
+    short = [p for p, count in enumerate(available) if count < int((order == p).sum())]
+    if not short:
+        return
+    parts = parts_of(source)
+    if not isinstance(source.source, nodes.MixData):
         raise DiagnosticError(
             NotEnoughText(
                 span_of(source.where),
                 name=source.name,
-                got=got,
-                needed=needed,
+                got=len(streams[0]),
+                needed=blocks * context,
                 blocks=blocks,
                 context=context,
             )
         )
-    order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:blocks]
-    rows = stream[: available * context].reshape(available, context)[order.numpy()]
-    return torch.LongTensor(torch.from_numpy(rows.astype(np.int64)))
+    most = most_blocks([weight for _, weight in parts], available, blocks) * context
+    problems = [
+        MixTooShort(
+            span_of(source.where),
+            name=source.name,
+            part=parts[p][0].name,
+            got=len(streams[p]),
+            needed=int((order == p).sum()) * context,
+            most=most,
+        )
+        for p in short
+    ]
+    raise DiagnosticError(*problems)
 
 
 def _stream(source: nodes.Data, base: Path, tokenizer: Any, cache: Path | None) -> Tokens:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from puzzledsl.data.errors import ColumnMissing, DataMissing, DataUnreadable, LibraryNotInstalled, span_of
+from puzzledsl.data.mixing import parts_of
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 
@@ -28,6 +29,8 @@ def files_of(data: nodes.Data, base: Path) -> tuple[Path, ...]:
         case nodes.HfData(id=id, split=split):
             found = sorted((base / id).glob(f"*{split}*"))
             return tuple(path for path in found if path.suffix in {".parquet", ".jsonl"})
+        case nodes.MixData():
+            return tuple(file for part, _ in parts_of(data) for file in files_of(part, base))
         case _:
             assert_never(data.source)
 
@@ -51,6 +54,9 @@ def documents(data: nodes.Data, base: Path) -> Iterator[str]:
         case nodes.HfData(column=column):
             files = files_of(data, base)
             yield from _not_blank(_records(data, files, column) if files else _hub(data, data.source))
+        case nodes.MixData():
+            for part, _ in parts_of(data):
+                yield from documents(part, base)
         case _:
             assert_never(data.source)
 

@@ -75,6 +75,27 @@ class NotEnoughText(Diagnostic):
     help_template = "add text, or ask for at most {got} tokens in all"
 
 
+class MixTooShort(NotEnoughText):
+    """A text of a mix is shorter than its share of the budget.
+
+    A mix draws its blocks in the proportions that it names, and no text is repeated: the shortest one for its weight limits
+    all of them.
+
+    Wrong:
+        data corpus = text("corpus/*.txt")
+        data stories = text("stories.txt")           # a short one
+        data mixed = mix(corpus: 1, stories: 1)
+    Right:
+        data corpus = text("corpus/*.txt")
+        data stories = text("stories.txt")
+        data mixed = mix(corpus: 9, stories: 1)
+    """
+
+    code = "E1208"
+    template = "data `{name}` draws {needed} tokens from `{part}`, which has {got}"
+    help_template = "add text to `{part}`, lower its weight, or ask for at most {most} tokens in all"
+
+
 class LibraryNotInstalled(Diagnostic):
     """A data format needs a package that is not installed.
 

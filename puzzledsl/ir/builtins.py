@@ -26,7 +26,7 @@ CONSTRUCTORS = frozenset(
     (
         *ALTERNATIVES["attention"],
         *ALTERNATIVES["ffn"],
-        *("shape", "hf", "text", "jsonl", "measured", "table", "batch"),
+        *("shape", "hf", "text", "jsonl", "mix", "measured", "table", "batch"),
         *("replace_one", "kl_divergence", "lm_loss", "accuracy", "cosine", "top_k_agreement", "constant"),
         *("cpsat", *BASELINES),
         *("sweep", "used_by", "tasks", "gguf", "mlx"),

@@ -13,13 +13,15 @@ from puzzledsl.ir.context import Context, Lower, OutOfSteps
 from puzzledsl.ir.evaluate import evaluate
 from puzzledsl.ir.likeness import settle_kinds
 from puzzledsl.ir.limits import MAX_DEPTH
+from puzzledsl.ir.lower.data import lower_data
 from puzzledsl.ir.lower.frontier import lower_frontier
 from puzzledsl.ir.lower.hardware import lower_hardware, lower_scenario
-from puzzledsl.ir.lower.parent import lower_data, lower_parent
+from puzzledsl.ir.lower.parent import lower_parent
 from puzzledsl.ir.lower.results import lower_eval, lower_export
 from puzzledsl.ir.lower.search import lower_search
 from puzzledsl.ir.lower.space import lower_space
-from puzzledsl.ir.lower.training import lower_bld, lower_score, lower_uptrain
+from puzzledsl.ir.lower.training import lower_bld, lower_score
+from puzzledsl.ir.lower.uptrain import lower_uptrain
 from puzzledsl.ir.names import Loader, Parse, Scope, SourceFile, Symbol
 from puzzledsl.ir.parameters import check_settings
 from puzzledsl.ir.program import Checked

@@ -13,7 +13,8 @@ from puzzledsl.diagnostics import Near
 from puzzledsl.ir import errors
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.lower.hardware import KEYS as HARDWARE_KEYS
-from puzzledsl.ir.lower.training import BLD_KEYS, UPTRAIN_KEYS
+from puzzledsl.ir.lower.training import BLD_KEYS
+from puzzledsl.ir.lower.uptrain import UPTRAIN_KEYS
 from puzzledsl.ir.names import SourceFile, Symbol
 from puzzledsl.ir.values import article
 from puzzledsl.lang import tree
@@ -35,7 +36,9 @@ class _Form:
 
 FORMS: dict[str, _Form] = {
     "parent": _Form(calls={"hf": ("id", "revision", "shape"), "shape": ()}),
-    "data": _Form(calls={"text": (), "jsonl": ("column",), "hf": ("id", "split", "column")}),
+    "data": _Form(
+        calls={"text": (), "jsonl": ("column",), "hf": ("id", "split", "column"), "mix": ()},
+    ),
     "hardware": _Form(
         targets=("hardware",),
         calls={"measured": ("device", "dtype", "gpus", "memory"), "table": ()},

@@ -83,6 +83,8 @@ __all__ = [  # of a search
     "TextData",
     "JsonlData",
     "HfData",
+    "MixPart",
+    "MixData",
     "Data",
     "GqaDecode",
     "RooflineHardware",
@@ -178,11 +180,29 @@ class HfData(Frozen):
     column: str = "text"
 
 
+PlainData = Annotated[TextData | JsonlData | HfData, Field(discriminator="kind")]
+
+
+class MixPart(Frozen):
+    """One of the texts of a mix. Its share of the blocks is `weight` over the sum of all weights."""
+
+    name: str
+    weight: int
+    source: PlainData
+
+
+class MixData(Frozen):
+    """Blocks of several texts in fixed proportions; no part is a mix itself."""
+
+    kind: Literal["mix"] = "mix"
+    parts: tuple[MixPart, ...]
+
+
 class Data(Frozen):
     """Text to train or score on."""
 
     name: str
-    source: Annotated[TextData | JsonlData | HfData, Field(discriminator="kind")]
+    source: Annotated[TextData | JsonlData | HfData | MixData, Field(discriminator="kind")]
     doc: str = ""
     where: Where
 
@@ -395,8 +415,9 @@ class Score(Frozen):
 class Uptrain(Frozen):
     """Global knowledge distillation of a search's best child. Weights of the three losses.
 
-    `micro_batch`: blocks of one forward (None: as many as are reasonable). `dtype`: of matrix products (None: bf16 on a GPU,
-    fp32 elsewhere). `ema`: decay of the average of the weights (0: none is kept). `recompute`: gradient checkpointing.
+    `micro_batch`: blocks of one forward (None: as many as are reasonable). `dtype`: of matrix products (None: bf16 where the
+    device multiplies it faster, fp32 elsewhere). `ema`: decay of the average of the weights (0: none is kept). `recompute`:
+    gradient checkpointing.
     """
 
     name: str

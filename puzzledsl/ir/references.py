@@ -10,6 +10,8 @@ from puzzledsl.ir import nodes
 def references(node: object) -> Iterator[str]:
     """The names of the declarations `node` refers to."""
     match node:
+        case nodes.Data(source=nodes.MixData(parts=parts)):
+            yield from (part.name for part in parts)
         case nodes.Scenario():
             yield node.hardware
         case nodes.Space():

@@ -76,3 +76,8 @@ def data_fingerprint(data: nodes.Data, base: Path) -> str:
             return digest_of([meaning(data), files_fingerprint(paths, base)])
         case nodes.HfData():
             return meaning(data)
+        case nodes.MixData():
+            from puzzledsl.data.mixing import parts_of
+
+            parts = [[data_fingerprint(part, base), weight] for part, weight in parts_of(data)]
+            return digest_of(parts)

@@ -270,7 +270,9 @@ class _Binder:
                 owner = callee.name
             case _:
                 owner = ""
-        if name is not None:
+        if isinstance(callee, Word) and callee.call is not None and callee.call.named_by and name is not None:
+            self.expr(name, scope, Setting("", kinds=callee.call.named_by))
+        elif name is not None:
             if setting is not None:
                 meaning = Word(name.text, "setting", setting.doc, owner, setting=setting)
             self.add(name, meaning)

@@ -89,6 +89,11 @@ JSONL = Call(
     positional=1,
     rest=True,
 )
+MIX = Call(
+    "Blocks of several texts in these proportions: `mix(corpus: 2, stories: 1)`.",
+    rest=True,
+    named_by=("data",),
+)
 MEASURED = Call(
     "Costs come from `pzl measure` on this machine.",
     {
@@ -220,6 +225,7 @@ ANYWHERE: dict[str, Call] = {
     "shape": SHAPE,
     "text": TEXT,
     "jsonl": JSONL,
+    "mix": MIX,
     "measured": MEASURED,
     "table": TABLE,
     "batch": BATCH,

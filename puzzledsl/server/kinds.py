@@ -5,7 +5,8 @@ from __future__ import annotations
 from puzzledsl.ir.builtins import DTYPES
 from puzzledsl.ir.lower.hardware import KEYS, KV_POLICIES
 from puzzledsl.ir.lower.space import INITIALISERS
-from puzzledsl.ir.lower.training import GKD_LOSSES, LOSSES, UPTRAIN_DTYPES
+from puzzledsl.ir.lower.training import LOSSES
+from puzzledsl.ir.lower.uptrain import GKD_LOSSES, UPTRAIN_DTYPES
 from puzzledsl.server import calls
 from puzzledsl.server.vocabulary import Kind, Setting
 
@@ -54,7 +55,9 @@ KINDS: dict[str, Kind] = {
     "data": Kind(
         "Text to train or score on.",
         'data d = text("corpus/*.txt")',
-        value=Setting("", calls={"text": calls.TEXT, "jsonl": calls.JSONL, "hf": calls.HF_DATA}),
+        value=Setting(
+            "", calls={"text": calls.TEXT, "jsonl": calls.JSONL, "hf": calls.HF_DATA, "mix": calls.MIX}
+        ),
         has_body=False,
     ),
     "hardware": Kind(
@@ -173,7 +176,7 @@ KINDS: dict[str, Kind] = {
             "loss": Setting("A weighted sum: `1 * kld + 1 * cosine + 0 * lm`.", words=GKD_LOSSES, sums=True),
             "tokens": Setting("How many tokens it is trained on."),
             "context": Setting("Tokens of a sequence."),
-            "batch": Setting("Sequences in a step."),
+            "batch": Setting("Sequences in a step; grows with the root of `tokens` unless said."),
             "lr": Setting("The learning rate.", calls=calls.SCHEDULES),
             "data": _DATA,
             "seed": _SEED,

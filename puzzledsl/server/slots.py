@@ -91,4 +91,10 @@ def arguments_of(call: OpenCall, scope: Scope, setting: Setting) -> tuple[Mappin
     known = known or calls.ANYWHERE.get(word)
     if known is None:
         return {}, ANY
-    return known.arguments, known.argument(name, place) or ANY
+    taken = known.argument(name, place) or ANY
+    if known.named_by:
+        named = [
+            n for n, d in scope.visible().items() if isinstance(d, Declared) and d.kind in known.named_by
+        ]
+        return dict.fromkeys(named, Setting("Its weight.")), taken
+    return known.arguments, taken

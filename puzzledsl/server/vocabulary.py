@@ -33,6 +33,7 @@ class Call:
     arguments: Mapping[str, Setting] = field(default_factory=dict)
     positional: int = 0
     rest: bool = False  # the last positional argument may be repeated
+    named_by: tuple[str, ...] = ()  # its arguments have the names of declarations of these kinds
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -41,6 +42,8 @@ class Call:
 
     def argument(self, name: str | None, place: int) -> Setting | None:
         """The argument of a name, or the one that stands at a place without its name."""
+        if self.named_by:
+            return Setting("Its weight.") if name is not None else Setting("", kinds=self.named_by)
         if name is not None:
             return self.arguments.get(name)
         if place < self.positional or (self.rest and self.positional):

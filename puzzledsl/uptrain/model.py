@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from puzzledsl.ir.nodes import Uptrain
+from puzzledsl.modeling.placement import faster_in_bfloat16
 from puzzledsl.parents.access import layers
 from puzzledsl.uptrain.loss import IGNORED, LogitLoss, cosine_loss, logit_loss, mean_kl
 
@@ -129,5 +130,5 @@ def next_tokens(ids_BT: Tensor) -> Tensor:
 
 
 def in_bf16(device: torch.device, dtype: str | None) -> bool:
-    """Whether matrix products are bfloat16: as the program says; where it says nothing, on a GPU."""
-    return device.type == "cuda" if dtype is None else dtype == "bf16"
+    """True where matrix products are bfloat16: as the program says; where it says nothing, where that is faster."""
+    return faster_in_bfloat16(device) if dtype is None else dtype == "bf16"

@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -21,13 +22,14 @@ from puzzledsl.modeling.placement import placement
 from puzzledsl.parents.load import load_parent, load_tokenizer
 from puzzledsl.progress import Progress
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
+from puzzledsl.uptrain.model import in_bf16
 from puzzledsl.uptrain.output import write_child
 from puzzledsl.uptrain.ranks import ALONE, Ranks, join
 from puzzledsl.uptrain.shard import whole_state
 from puzzledsl.uptrain.state import Standing
 from puzzledsl.uptrain.train import Trainer
 
-METHOD = "2"  # raise it when training changes, so that unfinished work is not continued
+METHOD = "3"  # raise it when training changes, so that unfinished work is not continued
 HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = (
     16,
     4,
@@ -88,6 +90,7 @@ def run_uptrain(
     )
     if ranks.leads:
         ranks.wait()
+    declaration = _with_dtype(declaration, device, ranks, progress)
     folder = work / _digest(declaration, blocks_NT, parent_dir, child_dir)
     trainer = Trainer(
         declaration,
@@ -136,8 +139,17 @@ def _span(declaration: Uptrain) -> Span:
     return Span(at.file, at.line, at.column, at.end_line, at.end_column)
 
 
+def _with_dtype(declaration: Uptrain, device: torch.device, ranks: Ranks, progress: Progress) -> Uptrain:
+    """The declaration with the dtype of matrix products settled: one that is left out depends on the machine, rank 0's."""
+    bf16 = ranks.agreed(in_bf16(device, declaration.dtype))
+    dtype: Literal["bf16", "fp32"] = "bf16" if bf16 else "fp32"
+    why = "as the program says" if declaration.dtype else f"the fastest that is safe on this {device.type}"
+    progress.log("uptrain_dtype", text=f"uptraining multiplies in {dtype}, {why}", dtype=dtype)
+    return declaration.model_copy(update={"dtype": dtype})
+
+
 def _digest(declaration: Uptrain, blocks_NT: torch.Tensor, parent_dir: Path, child_dir: Path) -> str:
-    """What unfinished work belongs to: what is trained, on what, against what."""
+    """What unfinished work belongs to: what is trained, on what, against what, in which dtype."""
     meaning = declaration.model_dump_json(exclude={"where", "doc", "name"})
     weights = [sha256_of(p) for d in (parent_dir, child_dir) for p in sorted(d.glob("*.safetensors"))]
     tokens = hashlib.sha256(blocks_NT.numpy().tobytes()).hexdigest()
@@ -148,6 +160,7 @@ def _record(declaration: Uptrain, steps: int, heldout: int, standing: Standing) 
     best = standing.best_step
     return {
         "uptrain": declaration.name,
+        "dtype": declaration.dtype,
         "steps": steps,
         "tokens": steps * declaration.batch * declaration.context,
         "heldout_tokens": heldout * declaration.context,

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Uptrain
+from puzzledsl.modeling.schedule import learning_rate
 from puzzledsl.progress import Progress
 from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.errors import LossDiverged
@@ -30,7 +31,6 @@ from puzzledsl.uptrain.model import (
     recompute_layers,
 )
 from puzzledsl.uptrain.ranks import ALONE, Ranks, shares
-from puzzledsl.uptrain.schedule import learning_rate
 from puzzledsl.uptrain.shard import embedding_of, put_away, shard, whole
 from puzzledsl.uptrain.state import Run, Standing, load_state, load_weights, save_state, save_weights
 from puzzledsl.uptrain.store import store_at
@@ -81,13 +81,14 @@ class Trainer:
         self.steps = len(train_NT) // declaration.batch
         self.micro = declaration.micro_batch or max(1, MICRO_TOKENS // train_NT.shape[1])
         self.device = device or child.device
+        self.bf16 = in_bf16(self.device, declaration.dtype)
         self.teacher, self.student = Teacher(parent), Student(child)
         child.requires_grad_(True)
         if declaration.recompute:
             recompute_layers(child)
         if ranks.world > 1:
-            shard(self.teacher, ranks, bf16=self._bf16)
-            shard(self.student, ranks, bf16=self._bf16)
+            shard(self.teacher, ranks, bf16=self.bf16)
+            shard(self.student, ranks, bf16=self.bf16)
         self.optimizer = torch.optim.AdamW(
             child.parameters(), lr=declaration.lr.peak, betas=BETAS, eps=EPSILON, weight_decay=0.0, fused=True
         )
@@ -210,9 +211,5 @@ class Trainer:
         )
 
     @property
-    def _bf16(self) -> bool:
-        return in_bf16(self.device, self.declaration.dtype)
-
-    @property
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)

@@ -370,18 +370,6 @@ def test_losses_are_what_they_say() -> None:
     assert float(loss_of("normalized_mse", torch.zeros_like(parent), parent)) == 1
 
 
-def test_learning_rates() -> None:
-    from puzzledsl.bld.schedule import learning_rate
-
-    cosine = nodes.Schedule(kind="cosine", peak=2.0, warmup=0.2)
-    rates = [learning_rate(cosine, step, 10) for step in range(10)]
-    assert rates[:2] == pytest.approx([2 / 3, 4 / 3]) and rates[2] == 2
-    assert rates[6] == pytest.approx(1 + math.cos(math.pi / 2))
-    assert rates[2:] == sorted(rates[2:], reverse=True) and rates[-1] > 0
-    constant = nodes.Schedule(kind="constant", peak=2.0)
-    assert {learning_rate(constant, step, 3) for step in range(3)} == {2.0}
-
-
 @pytest.mark.parametrize("mode", ["decoupled", "coupled"])
 def test_pieces_of_a_parent_that_fits_in_bfloat16_only(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

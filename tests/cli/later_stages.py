@@ -181,6 +181,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "file": "hellaswag.jsonl",
         "reason": "`answer` is 4, and there are 4 choices, counted from 0",
     },
+    "E1208": {"name": "mixed", "part": "stories", "needed": "32,768", "got": "20,480", "most": "61,440"},
     "E1301": {"root": "build/library", "id": "3f9c"},
     "E1302": {"file": "build/library/3f9c.safetensors", "reason": "it ends early"},
     "E1303": {"line": 12, "file": "build/library/index.jsonl", "reason": "it is not JSON"},

@@ -91,6 +91,11 @@ def data(w: Writer) -> None:
         )
         w.item(f"data {name} = {source}")
         w.data.append(name)
+    if w.maybe(0.3):
+        weights = ", ".join(f"{name}: {w.pick([1, 2, '50%'])}" for name in w.data)
+        name = w.name("mixed")
+        w.item(f"data {name} = mix({weights})")
+        w.data.append(name)
 
 
 def hardware(w: Writer) -> None:

@@ -49,6 +49,17 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
             (f"parent q = shape(family: llama, {SHAPE.replace('head_dim: 4', 'head_dim: 3')})", "E0408"),
         ),
         *refused("data.only", ('data d = text("d")\ndata e = text("e")\nbld b of w { tokens = 0 }', "E0209")),
+        *refused(
+            "data.mix",
+            ("data d = mix()", "E0209"),
+            ('data a = text("a")\ndata d = mix(a: 0)', "E0304"),
+            ('data a = text("a")\ndata d = mix(a: -1)', "E0304"),
+            ('data a = text("a")\ndata d = mix(a: 1tok)', "E0303"),
+            ('data a = text("a")\ndata d = mix(a: 1, a: 2)', "E0208"),
+            ('data a = text("a")\ndata d = mix(b: 1)', "E0201"),
+            ("data d = mix(chat: 1)", "E0202"),
+            ('data a = text("a")\ndata d = mix(a: 1, d: 1)', "E0214"),
+        ),
         *refused("hardware.literal", ("hardware g { memory = 80GB }", "E0209 E0209")),
         *refused("hardware.fixed", ("hardware g = h(gpus: 2)", "E0215"), ("hardware g of h { gpus = 2 }", "E0215")),
         *refused("hardware.peak", (CARD + "hardware f = g(dtype: fp8)", "E0410"), (CARD + "hardware f = g(head: fp8)", "E0410")),
@@ -116,6 +127,38 @@ def test_data(tmp_path: Path) -> None:
     assert source('hf("n", split: test, column: "x y")') == nodes.HfData(id="n", split="test", column="x y")
     assert source('hf("n")') == nodes.HfData(id="n", split="train", column="text")
     assert program(tmp_path, PIECES).blds["b"].data == "d"
+
+
+@pytest.mark.states("data.mix", "data.mix-order")
+def test_mixes(tmp_path: Path) -> None:
+    texts = 'data a = text("a")\ndata b = jsonl("b")\nparam share: Ratio = 30%\n'
+
+    def parts(text: str, **settings: str) -> list[tuple[str, int, str]]:
+        source = program(tmp_path, f"{texts}data d = {text}", **settings).data["d"].source
+        assert isinstance(source, nodes.MixData)
+        return [(part.name, part.weight, part.source.kind) for part in source.parts]
+
+    assert parts("mix(a: 2, b: 1)") == [("a", 2, "text"), ("b", 1, "jsonl")]
+    assert parts("mix(b: 50%, a: 150%)") == [("b", 1, "jsonl"), ("a", 3, "text")]
+    assert parts("mix(a: 1 - share, b: share)") == [("a", 7, "text"), ("b", 3, "jsonl")]
+    assert parts("mix(a: 1 - share, b: share)", share="0") == [("a", 1, "text")]
+    assert parts("mix(a, b)") == [("a", 1, "text"), ("b", 1, "jsonl")]
+    assert parts("mix(m: 1, a: 1)\ndata m = mix(a: 2, b: 1)") == [("a", 5, "text"), ("b", 1, "jsonl")]
+    everywhere = (
+        texts
+        + "data d = mix(a: 1, b: 1)\nbld x of w { tokens = 0, data = d }\nscore y of x = replace_one(kl_divergence, data: d)\n"
+        "search s of w { minimize y }\nuptrain u of s { tokens = 1k, data = d }\neval e of u { data = d }"
+    )
+    found = program(tmp_path, everywhere)
+    assert {found.blds["x"].data, found.uptrains["u"].data, found.evals["e"].data} == {"d"}
+
+
+def test_a_mix_of_another_file_brings_its_parts(tmp_path: Path) -> None:
+    (tmp_path / "texts.pzl").write_text(
+        'data a = text("a")\ndata b = text("b")\ndata d = mix(a: 1, b: 2)\ndata c = text("c")'
+    )
+    found = program(tmp_path, 'use "texts.pzl" (d)\nbld x of w { tokens = 0, data = d }')
+    assert set(found.data) == {"a", "b", "d"}
 
 
 # ---------------------------------------------------------------- hardware and scenarios
@@ -277,10 +320,12 @@ def test_score_tables(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the child
 
 
-@pytest.mark.states("uptrain.loss", "uptrain.settings", "uptrain.memory", "uptrain.ema")
+@pytest.mark.states("uptrain.loss", "uptrain.settings", "uptrain.memory", "uptrain.dtype", "uptrain.ema")
 def test_uptraining(tmp_path: Path) -> None:
     def uptrain(body: str) -> nodes.Uptrain:
-        text = DATA + f"search s of w {{ minimize kl }}\nuptrain u of s {{ tokens = 1k, {body} }}"
+        text = DATA + f"search s of w {{ minimize kl }}\nuptrain u of s {{ {body} }}"
+        if "tokens" not in body:
+            text = text.replace("u of s { ", "u of s { tokens = 1k, ")
         return program(tmp_path, text).uptrains["u"]
 
     def weights(body: str) -> tuple[float, float, float]:
@@ -288,7 +333,12 @@ def test_uptraining(tmp_path: Path) -> None:
 
     assert weights("") == weights("loss = 1 * kld + 1 * cosine + 0 * lm") == (1, 1, 0)
     assert weights("loss = kld * 2 + lm") == (2, 0, 1)
-    assert uptrain("").lr == nodes.Schedule(kind="cosine", peak=5e-5, warmup=0.02)
+    peaks = {"1k": 2e-4, "65_535": 2e-4, "64Ki": 1e-4, "1B": 1e-4}
+    for size, peak in peaks.items():
+        assert uptrain(f"tokens = {size}").lr == nodes.Schedule(kind="cosine", peak=peak, warmup=0.05)
+    sizes = {"12Ki": 4, "48Ki": 8, "1M": 32, "100": 1}
+    assert {size: uptrain(f"context = 256, tokens = {size}").batch for size in sizes} == sizes
+    assert uptrain("tokens = 1B").batch == 128
     found = uptrain("context = 512, batch = 4, lr = 1e-4, data = d, seed = 3")
     assert (found.context, found.batch, found.lr.peak, found.data, found.seed) == (512, 4, 1e-4, "d", 3)
     assert (found.micro_batch, found.dtype, found.ema, found.recompute) == (None, None, 0, False)

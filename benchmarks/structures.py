@@ -90,15 +90,19 @@ def mixed(
 
 
 def with_run_scores(inputs: Inputs, rng: Rng) -> Inputs:
-    """The same tables with scores of all runs of 2 to 8 dropped layers: the sum of their layers times a power of the run's length,
-    which varies slowly with depth, and a little noise. Some runs are worth more than their layers, others less."""
+    """The same tables with scores of all runs of 2 to 8 dropped layers: the sum of their layers times a power of the run's
+    length, which varies slowly with depth, and a little noise. Some runs are worth more than their layers, others less."""
     program, costs, scores = inputs
     alone = np.array([layer["noop/noop"] for layer in scores["kl"].pairs])
-    power = POWER + POWER_SPREAD * np.sin(rng.uniform(0, 2 * np.pi) + np.arange(len(alone)) * rng.uniform(0.2, 0.5))
+    power = POWER + POWER_SPREAD * np.sin(
+        rng.uniform(0, 2 * np.pi) + np.arange(len(alone)) * rng.uniform(0.2, 0.5)
+    )
     runs = []
     for first in range(len(alone)):
         for length in range(2, min(LONGEST, len(alone) - first) + 1):
-            together = alone[first : first + length].sum() * length ** power[first] * (1 + NOISE * rng.normal())
+            together = (
+                alone[first : first + length].sum() * length ** power[first] * (1 + NOISE * rng.normal())
+            )
             runs.append(RunScore(first=first, length=length, value=round(max(float(together), 0.0), 6)))
     return program, costs, {"kl": scores["kl"].model_copy(update={"runs": tuple(runs)})}
 

@@ -16,7 +16,7 @@ Per-layer tables are tuples with one dictionary a layer, keyed by canonical alte
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -193,6 +193,12 @@ class ScoreTable(Artefact):
     fit: ScoreFit | None = None
     influence: BlockInfluence | None = None
     runs: tuple[RunScore, ...] = ()
+
+    def model_post_init(self, context: Any) -> None:
+        """Refuse runs beside pairwise terms: those complete a sum over layers."""
+        super().model_post_init(context)
+        if self.runs and self.pairwise:
+            raise ValueError("a score table has runs of layers or pairwise terms, not both")
 
 
 # ---------------------------------------------------------------- search

@@ -18,6 +18,7 @@ from puzzledsl.ir.alternatives import (
     SubBlock,
     name_of,
 )
+from puzzledsl.ir.layer_runs import runs_to_drop
 from puzzledsl.ir.tables import BldJob, LayerDefinition
 from puzzledsl.scoring.errors import NothingTrainsIt
 from puzzledsl.scoring.incumbent import Incumbent
@@ -66,18 +67,9 @@ class Run:
 
 
 def runs_to_score(score: nodes.Score, space: nodes.Space) -> list[Run]:
-    """Every run of the lengths that a score asks for, where the space lets all of its layers be dropped; first layers ascending."""
-    method = score.method
-    if not isinstance(method, nodes.ReplaceOne) or method.runs is None:
-        return []
-    low, high = method.runs
-    droppable = [choice.can_be_dropped for choice in space.layers]
-    return [
-        Run(first, length)
-        for first in range(len(droppable))
-        for length in range(low, high + 1)
-        if first + length <= len(droppable) and all(droppable[first : first + length])
-    ]
+    """Every run that a score asks for, first layers ascending."""
+    lengths = score.method.runs if isinstance(score.method, nodes.ReplaceOne) else None
+    return [Run(first, length) for first, length in runs_to_drop(space.layers, lengths)]
 
 
 def replacements(

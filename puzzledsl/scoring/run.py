@@ -88,9 +88,7 @@ def run_score(
     with torch.inference_mode():
         sweep.run(todo, around, runs)
         samples = measure.samples()
-        table = score_table(
-            score, method.metric, unit, samples, len(runner), partial.figures, layers, runs
-        )
+        table = score_table(score, method.metric, unit, samples, len(runner), partial.figures, layers, runs)
         if more:
             shape = program.parents[space.parent].shape
             children = Children(todo, shape, runner, measure, incumbent, partial, progress)

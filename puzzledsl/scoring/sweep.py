@@ -170,7 +170,12 @@ class Sweep:
             self._submit(batch, together, [len(hidden[0]) for hidden in groups], batch[0][1].end, workers)
 
     def _submit(
-        self, batch: Numbered, together: Sequence[Tensor], lengths: Sequence[int], above: int, workers: Workers
+        self,
+        batch: Numbered,
+        together: Sequence[Tensor],
+        lengths: Sequence[int],
+        above: int,
+        workers: Workers,
     ) -> None:
         """Have a batch run the layers from `above` on; keep what is done."""
         ascent = Ascent(above)
@@ -213,7 +218,9 @@ class Sweep:
             for size in sizes:
                 self.runner.layer_kwargs(0, hidden.new_empty(size * len(hidden), *hidden.shape[1:]))
 
-    def _replaced(self, batch: Sequence[tuple[int, Replacement]], entering: Sequence[Entering]) -> list[Tensor]:
+    def _replaced(
+        self, batch: Sequence[tuple[int, Replacement]], entering: Sequence[Entering]
+    ) -> list[Tensor]:
         """What leaves the replaced layer, of all replacements of a batch one behind the other; one tensor a group."""
         above: list[list[Tensor]] = []
         for _, replacement in batch:

@@ -56,7 +56,9 @@ def score_table(
         pairs=tuple(tables["pairs"]) if unit == "block" else (),
         offset=offset,
         runs=tuple(
-            RunScore(first=run.layer, length=run.length, value=figures[run.layer, run.table, run.name][metric])
+            RunScore(
+                first=run.layer, length=run.length, value=figures[run.layer, run.table, run.name][metric]
+            )
             for run in runs
         ),
     )

@@ -157,7 +157,9 @@ def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
 def _columns_once(problem: Problem) -> tuple[Columns, Ints]:
     """Each choice of each layer once, and its column in the problem."""
     found = problem.without_runs() if problem.columns.period else None
-    return (problem.columns, np.arange(len(problem.columns))) if found is None else (found[0].columns, found[1])
+    return (
+        (problem.columns, np.arange(len(problem.columns))) if found is None else (found[0].columns, found[1])
+    )
 
 
 def _with_goal(problem: Problem, values: Ints) -> Problem:

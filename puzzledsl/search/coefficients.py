@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.metrics import linear_metrics, room_of
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term
 from puzzledsl.ir.tables import Cost, ScenarioCosts
 from puzzledsl.search.box import Box
-from puzzledsl.search.dropped_runs import Run, added_by_runs
+from puzzledsl.search.dropped_runs import added_by_runs
 from puzzledsl.search.instance import Columns
 from puzzledsl.search.tables import Tables, decimal
 

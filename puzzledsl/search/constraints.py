@@ -17,8 +17,8 @@ LEAST = -(2**62)
 def new_choices(
     model: CpModelProto, columns: Columns, layers: Sequence[int] | None = None, *, named: bool = True
 ) -> list[int]:
-    """One Boolean a column of `layers` (all, without), `named` for readers `layer/attention/ffn`, with `#k` behind it for the k-th
-    layer of a run; returns a variable a column, -1 for none."""
+    """One Boolean a column of `layers` (all, without); returns a variable a column, -1 for none. `named` for readers
+    `layer/attention/ffn`, with `#k` behind it for the k-th layer of a run."""
     wanted = range(columns.layers) if layers is None else frozenset(layers)
     if not named:
         return [new_bool(model) if layer in wanted else -1 for layer in columns.layer_of.tolist()]
@@ -67,7 +67,7 @@ def add_one_column_a_layer(
 
 
 def add_runs(model: CpModelProto, columns: Columns, choices: Sequence[int]) -> None:
-    """Dropped layers are numbered in order: the first of a run after a kept layer or a full period, each other after the one before."""
+    """Dropped layers are numbered in order: 1 after a kept layer or a full period, k after k - 1."""
     for column in columns.position.nonzero()[0].tolist() if columns.period else []:
         layer, position = int(columns.layer_of[column]), int(columns.position[column])
         before = range(int(columns.start[layer - 1]), int(columns.start[layer])) if layer else range(0)

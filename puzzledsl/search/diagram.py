@@ -38,7 +38,7 @@ class Diagram:
 
     `classes[column]`: the column's class in its layer; columns of one class lead to the same states. `covered`: places of the
     formulas that every path meets. Before the first stage and after the last there is one state; every state is on a path.
-    `feasible`: there is a path at all; without one there are no stages. `hurried`: formulas are left out that more time would cover.
+    `feasible`: there is a path at all; without one there are no stages. `hurried`: more time would cover more formulas.
 
     Every path numbers the layers of runs of dropped layers in order, where those have columns for it.
     """

@@ -13,12 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.instance import Columns, Ints
 from puzzledsl.search.residuals import Residuals
-
-Run = tuple[int, int]
-"""First layer, number of layers."""
 
 
 def period_of(longest: Sequence[int]) -> int:

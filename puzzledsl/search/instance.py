@@ -35,9 +35,9 @@ Pairs = tuple[LayerAssignment, ...]
 class Columns:
     """All choices of all layers, in the order of the space: layer l owns columns `start[l]` to `start[l + 1] - 1`.
 
-    Column i is pair `place[i]` of its layer's `pairs`. Where scores of runs are known, a dropped layer is several columns, one for
-    each place in a run of dropped layers: `position[i]`, from 1 to `period`, after which the count begins anew. All other
-    columns have position 0. With a `period` of 0 runs do not matter.
+    Column i is pair `place[i]` of its layer's `pairs`. Where scores of runs are known, a dropped layer has several columns, one
+    for each position in a run of dropped layers: `position[i]`, from 1 to `period`, after which the count begins anew. All
+    other columns have position 0. With a `period` of 0 runs do not matter.
     """
 
     pairs: tuple[Pairs, ...]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
 
+from puzzledsl.ir.layer_runs import counted_runs
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
     And,
@@ -83,24 +84,12 @@ class Child:
                 assert_never(term)
 
     def _summed(self, score: str) -> Fraction:
-        """The layers' scores added; dropped layers in a row have the score that was measured of their run.
-
-        Of a longer run than was measured, so many layers count as one, then the count begins anew. Of one that was not
-        measured, so do as many of its first layers as were; the others are added.
-        """
+        """The layers' scores added; runs of dropped layers have the scores that were measured of them."""
         measured = self.tables.runs.get(score, {})
-        longest = max((length for _, length in measured), default=1)
-        dropped = [choice.attention == choice.ffn == "noop" for choice in self.layers]
-        total, layer = Fraction(0), 0
-        while layer < len(dropped):
-            end = layer + 1
-            while dropped[layer] and end < len(dropped) and dropped[end] and end - layer < longest:
-                end += 1
-            known = max((n for n in range(2, end - layer + 1) if (layer, n) in measured), default=0)
-            total += decimal(measured[layer, known]) if known else 0
-            total += sum(self.tables.score(score, i, self.layers[i]) for i in range(layer + known, end))
-            layer = end
-        return total
+        runs = counted_runs([c.attention == c.ffn == "noop" for c in self.layers], measured)
+        inside = {layer for first, length in runs for layer in range(first, first + length)}
+        alone = (self.tables.score(score, i, c) for i, c in enumerate(self.layers) if i not in inside)
+        return sum(alone, sum((decimal(measured[run]) for run in runs), Fraction(0)))
 
     def bound_of(self, requirement: LinearRequirement) -> Fraction:
         """What the left side is compared with: the bound, or the ratio times the parent's value at the same batch."""

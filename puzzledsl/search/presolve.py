@@ -35,7 +35,7 @@ def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Pr
     if not problem.formulas and not problem.columns.period:
         return Presolved(problem, origin)
     diagram = problem.diagram
-    if is_unfinished(diagram) and not quick or (diagram is None and not problem.is_large):
+    if (is_unfinished(diagram) and not quick) or (diagram is None and not problem.is_large):
         diagram = diagram_of(problem.columns, problem.formulas, quick, deadline)
     open_ = problem.formulas
     if diagram is not None:

@@ -25,6 +25,7 @@ from puzzledsl.search.residuals import FALSE, TRUE, Residuals
 
 MOST_STATES = 4_000  # between two layers
 WORK = 6_000_000  # parts of formulas that are looked at, for one order of the layers
+NO_LIMIT = 2**60
 QUICK = 500_000  # the same, where a diagram is only wanted if it is small
 COLUMNS = 8  # open automata that double the time of a transition
 A_TRANSITION = 4  # parts that can be looked at in the time of a transition of a product
@@ -106,7 +107,8 @@ def diagram_of(
     while True:
         parts = list(dict.fromkeys(part for part in (*runs, *(part for part, _ in wanted)) if part != TRUE))
         natural = sorted({layer for part in parts for layer in layers_of_bits(pool.layers[part])})
-        built = _built(pool, parts, natural, firsts, QUICK if quick else WORK, deadline)
+        work = (QUICK if quick else WORK) if wanted else NO_LIMIT  # that of runs alone is always made
+        built = _built(pool, parts, natural, firsts, work, deadline if wanted else inf)
         if built.tables is None or built.widest > FEW_STATES:
             other = _built(pool, parts, _frugal(pool, parts), firsts, built.work, deadline)
             built = min(built, other, key=_Built.size)

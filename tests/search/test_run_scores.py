@@ -14,11 +14,22 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from benchmarks.plain_cpsat import meets, plain_cpsat
+from benchmarks.structure_kinds import dropped
 from benchmarks.structures import SMALL, structured
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.layer_runs import counted_runs
-from puzzledsl.ir.nodes import Baseline, Frontier, Linear, ParamsTerm, ScoreTerm, WeightedTerm
+from puzzledsl.ir.nodes import (
+    Baseline,
+    Cardinality,
+    Frontier,
+    Linear,
+    LogicRequirement,
+    ParamsTerm,
+    ScoreTerm,
+    WeightedTerm,
+)
 from puzzledsl.ir.tables import PairwiseTerm, RunScore, ScoreTable
+from puzzledsl.search import diagram
 from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.bound import lagrangian_bound
 from puzzledsl.search.branching import Branching
@@ -28,14 +39,13 @@ from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.frontier import solve_frontier
 from puzzledsl.search.label_setting import LabelSetting
 from puzzledsl.search.ledger import Ledger
-from puzzledsl.search.metrics import Child
 from puzzledsl.search.presolve import presolve
 from puzzledsl.search.problem import build_problem
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from puzzledsl.search.verify import verify
 from puzzledsl.search.why import why_search
-from tests.search.instances import HERE, KL, Instance, alone, program_of, require
+from tests.search.instances import HERE, KL, Instance, alone, at, program_of, require
 from tests.search.run_instances import (
     FREE,
     best_children,
@@ -63,6 +73,7 @@ def chain(runs: dict[tuple[int, int], float], layers: int = 6) -> Instance:
     source = run_instance(0)
     costs = source.costs.model_copy(
         update={
+            "params_fixed": 0,
             "params_attention": ({"parent": 1, "noop": 0},) * layers,
             "params_ffn": ({"parent": 1, "noop": 0},) * layers,
             "scenarios": {},
@@ -182,6 +193,26 @@ def test_each_engine_alone_proves_the_minimum(seed: int) -> None:
         assert problem.choice(ledger.chosen) == expected[0][1]
 
 
+def test_formulas_that_are_too_large_for_the_diagram_leave_runs_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for work in (1, 300):
+        monkeypatch.setattr(diagram, "QUICK", 1)
+        monkeypatch.setattr(diagram, "WORK", work)
+        for seed in range(8):
+            instance = run_instance(seed).with_search(solutions=1)
+            layers = range(len(instance.program.spaces["wide"].layers))
+            every = tuple(map(dropped, layers))
+            formula = Cardinality(operands=every, at_least=1, at_most=max(1, len(layers) - 2))
+            requirements = (*instance.search.requirements, LogicRequirement(formula=formula, where=at(9)))
+            instance = instance.with_search(requirements=requirements)
+            problem = build_problem(*instance.args)
+            if problem.columns.period:
+                assert problem.diagram is not None and problem.diagram.hurried and not problem.diagram.covered
+            expected, result = best_children(instance), solve_search(*instance.args)
+            assert [s.layers for s in result.solutions] == [layers for _, layers in expected], (work, seed)
+
+
 @quick
 @given(seeds)
 def test_the_problem_says_of_every_child_what_the_tables_do(seed: int) -> None:
@@ -290,17 +321,24 @@ def test_a_bound_on_the_score_is_one_on_that_of_runs() -> None:
     assert result.objective == 8 and result.status == "optimal"
     assert [c.ffn for c in result.solutions[0].layers] == ["noop"] * 2 + ["parent"] * 4
     refused = instance.with_search(
-        requirements=(require(KL, "<=", Fraction(1, 4)), require(ParamsTerm(), "<=", 8))
+        requirements=(require(KL, "<=", Fraction(1, 4)), require(ParamsTerm(), "<=", 8, line=2))
     )
     result = solve_search(*refused.args)
-    assert result.status == "infeasible" and {item.reachable for item in result.conflict} == {"0.5", "10"}
+    assert result.status == "infeasible" and {item.reachable for item in result.conflict} == {"0.5", "12"}
     assert result.relaxation is not None
 
 
 def test_a_frontier_along_the_score_meets_it() -> None:
     instance = chain({(0, 2): 0.5, (0, 3): 0.75, (3, 3): 0.5}).with_search(objective=alone(ParamsTerm()))
     frontier = Frontier(
-        name="f", search="best", term=KL, low=Fraction(0), high=Fraction(2), points=5, where=HERE
+        name="f",
+        search="best",
+        term=KL,
+        low=Fraction(0),
+        high=Fraction(2),
+        points=5,
+        where=HERE,
+        times_parent=False,
     )
     program = instance.program.model_copy(update={"frontiers": {"f": frontier}})
     points = solve_frontier(program, "f", instance.costs, instance.scores).points
@@ -391,12 +429,3 @@ def test_without_neighbours_that_can_be_dropped_nothing_is_numbered() -> None:
     assert build_problem(*instance.args).columns.period == 0
     other = chain({(0, 2): 0.5}).with_search(objective=alone(ParamsTerm()))
     assert build_problem(*other.args).columns.period == 0  # nothing in the search asks for the score
-
-
-def test_children_by_hand() -> None:
-    """The child whose layers are all parents scores nothing, whatever runs score."""
-    for seed in range(5):
-        instance = run_instance(seed)
-        tables = tables_of(*instance.args)
-        parent = Child(tables, children_of(instance)[0].layers, {}).parent()
-        assert parent.term(KL) == 0

@@ -180,7 +180,8 @@ class _RowReader:
             if wrong := row_length(self.table, line):
                 raise _BadCell(line.cell(-1), wrong)
             if written_run(self.table.text(line, "layer")) is not None:
-                return self._of_a_run(line)
+                self._of_a_run(line)
+                return None
             values: dict[str, dict[str, Fraction]] = {}
             for column in self.columns:
                 cell = self.table.at(line, column.name)

@@ -234,11 +234,6 @@ def alternating(menu: Menu, _: Rng) -> list[Logic]:
     return [iff(b, Not(operand=a)) for a, b in pairwise(full)]
 
 
-def run_scores(_: Menu, __: Rng) -> list[Logic]:
-    """No formula: runs of dropped layers have scores of their own (structures.py makes them)."""
-    return []
-
-
 # ---------------------------------------------------------------- widths and KV heads by depth
 
 
@@ -336,6 +331,6 @@ KINDS: dict[str, Kind] = {
         one_width, groups_of_four, some_tied, interleaved, mirrored, paired_attention, frozen_ends,
         dropped_run, one_run, short_gaps, full_windows, every_third, alternating,
         narrowing, fewer_heads, width_steps, width_hill, two_widths, few_sizes, exact_counts,
-        linear_or_noop, chains, run_scores,
+        linear_or_noop, chains,
     )
 }  # fmt: skip

@@ -41,6 +41,8 @@ REFERENCE_GAP = 0.02
 GOAL_SIZE = 10**9  # of the reference's goal, in integers
 SLOWER = 0.85  # times the throughput to try next
 SLOWEST = 0.5
+RUN_SCORES = "run_scores"  # no formula: runs of dropped layers have scores
+ALL_KINDS = (*KINDS, RUN_SCORES)
 LONGEST, POWER, POWER_SPREAD, NOISE = 8, -0.1, 0.25, 0.02  # of runs that are scored
 Floats = NDArray[np.float64]
 
@@ -77,13 +79,15 @@ def mixed(
     requirements: int | None = None,
     choice: Choice | None = None,
 ) -> Inputs:
-    """A search `best` with the structures of all `kinds`. Raises RuntimeError where they contradict each other."""
-    rng = np.random.default_rng([seed, layers, *map(list(KINDS).index, kinds)])
+    """A search `best` with the structures of all `kinds`, scores of runs among them or not. Raises RuntimeError where they
+    contradict each other."""
+    rng = np.random.default_rng([seed, layers, *map(ALL_KINDS.index, kinds)])
     inputs = narrowed(synthetic(layers, 6, 9, seed, requirements=0), choice or CHOICES[seed % len(CHOICES)])
-    if "run_scores" in kinds:
+    if RUN_SCORES in kinds:
         inputs = with_run_scores(inputs, rng)
     menu = menu_of(inputs)
-    structure = tuple(requirement_of(part, layers) for kind in kinds for part in KINDS[kind](menu, rng))
+    parts = [part for kind in kinds if kind != RUN_SCORES for part in KINDS[kind](menu, rng)]
+    structure = tuple(requirement_of(part, layers) for part in parts)
     count = 1 + seed % 2 if requirements is None else requirements
     wanted = budgets(layers)[:count] if count != 1 else budgets(layers)[1:2]
     return budgeted(inputs, structure, wanted, float(rng.uniform(1.6, 2.0)), rng)

@@ -116,7 +116,7 @@ class Sweep:
             with self.runner.packed():
                 self._ask_for_arguments(todo, runs, entering)
                 self._up_the_layers(todo, runs, entering, workers)
-        self.partial.mend([*([] if around is None else [INCUMBENT]), *map(_name, (*todo, *runs))])
+        self.partial.mend([*([] if around is None else [INCUMBENT]), *map(_name, todo), *map(_name, runs)])
 
     def _up_the_layers(
         self, todo: Sequence[Replacement], runs: Sequence[Run], entering: list[Tensor], workers: Workers

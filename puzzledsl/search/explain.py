@@ -205,7 +205,8 @@ def _own_columns(builder: Builder, problem: Problem) -> Mask:
     """Which of all columns a (restricted) problem has."""
     every, own = builder.columns, problem.columns
     places = int(every.place.max()) + 1
-    return np.isin(*((c.position * places + c.place) * c.layers + c.layer_of for c in (every, own)))
+    known, wanted = ((c.position * places + c.place) * c.layers + c.layer_of for c in (every, own))
+    return np.asarray(np.isin(known, wanted), dtype=np.bool_)
 
 
 def _item(builder: Builder, feasibility: Feasibility, group: Group, others: Kept, rest: Kept) -> ConflictItem:

@@ -37,10 +37,10 @@ def with_runs(instance: Instance, runs: Sequence[RunScore], name: str = "kl") ->
     return Instance(instance.program, instance.costs, {**instance.scores, name: table})
 
 
-def drawn_runs(rng: Random, layers: int, longest: int) -> list[RunScore]:
-    """Scores of most runs of 2 to `longest` layers, some of them negative."""
+def drawn_runs(rng: Random, layers: int, longest: int, exact: bool = True) -> list[RunScore]:
+    """Scores of most runs of 2 to `longest` layers, some of them negative; `exact`: of few decimals."""
     return [
-        RunScore(first=first, length=length, value=rng.randint(-500, 3000) / 1000)
+        RunScore(first=first, length=length, value=rng.randint(-500, 3000) / (1000 if exact else 997))
         for first in range(layers)
         for length in range(2, longest + 1)
         if first + length <= layers and rng.random() < 0.9

@@ -30,6 +30,7 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.ir.tables import PairwiseTerm, RunScore, ScoreTable
 from puzzledsl.search import diagram
+from puzzledsl.search.answer import solution_of
 from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.bound import lagrangian_bound
 from puzzledsl.search.branching import Branching
@@ -45,7 +46,8 @@ from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from puzzledsl.search.verify import verify
 from puzzledsl.search.why import why_search
-from tests.search.instances import HERE, KL, Instance, alone, at, program_of, require
+from tests.oracles import brute_force
+from tests.search.instances import HERE, KL, Instance, alone, at, problems, program_of, require
 from tests.search.run_instances import (
     FREE,
     best_children,
@@ -229,6 +231,55 @@ def test_the_problem_says_of_every_child_what_the_tables_do(seed: int) -> None:
 @given(seeds)
 def test_the_exported_model_has_the_same_optimum(seed: int) -> None:
     check_export(run_instance(seed).with_search(solutions=1).args)
+
+
+@st.composite
+def searches(draw: st.DrawFn, exact: bool = True) -> Instance:
+    """Any small search, at any batches, with preferences and formulas, and with scores of runs."""
+    instance = draw(problems(exact=exact, max_layers=4, droppable=True))
+    layers, rng = len(instance.program.spaces["wide"].layers), Random(draw(seeds))
+    return with_runs(instance, drawn_runs(rng, layers, draw(st.integers(2, 4)), exact=exact))
+
+
+@given(searches())
+@settings(quick, max_examples=25)
+def test_the_solver_is_brute_force(instance: Instance) -> None:
+    result, best = solve_search(*instance.args), brute_force(*instance.args)
+    if best is None:
+        assert result.status == "infeasible"
+        return
+    assert (result.status, result.gap) == ("optimal", 0)
+    assert result.objective == result.bound == float(best.objective)
+    assert result.solutions[0].layers == best.child.layers
+    assert {n: result.solutions[0].batches[n] for n in best.child.batches} == best.child.batches
+
+
+@given(searches(exact=False))
+@settings(quick, max_examples=15)
+def test_long_decimals_are_within_the_rounding(instance: Instance) -> None:
+    result, best = solve_search(*instance.args), brute_force(*instance.args)
+    assert (best is None) == (result.status == "infeasible")
+    if best is not None and result.objective is not None and result.bound is not None:
+        exact = float(best.objective)
+        off = 1e-9 * (1 + abs(exact))
+        assert abs(result.objective - exact) <= off and abs(result.bound - exact) <= off
+
+
+@given(searches(), st.data())
+@settings(quick, max_examples=15)
+def test_another_child_with_the_old_figures_is_found_out(instance: Instance, data: st.DataObject) -> None:
+    result = solve_search(*instance.args)
+    if not result.solutions:
+        return
+    solution = result.solutions[0]
+    layer = data.draw(st.integers(0, len(solution.layers) - 1))
+    gone = solution.layers[layer].model_copy(update={"attention": "noop", "ffn": "noop"})
+    layers = (*solution.layers[:layer], gone, *solution.layers[layer + 1 :])
+    corrupted = solution.model_copy(update={"layers": layers})
+    batches = {name: solution.batches[name] for name in tables_of(*instance.args).scenarios}
+    honest = solution_of(tables_of(*instance.args), layers, batches)
+    if honest != corrupted:
+        assert verify(*instance.args, corrupted)
 
 
 def test_large_ones_are_as_cpsat_has_them() -> None:

@@ -172,7 +172,7 @@ def _clauses(
             bounds = [(low, high) for low, high in bounds if low <= high and low <= len(operands)]
             if any(low <= 0 and high >= len(operands) for low, high in bounds):
                 return []
-            literals = [_equivalent(model, of(o, True), of(o, False), name) for o in operands]
+            literals = [_equivalent(model, choices, of(o, True), of(o, False), name) for o in operands]
             return [frozenset(_counting(model, literals, low, high, name) for low, high in bounds)]
         case _:
             assert_never(formula)
@@ -189,11 +189,17 @@ def _implying(model: CpModelProto, clauses: list[frozenset[int]], name: str) -> 
 
 
 def _equivalent(
-    model: CpModelProto, clauses: list[frozenset[int]], opposite: list[frozenset[int]], name: str
+    model: CpModelProto,
+    choices: Sequence[int],
+    clauses: list[frozenset[int]],
+    opposite: list[frozenset[int]],
+    name: str,
 ) -> int:
     """A literal that is true exactly when all of `clauses` hold; `opposite` are the clauses of the negation."""
-    if len(clauses) == 1 and len(clauses[0]) == 1:
-        return next(iter(clauses[0]))
+    if len(clauses) == 1 and len(clauses[0]) == 1 and max(clauses[0]) <= choices[-1]:
+        return max(
+            clauses[0]
+        )  # a column; a helper only implies what it stands for, and may be false where that holds
     helper = _implying(model, clauses, name)
     for clause in opposite:
         constraint = model.constraints.add()

@@ -130,8 +130,9 @@ class Sweep:
             of_layer = [(row, r) for row, r in enumerate(todo) if r.layer == layer_idx]
             groups = [(hidden, attended) for hidden, (attended, _) in zip(entering, halves, strict=True)]
             self._measure(of_layer, groups, workers)
-            below.pop(layer_idx - longest, None)
-            below[layer_idx] = entering
+            if runs:
+                below.pop(layer_idx - longest, None)
+                below[layer_idx] = entering
             entering = [leaving for _, leaving in halves]
         self._measure_runs([run for run in runs if run.end == len(self.runner)], below, workers)
         while self._under_way:

@@ -36,12 +36,17 @@ def plain_cpsat(problem: Problem, limit_s: float) -> Said:
 
 
 def meets(problem: Problem, chosen: Ints) -> bool:
-    """Chosen columns are one a layer and meet every row and formula, in exact integers."""
+    """Chosen columns are one a layer, number the layers of each run and meet every row and formula, in exact integers."""
     layers = problem.columns.layers
     if len(chosen) != layers or (problem.columns.layer_of[chosen] != np.arange(layers)).any():
         return False
     for row in problem.rows:
         if sum(map(int, row.coefficients[chosen].tolist())) > row.limit:
+            return False
+    count = 0
+    for position in problem.columns.position[chosen].tolist() if problem.columns.period else ():
+        count = count % problem.columns.period + 1 if position else 0
+        if position != count:
             return False
     model = dict(enumerate(problem.choice(chosen)))
     return all(holds(formula.logic, model) for formula in problem.formulas)

@@ -21,8 +21,7 @@ from benchmarks.cpu_limits import with_cpu_limit
 from benchmarks.plain_cpsat import plain_cpsat
 from benchmarks.rivals import Said, cpu_s
 from benchmarks.structure_checks import deadlines, mistakes, random_programs, same_bytes
-from benchmarks.structure_kinds import KINDS
-from benchmarks.structures import structured
+from benchmarks.structures import ALL_KINDS, structured
 from benchmarks.synthetic import Inputs, with_search
 from puzzledsl.ir.nodes import CpSat
 from puzzledsl.search.core import minimise
@@ -144,7 +143,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small instances of all kinds, in seconds")
-    parser.add_argument("--kind", nargs="+", choices=KINDS, default=[*KINDS])
+    parser.add_argument("--kind", nargs="+", choices=ALL_KINDS, default=[*ALL_KINDS])
     parser.add_argument("--layers", nargs="+", type=int)
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument(

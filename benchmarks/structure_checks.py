@@ -15,13 +15,12 @@ import numpy as np
 
 from benchmarks.plain_cpsat import meets, plain_cpsat
 from benchmarks.structure_kinds import KINDS, Rng
-from benchmarks.structures import SMALL, WIDE, Choice, mixed
+from benchmarks.structures import RUN_SCORES, SMALL, WIDE, Choice, mixed
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.ir.nodes import CpSat
 from puzzledsl.search.core import Outcome, minimise
 from puzzledsl.search.cpsat import Effort
 from puzzledsl.search.instance import Ints, Problem
-from puzzledsl.search.metrics import holds
 from puzzledsl.search.problem import build_problem
 from puzzledsl.search.solve import solve_search
 
@@ -41,11 +40,12 @@ def is_late(limit_s: float, wall_s: float) -> bool:
 
 
 def drawn(rng: Rng, layers: int, seed: int, requirements: int, choice: Choice | None) -> Inputs:
-    """A search with one to three kinds of structure that do not contradict each other."""
+    """A search with one to three kinds of structure that do not contradict each other; every third one has scores of runs."""
+    more = [RUN_SCORES] if seed % 3 == 2 else []
     while True:
         places = rng.permutation(len(KINDS))[: int(rng.integers(1, 4))].tolist()
         try:
-            return mixed([list(KINDS)[i] for i in places], layers, seed, requirements, choice)
+            return mixed([*(list(KINDS)[i] for i in places), *more], layers, seed, requirements, choice)
         except RuntimeError:  # they contradict each other
             continue
 
@@ -126,8 +126,7 @@ def brute_force(problem: Problem) -> Ints | None:
     inside = (problem.matrix[:, models].sum(axis=2) <= problem.limits[:, None]).all(axis=0)
     models = models[inside]
     for place in np.argsort(problem.goal.values[models].sum(axis=1), kind="stable").tolist():
-        layers = dict(enumerate(problem.choice(models[place])))
-        if all(holds(formula.logic, layers) for formula in problem.formulas):
+        if meets(problem, models[place]):
             return np.asarray(models[place], dtype=np.int64)
     return None
 

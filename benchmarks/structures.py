@@ -28,6 +28,7 @@ from puzzledsl.ir.nodes import (
     Requirement,
     Shape,
 )
+from puzzledsl.ir.tables import RunScore
 from puzzledsl.search.cpsat import Effort, model_of, parameters_of, solve_interruptibly
 from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.metrics import Child
@@ -40,6 +41,9 @@ REFERENCE_GAP = 0.02
 GOAL_SIZE = 10**9  # of the reference's goal, in integers
 SLOWER = 0.85  # times the throughput to try next
 SLOWEST = 0.5
+RUN_SCORES = "run_scores"  # no formula: runs of dropped layers have scores
+ALL_KINDS = (*KINDS, RUN_SCORES)
+LONGEST, POWER, POWER_SPREAD, NOISE = 8, -0.1, 0.25, 0.02  # of runs that are scored
 Floats = NDArray[np.float64]
 
 
@@ -75,14 +79,36 @@ def mixed(
     requirements: int | None = None,
     choice: Choice | None = None,
 ) -> Inputs:
-    """A search `best` with the structures of all `kinds`. Raises RuntimeError where they contradict each other."""
-    rng = np.random.default_rng([seed, layers, *map(list(KINDS).index, kinds)])
+    """A search `best` with the structures of all `kinds`, scores of runs among them or not. Raises RuntimeError where they
+    contradict each other."""
+    rng = np.random.default_rng([seed, layers, *map(ALL_KINDS.index, kinds)])
     inputs = narrowed(synthetic(layers, 6, 9, seed, requirements=0), choice or CHOICES[seed % len(CHOICES)])
+    if RUN_SCORES in kinds:
+        inputs = with_run_scores(inputs, rng)
     menu = menu_of(inputs)
-    structure = tuple(requirement_of(part, layers) for kind in kinds for part in KINDS[kind](menu, rng))
+    parts = [part for kind in kinds if kind != RUN_SCORES for part in KINDS[kind](menu, rng)]
+    structure = tuple(requirement_of(part, layers) for part in parts)
     count = 1 + seed % 2 if requirements is None else requirements
     wanted = budgets(layers)[:count] if count != 1 else budgets(layers)[1:2]
     return budgeted(inputs, structure, wanted, float(rng.uniform(1.6, 2.0)), rng)
+
+
+def with_run_scores(inputs: Inputs, rng: Rng) -> Inputs:
+    """The same tables with scores of all runs of 2 to 8 dropped layers: the sum of their layers times a power of the run's
+    length, which varies slowly with depth, and a little noise. Some runs are worth more than their layers, others less."""
+    program, costs, scores = inputs
+    alone = np.array([layer["noop/noop"] for layer in scores["kl"].pairs])
+    power = POWER + POWER_SPREAD * np.sin(
+        rng.uniform(0, 2 * np.pi) + np.arange(len(alone)) * rng.uniform(0.2, 0.5)
+    )
+    runs = []
+    for first in range(len(alone)):
+        for length in range(2, min(LONGEST, len(alone) - first) + 1):
+            together = (
+                alone[first : first + length].sum() * length ** power[first] * (1 + NOISE * rng.normal())
+            )
+            runs.append(RunScore(first=first, length=length, value=round(max(float(together), 0.0), 6)))
+    return program, costs, {"kl": scores["kl"].model_copy(update={"runs": tuple(runs)})}
 
 
 def requirement_of(part: Logic | Count, layers: int) -> Requirement:

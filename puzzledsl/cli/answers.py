@@ -58,10 +58,24 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
         counts = Counter(getattr(layer, part) for layer in best.layers)
         text = ", ".join(f"{n} x {name}" for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
         lines.append(f"  {part:<20} {text}")
+    lines += _dropped(program, result)
     lines += _preferred(program.searches[result.search])
     if len(result.solutions) > 1:
         lines += ["", *_further(program.searches[result.search], result)]
     return "\n".join(lines)
+
+
+def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
+    """The dropped layers, where a score that the search mentions measures runs of them."""
+    from puzzledsl.changes.words import ranges
+    from puzzledsl.ir.nodes import ReplaceOne
+    from puzzledsl.search.needs import needed
+
+    methods = [program.scores[name].method for name in needed(program, result.search).scores]
+    layers = enumerate(result.solutions[0].layers)
+    dropped = [i for i, layer in layers if layer.attention == layer.ffn == "noop"]
+    if dropped and any(isinstance(method, ReplaceOne) and method.runs for method in methods):
+        yield f"  {'dropped':<20} layers {ranges(dropped)}, those in a row scored as one"
 
 
 def _parts(result: SearchResult) -> str:

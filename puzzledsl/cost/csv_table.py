@@ -19,6 +19,7 @@ from pathlib import Path
 
 from puzzledsl.cost.errors import TableCell, TableColumn, TableUnreadable
 from puzzledsl.diagnostics import Sink, Span
+from puzzledsl.ir.layer_runs import written_run
 from puzzledsl.ir.long_table import (
     KEYS,
     MORE_KEYS,
@@ -178,6 +179,9 @@ class _RowReader:
         try:
             if wrong := row_length(self.table, line):
                 raise _BadCell(line.cell(-1), wrong)
+            if written_run(self.table.text(line, "layer")) is not None:
+                self._of_a_run(line)
+                return None
             values: dict[str, dict[str, Fraction]] = {}
             for column in self.columns:
                 cell = self.table.at(line, column.name)
@@ -197,6 +201,13 @@ class _RowReader:
         except _BadCell as error:
             self.problems.add(line, error.cell, error.problem)
             return None
+
+    def _of_a_run(self, line: Line) -> None:
+        """Leave out a row of consecutive layers: it has a score. A cost in it is a mistake."""
+        for name in (*MORE_KEYS, *(column.name for column in self.columns)):
+            cell = self.table.at(line, name)
+            if cell.text:
+                raise _BadCell(cell, f"a run of layers has a score and no costs: `{cell.text[:40]}` is one")
 
     def _layer(self, line: Line) -> int | None:
         cell = self.table.at(line, "layer")

@@ -223,6 +223,26 @@ class OtherSpace(Diagnostic):
     template = "`{name}` is about space `{got}`, not `{wanted}`"
 
 
+class NoRunToDrop(Diagnostic):
+    """Scores of runs of a space that drops no two neighbours.
+
+    A run is dropped whole. So each of its layers must be one that may have neither attention nor FFN.
+
+    Wrong:
+        space v of p { ffn = parent | noop }
+        bld b of v { tokens = 0 }
+        score runs of b = replace_one(kl_divergence, runs: 2..4)
+    Right:
+        space v of p { attention = parent | noop, ffn = parent | noop }
+        bld b of v { tokens = 0 }
+        score runs of b = replace_one(kl_divergence, runs: 2..4)
+    """
+
+    code = "E0415"
+    template = "space `{space}` cannot drop {length} layers in a row"
+    help_template = "a layer can be dropped where both its attention and its FFN may be `noop`"
+
+
 class ComputedIndex(Diagnostic):
     """An index below zero that a computation came to.
 

@@ -4,6 +4,7 @@ layer,attention,ffn,kl,params,chat.memory[bytes],chat.latency[us]
 0,gqa4,,0.0123,…          a sub-block: adds to the layer's other sub-block
 0,gqa4,mlp21504,0.31,…    a pair measured together: the whole of its layer, in place of its two sub-blocks
 ,noop,,0.5,…              every layer; a row of one layer overrules it
+12-17,noop,noop,0.9,…     a score alone: layers 12 to 17 dropped together
 
 CSV (UTF-8), or Parquet where pyarrow is there. One file can hold scores and costs: whoever reads it takes its own columns. This
 module gives cells with their places in the file; what they mean is for `search` (scores) and `cost`.

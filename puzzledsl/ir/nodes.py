@@ -295,6 +295,11 @@ class LayerChoice(Frozen):
     attention: tuple[AttentionAlternative, ...]
     ffn: tuple[FfnAlternative, ...]
 
+    @property
+    def can_be_dropped(self) -> bool:
+        """True where the layer may have neither attention nor FFN."""
+        return all(any(a.kind == "noop" for a in part) for part in (self.attention, self.ffn))
+
 
 class Initialisers(Frozen):
     """How alternatives start."""
@@ -386,6 +391,7 @@ class ReplaceOne(Frozen):
     unit: Literal["subblock", "block"] = "subblock"
     pairwise: bool = False
     children: int = 0  # measured whole, and fitted to
+    runs: tuple[int, int] | None = None  # consecutive layers that are dropped together: from, to
     around: str | None = None
     rounds: int = 1
     data: str | None = None

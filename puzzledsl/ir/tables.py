@@ -16,7 +16,9 @@ Per-layer tables are tuples with one dictionary a layer, keyed by canonical alte
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import Field
 
 from puzzledsl.ir.alternatives import AttentionAlternative, FfnAlternative
 from puzzledsl.ir.base import Artefact, Exact, Frozen
@@ -145,6 +147,14 @@ class PairwiseTerm(Frozen):
     value: float
 
 
+class RunScore(Frozen):
+    """The score of dropping `length` consecutive layers, `first` and those after it, all at once: in place of their sum."""
+
+    first: int = Field(ge=0)
+    length: int = Field(ge=2)
+    value: float
+
+
 class ScoreFit(Frozen):
     """How replace-1-block KLs were fitted to children that were measured whole (`replace_one(…, children: N)`).
 
@@ -165,7 +175,8 @@ class ScoreTable(Artefact):
 
     `pairs[layer]["gqa1/linear"]`: attention/ffn measured together, where `unit` is "block"; then it is the whole score
     of that layer and the sub-block tables are empty. A child's score is `offset`, plus its layers' scores, plus each
-    pairwise term both of whose choices it makes. A table made inside an incumbent child (`around`) has an offset: its
+    pairwise term both of whose choices it makes. Layers in a row with neither sub-block left have the score of their run in
+    `runs`, where it is there. A table made inside an incumbent child (`around`) has an offset: its
     entries are what each choice adds to having the parent's there, and the sum is right for the incumbent.
     `influence` is the parent's, of tables that were measured.
     """
@@ -181,6 +192,13 @@ class ScoreTable(Artefact):
     pairwise: tuple[PairwiseTerm, ...] = ()
     fit: ScoreFit | None = None
     influence: BlockInfluence | None = None
+    runs: tuple[RunScore, ...] = ()
+
+    def model_post_init(self, context: Any) -> None:
+        """Refuse runs beside pairwise terms: those complete a sum over layers."""
+        super().model_post_init(context)
+        if self.runs and self.pairwise:
+            raise ValueError("a score table has runs of layers or pairwise terms, not both")
 
 
 # ---------------------------------------------------------------- search

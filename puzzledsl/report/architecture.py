@@ -4,6 +4,7 @@ below."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -22,6 +23,7 @@ from puzzledsl.ir.alternatives import (
     SubBlock,
     name_of,
 )
+from puzzledsl.ir.layer_runs import counted_runs
 from puzzledsl.ir.nodes import LayerChoice, Shape
 from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.report.numbers import Number, plain, seconds, share
@@ -82,8 +84,9 @@ def strip_of(subject: Subject) -> Strip | None:
     if best is None:
         return None
     costs = subject.scenario_costs(subject.scenario) if subject.scenario else None
+    shares = _run_shares(subject.score_table, best.layers)
     drafts = [
-        _Draft(subject.shape, i, choice, layer, costs, subject.score_table)
+        _Draft(subject.shape, i, choice, layer, costs, subject.score_table, shares.get(i))
         for i, (choice, layer) in enumerate(zip(subject.space.layers, best.layers, strict=True))
     ]
     total = sum(d.time_s for d in drafts if d.time_s is not None)
@@ -100,6 +103,13 @@ def strip_of(subject: Subject) -> Strip | None:
     )
 
 
+def _run_shares(scores: ScoreTable | None, layers: Sequence[LayerAssignment]) -> dict[int, float]:
+    """An even share of the score of each measured run, of the dropped layers in it."""
+    measured = {} if scores is None else {(r.first, r.length): r.value for r in scores.runs}
+    runs = counted_runs([layer.attention == layer.ffn == "noop" for layer in layers], measured)
+    return {i: measured[first, n] / n for first, n in runs for i in range(first, first + n)}
+
+
 @dataclass
 class _Draft:
     shape: Shape
@@ -108,6 +118,7 @@ class _Draft:
     layer: LayerAssignment
     costs: ScenarioCosts | None
     scores: ScoreTable | None
+    run_share: float | None = None
 
     @property
     def time_s(self) -> float | None:
@@ -138,8 +149,8 @@ class _Draft:
 
     @property
     def score(self) -> float | None:
-        if self.scores is None:
-            return None
+        if self.scores is None or self.run_share is not None:
+            return self.run_share
         if self.scores.pairs:
             name = f"{self.layer.attention}/{self.layer.ffn}"
             return (

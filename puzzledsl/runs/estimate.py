@@ -16,6 +16,7 @@ from statistics import median
 from puzzledsl.cost.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn
+from puzzledsl.ir.layer_runs import Run, runs_to_drop
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.refinement import refinement_tokens
 from puzzledsl.runs import readings, tasks
@@ -36,12 +37,14 @@ OPTIMISER_COPIES = 3  # weights and two moments, float32
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of one task. `seconds` None: it needs no time worth mentioning. `scratch_bytes` are gone when it ends."""
+    """Of one task. `seconds` None: it needs no time worth mentioning. `scratch_bytes` are gone when it ends. `runs`: of
+    consecutive layers, that a score measures: a pass through the layers behind each."""
 
     seconds: float
     written_bytes: int
     scratch_bytes: int = 0
     from_log: bool = False
+    runs: int = 0
 
 
 class Estimator:
@@ -55,11 +58,12 @@ class Estimator:
     def of(self, task: Task) -> Estimate:
         """One task."""
         written, scratch = self._bytes(task)
+        runs = len(self._runs(task.name)) if task.stage == "score" else 0
         if (took := self._took.get((task.stage, task.name))) is not None:
-            return Estimate(took, written, scratch, from_log=True)
+            return Estimate(took, written, scratch, from_log=True, runs=runs)
         flop = self._flop(task)
         warm_up = SECOND_TO_WARM_UP if flop else 0.1
-        return Estimate(warm_up + (flop / self.flop_per_s if flop else 0.0), written, scratch)
+        return Estimate(warm_up + (flop / self.flop_per_s if flop else 0.0), written, scratch, runs=runs)
 
     @property
     def flop_per_s(self) -> float:
@@ -135,7 +139,17 @@ class Estimator:
             tokens = int(_size(self.ctx.base, [method.tasks]) / BYTES_A_TOKEN)
         each = _per_token(shape, head=False) / 2 + _head(shape)
         whole = method.children * tokens * _per_token(shape, head=True)
-        return method.rounds * (1 + method.pairwise) * count * tokens * each + whole
+        runs = tokens * sum(
+            _per_token(shape, head=False) * (1 - (first + length) / shape.layers) + _head(shape)
+            for first, length in self._runs(name)
+        )
+        return method.rounds * (1 + method.pairwise) * count * tokens * each + whole + runs
+
+    def _runs(self, score: str) -> list[Run]:
+        """The runs of layers that a score measures."""
+        declaration = self.ctx.program.scores[score]
+        lengths = declaration.method.runs if isinstance(declaration.method, nodes.ReplaceOne) else None
+        return runs_to_drop(self.ctx.program.spaces[declaration.space].layers, lengths)
 
     def _healing_flop(self, search: str) -> float:
         """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""

@@ -61,6 +61,7 @@ class Plan:
                     "from_log": step.estimate.from_log,
                     "bytes": step.estimate.written_bytes,
                     "scratch_bytes": step.estimate.scratch_bytes,
+                    **({"runs": step.estimate.runs} if step.estimate.runs else {}),
                 }
                 for step in self.steps
             ],
@@ -83,7 +84,7 @@ class Plan:
             ("task", "time", "disk", "why"),
             [
                 (
-                    step.status.task.title,
+                    _title(step),
                     duration(step.estimate.seconds) if not step.estimate.from_log else _like_before(step),
                     size(step.estimate.written_bytes),
                     step.status.why,
@@ -99,6 +100,12 @@ class Plan:
         yield f"{many}: about {duration(self.seconds)}, {room}; {size(self.free_bytes)} free"
         if not self.fits:
             yield "the disk has not enough room: free some, or give another directory with `-o`"
+
+
+def _title(step: Step) -> str:
+    """A task, and how many runs of layers it scores."""
+    runs = step.estimate.runs
+    return f"{step.status.task.title} (with {runs} runs of layers)" if runs else step.status.task.title
 
 
 def _like_before(step: Step) -> str:

@@ -1,4 +1,4 @@
-"""What is to be scored: every alternative of every layer (or every pair), and the modules that stand for it."""
+"""What is to be scored: every alternative of every layer (or every pair), the modules that stand for it, and runs of layers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from puzzledsl.ir.alternatives import (
     SubBlock,
     name_of,
 )
+from puzzledsl.ir.layer_runs import runs_to_drop
 from puzzledsl.ir.tables import BldJob, LayerDefinition
 from puzzledsl.scoring.errors import NothingTrainsIt
 from puzzledsl.scoring.incumbent import Incumbent
@@ -44,6 +45,31 @@ class Replacement:
             for part in self.parts:
                 stack.enter_context(incumbent.replaced(self.layer, *part))
             yield
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive layers from `layer` on that are dropped together: what enters the first goes into the one behind the last."""
+
+    layer: int
+    length: int
+    table: str = "run"
+
+    @property
+    def name(self) -> str:
+        """The name of its figures."""
+        return str(self.length)
+
+    @property
+    def end(self) -> int:
+        """The layer behind the last."""
+        return self.layer + self.length
+
+
+def runs_to_score(score: nodes.Score, space: nodes.Space) -> list[Run]:
+    """Every run that a score asks for, first layers ascending."""
+    lengths = score.method.runs if isinstance(score.method, nodes.ReplaceOne) else None
+    return [Run(first, length) for first, length in runs_to_drop(space.layers, lengths)]
 
 
 def replacements(

@@ -34,7 +34,7 @@ from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.influence import block_influence
 from puzzledsl.scoring.measures import Accuracy, Divergence, Measure
 from puzzledsl.scoring.partial import Partial
-from puzzledsl.scoring.replacements import Replacement, replacements
+from puzzledsl.scoring.replacements import Replacement, replacements, runs_to_score
 from puzzledsl.scoring.states import States
 from puzzledsl.scoring.sweep import Rows, Sweep, final_states
 from puzzledsl.scoring.table import fitted_table, score_table
@@ -68,7 +68,8 @@ def run_score(
     bld = program.blds[declaration.bld]
     unit: Literal["subblock", "block"] = "block" if bld.mode == "coupled" else method.unit
     layers = None if around is None else around.layers
-    todo = replacements(declaration, program.spaces[declaration.space], unit, jobs, layers)
+    space = program.spaces[declaration.space]
+    todo, runs = replacements(declaration, space, unit, jobs, layers), runs_to_score(declaration, space)
 
     runner = LayerRunner(model := reachable_parent(parent_dir, progress, once=False))
     measure = _measure(program, declaration, method, bld, runner, parent_dir, base, library, progress)
@@ -83,14 +84,13 @@ def run_score(
     incumbent = Incumbent(model, library)
     behind = text_behind(program, method, bld, measure.samples(), runner, parent_dir, base, library)
     sweep = Sweep(runner, measure, method.metric, partial, progress, incumbent, rows, behind)
-    progress.start(f"score {score}", len(todo))
+    progress.start(f"score {score}", len(todo) + len(runs))
     with torch.inference_mode():
-        sweep.run(todo, around)
-        table = score_table(
-            score, method.metric, unit, measure.samples(), len(runner), partial.figures, layers
-        )
+        sweep.run(todo, around, runs)
+        samples = measure.samples()
+        table = score_table(score, method.metric, unit, samples, len(runner), partial.figures, layers, runs)
         if more:
-            shape = program.parents[program.spaces[declaration.space].parent].shape
+            shape = program.parents[space.parent].shape
             children = Children(todo, shape, runner, measure, incumbent, partial, progress)
             form = children.form(method.children, bld.seed, sweep.parent_PH, rows)
             table = fitted_table(table, form, todo)

@@ -1,12 +1,16 @@
-"""One pass of a model up its layers; each replacement branches off at its own, and runs the layers above it only."""
+"""One pass of a model up its layers; each replacement branches off at its own, and runs the layers above it only.
+
+A run of dropped layers branches off below its first layer and goes on above its last.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +22,7 @@ from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.influence import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Divergence, Figures, Measure, group_tokens
 from puzzledsl.scoring.partial import Name, Partial
-from puzzledsl.scoring.replacements import Replacement
+from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.states import States
 from puzzledsl.scoring.table import INCUMBENT
 from puzzledsl.scoring.workers import Ascent, Workers
@@ -26,8 +30,10 @@ from puzzledsl.scoring.workers import Ascent, Workers
 Entering = tuple[Tensor, Tensor | None]
 """Of a group of sequences: what enters a layer, and what its FFN then reads, before its norm. Both [B, S, H]. Not kept of a paged
 parent, none of whose weights can be used outside its layers."""
-Numbered = Sequence[tuple[int, Replacement]]
-"""Replacements, each with its row in what is kept of final states."""
+Scored = Replacement | Run
+Numbered = Sequence[tuple[int, Scored]]
+"""Replacements or runs, each with its row in what is kept of final states (nothing is kept of runs)."""
+S = TypeVar("S", Replacement, Run)
 Measured = tuple[Figures, Tensor, Tensor] | None
 """Figures, final states for pairwise terms, and KLs of positions; None for what was measured before."""
 
@@ -94,7 +100,9 @@ class Sweep:
         self.influence: Sequence[Sums] = ()
         self._under_way: deque[_UnderWay] = deque()
 
-    def run(self, todo: Sequence[Replacement], around: ModelDefinition | None) -> None:
+    def run(
+        self, todo: Sequence[Replacement], around: ModelDefinition | None, runs: Sequence[Run] = ()
+    ) -> None:
         """Measure what is not measured yet: the child itself first, where there is one."""
         with Workers(self.runner.device, shared=not self.runner.paged) as workers:
             entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
@@ -106,18 +114,27 @@ class Sweep:
                 if INCUMBENT not in self.partial.figures:
                     self.partial.add(INCUMBENT, self.measure.figures(self._leaving(0, entering)))
             with self.runner.packed():
-                self._ask_for_arguments(todo, entering)
-                self._up_the_layers(list(enumerate(todo)), entering, workers)
-        self.partial.mend([*([] if around is None else [INCUMBENT]), *map(_name, todo)])
+                self._ask_for_arguments(todo, runs, entering)
+                self._up_the_layers(todo, runs, entering, workers)
+        self.partial.mend([*([] if around is None else [INCUMBENT]), *map(_name, todo), *map(_name, runs)])
 
-    def _up_the_layers(self, todo: Numbered, entering: list[Tensor], workers: Workers) -> None:
+    def _up_the_layers(
+        self, todo: Sequence[Replacement], runs: Sequence[Run], entering: list[Tensor], workers: Workers
+    ) -> None:
+        longest = max((run.length for run in runs), default=0)
+        below: dict[int, list[Tensor]] = {}  # what entered the last layers, where runs may begin
         for layer_idx in range(len(self.runner)):
             self._wait_until_above(layer_idx)  # what passes through the layer is observed
             halves = [self._halves(layer_idx, hidden) for hidden in entering]
-            of_layer = [(row, r) for row, r in todo if r.layer == layer_idx]
+            self._measure_runs([run for run in runs if run.end == layer_idx], below, workers)
+            of_layer = [(row, r) for row, r in enumerate(todo) if r.layer == layer_idx]
             groups = [(hidden, attended) for hidden, (attended, _) in zip(entering, halves, strict=True)]
             self._measure(of_layer, groups, workers)
+            if runs:
+                below.pop(layer_idx - longest, None)
+                below[layer_idx] = entering
             entering = [leaving for _, leaving in halves]
+        self._measure_runs([run for run in runs if run.end == len(self.runner)], below, workers)
         while self._under_way:
             self._keep(self._under_way.popleft())
 
@@ -134,23 +151,47 @@ class Sweep:
         self.influence = [sums for _, sums in groups]
         return [self.runner.final_norm(hidden) for hidden, _ in groups[: len(entering)]]
 
-    def _measure(self, of_layer: Numbered, entering: Sequence[Entering], workers: Workers) -> None:
+    def _measure(
+        self, of_layer: Sequence[tuple[int, Replacement]], entering: Sequence[Entering], workers: Workers
+    ) -> None:
         """All replacements of one layer. The layer is changed here only, when all workers are in those above it."""
         for batch in self._batches(of_layer):
-            self._wait_until_above(batch[0][1].layer)
-            together, ascent = self._replaced(batch, entering), Ascent(batch[0][1].layer + 1)
-            work = partial(self._measured, batch, together, [len(hidden) for hidden, _ in entering], ascent)
-            self._under_way.append(_UnderWay(batch, ascent, workers.submit(work)))
-            if len(self._under_way) > workers.count:
-                self._keep(self._under_way.popleft())
+            layer_idx = batch[0][1].layer
+            self._wait_until_above(layer_idx)
+            together = self._replaced(batch, entering)
+            self._submit(batch, together, [len(hidden) for hidden, _ in entering], layer_idx + 1, workers)
+
+    def _measure_runs(
+        self, runs: Sequence[Run], below: Mapping[int, Sequence[Tensor]], workers: Workers
+    ) -> None:
+        """All runs that end below one layer; `below[layer]`: what entered a layer."""
+        for batch in self._batches([(-1, run) for run in runs]):
+            groups = [*zip(*(below[run.layer] for _, run in batch), strict=True)]
+            together = [torch.cat(hidden) if len(hidden) > 1 else hidden[0] for hidden in groups]
+            self._submit(batch, together, [len(hidden[0]) for hidden in groups], batch[0][1].end, workers)
+
+    def _submit(
+        self,
+        batch: Numbered,
+        together: Sequence[Tensor],
+        lengths: Sequence[int],
+        above: int,
+        workers: Workers,
+    ) -> None:
+        """Have a batch run the layers from `above` on; keep what is done."""
+        ascent = Ascent(above)
+        work = partial(self._measured, batch, together, lengths, ascent, above)
+        self._under_way.append(_UnderWay(batch, ascent, workers.submit(work)))
+        if len(self._under_way) > workers.count:
+            self._keep(self._under_way.popleft())
 
     def _wait_until_above(self, layer_idx: int) -> None:
         """Until no worker needs the layer as it is."""
         for earlier in self._under_way:
             earlier.ascent.wait_until_above(layer_idx)
 
-    def _batches(self, of_layer: Numbered) -> Iterator[Numbered]:
-        """Replacements of one layer that go up together: several where all that is scored is few tokens.
+    def _batches(self, of_layer: Sequence[tuple[int, S]]) -> Iterator[Sequence[tuple[int, S]]]:
+        """Replacements of one layer, or runs that end there, that go up together: several where all that is scored is few tokens.
 
         They do not depend on what is measured already: in other company a figure would have other last digits.
         """
@@ -166,16 +207,21 @@ class Sweep:
         groups = self.measure.groups
         return max(1, group_tokens(self.runner.device) // groups[0].numel()) if len(groups) == 1 else 1
 
-    def _ask_for_arguments(self, todo: Sequence[Replacement], entering: Sequence[Tensor]) -> None:
+    def _ask_for_arguments(
+        self, todo: Sequence[Replacement], runs: Sequence[Run], entering: Sequence[Tensor]
+    ) -> None:
         """Of layers, for every shape that comes: the model is changed while it is asked, so no worker may run it then."""
-        counts = Counter(replacement.layer for replacement in todo).values()
+        ends = Counter(run.end for run in runs)
+        counts = [*Counter(replacement.layer for replacement in todo).values(), *ends.values()]
         together = self._together()
         sizes = {size for count in counts for size in (min(count, together), count % together) if size}
         for hidden in entering:
             for size in sizes:
                 self.runner.layer_kwargs(0, hidden.new_empty(size * len(hidden), *hidden.shape[1:]))
 
-    def _replaced(self, batch: Numbered, entering: Sequence[Entering]) -> list[Tensor]:
+    def _replaced(
+        self, batch: Sequence[tuple[int, Replacement]], entering: Sequence[Entering]
+    ) -> list[Tensor]:
         """What leaves the replaced layer, of all replacements of a batch one behind the other; one tensor a group."""
         above: list[list[Tensor]] = []
         for _, replacement in batch:
@@ -196,11 +242,11 @@ class Sweep:
         return self.runner.run_ffn(replacement.layer, attended_BSH)
 
     def _measured(
-        self, batch: Numbered, together: Sequence[Tensor], lengths: Sequence[int], ascent: Ascent
+        self, batch: Numbered, together: Sequence[Tensor], lengths: Sequence[int], ascent: Ascent, above: int
     ) -> list[Measured]:
-        """Through the layers above and the head. Nothing is measured twice: an empty place for what is."""
+        """Through the layers from `above` on and the head. Nothing is measured twice: an empty place for what is."""
         with ascent:
-            for layer_idx in range(batch[0][1].layer + 1, len(self.runner)):
+            for layer_idx in range(above, len(self.runner)):
                 together = [self.runner.run_layer(layer_idx, hidden) for hidden in together]
                 ascent.to(layer_idx + 1)
         normed = [self.runner.final_norm(hidden) for hidden in together]
@@ -216,11 +262,11 @@ class Sweep:
                 self.progress.advance()
                 continue
             figures, states_PH, kl_P = measured
-            self.rows.put(row, states_PH, kl_P)  # on the disk before the figures that vouch for it
+            if row >= 0:
+                self.rows.put(row, states_PH, kl_P)  # on the disk before the figures that vouch for it
             self.partial.add(_name(replacement), figures)
-            self.progress.advance(
-                layer=replacement.layer, alternative=replacement.name, score=figures[self.metric]
-            )
+            named = f"{replacement.length} dropped" if isinstance(replacement, Run) else replacement.name
+            self.progress.advance(layer=replacement.layer, alternative=named, score=figures[self.metric])
 
     def _leaving(self, layer_idx: int, entering: Sequence[Tensor]) -> list[Tensor]:
         """The normed final hidden states, from those that enter a layer."""
@@ -233,5 +279,5 @@ def final_states(runner: LayerRunner, measure: Measure) -> list[Tensor]:
     return [runner.final_norm(runner.run_suffix(0, hidden)) for hidden in entering]
 
 
-def _name(replacement: Replacement) -> Name:
+def _name(replacement: Scored) -> Name:
     return replacement.layer, replacement.table, replacement.name

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 from puzzledsl.ir.alternatives import name_of
-from puzzledsl.ir.tables import LayerDefinition, PairwiseTerm, ScoreTable
+from puzzledsl.ir.tables import LayerDefinition, PairwiseTerm, RunScore, ScoreTable
 from puzzledsl.scoring.draw import Floats
 from puzzledsl.scoring.fit import Form
 from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.partial import Name
-from puzzledsl.scoring.replacements import PARENT, Replacement
+from puzzledsl.scoring.replacements import PARENT, Replacement, Run
 
 INCUMBENT: Name = (-1, "", "")
 """The child itself, without a replacement."""
@@ -26,8 +26,9 @@ def score_table(
     layers: int,
     figures: Mapping[Name, Figures],
     around: Sequence[LayerDefinition] | None = None,
+    runs: Sequence[Run] = (),
 ) -> ScoreTable:
-    """The table of all figures of one metric. The parent's own is 0 everywhere, and left out.
+    """The table of all figures of one metric. The parent's own is 0 everywhere, and left out. Of runs, those of `runs`.
 
     Around a child c, an entry is S(c with the choice) - S(c with the parent's), and the offset makes the sum S(c) for c.
     """
@@ -35,7 +36,7 @@ def score_table(
     has = [_names(layer) for layer in around or [PARENT] * layers]
     tables: dict[str, list[dict[str, float]]] = {table: [{} for _ in range(layers)] for table in PARENTS}
     for (layer, table, name), figure in figures.items():
-        if layer >= 0:
+        if layer >= 0 and table in tables:
             tables[table][layer][name] = figure[metric]
     offset = child
     for table in ("pairs",) if unit == "block" else ("attention", "ffn"):
@@ -54,6 +55,12 @@ def score_table(
         ffn=() if unit == "block" else tuple(tables["ffn"]),
         pairs=tuple(tables["pairs"]) if unit == "block" else (),
         offset=offset,
+        runs=tuple(
+            RunScore(
+                first=run.layer, length=run.length, value=figures[run.layer, run.table, run.name][metric]
+            )
+            for run in runs
+        ),
     )
 
 

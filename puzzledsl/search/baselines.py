@@ -34,7 +34,7 @@ from puzzledsl.search.drops import by_angular_distance, by_block_influence
 from puzzledsl.search.exact import Found, best_meeting_all
 from puzzledsl.search.greedy import greedy
 from puzzledsl.search.incumbent import feasible
-from puzzledsl.search.instance import Goal, Ints, Problem
+from puzzledsl.search.instance import Columns, Goal, Ints, Problem
 from puzzledsl.search.needs import influence_of
 from puzzledsl.search.problem import Builder, Problems
 from puzzledsl.search.rows import goal_of, without_larger
@@ -93,7 +93,9 @@ def solve_baseline(
 
 def params_problem(builder: Builder, problem: Problem, box: Box) -> Problem:
     """The most parameters that fit."""
-    return replace(problem, goal=goal_of(builder, PARAMS, "maximize", box), preferences=())
+    problem = replace(problem, goal=goal_of(builder, PARAMS, "maximize", box), preferences=())
+    plain = None if problem.tells_runs else problem.without_runs()
+    return problem if plain is None else plain[0]
 
 
 def noop_problem(problem: Problem) -> Problem:
@@ -136,9 +138,11 @@ def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
     """A random model that meets every requirement: uniform draws, and where none does, the best for random scores."""
     for box in problems.boxes:
         rng, relaxed = np.random.default_rng(seed), problems.at(box)
+        columns, origin = _columns_once(relaxed)
         for _ in range(RANDOM_TRIES):
-            chosen = relaxed.columns.start[:-1] + rng.integers(0, relaxed.columns.sizes)
-            if not feasible(relaxed, chosen):
+            drawn = origin[columns.start[:-1] + rng.integers(0, columns.sizes)]
+            chosen = relaxed.columns.numbered(drawn)
+            if (chosen < 0).any() or not feasible(relaxed, chosen):
                 continue
             found = taken(problems, relaxed.choice(chosen), box)
             if found is not None:
@@ -148,6 +152,14 @@ def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
         problems.tables, problems.changed(lambda p, _: _with_goal(p, values)), effort
     )
     return replace(found_best, bound=None, proven=False)
+
+
+def _columns_once(problem: Problem) -> tuple[Columns, Ints]:
+    """Each choice of each layer once, and its column in the problem."""
+    found = problem.without_runs() if problem.columns.period else None
+    return (
+        (problem.columns, np.arange(len(problem.columns))) if found is None else (found[0].columns, found[1])
+    )
 
 
 def _with_goal(problem: Problem, values: Ints) -> Problem:

@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.metrics import linear_metrics, room_of
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term
 from puzzledsl.ir.tables import Cost, ScenarioCosts
 from puzzledsl.search.box import Box
+from puzzledsl.search.dropped_runs import added_by_runs
+from puzzledsl.search.instance import Columns
 from puzzledsl.search.tables import Tables, decimal
 
 Whole = NDArray[Any]  # int64, or Python integers where those might overflow
@@ -50,10 +53,16 @@ class Coefficients:
     """Vectors over every pair of an attention and an FFN of each layer, in the order of the space."""
 
     def __init__(
-        self, tables: Tables, attention: Names, ffn: Names, like: Coefficients | None = None
+        self,
+        tables: Tables,
+        attention: Names,
+        ffn: Names,
+        like: Coefficients | None = None,
+        columns: Columns | None = None,
     ) -> None:
-        """`like` are others of the same tables: what was read for them is not read again."""
-        self.tables = tables
+        """`like` are others of the same tables: what was read for them is not read again. `columns`: those of the pairs, where
+        some have several."""
+        self.tables, self.columns = tables, columns
         self._numbers: dict[tuple[int, str], dict[str, int]] = {} if like is None else like._numbers
         self.attention, self.ffn = attention, ffn
         self._known: dict[tuple[Term, int | None], Vector] = {}
@@ -81,7 +90,15 @@ class Coefficients:
             attention.append(np.repeat(np.arange(first[0], first[0] + wide), high))
             ffn.append(np.tile(np.arange(first[1], first[1] + high), wide))
             first = [first[0] + wide, first[1] + high]
-        return np.concatenate(attention), np.concatenate(ffn)
+        return self._each(np.concatenate(attention)), self._each(np.concatenate(ffn))
+
+    def _each(self, of_pairs: Whole) -> Whole:
+        """What every pair has, as what every column has."""
+        columns = self.columns
+        if columns is None or not columns.period:
+            return of_pairs
+        first = np.cumsum([0, *(len(pairs) for pairs in columns.pairs)])[columns.layer_of]
+        return np.asarray(of_pairs[first + columns.place])
 
     def least(self, linear: Linear, box: Box) -> Vector:
         """A linear expression (without throughput) where it is least in a box: no model inside has less, and one at a single
@@ -180,19 +197,37 @@ class Coefficients:
         offset = decimal(tables.scores[score].offset)
         if tables.scores[score].unit == "block":
             pairs = (tables.pair_scores(score, layer, keys) for layer, keys in enumerate(self._pair_names))
-            values, scale = _decimals([*chain.from_iterable(pairs)])
-            return Vector(values, Fraction(1, scale), offset)
+            numbers, scale, runs = self._with_runs(score, [*chain.from_iterable(pairs)])
+            return Vector(self._counted(self._each(numbers), runs), Fraction(1, scale), offset)
         flat = [
             tables.sub_block_score(score, layer, part, name)
             for part, names in ((ATTENTION, self.attention), (FFN, self.ffn))
             for layer, here in enumerate(names)
             for name in here
         ]
-        values, scale = _decimals(flat)
+        values, scale, runs = self._with_runs(score, flat)
         attentions = sum(map(len, self.attention))
         left, right = values[:attentions], values[attentions:]
         values = left[self._places[0]] + right[self._places[1]]
-        return Vector(values, Fraction(1, scale), offset)
+        return Vector(self._counted(values, runs), Fraction(1, scale), offset)
+
+    def _with_runs(self, score: str, flat: list[float]) -> tuple[Whole, int, dict[Run, int]]:
+        """Scores and those of measured runs, as whole numbers over one scale."""
+        measured = self.tables.runs.get(score, {}) if self.columns is not None and self.columns.period else {}
+        values, scale = _decimals([*flat, *measured.values()])
+        return values[: len(flat)], scale, dict(zip(measured, values[len(flat) :].tolist(), strict=True))
+
+    def _counted(self, values: Whole, runs: Mapping[Run, int]) -> Whole:
+        """A score of each column, where each of a dropped layer has what it adds to its run."""
+        columns = self.columns
+        if columns is None or not runs:
+            return values
+        first = (columns.position == 1).nonzero()[0]
+        own = dict(zip(columns.layer_of[first].tolist(), values[first].tolist(), strict=True))
+        added = added_by_runs(columns, own, runs)
+        counted = values.astype(object)
+        counted[[*added]] = [*added.values()]
+        return _narrow(counted)
 
     def _table(self, term: TableTerm) -> Vector:
         """A table of one layer's choice; read once for layers of the same names."""
@@ -209,7 +244,7 @@ class Coefficients:
             numbers += known[key]
         scale = math.lcm(*{n.denominator for n in numbers})
         values = _whole_numbers([n.numerator * (scale // n.denominator) for n in numbers])
-        return Vector(values, Fraction(1, scale))
+        return Vector(self._each(values), Fraction(1, scale))
 
     def _costs(self, tables: Sequence[Mapping[str, Cost]], names: Names) -> list[Cost]:
         """The cost of every name of every layer; every metric reads the same."""
@@ -266,7 +301,7 @@ class Coefficients:
             for a, f in product(*names):
                 pair = pairs[layer].get(f"{a}/{f}")
                 values.append(attention[layer][a] + ffn[layer][f] if pair is None else pair)
-        return Vector(_whole_numbers(values), unit, constant)
+        return Vector(self._each(_whole_numbers(values)), unit, constant)
 
     def spread(self, attention: Mapping[str, int], ffn: Mapping[str, int]) -> Whole:
         """A number of each attention and of each FFN, whatever the layer, added for each column."""

@@ -17,14 +17,15 @@ LEAST = -(2**62)
 def new_choices(
     model: CpModelProto, columns: Columns, layers: Sequence[int] | None = None, *, named: bool = True
 ) -> list[int]:
-    """One Boolean a column of `layers` (all, without), `named` for readers `layer/attention/ffn`; returns a variable a column, -1
-    for none."""
+    """One Boolean a column of `layers` (all, without); returns a variable a column, -1 for none. `named` for readers
+    `layer/attention/ffn`, with `#k` behind it for the k-th layer of a run."""
     wanted = range(columns.layers) if layers is None else frozenset(layers)
     if not named:
         return [new_bool(model) if layer in wanted else -1 for layer in columns.layer_of.tolist()]
     variables = []
-    for layer, choice in zip(columns.layer_of.tolist(), columns.choices, strict=True):
-        name = f"{layer}/{choice.attention}/{choice.ffn}"
+    named_columns = zip(columns.layer_of.tolist(), columns.choices, columns.position.tolist(), strict=True)
+    for layer, choice, position in named_columns:
+        name = f"{layer}/{choice.attention}/{choice.ffn}" + (f"#{position}" if position else "")
         variables.append(new_bool(model, name) if layer in wanted else -1)
     return variables
 
@@ -63,6 +64,24 @@ def add_one_column_a_layer(
         constraint.name = f"layer {layer}"
         begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
         constraint.exactly_one.literals.extend(choices[begin:end])
+
+
+def add_runs(model: CpModelProto, columns: Columns, choices: Sequence[int]) -> None:
+    """Dropped layers are numbered in order: 1 after a kept layer or a full period, k after k - 1."""
+    for column in columns.position.nonzero()[0].tolist() if columns.period else []:
+        layer, position = int(columns.layer_of[column]), int(columns.position[column])
+        before = range(int(columns.start[layer - 1]), int(columns.start[layer])) if layer else range(0)
+        if position > 1:
+            constraint = model.constraints.add()
+            wanted = [choices[i] for i in before if columns.position[i] == position - 1]
+            constraint.bool_or.literals.extend([-choices[column] - 1, *wanted])
+        else:
+            others = [choices[i] for i in before if columns.position[i] % columns.period]
+            if not others:
+                continue
+            constraint = model.constraints.add()
+            constraint.at_most_one.literals.extend([choices[column], *others])
+        constraint.name = f"run at layer {layer}"
 
 
 def add_limit(
@@ -153,7 +172,7 @@ def _clauses(
             bounds = [(low, high) for low, high in bounds if low <= high and low <= len(operands)]
             if any(low <= 0 and high >= len(operands) for low, high in bounds):
                 return []
-            literals = [_equivalent(model, of(o, True), of(o, False), name) for o in operands]
+            literals = [_equivalent(model, choices, of(o, True), of(o, False), name) for o in operands]
             return [frozenset(_counting(model, literals, low, high, name) for low, high in bounds)]
         case _:
             assert_never(formula)
@@ -170,11 +189,17 @@ def _implying(model: CpModelProto, clauses: list[frozenset[int]], name: str) -> 
 
 
 def _equivalent(
-    model: CpModelProto, clauses: list[frozenset[int]], opposite: list[frozenset[int]], name: str
+    model: CpModelProto,
+    choices: Sequence[int],
+    clauses: list[frozenset[int]],
+    opposite: list[frozenset[int]],
+    name: str,
 ) -> int:
     """A literal that is true exactly when all of `clauses` hold; `opposite` are the clauses of the negation."""
-    if len(clauses) == 1 and len(clauses[0]) == 1:
-        return next(iter(clauses[0]))
+    if len(clauses) == 1 and len(clauses[0]) == 1 and max(clauses[0]) <= choices[-1]:
+        return max(
+            clauses[0]
+        )  # a column; a helper only implies what it stands for, and may be false where that holds
     helper = _implying(model, clauses, name)
     for clause in opposite:
         constraint = model.constraints.add()

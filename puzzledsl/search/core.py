@@ -26,7 +26,7 @@ from puzzledsl.search.layered import sweep_of
 from puzzledsl.search.ledger import Ledger, Outcome
 from puzzledsl.search.paths import paths_of
 from puzzledsl.search.polish import TOGETHER, polished, walked
-from puzzledsl.search.presolve import Presolved, presolve
+from puzzledsl.search.presolve import Presolved, is_unfinished, presolve
 from puzzledsl.search.symmetry import symmetry_of
 
 __all__ = ["Outcome", "minimise"]
@@ -71,7 +71,7 @@ def minimise(
     if presolved is None:
         return NONE
     known = Outcome(None, None, at_least, False)
-    if problem.formulas and presolved.problem.diagram is None:
+    if problem.formulas and is_unfinished(presolved.problem.diagram):
         short = replace(slice_of(effort, EARLY), models=0)
         known = _minimise(presolved, short, canonical, known, None, at_most)
         if known.proven or effort.left_s <= 0 or (effort.work is not None and effort.work <= EARLY):

@@ -14,6 +14,7 @@ from puzzledsl.search.constraints import (
     add_hint,
     add_limit,
     add_one_column_a_layer,
+    add_runs,
     minimise,
     new_choices,
     new_counts,
@@ -70,6 +71,7 @@ def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
     model.name = problem.name
     choices = new_choices(model, problem.columns, named=named)
     add_one_column_a_layer(model, problem.columns, choices)
+    add_runs(model, problem.columns, choices)
     for row in problem.rows:
         add_limit(model, choices, row.coefficients, limit=row.limit, name=row.name)
     for formula in problem.formulas:

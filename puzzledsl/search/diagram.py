@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.search.automata import DEAD, Automaton, automaton_of, layers_of_bits
+from puzzledsl.search.dropped_runs import run_formulas
 from puzzledsl.search.instance import Columns, Formula, Ints, Mask
 from puzzledsl.search.merging import mixed
-from puzzledsl.search.residuals import FALSE, Residuals
+from puzzledsl.search.residuals import FALSE, TRUE, Residuals
 
 MOST_STATES = 4_000  # between two layers
 WORK = 6_000_000  # parts of formulas that are looked at, for one order of the layers
+NO_LIMIT = 2**60
 QUICK = 500_000  # the same, where a diagram is only wanted if it is small
 COLUMNS = 8  # open automata that double the time of a transition
 A_TRANSITION = 4  # parts that can be looked at in the time of a transition of a product
@@ -37,7 +39,9 @@ class Diagram:
 
     `classes[column]`: the column's class in its layer; columns of one class lead to the same states. `covered`: places of the
     formulas that every path meets. Before the first stage and after the last there is one state; every state is on a path.
-    `feasible`: there is a path at all; without one there are no stages.
+    `feasible`: there is a path at all; without one there are no stages. `hurried`: more time would cover more formulas.
+
+    Every path numbers the layers of runs of dropped layers in order, where those have columns for it.
     """
 
     order: tuple[int, ...]
@@ -45,6 +49,7 @@ class Diagram:
     classes: Ints
     covered: frozenset[int]
     feasible: bool = True
+    hurried: bool = False
 
     def only(self, columns: Columns, keep: Mask) -> Diagram:
         """The diagram of a problem with some of its columns. `columns`: before. A layer with one column left loses its stage."""
@@ -72,7 +77,7 @@ class Diagram:
             tables[-1] = np.where(tables[-1] >= 0, step[tables[-1]], DEAD)
         blocked = step is not None and not tables and step[0] == DEAD
         reduced = None if blocked or not self.feasible else _reduced(tables)
-        return _diagram(order, reduced, classes[keep], self.covered)
+        return replace(_diagram(order, reduced, classes[keep], self.covered), hurried=self.hurried)
 
 
 def _diagram(
@@ -87,28 +92,32 @@ def diagram_of(
     columns: Columns, formulas: Sequence[Formula], quick: bool = False, deadline: float = inf
 ) -> Diagram | None:
     """The diagram of some formulas, without those that would make it too large. With `quick`, None where that is not found
-    out in little work. None after the deadline (on the monotonic clock), too.
+    out in little work. None after the deadline (on the monotonic clock), too. Where runs of dropped layers are scored, a diagram
+    of those alone, `hurried`, in place of None.
 
     The layers are in their own order, or, where that needs many states, in an order that keeps few formulas open at a time.
     """
     pool = Residuals(columns)
+    runs = run_formulas(pool, columns)
     wanted = [(part, place) for place, f in enumerate(formulas) for part in pool.parts(pool.formula(f.logic))]
-    if any(part == FALSE for part, _ in wanted):
+    if FALSE in runs or any(part == FALSE for part, _ in wanted):
         return _diagram((), None, np.zeros(len(columns), dtype=np.int64), frozenset(range(len(formulas))))
     left_out: set[int] = set()
-    classes, firsts = _classes(columns, pool, [part for part, _ in wanted])
+    classes, firsts = _classes(columns, pool, [*runs, *(part for part, _ in wanted)])
     while True:
-        parts = list(dict.fromkeys(part for part, _ in wanted))
+        parts = list(dict.fromkeys(part for part in (*runs, *(part for part, _ in wanted)) if part != TRUE))
         natural = sorted({layer for part in parts for layer in layers_of_bits(pool.layers[part])})
-        built = _built(pool, parts, natural, firsts, QUICK if quick else WORK, deadline)
+        work = (QUICK if quick else WORK) if wanted else NO_LIMIT  # that of runs alone is always made
+        built = _built(pool, parts, natural, firsts, work, deadline if wanted else inf)
         if built.tables is None or built.widest > FEW_STATES:
             other = _built(pool, parts, _frugal(pool, parts), firsts, built.work, deadline)
             built = min(built, other, key=_Built.size)
         if built.tables is not None:
             break
         if quick or monotonic() > deadline:
-            return None
-        dropped = _dearest(pool, built, parts)
+            alone = diagram_of(columns, ()) if runs else None
+            return None if alone is None else replace(alone, hurried=True)
+        dropped = _dearest(pool, built, [part for part in parts if part not in runs])
         left_out.update(place for part, place in wanted if part in dropped)
         wanted = [(part, place) for part, place in wanted if part not in dropped]
     covered = frozenset(range(len(formulas))) - left_out
@@ -259,7 +268,7 @@ def _dearest(pool: Residuals, built: _Built, parts: Sequence[int]) -> set[int]:
     """A quarter of the formulas that were open where an attempt failed: those that stay open longest."""
     stage_of = {layer: stage for stage, layer in enumerate(built.order)}
     spans = {part: [stage_of[layer] for layer in layers_of_bits(pool.layers[part])] for part in parts}
-    open_ = [p for p in parts if min(spans[p]) < built.stages <= max(spans[p])]
+    open_ = [p for p in parts if min(spans[p]) < built.stages <= max(spans[p])] or [*parts]
     open_.sort(key=lambda p: (min(spans[p]) - max(spans[p]), p))
     return set(open_[: max(1, len(open_) // 4)])
 

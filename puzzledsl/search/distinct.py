@@ -36,7 +36,7 @@ def distinct(problem: Problem, number: int, apart: int, effort: Effort) -> list[
         answers = _all_up_to(problem, bound, most, left, effort)
         if answers is None:
             return None
-        picked = _pick(answers, number, apart)
+        picked = _pick(answers, problem.columns.rank[answers], number, apart)
         if len(picked) == number or most == top:
             return [origin[answer] for answer in picked]
         reach = reach * FURTHER + 1
@@ -51,13 +51,13 @@ def _all_up_to(problem: Problem, bound: Bound, most: int, work: int, effort: Eff
     return None if answers is None else keep.nonzero()[0][answers].astype(np.int64)
 
 
-def _pick(answers: Ints, number: int, apart: int) -> list[Ints]:
-    """The first answer, then each first one that is far enough from those before."""
+def _pick(answers: Ints, choices: Ints, number: int, apart: int) -> list[Ints]:
+    """The first answer, then each first one that is far enough from those before. `choices`: of columns of one meaning, alike."""
     picked: list[Ints] = []
     left = np.arange(len(answers))
     while len(left) and len(picked) < number:
-        first = answers[left[0]]
-        picked.append(first)
-        far = (answers[left] != first).sum(axis=1) >= apart
+        first = left[0]
+        picked.append(answers[first])
+        far = (choices[left] != choices[first]).sum(axis=1) >= apart
         left = left[far]
     return picked

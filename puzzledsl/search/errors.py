@@ -208,7 +208,7 @@ class PairwiseNotGoal(Diagnostic):
     """A score with pairwise terms outside the goal.
 
     Such a score is no sum over layers. It can be minimised, with a stated gap where the best is not proven; it
-    cannot be required, nor be followed by preferences.
+    cannot be required, nor be followed by preferences, nor stand beside scores of runs of layers.
 
     Wrong:
         bld pieces of w { train = attention + ffn, tokens = 0 }

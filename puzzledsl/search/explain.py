@@ -203,9 +203,10 @@ def _reads_the_same(
 
 def _own_columns(builder: Builder, problem: Problem) -> Mask:
     """Which of all columns a (restricted) problem has."""
-    own = np.zeros(len(builder.columns), dtype=np.bool_)
-    own[builder.columns.start[problem.columns.layer_of] + problem.columns.place] = True
-    return own
+    every, own = builder.columns, problem.columns
+    places = int(every.place.max()) + 1
+    known, wanted = ((c.position * places + c.place) * c.layers + c.layer_of for c in (every, own))
+    return np.asarray(np.isin(known, wanted), dtype=np.bool_)
 
 
 def _item(builder: Builder, feasibility: Feasibility, group: Group, others: Kept, rest: Kept) -> ConflictItem:

@@ -24,7 +24,8 @@ BATCH_S = 60.0
 
 def cpsat_model(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> bytes:
     """A serialised `CpModelProto`: one Boolean a column, named `layer/attention/ffn`, no column left out; the goal in integers
-    (`minimise sum`; a goal that is maximised is negated). The same inputs give the same bytes.
+    (`minimise sum`; a goal that is maximised is negated). The same inputs give the same bytes. Where a score has runs of dropped
+    layers, `layer/noop/noop#k` is the k-th layer of its run.
 
     Where batches are a decision, the model is of the batches that the best answer has. Preferences and distances between
     several solutions are not in it. Raises DiagnosticError when a table is missing.

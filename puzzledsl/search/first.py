@@ -73,6 +73,6 @@ def _positions(problem: Problem, group: list[int]) -> Ints:
     weight = 1
     for layer in reversed(group):
         begin, end = int(problem.columns.start[layer]), int(problem.columns.start[layer + 1])
-        values[begin:end] = weight * np.arange(end - begin)
+        values[begin:end] = weight * problem.columns.rank[begin:end]
         weight *= end - begin
     return values

@@ -19,6 +19,19 @@ def greedy(problem: Problem) -> Ints | None:
     A layer's difficulty is the mean score of its alternatives. Where no block is within the share of every budget, the one that
     exceeds its shares by the least is taken; budgets may still work out if later layers need less.
     """
+    chosen = _chosen(problem)
+    return chosen if chosen is not None and feasible(problem, chosen) else None
+
+
+def _chosen(problem: Problem) -> Ints | None:
+    """A column of each layer; None where formulas leave some layer none. Runs of dropped layers are scored one by one."""
+    if problem.columns.period:
+        found = problem.without_runs()
+        plain = None if found is None else _chosen(found[0])
+        if found is None or plain is None:
+            return None
+        numbered = problem.columns.numbered(found[1][plain])
+        return numbered if (numbered >= 0).all() else None
     columns, values, rows = problem.columns, problem.goal.values, problem.matrix
     means = np.add.reduceat(values.astype(np.float64), columns.start[:-1]) / np.diff(columns.start)
     left = problem.limits.astype(np.float64)
@@ -36,7 +49,7 @@ def greedy(problem: Problem) -> Ints | None:
         chosen[layer] = begin + best
         decided[layer] = columns.choices[begin + best]
         left -= rows[:, begin + best]
-    return chosen if feasible(problem, chosen) else None
+    return chosen
 
 
 def _allowed(problem: Problem, decided: dict[int, LayerAssignment], layer: int, column: int) -> bool:

@@ -16,8 +16,11 @@ from puzzledsl.search.truths import harmless_columns
 def find_incumbent(problem: Problem, bound: Bound) -> Ints | None:
     """Chosen columns (one a layer) that meet every row and formula, or None where the repair fails. Deterministic.
 
-    With formulas it is also sought among the columns with which every formula holds whatever the other layers are.
+    With formulas it is also sought among the columns with which every formula holds whatever the other layers are. Scores of runs
+    are first taken for those of their layers.
     """
+    if problem.columns.period:
+        return _without_runs(problem, bound)
     found = [_repaired(problem, bound)]
     keep = harmless_columns(problem) if problem.formulas else None
     if keep is not None:
@@ -25,6 +28,18 @@ def find_incumbent(problem: Problem, bound: Bound) -> Ints | None:
         chosen = _repaired(inner, lagrangian_bound(inner))
         found.append(None if chosen is None else keep.nonzero()[0][chosen].astype(np.int64))
     return min((c for c in found if c is not None), key=problem.goal.of, default=None)
+
+
+def _without_runs(problem: Problem, bound: Bound) -> Ints | None:
+    found = problem.without_runs()
+    if found is None:
+        return None
+    inner, origin = found
+    chosen = find_incumbent(inner, replace(bound, reduced=bound.reduced[origin], slack=bound.slack[origin]))
+    if chosen is None:
+        return None
+    numbered = problem.columns.numbered(origin[chosen])
+    return numbered if (numbered >= 0).all() and feasible(problem, numbered) else None
 
 
 def _repaired(problem: Problem, bound: Bound) -> Ints | None:
@@ -55,7 +70,9 @@ def _repaired(problem: Problem, bound: Bound) -> Ints | None:
 
 
 def meets_formulas(problem: Problem, chosen: Ints) -> bool:
-    """Whether every formula holds."""
+    """Whether every formula holds, and the layers of each run of dropped layers are numbered in order."""
+    if not problem.columns.in_order(chosen):
+        return False
     layers = dict(enumerate(problem.choice(chosen)))
     return all(holds(formula.logic, layers) for formula in problem.formulas)
 

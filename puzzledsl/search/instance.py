@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from itertools import accumulate, count
+from itertools import accumulate, chain, count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,19 +35,24 @@ Pairs = tuple[LayerAssignment, ...]
 class Columns:
     """All choices of all layers, in the order of the space: layer l owns columns `start[l]` to `start[l + 1] - 1`.
 
-    Column i is pair `place[i]` of its layer's `pairs`.
+    Column i is pair `place[i]` of its layer's `pairs`. Where scores of runs are known, a dropped layer has several columns, one
+    for each position in a run of dropped layers: `position[i]`, from 1 to `period`, after which the count begins anew. All
+    other columns have position 0. With a `period` of 0 runs do not matter.
     """
 
     pairs: tuple[Pairs, ...]
     place: Ints
     start: Ints
+    position: Ints
+    period: int = 0
 
     @classmethod
     def of(cls, pairs: tuple[Pairs, ...]) -> Columns:
-        """Every pair of every layer."""
+        """Every pair of every layer, once."""
         sizes = [len(here) for here in pairs]
         place = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes])
-        return cls(pairs, place, np.array([0, *accumulate(sizes)], dtype=np.int64))
+        start = np.array([0, *accumulate(sizes)], dtype=np.int64)
+        return cls(pairs, place, start, np.zeros(len(place), dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.place)
@@ -78,15 +83,48 @@ class Columns:
         begin, end = int(self.start[layer]), int(self.start[layer + 1])
         return tuple(self.pairs[layer][place] for place in self.place[begin:end].tolist())
 
-    def find(self, layer: int, choice: LayerAssignment) -> int | None:
-        """The column of a layer that means this."""
+    def having(self, layer: int, choice: LayerAssignment) -> list[int]:
+        """The columns of a layer that mean this."""
         names = choice.attention, choice.ffn
         begin, end = int(self.start[layer]), int(self.start[layer + 1])
-        for column, place in enumerate(self.place[begin:end].tolist(), start=begin):
-            pair = self.pairs[layer][place]
-            if (pair.attention, pair.ffn) == names:
-                return column
-        return None
+        pairs = [self.pairs[layer][place] for place in self.place[begin:end].tolist()]
+        return [begin + i for i, pair in enumerate(pairs) if (pair.attention, pair.ffn) == names]
+
+    @cached_property
+    def rank(self) -> Ints:
+        """Each column's place in the canonical order of its layer: columns of the same meaning share it."""
+        new = np.ones(len(self.place), dtype=np.int64)
+        new[1:] = (self.place[1:] != self.place[:-1]) | (self.layer_of[1:] != self.layer_of[:-1])
+        counted = np.cumsum(new)
+        return np.asarray(counted - counted[self.start[self.layer_of]])
+
+    def in_order(self, chosen: Ints) -> Mask:
+        """Of answers, [...][layer]: True where each dropped layer's position is the one after that of the layer before."""
+        own = self.position[chosen]
+        if not self.period:
+            return np.ones(own.shape[:-1], dtype=np.bool_)
+        before = np.concatenate([np.zeros_like(own[..., :1]), own[..., :-1]], axis=-1)
+        return np.asarray(((own == 0) | (own == before % self.period + 1)).all(axis=-1))
+
+    def numbered(self, chosen: Ints) -> Ints:
+        """Answers, [...][layer], with the positions that their choices have; -1 where there is no such column."""
+        if not self.period:
+            return chosen
+        found, before = chosen.copy(), np.zeros(chosen.shape[:-1], dtype=np.int64)
+        for layer in range(self.layers):
+            own = chosen[..., layer]
+            dropped = self.position[own] > 0
+            before = np.where(dropped, before % self.period + 1, 0)
+            found[..., layer] = np.where(dropped, self._by_position[layer][before], own)
+        return found
+
+    @cached_property
+    def _by_position(self) -> list[Ints]:
+        """The column of each position, of each layer; -1 where there is none."""
+        tables = [np.full(self.period + 1, -1, dtype=np.int64) for _ in range(self.layers)]
+        for column in self.position.nonzero()[0].tolist():
+            tables[self.layer_of[column]][self.position[column]] = column
+        return tables
 
     def least(self, values: NDArray[Any]) -> NDArray[Any]:
         """Each layer's least value (every layer has a column)."""
@@ -103,7 +141,8 @@ class Columns:
     def only(self, keep: Mask) -> Columns:
         """These columns alone."""
         sizes = np.add.reduceat(keep.astype(np.int64), self.start[:-1])
-        return Columns(self.pairs, self.place[keep], np.concatenate([[0], np.cumsum(sizes)]))
+        start = np.concatenate([[0], np.cumsum(sizes)])
+        return Columns(self.pairs, self.place[keep], start, self.position[keep], self.period)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +274,7 @@ class Problem:
     def apart_from(self, layers: Sequence[LayerAssignment], apart: int) -> Row:
         """Differ from an assignment in at least `apart` layers."""
         same = np.zeros(len(self.columns), dtype=np.int64)
-        same[[column for column in map(self.columns.find, count(), layers) if column is not None]] = 1
+        same[[*chain.from_iterable(map(self.columns.having, count(), layers))]] = 1
         return Row(f"{apart} apart", same, self.columns.layers - apart)
 
     def choice(self, chosen: Ints) -> Pairs:
@@ -245,5 +284,24 @@ class Problem:
 
     def indices(self, layers: Sequence[LayerAssignment]) -> Ints | None:
         """The columns of an assignment; None where one is no column."""
-        found = [*map(self.columns.find, count(), layers)]
-        return None if None in found else np.array(found, dtype=np.int64)
+        found = [*map(self.columns.having, count(), layers)]
+        if not all(found):
+            return None
+        chosen = self.columns.numbered(np.array([here[0] for here in found], dtype=np.int64))
+        return chosen if (chosen >= 0).all() else None
+
+    def without_runs(self) -> tuple[Problem, Ints] | None:
+        """The problem with each dropped layer scored as the first of its run, and the columns that it has; None where a layer has
+        no such column."""
+        keep = self.columns.position <= 1
+        if not self.columns.covers(keep):
+            return None
+        problem = replace(self, diagram=None).only(keep)
+        return replace(problem, columns=replace(problem.columns, period=0), diagram=None), keep.nonzero()[0]
+
+    @cached_property
+    def tells_runs(self) -> bool:
+        """True where the columns of one choice differ in a row, in the goal or in a preference."""
+        first = np.maximum.accumulate(np.where(self.columns.position <= 1, np.arange(len(self.columns)), 0))
+        goals = [self.goal.values, *(goal.values for goal in self.preferences), *self.matrix]
+        return any((values != values[first]).any() for values in goals)

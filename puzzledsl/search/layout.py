@@ -67,7 +67,7 @@ def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
     formulas = [f for place, f in enumerate(problem.formulas) if place not in covered]
     meters = meters_of(problem, bound, most)
     marks = marks_of(columns, formulas) if formulas else None
-    if meters is None or (formulas and marks is None):
+    if meters is None or (formulas and marks is None) or (columns.period and diagram is None):
         return None
     staged = [] if diagram is None else [*diagram.order]
     order = [*staged, *_order(problem, meters, staged)]
@@ -130,7 +130,7 @@ def _places(problem: Problem) -> Ints:
         weight = 1
         for layer in reversed(group):
             begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
-            word[begin:end] = weight * np.arange(end - begin)
+            word[begin:end] = weight * columns.rank[begin:end]
             weight *= end - begin
     return words
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
 
+from puzzledsl.ir.layer_runs import counted_runs
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
     And,
@@ -66,8 +67,7 @@ class Child:
                 return metrics_of(tables.at(scenario, self.batches[scenario]), layers)[metric]
             case ScoreTerm(score=score):
                 offset = decimal(tables.scores[score].offset)
-                alone = sum((tables.score(score, i, c) for i, c in enumerate(layers)), offset)
-                return alone + tables.pairwise(score, layers)
+                return offset + self._summed(score) + tables.pairwise(score, layers)
             case ParamsTerm():
                 return Fraction(
                     tables.costs.params_fixed + sum(tables.params(i, c) for i, c in enumerate(layers))
@@ -82,6 +82,14 @@ class Child:
                 return sum((term.value(layers[i].attention, layers[i].ffn) for i in where), Fraction(0))
             case _:
                 assert_never(term)
+
+    def _summed(self, score: str) -> Fraction:
+        """The layers' scores added; runs of dropped layers have the scores that were measured of them."""
+        measured = self.tables.runs.get(score, {})
+        runs = counted_runs([c.attention == c.ffn == "noop" for c in self.layers], measured)
+        inside = {layer for first, length in runs for layer in range(first, first + length)}
+        alone = (self.tables.score(score, i, c) for i, c in enumerate(self.layers) if i not in inside)
+        return sum(alone, sum((decimal(measured[run]) for run in runs), Fraction(0)))
 
     def bound_of(self, requirement: LinearRequirement) -> Fraction:
         """What the left side is compared with: the bound, or the ratio times the parent's value at the same batch."""

@@ -51,9 +51,9 @@ def without(pin: Pin, kept: Mask) -> Pin:
 
 
 def classes_of(problem: Problem, pins: Sequence[Pin]) -> Ints:
-    """For each pin the first one that must have the same optimum: of a layer with the same figures, where no formulas tell
-    layers apart."""
-    if problem.formulas:
+    """For each pin the first one that must have the same optimum: of a layer with the same figures, where neither
+    formulas nor scores of runs tell layers apart."""
+    if problem.formulas or problem.columns.period:
         return np.arange(len(pins))
     figures = np.vstack([problem.goal.values, problem.matrix])
     start = problem.columns.start
@@ -80,8 +80,8 @@ class Lawful:
         self._inside: dict[Is, Mask] = {}
 
     def __call__(self, chosen: Ints) -> Mask:
-        """Which answers, [answer][layer], meet every formula."""
-        holds = np.ones(len(chosen), dtype=np.bool_)
+        """Which answers, [answer][layer], meet every formula, their dropped layers numbered in order."""
+        holds = self.problem.columns.in_order(chosen)
         for formula in self.problem.formulas:
             holds &= self._truth(formula.logic, chosen)
         return holds

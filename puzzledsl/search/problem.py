@@ -12,12 +12,14 @@ from itertools import product
 import numpy as np
 
 from puzzledsl.ir.alternatives import name_of
-from puzzledsl.ir.nodes import LayerChoice, Program, Search
+from puzzledsl.ir.nodes import LayerChoice, Program, ScoreTerm, Search
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable
 from puzzledsl.search.box import Box
 from puzzledsl.search.coefficients import Coefficients, Vector, Whole
 from puzzledsl.search.diagram import Diagram, diagram_of
+from puzzledsl.search.dropped_runs import period_of, with_positions
 from puzzledsl.search.instance import LARGEST_SUM, Columns, Formula, Ints, Problem, Row
+from puzzledsl.search.needs import terms_of
 from puzzledsl.search.rows import fitting_rows, formulas_of, goal_of, requirement_rows
 from puzzledsl.search.tables import PARENT, Tables, tables_of
 
@@ -43,8 +45,11 @@ class Builder:
         self.tables = tables
         known = {id(choice): _names(choice) for choice in {id(c): c for c in tables.layers}.values()}
         names = [known[id(choice)] for choice in tables.layers]
-        self.columns = Columns.of(_pairs_of(names))
-        self.coefficients = Coefficients(tables, [a for a, _ in names], [f for _, f in names])
+        asked = {term.score for term in terms_of(tables.search) if isinstance(term, ScoreTerm)}
+        longest = [max(length for _, length in runs) for name, runs in tables.runs.items() if name in asked]
+        self.columns = with_positions(Columns.of(_pairs_of(names)), period_of(longest))
+        attention, ffn = [a for a, _ in names], [f for _, f in names]
+        self.coefficients = Coefficients(tables, attention, ffn, columns=self.columns)
         parent = [(PARENT.attention,)] * len(names)
         self.parent = Coefficients(tables, parent, parent, like=self.coefficients)
         self._diagrams: dict[tuple[Formula, ...], Diagram | None] = {}
@@ -81,7 +86,8 @@ class Builder:
     def diagram(self, formulas: tuple[Formula, ...]) -> Diagram | None:
         """The decision diagram of some formulas, where it is small. Problems at other batches, or with other bounds, share it."""
         if formulas not in self._diagrams:
-            self._diagrams[formulas] = diagram_of(self.columns, formulas, quick=True) if formulas else None
+            wanted = formulas or self.columns.period
+            self._diagrams[formulas] = diagram_of(self.columns, formulas, quick=True) if wanted else None
         return self._diagrams[formulas]
 
     def output_of(self, scenario: str) -> int:

@@ -160,25 +160,35 @@ class _Pinned:
 
     def _one_change(self) -> None:
         """The best answer of each pin that the optimum becomes with one layer changed."""
-        problem, best = self.problem, self.best
-        layer = problem.columns.layer_of
-        use = problem.matrix[:, best].sum(axis=1)[:, None] - problem.matrix[:, best[layer]] + problem.matrix
-        fits = (use <= problem.limits[:, None]).all(axis=0)
-        values = self.value - problem.goal.values[best[layer]] + problem.goal.values
-        if problem.formulas:
-            columns = np.flatnonzero(fits)
-            changed = np.repeat(best[None], len(columns), axis=0)
-            changed[np.arange(len(columns)), layer[columns]] = columns
-            fits[columns] = self.lawful(changed)
+        columns = np.arange(len(self.problem.columns))
+        changed = np.repeat(self.best[None], len(columns), axis=0)
+        changed[columns, self.problem.columns.layer_of] = columns
+        values, fits = self._figures(changed)
         for number, pin in enumerate(self.pins):
             fitting = pin.columns[fits[pin.columns]]
             if len(fitting) and not self.optima.none[number]:
                 column = fitting[np.argmin(values[fitting])]
-                if values[column] > self.at_most[number]:
-                    continue
-                chosen = best.copy()
-                chosen[pin.layer] = column
-                self.optima.keep(number, chosen, int(values[column]))
+                if values[column] <= self.at_most[number]:
+                    self.optima.keep(number, changed[column], int(values[column]))
+
+    def _figures(self, changed: Ints) -> tuple[Ints, Mask]:
+        """The goals of answers that differ from the optimum in one layer, [column][layer], and which of them meet every row and
+        formula. Dropped layers are numbered anew in place."""
+        problem, best = self.problem, self.best
+        if problem.columns.period:
+            changed[:] = problem.columns.numbered(changed)
+            fits = (changed >= 0).all(axis=1)
+            changed[~fits] = best
+            values, use = problem.goal.values[changed].sum(axis=1), problem.matrix[:, changed].sum(axis=2)
+        else:
+            own = best[problem.columns.layer_of]
+            values = self.value - problem.goal.values[own] + problem.goal.values
+            use = problem.matrix[:, best].sum(axis=1)[:, None] - problem.matrix[:, own] + problem.matrix
+            fits = np.ones(len(changed), dtype=np.bool_)
+        fits &= (use <= problem.limits[:, None]).all(axis=0)
+        if problem.formulas:
+            fits[fits] = self.lawful(changed[fits])
+        return values, fits
 
     def _give(self, number: int, source: int) -> None:
         """Give a pin the optimum of another of its class: in the answer the two layers change places."""

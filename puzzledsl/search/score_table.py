@@ -1,6 +1,7 @@
 """Scores made elsewhere: a long table (see ir/long_table.py) with a column of numbers, the score.
 
-A layer's score is the sum of its two sub-blocks' rows, or its pair's row where there is one.
+A layer's score is the sum of its two sub-blocks' rows, or its pair's row where there is one. A row of layers `12-17` with `noop`
+for both sub-blocks is the score of dropping them all.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from puzzledsl.diagnostics import DiagnosticError, Sink, Span
 from puzzledsl.ir.alternatives import SubBlock, name_of
+from puzzledsl.ir.layer_runs import Run, written_run
 from puzzledsl.ir.long_table import (
     KEYS,
     MORE_KEYS,
@@ -27,7 +29,7 @@ from puzzledsl.ir.long_table import (
     row_length,
 )
 from puzzledsl.ir.nodes import Score, ScoreFromTable, Space
-from puzzledsl.ir.tables import ScoreTable
+from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable, span_of
 from puzzledsl.suggest import closest
 
@@ -60,6 +62,7 @@ class _Reader:
     declared: Span
     sink: Sink = field(default_factory=Sink)
     _places: list[int] = field(default_factory=list)  # of the columns: the keys, the score
+    _runs: dict[Run, tuple[float, int]] = field(default_factory=dict)  # scores, and where they stand
     _accepted: dict[SubBlock, set[str]] = field(default_factory=lambda: {"attention": {""}, "ffn": {""}})
 
     def read(self) -> ScoreTable:
@@ -114,13 +117,15 @@ class _Reader:
         if wrong := row_length(self.table, line):
             return problems.add(line, line.cell(-1), wrong)
         at = self.table.at
-        layer, attention, ffn, number = [line.raw[place].strip() for place in self._places]
+        layer, attention, ffn, number = (line.raw[place].strip() for place in self._places)
         if not number:
             return None
         value = _number(number)
         if value is None:
             problem = f"`{number[:40]}` in column `{column}` is no finite number"
             return problems.add(line, at(line, column), problem)
+        if (run := written_run(layer)) is not None:
+            return self._run(line, column, problems, run, value)
         if not attention and not ffn:
             return problems.add(line, at(line, column), "neither `attention` nor `ffn` is given")
         known = attention in self._accepted["attention"] or self._know(line, "attention", problems)
@@ -140,6 +145,25 @@ class _Reader:
                 return problems.add(line, at(line, column), problem)
             entries[key] = value
             first.setdefault((*key, alone), line.number)
+        return None
+
+    def _run(self, line: Line, column: str, problems: CellProblems, run: Run, value: float) -> None:
+        """Enter the score of a run of layers; a mistake in it is added to `problems`."""
+        for sub_block in KEYS[1:]:
+            cell = self.table.at(line, sub_block)
+            if cell.text != "noop":
+                problem = (
+                    f"a run of layers is dropped whole: its {sub_block} is `noop`, not `{cell.text[:40]}`"
+                )
+                return problems.add(line, cell, problem)
+        if sum(run) > len(self.space.layers):
+            cell = self.table.at(line, "layer")
+            problem = f"`{cell.text}` is no run of layers 0 to {len(self.space.layers) - 1}"
+            return problems.add(line, cell, problem)
+        known, number = self._runs.setdefault(run, (value, line.number))
+        if known != value:
+            problem = f"this run is in {self.table.word} {number} too, with another score"
+            return problems.add(line, self.table.at(line, column), problem)
         return None
 
     def _layers(self, text: str) -> range | None:
@@ -218,7 +242,10 @@ class _Reader:
                 yield pair
 
     def _made(self, **parts: object) -> ScoreTable:
-        fields = {"score": self.score.name, "metric": "table", "samples": 0, **parts}
+        runs = tuple(
+            RunScore(first=f, length=n, value=value) for (f, n), (value, _) in sorted(self._runs.items())
+        )
+        fields = {"score": self.score.name, "metric": "table", "samples": 0, "runs": runs, **parts}
         return ScoreTable.model_validate(fields)
 
 

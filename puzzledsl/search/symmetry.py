@@ -64,6 +64,8 @@ class Symmetry:
 
 def symmetry_of(problem: Problem) -> Symmetry | None:
     """The interchangeable layers of a problem; None where there are none."""
+    if problem.columns.period:
+        return None  # the scores of runs tie all layers
     groups: dict[tuple[object, ...], list[Unit]] = {}
     for layers, formulas in _tied(problem):
         unit = _unit(problem, layers, formulas)

@@ -13,6 +13,7 @@ from puzzledsl.diagnostics import DiagnosticError, Sink
 from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, SubBlock, name_of
 from puzzledsl.ir.errors_spaces import NothingMeasured
 from puzzledsl.ir.facts import fact
+from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.metrics import fits
 from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, ScoreTerm, Search, Shape
 from puzzledsl.ir.solvers import drops_by_influence, influence_score
@@ -46,6 +47,7 @@ class Tables:
     scenarios: tuple[str, ...]
     partners: Mapping[str, Partners] = field(default_factory=dict)  # of the scores with pairwise terms
     profiles: Mapping[str, AnyBatch] = field(default_factory=dict)  # of the scenarios that run at any batch
+    runs: Mapping[str, Mapping[Run, float]] = field(default_factory=dict)
 
     @property
     def has_pairwise_goal(self) -> bool:
@@ -195,7 +197,8 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
     for name in sorted(needs.scores & set(scores)):
         table = scores[name]
         parts = (*table.attention, *table.ffn, *table.pairs)
-        numbers = [table.offset, *(t.value for t in table.pairwise), *(v for p in parts for v in p.values())]
+        numbers = [table.offset, *(t.value for t in table.pairwise), *(r.value for r in table.runs)]
+        numbers += [v for p in parts for v in p.values()]
         if not all(map(math.isfinite, numbers)):
             sink.add(Unbounded(where, what=f"score `{name}`", name=search))
     for problem in (*_unknown_metrics(here, costs), *_pairwise_elsewhere(here, scores)):
@@ -210,7 +213,10 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
     partners = {name: _partners(table) for name, table in scores.items() if table.pairwise}
     space = program.spaces[here.space]
     profiles = {n: found for n in costs.auto if (found := any_batch(program, space, costs, n)) is not None}
-    return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)), partners, profiles)
+    runs = {
+        n: {(r.first, r.length): r.value for r in table.runs} for n, table in scores.items() if table.runs
+    }
+    return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)), partners, profiles, runs)
 
 
 def _no_influence(
@@ -247,10 +253,16 @@ def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown
 
 
 def _pairwise_elsewhere(search: Search, scores: Mapping[str, ScoreTable]) -> Iterator[PairwiseNotGoal]:
-    """Scores with pairwise terms anywhere but in the goal, and preferences behind such a goal."""
+    """Scores with pairwise terms anywhere but in the goal; preferences behind such a goal, and scores of runs beside it."""
     paired = {name for name, table in scores.items() if table.pairwise}
+    with_runs = {name for name, table in scores.items() if table.runs}
+    goal = sorted({w.term.score for w in search.objective.terms if isinstance(w.term, ScoreTerm)} & paired)
     for place, (linear, where) in enumerate(placed_linears(search)):
-        names = sorted({w.term.score for w in linear.terms if isinstance(w.term, ScoreTerm)} & paired)
+        asked = {w.term.score for w in linear.terms if isinstance(w.term, ScoreTerm)}
+        names = sorted(asked & paired)
+        if goal and asked & with_runs:
+            what = f"beside `{min(asked & with_runs)}`, which scores runs of layers"
+            yield PairwiseNotGoal(span_of(where), score=goal[0], what=what)
         if names and place > 0:
             yield PairwiseNotGoal(span_of(where), score=names[0], what="this")
         elif names and search.preferences:

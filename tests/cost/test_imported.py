@@ -57,6 +57,13 @@ def test_sub_block_rows_add_up(read: Read, tmp_path: Path) -> None:
     assert m["throughput"] == 4 * 16 / m["latency"]
 
 
+def test_rows_of_runs_have_scores_and_no_costs(read: Read, tmp_path: Path) -> None:
+    plain = cost_table(read(SUB_BLOCKS), "wide", tmp_path)
+    assert cost_table(read(SUB_BLOCKS + "0-1,noop,noop,,,\n"), "wide", tmp_path) == plain
+    with pytest.raises(DiagnosticError, match="a run of layers has a score and no costs: `7` is one"):
+        cost_table(read(SUB_BLOCKS + "0-1,noop,noop,,7,\n"), "wide", tmp_path)
+
+
 def test_pair_rows_are_whole_layers_and_may_interact(read: Read, tmp_path: Path) -> None:
     pairs = "".join(
         f"{layer},{a},{f},,{i * 10 + layer},{7 * i * i}\n"

@@ -305,6 +305,27 @@ def test_scores(tmp_path: Path) -> None:
     assert method("b", "kl_divergence, pairwise: true, children: 0").children == 0
 
 
+@pytest.mark.states("score.runs", "score.runs-alone")
+def test_scores_of_runs(tmp_path: Path) -> None:
+    def method(arguments: str) -> nodes.ReplaceOne:
+        found = program(tmp_path, PIECES + f"score x of b = replace_one({arguments})").scores["x"].method
+        assert isinstance(found, nodes.ReplaceOne)
+        return found
+
+    assert method("kl_divergence, runs: 2..4").runs == (2, 4)
+    assert method("lm_loss, runs: 3..3").runs == (3, 3)
+    assert method("kl_divergence, samples: 4Ki, runs: 2..3").children == 0
+    assert method("kl_divergence").runs is None
+    for arguments in (
+        "kl_divergence, runs: 1..2",
+        "kl_divergence, runs: 2..99",
+        "kl_divergence, runs: 2..3, pairwise: true",
+        "kl_divergence, runs: 2..3, children: 8",
+        'accuracy("tasks.jsonl"), runs: 2..3',
+    ):
+        assert codes(tmp_path, PIECES + f"score x of b = replace_one({arguments})")
+
+
 @pytest.mark.states("score.table")
 def test_score_tables(tmp_path: Path) -> None:
     from puzzledsl.search.score_table import read_score_table
@@ -312,9 +333,11 @@ def test_score_tables(tmp_path: Path) -> None:
     found = program(tmp_path, "")
     (tmp_path / "kl.csv").write_text(
         "layer,attention,ffn,kl\n,gqa2,,1\n,gqa1,,2\n,linear,,3\n,noop,,4\n,,mlp96,5\n,,noop,6\n2,noop,,7\n"
+        "1-2,noop,noop,8\n"
     )
     table = read_score_table(tmp_path / "kl.csv", found.scores["kl"], found.spaces["w"])
     assert [layer["noop"] for layer in table.attention] == [4, 4, 7, 4]
+    assert [(run.first, run.length, run.value) for run in table.runs] == [(1, 2, 8)]
 
 
 # ---------------------------------------------------------------- the child

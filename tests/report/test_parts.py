@@ -20,7 +20,7 @@ from puzzledsl.ir.nodes import (
     Term,
     WeightedTerm,
 )
-from puzzledsl.ir.tables import Figure, LayerAssignment, ScoreTable, TextGap
+from puzzledsl.ir.tables import Figure, LayerAssignment, RunScore, ScoreTable, TextGap
 from puzzledsl.report.architecture import strip_of
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
 from puzzledsl.report.curves import curves
@@ -227,6 +227,21 @@ def test_pairs_that_were_scored_and_measured_together_are_shown_as_one(found: Ar
     assert [c.time.value for c in strip.columns if c.time] == pytest.approx(
         [1.024 * (i + 1) for i in range(30)]
     )
+
+
+def test_dropped_layers_share_the_score_of_their_run(found: Artefacts) -> None:
+    best, dropped = found.results["fast"].solutions[0], LayerAssignment(attention="noop", ffn="noop")
+    kept = LayerAssignment(attention="parent", ffn="parent")
+    layers = tuple(dropped if i in (3, 4, 8) else kept for i in range(len(best.layers)))
+    child = best.model_copy(update={"layers": layers})
+    found.results["fast"] = found.results["fast"].model_copy(update={"solutions": (child,)})
+    runs = (RunScore(first=3, length=2, value=0.5), RunScore(first=7, length=2, value=9.0))
+    found.scores["kl"] = table = found.scores["kl"].model_copy(update={"runs": runs})
+    strip = strip_of(Subject(found, "fast"))
+    assert strip is not None
+    scores = [column.score.value if column.score else None for column in strip.columns]
+    assert scores[2:6] == [0, 0.25, 0.25, 0]
+    assert scores[8] == table.attention[8]["noop"] + table.ffn[8]["noop"]
 
 
 def test_a_child_of_another_version_of_the_space_has_no_figures(found: Artefacts) -> None:

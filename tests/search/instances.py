@@ -192,10 +192,13 @@ def program_of(layers: tuple[LayerChoice, ...], batches: tuple[int, ...], **sear
 
 
 @st.composite
-def problems(draw: st.DrawFn, logic: bool = True, exact: bool = True, max_layers: int = 4) -> Instance:
-    """Any small search. `exact`: scores of few decimals, so that the integers are exact."""
+def problems(
+    draw: st.DrawFn, logic: bool = True, exact: bool = True, max_layers: int = 4, droppable: bool = False
+) -> Instance:
+    """Any small search. `exact`: scores of few decimals, so that the integers are exact. `droppable`: every layer may have
+    neither sub-block."""
     count, rng = draw(st.integers(1, max_layers)), Random(draw(st.integers(0, 10**6)))
-    layers = tuple(draw(_choices()) for _ in range(count))
+    layers = tuple(draw(_choices(droppable)) for _ in range(count))
     candidates = draw(st.sampled_from([(2,), (2, 4), (1, 2, 4)]))
     auto = len(candidates) > 1 and draw(st.booleans())
     instance = Instance(
@@ -223,10 +226,11 @@ def problems(draw: st.DrawFn, logic: bool = True, exact: bool = True, max_layers
 
 
 @st.composite
-def _choices(draw: st.DrawFn) -> LayerChoice:
+def _choices(draw: st.DrawFn, droppable: bool) -> LayerChoice:
     def some(pool: tuple[Any, ...]) -> tuple[Any, ...]:
         found = draw(st.lists(st.sampled_from(range(len(pool))), min_size=1, max_size=3, unique=True))
-        return tuple(pool[i] for i in found)
+        kept = [*found, *([len(pool) - 1] if droppable and len(pool) - 1 not in found else [])]
+        return tuple(pool[i] for i in kept)
 
     return LayerChoice(attention=some(ATTENTION), ffn=some(FFN))
 

@@ -15,8 +15,7 @@ from benchmarks.plain_cpsat import meets
 from benchmarks.rivals import RIVALS
 from benchmarks.special import LAWS
 from benchmarks.structure_checks import brute_force, mistakes
-from benchmarks.structure_kinds import KINDS
-from benchmarks.structures import SMALL, structured
+from benchmarks.structures import ALL_KINDS, SMALL, structured
 from benchmarks.synthetic import Inputs, synthetic
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import CostTable, ScoreTable
@@ -78,7 +77,7 @@ def test_no_rival_has_a_better_answer() -> None:
             ["--quick"],
             [
                 r"dropped_run +6 layers: ours [0-9.]+ s, CP-SAT [0-9.]+ s; ratio [0-9.]+; worst .*; proven 1/1 and 1/1",
-                rf"{len(KINDS)} instances: 0 wrong answers, 0 worse than CP-SAT's \(targets: 0\)",
+                rf"{len(ALL_KINDS)} instances: 0 wrong answers, 0 worse than CP-SAT's \(targets: 0\)",
                 r"not proven by ours where CP-SAT proves it: 0 \(target: 0\)",
                 r"slower than 1.5 x CP-SAT \+ 0.3 s: [0-9]+ \(target: 0\)",
                 r"geometric mean of ours / CP-SAT: [0-9.]+ \(target: below 0.7\)",
@@ -102,7 +101,7 @@ def test_the_quick_run_of_searches_with_structure(arguments: list[str], lines: l
         assert re.search(line, run.stdout), run.stdout
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_every_kind_has_an_answer_that_a_budget_and_the_structure_decide(kind: str) -> None:
     program, costs, scores = structured(kind, 5, 0, choice=SMALL)
     problem = build_problem(program, "best", costs, scores)

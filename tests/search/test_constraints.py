@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverStatus, SolveWrapper
 
-from puzzledsl.ir.nodes import Logic
+from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search import constraints
+from puzzledsl.search.dropped_runs import with_positions
 from puzzledsl.search.instance import Columns
 from puzzledsl.search.metrics import holds
 from tests.search.instances import _formulas
@@ -75,6 +76,51 @@ def test_a_formula_holds_where_it_is_true(formula: Logic) -> None:
         taken = {c: int(i in (one, 4 + other)) for i, c in enumerate(choices)}
         truth = holds(formula, {0: PAIRS[one], 1: PAIRS[other]})
         assert allowed(model, taken) == truth
+
+
+ONE, OTHER, THIRD = (
+    Is(layer=layer, sub_block=part, alternatives=("noop",))
+    for layer, part in ((0, "attention"), (1, "attention"), (1, "ffn"))
+)
+INSIDE: list[Logic] = [
+    Cardinality(operands=(ONE, OTHER), at_least=1, at_most=1),
+    Or(operands=(And(operands=(ONE, OTHER)), And(operands=(ONE, THIRD)))),
+    Implies(condition=ONE, consequence=And(operands=(OTHER, THIRD))),
+    Not(operand=Cardinality(operands=(ONE, OTHER, THIRD), at_least=2)),
+]
+
+
+@pytest.mark.parametrize("inside", INSIDE)
+def test_what_a_count_counts_may_need_helpers(inside: Logic) -> None:
+    """A helper that stands for a part is true wherever that part is, or counts would be too low."""
+    for least, most in ((0, 1), (1, 1), (2, 2), (0, 0)):
+        formula = Cardinality(operands=(inside, THIRD), at_least=least, at_most=most)
+        model = CpModelProto()
+        choices = constraints.new_choices(model, COLUMNS)
+        constraints.add_one_column_a_layer(model, COLUMNS, choices)
+        constraints.add_formula(model, COLUMNS, choices, formula, name="formula")
+        for one, other in product(range(4), range(4)):
+            taken = {c: int(i in (one, 4 + other)) for i, c in enumerate(choices)}
+            assert allowed(model, taken) == holds(formula, {0: PAIRS[one], 1: PAIRS[other]})
+
+
+@pytest.mark.parametrize("period", [2, 3])
+def test_dropped_layers_are_numbered_in_order(period: int) -> None:
+    columns = with_positions(Columns.of((PAIRS[::3],) * 4), period)  # dropped, or as in the parent
+    model = CpModelProto()
+    choices = constraints.new_choices(model, columns)
+    constraints.add_one_column_a_layer(model, columns, choices)
+    constraints.add_runs(model, columns, choices)
+    spans = [range(int(b), int(e)) for b, e in pairwise(columns.start)]
+    seen = 0
+    for chosen in product(*spans):
+        count, right = 0, True
+        for position in columns.position[list(chosen)].tolist():
+            count = count % period + 1 if position else 0
+            right &= position == count
+        seen += right
+        assert allowed(model, {c: int(i in chosen) for i, c in enumerate(choices)}) == right
+    assert seen == 2**4
 
 
 def test_the_goal_is_in_its_integers_and_a_hint_changes_nothing() -> None:

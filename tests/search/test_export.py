@@ -48,7 +48,7 @@ def check(args: Any) -> None:
     if names is None:
         assert result.status == "infeasible"
         return
-    choices = sorted((int(n.split("/")[0]), *n.split("/")[1:]) for n in names)
+    choices = sorted((int(i), a, f.split("#")[0]) for i, a, f in (name.split("/") for name in names))
     layers = tuple(LayerAssignment(attention=a, ffn=f) for _, a, f in choices)
     tables = tables_of(*args)
     batches = {n: result.solutions[0].batches[n] for n in tables.scenarios}

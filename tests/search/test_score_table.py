@@ -10,7 +10,7 @@ import pytest
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.alternatives import GqaAttention, LinearFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice, Program
-from puzzledsl.ir.tables import ScoreTable
+from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.score_table import read_score_table
 from tests.search.instances import program_of
 
@@ -76,6 +76,24 @@ def test_a_pair_overrules_the_sum_of_its_parts(tmp_path: Path) -> None:
     assert table.unit == "block"
     assert table.pairs[0]["gqa2/linear"] == 1.5
     assert table.pairs[1] == {"parent/linear": 1.0, "gqa2/parent": 0.5, "gqa2/linear": 1.25}
+
+
+def test_runs_of_layers(tmp_path: Path) -> None:
+    head = "layer,attention,ffn,kl\n,gqa2,,0.5\n,,linear,1\n"
+    assert not read(tmp_path, head).runs
+    assert read(tmp_path, head + "0-1,noop,noop,0.25\n 0 - 1 ,noop,noop,0.25\n").runs == (
+        RunScore(first=0, length=2, value=0.25),
+    )
+    problems = [
+        ("0-1,noop,,1", "a run of layers is dropped whole: its ffn is `noop`, not ``"),
+        ("0-1,gqa2,noop,1", "a run of layers is dropped whole: its attention is `noop`, not `gqa2`"),
+        ("0-2,noop,noop,1", "`0-2` is no run of layers 0 to 1"),
+        ("1-0,noop,noop,1", "layer `1-0` is not one of 0 to 1"),
+        ("0-1,noop,noop,1\n0-1,noop,noop,2", "this run is in line 4 too, with another score"),
+    ]
+    for rows, problem in problems:
+        (found,) = mistakes(tmp_path, head + rows)
+        assert found.endswith(problem), found
 
 
 def test_scores_and_costs_in_one_file(tmp_path: Path) -> None:

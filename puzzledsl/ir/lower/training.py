@@ -20,6 +20,7 @@ from puzzledsl.ir.lower.common import (
     thing,
     where,
 )
+from puzzledsl.ir.lower.run_scores import read_runs
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.readers import as_constant, between
 from puzzledsl.ir.settings import Settings, from_call
@@ -163,7 +164,7 @@ Metric = Literal["kl_divergence", "lm_loss", "cosine", "top_k_agreement", "accur
 METRICS: tuple[Metric, ...] = get_args(Metric)
 FITTED_CHILDREN, FITTED_FROM_SAMPLES = 24, 1024
 """KLs in the parent are fitted to so many children, unless said, where pairwise terms are asked for or so many positions are
-scored: with 1,024 of them the fit finds SmolLM2's better children, with 256 the plain sum does."""
+scored, and no runs: with 1,024 of them the fit finds SmolLM2's better children, with 256 the plain sum does."""
 SCORE_EXAMPLE = "score kl of b = replace_one(kl_divergence, samples: 4Ki)"
 
 
@@ -206,7 +207,7 @@ def _method(
         help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
         error = errors.WrongKind(place.span, name=of.name, got="a space", wanted="a bld", help=help)
         ctx.report(error)
-    named = ("samples", "unit", "pairwise", "children", "around", "rounds", "data")
+    named = ("samples", "unit", "pairwise", "children", "runs", "around", "rounds", "data")
     settings = from_call(ctx, call, ("metric",), named)
     settings.need("metric", help=f"write `{SCORE_EXAMPLE}`")
     metric, tasks, top_k = _metric(ctx, settings)
@@ -217,8 +218,9 @@ def _method(
     if data is not None:
         ctx.lower_later(data)
     pairwise, samples = settings.flag("pairwise"), settings.whole("samples", 4096, 1)
+    runs = read_runs(ctx, settings, metric, of if bld is not None else None)
     enough = pairwise or samples >= FITTED_FROM_SAMPLES
-    fits = enough and metric == "kl_divergence" and around is None
+    fits = enough and metric == "kl_divergence" and around is None and runs is None
     return nodes.ReplaceOne(
         metric=metric,
         samples=samples,
@@ -227,6 +229,7 @@ def _method(
         unit=_unit(ctx, settings, bld),
         pairwise=pairwise,
         children=settings.whole("children", FITTED_CHILDREN if fits else 0, 0, 10_000),
+        runs=runs,
         around=ctx.name_of(around) if around is not None else None,
         rounds=settings.whole("rounds", 1, 1, 100),
         data=ctx.name_of(data) if data is not None else bld.data if bld is not None else None,

@@ -1,0 +1,52 @@
+"""Runs of consecutive layers: those that a score measures, those that count in a child, and the text of one, `12-17`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from puzzledsl.ir.nodes import LayerChoice
+
+Run = tuple[int, int]
+"""First layer, number of layers."""
+_WRITTEN = re.compile(r"(\d{1,9})\s*-\s*(\d{1,9})")
+
+
+def runs_to_drop(layers: Sequence[LayerChoice], lengths: tuple[int, int] | None) -> list[Run]:
+    """Every run of some lengths (from, to) that a space can drop, first layers ascending; none without lengths."""
+    if lengths is None:
+        return []
+    droppable = [choice.can_be_dropped for choice in layers]
+    return [
+        (first, length)
+        for first in range(len(layers))
+        for length in range(lengths[0], lengths[1] + 1)
+        if first + length <= len(layers) and all(droppable[first : first + length])
+    ]
+
+
+def counted_runs(dropped: Sequence[bool], measured: Collection[Run]) -> list[Run]:
+    """The measured runs that a child's score has in place of their layers. `dropped[layer]`: neither sub-block is left.
+
+    Dropped layers in a row count as one run. Of more than the longest that was measured, so many count as one, then the count
+    begins anew. Of a run that was not measured, so do as many of its first layers as were; the others are scored one by one.
+    """
+    longest = max((length for _, length in measured), default=1)
+    found, first = [], 0
+    while first < len(dropped):
+        end = first + 1
+        while dropped[first] and end < len(dropped) and dropped[end] and end - first < longest:
+            end += 1
+        known = [length for length in range(2, end - first + 1) if (first, length) in measured]
+        found += [(first, length) for length in known[-1:]]
+        first = end
+    return found
+
+
+def written_run(text: str) -> Run | None:
+    """The run that `12-17` means; None for any other text, and for a run of fewer than two layers."""
+    match = _WRITTEN.fullmatch(text.strip())
+    if match is None:
+        return None
+    first, last = map(int, match.groups())
+    return (first, last - first + 1) if last > first else None

@@ -1,0 +1,87 @@
+"""`replace_one(METRIC, runs: 2..8)`: consecutive layers that are dropped together."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from puzzledsl.ir import errors, nodes
+from puzzledsl.ir import errors_types as types
+from puzzledsl.ir.context import Context
+from puzzledsl.ir.errors_spaces import NoRunToDrop
+from puzzledsl.ir.lower.common import target
+from puzzledsl.ir.names import Symbol
+from puzzledsl.ir.settings import Settings
+from puzzledsl.ir.values import Poison, RangeValue, describe
+from puzzledsl.units import COUNT
+
+SHORTEST, LONGEST = 2, 8  # the longest is that of the example which messages give
+DOES_NOT_COMBINE = {
+    "pairwise": "pairwise terms complete a sum over layers, and the score of a run replaces it: leave one of both out",
+    "children": "a fit scales the scores of single layers, and those of runs are measured as they are: leave one of both out",
+    "around": "runs are measured in the parent: score around a child without `runs`",
+}
+
+
+def read_runs(ctx: Context, settings: Settings, metric: str, bld: Symbol | None) -> tuple[int, int] | None:
+    """The least and the most layers of a run; None where none are asked for, or there is a mistake (it is reported)."""
+    if not settings.has("runs"):
+        return None
+    symbol = None if bld is None else target(ctx, bld, ("space",))
+    space = None if symbol is None else ctx.lower(symbol, nodes.Space)
+    ends = _ends(ctx, settings, LONGEST if space is None else min(LONGEST, len(space.layers)))
+    for key, help in DOES_NOT_COMBINE.items():
+        if settings.has(key) and _is_asked_for(settings, key):
+            what = f"`{key}`"
+            ctx.report(errors.Misplaced(settings.place(key), what=what, where="a score of runs", help=help))
+    if metric == "accuracy":
+        help = "runs are measured on text: `kl_divergence`, `lm_loss`, `cosine` or `top_k_agreement`"
+        place, where = settings.place("runs"), "a score of `accuracy`"
+        ctx.report(errors.Misplaced(place, what="`runs`", where=where, help=help))
+    return ends if ends is None or space is None or _fits(ctx, settings, ends, space) else None
+
+
+def _is_asked_for(settings: Settings, key: str) -> bool:
+    match key:
+        case "pairwise":
+            return settings.flag(key)
+        case "children":
+            return settings.whole(key, 0) > 0
+        case _:
+            return True
+
+
+def _ends(ctx: Context, settings: Settings, longest: int) -> tuple[int, int] | None:
+    found, span = settings.value("runs"), settings.place("runs")
+    if isinstance(found, Poison):
+        return None
+    example = f"write `runs: {SHORTEST}..{longest}`"
+    if not isinstance(found, RangeValue) or found.low.dimension != COUNT or found.low.form == "times":
+        got = f"{found.low}..{found.high}" if isinstance(found, RangeValue) else describe(found)
+        wanted = "a range of numbers of layers"
+        ctx.report(types.WrongType(span, what="`runs`", wanted=wanted, got=got, help=example))
+        return None
+    low, high = found.low.value, found.high.value
+    if found.step is not None:
+        help = f"every length from the least to the most is measured: {example}"
+        ctx.report(errors.Misplaced(span, what="`step`", where="`runs`", help=help))
+        return None
+    whole = low.denominator == high.denominator == 1
+    if not whole or not SHORTEST <= low <= high:
+        condition, got = f"whole numbers from {SHORTEST} on, the least first", f"{found.low}..{found.high}"
+        ctx.report(types.OutOfRange(span, what="`runs`", condition=condition, got=got, help=example))
+        return None
+    return int(low), int(high)
+
+
+def _fits(ctx: Context, settings: Settings, ends: tuple[int, int], space: nodes.Space) -> bool:
+    """True where the space can drop a run of the shortest length, and the parent has as many layers as the longest."""
+    (low, high), span = ends, settings.place("runs")
+    if high > len(space.layers):
+        condition = f"{SHORTEST} to {len(space.layers)}, the parent's layers"
+        ctx.report(types.OutOfRange(span, what="a run of layers", condition=condition, got=str(high)))
+        return False
+    stretches = groupby(space.layers, key=lambda choice: choice.can_be_dropped)
+    longest = max((len([*layers]) for droppable, layers in stretches if droppable), default=0)
+    if longest < low:
+        ctx.report(NoRunToDrop(span, space=space.name, length=low))
+    return longest >= low

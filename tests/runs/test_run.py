@@ -164,9 +164,14 @@ def test_two_runs_at_once_are_refused(program: Path, unbroken: Path) -> None:
     assert "E0606" in result.stderr and "another `pzl`" in result.stderr
 
 
-def test_the_export_is_the_child(program: Path, unbroken: Path) -> None:
-    child = contents(unbroken / "models" / "final")
-    assert contents(program.parent / "out") == child and "model.safetensors" in child
+def test_the_export_is_the_child_and_its_card_says_how_good_it_is(program: Path, unbroken: Path) -> None:
+    child, exported = unbroken / "models" / "final", program.parent / "out"
+    card = (child / "README.md").read_text("utf-8")
+    told = (exported / "README.md").read_text("utf-8")
+    assert told.startswith(card.rstrip()) and "## Quality" in told.removeprefix(card.rstrip())
+    here, there = contents(child), contents(exported)
+    assert here.pop("README.md") != there.pop("README.md")
+    assert here == there and "model.safetensors" in here
 
 
 def test_healing_is_on_unless_it_is_switched_off(program: Path, unbroken: Path) -> None:

@@ -20,20 +20,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.healing.chain import Link, chain, child_digest, first_changed
-from puzzledsl.healing.fit import Seen, fit_last
-from puzzledsl.healing.layer import ChildSubBlock
-from puzzledsl.healing.parent import ParentStream
+from puzzledsl.healing.groups import HealingGroups
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.modeling.assemble import Pieces
 from puzzledsl.modeling.layerwise import LayerRunner
 
-GROUP_TOKENS = 512
-"""Tokens that go through a sub-block together."""
 HELD_BYTES = 1 << 25
 """The parent's stream at one point is kept in a file above this size."""
-JUDGING_PART = 8
-"""One in so many of the calibration blocks judges steps and is not fitted to."""
 KEPT_BYTES = 1 << 31
 """Healed streams that are kept for children that start alike."""
 
@@ -77,21 +71,15 @@ class HealedChildren:
         The parent's stream at a point is in a file in `folder` (a temporary one) above `held_bytes`; healed streams of
         children take at most `kept_bytes`.
         """
-        self._model, self._pieces, self._measure = model, pieces, measure
-        self._runner = LayerRunner(model)
-        judging = max(1, len(calibration_NS) // JUDGING_PART)
-        per_group = max(1, GROUP_TOKENS // calibration_NS.shape[1])
-        calibration, judges = (
-            torch.split(part, per_group) for part in (calibration_NS[judging:], calibration_NS[:judging])
-        )
-        self._groups = [*calibration, *judges, *measure.groups]
-        self._calibration = range(len(calibration))
-        self._judging = range(len(calibration), len(calibration) + len(judges))
+        self._runner, self._measure = LayerRunner(model), measure
         self._kept: OrderedDict[tuple[Link, ...], list[Tensor]] = OrderedDict()
         self._sub_blocks, self._kept_bytes = fitted, kept_bytes
         folder = folder or Path(tempfile.gettempdir())
         with torch.no_grad():
-            self._parent = ParentStream(self._runner, self._groups, folder, held_bytes=held_bytes)
+            self._groups = HealingGroups(
+                model, pieces, calibration_NS, measure.groups, folder, held_bytes=held_bytes
+            )
+            self._parent = self._groups.parent
             self._measure.set_parent(self._normed(list(self._parent.at(2 * len(self._runner)))))
 
     def measured(
@@ -123,20 +111,8 @@ class HealedChildren:
 
     def _past(self, link: Link, stream: Sequence[Tensor]) -> list[Tensor]:
         """The healed child's stream behind one more sub-block."""
-        sub_block = ChildSubBlock(self._model, link, self._pieces)
-        read = [sub_block.reads(h, self._parent.attention_kwargs(link.layer_idx, h)) for h in stream]
-        if link.sub_block in self._sub_blocks:
-            self._fit(sub_block, read, stream)
-        return [h + sub_block.adds(r) for h, r in zip(stream, read, strict=True)]
-
-    def _fit(self, sub_block: ChildSubBlock, read: Sequence[Tensor], stream: Sequence[Tensor]) -> None:
-        link = sub_block.link
-        parent, goal = self._parent.at(link.point), self._parent.at(link.goal)
-
-        def seen(groups: range) -> Iterator[Seen]:
-            return (Seen(read[i], stream[i], parent[i], goal[i]) for i in groups)
-
-        fit_last(sub_block, seen(self._calibration), seen(self._judging))
+        fit = link.sub_block in self._sub_blocks
+        return self._groups.past(link, stream, self._groups.points_of(link), fit=fit)
 
     def _keep(self, links: tuple[Link, ...], stream: list[Tensor]) -> None:
         """Keep a stream, and forget those not used for longest where there is no room for all."""
@@ -146,4 +122,4 @@ class HealedChildren:
             self._kept.popitem(last=False)
 
     def _normed(self, stream: Sequence[Tensor]) -> list[Tensor]:
-        return [self._runner.final_norm(hidden) for hidden in stream[self._judging.stop :]]
+        return [self._runner.final_norm(hidden) for hidden in self._groups.measured(stream)]

@@ -38,6 +38,7 @@ class ChildSubBlock:
             bring_weights(model, parents)
             self._module = copy.copy(parents)
             self._module._modules = dict(parents._modules)  # so that the parent keeps its last map
+            self._module.__dict__.pop("forward", None)  # a fused one (`modeling.gated`) has that map in it
         else:
             self._module = _piece(model, link, pieces)
         self.last = _copied(cast(nn.Linear, getattr(self._module, self.name)))

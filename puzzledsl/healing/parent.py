@@ -40,6 +40,10 @@ class ParentStream:
             self._step()
         return self._points[point]
 
+    def reaches(self, point: int) -> bool:
+        """True where `at` need not run a layer for this point."""
+        return point <= 2 * self._layer_idx
+
     def forget_below(self, point: int) -> None:
         """Nothing below this point will be asked for; the last one there is stays, to go on from."""
         self.at(point)

@@ -392,6 +392,7 @@ class ReplaceOne(Frozen):
     pairwise: bool = False
     children: int = 0  # measured whole, and fitted to
     runs: tuple[int, int] | None = None  # consecutive layers that are dropped together: from, to
+    healed: int = 0  # tokens that the layer behind each replacement is healed on before it is scored
     around: str | None = None
     rounds: int = 1
     data: str | None = None

@@ -25,6 +25,7 @@ from puzzledsl.runs.task import Task
 
 TRAINING = 3  # a forward and a backward pass, in forwards
 HEALING = 4.0  # parent, child and Gram matrices, in forwards
+LAYERS_HEALED = 1.5  # for a score: the layer behind, and of its own what stands around the change
 SECOND_TO_WARM_UP = 2.0  # to load a model
 SHARE_OF_PEAK = 0.6  # of a matrix product's speed that a whole stage reaches
 DECODE_COST = 2.0  # a decoded token's time over a prefilled one's arithmetic: it waits for memory
@@ -143,7 +144,16 @@ class Estimator:
             _per_token(shape, head=False) * (1 - (first + length) / shape.layers) + _head(shape)
             for first, length in self._runs(name)
         )
-        return method.rounds * (1 + method.pairwise) * count * tokens * each + whole + runs
+        healed = self._healed_flop(name, count)
+        return method.rounds * (1 + method.pairwise) * count * tokens * each + whole + runs + healed
+
+    def _healed_flop(self, score: str, count: int) -> float:
+        """Parent and child run the layer behind each replacement or run, and that is fitted."""
+        declaration = self.ctx.program.scores[score]
+        shape, method = self._shape(declaration.space), declaration.method
+        tokens = method.healed if isinstance(method, nodes.ReplaceOne) else 0
+        layer = _per_token(shape, head=False) / shape.layers
+        return HEALING * LAYERS_HEALED * layer * tokens * (count + len(self._runs(score)))
 
     def _runs(self, score: str) -> list[Run]:
         """The runs of layers that a score measures."""

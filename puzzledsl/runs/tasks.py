@@ -133,6 +133,7 @@ def score(ctx: Context, name: str) -> Task:
         pieces = ctx.made("bld", bld_name, "the pieces")
         space = meaning(ctx.program.spaces[declaration.space])
         child = {"child": ctx.made("solve", method.around, "the solutions")} if method.around else {}
+        healing = {"healing": _healing_text(ctx, [bld_name])} if method.healed else {}
         return {
             "score": meaning(method),
             "scoring": SCORING,
@@ -142,6 +143,7 @@ def score(ctx: Context, name: str) -> Task:
             **child,
             **tasks,
             **data_inputs(ctx, data),
+            **healing,
         }
 
     def run() -> list[Path]:
@@ -245,8 +247,18 @@ def _healing(ctx: Context, blds: Sequence[str]) -> str:
     if not ctx.heal:
         return "none"
     declared = [ctx.program.blds[name] for name in blds]
-    text = [data_inputs(ctx, bld.heal_data or bld.data) for bld in declared if bld.heal_tokens]
-    return digest_of([HEALING, [bld.heal_tokens for bld in declared], text])
+    healing = [name for name in blds if ctx.program.blds[name].heal_tokens]
+    return digest_of([HEALING, [bld.heal_tokens for bld in declared], _texts(ctx, healing)])
+
+
+def _healing_text(ctx: Context, blds: Sequence[str]) -> str:
+    """The method and the text: what scores after healing depend on."""
+    return digest_of([HEALING, _texts(ctx, blds)])
+
+
+def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:
+    declared = [ctx.program.blds[name] for name in blds]
+    return [data_inputs(ctx, bld.heal_data or bld.data) for bld in declared]
 
 
 def realise(ctx: Context, search: str) -> Task:

@@ -79,3 +79,23 @@ class NoFit(Diagnostic):
     code = "E1504"
     template = "score `{score}` is to be fitted to children, which {what} are not"
     help_template = "`children` goes with `replace_one(kl_divergence, …)` in the parent; leave it out here"
+
+
+class NoHealingText(Diagnostic):
+    """Scores after healing without text to heal on.
+
+    `healed: N` heals on the text that the bld's children are healed on: that of the bld, or its `heal_data`. It takes two
+    sequences of it or more, beside those that are scored.
+
+    Wrong:
+        bld pieces of w { train = attention + ffn, tokens = 0 }
+        score other of pieces = replace_one(kl_divergence, samples: 512, healed: 4Ki)
+    Right:
+        data mix = text("corpus/*.txt")
+        bld pieces of w { train = attention + ffn, tokens = 0, data = mix }
+        score other of pieces = replace_one(kl_divergence, samples: 512, healed: 4Ki)
+    """
+
+    code = "E1505"
+    template = "score `{score}` heals, and bld `{bld}` has no text for that"
+    help_template = "add `data = NAME` (or `heal_data = NAME`) to the bld, a longer text where it has one; or leave `healed` out"

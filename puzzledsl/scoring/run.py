@@ -15,21 +15,25 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from puzzledsl.data.errors import span_of
 from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.healing.groups import HealingGroups
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, ModelDefinition, ScoreTable
 from puzzledsl.layout import BuildDir
 from puzzledsl.library.library import Library
 from puzzledsl.library.origin import origin
 from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.modeling.memory import room_bytes
 from puzzledsl.modeling.placement import reachable_parent
 from puzzledsl.parents.load import check_tokens, load_tokenizer
 from puzzledsl.progress import Progress
 from puzzledsl.scoring.children import Children
 from puzzledsl.scoring.errors import NoFit, NoPairwiseTerms, NoScoringText
+from puzzledsl.scoring.healed import METHOD, HealedSweep, points_at_a_time
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.influence import block_influence
 from puzzledsl.scoring.measures import Accuracy, Divergence, Measure
@@ -38,7 +42,7 @@ from puzzledsl.scoring.replacements import Replacement, replacements, runs_to_sc
 from puzzledsl.scoring.states import States
 from puzzledsl.scoring.sweep import Rows, Sweep, final_states
 from puzzledsl.scoring.table import fitted_table, score_table
-from puzzledsl.scoring.text import scored_text, text_behind
+from puzzledsl.scoring.text import healing_blocks, scored_text, text_behind
 
 
 def run_score(
@@ -73,7 +77,8 @@ def run_score(
 
     runner = LayerRunner(model := reachable_parent(parent_dir, progress, once=False))
     measure = _measure(program, declaration, method, bld, runner, parent_dir, base, library, progress)
-    inputs = _inputs(parent_dir, measure, method, library, todo, around)
+    blocks_NS = _healing_blocks(program, declaration, method, bld, parent_dir, base, library)
+    inputs = _inputs(parent_dir, measure, method, library, todo, around, blocks_NS)
     key = json.dumps([inputs["figures"], measure.identity()])
     kept = BuildDir(library.root.parent).figures(hashlib.sha256(key.encode()).hexdigest()[:24])
     # pairwise terms need final hidden states too, and a fit the KLs of positions, which other metrics' runs do not leave
@@ -83,9 +88,16 @@ def run_score(
     rows = _rows(work, measure, method, runner, len(todo))
     incumbent = Incumbent(model, library)
     behind = text_behind(program, method, bld, measure.samples(), runner, parent_dir, base, library)
-    sweep = Sweep(runner, measure, method.metric, partial, progress, incumbent, rows, behind)
     progress.start(f"score {score}", len(todo) + len(runs))
     with torch.inference_mode():
+        given = (runner, measure, method.metric, partial, progress, incumbent, rows, behind)
+        sweep = Sweep(*given)
+        if blocks_NS is not None:
+            held_bytes = room_bytes() // points_at_a_time(runs)
+            healing = HealingGroups(
+                model, library.load, blocks_NS, measure.groups, work, held_bytes=held_bytes
+            )
+            sweep = HealedSweep(healing, *given)
         sweep.run(todo, around, runs)
         samples = measure.samples()
         table = score_table(score, method.metric, unit, samples, len(runner), partial.figures, layers, runs)
@@ -204,6 +216,24 @@ def _measure(
     return Divergence(runner, tokens, method.samples, top_k=method.top_k)
 
 
+def _healing_blocks(
+    program: nodes.Program,
+    declaration: nodes.Score,
+    method: nodes.ReplaceOne,
+    bld: nodes.Bld,
+    parent_dir: Path,
+    base: Path,
+    library: Library,
+) -> Tensor | None:
+    """The text to heal on, [N, S]; None where a score is not of healed children."""
+    if not method.healed:
+        return None
+    tokenizer, cache = load_tokenizer(parent_dir), BuildDir(library.root.parent).tokens
+    blocks_NS = healing_blocks(program, declaration, method.healed, bld, base, tokenizer, cache)
+    check_tokens(parent_dir, blocks_NS)
+    return blocks_NS
+
+
 def _inputs(
     parent_dir: Path,
     measure: Measure,
@@ -211,16 +241,23 @@ def _inputs(
     library: Library,
     todo: Sequence[Replacement],
     around: ModelDefinition | None,
+    healing_NS: Tensor | None,
 ) -> dict[str, str]:
     """Digests of all that a table depends on."""
     tokens = torch.cat([group.flatten() for group in measure.groups])
     pieces = {piece.job.id: piece.sha256 for piece in library.pieces()}
     parts = [[r.layer, r.table, r.name, *(pieces.get(p or "", "") for _, _, p in r.parts)] for r in todo]
     child = None if around is None else around.digest()
-    described = f"{method.model_dump_json()} {parts} {child}"
+    described = f"{method.model_dump_json(exclude=None if method.healed else {'healed'})} {parts} {child}"
     made_from = origin(parent_dir, tokens)
+    figures = f"{made_from} {parts} {child}"
+    healing = {}
+    if healing_NS is not None:
+        healing["healing_tokens"] = origin(parent_dir, healing_NS)["text"]
+        figures += f" healed {METHOD} {healing}"
     return {
         **made_from,
+        **healing,
         "replacements": hashlib.sha256(described.encode()).hexdigest(),
-        "figures": hashlib.sha256(f"{made_from} {parts} {child}".encode()).hexdigest(),
+        "figures": hashlib.sha256(figures.encode()).hexdigest(),
     }

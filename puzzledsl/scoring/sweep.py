@@ -6,7 +6,7 @@ A run of dropped layers branches off below its first layer and goes on above its
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -116,7 +116,9 @@ class Sweep:
             with self.runner.packed():
                 self._ask_for_arguments(todo, runs, entering)
                 self._up_the_layers(todo, runs, entering, workers)
-        self.partial.mend([*([] if around is None else [INCUMBENT]), *map(_name, todo), *map(_name, runs)])
+        self.partial.mend(
+            [*([] if around is None else [INCUMBENT]), *map(figures_name, todo), *map(figures_name, runs)]
+        )
 
     def _up_the_layers(
         self, todo: Sequence[Replacement], runs: Sequence[Run], entering: list[Tensor], workers: Workers
@@ -135,8 +137,7 @@ class Sweep:
                 below[layer_idx] = entering
             entering = [leaving for _, leaving in halves]
         self._measure_runs([run for run in runs if run.end == len(self.runner)], below, workers)
-        while self._under_way:
-            self._keep(self._under_way.popleft())
+        self._keep_all()
 
     def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
         """The parent's own normed final hidden states, and on the way how much its layers change its stream: a group a worker."""
@@ -180,7 +181,12 @@ class Sweep:
     ) -> None:
         """Have a batch run the layers from `above` on; keep what is done."""
         ascent = Ascent(above)
-        work = partial(self._measured, batch, together, lengths, ascent, above)
+        self._start(batch, ascent, partial(self._measured, batch, together, lengths, ascent, above), workers)
+
+    def _start(
+        self, batch: Numbered, ascent: Ascent, work: Callable[[], list[Measured]], workers: Workers
+    ) -> None:
+        """Have a worker measure a batch; keep what is done."""
         self._under_way.append(_UnderWay(batch, ascent, workers.submit(work)))
         if len(self._under_way) > workers.count:
             self._keep(self._under_way.popleft())
@@ -198,7 +204,7 @@ class Sweep:
         together = self._together()
         for start in range(0, len(of_layer), together):
             batch = of_layer[start : start + together]
-            if all(_name(replacement) in self.partial.figures for _, replacement in batch):
+            if all(figures_name(replacement) in self.partial.figures for _, replacement in batch):
                 self.progress.advance(len(batch))
             else:
                 yield batch
@@ -252,7 +258,7 @@ class Sweep:
         normed = [self.runner.final_norm(hidden) for hidden in together]
         apart = [torch.split(hidden, length) for hidden, length in zip(normed, lengths, strict=True)]
         return [
-            None if _name(replacement) in self.partial.figures else self.rows.of(self.measure, states)
+            None if figures_name(replacement) in self.partial.figures else self.rows.of(self.measure, states)
             for (_, replacement), states in zip(batch, zip(*apart, strict=True), strict=True)
         ]
 
@@ -264,9 +270,13 @@ class Sweep:
             figures, states_PH, kl_P = measured
             if row >= 0:
                 self.rows.put(row, states_PH, kl_P)  # on the disk before the figures that vouch for it
-            self.partial.add(_name(replacement), figures)
+            self.partial.add(figures_name(replacement), figures)
             named = f"{replacement.length} dropped" if isinstance(replacement, Run) else replacement.name
             self.progress.advance(layer=replacement.layer, alternative=named, score=figures[self.metric])
+
+    def _keep_all(self) -> None:
+        while self._under_way:
+            self._keep(self._under_way.popleft())
 
     def _leaving(self, layer_idx: int, entering: Sequence[Tensor]) -> list[Tensor]:
         """The normed final hidden states, from those that enter a layer."""
@@ -279,5 +289,6 @@ def final_states(runner: LayerRunner, measure: Measure) -> list[Tensor]:
     return [runner.final_norm(runner.run_suffix(0, hidden)) for hidden in entering]
 
 
-def _name(replacement: Scored) -> Name:
+def figures_name(replacement: Scored) -> Name:
+    """The name that figures are kept under."""
     return replacement.layer, replacement.table, replacement.name

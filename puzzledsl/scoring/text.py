@@ -14,14 +14,16 @@ from torch import Tensor
 
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
-from puzzledsl.data.errors import NotEnoughText
+from puzzledsl.data.errors import NotEnoughText, span_of
 from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.healing.text import healing_text
 from puzzledsl.ir import nodes
 from puzzledsl.layout import BuildDir
 from puzzledsl.library.library import Library
 from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.parents.load import load_tokenizer
 from puzzledsl.progress import Progress
+from puzzledsl.scoring.errors import NoHealingText
 from puzzledsl.scoring.influence import POSITIONS
 from puzzledsl.scoring.measures import group_tokens
 
@@ -67,6 +69,26 @@ def scored_text(
         )
         tokens = read(0)
     return tokens[:, : method.samples] if blocks == 1 else tokens
+
+
+def healing_blocks(
+    program: nodes.Program,
+    score: nodes.Score,
+    healed: int,
+    bld: nodes.Bld,
+    base: Path,
+    tokenizer: Any,
+    cache: Path,
+) -> Tensor:
+    """Blocks [N, S] of the text that children of a BLD's pieces are healed on, `healed` tokens and two blocks or more.
+
+    Raises DiagnosticError: NoHealingText, missing or unreadable files.
+    """
+    wanted = bld.model_copy(update={"heal_tokens": max(healed, 2 * bld.context)})
+    text = healing_text(program, wanted, base, tokenizer, cache)
+    if text is None or len(text[0]) < 2:
+        raise DiagnosticError(NoHealingText(span_of(score.where), score=score.name, bld=bld.name))
+    return text[0]
 
 
 def text_behind(

@@ -149,6 +149,7 @@ REPLACE_ONE = Call(
         "pairwise": Setting("Adds second-order terms between layers.", words=("true", "false")),
         "children": Setting("Fits the scores to this many children, measured whole."),
         "runs": Setting("Scores consecutive layers dropped together, of these lengths: `2..8`."),
+        "healed": Setting("Heals the layer behind each replacement on so many tokens first: `4Ki`."),
         "around": Setting("Scores inside the child this search found.", kinds=("search",)),
         "rounds": Setting("How often to solve and score again."),
         "data": Setting("What is scored on.", kinds=("data",)),

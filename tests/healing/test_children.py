@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from puzzledsl.healing import children as healing
+from puzzledsl.healing import groups as healing
 from puzzledsl.healing.chain import chain, child_digest, first_changed
 from puzzledsl.healing.children import HealedChildren
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention

@@ -1,7 +1,8 @@
-"""`replace_one(METRIC, runs: 2..8)`: consecutive layers that are dropped together."""
+"""`replace_one(METRIC, runs: 2..8, healed: 4Ki)`: consecutive layers that are dropped together, and scores after healing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby
 
 from puzzledsl.ir import errors, nodes
@@ -15,11 +16,38 @@ from puzzledsl.ir.values import Poison, RangeValue, describe
 from puzzledsl.units import COUNT
 
 SHORTEST, LONGEST = 2, 8  # the longest is that of the example which messages give
-DOES_NOT_COMBINE = {
+NOT_WITH_RUNS = {
     "pairwise": "pairwise terms complete a sum over layers, and the score of a run replaces it: leave one of both out",
     "children": "a fit scales the scores of single layers, and those of runs are measured as they are: leave one of both out",
     "around": "runs are measured in the parent: score around a child without `runs`",
 }
+NOT_WITH_HEALED = {
+    "pairwise": "pairwise terms are of changes that nobody has healed: leave one of both out",
+    "children": "a fit is to children that nobody has healed: leave one of both out",
+    "around": "layers are healed in the parent: score around a child without `healed`",
+}
+
+
+def read_healed(ctx: Context, settings: Settings, metric: str) -> int:
+    """The tokens that the layer behind each replacement is healed on; 0 where none is."""
+    healed = settings.whole("healed", 0)
+    if healed:
+        _refuse_beside(ctx, settings, "a score after healing", NOT_WITH_HEALED)
+        _refuse_tasks(ctx, settings, metric, "healed", "scores after healing are measured on text")
+    return healed
+
+
+def _refuse_beside(ctx: Context, settings: Settings, where: str, helps: Mapping[str, str]) -> None:
+    for key, help in helps.items():
+        if settings.has(key) and _is_asked_for(settings, key):
+            ctx.report(errors.Misplaced(settings.place(key), what=f"`{key}`", where=where, help=help))
+
+
+def _refuse_tasks(ctx: Context, settings: Settings, metric: str, key: str, measured: str) -> None:
+    if metric == "accuracy":
+        help = f"{measured}: `kl_divergence`, `lm_loss`, `cosine` or `top_k_agreement`"
+        where = "a score of `accuracy`"
+        ctx.report(errors.Misplaced(settings.place(key), what=f"`{key}`", where=where, help=help))
 
 
 def read_runs(ctx: Context, settings: Settings, metric: str, bld: Symbol | None) -> tuple[int, int] | None:
@@ -29,14 +57,8 @@ def read_runs(ctx: Context, settings: Settings, metric: str, bld: Symbol | None)
     symbol = None if bld is None else target(ctx, bld, ("space",))
     space = None if symbol is None else ctx.lower(symbol, nodes.Space)
     ends = _ends(ctx, settings, LONGEST if space is None else min(LONGEST, len(space.layers)))
-    for key, help in DOES_NOT_COMBINE.items():
-        if settings.has(key) and _is_asked_for(settings, key):
-            what = f"`{key}`"
-            ctx.report(errors.Misplaced(settings.place(key), what=what, where="a score of runs", help=help))
-    if metric == "accuracy":
-        help = "runs are measured on text: `kl_divergence`, `lm_loss`, `cosine` or `top_k_agreement`"
-        place, where = settings.place("runs"), "a score of `accuracy`"
-        ctx.report(errors.Misplaced(place, what="`runs`", where=where, help=help))
+    _refuse_beside(ctx, settings, "a score of runs", NOT_WITH_RUNS)
+    _refuse_tasks(ctx, settings, metric, "runs", "runs are measured on text")
     return ends if ends is None or space is None or _fits(ctx, settings, ends, space) else None
 
 

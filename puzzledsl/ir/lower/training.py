@@ -20,7 +20,7 @@ from puzzledsl.ir.lower.common import (
     thing,
     where,
 )
-from puzzledsl.ir.lower.run_scores import read_runs
+from puzzledsl.ir.lower.run_scores import read_healed, read_runs
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.readers import as_constant, between
 from puzzledsl.ir.settings import Settings, from_call
@@ -207,7 +207,7 @@ def _method(
         help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
         error = errors.WrongKind(place.span, name=of.name, got="a space", wanted="a bld", help=help)
         ctx.report(error)
-    named = ("samples", "unit", "pairwise", "children", "runs", "around", "rounds", "data")
+    named = ("samples", "unit", "pairwise", "children", "runs", "healed", "around", "rounds", "data")
     settings = from_call(ctx, call, ("metric",), named)
     settings.need("metric", help=f"write `{SCORE_EXAMPLE}`")
     metric, tasks, top_k = _metric(ctx, settings)
@@ -219,8 +219,9 @@ def _method(
         ctx.lower_later(data)
     pairwise, samples = settings.flag("pairwise"), settings.whole("samples", 4096, 1)
     runs = read_runs(ctx, settings, metric, of if bld is not None else None)
+    healed = read_healed(ctx, settings, metric)
     enough = pairwise or samples >= FITTED_FROM_SAMPLES
-    fits = enough and metric == "kl_divergence" and around is None and runs is None
+    fits = enough and metric == "kl_divergence" and around is None and runs is None and not healed
     return nodes.ReplaceOne(
         metric=metric,
         samples=samples,
@@ -230,6 +231,7 @@ def _method(
         pairwise=pairwise,
         children=settings.whole("children", FITTED_CHILDREN if fits else 0, 0, 10_000),
         runs=runs,
+        healed=healed,
         around=ctx.name_of(around) if around is not None else None,
         rounds=settings.whole("rounds", 1, 1, 100),
         data=ctx.name_of(data) if data is not None else bld.data if bld is not None else None,

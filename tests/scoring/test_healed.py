@@ -1,0 +1,219 @@
+"""Scores after healing are the losses of children that are healed up to the layer behind what is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.healing import walk
+from puzzledsl.healing.children import HealedChildren
+from puzzledsl.healing.groups import JUDGING_PART
+from puzzledsl.healing.text import healing_text
+from puzzledsl.healing.walk import heal
+from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
+from puzzledsl.ir.nodes import ReplaceOne
+from puzzledsl.ir.tables import ScoreTable
+from puzzledsl.modeling.assemble import assemble
+from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.parents.access import family_of
+from puzzledsl.parents.load import load_parent
+from puzzledsl.parents.paged import paged_parent
+from puzzledsl.progress import Progress, Silent
+from puzzledsl.scoring import run
+from puzzledsl.scoring.measures import Divergence
+from tests.bld.bld_programs import make_program
+from tests.scoring.cases import Case
+from tests.scoring.test_replace_one import Interrupting, figures_of, forget
+from tests.tiny import tiny_tokenizer
+
+LAYERS, SAMPLES, HEALED = 5, 40, 200
+METHOD = ReplaceOne(metric="kl_divergence", samples=SAMPLES, runs=(2, 4), healed=HEALED)
+ATTENTION: tuple[Any, ...] = (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
+FFN: tuple[Any, ...] = (ParentFfn(), MlpFfn(width=16), NoOpFfn())
+PARENT: tuple[Any, Any] = (ParentAttention(), ParentFfn())
+DROPPED: tuple[Any, Any] = (NoOpAttention(), NoOpFfn())
+Child = Sequence[tuple[Any, Any]]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    base = tmp_path_factory.mktemp("healed")
+    settings: dict[str, Any] = {"tokens": 64, "calibration_tokens": 128, "model": {"layers": LAYERS}}
+    return Case(base, make_program(base, attention=ATTENTION, ffn=FFN, method=METHOD, **settings))
+
+
+@pytest.fixture(scope="module")
+def table(case: Case) -> ScoreTable:
+    torch.set_num_threads(1)
+    return case.score()
+
+
+def text(case: Case) -> torch.Tensor:
+    """The blocks that scores heal on."""
+    bld = case.program.blds["b"].model_copy(update={"heal_tokens": HEALED})
+    found = healing_text(
+        case.program, bld, case.base, tiny_tokenizer(), case.base / "build" / "cache" / "tokens"
+    )
+    assert found is not None and len(found[0]) == -(-HEALED // 16)
+    return found[0]
+
+
+def scored(table: ScoreTable) -> Iterator[tuple[int, Child, float]]:
+    """The layer behind each replacement or run, the child with it, and its score."""
+    for layer in range(LAYERS):
+        for alternative in ATTENTION[1:]:
+            child = [(alternative, PARENT[1]) if i == layer else PARENT for i in range(LAYERS)]
+            name = "noop" if alternative.kind == "noop" else "gqa1"
+            yield layer + 1, child, table.attention[layer][name]
+        for alternative in FFN[1:]:
+            child = [(PARENT[0], alternative) if i == layer else PARENT for i in range(LAYERS)]
+            name = "noop" if alternative.kind == "noop" else "mlp16"
+            yield layer + 1, child, table.ffn[layer][name]
+    for of in table.runs:
+        end = of.first + of.length
+        yield end, [DROPPED if of.first <= i < end else PARENT for i in range(LAYERS)], of.value
+
+
+@torch.no_grad()
+def naive(case: Case, child: Child, behind: int, work: Path) -> float:
+    """A whole healed model with the healed weights up to one layer, those above as they are; in float64."""
+    blocks, parent = text(case), load_parent(case.base / "parent")
+    judging = len(blocks) // JUDGING_PART
+    definition = case.child(child)
+    given = definition.layers, case.library.load, blocks[judging:], blocks[:judging], work, Silent()
+    layers = family_of(parent).layers
+    weights = {
+        name: weight.read()
+        for name, weight in heal(parent, *given).weights.items()
+        if int(name.removeprefix(f"{layers}.").partition(".")[0]) <= behind
+    }
+    model = assemble(definition, case.base / "parent", case.library.load)
+    model.load_state_dict(weights, strict=False)
+    tokens = case.tokens(SAMPLES)
+    p, q = (
+        m(tokens, use_cache=False).logits.double().log_softmax(-1).flatten(0, 1)[:SAMPLES]
+        for m in (parent, model)
+    )
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+def test_scores_are_of_children_healed_up_to_the_layer_behind(
+    case: Case, table: ScoreTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = walk.fit_last  # a piece between the points it was made for stays as it is
+    monkeypatch.setattr(
+        walk, "fit_last", lambda block, *seen: None if block.link.piece else real(block, *seen)
+    )
+    found = list(scored(table))
+    assert len(found) == LAYERS * 4 + 4 + 3 + 2
+    for number, (behind, child, value) in enumerate(found):
+        expected = naive(case, child, behind, tmp_path / str(number))
+        assert value == pytest.approx(expected, rel=2e-3, abs=1e-6)
+
+
+def test_where_nothing_is_above_the_layer_behind_they_are_those_of_healed_children(
+    case: Case, table: ScoreTable
+) -> None:
+    parent = load_parent(case.base / "parent")
+    measure = Divergence(LayerRunner(parent), case.tokens(SAMPLES), SAMPLES)
+    healed = HealedChildren(parent, case.library.load, text(case), measure)
+    last = [
+        (child, value)
+        for behind, child, value in scored(table)
+        if behind >= LAYERS - 1 and not any(a.kind == "gqa" or f.kind == "mlp" for a, f in child)
+    ]
+    assert len(last) == 10
+    for child, value in last:
+        ((_, figures),) = healed.measured([case.child(child).layers])
+        assert value == pytest.approx(figures["kl_divergence"], abs=1e-6)
+
+
+def test_healing_lowers_what_dropped_layers_cost(case: Case, table: ScoreTable) -> None:
+    plain = case.score(metric="kl_divergence", samples=SAMPLES, runs=(2, 4))
+    assert sum(r.value for r in table.runs) < 0.9 * sum(r.value for r in plain.runs)
+    assert {r.value for r in table.runs}.isdisjoint(r.value for r in plain.runs)
+
+
+def test_scores_without_healing_are_as_before_and_keep_their_figures(case: Case) -> None:
+    forget(case)
+    plain = case.score(metric="kl_divergence", samples=SAMPLES)
+    (kept,) = figures_of(case)
+    before = kept.read_bytes()
+    healed = case.score(metric="kl_divergence", samples=SAMPLES, healed=HEALED)
+    assert case.score(metric="kl_divergence", samples=SAMPLES) == plain and kept.read_bytes() == before
+    assert "healing_tokens" not in plain.inputs and healed.inputs["healing_tokens"]
+    assert len(figures_of(case)) == 2
+    more = case.score(metric="kl_divergence", samples=SAMPLES, healed=HEALED + 32)
+    assert more.inputs["figures"] != healed.inputs["figures"] and more.attention != healed.attention
+
+
+def test_a_score_does_not_depend_on_what_else_is_scored(case: Case, table: ScoreTable) -> None:
+    forget(case)
+    alone = case.score(metric="kl_divergence", samples=SAMPLES, runs=(3, 3), healed=HEALED)
+    assert (alone.attention, alone.ffn) == (table.attention, table.ffn)
+    assert alone.runs == tuple(r for r in table.runs if r.length == 3)
+    assert case.score(metric="cosine", samples=SAMPLES, healed=HEALED).attention[0]["noop"] > 0
+
+
+def test_an_interrupted_sweep_goes_on_to_the_same_bytes(case: Case, table: ScoreTable) -> None:
+    forget(case)
+    given = case.program, "s", case.base / "parent", case.base, case.library, case.jobs, case.base / "cut"
+    for after in (1, 9, 17, 28):
+        with pytest.raises(KeyboardInterrupt):
+            run.run_score(*given, Interrupting(after))
+    assert run.run_score(*given, Silent()).canonical_json() == table.canonical_json()
+
+
+def test_threads_files_and_paged_parents_find_the_same(
+    case: Case, table: ScoreTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for threads in (2, 3):
+        forget(case)
+        torch.set_num_threads(threads)
+        assert case.score().canonical_json() == table.canonical_json()
+    torch.set_num_threads(1)
+    forget(case)
+    monkeypatch.setattr(run, "room_bytes", lambda: 0)  # every stream in a file
+    assert case.score().canonical_json() == table.canonical_json()
+    forget(case)
+
+    def paged(parent_dir: Path, progress: Progress, *, once: bool) -> PreTrainedModel:
+        return paged_parent(parent_dir, room_bytes=0, keep_head=True)[0]
+
+    monkeypatch.setattr(run, "reachable_parent", paged)
+    assert case.score().canonical_json() == table.canonical_json()
+
+
+def test_blocks_are_healed_too(case: Case) -> None:
+    forget(case)
+    healed = case.score(metric="kl_divergence", samples=SAMPLES, unit="block", healed=HEALED)
+    plain = case.score(metric="kl_divergence", samples=SAMPLES, unit="block")
+    assert [row.keys() for row in healed.pairs] == [row.keys() for row in plain.pairs]
+    # both pieces: the FFN's is fitted to what the other attention feeds it
+    assert all(healed.pairs[i]["gqa1/mlp16"] != plain.pairs[i]["gqa1/mlp16"] for i in range(LAYERS))
+
+
+def test_there_must_be_text_to_heal_on(case: Case) -> None:
+    bld = case.program.blds["b"].model_copy(update={"data": None})
+    program = case.program.model_copy(update={"blds": {"b": bld}})
+    method = METHOD.model_copy(update={"data": "mix"})
+    score = program.scores["s"].model_copy(update={"method": method})
+    program = program.model_copy(update={"scores": {"s": score}})
+    given = program, "s", case.base / "parent", case.base, case.library, case.jobs, case.base / "none"
+    with pytest.raises(DiagnosticError) as error:
+        run.run_score(*given, Silent())
+    assert [d.code for d in error.value.diagnostics] == ["E1505"]

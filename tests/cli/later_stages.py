@@ -198,6 +198,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1502": {"score": "kl"},
     "E1503": {"score": "kl", "what": "cosine distances"},
     "E1504": {"score": "kl", "what": "cosine distances"},
+    "E1505": {"score": "kl", "bld": "pieces"},
     "E1601": {"name": "quality", "known": "mix, heldout"},
     "E1602": {"name": "quality", "stem": "items"},
     "E1603": {"model": "best", "got": "32,000", "expected": "49,152"},

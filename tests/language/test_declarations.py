@@ -326,6 +326,29 @@ def test_scores_of_runs(tmp_path: Path) -> None:
         assert codes(tmp_path, PIECES + f"score x of b = replace_one({arguments})")
 
 
+@pytest.mark.states("score.healed", "score.healed-alone")
+def test_scores_after_healing(tmp_path: Path) -> None:
+    def method(arguments: str) -> nodes.ReplaceOne:
+        found = program(tmp_path, PIECES + f"score x of b = replace_one({arguments})").scores["x"].method
+        assert isinstance(found, nodes.ReplaceOne)
+        return found
+
+    assert method("kl_divergence").healed == 0
+    both = method("kl_divergence, samples: 4Ki, healed: 2Ki, runs: 2..3")
+    assert (both.healed, both.runs, both.children) == (2048, (2, 3), 0)
+    assert method("top_k_agreement(5), healed: 512").healed == 512
+    plain = method("kl_divergence, samples: 4Ki, healed: 0, pairwise: true")
+    assert plain.pairwise and plain.children == method("kl_divergence, samples: 4Ki").children > 0
+    for arguments in (
+        "kl_divergence, healed: -1",
+        "kl_divergence, healed: 2GiB",
+        "kl_divergence, healed: 4Ki, pairwise: true",
+        "kl_divergence, healed: 4Ki, children: 8",
+        'accuracy("tasks.jsonl"), healed: 4Ki',
+    ):
+        assert codes(tmp_path, PIECES + f"score x of b = replace_one({arguments})")
+
+
 @pytest.mark.states("score.table")
 def test_score_tables(tmp_path: Path) -> None:
     from puzzledsl.search.score_table import read_score_table

@@ -4,7 +4,8 @@
 
 Prints KL (nats) of SmolLM2 with no-ops, runs of dropped layers and, with a build directory, pieces of its library: as it is (the
 paper's replace-1 score), after healing of the layer behind (`replace_one(…, healed: N)`), the same without the maps in front of a
-gap and with the piece's own map, and after healing of every layer. Then the rank correlations with the last, and CPU seconds.
+gap and with the piece's own map, and after healing of every layer. Then rank correlations with the last, medians of the distance
+from it, and CPU seconds.
 Tokens to heal on come from the example's training text, scored ones from its calibration passages.
 """
 
@@ -14,6 +15,7 @@ import argparse
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from time import process_time
 
 import torch
@@ -118,6 +120,29 @@ def title(scored: Scored) -> str:
     return f"layer {scored.layer} {scored.table} {scored.name}"
 
 
+def tell(
+    title: str,
+    kinds: Sequence[str],
+    rows: Sequence[Sequence[float]],
+    figure: Callable[[Sequence[float], Sequence[float]], str],
+) -> None:
+    """Print a figure of every column and the last, by kind."""
+    print(f"\n| {title} | {' | '.join(ROWS[:-1])} |\n|{'---|' * len(ROWS)}")
+    for group in GROUPS:
+        chosen = [row for of, row in zip(kinds, rows, strict=True) if group in ("all", of)]
+        if chosen:
+            *columns, last = zip(*chosen, strict=True)
+            print(f"| {group} ({len(chosen)}) | {' | '.join(figure(column, last) for column in columns)} |")
+
+
+def _correlation(column: Sequence[float], last: Sequence[float]) -> str:
+    return f"{spearmanr(column, last).statistic:.3f}"
+
+
+def _distance(column: Sequence[float], last: Sequence[float]) -> str:
+    return f"{median(abs(kl / healed - 1) for kl, healed in zip(column, last, strict=True)):.1%}"
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(
@@ -138,13 +163,10 @@ def main() -> None:
     for scored in everything:
         rows.append(list(lab.kls(scored)))
         print(f"| {title(scored)} | {' | '.join(f'{kl:.4f}' for kl, _ in rows[-1])} |", flush=True)
-    print(f"\n| rank correlation with all layers | {' | '.join(ROWS[:-1])} |\n|{'---|' * len(ROWS)}")
-    for group in GROUPS:
-        chosen = [row for s, row in zip(everything, rows, strict=True) if group in ("all", kind(s))]
-        if chosen:
-            kls = [[kl for kl, _ in column] for column in zip(*chosen, strict=True)]
-            found = [f"{spearmanr(column, kls[-1]).statistic:.3f}" for column in kls[:-1]]
-            print(f"| {group} ({len(chosen)}) | {' | '.join(found)} |")
+    kinds = [kind(scored) for scored in everything]
+    kls = [[kl for kl, _ in row] for row in rows]
+    tell("rank correlation with all layers", kinds, kls, _correlation)
+    tell("median distance from all layers", kinds, kls, _distance)
     seconds = [sum(s for _, s in column) / len(rows) for column in zip(*rows, strict=True)]
     print(f"\nCPU seconds each: {', '.join(f'{n} {s:.1f}' for n, s in zip(ROWS, seconds, strict=True))}")
 

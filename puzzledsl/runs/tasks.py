@@ -252,8 +252,10 @@ def _healing(ctx: Context, blds: Sequence[str]) -> str:
 
 
 def _healing_text(ctx: Context, blds: Sequence[str]) -> str:
-    """The method and the text: what scores after healing depend on."""
-    return digest_of([HEALING, _texts(ctx, blds)])
+    """The method, the text, and how much of it may be scored: what scores after healing depend on."""
+    methods = [score.method for score in ctx.program.scores.values()]
+    samples = max(method.samples for method in methods if isinstance(method, nodes.ReplaceOne))
+    return digest_of([HEALING, _texts(ctx, blds), samples])
 
 
 def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:

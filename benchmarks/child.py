@@ -1,4 +1,4 @@
-"""What is a child worth? `python -m benchmarks.child --build examples/smollm2/build [--speeds 1.2] [--methods searched …]`.
+"""Compare children by speed-up and method: `python -m benchmarks.child --build BUILD [--speeds 1.2] [--methods searched …]`.
 
 One child for each speed-up, method and seed, made as `pzl run` makes them: a search over the measured costs and scores of the
 example's build, assembled, healed on `--tokens` and, where asked, uptrained. Each is judged by its KL to the parent on held-out

@@ -1,4 +1,4 @@
-"""How good a child is: KL to its parent on two texts, and the accuracy that it keeps.
+"""Quality of a child: KL to its parent on two texts, and the accuracy that it keeps.
 
 Shapes: N blocks, S positions of a block, H hidden, I items of all tasks.
 """
@@ -64,7 +64,7 @@ class Judge:
         }
 
     def title(self) -> str:
-        """What is reported, in a line."""
+        """One line of the report."""
         sizes = {name: text.numel() for name, text in self._texts.items()}
         tasks = ", ".join(f"{task.name} {len(task.items)}" for task in self._tasks) or "none"
         parent = ", ".join(

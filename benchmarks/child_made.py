@@ -48,7 +48,7 @@ class Recipe:
         return f"{self.method} at {self.speed:g}x, seed {self.seed}"
 
     def as_json(self) -> dict[str, object]:
-        """What a record says of it."""
+        """The fields of a child's record."""
         return {"asked" if name == "speed" else name: value for name, value in asdict(self).items()}
 
 
@@ -138,7 +138,7 @@ class Bench:
         return model
 
     def _healed(self, recipe: Recipe, definition: ModelDefinition, work: Path) -> dict[str, LazyTensor]:
-        """What `pzl realise` heals, on so many tokens; nothing where the child is better left alone."""
+        """Healed weights, as `pzl realise` makes them, on so many tokens; empty where the child is better left alone."""
         seed = self.bld.seed + recipe.seed
         bld = self.bld.model_copy(update={HEALED_ON: recipe.tokens, "seed": seed})
         return healed_weights(

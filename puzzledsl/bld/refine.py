@@ -1,4 +1,4 @@
-"""What least squares on a piece's last map starts, nonlinear least squares on all its maps goes on with. No training.
+"""Nonlinear least squares on all maps of a piece, from where least squares on its last map ends. No training.
 
 Pieces of the paper's initialisers stay as these make them, and linear sub-blocks are exact optima already. Everything is
 computed in float32, whatever the parent is in.
@@ -59,7 +59,7 @@ def _is_float32(student: Student) -> bool:
 
 
 class _Residual:
-    """What a piece adds to the stream, minus what the parent's adds, [B, S, H]."""
+    """Difference between what a piece and the parent's sub-block add to the stream, [B, S, H]."""
 
     def __init__(self, student: Student) -> None:
         self._student = student

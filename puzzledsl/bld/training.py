@@ -113,7 +113,7 @@ class Trainer:
             self.stopped = True
 
     def memory(self) -> dict[str, Tensor]:
-        """What training remembers besides the weights: AdamW's `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`; `best.NAME`
+        """State of training besides the weights: AdamW's `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`; `best.NAME`
         of the best examination, and how that came out."""
         kept = {f"best.{name}": weight for name, weight in self._best_weights.items()}
         kept["examined"] = torch.tensor(
@@ -207,7 +207,7 @@ class School:
                     trainer.examine(self.held_out[0])
 
     def outcomes(self) -> Iterator[Outcome]:
-        """What became of each student, in order."""
+        """Result of each student, in order."""
         initial_losses = self._measure_initial()
         for student, trainer, loss in zip(self.students, self._trainers, initial_losses, strict=True):
             if trainer is None:

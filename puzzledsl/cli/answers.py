@@ -1,4 +1,4 @@
-"""What a solved search looks like on a terminal: its proof, the child's figures, and tables of several children side by side."""
+"""Terminal output of a solved search: its proof, the child's figures, and tables of several children side by side."""
 
 from __future__ import annotations
 

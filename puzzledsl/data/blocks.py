@@ -146,7 +146,7 @@ def _digest(source: nodes.Data, files: Iterable[Path], tokenizer: Any) -> str:
 
 
 def fingerprint(tokenizer: Any) -> str:
-    """What decides a tokenizer's output, as a digest: vocabulary, merges, normalisation, special tokens."""
+    """Digest of what decides a tokenizer's output: vocabulary, merges, normalisation, special tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
     special = f"{tokenizer.bos_token_id} {tokenizer.eos_token_id} {type(tokenizer).__name__}"

@@ -160,7 +160,7 @@ class Bench:
             self._models = {key: model for key, model in self._models.items() if key[0] != directory}
 
     def _digest(self, name: str, directory: Path, full: bool) -> str:
-        """What unfinished work belongs to: the weights, the parent's, and everything that is measured."""
+        """Key of unfinished work: the weights, the parent's, and everything that is measured."""
         plan = self.plan
         parts = [
             METHOD,

@@ -1,4 +1,4 @@
-"""How much the parent's layers change the stream that passes through them: what `block_influence` and `angular_run` drop by."""
+"""Change of the stream in each of the parent's layers: the order in which `block_influence` and `angular_run` drop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured: parent against child, and predictions against measurements."""
+"""Measurements: parent against child, and predictions against measurements."""
 
 from __future__ import annotations
 

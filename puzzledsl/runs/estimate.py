@@ -38,7 +38,7 @@ OPTIMISER_COPIES = 3  # weights and two moments, float32
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of one task. `seconds` None: it needs no time worth mentioning. `scratch_bytes` are gone when it ends. `runs`: of
+    """Estimate of one task. `seconds` None: it needs no time worth mentioning. `scratch_bytes` are gone when it ends. `runs`: of
     consecutive layers, that a score measures: a pass through the layers behind each."""
 
     seconds: float

@@ -116,7 +116,7 @@ def bld(ctx: Context, name: str) -> Task:
 
 
 SCORING = "influence"
-"""What a measured table holds besides scores; changed when that does, so that tables made before are made again."""
+"""Version of what a measured table holds besides scores; raised when that changes, so that tables made before are made again."""
 
 
 def score(ctx: Context, name: str) -> Task:

@@ -1,4 +1,4 @@
-"""How much each of the parent's layers, and each run of them, changes the stream: means over scored positions and those behind.
+"""Block influence of each layer of the parent, and angular distance of each run: means over scored positions and those behind.
 
 Block influence (Men et al., ShortGPT, arXiv 2403.03853) and angular distance (Gromov et al., arXiv 2403.17887, who take the last
 token of each text alone; here every token counts). Both come from the parent's own pass, which a sweep makes in any case. Few
@@ -35,7 +35,7 @@ class Sums:
 
 
 def counted(is_text: Sequence[Tensor]) -> list[Tensor]:
-    """Of each group, the flat indices of the positions that count: the first that are text and no padding."""
+    """Flat indices of the positions that count, by group: the first that are text and no padding."""
     left, found = POSITIONS, []
     for mask_BS in is_text:
         index_P = mask_BS.flatten().nonzero()[:left, 0]

@@ -1,4 +1,4 @@
-"""What is to be scored: every alternative of every layer (or every pair), the modules that stand for it, and runs of layers."""
+"""List of what to score: every alternative of every layer (or every pair), the modules that stand for it, and runs of layers."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def score_children(
 
 
 def _text_name(method: nodes.ReplaceOne, bld: nodes.Bld) -> str:
-    """What a score is measured on, as the program calls it."""
+    """Name of the text that a score is measured on."""
     return method.tasks or method.data or bld.data or ""
 
 

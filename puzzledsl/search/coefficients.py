@@ -93,7 +93,7 @@ class Coefficients:
         return self._each(np.concatenate(attention)), self._each(np.concatenate(ffn))
 
     def _each(self, of_pairs: Whole) -> Whole:
-        """What every pair has, as what every column has."""
+        """Values of pairs, spread over the columns."""
         columns = self.columns
         if columns is None or not columns.period:
             return of_pairs

@@ -54,7 +54,7 @@ def is_dropped(choice: LayerAssignment) -> bool:
 
 
 def added_by_runs(columns: Columns, own: Mapping[int, int], measured: Mapping[Run, int]) -> dict[int, int]:
-    """What each column of a dropped layer adds to the score of its run: columns, and their values.
+    """Columns of dropped layers, and the value that each adds to the score of its run.
 
     `own[layer]` is the score of the dropped layer alone. A run that is not measured is the next shorter one and its last layer.
     """

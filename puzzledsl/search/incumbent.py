@@ -70,7 +70,7 @@ def _repaired(problem: Problem, bound: Bound) -> Ints | None:
 
 
 def meets_formulas(problem: Problem, chosen: Ints) -> bool:
-    """Whether every formula holds, and the layers of each run of dropped layers are numbered in order."""
+    """True where every formula holds and the layers of each run of dropped layers are numbered in order."""
     if not problem.columns.in_order(chosen):
         return False
     layers = dict(enumerate(problem.choice(chosen)))

@@ -99,7 +99,7 @@ class Columns:
         return np.asarray(counted - counted[self.start[self.layer_of]])
 
     def in_order(self, chosen: Ints) -> Mask:
-        """Of answers, [...][layer]: True where each dropped layer's position is the one after that of the layer before."""
+        """True for each answer [...][layer] where each dropped layer's position is the one after that of the layer before."""
         own = self.position[chosen]
         if not self.period:
             return np.ones(own.shape[:-1], dtype=np.bool_)

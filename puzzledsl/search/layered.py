@@ -213,7 +213,7 @@ class Sweep:
     def _within(
         self, models: Models, deltas: Ints, i: Ints, j: Ints, states: Ints
     ) -> tuple[Ints, Ints, Ints]:
-        """Of models and columns, those that are together within every meter's limit. Raises _Late after the deadline."""
+        """Pairs of a model and a column that are together within every meter's limit. Raises _Late after the deadline."""
         if self._late():
             raise _Late
         limits = self.meters.limits

@@ -149,7 +149,7 @@ def _with_dtype(declaration: Uptrain, device: torch.device, ranks: Ranks, progre
 
 
 def _digest(declaration: Uptrain, blocks_NT: torch.Tensor, parent_dir: Path, child_dir: Path) -> str:
-    """What unfinished work belongs to: what is trained, on what, against what, in which dtype."""
+    """Key of unfinished work: what is trained, on what, against what, in which dtype."""
     meaning = declaration.model_dump_json(exclude={"where", "doc", "name"})
     weights = [sha256_of(p) for d in (parent_dir, child_dir) for p in sorted(d.glob("*.safetensors"))]
     tokens = hashlib.sha256(blocks_NT.numpy().tobytes()).hexdigest()

@@ -112,7 +112,7 @@ def _report_nothing(ctx: Context, call: Constructed) -> None:
 
 
 def _parts(data: nodes.Data) -> Iterator[tuple[nodes.MixPart, Fraction]]:
-    """What a text contributes to a mix, with shares that add up to 1: itself, or the parts of a mix."""
+    """Parts of a mix, with shares that add up to 1: itself, or the parts of a mix."""
     if isinstance(data.source, nodes.MixData):
         total = sum(part.weight for part in data.source.parts)
         yield from ((part, Fraction(part.weight, total)) for part in data.source.parts)

@@ -21,7 +21,7 @@ from torch import Tensor
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
+from puzzledsl.ir.nodes import Bld, Program, Refine, ReplaceOne, Score
 
 HELD_OUT_TOKENS = 1024
 """At most: enough to tell better from worse, and a small part of the work."""
@@ -58,13 +58,19 @@ def _parts(bld: Bld, scored: int, own: bool) -> tuple[int, slice, int]:
 
 
 def _scored_blocks(program: Program, data: str, context: int) -> int:
-    """Blocks that scores on this text read, and as many behind them (`scoring.run`: whole children, on unseen text)."""
+    """Blocks that scores and refinements on this text read, and as many behind them (`scoring.run`: whole children, on unseen
+    text)."""
     samples = [
         score.method.samples
         for score in program.scores.values()
         if isinstance(score.method, ReplaceOne) and data == (score.method.data or _bld_data(program, score))
     ]
+    samples += [refine.samples for refine in _refinements(program) if refine.data == data]
     return 2 * -(-max(samples, default=0) // context)
+
+
+def _refinements(program: Program) -> list[Refine]:
+    return [search.refine for search in program.searches.values() if search.refine is not None]
 
 
 def _bld_data(program: Program, score: Score) -> str | None:

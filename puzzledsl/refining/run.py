@@ -1,0 +1,90 @@
+"""`pzl refine`: measure children around a search's optimum and refit the scores to them.
+
+The search proves the optimum of a sum of scores; a child's real loss is no sum. Here whole children are assembled, healed and
+measured, and what they show goes into the next proposal. Every child meets every requirement, verified. The best one that was
+measured is best of what was tried, not proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.tables import (
+    BldJob,
+    CostTable,
+    MeasuredChild,
+    Refinement,
+    ScoreTable,
+    SearchResult,
+    Solution,
+)
+from puzzledsl.library.library import Library
+from puzzledsl.progress import Progress
+from puzzledsl.refining.candidates import Candidates
+from puzzledsl.refining.measuring import Meter
+from puzzledsl.refining.proposals import Proposals
+
+
+def run_refine(
+    program: Program,
+    search: str,
+    result: SearchResult,
+    costs: CostTable,
+    scores: Mapping[str, ScoreTable],
+    parent_dir: Path,
+    base: Path,
+    library: Library,
+    jobs: Sequence[BldJob],
+    work: Path,
+    progress: Progress,
+) -> Refinement:
+    """Measure `refine` children of a solved search. Children that a run before measured are not measured again.
+
+    Raises DiagnosticError: missing tables, pieces or text. ValueError for a search without `refine` or without a solution.
+    """
+    refine = program.searches[search].refine
+    if refine is None or not result.solutions:
+        raise ValueError(f"search {search} has nothing to refine")
+    candidates = Candidates(program, search, costs, scores)
+    score = program.scores[candidates.score]
+    optimum = result.solutions[0]
+    seed = 0 if score.bld is None else program.blds[score.bld].seed
+    proposals = Proposals(candidates, optimum, seed)
+    work.mkdir(parents=True, exist_ok=True)
+    meter = Meter(program, search, score, refine, jobs, parent_dir, base, library, work, progress)
+    progress.start(f"refine {search}", refine.children)
+    measured: list[MeasuredChild] = []
+    best: tuple[float, Solution] | None = None
+    while len(measured) < refine.children and (proposal := proposals.next()) is not None:
+        loss = meter.loss(proposal.solution)
+        proposals.tell(proposal.solution.layers, loss)
+        total = candidates.total(proposal.solution, loss)
+        if best is None or total < best[0]:
+            best = total, proposal.solution
+        measured.append(
+            MeasuredChild(
+                layers=proposal.solution.layers,
+                origin=proposal.origin,
+                predicted=proposal.predicted,
+                predicted_stderr=proposal.stderr,
+                measured=loss,
+            )
+        )
+        progress.advance(1, measured=loss, best=best[0])
+    assert best is not None, "the optimum is proposed first"
+    model_optimum = proposals.model_optimum() or optimum
+    return Refinement(
+        search=search,
+        score=candidates.score,
+        metric=meter.metric,
+        healed=refine.healed,
+        samples=meter.samples(),
+        children=tuple(measured),
+        solution=best[1],
+        parent_metrics=result.parent_metrics,
+        model_optimum=model_optimum.layers,
+        model_prediction=proposals.surrogate.predict(model_optimum.layers)[0],
+        proven=optimum.objective,
+    )

@@ -1,1 +1,1 @@
-"""The measured last mile: children around the optimum of a sum of scores are healed, measured, and the scores refitted to them."""
+"""Whole children around the optimum of a sum of scores: healed, measured, and the scores refitted to them."""

@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from puzzledsl.data.errors import span_of
 from puzzledsl.healing.chain import child_digest
 from puzzledsl.healing.children import HealedChildren
 from puzzledsl.ir.nodes import Bld, Program, Refine, ReplaceOne, Score

@@ -65,7 +65,7 @@ def _scored_blocks(program: Program, data: str, context: int) -> int:
         for score in program.scores.values()
         if isinstance(score.method, ReplaceOne) and data == (score.method.data or _bld_data(program, score))
     ]
-    samples += [refine.samples for refine in _refinements(program) if refine.data == data]
+    samples += [refine.samples for refine in _refinements(program) if refine.data in (None, data)]
     return 2 * -(-max(samples, default=0) // context)
 
 

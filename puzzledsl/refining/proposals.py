@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from puzzledsl.ir.tables import LayerAssignment, Solution
+from puzzledsl.ir.tables import LayerAssignment, MeasuredChild, Solution
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.surrogate import Surrogate
 
@@ -34,6 +34,16 @@ class Proposal:
     origin: Origin
     predicted: float
     stderr: float
+
+    def measured(self, loss: float) -> MeasuredChild:
+        """The record of its measurement."""
+        return MeasuredChild(
+            layers=self.solution.layers,
+            origin=self.origin,
+            predicted=self.predicted,
+            predicted_stderr=self.stderr,
+            measured=loss,
+        )
 
 
 class Proposals:

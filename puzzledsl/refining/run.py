@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.nodes import Program, Refine
 from puzzledsl.ir.tables import (
     BldJob,
     CostTable,
@@ -49,12 +49,24 @@ def run_refine(
         raise ValueError(f"search {search} has nothing to refine")
     candidates = Candidates(program, search, costs, scores)
     score = program.scores[candidates.score]
-    optimum = result.solutions[0]
-    seed = 0 if score.bld is None else program.blds[score.bld].seed
-    proposals = Proposals(candidates, optimum, seed)
     work.mkdir(parents=True, exist_ok=True)
     meter = Meter(program, search, score, refine, jobs, parent_dir, base, library, work, progress)
     progress.start(f"refine {search}", refine.children)
+    return refined(program, search, refine, result, candidates, meter, progress)
+
+
+def refined(
+    program: Program,
+    search: str,
+    refine: Refine,
+    result: SearchResult,
+    candidates: Candidates,
+    meter: Meter,
+    progress: Progress,
+) -> Refinement:
+    """Measure children until there are `refine.children` of them, or nothing new is proposed."""
+    optimum, seed = result.solutions[0], _seed(program, candidates.score)
+    proposals = Proposals(candidates, optimum, seed)
     measured: list[MeasuredChild] = []
     best: tuple[float, Solution] | None = None
     while len(measured) < refine.children and (proposal := proposals.next()) is not None:
@@ -63,16 +75,9 @@ def run_refine(
         total = candidates.total(proposal.solution, loss)
         if best is None or total < best[0]:
             best = total, proposal.solution
-        measured.append(
-            MeasuredChild(
-                layers=proposal.solution.layers,
-                origin=proposal.origin,
-                predicted=proposal.predicted,
-                predicted_stderr=proposal.stderr,
-                measured=loss,
-            )
-        )
+        measured.append(proposal.measured(loss))
         progress.advance(1, measured=loss, best=best[0])
+    progress.advance(refine.children - len(measured))
     assert best is not None, "the optimum is proposed first"
     model_optimum = proposals.model_optimum() or optimum
     return Refinement(
@@ -88,3 +93,8 @@ def run_refine(
         model_prediction=proposals.surrogate.predict(model_optimum.layers)[0],
         proven=optimum.objective,
     )
+
+
+def _seed(program: Program, score: str) -> int:
+    bld = program.scores[score].bld
+    return 0 if bld is None else program.blds[bld].seed

@@ -66,6 +66,10 @@ class BuildDir:
         """A search's answer (ir.tables.SearchResult)."""
         return self.root / "solutions" / f"{search}.json"
 
+    def refinement(self, search: str) -> Path:
+        """Children measured around a search's answer, and the best of them (ir.tables.Refinement)."""
+        return self.root / "refined" / f"{search}.json"
+
     def why(self, search: str) -> Path:
         """The regret of every other choice, and each requirement's margin (ir.tables.WhyResult)."""
         return self.root / "why" / f"{search}.json"

@@ -28,7 +28,7 @@ CONSTRUCTORS = frozenset(
         *ALTERNATIVES["ffn"],
         *("shape", "hf", "text", "jsonl", "mix", "measured", "table", "batch"),
         *("replace_one", "kl_divergence", "lm_loss", "accuracy", "cosine", "top_k_agreement", "constant"),
-        *("cpsat", *BASELINES),
+        *("cpsat", *BASELINES, "evolutionary"),
         *("sweep", "used_by", "tasks", "gguf", "mlx"),
     )
 )

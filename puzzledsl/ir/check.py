@@ -26,6 +26,7 @@ from puzzledsl.ir.names import Loader, Parse, Scope, SourceFile, Symbol
 from puzzledsl.ir.parameters import check_settings
 from puzzledsl.ir.program import Checked
 from puzzledsl.ir.references import references
+from puzzledsl.ir.refines import check_refines
 from puzzledsl.ir.resolve import report_unknown_names, value_of
 from puzzledsl.ir.runtime_checks import check_exports
 from puzzledsl.ir.solvers import check_solvers
@@ -86,9 +87,13 @@ def inspect(
 
 
 def _exportable(ctx: Context, program: nodes.Program) -> nodes.Program | None:
-    """The program, unless a solver lacks what it reads or a runtime that it exports for cannot run what its space allows."""
+    """The program, unless a solver or `refine` lacks what it reads, or a runtime cannot run what an export may hold."""
     files = {file.shown: file.file for file in ctx.loader.files.values()}
-    found = [*check_solvers(program, files), *check_exports(program, files)]
+    found = [
+        *check_solvers(program, files),
+        *check_refines(program, files),
+        *check_exports(program, files),
+    ]
     for diagnostic in found:
         ctx.sink.add(diagnostic)
     return None if any(diagnostic.severity == "error" for diagnostic in found) else program

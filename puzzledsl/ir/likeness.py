@@ -55,7 +55,7 @@ FORMS: dict[str, _Form] = {
     ),
     "bld": _Form(targets=("space",), keys=BLD_KEYS, losses=("normalized_mse", "mse")),
     "score": _Form(targets=("bld", "space"), calls={"replace_one": (), "table": ()}),
-    "search": _Form(targets=("space", "search"), keys=("solver",), goals=True),
+    "search": _Form(targets=("space", "search"), keys=("solver", "refine"), goals=True),
     "frontier": _Form(targets=("search",), calls={"sweep": ("points",)}),
     "uptrain": _Form(targets=("search",), keys=UPTRAIN_KEYS, losses=("kld", "lm")),
     "eval": _Form(targets=("uptrain", "search"), calls={"tasks": ()}, keys=("items", "data", "tokens")),

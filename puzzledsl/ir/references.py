@@ -25,7 +25,7 @@ def references(node: object) -> Iterator[str]:
             if isinstance(node.method, nodes.ReplaceOne):
                 yield from _given(node.method.around, node.method.data)
         case nodes.Search():
-            yield node.space
+            yield from _given(node.space, node.refine.data if node.refine else None)
             yield from _of_search(node)
         case nodes.Frontier():
             yield node.search

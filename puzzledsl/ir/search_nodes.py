@@ -207,6 +207,22 @@ class Baseline(Frozen):
     seed: int = 0
 
 
+class Refine(Frozen):
+    """Measure children whole, after healing, and answer with the best of them.
+
+    "measured": the exact solver proposes, after each refit of the scores to what was measured. "evolutionary": mutation, and
+    selection by measuring (EvoPress). `healed`: tokens each child is healed on (0: none is). `samples`: positions of `data` that
+    are compared with the parent (None: the data of the score that the goal minimises).
+    """
+
+    method: Literal["measured", "evolutionary"]
+    children: int = Field(ge=1)
+    healed: int = 4096
+    samples: int = Field(2048, ge=1)
+    data: str | None = None
+    where: Where
+
+
 class Preference(Frozen):
     """A soft goal, in order of writing: optimised lexicographically after the objective."""
 
@@ -228,6 +244,7 @@ class Search(Frozen):
     solutions: int = 1
     apart: int = 1
     solver: CpSat | Baseline
+    refine: Refine | None = None
     doc: str = ""
     where: Where
 

@@ -6,6 +6,7 @@
     pieces  -> ScoreTable           puzzledsl.scoring
     tables  -> SearchResult         puzzledsl.search
     tables  -> WhyResult            puzzledsl.search
+    result  -> Refinement           puzzledsl.refining
     Solution -> ModelDefinition     puzzledsl.plan
     child   -> Evaluation           puzzledsl.evaluate
     child   -> EngineCheck          puzzledsl.export
@@ -288,6 +289,45 @@ class FrontierResult(Artefact):
     frontier: str
     search: str
     points: tuple[FrontierPoint, ...]
+
+
+# ---------------------------------------------------------------- refine
+
+
+class MeasuredChild(Frozen):
+    """A child that was built, healed and measured. `predicted`, with its standard error, is what the model of scores gave it
+    before it was measured; `measured` is its score. Both are of the score's unit.
+
+    `origin`: "optimum" of the search's scores, a baseline's drops ("block_influence", "angular_run"), the optimum of refitted
+    scores ("model"), drawn at random ("drawn"), or a change of a child measured before ("mutated").
+    """
+
+    layers: tuple[LayerAssignment, ...]
+    origin: Literal["optimum", "block_influence", "angular_run", "model", "drawn", "mutated"]
+    predicted: float
+    predicted_stderr: float
+    measured: float
+
+
+class Refinement(Artefact):
+    """`build/refined/SEARCH.json`: children measured around the optimum of the scores, in the order measured.
+
+    `solution` is the best measured child, which nothing proves; its objective and metrics are the search's own, verified.
+    `proven` is the objective of the search's optimum. `model_optimum` is the optimum of the refitted scores, and
+    `model_prediction` what they give it.
+    """
+
+    search: str
+    score: str
+    metric: str
+    healed: int
+    samples: int
+    children: tuple[MeasuredChild, ...]
+    solution: Solution
+    parent_metrics: dict[str, float] = {}
+    model_optimum: tuple[LayerAssignment, ...]
+    model_prediction: float
+    proven: float
 
 
 # ---------------------------------------------------------------- why

@@ -175,6 +175,22 @@ SOLVERS = {
     "random": Call("A random child that fits (a baseline).", {"seed": _SEED}),
     "noop_only": Call("Only removals (a baseline)."),
 }
+_REFINE = {
+    "children": Setting("How many children are measured."),
+    "healed": Setting("Tokens each child is healed on before it is measured; `0`: none."),
+    "samples": Setting("Token positions that are compared with the parent."),
+    "data": Setting("The text that is measured on; the score's unless said.", kinds=("data",)),
+}
+EVOLUTIONARY = Call("Mutation, and selection by measuring (EvoPress, a baseline).", _REFINE, positional=1)
+REFINES = {
+    "measured": Call(
+        "The exact solver proposes children, each is measured, and the scores are refitted to them.",
+        _REFINE,
+        positional=1,
+    ),
+    "evolutionary": EVOLUTIONARY,
+    "none": Call("Not refined: the child is the optimum of the scores."),
+}
 SWEEP = Call(
     "Solves the search at several bounds of one amount.",
     {
@@ -240,5 +256,6 @@ ANYWHERE: dict[str, Call] = {
     **{name: call for name, call in SCORE_METRICS.items() if name != "cosine"},
     **SCHEDULES,
     **SOLVERS,
+    "evolutionary": EVOLUTIONARY,
 }
 """What a word builds where nothing around says it: on the right of a `let`."""

@@ -154,7 +154,12 @@ KINDS: dict[str, Kind] = {
         "search s of w { minimize kl }",
         preposition="of",
         targets=("space", "search"),
-        settings={"solver": Setting("Who solves it.", calls=calls.SOLVERS)},
+        settings={
+            "solver": Setting("Who solves it.", calls=calls.SOLVERS),
+            "refine": Setting(
+                "Measures children whole around the solver's answer, and takes the best.", calls=calls.REFINES
+            ),
+        },
         statements=_BOUNDED,
         sees_space=True,
     ),

@@ -88,4 +88,11 @@ def _search(search: nodes.Search) -> list[str]:
         found.append(f"{len(search.preferences)} preferences")
     if search.solutions > 1:
         found.append(f"{search.solutions} solutions, {search.apart} layers apart")
-    return [", ".join(found) + f", solver `{search.solver.kind}`"]
+    rows = [", ".join(found) + f", solver `{search.solver.kind}`"]
+    if (refine := search.refine) is not None:
+        healed = f"healed on {_count(refine.healed)} tokens" if refine.healed else "not healed"
+        positions = f"{_count(refine.samples)} positions" + (f" of `{refine.data}`" if refine.data else "")
+        rows.append(
+            f"refined: {refine.children} children, {healed}, measured on {positions} (`{refine.method}`)"
+        )
+    return rows

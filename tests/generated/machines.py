@@ -46,7 +46,7 @@ def _shaped(w: Writer) -> None:
         w.item(*f"let {shape} = {text}".split("\n"))
         text = shape if w.maybe() else f'hf("org/{name}", shape: {shape})'
     w.item(*f"parent {name} = {text}".split("\n"))
-    w.parents.append(Parent(name, layers, kv_heads, heads, intermediate))
+    w.parents.append(Parent(name, layers, kv_heads, heads, intermediate, weights=text.startswith("hf")))
 
 
 def _call(name: str, arguments: list[str], w: Writer) -> str:

@@ -18,9 +18,12 @@ SOLVERS = (
 
 
 def searches(w: Writer) -> None:
-    """One or two searches, some that inherit, and frontiers."""
+    """One or two searches, some that are refined, some that inherit, and frontiers."""
     for _ in range(w.pick([1, 1, 2])):
         _search(w)
+    scores = [score for score in w.scores if score.measured and score.space.parent.weights]
+    if scores and w.maybe(0.4):
+        _refined(w, w.pick(scores))
     for _ in range(w.chance.randint(0, 3)):
         base = w.pick(w.searches)
         name = w.name(w.pick(["greedy", "baseline", "variant"]))
@@ -31,8 +34,13 @@ def searches(w: Writer) -> None:
                 f"maximize {_amount(w, base.space)}",
             ]
         )
+        baseline = any("solver" in each and "cpsat" not in each for each in body)
+        refined = base.refined and not baseline
+        if refined and any(each.startswith("maximize") for each in body):
+            body.append("refine = none")
+            refined = False
         w.item(*w.body(f"search {name} of {base.name}", body))
-        w.searches.append(Stage(name, base.space))
+        w.searches.append(Stage(name, base.space, refined=refined))
     for _ in range(w.chance.randint(0, 2)):
         name, search = w.name("curve"), w.pick(w.searches)
         points = f", points: {w.chance.randint(2, 20)}" if w.maybe(0.7) else ""
@@ -74,6 +82,17 @@ def _search(w: Writer) -> None:
         statements.append(f"solver = {w.pick(SOLVERS)}")
     w.item(*w.body(f"search {name} of {space.name}", statements))
     w.searches.append(Stage(name, space))
+
+
+def _refined(w: Writer, score: Stage) -> None:
+    """A search around whose answer children are measured."""
+    name = w.name("refined")
+    arguments = [str(w.chance.randint(1, 300))]
+    arguments += w.some(["healed: 4Ki", "samples: 2048", f"data: {w.data[0]}"], 0)
+    statements = [f"minimize {score.name}", *(_require(w, score.space) for _ in range(2))]
+    statements.append(f"refine = {w.pick(['measured', 'evolutionary'])}({', '.join(arguments)})")
+    w.item(*w.body(f"search {name} of {score.space.name}", statements))
+    w.searches.append(Stage(name, score.space, refined=True))
 
 
 def _amount(w: Writer, space: Space) -> str:

@@ -63,7 +63,7 @@ def _score(w: Writer, bld: Stage) -> None:
     if len(w.data) > 1:
         options.append(f"data: {w.data[0]}")
     w.item(f"score {name} of {bld.name} = replace_one({', '.join([metric, *w.some(options, 0)])})")
-    w.scores.append(Stage(name, bld.space, bld.coupled))
+    w.scores.append(Stage(name, bld.space, bld.coupled, measured=not metric.startswith("accuracy")))
 
 
 def aftermath(w: Writer) -> None:

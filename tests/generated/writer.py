@@ -38,6 +38,7 @@ class Parent:
     kv_heads: int
     heads: int
     intermediate: int
+    weights: bool = True  # a checkpoint, not a shape alone
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Stage:
     name: str
     space: Space
     coupled: bool = False
+    measured: bool = False  # a score that text measures
+    refined: bool = False  # a search
 
 
 @dataclass

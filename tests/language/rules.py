@@ -24,6 +24,18 @@ score kl of w = table("kl.csv")
 """
 
 
+WEIGHTS = """\
+parent q = hf("nowhere", shape: shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256))
+space v of q { attention = parent | noop, ffn = parent | noop }
+data words = text("words.txt")
+data questions = text("questions.txt")
+bld pieces of v { tokens = 0, data = words }
+score loss of pieces = replace_one(kl_divergence)
+score tasks of pieces = replace_one(accuracy("tasks.jsonl"))
+"""
+"""A parent with weights, and scores of its space `v` that are measured."""
+
+
 STYLE = ("W0201", "W0202", "W0203", "W0301", "W0302", "W0401")
 """Warnings of what is allowed and rarely meant; short programs are full of it."""
 

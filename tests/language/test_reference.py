@@ -194,6 +194,23 @@ def test_score_settings(tmp_path: Path) -> None:
     assert program(tmp_path, head + "score x of b = replace_one(lm_loss)\n" + rest).scores["y"]
 
 
+@pytest.mark.states("refine.settings-table")
+def test_refine_settings(tmp_path: Path) -> None:
+    from tests.language.rules import WEIGHTS, program
+
+    def refine(call: str) -> object:
+        text = f"{WEIGHTS}search s of v {{ minimize loss, require params <= 0.9x, refine = {call} }}"
+        found = program(tmp_path, text).searches["s"].refine
+        return None if found is None else found.model_dump(exclude={"where"})
+
+    rows = table("refine.settings-table")
+    given = [f"{words(row[0])[0]}: {words(row[1])[0]}" for row in rows if words(row[1])]
+    assert [words(row[0])[0] for row in rows] == ["healed", "samples", "data"] and len(given) == 2
+    for method in ("measured", "evolutionary"):
+        assert refine(f"{method}(9)") == refine(f"{method}(9, {', '.join(given)})") is not None
+    assert refine("measured(9, data: questions)") is not None
+
+
 @pytest.mark.states("search.figures")
 def test_figures() -> None:
     from puzzledsl.ir.facts import ATTRIBUTES

@@ -13,9 +13,10 @@ from puzzledsl.cost.table import cost_table
 from puzzledsl.ir import nodes
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.refines import refined_text
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.solve import solve_search
-from tests.language.rules import MEASURED, codes, holds, outcome, program, refused, search
+from tests.language.rules import MEASURED, WEIGHTS, codes, holds, outcome, program, refused, search
 
 CARD = "hardware g { memory = 80GB, bandwidth = 2TB/s, peak { bf16 = 300TFLOP/s } }\nscenario talk on g = batch(2, 8 -> 8)\n"
 SCORES = {"gqa2": 0.2, "gqa1": 0.3, "linear": 0.5, "noop": 0.4}
@@ -33,6 +34,11 @@ def best(folder: Path, body: str, goal: str = "minimize kl") -> tuple[LayerAssig
     result = solved(folder, CARD + search(body, goal))
     assert result.status == "optimal"
     return result.solutions[0].layers
+
+
+def refined(body: str, goal: str = "minimize loss") -> str:
+    """A search `s` of a space whose parent has weights."""
+    return f"{WEIGHTS}search s of v {{\n  {goal}\n  require params <= 0.9x\n  {body}\n}}"
 
 
 def requirements(folder: Path, condition: str) -> tuple[nodes.Requirement, ...]:
@@ -142,6 +148,18 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
         *refused("solutions.apart", (search("solutions 3 apart 5"), "E0304"), (search("solutions 0"), "E0304")),
         *refused("search.score-space", ("space v of p { ffn = parent | noop }\nsearch s of v { minimize kl }", "E0413")),
         *refused("solver.choice", (search("solver = simplex"), "E0305"), (search("solver = greedy(seed: 1)"), "E0204"), (search("solver = greedy, solver = uniform"), "E0208")),
+        *refused("refine.choice", (refined("refine = measure_some(3)"), "E0305"), (refined("refine = measured"), "E0209"), (refined("refine = none(3)"), "E0210"), (refined("refine = measured(0)"), "E0304"), (refined("refine = none, refine = none"), "E0208")),
+        *refused(
+            "refine.goal",
+            (refined("refine = measured(3)", goal="maximize params, require loss <= 1"), "E0421"),
+            (refined("refine = measured(3)", goal="minimize loss + params / 1M"), "E0421"),
+            (refined("refine = measured(3)", goal="maximize -params"), "E0421"),
+            (refined("refine = measured(3)", goal="minimize tasks"), "E0421"),
+            (search("refine = measured(3)"), "E0421 E0424"),
+            (MEASURED + search("refine = measured(3)", goal="minimize real"), "E0424"),
+        ),
+        *refused("refine.one", (refined("solutions 2, refine = measured(3)"), "E0422"), (refined("solver = greedy, refine = measured(3)"), "E0423")),
+        *refused("refine.inherits", (refined("refine = measured(3)") + "\nsearch b of s { solutions 2 }", "E0422"), (refined("solver = greedy") + "\nsearch b of s { refine = measured(3) }", "E0423")),
         *refused(
             "frontier.ends",
             (search("") + "\nfrontier f of s = sweep(chat.latency, 1..3)", "E0301"),
@@ -493,3 +511,53 @@ def test_a_frontier_is_evenly_spaced(tmp_path: Path) -> None:
     assert len(bounds) == 5
     assert bounds == pytest.approx([bounds[0] + i * (bounds[4] - bounds[0]) / 4 for i in range(5)])
     assert bounds[0] / bounds[4] == pytest.approx(0.6)
+
+
+# ---------------------------------------------------------------- refine
+
+
+@pytest.mark.states("refine.choice", "refine.goal")
+def test_refine_says_how_children_are_measured(tmp_path: Path) -> None:
+    def of(body: str, goal: str = "minimize loss") -> nodes.Refine | None:
+        return program(tmp_path, refined(body, goal)).searches["s"].refine
+
+    found = of("refine = measured(24, healed: 0, samples: 1Ki, data: questions)")
+    assert found is not None
+    assert (found.method, found.children, found.healed, found.samples, found.data) == (
+        "measured",
+        24,
+        0,
+        1024,
+        "questions",
+    )
+    found = of("refine = evolutionary(300)", goal="maximize -2 * loss + 3")
+    assert found is not None and (found.method, found.children, found.data) == ("evolutionary", 300, None)
+    assert of("refine = none") is None and of("") is None
+    found = of("let how = measured(5)\n refine = how")
+    assert found is not None and found.children == 5
+
+
+@pytest.mark.states("refine.settings-table")
+def test_what_is_measured_on_is_the_scores_text_unless_said(tmp_path: Path) -> None:
+    def text(body: str) -> str | None:
+        found = program(tmp_path, refined(body))
+        return refined_text(found, found.searches["s"])
+
+    assert text("refine = measured(5)") == "words"
+    assert text("refine = measured(5, data: questions)") == "questions"
+    assert text("") is None
+
+
+@pytest.mark.states("refine.inherits", "search.inherits")
+def test_a_baseline_of_a_refined_search_stays_what_it_is(tmp_path: Path) -> None:
+    others = """
+search b of s { require params <= 0.8x }
+search c of b { solver = cpsat(time: 5s) }
+search d of s { solver = greedy }
+search e of d { solver = cpsat }
+search f of s { refine = none, solutions 3 }
+search g of s { refine = evolutionary(7) }
+"""
+    searches = program(tmp_path, refined("refine = measured(3)") + others).searches
+    children = {name: None if (found := s.refine) is None else found.children for name, s in searches.items()}
+    assert children == {"s": 3, "b": 3, "c": 3, "d": None, "e": None, "f": None, "g": 7}

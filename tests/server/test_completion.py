@@ -76,11 +76,11 @@ EXACT = {
     ),
     "statements of a search": (
         after("search n of w {\n  minimize kl\n  ‸"),
-        {"solver", *KINDS["search"].statements},
+        {"solver", "refine", *KINDS["search"].statements},
     ),
     "statements behind a broken one": (
         after("search n of w {\n  minimize = (\n}\nsearch m of w {\n  ‸"),
-        {"solver", *KINDS["search"].statements},
+        {"solver", "refine", *KINDS["search"].statements},
     ),
     "settings of a section": (
         after("hardware n { efficiency { ‸"),
@@ -138,6 +138,9 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("score n of b = replace_one(kl_divergence, unit: ‸", {"block", "subblock"}, {"samples"}),
         ("search n of w { solver = ‸", set(calls.SOLVERS), set()),
         ("search n of w { solver = cpsat(‸", {"time", "gap", "seed"}, set()),
+        ("search n of w { refine = ‸", set(calls.REFINES), {"let", "require"}),
+        ("search n of w { refine = measured(3, ‸", {"healed", "samples", "data"}, set()),
+        ("search n of w { refine = measured(3, data: ‸", {"d"}, {"w"}),
         ("space n of p { attention = ‸", set(calls.ATTENTION), {"mlp"}),
         ("space n of p { ffn = mlp(width: 50%) | ‸", set(calls.FFN), {"gqa"}),
         ("space n of p { ffn = mlp(‸", {"width", "round"}, {"kv_heads"}),

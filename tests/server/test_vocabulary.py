@@ -109,6 +109,9 @@ CALLS += [(f"space x of p {{{{ ffn = {n}({{}}) }}}}\n", n, c) for n, c in calls.
 CALLS += [
     (f"search x of w {{{{ minimize kl, solver = {n}({{}}) }}}}\n", n, c) for n, c in calls.SOLVERS.items()
 ]
+CALLS += [
+    (f"search x of w {{{{ minimize kl, refine = {n}({{}}) }}}}\n", n, c) for n, c in calls.REFINES.items()
+]
 CALLS += [(f"bld x of w {{{{ tokens = 1, lr = {n}({{}}) }}}}\n", n, c) for n, c in calls.SCHEDULES.items()]
 CALLS += [(f"score x of b = replace_one({n}({{}}))\n", n, c) for n, c in calls.SCORE_METRICS.items()]
 

@@ -34,6 +34,7 @@ from puzzledsl.ir.lower.common import (
     thing,
     where,
 )
+from puzzledsl.ir.lower.refine import inherited, read_refine
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.readers import as_number, as_whole
 from puzzledsl.ir.settings import from_call
@@ -60,6 +61,7 @@ from puzzledsl.units import TIME, Quantity
 EXAMPLE = "search s of w { minimize kl }"
 SOLVERS = ("cpsat", *nodes.BASELINES)
 DEFAULT_SOLVER = nodes.CpSat(time_s=Fraction(60))
+SETTINGS = ("solver", "refine")
 MAX_SEED = 2**31 - 1
 MAX_SOLUTIONS = 10_000
 MAX_POINTS = 10_000
@@ -117,7 +119,8 @@ class _Body:
     requirements: list[nodes.Requirement] = field(default_factory=list)
     preferences: list[nodes.Preference] = field(default_factory=list)
     solver: nodes.CpSat | nodes.Baseline | None = None
-    solver_at: Span | None = None
+    refine: nodes.Refine | None = None
+    set_at: dict[str, Span] = field(default_factory=dict)
     solutions: tuple[int, int] | None = None
 
     def node(self, space: str, base: nodes.Search | None) -> nodes.Search | None:
@@ -144,9 +147,16 @@ class _Body:
             solutions=count,
             apart=apart,
             solver=self.solver or (base.solver if base else DEFAULT_SOLVER),
+            refine=self._refine(base),
             doc=decl.doc,
             where=where(self.ctx, self.symbol),
         )
+
+    def _refine(self, base: nodes.Search | None) -> nodes.Refine | None:
+        """This body's `refine`, else the one of the search that it is of."""
+        if "refine" in self.set_at or base is None:
+            return self.refine
+        return inherited(base.refine, self.solver, where(self.ctx, self.symbol))
 
     # ------------------------------------------------------------ statements
 
@@ -178,24 +188,32 @@ class _Body:
                 misplaced(self.ctx, statement, thing(self.symbol))
 
     def _assign(self, statement: tree.Assign, target: tree.Name, scope: Scope) -> None:
-        if target.text != "solver":
-            near = closest(target.text, ("solver", "minimize", "maximize", "require", "prefer", "solutions"))
-            got = target.text
-            meant = near if near == "solver" else None  # the others are statements, written without `=`
-            help = f"did you mean `{near}`?" if near else _HAS
-            self.ctx.report(
-                errors.UnknownKey(target.span, thing=thing(self.symbol), name=got, near=meant, help=help)
-            )
-            if near != "solver":
-                return
-        if self.solver_at is not None:
-            label = Label(self.solver_at, "first set here")
-            self.ctx.report(errors.DuplicateKey(target.span, name="solver", secondary=[label]))
+        key = self._setting(target)
+        if key is None:
             return
-        self.solver_at = target.span
+        if key in self.set_at:
+            label = Label(self.set_at[key], "first set here")
+            self.ctx.report(errors.DuplicateKey(target.span, name=key, secondary=[label]))
+            return
+        self.set_at[key] = target.span
         assert not isinstance(statement.value, tree.Pattern | tree.PatternChoice)
+        if key == "refine":
+            self.refine = read_refine(self.ctx, statement.value, scope)
+            return
         call = read_call(self.ctx, statement.value, scope, SOLVERS, "solver")
         self.solver = None if call is None else _solver(self.ctx, call)
+
+    def _setting(self, target: tree.Name) -> str | None:
+        """The setting of a name, a misspelt one reported; None where it is not one."""
+        if target.text in SETTINGS:
+            return target.text
+        near = closest(target.text, (*SETTINGS, "minimize", "maximize", "require", "prefer", "solutions"))
+        meant = near if near in SETTINGS else None  # the others are statements, written without `=`
+        help = f"did you mean `{near}`?" if near else _HAS
+        got = target.text
+        error = errors.UnknownKey(target.span, thing=thing(self.symbol), name=got, near=meant, help=help)
+        self.ctx.report(error)
+        return meant
 
     def _for(self, statement: tree.ForAll, scope: Scope) -> None:
         """Each instance of a `for` with its variable bound; stops at the first with a mistake."""
@@ -368,7 +386,7 @@ class _Body:
         self.solutions = (count or 1, apart or 1)
 
 
-_HAS = "a search has `minimize`, `maximize`, `require`, `prefer`, `for`, `solutions` and `solver = …`"
+_HAS = "a search has `minimize`, `maximize`, `require`, `prefer`, `for`, `solutions`, `solver = …` and `refine = …`"
 
 
 def _negative(value: Symbolic) -> Symbolic:

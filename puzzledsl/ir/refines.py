@@ -1,0 +1,75 @@
+"""A search's `refine` against what its program has: a measured score to refit, a parent to build children of, one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from puzzledsl.diagnostics import Diagnostic, Span
+from puzzledsl.ir.errors_refine import (
+    BaselineRefined,
+    GoalNotMeasured,
+    NoWeightsToRefine,
+    RefinesToOne,
+)
+from puzzledsl.ir.nodes import Baseline, HfSource, Program, ReplaceOne, ScoreTerm, Search
+
+
+def refined_score(program: Program, search: Search) -> str | None:
+    """The score that a search minimises alone, where `pzl` measures it on text; None for any other goal."""
+    goal = search.objective.terms
+    if len(goal) != 1 or not isinstance(goal[0].term, ScoreTerm):
+        return None
+    smaller = goal[0].coefficient if search.sense == "minimize" else -goal[0].coefficient
+    name = goal[0].term.score
+    return name if smaller > 0 and _on_text(program, name) else None
+
+
+def refined_text(program: Program, search: Search) -> str | None:
+    """The data that a refining search measures children on: its own, else its score's, else the bld's."""
+    score = refined_score(program, search)
+    if search.refine is None or score is None:
+        return None
+    declaration = program.scores[score]
+    method, bld = declaration.method, declaration.bld
+    own = method.data if isinstance(method, ReplaceOne) else None
+    return search.refine.data or own or (None if bld is None else program.blds[bld].data)
+
+
+def check_refines(program: Program, files: Mapping[str, str]) -> list[Diagnostic]:
+    """What keeps searches from being refined. `files`: a place's file -> what diagnostics call it."""
+    found: list[Diagnostic] = []
+    for search in program.searches.values():
+        if (refine := search.refine) is not None:
+            at = refine.where
+            span = Span(files.get(at.file, at.file), at.line, at.column, at.end_line, at.end_column)
+            found += _problems(program, search, span)
+    return found
+
+
+def _problems(program: Program, search: Search, span: Span) -> Iterator[Diagnostic]:
+    if isinstance(search.solver, Baseline):
+        yield BaselineRefined(span, search=search.name, solver=search.solver.kind)
+    if search.solutions > 1:
+        yield RefinesToOne(span, search=search.name, solutions=search.solutions)
+    if refined_score(program, search) is None:
+        yield GoalNotMeasured(span, search=search.name, help=_goal_help(program, search))
+    parent = program.parents[program.spaces[search.space].parent]
+    if not isinstance(parent.source, HfSource):
+        yield NoWeightsToRefine(span, search=search.name, parent=parent.name)
+
+
+def _goal_help(program: Program, search: Search) -> str:
+    """A goal that could be refined, or the score that the space lacks for one."""
+    names = [n for n, s in program.scores.items() if s.space == search.space and _on_text(program, n)]
+    if names:
+        rest = "; what else matters can be a bound (`require`) or come after it (`prefer`)"
+        return f"write `minimize {names[0]}`{rest}"
+    return (
+        f"declare one and minimize it: `score NAME of BLD = replace_one(kl_divergence)`, "
+        f"of a `bld` of `{search.space}`"
+    )
+
+
+def _on_text(program: Program, score: str) -> bool:
+    method = program.scores[score].method
+    return isinstance(method, ReplaceOne) and method.metric != "accuracy"

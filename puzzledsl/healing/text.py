@@ -21,7 +21,8 @@ from torch import Tensor
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.ir.nodes import Bld, Program, Refine, ReplaceOne, Score
+from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
+from puzzledsl.ir.refines import refined_text
 
 HELD_OUT_TOKENS = 1024
 """At most: enough to tell better from worse, and a small part of the work."""
@@ -65,12 +66,12 @@ def _scored_blocks(program: Program, data: str, context: int) -> int:
         for score in program.scores.values()
         if isinstance(score.method, ReplaceOne) and data == (score.method.data or _bld_data(program, score))
     ]
-    samples += [refine.samples for refine in _refinements(program) if refine.data in (None, data)]
+    samples += [
+        search.refine.samples
+        for search in program.searches.values()
+        if search.refine is not None and refined_text(program, search) == data
+    ]
     return 2 * -(-max(samples, default=0) // context)
-
-
-def _refinements(program: Program) -> list[Refine]:
-    return [search.refine for search in program.searches.values() if search.refine is not None]
 
 
 def _bld_data(program: Program, score: Score) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 
 from puzzledsl.ir.nodes import (
     Baseline,
@@ -11,11 +10,11 @@ from puzzledsl.ir.nodes import (
     CpSat,
     Linear,
     Program,
-    ReplaceOne,
     ScoreTerm,
     Search,
     WeightedTerm,
 )
+from puzzledsl.ir.refines import refined_score
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult, Solution
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import solve_search
@@ -29,16 +28,19 @@ REFITTED = "{}, refitted"
 
 
 class Candidates:
-    """One search with its tables; `score` is the one its goal has, times `weight`."""
+    """One search with its tables; `score` is the one that it minimises."""
 
     def __init__(
         self, program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
     ) -> None:
-        """Raises DiagnosticError when a table is missing, ValueError for a goal without one replace-1 score."""
+        """Raises DiagnosticError when a table is missing, ValueError for a goal that is not one score measured on text."""
         self._program, self._costs, self._scores = program, costs, dict(scores)
         self._search = program.searches[search]
         self._tables = tables_of(program, search, costs, scores)
-        self.score, self.weight = _scored(program, self._search)
+        score = refined_score(program, self._search)
+        if score is None or not isinstance(self._search.solver, CpSat):
+            raise ValueError(f"search {search} minimises no score that is measured on text")
+        self.score = score
 
     @property
     def table(self) -> ScoreTable:
@@ -73,10 +75,6 @@ class Candidates:
         solution = solution_of(self._tables, layers, dict(batches))
         return None if verify_with(self._tables, solution) else solution
 
-    def total(self, solution: Solution, loss: float) -> float:
-        """The goal's value with a measured loss in place of the score's sum."""
-        return solution.objective + float(self.weight) * (loss - self.predicted(solution))
-
     def predicted(self, solution: Solution) -> float:
         """The score's sum of a child."""
         return solution.metrics[self.score]
@@ -93,21 +91,6 @@ class Candidates:
             return None
         found = result.solutions[0]
         return self.solution(found.layers, found.batches)
-
-
-def _scored(program: Program, search: Search) -> tuple[str, Fraction]:
-    """The one replace-1 score of a goal and its coefficient."""
-    if not isinstance(search.solver, CpSat):
-        raise ValueError(f"search {search.name} is a baseline: it has no optimum to refine")
-    found = [
-        (weighted.term.score, weighted.coefficient)
-        for weighted in search.objective.terms
-        if isinstance(weighted.term, ScoreTerm)
-        and isinstance(program.scores[weighted.term.score].method, ReplaceOne)
-    ]
-    if len(found) != 1 or found[0][1] <= 0:
-        raise ValueError(f"the goal of search {search.name} has no single replace-1 score that it lowers")
-    return found[0]
 
 
 def _with_score(goal: Linear, before: str, after: str) -> Linear:

@@ -72,9 +72,8 @@ def refined(
     while len(measured) < refine.children and (proposal := proposals.next()) is not None:
         loss = meter.loss(proposal.solution)
         proposals.tell(proposal.solution.layers, loss)
-        total = candidates.total(proposal.solution, loss)
-        if best is None or total < best[0]:
-            best = total, proposal.solution
+        if best is None or loss < best[0]:
+            best = loss, proposal.solution
         measured.append(proposal.measured(loss))
         progress.advance(1, measured=loss, best=best[0])
     progress.advance(refine.children - len(measured))

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from puzzledsl.ir.nodes import Baseline
+from puzzledsl.ir.nodes import Baseline, ParamsTerm
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.proposals import Proposal, Proposals
 from puzzledsl.search.solve import solve_search
@@ -82,7 +82,9 @@ def test_it_ends_when_there_is_nothing_new() -> None:
 
 
 def test_goals_that_cannot_be_refined_are_refused() -> None:
-    """A baseline has no optimum, and a score from a table has no text to measure children on."""
+    """A baseline has no optimum, and parameters are not measured on text."""
     made = instance(0)
-    with pytest.raises(ValueError, match="baseline"):
+    with pytest.raises(ValueError, match="measured on text"):
         Candidates(*made.with_search(solver=Baseline(kind="greedy")).args)
+    with pytest.raises(ValueError, match="measured on text"):
+        Candidates(*made.with_search(objective=alone(ParamsTerm())).args)

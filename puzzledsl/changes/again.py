@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from puzzledsl.changes.model import Pieces
 from puzzledsl.ir import nodes
@@ -11,10 +11,16 @@ from puzzledsl.ir.references import references
 
 
 def stages_again(
-    program: nodes.Program, touched: set[str], pieces: Mapping[str, Pieces]
+    program: nodes.Program,
+    touched: set[str],
+    pieces: Mapping[str, Pieces],
+    refined: Collection[str] = (),
 ) -> Iterator[tuple[str, str]]:
-    """(stage, declaration) in the order of a run. A `bld` runs again only for pieces that were not made before."""
-    stale = _resting_on(program, touched)
+    """(stage, declaration) in the order of a run. A `bld` runs again only for pieces that were not made before.
+
+    `refined`: searches in which nothing but `refine` changed. They are not solved again.
+    """
+    stale = _resting_on(program, touched - set(refined))
     yield from (("measure", name) for name in program.spaces if _measured_again(program, name, stale))
     yield from (("bld", name) for name in program.blds if name not in pieces or pieces[name].make)
     yield from (
@@ -22,8 +28,11 @@ def stages_again(
         for name, score in program.scores.items()
         if name in stale and isinstance(score.method, nodes.ReplaceOne)
     )
+    yield from (("solve", name) for name in program.searches if name in stale)
+    stale = _resting_on(program, touched)
+    searches = program.searches.items()
+    yield from (("refine", name) for name, search in searches if search.refine and name in stale)
     for stage, declarations in (
-        ("solve", program.searches),
         ("uptrain", program.uptrains),
         ("eval", program.evals),
         ("export", program.exports),

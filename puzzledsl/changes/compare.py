@@ -41,8 +41,11 @@ def compare(old: nodes.Program, new: nodes.Program) -> ProgramChanges:
     )
     waiting = tuple(name for name, bld in new.blds.items() if new.spaces[bld.space].used_by is not None)
     pieces = {name: _pieces(old, new, name) for name in new.blds if name not in waiting}
-    touched = {change.name for change in changes if change.sign != "-" and change.kind != "param"}
-    return ProgramChanges(changes, pieces, tuple(stages_again(new, touched, pieces)), waiting)
+    now = [change for change in changes if change.sign != "-" and change.kind != "param"]
+    touched = {change.name for change in now}
+    refined = {change.name for change in now if [detail.what for detail in change.details] == ["refine"]}
+    again = tuple(stages_again(new, touched, pieces, refined))
+    return ProgramChanges(changes, pieces, again, waiting)
 
 
 def declared(program: nodes.Program, kind: str) -> dict[str, Frozen]:
@@ -90,6 +93,8 @@ def _fields(node: Frozen) -> Iterator[tuple[str, str]]:
     for key, value in node.model_dump(mode="json").items():
         if key == "term" and isinstance(node, nodes.Frontier):
             yield "metric", words.term(node.term)
+        elif key == "refine" and isinstance(node, nodes.Search):
+            yield key, "none" if node.refine is None else words.refine(node.refine)
         elif key not in _NO_MEANING | apart:
             yield from _flat(key, value)
 

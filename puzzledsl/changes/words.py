@@ -117,6 +117,12 @@ def requirement(value: nodes.Requirement) -> str:
     return f"{linear(value.left)} {value.op} {bound}"
 
 
+def refine(value: nodes.Refine) -> str:
+    """`measured(24, healed: 4096, samples: 2048, data: corpus)`."""
+    data = "" if value.data is None else f", data: {value.data}"
+    return f"{value.method}({value.children}, healed: {value.healed}, samples: {value.samples}{data})"
+
+
 def logic(value: nodes.Logic) -> str:
     """`layers[3].attention is noop implies layers[2].attention is not noop`."""
     found = recognised(value)

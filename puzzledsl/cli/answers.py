@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from puzzledsl.ir.nodes import Program, Search
+    from puzzledsl.ir.nodes import Program, Refine, Search
     from puzzledsl.ir.tables import FrontierResult, SearchResult, Solution
 
 
-def as_json(result: SearchResult, seconds: float, name: str = "") -> dict[str, object]:
-    """The documented JSON form of one result."""
+def as_json(
+    result: SearchResult, seconds: float, name: str = "", refine: Refine | None = None
+) -> dict[str, object]:
+    """The documented JSON form of one result. `refine`: how children are measured around it."""
     return {
         "search": name or result.search,
         "status": result.status,
@@ -33,6 +35,7 @@ def as_json(result: SearchResult, seconds: float, name: str = "") -> dict[str, o
         "conflict": [
             {"line": item.line, "text": item.text, "reachable": item.reachable} for item in result.conflict
         ],
+        **({} if refine is None else {"refine": refine.model_dump(exclude={"where"})}),
     }
 
 
@@ -44,9 +47,11 @@ def figures_of(solution: Solution) -> dict[str, float]:
 def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     """One result for people: the proof, the figures beside the parent's, the layers, and further solutions."""
     from puzzledsl.runs.card import metric_text
+    from puzzledsl.runs.refined_text import solve_note
 
-    best = result.solutions[0]
+    best, search = result.solutions[0], program.searches[result.search]
     lines = [f"search {result.search}: {_proof(result)} in {seconds:.2f} s, {_parts(result)}, verified"]
+    lines += [f"  {solve_note(search)}"] if search.refine is not None else []
     for name, value in sorted(best.metrics.items()):
         parent = result.parent_metrics.get(name)
         ratio = f"  {value / parent:.3g}x of the parent's {metric_text(name, parent)}" if parent else ""
@@ -59,9 +64,9 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
         text = ", ".join(f"{n} x {name}" for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
         lines.append(f"  {part:<20} {text}")
     lines += _dropped(program, result)
-    lines += _preferred(program.searches[result.search])
+    lines += _preferred(search)
     if len(result.solutions) > 1:
-        lines += ["", *_further(program.searches[result.search], result)]
+        lines += ["", *_further(search, result)]
     return "\n".join(lines)
 
 

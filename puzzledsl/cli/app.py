@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Search inference-optimised LLMs, declared in one `.pzl` file.\n\n"
     "Write what each layer may become, where the child must run and what it must achieve; `pzl run FILE` does the rest:\n"
-    "compile, measure, bld (make the pieces), score, solve, realise (assemble the child), uptrain, eval, report.",
+    "compile, measure, bld (make the pieces), score, solve, refine, realise (assemble the child), uptrain, eval, report.",
     epilog="Exit codes: 0 done; 1 a mistake in the program or its inputs; 2 usage; 70 a fault of pzl; 130 interrupted.",
 )
 

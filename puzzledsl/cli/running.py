@@ -27,7 +27,9 @@ def run(
     until: Annotated[
         str | None,
         typer.Option(
-            "--until", metavar="STAGE", help="Stop after this stage (measure, bld, score, solve, realise …)."
+            "--until",
+            metavar="STAGE",
+            help="Stop after this stage (measure, bld, score, solve, refine, realise …).",
         ),
     ] = None,
     only: Annotated[

@@ -53,7 +53,8 @@ def solve(
 
     With --json one list: [{"search", "status": "optimal|feasible|infeasible|unknown", "objective", "bound", "gap",
     "seconds", "found_by", "proved_by", "solutions": [{"objective", "layers": [{"attention", "ffn"}], "metrics":
-    {name: value}}], "conflict": [{"line", "text", "reachable"}]}], metrics in base units (bytes, seconds, tokens/s).
+    {name: value}}], "conflict": [{"line", "text", "reachable"}]}], metrics in base units (bytes, seconds, tokens/s); and
+    "refine" of a search that is refined: {"method", "children", "healed", "samples", "data"}.
     """
     from puzzledsl.cli import answers, loading, output
     from puzzledsl.ir.nodes import CpSat
@@ -70,7 +71,7 @@ def solve(
         for name in ready:
             search = ctx.program.searches[name]
             result, seconds = _solved(ctx, name)
-            documents.append(answers.as_json(result, seconds))
+            documents.append(answers.as_json(result, seconds, refine=search.refine))
             if (problem := no_answer(ctx.program, result)) is not None:
                 problems.append(problem)
             else:

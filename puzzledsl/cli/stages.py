@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, NamesArgument, OnOption, SetOption
+from puzzledsl.cli.options import (
+    BuildOption,
+    FileArgument,
+    HealOption,
+    JsonOption,
+    NamesArgument,
+    OnOption,
+    SetOption,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    for command in (measure, bld, score, realise, uptrain, eval_, export, report):
+    for command in (measure, bld, score, refine, realise, uptrain, eval_, export, report):
         app.command(command.__name__.rstrip("_"))(command)
 
 
@@ -84,6 +92,41 @@ def score(
         build,
         set_,
     )
+
+
+def refine(
+    file: FileArgument,
+    searches: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure children around the optimum of a search that has `refine`, and keep the best. Writes refined/SEARCH.json.
+
+    Each child is built in memory, healed and compared with the parent; the scores are refitted to what was measured, and the
+    solver proposes the next ones. What is proven is the optimum of the scores; the best measured child is not. Interrupt
+    it at any moment: children that are measured are kept.
+
+    With --json one list of what refined/SEARCH.json holds.
+    """
+    from puzzledsl.cli.output import print_json
+    from puzzledsl.ir.tables import Refinement
+    from puzzledsl.runs.refined_text import refinement_text
+
+    ctx, wanted = _stage(
+        "refine",
+        "refined search",
+        lambda p: {n: s for n, s in p.searches.items() if s.refine is not None},
+        file,
+        searches,
+        build,
+        set_,
+    )
+    found = [ctx.load(ctx.build.refinement(name), Refinement, "refine", name) for name in wanted]
+    if json:
+        print_json([each.model_dump(mode="json") for each in found])
+    else:
+        print("\n\n".join(refinement_text(each) for each in found))
 
 
 def realise(
@@ -196,14 +239,15 @@ def _stage(
     from puzzledsl.cli import loading
     from puzzledsl.cli.progress import Reporter
     from puzzledsl.diagnostics import DiagnosticError
-    from puzzledsl.runs import tasks
+    from puzzledsl.runs import refining, tasks
     from puzzledsl.runs.execute import execute, locked
     from puzzledsl.runs.targets import chosen
 
     ctx = loading.context(file, set_, build)
     ctx.heal, ctx.on = heal, on
     wanted = chosen(kind, declared(ctx.program), names, ctx.file, stage)
-    make: Callable[[Context, str], Task] = {"eval": tasks.evaluate}.get(stage) or getattr(tasks, stage)
+    known = {"eval": tasks.evaluate, "refine": refining.refine}
+    make: Callable[[Context, str], Task] = known.get(stage) or getattr(tasks, stage)
     try:
         with locked(ctx), Reporter(ctx.build.log) as progress:
             ctx.progress = progress

@@ -17,11 +17,10 @@ from puzzledsl.ir.nodes import Baseline, HfSource, Program, ReplaceOne, ScoreTer
 def refined_score(program: Program, search: Search) -> str | None:
     """The score that a search minimises alone, where `pzl` measures it on text; None for any other goal."""
     goal = search.objective.terms
-    if len(goal) != 1 or not isinstance(goal[0].term, ScoreTerm):
+    if search.sense != "minimize" or len(goal) != 1 or goal[0].coefficient <= 0:
         return None
-    smaller = goal[0].coefficient if search.sense == "minimize" else -goal[0].coefficient
-    name = goal[0].term.score
-    return name if smaller > 0 and _on_text(program, name) else None
+    term = goal[0].term
+    return term.score if isinstance(term, ScoreTerm) and _on_text(program, term.score) else None
 
 
 def refined_text(program: Program, search: Search) -> str | None:

@@ -329,6 +329,22 @@ class Refinement(Artefact):
     model_prediction: float
     proven: float
 
+    def model_post_init(self, context: Any) -> None:
+        """Refuse an answer that was not measured."""
+        super().model_post_init(context)
+        if all(child.layers != self.solution.layers for child in self.children):
+            raise ValueError("the solution of a refinement is one of the children that were measured")
+
+    @property
+    def best(self) -> MeasuredChild:
+        """The child of the solution."""
+        return next(child for child in self.children if child.layers == self.solution.layers)
+
+    @property
+    def optimum(self) -> MeasuredChild | None:
+        """The optimum of the search's scores; None where it was not measured."""
+        return next((child for child in self.children if child.origin == "optimum"), None)
+
 
 # ---------------------------------------------------------------- why
 

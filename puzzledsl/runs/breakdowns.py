@@ -28,7 +28,7 @@ def breakdowns(ctx: Context, search: str | None, scenarios: Iterable[str]) -> li
 
 
 def _of_solution(ctx: Context, search: str, scenarios: list[str]) -> Iterator[Breakdown]:
-    best = readings.best_solution(ctx, search).solutions[0]
+    best = readings.child_so_far(ctx, search)
     space = ctx.program.spaces[ctx.program.searches[search].space]
     costs = readings.costs_of(ctx, space.name)
     for name in scenarios:

@@ -8,8 +8,9 @@ from fractions import Fraction
 from puzzledsl import units
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metrics import METRICS
-from puzzledsl.ir.tables import SearchResult
+from puzzledsl.ir.tables import Refinement, SearchResult
 from puzzledsl.runs.context import Context
+from puzzledsl.runs.readings import chosen_child, refinement_of
 
 
 def metric_text(name: str, value: float) -> str:
@@ -22,7 +23,7 @@ def model_card(ctx: Context, search: str, result: SearchResult) -> str:
     """Markdown with the parent, the search, its proof, the architecture and how to load the checkpoint."""
     declaration = ctx.program.searches[search]
     parent = ctx.program.parents[ctx.program.spaces[declaration.space].parent]
-    best = result.solutions[0]
+    best, refinement = chosen_child(ctx, search), refinement_of(ctx, search)
     source = parent.source.id if isinstance(parent.source, nodes.HfSource) else parent.name
     rows = [
         f"| {name} | {metric_text(name, result.parent_metrics.get(name, float('nan')))} | {metric_text(name, value)} |"
@@ -53,7 +54,8 @@ def model_card(ctx: Context, search: str, result: SearchResult) -> str:
         "```",
         "",
         "## The search",
-        f"Status {result.status}, objective {best.objective:.6g}, proven bound {bound}, solver {result.solver}.",
+        _answer(result, bound),
+        *([_measured(refinement)] if refinement is not None else []),
         "",
         "| metric | parent | child |",
         "|---|---|---|",
@@ -68,3 +70,17 @@ def model_card(ctx: Context, search: str, result: SearchResult) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _answer(result: SearchResult, bound: str) -> str:
+    objective = result.solutions[0].objective
+    return f"Status {result.status}, objective {objective:.6g}, proven bound {bound}, solver {result.solver}."
+
+
+def _measured(found: Refinement) -> str:
+    """The child of this card: not the proven optimum, but the best of those measured around it."""
+    optimum = "" if found.optimum is None else f"; the proven optimum's is {found.optimum.measured:.4g}"
+    return (
+        f"This child is the best of {len(found.children)} that were measured around that optimum, which nothing proves: "
+        f"{found.score} {found.best.measured:.4g} measured{optimum}. Its objective is {found.solution.objective:.6g}."
+    )

@@ -25,6 +25,7 @@ from puzzledsl.runs.task import Task
 
 TRAINING = 3  # a forward and a backward pass, in forwards
 HEALING = 4.0  # parent, child and Gram matrices, in forwards
+CHILD_HEALED = 1.5  # a child that is healed in memory, in forwards: the parent's and what it shares with others are there
 LAYERS_HEALED = 1.5  # for a score: the layer behind, and of its own what stands around the change
 SECOND_TO_WARM_UP = 2.0  # to load a model
 SHARE_OF_PEAK = 0.6  # of a matrix product's speed that a whole stage reaches
@@ -102,6 +103,8 @@ class Estimator:
                 return self._bld_flop(task.name)
             case "score":
                 return self._score_flop(task.name)
+            case "refine":
+                return self._refine_flop(task.name)
             case "realise":
                 return self._healing_flop(task.name) if self.ctx.heal else 0.0
             case "uptrain":
@@ -160,6 +163,15 @@ class Estimator:
         declaration = self.ctx.program.scores[score]
         lengths = declaration.method.runs if isinstance(declaration.method, nodes.ReplaceOne) else None
         return runs_to_drop(self.ctx.program.spaces[declaration.space].layers, lengths)
+
+    def _refine_flop(self, name: str) -> float:
+        """The parent once; each child heals its tokens and is compared on the others."""
+        search = self.ctx.program.searches[name]
+        assert search.refine is not None
+        shape, refine = self._shape(search.space), search.refine
+        healed = refine.healed * _per_token(shape, head=False)
+        compared = refine.samples * _per_token(shape, head=True)
+        return healed + compared + refine.children * (CHILD_HEALED * healed + compared)
 
     def _healing_flop(self, search: str) -> float:
         """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""

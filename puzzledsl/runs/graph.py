@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import SearchResult
-from puzzledsl.runs import readings, tasks
+from puzzledsl.runs import readings, refining, tasks
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.narrow import resolve_used_by
 from puzzledsl.runs.task import Task
@@ -34,6 +34,11 @@ def tasks_of(ctx: Context) -> Iterator[Task]:
         name for name, space in program.spaces.items() if space.used_by is not None and name not in waiting
     ]
     yield from _pieces_and_solutions(ctx, derived)
+    yield from (
+        refining.refine(ctx, name)
+        for name, search in ctx.program.searches.items()
+        if search.refine is not None and has_child(ctx, name)
+    )
     yield from (tasks.realise(ctx, name) for name in ctx.program.searches if has_child(ctx, name))
     yield from (tasks.uptrain(ctx, name) for name in program.uptrains)
     yield from (tasks.evaluate(ctx, name) for name in program.evals)
@@ -98,9 +103,11 @@ def needs_of(ctx: Context, stage: str, name: str) -> tuple[Key, ...]:
             return _tables(ctx, name)
         case "frontier":
             return _tables(ctx, program.frontiers[name].search)
+        case "refine":
+            return ("solve", name), *_tables(ctx, name), *_pieces(ctx, name)
         case "realise":
-            space = program.searches[name].space
-            return ("solve", name), *(("bld", n) for n, bld in program.blds.items() if bld.space == space)
+            refined = (("refine", name),) if program.searches[name].refine is not None else ()
+            return ("solve", name), *refined, *_pieces(ctx, name)
         case "uptrain":
             return (("realise", program.uptrains[name].search),)
         case "eval":
@@ -110,6 +117,12 @@ def needs_of(ctx: Context, stage: str, name: str) -> tuple[Key, ...]:
             return _child(ctx, of), *(("eval", n) for n, e in program.evals.items() if e.of == of)
         case _:
             return ()
+
+
+def _pieces(ctx: Context, search: str) -> tuple[Key, ...]:
+    """The BLDs that made the pieces of a search's space."""
+    space = ctx.program.searches[search].space
+    return tuple(("bld", name) for name, bld in ctx.program.blds.items() if bld.space == space)
 
 
 def _models_of(ctx: Context, evaluation: str) -> list[str]:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 
 from puzzledsl.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.ir import nodes
+from puzzledsl.ir.refines import refined_text
 from puzzledsl.runs.context import Context, span_of
 
-READ_TEXT = ("bld", "score", "uptrain", "eval")
+READ_TEXT = ("bld", "score", "refine", "uptrain", "eval")
 """Stages that read text, with the parent's tokenizer."""
 
 
@@ -43,6 +44,8 @@ def _texts(ctx: Context, wanted: Callable[[str], bool]) -> Iterator[Diagnostic]:
     names |= {method.data for _, method in _methods(ctx, wanted)}
     if wanted("eval"):
         names |= {data for declaration in ctx.program.evals.values() for data in declaration.more_data}
+    if wanted("refine"):
+        names |= {refined_text(ctx.program, search) for search in ctx.program.searches.values()}
     for name, data in ctx.program.data.items():
         if name in names:
             try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
-from puzzledsl.ir.tables import BldJob, CostTable, ScoreTable, SearchResult
+from puzzledsl.ir.tables import BldJob, CostTable, Refinement, ScoreTable, SearchResult, Solution
 from puzzledsl.runs.context import Context, span_of
 from puzzledsl.runs.digests import data_fingerprint, digest_of
 from puzzledsl.runs.errors import NoSolution, WholeModelChoice
@@ -105,6 +105,32 @@ def best_solution(ctx: Context, search: str) -> SearchResult:
         where = span_of(ctx.program.searches[search].where)
         raise DiagnosticError(NoSolution(where, name=search, file=ctx.file))
     return result
+
+
+def refinement_of(ctx: Context, search: str) -> Refinement | None:
+    """The children that were measured around a search's optimum; None of a search that is not refined.
+
+    Raises DiagnosticError when they are not measured yet."""
+    if ctx.program.searches[search].refine is None:
+        return None
+    ctx.made("refine", search, "the measured children")
+    return ctx.load(ctx.build.refinement(search), Refinement, "refine", search)
+
+
+def chosen_child(ctx: Context, search: str) -> Solution:
+    """The child that is built: the best one measured where a search is refined, else the solver's.
+
+    Raises DiagnosticError when the search is not solved or not refined yet, or has no solution."""
+    result = best_solution(ctx, search)
+    refinement = refinement_of(ctx, search)
+    return result.solutions[0] if refinement is None else refinement.solution
+
+
+def child_so_far(ctx: Context, search: str) -> Solution:
+    """`chosen_child`, or the solver's while no children are measured yet."""
+    if ctx.stamps.read("refine", search) is None:
+        return best_solution(ctx, search).solutions[0]
+    return chosen_child(ctx, search)
 
 
 def only_data(ctx: Context) -> str | None:

@@ -27,6 +27,7 @@ MEANINGS = {
     "parent": "the parent's weights",
     "pieces": "the pieces",
     "quality": "what was measured of the child",
+    "refine": "how children are measured",
     "scenarios": "the scenarios",
     "score": "the declaration",
     "scores": "the scores",

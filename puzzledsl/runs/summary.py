@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from puzzledsl.ir.tables import Evaluation, SearchResult
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.evaluation_text import evaluation_text
+from puzzledsl.runs.readings import refinement_of
+from puzzledsl.runs.refined_text import refined_line
 
 
 def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:
     """Plain text. Empty sections are left out, and what stages made that this run did not cover (`--until`, `--only`)."""
     blocks = [_search_lines(ctx)] if covered("solve") else []
+    if covered("refine"):
+        blocks.append("\n".join(_refined(ctx)))
     if covered("eval"):
         blocks += [_evaluation(ctx, name) for name in ctx.program.evals]
     blocks.append("\n".join(_places(ctx, covered)))
@@ -44,6 +48,13 @@ def _search_lines(ctx: Context) -> str:
             line += f"  bound {result.bound:.6g}  gap {result.gap or 0:.2g}"
         lines.append(line)
     return "\n".join(lines)
+
+
+def _refined(ctx: Context) -> Iterator[str]:
+    """The best child of each search that was refined; nothing of one that has no solution."""
+    for name in ctx.program.searches:
+        if ctx.build.refinement(name).is_file() and (found := refinement_of(ctx, name)) is not None:
+            yield f"{name:<12} refined    {refined_line(found)}"
 
 
 def _evaluation(ctx: Context, name: str) -> str:

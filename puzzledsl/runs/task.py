@@ -12,6 +12,7 @@ STAGES = (
     "score",
     "solve",
     "frontier",
+    "refine",
     "realise",
     "uptrain",
     "eval",

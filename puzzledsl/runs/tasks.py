@@ -22,6 +22,7 @@ from puzzledsl.runs.digests import (
 )
 from puzzledsl.runs.readings import (
     best_solution,
+    chosen_child,
     costs_of,
     data_inputs,
     evaluated_models,
@@ -133,7 +134,7 @@ def score(ctx: Context, name: str) -> Task:
         pieces = ctx.made("bld", bld_name, "the pieces")
         space = meaning(ctx.program.spaces[declaration.space])
         child = {"child": ctx.made("solve", method.around, "the solutions")} if method.around else {}
-        healing = {"healing": _healing_text(ctx, [bld_name])} if method.healed else {}
+        healing = {"healing": healing_text(ctx, [bld_name])} if method.healed else {}
         return {
             "score": meaning(method),
             "scoring": SCORING,
@@ -195,7 +196,7 @@ def solve(ctx: Context, name: str) -> Task:
 
     def inputs() -> dict[str, str]:
         return {
-            "search": meaning(search),
+            "search": meaning(search.model_copy(update={"refine": None})),
             "costs": costs_of(ctx, search.space).digest(),
             "scores": digest_of({n: t.digest() for n, t in sorted(scores_of(ctx, name).items())}),
         }
@@ -248,14 +249,21 @@ def _healing(ctx: Context, blds: Sequence[str]) -> str:
         return "none"
     declared = [ctx.program.blds[name] for name in blds]
     healing = [name for name in blds if ctx.program.blds[name].heal_tokens]
-    return digest_of([HEALING, [bld.heal_tokens for bld in declared], _texts(ctx, healing)])
+    method = [HEALING, [bld.heal_tokens for bld in declared], _texts(ctx, healing)]
+    refined = _refined_samples(ctx)
+    return digest_of([*method, refined] if refined else method)
 
 
-def _healing_text(ctx: Context, blds: Sequence[str]) -> str:
+def healing_text(ctx: Context, blds: Sequence[str]) -> str:
     """The method, the text, and how much of it may be scored: what scores after healing depend on."""
     methods = [score.method for score in ctx.program.scores.values()]
-    samples = max(method.samples for method in methods if isinstance(method, nodes.ReplaceOne))
-    return digest_of([HEALING, _texts(ctx, blds), samples])
+    samples = [method.samples for method in methods if isinstance(method, nodes.ReplaceOne)]
+    return digest_of([HEALING, _texts(ctx, blds), max([*samples, *_refined_samples(ctx)])])
+
+
+def _refined_samples(ctx: Context) -> list[int]:
+    """Positions that each search measures children on: text that no child is healed on."""
+    return [search.refine.samples for search in ctx.program.searches.values() if search.refine is not None]
 
 
 def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:
@@ -269,7 +277,7 @@ def realise(ctx: Context, search: str) -> Task:
     blds = [name for name, bld in ctx.program.blds.items() if bld.space == space]
 
     def inputs() -> dict[str, str]:
-        best = best_solution(ctx, search).solutions[0]
+        best = chosen_child(ctx, search)
         pieces = {name: ctx.made("bld", name, "the pieces") for name in blds}
         layers = digest_of([layer.model_dump() for layer in best.layers])
         parent = ctx.fingerprint(space, "realise")
@@ -284,7 +292,7 @@ def realise(ctx: Context, search: str) -> Task:
 
         result = best_solution(ctx, search)
         jobs = tuple(job for name in blds for job in jobs_of(ctx, name))
-        definition = model_definition(ctx.program, search, result.solutions[0], jobs)
+        definition = model_definition(ctx.program, search, chosen_child(ctx, search), jobs)
         library = Library(ctx.build.library)
         output = ctx.build.model(search)
         card = model_card(ctx, search, result)

@@ -231,3 +231,44 @@ def test_layers_as_ranges_are_the_layers(layers: set[int]) -> None:
         first, _, last = ends.partition("..")
         read += range(int(first), int(last or first) + 1, int(step or 1))
     assert read == sorted(layers)
+
+
+REFINED = (
+    ("parent p = shape(", 'parent p = hf("nowhere", shape: shape('),
+    ("vocab: 256)", "vocab: 256))"),
+    ("search small of best { minimize params }", "search rule of best { solver = greedy }"),
+)
+
+
+def refined(*edits: tuple[str, str]) -> str:
+    """BASE with a parent that has weights, and edits."""
+    text = BASE
+    for old, new in (*REFINED, *edits):
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def test_refine_is_one_difference_and_solves_nothing_again(tmp_path: Path) -> None:
+    def program(refine: str) -> Program:
+        return lowered(tmp_path, refined(("  minimize kl\n", f"  minimize kl\n  {refine}\n")))
+
+    plain, few = program(""), program("refine = measured(24)")
+    many = program("\n  refine = measured(99, data: mix)")
+    (change,) = compare(plain, few).changes
+    details = [(d.what, d.old, d.new) for d in change.details]
+    assert (change.name, details) == (
+        "best",
+        [("refine", "none", "measured(24, healed: 4096, samples: 2048)")],
+    )
+    after = [("uptrain", "final"), ("export", "out")]
+    assert compare(plain, few).again == compare(few, many).again == (("refine", "best"), *after)
+    assert compare(few, plain).again == tuple(after)
+    assert not compare(few, program("\n\n  refine = measured(24)"))
+
+
+def test_a_changed_search_is_solved_and_refined_again(tmp_path: Path) -> None:
+    text = refined(("  minimize kl\n", "  minimize kl\n  refine = measured(24)\n"))
+    other = text.replace("<= 2", "<= 3").replace("measured(24)", "measured(25)")
+    found = compare(lowered(tmp_path, text), lowered(tmp_path, other)).again
+    assert found[:3] == (("solve", "best"), ("solve", "rule"), ("refine", "best"))

@@ -153,7 +153,7 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
             "refine.goal",
             (refined("refine = measured(3)", goal="maximize params, require loss <= 1"), "E0421"),
             (refined("refine = measured(3)", goal="minimize loss + params / 1M"), "E0421"),
-            (refined("refine = measured(3)", goal="maximize -params"), "E0421"),
+            (refined("refine = measured(3)", goal="maximize -loss"), "E0421"),
             (refined("refine = measured(3)", goal="minimize tasks"), "E0421"),
             (search("refine = measured(3)"), "E0421 E0424"),
             (MEASURED + search("refine = measured(3)", goal="minimize real"), "E0424"),
@@ -530,7 +530,7 @@ def test_refine_says_how_children_are_measured(tmp_path: Path) -> None:
         1024,
         "questions",
     )
-    found = of("refine = evolutionary(300)", goal="maximize -2 * loss + 3")
+    found = of("refine = evolutionary(300)", goal="minimize 2 * loss + 3")
     assert found is not None and (found.method, found.children, found.data) == ("evolutionary", 300, None)
     assert of("refine = none") is None and of("") is None
     found = of("let how = measured(5)\n refine = how")

@@ -18,7 +18,7 @@ from puzzledsl.ir.refines import refined_score
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult, Solution
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.tables import tables_of
+from puzzledsl.search.tables import Tables, tables_of
 from puzzledsl.search.verify import verify_with
 
 SEEDS: tuple[BaselineKind, ...] = ("block_influence", "angular_run")
@@ -46,6 +46,11 @@ class Candidates:
     def table(self) -> ScoreTable:
         """The score's table."""
         return self._scores[self.score]
+
+    @property
+    def tables(self) -> Tables:
+        """The search with all that it reads."""
+        return self._tables
 
     def optimum(self, table: ScoreTable) -> Solution | None:
         """The best child by another table of the score; None where the solver finds none in the search's time.

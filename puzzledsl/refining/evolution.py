@@ -15,10 +15,12 @@ from itertools import product
 
 import numpy as np
 
+from puzzledsl.ir.nodes import ScoreTerm
 from puzzledsl.ir.tables import Solution
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.mutation import Layers, Mutation
-from puzzledsl.refining.proposals import Proposal
+from puzzledsl.refining.proposals import Origin, Proposal
+from puzzledsl.search.metrics import Child
 from puzzledsl.search.tables import Tables
 
 OFFSPRING = 2
@@ -64,8 +66,9 @@ class Evolution:
             self._brood.append((total, solution))
 
     def predict(self, child: Layers) -> tuple[float, float]:
-        """The sum of the scores of a child that was proposed: nothing is refitted, and no error is known."""
-        return self._candidates.predicted(self._proposed[child]), 0.0
+        """The sum of the scores: nothing is refitted, and no error is known."""
+        score = ScoreTerm(score=self._candidates.score)
+        return float(Child(self._candidates.tables, child, {}).term(score)), 0.0
 
     def model_optimum(self) -> Solution:
         """The best child by the scores, which stay as they are."""
@@ -97,7 +100,7 @@ class Evolution:
 
     def _as_proposal(self, solution: Solution) -> Proposal:
         self._proposed[solution.layers] = solution
-        origin = "optimum" if solution is self._optimum else "mutated"
+        origin: Origin = "optimum" if solution is self._optimum else "mutated"
         return Proposal(solution, origin, *self.predict(solution.layers))
 
 

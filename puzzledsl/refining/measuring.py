@@ -49,8 +49,12 @@ class Meter:
         library: Library,
         work: Path,
         progress: Progress,
+        figures: Path | None = None,
     ) -> None:
-        """Read the texts. Raises DiagnosticError: no text, too little of it, a parent that cannot be read."""
+        """Read the texts. `figures`: the file of what was measured, in place of the build's.
+
+        Raises DiagnosticError: no text, too little of it, a parent that cannot be read.
+        """
         assert isinstance(score.method, ReplaceOne) and score.bld is not None
         self._program, self._search, self._jobs = program, search, jobs
         self.metric = score.method.metric
@@ -78,7 +82,7 @@ class Meter:
         self._children: HealedChildren | None = None
         key = self._key(parent_dir, bld)
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
-        self._known = Partial(BuildDir(library.root.parent).figures(f"children-{name}"), key)
+        self._known = Partial(figures or BuildDir(library.root.parent).figures(f"children-{name}"), key)
 
     def samples(self) -> int:
         """Positions that are measured."""

@@ -108,5 +108,5 @@ def _places(choices: Sequence[LayerChoice], costs: CostTable) -> Iterator[Place]
             ("ffn", [*map(name_of, choice.ffn)], costs.params_ffn[layer]),
         )
         for sub_block, names, params in parts:
-            levels = sorted(names, key=lambda name: -params[name])  # noqa: B023 (called at once)
+            levels = sorted(names, key=lambda name: -params[name])
             yield Place(layer, sub_block, tuple(levels))

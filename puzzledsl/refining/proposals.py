@@ -9,7 +9,7 @@ worse, and what the model says of those does not help near the best.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -46,6 +46,22 @@ class Proposal:
         )
 
 
+class Proposer(Protocol):
+    """A source of children to measure, which learns from what they measured."""
+
+    def next(self) -> Proposal | None:
+        """A child that was not proposed before; None where there is none."""
+
+    def tell(self, child: tuple[LayerAssignment, ...], loss: float) -> None:
+        """Take a measured loss into account."""
+
+    def predict(self, child: tuple[LayerAssignment, ...]) -> tuple[float, float]:
+        """The expected loss of a child and its standard deviation."""
+
+    def model_optimum(self) -> Solution | None:
+        """The best child by what `predict` says."""
+
+
 class Proposals:
     """Proposes children until there is nothing new; same figures and seed, same children."""
 
@@ -78,6 +94,10 @@ class Proposals:
     def tell(self, child: tuple[LayerAssignment, ...], loss: float) -> None:
         """Take a measured loss into account."""
         self.surrogate.tell(child, loss)
+
+    def predict(self, child: tuple[LayerAssignment, ...]) -> tuple[float, float]:
+        """The expected loss by the refitted scores and its standard deviation."""
+        return self.surrogate.predict(child)
 
     def model_optimum(self) -> Solution | None:
         """The best child by the refitted scores."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import assert_never
 
 from puzzledsl.ir.nodes import Program, Refine
 from puzzledsl.ir.tables import (
@@ -23,8 +24,9 @@ from puzzledsl.ir.tables import (
 from puzzledsl.library.library import Library
 from puzzledsl.progress import Progress
 from puzzledsl.refining.candidates import Candidates
+from puzzledsl.refining.evolution import Evolution
 from puzzledsl.refining.measuring import Meter
-from puzzledsl.refining.proposals import Proposals
+from puzzledsl.refining.proposals import Proposals, Proposer
 
 
 def run_refine(
@@ -39,8 +41,11 @@ def run_refine(
     jobs: Sequence[BldJob],
     work: Path,
     progress: Progress,
+    figures: Path | None = None,
 ) -> Refinement:
     """Measure `refine` children of a solved search. Children that a run before measured are not measured again.
+
+    `figures`: the file of what was measured, in place of the build's.
 
     Raises DiagnosticError: missing tables, pieces or text. ValueError for a search without `refine` or without a solution.
     """
@@ -50,7 +55,7 @@ def run_refine(
     candidates = Candidates(program, search, costs, scores)
     score = program.scores[candidates.score]
     work.mkdir(parents=True, exist_ok=True)
-    meter = Meter(program, search, score, refine, jobs, parent_dir, base, library, work, progress)
+    meter = Meter(program, search, score, refine, jobs, parent_dir, base, library, work, progress, figures)
     progress.start(f"refine {search}", refine.children)
     return refined(program, search, refine, result, candidates, meter, progress)
 
@@ -65,8 +70,8 @@ def refined(
     progress: Progress,
 ) -> Refinement:
     """Measure children until there are `refine.children` of them, or nothing new is proposed."""
-    optimum, seed = result.solutions[0], _seed(program, candidates.score)
-    proposals = Proposals(candidates, optimum, seed)
+    optimum = result.solutions[0]
+    proposals = _proposer(refine, candidates, optimum, _seed(program, candidates.score))
     measured: list[MeasuredChild] = []
     best: tuple[float, Solution] | None = None
     while len(measured) < refine.children and (proposal := proposals.next()) is not None:
@@ -89,9 +94,19 @@ def refined(
         solution=best[1],
         parent_metrics=result.parent_metrics,
         model_optimum=model_optimum.layers,
-        model_prediction=proposals.surrogate.predict(model_optimum.layers)[0],
+        model_prediction=proposals.predict(model_optimum.layers)[0],
         proven=optimum.objective,
     )
+
+
+def _proposer(refine: Refine, candidates: Candidates, optimum: Solution, seed: int) -> Proposer:
+    match refine.method:
+        case "measured":
+            return Proposals(candidates, optimum, seed)
+        case "evolutionary":
+            return Evolution(candidates, optimum, seed)
+        case _:
+            assert_never(refine.method)
 
 
 def _seed(program: Program, score: str) -> int:

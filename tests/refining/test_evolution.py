@@ -9,7 +9,6 @@ from random import Random
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from puzzledsl.ir.nodes import ReplaceOne
 from puzzledsl.ir.tables import LayerAssignment

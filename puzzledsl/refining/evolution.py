@@ -42,7 +42,7 @@ class Evolution:
         self._generator = np.random.default_rng(seed)
         self._proposed: dict[Layers, Solution] = {}
         self._parent = optimum
-        self._parents_total = np.inf
+        self._parents_loss = np.inf
         self._brood: list[tuple[float, Solution]] = []
 
     def next(self) -> Proposal | None:
@@ -59,11 +59,10 @@ class Evolution:
     def tell(self, child: Layers, loss: float) -> None:
         """Take a measured loss into account."""
         solution = self._proposed[child]
-        total = self._candidates.total(solution, loss)
         if child == self._optimum.layers:
-            self._parents_total = total
+            self._parents_loss = loss
         else:
-            self._brood.append((total, solution))
+            self._brood.append((loss, solution))
 
     def predict(self, child: Layers) -> tuple[float, float]:
         """The sum of the scores: nothing is refitted, and no error is known."""
@@ -78,9 +77,9 @@ class Evolution:
         """End the generation: True where the parent is another. Offspring as good as the parent replaces it."""
         before = self._parent
         if self._brood:
-            total, best = min(self._brood, key=lambda child: child[0])
-            if total <= self._parents_total:
-                self._parents_total, self._parent = total, best
+            loss, best = min(self._brood, key=lambda child: child[0])
+            if loss <= self._parents_loss:
+                self._parents_loss, self._parent = loss, best
         self._brood = []
         return self._parent is not before
 

@@ -25,7 +25,7 @@ from puzzledsl.ir.alternatives import (
 )
 from puzzledsl.ir.layer_runs import counted_runs
 from puzzledsl.ir.nodes import LayerChoice, Shape
-from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts, ScoreTable
+from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts, ScoreTable, Solution
 from puzzledsl.report.numbers import Number, plain, seconds, share
 from puzzledsl.report.subject import PARENT, Subject
 
@@ -79,11 +79,20 @@ class Strip:
 
 
 def strip_of(subject: Subject) -> Strip | None:
-    """The best child of a search; None where there is none."""
-    best = subject.best
-    if best is None:
+    """The child that is built; None where there is none."""
+    return None if subject.best is None else _strip(subject, subject.best)
+
+
+def optimum_strip(subject: Subject) -> Strip | None:
+    """The solver's child of a refined search, where it is another than the one that is built."""
+    best, optimum = subject.best, subject.optimum
+    if best is None or optimum is None or best.layers == optimum.layers:
         return None
-    costs = subject.scenario_costs(subject.scenario) if subject.scenario else None
+    return _strip(subject, optimum)
+
+
+def _strip(subject: Subject, best: Solution) -> Strip:
+    costs = subject.scenario_costs(subject.scenario, best) if subject.scenario else None
     shares = _run_shares(subject.score_table, best.layers)
     drafts = [
         _Draft(subject.shape, i, choice, layer, costs, subject.score_table, shares.get(i))

@@ -19,6 +19,7 @@ from puzzledsl.ir.tables import (
     FrontierResult,
     ModelFigures,
     Piece,
+    Refinement,
     ScoreTable,
     SearchResult,
     WhyResult,
@@ -36,6 +37,7 @@ class Artefacts:
     program: Program
     results: dict[str, SearchResult] = field(default_factory=dict)
     whys: dict[str, WhyResult] = field(default_factory=dict)
+    refinements: dict[str, Refinement] = field(default_factory=dict)
     costs: dict[str, CostTable] = field(default_factory=dict)
     scores: dict[str, ScoreTable] = field(default_factory=dict)
     frontiers: dict[str, FrontierResult] = field(default_factory=dict)
@@ -56,6 +58,8 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
             found.costs[space] = merge(*tables)
     found.scores = reader.many(program.scores, build.scores, ScoreTable)
     found.results = reader.many(program.searches, build.solution, SearchResult)
+    refined = [name for name, search in program.searches.items() if search.refine is not None]
+    found.refinements = reader.many(refined, build.refinement, Refinement)
     found.whys = reader.many(program.searches, build.why, WhyResult)
     found.frontiers = reader.many(program.frontiers, build.frontier, FrontierResult)
     found.evaluations = reader.many(program.evals, build.evaluation, Evaluation)

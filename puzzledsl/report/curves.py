@@ -76,8 +76,8 @@ def _curve(
 ) -> Curve:
     unit = METRIC_UNITS.get(metric.rpartition(".")[2], "")
     others = list(_others(subject, metric))
-    xs = _Axis([x for x, _ in solved] + [x for _, x, _ in others])
-    ys = _Axis([y for _, y in solved] + [y for _, _, y in others])
+    xs = Axis([x for x, _ in solved] + [x for _, x, _ in others])
+    ys = Axis([y for _, y in solved] + [y for _, _, y in others])
 
     def point(x: float, y: float, name: str = "") -> Point:
         target, objective = numbers.of_unit(x, unit), numbers.plain(y)
@@ -116,7 +116,7 @@ def _objective(subject: Subject, name: str, best: Solution) -> float | None:
     return value_of(subject, subject.search.objective, best)
 
 
-class _Axis:
+class Axis:
     """From values to 0..1, with room at both ends, and round values to mark."""
 
     def __init__(self, values: Sequence[float]) -> None:
@@ -126,6 +126,7 @@ class _Axis:
         self.ticks = _round_values(self._low, self._high)
 
     def place(self, value: float) -> float:
+        """A value from 0 to 1."""
         return (value - self._low) / (self._high - self._low)
 
 

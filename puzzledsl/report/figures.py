@@ -17,6 +17,7 @@ from puzzledsl.report.engines import Engines, engines
 from puzzledsl.report.errors import FiguresNeedMatplotlib
 from puzzledsl.report.measured import Prediction
 from puzzledsl.report.pieces import Library
+from puzzledsl.report.refined import Refined, refined
 from puzzledsl.report.searches import SearchRow
 from puzzledsl.report.subject import Subject, main_search
 
@@ -79,6 +80,8 @@ def _figures(found: Artefacts) -> Iterator[tuple[str, Draw]]:
             yield "architecture", partial(_architecture, strip)
         if len(rows := [row for row in searches.search_rows(subject) if row.objective]) > 1:
             yield "searches", partial(_searches, rows, searches.describe(subject.search.objective))
+        if (measured_children := refined(subject)) is not None and measured_children.points:
+            yield "refined", partial(_refined, measured_children)
         for curve in curves.curves(subject):
             yield f"frontier-{curve.name}", partial(_frontier, curve)
         if tables := measured.predictions(subject):
@@ -179,6 +182,25 @@ def _frontier(curve: Curve) -> Figure:
         axis.annotate(point.name, (x, y), textcoords="offset points", xytext=(6, 3), color=INK)
     axis.set(xlabel=curve.x_label, ylabel=curve.y_label)
     axis.legend()
+    return figure
+
+
+def _refined(found: Refined) -> Figure:
+    """Measured children: the sum of their scores against what was measured, on the diagonal where they agree."""
+    figure, axis = _blank(3.6)
+    values = [v for p in found.points for v in (p.target.value, p.objective.value)]
+    low, high = min(values), max(values)
+    room = 0.06 * (high - low)
+    low, high = low - room, high + room
+    axis.plot([low, high], [low, high], color=FAINT, zorder=0)
+    for point in found.points:
+        x, y, named = point.target.value, point.objective.value, point.name in found.named
+        colour = COLOURS["score"] if point.is_main else MUTED if named else COLOURS["attention"]
+        axis.plot(x, y, "D" if named else "o", markersize=4.5, color=colour)
+        if named:
+            axis.annotate(point.name, (x, y), textcoords="offset points", xytext=(6, 3), color=INK)
+    axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axis.set(xlabel=f"{found.score}, sum of scores", ylabel=f"{found.score}, measured")
     return figure
 
 

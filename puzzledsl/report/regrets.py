@@ -88,7 +88,7 @@ def regrets(subject: Subject) -> Regrets | None:
 def _is_current(subject: Subject, why: WhyResult) -> bool:
     """True where the regrets are of the solution and of the space as they are now."""
     result, layers = subject.result, subject.space.layers
-    if result is None or result.objective is None or subject.best is None:
+    if result is None or result.objective is None or subject.optimum is None:
         return False
     within = (CLOSE + (result.gap or 0.0)) * max(abs(result.objective), abs(why.objective))
     names = {

@@ -158,7 +158,7 @@ def search_rows(subject: Subject) -> list[SearchRow]:
 
 
 def _search_row(subject: Subject, name: str, search: Search, result: SearchResult) -> SearchRow:
-    best = subject.best_of(result)
+    best = subject.child(name)
     objective = speed = params = None
     if best is not None:
         same = search.objective == subject.search.objective
@@ -179,7 +179,7 @@ def _search_row(subject: Subject, name: str, search: Search, result: SearchResul
     return SearchRow(
         name=name,
         is_main=name == subject.name,
-        solver=_solver(search) + goal,
+        solver=_solver(search) + (", refined" if name in subject.found.refinements else "") + goal,
         status=result.status,
         objective=objective,
         speed=speed,

@@ -27,6 +27,7 @@ from puzzledsl.ir.tables import (
     Evaluation,
     Figure,
     LayerAssignment,
+    Refinement,
     ScenarioCosts,
     ScoreTable,
     SearchResult,
@@ -94,22 +95,42 @@ class Subject:
 
     @cached_property
     def best(self) -> Solution | None:
-        """The best child, where there is one and it is a child of the space as it is now."""
+        """The child that is built, where there is one and it is a child of the space as it is now."""
+        return self.child(self.name)
+
+    @cached_property
+    def optimum(self) -> Solution | None:
+        """The solver's child, which is not the one that is built where the search was refined."""
         return self.best_of(self.result)
+
+    @cached_property
+    def refinement(self) -> Refinement | None:
+        """The children that were measured around the optimum, where the best is a child of the space as it is now."""
+        return self._refinement(self.name)
+
+    def child(self, search: str) -> Solution | None:
+        """The child that is built for a search of this space: the best measured one where it was refined."""
+        found = self._refinement(search)
+        return self.best_of(self.found.results.get(search)) if found is None else found.solution
+
+    def _refinement(self, search: str) -> Refinement | None:
+        found = self.found.refinements.get(search)
+        return found if found is not None and self._fits(found.solution) else None
 
     def best_of(self, result: SearchResult | None) -> Solution | None:
         """A result's best child, unless its layers are none of this space."""
         if result is None or not result.solutions:
             return None
-        best, space = result.solutions[0], self.space.layers
-        if len(best.layers) != len(space):
-            return None
-        for names, choice in zip(best.layers, space, strict=True):
-            if names.attention not in (PARENT, *map(name_of, choice.attention)):
-                return None
-            if names.ffn not in (PARENT, *map(name_of, choice.ffn)):
-                return None
-        return best
+        return result.solutions[0] if self._fits(result.solutions[0]) else None
+
+    def _fits(self, solution: Solution) -> bool:
+        """True of a child of this space."""
+        space = self.space.layers
+        return len(solution.layers) == len(space) and all(
+            names.attention in (PARENT, *map(name_of, choice.attention))
+            and names.ffn in (PARENT, *map(name_of, choice.ffn))
+            for names, choice in zip(solution.layers, space, strict=True)
+        )
 
     @property
     def costs(self) -> CostTable | None:

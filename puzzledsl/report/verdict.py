@@ -18,6 +18,18 @@ PROOFS = {
 }
 
 
+REFINED = (
+    "It is the best of {count} children that were measured around the proven optimum, and nothing proves it. The search "
+    "proves of its objective only that no other child of its space that meets the requirements has a better {objective} "
+    "than that optimum. Quality is measured, not proven."
+)
+"""Of a proven search whose child is not its optimum."""
+REFINED_UNPROVEN = (
+    "It is the best of {count} children that were measured around the solver's, and nothing proves it. The search has no "
+    "proof: a child that meets the requirements and has a better {objective} may exist. Quality is measured, not proven."
+)
+
+
 def verdict(subject: Subject) -> str:
     """What the child is against its parent, and how sure the search is of it. Empty before the search is solved."""
     if subject.result is None:
@@ -25,7 +37,16 @@ def verdict(subject: Subject) -> str:
     by_label = {headline.label: headline for headline in headlines(subject)}
     parts = [part for part in (_speed(by_label), _kept(by_label), _size(by_label)) if part]
     first = f"The child {_listed(parts)}. " if parts and subject.best else ""
-    return first + PROOFS[subject.result.status].format(objective=describe(subject.search.objective))
+    return first + _proof(subject, subject.result.status)
+
+
+def _proof(subject: Subject, status: str) -> str:
+    objective, found = describe(subject.search.objective), subject.refinement
+    if found is None or subject.optimum is None or found.solution.layers == subject.optimum.layers:
+        return PROOFS[status].format(objective=objective)
+    count = len(found.children)
+    text = REFINED if status == "optimal" else REFINED_UNPROVEN
+    return text.format(objective=objective, count=count)
 
 
 def _speed(found: dict[str, Headline]) -> str:

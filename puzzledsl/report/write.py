@@ -15,6 +15,7 @@ from puzzledsl.report.artefacts import Artefacts, load_artefacts
 from puzzledsl.report.engines import engines
 from puzzledsl.report.headline import headlines
 from puzzledsl.report.kept import kept_tables, text_gaps
+from puzzledsl.report.refined import refined
 from puzzledsl.report.regrets import regrets
 from puzzledsl.report.source import source_lines
 from puzzledsl.report.subject import Subject, main_search
@@ -62,6 +63,8 @@ def render(found: Artefacts, source_text: str) -> str:
 _NO_SEARCH: dict[str, object] = {
     "headlines": (),
     "strip": None,
+    "optimum": None,
+    "refined": None,
     "comparisons": (),
     "kept": (),
     "text_gaps": (),
@@ -83,6 +86,8 @@ def _sections(subject: Subject) -> dict[str, object]:
     return {
         "headlines": headlines(subject),
         "strip": architecture.strip_of(subject),
+        "optimum": architecture.optimum_strip(subject),
+        "refined": refined(subject),
         "comparisons": measured.comparisons(subject),
         "kept": kept_tables(subject),
         "text_gaps": text_gaps(subject),

@@ -218,7 +218,7 @@ class Refine(Frozen):
     method: Literal["measured", "evolutionary"]
     children: int = Field(ge=1)
     healed: int = 4096
-    samples: int = Field(2048, ge=1)
+    samples: int = Field(default=2048, ge=1)
     data: str | None = None
     where: Where
 

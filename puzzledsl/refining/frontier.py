@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from puzzledsl.ir.nodes import Frontier, Program, Refine, Search
+from puzzledsl.ir.nodes import Program, Search
+from puzzledsl.ir.refines import refine_of
 from puzzledsl.ir.tables import BldJob, CostTable, FrontierResult, RefinedFrontier, RefinedPoint, ScoreTable
 from puzzledsl.library.library import Library
 from puzzledsl.progress import Progress
@@ -51,13 +52,6 @@ def run_refine_frontier(
             progress.advance(refine.children)
         points.append(RefinedPoint(target=point.target, ratio=point.ratio, refinement=refinement))
     return RefinedFrontier(frontier=frontier, search=search.name, points=tuple(points))
-
-
-def refine_of(frontier: Frontier, search: Search) -> Refine:
-    """The settings of a frontier's measuring: the search's, with the frontier's number of children."""
-    if search.refine is not None:
-        return search.refine.model_copy(update={"children": frontier.children})
-    return Refine(method="measured", children=frontier.children, where=frontier.where)
 
 
 def _with(program: Program, search: Search) -> Program:

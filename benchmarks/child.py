@@ -3,7 +3,9 @@
 One child for each speed-up, method and seed, made as `pzl run` makes them: a search over the measured costs and scores of the
 example's build, assembled, healed on `--tokens` and, where asked, uptrained. Each is judged by its KL to the parent on held-out
 text and on the text of the tasks, and by the accuracy that it keeps: chance-corrected, pooled over the task files beside the
-held-out text. Nothing is chosen on what is reported. CPU seconds are those of making the child: search, healing, uptraining.
+held-out text. Nothing is chosen on what is reported: `refinedN` and `evolvedN` measure N children on the score's text. CPU
+seconds are those of making the child: search, measuring, healing, uptraining. `predicted` is the loss that the scores give the
+child, after the last refit where they are refitted.
 
 Records go to a JSON Lines file, one a child, under the digest of what they depend on: a run that was stopped goes on, and only
 what is new is made. `pzl run examples/smollm2/smollm2.pzl --until score` makes the build.
@@ -28,7 +30,7 @@ from benchmarks.child_methods import METHODS, known, parse
 
 SPEEDS = (1.1, 1.2, 1.3, 1.45, 1.7)
 DEFAULT_METHODS = ("searched", "block_influence", "angular_run", "uniform_width", "drop6+searched")
-COLUMNS = ("method", "asked", "speed", "params", "dropped", "KL", "KL, tasks", "kept", "CPU s")
+COLUMNS = ("method", "asked", "speed", "params", "dropped", "predicted", "KL", "KL, tasks", "kept", "CPU s")
 Record = dict[str, Any]
 
 
@@ -79,14 +81,8 @@ def _record(bench: Bench, judge: Judge, recipe: Recipe) -> Record:
     made = bench.made(recipe)
     cpu_s = time.process_time() - began
     record: Record = {**recipe.as_json(), "cpu_s": round(cpu_s, 1), "status": made.status}
-    if made.model is not None and made.solution is not None:
-        record |= {
-            "objective": made.solution.objective,
-            "speed": made.speed,
-            "params": made.params,
-            "layers": [f"{c.attention}/{c.ffn}" for c in made.solution.layers],
-            **judge.judged(made.model),
-        }
+    if made.model is not None and made.chosen is not None:
+        record |= {**made.chosen.as_json(), **judge.judged(made.model)}
     return record
 
 
@@ -103,6 +99,7 @@ def row(record: Record) -> str:
         f"{record['speed']:.3f}",
         f"{record['params']:.3f}",
         " ".join(map(str, dropped)),
+        f"{record['predicted']:.3f}",
         _shown(record["kl"]),
         _shown(record.get("kl_tasks")),
         _shown(record["kept"].get("pooled")),

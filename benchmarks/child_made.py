@@ -1,4 +1,4 @@
-"""From a recipe to a child in memory: solved, assembled, healed, uptrained."""
+"""From a recipe to a child in memory: solved, refined, assembled, healed, uptrained."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from benchmarks.child_methods import SEARCH, Question, parse
+from benchmarks.child_choice import Chosen, Inputs, choose, refining_code
+from benchmarks.child_methods import SEARCH, Question, Refined, parse
 from puzzledsl.cli.loading import context
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.export.realise import realise
 from puzzledsl.healing.run import healed_weights
 from puzzledsl.ir.nodes import Bld, Program
-from puzzledsl.ir.tables import CostTable, ModelDefinition, Solution
+from puzzledsl.ir.tables import CostTable, ModelDefinition
 from puzzledsl.library.library import Library
 from puzzledsl.modeling.assemble import assemble
 from puzzledsl.modeling.child import load_child
@@ -28,7 +29,6 @@ from puzzledsl.runs.readings import costs_of, jobs_of, scores_of
 from puzzledsl.runs.tasks import HEALING
 from puzzledsl.uptrain.run import METHOD, run_uptrain
 
-SCENARIO = "chat"
 HEALED_ON = "heal_tokens" if "heal_tokens" in Bld.model_fields else "calibration_tokens"
 
 
@@ -54,13 +54,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Made:
-    """A child; nothing where no child was found. `speed` and `params` are shares of the parent's, by the cost table."""
+    """A child; nothing where no child was found."""
 
     status: str
-    solution: Solution | None = None
+    chosen: Chosen | None = None
     model: PreTrainedModel | None = None
-    speed: float = 0.0
-    params: float = 0.0
 
 
 class Bench:
@@ -89,7 +87,9 @@ class Bench:
         """All that a child depends on."""
         tables = {name: table.digest() for name, table in sorted(self._scores.items())}
         program = self.question(recipe.speed).program
+        refining = {"refining": refining_code()} if isinstance(parse(recipe.method), Refined) else {}
         return {
+            **refining,
             **recipe.as_json(),
             "program": program.model_copy(update={"params": {}, "evals": {}, "exports": {}}).digest(),
             "costs": self._costs.digest(),
@@ -107,23 +107,23 @@ class Bench:
         """The child of a recipe."""
         method, question = parse(recipe.method), self.question(recipe.speed)
         assert method is not None
-        result = method(question)
-        if not result.solutions:
-            return Made(result.status)
-        solution = result.solutions[0]
-        definition = model_definition(question.program, SEARCH, solution, self._jobs)
         work = self._work / f"{recipe.method}-{recipe.speed:g}-{recipe.seed}"
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(
+            work, ignore_errors=True
+        )  # nothing measured by a run before: it would take no time here
         work.mkdir(parents=True)
         try:
-            model = self._model(recipe, definition, work)
+            choice = choose(method, question, self._inputs(recipe, work))
+            if isinstance(choice, str):
+                return Made(choice)
+            definition = model_definition(question.program, SEARCH, choice.solution, self._jobs)
+            return Made(choice.status, choice, self._model(recipe, definition, work))
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        now, before = solution.metrics, result.parent_metrics
-        name = f"{SCENARIO}.throughput"
-        return Made(
-            result.status, solution, model, now[name] / before[name], now["params"] / before["params"]
-        )
+
+    def _inputs(self, recipe: Recipe, work: Path) -> Inputs:
+        seed = self.bld.seed + recipe.seed
+        return Inputs(seed, self.parent_dir, self.base, self.library, self._jobs, work / "refining")
 
     def _model(self, recipe: Recipe, definition: ModelDefinition, work: Path) -> PreTrainedModel:
         healed = self._healed(recipe, definition, work) if recipe.tokens else {}

@@ -1,17 +1,30 @@
-"""Ways to choose a child for a speed-up: today's search, its rivals, and rivals combined with it."""
+"""Ways to choose a child for a speed-up: a search's optimum, the best of measured children, and rivals."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from puzzledsl.ir.nodes import And, Baseline, BaselineKind, Is, LogicRequirement, Program, Search
+from puzzledsl.ir.nodes import (
+    And,
+    Baseline,
+    BaselineKind,
+    Is,
+    LogicRequirement,
+    Program,
+    Refine,
+    ScoreTerm,
+    Search,
+)
 from puzzledsl.ir.solvers import influence_score
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.search.solve import solve_search
 
 SEARCH = "best"
+HEALED, SAMPLES = 4096, 2048
+"""Tokens that measured children are healed on, and positions at which they are compared with the parent."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +40,20 @@ class Question:
         """The search as the program has it."""
         return self.program.searches[SEARCH]
 
+    @property
+    def score(self) -> str:
+        """The score that the search minimises."""
+        terms = (weighted.term for weighted in self.search.objective.terms)
+        return next(term.score for term in terms if isinstance(term, ScoreTerm))
+
+    def changed(self, **changes: object) -> Program:
+        """The program with some things of the search changed."""
+        search = self.search.model_copy(update=changes)
+        return self.program.model_copy(update={"searches": {**self.program.searches, SEARCH: search}})
+
     def solved(self, **changes: object) -> SearchResult:
         """The answer to the search with some things changed."""
-        changed = self.search.model_copy(update=changes)
-        program = self.program.model_copy(update={"searches": {**self.program.searches, SEARCH: changed}})
-        return solve_search(program, SEARCH, self.costs, self.scores)
+        return solve_search(self.changed(**changes), SEARCH, self.costs, self.scores)
 
 
 Method = Callable[[Question], SearchResult]
@@ -89,6 +111,26 @@ def _dropping(layer: int, search: Search) -> LogicRequirement:
     return LogicRequirement(formula=And(operands=(attention, ffn)), where=search.where)
 
 
+@dataclass(frozen=True)
+class Refined:
+    """The best of so many measured children, each healed on so many tokens (0: none is)."""
+
+    method: Literal["measured", "evolutionary"]
+    children: int
+    healed: int
+
+    def program(self, question: Question) -> Program:
+        """The program with its search refined so, on the text that its score is measured on."""
+        refine = Refine(
+            method=self.method,
+            children=self.children,
+            healed=self.healed,
+            samples=SAMPLES,
+            where=question.search.where,
+        )
+        return question.changed(refine=refine)
+
+
 METHODS: dict[str, Method] = {
     "searched": searched,
     "block_influence": baseline("block_influence"),
@@ -99,10 +141,24 @@ METHODS: dict[str, Method] = {
     "noop_only": baseline("noop_only"),
 }
 COMBINED: dict[str, BaselineKind] = {"drop": "block_influence", "run": "angular_run"}
+REFINED: dict[str, tuple[Literal["measured", "evolutionary"], int]] = {
+    "refined": ("measured", HEALED),
+    "refined_plain": ("measured", 0),
+    "evolved": ("evolutionary", HEALED),
+    "evolved_plain": ("evolutionary", 0),
+}
+"""Sources of children, and tokens that they are healed on."""
 
 
-def parse(name: str) -> Method | None:
-    """A method by its name: one of METHODS, `dropN+searched` or `runN+searched`; None for no method."""
+def parse(name: str) -> Method | Refined | None:
+    """A method by its name: one of METHODS, `dropN+searched`, `runN+searched` or one of REFINED and N; None for no method."""
+    if (
+        (match := re.fullmatch(r"([a-z_]+?)(\d+)", name)) is not None
+        and match[1] in REFINED
+        and int(match[2])
+    ):
+        method, healed = REFINED[match[1]]
+        return Refined(method, int(match[2]), healed)
     if (match := re.fullmatch(r"(drop|run)(\d+)\+searched", name)) is not None:
         return drops_then_searched(COMBINED[match[1]], int(match[2]))
     return METHODS.get(name)
@@ -110,4 +166,5 @@ def parse(name: str) -> Method | None:
 
 def known() -> str:
     """All names of methods."""
-    return ", ".join([*METHODS, *(f"{word}N+searched" for word in COMBINED)])
+    combined = (f"{word}N+searched" for word in COMBINED)
+    return ", ".join([*METHODS, *combined, *(f"{word}N" for word in REFINED)])

@@ -22,6 +22,7 @@ from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
+from puzzledsl.ir.refines import refined_text
 
 HELD_OUT_TOKENS = 1024
 """At most: enough to tell better from worse, and a small part of the work."""
@@ -58,11 +59,17 @@ def _parts(bld: Bld, scored: int, own: bool) -> tuple[int, slice, int]:
 
 
 def _scored_blocks(program: Program, data: str, context: int) -> int:
-    """Blocks that scores on this text read, and as many behind them (`scoring.run`: whole children, on unseen text)."""
+    """Blocks that scores and refinements on this text read, and as many behind them (`scoring.run`: whole children, on unseen
+    text)."""
     samples = [
         score.method.samples
         for score in program.scores.values()
         if isinstance(score.method, ReplaceOne) and data == (score.method.data or _bld_data(program, score))
+    ]
+    samples += [
+        search.refine.samples
+        for search in program.searches.values()
+        if search.refine is not None and refined_text(program, search) == data
     ]
     return 2 * -(-max(samples, default=0) // context)
 

@@ -11,7 +11,7 @@ from puzzledsl.ir.errors_refine import (
     NoWeightsToRefine,
     RefinesToOne,
 )
-from puzzledsl.ir.nodes import Baseline, HfSource, Program, ReplaceOne, ScoreTerm, Search
+from puzzledsl.ir.nodes import Baseline, Frontier, HfSource, Program, Refine, ReplaceOne, ScoreTerm, Search
 
 
 def refined_score(program: Program, search: Search) -> str | None:
@@ -34,14 +34,24 @@ def refined_text(program: Program, search: Search) -> str | None:
     return search.refine.data or own or (None if bld is None else program.blds[bld].data)
 
 
+def refine_of(frontier: Frontier, search: Search) -> Refine:
+    """The settings of a frontier's measuring: the search's, with the frontier's number of children."""
+    if search.refine is not None:
+        return search.refine.model_copy(update={"children": frontier.children})
+    return Refine(method="measured", children=frontier.children, where=frontier.where)
+
+
 def check_refines(program: Program, files: Mapping[str, str]) -> list[Diagnostic]:
     """What keeps searches from being refined. `files`: a place's file -> what diagnostics call it."""
     found: list[Diagnostic] = []
-    for search in program.searches.values():
-        if (refine := search.refine) is not None:
-            at = refine.where
-            span = Span(files.get(at.file, at.file), at.line, at.column, at.end_line, at.end_column)
-            found += _problems(program, search, span)
+    refined = [(search, search.refine.where) for search in program.searches.values() if search.refine]
+    measured = [f for f in program.frontiers.values() if f.children]
+    refined += [
+        (program.searches[f.search], f.where) for f in measured if not program.searches[f.search].refine
+    ]
+    for search, at in refined:
+        span = Span(files.get(at.file, at.file), at.line, at.column, at.end_line, at.end_column)
+        found += _problems(program, search, span)
     return found
 
 

@@ -218,7 +218,7 @@ class Refine(Frozen):
     method: Literal["measured", "evolutionary"]
     children: int = Field(ge=1)
     healed: int = 4096
-    samples: int = Field(2048, ge=1)
+    samples: int = Field(default=2048, ge=1)
     data: str | None = None
     where: Where
 
@@ -250,7 +250,10 @@ class Search(Frozen):
 
 
 class Frontier(Frozen):
-    """A search solved at `points` values of one metric's bound, evenly spaced from `low` to `high`."""
+    """A search solved at `points` values of one metric's bound, evenly spaced from `low` to `high`.
+
+    At each of them so many `children` are measured, as the search's `refine` says (0: none).
+    """
 
     name: str
     search: str
@@ -259,5 +262,6 @@ class Frontier(Frozen):
     high: Exact
     times_parent: bool
     points: int
+    children: int = 0
     doc: str = ""
     where: Where

@@ -346,6 +346,25 @@ class Refinement(Artefact):
         return next((child for child in self.children if child.origin == "optimum"), None)
 
 
+class RefinedPoint(Frozen):
+    """The children that were measured at one point of a frontier, whose bound is `target`, or `ratio` of the parent's.
+
+    Without a `refinement` no child meets the bound.
+    """
+
+    target: float
+    ratio: float | None = None
+    refinement: Refinement | None = None
+
+
+class RefinedFrontier(Artefact):
+    """`build/refined/FRONTIER.json`: measured children at every point of a frontier, in sweep order."""
+
+    frontier: str
+    search: str
+    points: tuple[RefinedPoint, ...]
+
+
 # ---------------------------------------------------------------- why
 
 

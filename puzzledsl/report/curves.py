@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from puzzledsl.ir.tables import Solution
+from puzzledsl.ir.tables import RefinedFrontier, Solution
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.requirements import value_of
 from puzzledsl.report.searches import describe, describe_term
 from puzzledsl.report.subject import Subject
+from puzzledsl.units import COUNT, format_quantity
 
 TICKS = 5
+MEASURED = {
+    "optimum": "optimum of the scores, measured",
+    "block_influence": "layers dropped by block influence, measured",
+    "angular_run": "one run of layers dropped, measured",
+}
+"""Children of a frontier that are shown besides the best, by origin."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,15 @@ class Point:
     def title(self) -> str:
         """What a mouse over it reads."""
         return f"{self.name + ': ' if self.name else ''}{self.target.text}, {self.objective.text}"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Measured children along a frontier, one a bound at most. `kind`: a word for the style."""
+
+    label: str
+    kind: Literal["best", "optimum", "rule"]
+    points: tuple[Point, ...]
 
 
 @dataclass(frozen=True)
@@ -53,6 +70,8 @@ class Curve:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     infeasible: int
+    measured: tuple[Series, ...] = ()
+    how: str = ""
 
 
 def curves(subject: Subject) -> list[Curve]:
@@ -76,8 +95,12 @@ def _curve(
 ) -> Curve:
     unit = METRIC_UNITS.get(metric.rpartition(".")[2], "")
     others = list(_others(subject, metric))
+    along = subject.found.measured_frontiers.get(name)
+    losses = [] if along is None else measured_series(along)
     xs = Axis([x for x, _ in solved] + [x for _, x, _ in others])
-    ys = Axis([y for _, y in solved] + [y for _, _, y in others])
+    ys = Axis(
+        [y for _, y in solved] + [y for _, _, y in others] + [y for _, _, values in losses for _, y in values]
+    )
 
     def point(x: float, y: float, name: str = "") -> Point:
         target, objective = numbers.of_unit(x, unit), numbers.plain(y)
@@ -92,7 +115,40 @@ def _curve(
         x_ticks=tuple(Tick(xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
         y_ticks=tuple(Tick(ys.place(y), f"{y:.4g}") for y in ys.ticks),
         infeasible=infeasible,
+        measured=tuple(
+            Series(label, kind, tuple(point(x, y, label) for x, y in values))
+            for label, kind, values in losses
+        ),
+        how="" if along is None else _how(along),
     )
+
+
+Losses = tuple[str, Literal["best", "optimum", "rule"], list[tuple[float, float]]]
+
+
+def measured_series(along: RefinedFrontier) -> list[Losses]:
+    """Bounds and losses of the best measured children, of the optima of the scores, and of each rule."""
+    found: list[Losses] = []
+    points = [(point.target, point.refinement) for point in along.points if point.refinement is not None]
+    best = [(x, min(child.measured for child in refinement.children)) for x, refinement in points]
+    found.append(("best measured", "best", best))
+    for origin, label in MEASURED.items():
+        kind: Literal["optimum", "rule"] = "optimum" if origin == "optimum" else "rule"
+        values = [(x, c.measured) for x, r in points for c in r.children if c.origin == origin]
+        if values:
+            found.append((label, kind, values))
+    return found
+
+
+def _how(along: RefinedFrontier) -> str:
+    """How many children were measured at each bound, and on what."""
+    first = next((point.refinement for point in along.points if point.refinement is not None), None)
+    if first is None:
+        return ""
+    healed = f"healed on {format_quantity(first.healed, COUNT)} tokens" if first.healed else "not healed"
+    most = max(len(p.refinement.children) for p in along.points if p.refinement is not None)
+    samples = format_quantity(first.samples, COUNT)
+    return f"up to {most} children a bound, {healed}, measured on {samples} positions"
 
 
 def _others(subject: Subject, metric: str) -> Iterable[tuple[str, float, float]]:

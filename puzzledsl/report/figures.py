@@ -174,8 +174,18 @@ def _frontier(curve: Curve) -> Figure:
         color=COLOURS["attention"],
         marker="o",
         markersize=4,
-        label="frontier, proven",
+        label="sum of scores, proven" if curve.measured else "frontier, proven",
     )
+    for series in curve.measured:
+        axis.plot(
+            [p.target.value for p in series.points],
+            [p.objective.value for p in series.points],
+            color=COLOURS["score"] if series.kind == "best" else MUTED,
+            linestyle="-" if series.kind == "best" else "--" if series.kind == "optimum" else ":",
+            marker="o",
+            markersize=3.5,
+            label=series.label,
+        )
     for point in curve.searches:
         x, y = point.target.value, point.objective.value
         axis.plot(x, y, "D", markersize=4.5, color=COLOURS["score"] if point.is_main else MUTED)

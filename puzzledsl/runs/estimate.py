@@ -17,6 +17,7 @@ from puzzledsl.cost.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn
 from puzzledsl.ir.layer_runs import Run, runs_to_drop
+from puzzledsl.ir.refines import refine_of
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.refinement import refinement_tokens
 from puzzledsl.runs import readings, tasks
@@ -166,12 +167,18 @@ class Estimator:
 
     def _refine_flop(self, name: str) -> float:
         """The parent once; each child heals its tokens and is compared on the others."""
-        search = self.ctx.program.searches[name]
-        assert search.refine is not None
-        shape, refine = self._shape(search.space), search.refine
+        program, points = self.ctx.program, 1
+        if (frontier := program.frontiers.get(name)) is not None:
+            search, points = program.searches[frontier.search], frontier.points
+            refine = refine_of(frontier, search)
+        else:
+            search = program.searches[name]
+            assert search.refine is not None
+            refine = search.refine
+        shape = self._shape(search.space)
         healed = refine.healed * _per_token(shape, head=False)
         compared = refine.samples * _per_token(shape, head=True)
-        return healed + compared + refine.children * (CHILD_HEALED * healed + compared)
+        return healed + compared + points * refine.children * (CHILD_HEALED * healed + compared)
 
     def _healing_flop(self, search: str) -> float:
         """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""

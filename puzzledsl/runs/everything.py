@@ -65,7 +65,7 @@ def _stop_if_hopeless(ctx: Context, search: str) -> None:
 
 
 def _remark(ctx: Context, task: Task) -> str:
-    if task.stage == "refine":
+    if task.stage == "refine" and task.name in ctx.program.searches:
         found = refinement_of(ctx, task.name)
         return "" if found is None else f", {refined_line(found)}"
     if task.stage != "solve":

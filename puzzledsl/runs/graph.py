@@ -39,6 +39,11 @@ def tasks_of(ctx: Context) -> Iterator[Task]:
         for name, search in ctx.program.searches.items()
         if search.refine is not None and has_child(ctx, name)
     )
+    yield from (
+        refining.refine_frontier(ctx, name)
+        for name, frontier in ctx.program.frontiers.items()
+        if frontier.children and has_child(ctx, frontier.search)
+    )
     yield from (tasks.realise(ctx, name) for name in ctx.program.searches if has_child(ctx, name))
     yield from (tasks.uptrain(ctx, name) for name in program.uptrains)
     yield from (tasks.evaluate(ctx, name) for name in program.evals)
@@ -103,6 +108,10 @@ def needs_of(ctx: Context, stage: str, name: str) -> tuple[Key, ...]:
             return _tables(ctx, name)
         case "frontier":
             return _tables(ctx, program.frontiers[name].search)
+        case "refine" if name in program.frontiers:
+            search = program.frontiers[name].search
+            refined = (("refine", search),) if program.searches[search].refine is not None else ()
+            return ("frontier", name), *refined, *_tables(ctx, search), *_pieces(ctx, search)
         case "refine":
             return ("solve", name), *_tables(ctx, name), *_pieces(ctx, name)
         case "realise":

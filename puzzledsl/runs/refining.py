@@ -1,4 +1,4 @@
-"""`refine` of a search: children measured around its optimum, between solving and building the child."""
+"""Measured children: around a search's optimum, between solving and building the child, and along a frontier."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 from puzzledsl.files import write_text
-from puzzledsl.ir.refines import refined_text
+from puzzledsl.ir.nodes import Refine, Search
+from puzzledsl.ir.refines import refine_of, refined_text
+from puzzledsl.ir.tables import BldJob, FrontierResult, RefinedFrontier, Refinement
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.digests import digest_of, meaning
 from puzzledsl.runs.readings import best_solution, costs_of, data_inputs, jobs_of, scores_of
@@ -20,28 +22,15 @@ METHOD = "1"
 def refine(ctx: Context, name: str) -> Task:
     """Measure children around a search's optimum, and keep the best."""
     search = ctx.program.searches[name]
-    blds = [bld for bld, declared in ctx.program.blds.items() if declared.space == search.space]
     method = search.refine
     assert method is not None
 
     def inputs() -> dict[str, str]:
-        solution = ctx.made("solve", name, "the solutions")
-        healing = {"healing": healing_text(ctx, blds)} if method.healed else {}
-        return {
-            "refine": digest_of([METHOD, meaning(method)]),
-            "search": meaning(search.model_copy(update={"refine": None})),
-            "layers": solution,
-            "costs": costs_of(ctx, search.space).digest(),
-            "scores": digest_of({n: t.digest() for n, t in sorted(scores_of(ctx, name).items())}),
-            "pieces": digest_of({bld: ctx.made("bld", bld, "the pieces") for bld in blds}),
-            "parent": ctx.fingerprint(search.space, "refine"),
-            **data_inputs(ctx, refined_text(ctx.program, search)),
-            **healing,
-        }
+        return {"layers": ctx.made("solve", name, "the solutions"), **_measuring(ctx, search, method)}
 
     def run() -> list[Path]:
         from puzzledsl.library.library import Library
-        from puzzledsl.refining.run import run_refine  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        from puzzledsl.refining.run import run_refine
 
         work = ctx.build.work("refine", f"{name}-{digest_of(inputs())[:16]}")
         found = run_refine(
@@ -53,14 +42,74 @@ def refine(ctx: Context, name: str) -> Task:
             ctx.parent_directory(search.space, "refine"),
             ctx.base,
             Library(ctx.build.library),
-            tuple(job for bld in blds for job in jobs_of(ctx, bld)),
+            _jobs(ctx, search),
             work,
             ctx.progress,
         )
-        output = ctx.build.refinement(name)
-        write_text(output, found.canonical_json())
-        for unfinished in work.parent.glob(f"{name}-*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
-        return [output]
+        return [_written(ctx, name, found, work)]
 
     return Task("refine", name, inputs, run)
+
+
+def refine_frontier(ctx: Context, name: str) -> Task:
+    """Measure children at every point of a frontier."""
+    declaration = ctx.program.frontiers[name]
+    search = ctx.program.searches[declaration.search]
+    method = refine_of(declaration, search)
+
+    def inputs() -> dict[str, str]:
+        return {"layers": ctx.made("frontier", name, "the solutions"), **_measuring(ctx, search, method)}
+
+    def run() -> list[Path]:
+        from puzzledsl.library.library import Library
+        from puzzledsl.refining.frontier import run_refine_frontier
+
+        work = ctx.build.work("refine", f"{name}-{digest_of(inputs())[:16]}")
+        found = run_refine_frontier(
+            ctx.program,
+            name,
+            ctx.load(ctx.build.frontier(name), FrontierResult, "frontier", name),
+            costs_of(ctx, search.space),
+            scores_of(ctx, search.name),
+            ctx.parent_directory(search.space, "refine"),
+            ctx.base,
+            Library(ctx.build.library),
+            _jobs(ctx, search),
+            work,
+            ctx.progress,
+        )
+        return [_written(ctx, name, found, work)]
+
+    return Task("refine", name, inputs, run)
+
+
+def _blds(ctx: Context, search: Search) -> list[str]:
+    return [bld for bld, declared in ctx.program.blds.items() if declared.space == search.space]
+
+
+def _jobs(ctx: Context, search: Search) -> tuple[BldJob, ...]:
+    return tuple(job for bld in _blds(ctx, search) for job in jobs_of(ctx, bld))
+
+
+def _measuring(ctx: Context, search: Search, method: Refine) -> dict[str, str]:
+    """Digests of all that measured children depend on besides the solutions."""
+    blds = _blds(ctx, search)
+    healing = {"healing": healing_text(ctx, blds)} if method.healed else {}
+    return {
+        "refine": digest_of([METHOD, meaning(method)]),
+        "search": meaning(search.model_copy(update={"refine": None})),
+        "costs": costs_of(ctx, search.space).digest(),
+        "scores": digest_of({n: t.digest() for n, t in sorted(scores_of(ctx, search.name).items())}),
+        "pieces": digest_of({bld: ctx.made("bld", bld, "the pieces") for bld in blds}),
+        "parent": ctx.fingerprint(search.space, "refine"),
+        **data_inputs(ctx, refined_text(ctx.program, search.model_copy(update={"refine": method}))),
+        **healing,
+    }
+
+
+def _written(ctx: Context, name: str, found: Refinement | RefinedFrontier, work: Path) -> Path:
+    output = ctx.build.refinement(name)
+    write_text(output, found.canonical_json())
+    for unfinished in work.parent.glob(f"{name}-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return output

@@ -76,7 +76,7 @@ def run_score(
     todo, runs = replacements(declaration, space, unit, jobs, layers), runs_to_score(declaration, space)
 
     runner = LayerRunner(model := reachable_parent(parent_dir, progress, once=False))
-    measure = _measure(program, declaration, method, bld, runner, parent_dir, base, library, progress)
+    measure = measure_of(program, declaration, method, bld, runner, parent_dir, base, library, progress)
     blocks_NS = _healing_blocks(program, declaration, method, bld, parent_dir, base, library)
     inputs = _inputs(parent_dir, measure, method, library, todo, around, blocks_NS)
     key = json.dumps([inputs["figures"], measure.identity()])
@@ -133,7 +133,9 @@ def score_children(
         raise ValueError(f"score {score} is not measured, it is read from a table")
     bld = program.blds[declaration.bld]
     runner = LayerRunner(model := reachable_parent(parent_dir, progress, once=False))
-    measure = _measure(program, declaration, method, bld, runner, parent_dir, base, library, progress, unseen)
+    measure = measure_of(
+        program, declaration, method, bld, runner, parent_dir, base, library, progress, unseen
+    )
     incumbent = Incumbent(model, library)
     with torch.inference_mode():
         measure.set_parent(final_states(runner, measure))
@@ -187,7 +189,7 @@ def _refuse(declaration: nodes.Score, method: nodes.ReplaceOne) -> None:
 # ---------------------------------------------------------------- what is measured, and on what
 
 
-def _measure(
+def measure_of(
     program: nodes.Program,
     declaration: nodes.Score,
     method: nodes.ReplaceOne,
@@ -199,6 +201,10 @@ def _measure(
     progress: Progress,
     unseen: bool = False,
 ) -> Measure:
+    """The measure of a score, on its items or its text; `unseen`: on as much text behind it.
+
+    Raises DiagnosticError: no text, too little of it, items that cannot be read.
+    """
     tokenizer = load_tokenizer(parent_dir)
     if method.metric == "accuracy":
         items = read_tasks(base / (method.tasks or ""), method.samples, span=span_of(declaration.where))

@@ -11,7 +11,7 @@ import torch
 from benchmarks import child
 from benchmarks.child_judge import Judge, ratio
 from benchmarks.child_made import Bench
-from benchmarks.child_methods import METHODS, Question, parse
+from benchmarks.child_methods import METHODS, SAMPLES, Question, Refined, parse
 from puzzledsl.ir.nodes import LayerChoice
 from puzzledsl.parents.load import load_parent
 from tests.runs.test_run import pzl
@@ -71,6 +71,37 @@ def _without_seconds(text: str) -> list[str]:
     return [line.rsplit("|", 2)[0] for line in text.splitlines()]
 
 
+def test_measured_children_of_both_kinds(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Chosen by what was measured in this run: figures of a run before would take no CPU time."""
+    figures = sorted((program.parent / "build" / "scores" / "figures").iterdir())
+    methods = ("searched", "refined3", "refined_plain3", "evolved3", "evolved_plain3")
+    out = tmp_path / "child.jsonl"
+    table(program, out, monkeypatch, "--methods", *methods)
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "1.2x" in line]
+    searched, *refined = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row[0].strip("| ") for row in rows] == list(methods)
+    assert searched["predicted"] == searched["objective"]
+    for record, row in zip(refined, rows[1:], strict=True):
+        children = record["children"]
+        assert record["method"] in methods and 2 <= len(children) <= 3
+        assert children[0]["origin"] == "optimum"
+        assert record["measured"] == min(child["measured"] for child in children)
+        assert row[5] == f"{record['predicted']:.3f}" and record["speed"] >= 1.2
+    healed, plain, evolved, evolved_plain = refined
+    assert healed["children"][0]["measured"] == evolved["children"][0]["measured"] > 0
+    assert plain["children"][0]["measured"] == evolved_plain["children"][0]["measured"] > 0
+    assert healed["children"][0]["measured"] != plain["children"][0]["measured"]
+    assert {child["origin"] for child in evolved["children"][1:]} == {"mutated"}
+    assert healed["predicted"] == pytest.approx(healed["measured"], rel=0.2), "refitted to it"
+    if healed["model_optimum"] == healed["measured"]:
+        assert healed["predicted"] == pytest.approx(healed["model_prediction"])
+    assert evolved["predicted"] == pytest.approx(evolved["objective"])
+    assert sorted((program.parent / "build" / "scores" / "figures").iterdir()) == figures
+    assert not any((tmp_path / "work").iterdir())
+
+
 def test_an_uptrained_child_has_a_row_too(
     program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +146,7 @@ def test_drops_then_the_rest_is_searched() -> None:
 
     def answer(name: str) -> tuple[set[int], float]:
         method = parse(name)
-        assert method is not None
+        assert method is not None and not isinstance(method, Refined)
         (found,) = method(asked).solutions
         gone = {i for i, c in enumerate(found.layers) if (c.attention, c.ffn) == ("noop", "noop")}
         return gone, found.objective
@@ -131,3 +162,12 @@ def test_drops_then_the_rest_is_searched() -> None:
 def test_names_of_methods() -> None:
     assert all(parse(name) is not None for name in METHODS)
     assert parse("drop3") is None and parse("evolution") is None
+    assert parse("refined24") == Refined("measured", 24, 4096)
+    assert parse("evolved_plain240") == Refined("evolutionary", 240, 0)
+    assert parse("refined") is parse("refined0") is parse("evolved_24") is None
+
+
+def test_a_refined_question_measures_on_the_text_of_its_score() -> None:
+    program = Refined("evolutionary", 5, 0).program(question())
+    refine = program.searches["best"].refine
+    assert refine is not None and (refine.children, refine.samples, refine.data) == (5, SAMPLES, None)

@@ -13,7 +13,7 @@ from puzzledsl.cost.table import cost_table
 from puzzledsl.ir import nodes
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.nodes import Program
-from puzzledsl.ir.refines import refined_text
+from puzzledsl.ir.refines import refine_of, refined_text
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.solve import solve_search
 from tests.language.rules import MEASURED, WEIGHTS, codes, holds, outcome, program, refused, search
@@ -164,6 +164,8 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
             "frontier.ends",
             (search("") + "\nfrontier f of s = sweep(chat.latency, 1..3)", "E0301"),
             (search("") + "\nfrontier f of s = sweep(chat.latency, 3s..1s)", "E0304"),
+            (search("") + "\nfrontier f of s = sweep(chat.latency, 1s..3s, children: 0)", "E0304"),
+            (search("") + "\nfrontier f of s = sweep(chat.latency, 1s..3s, children: 4)", "E0421 E0424"),
             (search("") + "\nfrontier f of s = sweep(chat.latency, 1x..3x, points: 1)", "E0304"),
             (search("") + "\nfrontier f of s = sweep(chat.latency + chat.ttft, 1s..3s)", "E0303"),
         ),
@@ -514,6 +516,18 @@ def test_a_frontier_is_evenly_spaced(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- refine
+
+
+@pytest.mark.states("frontier.children")
+def test_children_of_a_frontier_are_measured_as_its_search_says(tmp_path: Path) -> None:
+    sweep = "\nfrontier f of s = sweep(params, 0.6x..1x, points: 3{})"
+    found = program(tmp_path, refined("refine = measured(5, healed: 0)") + sweep.format(", children: 4"))
+    refine = refine_of(found.frontiers["f"], found.searches["s"])
+    assert (refine.children, refine.healed) == (4, 0)
+    found = program(tmp_path, refined("") + sweep.format(", children: 4"))
+    refine = refine_of(found.frontiers["f"], found.searches["s"])
+    assert (refine.method, refine.children, refine.healed, refine.samples) == ("measured", 4, 4096, 2048)
+    assert program(tmp_path, refined("") + sweep.format("")).frontiers["f"].children == 0
 
 
 @pytest.mark.states("refine.choice", "refine.goal")

@@ -16,8 +16,6 @@ from tests.runs.test_run import contents, events
 from tests.runs.test_status import said, told, told_states
 from tests.runs.tiny_program import run_with
 
-pytest.importorskip("puzzledsl.refining.run")
-
 REFINED = """
 search refined of best { refine = measured(4, healed: 64, samples: 64) }
 search rule of refined { solver = greedy }

@@ -18,6 +18,7 @@ from puzzledsl.ir.lower.common import (
     target,
     where,
 )
+from puzzledsl.ir.lower.refine import MAX_CHILDREN
 from puzzledsl.ir.lower.search import searched_space
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.readers import as_number
@@ -44,13 +45,14 @@ def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
     if call is None:
         return None
     scoped = call.scope.inner(space_names(info or guessed(symbol.name, symbol)))
-    settings = from_call(ctx, call, ("metric", "range"), ("points",))
+    settings = from_call(ctx, call, ("metric", "range"), ("points", "children"))
     settings.need("metric", "range", help=f"write `{example}`")
     for key in ("metric", "range"):
         if settings.has(key):
             entry = settings.entries[key]
             settings.entries[key] = Entry(entry.expr, scoped, entry.span)
     points = settings.whole("points", 10, 2, MAX_POINTS)
+    children = settings.whole("children", 0, 1, MAX_CHILDREN)
     if not settings.has("metric") or not settings.has("range"):
         return None
     swept, span = settings.value("metric"), settings.place("metric")
@@ -69,6 +71,7 @@ def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
         high=ends.high.value,
         times_parent=ends.low.form == "times",
         points=points,
+        children=children,
         doc=decl.doc,
         where=where(ctx, symbol),
     )

@@ -1,0 +1,107 @@
+"""Children that meet every requirement of a search: solved for exactly on any score table, and verified on the original ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from puzzledsl.ir.nodes import (
+    Baseline,
+    BaselineKind,
+    CpSat,
+    Linear,
+    Program,
+    ScoreTerm,
+    Search,
+    WeightedTerm,
+)
+from puzzledsl.ir.refines import refined_score
+from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult, Solution
+from puzzledsl.search.answer import solution_of
+from puzzledsl.search.solve import solve_search
+from puzzledsl.search.tables import Tables, tables_of
+from puzzledsl.search.verify import verify_with
+
+SEEDS: tuple[BaselineKind, ...] = ("block_influence", "angular_run")
+"""Rules whose children are measured beside the optimum."""
+REFITTED = "{}, refitted"
+"""Name of the refitted score in the goal; no name of a program has a comma. Requirements keep the measured score."""
+
+
+class Candidates:
+    """One search with its tables; `score` is the one that it minimises."""
+
+    def __init__(
+        self, program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
+    ) -> None:
+        """Raises DiagnosticError when a table is missing, ValueError for a goal that is not one score measured on text."""
+        self._program, self._costs, self._scores = program, costs, dict(scores)
+        self._search = program.searches[search]
+        self._tables = tables_of(program, search, costs, scores)
+        score = refined_score(program, self._search)
+        if score is None or not isinstance(self._search.solver, CpSat):
+            raise ValueError(f"search {search} minimises no score that is measured on text")
+        self.score = score
+
+    @property
+    def table(self) -> ScoreTable:
+        """The score's table."""
+        return self._scores[self.score]
+
+    @property
+    def tables(self) -> Tables:
+        """The search with all that it reads."""
+        return self._tables
+
+    def optimum(self, table: ScoreTable) -> Solution | None:
+        """The best child by another table of the score; None where the solver finds none in the search's time.
+
+        Its objective and metrics are those of the original tables.
+        """
+        name = REFITTED.format(self.score)
+        goal = _with_score(self._search.objective, self.score, name)
+        search = self._search.model_copy(update={"objective": goal, "solutions": 1})
+        declared = self._program.scores[self.score].model_copy(update={"name": name})
+        scores = {**self._program.scores, name: declared}
+        tables = {**self._scores, name: table.model_copy(update={"score": name})}
+        return self._checked(self._solved(search, scores, tables))
+
+    def baselines(self) -> Iterator[tuple[BaselineKind, Solution]]:
+        """Children of the rules in SEEDS that meet the requirements, where the score has block influences."""
+        if self.table.influence is None:
+            return
+        for kind in SEEDS:
+            search = self._search.model_copy(update={"solver": Baseline(kind=kind), "solutions": 1})
+            solution = self._checked(self._solved(search, self._program.scores, self._scores))
+            if solution is not None:
+                yield kind, solution
+
+    def solution(self, layers: tuple[LayerAssignment, ...], batches: Mapping[str, int]) -> Solution | None:
+        """A child with its figures; None where it breaks a requirement."""
+        solution = solution_of(self._tables, layers, dict(batches))
+        return None if verify_with(self._tables, solution) else solution
+
+    def predicted(self, solution: Solution) -> float:
+        """The score's sum of a child."""
+        return solution.metrics[self.score]
+
+    def _solved(
+        self, search: Search, scores: Mapping[str, object], tables: dict[str, ScoreTable]
+    ) -> SearchResult:
+        searches = {**self._program.searches, search.name: search}
+        program = self._program.model_copy(update={"searches": searches, "scores": scores})
+        return solve_search(program, search.name, self._costs, tables)
+
+    def _checked(self, result: SearchResult) -> Solution | None:
+        if not result.solutions:
+            return None
+        found = result.solutions[0]
+        return self.solution(found.layers, found.batches)
+
+
+def _with_score(goal: Linear, before: str, after: str) -> Linear:
+    def renamed(weighted: WeightedTerm) -> WeightedTerm:
+        if isinstance(weighted.term, ScoreTerm) and weighted.term.score == before:
+            return weighted.model_copy(update={"term": ScoreTerm(score=after)})
+        return weighted
+
+    return goal.model_copy(update={"terms": tuple(map(renamed, goal.terms))})

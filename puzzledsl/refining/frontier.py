@@ -1,0 +1,58 @@
+"""Measured children along a frontier: at each bound the optimum of the scores, the rules' children, and what refitting finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from puzzledsl.ir.nodes import Program, Search
+from puzzledsl.ir.refines import refine_of
+from puzzledsl.ir.tables import BldJob, CostTable, FrontierResult, RefinedFrontier, RefinedPoint, ScoreTable
+from puzzledsl.library.library import Library
+from puzzledsl.progress import Progress
+from puzzledsl.refining.candidates import Candidates
+from puzzledsl.refining.measuring import Meter
+from puzzledsl.refining.run import refined
+from puzzledsl.search.frontier import point_search, targets
+
+
+def run_refine_frontier(
+    program: Program,
+    frontier: str,
+    result: FrontierResult,
+    costs: CostTable,
+    scores: Mapping[str, ScoreTable],
+    parent_dir: Path,
+    base: Path,
+    library: Library,
+    jobs: Sequence[BldJob],
+    work: Path,
+    progress: Progress,
+) -> RefinedFrontier:
+    """Measure `children` at every point of a solved frontier, as `run_refine` does for a search.
+
+    A child that was measured for the search, or at another point, is not measured again. Raises DiagnosticError: missing tables,
+    pieces or text.
+    """
+    here = program.frontiers[frontier]
+    search = program.searches[here.search]
+    refine = refine_of(here, search)
+    score = program.scores[Candidates(program, search.name, costs, scores).score]
+    work.mkdir(parents=True, exist_ok=True)
+    meter = Meter(program, search.name, score, refine, jobs, parent_dir, base, library, work, progress)
+    progress.start(f"refine {frontier}", refine.children * here.points)
+    points = []
+    for target, point in zip(targets(here), result.points, strict=True):
+        refinement = None
+        if point.result.solutions:
+            at_point = _with(program, point_search(search, here, target))
+            candidates = Candidates(at_point, search.name, costs, scores)
+            refinement = refined(at_point, search.name, refine, point.result, candidates, meter, progress)
+        else:
+            progress.advance(refine.children)
+        points.append(RefinedPoint(target=point.target, ratio=point.ratio, refinement=refinement))
+    return RefinedFrontier(frontier=frontier, search=search.name, points=tuple(points))
+
+
+def _with(program: Program, search: Search) -> Program:
+    return program.model_copy(update={"searches": {**program.searches, search.name: search}})

@@ -1,0 +1,120 @@
+"""Loss of whole children, assembled and healed in memory; what was measured stays on the disk.
+
+The text is that of the score: blocks behind what the pieces were trained on, and none that children are healed on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from puzzledsl.healing.chain import child_digest
+from puzzledsl.healing.children import HealedChildren
+from puzzledsl.ir.nodes import Bld, Program, Refine, ReplaceOne, Score
+from puzzledsl.ir.tables import BldJob, Solution
+from puzzledsl.layout import BuildDir
+from puzzledsl.library.library import Library
+from puzzledsl.library.origin import origin
+from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.modeling.memory import room_bytes
+from puzzledsl.modeling.placement import reachable_parent
+from puzzledsl.parents.load import check_tokens, load_tokenizer
+from puzzledsl.plan.model import model_definition
+from puzzledsl.progress import Progress
+from puzzledsl.scoring.measures import Measure
+from puzzledsl.scoring.partial import Partial
+from puzzledsl.scoring.run import measure_of
+from puzzledsl.scoring.text import healing_blocks
+
+METHOD = "1"
+"""Version of how children are healed and measured here; raised when figures change."""
+KEPT_SHARE = 4
+"""One of so many parts of the free memory is for healed streams of children that start alike."""
+
+
+class Meter:
+    """Measures children of one search. Figures of a child are on the disk as soon as they are known."""
+
+    def __init__(
+        self,
+        program: Program,
+        search: str,
+        score: Score,
+        refine: Refine,
+        jobs: Sequence[BldJob],
+        parent_dir: Path,
+        base: Path,
+        library: Library,
+        work: Path,
+        progress: Progress,
+        figures: Path | None = None,
+    ) -> None:
+        """Read the texts. `figures`: the file of what was measured, in place of the build's.
+
+        Raises DiagnosticError: no text, too little of it, a parent that cannot be read.
+        """
+        assert isinstance(score.method, ReplaceOne) and score.bld is not None
+        self._program, self._search, self._jobs = program, search, jobs
+        self.metric = score.method.metric
+        self._library, self._work = library, work
+        bld = program.blds[score.bld]
+        cache = BuildDir(library.root.parent).tokens
+        self._model = reachable_parent(parent_dir, progress, once=False)
+        changed = {"samples": refine.samples, "data": refine.data or score.method.data}
+        self._measure: Measure = measure_of(
+            program,
+            score,
+            score.method.model_copy(update=changed),
+            bld,
+            LayerRunner(self._model),
+            parent_dir,
+            base,
+            library,
+            progress,
+        )
+        self._fitted = refine.healed > 0
+        self._calibration_NS = healing_blocks(
+            program, score, refine.healed, bld, base, load_tokenizer(parent_dir), cache
+        )
+        check_tokens(parent_dir, self._calibration_NS)
+        self._children: HealedChildren | None = None
+        key = self._key(parent_dir, bld)
+        name = hashlib.sha256(key.encode()).hexdigest()[:24]
+        self._known = Partial(figures or BuildDir(library.root.parent).figures(f"children-{name}"), key)
+
+    def samples(self) -> int:
+        """Positions that are measured."""
+        return self._measure.samples()
+
+    def loss(self, solution: Solution) -> float:
+        """The score's metric of a child after healing. Raises DiagnosticError for a piece that is missing or damaged."""
+        layers = model_definition(self._program, self._search, solution, self._jobs).layers
+        name = (0, "child", child_digest(layers))
+        if name not in self._known.figures:
+            if self._children is None:  # the parent runs once, when there is something new to compare with it
+                self._children = self._prepared()
+            _, figures = next(self._children.measured([layers]))
+            self._known.add(name, dict(figures))
+        return self._known.figures[name][self.metric]
+
+    def _prepared(self) -> HealedChildren:
+        return HealedChildren(
+            self._model,
+            self._library.load,
+            self._calibration_NS,
+            self._measure,
+            fitted=("attention", "ffn") if self._fitted else (),
+            kept_bytes=room_bytes() // KEPT_SHARE,
+            folder=self._work,
+        )
+
+    def _key(self, parent_dir: Path, bld: Bld) -> str:
+        """All that figures depend on besides the child: another key begins a new file."""
+        pieces = {piece.job.id: piece.sha256 for piece in self._library.pieces()}
+        groups = [origin(parent_dir, group)["text"] for group in self._measure.groups]
+        healed = origin(parent_dir, self._calibration_NS)
+        made = [pieces.get(job.id, "") for job in self._jobs]
+        parts = [METHOD, self._measure.identity(), self._fitted, bld.name, healed, groups, made]
+        return json.dumps(parts, sort_keys=True)

@@ -1,0 +1,112 @@
+"""Level-switch mutation (EvoPress: Sieberling et al. 2025, arXiv 2410.14649, algorithm 1).
+
+One sub-block goes a level down, to the next cheaper alternative, and another goes a level up, so that the child costs about the
+same. The paper's levels all cost the same step; alternatives do not, so a mutant may break a requirement and is then drawn again.
+The paper makes one dropped layer whole where it drops another: here two layers exchange what they are.
+
+Levels are ordered by parameters; alternatives of as many parameters (windows of attention) as the space has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from puzzledsl.ir.alternatives import SubBlock, name_of
+from puzzledsl.ir.nodes import LayerChoice
+from puzzledsl.ir.tables import CostTable, LayerAssignment
+
+MOST_SWITCHES = 3
+"""The number of switches is the smaller of two draws from 1 to this, so that five mutants of nine have one."""
+EXCHANGES = 0.25
+"""Share of switches that exchange two layers."""
+Layers = tuple[LayerAssignment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A sub-block of a layer, and its alternatives from the dearest to the cheapest."""
+
+    layer: int
+    sub_block: SubBlock
+    levels: tuple[str, ...]
+
+    def next_to(self, child: Layers, step: Literal[1, -1]) -> str | None:
+        """The alternative a level below (1) or above (-1) the child's; None where there is none."""
+        level = self.levels.index(getattr(child[self.layer], self.sub_block)) + step
+        return self.levels[level] if 0 <= level < len(self.levels) else None
+
+
+class Mutation:
+    """Draws mutants of a child. They are of the space; requirements are the caller's."""
+
+    def __init__(self, choices: Sequence[LayerChoice], costs: CostTable) -> None:
+        """`choices`: what each layer may become; `costs` have the parameters of all of it."""
+        self._places = list(_places(choices, costs))
+        self._choices = [
+            ({name_of(a) for a in choice.attention}, {name_of(f) for f in choice.ffn}) for choice in choices
+        ]
+
+    def mutant(self, parent: Layers, generator: np.random.Generator) -> Layers:
+        """A child a few switches from its parent; the parent itself where no switch changes anything."""
+        switches = int(generator.integers(1, MOST_SWITCHES, size=2, endpoint=True).min())
+        child = parent
+        for _ in range(switches):
+            exchanged = generator.random() < EXCHANGES
+            child = self._exchanged(child, generator) if exchanged else self._switched(child, generator)
+        return child
+
+    def _switched(self, child: Layers, generator: np.random.Generator) -> Layers:
+        """One sub-block a level down, another a level up."""
+        down = self._changed(child, generator, 1, self._places)
+        if down is None:
+            return child
+        cheaper, changed = down
+        up = self._changed(cheaper, generator, -1, [place for place in self._places if place is not changed])
+        return child if up is None else up[0]
+
+    def _changed(
+        self, child: Layers, generator: np.random.Generator, step: Literal[1, -1], places: Sequence[Place]
+    ) -> tuple[Layers, Place] | None:
+        """One of the sub-blocks changed, and its place; None where none can be."""
+        able = [(place, name) for place in places if (name := place.next_to(child, step)) is not None]
+        if not able:
+            return None
+        place, name = able[generator.integers(len(able))]
+        layer = child[place.layer].model_copy(update={place.sub_block: name})
+        return (*child[: place.layer], layer, *child[place.layer + 1 :]), place
+
+    def _exchanged(self, child: Layers, generator: np.random.Generator) -> Layers:
+        """Two different layers in each other's place, where both may be what the other is."""
+        first = int(generator.integers(len(child)))
+        others = [
+            other
+            for other in range(len(child))
+            if child[other] != child[first]
+            and self._may(first, child[other])
+            and self._may(other, child[first])
+        ]
+        if not others:
+            return child
+        other = others[generator.integers(len(others))]
+        layers = list(child)
+        layers[first], layers[other] = layers[other], layers[first]
+        return tuple(layers)
+
+    def _may(self, layer: int, assignment: LayerAssignment) -> bool:
+        attention, ffn = self._choices[layer]
+        return assignment.attention in attention and assignment.ffn in ffn
+
+
+def _places(choices: Sequence[LayerChoice], costs: CostTable) -> Iterator[Place]:
+    for layer, choice in enumerate(choices):
+        parts: tuple[tuple[SubBlock, Sequence[str], dict[str, int]], ...] = (
+            ("attention", [*map(name_of, choice.attention)], costs.params_attention[layer]),
+            ("ffn", [*map(name_of, choice.ffn)], costs.params_ffn[layer]),
+        )
+        for sub_block, names, params in parts:
+            levels = sorted(names, key=lambda name: -params[name])
+            yield Place(layer, sub_block, tuple(levels))

@@ -1,0 +1,207 @@
+"""Bayesian linear regression of a child's measured loss on the entries of a score table.
+
+A score table predicts a child's loss as a sum: an entry for each sub-block that is not the parent's, or one for a run of dropped
+layers. Entries are measured one at a time, so the sum misses what they do to each other: attentions left out here and there cost
+up to twice their sum, layers dropped in a row less. The model keeps the sum and gives every entry v a relative error:
+
+    loss = offset + sum of v (1 + e),   e = shared + by kind of change + by kind and third of the depth + the entry's own
+
+with independent normal errors. Children that were measured give the posterior in closed form (Bishop, Pattern Recognition and
+Machine Learning, section 3.3). Measurements count less the further they are above the best one: a linear model holds locally.
+
+Shapes: I entries of the table, N children that were measured, F errors that entries share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puzzledsl.ir.layer_runs import Run, counted_runs
+from puzzledsl.ir.tables import LayerAssignment, ScoreTable
+
+Floats = NDArray[np.float64]
+Child = Sequence[LayerAssignment]
+Kind = Literal["attention", "ffn", "pair", "run"]
+SHARED, BY_KIND, OWN = 0.5, 0.4, 0.35
+"""Standard deviations of the relative errors of a replacement."""
+SHARED_RUN, OWN_RUN = 0.15, 0.3
+"""Those of a run: it was measured with all its layers dropped at once, so less is unknown."""
+NOISE = 0.05
+"""Relative standard deviation of a measurement around the linear model."""
+DISTANCE_NOISE = 0.3
+"""More of it, as a share of the distance from the best measurement."""
+LEAST = 0.1
+"""No entry falls below this share of the table's, so that nothing becomes free."""
+GONE = ("noop", "linear")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a score table: a layer's alternative, or pair of them, or (`run`) `layer` and those behind it dropped."""
+
+    kind: Kind
+    layer: int
+    name: str
+    value: float
+    length: int = 1
+
+    @property
+    def key(self) -> tuple[Kind, int, str, int]:
+        """Everything but the value."""
+        return self.kind, self.layer, self.name, self.length
+
+
+class Surrogate:
+    """A score table, and the children that were measured so far.
+
+    surrogate = Surrogate(table)
+    surrogate.tell(child, 0.68)
+    mean, stderr = surrogate.predict(other)
+    better_table = surrogate.table()
+    """
+
+    def __init__(self, table: ScoreTable) -> None:
+        """A model that knows the table only."""
+        self._table = table
+        self._entries = _entries(table)
+        self._places = {entry.key: place for place, entry in enumerate(self._entries)}
+        self._runs: dict[Run, int] = {
+            (entry.layer, entry.length): place
+            for place, entry in enumerate(self._entries)
+            if entry.kind == "run"
+        }
+        self._values_I = np.array([entry.value for entry in self._entries])
+        typical = float(np.median(np.abs(self._values_I))) if len(self._entries) else 0.0
+        self._sizes_I = np.maximum(np.abs(self._values_I), typical / 100 or 1e-9)
+        self._prior_II = _prior(self._entries, len(_layers(table)))
+        self._mean_I, self._covariance_II = np.zeros(len(self._entries)), self._prior_II
+        self._counts: list[Floats] = []
+        self._losses: list[float] = []
+
+    def predict(self, child: Child) -> tuple[float, float]:
+        """The expected loss of a child in the score's unit, and its standard deviation, noise aside."""
+        counts_I = self._counts_of(child)
+        sizes_I = counts_I * self._sizes_I
+        mean = self._table.offset + counts_I @ self._values_I + sizes_I @ self._mean_I
+        return float(mean), float(np.sqrt(max(0.0, sizes_I @ self._covariance_II @ sizes_I)))
+
+    def tell(self, child: Child, loss: float) -> None:
+        """Take a child's measured loss into account."""
+        self._counts.append(self._counts_of(child))
+        self._losses.append(loss)
+        counts_NI, losses_N = np.array(self._counts), np.array(self._losses)
+        residuals_N = losses_N - self._table.offset - counts_NI @ self._values_I
+        sizes_NI = counts_NI * self._sizes_I
+        best = losses_N.min()
+        noise_N = NOISE * np.abs(losses_N) + DISTANCE_NOISE * (losses_N - best) + 1e-9
+        shared_NI = sizes_NI @ self._prior_II
+        gain_IN = np.linalg.solve(shared_NI @ sizes_NI.T + np.diag(noise_N**2), shared_NI).T
+        self._mean_I = gain_IN @ residuals_N
+        self._covariance_II = self._prior_II - gain_IN @ shared_NI
+
+    def table(self, generator: np.random.Generator | None = None, share: float = 1.0) -> ScoreTable:
+        """A score table of the expected entries; with a `generator`, of a draw from the posterior whose standard deviation is
+        multiplied by `share`."""
+        errors_I = self._mean_I
+        if generator is not None:
+            nothing_I = np.zeros(len(self._entries))
+            drawn_I = generator.multivariate_normal(nothing_I, self._covariance_II, method="eigh")
+            errors_I = errors_I + share * drawn_I
+        entries_I = np.maximum(self._values_I + self._sizes_I * errors_I, LEAST * self._sizes_I)
+        return _with_entries(self._table, dict(zip(self._places, entries_I.tolist(), strict=True)))
+
+    def _counts_of(self, child: Child) -> Floats:
+        """Which entries a child's sum has, [I] of 0 and 1."""
+        counts_I = np.zeros(len(self._entries))
+        dropped = [(layer.attention, layer.ffn) == ("noop", "noop") for layer in child]
+        in_runs: set[int] = set()
+        for first, length in counted_runs(dropped, self._runs):
+            counts_I[self._runs[first, length]] = 1
+            in_runs |= set(range(first, first + length))
+        for index, layer in enumerate(child):
+            if index not in in_runs:
+                for key in _keys(self._table, index, layer):
+                    if key in self._places:  # the parent's choice has no entry
+                        counts_I[self._places[key]] = 1
+        return counts_I
+
+
+def _layers(table: ScoreTable) -> Sequence[dict[str, float]]:
+    return table.attention or table.pairs
+
+
+def _keys(table: ScoreTable, index: int, layer: LayerAssignment) -> list[tuple[Kind, int, str, int]]:
+    if table.unit == "block":
+        return [("pair", index, f"{layer.attention}/{layer.ffn}", 1)]
+    return [("attention", index, layer.attention, 1), ("ffn", index, layer.ffn, 1)]
+
+
+def _entries(table: ScoreTable) -> list[Entry]:
+    """Every entry but the parent's, which stay as they are."""
+    found: list[Entry] = []
+    parts: list[tuple[Kind, Sequence[dict[str, float]]]] = [
+        ("attention", table.attention),
+        ("ffn", table.ffn),
+        ("pair", table.pairs),
+    ]
+    for kind, layers in parts:
+        for index, layer in enumerate(layers):
+            names = sorted(name for name in layer if name not in ("parent", "parent/parent"))
+            found += [Entry(kind, index, name, layer[name]) for name in names]
+    found += [Entry("run", run.first, "noop/noop", run.value, run.length) for run in table.runs]
+    return found
+
+
+def _prior(entries: Sequence[Entry], layers: int) -> Floats:
+    """Covariance of the entries' relative errors, [I, I]."""
+    own = np.array([OWN_RUN if entry.kind == "run" else OWN for entry in entries])
+    shared = [_shared(entry, layers) for entry in entries]
+    columns: dict[tuple[object, ...], int] = {}
+    for errors in shared:
+        for name, _ in errors:
+            columns.setdefault(name, len(columns))
+    loadings_IF = np.zeros((len(entries), len(columns)))
+    for place, errors in enumerate(shared):
+        for name, deviation in errors:
+            loadings_IF[place, columns[name]] = deviation
+    prior_II: Floats = np.diag(own**2) + loadings_IF @ loadings_IF.T
+    return prior_II
+
+
+def _shared(entry: Entry, layers: int) -> list[tuple[tuple[object, ...], float]]:
+    """The errors that an entry shares with others, by name, and their standard deviations."""
+    if entry.kind == "run":
+        return [(("run",), SHARED_RUN)]
+    gone = tuple(part in GONE for part in entry.name.split("/"))
+    third = 3 * entry.layer // max(1, layers)
+    return [
+        (("replacement",), SHARED),
+        ((entry.kind, gone), BY_KIND),
+        ((entry.kind, gone, third), BY_KIND),
+    ]
+
+
+def _with_entries(table: ScoreTable, entries: dict[tuple[Kind, int, str, int], float]) -> ScoreTable:
+    def layers(kind: Kind, before: Sequence[dict[str, float]]) -> tuple[dict[str, float], ...]:
+        return tuple(
+            {name: entries.get((kind, index, name, 1), value) for name, value in layer.items()}
+            for index, layer in enumerate(before)
+        )
+
+    runs = (
+        run.model_copy(update={"value": entries["run", run.first, "noop/noop", run.length]})
+        for run in table.runs
+    )
+    return table.model_copy(
+        update={
+            "attention": layers("attention", table.attention),
+            "ffn": layers("ffn", table.ffn),
+            "pairs": layers("pair", table.pairs),
+            "runs": tuple(runs),
+        }
+    )

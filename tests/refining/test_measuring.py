@@ -1,0 +1,124 @@
+"""Measured children: figures are those of the child healed alone, and stay on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from puzzledsl.healing.children import HealedChildren
+from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
+from puzzledsl.ir.nodes import CpSat, Refine, ReplaceOne, ScoreTerm, Search
+from puzzledsl.ir.tables import LayerAssignment, Solution
+from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.plan.model import model_definition
+from puzzledsl.progress import Silent
+from puzzledsl.refining.measuring import Meter
+from puzzledsl.scoring.measures import Divergence
+from puzzledsl.scoring.text import healing_blocks, scored_text
+from tests.bld.bld_programs import make_program
+from tests.scoring.cases import Case
+from tests.search.instances import HERE, alone
+
+LAYERS, SAMPLES, HEALED = 5, 40, 200
+METHOD = ReplaceOne(metric="kl_divergence", samples=16)
+ATTENTION: tuple[Any, ...] = (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
+FFN: tuple[Any, ...] = (ParentFfn(), MlpFfn(width=16), NoOpFfn())
+REFINE = Refine(method="measured", children=3, healed=HEALED, samples=SAMPLES, where=HERE)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    base = tmp_path_factory.mktemp("refined")
+    settings: dict[str, Any] = {"tokens": 64, "calibration_tokens": 128, "model": {"layers": LAYERS}}
+    case = Case(base, make_program(base, attention=ATTENTION, ffn=FFN, method=METHOD, **settings))
+    search = Search(
+        name="best",
+        space=case.program.scores["s"].space,
+        sense="minimize",
+        objective=alone(ScoreTerm(score="s")),
+        solver=CpSat(time_s=Fraction(60)),
+        refine=REFINE,
+        where=HERE,
+    )
+    case.program = case.program.model_copy(update={"searches": {"best": search}})
+    return case
+
+
+def meter(case: Case, work: Path, refine: Refine = REFINE) -> Meter:
+    program, parent = case.program, case.base / "parent"
+    return Meter(
+        program,
+        "best",
+        program.scores["s"],
+        refine,
+        case.jobs,
+        parent,
+        case.base,
+        case.library,
+        work,
+        Silent(),
+    )
+
+
+def child(*changes: tuple[int, str, str]) -> Solution:
+    layers = [LayerAssignment(attention="parent", ffn="parent")] * LAYERS
+    for index, attention, ffn in changes:
+        layers[index] = LayerAssignment(attention=attention, ffn=ffn)
+    return Solution(objective=0, layers=tuple(layers))
+
+
+CHILDREN = (
+    child((1, "noop", "noop"), (2, "noop", "noop")),
+    child((0, "gqa1", "mlp16"), (3, "noop", "parent")),
+)
+
+
+def test_a_loss_is_that_of_the_child_healed_alone_on_the_scores_text(case: Case, tmp_path: Path) -> None:
+    """On `samples` positions behind the pieces' text, healed on `healed` tokens."""
+    program, parent = case.program, case.base / "parent"
+    score, bld, cache = program.scores["s"], program.blds["b"], case.base / "build" / "tokens"
+    tokenizer, model = load_tokenizer(parent), load_parent(parent)
+    method = METHOD.model_copy(update={"samples": SAMPLES})
+    data = program.data[bld.data or ""]
+    scored_NS = scored_text(data, case.base, tokenizer, method, bld, True, cache, Silent(), False)
+    healing_NS = healing_blocks(program, score, HEALED, bld, case.base, tokenizer, cache)
+    measured = meter(case, tmp_path)
+    assert measured.samples() == SAMPLES
+    for solution in CHILDREN:
+        healed = HealedChildren(
+            model, case.library.load, healing_NS, Divergence(LayerRunner(model), scored_NS, SAMPLES)
+        )
+        layers = model_definition(program, "best", solution, case.jobs).layers
+        [(_, figures)] = healed.measured([layers])
+        assert measured.loss(solution) == figures["kl_divergence"] > 0
+
+
+def test_what_was_measured_is_not_measured_again(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the parent run again."""
+    losses = [meter(case, tmp_path).loss(solution) for solution in CHILDREN]
+    monkeypatch.setattr(HealedChildren, "__init__", lambda *_: pytest.fail("the parent runs again"))
+    again = meter(case, tmp_path)
+    assert [again.loss(solution) for solution in reversed(CHILDREN)] == losses[::-1]
+
+
+@pytest.mark.parametrize("changes", [{"healed": 0}, {"samples": 24}])
+def test_other_settings_other_figures(case: Case, tmp_path: Path, changes: dict[str, int]) -> None:
+    """Figures of other texts, or without healing, are never mixed up."""
+    other = meter(case, tmp_path, REFINE.model_copy(update=changes))
+    assert other.loss(CHILDREN[0]) != meter(case, tmp_path).loss(CHILDREN[0])

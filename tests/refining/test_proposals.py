@@ -1,0 +1,90 @@
+"""Proposals: every one meets the requirements, none comes twice, and measuring them finds better children than the sum does."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from puzzledsl.ir.nodes import Baseline, ParamsTerm
+from puzzledsl.refining.candidates import Candidates
+from puzzledsl.refining.proposals import Proposal, Proposals
+from puzzledsl.search.solve import solve_search
+from puzzledsl.search.verify import verify
+from tests.refining.cases import instance, loss
+from tests.search.instances import Instance, alone, chat, require
+
+
+def asked(made: Instance, number: int, seed: int = 0) -> tuple[Candidates, list[tuple[Proposal, float]]]:
+    candidates = Candidates(*made.args)
+    optimum = solve_search(*made.args).solutions[0]
+    proposals = Proposals(candidates, optimum, seed)
+    found: list[tuple[Proposal, float]] = []
+    while len(found) < number and (proposal := proposals.next()) is not None:
+        solution = proposal.solution
+        measured = loss(candidates.predicted(solution), solution.layers)
+        proposals.tell(solution.layers, measured)
+        found.append((proposal, measured))
+    return candidates, found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_proposal_is_a_verified_answer_and_none_comes_twice(seed: int) -> None:
+    """Its objective and metrics are those of the search's own tables."""
+    made = instance(seed)
+    _, found = asked(made, 12)
+    children = [proposal.solution.layers for proposal, _ in found]
+    assert len(set(children)) == len(children) >= 6
+    for proposal, _ in found:
+        assert not verify(*made.args, proposal.solution)
+
+
+def test_the_optimum_comes_first_then_the_rules_then_the_model() -> None:
+    """Rules that find nothing under the requirements, or the same child, are left out."""
+    later: set[str] = set()
+    for seed in range(4):
+        _, found = asked(instance(seed), 12)
+        origins = [proposal.origin for proposal, _ in found]
+        rules = [origin for origin in origins if origin in ("block_influence", "angular_run")]
+        assert rules and origins[: len(rules) + 1] == ["optimum", *rules]
+        later |= set(origins[len(rules) + 1 :])
+    assert later == {"model", "drawn"}
+
+
+def test_measuring_finds_better_children_than_the_proven_optimum_of_the_sum() -> None:
+    """Wherever the optimum suffers from interactions; never worse, since the optimum is measured too."""
+    suffering = []
+    for seed in range(10):
+        candidates, found = asked(instance(seed), 16)
+        best, (optimum, measured) = min(measured for _, measured in found), found[0]
+        assert best <= measured
+        if measured > candidates.predicted(optimum.solution):
+            suffering.append(best / measured)
+    assert len(suffering) >= 3 and max(suffering) < 0.97
+
+
+def test_same_figures_same_children() -> None:
+    """And another seed draws others."""
+    first, second, other = (
+        [proposal.solution.layers for proposal, _ in asked(instance(2), 10, seed)[1]] for seed in (0, 0, 1)
+    )
+    assert first == second != other
+
+
+def test_it_ends_when_there_is_nothing_new() -> None:
+    """Where one child alone meets the requirements."""
+    made = instance(4)
+    fastest = made.with_search(requirements=(), objective=alone(chat("latency")))
+    least = solve_search(*fastest.args).solutions[0].metrics["chat.latency"]
+    limit = require(chat("latency"), "<=", Fraction(least) * Fraction(100_001, 100_000))
+    _, found = asked(made.with_search(requirements=(limit,)), 60)
+    assert 1 <= len(found) < 10
+
+
+def test_goals_that_cannot_be_refined_are_refused() -> None:
+    """A baseline has no optimum, and parameters are not measured on text."""
+    made = instance(0)
+    with pytest.raises(ValueError, match="measured on text"):
+        Candidates(*made.with_search(solver=Baseline(kind="greedy")).args)
+    with pytest.raises(ValueError, match="measured on text"):
+        Candidates(*made.with_search(objective=alone(ParamsTerm())).args)

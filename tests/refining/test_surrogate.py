@@ -1,0 +1,116 @@
+"""The linear model of a child's loss: the table's sum before anything is measured, the measurements where there are enough."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+
+from puzzledsl.ir.alternatives import name_of
+from puzzledsl.ir.nodes import LayerChoice
+from puzzledsl.ir.tables import LayerAssignment, ScoreTable
+from puzzledsl.refining.surrogate import LEAST, Surrogate
+from puzzledsl.search.metrics import Child
+from puzzledsl.search.tables import tables_of
+from tests.refining.cases import instance
+from tests.search.instances import KL, Instance
+from tests.search.run_instances import children_of, run_instance
+
+
+def some_children(made: Instance, number: int, seed: int) -> list[Child]:
+    tables, rng = tables_of(*made.args), Random(seed)
+    batches = {name: tables.candidates(name)[0] for name in tables.scenarios}
+
+    def drawn(choice: LayerChoice) -> LayerAssignment:
+        names = name_of(rng.choice(choice.attention)), name_of(rng.choice(choice.ffn))
+        return LayerAssignment(attention=names[0], ffn=names[1])
+
+    return [Child(tables, tuple(map(drawn, tables.layers)), batches) for _ in range(number)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_before_measurements_it_predicts_the_sum_of_the_table(seed: int) -> None:
+    """Runs included: the same sum that the search minimises."""
+    made = run_instance(seed)
+    surrogate = Surrogate(made.scores["kl"])
+    for child in children_of(made)[:200]:
+        mean, stderr = surrogate.predict(child.layers)
+        assert mean == pytest.approx(float(child.term(KL)), abs=1e-12)
+        assert stderr >= 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_refitted_table_sums_to_its_predictions(seed: int) -> None:
+    """What the solver optimises is what the model predicts, as long as no entry is at its least."""
+    made = instance(seed)
+    surrogate = Surrogate(made.scores["kl"])
+    for child in some_children(made, 6, seed):
+        surrogate.tell(child.layers, 1.2 * float(child.term(KL)))
+    table = surrogate.table()
+    refitted = Instance(made.program, made.costs, {"kl": table})
+    tables = tables_of(*refitted.args)
+    for child in some_children(made, 50, seed + 100):
+        again = Child(tables, child.layers, child.batches)
+        mean, _ = surrogate.predict(child.layers)
+        assert float(again.term(KL)) == pytest.approx(mean, rel=1e-9)
+
+
+def test_it_learns_that_a_kind_of_change_costs_twice_its_score() -> None:
+    """From a dozen children, for children that it has not seen; and it is surer than before."""
+    made = instance(3)
+    surrogate = Surrogate(made.scores["kl"])
+
+    def truth(child: Child) -> float:
+        only_ffn = tuple(
+            layer
+            if (layer.attention, layer.ffn) == ("noop", "noop")
+            else layer.model_copy(update={"attention": "parent"})
+            for layer in child.layers
+        )
+        attention = float(child.term(KL)) - float(Child(child.tables, only_ffn, child.batches).term(KL))
+        return float(child.term(KL)) + attention
+
+    seen, unseen = some_children(made, 24, 1), some_children(made, 40, 2)
+    sum_error = np.mean([abs(float(c.term(KL)) / truth(c) - 1) for c in unseen])
+    unsure = np.mean([surrogate.predict(c.layers)[1] for c in unseen])
+    for child in seen:
+        surrogate.tell(child.layers, truth(child))
+    error = np.mean([abs(surrogate.predict(c.layers)[0] / truth(c) - 1) for c in unseen])
+    assert error < 0.4 * sum_error
+    assert np.mean([surrogate.predict(c.layers)[1] for c in unseen]) < 0.6 * unsure
+
+
+def test_a_child_that_was_measured_is_predicted_near_its_measurement() -> None:
+    """The model is not a table of measurements, but it follows the best one."""
+    made = instance(1)
+    surrogate = Surrogate(made.scores["kl"])
+    child = some_children(made, 1, 5)[0]
+    surrogate.tell(child.layers, 3 * float(child.term(KL)))
+    mean, _ = surrogate.predict(child.layers)
+    assert mean == pytest.approx(3 * float(child.term(KL)), rel=0.1)
+
+
+def test_no_entry_becomes_free() -> None:
+    """Nor negative, whatever was measured."""
+    made = instance(2)
+    surrogate = Surrogate(made.scores["kl"])
+    for child in some_children(made, 10, 7):
+        surrogate.tell(child.layers, 1e-6)
+    before, after = made.scores["kl"], surrogate.table()
+    for old, new in zip(_values(before), _values(after), strict=True):
+        assert new >= LEAST * old > 0
+
+
+def test_same_seed_same_draw() -> None:
+    """Draws differ from the mean, and depend on the generator alone."""
+    table = instance(0).scores["kl"]
+    first, second, other = (Surrogate(table).table(np.random.default_rng(seed), 0.25) for seed in (1, 1, 2))
+    assert first == second != other
+    assert first != Surrogate(table).table() == table
+
+
+def _values(table: ScoreTable) -> list[float]:
+    layers = (*table.attention, *table.ffn)
+    entries = [value for layer in layers for name, value in sorted(layer.items()) if name != "parent"]
+    return [*entries, *(run.value for run in table.runs)]

@@ -50,6 +50,7 @@ def _painter(color: bool) -> _Paint:
 
 def _lines(subject: Subject, look: Look, before: SearchResult | None, paint: _Paint) -> Iterator[str]:
     from puzzledsl.runs.looking import changed_layers
+    from puzzledsl.runs.refined_text import solve_note
 
     result = look.results[subject.name]
     if not result.solutions:
@@ -60,6 +61,8 @@ def _lines(subject: Subject, look: Look, before: SearchResult | None, paint: _Pa
         f"{paint(subject.name, 'bold')}  {paint(result.status, 'good')}  {_goal(subject)} = {objective:.6g}"
     )
     yield head + _moved(objective, before, subject.search.sense, paint)
+    if subject.search.refine is not None:
+        yield paint(f"  {solve_note(subject.search)}", "faint")
     yield from _requirements(subject, paint)
     yield from _strip(subject, paint)
     changed = changed_layers(before, result)

@@ -14,7 +14,6 @@ from puzzledsl.report.numbers import Number
 from puzzledsl.report.subject import Subject
 from puzzledsl.search.metrics import Child
 from puzzledsl.search.tables import tables_of
-from puzzledsl.units import COUNT, format_quantity
 
 ORIGINS: dict[str, str] = {
     "optimum": "the optimum of the scores",
@@ -32,7 +31,10 @@ OPTIMUM: dict[bool, str] = {True: "proven optimum of the scores", False: "solver
 
 @dataclass(frozen=True)
 class RefinedRow:
-    """One child. `sum` of its scores, what the refitted scores said before it was measured, and its loss; None: not known."""
+    """One child: the sum of its scores, what the refitted scores predicted before it was measured, and its loss.
+
+    None: not known. `origin` of the one that is built.
+    """
 
     label: str
     origin: str
@@ -81,8 +83,8 @@ def refined(subject: Subject) -> Refined | None:
 
 
 def _how(found: Refinement) -> str:
-    healed = f"healed on {format_quantity(found.healed, COUNT)} tokens" if found.healed else "not healed"
-    return f"{healed}, measured on {format_quantity(found.samples, COUNT)} positions"
+    healed = f"healed on {found.healed:,} tokens" if found.healed else "not healed"
+    return f"{healed}, measured on {found.samples:,} positions"
 
 
 Sums = dict[tuple[LayerAssignment, ...], float]
@@ -113,7 +115,7 @@ def _rows(found: Refinement, sums: Sums, name: str) -> Iterator[RefinedRow]:
         known = next((c for c in found.children if c.layers == found.model_optimum), None)
         yield RefinedRow(
             label=REFITTED,
-            origin="" if known is None else ORIGINS[known.origin],
+            origin="",
             is_built=False,
             sum=_sum(found.model_optimum, sums),
             predicted=numbers.plain(found.model_prediction),
@@ -127,7 +129,7 @@ def _row(label: str, child: MeasuredChild, sums: Sums, *, is_built: bool = False
         predicted = Number(predicted.text, predicted.value, f"± {child.predicted_stderr:.2g}")
     return RefinedRow(
         label=label,
-        origin=ORIGINS[child.origin],
+        origin=ORIGINS[child.origin] if is_built else "",
         is_built=is_built,
         sum=_sum(child.layers, sums),
         predicted=predicted,

@@ -8,7 +8,6 @@ from puzzledsl.changes.words import refine as refine_words
 from puzzledsl.ir.nodes import Search
 from puzzledsl.ir.tables import MeasuredChild, Refinement
 from puzzledsl.report.refined import ORIGINS
-from puzzledsl.units import COUNT, format_quantity
 
 
 def refined_line(found: Refinement) -> str:
@@ -31,8 +30,8 @@ def refinement_text(found: Refinement) -> str:
 
 
 def _lines(found: Refinement) -> Iterator[str]:
-    positions = f"{format_quantity(found.samples, COUNT)} positions"
-    healed = f"healed on {format_quantity(found.healed, COUNT)} tokens" if found.healed else "not healed"
+    positions = f"{found.samples:,} positions"
+    healed = f"healed on {found.healed:,} tokens" if found.healed else "not healed"
     yield f"search {found.search}: {len(found.children)} children, {healed}, measured on {positions}"
     best, optimum = found.best, found.optimum
     if optimum is not None:

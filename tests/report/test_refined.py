@@ -98,7 +98,7 @@ def test_the_table_has_the_built_child_the_optimum_and_rules(refine: Made) -> No
     best, optimum, rule = found.children[2], found.children[0], found.children[1]
     assert list(rows) == [
         "best measured an optimum of refitted scores",
-        "proven optimum of the scores the optimum of the scores",
+        "proven optimum of the scores",
         "layers dropped by block influence",
     ]
     for row, child in zip(rows.values(), (best, optimum, rule), strict=True):

@@ -49,6 +49,7 @@ def refinement(program: Path) -> Refinement:
     return Refinement.from_json((program.parent / "build" / "refined" / "refined.json").read_bytes())
 
 
+@pytest.mark.states("refine.answer")
 def test_the_best_measured_child_is_built_and_the_optimum_stays_the_proven_one(refined: Path) -> None:
     build, found = refined.parent / "build", refinement(refined)
     result = SearchResult.from_json((build / "solutions" / "refined.json").read_bytes())
@@ -75,7 +76,7 @@ def test_a_refined_search_is_done_once_and_again_only_when_its_inputs_change(
     assert now["refine refined"] == ("stale", "how children are measured changed")
     assert now["solve refined"][0] == now["realise best"][0] == now["realise rule"][0] == "done"
     assert now["realise refined"] == ("stale", "after refine refined")
-    program.write_text(text.replace("samples: 64", "samples: 64  # few"))
+    program.write_text(text.replace(", samples: 64)", ",\n  samples: 64)"))
     assert told_states(program)["refine refined"][0] == "done"
     program.write_text(text.replace("1.2x", "1.1x"))
     now = told_states(program)

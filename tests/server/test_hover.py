@@ -136,6 +136,26 @@ def test_a_search_says_how_much_it_asks_for(tmp_path: Path) -> None:
     assert "over `w`, 5 requirements, 2 preferences, 3 solutions, 2 layers apart, solver `cpsat`" in found
 
 
+def test_a_search_says_how_it_is_refined(tmp_path: Path) -> None:
+    shape = "shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)"
+    head = (
+        f'parent q = hf("nowhere", shape: {shape})\nspace v of q {{ ffn = parent | noop }}\n'
+        'data words = text("words.txt")\nbld pieces of v { tokens = 0 }\n'
+        "score loss of pieces = replace_one(kl_divergence)\n"
+    )
+    text = f"{head}search b{CURSOR}est of v {{ minimize loss, require params <= 0.9x, refine = measured(24, data: words) }}\n"
+    found = said(text, tmp_path)
+    assert found is not None
+    assert (
+        "refined: 24 children, healed on 4096 tokens, measured on 2048 positions of `words` (`measured`)"
+        in found
+    )
+    explained = said(text.replace(CURSOR, "").replace("refine =", f"ref{CURSOR}ine ="), tmp_path)
+    assert explained is not None and "Measures children whole" in explained
+    method = said(text.replace(CURSOR, "").replace("measured(24", f"meas{CURSOR}ured(24"), tmp_path)
+    assert method is not None and "The exact solver proposes children" in method
+
+
 def test_a_mistake_is_explained(tmp_path: Path) -> None:
     found = said("let a = nob‸ody\nlet b = 2\n", tmp_path)
     assert found is not None

@@ -26,7 +26,7 @@ from puzzledsl.runs.task import Task
 
 TRAINING = 3  # a forward and a backward pass, in forwards
 HEALING = 4.0  # parent, child and Gram matrices, in forwards
-CHILD_HEALED = 1.5  # a child that is healed in memory, in forwards: the parent's and what it shares with others are there
+CHILD_HEALED = 1.0  # a child that is healed in memory, in forwards: the parent's and what it shares with others are there
 LAYERS_HEALED = 1.5  # for a score: the layer behind, and of its own what stands around the change
 SECOND_TO_WARM_UP = 2.0  # to load a model
 SHARE_OF_PEAK = 0.6  # of a matrix product's speed that a whole stage reaches

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from puzzledsl.ir.tables import Evaluation, SearchResult
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.evaluation_text import evaluation_text
+from puzzledsl.runs.graph import has_child
 from puzzledsl.runs.readings import refinement_of
 from puzzledsl.runs.refined_text import refined_line
 
@@ -53,7 +54,9 @@ def _search_lines(ctx: Context) -> str:
 def _refined(ctx: Context) -> Iterator[str]:
     """The best child of each search that was refined; nothing of one that has no solution."""
     for name in ctx.program.searches:
-        if ctx.build.refinement(name).is_file() and (found := refinement_of(ctx, name)) is not None:
+        if not (ctx.build.refinement(name).is_file() and has_child(ctx, name)):
+            continue
+        if (found := refinement_of(ctx, name)) is not None:
             yield f"{name:<12} refined    {refined_line(found)}"
 
 

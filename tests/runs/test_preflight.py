@@ -67,3 +67,14 @@ def test_what_no_wanted_stage_reads_is_not_asked_for(
 ) -> None:
     (program.parent / "train.txt").write_text("word " * 400, "utf-8")
     assert run(["run", str(program), "--until", "solve"]) == 0, capsys.readouterr().err
+
+
+def test_the_text_of_a_refined_search_is_looked_for(
+    program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program.parent / "train.txt").write_text("word " * 400, "utf-8")
+    refine = '  refine = measured(3, data: questions) }\ndata questions = text("questions.txt")'
+    text = PROGRAM.replace("chat.throughput >= 0.1x }", f"chat.throughput >= 0.1x\n{refine}")
+    program.write_text(text.split("uptrain")[0], "utf-8")
+    assert run(["run", str(program)]) == 1
+    assert "error[E1201]: data `questions`: no file matches `questions.txt`" in capsys.readouterr().err

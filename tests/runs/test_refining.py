@@ -12,7 +12,7 @@ from puzzledsl.ir.tables import (
     Refinement,
     SearchResult,
 )
-from tests.runs.test_run import contents, events
+from tests.runs.test_run import contents, events, kill_during, pzl
 from tests.runs.test_status import said, told, told_states
 from tests.runs.tiny_program import run_with
 
@@ -154,3 +154,13 @@ def test_a_stage_before_must_be_done(refined: Path, tmp_path: Path) -> None:
     for command in ("refine", "realise"):
         code, _, err = said(command, refined, "refined", "-o", tmp_path / "none")
         assert code == 1 and "E0603" in err and "pzl solve" in err
+
+
+@pytest.mark.slow
+def test_killed_while_it_measures_it_ends_in_the_same_files(refined: Path, tmp_path: Path) -> None:
+    build = tmp_path / "killed"
+    kill_during(refined, build, "refine")
+    result = pzl("run", refined, "-o", build)
+    assert result.returncode == 0, result.stderr
+    assert contents(build) == contents(refined.parent / "build")
+    assert not list((build / "work" / "refine").glob("*"))

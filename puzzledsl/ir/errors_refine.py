@@ -108,3 +108,30 @@ class NoWeightsToRefine(Diagnostic):
     help_template = (
         'give it a checkpoint, `parent {parent} = hf("ID")`, or write `refine = none` in `{search}`'
     )
+
+
+class HealedToMeasureAlone(Diagnostic):
+    """`refine` measures healed children of pieces whose `bld` heals none.
+
+    The child that is built would then be another than the one that was measured.
+
+    Wrong:
+        use "std/parents.pzl" (llama3_1_8b)
+        parent q = hf("meta-llama/Llama-3.1-8B", shape: llama3_1_8b)
+        space v of q { ffn = parent | noop }
+        bld pieces of v { tokens = 0, heal = 0 }
+        score real of pieces = replace_one(kl_divergence)
+        search s of v { minimize real, require params <= 0.7x, refine = measured(24) }
+    Right:
+        use "std/parents.pzl" (llama3_1_8b)
+        parent q = hf("meta-llama/Llama-3.1-8B", shape: llama3_1_8b)
+        space v of q { ffn = parent | noop }
+        bld pieces of v { tokens = 0, heal = 0 }
+        score real of pieces = replace_one(kl_divergence)
+        search s of v { minimize real, require params <= 0.7x, refine = measured(24, healed: 0) }
+    """
+
+    code = "W0425"
+    severity = "warning"
+    template = "`refine` measures healed children, and those of `{bld}` are built without healing"
+    help_template = "write `healed: 0`, or leave out `heal = 0` in `{bld}`"

@@ -8,6 +8,7 @@ from puzzledsl.diagnostics import Diagnostic, Span
 from puzzledsl.ir.errors_refine import (
     BaselineRefined,
     GoalNotMeasured,
+    HealedToMeasureAlone,
     NoWeightsToRefine,
     RefinesToOne,
 )
@@ -62,9 +63,18 @@ def _problems(program: Program, search: Search, span: Span) -> Iterator[Diagnost
         yield RefinesToOne(span, search=search.name, solutions=search.solutions)
     if refined_score(program, search) is None:
         yield GoalNotMeasured(span, search=search.name, help=_goal_help(program, search))
+    if search.refine and search.refine.healed and (bld := _unhealed(program, search)) is not None:
+        yield HealedToMeasureAlone(span, bld=bld)
     parent = program.parents[program.spaces[search.space].parent]
     if not isinstance(parent.source, HfSource):
         yield NoWeightsToRefine(span, search=search.name, parent=parent.name)
+
+
+def _unhealed(program: Program, search: Search) -> str | None:
+    """The `bld` of the refined score, where its children are built as they are assembled."""
+    score = refined_score(program, search)
+    bld = None if score is None else program.scores[score].bld
+    return bld if bld is not None and not program.blds[bld].heal_tokens else None
 
 
 def _goal_help(program: Program, search: Search) -> str:

@@ -551,6 +551,13 @@ def test_refine_says_how_children_are_measured(tmp_path: Path) -> None:
     assert found is not None and found.children == 5
 
 
+@pytest.mark.states("refine.healed")
+def test_children_are_healed_to_be_measured_where_they_are_healed_to_be_built(tmp_path: Path) -> None:
+    unhealed = refined("refine = measured(3)").replace("tokens = 0, data", "tokens = 0, heal = 0, data")
+    assert codes(tmp_path, unhealed) == "W0425"
+    assert codes(tmp_path, unhealed.replace("measured(3)", "measured(3, healed: 0)")) == ""
+
+
 @pytest.mark.states("refine.settings-table")
 def test_what_is_measured_on_is_the_scores_text_unless_said(tmp_path: Path) -> None:
     def text(body: str) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from puzzledsl.changes.model import Pieces
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Frozen
+from puzzledsl.ir.evaluated import evaluations_of
 from puzzledsl.ir.references import references
 
 
@@ -32,12 +33,12 @@ def stages_again(
     stale = _resting_on(program, touched)
     searches = program.searches.items()
     yield from (("refine", name) for name, search in searches if search.refine and name in stale)
-    for stage, declarations in (
-        ("uptrain", program.uptrains),
-        ("eval", program.evals),
-        ("export", program.exports),
-    ):
-        yield from ((stage, name) for name in declarations if name in stale)
+    yield from (("uptrain", name) for name in program.uptrains if name in stale)
+    yield from (("eval", name) for name in program.evals if name in stale)
+    exports = program.exports.items()
+    yield from (
+        ("export", name) for name, export in exports if name in stale or _card_again(program, export, stale)
+    )
 
 
 def _resting_on(program: nodes.Program, touched: set[str]) -> set[str]:
@@ -54,6 +55,11 @@ def _resting_on(program: nodes.Program, touched: set[str]) -> set[str]:
         stale |= more
         grown = bool(more)
     return stale
+
+
+def _card_again(program: nodes.Program, export: nodes.Export, stale: set[str]) -> bool:
+    """True where the exported card shows an evaluation that is measured again."""
+    return bool(stale & set(evaluations_of(program, export.of)))
 
 
 def _measured_again(program: nodes.Program, space: str, stale: set[str]) -> bool:

@@ -95,6 +95,8 @@ def _fields(node: Frozen) -> Iterator[tuple[str, str]]:
             yield "metric", words.term(node.term)
         elif key == "refine" and isinstance(node, nodes.Search):
             yield key, "none" if node.refine is None else words.refine(node.refine)
+        elif key == "full" and isinstance(node, nodes.Eval):
+            yield key, " + ".join(node.full)
         elif key not in _NO_MEANING | apart:
             yield from _flat(key, value)
 

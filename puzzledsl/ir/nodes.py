@@ -452,7 +452,8 @@ class Eval(Frozen):
     """What is measured on the parent and the child. `of` names an uptrain or a search.
 
     `tasks`: files. `lm_eval`: names of lm-evaluation-harness tasks; `shots`: examples before each of their questions.
-    `data`, then `more_data`: the texts that models are compared on, each by itself.
+    `data`, then `more_data`: the texts that models are compared on, each by itself. `full`: the children that answer the
+    tasks and are timed (none named: that of `of` and the untrained one it came from); of the others KL and perplexity.
     """
 
     name: str
@@ -464,6 +465,7 @@ class Eval(Frozen):
     data: str | None = None
     more_data: tuple[str, ...] = ()
     tokens: int = 8192
+    full: tuple[str, ...] = ()
     doc: str = ""
     where: Where
 

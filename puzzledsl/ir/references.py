@@ -33,7 +33,7 @@ def references(node: object) -> Iterator[str]:
         case nodes.Uptrain():
             yield from _given(node.search, node.data)
         case nodes.Eval():
-            yield from _given(node.of, node.data, *node.more_data)
+            yield from _given(node.of, node.data, *node.more_data, *node.full)
         case nodes.Export():
             yield node.of
 

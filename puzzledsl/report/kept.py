@@ -48,7 +48,7 @@ def pooled(evaluation: Evaluation, model: str) -> Kept | None:
 
 
 def kept_tables(subject: Subject) -> list[KeptTable]:
-    """A table for each child of the search that was asked questions, in order of the evaluations."""
+    """A table for each child that is shown and was asked questions, in order of the evaluations."""
     return [
         KeptTable(
             comparison.model,
@@ -60,7 +60,7 @@ def kept_tables(subject: Subject) -> list[KeptTable]:
         )
         for declaration, evaluation in subject.evaluations
         for comparison in evaluation.comparisons
-        if comparison.model in subject.children(evaluation) and comparison.kept
+        if comparison.model in subject.shown(declaration, evaluation) and comparison.kept
     ]
 
 

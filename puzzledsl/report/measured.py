@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One evaluation: parent, child, and the child trained further where there is one."""
+    """One evaluation: parent, other children in full, child, and the child trained further where there is one."""
 
     name: str
     models: tuple[str, ...]
@@ -76,7 +76,7 @@ def comparisons(subject: Subject) -> list[Comparison]:
     """A table an evaluation of this search."""
     tables = []
     for declaration, evaluation in subject.evaluations:
-        models = (PARENT, *subject.children(evaluation))
+        models = (PARENT, *subject.shown(declaration, evaluation))
         figures = [subject.figures(evaluation, m) for m in models]
         texts = [subject.texts(evaluation, m) for m in models]
         groups = tuple(

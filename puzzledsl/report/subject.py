@@ -9,6 +9,7 @@ from functools import cached_property
 
 from puzzledsl.cost.breakdown import costs_at
 from puzzledsl.ir.alternatives import name_of
+from puzzledsl.ir.evaluated import search_behind
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
     CpSat,
@@ -36,11 +37,6 @@ from puzzledsl.ir.tables import (
 from puzzledsl.report.artefacts import Artefacts, figures_of
 
 PARENT = "parent"
-
-
-def search_behind(program: Program, of: str) -> str:
-    """The search that an `of` (of an eval, an uptrain's or a search's name) comes from."""
-    return program.uptrains[of].search if of in program.uptrains else of
 
 
 def main_search(found: Artefacts) -> str | None:
@@ -158,6 +154,12 @@ class Subject:
         """The child that an evaluation is about: what it names, else the last of `children`."""
         names = self.children(evaluation)
         return declaration.of if declaration.of in names else names[-1] if names else None
+
+    def shown(self, declaration: Eval, evaluation: Evaluation) -> list[str]:
+        """Models beside the parent in tables: others that `full` names, children of the search, the one it is about last."""
+        final, children = self.final(declaration, evaluation), self.children(evaluation)
+        names = [m.model for m in evaluation.models if m.model in (*children, *declaration.full)]
+        return sorted(names, key=lambda name: (name in children, name == final))
 
     def figures(self, evaluation: Evaluation, model: str) -> dict[str, Figure]:
         """Measured figures of a model; empty where it was not measured."""

@@ -24,9 +24,11 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def meaning(node: Frozen) -> str:
-    """A declaration's digest without its name, comments and place in the file: moving a line makes nothing stale."""
-    return digest_of(_strip(node.model_dump(mode="json")))
+def meaning(node: Frozen, without: Iterable[str] = ()) -> str:
+    """A declaration's digest without its name, comments and place in the file: moving a line makes nothing stale.
+
+    `without`: fields that a task digests apart."""
+    return digest_of(_strip(node.model_dump(mode="json", exclude=set(without))))
 
 
 def _strip(value: Any) -> Any:

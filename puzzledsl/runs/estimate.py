@@ -16,6 +16,7 @@ from statistics import median
 from puzzledsl.cost.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn
+from puzzledsl.ir.evaluated import children_evaluated, children_in_full, space_evaluated
 from puzzledsl.ir.layer_runs import Run, runs_to_drop
 from puzzledsl.ir.refines import refine_of
 from puzzledsl.ir.tables import BldJob
@@ -188,19 +189,17 @@ class Estimator:
         return HEALING * tokens * _per_token(self._shape(space), head=False)
 
     def _eval_flop(self, name: str) -> float:
-        """KL of every model; tasks and times of the parent and two children."""
+        """KL of every model; tasks and times of the parent and of each child in full."""
         program, declaration = self.ctx.program, self.ctx.program.evals[name]
-        of = declaration.of
-        search = program.uptrains[of].search if of in program.uptrains else of
-        space = program.searches[search].space
-        shape = self._shape(space)
-        models = 2 + sum(other.space == space for other in program.searches.values())
+        shape = self._shape(space_evaluated(program, name))
+        models = 1 + len(children_evaluated(program, name))
+        full = len(children_in_full(program, name))
         items = self._task_tokens(declaration)
         timed = [program.scenarios[n] for n in readings.measured_scenarios(self.ctx)]
         forward = _per_token(shape, head=True)
         times = sum(TIMED_FORWARDS * _timed(shape, scenario) for scenario in timed)
         tokens = declaration.tokens * (1 + len(declaration.more_data))
-        return models * tokens * forward + 3 * items * forward + 2 * times
+        return models * tokens * forward + (1 + full) * items * forward + full * times
 
     def _task_tokens(self, declaration: nodes.Eval) -> float:
         total = 0.0

@@ -12,6 +12,7 @@ from puzzledsl.runs.context import Context, span_of
 from puzzledsl.units import BYTES, COUNT, TIME, format_quantity
 
 INTERVAL = "95% interval"
+ABSENT = "-"  # a figure that only models in full have
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
@@ -68,7 +69,7 @@ def _figures(evaluation: Evaluation) -> str:
     keys = list(dict.fromkeys(key for row in rows for key, _ in row))
     texts = [dict(row) for row in rows]
     header = [evaluation.eval, *(model.model for model in models)]
-    return _table([header, *([key, *(text.get(key, "") for text in texts)] for key in keys)])
+    return _table([header, *([key, *(text.get(key, ABSENT) for text in texts)] for key in keys)])
 
 
 def _rows(model: ModelFigures, names: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -57,7 +57,8 @@ def _stop_if_hopeless(ctx: Context, search: str) -> None:
     result = _result(ctx, search)
     program = ctx.program
     wanted = {u.search for u in program.uptrains.values()}
-    wanted |= {e.of for e in program.evals.values()} | {e.of for e in program.exports.values()}
+    wanted |= {child for e in program.evals.values() for child in (e.of, *e.full)}
+    wanted |= {e.of for e in program.exports.values()}
     if result.status == "infeasible" and search in wanted:
         from puzzledsl.search.verdicts import infeasible_diagnostic
 

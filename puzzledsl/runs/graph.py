@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
+from puzzledsl.ir.evaluated import children_evaluated, children_wanted, evaluations_of
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.runs import readings, refining, tasks
 from puzzledsl.runs.context import Context
@@ -123,7 +124,7 @@ def needs_of(ctx: Context, stage: str, name: str) -> tuple[Key, ...]:
             return tuple(_child(ctx, model) for model in _models_of(ctx, name))
         case "export":
             of = program.exports[name].of
-            return _child(ctx, of), *(("eval", n) for n, e in program.evals.items() if e.of == of)
+            return _child(ctx, of), *(("eval", n) for n in evaluations_of(program, of))
         case _:
             return ()
 
@@ -135,12 +136,13 @@ def _pieces(ctx: Context, search: str) -> tuple[Key, ...]:
 
 
 def _models_of(ctx: Context, evaluation: str) -> list[str]:
-    """The models an evaluation is of: the child it names, the one that came from, then those of the space's other searches."""
-    of = ctx.program.evals[evaluation].of
-    search = ctx.program.uptrains[of].search if of in ctx.program.uptrains else of
-    space = ctx.program.searches[search].space
-    others = [s for s, d in ctx.program.searches.items() if d.space == space and s != search]
-    return [*dict.fromkeys([search, of]), *(s for s in others if has_child(ctx, s))]
+    """The children that an evaluation measures: those it must have, and those of the space's other searches that have one."""
+    wanted = children_wanted(ctx.program, evaluation)
+    return [
+        child
+        for child in children_evaluated(ctx.program, evaluation)
+        if child in wanted or has_child(ctx, child)
+    ]
 
 
 def _child(ctx: Context, model: str) -> Key:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from puzzledsl.files import write_text
+from puzzledsl.ir.evaluated import evaluations_of
 from puzzledsl.ir.tables import Evaluation, Kept, ModelComparison, ModelFigures
 from puzzledsl.report.kept import pooled_last
 from puzzledsl.runs.context import Context
@@ -22,8 +23,8 @@ MEANING = (
 def quality_of(ctx: Context, model: str) -> str:
     """The section, from every evaluation of `model` that is there; empty where there is none."""
     lines: list[str] = []
-    for name, declaration in ctx.program.evals.items():
-        if declaration.of == model and ctx.stamps.read("eval", name):
+    for name in evaluations_of(ctx.program, model):
+        if ctx.stamps.read("eval", name):
             evaluation = ctx.load(ctx.build.evaluation(name), Evaluation, "eval", name)
             lines += _section(ctx, evaluation, model)
     return "\n".join(["## Quality", *lines, ""]) if lines else ""

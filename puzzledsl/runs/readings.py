@@ -6,6 +6,7 @@ from pathlib import Path
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
+from puzzledsl.ir.evaluated import children_evaluated, children_in_full
 from puzzledsl.ir.tables import BldJob, CostTable, Refinement, ScoreTable, SearchResult, Solution
 from puzzledsl.runs.context import Context, span_of
 from puzzledsl.runs.digests import data_fingerprint, digest_of
@@ -139,15 +140,10 @@ def only_data(ctx: Context) -> str | None:
 
 
 def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]]:
-    """The children an evaluation measures, and which of them in full (tasks and timing).
+    """The children an evaluation measures that are made, and which of them in full (tasks and timing).
 
-    In full: the child that `eval … of` names, and the untrained child it came from. The children of the other searches of
-    the same space, baselines for instance, are compared by KL and perplexity.
+    The others, baselines for instance, are compared by KL and perplexity.
     """
-    of = ctx.program.evals[name].of
-    search = ctx.program.uptrains[of].search if of in ctx.program.uptrains else of
-    space = ctx.program.searches[search].space
-    full = {search, of}
-    names = [search, *([of] if of != search else [])]
-    names += [s for s, d in ctx.program.searches.items() if d.space == space and s not in full]
-    return {n: ctx.build.model(n) for n in names if ctx.build.model(n).is_dir()}, full
+    names = children_evaluated(ctx.program, name)
+    made = {child: ctx.build.model(child) for child in names if ctx.build.model(child).is_dir()}
+    return made, set(children_in_full(ctx.program, name))

@@ -20,6 +20,7 @@ MEANINGS = {
     "eval": "the declaration",
     "export": "the declaration",
     "frontier": "the declaration",
+    "full": "the children in full",
     "healing": "how children are healed",
     "jobs": "the list of pieces",
     "layers": "the solution",

@@ -13,6 +13,7 @@ from pathlib import Path
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.files import sha256_of, write_text
 from puzzledsl.ir import nodes
+from puzzledsl.ir.evaluated import space_evaluated
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.digests import (
@@ -364,34 +365,32 @@ def uptrain(ctx: Context, name: str) -> Task:
 def evaluate(ctx: Context, name: str) -> Task:
     """Parent and children side by side."""
     declaration = ctx.program.evals[name]
-    data = declaration.data or only_data(ctx)
+    data, space = declaration.data or only_data(ctx), space_evaluated(ctx.program, name)
 
     def stage_of(model: str) -> str:
         return "uptrain" if model in ctx.program.uptrains else "realise"
 
-    def space() -> str:
-        of = declaration.of
-        search = ctx.program.uptrains[of].search if of in ctx.program.uptrains else of
-        return ctx.program.searches[search].space
-
     def inputs() -> dict[str, str]:
         models, _ = evaluated_models(ctx, name)
-        ctx.made(stage_of(declaration.of), declaration.of, "the child")
+        for child in (declaration.of, *declaration.full):
+            ctx.made(stage_of(child), child, "the child")
         return {
-            "eval": meaning(declaration),
+            "eval": meaning(declaration, without=("full",)),
+            **({"full": digest_of(declaration.full)} if declaration.full else {}),
             "models": digest_of({m: ctx.made(stage_of(m), m, "the child") for m in models}),
             "scenarios": digest_of({n: meaning(ctx.program.scenarios[n]) for n in measured_scenarios(ctx)}),
             "tasks": files_fingerprint(declaration.tasks, ctx.base),
-            "parent": ctx.fingerprint(space(), "eval"),
+            "parent": ctx.fingerprint(space, "eval"),
             **data_inputs(ctx, data, *declaration.more_data),
         }
 
     def run() -> list[Path]:
         from puzzledsl.evaluate.run import run_eval
 
-        ctx.made(stage_of(declaration.of), declaration.of, "the child")
+        for child in (declaration.of, *declaration.full):
+            ctx.made(stage_of(child), child, "the child")
         models, full = evaluated_models(ctx, name)
-        parent = ctx.parent_directory(space(), "eval")
+        parent = ctx.parent_directory(space, "eval")
         work = ctx.build.work("eval", name)
         result = run_eval(
             ctx.program,

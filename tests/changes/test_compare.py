@@ -115,6 +115,19 @@ def test_alternatives_are_told_by_layers(changed, tmp_path: Path) -> None:  # ty
     ]  # fmt: skip
 
 
+def test_children_in_full_are_one_difference(tmp_path: Path) -> None:
+    """The evaluation runs again, and the export whose card shows it; nothing is trained or solved."""
+
+    def program(full: str) -> Program:
+        return lowered(tmp_path, BASE + f'eval quality of final = tasks("a.jsonl") {{ items = 5{full} }}\n')
+
+    plain, named, more = (program(full) for full in ("", ", full = final", ", full = final + small"))
+    assert told(compare(plain, named)) == {"~ eval quality": ["+ full:  -> final"]}
+    assert told(compare(named, more)) == {"~ eval quality": ["~ full: final -> final + small"]}
+    for old, new in ((plain, named), (named, more), (more, plain)):
+        assert compare(old, new).again == (("eval", "quality"), ("export", "out"))
+
+
 def test_what_follows_from_the_space_is_told_once(changed) -> None:  # type: ignore[no-untyped-def]
     """Without a no-op, `count(attention is noop)` counts nothing, and still is the requirement it was."""
     changes = changed(("gqa(kv_heads: 2) | noop", "gqa(kv_heads: 2)"))

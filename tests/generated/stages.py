@@ -81,12 +81,13 @@ def aftermath(w: Writer) -> None:
         settings += w.some(["context = 8Ki", "batch = 4", f"lr = {_rate(w)}"], 0) + _data(w)
         w.item(*w.body(f"uptrain {name} of {search.name}", settings))
         w.uptrains.append(Stage(name, search.space))
-    trained = [stage.name for stage in (*w.uptrains, *w.searches)]
     if w.maybe(0.4):
-        name = w.name("judged")
+        name, of = w.name("judged"), w.pick([*w.uptrains, *w.searches])
+        others = [s.name for s in (*w.uptrains, *w.searches) if s.space.name == of.space.name and s is not of]
         body = w.some(["items = 200", f"data = {w.pick(w.data)}", "tokens = 4Ki"])
+        body += [f"full = {' + '.join([of.name, *w.some(others, 0)])}"] if w.maybe(0.3) else []
         tasks = w.pick(['tasks("data/hellaswag.jsonl")', 'tasks("a.jsonl", "b.jsonl")'])
-        w.item(*w.body(f"eval {name} of {w.pick(trained)} = {tasks}", body))
+        w.item(*w.body(f"eval {name} of {of.name} = {tasks}", body))
     # Every child but a mixture of experts runs in transformers; what other runtimes lack is told, and tested elsewhere.
     shipped = [s.name for s in (*w.uptrains, *w.searches) if "moe" not in s.space.ffn]
     if shipped and w.maybe(0.4):

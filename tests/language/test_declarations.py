@@ -9,6 +9,7 @@ import pytest
 
 from puzzledsl.cost.table import cost_table
 from puzzledsl.ir import nodes
+from puzzledsl.ir.evaluated import children_evaluated, children_in_full
 from puzzledsl.ir.references import references
 from puzzledsl.ir.shapes import FAMILIES
 from tests.language.rules import codes, holds, outcome, program, refused
@@ -415,6 +416,43 @@ def test_evaluation_on_several_texts(tmp_path: Path) -> None:
     shown = {name: (e.data, e.more_data) for name, e in found.items()}
     assert shown == {"e": ("d", ("code", "more")), "f": ("code", ()), "g": (None, ())}
     assert codes(tmp_path, more + "eval e of s { data = d + w + 3 }") == "E0202 E0202"
+
+
+CHILDREN = DATA + (
+    "search s of w { minimize kl }\nsearch t of s { solver = greedy }\nuptrain u of s { tokens = 1k }\n"
+    "uptrain far of other { tokens = 1k }\n"
+    "space v of p { ffn = parent | noop }\nsearch other of v { maximize params }\n"
+)
+
+
+@pytest.mark.states("eval.full")
+def test_children_that_are_evaluated_in_full(tmp_path: Path) -> None:
+    named = {"e": "{ full = u + t }", "f": "{ full = u }", "g": ""}
+    text = CHILDREN + "\n".join(f'eval {name} of u = tasks("a.jsonl") {body}' for name, body in named.items())
+    found = program(tmp_path, text)
+    assert {name: children_in_full(found, name) for name in named} == {
+        "e": ("u", "t"),
+        "f": ("u",),
+        "g": ("s", "u"),
+    }
+    assert all(children_evaluated(found, name) == ("s", "u", "t") for name in named)
+
+
+@pytest.mark.states("eval.full")
+@pytest.mark.parametrize(
+    ("full", "expected"),
+    [
+        ("s", "E0431"),
+        ("t + s", "E0431"),
+        ("u + s + u", "E0208"),
+        ("u + other", "E0413"),
+        ("u + far", "E0413"),
+        ("u + d", "E0202"),
+        ("u + nowhere", "E0201"),
+    ],
+)
+def test_children_that_cannot_be_evaluated_in_full(tmp_path: Path, full: str, expected: str) -> None:
+    assert codes(tmp_path, CHILDREN + f'eval e of u = tasks("a.jsonl") {{ full = {full} }}') == expected
 
 
 @pytest.mark.states("eval.tasks", "export.formats")

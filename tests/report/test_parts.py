@@ -207,6 +207,37 @@ def test_texts_are_shown_each_and_said_to_disagree(found: Artefacts) -> None:
     assert headline.detail.endswith("; KL 1.41 on code")
 
 
+def in_full(found: Artefacts, *names: str) -> Subject:
+    """The build, with an evaluation whose `full` names children: these alone have an accuracy."""
+    [evaluation] = found.evaluations.values()
+    accuracy, models, comparisons = Figure(value=0.4), [], []
+    for model in evaluation.models:
+        figures = {k: f for k, f in model.figures.items() if k != "hellaswag" or model.model == "parent"}
+        figures |= {"hellaswag": accuracy} if model.model in names else {}
+        models.append(model.model_copy(update={"figures": figures}))
+    kept = evaluation.comparisons[0].kept
+    for comparison in evaluation.comparisons:
+        update = {"kept": kept if comparison.model in names else {}}
+        comparisons.append(comparison.model_copy(update=update))
+    changed = {"models": tuple(models), "comparisons": tuple(comparisons)}
+    found.evaluations["all"] = evaluation.model_copy(update=changed)
+    declaration = found.program.evals["all"].model_copy(update={"full": names})
+    found.program = found.program.model_copy(update={"evals": {"all": declaration}})
+    return Subject(found, "fast")
+
+
+def test_children_in_full_stand_in_the_tables_whatever_their_search(found: Artefacts) -> None:
+    subject = in_full(found, "final", "greedy")
+    [table] = comparisons(subject)
+    assert table.models == ("parent", "greedy", "fast", "final")
+    [row] = [row for _, rows in table.groups for row in rows if row.label == "hellaswag"]
+    assert [cell and cell.value for cell in row.cells] == [0.4312, 0.4, None, 0.4]
+    assert row.change is not None and row.change.value == pytest.approx(0.4 / 0.4312)
+    assert [kept.model for kept in kept_tables(subject)] == ["final", "greedy"]
+    times = next(rows for title, rows in table.groups if title == "chat")
+    assert {cell for row in times for cell in (row.cells[1], row.cells[3])} == {None}
+
+
 def test_pairs_that_were_scored_and_measured_together_are_shown_as_one(found: Artefacts) -> None:
     subject = Subject(found, "fast")
     best, table = subject.best, found.costs["wide"]

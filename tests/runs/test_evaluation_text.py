@@ -120,11 +120,36 @@ def context(folder: Path) -> Any:
     )
 
 
+def with_a_rule() -> Evaluation:
+    """`evaluation`, and `shortgpt` that answered no tasks."""
+    found = evaluation()
+    figures = {"params": Figure(value=1.4e6), **text(0.5, 40)}
+    rule = ModelFigures(model="shortgpt", figures=figures, texts={"prose": text(0.5, 40)})
+    return found.model_copy(update={"models": (found.models[0], rule, found.models[1])})
+
+
+def test_a_figure_that_was_not_measured_leaves_a_mark_in_its_column() -> None:
+    table = evaluation_text(with_a_rule()).split("\n\n")[0].splitlines()
+    column = table[0].index("shortgpt")
+    cells = {line.split("  ")[0]: line[column:].split()[0] for line in table[2:]}
+    assert cells["sciq"] == cells["kl on code"] == "-"
+    assert cells["kl on prose"] == "0.5" and cells["params"] == "1.4M"
+
+
 def test_texts_that_disagree_are_a_warning_where_the_evaluation_stands(tmp_path: Path) -> None:
     [warning] = disagreeing_texts(context(tmp_path), ["quality", "other"])
     assert (warning.code, warning.severity) == ("W1601", "warning")
     assert warning.span is not None and (warning.span.file, warning.span.line) == ("wide.pzl", 3)
     assert warning.message == "child `final` is made for `prose`: its KL is 0.231 there and 1.41 on `code`"
+
+
+def test_a_card_has_the_evaluation_that_names_its_child_in_full(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    section = quality_of(ctx, "final")
+    ctx.program.evals = {"quality": EVAL.model_copy(update={"of": "best", "full": ("best", "final")})}
+    assert quality_of(ctx, "final") == section
+    ctx.program.evals = {"quality": EVAL.model_copy(update={"of": "best", "full": ("best",)})}
+    assert quality_of(ctx, "final") == ""
 
 
 def test_a_card_has_what_was_measured_of_its_child_once(tmp_path: Path) -> None:

@@ -141,6 +141,8 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("search n of w { refine = ‸", set(calls.REFINES), {"let", "require"}),
         ("search n of w { refine = measured(3, ‸", {"healed", "samples", "data"}, set()),
         ("search n of w { refine = measured(3, data: ‸", {"d"}, {"w"}),
+        ("search one of w { minimize kl }\neval n of one { full = one + ‸", {"one"}, {"d", "w", "kl"}),
+        ("eval n of one { ‸", {"full", "items", "data"}, {"require"}),
         ("space n of p { attention = ‸", set(calls.ATTENTION), {"mlp"}),
         ("space n of p { ffn = mlp(width: 50%) | ‸", set(calls.FFN), {"gqa"}),
         ("space n of p { ffn = mlp(‸", {"width", "round"}, {"kv_heads"}),

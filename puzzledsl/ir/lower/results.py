@@ -8,10 +8,10 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.bodies import from_body
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.lower.common import check_parts, declaration, only_data, read_call, target, thing, where
+from puzzledsl.ir.lower.full import read_full, summands
 from puzzledsl.ir.names import Scope, Symbol
 from puzzledsl.ir.settings import Settings, from_call
 from puzzledsl.ir.words import read_ref
-from puzzledsl.lang import tree
 
 FORMATS = ("hf", "gguf", "mlx")
 RUNTIMES: dict[str, tuple[str, ...]] = {
@@ -27,7 +27,7 @@ MAX_SHOTS = 100
 
 
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
-    """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki }`."""
+    """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki, full = u }`."""
     decl = declaration(symbol)
     of = target(ctx, symbol, ("uptrain", "search"))
     tasks: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
             files = from_call(ctx, call, ("path",), (), rest=True)
             files.need("path", help='write `tasks("hellaswag.jsonl")`')
             tasks = tuple(files.text(key) for key in files.entries)
-    keys = ("items", "data", "tokens", "lm_eval", "shots")
+    keys = ("items", "data", "tokens", "lm_eval", "shots", "full")
     settings, _ = from_body(ctx, decl, Scope(symbol.file).inner(), keys, thing(symbol), symbol.span)
     items = settings.whole("items", 1, 1) if settings.has("items") else None
     tokens = settings.whole("tokens", 8192)
@@ -56,6 +56,7 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
         data=texts[0] if texts else None,
         more_data=tuple(texts[1:]),
         tokens=tokens,
+        full=read_full(ctx, symbol, of, settings),
         doc=decl.doc,
         where=where(ctx, symbol),
     )
@@ -67,19 +68,11 @@ def _texts(ctx: Context, symbol: Symbol, settings: Settings) -> list[str]:
         only = only_data(ctx, symbol, settings, required=False)
         return [] if only is None else [only]
     entry = settings.entries["data"]
-    found = [read_ref(ctx, expr, entry.scope, ("data",)) for expr in _summands(entry.expr)]
+    found = [read_ref(ctx, expr, entry.scope, ("data",)) for expr in summands(entry.expr)]
     for data in found:
         if data is not None:
             ctx.lower_later(data)
     return list(dict.fromkeys(ctx.name_of(data) for data in found if data is not None))
-
-
-def _summands(expr: tree.Expr) -> list[tree.Expr]:
-    match expr:
-        case tree.Binary(op="+", left=left, right=right):
-            return [*_summands(left), right]
-        case _:
-            return [expr]
 
 
 def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:

@@ -35,6 +35,7 @@ from puzzledsl.seals import read_sealed, write_sealed
 
 METHOD = "3"  # raise it when a figure's meaning changes, so that unfinished work is not continued
 PARENT = "parent"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Measured(Frozen):
@@ -96,7 +97,7 @@ class Bench:
         speeds: dict[str, Speed] = {}
         chances: dict[str, tuple[float, ...]] = {}
         if full:
-            answered = self._tasks(model)
+            answered = self._tasks(self._in_dtype_of_tasks(model, directory))
             figures |= accuracy_figures(answered.right)
             samples |= answered.right
             chances = answered.chances
@@ -120,6 +121,16 @@ class Bench:
             found.append(compare_block(ids_T, parent_TH, parent_VH, model_TH, model_VH))
             self.progress.advance()
         return found
+
+    def _in_dtype_of_tasks(self, model: PreTrainedModel, directory: Path) -> PreTrainedModel:
+        """The model that answers tasks: the same weights, in the dtype that the declaration says."""
+        device, placed = placement(self.parent_dir)
+        dtype = DTYPES.get(self.plan.declaration.dtype or "", placed)
+        return model if dtype == placed or not self._has_tasks else self._load(directory, device, dtype)
+
+    @property
+    def _has_tasks(self) -> bool:
+        return bool(self.plan.tasks or self.plan.harness)
 
     def _tasks(self, model: PreTrainedModel) -> Answers:
         found = []
@@ -171,6 +182,7 @@ class Bench:
             repr(plan.timed),
         ]
         parts += [*(repr(task) for task in plan.tasks), repr(plan.harness)] if full else []
+        parts += [plan.declaration.dtype] if full and plan.declaration.dtype else []
         parts += [text.name for text in plan.texts]
         digest = hashlib.sha256("\n".join(parts).encode())
         for text in plan.texts:

@@ -454,6 +454,7 @@ class Eval(Frozen):
     `tasks`: files. `lm_eval`: names of lm-evaluation-harness tasks; `shots`: examples before each of their questions.
     `data`, then `more_data`: the texts that models are compared on, each by itself. `full`: the children that answer the
     tasks and are timed (none named: that of `of` and the untrained one it came from); of the others KL and perplexity.
+    `dtype`: in which models answer tasks (None: the one they are compared in).
     """
 
     name: str
@@ -466,6 +467,7 @@ class Eval(Frozen):
     more_data: tuple[str, ...] = ()
     tokens: int = 8192
     full: tuple[str, ...] = ()
+    dtype: Literal["fp32", "bf16"] | None = None
     doc: str = ""
     where: Where
 

@@ -17,6 +17,7 @@ MEANINGS = {
     "child": "the child",
     "costs": "the costs",
     "data": "the text",
+    "dtype": "the dtype of tasks",
     "eval": "the declaration",
     "export": "the declaration",
     "frontier": "the declaration",

@@ -375,8 +375,9 @@ def evaluate(ctx: Context, name: str) -> Task:
         for child in (declaration.of, *declaration.full):
             ctx.made(stage_of(child), child, "the child")
         return {
-            "eval": meaning(declaration, without=("full",)),
+            "eval": meaning(declaration, without=("full", "dtype")),
             **({"full": digest_of(declaration.full)} if declaration.full else {}),
+            **({"dtype": declaration.dtype} if declaration.dtype else {}),
             "models": digest_of({m: ctx.made(stage_of(m), m, "the child") for m in models}),
             "scenarios": digest_of({n: meaning(ctx.program.scenarios[n]) for n in measured_scenarios(ctx)}),
             "tasks": files_fingerprint(declaration.tasks, ctx.base),

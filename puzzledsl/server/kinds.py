@@ -205,6 +205,10 @@ KINDS: dict[str, Kind] = {
             "tokens": Setting("How many tokens of each."),
             "lm_eval": Setting('Tasks of the lm-evaluation-harness: `"arc_easy, hellaswag"`.'),
             "shots": Setting("Examples before each question of these."),
+            "dtype": Setting(
+                "In which models answer the tasks: `bf16` is faster where the processor has it.",
+                words=("fp32", "bf16"),
+            ),
             "full": Setting(
                 "Children that answer the tasks and are timed: `final + best`. Unless said, the child of `of` and the"
                 " untrained one it came from; the others are compared by KL and perplexity.",

@@ -37,7 +37,7 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
             files = from_call(ctx, call, ("path",), (), rest=True)
             files.need("path", help='write `tasks("hellaswag.jsonl")`')
             tasks = tuple(files.text(key) for key in files.entries)
-    keys = ("items", "data", "tokens", "lm_eval", "shots", "full")
+    keys = ("items", "data", "tokens", "lm_eval", "shots", "full", "dtype")
     settings, _ = from_body(ctx, decl, Scope(symbol.file).inner(), keys, thing(symbol), symbol.span)
     items = settings.whole("items", 1, 1) if settings.has("items") else None
     tokens = settings.whole("tokens", 8192)
@@ -57,9 +57,16 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
         more_data=tuple(texts[1:]),
         tokens=tokens,
         full=read_full(ctx, symbol, of, settings),
+        dtype=_dtype(settings),
         doc=decl.doc,
         where=where(ctx, symbol),
     )
+
+
+def _dtype(settings: Settings) -> Literal["fp32", "bf16"] | None:
+    if not settings.has("dtype"):
+        return None
+    return cast(Literal["fp32", "bf16"], settings.word("dtype", ("fp32", "bf16"), "fp32", "dtype of tasks"))
 
 
 def _texts(ctx: Context, symbol: Symbol, settings: Settings) -> list[str]:

@@ -197,7 +197,9 @@ SWEEP = Call(
         "metric": Setting("The amount: `chat.throughput`, `params`, a score."),
         "range": Setting("From .. to, in its unit or in multiples of the parent's: `1x..3x`."),
         "points": Setting("How many, evenly spaced."),
-        "children": Setting("How many children are measured at each point, as `refine` of the search does. Without it none is."),
+        "children": Setting(
+            "How many children are measured at each point, as `refine` of the search does. Without it none is."
+        ),
     },
     positional=2,
 )

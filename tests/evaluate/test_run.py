@@ -102,6 +102,25 @@ def test_children_are_compared_with_the_parent_on_the_same_items(case, tmp_path)
     )
 
 
+def test_tasks_are_answered_in_the_dtype_that_is_declared(case, tmp_path, monkeypatch):
+    """Texts are compared in float32 all the same, and unfinished work in another dtype is not used."""
+    dtypes = []
+    real = bench.log_likelihoods
+
+    def spy(model, *given, **more):
+        dtypes.append(model.dtype)
+        return real(model, *given, **more)
+
+    monkeypatch.setattr(bench, "log_likelihoods", spy)
+    plain = run(case, tmp_path / "plain")
+    assert set(dtypes) == {torch.float32}
+    dtypes.clear()
+    half = run(with_eval(case, dtype="bf16"), tmp_path / "half")
+    assert dtypes == [torch.bfloat16, torch.bfloat16]
+    assert half["best"]["kl"] == plain["best"]["kl"]
+    assert half["best"].keys() == plain["best"].keys()
+
+
 def test_speeds_fit_together(case, tmp_path):
     for figures in run(case, tmp_path / "work").values():
         value = {name: figures[f"chat.{name}"].value for name in SPEEDS}

@@ -438,6 +438,15 @@ def test_children_that_are_evaluated_in_full(tmp_path: Path) -> None:
     assert all(children_evaluated(found, name) == ("s", "u", "t") for name in named)
 
 
+@pytest.mark.states("eval.dtype")
+def test_the_dtype_that_tasks_are_answered_in(tmp_path: Path) -> None:
+    named = {"e": "{ dtype = bf16 }", "f": "{ dtype = fp32 }", "g": ""}
+    text = CHILDREN + "\n".join(f'eval {name} of u = tasks("a.jsonl") {body}' for name, body in named.items())
+    evals = program(tmp_path, text).evals
+    assert {name: evals[name].dtype for name in named} == {"e": "bf16", "f": "fp32", "g": None}
+    assert codes(tmp_path, CHILDREN + 'eval e of u = tasks("a.jsonl") { dtype = fp8 }') == "E0305"
+
+
 @pytest.mark.states("eval.full")
 @pytest.mark.parametrize(
     ("full", "expected"),

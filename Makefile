@@ -14,7 +14,7 @@ VSCODE := editors/vscode
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo vllm test test-slow coverage mutants lint docs format clean distclean
+.PHONY: help setup demo night vllm test test-slow coverage mutants lint docs format clean distclean
 
 help: ## what there is
 	@printf 'make <target>, where <target> is\n\n'
@@ -28,6 +28,10 @@ setup: $(VENV)/.dev $(VSCODE)/node_modules ## make .venv with the package and th
 demo: $(VENV)/.examples ## fetch SmolLM2-135M-Instruct and search a faster child of it on this machine
 	$(BIN)/python $(EXAMPLE)/prepare.py
 	$(BIN)/pzl run $(EXAMPLE)/smollm2.pzl
+
+night: $(VENV)/.examples ## the demo with a budget for a night on two cores; stop it at any time, the same command goes on
+	$(BIN)/python $(EXAMPLE)/prepare.py
+	$(BIN)/pzl run $(EXAMPLE)/smollm2.pzl -o $(EXAMPLE)/build/night --set healing=64Ki --set children=48 --set distilling=2Mi --set items=700
 
 vllm: $(VENV)/.made ## make .venv-vllm, where the slow tests and `pzl verify-export` find vLLM
 	PYTHON=$(BIN)/python scripts/vllm_env.sh

@@ -48,6 +48,22 @@ def healing_text(
     return (healing_NS, held_out_NS) if len(healing_NS) and len(held_out_NS) else None
 
 
+def blocks_read(program: Program, data: str, context: int, seed: int) -> int:
+    """Blocks at the front of a text's order that pieces, scores and healing read. What is trained later on the blocks behind
+    them sees text that nothing was fitted to."""
+    found = [0]
+    for bld in program.blds.values():
+        if (bld.context, bld.seed) != (context, seed):  # another order
+            continue
+        scored, wanted = _scored_blocks(program, data, context), -(-bld.heal_tokens // context)
+        if data == bld.data:
+            found.append(Budget.of(bld).blocks + scored)
+        if wanted and data == (bld.heal_data or bld.data):
+            front, _, behind = _parts(bld, scored, data != bld.data)
+            found.append(behind + max(0, wanted - front))
+    return max(found)
+
+
 def _parts(bld: Bld, scored: int, own: bool) -> tuple[int, slice, int]:
     """Blocks at the front that heal, those that judge, and where the free ones begin."""
     budget = Budget.of(bld)

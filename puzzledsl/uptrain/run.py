@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.errors import NotEnoughText
 from puzzledsl.diagnostics import DiagnosticError, Span
 from puzzledsl.files import sha256_of
+from puzzledsl.healing.text import blocks_read
 from puzzledsl.ir.nodes import Data, Program, Uptrain
 from puzzledsl.modeling.child import load_child
 from puzzledsl.modeling.placement import placement
@@ -79,14 +82,8 @@ def run_uptrain(
     steps, heldout = steps_of(declaration), heldout_blocks(declaration)
     if not ranks.leads:
         ranks.wait()  # rank 0 tokenises, the others read what it kept
-    blocks_NT = token_blocks(
-        data,
-        base,
-        load_tokenizer(parent_dir),
-        context=declaration.context,
-        tokens=(heldout + steps * declaration.batch) * declaration.context,
-        seed=declaration.seed,
-        cache=cache,
+    blocks_NT = _unread_blocks(
+        program, declaration, data, heldout + steps * declaration.batch, parent_dir, base, cache, progress
     )
     if ranks.leads:
         ranks.wait()
@@ -112,6 +109,39 @@ def run_uptrain(
         write_child(state, child_dir, out_dir, {"uptrain.json": text})
         shutil.rmtree(work, ignore_errors=True)
     ranks.wait()
+
+
+def _unread_blocks(
+    program: Program,
+    declaration: Uptrain,
+    data: Data,
+    count: int,
+    parent_dir: Path,
+    base: Path,
+    cache: Path,
+    progress: Progress,
+) -> Tensor:
+    """So many blocks [N, T] behind those that pieces, scores and healing read; the first ones where the text is too short.
+
+    A healed child's last maps are a least-squares fit: on the text that they were fitted to, its loss says nothing.
+    """
+    context, tokenizer = declaration.context, load_tokenizer(parent_dir)
+
+    def read(first: int) -> Tensor:
+        tokens, seed = (first + count) * context, declaration.seed
+        return token_blocks(data, base, tokenizer, context=context, tokens=tokens, seed=seed, cache=cache)[
+            first:
+        ]
+
+    first = blocks_read(program, data.name, context, declaration.seed)
+    try:
+        return read(first)
+    except DiagnosticError as error:
+        if not first or not isinstance(error.diagnostics[0], NotEnoughText):
+            raise
+        text = f"data `{data.name}` is too short to uptrain on text that the child was not made from"
+        progress.log("warning", text=text)
+        return read(0)
 
 
 def steps_of(declaration: Uptrain) -> int:

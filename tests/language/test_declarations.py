@@ -503,3 +503,16 @@ def test_what_a_runtime_lacks(tmp_path: Path) -> None:
 def test_a_wrong_line_is_found_where_it_stands(tmp_path: Path) -> None:
     (found,) = outcome(tmp_path, "\n\nlet x = 1GiB + 3s").diagnostics
     assert found.span is not None and found.span.line == 3
+
+
+@pytest.mark.states("uptrain.text")
+def test_uptraining_reads_behind_what_the_child_was_made_from(tmp_path: Path) -> None:
+    """As `tests/healing/test_text.py` checks on tokens."""
+    from puzzledsl.healing.text import blocks_read
+
+    body = "{ tokens = 8Ki, context = 256, calibration = 2Ki, heal = 12Ki }"
+    found = program(
+        tmp_path, DATA + f"bld b of w {body}\nscore k of b = replace_one(kl_divergence, samples: 512)"
+    )
+    assert blocks_read(found, "d", 256, 0) >= (8 + 2 + 12 - 10) * 1024 // 256 + 2
+    assert blocks_read(found, "d", 512, 0) == 0

@@ -24,6 +24,8 @@ ORIGINS: dict[str, str] = {
     "mutated": "a change of one measured before",
 }
 """Origins of measured children, in words."""
+FAR = 3.0
+"""Children with so many times the best measured loss, or a sum like that, are not in the picture: they would squeeze the rest."""
 RULES = ("block_influence", "angular_run")
 BUILT, REFITTED = "best measured", "optimum of the refitted scores"
 OPTIMUM: dict[bool, str] = {True: "proven optimum of the scores", False: "solver's child, not proven"}
@@ -142,8 +144,13 @@ def _sum(layers: tuple[LayerAssignment, ...], sums: Sums) -> Number | None:
 
 
 def _picture(found: Refinement, sums: Sums, optimum: str) -> tuple[tuple[Point, ...], tuple[Tick, ...]]:
-    """Every measured child whose sum is known. Both axes have one scale."""
-    known = [child for child in found.children if child.layers in sums]
+    """Measured children whose sum is known, but for those far off, which the table may have. Both axes have one scale."""
+    most = FAR * found.best.measured
+    known = [
+        child
+        for child in found.children
+        if child.layers in sums and max(sums[child.layers], child.measured) <= most
+    ]
     if len(known) < 2:
         return (), ()
     axis = Axis([value for child in known for value in (sums[child.layers], child.measured)])

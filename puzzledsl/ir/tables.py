@@ -299,7 +299,7 @@ class MeasuredChild(Frozen):
     before it was measured; `measured` is its score. Both are of the score's unit.
 
     `origin`: "optimum" of the search's scores, a baseline's drops ("block_influence", "angular_run"), the optimum of refitted
-    scores ("model"), drawn at random ("drawn"), or a change of a child measured before ("mutated").
+    scores ("model"), of scores drawn around these ("drawn"), or a change of a child measured before ("mutated").
     """
 
     layers: tuple[LayerAssignment, ...]

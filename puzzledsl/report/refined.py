@@ -20,7 +20,7 @@ ORIGINS: dict[str, str] = {
     "block_influence": "layers dropped by block influence",
     "angular_run": "one run of layers dropped",
     "model": "an optimum of refitted scores",
-    "drawn": "drawn at random",
+    "drawn": "an optimum of scores drawn around them",
     "mutated": "a change of one measured before",
 }
 """Origins of measured children, in words."""

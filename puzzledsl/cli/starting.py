@@ -136,6 +136,7 @@ search best of wide {{
   require chat.throughput >= speedup because "why you do this"
   # require chat.memory <= 8GiB
   # require params <= 70% * original.params
+  # refine = measured(12)  # the best of twelve children around the answer that are healed and measured whole
 }}
 
 # The child that was found, trained against the parent as a whole, and measured beside it.

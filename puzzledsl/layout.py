@@ -66,9 +66,9 @@ class BuildDir:
         """A search's answer (ir.tables.SearchResult)."""
         return self.root / "solutions" / f"{search}.json"
 
-    def refinement(self, search: str) -> Path:
-        """Children measured around a search's answer, and the best of them (ir.tables.Refinement)."""
-        return self.root / "refined" / f"{search}.json"
+    def refinement(self, name: str) -> Path:
+        """Children measured around a search's answer, or along a frontier (ir.tables.Refinement, RefinedFrontier)."""
+        return self.root / "refined" / f"{name}.json"
 
     def why(self, search: str) -> Path:
         """The regret of every other choice, and each requirement's margin (ir.tables.WhyResult)."""

@@ -19,7 +19,8 @@ def stages_again(
 ) -> Iterator[tuple[str, str]]:
     """(stage, declaration) in the order of a run. A `bld` runs again only for pieces that were not made before.
 
-    `refined`: searches in which nothing but `refine` changed. They are not solved again.
+    `refined`: searches in which nothing but `refine` changed, frontiers in which nothing but `children` did. They are not solved
+    again.
     """
     stale = _resting_on(program, touched - set(refined))
     yield from (("measure", name) for name in program.spaces if _measured_again(program, name, stale))
@@ -30,9 +31,11 @@ def stages_again(
         if name in stale and isinstance(score.method, nodes.ReplaceOne)
     )
     yield from (("solve", name) for name in program.searches if name in stale)
+    yield from (("frontier", name) for name in program.frontiers if name in stale)
     stale = _resting_on(program, touched)
-    searches = program.searches.items()
+    searches, frontiers = program.searches.items(), program.frontiers.items()
     yield from (("refine", name) for name, search in searches if search.refine and name in stale)
+    yield from (("refine", name) for name, frontier in frontiers if frontier.children and name in stale)
     yield from (("uptrain", name) for name in program.uptrains if name in stale)
     yield from (("eval", name) for name in program.evals if name in stale)
     exports = program.exports.items()

@@ -31,6 +31,8 @@ KINDS = {
 """Kind -> its dictionary in a program."""
 
 _NO_MEANING = {"name", "where", "runtime_where", "bound_where", "doc", "because", "roundings"}
+_MEASURING = (["refine"], ["children"])
+"""Differences of a search or a frontier that solve nothing again."""
 _COMPARED_APART = {"layers", "objective", "requirements", "preferences", "sense"}
 
 
@@ -43,7 +45,7 @@ def compare(old: nodes.Program, new: nodes.Program) -> ProgramChanges:
     pieces = {name: _pieces(old, new, name) for name in new.blds if name not in waiting}
     now = [change for change in changes if change.sign != "-" and change.kind != "param"]
     touched = {change.name for change in now}
-    refined = {change.name for change in now if [detail.what for detail in change.details] == ["refine"]}
+    refined = {change.name for change in now if [detail.what for detail in change.details] in _MEASURING}
     again = tuple(stages_again(new, touched, pieces, refined))
     return ProgramChanges(changes, pieces, again, waiting)
 

@@ -176,14 +176,14 @@ def _nothing(result: SearchResult) -> str:
 def frontier_text(program: Program, result: FrontierResult, paths: Sequence[str]) -> str:
     """A frontier's points as a table, and where they were written."""
     from puzzledsl.report.searches import describe_term
-    from puzzledsl.runs.card import metric_text
+    from puzzledsl.runs.card import bound_text
 
     frontier, search = program.frontiers[result.frontier], program.searches[result.search]
     swept = describe_term(frontier.term)
     rows = [[swept, "status", "objective", "gap", *columns_of(search)]]
     for point in result.points:
         answer = point.result
-        target = metric_text(swept, point.target) if point.ratio is None else f"{point.ratio:.4g}x"
+        target = bound_text(swept, point.target, point.ratio)
         if not answer.solutions:
             rows.append([target, answer.status, "", "", *([""] * len(columns_of(search)))])
             continue

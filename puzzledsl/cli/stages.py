@@ -96,37 +96,50 @@ def score(
 
 def refine(
     file: FileArgument,
-    searches: NamesArgument = None,
+    names: NamesArgument = None,
     build: BuildOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure children around the optimum of a search that has `refine`, and keep the best. Writes refined/SEARCH.json.
 
+    Of a frontier with `children: N`, at every point of it, after `pzl frontier`. Writes refined/FRONTIER.json.
+
     Each child is built in memory, healed and compared with the parent; the scores are refitted to what was measured, and the
     solver proposes the next ones. What is proven is the optimum of the scores; the best measured child is not. Interrupt
     it at any moment: children that are measured are kept.
 
-    With --json one list of what refined/SEARCH.json holds.
+    With --json one list of what these files hold.
     """
     from puzzledsl.cli.output import print_json
-    from puzzledsl.ir.tables import Refinement
-    from puzzledsl.runs.refined_text import refinement_text
+    from puzzledsl.runs.readings import refined_frontier_of, refinement_of
+    from puzzledsl.runs.refined_text import refined_frontier_text, refinement_text
 
     ctx, wanted = _stage(
         "refine",
-        "refined search",
-        lambda p: {n: s for n, s in p.searches.items() if s.refine is not None},
+        "refined search or frontier with children",
+        lambda p: {
+            **{n: s for n, s in p.searches.items() if s.refine is not None},
+            **{n: f for n, f in p.frontiers.items() if f.children},
+        },
         file,
-        searches,
+        names,
         build,
         set_,
     )
-    found = [ctx.load(ctx.build.refinement(name), Refinement, "refine", name) for name in wanted]
+    documents, texts = [], []
+    for name in wanted:
+        if name in ctx.program.frontiers:
+            along = refined_frontier_of(ctx, name)
+            documents.append(along.model_dump(mode="json"))
+            texts.append(refined_frontier_text(ctx.program, along))
+        elif (found := refinement_of(ctx, name)) is not None:
+            documents.append(found.model_dump(mode="json"))
+            texts.append(refinement_text(found))
     if json:
-        print_json([each.model_dump(mode="json") for each in found])
+        print_json(documents)
     else:
-        print("\n\n".join(refinement_text(each) for each in found))
+        print("\n\n".join(texts))
 
 
 def realise(

@@ -55,7 +55,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "measure": ("pzl measure wide.pzl",),
     "bld": ("pzl bld wide.pzl", "pzl bld wide.pzl pieces -o /scratch/build"),
     "score": ("pzl score wide.pzl kl",),
-    "refine": ("pzl refine wide.pzl best",),
+    "refine": ("pzl refine wide.pzl best", "pzl refine wide.pzl curve"),
     "realise": ("pzl realise wide.pzl best",),
     "uptrain": ("pzl uptrain wide.pzl final",),
     "eval": ("pzl eval wide.pzl quality",),

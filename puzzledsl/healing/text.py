@@ -22,7 +22,7 @@ from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
-from puzzledsl.ir.refines import refined_text
+from puzzledsl.ir.refines import measured_searches, refined_text
 
 HELD_OUT_TOKENS = 1024
 """At most: enough to tell better from worse, and a small part of the work."""
@@ -84,7 +84,7 @@ def _scored_blocks(program: Program, data: str, context: int) -> int:
     ]
     samples += [
         search.refine.samples
-        for search in program.searches.values()
+        for search in measured_searches(program)
         if search.refine is not None and refined_text(program, search) == data
     ]
     return 2 * -(-max(samples, default=0) // context)

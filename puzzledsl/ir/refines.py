@@ -42,6 +42,15 @@ def refine_of(frontier: Frontier, search: Search) -> Refine:
     return Refine(method="measured", children=frontier.children, where=frontier.where)
 
 
+def measured_searches(program: Program) -> Iterator[Search]:
+    """Every search around which children are measured, with the settings in its `refine`: its own, or those of its frontiers."""
+    yield from (search for search in program.searches.values() if search.refine is not None)
+    for frontier in program.frontiers.values():
+        search = program.searches[frontier.search]
+        if frontier.children and search.refine is None:
+            yield search.model_copy(update={"refine": refine_of(frontier, search)})
+
+
 def check_refines(program: Program, files: Mapping[str, str]) -> list[Diagnostic]:
     """What keeps searches from being refined. `files`: a place's file -> what diagnostics call it."""
     found: list[Diagnostic] = []

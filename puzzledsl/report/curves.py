@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -96,7 +96,7 @@ def _curve(
     unit = METRIC_UNITS.get(metric.rpartition(".")[2], "")
     others = list(_others(subject, metric))
     along = subject.found.measured_frontiers.get(name)
-    losses = [] if along is None else measured_series(along)
+    losses = [] if along is None else measured_series(along, [x for x, _ in solved])
     xs = Axis([x for x, _ in solved] + [x for _, x, _ in others])
     ys = Axis(
         [y for _, y in solved] + [y for _, _, y in others] + [y for _, _, values in losses for _, y in values]
@@ -119,17 +119,21 @@ def _curve(
             Series(label, kind, tuple(point(x, y, label) for x, y in values))
             for label, kind, values in losses
         ),
-        how="" if along is None else _how(along),
+        how=_how(along) if along is not None and losses else "",
     )
 
 
 Losses = tuple[str, Literal["best", "optimum", "rule"], list[tuple[float, float]]]
 
 
-def measured_series(along: RefinedFrontier) -> list[Losses]:
-    """Bounds and losses of the best measured children, of the optima of the scores, and of each rule."""
+def measured_series(along: RefinedFrontier, bounds: Collection[float]) -> list[Losses]:
+    """Bounds and losses of the best measured children, of the optima of the scores, and of each rule.
+
+    Children at other `bounds` were measured along another frontier than the one that is shown."""
     found: list[Losses] = []
-    points = [(point.target, point.refinement) for point in along.points if point.refinement is not None]
+    points = [(p.target, p.refinement) for p in along.points if p.refinement and p.target in bounds]
+    if not points:
+        return found
     best = [(x, min(child.measured for child in refinement.children)) for x, refinement in points]
     found.append(("best measured", "best", best))
     for origin, label in MEASURED.items():

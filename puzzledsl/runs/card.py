@@ -19,6 +19,11 @@ def metric_text(name: str, value: float) -> str:
     return units.format_quantity(Fraction(value), dimension)
 
 
+def bound_text(swept: str, target: float, ratio: float | None) -> str:
+    """A point's bound as the frontier gives it: `1.2x` of the parent's, or an amount."""
+    return metric_text(swept, target) if ratio is None else f"{ratio:.4g}x"
+
+
 def model_card(ctx: Context, search: str, result: SearchResult) -> str:
     """Markdown with the parent, the search, its proof, the architecture and how to load the checkpoint."""
     declaration = ctx.program.searches[search]

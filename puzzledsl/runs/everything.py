@@ -12,8 +12,8 @@ from puzzledsl.runs.execute import execute, locked
 from puzzledsl.runs.graph import tasks_of
 from puzzledsl.runs.locks import holder_of
 from puzzledsl.runs.preflight import missing
-from puzzledsl.runs.readings import refinement_of
-from puzzledsl.runs.refined_text import refined_line
+from puzzledsl.runs.readings import refined_frontier_of, refinement_of
+from puzzledsl.runs.refined_text import refined_line, refined_points_line
 from puzzledsl.runs.targets import not_ready
 from puzzledsl.runs.task import STAGES, Task
 
@@ -66,7 +66,9 @@ def _stop_if_hopeless(ctx: Context, search: str) -> None:
 
 
 def _remark(ctx: Context, task: Task) -> str:
-    if task.stage == "refine" and task.name in ctx.program.searches:
+    if task.stage == "refine" and task.name in ctx.program.frontiers:
+        return f", {refined_points_line(refined_frontier_of(ctx, task.name))}"
+    if task.stage == "refine":
         found = refinement_of(ctx, task.name)
         return "" if found is None else f", {refined_line(found)}"
     if task.stage != "solve":

@@ -36,14 +36,14 @@ def tasks_of(ctx: Context) -> Iterator[Task]:
     ]
     yield from _pieces_and_solutions(ctx, derived)
     yield from (
-        refining.refine(ctx, name)
+        refining.refine_search(ctx, name)
         for name, search in ctx.program.searches.items()
         if search.refine is not None and has_child(ctx, name)
     )
     yield from (
         refining.refine_frontier(ctx, name)
         for name, frontier in ctx.program.frontiers.items()
-        if frontier.children and has_child(ctx, frontier.search)
+        if frontier.children and _has_pieces(ctx, frontier.search)
     )
     yield from (tasks.realise(ctx, name) for name in ctx.program.searches if has_child(ctx, name))
     yield from (tasks.uptrain(ctx, name) for name in program.uptrains)
@@ -84,15 +84,19 @@ def _scores_and_searches(ctx: Context, scores: dict[str, str | None], searches: 
 
 def has_child(ctx: Context, search: str) -> bool:
     """Whether a search's child can be made: the parent has weights, there are pieces, and the answer is no `infeasible`."""
-    space = ctx.program.spaces[ctx.program.searches[search].space]
-    source = ctx.program.parents[space.parent].source
-    trained = any(bld.space == space.name for bld in ctx.program.blds.values())
-    if not (isinstance(source, nodes.HfSource) and trained):
+    if not _has_pieces(ctx, search):
         return False
     try:
         return bool(ctx.load(ctx.build.solution(search), SearchResult, "solve", search).solutions)
     except DiagnosticError:  # not solved, or damaged and solved again
         return True
+
+
+def _has_pieces(ctx: Context, search: str) -> bool:
+    """Whether children of a search's space can be built."""
+    space = ctx.program.spaces[ctx.program.searches[search].space]
+    trained = any(bld.space == space.name for bld in ctx.program.blds.values())
+    return isinstance(ctx.program.parents[space.parent].source, nodes.HfSource) and trained
 
 
 def needs_of(ctx: Context, stage: str, name: str) -> tuple[Key, ...]:

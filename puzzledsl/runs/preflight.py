@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from puzzledsl.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.ir import nodes
-from puzzledsl.ir.refines import refined_text
+from puzzledsl.ir.refines import measured_searches, refined_text
 from puzzledsl.runs.context import Context, span_of
 
 READ_TEXT = ("bld", "score", "refine", "uptrain", "eval")
@@ -45,7 +45,7 @@ def _texts(ctx: Context, wanted: Callable[[str], bool]) -> Iterator[Diagnostic]:
     if wanted("eval"):
         names |= {data for declaration in ctx.program.evals.values() for data in declaration.more_data}
     if wanted("refine"):
-        names |= {refined_text(ctx.program, search) for search in ctx.program.searches.values()}
+        names |= {refined_text(ctx.program, search) for search in measured_searches(ctx.program)}
     for name, data in ctx.program.data.items():
         if name in names:
             try:

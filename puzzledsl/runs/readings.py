@@ -7,7 +7,15 @@ from pathlib import Path
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 from puzzledsl.ir.evaluated import children_evaluated, children_in_full
-from puzzledsl.ir.tables import BldJob, CostTable, Refinement, ScoreTable, SearchResult, Solution
+from puzzledsl.ir.tables import (
+    BldJob,
+    CostTable,
+    RefinedFrontier,
+    Refinement,
+    ScoreTable,
+    SearchResult,
+    Solution,
+)
 from puzzledsl.runs.context import Context, span_of
 from puzzledsl.runs.digests import data_fingerprint, digest_of
 from puzzledsl.runs.errors import NoSolution, WholeModelChoice
@@ -116,6 +124,11 @@ def refinement_of(ctx: Context, search: str) -> Refinement | None:
         return None
     ctx.made("refine", search, "the measured children")
     return ctx.load(ctx.build.refinement(search), Refinement, "refine", search)
+
+
+def refined_frontier_of(ctx: Context, frontier: str) -> RefinedFrontier:
+    """The children that were measured along a frontier. Raises DiagnosticError where they were not, or the file is damaged."""
+    return ctx.load(ctx.build.refinement(frontier), RefinedFrontier, "refine", frontier)
 
 
 def chosen_child(ctx: Context, search: str) -> Solution:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from puzzledsl.changes.words import refine as refine_words
-from puzzledsl.ir.nodes import Search
-from puzzledsl.ir.tables import MeasuredChild, Refinement
+from puzzledsl.ir.nodes import Program, Search
+from puzzledsl.ir.tables import MeasuredChild, RefinedFrontier, Refinement
 from puzzledsl.report.refined import ORIGINS
+from puzzledsl.report.searches import describe_term
+from puzzledsl.runs.card import bound_text
 
 
 def refined_line(found: Refinement) -> str:
@@ -16,6 +18,14 @@ def refined_line(found: Refinement) -> str:
     beside = "" if optimum is None else f" (the optimum of the scores: {optimum.measured:.4g})"
     best = found.best.measured
     return f"best of {len(found.children)} measured children: {found.score} {best:.4g}{beside}"
+
+
+def refined_points_line(found: RefinedFrontier) -> str:
+    """`best measured children at 2 of 3 points: kl 0.5123 to 0.6864`."""
+    known = [point.refinement for point in found.points if point.refinement is not None]
+    text = f"best measured children at {len(known)} of {len(found.points)} points"
+    losses = [refinement.best.measured for refinement in known]
+    return f"{text}: {known[0].score} {min(losses):.4g} to {max(losses):.4g}" if known else text
 
 
 def solve_note(search: Search) -> str:
@@ -30,9 +40,7 @@ def refinement_text(found: Refinement) -> str:
 
 
 def _lines(found: Refinement) -> Iterator[str]:
-    positions = f"{found.samples:,} positions"
-    healed = f"healed on {found.healed:,} tokens" if found.healed else "not healed"
-    yield f"search {found.search}: {len(found.children)} children, {healed}, measured on {positions}"
+    yield f"search {found.search}: {len(found.children)} children, {_how(found)}"
     best, optimum = found.best, found.optimum
     if optimum is not None:
         yield f"  optimum of the scores   {_figures(found, optimum)}"
@@ -44,12 +52,39 @@ def _lines(found: Refinement) -> Iterator[str]:
     for number, child in enumerate(found.children, start=1):
         predicted = f"{child.predicted:.4g} ± {child.predicted_stderr:.2g}"
         rows.append((str(number), ORIGINS[child.origin], predicted, f"{child.measured:.4g}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        cells = [f"{row[0]:>{widths[0]}}", f"{row[1]:<{widths[1]}}"]
-        cells += [f"{cell:>{width}}" for cell, width in zip(row[2:], widths[2:], strict=True)]
-        yield "  " + "  ".join(cells).rstrip()
+    yield from _table(rows, "><>>")
 
 
 def _figures(found: Refinement, child: MeasuredChild) -> str:
     return f"{found.score} {child.measured:.4g} measured, {child.predicted:.4g} predicted"
+
+
+def refined_frontier_text(program: Program, found: RefinedFrontier) -> str:
+    """Each point's best measured child beside the optimum of the scores, a line a point."""
+    swept = describe_term(program.frontiers[found.frontier].term)
+    first = next((point.refinement for point in found.points if point.refinement is not None), None)
+    head = f"frontier {found.frontier}: "
+    head += "no child meets a bound" if first is None else f"{first.score} of children {_how(first)}"
+    rows = [(swept, "children", "best measured", "optimum, measured", "the best is")]
+    for point in found.points:
+        target, here = bound_text(swept, point.target, point.ratio), point.refinement
+        if here is None:
+            rows.append((target, "0", "", "", "no child meets the bound"))
+            continue
+        optimum = "" if here.optimum is None else f"{here.optimum.measured:.4g}"
+        best = here.best
+        rows.append((target, str(len(here.children)), f"{best.measured:.4g}", optimum, ORIGINS[best.origin]))
+    return "\n".join([head, *_table(rows, "<>>><")])
+
+
+def _how(found: Refinement) -> str:
+    healed = f"healed on {found.healed:,} tokens" if found.healed else "not healed"
+    return f"{healed}, measured on {found.samples:,} positions"
+
+
+def _table(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
+    """Rows with columns aligned; `sides`: `<` or `>` for each."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True))
+        yield "  " + "  ".join(cells).rstrip()

@@ -20,6 +20,11 @@ METHOD = "1"
 
 
 def refine(ctx: Context, name: str) -> Task:
+    """Measure the children of a search, or of a frontier."""
+    return refine_frontier(ctx, name) if name in ctx.program.frontiers else refine_search(ctx, name)
+
+
+def refine_search(ctx: Context, name: str) -> Task:
     """Measure children around a search's optimum, and keep the best."""
     search = ctx.program.searches[name]
     method = search.refine

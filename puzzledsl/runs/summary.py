@@ -8,8 +8,8 @@ from puzzledsl.ir.tables import Evaluation, SearchResult
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.evaluation_text import evaluation_text
 from puzzledsl.runs.graph import has_child
-from puzzledsl.runs.readings import refinement_of
-from puzzledsl.runs.refined_text import refined_line
+from puzzledsl.runs.readings import refined_frontier_of, refinement_of
+from puzzledsl.runs.refined_text import refined_line, refined_points_line
 
 
 def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:
@@ -52,12 +52,15 @@ def _search_lines(ctx: Context) -> str:
 
 
 def _refined(ctx: Context) -> Iterator[str]:
-    """The best child of each search that was refined; nothing of one that has no solution."""
+    """The best child of each search that was refined, nothing of one that has no solution; then those along each frontier."""
     for name in ctx.program.searches:
         if not (ctx.build.refinement(name).is_file() and has_child(ctx, name)):
             continue
         if (found := refinement_of(ctx, name)) is not None:
             yield f"{name:<12} refined    {refined_line(found)}"
+    for name, frontier in ctx.program.frontiers.items():
+        if frontier.children and ctx.build.refinement(name).is_file():
+            yield f"{name:<12} refined    {refined_points_line(refined_frontier_of(ctx, name))}"
 
 
 def _evaluation(ctx: Context, name: str) -> str:

@@ -14,6 +14,7 @@ from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.files import sha256_of, write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.evaluated import space_evaluated
+from puzzledsl.ir.refines import measured_searches
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.digests import (
@@ -220,7 +221,7 @@ def frontier(ctx: Context, name: str) -> Task:
 
     def inputs() -> dict[str, str]:
         return {
-            "frontier": meaning(declaration),
+            "frontier": meaning(declaration, without=("children",)),
             **solve(ctx, declaration.search).inputs(),
         }
 
@@ -263,8 +264,8 @@ def healing_text(ctx: Context, blds: Sequence[str]) -> str:
 
 
 def _refined_samples(ctx: Context) -> list[int]:
-    """Positions that each search measures children on: text that no child is healed on."""
-    return [search.refine.samples for search in ctx.program.searches.values() if search.refine is not None]
+    """Positions that children are measured on around each search: text that no child is healed on."""
+    return [search.refine.samples for search in measured_searches(ctx.program) if search.refine is not None]
 
 
 def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:

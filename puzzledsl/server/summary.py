@@ -32,7 +32,8 @@ def summary(node: object) -> list[str]:
         case nodes.Search():
             return _search(node)
         case nodes.Frontier():
-            return [f"{node.points} points"]
+            children = f", {node.children} children measured at each" if node.children else ""
+            return [f"{node.points} points{children}"]
         case nodes.Uptrain():
             weights = [(node.kld, "kld"), (node.cosine, "cosine"), (node.lm, "lm")]
             loss = " + ".join(f"{w:g} {name}" for w, name in weights if w)

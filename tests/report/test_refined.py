@@ -14,7 +14,7 @@ from puzzledsl.ir.tables import LayerAssignment, MeasuredChild, Refinement
 from puzzledsl.report import architecture
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
 from puzzledsl.report.figures import write_figures
-from puzzledsl.report.refined import refined
+from puzzledsl.report.refined import FAR, refined
 from puzzledsl.report.searches import search_rows
 from puzzledsl.report.subject import Subject
 from puzzledsl.report.verdict import verdict
@@ -117,6 +117,24 @@ def test_sums_are_those_of_the_scores(refine: Made) -> None:
         above = point.objective.value > point.target.value
         assert (point.y > point.x) == above
     assert [p.is_main for p in section.points] == [False, False, True, False]
+
+
+def test_a_child_that_is_far_off_is_in_the_table_alone(refine: Made) -> None:
+    """It would squeeze the others into a corner of the picture."""
+    least = MEASURED["model"]
+    built, artefacts, found = refine(MEASURED | {"block_influence": 1.01 * FAR * least})
+    section = refined(Subject(artefacts, "fast"))
+    assert section is not None
+    losses = [point.objective.value for point in section.points]
+    assert losses == [child.measured for child in found.children if child.origin != "block_influence"]
+    rows = {row[0]: row[1:] for row in Page(render(artefacts, built.source)).table("Sum of scores")[1:]}
+    assert rows["layers dropped by block influence"][2] == f"{1.01 * FAR * least:.4g}"
+    assert section.count == len(found.children)
+    near = found.children[1].model_copy(update={"measured": 0.99 * FAR * least})
+    children = (found.children[0], near, *found.children[2:])
+    artefacts.refinements["fast"] = found.model_copy(update={"children": children})
+    section = refined(Subject(artefacts, "fast"))
+    assert section is not None and len(section.points) == len(children)
 
 
 def test_the_model_s_optimum_is_listed_where_another_child_is_built(refine: Made) -> None:

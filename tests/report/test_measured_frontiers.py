@@ -1,0 +1,172 @@
+"""Measured children along a frontier on the page and in its figure: a row and a line for each series, beside the proven curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puzzledsl.files import write_text
+from puzzledsl.ir.tables import FrontierResult, MeasuredChild, RefinedFrontier, RefinedPoint, Refinement
+from puzzledsl.report.artefacts import Artefacts, load_artefacts
+from puzzledsl.report.curves import Curve, curves
+from puzzledsl.report.figures import write_figures
+from puzzledsl.report.subject import Subject
+from puzzledsl.report.write import render
+from tests.report.conftest import child_of, solved
+from tests.report.test_report import Page
+
+POINTS, WITH_RULES, REFINED = 6, 3, 5
+"""Points with a solution, those at which a rule's child meets the bound, and those at which children were measured."""
+BEST, OPTIMUM, RULE = (
+    "best measured",
+    "optimum of the scores, measured",
+    "layers dropped by block influence, measured",
+)
+
+
+def losses_at(place: int) -> dict[str, float]:
+    """A point's measured losses by origin. The model's child is the best one, but at the first point the optimum is."""
+    losses = {"optimum": 0.2 + 0.1 * place, "model": 0.21 + 0.08 * place}
+    return losses | ({"block_influence": 0.37 + 0.11 * place} if place < WITH_RULES else {})
+
+
+def refinement(built: Any, point: Any, place: int) -> Refinement:
+    optimum = point.result.solutions[0]
+    losses = losses_at(place)
+    layers = [optimum.layers, child_of(0.9), child_of(0.95)]
+    children = tuple(
+        MeasuredChild.model_validate(
+            {"layers": each, "origin": origin, "predicted": loss, "predicted_stderr": 0.01, "measured": loss}
+        )
+        for each, (origin, loss) in zip(layers, losses.items(), strict=False)
+    )
+    best = min(children, key=lambda child: child.measured)
+    return Refinement(
+        search="fast",
+        score="kl",
+        metric="kl_divergence",
+        healed=4096,
+        samples=2048,
+        children=children,
+        solution=solved(built.program, built.costs, built.scores, best.layers),
+        model_optimum=layers[1],
+        model_prediction=0.4,
+        proven=optimum.objective,
+    )
+
+
+@pytest.fixture
+def along(copied: Callable[..., Any]) -> tuple[Any, Artefacts, RefinedFrontier]:
+    """A build with children measured at all but the last solved point of its frontier."""
+    built = copied()
+    result = FrontierResult.from_json(built.build.frontier("curve").read_bytes())
+    points = tuple(
+        RefinedPoint(
+            target=point.target,
+            refinement=refinement(built, point, place) if place < REFINED else None,
+        )
+        for place, point in enumerate(result.points)
+    )
+    found = RefinedFrontier(frontier="curve", search="fast", points=points)
+    write_text(built.build.refinement("curve"), found.canonical_json())
+    declared = built.program.frontiers["curve"].model_copy(update={"children": 3})
+    program = built.program.model_copy(update={"frontiers": {"curve": declared}})
+    return built, load_artefacts(program, built.build), found
+
+
+Along = tuple[Any, Artefacts, RefinedFrontier]
+
+
+def the_curve(artefacts: Artefacts) -> Curve:
+    (curve,) = curves(Subject(artefacts, "fast"))
+    return curve
+
+
+def test_series_are_the_best_the_optima_and_each_rule(along: Along) -> None:
+    _, artefacts, found = along
+    curve = the_curve(artefacts)
+    assert [(s.label, s.kind, len(s.points)) for s in curve.measured] == [
+        (BEST, "best", REFINED),
+        (OPTIMUM, "optimum", REFINED),
+        (RULE, "rule", WITH_RULES),
+    ]
+    best, optimum, rule = curve.measured
+    lists = [losses_at(place) for place in range(REFINED)]
+    assert [p.objective.value for p in best.points] == [min(losses.values()) for losses in lists]
+    assert [p.objective.value for p in optimum.points] == [losses["optimum"] for losses in lists]
+    assert [p.objective.value for p in rule.points] == [
+        losses_at(i)["block_influence"] for i in range(WITH_RULES)
+    ]
+    for series in curve.measured:
+        targets = [point.target for point in found.points]
+        assert [p.target.value for p in series.points] == targets[: len(series.points)]
+        assert [p.x for p in series.points] == [p.x for p in curve.points[: len(series.points)]]
+        assert all(0 < p.x < 1 and 0 < p.y < 1 for p in series.points)
+    assert curve.how == "up to 3 children a bound, healed on 4096 tokens, measured on 2048 positions"
+
+
+def test_the_table_has_a_row_a_series_with_gaps(along: Along) -> None:
+    built, artefacts, _ = along
+    html = render(artefacts, built.source)
+    rows = {row[0].strip(): row[1:] for row in Page(html).table("chat.throughput") if row[1:]}
+    assert [len(row) for row in rows.values()] == [POINTS] * 5
+    assert list(rows)[1].endswith("sum of scores") and list(rows)[2:] == [BEST, OPTIMUM, RULE]
+    for label, origin in ((OPTIMUM, "optimum"), (RULE, "block_influence")):
+        values = [losses_at(place).get(origin) for place in range(REFINED)]
+        assert rows[label] == ["" if value is None else f"{value:.4g}" for value in values] + [""]
+    assert rows[BEST][0] == rows[OPTIMUM][0] and rows[BEST][4] != rows[OPTIMUM][4]
+    assert "up to 3 children a bound" in html and "a measured loss is proven of nothing" in html
+    assert (
+        html.count('<svg class="best"')
+        == html.count('<svg class="optimum"')
+        == html.count('<svg class="rule"')
+        == 1
+    )
+
+
+def test_without_children_the_page_is_as_before(along: Along) -> None:
+    built, artefacts, _ = along
+    plain = load_artefacts(built.program, built.build)
+    assert not plain.measured_frontiers
+    curve = the_curve(plain)
+    assert (curve.measured, curve.how) == ((), "")
+    built.build.refinement("curve").unlink()
+    html = render(plain, built.source)
+    assert html == render(load_artefacts(artefacts.program, built.build), built.source)
+    assert "measured loss" not in html and BEST not in html
+
+
+def test_children_of_another_sweep_are_left_out(along: Along) -> None:
+    """They were measured at other bounds, which the curve no longer has."""
+    _, artefacts, found = along
+    first, *others = found.points
+    moved = [point.model_copy(update={"target": point.target * 1.01}) for point in others]
+    artefacts.measured_frontiers["curve"] = found.model_copy(update={"points": (first, *moved)})
+    assert [len(series.points) for series in the_curve(artefacts).measured] == [1, 1, 1]
+    artefacts.measured_frontiers["curve"] = found.model_copy(update={"points": tuple(moved)})
+    curve = the_curve(artefacts)
+    assert (curve.measured, curve.how) == ((), "")
+
+
+def test_a_damaged_file_is_named(along: Along) -> None:
+    built, artefacts, _ = along
+    write_text(built.build.refinement("curve"), "{}")
+    again = load_artefacts(artefacts.program, built.build)
+    assert again.unreadable == ["refined/curve.json"] and the_curve(again).measured == ()
+
+
+def test_the_figure_has_the_series(along: Along, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    built, artefacts, _ = along
+
+    def text(found: Artefacts, folder: str) -> str:
+        paths = {path.name: path for path in write_figures(found, tmp_path / folder)}
+        return paths["frontier-curve.svg"].read_text()
+
+    measured = text(artefacts, "measured")
+    assert all(f">{label}</text>" in measured for label in (BEST, OPTIMUM, RULE, "sum of scores, proven"))
+    plain = text(load_artefacts(built.program, built.build), "plain")
+    assert ">frontier, proven</text>" in plain and BEST not in plain

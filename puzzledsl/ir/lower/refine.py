@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
+from puzzledsl.ir import errors_types as types
 from puzzledsl.ir import nodes
 from puzzledsl.ir.context import Context
 from puzzledsl.ir.lower.common import read_call
@@ -19,6 +20,12 @@ DEFAULT_HEALED, DEFAULT_SAMPLES = 4096, 2048
 
 def read_refine(ctx: Context, expr: tree.Expr, scope: Scope) -> nodes.Refine | None:
     """The setting; None for `none`, and where it has a mistake, which is reported."""
+    if isinstance(expr, tree.Literal_):
+        number = expr.text if expr.text.isdigit() and int(expr.text) else "24"
+        help = f"write `refine = measured({number})`: so many children are measured"
+        wanted, got = "`measured(…)`, `evolutionary(…)` or `none`", f"`{ctx.source(expr.span)}`"
+        ctx.report(types.WrongType(expr.span, what="the way to refine", wanted=wanted, got=got, help=help))
+        return None
     call = read_call(ctx, expr, scope, METHODS, "way to refine")
     if call is None:
         return None

@@ -101,7 +101,7 @@ def _predicted(method: Refined, table: ScoreTable, refinement: Refinement) -> fl
 
 
 def _as_json(refinement: Refinement) -> dict[str, Any]:
-    """What was measured. `model_optimum` is null where the refitted model's optimum is not among the children."""
+    """Measurements of a refinement. `model_optimum` is null where the refitted model's optimum is not among the children."""
     losses: dict[tuple[LayerAssignment, ...], float] = {c.layers: c.measured for c in refinement.children}
     return {
         "measured": losses[refinement.solution.layers],

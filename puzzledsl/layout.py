@@ -1,4 +1,4 @@
-"""Where everything lies in a build directory, the product's database. Paths only; nothing is created here."""
+"""Paths of everything in a build directory, the product's database. Paths only; nothing is created here."""
 
 from __future__ import annotations
 

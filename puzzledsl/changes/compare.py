@@ -37,7 +37,7 @@ _COMPARED_APART = {"layers", "objective", "requirements", "preferences", "sense"
 
 
 def compare(old: nodes.Program, new: nodes.Program) -> ProgramChanges:
-    """What `new` means that `old` does not, declaration by declaration, with the work that follows from it."""
+    """Differences in meaning of `new` from `old`, declaration by declaration, with the work that follows from it."""
     changes = tuple(_params(old, new)) + tuple(
         change for kind in KINDS for change in _of_kind(kind, old, new)
     )

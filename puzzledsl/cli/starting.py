@@ -61,7 +61,7 @@ def new(
 
 @dataclass(frozen=True, slots=True)
 class ParentLines:
-    """How a parent is declared: what is used of std, and the declaration's value. `shape` fits the space to it."""
+    """Declaration of a parent: what is used of std, and the declaration's value. `shape` fits the space to it."""
 
     use: str
     value: str
@@ -71,7 +71,7 @@ class ParentLines:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much text a starter spends: tokens a piece, of the child, and in a sequence; samples a score."""
+    """Text that a starter spends: tokens a piece, of the child, and in a sequence; samples a score."""
 
     piece: str
     child: str

@@ -1,4 +1,4 @@
-"""What `--help` teaches beyond a command's own words: what belongs together, and lines to type.
+"""Groups and example lines that `--help` shows besides a command's own words.
 
 One table, so that no command is without; a test types every line.
 """

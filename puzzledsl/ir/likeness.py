@@ -22,7 +22,7 @@ from puzzledsl.lang import tree
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What a declaration of a kind may say. `calls`: word on the right -> its named arguments."""
+    """Settings and calls that a kind of declaration takes. `calls`: word on the right -> its named arguments."""
 
     targets: tuple[str, ...] = ()
     preposition: str = "of"
@@ -93,7 +93,7 @@ def _meant(symbol: Symbol) -> str | None:
 
 
 def _conflicts(symbol: Symbol, form: _Form) -> tuple[int, bool]:
-    """How much of a declaration contradicts a form, and whether more than the kind of its target does."""
+    """Number of parts of a declaration that contradict a form, and whether more than the kind of its target does."""
     assert isinstance(symbol.item, tree.Decl)
     decl = symbol.item
     target = _target(symbol, decl, form)

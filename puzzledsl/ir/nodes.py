@@ -1,4 +1,4 @@
-"""What a program means, after names, types, units and overrides are resolved.
+"""Meaning of a program, after names, types, units and overrides are resolved.
 
 Frozen pydantic; byte-identical for the same source.
 
@@ -268,7 +268,7 @@ class TableHardware(Frozen):
 
 
 class Hardware(Frozen):
-    """Where the child must run."""
+    """Hardware that the child must run on."""
 
     name: str
     spec: Annotated[RooflineHardware | MeasuredHardware | TableHardware, Field(discriminator="kind")]
@@ -292,7 +292,7 @@ class Scenario(Frozen):
 
 
 class LayerChoice(Frozen):
-    """What one layer may become, in the order written; a parent-equal alternative is `parent`."""
+    """Alternatives of one layer, in the order written; a parent-equal alternative is `parent`."""
 
     attention: tuple[AttentionAlternative, ...]
     ffn: tuple[FfnAlternative, ...]
@@ -304,7 +304,7 @@ class LayerChoice(Frozen):
 
 
 class Initialisers(Frozen):
-    """How alternatives start."""
+    """Initialisation of alternatives."""
 
     gqa: Literal["least_squares", "mean_pool"] = "least_squares"
     mlp: Literal["least_squares", "channel_contribution"] = "least_squares"
@@ -328,13 +328,13 @@ class UsedBy(Frozen):
 
 
 class WholeModel(Frozen):
-    """What is chosen once for the whole child: widths of the residual stream, in the order written."""
+    """Choices made once for the whole child: widths of the residual stream, in the order written."""
 
     hidden: tuple[int, ...]
 
 
 class Space(Frozen):
-    """What each layer may become. `whole_model` is None where only layers are chosen."""
+    """Alternatives of every layer. `whole_model` is None where only layers are chosen."""
 
     name: str
     parent: str
@@ -408,7 +408,7 @@ class ScoreFromTable(Frozen):
 
 
 class Score(Frozen):
-    """How good each alternative is. Lower is better: of `accuracy` and `top_k_agreement` a table holds the drop."""
+    """Loss of each alternative. Lower is better: of `accuracy` and `top_k_agreement` a table holds the drop."""
 
     name: str
     bld: str | None
@@ -449,7 +449,7 @@ class Uptrain(Frozen):
 
 
 class Eval(Frozen):
-    """What is measured on the parent and the child. `of` names an uptrain or a search.
+    """Evaluation of the parent and the child. `of` names an uptrain or a search.
 
     `tasks`: files. `lm_eval`: names of lm-evaluation-harness tasks; `shots`: examples before each of their questions.
     `data`, then `more_data`: the texts that models are compared on, each by itself. `full`: the children that answer the

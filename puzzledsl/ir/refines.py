@@ -52,7 +52,7 @@ def measured_searches(program: Program) -> Iterator[Search]:
 
 
 def check_refines(program: Program, files: Mapping[str, str]) -> list[Diagnostic]:
-    """What keeps searches from being refined. `files`: a place's file -> what diagnostics call it."""
+    """Mistakes that keep searches from being refined. `files`: a place's file -> what diagnostics call it."""
     found: list[Diagnostic] = []
     refined = [(search, search.refine.where) for search in program.searches.values() if search.refine]
     measured = [f for f in program.frontiers.values() if f.children]

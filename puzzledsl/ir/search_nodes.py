@@ -1,4 +1,4 @@
-"""What searches mean: linear expressions over per-layer tables, requirements, preferences, solvers, frontiers."""
+"""Meaning of searches: linear expressions over per-layer tables, requirements, preferences, solvers, frontiers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FactTerm(Frozen):
 
 
 class CountTerm(Frozen):
-    """How many of `layers` choose an alternative of `sub_block` named in `alternatives` (canonical names)."""
+    """Number of `layers` that choose an alternative of `sub_block` named in `alternatives` (canonical names)."""
 
     kind: Literal["count"] = "count"
     sub_block: SubBlock

@@ -1,4 +1,4 @@
-"""What stages hand to each other: one artefact type an arrow of the pipeline.
+"""Artefacts that stages hand to each other: one artefact type an arrow of the pipeline.
 
     Program -> CostTable            puzzledsl.cost (roofline) or puzzledsl.measure (this machine)
     Program -> list[BldJob]         puzzledsl.plan
@@ -30,7 +30,7 @@ from puzzledsl.ir.nodes import Schedule
 
 
 class Cost(Frozen):
-    """What one sub-block (or the fixed part of a model) costs in one scenario, on each GPU.
+    """Cost of one sub-block (or of the fixed part of a model) in one scenario, on each GPU.
 
     `prefill_ns`: one forward over batch x prompt tokens. `decode_ns`: one decode step of the whole batch, at the mean
     context length of the generation. Sizes in bytes; `kv_cache_bytes` is for the whole batch at full length.
@@ -119,7 +119,7 @@ class BldJob(Frozen):
 
 
 class Piece(Artefact):
-    """What the library knows of a finished piece. Losses are normalised MSE on held-out activations."""
+    """Record of a finished piece in the library. Losses are normalised MSE on held-out activations."""
 
     job: BldJob
     file: str
@@ -133,7 +133,7 @@ class Piece(Artefact):
 
 
 class PairwiseTerm(Frozen):
-    """What a child's score has beyond the sum, when it makes both of two choices at different places.
+    """Term of a child's score beyond the sum, when it makes both of two choices at different places.
 
     `sub_block` is "block" (and the name a pair's, `gqa1/linear`) where the table's unit is; the first place comes before the
     second: lower layer, or attention before FFN in one layer.
@@ -157,7 +157,7 @@ class RunScore(Frozen):
 
 
 class ScoreFit(Frozen):
-    """How replace-1-block KLs were fitted to children that were measured whole (`replace_one(…, children: N)`).
+    """Fit of replace-1-block KLs to children that were measured whole (`replace_one(…, children: N)`).
 
     An entry is `scale` times the mean over positions of G log(1 + kl / G) with G `saturation_nats` (None: of kl itself), and
     `pairs` is what covariances are multiplied by. Errors are relative: of predictions of children that were left out of the fit.
@@ -369,7 +369,7 @@ class RefinedFrontier(Artefact):
 
 
 class Regret(Frozen):
-    """How much worse the optimum gets with one alternative fixed in one sub-block and everything else chosen anew, in the
+    """Rise of the optimum with one alternative fixed in one sub-block and everything else chosen anew, in the
     objective's units: proven to be `at_least`, and a verified child has `at_most`.
 
     Both are equal where it is exact. Both None: no child with it meets the requirements. `at_most` alone None: no child with it
@@ -405,7 +405,7 @@ class Move(Frozen):
 
 
 class Margin(Frozen):
-    """What one `require` costs. Moves that time did not suffice for are left out."""
+    """Price of one `require`. Moves that time did not suffice for are left out."""
 
     line: int
     text: str
@@ -460,7 +460,7 @@ class Figure(Frozen):
 
 
 class ModelFigures(Frozen):
-    """What was measured of one model. Keys: params, checkpoint_bytes, kl, perplexity, top1_agreement (…5…, …10…), hellaswag
+    """Figures measured of one model. Keys: params, checkpoint_bytes, kl, perplexity, top1_agreement (…5…, …10…), hellaswag
     (accuracy), SCENARIO.prefill_tokens_per_s, SCENARIO.decode_tokens_per_s, SCENARIO.latency_s, SCENARIO.throughput …
 
     `texts`: kl, perplexity and agreement on each data that the evaluation names; `figures` has those of the first.

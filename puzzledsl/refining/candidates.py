@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from puzzledsl.ir.nodes import (
     Baseline,
-    BaselineKind,
     CpSat,
     Linear,
     Program,
@@ -21,7 +21,8 @@ from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
 from puzzledsl.search.verify import verify_with
 
-SEEDS: tuple[BaselineKind, ...] = ("block_influence", "angular_run")
+Rule = Literal["block_influence", "angular_run"]
+RULES: tuple[Rule, ...] = ("block_influence", "angular_run")
 """Rules whose children are measured beside the optimum."""
 REFITTED = "{}, refitted"
 """Name of the refitted score in the goal; no name of a program has a comma. Requirements keep the measured score."""
@@ -65,11 +66,11 @@ class Candidates:
         tables = {**self._scores, name: table.model_copy(update={"score": name})}
         return self._checked(self._solved(search, scores, tables))
 
-    def baselines(self) -> Iterator[tuple[BaselineKind, Solution]]:
-        """Children of the rules in SEEDS that meet the requirements, where the score has block influences."""
+    def baselines(self) -> Iterator[tuple[Rule, Solution]]:
+        """Children of the RULES that meet the requirements, where the score has block influences."""
         if self.table.influence is None:
             return
-        for kind in SEEDS:
+        for kind in RULES:
             search = self._search.model_copy(update={"solver": Baseline(kind=kind), "solutions": 1})
             solution = self._checked(self._solved(search, self._program.scores, self._scores))
             if solution is not None:

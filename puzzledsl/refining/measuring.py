@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from puzzledsl.healing.chain import child_digest
 from puzzledsl.healing.children import HealedChildren
 from puzzledsl.ir.nodes import Bld, Program, Refine, ReplaceOne, Score
@@ -113,8 +115,8 @@ class Meter:
     def _key(self, parent_dir: Path, bld: Bld) -> str:
         """All that figures depend on besides the child: another key begins a new file."""
         pieces = {piece.job.id: piece.sha256 for piece in self._library.pieces()}
-        groups = [origin(parent_dir, group)["text"] for group in self._measure.groups]
-        healed = origin(parent_dir, self._calibration_NS)
+        measured = origin(parent_dir, torch.cat([group.flatten() for group in self._measure.groups]))
+        healed = origin(parent_dir, self._calibration_NS)["text"]
         made = [pieces.get(job.id, "") for job in self._jobs]
-        parts = [METHOD, self._measure.identity(), self._fitted, bld.name, healed, groups, made]
+        parts = [METHOD, self._measure.identity(), self._fitted, bld.name, measured, healed, made]
         return json.dumps(parts, sort_keys=True)

@@ -70,7 +70,7 @@ class Proposals:
         self._candidates, self.surrogate = candidates, Surrogate(candidates.table)
         self._generator = np.random.default_rng(seed)
         self._first: list[tuple[Solution, Origin]] = [(optimum, "optimum")]
-        self._first += [(solution, kind) for kind, solution in _rules(candidates)]
+        self._first += [(solution, rule) for rule, solution in candidates.baselines()]
         self._seen: set[tuple[LayerAssignment, ...]] = set()
         self._turn = 0
 
@@ -106,11 +106,3 @@ class Proposals:
     def _proposed(self, solution: Solution, origin: Origin) -> Proposal:
         self._seen.add(solution.layers)
         return Proposal(solution, origin, *self.surrogate.predict(solution.layers))
-
-
-def _rules(candidates: Candidates) -> list[tuple[Literal["block_influence", "angular_run"], Solution]]:
-    found: list[tuple[Literal["block_influence", "angular_run"], Solution]] = []
-    for kind, solution in candidates.baselines():
-        if kind in ("block_influence", "angular_run"):
-            found.append((kind, solution))
-    return found

@@ -204,7 +204,7 @@ class _Draft:
 
 
 def appearance(alternative: Alternative, shape: Shape) -> tuple[str, float]:
-    """What sort of alternative it is and how much of the parent's sub-block it keeps, 0 to 1."""
+    """Sort of an alternative, and the share of the parent's sub-block it keeps, 0 to 1."""
     match alternative:
         case ParentAttention() | ParentFfn():
             return "parent", 1.0

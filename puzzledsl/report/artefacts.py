@@ -74,7 +74,7 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
 
 
 def figures_of(evaluation: Evaluation, model: str) -> ModelFigures | None:
-    """What was measured of one model, if it was."""
+    """Figures of one model; None where it was not measured."""
     return next((m for m in evaluation.models if m.model == model), None)
 
 

@@ -7,13 +7,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from puzzledsl.ir.tables import RefinedFrontier, Solution
+from puzzledsl.ir.tables import RefinedFrontier, Refinement, Solution
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.requirements import value_of
 from puzzledsl.report.searches import describe, describe_term
 from puzzledsl.report.subject import Subject
-from puzzledsl.units import COUNT, format_quantity
 
 TICKS = 5
 MEASURED = {
@@ -26,7 +25,7 @@ MEASURED = {
 
 @dataclass(frozen=True)
 class Point:
-    """Where it is in the picture (0 to 1, y upwards) and what it stands for. `name`: of a search, empty on the curve."""
+    """Place in the picture (0 to 1, y upwards) and figures that stand there. `name`: of a search, empty on the curve."""
 
     x: float
     y: float
@@ -37,7 +36,7 @@ class Point:
 
     @property
     def title(self) -> str:
-        """What a mouse over it reads."""
+        """Text under the mouse."""
         return f"{self.name + ': ' if self.name else ''}{self.target.text}, {self.objective.text}"
 
 
@@ -144,15 +143,19 @@ def measured_series(along: RefinedFrontier, bounds: Collection[float]) -> list[L
     return found
 
 
+def how_measured(found: Refinement) -> str:
+    """Healing and text of measured children: `healed on 4,096 tokens, measured on 2,048 positions`."""
+    healed = f"healed on {found.healed:,} tokens" if found.healed else "not healed"
+    return f"{healed}, measured on {found.samples:,} positions"
+
+
 def _how(along: RefinedFrontier) -> str:
-    """How many children were measured at each bound, and on what."""
-    first = next((point.refinement for point in along.points if point.refinement is not None), None)
-    if first is None:
+    """Number of children measured at a bound, their healing and text; empty where none was measured."""
+    measured = [point.refinement for point in along.points if point.refinement is not None]
+    if not measured:
         return ""
-    healed = f"healed on {format_quantity(first.healed, COUNT)} tokens" if first.healed else "not healed"
-    most = max(len(p.refinement.children) for p in along.points if p.refinement is not None)
-    samples = format_quantity(first.samples, COUNT)
-    return f"up to {most} children a bound, {healed}, measured on {samples} positions"
+    most = max(len(refinement.children) for refinement in measured)
+    return f"up to {most} children a bound, {how_measured(measured[0])}"
 
 
 def _others(subject: Subject, metric: str) -> Iterable[tuple[str, float, float]]:

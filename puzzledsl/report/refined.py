@@ -9,7 +9,7 @@ from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import ScoreTerm
 from puzzledsl.ir.tables import LayerAssignment, MeasuredChild, Refinement
 from puzzledsl.report import numbers
-from puzzledsl.report.curves import Axis, Point, Tick
+from puzzledsl.report.curves import Axis, Point, Tick, how_measured
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.subject import Subject
 from puzzledsl.search.metrics import Child
@@ -73,7 +73,7 @@ def refined(subject: Subject) -> Refined | None:
     same = found.optimum is not None and found.best.layers == found.optimum.layers
     return Refined(
         score=found.score,
-        how=_how(found),
+        how=how_measured(found),
         count=len(found.children),
         rows=tuple(_rows(found, sums, optimum)),
         points=points,
@@ -82,11 +82,6 @@ def refined(subject: Subject) -> Refined | None:
         same=same,
         summary=f"{found.score} of {len(found.children)} children, by the sum of their scores and measured",
     )
-
-
-def _how(found: Refinement) -> str:
-    healed = f"healed on {found.healed:,} tokens" if found.healed else "not healed"
-    return f"{healed}, measured on {found.samples:,} positions"
 
 
 Sums = dict[tuple[LayerAssignment, ...], float]

@@ -31,7 +31,7 @@ REFINED_UNPROVEN = (
 
 
 def verdict(subject: Subject) -> str:
-    """What the child is against its parent, and how sure the search is of it. Empty before the search is solved."""
+    """Comparison of the child with its parent, and the proof that the search has. Empty before the search is solved."""
     if subject.result is None:
         return ""
     by_label = {headline.label: headline for headline in headlines(subject)}

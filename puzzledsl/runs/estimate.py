@@ -1,4 +1,4 @@
-"""How long a task will take and how much it will write, before it is done: what `pzl run --dry-run` shows.
+"""Time and bytes that a task will take, estimated before it runs: what `pzl run --dry-run` shows.
 
 Arithmetic is counted as the cost model counts it (`cost.flops`), and turned into time by this machine's speed: what the finished
 tasks of the build directory's log reached, or else a matrix product. A task that this build directory has
@@ -71,7 +71,7 @@ class Estimator:
 
     @property
     def flop_per_s(self) -> float:
-        """What a stage reaches on this machine."""
+        """Speed that a stage reaches on this machine."""
         if self._flop_per_s is None:
             program = self.ctx.program
             known: list[tuple[str, str, Callable[[Context, str], Task]]] = [

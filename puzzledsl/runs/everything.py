@@ -19,7 +19,7 @@ from puzzledsl.runs.task import STAGES, Task
 
 
 def is_wanted(stage: str, until: str | None, only: str | None) -> bool:
-    """Whether `--until` and `--only` leave a stage in."""
+    """True where `--until` and `--only` leave a stage in."""
     if only is not None:
         return stage == only
     return until is None or STAGES.index(stage) <= STAGES.index(until)

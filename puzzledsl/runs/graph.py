@@ -83,7 +83,7 @@ def _scores_and_searches(ctx: Context, scores: dict[str, str | None], searches: 
 
 
 def has_child(ctx: Context, search: str) -> bool:
-    """Whether a search's child can be made: the parent has weights, there are pieces, and the answer is no `infeasible`."""
+    """True where a search's child can be made: the parent has weights, there are pieces, and the answer is no `infeasible`."""
     if not _has_pieces(ctx, search):
         return False
     try:
@@ -93,7 +93,7 @@ def has_child(ctx: Context, search: str) -> bool:
 
 
 def _has_pieces(ctx: Context, search: str) -> bool:
-    """Whether children of a search's space can be built."""
+    """True where children of a search's space can be built."""
     space = ctx.program.spaces[ctx.program.searches[search].space]
     trained = any(bld.space == space.name for bld in ctx.program.blds.values())
     return isinstance(ctx.program.parents[space.parent].source, nodes.HfSource) and trained

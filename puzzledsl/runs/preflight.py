@@ -1,4 +1,4 @@
-"""What a run needs from outside its build directory, looked for before anything is done.
+"""Check before a run of what it needs from outside its build directory.
 
 Hours of measuring come before the text is read: that it is not there is to be known before them.
 """

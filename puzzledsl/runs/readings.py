@@ -1,4 +1,4 @@
-"""What stages read: jobs, costs, scores, solutions, children."""
+"""Inputs of stages: jobs, costs, scores, solutions, children."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from puzzledsl.changes.words import refine as refine_words
 from puzzledsl.ir.nodes import Program, Search
 from puzzledsl.ir.tables import MeasuredChild, RefinedFrontier, Refinement
+from puzzledsl.report.curves import how_measured
 from puzzledsl.report.refined import ORIGINS
 from puzzledsl.report.searches import describe_term
 from puzzledsl.runs.card import bound_text
@@ -40,7 +41,7 @@ def refinement_text(found: Refinement) -> str:
 
 
 def _lines(found: Refinement) -> Iterator[str]:
-    yield f"search {found.search}: {len(found.children)} children, {_how(found)}"
+    yield f"search {found.search}: {len(found.children)} children, {how_measured(found)}"
     best, optimum = found.best, found.optimum
     if optimum is not None:
         yield f"  optimum of the scores   {_figures(found, optimum)}"
@@ -64,7 +65,7 @@ def refined_frontier_text(program: Program, found: RefinedFrontier) -> str:
     swept = describe_term(program.frontiers[found.frontier].term)
     first = next((point.refinement for point in found.points if point.refinement is not None), None)
     head = f"frontier {found.frontier}: "
-    head += "no child meets a bound" if first is None else f"{first.score} of children {_how(first)}"
+    head += "no child meets a bound" if first is None else f"{first.score} of children {how_measured(first)}"
     rows = [(swept, "children", "best measured", "optimum, measured", "the best is")]
     for point in found.points:
         target, here = bound_text(swept, point.target, point.ratio), point.refinement
@@ -75,11 +76,6 @@ def refined_frontier_text(program: Program, found: RefinedFrontier) -> str:
         best = here.best
         rows.append((target, str(len(here.children)), f"{best.measured:.4g}", optimum, ORIGINS[best.origin]))
     return "\n".join([head, *_table(rows, "<>>><")])
-
-
-def _how(found: Refinement) -> str:
-    healed = f"healed on {found.healed:,} tokens" if found.healed else "not healed"
-    return f"{healed}, measured on {found.samples:,} positions"
 
 
 def _table(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:

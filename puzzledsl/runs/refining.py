@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 from puzzledsl.files import write_text
 from puzzledsl.ir.nodes import Refine, Search
 from puzzledsl.ir.refines import refine_of, refined_text
-from puzzledsl.ir.tables import BldJob, FrontierResult, RefinedFrontier, Refinement
+from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.digests import digest_of, meaning
 from puzzledsl.runs.readings import best_solution, costs_of, data_inputs, jobs_of, scores_of
@@ -27,73 +29,68 @@ def refine(ctx: Context, name: str) -> Task:
 def refine_search(ctx: Context, name: str) -> Task:
     """Measure children around a search's optimum, and keep the best."""
     search = ctx.program.searches[name]
-    method = search.refine
-    assert method is not None
+    assert search.refine is not None
 
-    def inputs() -> dict[str, str]:
-        return {"layers": ctx.made("solve", name, "the solutions"), **_measuring(ctx, search, method)}
-
-    def run() -> list[Path]:
-        from puzzledsl.library.library import Library
+    def measured(*given: Any) -> Refinement:
         from puzzledsl.refining.run import run_refine
 
-        work = ctx.build.work("refine", f"{name}-{digest_of(inputs())[:16]}")
-        found = run_refine(
-            ctx.program,
-            name,
-            best_solution(ctx, name),
-            costs_of(ctx, search.space),
-            scores_of(ctx, name),
-            ctx.parent_directory(search.space, "refine"),
-            ctx.base,
-            Library(ctx.build.library),
-            _jobs(ctx, search),
-            work,
-            ctx.progress,
-        )
-        return [_written(ctx, name, found, work)]
+        return run_refine(ctx.program, name, best_solution(ctx, name), *given)
 
-    return Task("refine", name, inputs, run)
+    return _task(ctx, name, search, search.refine, "solve", measured)
 
 
 def refine_frontier(ctx: Context, name: str) -> Task:
     """Measure children at every point of a frontier."""
     declaration = ctx.program.frontiers[name]
     search = ctx.program.searches[declaration.search]
-    method = refine_of(declaration, search)
+
+    def measured(*given: Any) -> RefinedFrontier:
+        from puzzledsl.refining.frontier import run_refine_frontier
+
+        solved = ctx.load(ctx.build.frontier(name), FrontierResult, "frontier", name)
+        return run_refine_frontier(ctx.program, name, solved, *given)
+
+    return _task(ctx, name, search, refine_of(declaration, search), "frontier", measured)
+
+
+def _task(
+    ctx: Context,
+    name: str,
+    search: Search,
+    method: Refine,
+    solved_by: Literal["solve", "frontier"],
+    measured: Callable[..., Refinement | RefinedFrontier],
+) -> Task:
+    """Measure with the search's tables, parent, library and jobs, which `measured` takes in this order."""
 
     def inputs() -> dict[str, str]:
-        return {"layers": ctx.made("frontier", name, "the solutions"), **_measuring(ctx, search, method)}
+        return {"layers": ctx.made(solved_by, name, "the solutions"), **_measuring(ctx, search, method)}
 
     def run() -> list[Path]:
         from puzzledsl.library.library import Library
-        from puzzledsl.refining.frontier import run_refine_frontier
 
         work = ctx.build.work("refine", f"{name}-{digest_of(inputs())[:16]}")
-        found = run_refine_frontier(
-            ctx.program,
-            name,
-            ctx.load(ctx.build.frontier(name), FrontierResult, "frontier", name),
+        found = measured(
             costs_of(ctx, search.space),
             scores_of(ctx, search.name),
             ctx.parent_directory(search.space, "refine"),
             ctx.base,
             Library(ctx.build.library),
-            _jobs(ctx, search),
+            tuple(job for bld in _blds(ctx, search) for job in jobs_of(ctx, bld)),
             work,
             ctx.progress,
         )
-        return [_written(ctx, name, found, work)]
+        output = ctx.build.refinement(name)
+        write_text(output, found.canonical_json())
+        for unfinished in work.parent.glob(f"{name}-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return [output]
 
     return Task("refine", name, inputs, run)
 
 
 def _blds(ctx: Context, search: Search) -> list[str]:
     return [bld for bld, declared in ctx.program.blds.items() if declared.space == search.space]
-
-
-def _jobs(ctx: Context, search: Search) -> tuple[BldJob, ...]:
-    return tuple(job for bld in _blds(ctx, search) for job in jobs_of(ctx, bld))
 
 
 def _measuring(ctx: Context, search: Search, method: Refine) -> dict[str, str]:
@@ -110,11 +107,3 @@ def _measuring(ctx: Context, search: Search, method: Refine) -> dict[str, str]:
         **data_inputs(ctx, refined_text(ctx.program, search.model_copy(update={"refine": method}))),
         **healing,
     }
-
-
-def _written(ctx: Context, name: str, found: Refinement | RefinedFrontier, work: Path) -> Path:
-    output = ctx.build.refinement(name)
-    write_text(output, found.canonical_json())
-    for unfinished in work.parent.glob(f"{name}-*"):
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return output

@@ -1,4 +1,4 @@
-"""What `pzl run` prints at its end: parent against child, as a table, and where the child and the report are."""
+"""Summary that `pzl run` ends with: parent against child, as a table, and where the child and the report are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -
 
 
 def _places(ctx: Context, covered: Callable[[str], bool]) -> Iterator[str]:
-    """Where what was made lies."""
+    """Paths of what was made."""
     for name in ctx.program.uptrains if covered("uptrain") else ():
         if (folder := ctx.build.model(name)).is_dir():
             yield f"child {name}: {folder}"

@@ -1,4 +1,4 @@
-"""What a run is made of: the stages in order, and one thing to make."""
+"""Parts of a run: the stages in order, and one thing to make."""
 
 from __future__ import annotations
 

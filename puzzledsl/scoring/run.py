@@ -123,7 +123,7 @@ def score_children(
     *,
     unseen: bool = False,
 ) -> list[float]:
-    """How much worse than the parent whole children are, by a score's metric and on its text.
+    """Losses of whole children against the parent, by a score's metric and on its text.
 
     `unseen`: on as much text behind it. Raises DiagnosticError (NotEnoughText) where there is none; items have none.
     """

@@ -1,4 +1,4 @@
-"""What a declaration came to, in a few lines of Markdown."""
+"""Summary of a declaration in a few lines of Markdown."""
 
 from __future__ import annotations
 

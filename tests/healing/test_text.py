@@ -1,4 +1,4 @@
-"""What comes behind the blocks that pieces, scores and healing read shares none with them."""
+"""Blocks behind those that pieces, scores and healing read are none of theirs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_blocks_behind_are_new(tmp_path: Path, bld: dict[str, Any], data: str) -
 
 
 def test_another_order_has_no_front(tmp_path: Path) -> None:
-    """Of another seed or context every block is as new as the next."""
+    """With another seed or context every block is as new as the next."""
     program = program_of(tmp_path, heal_tokens=200)
     assert blocks_read(program, "mix", CONTEXT, SEED) > 0
     assert blocks_read(program, "mix", CONTEXT, SEED + 1) == blocks_read(program, "mix", 32, SEED) == 0

@@ -84,3 +84,8 @@ def codes(folder: Path, text: str, **settings: str) -> str:
 def search(body: str, goal: str = "minimize kl") -> str:
     """A search `s` of `w` with this body."""
     return f"search s of w {{\n  {goal}\n  {body}\n}}"
+
+
+def refined(body: str, goal: str = "minimize loss") -> str:
+    """A search `s` of a space whose parent has weights."""
+    return f"{WEIGHTS}search s of v {{\n  {goal}\n  require params <= 0.9x\n  {body}\n}}"

@@ -69,7 +69,7 @@ def test_every_proposal_is_a_verified_answer_and_none_comes_twice(made: Instance
 @settings(max_examples=15, deadline=None)
 @given(auto_searches())
 def test_batches_are_the_largest_that_fit(made: Instance) -> None:
-    """Where scenarios run at any batch, a mutant has other ones than its parent."""
+    """A mutant has other batches than its parent, in scenarios that run at any."""
     check_all(refinable(made))
 
 
@@ -118,7 +118,7 @@ def test_same_figures_same_children() -> None:
 
 
 def test_it_ends_when_there_is_nothing_new() -> None:
-    """Where one child alone meets the requirements, and where all that do were measured."""
+    """One child alone meets the requirements, or all that do were measured."""
     made = instance(4)
     fastest = made.with_search(requirements=(), objective=alone(chat("latency")))
     least = solve_search(*fastest.args).solutions[0].metrics["chat.latency"]

@@ -72,7 +72,7 @@ def test_same_figures_same_children() -> None:
 
 
 def test_it_ends_when_there_is_nothing_new() -> None:
-    """Where one child alone meets the requirements."""
+    """One child alone meets the requirements."""
     made = instance(4)
     fastest = made.with_search(requirements=(), objective=alone(chat("latency")))
     least = solve_search(*fastest.args).solutions[0].metrics["chat.latency"]

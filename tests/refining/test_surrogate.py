@@ -42,7 +42,7 @@ def test_before_measurements_it_predicts_the_sum_of_the_table(seed: int) -> None
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_refitted_table_sums_to_its_predictions(seed: int) -> None:
-    """What the solver optimises is what the model predicts, as long as no entry is at its least."""
+    """The solver optimises what the model predicts, as long as no entry is at its least."""
     made = instance(seed)
     surrogate = Surrogate(made.scores["kl"])
     for child in some_children(made, 6, seed):

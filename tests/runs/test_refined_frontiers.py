@@ -223,7 +223,7 @@ def test_points_are_measured_where_the_search_has_no_solution(
 
 
 def test_children_are_healed_on_other_text_than_they_are_measured_on(tmp_path: Path) -> None:
-    """What a frontier measures on is kept from healing, as is what a refined search does."""
+    """Text that a frontier or a refined search measures on is kept from healing."""
     program = write_tiny_program(tmp_path)
     text = program.read_text()
     head = text[: text.index("search greedy")]
@@ -239,7 +239,7 @@ def test_children_are_healed_on_other_text_than_they_are_measured_on(tmp_path: P
 
 
 def test_the_text_of_a_frontier_is_looked_for_before_any_work(tmp_path: Path) -> None:
-    """That is the score's own, where no other stage reads it."""
+    """The text is the score's own, which no other stage reads."""
     program = write_tiny_program(tmp_path)
     text = program.read_text()
     head = text[: text.index("search greedy")].replace(

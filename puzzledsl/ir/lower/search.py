@@ -343,7 +343,7 @@ class _Body:
         self.preferences.append(nodes.Preference(goal=linear, sense=sense, because=because, where=where_))
 
     def _goal(self, value: Value, span: Span, keyword: str) -> Symbolic | None:
-        """What a goal adds up; None, reported, where it is no amount or nothing the search decides."""
+        """Sum that a goal optimises; None, reported, where it is no amount or nothing the search decides."""
         ctx = self.ctx
         if isinstance(value, Conjunction | Formula | Boolean | Matches):
             got = describe(value)

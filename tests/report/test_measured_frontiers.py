@@ -105,7 +105,7 @@ def test_series_are_the_best_the_optima_and_each_rule(along: Along) -> None:
         assert [p.target.value for p in series.points] == targets[: len(series.points)]
         assert [p.x for p in series.points] == [p.x for p in curve.points[: len(series.points)]]
         assert all(0 < p.x < 1 and 0 < p.y < 1 for p in series.points)
-    assert curve.how == "up to 3 children a bound, healed on 4096 tokens, measured on 2048 positions"
+    assert curve.how == "up to 3 children a bound, healed on 4,096 tokens, measured on 2,048 positions"
 
 
 def test_the_table_has_a_row_a_series_with_gaps(along: Along) -> None:

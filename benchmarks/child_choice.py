@@ -16,8 +16,6 @@ from puzzledsl.progress import Silent
 from puzzledsl.refining.run import run_refine
 from puzzledsl.refining.surrogate import Surrogate
 
-SCENARIO = "chat"
-
 
 @dataclass(frozen=True)
 class Inputs:
@@ -33,22 +31,25 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A solution with the parent's metrics, and the loss that the model of scores gives it."""
+    """A solution with the parent's metrics, and the loss that the model of scores gives it.
+
+    `speed`: the metric that is the child's speed.
+    """
 
     status: str
     solution: Solution
     parent_metrics: dict[str, float]
     predicted: float
+    speed: str
     refinement: Refinement | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The fields of a child's record. `speed` and `params` are shares of the parent's, by the cost table."""
         now, before = self.solution.metrics, self.parent_metrics
-        name = f"{SCENARIO}.throughput"
         return {
             "objective": self.solution.objective,
             "predicted": self.predicted,
-            "speed": now[name] / before[name],
+            "speed": now[self.speed] / before[self.speed],
             "params": now["params"] / before["params"],
             "layers": [f"{c.attention}/{c.ffn}" for c in self.solution.layers],
             **({} if self.refinement is None else _as_json(self.refinement)),
@@ -63,7 +64,7 @@ def choose(method: Method | Refined, question: Question, inputs: Inputs) -> Chos
     if not result.solutions:
         return result.status
     best = result.solutions[0]
-    return Chosen(result.status, best, result.parent_metrics, best.metrics[question.score])
+    return Chosen(result.status, best, result.parent_metrics, best.metrics[question.score], question.speed)
 
 
 def _refined(method: Refined, question: Question, inputs: Inputs) -> Chosen | str:
@@ -87,7 +88,9 @@ def _refined(method: Refined, question: Question, inputs: Inputs) -> Chosen | st
         inputs.work / "figures.jsonl",
     )
     predicted = _predicted(method, question.scores[refinement.score], refinement)
-    return Chosen("measured", refinement.solution, refinement.parent_metrics, predicted, refinement)
+    return Chosen(
+        "measured", refinement.solution, refinement.parent_metrics, predicted, question.speed, refinement
+    )
 
 
 def _predicted(method: Refined, table: ScoreTable, refinement: Refinement) -> float:

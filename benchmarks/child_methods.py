@@ -12,7 +12,9 @@ from puzzledsl.ir.nodes import (
     Baseline,
     BaselineKind,
     Is,
+    LinearRequirement,
     LogicRequirement,
+    MetricTerm,
     Program,
     Refine,
     ScoreTerm,
@@ -45,6 +47,17 @@ class Question:
         """The score that the search minimises."""
         terms = (weighted.term for weighted in self.search.objective.terms)
         return next(term.score for term in terms if isinstance(term, ScoreTerm))
+
+    @property
+    def speed(self) -> str:
+        """The metric that the first requirement on a throughput bounds: `chat.throughput`."""
+        bounded = (r for r in self.search.requirements if isinstance(r, LinearRequirement))
+        terms = (weighted.term for requirement in bounded for weighted in requirement.left.terms)
+        return next(
+            f"{term.scenario}.throughput"
+            for term in terms
+            if isinstance(term, MetricTerm) and term.metric == "throughput"
+        )
 
     def changed(self, **changes: object) -> Program:
         """The program with some things of the search changed."""

@@ -97,7 +97,9 @@ def _weight(ctx: Context, argument: tree.Argument, scope: Scope) -> Fraction | N
     what, place = f"the weight of `{argument.name.text}`", argument.value.span
     found = as_constant(ctx, ctx.value(argument.value, scope), place, what, COUNT)
     if found is not None and not 0 <= found.value <= MAX_WEIGHT:
-        ctx.report(types.OutOfRange(place, what=what, condition=between(0, MAX_WEIGHT), got=str(found)))
+        help = f"weights are relative: write `{argument.name.text}: 1`, or 0 to leave the text out"
+        condition, got = between(0, MAX_WEIGHT), str(found)
+        ctx.report(types.OutOfRange(place, what=what, condition=condition, got=got, help=help))
         return None
     return None if found is None else found.value
 

@@ -100,7 +100,8 @@ def _fits(ctx: Context, settings: Settings, ends: tuple[int, int], space: nodes.
     (low, high), span = ends, settings.place("runs")
     if high > len(space.layers):
         condition = f"{SHORTEST} to {len(space.layers)}, the parent's layers"
-        ctx.report(types.OutOfRange(span, what="a run of layers", condition=condition, got=str(high)))
+        what, help = "a run of layers", f"write `runs: {min(low, len(space.layers))}..{len(space.layers)}`"
+        ctx.report(types.OutOfRange(span, what=what, condition=condition, got=str(high), help=help))
         return False
     stretches = groupby(space.layers, key=lambda choice: choice.can_be_dropped)
     longest = max((len([*layers]) for droppable, layers in stretches if droppable), default=0)

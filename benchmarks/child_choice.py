@@ -68,7 +68,7 @@ def choose(method: Method | Refined, question: Question, inputs: Inputs) -> Chos
 
 
 def _refined(method: Refined, question: Question, inputs: Inputs) -> Chosen | str:
-    result = question.solved()
+    result = method.first(question)
     if not result.solutions:
         return result.status
     program = method.program(question)

@@ -126,11 +126,21 @@ def _dropping(layer: int, search: Search) -> LogicRequirement:
 
 @dataclass(frozen=True)
 class Refined:
-    """The best of so many measured children, each healed on so many tokens (0: none is)."""
+    """The best of so many measured children, each healed on so many tokens (0: none is).
+
+    `start`: the rule whose child is the first; None: the optimum of the scores.
+    """
 
     method: Literal["measured", "evolutionary"]
     children: int
     healed: int
+    start: BaselineKind | None = None
+
+    def first(self, question: Question) -> SearchResult:
+        """The child to start from."""
+        if self.start is None:
+            return question.solved()
+        return question.solved(solver=Baseline(kind=self.start))
 
     def program(self, question: Question) -> Program:
         """The program with its search refined so, on the text that its score is measured on."""
@@ -154,13 +164,14 @@ METHODS: dict[str, Method] = {
     "noop_only": baseline("noop_only"),
 }
 COMBINED: dict[str, BaselineKind] = {"drop": "block_influence", "run": "angular_run"}
-REFINED: dict[str, tuple[Literal["measured", "evolutionary"], int]] = {
-    "refined": ("measured", HEALED),
-    "refined_plain": ("measured", 0),
-    "evolved": ("evolutionary", HEALED),
-    "evolved_plain": ("evolutionary", 0),
+REFINED: dict[str, tuple[Literal["measured", "evolutionary"], int, BaselineKind | None]] = {
+    "refined": ("measured", HEALED, None),
+    "refined_plain": ("measured", 0, None),
+    "evolved": ("evolutionary", HEALED, None),
+    "evolved_plain": ("evolutionary", 0, None),
+    "evopress": ("evolutionary", HEALED, "block_influence"),
 }
-"""Sources of children, and tokens that they are healed on."""
+"""Sources of children, tokens that they are healed on, and where they start. `evopress` knows no scores."""
 
 
 def parse(name: str) -> Method | Refined | None:
@@ -170,8 +181,8 @@ def parse(name: str) -> Method | Refined | None:
         and match[1] in REFINED
         and int(match[2])
     ):
-        method, healed = REFINED[match[1]]
-        return Refined(method, int(match[2]), healed)
+        method, healed, start = REFINED[match[1]]
+        return Refined(method, int(match[2]), healed, start)
     if (match := re.fullmatch(r"(drop|run)(\d+)\+searched", name)) is not None:
         return drops_then_searched(COMBINED[match[1]], int(match[2]))
     return METHODS.get(name)

@@ -164,6 +164,7 @@ def test_names_of_methods() -> None:
     assert parse("drop3") is None and parse("evolution") is None
     assert parse("refined24") == Refined("measured", 24, 4096)
     assert parse("evolved_plain240") == Refined("evolutionary", 240, 0)
+    assert parse("evopress12") == Refined("evolutionary", 12, 4096, "block_influence")
     assert parse("refined") is parse("refined0") is parse("evolved_24") is None
 
 

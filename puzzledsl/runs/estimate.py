@@ -241,7 +241,7 @@ class Estimator:
                 return 0, 0
 
     def _dtype_bytes(self, space: str) -> int:
-        """Of a stored weight, as the parent's config.json says; 2 where it is not there."""
+        """Bytes of a stored weight, as the parent's config.json says; 2 where it is not there."""
         source = self.ctx.program.parents[self.ctx.program.spaces[space].parent].source
         if isinstance(source, nodes.HfSource):
             try:

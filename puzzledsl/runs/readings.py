@@ -86,7 +86,7 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
 
 
 def _version(path: Path) -> tuple[int, int] | None:
-    """What changes when a file does."""
+    """Time of its last change and size of a file; None where it cannot be read."""
     try:
         status = path.stat()
     except OSError:

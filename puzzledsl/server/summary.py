@@ -12,7 +12,7 @@ from puzzledsl.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, format_quanti
 
 
 def summary(node: object) -> list[str]:
-    """What a lowered declaration says; empty for what says no more than its text."""
+    """Summary of a lowered declaration; empty where its text says as much."""
     match node:
         case nodes.Parent(shape=shape):
             return _shape(shape)

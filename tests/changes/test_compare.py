@@ -1,4 +1,4 @@
-"""What `pzl plan` says of two programs: nothing where they mean the same, each difference once, and the work it makes."""
+"""Differences that `pzl plan` tells of two programs: nothing where they mean the same, each difference once, and the work it makes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ export out of final = hf("child")
 
 @pytest.fixture
 def changed(tmp_path: Path):  # type: ignore[no-untyped-def]
-    """What BASE and BASE with replacements differ in."""
+    """Differences between BASE and BASE with replacements."""
 
     def changes(*edits: tuple[str, str], **settings: str) -> ProgramChanges:
         text = BASE
@@ -159,7 +159,7 @@ def test_each_difference_is_told(changed, old: str, new: str, where: str, detail
 
 
 def test_a_table_of_a_narrower_space_is_the_same_requirement(changed) -> None:  # type: ignore[no-untyped-def]
-    """What is chosen no more has no cell; what is chosen still has the one it had."""
+    """An alternative that was removed has no cell; one that stayed has the cell it had."""
     table = "  require sum(l.ffn.width * l.attention.kv_heads for l in layers) <= 999\n  prefer -params"
     narrower = ("gqa(kv_heads: 2) | noop", "gqa(kv_heads: 2)")
     both = compare(*(changed.program(("  prefer -params", table), *more) for more in ((), (narrower,))))

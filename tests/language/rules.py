@@ -62,7 +62,7 @@ def refused(rule: str, *cases: tuple[str, str]) -> list[Any]:
 
 
 def outcome(folder: Path, text: str, **settings: str) -> Checked:
-    """What the checker says of a text before the prelude."""
+    """The checker's answer to a text with the prelude behind it."""
     path = folder / "program.pzl"
     path.write_text(f"{text}\n{PRELUDE}", "utf-8")
     return check(path, settings)

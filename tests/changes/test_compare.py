@@ -1,4 +1,4 @@
-"""Differences that `pzl plan` tells of two programs: nothing where they mean the same, each difference once, and the work it makes."""
+"""Differences that `pzl plan` tells of two programs: none where they mean the same, each once, and the work that it makes."""
 
 from __future__ import annotations
 

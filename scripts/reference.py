@@ -165,6 +165,7 @@ def _runtimes() -> Iterator[str]:
             rows.setdefault(f"{family} parents", []).append(_support(support))
         for field in (
             "window",
+            "sinks",
             "linear_attention",
             "noop_attention",
             "noop_attention_first",
@@ -182,6 +183,7 @@ def _runtimes() -> Iterator[str]:
 
 _WORDS: Mapping[str, str] = {
     "window": "sliding window",
+    "sinks": "sliding window with the first tokens",
     "linear_attention": "linear in attention's place",
     "noop_attention": "no attention",
     "noop_attention_first": "no attention in the first layer",

@@ -72,7 +72,8 @@ def _attention(x: Array, layer: dict[str, Array], config: dict[str, Any], block:
         shared = head * k.shape[1] // q.shape[1]
         logits = q[:, head] @ k[:, shared].T / np.sqrt(dim)
         row, column = np.indices(logits.shape)
-        logits[(column > row) | (column <= row - window)] = -np.inf
+        sinks = block.get("num_sink_tokens") or 0
+        logits[(column > row) | ((column <= row - window + sinks) & (column >= sinks))] = -np.inf
         chances = np.exp(logits - logits.max(-1, keepdims=True))
         outputs.append(chances / chances.sum(-1, keepdims=True) @ v[:, shared])
     return _linear(np.concatenate(outputs, -1), layer, "self_attn.o_proj")

@@ -28,6 +28,7 @@ ATTENTION: tuple[AttentionAlternative, ...] = (
     ParentAttention(),
     GqaAttention(kv_heads=2),
     GqaAttention(kv_heads=1, window=8),
+    GqaAttention(kv_heads=4, window=6, sinks=2),
     LinearAttention(),
     NoOpAttention(),
 )

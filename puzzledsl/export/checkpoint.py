@@ -38,7 +38,11 @@ COPIED_FILES = (
     "chat_template.jinja",
     "generation_config.json",
 )
-REMOTE_FILES = ("configuration_decilm.py", "modeling_decilm.py")
+REMOTE_FILES = {
+    "configuration_decilm.py": "export/remote/configuration_decilm.py",
+    "modeling_decilm.py": "export/remote/modeling_decilm.py",
+    "window.py": "parents/window.py",
+}
 MEGATRON_FILE = "heterogeneous_layers_config.json"
 """For Megatron-LM's `--heterogeneous-layers-config-path`."""
 
@@ -122,7 +126,7 @@ def write_json(path: Path, content: object) -> None:
 
 def remote_code(file_name: str, model_type: str) -> str:
     """The code that travels with a checkpoint, written for Llama; other families' classes differ in their prefix only."""
-    text = (resources.files("puzzledsl.export") / "remote" / file_name).read_text(encoding="utf-8")
+    text = (resources.files("puzzledsl") / REMOTE_FILES[file_name]).read_text(encoding="utf-8")
     return text.replace("llama", model_type).replace("Llama", model_type.capitalize())
 
 

@@ -26,7 +26,8 @@ from puzzledsl.modeling.block_configs import Layer, cannot
 def per_layer_config(layers: Sequence[Layer], shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
     """What differs from the parent by layer (transformers >= 5.10), and the global values that its keys need.
 
-    `skip` names removed sub-blocks. `linear_sub_blocks`, which transformers has no word for, names those that are one matrix.
+    `skip` names removed sub-blocks. `linear_sub_blocks` names those that are one matrix,
+    `sink_tokens` how many first tokens a window has beside its last; transformers has no words for these two.
     """
     found: dict[str, dict[str, Any]] = {}
     digits = len(str(len(layers) - 1))
@@ -37,6 +38,8 @@ def per_layer_config(layers: Sequence[Layer], shape: Shape) -> tuple[dict[str, A
                 entry["num_key_value_heads"] = attention.kv_heads
             if attention.window is not None:
                 entry["sliding_window"] = attention.window
+            if attention.sinks:
+                entry["sink_tokens"] = attention.sinks
         if isinstance(ffn, MlpFfn):
             entry["intermediate_size"] = ffn.width
         removed = [
@@ -56,6 +59,7 @@ def per_layer_config(layers: Sequence[Layer], shape: Shape) -> tuple[dict[str, A
     keys = {key for entry in found.values() for key in entry}
     shared: dict[str, Any] = {"linear_sub_blocks": []} if "linear_sub_blocks" in keys else {}
     shared |= {"sliding_window": None} if "sliding_window" in keys else {}
+    shared |= {"sink_tokens": 0} if "sink_tokens" in keys else {}
     return shared, found
 
 

@@ -1,6 +1,7 @@
 """What a sub-block may become: two closed unions, their canonical names and their parameter counts.
 
-Canonical names are what tables, reports and JSON use: `parent`, `gqa4`, `gqa4w8192`, `mlp21504`, `moe8k2`, `linear`, `noop`.
+Canonical names are what tables, reports and JSON use: `parent`, `gqa4`, `gqa4w8192`, `gqa4w64s4`, `mlp21504`, `moe8k2`,
+`linear`, `noop`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ class ParentAttention(Frozen):
 
 
 class GqaAttention(Frozen):
-    """Grouped-query attention with `kv_heads` key/value heads; `window` caps the KV length in tokens (None: full)."""
+    """Grouped-query attention with `kv_heads` key/value heads; `window` caps the KV length in tokens (None: full).
+
+    With a window, a token sees itself, those right before it and the first `sinks` of the sequence: `window` altogether.
+    """
 
     kind: Literal["gqa"] = "gqa"
     kv_heads: int
     window: int | None = None
+    sinks: int = 0
 
 
 class LinearAttention(Frozen):
@@ -86,8 +91,9 @@ def name_of(alternative: Alternative) -> str:
     match alternative:
         case ParentAttention() | ParentFfn():
             return "parent"
-        case GqaAttention(kv_heads=kv_heads, window=window):
-            return f"gqa{kv_heads}" + (f"w{window}" if window is not None else "")
+        case GqaAttention(kv_heads=kv_heads, window=window, sinks=sinks):
+            seen = "" if window is None else f"w{window}"
+            return f"gqa{kv_heads}{seen}" + (f"s{sinks}" if sinks else "")
         case MlpFfn(width=width):
             return f"mlp{width}"
         case MoeFfn(experts=experts, top_k=top_k, width=width):

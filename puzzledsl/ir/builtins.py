@@ -11,7 +11,7 @@ ALTERNATIVES: dict[SubBlock, tuple[str, ...]] = {
     "ffn": ("parent", "mlp", "moe", "linear", "noop"),
 }
 FIELDS: dict[str, tuple[str, ...]] = {
-    "gqa": ("kv_heads", "window"),
+    "gqa": ("kv_heads", "window", "sinks"),
     "mlp": ("width",),
     "moe": ("experts", "top_k", "width"),
 }

@@ -155,26 +155,27 @@ class ChoiceReader:
         return not settings.failed
 
     def _gqa(self, call: Constructed) -> list[AttentionAlternative]:
-        settings = from_call(self.ctx, call, ("kv_heads",), ("window",))
+        settings = from_call(self.ctx, call, ("kv_heads",), ("window", "sinks"))
         settings.need("kv_heads", help="write `gqa(kv_heads: 4)`; several are `gqa(kv_heads: 4 | 2)`")
         heads = [self._kv_heads(o) for o in settings.options("kv_heads")] if settings.has("kv_heads") else []
-        windows = self._windows(settings) if settings.has("window") else [None]
+        windows: list[int | None] = self._windows(settings) if settings.has("window") else [None]
+        sinks = self._sinks(settings, windows) if settings.has("sinks") else 0
         settings.failed |= None in heads or -1 in windows
         self._finish(settings)
         if not self._affordable(call, len(heads) * len(windows)):
             return []
         return [
-            self._same_as_parent(kv, window)
+            self._same_as_parent(kv, window, sinks if window else 0)
             for kv in heads
             if kv is not None
             for window in windows
             if window != -1
         ]
 
-    def _same_as_parent(self, kv_heads: int, window: int | None) -> AttentionAlternative:
+    def _same_as_parent(self, kv_heads: int, window: int | None, sinks: int) -> AttentionAlternative:
         if kv_heads == self.info.shape.kv_heads and window is None:
             return ParentAttention()
-        return GqaAttention(kv_heads=kv_heads, window=window)
+        return GqaAttention(kv_heads=kv_heads, window=window, sinks=sinks)
 
     def _kv_heads(self, option: Located) -> int | None:
         kv = as_whole(self.ctx, option.value, option.span, "`kv_heads`", 1)
@@ -208,6 +209,27 @@ class ChoiceReader:
                 window = as_whole(self.ctx, one.value, one.span, "`window`", 1, 2**40)
                 found.append(-1 if window is None else window)
         return found
+
+    def _sinks(self, settings: Settings, windows: list[int | None]) -> int:
+        """How many of a window's tokens are the sequence's first; 0 where that was a mistake, which is reported."""
+        sinks = settings.whole("sinks", 0, 0)
+        span = settings.entries["sinks"].expr.span
+        sizes = [w for w in windows if w is not None and w != -1]
+        if not sinks or -1 in windows:
+            return 0
+        if not sizes:
+            reason, help = "has no window", f"write `window: 64, sinks: {sinks}`, or leave `sinks` out"
+        elif self.info.shape.window is not None:
+            reason = f"belongs to a parent that sees {self.info.shape.window:,} tokens at most"
+            help = "leave `sinks` out: the parent's own window hides the first tokens"
+        elif sinks >= min(sizes):
+            reason = f"sees {min(sizes):,} tokens in all, itself among them"
+            help = f"`sinks` can be 0 to {min(sizes) - 1:,}; 4 does well"
+        else:
+            return sinks
+        self.ctx.report(errors.SinksDontFit(span, sinks=sinks, reason=reason, help=help))
+        settings.failed = True
+        return 0
 
     def _affordable(self, call: Constructed, count: int) -> bool:
         if count > MAX_OPTIONS:

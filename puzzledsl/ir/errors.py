@@ -353,3 +353,19 @@ class MistakenKind(Diagnostic):
 
     code = "E0222"
     template = "`{name}` is declared as {got} but written like {like}"
+
+
+class SinksDontFit(Diagnostic):
+    """`sinks` that a window has no room for.
+
+    `sinks` says how many of the tokens that a window lets a token see are the first of its sequence. It needs a window,
+    larger than `sinks` since a token sees itself, in a parent whose own attention sees everything.
+
+    Wrong:
+        space v of p { attention = gqa(kv_heads: 2, sinks: 4) }
+    Right:
+        space v of p { attention = gqa(kv_heads: 2, window: 64, sinks: 4) }
+    """
+
+    code = "E0223"
+    template = "no room for {sinks} first tokens: this attention {reason}"

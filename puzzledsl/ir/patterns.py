@@ -157,6 +157,10 @@ def _figures(alternative: Alternative, field: str, percent: bool, info: SpaceInf
             return [Fraction(heads)]
         case GqaAttention(window=window), "window":
             return [UNCAPPED if window is None else Fraction(window)]
+        case GqaAttention(sinks=sinks), "sinks":
+            return [Fraction(sinks)]
+        case ParentAttention(), "sinks":
+            return [Fraction(0)]
         case ParentAttention(), _:
             return [UNCAPPED]
         case MoeFfn(experts=experts), "experts":

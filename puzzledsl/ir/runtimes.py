@@ -65,6 +65,7 @@ class Runtime(Frozen):
     source: str
     families: Mapping[str, Support]
     window: Support
+    sinks: Support
     linear_attention: Support
     noop_attention: Support
     noop_attention_first: Support
@@ -87,6 +88,7 @@ TRANSFORMERS = Runtime(
     source="the modeling file that puzzledsl writes into the directory",
     families=dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _NATIVE),
     window=_NATIVE,
+    sinks=_NATIVE,
     linear_attention=_NATIVE,
     noop_attention=_NATIVE,
     noop_attention_first=_NATIVE,
@@ -100,6 +102,7 @@ VLLM = Runtime(
     source="vllm/model_executor/models/nemotron_nas.py",
     families={"llama": _NATIVE, "mistral": _NATIVE, "qwen2": _NATIVE, "qwen3": _NO_QK_NORM},
     window=Absent(reason="it ignores `window_length` and attends to everything"),
+    sinks=Absent(reason="it ignores `window_length` and attends to everything"),
     linear_attention=Lowered(
         way="extra_layer",
         into="a layer of its own whose FFN, of the hidden size, has a gate of 1 by its bias",
@@ -121,6 +124,7 @@ LLAMA_CPP = Runtime(
     source="src/models/deci.cpp",
     families={"llama": _NATIVE, "mistral": _NATIVE, "qwen2": _NATIVE, "qwen3": _NO_QK_NORM},
     window=Absent(reason="its `deci` architecture has no sliding window"),
+    sinks=Absent(reason="its `deci` architecture has no sliding window"),
     linear_attention=_NATIVE,
     noop_attention=_NATIVE,
     noop_attention_first=Lowered(way="zero_linear", into="a matrix of zeros"),
@@ -138,6 +142,7 @@ MLX = Runtime(
     source="mlx_lm/models/nemotron-nas.py, or the model file that puzzledsl writes into the directory",
     families=dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _NATIVE),
     window=_NATIVE,
+    sinks=Absent(reason="a window there has no first tokens beside it"),
     linear_attention=_NATIVE,
     noop_attention=_NATIVE,
     noop_attention_first=_NATIVE,
@@ -151,6 +156,7 @@ MEGATRON = Runtime(
     source="megatron/core/transformer/heterogeneous/heterogeneous_config.py",
     families=dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _NATIVE),
     window=Absent(reason="its heterogeneous layers have no sliding window"),
+    sinks=Absent(reason="its heterogeneous layers have no sliding window"),
     linear_attention=_NATIVE,
     noop_attention=_NATIVE,
     noop_attention_first=_NATIVE,
@@ -170,8 +176,8 @@ def support(runtime: Runtime, alternative: Alternative, *, first: bool) -> Suppo
     match alternative:
         case ParentAttention() | ParentFfn() | MlpFfn():
             return _NATIVE
-        case GqaAttention(window=window):
-            return _NATIVE if window is None else runtime.window
+        case GqaAttention(window=window, sinks=sinks):
+            return _NATIVE if window is None else runtime.sinks if sinks else runtime.window
         case LinearAttention():
             return runtime.linear_attention
         case NoOpAttention():

@@ -57,10 +57,11 @@ def _attention(alternative: AttentionAlternative, shape: Shape) -> dict[str, Any
     match alternative:
         case ParentAttention():
             return entry | {"n_heads_in_group": shape.heads // shape.kv_heads}
-        case GqaAttention(kv_heads=kv_heads, window=window):
+        case GqaAttention(kv_heads=kv_heads, window=window, sinks=sinks):
             return entry | {
                 "n_heads_in_group": shape.heads // kv_heads,
                 "window_length": window,
+                "num_sink_tokens": sinks or None,
             }
         case LinearAttention():
             return entry | {"replace_with_linear": True}
@@ -120,7 +121,7 @@ def _read_attention(entry: Mapping[str, Any], shape: Shape) -> AttentionAlternat
     window = entry.get("window_length")
     if window is None and kv_heads == shape.kv_heads:
         return ParentAttention()
-    return GqaAttention(kv_heads=kv_heads, window=window)
+    return GqaAttention(kv_heads=kv_heads, window=window, sinks=entry.get("num_sink_tokens") or 0)
 
 
 def _read_ffn(entry: Mapping[str, Any], shape: Shape) -> FfnAlternative:

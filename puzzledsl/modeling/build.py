@@ -53,10 +53,12 @@ def build_alternative(
     match alternative:
         case ParentAttention():
             return new_attention(config, layer_idx, shape.kv_heads, dtype=dtype, device=device)
-        case GqaAttention(kv_heads=kv_heads, window=window):
+        case GqaAttention(kv_heads=kv_heads, window=window, sinks=sinks):
             if kv_heads < 1 or shape.heads % kv_heads:
                 raise DiagnosticError(HeadsDontDivide(None, kv_heads=kv_heads, heads=shape.heads))
-            return new_attention(config, layer_idx, kv_heads, window=window, dtype=dtype, device=device)
+            return new_attention(
+                config, layer_idx, kv_heads, window=window, sinks=sinks, dtype=dtype, device=device
+            )
         case ParentFfn():
             return new_ffn(config, shape.intermediate, dtype=dtype, device=device)
         case MlpFfn(width=width):

@@ -22,6 +22,7 @@ def new_attention(
     kv_heads: int,
     *,
     window: int | None = None,
+    sinks: int = 0,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> nn.Module:
@@ -29,6 +30,7 @@ def new_attention(
 
     The module keeps the model's own `config`, so that it follows the model's attention implementation; a config copied
     for one layer would lose it, and attention would silently stop being causal.
+    `window`: tokens that a query sees at most, the first `sinks` of them the sequence's first.
     """
     module = _construct(
         family_of(config).attention_class,
@@ -39,7 +41,7 @@ def new_attention(
         device,
     )
     if window is not None:
-        module.register_forward_pre_hook(LimitWindow(window), with_kwargs=True)
+        module.register_forward_pre_hook(LimitWindow(window, sinks), with_kwargs=True)
     return module
 
 

@@ -17,6 +17,9 @@ GQA = Call(
             "Key/value heads: divisors of the parent's. `8 | 4 | 2 | 1` is one alternative each."
         ),
         "window": Setting("Tokens attended to at most: `full`, or `8Ki`.", words=("full",)),
+        "sinks": Setting(
+            "How many of a window's tokens are the sequence's first: 0 unless said; 4 does well."
+        ),
     },
     positional=1,
 )

@@ -193,6 +193,7 @@ def _refit_output(attention: nn.Module, alternative: GqaAttention, state: State,
         held.layer_idx,
         alternative.kv_heads,
         window=alternative.window,
+        sinks=alternative.sinks,
         dtype=weight.dtype,
         device=weight.device,
     )

@@ -13,6 +13,7 @@ from tests.language.rules import codes, program, refused, search
 
 WIDE = "attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop\n ffn = mlp(width: 100% | 75% | 50%) | noop"
 """parent gqa2 gqa1 linear noop; parent mlp144 mlp96 noop"""
+WINDOWED = "shape(family: mistral, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256, window: 128)"
 
 
 def space(body: str) -> str:
@@ -45,6 +46,14 @@ def changed(folder: Path, line: str, sub_block: SubBlock = "ffn") -> list[str]:
             (space("ffn = mlp(width: 0)"), "E0404"),
             (space("ffn = mlp(width: 193)"), "E0404"),
             (space("ffn = mlp(width: 101%)"), "E0404"),
+        ),
+        *refused(
+            "space.sinks",
+            (space("attention = gqa(kv_heads: 2, sinks: 4)"), "E0223"),
+            (space("attention = gqa(kv_heads: 2, window: full, sinks: 4)"), "E0223"),
+            (space("attention = gqa(kv_heads: 2, window: 64 | 4, sinks: 4)"), "E0223"),
+            (space("attention = gqa(kv_heads: 2, window: 64, sinks: 50%)"), "E0304"),
+            ("parent q = " + WINDOWED + "\nspace v of q { attention = gqa(kv_heads: 2, window: 64, sinks: 4) }", "E0223"),
         ),
         *refused("space.experts", (space("ffn = moe(experts: 2, top_k: 3)"), "E0411")),
         *refused(
@@ -84,6 +93,10 @@ def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
             "space.width": [("ffn = mlp(width: 50% | 64 | 100%)", "parent", "mlp96 mlp64 parent")],
             "space.round": [("ffn = mlp(width: 50% | 40 | 56, round: 16)", "parent", "mlp96 mlp48 mlp64")],
             "space.kv-heads": [("attention = gqa(kv_heads: 4 | 2 | 1)", "parent gqa2 gqa1", "parent")],
+            "space.sinks": [
+                ("attention = gqa(kv_heads: 4 | 2, window: full | 64, sinks: 4)", "parent gqa4w64s4 gqa2 gqa2w64s4", "parent"),
+                ("attention = gqa(kv_heads: 4, window: 64, sinks: 0)", "gqa4w64", "parent"),
+            ],
             "space.experts": [("ffn = moe(experts: 4, top_k: 4)", "parent", "moe4k4w48")],
         }.items()
         for i, case in enumerate(cases)

@@ -6,11 +6,11 @@ The forward pass is transformers' own; modules are replaced when the model is ma
 
 import copy
 
-import torch
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaForCausalLM, LlamaMLP
 
 from .configuration_decilm import DeciLMConfig
+from .window import LimitWindow
 
 
 class SubBlock(nn.Module):
@@ -24,28 +24,6 @@ class SubBlock(nn.Module):
         zeros = hidden_states.new_zeros(()).expand_as(hidden_states)
         out = zeros if self.linear is None else self.linear(hidden_states)
         return (out, None) if self.pair else out
-
-
-def window_hook(window):
-    """Each query sees itself and the window - 1 tokens before it, within the mask it was given."""
-
-    def hook(module, args, kwargs):
-        hidden, mask, past = kwargs["hidden_states"], kwargs.get("attention_mask"), 0
-        count = keys = hidden.shape[1]
-        cache = kwargs.get("cache", kwargs.get("past_key_values"))
-        if cache is not None:
-            past = cache.get_seq_length(module.layer_idx)
-            keys = cache.get_mask_sizes(count, module.layer_idx)[0]
-        query = torch.arange(count, device=hidden.device)[:, None] + past
-        key = torch.arange(keys, device=hidden.device)[None]
-        seen = ((key <= query) & (key > query - window))[None, None]
-        if mask is not None and mask.dtype == torch.bool:
-            seen = mask & seen
-        elif mask is not None:
-            seen = mask.masked_fill(~seen, torch.finfo(mask.dtype).min)
-        return args, {**kwargs, "attention_mask": seen}
-
-    return hook
 
 
 class DeciLMForCausalLM(LlamaForCausalLM):
@@ -66,7 +44,7 @@ class DeciLMForCausalLM(LlamaForCausalLM):
                 layer.self_attn = LlamaAttention(own, slots[kind].pop(0))  # slot 0 must be one that is filled
                 layer.self_attn.config = config  # the copy does not know the attention implementation
                 if attention.window_length is not None:
-                    hook = window_hook(attention.window_length)
+                    hook = LimitWindow(attention.window_length, attention.num_sink_tokens or 0)
                     layer.self_attn.register_forward_pre_hook(hook, with_kwargs=True)
             if ffn.no_op:
                 layer.mlp, layer.post_attention_layernorm = SubBlock(False), nn.Identity()

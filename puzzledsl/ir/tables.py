@@ -298,12 +298,12 @@ class MeasuredChild(Frozen):
     """A child that was built, healed and measured. `predicted`, with its standard error, is what the model of scores gave it
     before it was measured; `measured` is its score. Both are of the score's unit.
 
-    `origin`: "optimum" of the search's scores, a baseline's drops ("block_influence", "angular_run"), the optimum of refitted
-    scores ("model"), of scores drawn around these ("drawn"), or a change of a child measured before ("mutated").
+    `origin`: "optimum" of the search's scores, a baseline's child ("uniform", "block_influence", "angular_run"), the optimum of
+    refitted scores ("model"), of scores drawn around these ("drawn"), or a change of a child measured before ("mutated").
     """
 
     layers: tuple[LayerAssignment, ...]
-    origin: Literal["optimum", "block_influence", "angular_run", "model", "drawn", "mutated"]
+    origin: Literal["optimum", "uniform", "block_influence", "angular_run", "model", "drawn", "mutated"]
     predicted: float
     predicted_stderr: float
     measured: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from puzzledsl.ir.nodes import (
     Baseline,
@@ -15,14 +15,15 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.refines import refined_score
+from puzzledsl.ir.solvers import BY_INFLUENCE
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult, Solution
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
 from puzzledsl.search.verify import verify_with
 
-Rule = Literal["block_influence", "angular_run"]
-RULES: tuple[Rule, ...] = ("block_influence", "angular_run")
+Rule = Literal["uniform", "block_influence", "angular_run"]
+RULES: tuple[Rule, ...] = get_args(Rule)
 """Rules whose children are measured beside the optimum."""
 REFITTED = "{}, refitted"
 """Name of the refitted score in the goal; no name of a program has a comma. Requirements keep the measured score."""
@@ -67,10 +68,10 @@ class Candidates:
         return self._checked(self._solved(search, scores, tables))
 
     def baselines(self) -> Iterator[tuple[Rule, Solution]]:
-        """Children of the RULES that meet the requirements, where the score has block influences."""
-        if self.table.influence is None:
-            return
+        """Children of the RULES that meet the requirements; of those by influence where the score measured it."""
         for kind in RULES:
+            if kind in BY_INFLUENCE and self.table.influence is None:
+                continue
             search = self._search.model_copy(update={"solver": Baseline(kind=kind), "solutions": 1})
             solution = self._checked(self._solved(search, self._program.scores, self._scores))
             if solution is not None:

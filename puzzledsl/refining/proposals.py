@@ -1,7 +1,7 @@
 """The next child to measure: Thompson sampling over a linear model of the loss, each draw solved exactly.
 
-First the optimum of the scores as they are and the children of two rules that drop layers: they tell apart what the sum
-overrates and underrates. Then, in turn, the optimum of the refitted scores and optima of scores drawn around them (Thompson
+First the optimum of the scores as they are, the best child with the same block in every layer, and the children of two rules
+that drop layers: they tell apart what the sum overrates and underrates. Then, in turn, the optimum of the refitted scores and optima of scores drawn around them (Thompson
 sampling: Russo et al. 2018, arXiv 1707.02038). Draws spread less than the posterior: wide ones propose children that are far
 worse, and what the model says of those does not help near the best.
 """
@@ -17,7 +17,7 @@ from puzzledsl.ir.tables import LayerAssignment, MeasuredChild, Solution
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.surrogate import Surrogate
 
-Origin = Literal["optimum", "block_influence", "angular_run", "model", "drawn", "mutated"]
+Origin = Literal["optimum", "uniform", "block_influence", "angular_run", "model", "drawn", "mutated"]
 SPREAD = 0.25
 """Of the posterior's standard deviation, what draws have."""
 TURN = 3

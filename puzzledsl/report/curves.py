@@ -17,6 +17,7 @@ from puzzledsl.report.subject import Subject
 TICKS = 5
 MEASURED = {
     "optimum": "optimum of the scores, measured",
+    "uniform": "the same in every layer, measured",
     "block_influence": "layers dropped by block influence, measured",
     "angular_run": "one run of layers dropped, measured",
 }

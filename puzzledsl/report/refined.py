@@ -17,6 +17,7 @@ from puzzledsl.search.tables import tables_of
 
 ORIGINS: dict[str, str] = {
     "optimum": "the optimum of the scores",
+    "uniform": "the same in every layer",
     "block_influence": "layers dropped by block influence",
     "angular_run": "one run of layers dropped",
     "model": "an optimum of refitted scores",
@@ -26,7 +27,7 @@ ORIGINS: dict[str, str] = {
 """Origins of measured children, in words."""
 FAR = 3.0
 """Children with so many times the best measured loss, or a sum like that, are not in the picture: they would squeeze the rest."""
-RULES = ("block_influence", "angular_run")
+RULES = ("uniform", "block_influence", "angular_run")
 BUILT, REFITTED = "best measured", "optimum of the refitted scores"
 OPTIMUM: dict[bool, str] = {True: "proven optimum of the scores", False: "solver's child, not proven"}
 

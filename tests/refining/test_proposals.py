@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from puzzledsl.ir.nodes import Baseline, ParamsTerm
-from puzzledsl.refining.candidates import Candidates
+from puzzledsl.refining.candidates import RULES, Candidates
 from puzzledsl.refining.proposals import Proposal, Proposals
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.verify import verify
@@ -45,7 +45,7 @@ def test_the_optimum_comes_first_then_the_rules_then_the_model() -> None:
     for seed in range(4):
         _, found = asked(instance(seed), 12)
         origins = [proposal.origin for proposal, _ in found]
-        rules = [origin for origin in origins if origin in ("block_influence", "angular_run")]
+        rules = [origin for origin in origins if origin in RULES]
         assert rules and origins[: len(rules) + 1] == ["optimum", *rules]
         later |= set(origins[len(rules) + 1 :])
     assert later == {"model", "drawn"}

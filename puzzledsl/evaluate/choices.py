@@ -80,20 +80,13 @@ def single_rows(choices: Sequence[EncodedChoice]) -> list[Row]:
 
 
 def can_share(model: PreTrainedModel, longest: int) -> bool:
-    """True where endings may share their context's row: every layer takes a mask and sees `longest` tokens back.
+    """True where endings may share their context's row: layers take a mask, and the parent's own window has `longest` tokens.
 
-    A sliding window goes by places in a row, which are not distances there.
+    That window goes by places in a row, which are not distances there; an alternative's goes by `position_ids`.
     """
     config: Any = model.config
-    return config._attn_implementation in MASKED and longest <= _shortest_window(config)
-
-
-def _shortest_window(config: Any) -> float:
-    """The least tokens that some layer sees, infinite where all see everything."""
-    blocks = getattr(config, "block_configs", None) or []
-    windows = [getattr(config, "sliding_window", None)]
-    windows += [block["attention"].get("window_length") for block in blocks]
-    return min((float(window) for window in windows if window), default=float("inf"))
+    window = getattr(config, "sliding_window", None)
+    return config._attn_implementation in MASKED and (not window or longest <= window)
 
 
 def log_likelihoods(

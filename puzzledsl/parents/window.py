@@ -118,15 +118,18 @@ class LimitWindow:
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
-        """Replace `attention_mask` (None, bool or additive, [B, 1, Q, C]) by its intersection with the window."""
+        """Replace `attention_mask` (None, bool or additive, [B, 1, Q, C]) by its intersection with the window.
+
+        Without a cache, distances are those of `position_ids`: in a row that branches, neighbours may be far apart.
+        """
         hidden: Tensor = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         mask: Tensor | None = kwargs.get("attention_mask")
         held: Any = module
         cache = kwargs.get("cache", kwargs.get("past_key_values"))
         layer = None if cache is None else _window_cache(cache, held.layer_idx, self)
         queries = hidden.shape[1]
-        past: int | Tensor
-        start: Tensor | None
+        past: int | Tensor = 0
+        start: Tensor | None = None
         if isinstance(layer, WindowCache):
             past = layer.cumulative_length
             if mask is not None and not past:
@@ -137,20 +140,25 @@ class LimitWindow:
             layer.device = hidden.device
             key, start = layer.places(queries), layer.start
         else:
-            past, keys, offset = 0, queries, 0
+            keys, offset = queries, 0
             if cache is not None:
                 past = cache.get_seq_length(held.layer_idx)
                 keys, offset = cache.get_mask_sizes(queries, held.layer_idx)
             if isinstance(past, int) and past + queries <= self.window:
                 return args, kwargs
             key = torch.arange(keys, device=hidden.device)[None] + offset
-            start = None if mask is None or not self.sinks else _first_columns(mask)
-        query = torch.arange(queries, device=hidden.device)[:, None] + past
-        seen = self._seen(query, key[:, None], start)[:, None]
-        return args, kwargs | {"attention_mask": _both(mask, seen, key)}
+            if mask is not None and self.sinks:
+                start = _first_columns(mask)
+        query = torch.arange(queries, device=hidden.device)[None] + past
+        columns = key
+        if cache is None and (places := kwargs.get("position_ids")) is not None:
+            query = key = places
+            start = None if start is None else places.expand(len(start), -1).gather(1, start[:, None])[:, 0]
+        seen = self._seen(query[:, :, None], key[:, None], start)[:, None]
+        return args, kwargs | {"attention_mask": _both(mask, seen, columns)}
 
     def _seen(self, query: Tensor, key: Tensor, start: Tensor | None) -> Tensor:
-        """True where a query, [Q, 1], sees a key, [1 or B, 1, N]; first tokens are counted from `start`, [B]."""
+        """True where a query, [B, Q, 1], sees a key, [B, 1, N], by place; `start`, [B]: of the first token. B may be 1."""
         near = key > query - (self.window - self.sinks)
         if self.sinks:
             near = near | (key < self.sinks + (0 if start is None else start[:, None, None]))
@@ -175,10 +183,10 @@ def _first_columns(mask: Tensor) -> Tensor:
     return seen.any(-2).any(1).int().argmax(-1)
 
 
-def _both(mask: Tensor | None, seen: Tensor, key: Tensor) -> Tensor:
-    """What the given mask, [B, 1, Q, C], and the window, [1 or B, 1, Q, N], both let through."""
+def _both(mask: Tensor | None, seen: Tensor, columns: Tensor) -> Tensor:
+    """What the given mask, [B, 1, Q, C], and the window, [1 or B, 1, Q, N], both let through; `columns` [1 or B, N]."""
     if mask is None:
         return seen
-    if key.shape[-1] != mask.shape[-1]:  # the cache let columns go
-        mask = mask.gather(-1, key[:, None, None].expand(len(mask), 1, mask.shape[-2], -1))
+    if columns.shape[-1] != mask.shape[-1]:  # the cache let some go
+        mask = mask.gather(-1, columns[:, None, None].expand(len(mask), 1, mask.shape[-2], -1))
     return mask & seen if mask.dtype == torch.bool else mask.masked_fill(~seen, torch.finfo(mask.dtype).min)

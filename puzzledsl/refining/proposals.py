@@ -1,9 +1,9 @@
 """The next child to measure: Thompson sampling over a linear model of the loss, each draw solved exactly.
 
 First the optimum of the scores as they are, the best child with the same block in every layer, and the children of two rules
-that drop layers: they tell apart what the sum overrates and underrates. Then, in turn, the optimum of the refitted scores and optima of scores drawn around them (Thompson
-sampling: Russo et al. 2018, arXiv 1707.02038). Draws spread less than the posterior: wide ones propose children that are far
-worse, and what the model says of those does not help near the best.
+that drop layers: they tell apart what the sum overrates and underrates. Then, in turn, the optimum of the refitted scores and
+optima of scores drawn around them (Thompson sampling: Russo et al. 2018, arXiv 1707.02038). Draws spread less than the
+posterior: wide ones propose children that are far worse, and what the model says of those does not help near the best.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from tests.children import MIXED, define, random_pieces
 from tests.oracle_forward import oracle_logits
 from tests.tiny import FAMILIES, save_tiny, tiny_model
 
-FULL = (*MIXED[:-1], (GqaAttention(kv_heads=2), LinearFfn()))  # every kind, no window
+FULL = (*MIXED[:-1], (GqaAttention(kv_heads=2, window=6, sinks=2), LinearFfn()))  # every kind
 
 
 @st.composite

@@ -426,7 +426,7 @@ class Uptrain(Frozen):
 
     `micro_batch`: blocks of one forward (None: as many as are reasonable). `dtype`: of matrix products (None: bf16 where the
     device multiplies it faster, fp32 elsewhere). `ema`: decay of the average of the weights (0: none is kept). `recompute`:
-    gradient checkpointing.
+    gradient checkpointing. `fits_child`: the peak of `lr` is lowered for a child that is near its parent.
     """
 
     name: str
@@ -438,6 +438,7 @@ class Uptrain(Frozen):
     context: int = 2048
     batch: int = 1
     lr: Schedule
+    fits_child: bool = False
     data: str | None = None
     seed: int = 0
     micro_batch: int | None = None

@@ -30,9 +30,9 @@ from puzzledsl.uptrain.output import write_child
 from puzzledsl.uptrain.ranks import ALONE, Ranks, join
 from puzzledsl.uptrain.shard import whole_state
 from puzzledsl.uptrain.state import Standing
-from puzzledsl.uptrain.train import Trainer
+from puzzledsl.uptrain.train import Trainer, schedule_for
 
-METHOD = "3"  # raise it when training changes, so that unfinished work is not continued
+METHOD = "4"  # raise it when training changes, so that unfinished work is not continued
 HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = (
     16,
     4,
@@ -191,6 +191,7 @@ def _record(declaration: Uptrain, steps: int, heldout: int, standing: Standing) 
     return {
         "uptrain": declaration.name,
         "dtype": declaration.dtype,
+        "peak_rate": schedule_for(declaration, standing.heldout[0]).peak,
         "steps": steps,
         "tokens": steps * declaration.batch * declaration.context,
         "heldout_tokens": heldout * declaration.context,

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.ir.nodes import Uptrain
+from puzzledsl.ir.nodes import Schedule, Uptrain
 from puzzledsl.modeling.schedule import learning_rate
 from puzzledsl.progress import Progress
 from puzzledsl.uptrain.average import Average
@@ -41,6 +41,8 @@ EVALUATIONS, EVALUATION_STEPS = (
     5,
     4,
 )  # held-out evaluations after the one at the start, at least so many steps apart
+RATE_PER_NAT = 5e-4
+"""Peak of the learning rate by the child's KL at the start: steps as large as a far child needs drive a near one away."""
 CHECKPOINT_S = 30.0  # between checkpoints, or longer where writing them
 CHECKPOINT_SHARE = 0.05  # would take more than this share of the time
 
@@ -54,6 +56,14 @@ class Step:
     cosine: float
     lm: float
     grad_norm: float
+
+
+def schedule_for(declaration: Uptrain, kl: float) -> Schedule:
+    """The learning rate of a run whose child begins `kl` nats from its parent: lowered for a near one, unless it was given."""
+    lr = declaration.lr
+    if not declaration.fits_child:
+        return lr
+    return lr.model_copy(update={"peak": min(lr.peak, RATE_PER_NAT * kl)})
 
 
 class Trainer:
@@ -74,7 +84,7 @@ class Trainer:
     ) -> None:
         """`train_NT`: every step's blocks in order, [steps * batch, T]. The child is changed in place, and where there are
         several `ranks` both models are sharded: each process holds its part of their weights."""
-        self.declaration, self.ranks = declaration, ranks
+        self.declaration, self.lr, self.ranks = declaration, declaration.lr, ranks
         self.child = child
         self.train_NT, self.heldout_NT = train_NT, heldout_NT
         self.progress = progress
@@ -111,6 +121,7 @@ class Trainer:
             self.progress.advance(standing.step)
         last_saved, writing_s = time.monotonic(), 0.0
         self._evaluate_when_due(standing)
+        self.lr = schedule_for(self.declaration, standing.heldout[0])
         while standing.step < self.steps:
             began = time.monotonic()
             figures = self.step(standing.step)
@@ -140,13 +151,13 @@ class Trainer:
         put_away(self.teacher)
         loss, kld, cosine, lm = self.ranks.sum(totals)
         if not math.isfinite(loss):
-            peak = declaration.lr.peak
+            peak = self.lr.peak
             raise DiagnosticError(
                 LossDiverged(None, name=declaration.name, loss=loss, step=step + 1, peak=peak)
             )
         norm = whole(torch.nn.utils.clip_grad_norm_(self.child.parameters(), MAX_GRAD_NORM))
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(declaration.lr, step, self.steps)
+            group["lr"] = learning_rate(self.lr, step, self.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
@@ -207,7 +218,7 @@ class Trainer:
             cosine=figures.cosine,
             lm=figures.lm,
             grad_norm=figures.grad_norm,
-            lr=learning_rate(self.declaration.lr, step - 1, self.steps),
+            lr=learning_rate(self.lr, step - 1, self.steps),
         )
 
     @property

@@ -386,6 +386,7 @@ def test_uptraining(tmp_path: Path) -> None:
     sizes = {"12Ki": 4, "48Ki": 8, "1M": 32, "100": 1}
     assert {size: uptrain(f"context = 256, tokens = {size}").batch for size in sizes} == sizes
     assert uptrain("tokens = 1B").batch == 128
+    assert uptrain("").fits_child and not uptrain("lr = cosine(1e-4)").fits_child
     found = uptrain("context = 512, batch = 4, lr = 1e-4, data = d, seed = 3")
     assert (found.context, found.batch, found.lr.peak, found.data, found.seed) == (512, 4, 1e-4, "d", 3)
     assert (found.micro_batch, found.dtype, found.ema, found.recompute) == (None, None, 0, False)

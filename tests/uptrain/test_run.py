@@ -142,6 +142,21 @@ def test_training_that_does_harm_is_undone(shared, tmp_path):
     assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
 
 
+@pytest.mark.states("uptrain.rate")
+def test_a_rate_that_is_left_out_fits_the_child(shared, tmp_path):
+    """Lowered for a child near its parent, never raised; one that was given stays."""
+    high, low = Schedule(peak=1.0), Schedule(peak=1e-9)
+    peaks = {}
+    for name, lr, fits in (("near", high, True), ("capped", low, True), ("given", high, False)):
+        program = with_uptrain(shared.program, lr=lr, fits_child=fits, tokens=128)
+        progress = Recorder()
+        run(shared, tmp_path / name, tmp_path / "work", progress, program)
+        record = json.loads((tmp_path / name / "uptrain.json").read_text())
+        assert max(entry["lr"] for entry in progress.named("uptrain_step")) <= record["peak_rate"]
+        peaks[name] = record["peak_rate"] / (5e-4 * record["heldout_kl_before"])
+    assert peaks["near"] == 1 and peaks["capped"] < 1 < peaks["given"]
+
+
 def test_an_existing_directory_is_replaced_whole(shared, tmp_path):
     out = tmp_path / "final"
     out.mkdir()

@@ -66,6 +66,7 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
         context=context,
         batch=settings.whole("batch", batch_of(tokens, context), 1),
         lr=lr,
+        fits_child=not settings.has("lr"),
         data=only_data(ctx, symbol, settings, required=True),
         seed=settings.whole("seed", 0, 0, MAX_SEED),
         micro_batch=settings.whole("micro_batch", 1, 1) if settings.has("micro_batch") else None,
@@ -85,7 +86,7 @@ def batch_of(tokens: int, context: int) -> int:
 
 
 def schedule_of(tokens: int) -> nodes.Schedule:
-    """The learning rate where the program does not say."""
+    """The learning rate where the program does not say; its peak is lowered where the child is near its parent."""
     peak = SHORT_PEAK if tokens < SHORT_RUN else LONG_PEAK
     return nodes.Schedule(kind="cosine", peak=peak, warmup=WARMUP)
 

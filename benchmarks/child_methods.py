@@ -170,6 +170,7 @@ REFINED: dict[str, tuple[Literal["measured", "evolutionary"], int, BaselineKind 
     "evolved": ("evolutionary", HEALED, None),
     "evolved_plain": ("evolutionary", 0, None),
     "evopress": ("evolutionary", HEALED, "block_influence"),
+    "evouniform": ("evolutionary", HEALED, "uniform"),
 }
 """Sources of children, tokens that they are healed on, and where they start. `evopress` knows no scores."""
 

@@ -4,9 +4,9 @@ One child for each speed-up, method and seed, made as `pzl run` makes them: a se
 example's build, assembled, healed on `--tokens` and, where asked, uptrained. Each is judged by its KL to the parent on held-out
 text and on the text of the tasks, and by the accuracy that it keeps: chance-corrected, pooled over the task files beside the
 held-out text. Nothing is chosen on what is reported: `refinedN`, `evolvedN`, `evopressN` and `evouniformN` measure N children
-on the score's text; the last two start from the children of `block_influence` and `uniform`, and `evopressN` knows no scores. CPU seconds are those of making the child: search,
-measuring, healing, uptraining. `predicted` is the loss that the scores give the child, after the last refit where they are
-refitted.
+on the score's text; the last two start from the children of `block_influence` and `uniform`, and `evopressN` knows no scores.
+CPU seconds are those of making the child: search, measuring, healing, uptraining. `predicted` is the loss that the scores give
+the child, after the last refit where they are refitted.
 
 Records go to a JSON Lines file, one a child, under the digest of what they depend on: a run that was stopped goes on, and only
 what is new is made. `pzl run examples/smollm2/smollm2.pzl --until score` makes the build.

@@ -3,8 +3,8 @@
 `refine = measured(N)` with one thing changed at a time: how far draws spread, what the prior says of errors that entries share,
 how much measurements count. Each row is a change; a cell is the KL of the best of N children at a speed-up, on held-out text that
 nothing was chosen on, as a share of the KL of the search's own optimum: the mean over the seeds, which draw the text to heal on
-and the children, and in brackets the least and the largest. `pzl run PROGRAM --until score` makes what it reads; on a small parent
-(`python -m benchmarks.second_parent`) a cell takes some 20 CPU seconds a seed.
+and the children, and in brackets the least and the largest. `pzl run PROGRAM --until score` makes what it reads; on a small
+parent (`python -m benchmarks.second_parent`) a cell takes some 20 CPU seconds a seed.
 
 Records go to a JSON Lines file: a run that was stopped goes on.
 """

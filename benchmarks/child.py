@@ -145,6 +145,7 @@ def main() -> None:
     add("--tokens", type=tokens, default=24 * 1024, help="healed on; 0: not healed (default: 24Ki)")
     add("--uptrain", type=tokens, default=0, help="tokens of distillation (default: none)")
     add("--items", type=int, default=350, help="of each task; 0: no accuracy (default: %(default)s)")
+    add("--shots", type=int, default=0, help="answered questions before each item (default: none)")
     add("--heldout", type=tokens, default=4096, help="held-out tokens (default: 4Ki)")
     add("--task-tokens", type=tokens, default=1536, help="tokens of task text (default: %(default)s)")
     options = parser.parse_args()
@@ -152,7 +153,8 @@ def main() -> None:
     if unknown:
         parser.error(f"no method `{unknown[0]}`: {known()}")
     bench = Bench(options.program, options.build, options.costs, options.work)
-    judge = Judge(bench, items=options.items, heldout=options.heldout, task_tokens=options.task_tokens)
+    sizes = {"items": options.items, "heldout": options.heldout, "task_tokens": options.task_tokens}
+    judge = Judge(bench, **sizes, shots=options.shots)
     asked = [
         Recipe(method, speed, seed, options.tokens, options.uptrain)
         for speed in options.speeds

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,9 @@ class Task:
 class Judge:
     """Judges children of the bench's parent; what the parent says is computed once."""
 
-    def __init__(self, bench: Bench, *, items: int, heldout: int, task_tokens: int) -> None:
-        self._bench, self._sizes = bench, (items, heldout, task_tokens)
+    def __init__(self, bench: Bench, *, items: int, heldout: int, task_tokens: int, shots: int = 0) -> None:
+        """`shots`: answered questions in front of each, the same for all and asked of nobody."""
+        self._bench, self._sizes, self._shots = bench, (items, heldout, task_tokens, shots), shots
         self._tokenizer = load_tokenizer(bench.parent_dir)
         folder = bench.base / "data"
         self._tasks = [self._task(path, items) for path in sorted(folder.glob("*.jsonl"))] if items else []
@@ -67,6 +68,11 @@ class Judge:
         """One line of the report."""
         sizes = {name: text.numel() for name, text in self._texts.items()}
         tasks = ", ".join(f"{task.name} {len(task.items)}" for task in self._tasks) or "none"
+        if self._shots and self._tasks:
+            lengths = [max(len(c.ids) for c in item) for task in self._tasks for item in task.encoded]
+            tasks += (
+                f" ({self._shots} shots, {sum(lengths) / len(lengths):.0f} tokens a question in the mean)"
+            )
         parent = ", ".join(
             f"{task.name} {sum(right) / len(right):.3f}"
             for task, right in zip(self._tasks, self._parents_answers, strict=True)
@@ -121,7 +127,8 @@ class Judge:
     # ------------------------------------------------------------ tasks
 
     def _task(self, path: Path, items: int) -> Task:
-        read = read_tasks(path, items)
+        read = read_tasks(path, items + self._shots)
+        read = _behind(read[items:], read[:items])
         encoded = [[encode_choice(self._tokenizer, i.context, choice) for choice in i.choices] for i in read]
         return Task(path.stem, read, encoded)
 
@@ -142,6 +149,12 @@ class Judge:
             parent.append(torch.tensor(before, dtype=torch.float64) - chance)
         kept = {t.name: ratio(a, b) for t, a, b in zip(self._tasks, child, parent, strict=True)}
         return {**kept, "pooled": ratio(torch.cat(child), torch.cat(parent))}
+
+
+def _behind(answered: Sequence[Item], items: Sequence[Item]) -> tuple[Item, ...]:
+    """Items whose contexts begin with questions and their right answers, a blank line behind each."""
+    before = "".join(f"{item.context} {item.choices[item.answer]}\n\n" for item in answered)
+    return tuple(replace(item, context=before + item.context) for item in items)
 
 
 def _drawn(count: int) -> Tensor:

@@ -41,6 +41,8 @@ VARIANTS: dict[str, Changes] = {
     "far measurements count alike": {(surrogate, "DISTANCE_NOISE"): 0.0},
 }
 """Constants of the package that each row changes."""
+HELDOUT = 4096
+"""Tokens of held-out text."""
 
 
 @contextmanager
@@ -104,7 +106,7 @@ def main() -> None:
     add("--tokens", type=tokens, default=8192, help="that children are healed on (default: 8Ki)")
     options = parser.parse_args()
     bench = Bench(options.program, options.build, None, options.work)
-    judge = Judge(bench, items=0, heldout=4096, task_tokens=0)
+    judge = Judge(bench, items=0, heldout=HELDOUT, task_tokens=0)
     table = Table(bench, judge, Records(options.out), options.tokens)
     titles = [f"{speed:g}x" for speed in options.speeds]
     print("| children | change | " + " | ".join(titles) + " |\n|---|---" + "|---" * len(titles) + "|")

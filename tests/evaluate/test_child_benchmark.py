@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import child
+from benchmarks import child, refine_choices
 from benchmarks.child_judge import Judge, ratio
 from benchmarks.child_made import Bench
 from benchmarks.child_methods import METHODS, SAMPLES, Question, Refined, parse
 from puzzledsl.ir.nodes import LayerChoice
 from puzzledsl.parents.load import load_parent
+from puzzledsl.refining import proposals
 from tests.runs.test_run import pzl
 from tests.runs.tiny_program import write_tiny_program
 from tests.search.instances import ATTENTION, FFN, Instance, chat, measured, plain_instance, require
@@ -110,9 +111,11 @@ def test_an_uptrained_child_has_a_row_too(
     assert record["uptrain"] == 256 and record["kl"]["value"] > 0
 
 
-def test_the_parent_keeps_all(program: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shots", [0, 2])
+def test_the_parent_keeps_all(program: Path, tmp_path: Path, shots: int) -> None:
     bench = Bench(program, None, None, tmp_path)
-    judge = Judge(bench, items=6, heldout=128, task_tokens=64)
+    judge = Judge(bench, items=6, heldout=128, task_tokens=64, shots=shots)
+    assert ("2 shots" in judge.title()) == bool(shots)
     figures = judge.judged(load_parent(bench.parent_dir))
     assert figures["kl"]["value"] == pytest.approx(0, abs=1e-6)
     assert figures["kl_tasks"]["value"] == pytest.approx(0, abs=1e-6)
@@ -128,6 +131,23 @@ def test_what_is_kept_is_a_ratio_of_paired_means() -> None:
     assert ratio(-parent, -parent) is None
     half = ratio(torch.tensor([0.75, -0.25, -0.25, 0.75], dtype=torch.float64), parent)
     assert half is not None and half["value"] == pytest.approx(0.5) and half["stderr"] > 0
+
+
+def test_what_refining_is_made_of(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row has a figure, the constants are as before, and a second run makes nothing again."""
+    asked = ["--program", str(program), "--out", str(tmp_path / "r.jsonl"), "--work", str(tmp_path / "work")]
+    sizes = ["--speeds", "1.1", "--seeds", "1", "--children", "2", "--tokens", "128"]
+    monkeypatch.setattr(refine_choices, "VARIANTS", dict(list(refine_choices.VARIANTS.items())[:2]))
+    monkeypatch.setattr("sys.argv", ["refine_choices", *asked, *sizes])
+    monkeypatch.setattr(refine_choices, "HELDOUT", 128)
+    before = proposals.SPREAD
+    refine_choices.main()
+    lines = (tmp_path / "r.jsonl").read_text()
+    assert (
+        proposals.SPREAD == before and len(lines.splitlines()) == 3
+    )  # two rows, and the optimum that both are a share of
+    refine_choices.main()
+    assert (tmp_path / "r.jsonl").read_text() == lines
 
 
 def question() -> Question:
@@ -165,6 +185,7 @@ def test_names_of_methods() -> None:
     assert parse("refined24") == Refined("measured", 24, 4096)
     assert parse("evolved_plain240") == Refined("evolutionary", 240, 0)
     assert parse("evopress12") == Refined("evolutionary", 12, 4096, "block_influence")
+    assert parse("evouniform12") == Refined("evolutionary", 12, 4096, "uniform")
     assert parse("refined") is parse("refined0") is parse("evolved_24") is None
 
 

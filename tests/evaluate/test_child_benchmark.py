@@ -144,7 +144,7 @@ def test_what_refining_is_made_of(program: Path, tmp_path: Path, monkeypatch: py
     refine_choices.main()
     lines = (tmp_path / "r.jsonl").read_text()
     assert (
-        proposals.SPREAD == before and len(lines.splitlines()) == 3
+        before == proposals.SPREAD and len(lines.splitlines()) == 3
     )  # two rows, and the optimum that both are a share of
     refine_choices.main()
     assert (tmp_path / "r.jsonl").read_text() == lines

@@ -224,7 +224,7 @@ class ChoiceReader:
             help = "leave `sinks` out: the parent's own window hides the first tokens"
         elif sinks >= min(sizes):
             reason = f"sees {min(sizes):,} tokens in all, itself among them"
-            help = f"`sinks` can be 0 to {min(sizes) - 1:,}; 4 does well"
+            help = f"`sinks` can be 0 to {min(sizes) - 1:,}" + ("; 4 does well" if min(sizes) > 4 else "")
         else:
             return sinks
         self.ctx.report(errors.SinksDontFit(span, sinks=sinks, reason=reason, help=help))

@@ -139,6 +139,36 @@ class WrongWayRound(Diagnostic):
     help_template = "{direction} of `{what}` is better: write `{instead}`"
 
 
+class WindowUnseen(Diagnostic):
+    """A score whose texts end before those of the scenarios do, in a space with windows.
+
+    A window loses what lies behind it. A score that compares the first tokens of a text alone sees little of that, or
+    nothing, and the search takes the window for free.
+
+    Wrong:
+        use "std/parents.pzl" (llama3_1_8b)
+        parent q = hf("meta-llama/Llama-3.1-8B", shape: llama3_1_8b)
+        space v of q { attention = parent | gqa(kv_heads: 8, window: 1Ki, sinks: 4) }
+        bld pieces of v { tokens = 0, context = 1Ki }
+        scenario long on h = batch(1, 6Ki -> 2Ki)
+        score real of pieces = replace_one(kl_divergence)
+        search s of v { minimize real, require long.memory <= 8GiB }
+    Right:
+        use "std/parents.pzl" (llama3_1_8b)
+        parent q = hf("meta-llama/Llama-3.1-8B", shape: llama3_1_8b)
+        space v of q { attention = parent | gqa(kv_heads: 8, window: 1Ki, sinks: 4) }
+        bld pieces of v { tokens = 0, context = 8Ki }
+        scenario long on h = batch(1, 6Ki -> 2Ki)
+        score real of pieces = replace_one(kl_divergence, samples: 8Ki)
+        search s of v { minimize real, require long.memory <= 8GiB }
+    """
+
+    code = "W0305"
+    severity = "warning"
+    template = "`{score}` judges windows of {windows} tokens on texts of {seen:,}, and `{scenario}` goes up to {length:,}"
+    help_template = "write `context = {length}` in `{bld}`, and `samples: {length}` or more here"
+
+
 class SameAlternative(Diagnostic):
     """An alternative that the choice has already.
 

@@ -41,14 +41,15 @@ def drops_by_influence(search: Search) -> bool:
 def influence_score(program: Program, search: Search) -> str | None:
     """The score whose table has the block influences that a search reads: the first measured one that its goal and requirements
     mention, else the first of its space that is measured in the parent."""
-    for name in (*_mentioned(search), *program.scores):
+    for name in (*mentioned_scores(search), *program.scores):
         score = program.scores[name]
         if isinstance(score.method, ReplaceOne) and score.space == search.space:
             return name
     return None
 
 
-def _mentioned(search: Search) -> list[str]:
+def mentioned_scores(search: Search) -> list[str]:
+    """Names of the scores that a search's goals and requirements bound or minimise, in the order written."""
     linears: list[Linear] = [search.objective]
     linears += [r.left for r in search.requirements if isinstance(r, LinearRequirement)]
     linears += [p.goal for p in search.preferences]

@@ -9,6 +9,7 @@ from puzzledsl.ir.warnings.exclusive import warn_of_exclusive
 from puzzledsl.ir.warnings.shadowing import warn_of_shadowing
 from puzzledsl.ir.warnings.unused import warn_of_unused
 from puzzledsl.ir.warnings.vacuous import warn_of_vacuous
+from puzzledsl.ir.warnings.windows import warn_of_windows
 
 
 def warn(ctx: Context, program: nodes.Program) -> None:
@@ -22,3 +23,4 @@ def warn(ctx: Context, program: nodes.Program) -> None:
     impossible = warn_of_vacuous(ctx, program)
     warn_of_exclusive(ctx, program, impossible)
     warn_of_direction(ctx, program)
+    warn_of_windows(ctx, program)

@@ -30,7 +30,9 @@ class GqaAttention(Frozen):
     kind: Literal["gqa"] = "gqa"
     kv_heads: int
     window: int | None = None
-    sinks: int = 0
+    sinks: int = Field(
+        default=0, exclude_if=lambda sinks: not sinks
+    )  # so that plain attention keeps its pieces' ids
 
 
 class LinearAttention(Frozen):

@@ -85,6 +85,20 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
     return tables
 
 
+def tables_version(ctx: Context) -> tuple[object, ...]:
+    """A value that changes when the costs or scores that a search may read are made anew or edited."""
+    made = [ctx.stamps.path("measure", space) for space in ctx.program.spaces]
+    made += [ctx.stamps.path("score", score) for score in ctx.program.scores]
+    read = [
+        ctx.base / h.spec.path
+        for h in ctx.program.hardware.values()
+        if isinstance(h.spec, nodes.TableHardware)
+    ]
+    methods = [score.method for score in ctx.program.scores.values()]
+    read += [ctx.base / m.path for m in methods if isinstance(m, nodes.ScoreFromTable)]
+    return tuple(map(_version, [*made, *read]))
+
+
 def _version(path: Path) -> tuple[int, int] | None:
     """Time of its last change and size of a file; None where it cannot be read."""
     try:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from puzzledsl.cli import board
-from puzzledsl.cli.progress import Reporter
+from puzzledsl.runs.reporter import Reporter
 
 POINTS: list[tuple[str, float, int]] = []
 

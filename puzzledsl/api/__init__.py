@@ -11,11 +11,11 @@ answer = program.solve("best")
 assert answer.status == "optimal" and answer.gap == 0
 print(answer.objective, answer.metrics["chat.throughput"], answer.layers[6])
 
-costs = program.costs("wide").to_frame()                  # pandas, or polars
+costs = program.costs("wide").to_frame()  # pandas, or polars
 regrets = program.why("best", layer=12).to_frame()
 program.frontier("speed").plot().save("speed.svg")
 
-layers = list(answer.layers)                              # a search of your own
+layers = list(answer.layers)  # a search of your own
 layers[6] = ("linear", "noop")
 child = program.metrics("best", layers)
 print(child.feasible, float(child.objective), child.metrics["chat.memory"])

@@ -49,8 +49,8 @@ class ChildFigures:
 def child_figures(tables: Tables, layers: Layers, batches: Mapping[str, int] | None = None) -> ChildFigures:
     """The figures of a child at the best batches it may have.
 
-    Batches at which every requirement holds come before others, and a better objective before a worse one; the
-    smallest of equals is taken.
+    Batches at which every requirement holds come before others, then a better objective and better preferences; the
+    smallest of equals is taken, as the solver does.
 
     Args:
         tables: The search with its costs and scores.
@@ -64,9 +64,9 @@ def child_figures(tables: Tables, layers: Layers, batches: Mapping[str, int] | N
     _check_layers(tables, chosen)
     given = dict(batches or {})
     _check_batches(tables, given)
-    sign = 1 if tables.search.sense == "minimize" else -1
-    found = [_at(tables, chosen, each) for each in _batch_choices(tables, chosen, given)]
-    return min(found, key=lambda child: (not child.feasible, sign * child.objective))
+    tried = [Child(tables, chosen, each) for each in _batch_choices(tables, chosen, given)]
+    best = min(tried, key=_rank) if len(tried) > 1 else tried[0]
+    return _figures(best)
 
 
 def batches_of(tables: Tables, layers: Layers, first: Mapping[str, int]) -> Iterator[dict[str, int]]:
@@ -90,16 +90,28 @@ def _batch_choices(tables: Tables, layers: Layers, given: Mapping[str, int]) -> 
     return found or [{**smallest, **given}]
 
 
-def _at(tables: Tables, layers: tuple[LayerAssignment, ...], batches: dict[str, int]) -> ChildFigures:
-    child = Child(tables, layers, batches)
-    shown, metrics = exact_report(child)
+def _rank(child: Child) -> tuple[bool, list[Fraction]]:
+    """Infeasible last, then the goals in their order; less is better."""
+    search = child.tables.search
+    goals = [(search.objective, search.sense), *((p.goal, p.sense) for p in search.preferences)]
+    feasible = _fits(child) and all(map(child.meets, search.requirements))
+    return not feasible, [child.linear(g) if sense == "minimize" else -child.linear(g) for g, sense in goals]
+
+
+def _fits(child: Child) -> bool:
+    return all(map(child.fits, child.tables.scenarios))
+
+
+def _figures(child: Child) -> ChildFigures:
+    tables = child.tables
+    batches, metrics = exact_report(child)
     return ChildFigures(
-        layers=layers,
-        batches=shown,
+        layers=child.layers,
+        batches=batches,
         objective=child.linear(tables.search.objective),
         metrics=metrics,
         requirements=tuple(_requirement(child, each) for each in tables.search.requirements),
-        fits=all(map(child.fits, tables.scenarios)),
+        fits=_fits(child),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from puzzledsl.cli import board
+from puzzledsl.runs import board
 from puzzledsl.runs.reporter import Reporter
 
 POINTS: list[tuple[str, float, int]] = []

@@ -277,7 +277,7 @@ class Program:
         self._ctx.heal, self._ctx.on = heal, on
         with self._explained():
             self._run(until, only, progress)
-        return Run(self)
+        return Run(self._ctx, self._explained)
 
     def _run(self, until: str | None, only: str | None, progress: bool) -> None:
         from puzzledsl.progress import Silent

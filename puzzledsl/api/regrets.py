@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from puzzledsl.api.frames import Library
     from puzzledsl.ir.tables import Margin, Regret, SubBlockRegrets, WhyResult
+    from puzzledsl.report.notebook import Table
 
 
 class Regrets:
@@ -86,39 +87,30 @@ class Regrets:
 
     def _repr_html_(self) -> str:
         from puzzledsl.report.notebook import Table, fragment
+        from puzzledsl.report.regrets import heat_map
 
-        one = len({s.layer for s in self.sub_blocks}) == 1
-        columns, rows = self._alternatives() if one else self._next_best()
-        tables = [Table.of(columns, rows, words=len(columns) - 1)]
+        title = repr(self).strip("<>")
+        if len({s.layer for s in self.sub_blocks}) == 1:
+            return fragment(title, (), [self._alternatives()])
         prices = [
             (m.text, f"{move.kind} {move.by}".strip(), _text(move.at_least, move.at_most))
             for m in self.margins
             for move in m.moves
         ]
-        tables.append(Table.of(("requirement", "bound moved", "optimum worse by"), prices, words=2))
-        return fragment(repr(self).strip("<>"), (), tables)
+        table = Table.of(("requirement", "bound moved", "optimum worse by"), prices, words=2)
+        return fragment(title, (), [table], regrets=heat_map(self._result))
 
-    def _alternatives(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Columns and rows of one layer: every alternative, the best first."""
+    def _alternatives(self) -> Table:
+        """Every alternative of one layer, the best first."""
         from puzzledsl.ir.regrets import by_regret
+        from puzzledsl.report.notebook import Table
 
-        rows: list[tuple[str, ...]] = [
+        rows = [
             (f"layers[{s.layer}].{s.sub_block}", _name(s, regret), _text(regret.at_least, regret.at_most))
             for s in self.sub_blocks
             for regret in by_regret(s)
         ]
-        return ("sub-block", "alternative", "regret"), rows
-
-    def _next_best(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Columns and rows of many layers: each sub-block's choice and the best other one."""
-        from puzzledsl.ir.regrets import next_best
-
-        rows: list[tuple[str, ...]] = []
-        for s in self.sub_blocks:
-            other = next_best(s)
-            beside = ("", "") if other is None else (other.alternative, _text(other.at_least, other.at_most))
-            rows.append((f"layers[{s.layer}].{s.sub_block}", s.chosen, *beside))
-        return ("sub-block", "chosen", "next best", "regret"), rows
+        return Table.of(("sub-block", "alternative", "regret"), rows, words=2)
 
 
 def _name(sub_block: SubBlockRegrets, regret: Regret) -> str:

@@ -1,4 +1,4 @@
-"""Fragments of HTML for notebooks: a heading, the strip of a child, a picture, tables. Styles stay inside the fragment."""
+"""HTML for notebooks: a heading, the strip of a child, a heat map of regrets, a picture, tables, and their own styles."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from puzzledsl.report.architecture import Strip
 from puzzledsl.report.environment import environment
+from puzzledsl.report.regrets import Regrets
 
 MOST_ROWS = 60
 
@@ -33,6 +34,7 @@ def fragment(
     tables: Sequence[Table] = (),
     *,
     strip: Strip | None = None,
+    regrets: Regrets | None = None,
     svg: str = "",
     svg_text: str = "",
 ) -> str:
@@ -45,6 +47,7 @@ def fragment(
             lines=lines,
             tables=tables,
             strip=strip,
+            regrets=regrets,
             picture=b64encode(svg.encode()).decode(),
             picture_text=svg_text,
         )

@@ -49,7 +49,7 @@ SHOWN: dict[str, tuple[Callable[[pzl.Program], Any], str]] = {
     "space": (lambda p: p.space("wide"), "parent | mlp2048 | noop"),
     "costs": (lambda p: p.costs("wide"), "128 → 256"),
     "frontier": (lambda p: p.frontier("curve"), "4 of 4 points proven"),
-    "regrets": (lambda p: p.why("best"), "layers[5].ffn"),
+    "regrets": (lambda p: p.why("best"), "costs next to nothing"),
     "regrets of a layer": (lambda p: p.why("best", layer=2), "(chosen)"),
     "child": (lambda p: p.metrics("best", [("parent", "parent")] * 6), "does not hold"),
     "run": (lambda p: p.run(until="solve"), "solve best"),
@@ -67,6 +67,12 @@ def test_it_shows_what_it_is(program: pzl.Program, name: str) -> None:
 
 def test_the_strip_has_a_column_a_layer(program: pzl.Program) -> None:
     assert outline(program.solve("best")).classes.count("bar") == 2 * 6
+
+
+def test_the_heat_map_has_a_cell_for_each_alternative_of_each_layer(program: pzl.Program) -> None:
+    regrets = program.why("best")
+    alternatives = sum(len(s.regrets) for s in regrets.sub_blocks)
+    assert outline(regrets).classes.count("cell") == alternatives + 5  # and the legend's
 
 
 def test_styles_stay_inside(program: pzl.Program) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from puzzledsl.api.session import Session
 
 if TYPE_CHECKING:
     from puzzledsl.api.answer import Answer
@@ -16,11 +17,8 @@ if TYPE_CHECKING:
     from puzzledsl.api.tables import Costs, Space
     from puzzledsl.diagnostics import Diagnostic
     from puzzledsl.ir import nodes
-    from puzzledsl.ir.alternatives import SubBlock
-    from puzzledsl.ir.tables import FrontierResult, LayerAssignment, SearchResult
-    from puzzledsl.report.subject import Subject
+    from puzzledsl.ir.tables import LayerAssignment
     from puzzledsl.runs.context import Context
-    from puzzledsl.search.tables import Tables
 
 WHY_S = 60.0
 
@@ -35,20 +33,19 @@ class Program:
         self, context: Context, diagnostics: tuple[Diagnostic, ...], sources: Mapping[str, str]
     ) -> None:
         """Wrap a run context. `load` and `parse` make programs."""
-        self._ctx, self._diagnostics, self._sources = context, diagnostics, sources
-        self._tables: dict[str, tuple[object, Tables]] = {}
+        self._session, self._diagnostics = Session(context, sources), diagnostics
 
     # ------------------------------------------------------------ the program
 
     @property
     def file(self) -> Path:
         """The `.pzl` file; of a text, a file that need not exist."""
-        return self._ctx.file
+        return self._session.context.file
 
     @property
     def build(self) -> Path:
         """The build directory."""
-        return self._ctx.build.root
+        return self._session.context.build.root
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
@@ -58,22 +55,22 @@ class Program:
     @property
     def ir(self) -> nodes.Program:
         """The program as the stages see it: names resolved, units exact, the alternatives of every layer listed."""
-        return self._context.program
+        return self._session.context.program
 
     @property
     def spaces(self) -> tuple[str, ...]:
         """The names of the spaces."""
-        return tuple(self._ctx.program.spaces)
+        return tuple(self._session.context.program.spaces)
 
     @property
     def searches(self) -> tuple[str, ...]:
         """The names of the searches."""
-        return tuple(self._ctx.program.searches)
+        return tuple(self._session.context.program.searches)
 
     @property
     def frontiers(self) -> tuple[str, ...]:
         """The names of the frontiers."""
-        return tuple(self._ctx.program.frontiers)
+        return tuple(self._session.context.program.frontiers)
 
     # ------------------------------------------------------------ tables
 
@@ -92,9 +89,11 @@ class Program:
         from puzzledsl.api.tables import Space
         from puzzledsl.plan.space_table import SpaceTable
 
-        with self._explained():
-            self._known_space(name, "show")
-            return Space(SpaceTable(self._context.program, self._context.program.spaces[name]))
+        with self._session.explained():
+            self._session.known_space(name, "show")
+            return Space(
+                SpaceTable(self._session.context.program, self._session.context.program.spaces[name])
+            )
 
     def costs(self, name: str) -> Costs:
         """Return the costs of a space: those of profiles and tables, and measured ones where `pzl measure` was run.
@@ -111,9 +110,9 @@ class Program:
         from puzzledsl.api.tables import Costs
         from puzzledsl.runs.readings import costs_of
 
-        with self._explained():
-            self._known_space(name, "cost")
-            return Costs(costs_of(self._context, name))
+        with self._session.explained():
+            self._session.known_space(name, "cost")
+            return Costs(costs_of(self._session.context, name))
 
     # ------------------------------------------------------------ answers
 
@@ -135,11 +134,11 @@ class Program:
         from puzzledsl.runs.locks import locked
         from puzzledsl.runs.solving import solved
 
-        with self._explained():
-            self._ready_search(search, "solve")
-            with locked(self._context):
-                result, _ = solved(self._context, search, force=False)
-            return Answer(result, self._subject(search, result))
+        with self._session.explained():
+            self._session.ready_search(search, "solve")
+            with locked(self._session.context):
+                result, _ = solved(self._session.context, search, force=False)
+            return Answer(result, self._session.subject(search, result))
 
     def frontier(self, name: str) -> Frontier:
         """Solve a frontier, as `pzl frontier` does. Points of the same inputs in the build directory are read back.
@@ -158,14 +157,14 @@ class Program:
         from puzzledsl.runs.solving import solved_frontier
         from puzzledsl.runs.targets import chosen
 
-        with self._explained():
-            frontiers = self._context.program.frontiers
+        with self._session.explained():
+            frontiers = self._session.context.program.frontiers
             chosen("frontier", frontiers, [name], self.file, "frontier")
             search = frontiers[name].search
-            self._ready_search(search, "frontier")
-            with locked(self._context):
-                result = solved_frontier(self._context, name, force=False)
-            return Frontier(result, self._subject(search, frontier=result))
+            self._session.ready_search(search, "frontier")
+            with locked(self._session.context):
+                result = solved_frontier(self._session.context, name, force=False)
+            return Frontier(result, self._session.subject(search, frontier=result))
 
     def why(
         self,
@@ -199,16 +198,16 @@ class Program:
         from puzzledsl.runs.regrets import keep_regrets, regrets_of
         from puzzledsl.search.verdicts import no_answer
 
-        with self._explained():
-            self._ready_search(search, "why")
-            self._known_place(search, layer, sub_block)
-            result = regrets_of(self._context, search, layer, sub_block, time_s=time_s)
+        with self._session.explained():
+            self._session.ready_search(search, "why")
+            self._session.known_place(search, layer, sub_block)
+            result = regrets_of(self._session.context, search, layer, sub_block, time_s=time_s)
             if not isinstance(result, WhyResult):
-                problem = no_answer(self._context.program, result)
+                problem = no_answer(self._session.context.program, result)
                 assert problem is not None, "a search with a solution has regrets"
                 raise DiagnosticError(problem)
             if layer is None:
-                keep_regrets(self._context, result)
+                keep_regrets(self._session.context, result)
             return Regrets(result)
 
     def metrics(
@@ -235,8 +234,8 @@ class Program:
         from puzzledsl.api.child import Child, assignments
         from puzzledsl.search.child_figures import child_figures
 
-        with self._explained():
-            return Child(child_figures(self._tables_of(search), assignments(layers), batches), search)
+        with self._session.explained():
+            return Child(child_figures(self._session.tables_of(search), assignments(layers), batches), search)
 
     # ------------------------------------------------------------ runs
 
@@ -274,10 +273,10 @@ class Program:
                 raise ValueError(f"{stage!r} is no stage; stages: {', '.join(STAGES)}")
         if until is not None and only is not None:
             raise ValueError("give until or only, not both")
-        self._ctx.heal, self._ctx.on = heal, on
-        with self._explained():
+        self._session.context.heal, self._session.context.on = heal, on
+        with self._session.explained():
             self._run(until, only, progress)
-        return Run(self._ctx, self._explained)
+        return Run(self._session)
 
     def _run(self, until: str | None, only: str | None, progress: bool) -> None:
         from puzzledsl.progress import Silent
@@ -285,95 +284,14 @@ class Program:
         from puzzledsl.runs.reporter import Reporter
 
         if not progress:
-            run_everything(self._ctx, until, only, lambda text: None)
+            run_everything(self._session.context, until, only, lambda text: None)
             return
         try:
-            with Reporter(self._ctx.build.log) as reporter:
-                self._ctx.progress = reporter
-                run_everything(self._ctx, until, only, reporter.say)
+            with Reporter(self._session.context.build.log) as reporter:
+                self._session.context.progress = reporter
+                run_everything(self._session.context, until, only, reporter.say)
         finally:
-            self._ctx.progress = Silent()
-
-    # ------------------------------------------------------------ inside
-
-    @property
-    def _context(self) -> Context:
-        """The run context that the commands use, with `used_by` spaces narrowed by the solutions there are now."""
-        context = self._ctx
-        if any(space.used_by is not None for space in context.program.spaces.values()):
-            from puzzledsl.runs.narrow import resolve_used_by
-
-            context.program, _ = resolve_used_by(context.program, context.build)
-        return context
-
-    def _explained(self) -> AbstractContextManager[None]:
-        """Make a DiagnosticError that is raised inside show its diagnostics with their lines."""
-        from puzzledsl.api.explaining import explained
-
-        return explained(self._sources, self.file.parent)
-
-    def _known_space(self, name: str, stage: str) -> None:
-        from puzzledsl.runs.readings import best_solution
-        from puzzledsl.runs.targets import chosen
-
-        spaces = self._context.program.spaces
-        chosen("space", spaces, [name], self.file, stage)
-        if (used_by := spaces[name].used_by) is not None:
-            best_solution(self._context, used_by.search)
-
-    def _ready_search(self, search: str, stage: str) -> None:
-        from puzzledsl.diagnostics import DiagnosticError
-        from puzzledsl.runs.targets import chosen, not_ready
-
-        chosen("search", self._context.program.searches, [search], self.file, stage)
-        if (problem := not_ready(self._context, search)) is not None:
-            raise DiagnosticError(problem)
-
-    def _known_place(self, search: str, layer: int | None, sub_block: SubBlock | None) -> None:
-        if layer is None:
-            if sub_block is not None:
-                raise ValueError("a sub-block is given without a layer")
-            return
-        program = self._context.program
-        count = len(program.spaces[program.searches[search].space].layers)
-        if not 0 <= layer < count:
-            raise ValueError(f"there is no layer {layer}: the layers are 0 to {count - 1}")
-        if sub_block not in (None, "attention", "ffn"):
-            raise ValueError(f"sub_block is 'attention' or 'ffn', not {sub_block!r}")
-
-    def _tables_of(self, search: str) -> Tables:
-        """The tables of a search. They are kept as long as no stage has written any since."""
-        from puzzledsl.runs.readings import costs_of, scores_of, tables_version
-        from puzzledsl.search.tables import tables_of
-
-        context = self._context
-        version = (id(context.program), tables_version(context))
-        known = self._tables.get(search)
-        if known is None or known[0] != version:
-            self._ready_search(search, "solve")
-            space = context.program.searches[search].space
-            tables = tables_of(context.program, search, costs_of(context, space), scores_of(context, search))
-            self._tables[search] = known = (version, tables)
-        return known[1]
-
-    def _subject(
-        self, search: str, result: SearchResult | None = None, frontier: FrontierResult | None = None
-    ) -> Subject:
-        """A search with the tables that pictures are drawn from."""
-        from puzzledsl.report.artefacts import Artefacts
-        from puzzledsl.report.subject import Subject
-        from puzzledsl.runs.readings import costs_of, scores_of
-
-        program = self._context.program
-        space = program.searches[search].space
-        found = Artefacts(
-            program,
-            results={} if result is None else {search: result},
-            costs={space: costs_of(self._context, space)},
-            scores=scores_of(self._context, search),
-            frontiers={} if frontier is None else {frontier.frontier: frontier},
-        )
-        return Subject(found, search)
+            self._session.context.progress = Silent()
 
     # ------------------------------------------------------------ printing
 
@@ -391,7 +309,7 @@ class Program:
         from puzzledsl.report.notebook import Table, fragment
         from puzzledsl.report.searches import describe, describe_term
 
-        program = self._context.program
+        program = self._session.context.program
         rows = [
             (
                 "space",

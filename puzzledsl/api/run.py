@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,26 +9,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel  # noqa: TID251 (a type only)
 
     from puzzledsl.api.frames import Library
-    from puzzledsl.runs.context import Context
+    from puzzledsl.api.session import Session
     from puzzledsl.runs.status import TaskStatus
 
 
 class Run:
     """The state of a program's build directory after a run."""
 
-    def __init__(self, context: Context, explained: Callable[[], AbstractContextManager[None]]) -> None:
-        """Look at the build directory of a context. `Program.run` makes runs."""
-        self._context, self._explained = context, explained
+    def __init__(self, session: Session) -> None:
+        """Look at a build directory. `Program.run` makes runs."""
+        self._session = session
 
     @property
     def build(self) -> Path:
         """The build directory."""
-        return self._context.build.root
+        return self._session.context.build.root
 
     @property
     def report(self) -> Path | None:
         """The report; None before the stage `report` was done."""
-        path = self._context.build.report
+        path = self._session.context.build.report
         return path if path.is_file() else None
 
     @property
@@ -38,8 +36,8 @@ class Run:
         """Parent against child, and the places of what was made, as `pzl run` prints them."""
         from puzzledsl.runs.summary import summary
 
-        with self._explained():
-            return summary(self._context)
+        with self._session.explained():
+            return summary(self._session.context)
 
     def status(self) -> tuple[TaskStatus, ...]:
         """The state of every task, as `pzl status` says it.
@@ -49,8 +47,8 @@ class Run:
         """
         from puzzledsl.runs.status import statuses
 
-        with self._explained():
-            return tuple(statuses(self._context))
+        with self._session.explained():
+            return tuple(statuses(self._session.context))
 
     def to_frame(self, library: Library | None = None) -> Any:
         """The tasks as a data frame with the columns `stage`, `name`, `state` and `why`.
@@ -87,8 +85,8 @@ class Run:
         """
         from puzzledsl.runs.children import load_made_child
 
-        with self._explained():
-            return load_made_child(self._context, name, dtype=dtype, device=device)
+        with self._session.explained():
+            return load_made_child(self._session.context, name, dtype=dtype, device=device)
 
     def __repr__(self) -> str:
         return f"<Run in {self.build}>"

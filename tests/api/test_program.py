@@ -233,3 +233,14 @@ def test_a_frontier_draws_on_axes_of_yours(program: pzl.Program) -> None:
     assert frontier.plot(axes) is axes
     solved = [p.result.objective for p in frontier.points if p.result.solutions]
     assert list(axes.lines[0].get_ydata()) == solved and axes.get_xlabel() == "chat.throughput"
+
+
+def test_tables_are_read_once_while_nothing_changes(
+    program: pzl.Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a program with a `used_by` space, which a solution narrows."""
+    layers = program.solve("best").layers
+    first = program.metrics("best", layers)
+    with monkeypatch.context() as patched:
+        patched.setattr("puzzledsl.search.tables.tables_of", lambda *_: pytest.fail("read again"))
+        assert program.metrics("best", layers).metrics == first.metrics

@@ -163,6 +163,10 @@ class DiagnosticError(Exception):
         super().__init__("; ".join(d.message for d in diagnostics))
         self.diagnostics = tuple(diagnostics)
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of a traceback: the diagnostics as they were rendered, else their messages."""
+        return getattr(self, "__notes__", None) or [f"{d.code}: {d.message}" for d in self.diagnostics]
+
     def __reduce__(self) -> tuple[type[DiagnosticError], tuple[Diagnostic, ...]]:
         """Exceptions are pickled by what they were made of: one may come from another process."""
         return type(self), self.diagnostics

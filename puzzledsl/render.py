@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from puzzledsl.diagnostics import Diagnostic, Label, Span
 
@@ -68,6 +69,20 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, w
         out.append(" " * (gutter + 1) + paint("=", "gutter") + f" {paint(word, 'bold')}: {first}")
         out += [" " * (gutter + 5 + len(word)) + line for line in rest]
     return "\n".join(out)
+
+
+def sources_for(
+    diagnostics: Iterable[Diagnostic], known: Mapping[str, str], roots: Iterable[Path]
+) -> dict[str, str]:
+    """The text of every file that a diagnostic points into. Files that are not `known` are looked for in `roots`."""
+    sources, folders = dict(known), [*roots]
+    for diagnostic in diagnostics:
+        for span in [diagnostic.span, *(label.span for label in diagnostic.secondary)]:
+            if span is not None and span.file not in sources:
+                found = [path for root in folders if (path := root / span.file).is_file()]
+                if found:  # of others only the place is shown
+                    sources[span.file] = found[0].read_text("utf-8", "replace")
+    return sources
 
 
 def to_json(diagnostics: Iterable[Diagnostic]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 docs/cli.md     every command, from typer's own description of it
 docs/std.md     what std/ ships, and what each runtime can run
 docs/ir.md      what ir.json holds, from its JSON schema
+docs/python.md  the Python API, from its docstrings (reference_python.py)
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from puzzledsl.ir.check import inspect
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.runtimes import RUNTIMES, Absent, Lowered, Native, Support
 from puzzledsl.resources import resource
+from scripts.reference_python import python
 
 ROOT = Path(__file__).parents[1]
 MADE = "This page is made from the code: `python scripts/reference.py`."
@@ -255,7 +257,12 @@ def _type(kind: Mapping[str, Any]) -> str:
             return "any"
 
 
-PAGES: Mapping[str, Callable[[], Iterator[str]]] = {"cli.md": cli, "std.md": std, "ir.md": ir}
+PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
+    "cli.md": cli,
+    "std.md": std,
+    "ir.md": ir,
+    "python.md": lambda: python(MADE),
+}
 """File name in docs/ -> its lines."""
 
 

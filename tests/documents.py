@@ -125,10 +125,13 @@ class Runner:
                     yield "the rows of this table differ in length"
             case "toml":
                 tomllib.loads(block.text)
+            case "python":
+                yield from self._python(block)
             case "text":
                 pass
             case other:
-                yield f"a block is `pzl`, `console`, `json`, `csv`, `toml` or `text`, or has a `skip`; this is `{other}`"
+                known = "`pzl`, `console`, `json`, `csv`, `toml`, `python` or `text`"
+                yield f"a block is {known}, or has a `skip`; this is `{other}`"
 
     # ------------------------------------------------------------ programs
 
@@ -160,6 +163,17 @@ class Runner:
                 yield f"the checker says instead:\n{said}"
         elif said:
             yield f"this program has mistakes:\n{said}"
+
+    # ------------------------------------------------------------ Python
+
+    def _python(self, block: Block) -> Iterator[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-W", "error", "-c", block.text]
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=240
+        )
+        if done.returncode:
+            yield f"this code ends with an error:\n{done.stderr}"
 
     # ------------------------------------------------------------ commands
 

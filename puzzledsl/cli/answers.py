@@ -28,7 +28,7 @@ def as_json(
             {
                 "objective": solution.objective,
                 "layers": [layer.model_dump() for layer in solution.layers],
-                "metrics": figures_of(solution),
+                "metrics": solution.figures,
             }
             for solution in result.solutions
         ],
@@ -37,11 +37,6 @@ def as_json(
         ],
         **({} if refine is None else {"refine": refine.model_dump(exclude={"where"})}),
     }
-
-
-def figures_of(solution: Solution) -> dict[str, float]:
-    """A solution's metrics in base units, and the batch of every scenario as `chat.batch`."""
-    return {**solution.metrics, **{f"{name}.batch": float(batch) for name, batch in solution.batches.items()}}
 
 
 def as_text(program: Program, result: SearchResult, seconds: float) -> str:
@@ -149,7 +144,7 @@ def columns_of(search: Search) -> list[str]:
 def _figures(search: Search, solution: Solution) -> list[str]:
     from puzzledsl.runs.card import metric_text
 
-    metrics = figures_of(solution)
+    metrics = solution.figures
     return [metric_text(name, metrics[name]) if name in metrics else "" for name in columns_of(search)]
 
 

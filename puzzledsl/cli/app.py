@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from puzzledsl import __version__
 from puzzledsl.cli import (
     costing,
     editor,
@@ -20,6 +19,7 @@ from puzzledsl.cli import (
     watching,
 )
 from puzzledsl.cli.teaching import teach
+from puzzledsl.version import __version__
 
 app = typer.Typer(
     name="pzl",

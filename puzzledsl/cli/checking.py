@@ -95,8 +95,8 @@ def _print(checked: Checked, wanted: Format) -> None:
 
 
 def _sarif(diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
-    from puzzledsl import __version__
     from puzzledsl.sarif import to_sarif
+    from puzzledsl.version import __version__
 
     return to_sarif(diagnostics, __version__, _locate)
 

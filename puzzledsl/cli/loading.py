@@ -9,7 +9,6 @@ import typer
 
 from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.program import Checked, check_file
-from puzzledsl.layout import BuildDir
 from puzzledsl.progress import Progress
 from puzzledsl.runs.context import Context
 
@@ -45,17 +44,9 @@ def context(
     progress: Progress | None = None,
 ) -> Context:
     """A run context for a checked file. Spaces that `used_by` narrows are narrowed where their search is solved."""
-    from puzzledsl.runs.narrow import resolve_used_by
+    from puzzledsl.runs.opening import context_of
 
-    checked = check(file, pairs)
-    assert checked.program is not None
-    layout = BuildDir((build or file.parent / "build").resolve())
-    program, _ = resolve_used_by(checked.program, layout)
-    source = next(
-        (text for name, text in checked.sources.items() if Path(name).name == file.name),
-        "",
-    )
-    result = Context(file=file, program=program, build=layout, source=source)
+    result = context_of(file, check(file, pairs), build)
     if progress is not None:
         result.progress = progress
     return result

@@ -7,9 +7,9 @@ import sys
 from typing import NoReturn
 
 from puzzledsl import collector
-from puzzledsl.cli import interrupts
 from puzzledsl.cli.app import app
-from puzzledsl.cli.interrupts import EXIT_INTERRUPTED
+from puzzledsl.runs import interrupts
+from puzzledsl.runs.interrupts import EXIT_INTERRUPTED
 
 
 def main() -> NoReturn:

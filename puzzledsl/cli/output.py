@@ -32,14 +32,9 @@ def look_in(root: Path) -> None:
 
 def sources_for(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> dict[str, str]:
     """The text of every file that a diagnostic points into, reading those that are not known."""
-    sources = dict(known)
-    for diagnostic in diagnostics:
-        for span in [diagnostic.span, *(label.span for label in diagnostic.secondary)]:
-            if span is not None and span.file not in sources:
-                found = [path for root in (Path(), *_roots) if (path := root / span.file).is_file()]
-                if found:  # of others only the place is shown
-                    sources[span.file] = found[0].read_text("utf-8", "replace")
-    return sources
+    from puzzledsl import render
+
+    return render.sources_for(diagnostics, known, [Path(), *_roots])
 
 
 def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> None:

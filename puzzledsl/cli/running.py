@@ -82,10 +82,10 @@ def _say_what_would_be_done(ctx: Context, until: str | None, only: str | None, j
 def _run(ctx: Context, until: str | None, only: str | None) -> None:
     from puzzledsl.cli import loading
     from puzzledsl.cli.output import print_diagnostics
-    from puzzledsl.cli.progress import Reporter
     from puzzledsl.diagnostics import DiagnosticError
     from puzzledsl.runs.evaluation_text import disagreeing_texts
     from puzzledsl.runs.everything import is_wanted, run_everything
+    from puzzledsl.runs.reporter import Reporter
     from puzzledsl.runs.summary import summary
 
     try:

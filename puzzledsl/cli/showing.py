@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import fsum, log10
 from typing import TYPE_CHECKING
 
 from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
 
 if TYPE_CHECKING:
     from puzzledsl.ir import nodes
-    from puzzledsl.ir.alternatives import Alternative, SubBlock
+    from puzzledsl.ir.alternatives import SubBlock
+    from puzzledsl.plan.space_table import SpaceTable
     from puzzledsl.runs.context import Context
 
 WIDTH = 110
@@ -29,50 +29,30 @@ def show(
     (4 key/value heads), mlp21504 (an FFN of 21504 channels), linear, noop.
     """
     from puzzledsl.cli import loading, output
+    from puzzledsl.plan.space_table import SpaceTable
     from puzzledsl.runs.targets import chosen
 
     ctx = loading.context(file, set_, build)
     names = chosen("space", ctx.program.spaces, spaces, ctx.file, "show")
+    tables = {name: SpaceTable(ctx.program, ctx.program.spaces[name]) for name in names}
     if json:
-        output.print_json({"spaces": [as_json(ctx.program, name) | _waiting(ctx, name) for name in names]})
+        output.print_json({"spaces": [t.as_json() | _waiting(ctx, name) for name, t in tables.items()]})
     else:
-        print("\n\n".join(as_text(ctx.program, name, _waiting(ctx, name)) for name in names))
+        print("\n\n".join(as_text(table, _waiting(ctx, name)) for name, table in tables.items()))
 
 
-def as_json(program: nodes.Program, name: str) -> dict[str, object]:
-    """A space for machines: `layers` has one entry a layer, `alternatives` one a distinct alternative."""
-    from puzzledsl.ir.alternatives import name_of
-
-    space = program.spaces[name]
-    return {
-        "name": name,
-        "parent": space.parent,
-        "log10_children": _log10_children(space),
-        "layers": [
-            {
-                "layer": layer,
-                "attention": [name_of(a) for a in choice.attention],
-                "ffn": [name_of(f) for f in choice.ffn],
-            }
-            for layer, choice in enumerate(space.layers)
-        ],
-        "alternatives": {
-            "attention": [_facts(program, space, "attention", a) for a in _distinct(space, "attention")],
-            "ffn": [_facts(program, space, "ffn", f) for f in _distinct(space, "ffn")],
-        },
-    }
-
-
-def as_text(program: nodes.Program, name: str, waiting: dict[str, object]) -> str:
+def as_text(table: SpaceTable, waiting: dict[str, object]) -> str:
     """A space for people."""
-    space = program.spaces[name]
-    shape = program.parents[space.parent].shape
-    head = f"space {name} of {space.parent}: {shape.layers} layers, 10^{_log10_children(space):.1f} children"
+    space = table.space
+    shape = table.program.parents[space.parent].shape
+    head = (
+        f"space {space.name} of {space.parent}: {shape.layers} layers, 10^{table.log10_children:.1f} children"
+    )
     if waiting:
-        return f"space {name} of {space.parent}: known once `{waiting['waits_for']}` is solved"
+        return f"space {space.name} of {space.parent}: known once `{waiting['waits_for']}` is solved"
     lines = [head, "", *_layer_table(space)]
     for sub_block in ("attention", "ffn"):
-        lines += ["", *_alternative_table(program, space, sub_block)]
+        lines += ["", *_alternative_table(table, sub_block)]
     return "\n".join(lines)
 
 
@@ -82,15 +62,10 @@ def as_text(program: nodes.Program, name: str, waiting: dict[str, object]) -> st
 def _layer_table(space: nodes.Space) -> Iterator[str]:
     """A line for each choice that some layers have: these layers, attention alternatives, FFN alternatives."""
     from puzzledsl.changes.words import ranges
-    from puzzledsl.ir.alternatives import name_of
+    from puzzledsl.plan.space_table import groups
 
-    groups: dict[nodes.LayerChoice, list[int]] = {}
-    for layer, choice in enumerate(space.layers):
-        groups.setdefault(choice, []).append(layer)
     rows = [("layers", "attention", "ffn")]
-    for choice, layers in groups.items():
-        attention, ffn = (" | ".join(map(name_of, each)) for each in (choice.attention, choice.ffn))
-        rows.append((ranges(layers), attention, ffn))
+    rows += [(ranges(layers), " | ".join(a), " | ".join(f)) for layers, a, f in groups(space)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     indent = " " * (widths[0] + 2 + widths[1] + 2)
     for left, middle, right in rows:
@@ -114,41 +89,21 @@ def _wrapped(text: str, room: int) -> list[str]:
 # ---------------------------------------------------------------- alternatives
 
 
-def _distinct(space: nodes.Space, sub_block: SubBlock) -> list[Alternative]:
-    """The alternatives of some layer, the parent's first, then in the order written."""
-    choices = (choice.attention if sub_block == "attention" else choice.ffn for choice in space.layers)
-    found = dict.fromkeys(alternative for choice in choices for alternative in choice)
-    return sorted(found, key=lambda alternative: alternative.kind != "parent")
-
-
-def _facts(
-    program: nodes.Program, space: nodes.Space, sub_block: SubBlock, alternative: Alternative
-) -> dict[str, object]:
-    from puzzledsl.ir.alternatives import name_of
-    from puzzledsl.ir.facts import ATTRIBUTES, fact
-
-    shape = program.parents[space.parent].shape
-    found: dict[str, object] = {"name": name_of(alternative)}
-    found |= {key: fact(alternative, key, shape) for key in ATTRIBUTES[sub_block]}
-    asked = {r.asked: str(r.exact) for r in space.roundings if f"mlp{r.width}" == found["name"]}
-    return found | ({"rounded_from": asked} if asked else {})
-
-
-def _alternative_table(program: nodes.Program, space: nodes.Space, sub_block: SubBlock) -> Iterator[str]:
+def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
     """A line for each alternative: its numbers, its parameters, their share of the parent's, in how many layers it is."""
     from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
     from puzzledsl.ir.facts import params
     from puzzledsl.units import COUNT, format_quantity
 
-    whole = params(
-        ParentAttention() if sub_block == "attention" else ParentFfn(), program.parents[space.parent].shape
-    )
+    space = table.space
+    parent = ParentAttention() if sub_block == "attention" else ParentFfn()
+    whole = params(parent, table.program.parents[space.parent].shape)
     key = "kv_heads" if sub_block == "attention" else "width"
     rows: list[tuple[str, ...]] = [
         (sub_block, key.replace("_", " "), "parameters", "of parent", "layers", "")
     ]
-    for alternative in _distinct(space, sub_block):
-        facts = _facts(program, space, sub_block, alternative)
+    for alternative in table.distinct(sub_block):
+        facts = table.facts(sub_block, alternative)
         count = sum(alternative in (*c.attention, *c.ffn) for c in space.layers)
         size = int(str(facts["params"]))
         asked = facts.get("rounded_from", {})
@@ -173,10 +128,6 @@ def _number(text: object) -> float:
     from fractions import Fraction
 
     return float(Fraction(str(text)))
-
-
-def _log10_children(space: nodes.Space) -> float:
-    return fsum(log10(len(c.attention) * len(c.ffn)) for c in space.layers)
 
 
 def _waiting(ctx: Context, name: str) -> dict[str, object]:

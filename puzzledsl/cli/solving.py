@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,11 +15,6 @@ from puzzledsl.cli.options import (
     SetOption,
 )
 from puzzledsl.cli.why import why
-
-if TYPE_CHECKING:
-    from puzzledsl.diagnostics import Diagnostic
-    from puzzledsl.ir.tables import SearchResult
-    from puzzledsl.runs.context import Context
 
 BaselinesOption = Annotated[
     bool,
@@ -59,25 +53,26 @@ def solve(
     from puzzledsl.cli import answers, loading, output
     from puzzledsl.ir.nodes import CpSat
     from puzzledsl.runs.execute import locked
+    from puzzledsl.runs.solving import baselines_of, ready, solved
     from puzzledsl.runs.targets import chosen
     from puzzledsl.search.verdicts import no_answer
 
     ctx = loading.context(file, set_, build)
     names = chosen("search", ctx.program.searches, searches, ctx.file)
-    ready, problems = _ready(ctx, names)
+    solvable, problems = ready(ctx, names)
     documents: list[dict[str, object]] = []
     texts: list[str] = []
     with locked(ctx):
-        for name in ready:
+        for name in solvable:
             search = ctx.program.searches[name]
-            result, seconds = _solved(ctx, name)
+            result, seconds = solved(ctx, name)
             documents.append(answers.as_json(result, seconds, refine=search.refine))
             if (problem := no_answer(ctx.program, result)) is not None:
                 problems.append(problem)
             else:
                 texts.append(answers.as_text(ctx.program, result, seconds))
             if baselines and isinstance(search.solver, CpSat):
-                rows = [(name, result), *_baselines(ctx, name)]
+                rows = [(name, result), *baselines_of(ctx, name).items()]
                 documents += [answers.as_json(r, 0.0, f"{name}:{kind}") for kind, r in rows[1:]]
                 texts.append(answers.baselines_text(search, rows))
     if json:
@@ -102,23 +97,19 @@ def frontier(
     `children: N`, `pzl refine` measures them at every point, writes refined/NAME.json, and the report draws them.
     """
     from puzzledsl.cli import answers, loading, output
-    from puzzledsl.ir.tables import FrontierResult
-    from puzzledsl.runs import tasks
-    from puzzledsl.runs.execute import execute, locked
+    from puzzledsl.runs.execute import locked
+    from puzzledsl.runs.solving import ready, solved_frontier
     from puzzledsl.runs.targets import chosen
 
     ctx = loading.context(file, set_, build)
     names = chosen("frontier", ctx.program.frontiers, frontiers, ctx.file, "frontier")
-    ready, problems = [], []
+    solvable, problems = [], []
     for name in names:
-        _, waiting = _ready(ctx, [ctx.program.frontiers[name].search])
+        _, waiting = ready(ctx, [ctx.program.frontiers[name].search])
         problems += waiting
-        ready += [] if waiting else [name]
-    results = []
+        solvable += [] if waiting else [name]
     with locked(ctx):
-        for name in ready:
-            execute(ctx, [tasks.frontier(ctx, name)], force=True)
-            results.append(ctx.load(ctx.build.frontier(name), FrontierResult, "frontier", name))
+        results = [solved_frontier(ctx, name) for name in solvable]
     if json:
         output.print_json([_frontier_json(result) for result in results])
     for result in [] if json else results:
@@ -142,40 +133,3 @@ def _shown(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-def _solved(ctx: Context, name: str) -> tuple[SearchResult, float]:
-    """Solve one search anew; its result and how long that took, in seconds."""
-    from puzzledsl.ir.tables import SearchResult
-    from puzzledsl.runs import tasks
-    from puzzledsl.runs.execute import execute
-
-    began = time.monotonic()
-    execute(ctx, [tasks.solve(ctx, name)], force=True)
-    result = ctx.load(ctx.build.solution(name), SearchResult, "solve", name)
-    return result, time.monotonic() - began
-
-
-def _baselines(ctx: Context, name: str) -> list[tuple[str, SearchResult]]:
-    """Every baseline under a search's requirements."""
-    from puzzledsl.runs import readings
-    from puzzledsl.search.baselines import solve_baselines
-
-    space = ctx.program.searches[name].space
-    found = solve_baselines(ctx.program, name, readings.costs_of(ctx, space), readings.scores_of(ctx, name))
-    return list(found.items())
-
-
-def _ready(ctx: Context, names: list[str]) -> tuple[list[str], list[Diagnostic]]:
-    """The searches whose tables are all there, and a diagnostic for each of the others."""
-    from puzzledsl.runs.targets import not_ready
-
-    ready: list[str] = []
-    problems: list[Diagnostic] = []
-    for name in names:
-        problem = not_ready(ctx, name)
-        if problem is None:
-            ready.append(name)
-        else:
-            problems.append(problem)
-    return ready, problems

@@ -250,10 +250,10 @@ def _stage(
 ) -> tuple[Context, list[str]]:
     """Do one stage for the chosen declarations, skipping those that are fresh."""
     from puzzledsl.cli import loading
-    from puzzledsl.cli.progress import Reporter
     from puzzledsl.diagnostics import DiagnosticError
     from puzzledsl.runs import refining, tasks
     from puzzledsl.runs.execute import execute, locked
+    from puzzledsl.runs.reporter import Reporter
     from puzzledsl.runs.targets import chosen
 
     ctx = loading.context(file, set_, build)

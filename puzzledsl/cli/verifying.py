@@ -49,10 +49,10 @@ def verify_export(
     Exits with 1 when an engine gives other numbers, crashes, or was asked for by name and is not there.
     """
     from puzzledsl.cli import loading, output
-    from puzzledsl.cli.progress import Reporter
     from puzzledsl.diagnostics import DiagnosticError
     from puzzledsl.files import write_text
     from puzzledsl.layout import BuildDir
+    from puzzledsl.runs.reporter import Reporter
 
     engines = _chosen(runtime)
     try:

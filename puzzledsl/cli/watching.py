@@ -37,7 +37,8 @@ def watch(
     Shows what each requirement asks and gets, the child layer by layer, and what the last change moved. Uses the scores
     and costs that are in the build directory, and writes nothing there.
     """
-    from puzzledsl.cli import interrupts, loading, output
+    from puzzledsl.cli import loading, output
+    from puzzledsl.runs import interrupts
     from puzzledsl.runs.looking import look
 
     output.look_in(file.parent)

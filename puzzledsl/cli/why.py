@@ -12,7 +12,6 @@ from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOpti
 if TYPE_CHECKING:
     from puzzledsl.diagnostics import Diagnostic
     from puzzledsl.ir.alternatives import SubBlock
-    from puzzledsl.ir.tables import SearchResult, WhyResult
     from puzzledsl.runs.context import Context
 
 TIME_S = 60.0
@@ -55,54 +54,27 @@ def why(
     both bounds are equal; null at both is "cannot be met", at "at_most" alone that no child was found in time.
     """
     from puzzledsl.cli import loading, output, why_text
-    from puzzledsl.files import write_text
     from puzzledsl.ir.tables import WhyResult
-    from puzzledsl.runs.disk import disk_errors
-    from puzzledsl.runs.execute import locked
+    from puzzledsl.runs.regrets import keep_regrets, regrets_of
     from puzzledsl.runs.targets import chosen, not_ready
     from puzzledsl.search.verdicts import no_answer
 
     ctx = loading.context(file, set_, build)
     (name,) = chosen("search", ctx.program.searches, [search], ctx.file, "why")
-    where = None if place is None else _place(ctx, name, place)
+    layer, sub_block = (None, None) if place is None else _place(ctx, name, place)
     problem: Diagnostic | None = not_ready(ctx, name)
-    result = None if problem else _result(ctx, name, where, time)
+    result = None if problem else regrets_of(ctx, name, layer, sub_block, time_s=time)
     if result is not None and not isinstance(result, WhyResult):
         problem = no_answer(ctx.program, result)
     if problem is not None:
         output.print_diagnostics([problem], {})
         raise typer.Exit(1)
     assert isinstance(result, WhyResult)
-    wrote = None
-    if where is None:
-        wrote = ctx.build.why(name)
-        with locked(ctx), disk_errors(ctx.build.root):
-            write_text(wrote, result.canonical_json())
+    wrote = keep_regrets(ctx, result) if layer is None else None
     if json:
         output.print_json(result.model_dump(mode="json"))
     else:
         print(why_text.as_text(ctx.program, result, ctx.file, wrote))
-
-
-def _result(
-    ctx: Context, name: str, where: tuple[int, SubBlock | None] | None, time_s: float
-) -> WhyResult | SearchResult:
-    """Regrets and margins; of one place its regrets alone."""
-    from puzzledsl.ir.tables import WhyResult
-    from puzzledsl.runs import tasks
-    from puzzledsl.runs.readings import costs_of, scores_of
-    from puzzledsl.search.why import why_search
-
-    costs, scores = costs_of(ctx, ctx.program.searches[name].space), scores_of(ctx, name)
-    layers = None if where is None else [where[0]]
-    result = why_search(ctx.program, name, costs, scores, time_s=time_s, layers=layers)
-    if not isinstance(result, WhyResult):
-        return result
-    inputs = tasks.solve(ctx, name).inputs()
-    if where is None or where[1] is None:
-        return result.model_copy(update={"inputs": inputs})
-    kept = tuple(s for s in result.sub_blocks if s.sub_block == where[1])
-    return result.model_copy(update={"inputs": inputs, "sub_blocks": kept})
 
 
 def _place(ctx: Context, search: str, text: str) -> tuple[int, SubBlock | None]:

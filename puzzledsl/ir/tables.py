@@ -220,6 +220,11 @@ class Solution(Frozen):
     batches: dict[str, int] = {}
     metrics: dict[str, float] = {}  # "chat.memory" -> bytes, "params" -> count, "kl" -> score …
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Metrics in base units, and the batch of every scenario as `chat.batch`."""
+        return {**self.metrics, **{f"{name}.batch": float(batch) for name, batch in self.batches.items()}}
+
 
 class ConflictItem(Frozen):
     """A requirement that takes part in a minimal conflict. `reachable`: its best value with the others of the set kept, which

@@ -10,9 +10,6 @@ offspring is the next parent. Two differences from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import product
-
 import numpy as np
 
 from puzzledsl.ir.nodes import ScoreTerm
@@ -20,8 +17,8 @@ from puzzledsl.ir.tables import Solution
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.mutation import Layers, Mutation
 from puzzledsl.refining.proposals import Origin, Proposal
+from puzzledsl.search.child_figures import batches_of
 from puzzledsl.search.metrics import Child
-from puzzledsl.search.tables import Tables
 
 OFFSPRING = 2
 """Children of a generation: figures have no noise that a large one would average out."""
@@ -101,17 +98,3 @@ class Evolution:
         self._proposed[solution.layers] = solution
         origin: Origin = "optimum" if solution is self._optimum else "mutated"
         return Proposal(solution, origin, *self.predict(solution.layers))
-
-
-def batches_of(tables: Tables, layers: Layers, parents: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Batches that a child may have, its parent's first; the largest that fits where a scenario's batch is `auto`."""
-    choices: list[list[int]] = []
-    for name in tables.scenarios:
-        if tables.at(name, parents[name]).capacity_bytes is not None:
-            batch = tables.largest_batch(name, layers)
-            choices.append([batch] if batch else [])
-        else:
-            others = [batch for batch in tables.candidates(name) if batch != parents[name]]
-            choices.append([parents[name], *others])
-    for batches in product(*choices):
-        yield dict(zip(tables.scenarios, batches, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,9 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
 }
 
+METADATA: dict[str, dict[str, None]] = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+"""Formats of the page's figures, each without what changes from run to run."""
+
 Draw = Callable[[], "Figure"]
 
 
@@ -55,21 +59,38 @@ def write_figures(found: Artefacts, folder: Path) -> list[Path]:
     """Every figure there are artefacts for, as NAME.svg and NAME.png; returns the paths.
 
     Raises DiagnosticError where matplotlib is not installed."""
+    make_directory(folder)
+    written = []
+    with _styled():
+        for name, draw in _figures(found):
+            figure = draw()
+            for suffix in METADATA:
+                path = folder / f"{name}.{suffix}"
+                _save(figure, path, suffix)
+                written.append(path)
+    return written
+
+
+def write_frontier(curve: Curve, path: Path) -> None:
+    """One frontier as a picture, in the format that the suffix of `path` names.
+
+    Raises DiagnosticError where matplotlib is not installed, ValueError for a format that it does not write."""
+    with _styled():
+        _save(_frontier(curve), path, path.suffix.removeprefix("."))
+
+
+def _styled() -> AbstractContextManager[None]:
     try:
         import matplotlib as mpl
     except ImportError:
         raise DiagnosticError(FiguresNeedMatplotlib(None)) from None
-    make_directory(folder)
-    written = []
-    with mpl.rc_context(STYLE):
-        for name, draw in _figures(found):
-            figure = draw()
-            for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
-                path = folder / f"{name}.{suffix}"
-                with replacing(path) as temporary:
-                    figure.savefig(temporary, format=suffix, dpi=DPI, bbox_inches="tight", metadata=metadata)
-                written.append(path)
-    return written
+    return mpl.rc_context(STYLE)
+
+
+def _save(figure: Figure, path: Path, suffix: str) -> None:
+    with replacing(path) as temporary:
+        metadata = METADATA.get(suffix)
+        figure.savefig(temporary, format=suffix, dpi=DPI, bbox_inches="tight", metadata=metadata)
 
 
 def _figures(found: Artefacts) -> Iterator[tuple[str, Draw]]:
@@ -168,6 +189,12 @@ def _searches(rows: list[SearchRow], objective: str) -> Figure:
 
 def _frontier(curve: Curve) -> Figure:
     figure, axis = _blank(3.2)
+    draw_frontier(axis, curve)
+    return figure
+
+
+def draw_frontier(axis: Any, curve: Curve) -> None:
+    """Draw a frontier on axes of matplotlib: the proven points, measured children, and searches of the same space."""
     axis.plot(
         [p.target.value for p in curve.points],
         [p.objective.value for p in curve.points],
@@ -192,7 +219,6 @@ def _frontier(curve: Curve) -> Figure:
         axis.annotate(point.name, (x, y), textcoords="offset points", xytext=(6, 3), color=INK)
     axis.set(xlabel=curve.x_label, ylabel=curve.y_label)
     axis.legend()
-    return figure
 
 
 def _refined(found: Refined) -> Figure:

@@ -65,14 +65,17 @@ class Regrets:
 def regrets(subject: Subject) -> Regrets | None:
     """The main search's regrets; None where `pzl why` has not been run since it was solved."""
     why = subject.found.whys.get(subject.name)
-    if why is None or not _is_current(subject, why):
-        return None
+    return heat_map(why) if why is not None and _is_current(subject, why) else None
+
+
+def heat_map(why: WhyResult) -> Regrets:
+    """Regrets of all layers as a picture."""
     largest = max((r.at_most or 0.0 for s in why.sub_blocks for r in s.regrets), default=0.0)
     every, some = indifferent(why)
     choices = sum(len(s.regrets) > 1 for s in why.sub_blocks)
     return Regrets(
         groups=tuple((label, tuple(_rows(why, sub_block, largest))) for sub_block, label in LABELS),
-        layers=tuple(range(len(subject.space.layers))),
+        layers=tuple(dict.fromkeys(s.layer for s in why.sub_blocks)),
         margins=tuple(map(_margin, why.margins)),
         largest=_number(largest),
         negligible=_number(why.negligible),

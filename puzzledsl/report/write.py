@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from puzzledsl import __version__
 from puzzledsl.files import write_text
 from puzzledsl.ir.nodes import HfSource, Program
 from puzzledsl.layout import BuildDir
 from puzzledsl.report import architecture, curves, measured, pieces, requirements, searches
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
 from puzzledsl.report.engines import engines
+from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
 from puzzledsl.report.kept import kept_tables, text_gaps
 from puzzledsl.report.refined import refined
@@ -20,8 +18,7 @@ from puzzledsl.report.regrets import regrets
 from puzzledsl.report.source import source_lines
 from puzzledsl.report.subject import Subject, main_search
 from puzzledsl.report.verdict import verdict
-
-TEMPLATES = Path(__file__).parent / "templates"
+from puzzledsl.version import __version__
 
 
 def write_report(program: Program, build: BuildDir, source_text: str) -> Path:
@@ -35,16 +32,9 @@ def write_report(program: Program, build: BuildDir, source_text: str) -> Path:
 
 def render(found: Artefacts, source_text: str) -> str:
     """The page's HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     name = main_search(found)
     subject = Subject(found, name) if name else None
-    template = environment.get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     return (
         template.render(
             **_head(found, subject),

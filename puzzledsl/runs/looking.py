@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from puzzledsl.diagnostics import Diagnostic, DiagnosticError
-from puzzledsl.ir.program import check_file
 from puzzledsl.ir.tables import CostTable, SearchResult
-from puzzledsl.layout import BuildDir
 from puzzledsl.runs import readings
 from puzzledsl.runs.context import Context
-from puzzledsl.runs.narrow import resolve_used_by
+from puzzledsl.runs.opening import open_program
 from puzzledsl.runs.targets import not_ready
 from puzzledsl.search.solve import solve_search
 
@@ -37,13 +35,12 @@ def look(file: Path, settings: Mapping[str, str], build: Path, searches: Iterabl
 
     Never raises for a user's mistake: it is among the diagnostics, or what its search waits for."""
     began = time.perf_counter()
-    checked = check_file(file, settings)
+    opened = open_program(file, settings, build)
     checked_s = time.perf_counter() - began
-    if checked.program is None:
-        return Look(checked.diagnostics, checked.sources, None, {}, {}, {}, checked_s, 0.0)
-    layout = BuildDir(build.resolve())
-    program, _ = resolve_used_by(checked.program, layout)
-    ctx = Context(file=file, program=program, build=layout, source="")
+    ctx = opened.context
+    if ctx is None:
+        return Look(opened.diagnostics, opened.sources, None, {}, {}, {}, checked_s, 0.0)
+    program = ctx.program
     results: dict[str, SearchResult] = {}
     costs: dict[str, CostTable] = {}
     waiting: dict[str, tuple[Diagnostic, ...]] = {}
@@ -60,7 +57,7 @@ def look(file: Path, settings: Mapping[str, str], build: Path, searches: Iterabl
         except DiagnosticError as error:
             waiting[name] = error.diagnostics
     solved_s = time.perf_counter() - began
-    return Look(checked.diagnostics, checked.sources, ctx, results, costs, waiting, checked_s, solved_s)
+    return Look(opened.diagnostics, opened.sources, ctx, results, costs, waiting, checked_s, solved_s)
 
 
 def changed_layers(before: SearchResult | None, now: SearchResult) -> list[int]:

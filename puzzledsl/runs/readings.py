@@ -52,7 +52,7 @@ def costs_of(ctx: Context, space: str) -> CostTable:
 
     layers_only(ctx, space)
     read = [h.spec.path for h in ctx.program.hardware.values() if isinstance(h.spec, nodes.TableHardware)]
-    key = ("costs", space, *(_version(ctx.base / path) for path in read))
+    key = ("costs", space, *(file_version(ctx.base / path) for path in read))
     tables = [ctx.once(key, lambda: cost_table(ctx.program, space, ctx.base))]
     if ctx.stamps.read("measure", space):
         tables.append(ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space))
@@ -77,7 +77,7 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
 
             path = ctx.base / score.method.path
             tables[name] = ctx.once(
-                ("scores", name, _version(path)),
+                ("scores", name, file_version(path)),
                 lambda: read_score_table(path, score, ctx.program.spaces[space]),  # noqa: B023 (called at once)
             )
         elif ctx.stamps.read("score", name):
@@ -85,7 +85,21 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
     return tables
 
 
-def _version(path: Path) -> tuple[int, int] | None:
+def tables_version(ctx: Context) -> tuple[object, ...]:
+    """A value that changes when the costs or scores that a search may read are made anew or edited."""
+    made = [ctx.stamps.path("measure", space) for space in ctx.program.spaces]
+    made += [ctx.stamps.path("score", score) for score in ctx.program.scores]
+    read = [
+        ctx.base / h.spec.path
+        for h in ctx.program.hardware.values()
+        if isinstance(h.spec, nodes.TableHardware)
+    ]
+    methods = [score.method for score in ctx.program.scores.values()]
+    read += [ctx.base / m.path for m in methods if isinstance(m, nodes.ScoreFromTable)]
+    return tuple(map(file_version, [*made, *read]))
+
+
+def file_version(path: Path) -> tuple[int, int] | None:
     """Time of its last change and size of a file; None where it cannot be read."""
     try:
         status = path.stat()

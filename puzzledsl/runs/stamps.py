@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from puzzledsl import __version__
 from puzzledsl.files import sha256_of, write_text
 from puzzledsl.ir.base import Artefact
+from puzzledsl.version import __version__
 
 MADE_BY = f"puzzledsl {__version__}"
 """Who writes stamps."""

@@ -21,20 +21,30 @@ TICKS = 6
 
 
 def as_csv(program: Program, result: FrontierResult) -> str:
-    """One row a point: the bound, its status and proof, and every metric of its answer in base units (`chat.memory[bytes]`)."""
-    names = sorted({n for p in result.points for s in p.result.solutions[:1] for n in s.metrics})
-    swept = swept_name(program.frontiers[result.frontier].term)
+    """`rows_of` as text."""
+    head, rows = rows_of(program, result)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(["" if value is None else value for value in row] for row in rows)
+    return text.getvalue()
+
+
+def rows_of(program: Program, result: FrontierResult) -> tuple[list[str], list[list[float | str | None]]]:
+    """Column names, and one row a point: the bound, its status and proof, and every metric of its answer.
+
+    Metrics are in base units (`chat.memory[bytes]`).
+    """
+    names = sorted({n for p in result.points for s in p.result.solutions[:1] for n in s.metrics})
+    swept = swept_name(program.frontiers[result.frontier].term)
     head = [f"bound:{with_unit(swept)}", "times_parent", "status", "objective", "proven_bound", "gap"]
-    writer.writerow([*head, *map(with_unit, names)])
+    rows: list[list[float | str | None]] = []
     for point in result.points:
         answer = point.result
         metrics = answer.solutions[0].metrics if answer.solutions else {}
         row = [point.target, point.ratio, answer.status, answer.objective, answer.bound, answer.gap]
-        row += [metrics.get(name) for name in names]
-        writer.writerow(["" if value is None else value for value in row])
-    return text.getvalue()
+        rows.append([*row, *(metrics.get(name) for name in names)])
+    return [*head, *map(with_unit, names)], rows
 
 
 def with_unit(metric: str) -> str:

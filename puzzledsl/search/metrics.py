@@ -172,12 +172,18 @@ def _negated(value: bool | None) -> bool | None:
 
 
 def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
+    """`exact_report`, the metrics as floats."""
+    batches, metrics = exact_report(child)
+    return batches, {name: float(value) for name, value in metrics.items()}
+
+
+def exact_report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
     """The batch of every scenario there are costs for, and every other metric in base units: `chat.memory`, `params`, `kl` …
 
     A scenario that the search does not mention is shown at its largest candidate batch, where `auto` the largest that fits.
     """
     tables = child.tables
-    batches, metrics = dict(child.batches), {"params": float(child.term(ParamsTerm()))}
+    batches, metrics = dict(child.batches), {"params": child.term(ParamsTerm())}
     for name, candidates in sorted(tables.costs.scenarios.items()):
         if not candidates:
             continue
@@ -186,7 +192,7 @@ def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
         costs = tables.at(name, batches[name])
         for metric, value in metrics_of(costs, child.layers).items():
             if metric not in costs.unknown and metric != "batch":
-                metrics[f"{name}.{metric}"] = float(value)
+                metrics[f"{name}.{metric}"] = value
     for name in sorted(tables.scores):
-        metrics[name] = float(child.term(ScoreTerm(score=name)))
+        metrics[name] = child.term(ScoreTerm(score=name))
     return batches, metrics

@@ -25,7 +25,7 @@ def no_answer(program: Program, result: SearchResult) -> Diagnostic | None:
 def infeasible_diagnostic(program: Program, result: SearchResult) -> Diagnostic:
     """E0501: every requirement of the conflict underlined, with its best value once the others are kept."""
     search = program.searches[result.search]
-    statements = _statements(search)
+    statements = requirements_by_place(search)
     labels = []
     for item in result.conflict:
         requirement = statements[item.line, item.text]
@@ -45,7 +45,7 @@ def infeasible_diagnostic(program: Program, result: SearchResult) -> Diagnostic:
     )
 
 
-def _statements(search: Search) -> dict[tuple[int, str], Requirement]:
+def requirements_by_place(search: Search) -> dict[tuple[int, str], Requirement]:
     """The first requirement of each `require`, by its line and text."""
     found: dict[tuple[int, str], Requirement] = {}
     for requirement in search.requirements:
@@ -101,7 +101,7 @@ def _change(change: Change) -> str:
 
 def _fixes(search: Search, relaxation: Relaxation) -> list[Fix]:
     """For an editor: the bound, where one bound is all that must change."""
-    statements = _statements(search)
+    statements = requirements_by_place(search)
     match relaxation.changes:
         case [Change(line=line, text=text, bound=str(bound))]:
             requirement = statements[line, text]

@@ -17,7 +17,6 @@ from pygls import uris
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
-from puzzledsl import __version__
 from puzzledsl.server import explaining, navigation, problems, renaming, semantic, symbols
 from puzzledsl.server import formatting as formats
 from puzzledsl.server.completion import complete
@@ -26,6 +25,7 @@ from puzzledsl.server.folding import folding
 from puzzledsl.server.hover import hover
 from puzzledsl.server.positions import Encoding
 from puzzledsl.server.signature import signature
+from puzzledsl.version import __version__
 
 QUIET_S = 0.15
 """How long a text stands unchanged before it is checked."""

@@ -70,6 +70,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E0624": {"path": "build/ir.json", "why": "no such file or directory"},
     "E0641": {"scenarios": "chat", "file": "wide.pzl"},
     "E0661": {},
+    "E0671": {"library": "pandas or polars", "help": "`pip install pandas` or `pip install polars`"},
     "E0701": {"path": "parent", "reason": "there is no such directory"},
     "E0702": {"path": "parent", "reason": "model.safetensors is not a safetensors file"},
     "E0703": {"model_type": "gpt2", "supported": "llama, mistral, qwen2, qwen3"},

@@ -28,7 +28,7 @@ def command():
 """,
     "swallows it": f"""
 def command():
-    from puzzledsl.cli.progress import Reporter
+    from puzzledsl.runs.reporter import Reporter
     try:
         {PRESS}
     except KeyboardInterrupt:

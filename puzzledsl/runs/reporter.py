@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from puzzledsl.cli import interrupts
-from puzzledsl.cli.board import Board
+from puzzledsl.runs import interrupts
+from puzzledsl.runs.board import Board
 
 PLAIN_INTERVAL_S = 10.0
 

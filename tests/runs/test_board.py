@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from puzzledsl.cli import board
-from puzzledsl.cli.progress import Reporter
+from puzzledsl.runs import board
+from puzzledsl.runs.reporter import Reporter
 
 POINTS: list[tuple[str, float, int]] = []
 

@@ -1,0 +1,33 @@
+"""The Python API has the commands' answers as objects: programs, tables, answers, frontiers, regrets and runs.
+
+What `pzl` writes into the build directory, Python reads, and the other way round. `import puzzledsl` loads parts when they
+are used; only runs and children load torch.
+
+```python
+import puzzledsl as pzl
+
+program = pzl.load("examples/frontier.pzl", build="build/frontier")
+answer = program.solve("best")
+assert answer.status == "optimal" and answer.gap == 0
+print(answer.objective, answer.metrics["chat.throughput"], answer.layers[6])
+
+costs = program.costs("wide").to_frame()  # pandas, or polars
+regrets = program.why("best", layer=12).to_frame()
+program.frontier("speed").plot().save("speed.svg")
+
+layers = list(answer.layers)  # a search of your own
+layers[6] = ("linear", "noop")
+child = program.metrics("best", layers)
+print(child.feasible, float(child.objective), child.metrics["chat.memory"])
+```
+
+In a notebook, objects show themselves: an answer its layers as a strip, a frontier its curve. `%load_ext puzzledsl`
+gives the cell magic `%%pzl`. `examples/frontier.ipynb` goes from a file to a plotted frontier.
+
+A run makes what is not made yet and hands out children as transformers models:
+
+```python skip="needs the demo's downloads"
+run = pzl.load("examples/smollm2/smollm2.pzl").run(progress=True)
+model = run.child("final")
+```
+"""

@@ -1,0 +1,146 @@
+"""A solved frontier, and its picture."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from puzzledsl.api.frames import Library
+    from puzzledsl.ir.tables import FrontierPoint, FrontierResult
+    from puzzledsl.report.curves import Curve
+    from puzzledsl.report.subject import Subject
+
+
+class Frontier:
+    """The best child at every value of one metric, each point with its proof."""
+
+    def __init__(self, result: FrontierResult, subject: Subject) -> None:
+        """Wrap a result. `Program.frontier` makes frontiers."""
+        self._result, self._subject = result, subject
+
+    @property
+    def result(self) -> FrontierResult:
+        """The whole artefact, as `build/search/FRONTIER.json` holds it."""
+        return self._result
+
+    @property
+    def name(self) -> str:
+        """The name of the frontier."""
+        return self._result.frontier
+
+    @property
+    def points(self) -> tuple[FrontierPoint, ...]:
+        """The points in sweep order: `target` in base units, `ratio` to the parent's or None, and the `result` there."""
+        return self._result.points
+
+    def to_frame(self, library: Library | None = None) -> Any:
+        """The frontier as a data frame with one row a point: the columns of `build/search/FRONTIER.csv`.
+
+        Columns: `bound:METRIC[unit]`, `times_parent`, `status`, `objective`, `proven_bound`, `gap`, and every metric of
+        the child in base units.
+
+        Args:
+            library: `"pandas"` or `"polars"`. Default: the one that is imported, else the one that is installed.
+
+        Returns:
+            A `pandas.DataFrame` or a `polars.DataFrame`.
+
+        Raises:
+            DiagnosticError: The library is not installed (E0671).
+        """
+        from puzzledsl.api.frames import frame
+        from puzzledsl.search.curve import rows_of
+
+        head, rows = rows_of(self._subject.program, self._result)
+        return frame([dict(zip(head, row, strict=True)) for row in rows], library)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the objective over the swept metric.
+
+        Args:
+            axes: Axes of matplotlib to draw on. Default: a picture that needs no library and shows in a notebook.
+
+        Returns:
+            `axes` where they are given, else a `Plot`.
+
+        Raises:
+            ValueError: Axes are given and fewer than two points have a solution.
+        """
+        if axes is None:
+            return Plot(self)
+        from puzzledsl.report.figures import draw_frontier
+
+        draw_frontier(axes, self._curve())
+        return axes
+
+    def _curve(self) -> Curve:
+        from puzzledsl.report.curves import curves
+
+        found = curves(self._subject)
+        if not found:
+            raise ValueError(f"fewer than two points of frontier {self.name!r} have a solution")
+        return found[0]
+
+    def _svg(self) -> str:
+        from puzzledsl.search.curve import as_svg
+
+        return as_svg(self._subject.program, self._result)
+
+    def __repr__(self) -> str:
+        return f"<Frontier {self.name}: {self._proven()}>"
+
+    def _proven(self) -> str:
+        proven = sum(p.result.status in ("optimal", "infeasible") for p in self.points)
+        return f"{proven} of {len(self.points)} points proven"
+
+    def _repr_html_(self) -> str:
+        from puzzledsl.report.notebook import Table, fragment
+        from puzzledsl.report.searches import describe_term
+        from puzzledsl.runs.card import bound_text
+
+        swept = describe_term(self._subject.program.frontiers[self.name].term)
+        rows = []
+        for point in self.points:
+            answer = point.result
+            bound = bound_text(swept, point.target, point.ratio)
+            objective = "" if answer.objective is None else f"{answer.objective:.6g}"
+            gap = "" if answer.gap is None else f"{answer.gap:.2g}"
+            rows.append((bound, answer.status, objective, gap))
+        table = Table.of((swept, "status", "objective", "gap"), rows)
+        title = f"frontier {self.name}: {self._proven()}"
+        return fragment(title, (), [table], svg=self._svg(), svg_text=f"the frontier {self.name}")
+
+
+class Plot:
+    """A frontier as a picture. A notebook shows it; `save` writes it."""
+
+    def __init__(self, frontier: Frontier) -> None:
+        """Wrap a frontier. `Frontier.plot` makes plots."""
+        self._frontier = frontier
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the picture: `.svg` needs no library, any other format that matplotlib writes (`.png`, `.pdf`) needs it.
+
+        Args:
+            path: The file. Its suffix says the format.
+
+        Raises:
+            DiagnosticError: The format needs matplotlib, which is not installed (E0661).
+            ValueError: Neither writes this format.
+        """
+        from puzzledsl.files import write_text
+        from puzzledsl.report.figures import write_frontier
+
+        file = Path(path)
+        if file.suffix == ".svg":
+            write_text(file, self._repr_svg_())
+        else:
+            write_frontier(self._frontier._curve(), file)
+
+    def __repr__(self) -> str:
+        return f"<Plot of {self._frontier!r}>"
+
+    def _repr_svg_(self) -> str:
+        return self._frontier._svg()

@@ -1,0 +1,326 @@
+"""A checked program: the way in to everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from puzzledsl.api.session import Session
+
+if TYPE_CHECKING:
+    from puzzledsl.api.answer import Answer
+    from puzzledsl.api.child import Child
+    from puzzledsl.api.frontier import Frontier
+    from puzzledsl.api.regrets import Regrets
+    from puzzledsl.api.run import Run
+    from puzzledsl.api.tables import Costs, Space
+    from puzzledsl.diagnostics import Diagnostic
+    from puzzledsl.ir import nodes
+    from puzzledsl.ir.tables import LayerAssignment
+    from puzzledsl.runs.context import Context
+
+WHY_S = 60.0
+
+
+class Program:
+    """A program without errors, and the build directory where its stages leave their files.
+
+    What a command `pzl` writes, the methods of the same name read, and the other way round.
+    """
+
+    def __init__(
+        self, context: Context, diagnostics: tuple[Diagnostic, ...], sources: Mapping[str, str]
+    ) -> None:
+        """Wrap a run context. `load` and `parse` make programs."""
+        self._session, self._diagnostics = Session(context, sources), diagnostics
+
+    # ------------------------------------------------------------ the program
+
+    @property
+    def file(self) -> Path:
+        """The `.pzl` file; of a text, a file that need not exist."""
+        return self._session.context.file
+
+    @property
+    def build(self) -> Path:
+        """The build directory."""
+        return self._session.context.build.root
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """Warnings of the checker."""
+        return self._diagnostics
+
+    @property
+    def ir(self) -> nodes.Program:
+        """The program as the stages see it: names resolved, units exact, the alternatives of every layer listed."""
+        return self._session.context.program
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """The names of the spaces."""
+        return tuple(self._session.context.program.spaces)
+
+    @property
+    def searches(self) -> tuple[str, ...]:
+        """The names of the searches."""
+        return tuple(self._session.context.program.searches)
+
+    @property
+    def frontiers(self) -> tuple[str, ...]:
+        """The names of the frontiers."""
+        return tuple(self._session.context.program.frontiers)
+
+    # ------------------------------------------------------------ tables
+
+    def space(self, name: str) -> Space:
+        """Return a space after choices, rounding and overrides.
+
+        Args:
+            name: A space of the program.
+
+        Returns:
+            The alternatives of every layer.
+
+        Raises:
+            DiagnosticError: The program has no such space, or it is `used_by` a search that is not solved yet.
+        """
+        from puzzledsl.api.tables import Space
+        from puzzledsl.plan.space_table import SpaceTable
+
+        with self._session.explained():
+            self._session.known_space(name, "show")
+            return Space(
+                SpaceTable(self._session.context.program, self._session.context.program.spaces[name])
+            )
+
+    def costs(self, name: str) -> Costs:
+        """Return the costs of a space: those of profiles and tables, and measured ones where `pzl measure` was run.
+
+        Args:
+            name: A space of the program.
+
+        Returns:
+            The cost of every alternative of every layer in every scenario.
+
+        Raises:
+            DiagnosticError: The program has no such space, or a profile or table lacks what is needed.
+        """
+        from puzzledsl.api.tables import Costs
+        from puzzledsl.runs.readings import costs_of
+
+        with self._session.explained():
+            self._session.known_space(name, "cost")
+            return Costs(costs_of(self._session.context, name))
+
+    # ------------------------------------------------------------ answers
+
+    def solve(self, search: str) -> Answer:
+        """Solve a search, as `pzl solve` does. An answer to the same inputs in the build directory is read back.
+
+        A search that no child satisfies is an answer, too: its `status` is `infeasible` and it has a `conflict`.
+
+        Args:
+            search: A search of the program.
+
+        Returns:
+            The verified answer.
+
+        Raises:
+            DiagnosticError: The program has no such search, or a table that it reads is not there yet.
+        """
+        from puzzledsl.api.answer import Answer
+        from puzzledsl.runs.locks import locked
+        from puzzledsl.runs.solving import solved
+
+        with self._session.explained():
+            self._session.ready_search(search, "solve")
+            with locked(self._session.context):
+                result, _ = solved(self._session.context, search, force=False)
+            return Answer(result, self._session.subject(search, result))
+
+    def frontier(self, name: str) -> Frontier:
+        """Solve a frontier, as `pzl frontier` does. Points of the same inputs in the build directory are read back.
+
+        Args:
+            name: A frontier of the program.
+
+        Returns:
+            The best child at every point, each with its proof.
+
+        Raises:
+            DiagnosticError: The program has no such frontier, or a table that it reads is not there yet.
+        """
+        from puzzledsl.api.frontier import Frontier
+        from puzzledsl.runs.locks import locked
+        from puzzledsl.runs.solving import solved_frontier
+        from puzzledsl.runs.targets import chosen
+
+        with self._session.explained():
+            frontiers = self._session.context.program.frontiers
+            chosen("frontier", frontiers, [name], self.file, "frontier")
+            search = frontiers[name].search
+            self._session.ready_search(search, "frontier")
+            with locked(self._session.context):
+                result = solved_frontier(self._session.context, name, force=False)
+            return Frontier(result, self._session.subject(search, frontier=result))
+
+    def why(
+        self,
+        search: str,
+        layer: int | None = None,
+        sub_block: Literal["attention", "ffn"] | None = None,
+        *,
+        time_s: float = WHY_S,
+    ) -> Regrets:
+        """Prove what every other choice would cost, as `pzl why` does.
+
+        Without `layer` all layers are looked at, and requirements, too; `build/why/SEARCH.json` is written, which the
+        report draws.
+
+        Args:
+            search: A search of the program.
+            layer: One layer, from 0.
+            sub_block: One sub-block of it. Default: both.
+            time_s: Seconds. Regrets that are not proven by then are given between bounds.
+
+        Returns:
+            The regret of each alternative, in the objective's units.
+
+        Raises:
+            DiagnosticError: The program has no such search, it has no solution, or a table is not there yet.
+            ValueError: The parent has no such layer, or a sub-block is given without a layer.
+        """
+        from puzzledsl.api.regrets import Regrets
+        from puzzledsl.diagnostics import DiagnosticError
+        from puzzledsl.ir.tables import WhyResult
+        from puzzledsl.runs.regrets import keep_regrets, regrets_of
+        from puzzledsl.search.verdicts import no_answer
+
+        with self._session.explained():
+            self._session.ready_search(search, "why")
+            self._session.known_place(search, layer, sub_block)
+            result = regrets_of(self._session.context, search, layer, sub_block, time_s=time_s)
+            if not isinstance(result, WhyResult):
+                problem = no_answer(self._session.context.program, result)
+                assert problem is not None, "a search with a solution has regrets"
+                raise DiagnosticError(problem)
+            if layer is None:
+                keep_regrets(self._session.context, result)
+            return Regrets(result)
+
+    def metrics(
+        self,
+        search: str,
+        layers: Iterable[LayerAssignment | tuple[str, str]],
+        batches: Mapping[str, int] | None = None,
+    ) -> Child:
+        """Compute the exact metrics of any child, and whether it meets each requirement: for searches of your own.
+
+        Args:
+            search: The search whose objective, requirements and tables count.
+            layers: One choice a layer, as `Answer.layers` or as (attention, FFN) pairs of names: `("gqa1", "parent")`.
+            batches: The batch of a scenario, by its name. Default: the largest that fits where the batch is `auto`;
+                of listed batches those at which the requirements hold and the objective is best.
+
+        Returns:
+            The child with its figures, as fractions in base units.
+
+        Raises:
+            DiagnosticError: The program has no such search, or a table that it reads is not there yet.
+            ValueError: A layer may not have its choice, or a scenario has no such batch.
+        """
+        from puzzledsl.api.child import Child, assignments
+        from puzzledsl.search.child_figures import child_figures
+
+        with self._session.explained():
+            return Child(child_figures(self._session.tables_of(search), assignments(layers), batches), search)
+
+    # ------------------------------------------------------------ runs
+
+    def run(
+        self,
+        until: str | None = None,
+        only: str | None = None,
+        *,
+        progress: bool = False,
+        heal: bool = True,
+        on: str | None = None,
+    ) -> Run:
+        """Do every stage that is not done yet, in order, as `pzl run` does. An interrupted run goes on where it was.
+
+        Args:
+            until: The last stage to do: `measure`, `bld`, `score`, `solve`, `frontier`, `refine`, `realise`,
+                `uptrain`, `eval`, `export`, `report`. Default: all.
+            only: The one stage to do, with what the others have left.
+            progress: Show bars and lines on stderr, and keep them in `build/log.jsonl`.
+            heal: Heal children after assembly.
+            on: The address of a Ray cluster that makes the pieces.
+
+        Returns:
+            The run, with its children.
+
+        Raises:
+            DiagnosticError: A stage cannot be done.
+            ValueError: There is no such stage, or both `until` and `only` are given.
+        """
+        from puzzledsl.api.run import Run
+        from puzzledsl.runs.task import STAGES
+
+        for stage in (until, only):
+            if stage is not None and stage not in STAGES:
+                raise ValueError(f"{stage!r} is no stage; stages: {', '.join(STAGES)}")
+        if until is not None and only is not None:
+            raise ValueError("give until or only, not both")
+        self._session.context.heal, self._session.context.on = heal, on
+        with self._session.explained():
+            self._run(until, only, progress)
+        return Run(self._session)
+
+    def _run(self, until: str | None, only: str | None, progress: bool) -> None:
+        from puzzledsl.progress import Silent
+        from puzzledsl.runs.everything import run_everything
+        from puzzledsl.runs.reporter import Reporter
+
+        if not progress:
+            run_everything(self._session.context, until, only, lambda text: None)
+            return
+        try:
+            with Reporter(self._session.context.build.log) as reporter:
+                self._session.context.progress = reporter
+                run_everything(self._session.context, until, only, reporter.say)
+        finally:
+            self._session.context.progress = Silent()
+
+    # ------------------------------------------------------------ printing
+
+    def __repr__(self) -> str:
+        return (
+            f"<Program {self.file.name}: {'; '.join(f'{kind} {names}' for kind, names in self._declared())}>"
+        )
+
+    def _declared(self) -> list[tuple[str, str]]:
+        found = {"space": self.spaces, "search": self.searches, "frontier": self.frontiers}
+        return [(kind, ", ".join(names)) for kind, names in found.items() if names]
+
+    def _repr_html_(self) -> str:
+        from puzzledsl.plan.space_table import SpaceTable
+        from puzzledsl.report.notebook import Table, fragment
+        from puzzledsl.report.searches import describe, describe_term
+
+        program = self._session.context.program
+        rows = [
+            (
+                "space",
+                s.name,
+                f"{len(s.layers)} layers, 10^{SpaceTable(program, s).log10_children:.1f} children",
+            )
+            for s in program.spaces.values()
+        ]
+        rows += [("search", n, f"{s.sense} {describe(s.objective)}") for n, s in program.searches.items()]
+        rows += [
+            ("frontier", n, f"{f.search} along {describe_term(f.term)}") for n, f in program.frontiers.items()
+        ]
+        warned = [f"{d.code}: {d.message}" for d in self._diagnostics]
+        return fragment(f"program {self.file.name}", warned, [Table.of(("", "name", ""), rows, words=3)])

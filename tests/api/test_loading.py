@@ -1,0 +1,69 @@
+"""From a file or a text to a program: parameters, build directories, and errors that show their lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import puzzledsl as pzl
+from puzzledsl.cli.main import run
+from tests.api.programs import PROGRAM, write_program
+
+
+def test_a_parameter_is_what_set_gives(tmp_path: Path) -> None:
+    file = write_program(tmp_path)
+    plain, fast = pzl.load(file), pzl.load(file, speedup="2x")
+    assert plain.ir.params["speedup"] == "1.3x" and fast.ir.params["speedup"] == "2x"
+    assert plain.ir.searches["best"] != fast.ir.searches["best"]
+
+
+def test_numbers_and_truths_are_parameters_too() -> None:
+    text = "param count: Count = 2\nparam deep: Bool = true\n"
+    assert pzl.parse(text, count=3, deep=False).ir.params == {"count": "3", "deep": "false"}
+
+
+def test_the_build_directory_is_the_commands(tmp_path: Path) -> None:
+    file = write_program(tmp_path)
+    assert pzl.load(file).build == (tmp_path / "build").resolve()
+    assert pzl.load(file, build=tmp_path / "other").build == (tmp_path / "other").resolve()
+
+
+def test_mistakes_are_diagnostics_with_their_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_program(tmp_path, PROGRAM.replace("minimize kl", "minimize kll", 1))
+    with pytest.raises(pzl.DiagnosticError) as caught:
+        pzl.load(file)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "E0201" and diagnostic.span is not None and diagnostic.span.line == 13
+    (note,) = caught.value.__notes__
+    assert run(["check", str(file)]) == 1
+    assert note.startswith(capsys.readouterr().err.strip())
+    assert caught.value._render_traceback_() == [note]
+
+
+def test_a_file_that_is_not_there_is_a_diagnostic(tmp_path: Path) -> None:
+    with pytest.raises(pzl.DiagnosticError) as caught:
+        pzl.load(tmp_path / "nowhere.pzl")
+    assert caught.value.diagnostics[0].code == "E0016"
+
+
+def test_warnings_are_kept(tmp_path: Path) -> None:
+    assert pzl.load(write_program(tmp_path)).diagnostics == ()
+    text = PROGRAM + "search odd of wide { maximize kl }\n"
+    found = pzl.load(write_program(tmp_path, text)).diagnostics
+    assert found and all(d.severity == "warning" for d in found)
+
+
+def test_a_text_is_a_program_as_a_file_is(tmp_path: Path) -> None:
+    loaded, parsed = pzl.load(write_program(tmp_path)), pzl.parse(PROGRAM, folder=tmp_path, speedup="1.3x")
+    assert parsed.solve("best").objective == loaded.solve("best").objective
+    assert parsed.ir.spaces.keys() == loaded.ir.spaces.keys()
+    assert not (tmp_path / "program.pzl").exists()
+
+
+def test_a_text_shows_its_own_lines() -> None:
+    with pytest.raises(pzl.DiagnosticError) as caught:
+        pzl.parse("space w of q {}\n")
+    assert "1 | space w of q {}" in caught.value.__notes__[0]

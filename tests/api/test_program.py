@@ -1,0 +1,246 @@
+"""Answers, frontiers, regrets and metrics of a program are those of the commands, figure for figure."""
+
+from __future__ import annotations
+
+import json
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import puzzledsl as pzl
+from puzzledsl.cli.main import run
+from puzzledsl.ir.tables import LayerAssignment
+from tests.documents import ROOT
+
+EXAMPLES = ROOT / "examples"
+PARENT = [("parent", "parent")] * 6
+
+
+def printed(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> Any:
+    """The JSON document that a command prints."""
+    capsys.readouterr()
+    assert run([*map(str, arguments), "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+# ---------------------------------------------------------------- answers
+
+
+def test_an_answer_is_the_commands(
+    program: pzl.Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = program.solve("best")
+    (found,) = printed(capsys, 0, "solve", program.file, "best", "-o", tmp_path / "other")
+    (solution,) = found["solutions"]
+    assert [answer.search, answer.status, answer.objective, answer.bound, answer.gap] == [
+        found[key] for key in ("search", "status", "objective", "bound", "gap")
+    ]
+    assert [layer.model_dump() for layer in answer.layers] == solution["layers"]
+    assert answer.metrics == solution["metrics"]
+    assert answer.conflict == () and answer.advice == ""
+    assert answer.parent_metrics["chat.throughput"] * 1.3 <= answer.metrics["chat.throughput"]
+
+
+def test_the_build_directory_holds_what_the_command_writes(program: pzl.Program, tmp_path: Path) -> None:
+    program.solve("best")
+    assert run(["solve", str(program.file), "best", "-o", str(tmp_path / "other")]) == 0
+    written = [folder / "solutions" / "best.json" for folder in (program.build, tmp_path / "other")]
+    assert written[0].read_bytes() == written[1].read_bytes()
+
+
+def test_an_answer_to_the_same_inputs_is_read_back(
+    program: pzl.Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = program.solve("best").result
+    monkeypatch.setattr("puzzledsl.search.solve.solve_search", lambda *_: pytest.fail("solved again"))
+    assert program.solve("best").result == first
+
+
+def test_a_changed_table_is_solved_again(program: pzl.Program) -> None:
+    before = program.solve("best").objective
+    table = program.file.parent / "kl.csv"
+    assert before is not None and program.metrics("best", program.solve("best").layers).objective
+    table.write_text(re.sub(r"0\.(\d+)", lambda score: str(2 * float(score[0])), table.read_text()))
+    answer = program.solve("best")
+    assert answer.objective == 2 * before
+    assert float(program.metrics("best", answer.layers).objective) == answer.objective
+
+
+def test_a_search_without_a_solution_is_an_answer(
+    program: pzl.Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = program.solve("none")
+    (found,) = printed(capsys, 1, "solve", program.file, "none", "-o", tmp_path / "other")
+    assert answer.status == found["status"] == "infeasible"
+    assert answer.objective is None and answer.layers == () and answer.metrics == {}
+    conflict = [{"line": c.line, "text": c.text, "reachable": c.reachable} for c in answer.conflict]
+    assert conflict == found["conflict"] and len(conflict) == 2
+    assert answer.advice.startswith("write `")
+
+
+@pytest.mark.parametrize("ask", ["solve", "why", "frontier", "space", "costs"])
+def test_a_misspelt_name_is_a_question(program: pzl.Program, ask: str) -> None:
+    name = {"frontier": "curv", "space": "wid", "costs": "wid"}.get(ask, "bets")
+    with pytest.raises(pzl.DiagnosticError) as caught:
+        getattr(program, ask)(name)
+    assert caught.value.diagnostics[0].code == "E0604"
+    assert "did you mean `" in caught.value.__notes__[0]
+
+
+def test_a_search_that_lacks_its_scores_says_so(tmp_path: Path) -> None:
+    program = pzl.load(EXAMPLES / "coupled.pzl", build=tmp_path)
+    parent = [("parent", "parent")] * 30
+    for ask in (program.solve, program.why, lambda name: program.metrics(name, parent)):
+        with pytest.raises(pzl.DiagnosticError) as caught:
+            ask("first")
+        assert caught.value.diagnostics[0].code == "E0610"
+
+
+# ---------------------------------------------------------------- spaces
+
+
+def test_a_narrowed_space_is_known_once_its_search_is_solved(program: pzl.Program) -> None:
+    with pytest.raises(pzl.DiagnosticError) as caught:
+        program.space("narrow")
+    assert caught.value.diagnostics[0].code == "E0603"
+    layers = program.solve("best").layers
+    space = program.space("narrow")
+    assert [len(choice.ffn) for choice in space.layers] == [1 + (x.ffn != "parent") for x in layers]
+    assert space.log10_children < program.space("wide").log10_children
+
+
+# ---------------------------------------------------------------- regrets
+
+
+def test_regrets_are_the_commands(program: pzl.Program, capsys: pytest.CaptureFixture[str]) -> None:
+    of_all, of_one = program.why("best"), program.why("best", layer=2, sub_block="ffn")
+    assert of_all.result.model_dump(mode="json") == printed(capsys, 0, "why", program.file, "best")
+    assert of_one.result.model_dump(mode="json") == printed(capsys, 0, "why", program.file, "best", "2.ffn")
+    assert of_all.objective == program.solve("best").objective and of_all.proven
+    assert (program.build / "why" / "best.json").is_file()
+    assert len(of_all.sub_blocks) == 12 and len(of_all.margins) == 2
+    assert [(s.layer, s.sub_block) for s in of_one.sub_blocks] == [(2, "ffn")] and of_one.margins == ()
+
+
+def test_a_place_that_is_not_there_is_a_value_error(program: pzl.Program) -> None:
+    with pytest.raises(ValueError, match="layers are 0 to 5"):
+        program.why("best", layer=6)
+    with pytest.raises(ValueError, match="without a layer"):
+        program.why("best", sub_block="ffn")
+
+
+def test_no_solution_has_no_regrets(program: pzl.Program) -> None:
+    with pytest.raises(pzl.DiagnosticError) as caught:
+        program.why("none")
+    assert caught.value.diagnostics[0].code == "E0501"
+
+
+# ---------------------------------------------------------------- metrics of any child
+
+
+def test_the_metrics_of_the_answer_are_the_answers(program: pzl.Program) -> None:
+    answer = program.solve("best")
+    child = program.metrics("best", answer.layers)
+    assert child.feasible and float(child.objective) == answer.objective
+    figures = {name: float(value) for name, value in child.metrics.items()}
+    assert figures == {n: v for n, v in answer.metrics.items() if not n.endswith(".batch")}
+    assert child.batches == {"chat": int(answer.metrics["chat.batch"])}
+    assert all(isinstance(value, Fraction) for value in child.metrics.values())
+
+
+def test_the_parent_breaks_what_it_breaks(program: pzl.Program) -> None:
+    child = program.metrics("best", PARENT)
+    fast, first = child.requirements
+    assert child.objective == 0 and not child.feasible
+    assert (fast.line, fast.holds, first.holds, first.value) == (14, False, True, None)
+    assert fast.value is not None and fast.bound == fast.value * Fraction(13, 10)
+    assert "breaks chat.throughput >= speedup" in repr(child)
+
+
+def test_exhaustion_finds_what_the_solver_proves(program: pzl.Program) -> None:
+    """One layer's choices around the answer: none that is feasible is better, and some are not feasible."""
+    answer = program.solve("best")
+    assert answer.objective is not None
+    tried = []
+    for layer, choice in enumerate(program.space("wide").to_frame().groupby("layer")):
+        names = choice[1].groupby("sub_block")["alternative"].apply(list)
+        for attention in names["attention"]:
+            for ffn in names["ffn"]:
+                layers = list(answer.layers)
+                layers[layer] = LayerAssignment(attention=attention, ffn=ffn)
+                tried.append(program.metrics("best", layers))
+    assert min(child.objective for child in tried if child.feasible) == Fraction(str(answer.objective))
+    assert any(child.objective < Fraction(str(answer.objective)) for child in tried if not child.feasible)
+
+
+def test_batches_may_be_given(program: pzl.Program) -> None:
+    slow, quick = (program.metrics("best", PARENT, {"chat": batch}) for batch in (32, 64))
+    assert slow.batches == {"chat": 32} and quick.batches == {"chat": 64}
+    assert slow.metrics["chat.kv_cache"] * 2 == quick.metrics["chat.kv_cache"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "batches", "said"),
+    [
+        (PARENT[:-1], None, "5 layers are chosen, the parent has 6"),
+        (
+            [*PARENT[:-1], ("gqa9", "parent")],
+            None,
+            "layer 5 may not have attention 'gqa9'; it may have parent, gqa2",
+        ),
+        (PARENT, {"chat": 33}, "'chat' has no batch 33"),
+        (PARENT, {"chatt": 32}, "mentions no scenario 'chatt'; it mentions chat"),
+    ],
+)
+def test_what_no_child_can_have_is_a_value_error(
+    program: pzl.Program, layers: list[tuple[str, str]], batches: dict[str, int] | None, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        program.metrics("best", layers, batches)
+
+
+# ---------------------------------------------------------------- frontiers
+
+
+def test_a_frontier_is_the_commands(program: pzl.Program, capsys: pytest.CaptureFixture[str]) -> None:
+    frontier = program.frontier("curve")
+    (found,) = printed(capsys, 0, "frontier", program.file, "curve")
+    assert [p.target for p in frontier.points] == [p["target"] for p in found["points"]]
+    assert [p.result.objective for p in frontier.points] == [p["objective"] for p in found["points"]]
+    csv = (program.build / "search" / "curve.csv").read_text().splitlines()
+    assert list(frontier.to_frame("pandas").columns) == csv[0].split(",") and len(csv) == 5
+
+
+def test_a_plot_is_the_commands_picture(program: pzl.Program, tmp_path: Path) -> None:
+    plot = program.frontier("curve").plot()
+    plot.save(tmp_path / "a.svg")
+    picture = (program.build / "search" / "curve.svg").read_text()
+    assert plot._repr_svg_() == picture == (tmp_path / "a.svg").read_text()
+    plot.save(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="not supported"):
+        plot.save(tmp_path / "a.txt")
+
+
+def test_a_frontier_draws_on_axes_of_yours(program: pzl.Program) -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    frontier = program.frontier("curve")
+    assert frontier.plot(axes) is axes
+    solved = [p.result.objective for p in frontier.points if p.result.solutions]
+    assert list(axes.lines[0].get_ydata()) == solved and axes.get_xlabel() == "chat.throughput"
+
+
+def test_tables_are_read_once_while_nothing_changes(
+    program: pzl.Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a program with a `used_by` space, which a solution narrows."""
+    layers = program.solve("best").layers
+    first = program.metrics("best", layers)
+    with monkeypatch.context() as patched:
+        patched.setattr("puzzledsl.search.tables.tables_of", lambda *_: pytest.fail("read again"))
+        assert program.metrics("best", layers).metrics == first.metrics

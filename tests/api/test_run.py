@@ -1,0 +1,85 @@
+"""A run from Python is `pzl run`: the same files, its progress where it is asked for, and children as models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import puzzledsl as pzl
+from puzzledsl.cli.main import run
+from tests.runs.tiny_program import write_tiny_program
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[pzl.Program, pzl.Run]:
+    """The tiny program, run as far as its children."""
+    program = pzl.load(write_tiny_program(tmp_path_factory.mktemp("ran")))
+    return program, program.run(until="realise")
+
+
+def test_a_child_is_a_transformers_model(ran: tuple[pzl.Program, pzl.Run]) -> None:
+    program, made = ran
+    child = made.child("best", dtype=torch.float64)
+    assert child.dtype == torch.float64 and not child.training
+    assert sum(p.numel() for p in child.parameters()) == program.solve("best").metrics["params"]
+    tokens = child.generate(torch.tensor([[1, 2, 3]]), max_new_tokens=4, do_sample=False)
+    assert tokens.shape == (1, 7)
+
+
+def test_the_command_finds_it_done(
+    ran: tuple[pzl.Program, pzl.Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, made = ran
+    assert run(["status", str(program.file), "--json"]) == 0
+    tasks = json.loads(capsys.readouterr().out)["tasks"]
+    frame = made.to_frame("pandas")
+    assert frame["stage"].tolist() == [task["stage"] for task in tasks]
+    assert frame["state"].tolist() == [task["state"] for task in tasks]
+    assert {row.state for row in frame.itertuples() if row.stage in ("bld", "score", "solve", "realise")} == {
+        "done"
+    }
+    assert [status.task.stage for status in made.status()] == frame["stage"].tolist()
+    assert "objective" in made.summary and made.report is None
+
+
+def test_progress_is_said_and_logged(
+    ran: tuple[pzl.Program, pzl.Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, _ = ran
+    assert not (program.build / "log.jsonl").exists()
+    program.run(until="solve")
+    assert capsys.readouterr() == ("", "")
+    program.run(until="solve", progress=True)
+    assert "solve best: up to date" in capsys.readouterr().err
+    events = [json.loads(line)["event"] for line in (program.build / "log.jsonl").read_text().splitlines()]
+    assert "fresh" in events
+
+
+def test_what_is_not_made_is_a_diagnostic(ran: tuple[pzl.Program, pzl.Run]) -> None:
+    for name, code in (("final", "E0603"), ("bset", "E0604")):
+        with pytest.raises(pzl.DiagnosticError) as caught:
+            ran[1].child(name)
+        assert caught.value.diagnostics[0].code == code and caught.value.__notes__
+
+
+def test_a_stage_that_is_none_is_a_value_error(program: pzl.Program) -> None:
+    with pytest.raises(ValueError, match="'slove' is no stage; stages: measure, bld"):
+        program.run(until="slove")
+    with pytest.raises(ValueError, match="not both"):
+        program.run(until="bld", only="bld")
+
+
+def test_a_parent_without_weights_is_a_diagnostic(tmp_path: Path) -> None:
+    text = """\
+parent p = shape(family: llama, layers: 2, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, intermediate: 128, vocab: 99)
+space w of p { attention = parent | noop, ffn = parent | noop }
+data d = text("d.txt")
+bld b of w { train = attention + ffn, tokens = 1Ki }
+"""
+    (tmp_path / "d.txt").write_text("a word")
+    with pytest.raises(pzl.DiagnosticError) as caught:
+        pzl.parse(text, folder=tmp_path).run()
+    assert caught.value.diagnostics[0].code == "E0602"

@@ -1,0 +1,62 @@
+"""Figures of any child: what enumeration over batches finds, and what a solution of the solver has."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+
+from puzzledsl.search.child_figures import child_figures
+from puzzledsl.search.metrics import Child
+from puzzledsl.search.solve import solve_search
+from puzzledsl.search.tables import Tables, tables_of
+from puzzledsl.search.verify import verify_with
+from tests.oracles import acceptable, all_children
+from tests.search import auto_instances
+from tests.search.auto_instances import auto_searches
+from tests.search.instances import Instance, problems
+
+quick: Any = settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+
+
+def are_those_of_enumeration(tables: Tables, children: list[Child]) -> None:
+    """Of each choice of layers the best acceptable batches, and no others where some are acceptable."""
+    by_layers: dict[Any, list[Child]] = defaultdict(list)
+    for child in children:
+        by_layers[child.layers].append(child)
+    better = min if tables.search.sense == "minimize" else max
+    for layers, candidates in by_layers.items():
+        figures, good = child_figures(tables, layers), [c for c in candidates if acceptable(c)]
+        assert figures.feasible == bool(good)
+        if good:
+            assert figures.objective == better(c.linear(tables.search.objective) for c in good)
+        assert [r.holds for r in figures.requirements] == [
+            Child(tables, layers, figures.batches).meets(r) for r in tables.search.requirements
+        ]
+
+
+@quick
+@given(problems(max_layers=3))
+def test_listed_batches_are_tried(instance: Instance) -> None:
+    tables = tables_of(*instance.args)
+    are_those_of_enumeration(tables, [*all_children(tables)])
+
+
+@quick
+@given(auto_searches(most=8))
+def test_an_automatic_batch_is_the_largest_that_fits(instance: Instance) -> None:
+    tables = tables_of(*instance.args)
+    are_those_of_enumeration(tables, [*auto_instances.all_children(tables)])
+
+
+@quick
+@given(problems())
+def test_a_solution_has_these_figures(instance: Instance) -> None:
+    tables = tables_of(*instance.args)
+    for solution in solve_search(*instance.args).solutions:
+        given = {name: solution.batches[name] for name in tables.scenarios}
+        figures = child_figures(tables, solution.layers, given)
+        assert figures.feasible and verify_with(tables, solution) == []
+        assert figures.batches == solution.batches and float(figures.objective) == solution.objective
+        assert {name: float(value) for name, value in figures.metrics.items()} == solution.metrics

@@ -191,8 +191,20 @@ def _frontier(curve: Curve) -> Figure:
         axis.plot(x, y, "D", markersize=4.5, color=COLOURS["score"] if point.is_main else MUTED)
         axis.annotate(point.name, (x, y), textcoords="offset points", xytext=(6, 3), color=INK)
     axis.set(xlabel=curve.x_label, ylabel=curve.y_label)
+    if curve.is_log:
+        _make_logarithmic(axis, curve.y_label)
     axis.legend()
     return figure
+
+
+def _make_logarithmic(axis: Any, label: str) -> None:
+    """Marks at 1, 2 and 5 times powers of ten, in plain numbers."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    axis.set(yscale="log", ylabel=f"{label}, logarithmic")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(FormatStrFormatter("%.4g"))
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def _refined(found: Refined) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Literal, get_args
 
 from puzzledsl.ir.nodes import (
@@ -82,6 +83,11 @@ class Candidates:
         solution = solution_of(self._tables, layers, dict(batches))
         return None if verify_with(self._tables, solution) else solution
 
+    def meeting(self, layers: tuple[LayerAssignment, ...], near: Mapping[str, int]) -> Solution | None:
+        """A child at the first batches at which it meets every requirement; `near`: the batches that are tried first."""
+        found = (self.solution(layers, batches) for batches in batches_of(self._tables, layers, near))
+        return next((solution for solution in found if solution is not None), None)
+
     def predicted(self, solution: Solution) -> float:
         """The score's sum of a child."""
         return solution.metrics[self.score]
@@ -98,6 +104,22 @@ class Candidates:
             return None
         found = result.solutions[0]
         return self.solution(found.layers, found.batches)
+
+
+def batches_of(
+    tables: Tables, layers: tuple[LayerAssignment, ...], near: Mapping[str, int]
+) -> Iterator[dict[str, int]]:
+    """Batches that a child may have, those of `near` first; the largest that fits where a scenario's batch is `auto`."""
+    choices: list[list[int]] = []
+    for name in tables.scenarios:
+        if tables.at(name, near[name]).capacity_bytes is not None:
+            batch = tables.largest_batch(name, layers)
+            choices.append([batch] if batch else [])
+        else:
+            others = [batch for batch in tables.candidates(name) if batch != near[name]]
+            choices.append([near[name], *others])
+    for batches in product(*choices):
+        yield dict(zip(tables.scenarios, batches, strict=True))
 
 
 def _with_score(goal: Linear, before: str, after: str) -> Linear:

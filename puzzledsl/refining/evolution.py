@@ -10,9 +10,6 @@ offspring is the next parent. Two differences from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import product
-
 import numpy as np
 
 from puzzledsl.ir.nodes import ScoreTerm
@@ -21,7 +18,6 @@ from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.mutation import Layers, Mutation
 from puzzledsl.refining.proposals import Origin, Proposal
 from puzzledsl.search.metrics import Child
-from puzzledsl.search.tables import Tables
 
 OFFSPRING = 2
 """Children of a generation: figures have no noise that a large one would average out."""
@@ -87,31 +83,13 @@ class Evolution:
         """A mutant of the parent that is new and meets every requirement."""
         for _ in range(TRIES):
             layers = self._mutation.mutant(self._parent.layers, self._generator)
-            if layers not in self._proposed and (found := self._meeting(layers)) is not None:
+            if layers in self._proposed:
+                continue
+            if (found := self._candidates.meeting(layers, self._parent.batches)) is not None:
                 return found
         return None
-
-    def _meeting(self, layers: Layers) -> Solution | None:
-        """A child at the first batches at which it meets every requirement."""
-        tries = batches_of(self._candidates.tables, layers, self._parent.batches)
-        found = (self._candidates.solution(layers, batches) for batches in tries)
-        return next((solution for solution in found if solution is not None), None)
 
     def _as_proposal(self, solution: Solution) -> Proposal:
         self._proposed[solution.layers] = solution
         origin: Origin = "optimum" if solution is self._optimum else "mutated"
         return Proposal(solution, origin, *self.predict(solution.layers))
-
-
-def batches_of(tables: Tables, layers: Layers, parents: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Batches that a child may have, its parent's first; the largest that fits where a scenario's batch is `auto`."""
-    choices: list[list[int]] = []
-    for name in tables.scenarios:
-        if tables.at(name, parents[name]).capacity_bytes is not None:
-            batch = tables.largest_batch(name, layers)
-            choices.append([batch] if batch else [])
-        else:
-            others = [batch for batch in tables.candidates(name) if batch != parents[name]]
-            choices.append([parents[name], *others])
-    for batches in product(*choices):
-        yield dict(zip(tables.scenarios, batches, strict=True))

@@ -184,12 +184,14 @@ def how_measured(found: Refinement) -> str:
 
 
 def _how(along: RefinedFrontier) -> str:
-    """Number of children measured at a bound, their healing and text; empty where none was measured."""
+    """Number of children measured for a bound, their healing and text; empty where none was measured."""
     measured = [point.refinement for point in along.points if point.refinement is not None]
     if not measured:
         return ""
-    most = max(len(refinement.children) for refinement in measured)
-    return f"up to {most} children a bound, {how_measured(measured[0])}"
+    most = max(len(refinement.here) for refinement in measured)
+    shared = any(len(refinement.here) < len(refinement.children) for refinement in measured)
+    others = " and those measured elsewhere that meet it" if shared else ""
+    return f"up to {most} children a bound{others}, {how_measured(measured[0])}"
 
 
 def _others(subject: Subject, metric: str) -> Iterable[tuple[str, float, float]]:

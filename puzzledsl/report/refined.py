@@ -23,6 +23,7 @@ ORIGINS: dict[str, str] = {
     "model": "an optimum of refitted scores",
     "drawn": "an optimum of scores drawn around them",
     "mutated": "a change of one measured before",
+    "elsewhere": "measured for the search or at another bound",
 }
 """Origins of measured children, in words."""
 FAR = 3.0

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 
 from puzzledsl.ir.nodes import ReplaceOne
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.refining.candidates import Candidates
-from puzzledsl.refining.evolution import OFFSPRING, Evolution, batches_of
+from puzzledsl.refining.candidates import Candidates, batches_of
+from puzzledsl.refining.evolution import OFFSPRING, Evolution
 from puzzledsl.refining.mutation import MOST_SWITCHES, Mutation
 from puzzledsl.refining.proposals import Proposal
 from puzzledsl.search.metrics import Child

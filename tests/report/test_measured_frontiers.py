@@ -194,6 +194,35 @@ def test_losses_close_together_are_on_a_linear_axis(along: Along) -> None:
     assert ", logarithmic" not in render(artefacts, built.source)
 
 
+def test_children_measured_elsewhere_count_for_the_best_and_for_no_other_series(along: Along) -> None:
+    built, artefacts, found = along
+    before = the_curve(artefacts)
+    first, second, *others = found.points
+    assert first.refinement is not None and second.refinement is not None
+    lent = first.refinement.best.model_copy(
+        update={"origin": "elsewhere", "measured": 0.15, "layers": child_of(0.8)}
+    )
+    refinement = Refinement.model_validate(
+        {
+            **dict(second.refinement),
+            "children": (*second.refinement.children, lent),
+            "solution": solved(built.program, built.costs, built.scores, lent.layers),
+        }
+    )
+    second = second.model_copy(update={"refinement": refinement})
+    artefacts.measured_frontiers["curve"] = found.model_copy(update={"points": (first, second, *others)})
+    curve = the_curve(artefacts)
+    best, optimum, rule = ([p.objective.value for p in series.points] for series in curve.measured)
+    was, *rest = ([p.objective.value for p in series.points] for series in before.measured)
+    assert [optimum, rule] == rest and best == [was[0], 0.15, *was[2:]]
+    assert curve.how == (
+        "up to 3 children a bound and those measured elsewhere that meet it, "
+        "healed on 4,096 tokens, measured on 2,048 positions"
+    )
+    assert curve.how in render(artefacts, built.source)
+    assert len(refinement.here) == 3 and refinement.best == lent
+
+
 def test_without_children_the_page_is_as_before(along: Along) -> None:
     built, artefacts, _ = along
     plain = load_artefacts(built.program, built.build)

@@ -15,6 +15,7 @@ from puzzledsl.report.artefacts import Artefacts
 from puzzledsl.report.curves import Curve
 from puzzledsl.report.engines import Engines, engines
 from puzzledsl.report.errors import FiguresNeedMatplotlib
+from puzzledsl.report.labels import Side
 from puzzledsl.report.measured import Prediction
 from puzzledsl.report.pieces import Library
 from puzzledsl.report.refined import Refined, refined
@@ -166,6 +167,15 @@ def _searches(rows: list[SearchRow], objective: str) -> Figure:
     return figure
 
 
+BESIDE: dict[Side, dict[str, Any]] = {
+    "right": {"xytext": (6, 0), "ha": "left", "va": "center"},
+    "left": {"xytext": (-6, 0), "ha": "right", "va": "center"},
+    "below": {"xytext": (0, -5), "ha": "center", "va": "top"},
+    "above": {"xytext": (0, 5), "ha": "center", "va": "bottom"},
+}
+"""Places of a mark's name."""
+
+
 def _frontier(curve: Curve) -> Figure:
     figure, axis = _blank(3.2)
     axis.plot(
@@ -189,11 +199,11 @@ def _frontier(curve: Curve) -> Figure:
     for point in curve.searches:
         x, y = point.target.value, point.objective.value
         axis.plot(x, y, "D", markersize=4.5, color=COLOURS["score"] if point.is_main else MUTED)
-        axis.annotate(point.name, (x, y), textcoords="offset points", xytext=(6, 3), color=INK)
+        axis.annotate(point.name, (x, y), textcoords="offset points", color=INK, **BESIDE[point.side])
     axis.set(xlabel=curve.x_label, ylabel=curve.y_label)
     if curve.is_log:
         _make_logarithmic(axis, curve.y_label)
-    axis.legend()
+    axis.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)
     return figure
 
 
@@ -220,7 +230,7 @@ def _refined(found: Refined) -> Figure:
         colour = COLOURS["score"] if point.is_main else MUTED if named else COLOURS["attention"]
         axis.plot(x, y, "D" if named else "o", markersize=4.5, color=colour)
         if named:
-            axis.annotate(point.name, (x, y), textcoords="offset points", xytext=(6, 3), color=INK)
+            axis.annotate(point.name, (x, y), textcoords="offset points", color=INK, **BESIDE[point.side])
     axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axis.set(xlabel=f"{found.score}, sum of scores", ylabel=f"{found.score}, measured")
     return figure

@@ -263,6 +263,9 @@ def test_the_figure_has_the_series(along: Along, tmp_path: Path) -> None:
         return paths["frontier-curve.svg"].read_text()
 
     measured = text(artefacts, "measured")
+    assert (
+        the_curve(artefacts).is_log and ">kl, logarithmic</text>" in measured and ">0.05</text>" in measured
+    )
     assert all(f">{label}</text>" in measured for label in (BEST, OPTIMUM, RULE, "sum of scores, proven"))
     plain = text(load_artefacts(built.program, built.build), "plain")
     assert ">frontier, proven</text>" in plain and BEST not in plain

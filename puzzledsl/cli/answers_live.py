@@ -116,7 +116,7 @@ def _strip(subject: Subject, paint: _Paint) -> Iterator[str]:
 
 
 def _glyph(cell: Cell, paint: _Paint) -> str:
-    from puzzledsl.report.architecture import FAINTEST
+    from puzzledsl.report.shades import FAINTEST
 
     match cell.kind:
         case "noop":

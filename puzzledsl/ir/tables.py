@@ -304,18 +304,29 @@ class MeasuredChild(Frozen):
     before it was measured; `measured` is its score. Both are of the score's unit.
 
     `origin`: "optimum" of the search's scores, a baseline's child ("uniform", "block_influence", "angular_run"), the optimum of
-    refitted scores ("model"), of scores drawn around these ("drawn"), or a change of a child measured before ("mutated").
+    refitted scores ("model"), of scores drawn around these ("drawn"), a change of a child measured before ("mutated"), or, at a
+    point of a frontier, a child that was measured at another point or for the search ("elsewhere"), and predicted there.
     """
 
     layers: tuple[LayerAssignment, ...]
-    origin: Literal["optimum", "uniform", "block_influence", "angular_run", "model", "drawn", "mutated"]
+    origin: Literal[
+        "optimum",
+        "uniform",
+        "block_influence",
+        "angular_run",
+        "model",
+        "drawn",
+        "mutated",
+        "elsewhere",
+    ]
     predicted: float
     predicted_stderr: float
     measured: float
 
 
 class Refinement(Artefact):
-    """`build/refined/SEARCH.json`: children measured around the optimum of the scores, in the order measured.
+    """`build/refined/SEARCH.json`: children measured around the optimum of the scores, in the order measured. At a point of a
+    frontier, those that were measured elsewhere and meet its requirements come after its own.
 
     `solution` is the best measured child, which nothing proves; its objective and metrics are the search's own, verified.
     `proven` is the objective of the search's optimum. `model_optimum` is the optimum of the refitted scores, and
@@ -344,6 +355,11 @@ class Refinement(Artefact):
     def best(self) -> MeasuredChild:
         """The child of the solution."""
         return next(child for child in self.children if child.layers == self.solution.layers)
+
+    @property
+    def here(self) -> tuple[MeasuredChild, ...]:
+        """The children that were measured for this bound, not elsewhere."""
+        return tuple(child for child in self.children if child.origin != "elsewhere")
 
     @property
     def optimum(self) -> MeasuredChild | None:

@@ -18,6 +18,7 @@ from puzzledsl.ir.refines import refined_score
 from puzzledsl.ir.solvers import BY_INFLUENCE
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult, Solution
 from puzzledsl.search.answer import solution_of
+from puzzledsl.search.child_figures import batches_of
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
 from puzzledsl.search.verify import verify_with
@@ -81,6 +82,11 @@ class Candidates:
         """A child with its figures; None where it breaks a requirement."""
         solution = solution_of(self._tables, layers, dict(batches))
         return None if verify_with(self._tables, solution) else solution
+
+    def meeting(self, layers: tuple[LayerAssignment, ...], near: Mapping[str, int]) -> Solution | None:
+        """A child at the first batches at which it meets every requirement; `near`: the batches that are tried first."""
+        found = (self.solution(layers, batches) for batches in batches_of(self._tables, layers, near))
+        return next((solution for solution in found if solution is not None), None)
 
     def predicted(self, solution: Solution) -> float:
         """The score's sum of a child."""

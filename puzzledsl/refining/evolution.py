@@ -17,7 +17,6 @@ from puzzledsl.ir.tables import Solution
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.mutation import Layers, Mutation
 from puzzledsl.refining.proposals import Origin, Proposal
-from puzzledsl.search.child_figures import batches_of
 from puzzledsl.search.metrics import Child
 
 OFFSPRING = 2
@@ -84,15 +83,11 @@ class Evolution:
         """A mutant of the parent that is new and meets every requirement."""
         for _ in range(TRIES):
             layers = self._mutation.mutant(self._parent.layers, self._generator)
-            if layers not in self._proposed and (found := self._meeting(layers)) is not None:
+            if layers in self._proposed:
+                continue
+            if (found := self._candidates.meeting(layers, self._parent.batches)) is not None:
                 return found
         return None
-
-    def _meeting(self, layers: Layers) -> Solution | None:
-        """A child at the first batches at which it meets every requirement."""
-        tries = batches_of(self._candidates.tables, layers, self._parent.batches)
-        found = (self._candidates.solution(layers, batches) for batches in tries)
-        return next((solution for solution in found if solution is not None), None)
 
     def _as_proposal(self, solution: Solution) -> Proposal:
         self._proposed[solution.layers] = solution

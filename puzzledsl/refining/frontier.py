@@ -1,4 +1,7 @@
-"""Measured children along a frontier: at each bound the optimum of the scores, the rules' children, and what refitting finds."""
+"""Measured children along a frontier: at each bound the optimum of the scores, the rules' children, and what refitting finds.
+
+Bounds lie close together, so a child that was measured at one of them often meets others, too, and may be their best.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,19 @@ from pathlib import Path
 
 from puzzledsl.ir.nodes import Program, Search
 from puzzledsl.ir.refines import refine_of
-from puzzledsl.ir.tables import BldJob, CostTable, FrontierResult, RefinedFrontier, RefinedPoint, ScoreTable
+from puzzledsl.ir.tables import (
+    BldJob,
+    CostTable,
+    FrontierResult,
+    RefinedFrontier,
+    RefinedPoint,
+    Refinement,
+    ScoreTable,
+)
 from puzzledsl.library.library import Library
 from puzzledsl.progress import Progress
 from puzzledsl.refining.candidates import Candidates
+from puzzledsl.refining.elsewhere import with_elsewhere
 from puzzledsl.refining.measuring import Meter
 from puzzledsl.refining.run import refined
 from puzzledsl.search.frontier import point_search, targets
@@ -28,11 +40,15 @@ def run_refine_frontier(
     jobs: Sequence[BldJob],
     work: Path,
     progress: Progress,
+    *,
+    around: Refinement | None = None,
 ) -> RefinedFrontier:
     """Measure `children` at every point of a solved frontier, as `run_refine` does for a search.
 
-    A child that was measured for the search, or at another point, is not measured again. Raises DiagnosticError: missing tables,
-    pieces or text.
+    A child that was measured for the search, or at another point, is not measured again. It is a candidate for the best child of
+    every point whose requirements it meets. `around`: the children that were measured for the search with the settings of today.
+
+    Raises DiagnosticError: missing tables, pieces or text.
     """
     here = program.frontiers[frontier]
     search = program.searches[here.search]
@@ -41,16 +57,20 @@ def run_refine_frontier(
     work.mkdir(parents=True, exist_ok=True)
     meter = Meter(program, search.name, score, refine, jobs, parent_dir, base, library, work, progress)
     progress.start(f"refine {frontier}", refine.children * here.points)
-    points = []
+    measured: list[tuple[Candidates, Refinement] | None] = []
     for target, point in zip(targets(here), result.points, strict=True):
-        refinement = None
         if point.result.solutions:
             at_point = _with(program, point_search(search, here, target))
             candidates = Candidates(at_point, search.name, costs, scores)
-            refinement = refined(at_point, search.name, refine, point.result, candidates, meter, progress)
+            found = refined(at_point, search.name, refine, point.result, candidates, meter, progress)
+            measured.append((candidates, found))
         else:
             progress.advance(refine.children)
-        points.append(RefinedPoint(target=point.target, ratio=point.ratio, refinement=refinement))
+            measured.append(None)
+    points = [
+        RefinedPoint(target=point.target, ratio=point.ratio, refinement=refinement)
+        for point, refinement in zip(result.points, with_elsewhere(measured, around), strict=True)
+    ]
     return RefinedFrontier(frontier=frontier, search=search.name, points=tuple(points))
 
 

@@ -6,18 +6,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
-from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import (
     Alternative,
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    MoeFfn,
-    NoOpAttention,
-    NoOpFfn,
     ParentAttention,
     ParentFfn,
     SubBlock,
@@ -27,14 +18,13 @@ from puzzledsl.ir.layer_runs import counted_runs
 from puzzledsl.ir.nodes import LayerChoice, Shape
 from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts, ScoreTable, Solution
 from puzzledsl.report.numbers import Number, plain, seconds, share
+from puzzledsl.report.shades import WindowScale, appearance, window_scale
 from puzzledsl.report.subject import PARENT, Subject
-
-FAINTEST = 0.18  # of the full colour, for the smallest alternative
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One sub-block. `kept` in 0..1 is how much of the parent's is left, and the strength of its colour."""
+    """One sub-block. `kept` in 0..1 grows with how much of the parent's is left, and is the strength of its colour."""
 
     sub_block: SubBlock
     name: str
@@ -94,8 +84,9 @@ def optimum_strip(subject: Subject) -> Strip | None:
 def _strip(subject: Subject, best: Solution) -> Strip:
     costs = subject.scenario_costs(subject.scenario, best) if subject.scenario else None
     shares = _run_shares(subject.score_table, best.layers)
+    windows = window_scale(subject.program, subject.space.layers, subject.shape)
     drafts = [
-        _Draft(subject.shape, i, choice, layer, costs, subject.score_table, shares.get(i))
+        _Draft(subject.shape, windows, i, choice, layer, costs, subject.score_table, shares.get(i))
         for i, (choice, layer) in enumerate(zip(subject.space.layers, best.layers, strict=True))
     ]
     total = sum(d.time_s for d in drafts if d.time_s is not None)
@@ -122,6 +113,7 @@ def _run_shares(scores: ScoreTable | None, layers: Sequence[LayerAssignment]) ->
 @dataclass
 class _Draft:
     shape: Shape
+    windows: WindowScale
     index: int
     choice: LayerChoice
     layer: LayerAssignment
@@ -194,31 +186,13 @@ class _Draft:
         options: list[Alternative] = [*self.choice.attention] if attention else [*self.choice.ffn]
         options.append(ParentAttention() if attention else ParentFfn())
         alternative = next((a for a in options if name_of(a) == name), None)
-        kind, kept = appearance(alternative, self.shape) if alternative else ("reduced", 0.5)
+        kind, kept = appearance(alternative, self.shape, self.windows) if alternative else ("reduced", 0.5)
         title = f"layer {self.index} · {'attention' if attention else 'FFN'} · {name}"
         if (cost := self._parts(self.layer).get(sub_block)) is not None:
             title += f" · prefill {_us(cost.prefill_ns)}, decode {_us(cost.decode_ns)}"
         if (score := self._sub_score(sub_block)) is not None:
             title += f" · score lost {score:.4g}"
         return Cell(sub_block, name, kind, round(kept, 3), title)
-
-
-def appearance(alternative: Alternative, shape: Shape) -> tuple[str, float]:
-    """Sort of an alternative, and the share of the parent's sub-block it keeps, 0 to 1."""
-    match alternative:
-        case ParentAttention() | ParentFfn():
-            return "parent", 1.0
-        case GqaAttention(kv_heads=kv_heads):
-            kept = (kv_heads / shape.kv_heads) ** 0.5  # steps of two heads should look alike
-        case MlpFfn() | MoeFfn():
-            kept = facts.width(alternative, shape) / shape.intermediate
-        case LinearAttention() | LinearFfn():
-            return "linear", 1.0
-        case NoOpAttention() | NoOpFfn():
-            return "noop", 0.0
-        case _:
-            assert_never(alternative)
-    return "reduced", FAINTEST + (0.9 - FAINTEST) * min(kept, 1.0)
 
 
 def _us(ns: int) -> str:

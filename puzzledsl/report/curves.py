@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from puzzledsl.ir.tables import RefinedFrontier, Refinement, Solution
 from puzzledsl.report import numbers
+from puzzledsl.report.labels import Place, Side, side_of
 from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.requirements import value_of
 from puzzledsl.report.searches import describe, describe_term
 from puzzledsl.report.subject import Subject
 
 TICKS = 5
+MOST_TICKS = 10
+"""Of a logarithmic axis."""
+LOGARITHMIC = 10.0
+"""Losses of which the largest is more than so many times the smallest are on a logarithmic axis: a rule's child would squeeze the
+rest flat on a linear one."""
 MEASURED = {
     "optimum": "optimum of the scores, measured",
     "uniform": "the same in every layer, measured",
@@ -26,7 +32,8 @@ MEASURED = {
 
 @dataclass(frozen=True)
 class Point:
-    """Place in the picture (0 to 1, y upwards) and figures that stand there. `name`: of a search, empty on the curve."""
+    """Place in the picture (0 to 1, y upwards) and figures that stand there. `name`: of a search, empty on the curve; `side`: of
+    the mark, on which the name stands."""
 
     x: float
     y: float
@@ -34,6 +41,12 @@ class Point:
     objective: Number
     name: str = ""
     is_main: bool = False
+    side: Side = "right"
+
+    @property
+    def place(self) -> Place:
+        """Both directions."""
+        return self.x, self.y
 
     @property
     def title(self) -> str:
@@ -60,7 +73,8 @@ class Tick:
 
 @dataclass(frozen=True)
 class Curve:
-    """A frontier with at least two feasible points. `infeasible` counts the others; `searches` are not on it but beside it."""
+    """A frontier with at least two feasible points. `infeasible` counts the others; `searches` are not on it but beside it.
+    `is_log`: the y axis is logarithmic."""
 
     name: str
     x_label: str
@@ -70,6 +84,7 @@ class Curve:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     infeasible: int
+    is_log: bool = False
     measured: tuple[Series, ...] = ()
     how: str = ""
 
@@ -98,7 +113,7 @@ def _curve(
     along = subject.found.measured_frontiers.get(name)
     losses = [] if along is None else measured_series(along, [x for x, _ in solved])
     xs = Axis([x for x, _ in solved] + [x for _, x, _ in others])
-    ys = Axis(
+    ys = loss_axis(
         [y for _, y in solved] + [y for _, _, y in others] + [y for _, _, values in losses for _, y in values]
     )
 
@@ -106,20 +121,38 @@ def _curve(
         target, objective = numbers.of_unit(x, unit), numbers.plain(y)
         return Point(xs.place(x), ys.place(y), target, objective, name, name == subject.name)
 
+    points = tuple(point(x, y) for x, y in solved)
+    series = tuple(
+        Series(label, kind, tuple(point(x, y, label) for x, y in values)) for label, kind, values in losses
+    )
+    searches = [point(x, y, name) for name, x, y in others]
     return Curve(
         name=name,
         x_label=metric,
         y_label=describe(subject.search.objective),
-        points=tuple(point(x, y) for x, y in solved),
-        searches=tuple(point(x, y, name) for name, x, y in others),
+        points=points,
+        searches=named_beside(searches, [points, *(each.points for each in series)]),
         x_ticks=tuple(Tick(xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
         y_ticks=tuple(Tick(ys.place(y), f"{y:.4g}") for y in ys.ticks),
         infeasible=infeasible,
-        measured=tuple(
-            Series(label, kind, tuple(point(x, y, label) for x, y in values))
-            for label, kind, values in losses
-        ),
+        is_log=isinstance(ys, LogAxis),
+        measured=series,
         how=_how(along) if along is not None and losses else "",
+    )
+
+
+def named_beside(
+    named: Sequence[Point], lines: Sequence[Sequence[Point]], marks: Sequence[Point] = ()
+) -> tuple[Point, ...]:
+    """Points with the sides of their names, chosen so that names cover little of the other marks and lines."""
+    others = [point for line in lines for point in line] + [*marks, *named]
+    drawn = [[point.place for point in line] for line in lines]
+    return tuple(
+        replace(
+            point,
+            side=side_of(point.name, point.place, [o.place for o in others if o.place != point.place], drawn),
+        )
+        for point in named
     )
 
 
@@ -151,12 +184,14 @@ def how_measured(found: Refinement) -> str:
 
 
 def _how(along: RefinedFrontier) -> str:
-    """Number of children measured at a bound, their healing and text; empty where none was measured."""
+    """Number of children measured for a bound, their healing and text; empty where none was measured."""
     measured = [point.refinement for point in along.points if point.refinement is not None]
     if not measured:
         return ""
-    most = max(len(refinement.children) for refinement in measured)
-    return f"up to {most} children a bound, {how_measured(measured[0])}"
+    most = max(len(refinement.here) for refinement in measured)
+    shared = any(len(refinement.here) < len(refinement.children) for refinement in measured)
+    others = " and those measured elsewhere that meet it" if shared else ""
+    return f"up to {most} children a bound{others}, {how_measured(measured[0])}"
 
 
 def _others(subject: Subject, metric: str) -> Iterable[tuple[str, float, float]]:
@@ -192,6 +227,38 @@ class Axis:
     def place(self, value: float) -> float:
         """A value from 0 to 1."""
         return (value - self._low) / (self._high - self._low)
+
+
+class LogAxis:
+    """From the logarithms of positive values to 0..1, with room at both ends, and round values to mark."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        low, high = math.log10(min(values)), math.log10(max(values))
+        room = (high - low) * 0.06 or 0.1
+        self._low, self._high = low - room, high + room
+        self.ticks = _round_values_of_decades(self._low, self._high)
+
+    def place(self, value: float) -> float:
+        """A value from 0 to 1."""
+        return (math.log10(value) - self._low) / (self._high - self._low)
+
+
+def loss_axis(values: Sequence[float]) -> Axis | LogAxis:
+    """An axis on which the small losses can be told apart: logarithmic where they are far from the large ones."""
+    smallest, largest = min(values), max(values)
+    return LogAxis(values) if 0 < smallest * LOGARITHMIC < largest else Axis(values)
+
+
+def _round_values_of_decades(low: float, high: float) -> tuple[float, ...]:
+    """Between two powers of ten: 1, 2 and 5 times the powers with whole exponents, or fewer, until MOST_TICKS are left."""
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    found = [m * 10.0**decade for decade in decades for m in (1, 2, 5)]
+    ticks = [tick for tick in found if low <= math.log10(tick) <= high]
+    apart = 1
+    while len(ticks) > MOST_TICKS:
+        ticks = [10.0**decade for decade in decades if decade % apart == 0 and low <= decade <= high]
+        apart += 1
+    return tuple(ticks)
 
 
 def _round_values(low: float, high: float) -> tuple[float, ...]:

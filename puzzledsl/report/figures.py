@@ -16,6 +16,7 @@ from puzzledsl.report.artefacts import Artefacts
 from puzzledsl.report.curves import Curve
 from puzzledsl.report.engines import Engines, engines
 from puzzledsl.report.errors import FiguresNeedMatplotlib
+from puzzledsl.report.labels import Side
 from puzzledsl.report.measured import Prediction
 from puzzledsl.report.pieces import Library
 from puzzledsl.report.refined import Refined, refined
@@ -187,6 +188,15 @@ def _searches(rows: list[SearchRow], objective: str) -> Figure:
     return figure
 
 
+BESIDE: dict[Side, dict[str, Any]] = {
+    "right": {"xytext": (6, 0), "ha": "left", "va": "center"},
+    "left": {"xytext": (-6, 0), "ha": "right", "va": "center"},
+    "below": {"xytext": (0, -5), "ha": "center", "va": "top"},
+    "above": {"xytext": (0, 5), "ha": "center", "va": "bottom"},
+}
+"""Places of a mark's name."""
+
+
 def _frontier(curve: Curve) -> Figure:
     figure, axis = _blank(3.2)
     draw_frontier(axis, curve)
@@ -216,9 +226,21 @@ def draw_frontier(axis: Any, curve: Curve) -> None:
     for point in curve.searches:
         x, y = point.target.value, point.objective.value
         axis.plot(x, y, "D", markersize=4.5, color=COLOURS["score"] if point.is_main else MUTED)
-        axis.annotate(point.name, (x, y), textcoords="offset points", xytext=(6, 3), color=INK)
+        axis.annotate(point.name, (x, y), textcoords="offset points", color=INK, **BESIDE[point.side])
     axis.set(xlabel=curve.x_label, ylabel=curve.y_label)
-    axis.legend()
+    if curve.is_log:
+        _make_logarithmic(axis, curve.y_label)
+    axis.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)
+
+
+def _make_logarithmic(axis: Any, label: str) -> None:
+    """Marks at 1, 2 and 5 times powers of ten, in plain numbers."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    axis.set(yscale="log", ylabel=f"{label}, logarithmic")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(FormatStrFormatter("%.4g"))
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def _refined(found: Refined) -> Figure:
@@ -234,7 +256,7 @@ def _refined(found: Refined) -> Figure:
         colour = COLOURS["score"] if point.is_main else MUTED if named else COLOURS["attention"]
         axis.plot(x, y, "D" if named else "o", markersize=4.5, color=colour)
         if named:
-            axis.annotate(point.name, (x, y), textcoords="offset points", xytext=(6, 3), color=INK)
+            axis.annotate(point.name, (x, y), textcoords="offset points", color=INK, **BESIDE[point.side])
     axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axis.set(xlabel=f"{found.score}, sum of scores", ylabel=f"{found.score}, measured")
     return figure

@@ -9,7 +9,7 @@ from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import ScoreTerm
 from puzzledsl.ir.tables import LayerAssignment, MeasuredChild, Refinement
 from puzzledsl.report import numbers
-from puzzledsl.report.curves import Axis, Point, Tick, how_measured
+from puzzledsl.report.curves import Axis, Point, Tick, how_measured, named_beside
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.subject import Subject
 from puzzledsl.search.metrics import Child
@@ -23,6 +23,7 @@ ORIGINS: dict[str, str] = {
     "model": "an optimum of refitted scores",
     "drawn": "an optimum of scores drawn around them",
     "mutated": "a change of one measured before",
+    "elsewhere": "measured for the search or at another bound",
 }
 """Origins of measured children, in words."""
 FAR = 3.0
@@ -150,8 +151,11 @@ def _picture(found: Refinement, sums: Sums, optimum: str) -> tuple[tuple[Point, 
     if len(known) < 2:
         return (), ()
     axis = Axis([value for child in known for value in (sums[child.layers], child.measured)])
-    points = tuple(_point(found, child, sums[child.layers], axis, optimum) for child in known)
-    return points, tuple(Tick(axis.place(value), f"{value:.4g}") for value in axis.ticks)
+    points = [_point(found, child, sums[child.layers], axis, optimum) for child in known]
+    placed = tuple(
+        named_beside([point], (), points)[0] if point.name in (BUILT, optimum) else point for point in points
+    )
+    return placed, tuple(Tick(axis.place(value), f"{value:.4g}") for value in axis.ticks)
 
 
 def _point(found: Refinement, child: MeasuredChild, sum: float, axis: Axis, optimum: str) -> Point:

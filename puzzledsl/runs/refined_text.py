@@ -61,21 +61,23 @@ def _figures(found: Refinement, child: MeasuredChild) -> str:
 
 
 def refined_frontier_text(program: Program, found: RefinedFrontier) -> str:
-    """Each point's best measured child beside the optimum of the scores, a line a point."""
+    """Each point's best measured child beside the optimum of the scores, a line a point: out of the children measured for it and
+    those measured elsewhere that meet its bound."""
     swept = describe_term(program.frontiers[found.frontier].term)
     first = next((point.refinement for point in found.points if point.refinement is not None), None)
     head = f"frontier {found.frontier}: "
     head += "no child meets a bound" if first is None else f"{first.score} of children {how_measured(first)}"
-    rows = [(swept, "children", "best measured", "optimum, measured", "the best is")]
+    rows = [(swept, "children", "elsewhere", "best measured", "optimum, measured", "the best is")]
     for point in found.points:
         target, here = bound_text(swept, point.target, point.ratio), point.refinement
         if here is None:
-            rows.append((target, "0", "", "", "no child meets the bound"))
+            rows.append((target, "0", "0", "", "", "no child meets the bound"))
             continue
         optimum = "" if here.optimum is None else f"{here.optimum.measured:.4g}"
-        best = here.best
-        rows.append((target, str(len(here.children)), f"{best.measured:.4g}", optimum, ORIGINS[best.origin]))
-    return "\n".join([head, *_table(rows, "<>>><")])
+        best, own = here.best, len(here.here)
+        counts = str(own), str(len(here.children) - own)
+        rows.append((target, *counts, f"{best.measured:.4g}", optimum, ORIGINS[best.origin]))
+    return "\n".join([head, *_table(rows, "<>>>><")])
 
 
 def _table(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:

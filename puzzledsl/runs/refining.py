@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +14,14 @@ from puzzledsl.ir.refines import refine_of, refined_text
 from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement
 from puzzledsl.runs.context import Context
 from puzzledsl.runs.digests import digest_of, meaning
-from puzzledsl.runs.readings import best_solution, costs_of, data_inputs, jobs_of, scores_of
+from puzzledsl.runs.readings import best_solution, costs_of, data_inputs, jobs_of, refinement_of, scores_of
 from puzzledsl.runs.task import Task
 from puzzledsl.runs.tasks import healing_text
 
 METHOD = "1"
 """The method; raised when it changes, so that searches refined before are refined again."""
+ACROSS = "1"
+"""The method of sharing children along a frontier; raised when it changes, so that those measured before are shared again."""
 
 
 def refine(ctx: Context, name: str) -> Task:
@@ -40,7 +43,7 @@ def refine_search(ctx: Context, name: str) -> Task:
 
 
 def refine_frontier(ctx: Context, name: str) -> Task:
-    """Measure children at every point of a frontier."""
+    """Measure children at every point of a frontier; those measured for the search count where they meet a point's bound."""
     declaration = ctx.program.frontiers[name]
     search = ctx.program.searches[declaration.search]
 
@@ -48,9 +51,24 @@ def refine_frontier(ctx: Context, name: str) -> Task:
         from puzzledsl.refining.frontier import run_refine_frontier
 
         solved = ctx.load(ctx.build.frontier(name), FrontierResult, "frontier", name)
-        return run_refine_frontier(ctx.program, name, solved, *given)
+        around = refinement_of(ctx, search.name) if _is_refined(ctx, search) else None
+        return run_refine_frontier(ctx.program, name, solved, *given, around=around)
 
-    return _task(ctx, name, search, refine_of(declaration, search), "frontier", measured)
+    task = _task(ctx, name, search, refine_of(declaration, search), "frontier", measured)
+
+    def inputs() -> dict[str, str]:
+        refined = _is_refined(ctx, search)
+        around = {"around": ctx.made("refine", search.name, "the measured children")} if refined else {}
+        return {**task.inputs(), "across": ACROSS, **around}
+
+    return replace(task, inputs=inputs)
+
+
+def _is_refined(ctx: Context, search: Search) -> bool:
+    """True where a search's children are measured and as its settings are now, so that their losses compare with others."""
+    if search.refine is None or ctx.stamps.read("refine", search.name) is None:
+        return False
+    return ctx.stamps.is_fresh("refine", search.name, refine_search(ctx, search.name).inputs())
 
 
 def _task(

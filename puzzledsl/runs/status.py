@@ -12,7 +12,9 @@ from puzzledsl.runs.graph import Key, needs_of, tasks_of
 from puzzledsl.runs.task import Task
 
 MEANINGS = {
+    "across": "how children are measured",
     "alternatives": "the alternatives",
+    "around": "the search's measured children",
     "bld": "the pieces",
     "child": "the child",
     "costs": "the costs",

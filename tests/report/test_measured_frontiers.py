@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,16 @@ from typing import Any
 import pytest
 
 from puzzledsl.files import write_text
-from puzzledsl.ir.tables import FrontierResult, MeasuredChild, RefinedFrontier, RefinedPoint, Refinement
+from puzzledsl.ir.tables import (
+    FrontierResult,
+    MeasuredChild,
+    RefinedFrontier,
+    RefinedPoint,
+    Refinement,
+    SearchResult,
+)
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
-from puzzledsl.report.curves import Curve, curves
+from puzzledsl.report.curves import Curve, Point, curves
 from puzzledsl.report.figures import write_figures
 from puzzledsl.report.subject import Subject
 from puzzledsl.report.write import render
@@ -127,6 +135,94 @@ def test_the_table_has_a_row_a_series_with_gaps(along: Along) -> None:
     )
 
 
+def scaled(found: RefinedFrontier, origin: str, times: float) -> RefinedFrontier:
+    """All measured losses of children of an origin so many times as large."""
+    points = []
+    for point in found.points:
+        here = point.refinement
+        if here is not None:
+            losses = [c.measured * (times if c.origin == origin else 1) for c in here.children]
+            children = [
+                c.model_copy(update={"measured": m}) for c, m in zip(here.children, losses, strict=True)
+            ]
+            here = here.model_copy(update={"children": tuple(children)})
+        points.append(point.model_copy(update={"refinement": here}))
+    return found.model_copy(update={"points": tuple(points)})
+
+
+def drawn(curve: Curve) -> list[Point]:
+    """Every mark."""
+    return [*curve.points, *curve.searches, *(p for series in curve.measured for p in series.points)]
+
+
+def test_a_rule_far_off_makes_the_axis_logarithmic(along: Along) -> None:
+    """Places, lines and marks alike."""
+    built, artefacts, found = along
+    artefacts.measured_frontiers["curve"] = scaled(found, "block_influence", 30)
+    curve = the_curve(artefacts)
+    assert curve.is_log
+    marks = [(math.log(float(tick.text)), tick.at) for tick in curve.y_ticks]
+    (v0, at0), (v1, at1) = marks[0], marks[-1]
+    for value, at in [*marks, *((math.log(p.objective.value), p.y) for p in drawn(curve))]:
+        assert at == pytest.approx(at0 + (value - v0) / (v1 - v0) * (at1 - at0))
+    html = render(artefacts, built.source)
+    assert html.count(", logarithmic</div>") == 1
+    best = curve.measured[0].points[0]
+    line = html[html.index('<svg class="best"') :]
+    assert f'points="{round(best.x * 100, 2)},{round(100 - best.y * 100, 2)} ' in line[: line.index("</svg>")]
+
+
+def raised(result: SearchResult) -> SearchResult:
+    """Answers with objectives greater by 1."""
+    solutions = [s.model_copy(update={"objective": s.objective + 1}) for s in result.solutions]
+    return result.model_copy(update={"solutions": tuple(solutions)})
+
+
+def test_losses_close_together_are_on_a_linear_axis(along: Along) -> None:
+    built, artefacts, _ = along
+    artefacts.measured_frontiers.clear()
+    artefacts.results = {"fast": raised(artefacts.results["fast"])}
+    points = [p.model_copy(update={"result": raised(p.result)}) for p in artefacts.frontiers["curve"].points]
+    artefacts.frontiers["curve"] = artefacts.frontiers["curve"].model_copy(update={"points": tuple(points)})
+    curve = the_curve(artefacts)
+    values = [point.objective.value for point in drawn(curve)]
+    assert max(values) < 10 * min(values) and not curve.is_log
+    marks = [(float(tick.text), tick.at) for tick in curve.y_ticks]
+    (v0, at0), (v1, at1) = marks[0], marks[-1]
+    for value, at in [*marks, *((p.objective.value, p.y) for p in drawn(curve))]:
+        assert at == pytest.approx(at0 + (value - v0) / (v1 - v0) * (at1 - at0))
+    assert ", logarithmic" not in render(artefacts, built.source)
+
+
+def test_children_measured_elsewhere_count_for_the_best_and_for_no_other_series(along: Along) -> None:
+    built, artefacts, found = along
+    before = the_curve(artefacts)
+    first, second, *others = found.points
+    assert first.refinement is not None and second.refinement is not None
+    lent = first.refinement.best.model_copy(
+        update={"origin": "elsewhere", "measured": 0.15, "layers": child_of(0.8)}
+    )
+    refinement = Refinement.model_validate(
+        {
+            **dict(second.refinement),
+            "children": (*second.refinement.children, lent),
+            "solution": solved(built.program, built.costs, built.scores, lent.layers),
+        }
+    )
+    second = second.model_copy(update={"refinement": refinement})
+    artefacts.measured_frontiers["curve"] = found.model_copy(update={"points": (first, second, *others)})
+    curve = the_curve(artefacts)
+    best, optimum, rule = ([p.objective.value for p in series.points] for series in curve.measured)
+    was, *rest = ([p.objective.value for p in series.points] for series in before.measured)
+    assert [optimum, rule] == rest and best == [was[0], 0.15, *was[2:]]
+    assert curve.how == (
+        "up to 3 children a bound and those measured elsewhere that meet it, "
+        "healed on 4,096 tokens, measured on 2,048 positions"
+    )
+    assert curve.how in render(artefacts, built.source)
+    assert len(refinement.here) == 3 and refinement.best == lent
+
+
 def test_without_children_the_page_is_as_before(along: Along) -> None:
     built, artefacts, _ = along
     plain = load_artefacts(built.program, built.build)
@@ -167,6 +263,9 @@ def test_the_figure_has_the_series(along: Along, tmp_path: Path) -> None:
         return paths["frontier-curve.svg"].read_text()
 
     measured = text(artefacts, "measured")
+    assert (
+        the_curve(artefacts).is_log and ">kl, logarithmic</text>" in measured and ">0.05</text>" in measured
+    )
     assert all(f">{label}</text>" in measured for label in (BEST, OPTIMUM, RULE, "sum of scores, proven"))
     plain = text(load_artefacts(built.program, built.build), "plain")
     assert ">frontier, proven</text>" in plain and BEST not in plain

@@ -66,7 +66,7 @@ def test_children_are_measured_at_every_point_that_has_a_solution(measured: Path
         if (here := point.refinement) is None:
             assert not answer.result.solutions
             continue
-        assert len(here.children) == 3 and (here.healed, here.samples) == (64, 64)
+        assert len(here.here) == 3 and (here.healed, here.samples) == (64, 64)
         assert here.children[0].origin == "optimum" and here.proven == answer.result.objective
         assert here.children[0].layers == answer.result.solutions[0].layers
         assert here.best.measured == min(child.measured for child in here.children)
@@ -98,12 +98,47 @@ def test_a_child_is_measured_once(
     measured_now.clear()
     assert said("refine", program, "curve")[0] == 0
     first, second = refinements(along(program))
-    assert {child.layers for child in first.children} <= known
-    new = {child.layers for child in second.children} - known
+    assert {child.layers for child in first.here} <= known
+    new = {child.layers for child in second.here} - known
     assert sum(measured_now) == len(new) > 0
     assert along(program) == before
     losses: dict[tuple[LayerAssignment, ...], float] = {c.layers: c.measured for c in search.children}
+    losses |= {child.layers: child.measured for child in second.here}
     assert all(child.measured == losses[child.layers] for child in first.children)
+
+
+def test_children_measured_elsewhere_count_where_they_meet_the_bound(measured: Path) -> None:
+    """Those of the search, whose bound is the first point's, then those of the other point; none is measured for it."""
+    build = measured.parent / "build"
+    search = Refinement.from_json((build / "refined" / "refined.json").read_bytes())
+    first, second = refinements(along(measured))
+    own = {child.layers for child in first.here}
+    others = [child for child in (*search.children, *second.here) if child.layers not in own]
+    meeting = dict.fromkeys(child.layers for child in others)
+    assert first.here + tuple(c for c in first.children if c.origin == "elsewhere") == first.children
+    assert [child.layers for child in first.children[len(first.here) :]] == list(meeting)
+    assert first.best.measured <= min(child.measured for child in search.children)
+    assert first.best.measured <= second.best.measured
+
+
+def test_children_of_a_search_refined_with_other_settings_do_not_count(
+    copied_measured: Callable[[], Path],
+) -> None:
+    """Their losses do not compare. Once the search is refined as it says they do, and what follows is as before."""
+    program = copied_measured()
+    build, before = program.parent / "build", along(program)
+    stale = program.read_text().replace("refine = measured(4, healed: 64", "refine = measured(4, healed: 0")
+    text = program.read_text()
+    program.write_text(stale)
+    code, _, err = said("refine", program, "curve")
+    assert code == 0, err
+    search = Refinement.from_json((build / "refined" / "refined.json").read_bytes())
+    old = {child.measured for child in search.children}
+    assert all(child.measured not in old for each in refinements(along(program)) for child in each.children)
+    program.write_text(text)
+    assert told_states(program)["refine curve"][0] == "stale"
+    assert done_by_a_run(program) == ["refine curve"]
+    assert along(program) == before
 
 
 def test_it_is_done_once_and_again_only_when_its_inputs_change(copied_measured: Callable[[], Path]) -> None:
@@ -118,7 +153,7 @@ def test_it_is_done_once_and_again_only_when_its_inputs_change(copied_measured: 
     assert states["refine curve"] == ("stale", "how children are measured changed")
     assert {key for key, (state, _) in states.items() if state != "done"} == {"refine curve", "report"}
     assert done_by_a_run(program) == ["refine curve", "report"]
-    assert [len(each.children) for each in refinements(along(program))] == [2, 2]
+    assert [len(each.here) for each in refinements(along(program))] == [2, 2]
     program.write_text(text.replace("1.2x..2.8x", "1.2x..1.6x"))
     states = told_states(program)
     assert states["frontier curve"] == ("stale", "the declaration changed")
@@ -159,8 +194,9 @@ def test_the_command_tells_a_line_a_point(measured: Path) -> None:
     for row, ratio, here in zip(rows, ("1.2x", "2x"), refinements(found), strict=False):
         assert here.optimum is not None
         figures = f"{here.best.measured:.4g}", f"{here.optimum.measured:.4g}"
-        assert row.split()[:4] == [ratio, "3", *figures] and row.endswith(ORIGINS[here.best.origin])
-    assert len(rows) == 3 and rows[2].split(maxsplit=2) == ["2.8x", "0", "no child meets the bound"]
+        counts = "3", str(len(here.children) - 3)
+        assert row.split()[:5] == [ratio, *counts, *figures] and row.endswith(ORIGINS[here.best.origin])
+    assert len(rows) == 3 and rows[2].split(maxsplit=3) == ["2.8x", "0", "0", "no child meets the bound"]
     assert told("refine", measured, "curve") == [found.model_dump(mode="json")]
     assert ["points" in each for each in told("refine", measured)] == [False, True]
     code, _, err = said("refine", measured, "plain")

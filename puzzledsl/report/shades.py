@@ -1,0 +1,68 @@
+"""Kind and shade of a sub-block in the strip: the more of the parent's is kept, the stronger. Shades differ in grey, too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from puzzledsl.ir import facts
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    MoeFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.ir.nodes import LayerChoice, Program, Shape
+
+FAINTEST, STRONGEST = 0.18, 0.9
+"""Of the full colour, for the smallest alternative and for the largest beside the parent's."""
+
+
+@dataclass(frozen=True)
+class WindowScale:
+    """A logarithmic scale from the smallest window of a space, in tokens, to `full`, where all of the context is seen."""
+
+    smallest: int
+    full: int
+
+    def share(self, window: int | None) -> float:
+        """Share of the scale up to a window, above 0; 1 without one. Doubling a window is the same step anywhere."""
+        if window is None or window >= self.full:
+            return 1.0
+        return (math.log2(window / self.smallest) + 1) / (math.log2(self.full / self.smallest) + 1)
+
+
+def window_scale(program: Program, layers: Sequence[LayerChoice], shape: Shape) -> WindowScale:
+    """The scale of a space's windows: full is the parent's window, else the longest scenario, but more than any window."""
+    found = {facts.window(a, shape) for choice in layers for a in choice.attention} - {None, shape.window}
+    windows = sorted(window for window in found if window is not None)
+    longest = max((s.prompt + s.output for s in program.scenarios.values()), default=1)
+    full = shape.window or max([longest, *(2 * window for window in windows)])
+    return WindowScale(windows[0] if windows else full, full)
+
+
+def appearance(alternative: Alternative, shape: Shape, windows: WindowScale) -> tuple[str, float]:
+    """Sort of an alternative, and the share of the parent's sub-block it keeps, 0 to 1, as its shade."""
+    match alternative:
+        case ParentAttention() | ParentFfn():
+            return "parent", 1.0
+        case GqaAttention(kv_heads=kv_heads):
+            heads = (kv_heads / shape.kv_heads) ** 0.5  # steps of two heads should look alike
+            kept = heads * windows.share(facts.window(alternative, shape))
+        case MlpFfn() | MoeFfn():
+            kept = facts.width(alternative, shape) / shape.intermediate
+        case LinearAttention() | LinearFfn():
+            return "linear", 1.0
+        case NoOpAttention() | NoOpFfn():
+            return "noop", 0.0
+        case _:
+            assert_never(alternative)
+    return "reduced", FAINTEST + (STRONGEST - FAINTEST) * min(kept, 1.0)

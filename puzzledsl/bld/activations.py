@@ -1,8 +1,8 @@
-"""The hidden states of all training and held-out tokens that enter one layer: a memory-mapped file that moves up the layers.
+"""Input activations of one layer for all training and held-out tokens, in a memory-mapped file that moves up the layers.
 
-`work/hidden-<layer>.bin` appears complete (written beside, fsynced, renamed). The one before it stays until the next
-step, by when the pieces made on the way are in the library, so a killed run goes on from its last unfinished layer. Two
-layers' hidden states are on disk, none in memory.
+`work/hidden-<layer>.bin` is written under a temporary name, fsynced and renamed, so it is complete when it appears. The file of
+the layer below is deleted only at the next step, when the pieces trained on it are in the library. So an interrupted run resumes
+at its last unfinished layer. At most two layers' hidden states are on disk and one batch is in memory.
 
 Shapes: N blocks, S context, H hidden.
 """
@@ -25,14 +25,14 @@ Visit = Callable[[int, Tensor], Tensor]
 
 
 class Activations:
-    """Hidden states [N, S, H] of `tokens` [N, S], at the entrance of layer `layer_idx`."""
+    """Hidden states [N, S, H] of `tokens` [N, S] that enter layer `layer_idx`."""
 
     def __init__(
         self, runner: LayerRunner, tokens_NS: Tensor, batches: Sequence[slice], work: Path, *, last_layer: int
     ) -> None:
-        """Takes up the furthest file in `work` that is not beyond `last_layer`, or embeds the tokens.
+        """Open the intact file in `work` of the highest layer up to `last_layer`, or embed the tokens.
 
-        `batches` share out the blocks: what is run together.
+        `batches`: slices of the N blocks that run through a layer together; each block is in exactly one.
         """
         self._runner, self._tokens, self._batches, self._work = runner, tokens_NS, batches, work
         kept = [n for n in _layers_in(work) if n <= last_layer and is_sealed(self._path(n))]
@@ -42,19 +42,19 @@ class Activations:
         self._forget_others()
 
     def move_to(self, layer_idx: int) -> None:
-        """Run whole layers until these are the hidden states that enter `layer_idx`."""
+        """Run layers of the parent, without gradients, until the file holds the input of `layer_idx`."""
         while (here := self.layer_idx) < layer_idx:
             with torch.no_grad():
                 self.step(lambda _, hidden, here=here: self._runner.run_layer(here, hidden))  # type: ignore[misc]
 
     def step(self, visit: Visit) -> None:
-        """Move up one layer: `visit(number, hidden)` is called for each batch in order, and returns what leaves it."""
+        """Move up one layer: `visit(number, hidden)` gets each batch in order and returns the layer's output for it."""
         self._forget_others()
         self._write(self.layer_idx + 1, visit, self._map(self._path(self.layer_idx)))
         self.layer_idx += 1
 
     def _write(self, layer_idx: int, visit: Visit, entering: Tensor) -> None:
-        """Fill the file of `layer_idx` with what `visit` makes of `entering`, batch by batch."""
+        """Write `visit(number, batch)` of each batch of `entering` to the file of `layer_idx`."""
         with replacing(self._path(layer_idx)) as temporary:
             reserve(temporary, self._tokens.numel() * self._runner.hidden_size * self._runner.dtype.itemsize)
             leaving = self._map(temporary)
@@ -64,7 +64,7 @@ class Activations:
             seal(temporary)
 
     def _map(self, path: Path) -> Tensor:
-        """The file as a tensor. Shared even where it is only read: a private map would count as memory of the process."""
+        """Memory-map a file as a tensor [N, S, H]. Shared even for reading: a private map counts as memory of the process."""
         shape = (*self._tokens.shape, self._runner.hidden_size)
         size = shape[0] * shape[1] * shape[2]
         return torch.from_file(str(path), shared=True, size=size, dtype=self._runner.dtype).view(shape)

@@ -1,4 +1,4 @@
-"""Mistakes found when pieces are made."""
+"""Diagnostics of training pieces (E1401, E1402, E1411, E1412)."""
 
 from __future__ import annotations
 

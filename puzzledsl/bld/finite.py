@@ -1,4 +1,4 @@
-"""Numbers that are none are told at once, and cost no piece that is finished."""
+"""Report non-finite losses and activations immediately; keep finished pieces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from puzzledsl.surgery.statistics import LayerStatistics
 
 
 def keep_finite(outcomes: Sequence[Outcome], keep: Callable[[Outcome], None]) -> None:
-    """Keep each piece whose training ended in a number. Raises DiagnosticError (LossNotFinite) for the others."""
+    """Call `keep` for every piece with finite losses, then raise DiagnosticError (LossNotFinite) for the others, if any."""
     for outcome in outcomes:
         if outcome.finite:
             keep(outcome)
@@ -24,7 +24,7 @@ def keep_finite(outcomes: Sequence[Outcome], keep: Callable[[Outcome], None]) ->
 
 
 def diverged(outcome: Outcome) -> LossNotFinite:
-    """What to say of a piece whose loss is no number."""
+    """Return the diagnostic for a piece whose loss is not finite."""
     job = outcome.student.job
     what = "/".join(f"`{name_of(a)}`" for a in (job.attention, job.ffn) if a is not None)
     loss = outcome.loss_trained if outcome.loss_trained is not None else outcome.loss_initial
@@ -32,7 +32,10 @@ def diverged(outcome: Outcome) -> LossNotFinite:
 
 
 def refuse_what_is_not_finite(layer_idx: int, statistics: LayerStatistics, dtype: torch.dtype) -> None:
-    """Raise DiagnosticError (ParentNotFinite) before anything is fitted to what the layer puts out."""
+    """Raise DiagnosticError (ParentNotFinite) if a sub-block of the layer outputs NaN or infinity on calibration tokens.
+
+    Called before any piece is fitted to these outputs.
+    """
     for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
         if not math.isfinite(gram.yy):
             words = str(dtype).removeprefix("torch.")

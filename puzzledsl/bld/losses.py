@@ -1,4 +1,4 @@
-"""How far a child sub-block's output is from its parent's. Float32 scalars, whatever the inputs' dtype.
+"""Training losses between a child sub-block's output and its parent's. Float32 scalars, whatever the inputs' dtype.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -16,49 +16,49 @@ TINY = 1e-12
 
 
 def normalized_mse(child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
-    """||child - parent||^2 / ||parent||^2 (Puzzle, section 3). 1 for a child that outputs zero."""
+    """Return ||child - parent||^2 / ||parent||^2 (Puzzle, section 3). It is 1 for a child that outputs zero."""
     squared_error = cast(Any, SquaredError).apply  # torch has no types for it
     return cast(Tensor, squared_error(child_BSH.float(), parent_BSH.float(), squared_norm(parent_BSH)))
 
 
 class SquaredError(torch.autograd.Function):
-    """sum((child - parent)^2) / norm for a `parent` that wants no gradient, in three passes over memory.
+    """sum((child - parent)^2) / norm with a gradient for `child` only, in three passes over memory.
 
-    Composed of torch's own operations it takes eight, which for a small piece is a tenth of its step.
+    torch's own operations need eight passes, which for a small piece is a tenth of the training step.
     """
 
     @staticmethod
     def forward(ctx: Any, child_BSH: Tensor, parent_BSH: Tensor, norm: Tensor) -> Tensor:
-        """A scalar; keeps the difference for the way back."""
+        """Return the scalar loss; save the difference for the backward pass."""
         difference = (child_BSH - parent_BSH).flatten()
         ctx.difference, ctx.norm, ctx.shape = difference, norm, child_BSH.shape
         return torch.dot(difference, difference) / norm
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """2 (child - parent) / norm, in the place of the difference: called once."""
+        """Return the child's gradient 2 (child - parent) / norm. It overwrites the difference, so it can be called only once."""
         scaled: Tensor = ctx.difference.mul_(2 * gradients[0] / ctx.norm)
         return scaled.view(ctx.shape), None, None
 
 
 def squared_norm(parent_BSH: Tensor) -> Tensor:
-    """What normalised MSE is divided by: a float32 scalar, the same for every piece of a sub-block."""
+    """Return ||parent||^2, the denominator of normalised MSE, as a float32 scalar of at least `TINY`."""
     flat = parent_BSH.float().flatten()
     return torch.dot(flat, flat).clamp_min(TINY)
 
 
 def mse(child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
-    """Mean squared error over all elements."""
+    """Return the mean squared error over all elements."""
     return F.mse_loss(child_BSH.float(), parent_BSH.float())
 
 
 def cosine(child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
-    """1 - cosine similarity, mean over tokens."""
+    """Return 1 - cosine similarity along H, averaged over tokens."""
     return (1 - F.cosine_similarity(child_BSH.float(), parent_BSH.float(), dim=-1)).mean()
 
 
 def loss_of(name: LossName, child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
-    """The named loss."""
+    """Return the loss called `name`."""
     match name:
         case "normalized_mse":
             return normalized_mse(child_BSH, parent_BSH)

@@ -1,4 +1,4 @@
-"""What is to be made: all that a process, here or on another machine, needs to know to make pieces of some layers."""
+"""Work order for BLD: the jobs, tokens and settings that a process on any machine needs to train pieces."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.library.library import Library
 
 CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES = 2048, 8
-"""Tokens that go through a layer together while statistics are collected, at most; and as many batches, at least, where there
-are so many blocks, so that some can judge what is fitted to others."""
+"""Most tokens in a calibration batch, and least number of batches (if there are that many blocks). Several batches are needed
+because the last ones judge what is fitted to the others."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """The pieces of `jobs`, from `tokens`: calibration, training and held-out blocks, in this order, [N, S].
+    """An order for the pieces of `jobs`. `tokens` [N, S] are calibration, training and held-out blocks, in this order.
 
-    `work` is for what an interrupted run needs to go on; `made_from` are the digests a piece remembers.
+    `work`: directory for the state that an interrupted run resumes from. `made_from`: digests of the parent and the text, which
+    are stored with each piece.
     """
 
     name: str
@@ -39,27 +40,27 @@ class Order:
 
     @property
     def last_layer(self) -> int:
-        """The highest layer that has a piece to make."""
+        """The highest layer with a job."""
         return max(job.layer for job in self.jobs)
 
     def calibration_batches(self) -> tuple[Tensor, ...]:
-        """Blocks that go through a layer together while statistics are collected."""
+        """Split the calibration blocks into batches [B, S], which run through a layer together."""
         blocks = self.budget.calibration
         size = max(1, min(CALIBRATION_BATCH_TOKENS // self.budget.context, blocks // CALIBRATION_BATCHES))
         return torch.split(self.tokens[: self.budget.calibration], size)
 
     def training_batches(self) -> tuple[Tensor, ...]:
-        """One a step."""
+        """Split the training blocks into batches [B, S], one for each training step; empty where nothing is trained."""
         start, count = self.budget.calibration, self.budget.training
         return torch.split(self.tokens[start : start + count], self.budget.batch) if count else ()
 
     def held_out_batches(self) -> tuple[Tensor, ...]:
-        """Blocks that losses are measured on."""
+        """Split the held-out blocks, on which losses are measured, into batches [B, S]."""
         return torch.split(self.tokens[self.budget.calibration + self.budget.training :], self.budget.batch)
 
 
 def write_piece(library: Library, order: Order, outcome: Outcome, dtype: torch.dtype) -> Piece:
-    """The file of a finished piece, with weights in `dtype`, the parent's. Its index line is not written yet."""
+    """Write the file of a finished piece with its weights in `dtype`, the parent's. The caller enters it into the index."""
     tensors = {name: tensor.to(dtype) for name, tensor in outcome.weights.items()}
     trained = outcome.steps * order.budget.batch * order.budget.context
     job = outcome.student.job

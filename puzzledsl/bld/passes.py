@@ -1,4 +1,4 @@
-"""Pieces that do not all fit in memory at once are made in several passes over the text: each trains some of every layer's."""
+"""Split BLD into several passes over the text when not all pieces fit in memory; each pass trains some pieces of every layer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from puzzledsl.plan.pipeline import filled
 
 
 def passes(order: Order, layer_bytes: float) -> list[Order] | None:
-    """The order in as few parts as keep each layer's pieces within `layer_bytes`; None where a single piece does not fit.
+    """Split an order into as few parts as keep each layer's pieces within `layer_bytes`; None if a single piece does not fit.
 
-    Each part has a place of its own for unfinished work, named after its jobs: parts that are finished, and left out when
-    the run is started again, do not move it.
+    Each part has its own work directory, named by a digest of its jobs. So a resumed run finds it again, although finished
+    parts are no longer in the order.
     """
     parts: list[list[BldJob]] = []
     for layer in range(order.last_layer + 1):
@@ -34,5 +34,5 @@ def _part(order: Order, jobs: Sequence[BldJob]) -> Order:
 
 
 def has_begun(order: Order) -> bool:
-    """Whether a pass of an earlier run has left unfinished work."""
+    """True if an earlier run has left a work directory of a pass."""
     return any(order.work.glob("pass-*"))

@@ -1,7 +1,7 @@
-"""Nonlinear least squares on all maps of a piece, from where least squares on its last map ends. No training.
+"""Refine initial weights by nonlinear least squares (Gauss-Newton) on all linear maps of a piece; no training.
 
-Pieces of the paper's initialisers stay as these make them, and linear sub-blocks are exact optima already. Everything is
-computed in float32, whatever the parent is in.
+The start is the least-squares fit of the last map. Pieces from the paper's initialisers are left as they are, and linear
+sub-blocks are exact optima already. Everything is computed in float32, whatever the parent's dtype.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -23,11 +23,15 @@ from puzzledsl.surgery.grams import Gram, refit
 from puzzledsl.surgery.statistics import Call
 
 Seen = tuple[Tensor, LayerTrace]
-"""Hidden states that enter the layer, and what happened to them inside."""
+"""Hidden states [B, S, H] that enter a layer, and the trace of the parent's layer on them."""
 
 
 def refine(students: Sequence[Student], calls: Sequence[Call]) -> None:
-    """Bring the outputs of a layer's pieces nearer to the parent's on calibration tokens, where that holds on others too."""
+    """Fit the pieces of one layer, in place, to the parent's outputs on most of the calibration batches.
+
+    A fit is kept only if it also reduces the error on the last batch, which it is not fitted to. Skips pieces that are not to
+    be refined, that have too many weights for the number of calibration values, or whose weights are not all float32.
+    """
     batches = int(FITTED_SHARE * len(calls))
     numbers = sum(call.entering.numel() for call in calls[:batches])
     wanted = [
@@ -53,13 +57,13 @@ def _size(student: Student) -> int:
 
 
 def _is_float32(student: Student) -> bool:
-    """False where half of a coupled piece is the parent's own in bfloat16, whose rounding would be fitted."""
+    """False if one half of a coupled piece is the parent's module in bfloat16; a fit would then follow its rounding errors."""
     modules = [module for module in (student.attention, student.ffn) if module is not None]
     return all(weight.dtype == torch.float32 for module in modules for weight in module.parameters())
 
 
 class _Residual:
-    """Difference between what a piece and the parent's sub-block add to the stream, [B, S, H]."""
+    """Residual of the fit: the piece's output minus the parent sub-block's output, [B, S, H]."""
 
     def __init__(self, student: Student) -> None:
         self._student = student
@@ -70,7 +74,7 @@ class _Residual:
 
 @torch.no_grad()
 def _refit_last(student: Student, calls: Sequence[Call]) -> None:
-    """Least squares once more for the map that a piece ends in, on all calibration tokens: the others were fitted to fewer."""
+    """Refit the last linear map of a piece by least squares on all calibration tokens; `Fit` used only a part of them."""
     last = _last(student)
     if last is None:
         return
@@ -91,7 +95,10 @@ def _refit_last(student: Student, calls: Sequence[Call]) -> None:
 
 
 def _last(student: Student) -> nn.Linear | None:
-    """The map that the output is linear in; None where it is the parent's own, or passes through the parent's FFN."""
+    """Return the last linear map of a piece if its output is linear in it.
+
+    None for a piece without such a map of its own, for example one whose attention is followed by the parent's FFN.
+    """
     job = student.job
     if job.ffn is not None and job.ffn.kind == "parent":
         return None

@@ -1,12 +1,12 @@
-"""`pzl bld`: every job's piece, made in one sweep up the parent's layers.
+"""`pzl bld`: blockwise local distillation (Puzzle, section 3) of every job's piece in one pass of the parent.
 
-For each layer: calibration statistics -> initial weights of all its pieces -> one forward pass of the parent's layer
-feeds them all -> the block library. Hidden states of calibration, training and held-out tokens move up one layer at a
-time (`bld.sweep`), or batches run through all layers and nothing of them is kept (`bld.stream`), so the parent runs once
-whatever the number of jobs; the pieces are the same, bit for bit. Training on other hardware, or with another number of
-threads, gives other bytes; being killed and started again does not.
+For each layer: collect calibration statistics, initialise all its pieces, train them side by side on one forward pass of the
+parent's layer, and write them to the block library. Either the hidden states of all tokens move up one layer at a time
+(`bld.sweep`), or batches run through all layers and no activations are kept (`bld.stream`). The pieces are the same, bit for
+bit. In both the parent runs once, whatever the number of jobs. An interrupted and resumed run gives the same bytes; other
+hardware or another number of threads does not.
 
-The stage before guarantees that jobs are those of one BLD declaration of the program.
+Callers pass the jobs of exactly one `bld` declaration of the program.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from puzzledsl.progress import Progress
 from puzzledsl.units import BYTES, format_quantity
 
 Enter = Callable[[Piece, str], None]
-"""Told of a piece whose file is written, and whether its "trained" or its "initial" weights were kept."""
+"""Callback for a piece whose file is written. The string says which weights were kept: "trained" or "initial"."""
 
 
 class Maker(Protocol):
-    """Something that makes an order's pieces: here, or on other machines."""
+    """Executor of an order, in this process or on other machines."""
 
     def __call__(self, order: Order, enter: Enter, progress: Progress) -> None:
-        """Make every piece; `enter` each whose file is written. Raises DiagnosticError."""
+        """Make every piece of the order and call `enter` for each whose file is written. Raises DiagnosticError."""
 
 
 def run_bld(
@@ -67,12 +67,12 @@ def run_bld(
     progress: Progress,
     make: Maker | None = None,
 ) -> None:
-    """Make the pieces of `jobs` that the library lacks, and leave its index canonical.
+    """Make the pieces of `jobs` that the library lacks, and write its index in canonical order.
 
     Pieces are trained for `tokens / (context * batch)` steps and keep the better of their initial and trained weights
-    on held-out tokens; linear sub-blocks initialised by least squares are already optimal and are not trained. `work`
-    holds what an interrupted run needs to go on, and is removed at the end; `base` is where data paths start; `make` is
-    `make_here` unless another is given.
+    on held-out tokens; linear sub-blocks initialised by least squares are already optimal and are not trained. `work` holds
+    the state that an interrupted run resumes from and is removed at the end. Relative data paths start at `base`. `make`
+    executes the order; the default is `make_here`.
     Raises DiagnosticError: missing or too little text, checkpoints that cannot be read, alternatives that cannot be made.
     """
     if not jobs:
@@ -94,9 +94,10 @@ def run_bld(
 
 
 def make_here(declaration: nodes.Bld, order: Order, enter: Enter, progress: Progress) -> None:
-    """In this process: layer by layer over activations on the disk, or, where they do not fit there, without keeping them.
+    """Make an order's pieces in this process: by `sweep` if the activations fit on the disk, else by `stream`.
 
-    Raises DiagnosticError (NoScratchSpace) where they do not fit and neither does one piece of every layer fit in memory.
+    Raises DiagnosticError (NoScratchSpace) if they do not fit on the disk and streaming is not possible either: the parent is
+    paged, or some piece exceeds its layer's share of memory.
     """
     model = reachable_parent(order.parent_dir, progress, once=True)
     prepare_work(order, f"{model.device.type} {model.dtype}")
@@ -134,7 +135,7 @@ def _sweep(model: PreTrainedModel, order: Order, enter: Enter, progress: Progres
 
 
 def prepare_work(order: Order, arithmetic: str) -> None:
-    """Keep what `work` holds only if it comes from the same parent, text, budget and arithmetic."""
+    """Empty `work` unless its content comes from the same parent, text, budget and arithmetic (device and dtype)."""
     key = f"{order.made_from}\n{order.budget}\n{arithmetic}\n"
     stamp = order.work / "made_from.txt"
     if stamp.is_file() and stamp.read_text() == key:
@@ -145,7 +146,7 @@ def prepare_work(order: Order, arithmetic: str) -> None:
 
 
 def _enter(library: Library, progress: Progress, piece: Piece, kept: str) -> None:
-    """Enter a piece whose file is written into the library's index."""
+    """Add a piece whose file is written to the library's index, and log it."""
     library.enter(piece)
     losses = {"loss_initial": piece.loss_initial, "loss_final": piece.loss_final}
     progress.log("piece", id=piece.job.id, layer=piece.job.layer, kept=kept, tokens=piece.tokens, **losses)
@@ -166,7 +167,7 @@ def _text(
     base: Path,
     library: Library,
 ) -> Tensor:
-    """Calibration, training and held-out blocks, in this order, [N, S]."""
+    """Return the tokens of calibration, training and held-out blocks, in this order, [N, S]."""
     if declaration.data is None:
         raise DiagnosticError(NoTrainingText(span_of(declaration.where), name=declaration.name))
     tokens = token_blocks(

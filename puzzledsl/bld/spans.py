@@ -1,4 +1,4 @@
-"""Which layers each of several workers takes: consecutive ones, about equal work for each."""
+"""Partition the layers into consecutive spans of about equal work, one for each worker (linear partition by bisection)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from puzzledsl.plan.shapes import attention_shapes, mlp_shapes
 
 
 def spans(work: Sequence[float], workers: int) -> tuple[tuple[int, int], ...]:
-    """(first, end) of each worker's layers: all layers, in order, none twice; no worker without a layer.
+    """Return (first, end) of each worker's layers. The spans cover all layers, in order, and none is empty.
 
-    Fewer spans than `workers` where there are fewer layers. The largest sum of `work` in a span is the least possible.
+    There are fewer spans than `workers` if there are fewer layers. The largest sum of `work` in a span is the least possible.
     """
     count = min(workers, len(work))
     low, high = max(work), sum(work)
-    for _ in range(60):  # the least limit that `count` spans can keep; 60 halvings are float64's precision
+    # bisect for the least limit that `count` spans can keep; 60 halvings reach float64's precision
+    for _ in range(60):
         middle = (low + high) / 2
         low, high = (low, middle) if len(_filled(work, middle)) <= count else (middle, high)
     found = _filled(work, high)
@@ -32,7 +33,7 @@ def spans(work: Sequence[float], workers: int) -> tuple[tuple[int, int], ...]:
 
 
 def _filled(work: Sequence[float], limit: float) -> list[tuple[int, int]]:
-    """Spans filled one after the other up to `limit` (which no single layer exceeds)."""
+    """Fill spans greedily, each up to a sum of `limit` and with at least one layer."""
     found, first, total = [], 0, 0.0
     for layer, amount in enumerate(work):
         if total + amount > limit and layer > first:
@@ -43,7 +44,10 @@ def _filled(work: Sequence[float], limit: float) -> list[tuple[int, int]]:
 
 
 def work_of(order: Order, shape: Shape) -> list[float]:
-    """FLOP a token of each layer that an order needs: the parent's forward (2 a weight), pieces forward and back (6)."""
+    """Estimate the FLOPs per token of each layer up to the order's last.
+
+    2 per weight of the parent's layer (forward) and 6 per weight of its pieces (forward and backward).
+    """
     own = [*attention_shapes(shape, shape.kv_heads).values(), *mlp_shapes(shape, shape.intermediate).values()]
     work = [2.0 * sum(map(math.prod, own))] * (order.last_layer + 1)
     for job in order.jobs:

@@ -1,8 +1,8 @@
-"""Consecutive layers of the parent and all their pieces, trained on batches that pass through (Puzzle, section 3).
+"""Pipeline stage of BLD: consecutive layers of the parent and their pieces, trained as batches pass through (Puzzle, section 3).
 
-Nothing of a batch is kept: one pass of the parent feeds every piece. Stages hand each other hidden states alone, so that
-they may be in different processes. Batches and steps are those of the sweep (`bld.sweep`), and so are the weights, bit for
-bit. What a stage knows is saved layer by layer, so that another stage, with other layers, can go on from there.
+One forward pass of the parent feeds every piece, and no activations are kept. Stages exchange only hidden states, so they can
+run in different processes. Batches and steps are those of `bld.sweep`, and so are the weights, bit for bit. The state of
+training is saved layer by layer, so that stages with other spans of layers can resume from it.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -39,12 +39,12 @@ from puzzledsl.seals import is_sealed_beside, seal_beside
 from puzzledsl.surgery.statistics import walk_from
 
 EVERYTHING = 1 << 62
-"""Room for all the layers of a stage; the others are never run, so never read."""
+"""Limit of a paged parent that keeps every layer it has read. Layers of other stages never run, so they are never read."""
 
 
 @dataclass
 class Pupil:
-    """A student, its optimiser where it needs training, and what is known of its losses."""
+    """Training state of a piece: its student, its optimiser (None if it needs no training), initial weights and losses."""
 
     student: Student
     trainer: Trainer | None
@@ -55,10 +55,10 @@ class Pupil:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a stage made: pieces whose files are written, what became of each, and what went wrong with others."""
+    """Result of a stage: the pieces whose files are written, and diagnostics of those with non-finite losses."""
 
     pieces: Sequence[Piece]
-    kept: Sequence[str]  # "trained" | "initial", for each piece
+    kept: Sequence[str]  # the weights that each piece keeps: "trained" | "initial"
     problems: Sequence[Diagnostic]
 
 
@@ -66,7 +66,7 @@ _Visit = Callable[[Pupil, Tensor, LayerTrace], None]
 
 
 class Stage:
-    """Layers `first` to `end - 1`. Tensors that come in and go out are on the CPU."""
+    """Layers `first` to `end - 1` of the parent and their pieces. Its methods take and return tensors on the CPU."""
 
     def __init__(
         self,
@@ -76,7 +76,10 @@ class Stage:
         model: PreTrainedModel | None = None,
         threads: int | None = None,
     ) -> None:
-        """Without a `model`, the stage reads its own layers of the checkpoint and no others."""
+        """Set up the stage. Without a `model`, it reads only its own layers of the checkpoint, when they first run.
+
+        `threads`: number of torch threads of this process; None leaves it unchanged.
+        """
         if threads is not None:
             torch.set_num_threads(threads)
         if model is None:
@@ -87,11 +90,11 @@ class Stage:
         self._pupils: dict[int, list[Pupil]] = {}
 
     def arithmetic(self) -> str:
-        """What the bits of a piece depend on besides its inputs."""
+        """Return device type and dtype, on which the bits of a piece depend besides its inputs."""
         return f"{self._runner.device.type} {self._runner.dtype}"
 
     def room_bytes(self) -> int:
-        """What the pieces of one of these layers may take in memory, beside the parent's layers themselves."""
+        """Return the bytes that the pieces of one layer may take: the free memory less the parent's layers, per layer."""
         own = sum(weights_of(layer) for layer in self._layers_of_model()) * self._runner.dtype.itemsize
         room = free_bytes(self._runner.device)
         if self._runner.device.type == "cpu":
@@ -99,19 +102,19 @@ class Stage:
         return max(0, int(SHARE * room) - own) // len(self._layers)
 
     def embed(self, tokens_BS: Tensor) -> Tensor:
-        """Token ids -> what enters layer 0."""
+        """Return the hidden states that enter layer 0, [B, S, H], for token ids [B, S]."""
         return self._runner.embed(tokens_BS.to(self._runner.device)).cpu()
 
     @torch.no_grad()
     def forward(self, hidden_BSH: Tensor) -> Tensor:
-        """What leaves the last layer."""
+        """Run the parent's layers of this stage, without the pieces: [B, S, H] -> [B, S, H]."""
         hidden_BSH = hidden_BSH.to(self._runner.device)
         for layer_idx in self._layers:
             hidden_BSH = self._runner.run_layer(layer_idx, hidden_BSH)
         return hidden_BSH.cpu()
 
     def initialise(self, *entering: Tensor) -> None:
-        """Give every piece its initial weights, from calibration batches that enter the first layer."""
+        """Initialise every piece from the calibration batches [B, S, H] that enter the stage's first layer."""
         self._pupils = {}
         wanted = [layer_idx for layer_idx in self._layers if self._jobs(layer_idx)]
         shape, init = shape_of(self._model.config), self._order.init
@@ -124,7 +127,7 @@ class Stage:
             ]
 
     def examine(self, hidden_BSH: Tensor) -> Tensor:
-        """Count a held-out batch into every piece's loss; returns what leaves the last layer."""
+        """Add a held-out batch to every piece's loss. Returns the output of the stage's last layer, [B, S, H]."""
 
         def count(pupil: Pupil, hidden_BSH: Tensor, trace: LayerTrace) -> None:
             pupil.squares.add(pupil.student, hidden_BSH, trace)
@@ -132,7 +135,7 @@ class Stage:
         return self._through(hidden_BSH, count)
 
     def begin(self) -> None:
-        """The batches examined so far give the initial losses. Saves what training starts from."""
+        """Take the losses of the batches examined so far as the initial losses, and save the initial weights and losses."""
         for layer_idx, pupils in self._pupils.items():
             for pupil in pupils:
                 pupil.loss_initial, pupil.squares = pupil.squares.normalized_mse, Squares()
@@ -143,7 +146,7 @@ class Stage:
             self._save(self._initial(layer_idx), tensors, {"losses": json.dumps(losses)})
 
     def teach(self, hidden_BSH: Tensor) -> Tensor:
-        """One step of every piece that needs training; returns what leaves the last layer."""
+        """Train every piece that needs it for one step. Returns the output of the stage's last layer, [B, S, H]."""
 
         def step(pupil: Pupil, hidden_BSH: Tensor, trace: LayerTrace) -> None:
             if pupil.trainer is not None:
@@ -152,7 +155,7 @@ class Stage:
         return self._through(hidden_BSH, step)
 
     def check(self, hidden_BSH: Tensor) -> Tensor:
-        """Examine, on a held-out batch, every piece in training: some stop. Returns what leaves the last layer."""
+        """Check early stopping of every piece in training on a held-out batch. Returns the stage's output, [B, S, H]."""
 
         def look(pupil: Pupil, hidden_BSH: Tensor, trace: LayerTrace) -> None:
             if pupil.trainer is not None:
@@ -161,7 +164,7 @@ class Stage:
         return self._through(hidden_BSH, look)
 
     def save(self, step: int) -> None:
-        """Write what is needed to go on after this many steps; on return it is on the disk."""
+        """Save the state of training after `step` steps; on return it is on the disk."""
         for layer_idx, pupils in self._pupils.items():
             tensors: dict[str, Tensor] = {}
             for pupil in pupils:
@@ -171,7 +174,10 @@ class Stage:
             self._save(self._trained(step, layer_idx), tensors, {})
 
     def restore(self, step: int) -> None:
-        """Go back, or on, to where stages of any layers saved after this many steps. Raises DiagnosticError (damaged files)."""
+        """Load the state of these layers that any stages saved after `step` steps.
+
+        Raises DiagnosticError (UnfinishedWorkDamaged) for missing or damaged files.
+        """
         self._pupils = {}
         for layer_idx in self._layers:
             if not self._jobs(layer_idx):
@@ -189,7 +195,7 @@ class Stage:
             ]
 
     def finish(self) -> Finished:
-        """Write every piece, with the better of its initial and trained weights by the batches examined since `begin`."""
+        """Write every piece with the better of its initial and trained weights, by the loss on batches examined since `begin`."""
         library = Library(self._order.library_root)
         outcomes = [_outcome(pupil) for pupils in self._pupils.values() for pupil in pupils]
         whole = [outcome for outcome in outcomes if outcome.finite]
@@ -261,12 +267,12 @@ class Stage:
 
 
 def state_dir(work: Path) -> Path:
-    """Where stages save what they know."""
+    """Return the directory in which stages save their state."""
     return work / "state"
 
 
 def weights_of(module: nn.Module) -> int:
-    """How many numbers a module's weights are."""
+    """Return the number of parameters of a module."""
     return sum(weight.numel() for weight in module.parameters())
 
 

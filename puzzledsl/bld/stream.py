@@ -1,8 +1,8 @@
-"""BLD whose activations are never kept: batches run through stages of consecutive layers, each feeds its own pieces.
+"""BLD without stored activations: each batch runs through a pipeline of stages, and each stage trains its own pieces on it.
 
-The stages may be anywhere: a `Crew` calls them. Every SAVED_STEPS steps all of them save what they know, and where a worker
-is lost, or the driver itself, everything goes on from the last time that all had saved. The pieces are those of the sweep,
-bit for bit, wherever and however often interrupted they are made.
+A `Crew` calls the stages, which may run in other processes. All stages save their state every SAVED_STEPS steps. When a worker
+or the driver is lost, the run resumes from the last step that all stages had saved. The pieces are those of `bld.sweep`, bit for
+bit, however often the run is interrupted.
 """
 
 from __future__ import annotations
@@ -23,38 +23,41 @@ from puzzledsl.progress import Progress
 from puzzledsl.seals import read_sealed, write_sealed
 
 SAVED_STEPS = 100
-"""Steps between two savings: what is lost at most when a worker is."""
+"""Steps between two savings: most steps that are repeated when a worker is lost."""
 MAX_LOSSES = 5
-"""Workers lost between two savings before the run gives up."""
+"""The run fails when it loses more workers than this between two savings."""
 
 
 Message = tuple[str, Any, int]
-"""What a stage is told to do with a batch, and the step that ends with it (0: none does)."""
+"""(method of `Stage`, batch of tokens, training step that this message completes, or 0)."""
 
 
 class WorkerLost(Exception):
-    """A worker died, or what it made is gone. `what` says which, for the log."""
+    """A worker died, or a result that it held is gone. The message describes it for the log."""
 
 
 class Crew(Protocol):
-    """Stages, in order of their layers."""
+    """The stages of a pipeline, in order of their layers, and asynchronous calls to them."""
 
     @property
     def size(self) -> int:
-        """How many."""
+        """Number of stages."""
 
     def call(self, stage: int, method: str, *arguments: Any) -> Any:
-        """Have a stage do something, after all that it was told before. Arguments may be what earlier calls returned."""
+        """Queue a call of a stage's method, after all earlier calls of this stage. Return a handle of its result.
+
+        Arguments may be handles of earlier calls.
+        """
 
     def result(self, answer: Any) -> Any:
-        """Wait for what a call returned. Raises WorkerLost, or what the call raised."""
+        """Wait for the call with this handle and return its result. Raises WorkerLost, or the exception of the call."""
 
     def renew(self) -> None:
-        """Replace the stages by new ones, on the workers that are left. Raises DiagnosticError where there are none."""
+        """Replace the stages by new ones on the remaining workers. Raises DiagnosticError if no worker remains."""
 
 
 class Alone:
-    """A crew of one stage, in this process."""
+    """A crew of a single stage in this process; calls run immediately."""
 
     size = 1
 
@@ -70,7 +73,7 @@ class Alone:
         return answer
 
     def renew(self) -> None:
-        """Nothing can be lost."""
+        """Do nothing: a stage in this process cannot be lost."""
 
 
 def stream(
@@ -81,11 +84,13 @@ def stream(
     *,
     saved_steps: int | None = None,
 ) -> None:
-    """Make the pieces of an order; `enter` is told of each whose file is written, and whether it was better trained.
+    """Make the pieces of an order, resuming after lost workers.
 
-    All stages save every `saved_steps` steps (SAVED_STEPS).
+    `enter` is called for each piece whose file is written, with the weights that it keeps ("trained" or "initial"). All stages
+    save every `saved_steps` steps (default SAVED_STEPS).
 
-    Raises DiagnosticError: what stages find wrong; whatever is finished by then is entered.
+    Raises DiagnosticError for the problems that stages report, after finished pieces are entered; WorkerLost after more than
+    MAX_LOSSES losses without progress.
     """
     losses, before = 0, None
     while True:
@@ -105,7 +110,7 @@ def stream(
 
 
 class _Drive:
-    """One try."""
+    """One attempt to run an order, from the last saved step to the end or the loss of a worker."""
 
     def __init__(self, order: Order, crew: Crew, progress: Progress, saved_steps: int) -> None:
         self._order, self._crew, self._progress = order, crew, progress
@@ -113,7 +118,7 @@ class _Drive:
         self._last = crew.size - 1
 
     def run(self, enter: Callable[[Piece, str], None]) -> None:
-        """All that is not saved yet."""
+        """Run everything after the last saved step: initialisation, training, the final examination, and writing pieces."""
         steps, begun = self._order.budget.steps, _saved_step(self._order)
         if begun is None:
             self._begin()
@@ -141,7 +146,7 @@ class _Drive:
         self._commit(0)
 
     def _train(self, begun: int, steps: int) -> None:
-        """Stages save between two steps of their own, so that nobody waits for the last one."""
+        """Train from step `begun` to `steps`. Stages save between two of their own steps, so none waits for the last stage."""
         began, tokens, batches = monotonic(), 0, self._order.training_batches()
         savings: deque[tuple[int, list[Any]]] = deque()
 
@@ -161,7 +166,7 @@ class _Drive:
                 self._commit(step)
 
     def _lessons(self, begun: int, steps: int) -> Iterator[Message]:
-        """Each step's batch, and after some the held-out batch that says whether a piece still learns."""
+        """Yield each step's training batch, followed after some steps by the held-out batch for early stopping."""
         for step, batch in enumerate(self._order.training_batches()[begun:steps], begun + 1):
             checks = self._order.held_out_batches()[:1] if examined_after(step, steps) else ()
             yield "teach", batch, 0 if checks else step
@@ -175,9 +180,9 @@ class _Drive:
     def _pass(
         self, messages: Iterable[Message], sent: Callable[[int], None] = lambda _: None
     ) -> Iterator[int]:
-        """Send batches through all stages, a few at a time: as many are on their way as keep every stage busy.
+        """Send batches through all stages, with up to two per stage in flight so that every stage stays busy.
 
-        `sent` is told of each when all stages have been told of it; the step it ends is yielded when it has arrived.
+        `sent(step)` is called when a batch is queued at all stages. Its step is yielded when the batch has left the last stage.
         """
         on_their_way: deque[tuple[int, Any]] = deque()
         for method, batch, step in messages:
@@ -201,7 +206,7 @@ class _Drive:
         return [self._crew.result(answer) for answer in answers]
 
     def _commit(self, step: int) -> None:
-        """From here a run goes on, once every stage has saved."""
+        """Record that every stage has saved this step, so that a run resumes from it; delete the state of earlier steps."""
         saved = {"step": step, "jobs": [job.id for job in self._order.jobs]}
         write_sealed(state_dir(self._order.work) / "saved.json", json.dumps(saved))
         for old in state_dir(self._order.work).glob("step-*"):
@@ -218,7 +223,10 @@ class _Drive:
 
 
 def _saved_step(order: Order) -> int | None:
-    """Where all stages saved last; None before there are initial weights, where the note of it is damaged or of other jobs."""
+    """Return the last step that all stages saved, 0 being the initial weights.
+
+    None if nothing is saved, or the record is damaged or lacks some of the order's jobs.
+    """
     content = read_sealed(state_dir(order.work) / "saved.json")
     if content is None:
         return None

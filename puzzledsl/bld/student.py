@@ -1,7 +1,7 @@
-"""One piece in training: the modules of a job, what they are given and what they should give.
+"""The modules of a piece in training, with their inputs and targets.
 
-Norms stay the parent's and are not trained (their scale is absorbed by the weights behind them), so every piece of a
-layer reads one normed input, and no gradient flows to it.
+Norms stay the parent's and are not trained (the weights after a norm absorb its scale). So all pieces of a sub-block share one
+normed input, and no gradient flows to it.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -30,7 +30,7 @@ from puzzledsl.surgery.statistics import LayerStatistics
 
 @dataclass
 class Student:
-    """A job's modules. `trained` holds those with weights of their own, under the names a piece stores."""
+    """Modules of a job. `trained` holds those that are not the parent's, under the names that the piece's file uses."""
 
     job: BldJob
     attention: nn.Module | None
@@ -39,10 +39,10 @@ class Student:
     trained: nn.Module
 
     def forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
-        """What the piece adds to the residual stream, [B, S, H]. Products are fast ones (`modeling.products`).
+        """Return the piece's output, which is added to the residual stream, [B, S, H]. Uses `modeling.products`.
 
-        A block adds what its attention and its FFN add: the FFN reads the stream that the new attention changed. Of a parent in
-        bfloat16 the float32 weights are multiplied in bfloat16, too.
+        For a coupled block it is the sum of its attention's and its FFN's outputs; the FFN reads the stream after the new
+        attention. With a bfloat16 parent, the float32 weights are multiplied in bfloat16 (autocast).
         """
         with fast_products(), _as_the_parent_multiplies(hidden_BSH):
             return self._forward(hidden_BSH, trace)
@@ -58,7 +58,7 @@ class Student:
         return cast(Tensor, attended + self.ffn(self.ffn_norm(hidden_BSH + attended)))
 
     def target(self, trace: LayerTrace) -> Tensor:
-        """What the parent's own sub-block (or block) adds, [B, S, H]."""
+        """Return the output of the parent's sub-block (or block), [B, S, H]."""
         match self.job.sub_block:
             case "attention":
                 return trace.attention_output
@@ -69,13 +69,13 @@ class Student:
 
     @property
     def needs_training(self) -> bool:
-        """False for a linear sub-block that starts as the exact least-squares optimum: BLD cannot better it."""
+        """False for a linear sub-block initialised by least squares: it is the optimum already, so BLD cannot improve it."""
         alternative = self.job.attention or self.job.ffn
         solved = alternative is not None and alternative.kind == "linear" and self.job.init == "least_squares"
         return self.job.sub_block == "block" or not solved
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the trained weights, float32, by the names a piece stores."""
+        """Return a float32 copy of the trained weights, by the names that the piece's file uses."""
         return {name: tensor.detach().clone() for name, tensor in self.trained.state_dict().items()}
 
 
@@ -88,9 +88,10 @@ def _as_the_parent_multiplies(hidden_BSH: Tensor) -> AbstractContextManager[obje
 def enrol(
     job: BldJob, model: PreTrainedModel, statistics: LayerStatistics, init: Initialisers, shape: Shape
 ) -> Student:
-    """A job's student, initialised, with float32 weights. Raises DiagnosticError for what cannot be built or initialised.
+    """Build a job's student and initialise its weights, in float32.
 
-    The parent's half of a coupled piece is the parent's own module: not trained, not stored.
+    Where one half of a coupled piece is `parent`, it is the parent's own module, neither trained nor stored.
+    Raises DiagnosticError if an alternative cannot be built or initialised.
     """
     layer = access.layers(model)[job.layer]
 
@@ -101,7 +102,7 @@ def enrol(
 
 
 def revive(job: BldJob, model: PreTrainedModel, weights: Mapping[str, Tensor]) -> Student:
-    """A job's student with these weights, by the names that `Student.weights` gives them."""
+    """Build a job's student with the given weights, named as by `Student.weights`."""
     student = _student(job, model, lambda made, sub_block, alternative: None)
     student.trained.load_state_dict(dict(weights))
     return student

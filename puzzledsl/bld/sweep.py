@@ -1,4 +1,4 @@
-"""One pass up the parent's layers that makes every piece of each.
+"""BLD layer by layer: one pass up the parent that makes all pieces of a layer before it moves on.
 
 Shapes: N blocks, B sequences, S positions, H hidden.
 """
@@ -24,10 +24,12 @@ from puzzledsl.surgery.statistics import walk_layers
 
 
 def sweep(model: PreTrainedModel, order: Order, keep: Callable[[Outcome], None]) -> None:
-    """Make the pieces of an order and hand each to `keep`, layer by layer.
+    """Make the pieces of an order, layer by layer, and pass each to `keep`.
 
-    What its `work` holds of an earlier, interrupted sweep over the same tokens is used; calibration tokens are run again up
-    to where it stopped, a forward pass only.
+    Resumes from the activations of an interrupted sweep over the same tokens in `order.work`. Calibration tokens are run again
+    from layer 0, forward only.
+
+    Raises DiagnosticError: LossNotFinite, ParentNotFinite, and those of `enrol`.
     """
     shape, runner, budget = shape_of(model.config), LayerRunner(model), order.budget
     layers = sorted({job.layer for job in order.jobs})
@@ -39,12 +41,12 @@ def sweep(model: PreTrainedModel, order: Order, keep: Callable[[Outcome], None])
         here = [job for job in order.jobs if job.layer == layer_idx]
         students = [enrol(job, model, statistics, order.init, shape) for job in here]
         refine(students, statistics.calls)
-        statistics.calls.clear()  # the biggest part, and no longer needed
+        statistics.calls.clear()  # the largest part of the statistics, no longer needed
         keep_finite(_train(School(students, budget.steps), runner, activations, layer_idx, budget), keep)
 
 
 def _batches(budget: Budget) -> list[slice]:
-    """Held-out batches, then one batch a training step. Held-out blocks lie behind the training blocks."""
+    """Return slices of held-out batches, then one batch per training step. Held-out blocks come after the training blocks."""
     total = budget.training + budget.held_out
     held_out = range(budget.training, total, budget.batch)
     batches = [slice(start, min(start + budget.batch, total)) for start in held_out]
@@ -54,7 +56,7 @@ def _batches(budget: Budget) -> list[slice]:
 def _train(
     school: School, runner: LayerRunner, activations: Activations, layer_idx: int, budget: Budget
 ) -> Sequence[Outcome]:
-    """Run the parent's layer once over all tokens; every batch is shown to every student on its way."""
+    """Run the parent's layer once over all tokens, and pass every batch to all students of the layer."""
     examinations = -(-budget.held_out // budget.batch)
 
     def visit(number: int, hidden_BSH: Tensor) -> Tensor:

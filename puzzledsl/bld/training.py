@@ -1,6 +1,6 @@
-"""All pieces of one layer, trained side by side on one forward pass of the parent's layer (Puzzle, section 3).
+"""Train all pieces of one layer side by side on one forward pass of the parent's layer (Puzzle, section 3).
 
-Nothing here is random: pieces do not depend on each other, and data come in the order of the blocks.
+Nothing here is random: pieces do not depend on each other, and batches come in the order of the blocks.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -25,22 +25,22 @@ from puzzledsl.modeling.schedule import learning_rate
 BETAS = (0.9, 0.95)
 MAX_GRAD_NORM = 1.0
 EXAMINATIONS, PATIENCE, MIN_INTERVAL = 16, 5, 16
-"""A student is examined on one held-out batch after each 16th of the steps (no oftener than every 16 steps), and stops when five
-examinations in a row bring no new best. Those during the warm-up do not count, and neither does the initial loss: least squares
-starts at one that training may come back to only when the rate has fallen."""
+"""Early stopping: a student is examined on one held-out batch about 16 times (at most every 16 steps), and stops after five
+examinations in a row without a new best. Examinations during the warm-up do not count. Neither does the initial loss: after a
+least-squares start, training may get back below it only when the learning rate has fallen."""
 Seen = tuple[Tensor, LayerTrace]
-"""Hidden states that enter the layer, and what happened to them inside."""
+"""Hidden states [B, S, H] that enter the layer, and the trace of the parent's layer on them."""
 
 
 @dataclass
 class Outcome:
-    """A trained student. `weights` are the better of initial and trained on held-out tokens; losses are normalised MSE."""
+    """Result of a student. `weights`: the better of initial and trained on held-out tokens. Losses: normalised MSE on these."""
 
     student: Student
     weights: dict[str, Tensor]
     loss_initial: float
-    loss_trained: float | None  # None: needed no training
-    steps: int = 0  # that it was trained for
+    loss_trained: float | None  # None: not trained
+    steps: int = 0  # number of training steps taken
 
     @property
     def improved(self) -> bool:
@@ -49,19 +49,19 @@ class Outcome:
 
     @property
     def finite(self) -> bool:
-        """False when training (or, untrained, the initialiser) ended in a loss that is no number."""
+        """False if the initial loss or the loss after training is NaN or infinite."""
         trained = self.loss_trained
         return math.isfinite(self.loss_initial) and (trained is None or math.isfinite(trained))
 
     @property
     def loss_final(self) -> float:
-        """The loss of `weights`."""
+        """Loss of the weights that are kept."""
         return self.loss_trained if self.loss_trained is not None and self.improved else self.loss_initial
 
 
 @dataclass
 class Trainer:
-    """One student's optimiser. Float32 weights and loss; the passes are in bfloat16 where that is faster."""
+    """AdamW optimiser and early stopping of one student. Weights and loss are float32; passes use bfloat16 where it is faster."""
 
     student: Student
     steps: int
@@ -82,7 +82,7 @@ class Trainer:
 
     @torch.enable_grad()
     def step(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """One step of AdamW on one batch, unless training has stopped."""
+        """Take one step of AdamW on one batch, unless training has stopped."""
         if self.stopped:
             return
         name: LossName = self.student.job.loss  # type: ignore[assignment]
@@ -98,12 +98,12 @@ class Trainer:
         self.done += 1
 
     def examine(self, held_out: Seen) -> None:
-        """Note how good the student is by now; at the end of its patience, go back to the best and stop."""
+        """Measure the student on a held-out batch. After PATIENCE examinations without a new best, restore the best and stop."""
         if self.stopped or self.done < self.student.job.lr.warmup * self.steps:
             return
         loss = held_out_loss(self.student, [held_out])
         if not math.isfinite(loss):
-            return  # nothing to go back to: the end tells
+            return  # the final examination reports it (`Outcome.finite`)
         if loss < self._best:
             self._best, self._best_weights, self._stale = loss, self.student.weights(), 0
             return
@@ -113,8 +113,11 @@ class Trainer:
             self.stopped = True
 
     def memory(self) -> dict[str, Tensor]:
-        """State of training besides the weights: AdamW's `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`; `best.NAME`
-        of the best examination, and how that came out."""
+        """Return the state of training besides the weights.
+
+        AdamW's `exp_avg.NAME`, `exp_avg_sq.NAME` and `step.NAME`; `best.NAME`, the weights of the best examination; `examined`,
+        (best loss, examinations since, stopped, steps done).
+        """
         kept = {f"best.{name}": weight for name, weight in self._best_weights.items()}
         kept["examined"] = torch.tensor(
             [self._best, self._stale, self.stopped, self.done], dtype=torch.float64
@@ -125,7 +128,7 @@ class Trainer:
         return kept
 
     def go_on(self, memory: Mapping[str, Tensor]) -> None:
-        """Take up the training of weights, which are the student's already, where `memory` was taken."""
+        """Restore the state that `memory` returned. The caller has loaded the student's weights already."""
         self._best, stale, stopped, done = memory["examined"].tolist()
         self._stale, self.stopped, self.done = int(stale), bool(stopped), int(done)
         for name, weight in self.student.trained.named_parameters():
@@ -141,18 +144,18 @@ class Trainer:
 
     def _clip(self) -> None:
         norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        if norm > MAX_GRAD_NORM:  # seldom: gradients need not be rewritten to be multiplied by 1
+        if norm > MAX_GRAD_NORM:  # rare; otherwise clipping would only multiply all gradients by 1
             clip_grads_with_norm_(self._parameters, MAX_GRAD_NORM, norm)
 
 
 def examined_after(step: int, steps: int) -> bool:
-    """True where students are examined when they have taken `step` of `steps`; the end is not one of these."""
+    """True if students are examined for early stopping after `step` of `steps`. False for the last step."""
     return step % max(MIN_INTERVAL, math.ceil(steps / EXAMINATIONS)) == 0 and step < steps
 
 
 @torch.no_grad()
 def held_out_loss(student: Student, held_out: Iterable[Seen]) -> float:
-    """Normalised MSE over all held-out tokens together."""
+    """Return the normalised MSE of a student over all held-out tokens together."""
     squares = Squares()
     for hidden, trace in held_out:
         squares.add(student, hidden, trace)
@@ -161,14 +164,14 @@ def held_out_loss(student: Student, held_out: Iterable[Seen]) -> float:
 
 @dataclass
 class Squares:
-    """||child - parent||^2 and ||parent||^2 over the batches seen so far."""
+    """Running sums of ||child - parent||^2 and ||parent||^2 over batches."""
 
     error: float = 0.0
     norm: float = 0.0
 
     @torch.no_grad()
     def add(self, student: Student, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Count in a batch."""
+        """Add a batch to both sums."""
         target = student.target(trace).float()
         difference = student.forward(hidden_BSH, trace).float() - target
         self.error += float(difference.square().sum(dtype=torch.float64))
@@ -176,12 +179,12 @@ class Squares:
 
     @property
     def normalized_mse(self) -> float:
-        """Puzzle, section 3."""
+        """Normalised MSE over the batches so far (Puzzle, section 3)."""
         return self.error / max(self.norm, TINY)
 
 
 class School:
-    """The students of one layer. Is shown held-out batches first, then training batches."""
+    """The students of one layer and their trainers. Pass all held-out batches to `examine`, then training batches to `teach`."""
 
     def __init__(self, students: Sequence[Student], steps: int) -> None:
         self.students = students
@@ -197,7 +200,7 @@ class School:
         self.held_out.append((hidden_BSH, trace))
 
     def teach(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """One step of every student that needs training."""
+        """Train every student that needs it for one step on a batch; examine them for early stopping when due."""
         self._measure_initial()
         self._taught += 1
         for trainer in self._trainers:
@@ -207,7 +210,7 @@ class School:
                     trainer.examine(self.held_out[0])
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Result of each student, in order."""
+        """Yield the result of each student, in the order of `students`, with losses on all held-out batches."""
         initial_losses = self._measure_initial()
         for student, trainer, loss in zip(self.students, self._trainers, initial_losses, strict=True):
             if trainer is None:

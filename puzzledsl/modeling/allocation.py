@@ -1,7 +1,7 @@
-"""Memory that one step of training frees is kept for the next, on a CPU under glibc.
+"""Tune glibc's malloc so that memory freed by one training step is reused by the next (CPU only).
 
-By itself glibc gives freed memory back to the system as soon as 128 KiB (later: twice the largest piece freed) of it lie at the
-end; the next step asks for it again, and the system clears every page anew. That was a thirteenth of a BLD step's time.
+By default glibc returns the top of the heap to the system once 128 KiB of it are free (later: twice the largest mapping freed).
+The next step allocates it again and the kernel zeroes every page again, which took 1/13 of the time of a BLD step.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from puzzledsl.modeling.memory import room_bytes
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 LARGEST_BYTES = 32 << 20
-"""The largest piece that glibc lets out of memory of its own, and not of a mapping that goes when it is freed."""
+"""M_MMAP_THRESHOLD: allocations below this come from the heap; larger ones get their own mapping, unmapped when freed."""
 KEPT_BYTES = 256 << 20
-"""What a process may keep, freed, beyond what it uses."""
+"""M_TRIM_THRESHOLD: free bytes at the top of the heap that glibc keeps instead of returning them to the system."""
 ROOMS = 8
-"""Times as much must be free, or what is kept may be what is missed elsewhere."""
+"""Memory is kept only if this many times `KEPT_BYTES` can still be allocated; with less, it may be missed elsewhere."""
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """From now on, in this process. False, and nothing changes, where memory is short or the C library cannot be told (it is not
-    glibc)."""
+    """Apply both thresholds to this process. Return False, with nothing changed, if memory is short or libc is not glibc."""
     if room_bytes() < ROOMS * KEPT_BYTES:
         return False
     try:

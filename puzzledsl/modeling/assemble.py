@@ -1,4 +1,4 @@
-"""ModelDefinition + parent + pieces -> the child in memory."""
+"""Assemble a child in memory from its ModelDefinition, the parent's checkpoint and the pieces of the block library."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from puzzledsl.parents.access import shape_of, sub_block_name
 from puzzledsl.parents.load import load_parent
 
 Pieces = Callable[[str], Mapping[str, Tensor]]
-"""A job id -> the piece's weights, named as inside their sub-block (`q_proj.weight`, `linear.weight`, …); a coupled
-piece's names start with `self_attn.` or `mlp.`."""
+"""Look up a piece's weights by job id. Names are relative to the sub-block (`q_proj.weight`, `linear.weight`, …); those of a
+coupled piece start with `self_attn.` or `mlp.`."""
 
 
 def assemble(
@@ -33,9 +33,9 @@ def assemble(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
-    """The child: the parent's model with the definition's sub-blocks in it; evaluation mode, no gradients.
+    """Load the parent and replace its sub-blocks by the definition's. Return the child in evaluation mode, without gradients.
 
-    `config.block_configs` describes it, which is what `export` writes and `load_child` reads.
+    `config.block_configs` describes the child: `export` writes it and `load_child` reads it.
     Raises DiagnosticError: those of `load_parent`, NoSuchLayer, PieceDoesNotFit, CannotRealise.
     """
     model = load_parent(parent_dir, dtype=dtype, device=device)
@@ -73,7 +73,7 @@ def assemble_on(model: PreTrainedModel, definition: ModelDefinition, pieces: Pie
 
 
 def choices_of(layer: LayerDefinition) -> list[tuple[SubBlock, Alternative, str | None]]:
-    """The two sub-blocks of a layer, what they become, and the piece that holds their weights."""
+    """Return (sub-block, alternative, id of the piece with its weights, or None) for both sub-blocks of a layer."""
     return [
         ("attention", layer.attention, layer.block_piece or layer.attention_piece),
         ("ffn", layer.ffn, layer.block_piece or layer.ffn_piece),
@@ -88,7 +88,7 @@ def load_piece(
     sub_block: SubBlock,
     alternative: Alternative,
 ) -> None:
-    """Copy a piece's weights (its own, or its half of a coupled piece) into an alternative. Raises DiagnosticError."""
+    """Copy a piece's weights (all, or one half of a coupled piece) into `module`. Raises DiagnosticError (PieceDoesNotFit)."""
     wanted = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
     module.load_state_dict(fitting(weights, wanted, piece, layer_idx, sub_block, alternative))
 
@@ -101,7 +101,10 @@ def fitting(
     sub_block: SubBlock,
     alternative: Alternative,
 ) -> Mapping[str, Tensor]:
-    """A piece's weights for one sub-block, of the names and shapes in `wanted`. Raises DiagnosticError (PieceDoesNotFit)."""
+    """Return a piece's weights for one sub-block, without the prefix of a coupled piece.
+
+    Raises DiagnosticError (PieceDoesNotFit) if their names and shapes are not exactly those in `wanted`.
+    """
     prefixes = {name: f"{sub_block_name(name)}." for name in ("attention", "ffn")}
     if any(key.startswith(tuple(prefixes.values())) for key in weights):
         own = prefixes[sub_block]
@@ -118,7 +121,7 @@ def fitting(
 
 
 def no_piece(layer: int, sub_block: SubBlock, alternative: Alternative) -> DiagnosticError:
-    """The definition names no piece where one is needed."""
+    """Return the error for an alternative that needs weights while the definition names no piece for it."""
     return _misfit("(none)", layer, sub_block, alternative, "the definition names no piece")
 
 

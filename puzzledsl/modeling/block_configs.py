@@ -1,8 +1,8 @@
 """Alternatives <-> the `block_configs` entries of a DeciLM / nemotron-nas config.json.
 
-`n_heads_in_group` is query heads a key/value head. `ffn_mult` is for runtimes that do not read `intermediate_size`: they
-compute int(2 * ffn_mult * H / 3) and round it up to a multiple of 256. Where that is not the width, `ffn_mult` is left out,
-so that no runtime takes the wrong one.
+`n_heads_in_group` is the number of query heads per key/value head. `ffn_mult` serves runtimes that do not read
+`intermediate_size`: they compute int(2 * ffn_mult * H / 3) and round it up to a multiple of 256. A width that is no multiple of
+256 cannot be expressed so; its entry has no `ffn_mult`, and such a runtime fails instead of building the wrong width.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from puzzledsl.modeling.errors import CannotRealise
 
 Layer = tuple[AttentionAlternative, FfnAlternative]
 FFN_MULTIPLE = 256
-"""What runtimes that go by `ffn_mult` round widths up to."""
+"""Runtimes that read `ffn_mult` round the FFN width up to a multiple of this."""
 
 
 def to_block_configs(layers: Sequence[Layer], shape: Shape) -> list[dict[str, Any]]:
-    """One entry a layer. Raises DiagnosticError (CannotRealise) for a mixture of experts."""
+    """Return one `block_configs` entry per layer. Raises DiagnosticError (CannotRealise) for a mixture of experts."""
     return [{"attention": _attention(a, shape), "ffn": _ffn(f, shape)} for a, f in layers]
 
 
 def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> list[Layer]:
-    """The alternatives of each layer; one equal to the parent's own is `parent`. Raises KeyError for a foreign entry."""
+    """Return each layer's alternatives; those of the parent's size become `parent`. Raises KeyError if an entry lacks a field."""
     return [(_read_attention(entry["attention"], shape), _read_ffn(entry["ffn"], shape)) for entry in entries]
 
 
@@ -94,7 +94,7 @@ def _ffn(alternative: FfnAlternative, shape: Shape) -> dict[str, Any]:
 
 
 def cannot(alternative: Alternative) -> DiagnosticError:
-    """No module stands for this alternative."""
+    """Return the error for an alternative that has no module."""
     return DiagnosticError(CannotRealise(None, alternative=name_of(alternative)))
 
 
@@ -105,7 +105,7 @@ def _width(width: int, hidden: int) -> dict[str, Any]:
 
 
 def ffn_mult(width: int, hidden: int) -> float:
-    """The smallest number at which int(2 * ffn_mult * hidden / 3) is `width`."""
+    """Return the smallest float64 at which int(2 * ffn_mult * hidden / 3) equals `width`."""
     multiple = 3 * width / (2 * hidden)
     while int(2 * multiple * hidden / 3) < width:
         multiple = math.nextafter(multiple, math.inf)

@@ -1,4 +1,4 @@
-"""The two sub-blocks transformers has no class for. Both are drop-ins for `layer.self_attn` and `layer.mlp`."""
+"""Linear and no-op sub-blocks, which transformers has no class for. Both can replace `layer.self_attn` or `layer.mlp`."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class LinearSubBlock(nn.Module):
         self.linear = nn.Linear(hidden, hidden, bias=False, dtype=dtype, device=device)
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """(B, S, H) -> (B, S, H); with a second result None where attention stood."""
+        """Map [B, S, H] to [B, S, H]. In place of attention it returns (output, None), as transformers' attention does."""
         output = self.linear(hidden_states)
         return (output, None) if self.sub_block == "attention" else output
 
 
 class NoOp(nn.Module):
-    """A removed sub-block: adds zero. The zeros are a view of one number, so they cost no memory and no write."""
+    """Removed sub-block: adds zero to the residual stream. The zeros are one expanded scalar, so they take no memory."""
 
     def __init__(self, sub_block: SubBlock) -> None:
         super().__init__()
         self.sub_block = sub_block
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """(B, S, H) -> zeros (B, S, H); with a second result None where attention stood."""
+        """Return zeros [B, S, H]. In place of attention it returns (zeros, None), as transformers' attention does."""
         output = hidden_states.new_zeros(()).expand_as(hidden_states)
         return (output, None) if self.sub_block == "attention" else output

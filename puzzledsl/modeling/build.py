@@ -1,4 +1,4 @@
-"""An alternative -> an empty module that takes the place of a layer's sub-block."""
+"""Build the module of an alternative, with uninitialised weights, in place of a layer's sub-block."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build_alternative(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> nn.Module:
-    """A module with the call signature and outputs of the sub-block it replaces. Its weights hold no values yet.
+    """Build a module with the call signature and outputs of the sub-block it replaces. Its weights are uninitialised.
 
     `dtype` and `device` default to the model's (float32 on the CPU for a config). A no-op has no weights.
     Raises DiagnosticError: CannotRealise, HeadsDontDivide.
@@ -74,7 +74,7 @@ def build_alternative(
 
 
 def last_map(sub_block: SubBlock, alternative: Alternative) -> str | None:
-    """The linear map that a sub-block ends in, by its name inside the sub-block; None for a no-op."""
+    """Return the name, inside the sub-block, of its last linear map (`o_proj`, `down_proj` or `linear`); None for a no-op."""
     match alternative.kind:
         case "parent" | "gqa" | "mlp" | "moe":
             return "o_proj" if sub_block == "attention" else "down_proj"

@@ -1,9 +1,9 @@
-"""Causal attention on a CPU, without gradients, that does not multiply what the mask removes.
+"""Blocked causal attention on a CPU, without gradients: most masked products are never computed.
 
-PyTorch's kernel takes as long with `is_causal` as without it. A block of queries sees the keys up to its own last: eight blocks
-need 9/16 of the products, and take three quarters of the time.
+PyTorch's kernel takes as long with `is_causal` as without it. Here the queries are split into up to eight blocks, and each block
+attends only to the keys up to its last query. Eight blocks need 9/16 of the products and take three quarters of the time.
 
-Shapes: B sequences, N heads, S positions, D head_dim; Q queries of a block, K keys up to its last.
+Shapes: B sequences, N heads, S positions, D head_dim; Q queries of a block, K keys up to its last query.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SMALLEST_BLOCK, BLOCKS = 64, 8
-"""Queries of a block, at least, and blocks, at most."""
+"""The least number of queries in a block, and the greatest number of blocks."""
 
 
 def is_causal_alone(query: Tensor, key: Tensor, value: Tensor, **others: Any) -> bool:
-    """True for a call of `F.scaled_dot_product_attention` that `causal_attention` answers faster."""
+    """True if `causal_attention` can replace this call of `F.scaled_dot_product_attention` and is faster.
+
+    The call must be causal without another mask, dropout or gradients, in float32 on a CPU, with as many keys as queries.
+    """
     return (
         others.get("attn_mask") is None
         and bool(others.get("is_causal"))
@@ -34,7 +37,7 @@ def is_causal_alone(query: Tensor, key: Tensor, value: Tensor, **others: Any) ->
 def causal_attention(
     query: Tensor, key: Tensor, value: Tensor, scale: float | None = None, enable_gqa: bool = False
 ) -> Tensor:
-    """`F.scaled_dot_product_attention(…, is_causal=True)`, [B, N, S, D]."""
+    """Return what `F.scaled_dot_product_attention(…, is_causal=True)` returns, [B, N, S, D], up to rounding."""
     positions = query.shape[-2]
     size = max(SMALLEST_BLOCK, -(-positions // BLOCKS))
     blocks = []
@@ -55,5 +58,5 @@ def causal_attention(
 
 @lru_cache(maxsize=64)
 def _mask(start: int, end: int) -> Tensor:
-    """What queries `start` to `end` may see of the keys up to `end`, to be added to their scores, [Q, K]."""
+    """Additive causal mask [Q, K] of queries `start` to `end - 1` over keys 0 to `end - 1`: 0 where visible, -inf elsewhere."""
     return torch.full((end - start, end), float("-inf")).triu(start + 1)

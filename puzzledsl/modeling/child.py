@@ -1,4 +1,4 @@
-"""A child checkpoint directory -> the child. Reads `block_configs` itself; runs no code from the directory."""
+"""Load a child from its checkpoint directory. Reads `block_configs` directly; never runs code from the directory."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from puzzledsl.parents.load import load_parent, load_weights, read_config_json
 from puzzledsl.parents.tensors import open_weights
 
 CHILD_MODEL_TYPE = "nemotron-nas"
-OWN_KEYS = (  # of a child's config.json: what is not its base family's
+OWN_KEYS = (  # keys of a child's config.json that its base family's config does not take
     "model_type",
     "architectures",
     "auto_map",
     "base_model_type",
     "transformers_version",
-    "per_layer_config",  # what differs, for other readers; slots of the KV cache are numbered by attention layer here
+    "per_layer_config",  # per-layer differences for other readers; this loader numbers the KV cache's slots itself
 )
 
 
@@ -36,7 +36,7 @@ def load_child(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
-    """The child in evaluation mode, with no gradients. Raises DiagnosticError: NotAChild and those of `load_parent`."""
+    """Load the child in evaluation mode, without gradients. Raises DiagnosticError: NotAChild and those of `load_parent`."""
     config = child_config(directory)
     layers = from_block_configs(cast(Any, config).block_configs, shape_of(config))
     weights = select(directory, shape_of(config), open_weights(directory), layers)
@@ -49,13 +49,13 @@ def load_checkpoint(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
-    """A parent or a child, whichever the directory holds. Raises DiagnosticError."""
+    """Load a child if config.json has `block_configs`, else a parent. Raises DiagnosticError as either loader does."""
     load = load_child if "block_configs" in read_config_json(directory) else load_parent
     return load(directory, dtype=dtype, device=device)
 
 
 def child_config(directory: Path) -> PreTrainedConfig:
-    """The parent family's config with `block_configs` added. Raises DiagnosticError (NotAChild)."""
+    """Return the base family's config with `block_configs` added. Raises DiagnosticError (NotAChild)."""
     content = read_config_json(directory)
     check_sizes(directory, content)
     blocks, base = content.get("block_configs"), content.get("base_model_type", "llama")
@@ -77,7 +77,7 @@ def child_config(directory: Path) -> PreTrainedConfig:
 
 
 def install(model: PreTrainedModel) -> None:
-    """Put empty modules where `config.block_configs` says the child differs from its parent."""
+    """Put uninitialised modules in place of every sub-block that `config.block_configs` changes."""
     alternatives = from_block_configs(cast(Any, model.config).block_configs, shape_of(model.config))
     for layer_idx, (attention, ffn) in enumerate(alternatives):
         if attention.kind != "parent":
@@ -96,7 +96,7 @@ def _child_class(config: PreTrainedConfig) -> type[nn.Module]:
     base = family_of(config).causal_lm
 
     class Child(base):  # type: ignore[misc, valid-type]
-        """The family's model, with other modules inside."""
+        """The family's causal LM with the child's modules in it."""
 
         def __init__(self, config: PreTrainedConfig) -> None:
             super().__init__(config)

@@ -1,4 +1,4 @@
-"""What cannot be built."""
+"""Diagnostics of building, assembling and loading models (E0711 to E0716)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gated FFNs whose SiLU and product are made on the way (`products.gated`), for passes without gradients."""
+"""SiLU-gated FFNs with the activation and the product fused into the matrix products (`products.gated`), without gradients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 @contextmanager
 def fused_ffns(ffns: Iterable[nn.Module], packed: PackedWeights) -> Iterator[None]:
-    """While this lasts, those that are gated by SiLU run so, wherever they stand, with their weights as `packed` has them."""
+    """Inside the context, run the SiLU-gated ones of `ffns` fused, with the weights of `packed`. Other FFNs are unchanged."""
     changed = [ffn for ffn in ffns if _is_gated_by_silu(ffn)]
     for ffn in changed:
         held: Any = ffn
@@ -26,7 +26,7 @@ def fused_ffns(ffns: Iterable[nn.Module], packed: PackedWeights) -> Iterator[Non
         yield
     finally:
         for ffn in changed:
-            del ffn.__dict__["forward"]  # the class has its own
+            del ffn.__dict__["forward"]  # uncovers the forward of the class
 
 
 def _forward(ffn: Any, packed: PackedWeights, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Run a model one layer at a time, with transformers' own modules, masks and position embeddings.
 
-The model's own forward is asked what it would pass to its layers (they are swapped for recorders while it is asked),
-so a layer run here gets exactly what it gets in the whole model.
+The model's own forward is run once with recorders in place of its layers, to learn the arguments that it passes to them.
+So a layer run here gets exactly the arguments it gets in the whole model.
 
 Shapes: B sequences, S tokens, H hidden, V vocabulary.
 """
@@ -26,20 +26,20 @@ from puzzledsl.parents.paged import is_paged
 
 @dataclass(frozen=True, slots=True)
 class LayerTrace:
-    """What passed through one layer. Inputs are normed: what the sub-block's module itself was given. All [B, S, H]."""
+    """Inputs and outputs of a layer's two sub-blocks, each [B, S, H]. The inputs are normed: the arguments of the modules."""
 
     attention_input: Tensor
     attention_output: Tensor
     ffn_input: Tensor
     ffn_output: Tensor
     output: Tensor
-    attention_kwargs: dict[str, Any]  # everything else the attention module was given
+    attention_kwargs: dict[str, Any]  # the attention module's other arguments
 
 
 class LayerRunner:
-    """The layers of `model`, one by one. Always without a KV cache and without padding; the model is not changed.
+    """Runs the layers of `model` one at a time, without a KV cache and without padding. The model is not changed.
 
-    Modules put into the model (`modeling.replace`) are run where they stand.
+    Modules that `modeling.replace` put into the model are run in their place.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -57,31 +57,31 @@ class LayerRunner:
 
     @property
     def device(self) -> torch.device:
-        """Where hidden states must be."""
+        """Device of the model, on which hidden states must lie."""
         return self._model.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What hidden states are made of."""
+        """Dtype of the model's weights and of hidden states."""
         return self._model.dtype
 
     @property
     def paged(self) -> bool:
-        """Whether the layers' weights come and go (`parents.paged`): then only one thread may run them."""
+        """True if weights are read from disk as layers run (`parents.paged`); only one thread may then run layers."""
         return is_paged(self._model)
 
     @property
     def hidden_size(self) -> int:
-        """H."""
+        """Width H of the residual stream."""
         return int(cast(Any, self._model.config).hidden_size)
 
     @torch.no_grad()
     def embed(self, tokens_BS: Tensor) -> Tensor:
-        """Token ids -> hidden states that enter layer 0, [B, S, H]."""
+        """Return the hidden states that enter layer 0, [B, S, H], for token ids [B, S]."""
         return self._ask(input_ids=tokens_BS)
 
     def layer_kwargs(self, layer_idx: int, hidden_BSH: Tensor) -> dict[str, Any]:
-        """What the model passes to layer `layer_idx` beside hidden states of this shape: mask, positions …"""
+        """Return the keyword arguments (mask, positions, …) that the model passes to a layer for states of this shape."""
         key = (hidden_BSH.shape[0], hidden_BSH.shape[1])
         if key not in self._kwargs:
             with torch.no_grad():
@@ -90,9 +90,10 @@ class LayerRunner:
 
     @contextmanager
     def packed(self) -> Iterator[None]:
-        """While this lasts, the layers that stand now run as fast as they can without gradients: weights packed, FFNs fused.
+        """Inside the context, run the present layers faster, without gradients: packed weights and fused FFNs.
 
-        For many runs; their weights must not change in place. Weights that come and go (`paged`) are not packed: the same bytes.
+        Packing pays off over many runs; the weights must not change in place meanwhile. Weights of a `paged` model are not
+        packed, which does not change the results.
         """
         linears = [module for module in layers(self._model).modules() if isinstance(module, nn.Linear)]
         self._packed = NOT_PACKED if self.paged else PackedWeights(module.weight for module in linears)
@@ -103,31 +104,34 @@ class LayerRunner:
             self._packed = NOT_PACKED
 
     def run_layer(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
-        """One whole layer, [B, S, H] -> [B, S, H]. Its products are fast ones (`modeling.products`)."""
+        """Run one whole layer, [B, S, H] -> [B, S, H], with the fast products of `modeling.products`."""
         layer, kwargs = layers(self._model)[layer_idx], self.layer_kwargs(layer_idx, hidden_BSH)
         with fast_products(self._packed):
             return cast(Tensor, layer(hidden_BSH, **kwargs))
 
     def run_halves(self, layer_idx: int, hidden_BSH: Tensor) -> tuple[Tensor, Tensor]:
-        """What the layer's FFN reads, before its norm, and what leaves the layer."""
+        """Run one layer. Return the stream after attention (the FFN norm's input) and the layer's output, [B, S, H] each."""
         with _tapped(attention(layers(self._model)[layer_idx])) as tap:
             leaving = self.run_layer(layer_idx, hidden_BSH)
         return hidden_BSH + cast(Tensor, tap["output"]), leaving
 
     def run_ffn(self, layer_idx: int, attended_BSH: Tensor) -> Tensor:
-        """The layer from its FFN's norm on. Not of a `paged` model: nothing reads the weights."""
+        """Run the second half of a layer, from the FFN's norm on: [B, S, H] -> [B, S, H].
+
+        Not for a `paged` model, whose weights are read only when the whole layer is called.
+        """
         layer = layers(self._model)[layer_idx]
         with fast_products(self._packed):
             return attended_BSH + cast(Tensor, ffn(layer)(norm_of(layer, "ffn")(attended_BSH)))
 
     def run_suffix(self, start: int, hidden_BSH: Tensor) -> Tensor:
-        """Layers `start` to the last."""
+        """Run the layers from `start` to the last, [B, S, H] -> [B, S, H]."""
         for layer_idx in range(start, len(self)):
             hidden_BSH = self.run_layer(layer_idx, hidden_BSH)
         return hidden_BSH
 
     def trace_layer(self, layer_idx: int, hidden_BSH: Tensor) -> LayerTrace:
-        """One whole layer, and what went in and out of its two sub-blocks."""
+        """Run one whole layer and return the inputs and outputs of its two sub-blocks."""
         layer = layers(self._model)[layer_idx]
         with _tapped(attention(layer)) as a, _tapped(ffn(layer)) as f:
             output = self.run_layer(layer_idx, hidden_BSH)
@@ -141,20 +145,20 @@ class LayerRunner:
         )
 
     def final_norm(self, hidden_BSH: Tensor) -> Tensor:
-        """The norm between the last layer and the head."""
+        """Apply the norm between the last layer and the head, [..., H] -> [..., H]."""
         return cast(Tensor, self._norm(hidden_BSH))
 
     def head(self, normed_BSH: Tensor) -> Tensor:
-        """Normed hidden states -> logits [..., V]."""
+        """Return the logits [..., V] of normed hidden states [..., H]."""
         return cast(Tensor, self._head(normed_BSH))
 
     def head_weights(self) -> tuple[Tensor, Tensor | None]:
-        """The head's matrix [V, H] and its bias [V], if it has one."""
+        """Return the head's matrix [V, H] and its bias [V], or None where it has no bias."""
         weight_VH, bias_V = cast(Tensor, self._head.weight), cast(Tensor | None, self._head.bias)
         return weight_VH.detach(), None if bias_V is None else bias_V.detach()
 
     def _ask(self, **inputs: Tensor) -> Tensor:
-        """Run the model's forward over recorders; returns the hidden states it hands to its first layer."""
+        """Run the model's forward over recorders, keep their arguments, and return the hidden states that enter layer 0."""
         real = getattr(self._base, self._name)
         recorders = nn.ModuleList([_Recorder(layer) for layer in real])
         setattr(self._base, self._name, recorders)
@@ -170,7 +174,7 @@ class LayerRunner:
 
 
 class _Recorder(nn.Module):
-    """Stands where a layer stood, passes its input on, and remembers its arguments."""
+    """Stand-in for a layer: returns its input unchanged and records its arguments."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -189,7 +193,7 @@ class _Recorder(nn.Module):
 
 @contextmanager
 def _tapped(module: nn.Module) -> Iterator[dict[str, Any]]:
-    """While this lasts, each call of `module` leaves its input, its other arguments and its output in the dictionary."""
+    """Inside the context, each call of `module` writes its `input`, `kwargs` (other arguments) and `output` to the dictionary."""
     seen: dict[str, Any] = {}
 
     def tap(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

@@ -1,4 +1,4 @@
-"""How much memory this process may still take, and whether a parent fits into it."""
+"""Memory that this process may still allocate: the least of free memory, cgroup limits and rlimits (Linux)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _UNLIMITED = 1 << 60
-"""Larger limits mean none (cgroup v1 writes a number near 2^63)."""
+"""Limits from this size on mean "no limit" (cgroup v1 writes a number near 2^63)."""
 
 
 def room_bytes() -> int:
-    """Bytes this process may still allocate: the least that the machine, its control group and its own limits allow."""
+    """Return the bytes this process may still allocate: the least that the machine, its cgroups and its rlimits allow."""
     return max(0, min(_rooms()))
 
 
@@ -36,7 +36,7 @@ def _used_by_this_process() -> dict[str, int]:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """`Name:  123 kB` lines, in bytes."""
+    """Parse the `Name:  123 kB` lines of a /proc file into bytes by name; empty where there is no such file."""
     try:
         lines = path.read_text().splitlines()
     except OSError:  # not Linux
@@ -51,7 +51,10 @@ def _table(path: Path) -> dict[str, int]:
 
 
 def _left_in_control_groups(root: Path, membership: Path) -> Iterator[int]:
-    """What is left of each memory limit above this process; caches of files that can be dropped are not counted as used."""
+    """Yield the bytes left under each memory limit of the process's cgroup and its ancestors.
+
+    Inactive file cache does not count as used: the kernel drops it when memory is needed.
+    """
     try:
         lines = membership.read_text().splitlines()
     except OSError:

@@ -1,4 +1,8 @@
-"""Where a parent runs here: the GPU where there is one, in a dtype it fits in, and layer by layer where it fits in none."""
+"""Choose device and dtype for a parent, and load it whole or paged.
+
+A GPU is used where there is one, in float32 or, if that does not fit, bfloat16. A parent that does not fit is run with its
+weights read layer by layer.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +19,17 @@ from puzzledsl.progress import Progress
 from puzzledsl.units import BYTES, format_quantity
 
 SHARE = 0.6
-"""Of the memory that is free, weights may take this much; the rest is for activations and for pieces."""
+"""Share of free memory that the parent's weights may take; the rest is for activations and pieces."""
 KEPT_SHARE = 0.25
-"""Of the memory that is free, what a parent that does not fit may keep for when it is needed again."""
+"""Share of free memory in which a paged parent may keep weights for reuse."""
 
 
 def placement(parent_dir: Path) -> tuple[torch.device, torch.dtype]:
-    """(device, dtype) for a checkpoint: float32, unless a GPU holds it only in bfloat16 (weights may take 60 % of it)."""
+    """Return (device, dtype) for a checkpoint.
+
+    float32 on a CPU; on a GPU float32 if the weights fit into `SHARE` of its memory so, else bfloat16. Assumes that they are
+    stored in 16 bits.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu"), torch.float32
     device = torch.device("cuda")
@@ -31,9 +39,9 @@ def placement(parent_dir: Path) -> tuple[torch.device, torch.dtype]:
 
 
 def reachable_parent(parent_dir: Path, progress: Progress, *, once: bool) -> PreTrainedModel:
-    """The parent where it runs here: loaded, or, where memory is too small for it, with its weights read as they are needed.
+    """Load the parent, or, if it does not fit in memory, return a paged one that reads its weights as it runs.
 
-    `once`: each layer is run for the last time before the next one is, so none need be kept; the head is not needed.
+    `once`: the caller finishes with each layer before it runs the next and needs no head, so no weights are kept for reuse.
     Numbers are the same either way. Raises DiagnosticError: those of `load_parent`.
     """
     device, dtype = placement(parent_dir)
@@ -54,20 +62,20 @@ def reachable_parent(parent_dir: Path, progress: Progress, *, once: bool) -> Pre
 
 
 def weights_bytes(parent_dir: Path, dtype: torch.dtype) -> int:
-    """Bytes of a checkpoint's weights in `dtype`. Raises DiagnosticError (NoCheckpoint, DamagedWeights)."""
+    """Return the bytes that a checkpoint's weights take in `dtype`. Raises DiagnosticError (NoCheckpoint, DamagedWeights)."""
     stored = open_weights(parent_dir).values()
     return sum(weight.nbytes // weight.dtype.itemsize for weight in stored) * dtype.itemsize
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory for weights and all else: what a GPU has, or what this process may still take."""
+    """Return a GPU's total memory, or, for the CPU, the bytes that this process may still allocate."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return room_bytes()
 
 
 def faster_in_bfloat16(device: torch.device) -> bool:
-    """True on a GPU, and on a CPU that multiplies bfloat16 itself (AVX512-BF16 or AMX); elsewhere it is emulated and slow."""
+    """True on a GPU and on a CPU with bfloat16 instructions (AVX512-BF16 or AMX). Other CPUs emulate bfloat16, slowly."""
     if device.type != "cpu":
         return device.type == "cuda"
     cpu = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

@@ -1,12 +1,12 @@
-"""Float32 products on a CPU by oneDNN, where it multiplies faster than what PyTorch calls by itself (MKL).
+"""Float32 matrix products on a CPU by oneDNN, where it is faster than MKL, PyTorch's default.
 
-`with fast_products():` and every large `F.linear` in the block, a model's or a piece's, is oneDNN's: forward and for the gradient
-of its input; the gradient of a weight stays MKL's, which is as fast. One core of a Zen 4 does 103-110 GFLOP/s so, against 85-100.
-The operator is the one that `torch.compile` puts into frozen models. It has no public name, so this file alone calls it, knows
-whether it is there, and compares it with `F.linear` before it is used at all.
+Inside `with fast_products():` oneDNN computes every large `F.linear`, forward and for the gradient of its input. MKL still
+computes the gradient of a weight, as fast. One core of a Zen 4 reaches 103-110 GFLOP/s with oneDNN and 85-100 with MKL.
+The operator is the one that `torch.compile` puts into frozen models. It has no public name. Only this file calls it, and only
+after it has checked that the operator exists and agrees with `F.linear`.
 
-Which of the two multiplies depends on shapes and the machine, never on time or on the number of threads. A weight that is
-used again and again may be packed, put into oneDNN's own order once (5 % more); numbers are the same, to the bit.
+The choice between oneDNN and MKL depends on shapes and the machine, never on time or the number of threads. A weight that is
+used many times may be packed: put into oneDNN's own order once, for 5 % more speed and the same bits.
 
 Shapes: K inputs, N outputs; any leading dimensions.
 """
@@ -29,20 +29,20 @@ from puzzledsl.modeling.causal import causal_attention, is_causal_alone
 from puzzledsl.modeling.memory import room_bytes
 
 SMALLEST = 1 << 22
-"""Multiplications below which a product is PyTorch's: oneDNN is slower to begin, and takes a millisecond for a new shape."""
+"""Products of fewer multiplications stay PyTorch's: oneDNN has more overhead per call, and a millisecond for each new shape."""
 PACKED_SHARE = 0.25
-"""Of the memory that is free, packed copies of weights may take this much."""
+"""Share of free memory that packed copies of weights may take."""
 TYPICAL_ROWS = 512
-"""That a packed weight's order is meant for; it is right for any number."""
+"""Number of rows of the input for which a weight's packed order is optimised; results are right for any number."""
 _OPERATOR_IS_MISSING = (AttributeError, NotImplementedError, RuntimeError, TypeError)
-"""What PyTorch raises where an operator is not there, or takes other arguments."""
+"""Exceptions that PyTorch raises when an operator does not exist or takes other arguments."""
 
 
 class PackedWeights:
-    """Packed copies of frozen weights, to be found by the weight itself. Without weights there are none."""
+    """Packed copies of frozen weights, looked up by the identity of the original tensor."""
 
     def __init__(self, weights: Iterable[Tensor] = ()) -> None:
-        """All of them, or none where there is too little memory or nothing to gain."""
+        """Pack all large frozen float32 weights, or none if memory is short or oneDNN is not used here."""
         chosen = [weight for weight in weights if _may_be_packed(weight)]
         needed = sum(weight.nbytes for weight in chosen)
         if not chosen or not has_fast_products() or needed > PACKED_SHARE * room_bytes():
@@ -53,7 +53,7 @@ class PackedWeights:
         return len(self._held)
 
     def of(self, weight_NK: Tensor) -> Tensor:
-        """The weight as a product is to be given it: packed, or as it is."""
+        """Return the packed copy of a weight, or the weight itself if it is not packed."""
         held = self._held.get(id(weight_NK))
         return weight_NK if held is None else held[1]
 
@@ -63,7 +63,7 @@ NOT_PACKED = PackedWeights()
 
 @contextmanager
 def fast_products(packed: PackedWeights = NOT_PACKED) -> Iterator[None]:
-    """While this lasts, `F.linear` is `linear` in this thread, and causal attention is in blocks (`modeling.causal`)."""
+    """Inside the context, replace `F.linear` by `linear` and causal attention by `modeling.causal`, in this thread only."""
     if not has_fast_products():
         yield
         return
@@ -74,7 +74,7 @@ def fast_products(packed: PackedWeights = NOT_PACKED) -> Iterator[None]:
 def linear(
     x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None, packed: PackedWeights = NOT_PACKED
 ) -> Tensor:
-    """`F.linear`, [..., K] -> [..., N], by oneDNN where that is faster. Differentiable (once)."""
+    """Compute `F.linear`, [..., K] -> [..., N], by oneDNN where that is faster. Differentiable once."""
     if not _is_faster(x, weight_NK, bias_N):
         return F.linear(x, weight_NK, bias_N)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight_NK, bias_N)):
@@ -84,8 +84,8 @@ def linear(
 
 @cache
 def has_fast_products() -> bool:
-    """True where the CPU is of the kind that oneDNN was found faster on (AVX-512), this PyTorch has the operator, and it
-    agrees with `F.linear`."""
+    """True if the CPU has AVX-512 (where oneDNN was measured faster), this PyTorch has the operator, and it agrees with
+    `F.linear`."""
     backends: Any = torch.backends  # not typed
     if not backends.mkldnn.is_available() or backends.cpu.get_cpu_capability() != "AVX512":
         return False
@@ -104,8 +104,11 @@ def has_fast_products() -> bool:
 
 
 def gated(x: Tensor, gate: nn.Linear, up: nn.Linear, packed: PackedWeights = NOT_PACKED) -> Tensor:
-    """silu(gate(x)) * up(x), without gradients: where that is faster, in the two products themselves, so that what they make
-    is not read and written twice more."""
+    """Return silu(gate(x)) * up(x), [..., K] -> [..., N].
+
+    Without gradients and where oneDNN is faster, the SiLU and the multiplication are fused into the two matrix products, which
+    saves two passes over the intermediate result.
+    """
     fused = has_fused_products() and not torch.is_grad_enabled()
     if not fused or not all(_is_faster(x, m.weight, m.bias) for m in (gate, up)):
         return F.silu(linear(x, gate.weight, gate.bias, packed)) * linear(x, up.weight, up.bias, packed)
@@ -115,7 +118,7 @@ def gated(x: Tensor, gate: nn.Linear, up: nn.Linear, packed: PackedWeights = NOT
 
 @cache
 def has_fused_products() -> bool:
-    """True where there are fast products, and those with something done to them on the way agree with PyTorch's own."""
+    """True if there are fast products and their fused forms (SiLU, multiplication) agree with PyTorch's own operations."""
     if not has_fast_products():
         return False
     x, weight_NK = (torch.arange(rows * 96.0).view(rows, 96).sin() for rows in (64, 80))

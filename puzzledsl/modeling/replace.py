@@ -1,4 +1,4 @@
-"""Put modules into a model, for good or for a while, and keep its KV cache in step."""
+"""Put modules into a model, for a while or permanently, and renumber the slots of its KV cache."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def replace(
     module: nn.Module,
     norm: nn.Module | None = None,
 ) -> Iterator[nn.Module]:
-    """Run with `module` in place of one sub-block, and put the old one back. Yields the module that was there.
+    """Inside the context, `module` replaces one sub-block; the old one comes back afterwards. Yields the old module.
 
-    For forward passes without a KV cache (`use_cache=False`), such as replace-1 scoring. A no-op takes its norm with it;
-    `norm` is the norm before any other module, where the model's own stands no longer (a no-op took it).
+    For forward passes without a KV cache (`use_cache=False`), such as replace-1-block scoring. A no-op also removes the norm
+    before it. Pass `norm` to set that norm, if a no-op in the model has removed it and `module` needs it.
     """
     layer = layers(model)[layer_idx]
     names = (sub_block_name(sub_block), norm_name(sub_block))
@@ -42,7 +42,7 @@ def replace(
 
 
 def put(model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.Module) -> None:
-    """Replace a sub-block for good. Call `number_cache_slots` after the last one."""
+    """Replace a sub-block permanently; a no-op also removes its norm. Call `number_cache_slots` after the last one."""
     layer = layers(model)[layer_idx]
     held: Any = module
     if hasattr(module, "config"):
@@ -55,10 +55,10 @@ def put(model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.
 
 
 def number_cache_slots(model: PreTrainedModel) -> None:
-    """Give the attention layers that are left the first slots of the KV cache.
+    """Number the layers that still have softmax attention by consecutive slots of the KV cache, from 0.
 
-    transformers asks slot 0 how many tokens were seen, so slot 0 must be one that is filled. Where the model mixes full
-    and sliding-window layers, a layer takes the first free slot of its own kind.
+    transformers reads the number of cached tokens from slot 0, so some layer must fill slot 0. Where the model mixes full and
+    sliding-window layers, a layer takes the first free slot of its own kind.
     """
     kinds = getattr(model.config, "layer_types", None) or ["full_attention"] * len(layers(model))
     free: dict[str, deque[int]] = defaultdict(deque)

@@ -9,7 +9,7 @@ from puzzledsl.ir.nodes import Schedule
 
 
 def learning_rate(schedule: Schedule, step: int, steps: int) -> float:
-    """The rate of step 0 <= `step` < `steps`. No step has rate 0, so no step is wasted."""
+    """Return the learning rate of step 0 <= `step` < `steps`. It is never 0, so every step changes the weights."""
     warmup = warmup_steps(schedule, steps)
     if step < warmup:
         return schedule.peak * (step + 1) / (warmup + 1)
@@ -24,5 +24,5 @@ def learning_rate(schedule: Schedule, step: int, steps: int) -> float:
 
 
 def warmup_steps(schedule: Schedule, steps: int) -> int:
-    """Steps below the peak: rounded up, so that a short run has one where any are asked for."""
+    """Return the number of warm-up steps below the peak, rounded up so that a short run has at least one if any are asked for."""
     return min(math.ceil(schedule.warmup * steps), steps)

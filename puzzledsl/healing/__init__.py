@@ -1,1 +1,1 @@
-"""After assembly: a child's pieces fitted once more, to what the child itself feeds them."""
+"""Healing after assembly: refit the last linear maps of a child's sub-blocks to the inputs they get in the child."""

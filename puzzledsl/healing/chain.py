@@ -1,8 +1,8 @@
-"""A child as the chain of its sub-blocks, and the points of the parent's stream between which each of them stands.
+"""A child as a chain of its sub-blocks without the no-ops, with the points of the parent's residual stream that each connects.
 
-The parent's stream has 2 L + 1 points: 2 l is where layer l's attention reads, 2 l + 1 where its FFN reads, 2 L what the final
-norm reads. A child's sub-block reads at its own point. What it adds is read by the next sub-block that the child has, which is
-further on where sub-blocks are dropped: `goal` is the point of the parent's stream that it should arrive at.
+The stream of L layers has 2 L + 1 points: layer l's attention reads point 2 l and its FFN point 2 l + 1; the final norm reads
+point 2 L. A child's sub-block reads its own point. Its output is read by the child's next sub-block, at a later point if the ones
+between are dropped. This point is the sub-block's `goal`: there the child's stream should equal the parent's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from puzzledsl.modeling.assemble import choices_of
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One sub-block of a child that is not a no-op."""
+    """One sub-block of a child that is not a no-op, with the id of its piece (None for the parent's own)."""
 
     layer_idx: int
     sub_block: SubBlock
@@ -28,22 +28,22 @@ class Link:
 
     @property
     def point(self) -> int:
-        """The point of the stream that the sub-block reads."""
+        """Number of the point of the stream that the sub-block reads."""
         return point_of(self.layer_idx, self.sub_block)
 
     @property
     def intact(self) -> bool:
-        """True where the parent's own sub-block stands between the points it stands between in the parent."""
+        """True for a sub-block of the parent's if the child has not dropped the one after it."""
         return self.alternative.kind == "parent" and self.goal == self.point + 1
 
 
 def point_of(layer_idx: int, sub_block: SubBlock) -> int:
-    """The point of the stream that a sub-block reads."""
+    """Return the number of the point of the stream that a sub-block reads."""
     return 2 * layer_idx + (sub_block == "ffn")
 
 
 def chain(layers: Sequence[LayerDefinition]) -> tuple[Link, ...]:
-    """The sub-blocks of a child in order, without its no-ops."""
+    """Return the sub-blocks of a child in order, without its no-ops."""
     links: list[Link] = []
     goal = 2 * len(layers)
     for layer_idx in reversed(range(len(layers))):
@@ -55,12 +55,15 @@ def chain(layers: Sequence[LayerDefinition]) -> tuple[Link, ...]:
 
 
 def first_changed(links: Sequence[Link]) -> int:
-    """The number of links at the start that read and leave the parent's stream; the point of it up to which it is the child's."""
+    """Return the number of intact links at the start of a chain.
+
+    It is also the last point up to which the child's stream equals the parent's.
+    """
     agree = (link.intact and link.point == index for index, link in enumerate(links))
     return next((index for index, intact in enumerate(agree) if not intact), len(links))
 
 
 def child_digest(layers: Sequence[LayerDefinition]) -> str:
-    """A name for a child: a digest of its choices and pieces."""
+    """Return a name for a child: a digest (24 hex digits) of its alternatives and pieces."""
     content = "\n".join(layer.model_dump_json() for layer in layers)
     return hashlib.sha256(content.encode()).hexdigest()[:24]

@@ -1,8 +1,8 @@
-"""Children healed and measured in memory, for searches that ask many: what they have in common is done once.
+"""Heal and measure many children in memory, sharing the work for sub-blocks that they have in common.
 
-The parent's stream is computed once, at every point. A child is healed front to back from the first point where it differs from
-the parent; the healed stream behind each of its sub-blocks is kept while there is room, and a child that starts alike goes on
-from there. Children are taken in an order in which neighbours share the most.
+The parent's stream is computed once, at every point. A child is healed from the first point where it differs from the parent to
+the last layer. The healed stream after each of its sub-blocks is kept while there is room, and a child with the same first
+sub-blocks continues from there. Children are sorted so that neighbours share many of their first sub-blocks.
 
 Shapes: N blocks, S context, B sequences, H hidden.
 """
@@ -27,31 +27,32 @@ from puzzledsl.modeling.assemble import Pieces
 from puzzledsl.modeling.layerwise import LayerRunner
 
 HELD_BYTES = 1 << 25
-"""The parent's stream at one point is kept in a file above this size."""
+"""The parent's stream at one point is kept in memory up to this size, in a file above it."""
 KEPT_BYTES = 1 << 31
-"""Healed streams that are kept for children that start alike."""
+"""Bytes of healed streams that are kept for children with the same first sub-blocks."""
 
 
 class Measure(Protocol):
-    """A comparison with the parent (`scoring.measures` has them), on groups of token ids [B, S]."""
+    """Comparison of a child with the parent on groups of token ids [B, S]; `scoring.measures` has implementations."""
 
     groups: Sequence[Tensor]
 
     def set_parent(self, normed: Sequence[Tensor]) -> None:
-        """Take the parent's normed final hidden states, one [B, S, H] a group."""
+        """Set the parent's final hidden states after the last norm, one [B, S, H] for each group."""
 
     def figures(self, normed: Sequence[Tensor]) -> dict[str, float]:
-        """Figures of a child, from its own."""
+        """Return a child's metrics by name, from its own final hidden states after the last norm."""
 
 
 class HealedChildren:
-    """Heals children of one parent on calibration tokens, an eighth of which judges, and measures them on others.
+    """Heals children of one parent on calibration tokens and measures them on the tokens of a `Measure`.
 
         healed = HealedChildren(model, library.load, calibration_NS, Divergence(runner, tokens_NS, samples))
         for digest, figures in healed.measured([definition.layers, …]):
             store(digest, figures["kl_divergence"])
 
-    Interrupt it between two children: whatever was yielded is final, and figures do not depend on what was asked before.
+    An eighth of the calibration blocks is not fitted to and limits the steps. Metrics do not depend on the children measured
+    before, so the iteration can be stopped after any child.
     """
 
     def __init__(
@@ -66,10 +67,10 @@ class HealedChildren:
         held_bytes: int = HELD_BYTES,
         folder: Path | None = None,
     ) -> None:
-        """Run the parent once. `fitted`: sub-blocks whose last maps are; attention's alone take half the time.
+        """Run the parent once. `fitted`: kinds of sub-blocks whose last maps are refitted; attention alone takes half the time.
 
-        The parent's stream at a point is in a file in `folder` (a temporary one) above `held_bytes`; healed streams of
-        children take at most `kept_bytes`.
+        A stream of the parent above `held_bytes` is kept in a file in `folder` (default: the system's temporary directory).
+        Healed streams of children take at most `kept_bytes`, or those of one child if these are larger.
         """
         self._runner, self._measure = LayerRunner(model), measure
         self._kept: OrderedDict[tuple[Link, ...], list[Tensor]] = OrderedDict()
@@ -85,9 +86,9 @@ class HealedChildren:
     def measured(
         self, children: Sequence[Sequence[LayerDefinition]]
     ) -> Iterator[tuple[str, Mapping[str, float]]]:
-        """Digest (`child_digest`) and figures of each child after healing, as they come; not in the order of `children`.
+        """Yield (`child_digest`, metrics after healing) of each child as it is measured, not in the order of `children`.
 
-        Raises DiagnosticError where a piece is missing, damaged or does not fit.
+        Raises DiagnosticError if a piece is missing, is damaged or does not fit.
         """
         for layers in sorted(children, key=lambda layers: [repr(link) for link in chain(layers)]):
             yield child_digest(layers), self._figures(chain(layers))
@@ -101,7 +102,7 @@ class HealedChildren:
         return self._measure.figures(self._normed(stream))
 
     def _start(self, links: tuple[Link, ...]) -> tuple[int, list[Tensor]]:
-        """The furthest point of a child's stream that is known, and the stream there."""
+        """Return the number of first links whose healed stream is known, and this stream."""
         changed = first_changed(links)
         for reached in range(len(links), changed, -1):
             if links[:reached] in self._kept:
@@ -110,12 +111,12 @@ class HealedChildren:
         return changed, list(self._parent.at(changed))
 
     def _past(self, link: Link, stream: Sequence[Tensor]) -> list[Tensor]:
-        """The healed child's stream behind one more sub-block."""
+        """Return the healed child's stream after one more sub-block."""
         fit = link.sub_block in self._sub_blocks
         return self._groups.past(link, stream, self._groups.points_of(link), fit=fit)
 
     def _keep(self, links: tuple[Link, ...], stream: list[Tensor]) -> None:
-        """Keep a stream, and forget those not used for longest where there is no room for all."""
+        """Cache a stream; evict the least recently used ones while the cache exceeds its limit."""
         self._kept[links] = stream
         size = sum(hidden.nbytes for hidden in stream)
         while len(self._kept) > 1 and len(self._kept) * size > self._kept_bytes:

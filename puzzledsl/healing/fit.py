@@ -1,10 +1,10 @@
-"""Least-squares fit of a sub-block's last linear map to what brings the child's stream back to the parent's.
+"""Ridge regression of a sub-block's last linear map that brings the child's residual stream back to the parent's.
 
-A sub-block should add two things: what the parent adds between the same two points of its stream (`added`), and the distance of
-the child's stream from the parent's where the sub-block reads (`drift`). Each is fitted by ridge regression towards the weights
-that the map has. Tokens are weighted by the inverse square of the parent's stream, because the next norm divides by it: without
-weights a few tokens with massive activations are all that is fitted. Held-out tokens say what share of each of the two steps is
-taken, so that a step which calibration tokens do not support is left out.
+A sub-block should add two terms: the parent's change between the same two points of its stream (`added`), and the difference
+between the parent's and the child's stream where the sub-block reads (`drift`). Each gives a step from the present weights, by
+ridge regression towards these. Tokens are weighted by the inverse mean square of the parent's stream, because the next norm
+divides by it; without weights a few tokens with massive activations dominate the fit. Held-out tokens decide the share of each
+step that is taken, so that a step which does not generalise is left out.
 
 Shapes: B sequences, S positions, T tokens, H hidden, P inputs of the last map, Q = 2 H outputs, K the two steps.
 """
@@ -21,20 +21,24 @@ from puzzledsl.healing.layer import ChildSubBlock
 from puzzledsl.surgery.grams import Gram, solve_ridge
 
 SMALLEST_STREAM = 1e-6
-"""Added to the mean square of a stream before its inverse is taken."""
+"""Added to the mean square of a stream before the inverse square root."""
 RIDGE_TOKENS = 3.0
-"""Ridge times tokens a free input, relative to the mean diagonal. Less than initialisers take (`grams.TOWARDS_START`), because
+"""Ridge = RIDGE_TOKENS * inputs / tokens of the mean diagonal. Less than initialisers take (`grams.TOWARDS_START`), because
 held-out tokens shorten steps. KL of SmolLM2 without layers 12-17, on 4,096 tokens, is .493, .490 and .501 with 2, 3 and 5."""
 JOINED_TOKENS = 4096
-"""Tokens whose products are added up together."""
+"""Tokens that are collected before their products are added to the Gram matrix."""
 SINGLE_PRECISION_TOKENS = 1 << 15
-"""Up to so many the equations are solved in float32. A ridge of RIDGE_TOKENS * P / T of the mean diagonal bounds their condition
-number by T / RIDGE_TOKENS, so that rounding is a thousandth of the step at most."""
+"""Up to this many tokens the equations are solved in float32. A ridge of RIDGE_TOKENS * P / T of the mean diagonal bounds their
+condition number by T / RIDGE_TOKENS, so that rounding is a thousandth of the step at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A group of sequences at one sub-block: what its last map reads [B, S, P], and three points of streams [B, S, H]."""
+    """One group of sequences at a sub-block.
+
+    `read` [B, S, P]: input of its last map. `child` and `parent` [B, S, H]: the two streams where the sub-block reads. `goal`
+    [B, S, H]: the parent's stream at the sub-block's goal.
+    """
 
     read: Tensor
     child: Tensor
@@ -42,15 +46,15 @@ class Seen:
     goal: Tensor
 
     def weight(self) -> Tensor:
-        """Weights of tokens in sums of products, as a factor of both sides, [B, S, 1]."""
+        """Return the square root of the tokens' weights, a factor of both sides of the regression, [B, S, 1]."""
         return self.goal.float().square().mean(-1, keepdim=True).add(SMALLEST_STREAM).rsqrt()
 
     def added(self) -> Tensor:
-        """Change of the parent's stream between the two points."""
+        """Return the change of the parent's stream from the sub-block's point to its goal, float32 [B, S, H]."""
         return self.goal.float() - self.parent.float()
 
     def drift(self) -> Tensor:
-        """Distance of the child's stream from the parent's."""
+        """Return the parent's stream minus the child's where the sub-block reads, float32 [B, S, H]."""
         return self.parent.float() - self.child.float()
 
 
@@ -58,7 +62,7 @@ class Seen:
 def fit_last(
     sub_block: ChildSubBlock, calibration: Iterable[Seen], held_out: Iterable[Seen]
 ) -> tuple[float, float]:
-    """Fit the last map in place; its bias stays. Returns the shares of the two steps that were taken."""
+    """Fit the last map in place; its bias stays. Return the shares of the two steps (`added`, `drift`) that were taken."""
     steps_KPH = _steps(sub_block, calibration)
     shares = choose_shares(sub_block, steps_KPH, held_out)
     step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
@@ -68,7 +72,7 @@ def fit_last(
 
 
 def _steps(sub_block: ChildSubBlock, calibration: Iterable[Seen]) -> Sequence[Tensor]:
-    """Changes of the map [P, H]: towards what it should add, and against the drift."""
+    """Return the two steps of the map, each [P, H]: the one that fits `added` and the one that fits `drift`."""
     last = sub_block.last
     gram = Gram.zeros(last.in_features, 2 * last.out_features, last.weight.device)
     for read_TP, wanted_TQ in _joined(_weighted(sub_block, seen) for seen in calibration):
@@ -81,7 +85,7 @@ def _steps(sub_block: ChildSubBlock, calibration: Iterable[Seen]) -> Sequence[Te
 
 
 def _weighted(sub_block: ChildSubBlock, seen: Seen) -> tuple[Tensor, Tensor]:
-    """Both sides of the regression, [T, P] and [T, Q]."""
+    """Return the weighted inputs [T, P] and residual targets [T, Q] of the regression."""
     missing = seen.added() - sub_block.adds(seen.read).float()
     weight = seen.weight()
     wanted = torch.cat([missing, seen.drift()], -1)
@@ -89,7 +93,7 @@ def _weighted(sub_block: ChildSubBlock, seen: Seen) -> tuple[Tensor, Tensor]:
 
 
 def _joined(parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Chunks of JOINED_TOKENS or more: sums of products of few tokens are mostly additions."""
+    """Concatenate parts to chunks of at least JOINED_TOKENS: with few tokens, adding the Gram matrices takes most of the time."""
     xs: list[Tensor] = []
     ys: list[Tensor] = []
     for x, y in parts:
@@ -105,7 +109,7 @@ def _joined(parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Te
 def choose_shares(
     sub_block: ChildSubBlock, steps_KPH: Sequence[Tensor], held_out: Iterable[Seen]
 ) -> tuple[float, float]:
-    """Shares of the two steps, from 0 to 1, that bring held-out tokens nearest to the goal."""
+    """Return the shares of the two steps, in [0, 1], that minimise the weighted squared error of held-out tokens at the goal."""
     square_KK = torch.zeros(2, 2, dtype=torch.float64)
     product_K = torch.zeros(2, dtype=torch.float64)
     for seen in held_out:
@@ -120,7 +124,10 @@ def choose_shares(
 
 
 def least_in_box(square_KK: Tensor, product_K: Tensor) -> tuple[float, float]:
-    """argmin of x'Ax / 2 - b'x over 0 <= x <= 1, for positive semidefinite A (2, 2): at the optimum inside, or on an edge."""
+    """Return argmin of x'Ax / 2 - b'x over 0 <= x <= 1, for a positive semidefinite A [2, 2].
+
+    The candidates are the unconstrained optimum, if it lies inside, and the optimum on each edge.
+    """
     (a, b), (_, c) = square_KK.tolist()
     p, q = product_K.tolist()
     candidates = [(x, _clipped(q - b * x, c)) for x in (0.0, 1.0)]
@@ -137,7 +144,7 @@ def least_in_box(square_KK: Tensor, product_K: Tensor) -> tuple[float, float]:
 
 
 def _clipped(numerator: float, denominator: float) -> float:
-    """The best share along one step alone."""
+    """Return the minimiser in [0, 1] of denominator * x^2 / 2 - numerator * x."""
     if denominator <= 0:
         return float(numerator > 0)
     return min(max(numerator / denominator, 0.0), 1.0)

@@ -1,4 +1,6 @@
-"""Groups of tokens that a child is healed on, that judge its steps, and that it is measured on, past its sub-blocks one by one.
+"""Run the token groups of healing through a child, one sub-block at a time.
+
+There are three kinds: calibration groups to fit to, held-out groups that judge the steps, and groups to measure on.
 
 Shapes: N blocks, S context, B sequences, H hidden.
 """
@@ -21,15 +23,15 @@ from puzzledsl.modeling.assemble import Pieces
 from puzzledsl.modeling.layerwise import LayerRunner
 
 GROUP_TOKENS = 512
-"""Tokens that go through a sub-block together."""
+"""Tokens in a group, which go through a sub-block together."""
 JUDGING_PART = 8
-"""One in so many of the calibration blocks judges steps and is not fitted to."""
+"""1 / JUDGING_PART of the calibration blocks judge the steps and are not fitted to."""
 Points = Mapping[int, Streams]
-"""The parent's streams at some points (`healing.chain` has their numbers)."""
+"""The parent's streams by number of their point (see `healing.chain`)."""
 
 
 class HealingGroups:
-    """The parent's stream in all groups, and ways past a child's sub-blocks."""
+    """The parent's stream in all groups, and the steps of a child's stream through its sub-blocks."""
 
     def __init__(
         self,
@@ -41,9 +43,10 @@ class HealingGroups:
         *,
         held_bytes: int = HELD_BYTES,
     ) -> None:
-        """Embed the tokens: two calibration blocks or more, the first eighth of which judges, and `measured` groups [B, S].
+        """Embed the tokens of all groups.
 
-        The parent's stream at a point is in a file in `folder` above `held_bytes`.
+        `calibration_NS`: at least two blocks; the first eighth (at least one block) judges. `measured`: groups [B, S] to measure
+        on. A stream of the parent above `held_bytes` is kept in a file in `folder`.
         """
         self._model, self._pieces = model, pieces
         judging = max(1, len(calibration_NS) // JUDGING_PART)
@@ -57,18 +60,18 @@ class HealingGroups:
         self.parent = ParentStream(LayerRunner(model), groups, folder, held_bytes=held_bytes)
 
     def measured(self, stream: Sequence[Tensor]) -> Sequence[Tensor]:
-        """A stream in the groups that are measured alone."""
+        """Return the part of a stream that belongs to the measured groups."""
         return stream[self._judging.stop :]
 
     def points_of(self, link: Link) -> Points:
-        """The points that a sub-block is fitted between."""
+        """Return the parent's stream at the two points that a sub-block is fitted between."""
         return {point: self.parent.at(point) for point in (link.point, link.goal)}
 
     def past(self, link: Link, stream: Sequence[Tensor], points: Points, *, fit: bool) -> list[Tensor]:
-        """A child's stream behind one more sub-block, whose last map is fitted first where `fit`.
+        """Return a child's stream after one more sub-block, whose last map is fitted first if `fit`.
 
-        Threads may do so at once: the parent's modules and streams are read only. Raises DiagnosticError where a piece is
-        missing, damaged or does not fit.
+        Threads may call this concurrently: the parent's modules and streams are only read. Raises DiagnosticError if the piece
+        is missing, is damaged or does not fit.
         """
         sub_block = ChildSubBlock(self._model, link, self._pieces)
         read = [sub_block.reads(h, self.parent.attention_kwargs(link.layer_idx, h)) for h in stream]

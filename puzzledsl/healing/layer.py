@@ -1,7 +1,6 @@
-"""One sub-block of a child: the module of its choice, run on the child's stream.
+"""One sub-block of a child, split before its last linear map, which healing fits.
 
-The last linear map stands apart from the rest of the module, because it is what healing fits: `reads` is its input, `adds`
-what the sub-block adds to the stream.
+`reads` computes the input of the last map from the child's stream; `adds` applies the map and gives the sub-block's output.
 
 Shapes: B sequences, S positions, H hidden, P inputs of the last map.
 """
@@ -23,10 +22,10 @@ from puzzledsl.parents.paged import bring_weights
 
 
 class ChildSubBlock:
-    """One sub-block of a child, with its own copy of the last map. The parent's modules are not changed."""
+    """A sub-block of a child with its own copy of the last map. The parent's modules are not changed."""
 
     def __init__(self, model: PreTrainedModel, link: Link, pieces: Pieces) -> None:
-        """Build the modules of a choice. Raises DiagnosticError where its piece is missing or does not fit."""
+        """Build the module of `link.alternative`. Raises DiagnosticError if its piece is missing or does not fit."""
         layer = access.layers(model)[link.layer_idx]
         self.link = link
         self._norm = access.norm_of(layer, link.sub_block)
@@ -38,14 +37,14 @@ class ChildSubBlock:
             bring_weights(model, parents)
             self._module = copy.copy(parents)
             self._module._modules = dict(parents._modules)  # so that the parent keeps its last map
-            self._module.__dict__.pop("forward", None)  # a fused one (`modeling.gated`) has that map in it
+            self._module.__dict__.pop("forward", None)  # a fused one (`modeling.gated`) applies the last map
         else:
             self._module = _piece(model, link, pieces)
         self.last = _copied(cast(nn.Linear, getattr(self._module, self.name)))
         setattr(self._module, self.name, nn.Identity())
 
     def reads(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
-        """The input of the last map, [B, S, P]."""
+        """Return the input of the last map, [B, S, H] -> [B, S, P]."""
         with fast_products():
             normed = self._norm(stream_BSH)
             if self.link.sub_block == "attention":
@@ -53,17 +52,17 @@ class ChildSubBlock:
             return cast(Tensor, self._module(normed))
 
     def adds(self, read_BSP: Tensor) -> Tensor:
-        """The output of the sub-block, from what `reads` gave, [B, S, H]."""
+        """Apply the last map to the result of `reads`: [B, S, P] -> the sub-block's output [B, S, H]."""
         with fast_products():
             return cast(Tensor, self.last(read_BSP))
 
     def run(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
-        """The stream behind the sub-block, [B, S, H] -> [B, S, H]."""
+        """Return the stream after the sub-block, [B, S, H] -> [B, S, H]."""
         return stream_BSH + self.adds(self.reads(stream_BSH, attention_kwargs))
 
 
 def _copied(linear: nn.Linear) -> nn.Linear:
-    """A linear map with the same weights and nothing else of the module: no hooks, no page of a paged parent."""
+    """Return a plain nn.Linear with copies of the weights, without the hooks of a paged parent."""
     weight, has_bias = linear.weight, cast(Tensor | None, linear.bias) is not None
     copied = nn.Linear(linear.in_features, linear.out_features, has_bias, device="meta", dtype=weight.dtype)
     copied = copied.to_empty(device=weight.device).requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The parent's stream at the points that healing needs, moved up the layers as they are asked for.
+"""The parent's stream at the points that healing needs, computed layer by layer on demand.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -17,7 +17,7 @@ from puzzledsl.modeling.layerwise import LayerRunner
 
 
 class ParentStream:
-    """Token groups on their way up the parent. Points that are asked for ascend; see `healing.chain` for their numbers."""
+    """The parent's stream of several token groups. Points (see `healing.chain`) are requested in ascending order."""
 
     def __init__(
         self, runner: LayerRunner, groups: Sequence[Tensor], folder: Path, *, held_bytes: int = HELD_BYTES
@@ -25,33 +25,36 @@ class ParentStream:
         """Embed token ids [B, S]. Streams of more than `held_bytes` are kept in files in `folder`."""
         self._runner, self._groups, self._folder, self._held_bytes = runner, groups, folder, held_bytes
         self._points = {0: self.new()}
-        self._layer_idx = 0  # the layer that the last point enters
+        self._layer_idx = 0  # the layer that reads the last computed point
         self._kwargs: dict[tuple[int, torch.Size], dict[str, Any]] = {}
         for index, tokens in enumerate(groups):
             self._points[0][index] = runner.embed(tokens.to(runner.device))
 
     def new(self) -> Streams:
-        """Room for these groups' hidden states at one more point."""
+        """Return empty `Streams` with the shapes of these groups."""
         return Streams(self._runner, self._groups, self._folder, held_bytes=self._held_bytes)
 
     def at(self, point: int) -> Streams:
-        """The stream at a point at or above the last one that was forgotten."""
+        """Return the stream at a point, running layers up to it. It must not be a point that was forgotten."""
         while point not in self._points:
             self._step()
         return self._points[point]
 
     def reaches(self, point: int) -> bool:
-        """True where `at` need not run a layer for this point."""
+        """True if `at` returns this point without running a layer."""
         return point <= 2 * self._layer_idx
 
     def forget_below(self, point: int) -> None:
-        """Nothing below this point will be asked for; the last one there is stays, to go on from."""
+        """Drop the streams below a point. The last computed point is kept, because the next layer reads it."""
         self.at(point)
         for old in [p for p in self._points if p < point and p != 2 * self._layer_idx]:
             del self._points[old]
 
     def attention_kwargs(self, layer_idx: int, hidden_BSH: Tensor) -> dict[str, Any]:
-        """The other arguments of a layer's attention (positions, mask …) for hidden states of this shape."""
+        """Return the other arguments of a layer's attention (positions, mask, …) for states of this shape.
+
+        The layer must have been run. Raises KeyError otherwise.
+        """
         return self._kwargs[layer_idx, hidden_BSH.shape]
 
     def _step(self) -> None:

@@ -1,6 +1,6 @@
-"""A child's definition -> its healed weights. The part of `pzl realise` that runs models.
+"""Healed weights of a child's definition: the part of `pzl realise` that runs models.
 
-The stage before guarantees that the pieces of the definition are in the library and made by `jobs`.
+Callers guarantee that the definition's pieces are in the library and that `jobs` contains the jobs that made them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from puzzledsl.parents.tensors import LazyTensor
 from puzzledsl.progress import Progress
 
 STREAMS_AT_A_TIME = 16
-"""More streams than are ever held at once: each may take this part of the free memory, and is kept in a file above it."""
+"""Upper bound on the number of streams alive at once. Each may take that fraction of the free memory; a larger one is kept in a file."""
 
 
 def healed_weights(
@@ -35,10 +35,11 @@ def healed_weights(
     work: Path,
     progress: Progress,
 ) -> dict[str, LazyTensor]:
-    """Weights that replace the assembled child's, by transformers' names; none where the child is better left alone.
+    """Heal a child and return the weights that replace the assembled ones, by transformers' names.
 
-    The child is judged by KL on tokens that it is not healed on. `work` must outlive the result, and is the caller's to
-    remove; layers that a killed run of the same child left there are used. Raises DiagnosticError.
+    Empty if there is nothing to heal, no text to heal on, or healing does not lower the KL divergence on held-out tokens.
+    Layers that an interrupted run of the same child left in `work` are reused. The result reads files in `work`; the caller
+    removes it afterwards. Raises DiagnosticError.
     """
     declaration = _bld_of(program, definition, jobs)
     if declaration is None or _is_the_parent(definition):
@@ -65,7 +66,7 @@ def healed_weights(
 
 
 def _bld_of(program: Program, definition: ModelDefinition, jobs: Iterable[BldJob]) -> Bld | None:
-    """The declaration that made the child's first piece, or any piece at all for a child without."""
+    """Return the `bld` declaration of the child's first piece; of any job if the child has no piece; None without jobs."""
     made_by = {job.id: job.bld for job in jobs}
     for layer in definition.layers:
         for piece in (layer.block_piece, layer.attention_piece, layer.ffn_piece):

@@ -1,6 +1,6 @@
-"""Hidden states of many tokens, in groups that go through a model together: in memory, or in a file where they are many.
+"""Hidden states of several token groups, in memory or, above a size limit, in a memory-mapped file.
 
-The file has no name: it is removed as soon as it is open, so that a killed run leaves nothing behind.
+The file is unlinked as soon as it is mapped, so an interrupted run leaves nothing behind.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -19,16 +19,16 @@ from puzzledsl.files import reserve
 from puzzledsl.modeling.layerwise import LayerRunner
 
 HELD_BYTES = 1 << 30
-"""Streams above this size are kept in a file."""
+"""Default limit: streams above this size are kept in a file."""
 
 
 class Streams:
-    """A list of hidden states [B, S, H], one a group. Those in a file come and go between it and the device."""
+    """A list of hidden states [B, S, H], one for each group. States in a file are copied to the device when read."""
 
     def __init__(
         self, runner: LayerRunner, groups: Sequence[Tensor], folder: Path, *, held_bytes: int = HELD_BYTES
     ) -> None:
-        """Room for the streams of token groups [B, S]. Their content is undefined until it is set."""
+        """Allocate streams for token groups [B, S]. Their content is undefined until it is set."""
         self._device = runner.device
         shapes = [(*group.shape, runner.hidden_size) for group in groups]
         numbers = sum(group.numel() for group in groups) * runner.hidden_size
@@ -59,7 +59,7 @@ class Streams:
 def _mapped(
     folder: Path, numbers: int, dtype: torch.dtype, shapes: Sequence[tuple[int, ...]]
 ) -> Iterator[Tensor]:
-    """Views of one memory-mapped file. Shared even though nobody else reads it: a private map would count as memory."""
+    """Yield tensors of these shapes that share one memory-mapped file. A private map would count as memory of the process."""
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix="hidden-", suffix=".bin", dir=folder)
     os.close(handle)

@@ -1,11 +1,11 @@
-"""The text that a child is healed on: calibration tokens, and held-out ones that judge it. Neither is ever scored.
+"""Text for healing: calibration tokens to fit to and held-out tokens to judge by. Scores are never measured on either.
 
-All are blocks of the one shuffled order that BLD and scoring read too (`data.budget`):
+All are blocks of the same shuffled order that BLD and scoring read (`data.budget`):
 
     | BLD calibration | BLD training | BLD held out | scored | scored by children's fits | free … |
       healing           healing        judges                                               healing
 
-A text of healing's own has no BLD parts: scored blocks come first there, then those that judge, then healing's.
+A separate text for healing (`heal_data`) has no BLD parts: scored blocks come first, then judging blocks, then calibration.
 
 Shapes: N blocks, S context.
 """
@@ -25,15 +25,16 @@ from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
 from puzzledsl.ir.refines import measured_searches, refined_text
 
 HELD_OUT_TOKENS = 1024
-"""At most: enough to tell better from worse, and a small part of the work."""
+"""Most tokens that judge a healed child (at least one block): enough to tell better from worse at little cost."""
 
 
 def healing_text(
     program: Program, bld: Bld, base: Path, tokenizer: Any, cache: Path
 ) -> tuple[Tensor, Tensor] | None:
-    """Calibration and held-out blocks [N, S] for children of a BLD's pieces: `heal` tokens, or as many as there are.
+    """Return calibration and held-out blocks, [N, S] each, for healing children made of a BLD's pieces.
 
-    None where the text has none, or the declaration asks for none. Raises DiagnosticError: missing or unreadable files.
+    The calibration blocks have `heal` tokens, or fewer if the text is short. None if the text has no blocks for one of the two,
+    or the declaration asks for no healing. Raises DiagnosticError: missing or unreadable files.
     """
     name = bld.heal_data or bld.data
     wanted = -(-bld.heal_tokens // bld.context)
@@ -49,8 +50,10 @@ def healing_text(
 
 
 def blocks_read(program: Program, data: str, context: int, seed: int) -> int:
-    """Blocks at the front of a text's order that pieces, scores and healing read. What is trained later on the blocks behind
-    them sees text that nothing was fitted to."""
+    """Return the number of blocks at the front of a text's order that BLD, scores and healing read.
+
+    Training that starts after them uses text that nothing was fitted to.
+    """
     found = [0]
     for bld in program.blds.values():
         if (bld.context, bld.seed) != (context, seed):  # another order
@@ -65,7 +68,10 @@ def blocks_read(program: Program, data: str, context: int, seed: int) -> int:
 
 
 def _parts(bld: Bld, scored: int, own: bool) -> tuple[int, slice, int]:
-    """Blocks at the front that heal, those that judge, and where the free ones begin."""
+    """Return (number of first blocks to heal on, slice of blocks that judge, number of the first free block).
+
+    `own`: the text is not the BLD's.
+    """
     budget = Budget.of(bld)
     count = max(1, HELD_OUT_TOKENS // bld.context)
     if own:
@@ -75,8 +81,10 @@ def _parts(bld: Bld, scored: int, own: bool) -> tuple[int, slice, int]:
 
 
 def _scored_blocks(program: Program, data: str, context: int) -> int:
-    """Blocks that scores and refinements on this text read, and as many behind them (`scoring.run`: whole children, on unseen
-    text)."""
+    """Return the blocks that scores and refinements read from this text, and as many again.
+
+    The second half is the unseen text of `scoring.run.score_children`.
+    """
     samples = [
         score.method.samples
         for score in program.scores.values()
@@ -97,7 +105,7 @@ def _bld_data(program: Program, score: Score) -> str | None:
 def _up_to(
     program: Program, name: str, bld: Bld, base: Path, tokenizer: Any, cache: Path, blocks: int
 ) -> Tensor:
-    """The first `blocks` of the text's order, or all of them where there are fewer."""
+    """Return the first `blocks` of the text's order, or all of them if there are fewer, [N, S]."""
 
     def read(tokens: int) -> Tensor:
         source, context = program.data[name], bld.context
@@ -115,7 +123,10 @@ def _up_to(
 
 
 def _tokens_there(error: DiagnosticError) -> int | None:
-    """Tokens of a text that is too short: of a mix, as many as can be drawn in its proportions. None for other mistakes."""
+    """Return the number of tokens that a too short text has; for a mix, as many as its proportions allow.
+
+    None if the error is not about too little text.
+    """
     facts = error.diagnostics[0].args
     if not {"got", "needed"} <= facts.keys():
         return None

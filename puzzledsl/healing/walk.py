@@ -1,8 +1,8 @@
-"""One walk up the layers that heals a child, with one sub-block of it in memory at a time.
+"""Heal a child in one walk up its layers, with one of its sub-blocks in memory at a time.
 
-The parent's stream goes ahead to the point that a sub-block of the child should arrive at. The child's own copy of a sub-block
-exists only while the streams pass it; what stays of it are the healed weights, a file a layer in `work`. A killed walk starts
-again at the bottom and takes them from there: what is left of the work done is forward passes.
+The parent's stream runs ahead to the goal of the current sub-block. The child's copy of a sub-block exists only while the streams
+pass it; its healed weights are written to `work`, one file per layer. An interrupted walk starts again at the bottom and reads
+finished layers from there, so it repeats only forward passes.
 
 Shapes: N blocks, S context, B sequences, H hidden, P positions, V vocabulary.
 """
@@ -36,12 +36,12 @@ from puzzledsl.seals import is_sealed_beside, seal_beside
 GROUP_TOKENS = 2048
 """Tokens that go through a sub-block together."""
 KL_POSITIONS = 512
-"""Positions whose logits exist at one time."""
+"""Positions whose logits are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Healed:
-    """The healed weights by transformers' names, and KL(parent || child) on held-out tokens, nats, without and with them."""
+    """Healed weights by transformers' names, and KL(parent || child) in nats on held-out tokens without and with them."""
 
     weights: dict[str, LazyTensor]
     kl_before: float
@@ -49,7 +49,7 @@ class Healed:
 
     @property
     def improved(self) -> bool:
-        """False where the child is better left as it is."""
+        """True if healing lowers the KL divergence on held-out tokens."""
         return self.kl_after < self.kl_before
 
 
@@ -65,11 +65,11 @@ def heal(
     *,
     held_bytes: int = HELD_BYTES,
 ) -> Healed:
-    """Heal the child that `layers` and `pieces` make of the parent `model`: the last maps of all its sub-blocks from the
-    first one on whose output is not read where it is in the parent. The model itself is not changed.
+    """Heal the child that `layers` and `pieces` define. `model`, the parent, is not changed.
 
-    Hidden states of calibration tokens that take more than `held_bytes` are kept in files in `work`. Raises DiagnosticError
-    where a piece is damaged or does not fit.
+    Refits the last map of every sub-block from the first changed one on (`chain.first_changed`).
+    Hidden states above `held_bytes` are kept in files in `work`.
+    Raises DiagnosticError if a piece is damaged or does not fit.
     """
     links = chain(layers)
     runner = LayerRunner(model)
@@ -96,7 +96,7 @@ def _groups(tokens_NS: Tensor) -> Sequence[Tensor]:
 
 
 class _Walk:
-    """The streams, and the ways past a layer's sub-blocks."""
+    """The streams of a walk: calibration and held-out tokens, and held-out tokens in the child without healing."""
 
     def __init__(
         self, model: PreTrainedModel, pieces: Pieces, work: Path, calibration: Passage, held_out: Passage
@@ -106,13 +106,13 @@ class _Walk:
         self._unhealed: list[Tensor] = []
 
     def enter(self, point: int) -> None:
-        """Start at a point up to which the child is the parent."""
+        """Start all streams at a point up to which child and parent are equal."""
         self._calibration.enter(point)
         self._held_out.enter(point)
         self._unhealed = list(self._held_out.child)
 
     def heal(self, layer_idx: int, links: Sequence[Link]) -> dict[str, LazyTensor]:
-        """Take the streams past a layer. Its healed weights."""
+        """Heal the sub-blocks of a layer, move the streams past it, and return its healed weights."""
         path = self._work / f"layer-{layer_idx}.safetensors"
         stored = open_file(path) if is_sealed_beside(path) else None
         weights: dict[str, Tensor] = {}
@@ -133,13 +133,13 @@ class _Walk:
         return open_file(path)
 
     def _name(self, sub_block: ChildSubBlock) -> str:
-        """The last map's name in the checkpoint."""
+        """Return the name of the last map's weight in the checkpoint."""
         link = sub_block.link
         layers = family_of(self._model).layers
         return f"{layers}.{link.layer_idx}.{sub_block_name(link.sub_block)}.{sub_block.name}.weight"
 
     def divergences(self, end: int) -> tuple[float, float]:
-        """KL(parent || child) of the child as it was and of the healed one, means over held-out positions."""
+        """Return KL(parent || child) of the child before and after healing, in nats, means over held-out positions."""
         parent = self._held_out.parent.at(end)
         before = sum(self._kl(p, c) for p, c in zip(parent, self._unhealed, strict=True))
         after = sum(self._kl(p, c) for p, c in zip(parent, self._held_out.child, strict=True))

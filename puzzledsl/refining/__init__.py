@@ -1,1 +1,1 @@
-"""Whole children around the optimum of a sum of scores: healed, measured, and the scores refitted to them."""
+"""Refine a search: heal and measure whole children around its optimum, and refit the scores to the measured losses."""

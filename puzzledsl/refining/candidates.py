@@ -1,4 +1,4 @@
-"""Children that meet every requirement of a search: solved for exactly on any score table, and verified on the original ones."""
+"""Candidate children of a search: optima for any score table, verified against every requirement with the original tables."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ from puzzledsl.search.verify import verify_with
 
 Rule = Literal["uniform", "block_influence", "angular_run"]
 RULES: tuple[Rule, ...] = get_args(Rule)
-"""Rules whose children are measured beside the optimum."""
+"""Baseline rules whose children are measured in addition to the optimum."""
 REFITTED = "{}, refitted"
-"""Name of the refitted score in the goal; no name of a program has a comma. Requirements keep the measured score."""
+"""Name of the refitted score in the objective. The comma keeps it apart from all names of a program. Requirements still use the
+measured score."""
 
 
 class Candidates:
-    """One search with its tables; `score` is the one that it minimises."""
+    """Candidate children of one search with its tables. `score` is the name of the score that the search minimises."""
 
     def __init__(
         self, program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
     ) -> None:
-        """Raises DiagnosticError when a table is missing, ValueError for a goal that is not one score measured on text."""
+        """Raises DiagnosticError if a table is missing, ValueError if the objective is not one score measured on text."""
         self._program, self._costs, self._scores = program, costs, dict(scores)
         self._search = program.searches[search]
         self._tables = tables_of(program, search, costs, scores)
@@ -47,18 +48,19 @@ class Candidates:
 
     @property
     def table(self) -> ScoreTable:
-        """The score's table."""
+        """The original table of the score."""
         return self._scores[self.score]
 
     @property
     def tables(self) -> Tables:
-        """The search with all that it reads."""
+        """The search with its space, cost table and score tables."""
         return self._tables
 
     def optimum(self, table: ScoreTable) -> Solution | None:
-        """The best child by another table of the score; None where the solver finds none in the search's time.
+        """Return the child that is optimal when `table` replaces the score's table in the objective.
 
-        Its objective and metrics are those of the original tables.
+        Its objective and metrics are computed with the original tables. None if the solver finds no child within the search's
+        time limit.
         """
         name = REFITTED.format(self.score)
         goal = _with_score(self._search.objective, self.score, name)
@@ -69,7 +71,10 @@ class Candidates:
         return self._checked(self._solved(search, scores, tables))
 
     def baselines(self) -> Iterator[tuple[Rule, Solution]]:
-        """Children of the RULES that meet the requirements; of those by influence where the score measured it."""
+        """Yield (rule, child) for each of RULES whose child meets the requirements.
+
+        Rules that use block influence are skipped if the score's table has none.
+        """
         for kind in RULES:
             if kind in BY_INFLUENCE and self.table.influence is None:
                 continue
@@ -79,7 +84,7 @@ class Candidates:
                 yield kind, solution
 
     def solution(self, layers: tuple[LayerAssignment, ...], batches: Mapping[str, int]) -> Solution | None:
-        """A child with its figures; None where it breaks a requirement."""
+        """Return the child with its objective and metrics; None if it violates a requirement."""
         solution = solution_of(self._tables, layers, dict(batches))
         return None if verify_with(self._tables, solution) else solution
 
@@ -89,7 +94,7 @@ class Candidates:
         return next((solution for solution in found if solution is not None), None)
 
     def predicted(self, solution: Solution) -> float:
-        """The score's sum of a child."""
+        """Return the child's score by the original table."""
         return solution.metrics[self.score]
 
     def _solved(

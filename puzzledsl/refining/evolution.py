@@ -1,11 +1,11 @@
-"""(1 + lambda) evolution of measured children (EvoPress: Sieberling et al. 2025, arXiv 2410.14649), a rival of `proposals`.
+"""(1 + lambda) evolution of measured children (EvoPress: Sieberling et al. 2025, arXiv 2410.14649); a rival of `proposals`.
 
-Each generation measures mutants of one parent (`mutation`), all of which meet every requirement. The best of the parent and its
+Each generation measures mutants (`mutation`) of one parent; all of them meet every requirement. The best of the parent and its
 offspring is the next parent. Two differences from the paper:
 
 - The first parent is the optimum of the search's scores, in place of the best of random children. This favours evolution.
-- Every child is measured on all of the text. The paper's multi-step selection drops most offspring on little text first, which
-  pays where a generation has many. Generations are small here, for the same end.
+- Every child is measured on all of the text. The paper's multi-step selection discards most offspring on little text first,
+  which pays off in large generations. Generations are small here, which saves measurements too.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from puzzledsl.refining.proposals import Origin, Proposal
 from puzzledsl.search.metrics import Child
 
 OFFSPRING = 2
-"""Children of a generation: figures have no noise that a large one would average out."""
+"""Children in a generation. Measured losses are deterministic, so a large generation would average out nothing."""
 TRIES = 2000
-"""Mutants in a row that bring nothing new before there is nothing left to propose."""
+"""Evolution ends after this many mutants in a row that are known already or violate a requirement."""
 
 
 class Evolution:
-    """Proposes the search's optimum, then mutants of the best child so far; same figures and seed, same children."""
+    """Proposes the search's optimum, then mutants of the best child so far. Deterministic for given losses and seed."""
 
     def __init__(
         self, candidates: Candidates, optimum: Solution, seed: int, offspring: int = OFFSPRING
     ) -> None:
-        """`optimum`: the search's own answer, proposed first."""
+        """Start from `optimum`, the search's own solution, which is proposed first."""
         self._candidates, self._optimum, self._offspring = candidates, optimum, offspring
         tables = candidates.tables
         self._mutation = Mutation(tables.layers, tables.costs)
@@ -42,7 +42,7 @@ class Evolution:
         self._brood: list[tuple[float, Solution]] = []
 
     def next(self) -> Proposal | None:
-        """A child that was not proposed before; None where mutants of the best one bring nothing new."""
+        """Return a child that was not proposed before; None if TRIES mutants of the best child bring none."""
         if not self._proposed:
             return self._as_proposal(self._optimum)
         if len(self._brood) >= self._offspring:
@@ -53,7 +53,7 @@ class Evolution:
         return None if found is None else self._as_proposal(found)
 
     def tell(self, child: Layers, loss: float) -> None:
-        """Take a measured loss into account."""
+        """Record the measured loss of a proposed child."""
         solution = self._proposed[child]
         if child == self._optimum.layers:
             self._parents_loss = loss
@@ -61,16 +61,16 @@ class Evolution:
             self._brood.append((loss, solution))
 
     def predict(self, child: Layers) -> tuple[float, float]:
-        """The sum of the scores: nothing is refitted, and no error is known."""
+        """Return (score of the child, 0): evolution refits nothing and knows no standard deviation."""
         score = ScoreTerm(score=self._candidates.score)
         return float(Child(self._candidates.tables, child, {}).term(score)), 0.0
 
     def model_optimum(self) -> Solution:
-        """The best child by the scores, which stay as they are."""
+        """Return the optimum of the original scores, since evolution refits none."""
         return self._optimum
 
     def _select(self) -> bool:
-        """End the generation: True where the parent is another. Offspring as good as the parent replaces it."""
+        """End the generation. Return True if the parent changed; offspring as good as the parent replaces it."""
         before = self._parent
         if self._brood:
             loss, best = min(self._brood, key=lambda child: child[0])
@@ -80,7 +80,7 @@ class Evolution:
         return self._parent is not before
 
     def _mutant(self) -> Solution | None:
-        """A mutant of the parent that is new and meets every requirement."""
+        """Return a mutant of the parent that is new and meets every requirement; None after TRIES failures."""
         for _ in range(TRIES):
             layers = self._mutation.mutant(self._parent.layers, self._generator)
             if layers in self._proposed:

@@ -1,6 +1,6 @@
-"""Measured children along a frontier: at each bound the optimum of the scores, the rules' children, and what refitting finds.
+"""Refine a frontier: at each bound, measure the optimum of the scores, the children of baseline rules, and further proposals.
 
-Bounds lie close together, so a child that was measured at one of them often meets others, too, and may be their best.
+Bounds are close together, so a child measured at one of them often meets others, too, and may be their best.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def run_refine_frontier(
 ) -> RefinedFrontier:
     """Measure `children` at every point of a solved frontier, as `run_refine` does for a search.
 
-    A child that was measured for the search, or at another point, is not measured again. It is a candidate for the best child of
-    every point whose requirements it meets. `around`: the children that were measured for the search with the settings of today.
+    A child measured for the search or at another point is not measured again. It is a candidate for the best child of every point
+    whose requirements it meets. Points without a solution have no refinement. `around`: the children measured for the search
+    with the present settings.
 
     Raises DiagnosticError: missing tables, pieces or text.
     """

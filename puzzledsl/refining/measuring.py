@@ -1,6 +1,6 @@
-"""Loss of whole children, assembled and healed in memory; what was measured stays on the disk.
+"""Measured loss of whole children, assembled and healed in memory, with a cache of losses on the disk.
 
-The text is that of the score: blocks behind what the pieces were trained on, and none that children are healed on.
+Losses are measured on the score's text: blocks after those that the pieces were trained on. Children are healed on other blocks.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from puzzledsl.scoring.run import measure_of
 from puzzledsl.scoring.text import healing_blocks
 
 METHOD = "1"
-"""Version of how children are healed and measured here; raised when figures change."""
+"""Version of healing and measuring, part of the cache's key. Increase it when a change of the code changes losses."""
 KEPT_SHARE = 4
-"""One of so many parts of the free memory is for healed streams of children that start alike."""
+"""1 / KEPT_SHARE of the free memory may hold healed streams, which children with equal first layers share."""
 
 
 class Meter:
-    """Measures children of one search. Figures of a child are on the disk as soon as they are known."""
+    """Measures the loss of children of one search. Each loss is written to the disk as soon as it is known."""
 
     def __init__(
         self,
@@ -53,8 +53,9 @@ class Meter:
         progress: Progress,
         figures: Path | None = None,
     ) -> None:
-        """Read the texts. `figures`: the file of what was measured, in place of the build's.
+        """Read the text to score on and the text to heal on.
 
+        `figures`: file of measured losses, in place of the one in the build directory. `work`: directory for temporary files.
         Raises DiagnosticError: no text, too little of it, a parent that cannot be read.
         """
         assert isinstance(score.method, ReplaceOne) and score.bld is not None
@@ -87,11 +88,11 @@ class Meter:
         self._known = Partial(figures or BuildDir(library.root.parent).figures(f"children-{name}"), key)
 
     def samples(self) -> int:
-        """Positions that are measured."""
+        """Return the number of token positions that a loss is a mean over."""
         return self._measure.samples()
 
     def loss(self, solution: Solution) -> float:
-        """The score's metric of a child after healing. Raises DiagnosticError for a piece that is missing or damaged."""
+        """Return the score's metric for a child after healing. Raises DiagnosticError for a missing or damaged piece."""
         layers = model_definition(self._program, self._search, solution, self._jobs).layers
         name = (0, "child", child_digest(layers))
         if name not in self._known.figures:
@@ -113,7 +114,7 @@ class Meter:
         )
 
     def _key(self, parent_dir: Path, bld: Bld) -> str:
-        """All that figures depend on besides the child: another key begins a new file."""
+        """Return the cache's key: everything besides the child that losses depend on. Each key has its own file."""
         pieces = {piece.job.id: piece.sha256 for piece in self._library.pieces()}
         measured = origin(parent_dir, torch.cat([group.flatten() for group in self._measure.groups]))
         healed = origin(parent_dir, self._calibration_NS)["text"]

@@ -1,10 +1,10 @@
 """Level-switch mutation (EvoPress: Sieberling et al. 2025, arXiv 2410.14649, algorithm 1).
 
-One sub-block goes a level down, to the next cheaper alternative, and another goes a level up, so that the child costs about the
-same. The paper's levels all cost the same step; alternatives do not, so a mutant may break a requirement and is then drawn again.
-The paper makes one dropped layer whole where it drops another: here two layers exchange what they are.
+One sub-block goes one level down, to the next cheaper alternative, and another goes one level up, so that the child costs about
+the same. The paper's levels are equally far apart in cost. Alternatives are not, so a mutant may violate a requirement; the
+caller then draws another. Where the paper restores one dropped layer and drops another, here two layers exchange their choices.
 
-Levels are ordered by parameters; alternatives of as many parameters (windows of attention) as the space has them.
+Levels are ordered by parameters. Alternatives with equally many (attention windows) keep the order of the space.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from puzzledsl.ir.nodes import LayerChoice
 from puzzledsl.ir.tables import CostTable, LayerAssignment
 
 MOST_SWITCHES = 3
-"""The number of switches is the smaller of two draws from 1 to this, so that five mutants of nine have one."""
+"""The number of switches is the smaller of two uniform draws from 1 to this: 5 of 9 mutants have one switch."""
 EXCHANGES = 0.25
-"""Share of switches that exchange two layers."""
+"""Probability that a switch exchanges two layers."""
 Layers = tuple[LayerAssignment, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A sub-block of a layer, and its alternatives from the dearest to the cheapest."""
+    """A sub-block of a layer. `levels` are the names of its alternatives, most parameters first."""
 
     layer: int
     sub_block: SubBlock
     levels: tuple[str, ...]
 
     def next_to(self, child: Layers, step: Literal[1, -1]) -> str | None:
-        """The alternative a level below (1) or above (-1) the child's; None where there is none."""
+        """Return the alternative one level below (`step` 1) or above (-1) the child's; None at the end of the levels."""
         level = self.levels.index(getattr(child[self.layer], self.sub_block)) + step
         return self.levels[level] if 0 <= level < len(self.levels) else None
 
 
 class Mutation:
-    """Draws mutants of a child. They are of the space; requirements are the caller's."""
+    """Draws mutants of a child within the space. The caller checks the requirements."""
 
     def __init__(self, choices: Sequence[LayerChoice], costs: CostTable) -> None:
-        """`choices`: what each layer may become; `costs` have the parameters of all of it."""
+        """`choices`: the alternatives of each layer. `costs`: a table with the parameters of all of them."""
         self._places = list(_places(choices, costs))
         self._choices = [
             ({name_of(a) for a in choice.attention}, {name_of(f) for f in choice.ffn}) for choice in choices
         ]
 
     def mutant(self, parent: Layers, generator: np.random.Generator) -> Layers:
-        """A child a few switches from its parent; the parent itself where no switch changes anything."""
+        """Return a child 1 to MOST_SWITCHES switches away from `parent`; `parent` itself if no switch is possible."""
         switches = int(generator.integers(1, MOST_SWITCHES, size=2, endpoint=True).min())
         child = parent
         for _ in range(switches):
@@ -60,7 +60,7 @@ class Mutation:
         return child
 
     def _switched(self, child: Layers, generator: np.random.Generator) -> Layers:
-        """One sub-block a level down, another a level up."""
+        """Return the child with one sub-block a level lower and another a level higher; unchanged if that is impossible."""
         down = self._changed(child, generator, 1, self._places)
         if down is None:
             return child
@@ -71,7 +71,7 @@ class Mutation:
     def _changed(
         self, child: Layers, generator: np.random.Generator, step: Literal[1, -1], places: Sequence[Place]
     ) -> tuple[Layers, Place] | None:
-        """One of the sub-blocks changed, and its place; None where none can be."""
+        """Move one random sub-block of `places` by a level. Return the child and the place; None if none can move."""
         able = [(place, name) for place in places if (name := place.next_to(child, step)) is not None]
         if not able:
             return None
@@ -80,7 +80,7 @@ class Mutation:
         return (*child[: place.layer], layer, *child[place.layer + 1 :]), place
 
     def _exchanged(self, child: Layers, generator: np.random.Generator) -> Layers:
-        """Two different layers in each other's place, where both may be what the other is."""
+        """Exchange the choices of two random layers that differ and may each have the other's; unchanged if there are none."""
         first = int(generator.integers(len(child)))
         others = [
             other

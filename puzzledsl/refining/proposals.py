@@ -1,9 +1,9 @@
 """The next child to measure: Thompson sampling over a linear model of the loss, each draw solved exactly.
 
-First the optimum of the scores as they are, the best child with the same block in every layer, and the children of two rules
-that drop layers: they tell apart what the sum overrates and underrates. Then, in turn, the optimum of the refitted scores and
-optima of scores drawn around them (Thompson sampling: Russo et al. 2018, arXiv 1707.02038). Draws spread less than the
-posterior: wide ones propose children that are far worse, and what the model says of those does not help near the best.
+The first proposals are the optimum of the original scores, the best child with the same block in every layer, and the children of
+two rules that drop layers. They show which entries the sum overrates and underrates. After them, proposals alternate between the
+optimum of the refitted scores and optima of scores drawn around these (Thompson sampling: Russo et al. 2018, arXiv 1707.02038).
+Draws have less spread than the posterior: wide draws propose far worse children, which teach the model little about the best.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from puzzledsl.refining.surrogate import Surrogate
 
 Origin = Literal["optimum", "uniform", "block_influence", "angular_run", "model", "drawn", "mutated"]
 SPREAD = 0.25
-"""Of the posterior's standard deviation, what draws have."""
+"""Standard deviation of draws as a fraction of the posterior's."""
 TURN = 3
-"""One of so many proposals is the model's optimum; the others are drawn."""
+"""Every TURN-th proposal is the optimum of the refitted scores; the others are drawn."""
 TRIES = 20
-"""Draws in a row that bring nothing new before there is nothing left to propose."""
+"""Proposals end after this many draws in a row without a new child."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A child to measure, and what is expected of it (mean and standard deviation)."""
+    """A child to measure, with its predicted loss (mean and standard deviation)."""
 
     solution: Solution
     origin: Origin
@@ -36,7 +36,7 @@ class Proposal:
     stderr: float
 
     def measured(self, loss: float) -> MeasuredChild:
-        """The record of its measurement."""
+        """Return the record of the child with its measured loss."""
         return MeasuredChild(
             layers=self.solution.layers,
             origin=self.origin,
@@ -47,26 +47,26 @@ class Proposal:
 
 
 class Proposer(Protocol):
-    """A source of children to measure, which learns from what they measured."""
+    """Source of children to measure that learns from their measured losses."""
 
     def next(self) -> Proposal | None:
-        """A child that was not proposed before; None where there is none."""
+        """Return a child that was not proposed before; None if there is none."""
 
     def tell(self, child: tuple[LayerAssignment, ...], loss: float) -> None:
-        """Take a measured loss into account."""
+        """Record the measured loss of a proposed child."""
 
     def predict(self, child: tuple[LayerAssignment, ...]) -> tuple[float, float]:
-        """The expected loss of a child and its standard deviation."""
+        """Return the expected loss of a child and its standard deviation."""
 
     def model_optimum(self) -> Solution | None:
-        """The best child by what `predict` says."""
+        """Return the child with the least predicted loss."""
 
 
 class Proposals:
-    """Proposes children until there is nothing new; same figures and seed, same children."""
+    """Thompson sampling over a `Surrogate`. Deterministic for given losses and seed."""
 
     def __init__(self, candidates: Candidates, optimum: Solution, seed: int) -> None:
-        """`optimum`: the search's own answer, proposed first."""
+        """Start from `optimum`, the search's own solution, which is proposed first."""
         self._candidates, self.surrogate = candidates, Surrogate(candidates.table)
         self._generator = np.random.default_rng(seed)
         self._first: list[tuple[Solution, Origin]] = [(optimum, "optimum")]
@@ -75,7 +75,7 @@ class Proposals:
         self._turn = 0
 
     def next(self) -> Proposal | None:
-        """A child that was not proposed before; None where the model has no other to offer."""
+        """Return a child that was not proposed before; None if TRIES draws bring none."""
         while self._first:
             solution, origin = self._first.pop(0)
             if solution.layers not in self._seen:
@@ -92,15 +92,15 @@ class Proposals:
         return None
 
     def tell(self, child: tuple[LayerAssignment, ...], loss: float) -> None:
-        """Take a measured loss into account."""
+        """Refit the scores to the measured loss of a child too."""
         self.surrogate.tell(child, loss)
 
     def predict(self, child: tuple[LayerAssignment, ...]) -> tuple[float, float]:
-        """The expected loss by the refitted scores and its standard deviation."""
+        """Return the expected loss by the refitted scores and its standard deviation."""
         return self.surrogate.predict(child)
 
     def model_optimum(self) -> Solution | None:
-        """The best child by the refitted scores."""
+        """Return the optimum of the refitted scores."""
         return self._candidates.optimum(self.surrogate.table())
 
     def _proposed(self, solution: Solution, origin: Origin) -> Proposal:

@@ -1,8 +1,8 @@
 """`pzl refine`: measure children around a search's optimum and refit the scores to them.
 
-The search proves the optimum of a sum of scores; a child's real loss is no sum. Here whole children are assembled, healed and
-measured, and what they show goes into the next proposal. Every child meets every requirement, verified. The best one that was
-measured is best of what was tried, not proven.
+The search proves the optimum of a sum of scores, but a child's real loss is not a sum. Here whole children are assembled, healed
+and measured, and each measured loss informs the next proposal. Every child is verified to meet every requirement. The result is
+the best child that was measured; it is not proven optimal.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def run_refine(
     progress: Progress,
     figures: Path | None = None,
 ) -> Refinement:
-    """Measure `refine` children of a solved search. Children that a run before measured are not measured again.
+    """Measure `refine.children` children of a solved search. Children measured by an earlier run are not measured again.
 
-    `figures`: the file of what was measured, in place of the build's.
+    `figures`: file of measured losses, in place of the one in the build directory.
 
     Raises DiagnosticError: missing tables, pieces or text. ValueError for a search without `refine` or without a solution.
     """
@@ -69,7 +69,7 @@ def refined(
     meter: Meter,
     progress: Progress,
 ) -> Refinement:
-    """Measure children until there are `refine.children` of them, or nothing new is proposed."""
+    """Propose and measure children until there are `refine.children` of them or no new one is proposed."""
     optimum = result.solutions[0]
     proposals = _proposer(refine, candidates, optimum, _seed(program, candidates.score))
     measured: list[MeasuredChild] = []

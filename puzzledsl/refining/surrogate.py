@@ -1,15 +1,15 @@
 """Bayesian linear regression of a child's measured loss on the entries of a score table.
 
-A score table predicts a child's loss as a sum: an entry for each sub-block that is not the parent's, or one for a run of dropped
-layers. Entries are measured one at a time, so the sum misses what they do to each other: attentions left out here and there cost
-up to twice their sum, layers dropped in a row less. The model keeps the sum and gives every entry v a relative error:
+A score table predicts a child's loss as a sum with one entry for each sub-block that is not the parent's, or one for a run of
+dropped layers. Entries are measured one at a time, so the sum misses interactions: scattered dropped attentions cost up to twice
+their sum, consecutive dropped layers less than their sum. The model keeps the sum and gives every entry v a relative error:
 
     loss = offset + sum of v (1 + e),   e = shared + by kind of change + by kind and third of the depth + the entry's own
 
-with independent normal errors. Children that were measured give the posterior in closed form (Bishop, Pattern Recognition and
-Machine Learning, section 3.3). Measurements count less the further they are above the best one: a linear model holds locally.
+with independent normal errors. The measured children give the posterior in closed form (Bishop, Pattern Recognition and Machine
+Learning, section 3.3). The further a loss is above the best one, the less it counts: a linear model holds only locally.
 
-Shapes: I entries of the table, N children that were measured, F errors that entries share.
+Shapes: I entries of the table, N measured children, F errors that entries share.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ Floats = NDArray[np.float64]
 Child = Sequence[LayerAssignment]
 Kind = Literal["attention", "ffn", "pair", "run"]
 SHARED, BY_KIND, OWN = 0.5, 0.4, 0.35
-"""Standard deviations of the relative errors of a replacement."""
+"""Standard deviations of a replacement's relative errors."""
 SHARED_RUN, OWN_RUN = 0.15, 0.3
-"""Those of a run: it was measured with all its layers dropped at once, so less is unknown."""
+"""Standard deviations of a run's relative errors. A run is measured with all its layers dropped, so less is unknown."""
 NOISE = 0.05
 """Relative standard deviation of a measurement around the linear model."""
 DISTANCE_NOISE = 0.3
-"""More of it, as a share of the distance from the best measurement."""
+"""Additional noise per unit of loss above the best measurement."""
 LEAST = 0.1
-"""No entry falls below this share of the table's, so that nothing becomes free."""
+"""Lower bound on a refitted entry, as a fraction of its absolute value in the table, so that no replacement becomes free."""
 GONE = ("noop", "linear")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a score table: a layer's alternative, or pair of them, or (`run`) `layer` and those behind it dropped."""
+    """One entry of a score table: a layer's alternative or pair of alternatives, or a run of `length` dropped layers."""
 
     kind: Kind
     layer: int
@@ -52,12 +52,12 @@ class Entry:
 
     @property
     def key(self) -> tuple[Kind, int, str, int]:
-        """Everything but the value."""
+        """All fields except the value."""
         return self.kind, self.layer, self.name, self.length
 
 
 class Surrogate:
-    """A score table, and the children that were measured so far.
+    """Posterior of a score table's entries, given the children measured so far.
 
     surrogate = Surrogate(table)
     surrogate.tell(child, 0.68)
@@ -66,7 +66,7 @@ class Surrogate:
     """
 
     def __init__(self, table: ScoreTable) -> None:
-        """A model that knows the table only."""
+        """Set up the prior, which is centred on the table's entries."""
         self._table = table
         self._entries = _entries(table)
         self._places = {entry.key: place for place, entry in enumerate(self._entries)}
@@ -84,14 +84,14 @@ class Surrogate:
         self._losses: list[float] = []
 
     def predict(self, child: Child) -> tuple[float, float]:
-        """The expected loss of a child in the score's unit, and its standard deviation, noise aside."""
+        """Return the expected loss of a child in the score's unit, and its standard deviation without measurement noise."""
         counts_I = self._counts_of(child)
         sizes_I = counts_I * self._sizes_I
         mean = self._table.offset + counts_I @ self._values_I + sizes_I @ self._mean_I
         return float(mean), float(np.sqrt(max(0.0, sizes_I @ self._covariance_II @ sizes_I)))
 
     def tell(self, child: Child, loss: float) -> None:
-        """Take a child's measured loss into account."""
+        """Add a child's measured loss and recompute the posterior."""
         self._counts.append(self._counts_of(child))
         self._losses.append(loss)
         counts_NI, losses_N = np.array(self._counts), np.array(self._losses)
@@ -105,8 +105,10 @@ class Surrogate:
         self._covariance_II = self._prior_II - gain_IN @ shared_NI
 
     def table(self, generator: np.random.Generator | None = None, share: float = 1.0) -> ScoreTable:
-        """A score table of the expected entries; with a `generator`, of a draw from the posterior whose standard deviation is
-        multiplied by `share`."""
+        """Return a score table of the posterior mean.
+
+        With a `generator`, of a draw from the posterior with its standard deviations multiplied by `share`.
+        """
         errors_I = self._mean_I
         if generator is not None:
             nothing_I = np.zeros(len(self._entries))
@@ -116,7 +118,7 @@ class Surrogate:
         return _with_entries(self._table, dict(zip(self._places, entries_I.tolist(), strict=True)))
 
     def _counts_of(self, child: Child) -> Floats:
-        """Which entries a child's sum has, [I] of 0 and 1."""
+        """Return the indicator vector [I] (0 or 1) of the entries in a child's sum."""
         counts_I = np.zeros(len(self._entries))
         dropped = [(layer.attention, layer.ffn) == ("noop", "noop") for layer in child]
         in_runs: set[int] = set()
@@ -126,7 +128,7 @@ class Surrogate:
         for index, layer in enumerate(child):
             if index not in in_runs:
                 for key in _keys(self._table, index, layer):
-                    if key in self._places:  # the parent's choice has no entry
+                    if key in self._places:  # the parent's own sub-block has no entry
                         counts_I[self._places[key]] = 1
         return counts_I
 
@@ -142,7 +144,7 @@ def _keys(table: ScoreTable, index: int, layer: LayerAssignment) -> list[tuple[K
 
 
 def _entries(table: ScoreTable) -> list[Entry]:
-    """Every entry but the parent's, which stay as they are."""
+    """Return every entry of a table except the parent's, which are not refitted."""
     found: list[Entry] = []
     parts: list[tuple[Kind, Sequence[dict[str, float]]]] = [
         ("attention", table.attention),
@@ -158,7 +160,7 @@ def _entries(table: ScoreTable) -> list[Entry]:
 
 
 def _prior(entries: Sequence[Entry], layers: int) -> Floats:
-    """Covariance of the entries' relative errors, [I, I]."""
+    """Return the prior covariance of the entries' relative errors, [I, I]."""
     own = np.array([OWN_RUN if entry.kind == "run" else OWN for entry in entries])
     shared = [_shared(entry, layers) for entry in entries]
     columns: dict[tuple[object, ...], int] = {}
@@ -174,7 +176,7 @@ def _prior(entries: Sequence[Entry], layers: int) -> Floats:
 
 
 def _shared(entry: Entry, layers: int) -> list[tuple[tuple[object, ...], float]]:
-    """The errors that an entry shares with others, by name, and their standard deviations."""
+    """Return (name, standard deviation) of the errors that an entry shares with others."""
     if entry.kind == "run":
         return [(("run",), SHARED_RUN)]
     gone = tuple(part in GONE for part in entry.name.split("/"))

@@ -21,7 +21,7 @@ from puzzledsl.parents.tensors import LazyTensor
 from puzzledsl.progress import Progress
 
 STREAMS_AT_A_TIME = 16
-"""Upper bound on the number of streams alive at once. Each may take that fraction of the free memory; a larger one is kept in a file."""
+"""Upper bound n on the number of streams alive at once. A stream above 1 / n of the free memory is kept in a file."""
 
 
 def healed_weights(

@@ -1,1 +1,1 @@
-"""Replace-1-block scoring: block library to ScoreTable."""
+"""Replace-1-block scoring (Puzzle, section 4.2): measure a ScoreTable with the pieces of a block library."""

@@ -1,7 +1,7 @@
-"""The form of a score beyond its single replacements: covariances where it has them, and a fit to children measured whole.
+"""Fit a score's single and pairwise terms to children that are measured whole.
 
-Half of the children are near the optima of the plain sum, the other half near those of what the first half made of it: a
-prediction has to hold where the search that minimises it will look. What is measured is kept like the single figures.
+A prediction has to hold where the search that minimises it will look. So half of the children are near optima of the plain sum,
+and the other half near optima of the form fitted to the first half. Measured losses are cached like those of single replacements.
 
 Shapes: R replacements, P positions, H hidden.
 """
@@ -31,12 +31,12 @@ from puzzledsl.scoring.sweep import Rows, final_states
 from puzzledsl.scoring.workers import Workers
 
 WHOLE = -2
-"""The layer that figures of whole children are kept under."""
+"""Layer number under which losses of whole children are cached."""
 
 
 @dataclass(frozen=True, eq=False)
 class Children:
-    """What is needed to measure whole children."""
+    """Draws whole children, measures them, and fits the form of a score to them."""
 
     todo: Sequence[Replacement]
     shape: Shape
@@ -47,11 +47,12 @@ class Children:
     progress: Progress
 
     def form(self, count: int, seed: int, parent_PH: Tensor, rows: Rows) -> Form:
-        """Single scores and pairwise terms, fitted to `count` children where that is not 0.
+        """Return single scores and pairwise terms (zero without covariances), fitted to children if `rows` has KLs.
 
-        The same bytes however many threads there are.
+        `count`: number of children. `parent_PH`: the parent's final hidden states for covariances. `rows`: what the sweep stored.
+        The result is the same bytes for any number of threads.
         """
-        with Workers(self.runner.device):  # no product of the caller is split
+        with Workers(self.runner.device):  # so that no product is split among threads
             covariance_RR = None
             if rows.states is not None:
                 covariance_RR = covariances(self.runner.head, parent_PH, rows.states.all()).numpy()
@@ -74,11 +75,11 @@ class Children:
                 measured.append((rows, self._whole(rows)))
                 self.progress.advance(score=measured[-1][1])
             found = fitted(kl_RP, covariance_RR, measured)
-            form = form if found.fit is None else found  # the theory alone would lead astray
+            form = form if found.fit is None else found  # unfitted covariances would propose bad children
         return found
 
     def _whole(self, rows: Child) -> float:
-        """The KL of a child; measured unless it was."""
+        """Return the KL divergence of a child, from the cache or measured now."""
         names = [(r.layer, r.table, r.name) for r in (self.todo[row] for row in rows)]
         name: Name = (WHOLE, "child", hashlib.sha256(repr(names).encode()).hexdigest()[:24])
         if name not in self.partial.figures:

@@ -1,10 +1,11 @@
-"""Children to measure whole: near what a search would find, whatever its budget.
+"""Draw children to measure whole, near what searches with any parameter budget would find.
 
-No search is needed for that. Within a price a parameter, every place chooses for itself (the Lagrangian of `score within a share
-of the parameters`); prices are set so that the children's sizes cover what a search may ask for. Every other child is chosen by
-scores that are a little wrong, as a search with other requirements would choose. Deterministic.
+No search is needed: in the Lagrangian relaxation of "least score with at most a share of the parameters", each place chooses
+independently, given a price per saved parameter. Prices are set so that the children's sizes cover the range that searches may
+ask for. Every other child is chosen by scores with random noise, as a search with other requirements would choose. Deterministic
+for a given seed.
 
-R replacements; rows number them.
+Shapes: R replacements, numbered by rows.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ from puzzledsl.scoring.replacements import Replacement
 
 Floats = NDArray[np.float64]
 Rows = tuple[int, ...]
-"""A child: the rows of what it replaces, ascending."""
-LEAST_SAVED, MOST_SAVED = 0.05, 0.7  # of what all replacements together can save
-NOISE = 0.5  # of the logarithm of a score
-ATTEMPTS = 8  # for a child that is not there yet
+"""A child, as the ascending row numbers of its replacements."""
+LEAST_SAVED, MOST_SAVED = 0.05, 0.7  # range of sizes, as shares of the most parameters that can be saved
+NOISE = 0.5  # standard deviation of the logarithm of a noisy score
+ATTEMPTS = 8  # noisy draws before a size is skipped
 HALVINGS = 40
 ROUNDS = 40
-SWAPPED = 1e-2  # of a mean place, in parameters: what a replacement that saves none counts for
+SWAPPED = 1e-2  # added to every saving, as a share of a mean place's, so that replacements that save nothing are chosen too
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """The rows that exclude each other, a tuple a place, and what each row saves (parameters)."""
+    """Places of a child. `rows`: the mutually exclusive rows of each place. `saved_R`: parameters that each row saves."""
 
     rows: tuple[Rows, ...]
     saved_R: Floats
 
     @classmethod
     def of(cls, todo: Sequence[Replacement], shape: Shape) -> Places:
-        """Of everything that is scored."""
+        """Group the replacements by layer and table, and compute their savings."""
         found: dict[tuple[int, str], list[int]] = {}
         for row, replacement in enumerate(todo):
             found.setdefault((replacement.layer, replacement.table), []).append(row)
@@ -52,8 +53,10 @@ class Places:
         return cls(tuple(tuple(rows) for rows in found.values()), saved)
 
     def cheapest(self, value_R: Floats, pairs_RR: Floats, price: float) -> Rows:
-        """The child with the least value less the price of what it saves: of a sum the best there is, else the best that
-        changes of one place lead to."""
+        """Return the child with the least value - price * saved parameters.
+
+        Exact without pairwise terms; with them, the result of coordinate descent over places, ROUNDS times at most.
+        """
         chosen = [-1] * len(self.rows)
         for _ in range(ROUNDS):
             before = list(chosen)
@@ -70,7 +73,7 @@ class Places:
         return tuple(sorted(row for row in chosen if row >= 0))
 
     def saving(self, value_R: Floats, pairs_RR: Floats, share: float) -> Rows:
-        """The child that saves at least a share of all that can be saved, by halving between prices."""
+        """Return the child at the least price, by bisection, that saves at least `share` of the most that can be saved."""
         most = math.fsum(max(0.0, *self.saved_R[list(rows)].tolist()) for rows in self.rows)
         least = float(self.saved_R.min(initial=1.0, where=self.saved_R > 0))
         low, high = 0.0, max(1e-9, float(value_R.max(initial=0.0))) / least
@@ -95,7 +98,7 @@ def _saved(replacement: Replacement, shape: Shape) -> int:
 def drawn(
     places: Places, value_R: Floats, pairs_RR: Floats, count: int, seed: int, known: Sequence[Rows]
 ) -> list[Rows]:
-    """Up to `count` children of two replacements or more, none of them `known`; sizes evenly spread."""
+    """Return up to `count` distinct children with two or more replacements, none in `known`, of evenly spread sizes."""
     found: list[Rows] = []
     for number in range(count):
         share = LEAST_SAVED + (MOST_SAVED - LEAST_SAVED) * (number + 0.5) / count
@@ -109,7 +112,7 @@ def drawn(
 def _offers(
     places: Places, value_R: Floats, pairs_RR: Floats, share: float, seed: str, *, noisy: bool
 ) -> Iterator[Rows]:
-    """The best child of about a size, then others by scores with noise; a noisy one has noise at once."""
+    """Yield the best child of about a size (unless `noisy`), then ATTEMPTS children chosen by scores with noise."""
     if not noisy:
         yield places.saving(value_R, pairs_RR, share)
     chance = random.Random(seed)

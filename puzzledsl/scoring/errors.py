@@ -1,4 +1,4 @@
-"""Mistakes found when blocks are scored."""
+"""Diagnostics of scoring (E1501 to E1505)."""
 
 from __future__ import annotations
 

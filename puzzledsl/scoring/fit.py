@@ -1,14 +1,14 @@
-"""Scores fitted to children that were measured whole.
+"""Fit replace-1-block scores to children that were measured whole.
 
-A sum of replace-1-block KLs is right for one replacement. Of many it says too much or too little, and the second-order theory
-(pairwise.py) does not tell which: it holds while changes of the logits are small and add up, and in real models they soon do
-neither. What a second replacement does to a position that the first has spoilt already is little, so a position's KL grows with
-the logarithm of what is done to it; and covariances, which add up in theory, mean less the larger changes are. So
+A sum of replace-1-block KLs is right for one replacement. For many it is too large or too small, and the second-order theory
+(pairwise.py) does not predict which: it assumes that changes of the logits are small and add up, and in real models neither
+holds. A second replacement changes little at a position that the first has already spoilt, so a position's KL saturates; and
+covariances count less the larger the changes are. Hence the form
 
     score of a child = a * sum_r mean_p [ G log(1 + kl_rp / G) ] + c * sum_{r < s} Cov(d_r, d_s)
 
-where kl_rp is replacement r's own KL at position p, and a > 0, G (nats) and c in [0, 1] are those that predict measured
-children best, in relative terms. Small changes give a = c = 1 and no bound G: the theory. It stays linear where c is 0.
+where kl_rp is replacement r's own KL at position p. The scale a > 0, the saturation G (nats) and the weight c in [0, 1] minimise
+the relative errors on measured children. The theory is a = c = 1 with infinite G. With c = 0 the score is linear in replacements.
 
 Shapes: R replacements, P scored positions, N children.
 """
@@ -25,17 +25,18 @@ from puzzledsl.ir.tables import ScoreFit
 from puzzledsl.scoring.draw import Floats, Rows
 
 SATURATIONS = (math.inf, 12.8, 6.4, 3.2, 1.6, 0.8, 0.4, 0.2)
-"""Values of G that are tried, nats."""
+"""Grid of the saturation G, in nats."""
 BETTER = 0.9
-"""A fit with more freedom has to leave at most this of the error, on children that it has not seen."""
+"""A more flexible form is chosen only if it reduces the error by this factor or more; pairwise terms are judged by
+leave-one-out errors."""
 FEWEST = 8
-"""Children that a fit needs."""
+"""Least number of children for a fit."""
 Measured = Sequence[tuple[Rows, float]]
-"""Children, and what was measured of each whole."""
+"""(child, its measured KL in nats) pairs."""
 
 
 def saturated(kl_RP: Floats, saturation: float) -> Floats:
-    """mean_p [G log(1 + kl / G)], [R]; the mean itself where G has no bound."""
+    """Return mean_p [G log(1 + kl / G)], [R]; the plain mean for an infinite G."""
     kl_RP = np.maximum(kl_RP, 0.0)
     if math.isinf(saturation):
         return np.asarray(kl_RP.mean(axis=1))
@@ -44,19 +45,22 @@ def saturated(kl_RP: Floats, saturation: float) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """What scores and pairwise terms a fit makes."""
+    """Predictor of a child's KL: scores of single replacements and pairwise terms (upper triangle), in nats."""
 
     singles_R: Floats
     pairs_RR: Floats
     fit: ScoreFit | None = None
 
     def of(self, rows: Rows) -> float:
-        """What it says of a child."""
+        """Return the predicted KL of a child."""
         return _sum(self.singles_R, rows) + _pairs(self.pairs_RR, rows)
 
 
 def fitted(kl_RP: Floats, covariance_RR: Floats | None, children: Measured) -> Form:
-    """The form that predicts the children best. Of few children, or none that differ from the parent: the theory itself."""
+    """Return the form that predicts the children best, with leave-one-out errors.
+
+    With fewer than FEWEST children of positive KL, return the second-order theory (`fit` is None).
+    """
     size = len(kl_RP)
     theory = Form(
         saturated(kl_RP, math.inf), np.zeros((size, size)) if covariance_RR is None else covariance_RR
@@ -99,9 +103,9 @@ class _Weights:
 
 
 def _unseen(sums: dict[float, Floats], pairs: Floats | None) -> tuple[Floats, float, _Weights]:
-    """Relative errors on each child by the fit to all others, and the fit to all: its G and weights.
+    """Return leave-one-out relative errors [N], and G and the weights of the fit to all children.
 
-    What chooses G does not see the child either.
+    G is chosen without the left-out child, too.
     """
     count = len(next(iter(sums.values())))
     errors = np.empty(count)
@@ -115,7 +119,7 @@ def _unseen(sums: dict[float, Floats], pairs: Floats | None) -> tuple[Floats, fl
 
 
 def _best(sums: dict[float, Floats], pairs: Floats | None, seen: Floats) -> tuple[float, _Weights]:
-    """The largest G that is about as good as any."""
+    """Return the largest G whose RMS error is at most the least one / BETTER, with its weights."""
     tried = [
         (g, _weights(column[seen], None if pairs is None else pairs[seen])) for g, column in sums.items()
     ]
@@ -125,7 +129,7 @@ def _best(sums: dict[float, Floats], pairs: Floats | None, seen: Floats) -> tupl
 
 
 def _weights(sums: Floats, pairs: Floats | None) -> _Weights:
-    """Least squares of `scale * sums + c * pairs - 1` with c in [0, 1]."""
+    """Minimise the squares of `scale * sums + c * pairs - 1` over the scale and c in [0, 1]."""
     if pairs is not None:
         aa, bb, ab = math.fsum(sums * sums), math.fsum(pairs * pairs), math.fsum(sums * pairs)
         a, b, det = math.fsum(sums), math.fsum(pairs), aa * bb - ab * ab

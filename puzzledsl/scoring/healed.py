@@ -1,10 +1,10 @@
-"""Scores after healing: the layer behind each replacement is fitted to what it now reads, and only then is the loss measured.
+"""Replace-1-block scores after healing: the loss is measured after the layer above the replacement is fitted to its new input.
 
-Children are healed before anyone uses them (`puzzledsl.healing`), so what counts is the loss that healing cannot undo. Nearly all
-that it can undo is undone by the first layer behind a change; fitting the others too changes scores little and costs a fit a
-layer. A score is that of the child with this one replacement, healed up to the layer behind it: the last maps of what reads
-a changed stream, and of what stands before a no-op and now leads to another point. A piece between the points it was made for
-stays as it was made. Layers further up run as they are.
+Children are healed before use (`puzzledsl.healing`), so the loss that counts is the one that healing cannot undo. The first layer
+above a change undoes nearly all that can be undone; fitting further layers changes scores little and costs one fit per layer.
+So each child with a single replacement is healed up to the layer above it. Refitted are the last maps of sub-blocks that read a
+changed stream or whose next sub-block is dropped. A piece that still connects the points that it was trained for is not refitted.
+Layers further up run unchanged.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -27,34 +27,34 @@ from puzzledsl.scoring.sweep import Measured, Scored, Sweep, figures_name
 from puzzledsl.scoring.workers import Ascent, Workers
 
 METHOD = "1"
-"""Raised when figures become others, so that those measured before are not taken for them."""
+"""Version of the method, part of the cache's key. Increase it when a change of the code changes losses."""
 
 
 def points_at_a_time(runs: Sequence[Run]) -> int:
-    """More streams than are held at once: each may take this part of the free memory, and is in a file above it."""
+    """Return an upper bound n on the streams alive at once. Each may take 1 / n of the free memory; larger ones go to a file."""
     return 2 * max((run.length for run in runs), default=1) + 14
 
 
 @dataclass(frozen=True)
 class Healed:
-    """A child with one replacement or run, and the layers of it that are healed."""
+    """A child with a single replacement or run, and its sub-blocks up to the last layer that is healed."""
 
     layers: Sequence[LayerDefinition]
     behind: int
-    """The last layer that is healed."""
+    """Index of the last healed layer."""
     links: Sequence[Link] = field(init=False)
     start: int = field(init=False)
-    """The point up to which the child is the parent."""
+    """The point (`healing.chain`) up to which the child's stream equals the parent's."""
 
     def __post_init__(self) -> None:
-        """Sub-blocks up to the last layer that is healed."""
+        """Compute `start`, and `links` up to the last healed layer."""
         links = chain(self.layers)
         object.__setattr__(self, "start", first_changed(links))
         object.__setattr__(self, "links", [link for link in links if link.layer_idx <= self.behind])
 
     @classmethod
     def of(cls, scored: Scored, layers: int) -> Healed:
-        """A replacement or run in a parent of so many layers."""
+        """Make the child of a replacement or run in a parent with `layers` layers."""
         child = [LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())] * layers
         match scored:
             case Run():
@@ -68,11 +68,11 @@ class Healed:
 
     @property
     def changed(self) -> Sequence[Link]:
-        """Sub-blocks that do not read and leave the parent's stream where the parent's do."""
+        """The sub-blocks from the first changed one to the last healed layer."""
         return self.links[self.start :]
 
     def is_fitted(self, link: Link) -> bool:
-        """False of a piece between the points it was made for."""
+        """False for a piece that reads the parent's stream and leads to the next point, as it was trained to."""
         return link.point != self.start or link.goal != link.point + 1
 
 
@@ -84,22 +84,22 @@ def _layer(replacement: Replacement) -> LayerDefinition:
 
 
 class HealedSweep(Sweep):
-    """A sweep whose replacements and runs are healed on the way: the parent itself is never changed."""
+    """A sweep that heals each replacement or run before measuring it. The parent is never changed."""
 
     def __init__(self, healing: HealingGroups, *given: Any) -> None:
-        """`given`: see `Sweep`. Scored tokens are the groups that `healing` measures."""
+        """`healing`: groups whose measured part are the scored tokens. `given`: the arguments of `Sweep`."""
         super().__init__(*given)
         self.healing = healing
 
     def _ask_for_arguments(
         self, todo: Sequence[Replacement], runs: Sequence[Run], entering: Sequence[Tensor]
     ) -> None:
-        """Groups go up one by one, in shapes that layers know."""
+        """Do nothing: groups run one at a time, in shapes for which the layers' arguments are known already."""
 
     def _up_the_layers(
         self, todo: Sequence[Replacement], runs: Sequence[Run], entering: list[Tensor], workers: Workers
     ) -> None:
-        """In the order of first layers. Nothing is measured together, so figures do not depend on what else is."""
+        """Measure replacements and runs one at a time, by ascending first layer."""
         everything: list[Scored] = [*todo, *runs]
         for scored in sorted(everything, key=lambda each: each.layer):
             if figures_name(scored) in self.partial.figures:
@@ -113,9 +113,9 @@ class HealedSweep(Sweep):
         self._keep_all()
 
     def _points(self, healed: Healed, *, below: int) -> Points:
-        """The parent's streams that a child needs; what only children that differ below that layer need is forgotten.
+        """Return the parent's streams that a child needs, and drop those that only children changed below `below` need.
 
-        Layers are observed on the way, so no worker may run them meanwhile.
+        If the parent has to run further layers, first wait until no worker runs them: they are hooked meanwhile.
         """
         wanted = {healed.start, *(p for link in healed.changed for p in (link.point, link.goal))}
         top = max(wanted)
@@ -125,7 +125,7 @@ class HealedSweep(Sweep):
         return {point: self.healing.parent.at(point) for point in sorted(wanted)}
 
     def _healed(self, scored: Scored, healed: Healed, points: Points, ascent: Ascent) -> list[Measured]:
-        """Heal up to the layer behind, then through the others and the head."""
+        """Heal the child up to `healed.behind`, run the layers above and the final norm, and measure it."""
         with ascent:
             stream: Sequence[Tensor] = list(points[healed.start])
             for link in healed.changed:

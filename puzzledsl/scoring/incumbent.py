@@ -1,4 +1,4 @@
-"""The model that replacements are made in: the parent, or a child of it (`around`), whose parent's modules are kept at hand."""
+"""The model in which replacements are made: the parent or a child of it (`around`). The parent's modules are kept to go back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
 
 
 class Incumbent:
-    """Starts as the loaded parent; `become` turns it into a child, in place."""
+    """A model that starts as the loaded parent and that `become` turns into a child, in place."""
 
     def __init__(self, model: PreTrainedModel, library: Library) -> None:
         self.model, self._library = model, library
@@ -34,7 +34,7 @@ class Incumbent:
         }
 
     def become(self, definition: ModelDefinition) -> None:
-        """The child of a definition. Raises DiagnosticError where its pieces do not fit."""
+        """Turn the model into the child of a definition. Raises DiagnosticError if its pieces do not fit."""
         for (layer_idx, sub_block), (module, norm) in self._parents.items():
             layer = layers(self.model)[layer_idx]
             setattr(layer, sub_block_name(sub_block), module)
@@ -45,7 +45,7 @@ class Incumbent:
     def replaced(
         self, layer_idx: int, sub_block: SubBlock, alternative: Alternative, piece: str | None
     ) -> Iterator[None]:
-        """The model with one sub-block as an alternative has it (the parent's own, for `parent`), for a while."""
+        """Inside the context, one sub-block is the alternative with its piece's weights, or the parent's own for `parent`."""
         module, norm = self._parents[layer_idx, sub_block]
         if alternative.kind != "parent":
             module = build_alternative(self.model, layer_idx, sub_block, alternative)

@@ -1,8 +1,8 @@
-"""Block influence of each layer of the parent, and angular distance of each run: means over scored positions and those behind.
+"""Block influence of the parent's layers (ShortGPT: Men et al., arXiv 2403.03853) and angular distance of its runs of layers.
 
-Block influence (Men et al., ShortGPT, arXiv 2403.03853) and angular distance (Gromov et al., arXiv 2403.17887, who take the last
-token of each text alone; here every token counts). Both come from the parent's own pass, which a sweep makes in any case. Few
-scored positions are not enough: of SmolLM2 the order of block influences settles between 1,024 and 2,048, that of runs at 256.
+The angular distance is that of Gromov et al. (arXiv 2403.17887), averaged over all tokens, where they use each text's last token.
+Both come from the parent's forward pass, which a sweep makes anyway. They are means over the scored positions and, if these are
+few, text after them: on SmolLM2 the order of layers settles between 1,024 and 2,048 positions, that of runs at 256.
 
 Shapes: B sequences, S positions of a group; P positions that count; L layers; H hidden.
 """
@@ -19,15 +19,15 @@ from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.modeling.layerwise import LayerRunner
 
 POSITIONS = 2048
-"""So many positions count, if the text has them: means over them, and streams of all layers that fit in memory."""
+"""Number of positions to average over, if the text has them; enough for stable means while all layers' streams fit in memory."""
 CHUNK = 64
-"""Positions whose streams are compared at a time, in float32."""
+"""Positions whose streams are compared at once, in float32."""
 DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Sums over a group's positions of two streams' `1 - cosine` and of their angle / pi, both float64 [L + 1, L + 1]."""
+    """Sums over a group's positions for each pair of streams: 1 - cosine and angle / pi, both float64 [L + 1, L + 1]."""
 
     positions: int
     change_LL: Tensor
@@ -35,7 +35,7 @@ class Sums:
 
 
 def counted(is_text: Sequence[Tensor]) -> list[Tensor]:
-    """Flat indices of the positions that count, by group: the first that are text and no padding."""
+    """Return the flat indices, by group, of the first POSITIONS positions that are not padding."""
     left, found = POSITIONS, []
     for mask_BS in is_text:
         index_P = mask_BS.flatten().nonzero()[:left, 0]
@@ -45,7 +45,7 @@ def counted(is_text: Sequence[Tensor]) -> list[Tensor]:
 
 
 def observed_pass(runner: LayerRunner, hidden_BSH: Tensor, counted_P: Tensor) -> tuple[Tensor, Sums]:
-    """All layers of the model on one group: what leaves the last one, [B, S, H], and the sums over its positions that count."""
+    """Run all layers on one group. Return the last layer's output, [B, S, H], and the sums over the positions `counted_P`."""
     index_P = counted_P.to(hidden_BSH.device)
     streams = [hidden_BSH.flatten(0, 1)[index_P]]
     for layer_idx in range(len(runner)):
@@ -55,7 +55,7 @@ def observed_pass(runner: LayerRunner, hidden_BSH: Tensor, counted_P: Tensor) ->
 
 
 def _sums(streams: Sequence[Tensor]) -> Sums:
-    """Compare every two of the streams [P, H] that enter the layers and leave the last one."""
+    """Compare each pair of the L + 1 streams [P, H]: the layers' inputs and the last layer's output."""
     count, positions = len(streams), len(streams[0])
     change_LL = torch.zeros(count, count, dtype=torch.float64)
     angle_LL = torch.zeros_like(change_LL)
@@ -69,7 +69,7 @@ def _sums(streams: Sequence[Tensor]) -> Sums:
 
 
 def block_influence(sums: Sequence[Sums], text: str) -> BlockInfluence:
-    """The means over all groups, in the order of these."""
+    """Return the means over all groups. `text`: name of the data, kept with the result."""
     positions = sum(group.positions for group in sums)
     change_LL = torch.stack([group.change_LL for group in sums]).sum(0) / max(1, positions)
     angle_LL = torch.stack([group.angle_LL for group in sums]).sum(0) / max(1, positions)

@@ -1,7 +1,7 @@
-"""What is compared: a child's final hidden states with the parent's, on scored tokens or on multiple-choice items.
+"""Measures of a child against the parent: divergence on scored tokens, or accuracy on multiple-choice items.
 
-A measure owns its tokens, in groups that go through the model together, and turns the normed hidden states that leave the
-model into figures.
+A measure owns its tokens, in groups that run through the model together. It computes metrics from the model's final hidden states
+after the last norm.
 
 Shapes: B sequences, S positions of a group; P scored positions of all groups; H hidden.
 """
@@ -21,40 +21,43 @@ from puzzledsl.modeling.layerwise import LayerRunner
 from puzzledsl.scoring.vocabulary import Vocabulary
 
 GROUP_TOKENS = {"cpu": 512, "cuda": 16384}
-"""Tokens that go through the model together."""
+"""Tokens in a group, by type of device."""
 Figures = dict[str, float]
 
 
 def group_tokens(device: torch.device) -> int:
-    """How many tokens a device runs at their best speed: more at a time only take memory."""
+    """Return the number of tokens at which a device reaches its full speed; larger groups only take more memory."""
     return GROUP_TOKENS.get(device.type, GROUP_TOKENS["cpu"])
 
 
 class Measure(Protocol):
-    """One way of telling how good a model is."""
+    """Comparison of a model with the parent on a fixed set of tokens."""
 
     groups: Sequence[Tensor]
-    """Token ids [B, S] each."""
+    """Groups of token ids, [B, S] each."""
     is_text: Sequence[Tensor]
-    """False where a position of a group is padding; bool [B, S] each."""
+    """Masks of the groups, bool [B, S] each: False at padding."""
 
     def samples(self) -> int:
-        """How many positions or items count."""
+        """Return the number of positions or items that metrics are means over."""
 
     def identity(self) -> str:
-        """What the figures depend on besides the tokens and the models."""
+        """Return a string of everything that metrics depend on besides the tokens and the models; part of cache keys."""
 
     def set_parent(self, normed: Sequence[Tensor]) -> None:
-        """Take the parent's normed final hidden states, one [B, S, H] a group."""
+        """Set the parent's final hidden states after the last norm, one [B, S, H] for each group."""
 
     def figures(self, normed: Sequence[Tensor]) -> Figures:
-        """How much worse a child is than the parent: 0 for the parent itself, larger is worse."""
+        """Return a child's metrics by name, relative to the parent: 0 for the parent itself, larger is worse."""
 
 
 class Divergence:
-    """`kl_divergence` (nats, parent || child), `lm_loss` (nats, child - parent), `cosine` (1 - cosine of the normed final hidden
-    states) and, where `top_k` is given, `top_k_agreement` (the share of the parent's `top_k` likeliest tokens that are not
-    among the child's): means over the first `samples` positions; `lm_loss` over those whose next token is known.
+    """Divergence from the parent on text, as means over the first `samples` positions.
+
+    - `kl_divergence`: KL(parent || child), nats.
+    - `lm_loss`: cross-entropy of the next token, child - parent, nats; over the positions whose next token is known.
+    - `cosine`: 1 - cosine similarity of the final hidden states after the last norm.
+    - `top_k_agreement`, if `top_k` is given: share of the parent's `top_k` likeliest tokens that are not among the child's.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Divergence:
         self._parent: _Parent | None = None
 
     def samples(self) -> int:
-        """Scored positions."""
+        """Return the number of scored positions."""
         return self._samples
 
     def identity(self) -> str:
@@ -98,7 +101,7 @@ class Divergence:
         return self.measured(normed)[0]
 
     def measured(self, normed: Sequence[Tensor]) -> tuple[Figures, Tensor]:
-        """The figures, and the KL of every scored position, float64 [P]."""
+        """Return a child's metrics and the KL divergence of every scored position, float64 [P]."""
         parent, child_PH = self._parent, self._flat(normed)
         assert parent is not None, "set_parent comes first"
         change_PH = child_PH.float() - parent.states_PH.float()
@@ -123,7 +126,7 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class _Parent:
-    """What is kept of the parent: a few numbers of each position, no logits."""
+    """The parent's data at the scored positions: hidden states and statistics of its logits, not the logits themselves."""
 
     states_PH: Tensor
     logsumexp_P: Tensor
@@ -134,7 +137,7 @@ class _Parent:
 class Accuracy:
     """`accuracy`: the parent's accuracy on multiple-choice items less the child's.
 
-    A model chooses the choice with the highest log-probability a character (lm-evaluation-harness's `acc_norm`).
+    A model's answer is the choice with the highest log-probability per character (lm-evaluation-harness's `acc_norm`).
     """
 
     def __init__(
@@ -156,7 +159,7 @@ class Accuracy:
         self._parent_accuracy = 0.0
 
     def samples(self) -> int:
-        """Items."""
+        """Return the number of items."""
         return len(self._items)
 
     def identity(self) -> str:
@@ -172,7 +175,7 @@ class Accuracy:
         return {"accuracy": self._parent_accuracy - self.accuracy(normed)}
 
     def accuracy(self, normed: Sequence[Tensor]) -> float:
-        """Fraction of items whose right choice is the most likely a character."""
+        """Return the fraction of items whose right choice has the highest log-probability per character."""
         states_MH = torch.cat([h[rows, at] for (rows, at, _), h in zip(self._targets, normed, strict=True)])
         logits_M = self._vocabulary.logits_of(states_MH, self._labels)
         log_probs_M = (logits_M - self._vocabulary.logsumexp(states_MH)).double().cpu()
@@ -192,7 +195,7 @@ Entry = tuple[int, int, EncodedChoice]
 
 
 def _grouped(entries: Sequence[Entry], tokens: int) -> Iterator[list[Entry]]:
-    """Runs of entries of about one length (they are sorted), at most `tokens` with their padding."""
+    """Split entries, sorted by length, into consecutive groups of at most `tokens` tokens with padding (one entry at least)."""
     group: list[Entry] = []
     for entry in entries:
         if group and (len(group) + 1) * len(entry[2].ids) > tokens:
@@ -204,7 +207,7 @@ def _grouped(entries: Sequence[Entry], tokens: int) -> Iterator[list[Entry]]:
 
 
 def _padded(choices: Sequence[EncodedChoice]) -> Tensor:
-    """[B, S], padded on the right with 0: no position attends to what comes after it, so padding changes nothing."""
+    """Return token ids [B, S], padded on the right with 0. With causal attention the padding changes no result."""
     longest = max(len(choice.ids) for choice in choices)
     return torch.tensor([[*choice.ids, *[0] * (longest - len(choice.ids))] for choice in choices])
 
@@ -215,7 +218,7 @@ def _is_token(choices: Sequence[EncodedChoice], padded_BS: Tensor) -> Tensor:
 
 
 def _targets(group: Sequence[Entry]) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every token of every choice in order: its row, the position that predicts it, and the token; [M] each."""
+    """Return (row, position that predicts the token, token id) of all M tokens of all choices in order, as tensors [M]."""
     found = [
         (row, place - 1, choice.ids[place])
         for row, (_, _, choice) in enumerate(group)

@@ -1,11 +1,11 @@
-"""Second-order terms: how the changes that two replacements make to the logits add up or cancel.
+"""Pairwise terms of a score: second-order expansion of the KL divergence in the changes of the logits.
 
-To second order in the change d of the logits, KL(parent || child) = Var_p(d) / 2. Replacements at different places change
-the logits by d_r, nearly additively, so the KL of a child is
+To second order in the change d of the logits, KL(parent || child) = Var_p(d) / 2. If replacements at different places change the
+logits by d_r and these changes add up, the KL of a child is
 
     sum_r Var_p(d_r) / 2  +  sum_{r < s} Cov_p(d_r, d_s)
 
-The first sum is what replace-1-block scores measure; `Gram` gives the covariances of the second, in nats.
+Replace-1-block scores measure the first sum. `covariances` computes the terms of the second, in nats.
 
 Shapes: R replacements, P positions, H hidden, V vocabulary.
 """
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 BUFFER_BYTES = 2**28
-"""Logits of all replacements that exist at one time."""
+"""Bytes of logits of all replacements that are in memory at once."""
 
 
 def covariances(
@@ -28,10 +28,11 @@ def covariances(
     *,
     buffer_bytes: int = BUFFER_BYTES,
 ) -> Tensor:
-    """Cov_p(d_r, d_s), mean over positions: (R, R), nats, float64; half the diagonal is each one's own KL to second order.
+    """Return Cov_p(d_r, d_s), the mean over positions, [R, R] float64 in nats.
 
-    `head` turns normed final hidden states into logits; `parent_PH` and `children_RPH` are the parent's and each child's.
-    Needs 2 R P V (H + R) multiplications and `buffer_bytes` of memory.
+    Half the diagonal is each replacement's own KL to second order. `head` maps final hidden states after the last norm to logits;
+    `parent_PH` are the parent's states and `children_RPH` those of each child with one replacement.
+    Takes 2 R P V (H + R) multiplications and `buffer_bytes` of memory.
     """
     replacements, positions, _ = children_RPH.shape
     total = torch.zeros(replacements, replacements, dtype=torch.float64, device=parent_PH.device)
@@ -56,6 +57,6 @@ def _positions_at_once(replacements: int, vocabulary: int, buffer_bytes: int) ->
 
 
 def predicted(singles: Sequence[float], covariance_RR: Tensor) -> float:
-    """The KL of a child with all R replacements, nats: their own KLs and the covariances of each pair."""
+    """Return the second-order KL, in nats, of a child with all R replacements: their own KLs plus the pairs' covariances."""
     pairs = covariance_RR.triu(1).sum() if len(singles) > 1 else torch.zeros(())
     return sum(singles) + float(pairs)

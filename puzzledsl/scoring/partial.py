@@ -1,4 +1,4 @@
-"""Figures that are measured already: JSON lines, so that neither an interrupted run nor another metric's measures twice."""
+"""Cache of measured losses as checksummed JSON lines, so that resumed runs and scores of other metrics measure nothing twice."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from puzzledsl.scoring.measures import Figures
 from puzzledsl.seals import sealed_line, unsealed_line
 
 Name = tuple[int, str, str]
-"""Layer, table, alternative (or pair)."""
+"""(layer, table, alternative or pair of alternatives)."""
 
 
 class Partial:
-    """A file of figures, started afresh when `key` (what the figures depend on) is another than the file's."""
+    """A file of metrics by name. It is emptied if its key differs from `key`, a string of everything that metrics depend on."""
 
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._head = path, json.dumps({"key": key})
@@ -26,7 +26,7 @@ class Partial:
         if lines and unsealed_line(lines[0]) == self._head:
             for line in lines[1:]:
                 if (text := unsealed_line(line)) is None:
-                    self._damaged = True  # its figures are measured again
+                    self._damaged = True  # the line's entry is measured again
                 else:
                     layer, table, name, figures = json.loads(text)
                     self.figures[layer, table, name] = figures
@@ -34,7 +34,7 @@ class Partial:
             write_text(self._path, sealed_line(self._head))
 
     def _whole_lines(self) -> list[str]:
-        """Every line but a torn last one, which is also cut off the file."""
+        """Return the complete lines; an incomplete last line is cut off the file."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
@@ -45,7 +45,7 @@ class Partial:
         return content[:whole].decode(errors="replace").split("\n")[:-1]
 
     def add(self, name: Name, figures: Figures) -> None:
-        """Record one replacement's figures; on return they are on the disk."""
+        """Append one entry; on return it is on the disk."""
         self.figures[name] = figures
         with self._path.open("a", encoding="utf-8") as file:
             file.write(sealed_line(json.dumps([*name, figures])))
@@ -53,13 +53,16 @@ class Partial:
             os.fsync(file.fileno())
 
     def mend(self, order: Sequence[Name]) -> None:
-        """Once all of `order` is measured: where a line was damaged, the file that it would be had none been."""
+        """Rewrite a file that had damaged lines to the bytes of an undamaged run.
+
+        Call it when all of `order`, the order of an undamaged run, is measured.
+        """
         if self._damaged:
             self.figures = {name: self.figures[name] for name in [*order, *self.figures]}
             self.copy_to(self._path)
             self._damaged = False
 
     def copy_to(self, path: Path) -> None:
-        """All figures in another file."""
+        """Write all entries, with the key, to another file."""
         lines = [self._head, *(json.dumps([*name, figures]) for name, figures in self.figures.items())]
         write_text(path, "".join(map(sealed_line, lines)))

@@ -1,4 +1,4 @@
-"""List of what to score: every alternative of every layer (or every pair), the modules that stand for it, and runs of layers."""
+"""Enumerate a score's replacements: every alternative (or pair) of every layer with its pieces, and dropped runs of layers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from puzzledsl.scoring.errors import NothingTrainsIt
 from puzzledsl.scoring.incumbent import Incumbent
 
 Part = tuple[SubBlock, Alternative, str | None]
-"""A sub-block, what it becomes, and the piece that holds its weights (None: it has none)."""
+"""(sub-block, its alternative, id of the piece with its weights, or None for the parent's own and a no-op)."""
 Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str]
 PARENT = LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """One entry of the score table: `table` "pairs" holds names such as `gqa1/linear`."""
+    """One entry of the score table. `table`: "attention", "ffn" or "pairs"; in "pairs", names are such as `gqa1/linear`."""
 
     layer: int
     table: str
@@ -40,7 +40,7 @@ class Replacement:
 
     @contextmanager
     def applied(self, incumbent: Incumbent) -> Iterator[None]:
-        """The model with this replacement in it, for forward passes without a cache."""
+        """Inside the context, the model has this replacement; for forward passes without a KV cache."""
         with ExitStack() as stack:
             for part in self.parts:
                 stack.enter_context(incumbent.replaced(self.layer, *part))
@@ -49,7 +49,7 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive layers from `layer` on that are dropped together: what enters the first goes into the one behind the last."""
+    """A run of `length` consecutive layers, from `layer` on, that are dropped together."""
 
     layer: int
     length: int
@@ -57,17 +57,17 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of its figures."""
+        """The length, as the name of the cached entry."""
         return str(self.length)
 
     @property
     def end(self) -> int:
-        """The layer behind the last."""
+        """The layer after the last dropped one."""
         return self.layer + self.length
 
 
 def runs_to_score(score: nodes.Score, space: nodes.Space) -> list[Run]:
-    """Every run that a score asks for, first layers ascending."""
+    """Return every run that a score asks for, by ascending first layer."""
     lengths = score.method.runs if isinstance(score.method, nodes.ReplaceOne) else None
     return [Run(first, length) for first, length in runs_to_drop(space.layers, lengths)]
 
@@ -79,10 +79,11 @@ def replacements(
     jobs: Sequence[BldJob],
     around: Sequence[LayerDefinition] | None = None,
 ) -> list[Replacement]:
-    """Everything to score, layers ascending, without what the model has already: the parent's own, whose score is 0.
+    """Return all replacements to score, by ascending layer, except those that change nothing.
 
-    In a child (`around`, its layers) that is its own choice; the parent's is then scored too.
-    Raises DiagnosticError (NothingTrainsIt).
+    In the parent, these are the parent's own sub-blocks, whose score is 0. In a child with layers `around`, they are the child's
+    own choices, and the parent's sub-blocks are scored too.
+    Raises DiagnosticError (NothingTrainsIt) for an alternative without a piece.
     """
     pieces: Pieces = {}
     for job in jobs:
@@ -103,7 +104,7 @@ def replacements(
 
 @dataclass(frozen=True)
 class _Layer:
-    """One layer's replacements. `has` is what the model has there."""
+    """Maker of one layer's replacements. `has`: the alternatives that the model has there."""
 
     score: nodes.Score
     layer: int
@@ -117,7 +118,7 @@ class _Layer:
         return Replacement(self.layer, sub_block, name_of(alternative), part)
 
     def pair(self, attention: AttentionAlternative, ffn: FfnAlternative) -> Replacement:
-        """Both halves, from one coupled piece where there is one, else from two sub-block pieces."""
+        """Return the replacement of both sub-blocks, from a coupled piece if there is one, else from two pieces."""
         block = self.pieces.get((self.layer, attention, ffn))
         attention_piece = block or self.pieces.get((self.layer, attention, None))
         ffn_piece = block or self.pieces.get((self.layer, None, ffn))

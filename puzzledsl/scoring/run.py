@@ -1,9 +1,9 @@
-"""`pzl score`: replace one block of the parent at a time, and measure how much worse it gets (Puzzle, section 4.2).
+"""`pzl score`: replace one block of the parent at a time and measure the loss (Puzzle, section 4.2).
 
-Hidden states move up the parent's layers once; each replacement runs only the layers from its own to the last, and is
-compared with the parent on every measure at once: a score of another metric of the same replacements is there already.
-The parent's own pass also gives how much each of its layers changes the stream (`scoring.influence`).
-Being killed and started again gives the same bytes.
+Hidden states move up the parent's layers once. Each replacement runs only the layers from its own to the last. All metrics of a
+measure are computed at once and cached, so a score with another metric of the same replacements needs no run.
+The parent's own pass also gives the block influence of its layers (`scoring.influence`).
+An interrupted and resumed run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def run_score(
     progress: Progress,
     around: ModelDefinition | None = None,
 ) -> ScoreTable:
-    """The score table of a replace-1-block score: nats for `kl_divergence` and `lm_loss`, what is lost for `accuracy` and such.
+    """Measure the table of a replace-1-block score: nats for `kl_divergence` and `lm_loss`, the decrease for `accuracy`.
 
-    `jobs` are those of the score's BLD, whose pieces are in `library`; the parent is not in the table (it is 0).
-    `samples` counts scored token positions; text comes from behind what the BLD was trained on, where there is enough.
-    Unfinished work is kept in `work`, which may be removed when the table is written.
+    `jobs` are those of the score's BLD, whose pieces are in `library`. The parent's own sub-blocks score 0 and are not in the
+    table. `samples` counts scored token positions (or items). The text comes after the blocks that the BLD was trained on, if
+    there is enough. `work` holds unfinished work and may be removed when the table is written.
     With `around`, a child, replacements are made in that child and still compared with the parent.
-    Raises DiagnosticError: missing pieces, missing or too little text, pairwise terms of what has none.
+    Raises DiagnosticError: missing pieces, missing or too little text, pairwise terms or a fit for a metric without them.
     """
     declaration = program.scores[score]
     method = declaration.method
@@ -81,9 +81,10 @@ def run_score(
     inputs = _inputs(parent_dir, measure, method, library, todo, around, blocks_NS)
     key = json.dumps([inputs["figures"], measure.identity()])
     kept = BuildDir(library.root.parent).figures(hashlib.sha256(key.encode()).hexdigest()[:24])
-    # pairwise terms need final hidden states too, and a fit the KLs of positions, which other metrics' runs do not leave
+    # Pairwise terms need final hidden states, and a fit needs KLs by position. Other scores do not store these, so such scores have
+    # a separate cache, in which every entry implies that its states or KLs are stored.
     more = method.pairwise or method.children > 0
-    also = "-states" * method.pairwise + "-kls" * (method.children > 0)  # figures vouch for these
+    also = "-states" * method.pairwise + "-kls" * (method.children > 0)
     partial = Partial(work / f"figures{also}.jsonl" if more else kept, key)
     rows = _rows(work, measure, method, runner, len(todo))
     incumbent = Incumbent(model, library)
@@ -123,9 +124,10 @@ def score_children(
     *,
     unseen: bool = False,
 ) -> list[float]:
-    """Losses of whole children against the parent, by a score's metric and on its text.
+    """Return the losses of whole children, by a score's metric and on its text or items.
 
-    `unseen`: on as much text behind it. Raises DiagnosticError (NotEnoughText) where there is none; items have none.
+    `unseen`: measure on as much text after the score's. Raises DiagnosticError (NotEnoughText) if there is not enough. Has no
+    effect on items.
     """
     declaration = program.scores[score]
     method = declaration.method
@@ -147,7 +149,7 @@ def score_children(
 
 
 def _text_name(method: nodes.ReplaceOne, bld: nodes.Bld) -> str:
-    """Name of the text that a score is measured on."""
+    """Return the name of the tasks or data that a score is measured on."""
     return method.tasks or method.data or bld.data or ""
 
 
@@ -164,7 +166,7 @@ def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:
 
 
 PAIRWISE_SHARE = 4
-"""Pairwise terms are means over a quarter of the scored positions: they need as much work as the scores themselves."""
+"""Pairwise terms are means over 1 / PAIRWISE_SHARE of the scored positions, since they take as long as the scores themselves."""
 
 
 def _rows(work: Path, measure: Measure, method: nodes.ReplaceOne, runner: LayerRunner, count: int) -> Rows:
@@ -176,7 +178,7 @@ def _rows(work: Path, measure: Measure, method: nodes.ReplaceOne, runner: LayerR
 
 
 def _refuse(declaration: nodes.Score, method: nodes.ReplaceOne) -> None:
-    """Pairwise terms are covariances of changes of the parent's logits; what is fitted are KLs in the parent."""
+    """Raise DiagnosticError for pairwise terms or a fit with a metric other than KL divergence, or around a child."""
     if method.metric == "kl_divergence" and method.around is None:
         return
     what = f"`{method.metric}`" if method.around is None else "scores around a child"
@@ -186,7 +188,7 @@ def _refuse(declaration: nodes.Score, method: nodes.ReplaceOne) -> None:
         raise DiagnosticError(NoFit(span_of(declaration.where), score=declaration.name, what=what))
 
 
-# ---------------------------------------------------------------- what is measured, and on what
+# ---------------------------------------------------------------- measures and their texts
 
 
 def measure_of(
@@ -201,7 +203,7 @@ def measure_of(
     progress: Progress,
     unseen: bool = False,
 ) -> Measure:
-    """The measure of a score, on its items or its text; `unseen`: on as much text behind it.
+    """Return the measure of a score on its items or its text; `unseen`: on as much text after it.
 
     Raises DiagnosticError: no text, too little of it, items that cannot be read.
     """
@@ -231,7 +233,7 @@ def _healing_blocks(
     base: Path,
     library: Library,
 ) -> Tensor | None:
-    """The text to heal on, [N, S]; None where a score is not of healed children."""
+    """Return the text to heal on, [N, S]; None if the score does not heal."""
     if not method.healed:
         return None
     tokenizer, cache = load_tokenizer(parent_dir), BuildDir(library.root.parent).tokens
@@ -249,7 +251,7 @@ def _inputs(
     around: ModelDefinition | None,
     healing_NS: Tensor | None,
 ) -> dict[str, str]:
-    """Digests of all that a table depends on."""
+    """Return digests, by name, of everything that a table depends on. `figures` is the one that keys the cache."""
     tokens = torch.cat([group.flatten() for group in measure.groups])
     pieces = {piece.job.id: piece.sha256 for piece in library.pieces()}
     parts = [[r.layer, r.table, r.name, *(pieces.get(p or "", "") for _, _, p in r.parts)] for r in todo]

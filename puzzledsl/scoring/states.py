@@ -1,6 +1,6 @@
-"""The final hidden states of every replacement, kept on disk while a score with pairwise terms is measured.
+"""Final hidden states (or KLs by position) of every replacement, in a file, for pairwise terms and fits.
 
-Rows outlive an interrupted run: a row is on the disk before the figures that vouch for it.
+Rows survive an interrupted run: a row is on the disk before the replacement's entry in `Partial`, so every entry has its row.
 Shapes: R replacements, P positions, H hidden.
 """
 
@@ -14,10 +14,10 @@ from torch import Tensor
 
 
 class States:
-    """A file of float32 [R, P, H], one row a replacement; never wholly in memory. With H = 1, of a number a position."""
+    """A file of float32 [R, P, H] with one row for each replacement, never wholly in memory. H = 1 for a number per position."""
 
     def __init__(self, path: Path, replacements: int, positions: int, hidden: int) -> None:
-        """Opens the file, or makes it anew when it has another size."""
+        """Open the file; create it, filled with zeros, if it is missing or has another size."""
         self._path, self._shape = path, (replacements, positions, hidden)
         self.positions = positions
         size = 4 * replacements * positions * hidden
@@ -27,7 +27,7 @@ class States:
                 file.truncate(size)
 
     def put(self, row: int, normed_PH: Tensor) -> None:
-        """Write one row; on return it is on the disk."""
+        """Write one row [P, H] (any shape of as many values); on return it is on the disk."""
         _, positions, hidden = self._shape
         content = normed_PH.detach().to("cpu", torch.float32).reshape(positions, hidden).contiguous()
         with self._path.open("r+b") as file:
@@ -37,7 +37,7 @@ class States:
             os.fsync(file.fileno())
 
     def all(self) -> Tensor:
-        """[R, P, H], memory-mapped."""
+        """Return all rows, [R, P, H], memory-mapped."""
         replacements, positions, hidden = self._shape
         size = replacements * positions * hidden
         return torch.from_file(str(self._path), shared=False, size=size, dtype=torch.float32).view(

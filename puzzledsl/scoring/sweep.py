@@ -1,6 +1,8 @@
-"""One pass of a model up its layers; each replacement branches off at its own, and runs the layers above it only.
+"""Measure all replacements in one pass up a model: each branches off at its own layer and runs only the layers above it.
 
-A run of dropped layers branches off below its first layer and goes on above its last.
+A run of dropped layers takes the input of its first layer and continues at the layer after its last.
+
+Shapes: B sequences, S positions, H hidden, P positions of pairwise terms or KLs.
 """
 
 from __future__ import annotations
@@ -28,34 +30,34 @@ from puzzledsl.scoring.table import INCUMBENT
 from puzzledsl.scoring.workers import Ascent, Workers
 
 Entering = tuple[Tensor, Tensor | None]
-"""Of a group of sequences: what enters a layer, and what its FFN then reads, before its norm. Both [B, S, H]. Not kept of a paged
-parent, none of whose weights can be used outside its layers."""
+"""(input of a layer, stream after its attention) of a group, [B, S, H] each. The second is None for a paged parent, whose FFN
+cannot run alone."""
 Scored = Replacement | Run
 Numbered = Sequence[tuple[int, Scored]]
-"""Replacements or runs, each with its row in what is kept of final states (nothing is kept of runs)."""
+"""Replacements or runs, each with its row in `Rows`; runs have row -1, because nothing but their metrics is kept."""
 S = TypeVar("S", Replacement, Run)
 Measured = tuple[Figures, Tensor, Tensor] | None
-"""Figures, final states for pairwise terms, and KLs of positions; None for what was measured before."""
+"""(metrics, final states for pairwise terms, KLs by position); None for a replacement that was measured before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What is kept of every replacement besides its figures, where a score needs it."""
+    """Files of data by replacement that pairwise terms and fits need besides the metrics."""
 
     states: States | None = None
-    """Normed final hidden states of the positions that pairwise terms are means over."""
+    """Final hidden states after the last norm, at the positions that pairwise terms are means over."""
     kls: States | None = None
-    """The KL of every scored position."""
+    """KL divergence at every scored position."""
 
     def put(self, row: int, states_PH: Tensor, kl_P: Tensor) -> None:
-        """Write a replacement's; on return it is on the disk."""
+        """Write a replacement's row in each file; on return it is on the disk."""
         if self.states is not None:
             self.states.put(row, states_PH)
         if self.kls is not None:
             self.kls.put(row, kl_P)
 
     def of(self, measure: Measure, normed: Sequence[Tensor]) -> tuple[Figures, Tensor, Tensor]:
-        """A replacement's figures, and what is kept besides; empty where it is not."""
+        """Return a replacement's metrics, final states [P, H] and KLs [P]; the latter two are empty where they are not kept."""
         if self.kls is None:
             return measure.figures(normed), self.positions(normed), torch.empty(0)
         assert isinstance(measure, Divergence)
@@ -63,7 +65,7 @@ class Rows:
         return figures, self.positions(normed), kl_P
 
     def positions(self, normed: Sequence[Tensor]) -> Tensor:
-        """The positions that pairwise terms are means over, [P, H]."""
+        """Return the states at the positions that pairwise terms are means over, [P, H]; empty without pairwise terms."""
         if self.states is None:
             return torch.empty(0)
         return torch.cat([group.flatten(0, 1) for group in normed])[: self.states.positions]
@@ -71,7 +73,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class _UnderWay:
-    """A batch that workers have in hand."""
+    """A batch that a worker is measuring."""
 
     batch: Numbered
     ascent: Ascent
@@ -79,7 +81,7 @@ class _UnderWay:
 
 
 class Sweep:
-    """One pass up the layers; each replacement branches off at its own."""
+    """One pass up the layers of a model (`incumbent`) that measures every replacement and stores its metrics in `partial`."""
 
     def __init__(
         self,
@@ -92,7 +94,7 @@ class Sweep:
         rows: Rows,
         behind: Sequence[Tensor] = (),
     ) -> None:
-        """`behind`: groups of tokens [B, S] that are not scored, and count where layers' influences are measured."""
+        """`behind`: groups of tokens [B, S] after the scored ones, used only for block influence."""
         self.runner, self.measure, self.metric, self.partial = runner, measure, metric, partial
         self.progress, self.incumbent, self.rows = progress, incumbent, rows
         self.behind = behind
@@ -103,7 +105,7 @@ class Sweep:
     def run(
         self, todo: Sequence[Replacement], around: ModelDefinition | None, runs: Sequence[Run] = ()
     ) -> None:
-        """Measure what is not measured yet: the child itself first, where there is one."""
+        """Measure everything in `todo` and `runs` that is not cached; before them, with `around`, the child itself."""
         with Workers(self.runner.device, shared=not self.runner.paged) as workers:
             entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
             normed = self._parent(entering, workers)
@@ -124,9 +126,9 @@ class Sweep:
         self, todo: Sequence[Replacement], runs: Sequence[Run], entering: list[Tensor], workers: Workers
     ) -> None:
         longest = max((run.length for run in runs), default=0)
-        below: dict[int, list[Tensor]] = {}  # what entered the last layers, where runs may begin
+        below: dict[int, list[Tensor]] = {}  # inputs of the last `longest` layers, where runs may begin
         for layer_idx in range(len(self.runner)):
-            self._wait_until_above(layer_idx)  # what passes through the layer is observed
+            self._wait_until_above(layer_idx)  # no worker may run the layer while `_halves` has hooks on it
             halves = [self._halves(layer_idx, hidden) for hidden in entering]
             self._measure_runs([run for run in runs if run.end == layer_idx], below, workers)
             of_layer = [(row, r) for row, r in enumerate(todo) if r.layer == layer_idx]
@@ -140,7 +142,7 @@ class Sweep:
         self._keep_all()
 
     def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
-        """The parent's own normed final hidden states, and on the way how much its layers change its stream: a group a worker."""
+        """Return the parent's final hidden states after the last norm, and set `influence`. One group per worker at a time."""
         more = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.behind]
         is_text = [
             *self.measure.is_text,
@@ -155,7 +157,7 @@ class Sweep:
     def _measure(
         self, of_layer: Sequence[tuple[int, Replacement]], entering: Sequence[Entering], workers: Workers
     ) -> None:
-        """All replacements of one layer. The layer is changed here only, when all workers are in those above it."""
+        """Measure all replacements of one layer. The layer is changed only here, when all workers are in layers above it."""
         for batch in self._batches(of_layer):
             layer_idx = batch[0][1].layer
             self._wait_until_above(layer_idx)
@@ -165,7 +167,7 @@ class Sweep:
     def _measure_runs(
         self, runs: Sequence[Run], below: Mapping[int, Sequence[Tensor]], workers: Workers
     ) -> None:
-        """All runs that end below one layer; `below[layer]`: what entered a layer."""
+        """Measure all runs that end below one layer. `below[layer]`: the layer's input, by group."""
         for batch in self._batches([(-1, run) for run in runs]):
             groups = [*zip(*(below[run.layer] for _, run in batch), strict=True)]
             together = [torch.cat(hidden) if len(hidden) > 1 else hidden[0] for hidden in groups]
@@ -179,27 +181,28 @@ class Sweep:
         above: int,
         workers: Workers,
     ) -> None:
-        """Have a batch run the layers from `above` on; keep what is done."""
+        """Start a batch at layer `above`. `together`: its hidden states; `lengths`: sequences of each replacement, by group."""
         ascent = Ascent(above)
         self._start(batch, ascent, partial(self._measured, batch, together, lengths, ascent, above), workers)
 
     def _start(
         self, batch: Numbered, ascent: Ascent, work: Callable[[], list[Measured]], workers: Workers
     ) -> None:
-        """Have a worker measure a batch; keep what is done."""
+        """Have a worker measure a batch; if all workers are busy, first store the oldest batch's results."""
         self._under_way.append(_UnderWay(batch, ascent, workers.submit(work)))
         if len(self._under_way) > workers.count:
             self._keep(self._under_way.popleft())
 
     def _wait_until_above(self, layer_idx: int) -> None:
-        """Until no worker needs the layer as it is."""
+        """Wait until all workers are above a layer, so that it may be changed."""
         for earlier in self._under_way:
             earlier.ascent.wait_until_above(layer_idx)
 
     def _batches(self, of_layer: Sequence[tuple[int, S]]) -> Iterator[Sequence[tuple[int, S]]]:
-        """Replacements of one layer, or runs that end there, that go up together: several where all that is scored is few tokens.
+        """Yield batches of replacements of one layer (or runs that end there) that run together.
 
-        They do not depend on what is measured already: in other company a figure would have other last digits.
+        A batch has several replacements only if the scored tokens are few. Its composition does not depend on what is cached:
+        in another batch a metric would have other last digits. Wholly cached batches are skipped.
         """
         together = self._together()
         for start in range(0, len(of_layer), together):
@@ -216,7 +219,10 @@ class Sweep:
     def _ask_for_arguments(
         self, todo: Sequence[Replacement], runs: Sequence[Run], entering: Sequence[Tensor]
     ) -> None:
-        """Of layers, for every shape that comes: the model is changed while it is asked, so no worker may run it then."""
+        """Compute the layers' keyword arguments for all shapes in advance.
+
+        `layer_kwargs` swaps the model's layers for recorders, so no worker may be running the model then.
+        """
         ends = Counter(run.end for run in runs)
         counts = [*Counter(replacement.layer for replacement in todo).values(), *ends.values()]
         together = self._together()
@@ -228,7 +234,7 @@ class Sweep:
     def _replaced(
         self, batch: Sequence[tuple[int, Replacement]], entering: Sequence[Entering]
     ) -> list[Tensor]:
-        """What leaves the replaced layer, of all replacements of a batch one behind the other; one tensor a group."""
+        """Return the replaced layer's output for all replacements of a batch, concatenated; one tensor for each group."""
         above: list[list[Tensor]] = []
         for _, replacement in batch:
             with replacement.applied(self.incumbent):
@@ -236,13 +242,13 @@ class Sweep:
         return [torch.cat(hidden) if len(hidden) > 1 else hidden[0] for hidden in zip(*above, strict=True)]
 
     def _halves(self, layer_idx: int, hidden_BSH: Tensor) -> tuple[Tensor | None, Tensor]:
-        """What the layer's FFN reads, and what leaves the layer."""
+        """Return the stream after the layer's attention (None for a paged parent) and the layer's output, [B, S, H] each."""
         if self.runner.paged:
             return None, self.runner.run_layer(layer_idx, hidden_BSH)
         return self.runner.run_halves(layer_idx, hidden_BSH)
 
     def _layer(self, replacement: Replacement, hidden_BSH: Tensor, attended_BSH: Tensor | None) -> Tensor:
-        """The replaced layer. Where its attention is as it was, so is what its FFN reads."""
+        """Run the replaced layer. If its attention is not replaced, start from the known stream after attention."""
         if attended_BSH is None or any(sub_block == "attention" for sub_block, _, _ in replacement.parts):
             return self.runner.run_layer(replacement.layer, hidden_BSH)
         return self.runner.run_ffn(replacement.layer, attended_BSH)
@@ -250,7 +256,7 @@ class Sweep:
     def _measured(
         self, batch: Numbered, together: Sequence[Tensor], lengths: Sequence[int], ascent: Ascent, above: int
     ) -> list[Measured]:
-        """Through the layers from `above` on and the head. Nothing is measured twice: an empty place for what is."""
+        """Run a batch through the layers from `above` on and measure it; None for replacements that are cached already."""
         with ascent:
             for layer_idx in range(above, len(self.runner)):
                 together = [self.runner.run_layer(layer_idx, hidden) for hidden in together]
@@ -269,7 +275,7 @@ class Sweep:
                 continue
             figures, states_PH, kl_P = measured
             if row >= 0:
-                self.rows.put(row, states_PH, kl_P)  # on the disk before the figures that vouch for it
+                self.rows.put(row, states_PH, kl_P)  # before the entry, which implies that they are stored
             self.partial.add(figures_name(replacement), figures)
             named = f"{replacement.length} dropped" if isinstance(replacement, Run) else replacement.name
             self.progress.advance(layer=replacement.layer, alternative=named, score=figures[self.metric])
@@ -279,16 +285,16 @@ class Sweep:
             self._keep(self._under_way.popleft())
 
     def _leaving(self, layer_idx: int, entering: Sequence[Tensor]) -> list[Tensor]:
-        """The normed final hidden states, from those that enter a layer."""
+        """Return the final hidden states after the last norm, from the input of a layer."""
         return [self.runner.final_norm(self.runner.run_suffix(layer_idx, hidden)) for hidden in entering]
 
 
 def final_states(runner: LayerRunner, measure: Measure) -> list[Tensor]:
-    """The normed final hidden states of the model as it stands, a group each."""
+    """Return the final hidden states of the present model after the last norm, one [B, S, H] for each group of a measure."""
     entering = [runner.embed(tokens.to(runner.device)) for tokens in measure.groups]
     return [runner.final_norm(runner.run_suffix(0, hidden)) for hidden in entering]
 
 
 def figures_name(replacement: Scored) -> Name:
-    """The name that figures are kept under."""
+    """Return the name under which a replacement's metrics are cached."""
     return replacement.layer, replacement.table, replacement.name

@@ -1,4 +1,4 @@
-"""Figures of single replacements -> a score table."""
+"""Build a score table from the metrics of single replacements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from puzzledsl.scoring.partial import Name
 from puzzledsl.scoring.replacements import PARENT, Replacement, Run
 
 INCUMBENT: Name = (-1, "", "")
-"""The child itself, without a replacement."""
+"""Cache name of the child (`around`) itself, without a replacement."""
 PARENTS = {"attention": "parent", "ffn": "parent", "pairs": "parent/parent"}
 
 
@@ -28,9 +28,10 @@ def score_table(
     around: Sequence[LayerDefinition] | None = None,
     runs: Sequence[Run] = (),
 ) -> ScoreTable:
-    """The table of all figures of one metric. The parent's own is 0 everywhere, and left out. Of runs, those of `runs`.
+    """Build the table of one metric from all cached metrics. The parent's own sub-blocks score 0 and are left out.
 
-    Around a child c, an entry is S(c with the choice) - S(c with the parent's), and the offset makes the sum S(c) for c.
+    Only the runs in `runs` are included. Around a child c with loss S(c), an entry is S(c with the alternative) - S(c with the
+    parent's sub-block), and the offset is chosen so that the table's sum for c is S(c).
     """
     child = figures[INCUMBENT][metric] if around is not None else 0.0
     has = [_names(layer) for layer in around or [PARENT] * layers]
@@ -70,7 +71,7 @@ def _names(layer: LayerDefinition) -> dict[str, str]:
 
 
 def pairwise_terms(covariance_RR: Floats, todo: Sequence[Replacement]) -> tuple[PairwiseTerm, ...]:
-    """One term for each two replacements that a child can make both of, nats."""
+    """Return one term, in nats, for each pair of replacements at different places."""
     values = covariance_RR.tolist()
     return tuple(
         PairwiseTerm(
@@ -89,7 +90,10 @@ def pairwise_terms(covariance_RR: Floats, todo: Sequence[Replacement]) -> tuple[
 
 
 def fitted_table(table: ScoreTable, form: Form, todo: Sequence[Replacement]) -> ScoreTable:
-    """The table that a fit makes of one of single KLs; without pairwise terms where it gives them no weight."""
+    """Return the table with its entries replaced by the form's single scores, if it is fitted, and with its pairwise terms.
+
+    There are no pairwise terms if the form has none or the fit gives them no weight.
+    """
     if form.fit is not None:
         entries = {"attention": table.attention, "ffn": table.ffn, "pairs": table.pairs}
         changed = {name: [dict(layer) for layer in layers] for name, layers in entries.items()}

@@ -1,4 +1,4 @@
-"""The text that a score is measured on, and more of it where little is scored.
+"""Text of a score: blocks to score on, blocks to heal on, and further blocks for block influence.
 
 Shapes: N blocks, S tokens of a block.
 """
@@ -39,9 +39,10 @@ def scored_text(
     progress: Progress,
     unseen: bool,
 ) -> Tensor:
-    """Enough blocks for `samples` positions, [N, S]: those behind the BLD's own where `behind` and there are enough.
+    """Return the blocks for `samples` positions, [N, S].
 
-    `unseen`: the ones behind those.
+    `behind`: the text is the BLD's, so the blocks after the BLD's own are read; with a warning, the first ones if the text is too
+    short. `unseen`: the blocks after the scored ones instead. Raises DiagnosticError (NotEnoughText and those of reading text).
     """
     budget = Budget.of(bld)
     blocks = -(-method.samples // budget.context)
@@ -80,7 +81,7 @@ def healing_blocks(
     tokenizer: Any,
     cache: Path,
 ) -> Tensor:
-    """Blocks [N, S] of the text that children of a BLD's pieces are healed on, `healed` tokens and two blocks or more.
+    """Return blocks [N, S] of the text that children of a BLD's pieces are healed on: `healed` tokens, at least two blocks.
 
     Raises DiagnosticError: NoHealingText, missing or unreadable files.
     """
@@ -101,8 +102,10 @@ def text_behind(
     base: Path,
     library: Library,
 ) -> Sequence[Tensor]:
-    """Groups of tokens behind those that are scored, enough for influences of layers; none of tasks, and none where there are not
-    so many."""
+    """Return groups [B, S] of tokens after the scored ones, so that both together are enough for block influence.
+
+    Empty for tasks, if enough is scored already, or if the text is too short.
+    """
     name, budget = method.data or bld.data, Budget.of(bld)
     scored = -(-samples // budget.context)
     wanted = -(-POSITIONS // budget.context) - scored

@@ -1,13 +1,13 @@
-"""The output head, a tile of logits at a time: whole logits never exist, neither the child's nor the parent's.
+"""Statistics of the output head's logits, computed tile by tile so that a position's logits are never all in memory.
 
 With z the logits of a position, L = logsumexp(z), p the parent's probabilities and w_v the head's rows,
 
     KL(parent || child) = L_child - L_parent - sum_v p_v (z_child,v - z_parent,v)
                         = L_child - L_parent - (h_child - h_parent) . e        where e = sum_v p_v w_v
 
-so the parent is kept as L and e, which are H + 1 numbers a position and not V; a bias of the head cancels.
+so L, e and h of the parent, 2 H + 1 numbers per position in place of V, are enough; a bias of the head cancels.
 
-Shapes: P positions, H hidden, V vocabulary, T of a tile's tokens.
+Shapes: P positions, H hidden, V vocabulary, T tokens of a tile.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from puzzledsl.modeling.products import PackedWeights, linear
 T = TypeVar("T")
 
 POSITIONS, TOKENS = 512, 2048
-"""Of a tile: 4 MiB of float32 logits, which stay in a processor's cache between product and sum."""
+"""Positions and tokens of a tile: 4 MiB of float32 logits, which stay in a processor's cache between product and sum."""
 
 
 class Vocabulary:
-    """A model's head [V, H]. Two tiles of float32 are all the logits that a thread ever holds."""
+    """A model's output head, [V, H]. A thread holds at most two tiles of float32 logits."""
 
     def __init__(self, runner: LayerRunner) -> None:
         self.weight_VH, self.bias_V = runner.head_weights()
@@ -39,7 +39,7 @@ class Vocabulary:
         self._of_thread = threading.local()
 
     def logsumexp(self, normed_PH: Tensor) -> Tensor:
-        """L of every position, float32 [P]."""
+        """Return L = logsumexp of the logits of every position, float32 [P]."""
         found = []
         for rows in torch.split(normed_PH, POSITIONS):
             parts = self._over(rows, lambda _, logits_PT: self._logsumexp(logits_PT))
@@ -47,7 +47,7 @@ class Vocabulary:
         return torch.cat(found) if found else normed_PH.new_empty(0, dtype=torch.float32)
 
     def expected(self, normed_PH: Tensor, logsumexp_P: Tensor) -> Tensor:
-        """e: the mean of the head's rows under the model's own probabilities, float32 [P, H]."""
+        """Return e, the mean of the head's rows under the model's own probabilities, float32 [P, H]."""
         found = []
         for rows, total_P in zip(
             torch.split(normed_PH, POSITIONS), torch.split(logsumexp_P, POSITIONS), strict=True
@@ -59,17 +59,16 @@ class Vocabulary:
         return torch.cat(found) if found else normed_PH.new_empty(normed_PH.shape, dtype=torch.float32)
 
     def logits_of(self, normed_PH: Tensor, tokens_P: Tensor) -> Tensor:
-        """The logit of one token a position, float32 [P]."""
+        """Return the logit of one given token for each position, float32 [P]."""
         logits_P = self.rows_product(normed_PH, tokens_P).float()
         return logits_P if self.bias_V is None else logits_P + self.bias_V[tokens_P].float()
 
     def rows_product(self, states_PH: Tensor, tokens_P: Tensor) -> Tensor:
-        """Each state times the head's row of its token, without a bias, float64 [P]."""
+        """Return the dot product of each state with the head's row of its token, without the bias, float64 [P]."""
         return (states_PH.float() * self.weight_VH[tokens_P].float()).sum(-1, dtype=torch.float64)
 
     def likeliest(self, normed_PH: Tensor, count: int) -> Tensor:
-        """The `count` tokens of the highest logits, best first, [P, count]; of equal logits the lower token comes first
-        within a tile."""
+        """Return the `count` tokens with the highest logits, best first, [P, count]."""
         found = []
         for rows in torch.split(normed_PH, POSITIONS):
             values = rows.new_empty(len(rows), 0, dtype=torch.float32)
@@ -83,7 +82,7 @@ class Vocabulary:
         return torch.cat(found)
 
     def _over(self, rows_PH: Tensor, use: Callable[[slice, Tensor], T]) -> Iterator[T]:
-        """What `use` makes of (tokens, their logits [P, T]), tile after tile: each is gone before the next is made."""
+        """Yield `use(slice of tokens, their logits [P, T])` of each tile. A tile is freed before the next is computed."""
         first = 0
         for weight_TH in self._tiles:
             tokens = slice(first, first + len(weight_TH))
@@ -95,12 +94,12 @@ class Vocabulary:
         return logits_PT.sub_(total_P[:, None]).exp_() @ self.weight_VH[tokens].float()
 
     def _logsumexp(self, logits_PT: Tensor) -> Tensor:
-        """By the fused kernel of log_softmax, whose result is logit - L: one pass through the cache."""
+        """Compute logsumexp as logit - log_softmax of the tile's first token: the fused kernel takes one pass."""
         first_P = logits_PT[:, 0]
         return first_P - torch.log_softmax(logits_PT, -1, out=self._spare(logits_PT))[:, 0]
 
     def _spare(self, like_PT: Tensor) -> Tensor:
-        """As large a tile of a thread's own, used again and again."""
+        """Return this thread's scratch tile, reused by every call, in the shape of `like_PT`."""
         if not hasattr(self._of_thread, "tile"):
             size = POSITIONS * min(TOKENS, len(self.weight_VH))
             self._of_thread.tile = like_PT.new_empty(size)

@@ -1,7 +1,7 @@
-"""Several replacements at once on a CPU: a thread each, whose products are not split among cores.
+"""Measure several replacements at once on a CPU: one thread each, with single-threaded matrix products.
 
-A product of one replacement's size keeps no two cores busy (1.4x of one), and what is split has other last digits than what is
-not. So a replacement's figures are the same bytes however many threads there are.
+A product of one replacement's size does not use two cores well (1.4x the speed of one), and splitting it changes the last digits.
+With one thread per replacement, metrics are the same bytes for any number of threads.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 class Workers:
-    """As many as PyTorch may use threads (`OMP_NUM_THREADS`); on an accelerator, whose queue is one, none but the caller, and
-    the same for a model whose weights come and go: one worker would forget what another is about to read.
+    """Pool of as many threads as PyTorch may use (`OMP_NUM_THREADS`).
 
-    While open, the caller's own products use one thread.
+    On an accelerator, which has a single queue, the caller does all work itself. So it does for a paged model, where one worker
+    would drop the weights that another is about to use. Inside the context, the caller's own products use one thread, too.
     """
 
     def __init__(self, device: torch.device, *, shared: bool = True) -> None:
-        """`shared`: the model may be run by several threads."""
+        """`shared`: several threads may run the model at once."""
         self._on_cpu, self._threads = device.type == "cpu", torch.get_num_threads()
         self.count = self._threads if self._on_cpu and shared else 1
         self._pool: ThreadPoolExecutor | None = None
@@ -47,7 +47,7 @@ class Workers:
             torch.set_num_threads(self._threads)
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Start `work`, without gradients; a lone caller has done it when this returns."""
+        """Run `work` in a worker, without gradients. Without a pool, the caller runs it before this returns."""
 
         @torch.inference_mode()
         def without_gradients() -> T:
@@ -61,21 +61,21 @@ class Workers:
 
 
 class Ascent:
-    """How far up a model's layers a worker has come: what is below may be changed. At its end, it is above them all."""
+    """Progress of a worker up a model's layers. Layers below may be changed; when the context ends, all of them may be."""
 
     def __init__(self, layer: int) -> None:
-        """It begins at this layer."""
+        """Start at `layer`."""
         self._layer: float = layer
         self._moved = threading.Condition()
 
     def to(self, layer: float) -> None:
-        """All layers below this one are done with."""
+        """Record that the worker no longer needs any layer below this one."""
         with self._moved:
             self._layer = layer
             self._moved.notify_all()
 
     def wait_until_above(self, layer_idx: int) -> None:
-        """Returns when this layer is done with."""
+        """Return when the worker no longer needs this layer."""
         with self._moved:
             self._moved.wait_for(lambda: self._layer > layer_idx)
 

@@ -81,8 +81,8 @@ def run_score(
     inputs = _inputs(parent_dir, measure, method, library, todo, around, blocks_NS)
     key = json.dumps([inputs["figures"], measure.identity()])
     kept = BuildDir(library.root.parent).figures(hashlib.sha256(key.encode()).hexdigest()[:24])
-    # Pairwise terms need final hidden states, and a fit needs KLs by position. Other scores do not store these, so such scores have
-    # a separate cache, in which every entry implies that its states or KLs are stored.
+    # Pairwise terms need final hidden states, and a fit needs KLs by position. Other scores do not store these, so such scores
+    # have a separate cache, in which every entry implies that its states or KLs are stored.
     more = method.pairwise or method.children > 0
     also = "-states" * method.pairwise + "-kls" * (method.children > 0)
     partial = Partial(work / f"figures{also}.jsonl" if more else kept, key)

@@ -1,4 +1,4 @@
-"""Costs and scores given: which alternative each layer takes. Exact integers from end to end, every answer verified.
+"""Choose an alternative for every layer, given costs and scores. Exact integers throughout; every solution is verified.
 
 tables -> Problem -> bound -> core -> CP-SAT -> verify -> SearchResult
 """

@@ -1,4 +1,4 @@
-"""From chosen layers to a solution: exact figures, and verified before anyone sees it."""
+"""Turn answers of the solvers into verified solutions with exact objectives and metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from puzzledsl.search.verify import verify_with
 
 
 def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict[str, int]) -> Solution:
-    """A solution with every figure; `verify` must accept it."""
+    """Return the solution of chosen layers and batches with its objective and all metrics. It is not verified here."""
     child = Child(tables, tuple(layers), batches)
     all_batches, metrics = report(child)
     return Solution(
@@ -27,7 +27,10 @@ def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict
 
 
 def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -> SearchResult:
-    """The result of an exact solve. Every solution is verified here; RuntimeError if one is wrong, which is a bug of ours."""
+    """Return the result of an exact solve, with every solution verified.
+
+    `found`: answers from the best on. Raises RuntimeError if a solution is wrong, which is a bug of the solver.
+    """
     first = found[0]
     solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
     if not solutions or first.layers is None:
@@ -54,7 +57,7 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
 
 
 def heuristic_result(tables: Tables, found: Sequence[Found], solver: str, proven: bool) -> SearchResult:
-    """The result of a baseline: feasible, or nothing. `proven`: there is nothing to find."""
+    """Return the result of a baseline: "feasible" if it found an answer, else "infeasible" if `proven`, else "unknown"."""
     solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
     if not solutions:
         return SearchResult(
@@ -71,7 +74,7 @@ def heuristic_result(tables: Tables, found: Sequence[Found], solver: str, proven
 
 
 def checked(tables: Tables, found: Found) -> Solution:
-    """The verified solution of an answer."""
+    """Return the solution of an answer, verified. Raises RuntimeError if it is wrong."""
     assert found.layers is not None
     solution = solution_of(tables, found.layers, found.batches)
     violations = verify_with(tables, solution)
@@ -81,14 +84,14 @@ def checked(tables: Tables, found: Found) -> Solution:
 
 
 def parent_metrics(tables: Tables, found: Found) -> dict[str, float]:
-    """The all-parent model's metrics at the batches of an answer."""
+    """Return the parent's metrics at the batches of an answer."""
     assert found.layers is not None
     batches, _ = report(Child(tables, found.layers, found.batches))
     return report(Child(tables, found.layers, batches).parent())[1]
 
 
 def relative_gap(value: Fraction, bound: Fraction | None) -> float | None:
-    """|value - bound| / |value|: 0 where they are equal, None where it is not finite."""
+    """Return |value - bound| / |value|: 0 if they are equal, None if there is no bound or the gap is not finite."""
     if bound is None:
         return None
     if value == bound:

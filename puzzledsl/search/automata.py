@@ -1,4 +1,4 @@
-"""One formula as an automaton: its states are what is left of it after each of its layers, in the order of the stages."""
+"""One formula as a finite automaton over layers, in stage order. A state is the residual formula after a layer's choice."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from puzzledsl.search.instance import Ints
 from puzzledsl.search.residuals import FALSE, Residuals
 
 DEAD = -1
-A_STEP = 10  # parts that can be looked at while one transition is worked out
+A_STEP = 10  # work of one transition, in parts of a formula looked at
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Automaton:
-    """`tables[layer][state][class]`: the state after the layer, DEAD where the formula then fails; the first state is 0.
+    """Automaton of the formula with number `formula` in its pool. The first state is 0.
 
-    `first` and `last`: the stages of its first and last layer.
+    `tables[layer][state][class]`: the state after the layer, DEAD if the formula is then false. `first` and `last`: stages of
+    the formula's first and last layer.
     """
 
     formula: int
@@ -29,7 +30,7 @@ class Automaton:
 
 
 def layers_of_bits(bits: int) -> list[int]:
-    """The set bits of a number, ascending."""
+    """Return the positions of the set bits of a number, ascending."""
     found = []
     while bits:
         lowest = bits & -bits
@@ -46,9 +47,9 @@ def automaton_of(
     most: int,
     deadline: float,
 ) -> Automaton | None:
-    """The automaton of a formula; None where the pool's work is more than `most` before it is finished, or the deadline passes.
+    """Build the automaton of a formula; None if the pool's work exceeds `most`, or the deadline passes, before it is finished.
 
-    `columns[layer]`: a column of each class of the layer.
+    `stage_of[layer]`: stage of a layer. `columns[layer]`: one column of each class of the layer.
     """
     layers = sorted(layers_of_bits(pool.layers[formula]), key=stage_of.__getitem__)
     masks: dict[int, set[int]] = {}

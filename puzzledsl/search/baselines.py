@@ -1,7 +1,7 @@
-"""Baselines, all over the same rows as the exact search: the paper's (Puzzle, appendix: Tables 10 to 12) and its rivals'.
+"""Baselines under the same constraints as the exact search: the paper's (Puzzle, appendix: Tables 10 to 12) and other methods'.
 
-`max_params` and `noop_only` are exact searches with another goal or space; the others are heuristics that may find nothing.
-`uniform_width` prunes every layer to one width (Minitron, arXiv 2407.14679). `search.drops` has those that drop whole layers.
+`max_params` and `noop_only` are exact searches with another objective or space; the others are heuristics that may find nothing.
+`uniform_width` prunes every layer to one width (Minitron, arXiv 2407.14679). Those that drop whole layers are in `search.drops`.
 """
 
 from __future__ import annotations
@@ -49,8 +49,11 @@ BASELINE_S = 60.0
 def solve_baselines(
     program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
 ) -> dict[BaselineKind, SearchResult]:
-    """Every baseline under the requirements of one search, each verified; those that drop layers by their influence where it is
-    measured. Raises DiagnosticError when a table is missing."""
+    """Return the verified result of every baseline under the requirements of one search.
+
+    Baselines that drop layers by block influence are left out if the scores have none. Raises DiagnosticError if a table is
+    missing.
+    """
     builder = Builder(tables_of(program, search, costs, scores))
     problems = builder.all()
     measured = influence_of(program, builder.tables.search, scores) is not None
@@ -64,7 +67,7 @@ def solve_baselines(
 def solve_baseline(
     builder: Builder, problems: Problems, baseline: Baseline, effort: Effort
 ) -> tuple[SearchResult, Problems]:
-    """A baseline's answer, and the problems it was sought in (what an explanation is about)."""
+    """Return a baseline's result, and the problems that it solved, for an explanation."""
     kind, tables = baseline.kind, builder.tables
     match kind:
         case "max_params":
@@ -92,14 +95,14 @@ def solve_baseline(
 
 
 def params_problem(builder: Builder, problem: Problem, box: Box) -> Problem:
-    """The most parameters that fit."""
+    """Return the problem with the number of parameters as its objective, to be maximised."""
     problem = replace(problem, goal=goal_of(builder, PARAMS, "maximize", box), preferences=())
     plain = None if problem.tells_runs else problem.without_runs()
     return problem if plain is None else plain[0]
 
 
 def noop_problem(problem: Problem) -> Problem:
-    """Only the parent's sub-blocks and no-ops. A layer that may have neither keeps what it may have."""
+    """Return the problem with only the parent's sub-blocks and no-ops. A layer without such a column keeps all its columns."""
     choices = problem.columns.choices
     plain = np.array([{c.attention, c.ffn} <= {"parent", "noop"} for c in choices], dtype=np.bool_)
     has_some = np.logical_or.reduceat(plain, problem.columns.start[:-1])
@@ -107,7 +110,7 @@ def noop_problem(problem: Problem) -> Problem:
 
 
 def _models_by_greed(problems: Problems, box: Box) -> Iterator[Model]:
-    """The greedy's model at a batch; where any batch may be, at the powers of two, each where it and larger ones fit."""
+    """Yield the greedy model at a box's batches; if these are not fixed, at the smallest and at every power of two inside."""
     for batches in _powers(box):
         problem = problems.at(batches)
         chosen = greedy(problem if box.is_single else without_larger(problem))
@@ -116,7 +119,7 @@ def _models_by_greed(problems: Problems, box: Box) -> Iterator[Model]:
 
 
 def _powers(box: Box) -> Iterator[Box]:
-    """A single box's batches; of several the smallest, and every power of two."""
+    """Yield single boxes: every combination of a scenario's smallest batch and the powers of two in its interval."""
     sides = [
         sorted({low, *(1 << power for power in range(high.bit_length()) if low <= 1 << power <= high)})
         for low, high in zip(box.low, box.high, strict=True)
@@ -126,7 +129,10 @@ def _powers(box: Box) -> Iterator[Box]:
 
 
 def uniform_models(builder: Builder, *, widths_only: bool = False) -> tuple[Model, ...]:
-    """Every model with one block in every layer, or near it; `widths_only`: of KV heads and FFN widths, nothing dropped."""
+    """Return, for each block of the space, the model closest to having it in every layer.
+
+    `widths_only`: only blocks that change KV heads or FFN widths, so that nothing is dropped.
+    """
     wanted = dict.fromkeys((c.attention, c.ffn) for c in builder.columns.choices)
     if widths_only:
         kinds = {name_of(a): a.kind for c in builder.tables.layers for a in (*c.attention, *c.ffn)}
@@ -135,7 +141,7 @@ def uniform_models(builder: Builder, *, widths_only: bool = False) -> tuple[Mode
 
 
 def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
-    """A random model that meets every requirement: uniform draws, and where none does, the best for random scores."""
+    """Return a random model that meets every requirement: by uniform draws, or else the optimum for random scores."""
     for box in problems.boxes:
         rng, relaxed = np.random.default_rng(seed), problems.at(box)
         columns, origin = _columns_once(relaxed)
@@ -155,7 +161,7 @@ def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
 
 
 def _columns_once(problem: Problem) -> tuple[Columns, Ints]:
-    """Each choice of each layer once, and its column in the problem."""
+    """Return the columns with each choice of a layer once (without positions in runs), and their columns in the problem."""
     found = problem.without_runs() if problem.columns.period else None
     return (
         (problem.columns, np.arange(len(problem.columns))) if found is None else (found[0].columns, found[1])

@@ -1,9 +1,9 @@
-"""The Lagrangian bound: requirements priced, every layer then free to take its cheapest column.
+"""Lagrangian lower bound: constraints are priced into the objective, so that each layer takes its cheapest column independently.
 
     L(price) = sum over layers of min over columns (cost + price . row) - price . limits,   price >= 0
 
-The prices are found in floating point (see `prices.py`); the bound they give is then recomputed in exact integers, so no rounding
-can make it wrong. A column whose slack is above what is left between the bound and a known answer is in no better answer
+The prices are found in floating point (see `prices.py`). Their bound is then recomputed in exact integers, so rounding cannot
+make it wrong. A column whose slack exceeds the difference between a known answer and the bound is in no better answer
 (reduced-cost fixing).
 """
 
@@ -22,16 +22,17 @@ from puzzledsl.search.paths import NEVER, Paths, paths_of
 from puzzledsl.search.prices import best_prices
 
 Floats = NDArray[np.float64]
-MOST_BITS = 28  # of precision of a price
-ENOUGH_BITS = 10  # where more do not fit in int64
-WEIGHTY = 1e-6  # of all that is spent: a price below may be imprecise
+MOST_BITS = 28  # binary places of a price, at most
+ENOUGH_BITS = 10  # significant bits of the least weighty price that make int64 precise enough
+WEIGHTY = 1e-6  # share of the total magnitude: a row that contributes less may have an imprecise price
 
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """A proven lower bound on a problem's sum. All numbers are exact, in units of 1 / `scale`.
+    """Proven lower bound on a problem's sum (its objective in integers). All numbers are exact, in units of 1 / `scale`.
 
-    `slack[column]`: how much above the bound every answer with this column is. `infeasible`: proven to have no answer.
+    `slack[column]`: every answer with this column is at least this much above the bound. `infeasible`: the problem is proven to
+    have no answer.
     """
 
     prices: tuple[int, ...]
@@ -43,29 +44,29 @@ class Bound:
 
     @property
     def float_prices(self) -> Floats:
-        """The prices, of one integer of each row in integers of the goal."""
+        """Prices as floats: integers of the objective per integer of each row, [rows]."""
         return np.array([p / self.scale for p in self.prices], dtype=np.float64)
 
     @property
     def value(self) -> int:
-        """The bound on the sum, which is an integer: rounded up."""
+        """The bound rounded up to an integer, since sums are integers."""
         return -(-self.exact // self.scale)
 
     def within(self, value: int) -> Mask:
-        """The columns that an answer of sum `value` or less may have."""
+        """Return the mask of columns that may be in an answer whose sum is at most `value`."""
         return np.asarray(self.slack <= value * self.scale - self.exact, dtype=np.bool_)
 
     def beyond(self, keep: Mask) -> int | None:
-        """A bound on every answer with a column that is not in `keep`; None where there is no such column."""
+        """Return a lower bound on answers with a column that is not in `keep`; None if `keep` has all columns."""
         if keep.all():
             return None
         return -(-(self.exact + int(self.slack[~keep].min())) // self.scale)
 
 
 def lagrangian_bound(problem: Problem, guess: Floats | None = None) -> Bound:
-    """The best Lagrangian bound of a problem's rows. Formulas that its diagram covers are kept; others are left out.
+    """Compute the best Lagrangian bound that the price search finds. Formulas outside the problem's diagram are relaxed.
 
-    `guess`: prices that are not far from the best ones, of the same rows.
+    `guess`: prices of the same rows to start from.
     """
     paths = paths_of(problem)
     if paths is None:
@@ -76,7 +77,7 @@ def lagrangian_bound(problem: Problem, guess: Floats | None = None) -> Bound:
 
 
 def certify(problem: Problem, prices: Floats) -> Bound:
-    """The bound that non-negative float prices give, in exact integers."""
+    """Compute the bound of non-negative float prices in exact integers."""
     if problem.diagram is not None and (problem.diagram.order or not problem.diagram.feasible):
         return _certify_paths(problem, Paths(problem.columns, problem.diagram), prices)
     whole, scale, kind = whole_prices(problem, prices)
@@ -93,8 +94,11 @@ def certify(problem: Problem, prices: Floats) -> Bound:
 
 
 def _certify_paths(problem: Problem, paths: Paths, prices: Floats) -> Bound:
-    """The bound over paths of the diagram, in int64: prices have as many binary places as there is room for; those that are too
-    dear for it are lowered together."""
+    """Compute the bound over paths of the diagram, in int64.
+
+    Prices have as many binary places as fit. If they are too large for int64, all are scaled down together, which keeps the
+    bound valid.
+    """
     prices = np.maximum(prices, 0.0)
     prices = prices * min(1.0, NEVER / 8 / max(float(prices @ problem.row_sizes), 1.0))
     bits = int(precision(problem, prices[None, :])[0][0])
@@ -118,7 +122,10 @@ def _certify_paths(problem: Problem, paths: Paths, prices: Floats) -> Bound:
 
 
 def whole_prices(problem: Problem, prices: Floats) -> tuple[tuple[int, ...], int, type]:
-    """Prices as integers over a power of two, and what to compute with: int64 where that is precise enough."""
+    """Return prices as integers, their common denominator (a power of two), and the dtype to compute with.
+
+    The dtype is int64 if that is precise enough, else object (Python integers).
+    """
     bits, fits = (part[0] for part in precision(problem, prices[None, :]))
     least = float(prices[prices > 0].min(initial=np.inf))
     if not fits and np.isfinite(least):
@@ -128,7 +135,7 @@ def whole_prices(problem: Problem, prices: Floats) -> tuple[tuple[int, ...], int
 
 
 def precision(problem: Problem, prices: Floats) -> tuple[Ints, Mask]:
-    """For each set of prices, [set][row]: how many binary places int64 has room for, and whether those are enough."""
+    """Return, for each set of prices [set][row], the binary places that fit into int64 and True if they are enough."""
     spent = prices * problem.row_sizes
     magnitude = np.maximum(problem.goal_size + spent.sum(axis=1), 1.0)
     room = 61 - np.ceil(np.log2(magnitude)).astype(np.int64)

@@ -1,7 +1,7 @@
-"""Boxes of batches: an interval for each scenario that a search mentions.
+"""Boxes of batch sizes: an interval for each scenario of a search.
 
-Branch and bound over boxes finds the best batches without trying each (Land & Doig 1960): a box has a relaxed problem, whose
-bound holds for every model that runs at batches inside; a box that may have a better model is split.
+Branch and bound over boxes (Land & Doig 1960) finds the best batches without trying each. The relaxed problem of a box bounds
+all models at all batches inside; a box that may contain a better model is split.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from math import isqrt
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """From `low` to `high`, a batch a scenario, in the order of `scenarios`."""
+    """Intervals of batch sizes, from `low` to `high` inclusive, one for each of `scenarios`."""
 
     scenarios: tuple[str, ...]
     low: tuple[int, ...]
@@ -21,31 +21,31 @@ class Box:
 
     @classmethod
     def at(cls, batches: Mapping[str, int]) -> Box:
-        """The box of these batches alone."""
+        """Return the single box of these batches."""
         return cls(tuple(batches), tuple(batches.values()), tuple(batches.values()))
 
     @property
     def is_single(self) -> bool:
-        """True where there is one batch for each scenario."""
+        """True if every scenario has exactly one batch."""
         return self.low == self.high
 
     @property
     def lows(self) -> dict[str, int]:
-        """The smallest batch of each scenario: its only one, in a single box."""
+        """The smallest batch of each scenario."""
         return dict(zip(self.scenarios, self.low, strict=True))
 
     def of(self, scenario: str) -> tuple[int, int]:
-        """The interval of one scenario."""
+        """Return (low, high) of one scenario."""
         place = self.scenarios.index(scenario)
         return self.low[place], self.high[place]
 
     def has(self, batches: Mapping[str, int]) -> bool:
-        """True where all of these batches are inside."""
+        """True if the box contains these batches."""
         inside = zip(self.scenarios, self.low, self.high, strict=True)
         return all(low <= batches[name] <= high for name, low, high in inside)
 
     def halves(self) -> tuple[Box, Box]:
-        """The box split in two along its relatively longest side; not of a single box."""
+        """Split the box at the geometric mean of the side with the largest ratio high / low. The box must not be single."""
         place = max(range(len(self.low)), key=lambda i: self.high[i] / self.low[i])
         low, high = self.low[place], self.high[place]
         middle = isqrt(low * high)

@@ -1,8 +1,8 @@
-"""Branch and bound on the states of a decision diagram, most promising node first.
+"""Best-first branch and bound over the classes of columns in a decision diagram.
 
-The Lagrangian bound mixes paths; where formulas tie many layers, a mixture of two very different paths can be far better than
-any one path. Each branch halves the classes of the layer in which cheap paths differ most, and has prices of its own. A node
-whose bound is near the incumbent is finished by label setting.
+The Lagrangian bound is that of a mixture of paths. Where formulas link many layers, a mixture of two very different paths can be
+far better than any single path. Branching halves the classes of the layer in which cheap paths differ most, and computes new
+prices for each half. Label setting tries to finish each node before it is split.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from puzzledsl.search.ledger import Ledger
 from puzzledsl.search.paths import paths_of
 
 NAME = "branch and bound"
-LABELS = 20_000  # of one node, before it is split
-A_NODE = 10_000  # labels that bounding a node takes as long as
-BEAM = 100  # labels a stage, where a first answer is sought
+LABELS = 20_000  # labels of a node before it is split
+A_NODE = 10_000  # work of bounding a node, in labels
+BEAM = 100  # labels per stage of the beam search for a first answer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Node:
-    """A part of the problem; `origin[column]`: its columns in the ledger's problem."""
+    """A restriction of the problem. `origin[column]`: the column's number in the ledger's problem."""
 
     problem: Problem
     origin: Ints
@@ -38,7 +38,7 @@ class _Node:
 
 @dataclass(slots=True, eq=False)
 class Branching:
-    """The engine; for problems whose diagram has stages."""
+    """The branch-and-bound engine of the portfolio, for problems whose diagram has stages (else `usable` is False)."""
 
     ledger: Ledger
     waiting: list[tuple[int, int, _Node]] = field(default_factory=list)
@@ -52,7 +52,10 @@ class Branching:
             self._put(_Node(problem, np.arange(len(problem.columns)), self.ledger.bound))
 
     def run(self, labels: int) -> bool:
-        """Follow nodes for the time of some labels; True where the best answer is proven, the first of the best, or none."""
+        """Process nodes for work worth `labels` labels.
+
+        Return True if the ledger's answer is then proven: the first of the best answers, within the gap, or none exists.
+        """
         ledger = self.ledger
         while self.usable and self.waiting and labels > 0 and ledger.effort.left_s > 0:
             bound, _, node = heapq.heappop(self.waiting)
@@ -74,7 +77,7 @@ class Branching:
         heapq.heappush(self.waiting, (node.bound.value, self.made, node))
 
     def _follow(self, node: _Node) -> int:
-        """Finish a node, or split it; about how many labels that took."""
+        """Finish a node by label setting, or split it. Return the work in labels."""
         ledger = self.ledger
         keep = node.bound.within(ledger.most)
         problem, origin = node.problem.only(keep), node.origin[keep]
@@ -102,7 +105,7 @@ class Branching:
         return used + 2 * A_NODE
 
     def _look(self, problem: Problem, bound: Bound, origin: Ints) -> int:
-        """A first answer, by a beam."""
+        """Look for a first answer by beam search. Return the number of labels."""
         ledger, top = self.ledger, self.ledger.top
         sweep = sweep_of(problem, bound, top, known=top + 1, width=BEAM, deadline=ledger.effort.deadline)
         if sweep is None:
@@ -113,7 +116,7 @@ class Branching:
 
 
 def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node | None:
-    """A part of a node's columns as a node; None where it has no path."""
+    """Return the node of the columns in `part`; None if it is proven to have no answer."""
     if not problem.columns.covers(part):
         return None
     problem, origin = problem.only(part), origin[part]
@@ -128,8 +131,10 @@ def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node |
 
 
 def _halves(problem: Problem, layout: Layout) -> tuple[Mask, Mask] | None:
-    """Columns without the upper, and without the lower classes of the layer in which the cheapest paths at varied prices differ
-    most in what they use; None where every stage has one class."""
+    """Return two masks of columns, without the upper and without the lower classes of one layer; None if no stage has two.
+
+    The layer is the one in which the cheapest paths at varied prices differ most in resource use.
+    """
     diagram = problem.diagram
     assert diagram is not None, "nodes are parts of a problem with a diagram"
     stages = [stage for stage, table in enumerate(diagram.next) if table.shape[1] > 1]
@@ -149,7 +154,7 @@ def _halves(problem: Problem, layout: Layout) -> tuple[Mask, Mask] | None:
 def _split(
     problem: Problem, layer: int, use: Ints | np.ndarray, used: np.ndarray, taken: Ints
 ) -> tuple[Mask, Mask]:
-    """The classes of a layer in two halves, by what their columns use: at the middle of what the paths use."""
+    """Split the classes of a layer, ordered by mean resource use, at the median of the classes that the paths take."""
     diagram, start = problem.diagram, problem.columns.start
     assert diagram is not None
     here = slice(int(start[layer]), int(start[layer + 1]))

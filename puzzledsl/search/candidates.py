@@ -1,4 +1,4 @@
-"""The best of some given models: each is verified, at the batches that it runs at."""
+"""Pick the best of given models; each is checked against the requirements at suitable batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_MODEL = Found(None, {}, None, False)
 
 
 def best_of_models(problems: Problems, models: Iterable[Models]) -> Found:
-    """The best of a heuristic's models, of which each box has some."""
+    """Return the best feasible answer among a heuristic's models, given for each box; NO_MODEL if none is feasible."""
     best: tuple[Fraction, Found] | None = None
     for box, of_a_box in zip(problems.boxes, models, strict=True):
         for layers in of_a_box:
@@ -31,7 +31,7 @@ def best_of_models(problems: Problems, models: Iterable[Models]) -> Found:
 
 
 def taken(problems: Problems, layers: Model, near: Box) -> tuple[Fraction, Found] | None:
-    """A model as an answer, with its goal's rank; None where it does not meet every requirement."""
+    """Return (rank of its objective, answer) of a model at batches in `near`; None if it violates a requirement."""
     box = problems.box_of(layers, near)
     if box is None:
         return None
@@ -43,8 +43,10 @@ def taken(problems: Problems, layers: Model, near: Box) -> tuple[Fraction, Found
 
 
 def closest(builder: Builder, wanted: LayerAssignment) -> Model:
-    """The model with one block in every layer. A layer that may not have it takes what is closest to it in parameters (attention
-    and FFN apart)."""
+    """Return the model with one block in every layer.
+
+    A layer that does not offer it takes the choice whose attention and FFN are closest to it in parameters.
+    """
     columns, costs = builder.columns, builder.tables.costs
     params = costs.params_attention, costs.params_ffn
     target = [

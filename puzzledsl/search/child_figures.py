@@ -1,4 +1,4 @@
-"""Exact figures of any child of a search: its metrics, and both sides of each requirement, in fractions of base units."""
+"""Exact metrics of any child of a search, and both sides of each requirement, as fractions in base units."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Layers = Sequence[LayerAssignment]
 
 @dataclass(frozen=True, slots=True)
 class RequirementFigures:
-    """One `require` of a child. `value` and `bound` are in base units; None of a statement about layers."""
+    """One `require` evaluated for a child. `value` and `bound` are in base units; None for a logical requirement."""
 
     line: int
     text: str
@@ -31,7 +31,7 @@ class RequirementFigures:
 
 @dataclass(frozen=True, slots=True)
 class ChildFigures:
-    """A child at its batches. `fits` is False where a scenario's batch is `auto` and no batch fits the memory."""
+    """A child evaluated at its batches. `fits` is False if a scenario's batch is `auto` and no batch fits into memory."""
 
     layers: tuple[LayerAssignment, ...]
     batches: dict[str, int]
@@ -47,18 +47,18 @@ class ChildFigures:
 
 
 def child_figures(tables: Tables, layers: Layers, batches: Mapping[str, int] | None = None) -> ChildFigures:
-    """The figures of a child at the best batches it may have.
+    """Evaluate a child at the best batches it may have.
 
-    Batches at which every requirement holds come before others, then a better objective and better preferences; the
-    smallest of equals is taken, as the solver does.
+    Batches at which every requirement holds come first, then a better objective, then better preferences. Of equally good
+    ones, the smallest are taken, as the solver does.
 
     Args:
         tables: The search with its costs and scores.
-        layers: One choice a layer.
-        batches: Batches to take, by scenario; the others are chosen.
+        layers: One choice for each layer.
+        batches: Batches to use, by scenario; the others are chosen.
 
     Raises:
-        ValueError: A layer has a choice that the space does not offer it, or a scenario has no such batch.
+        ValueError: A layer has a choice that the space does not offer, or a scenario does not have such a batch.
     """
     chosen = tuple(layers)
     _check_layers(tables, chosen)
@@ -70,7 +70,10 @@ def child_figures(tables: Tables, layers: Layers, batches: Mapping[str, int] | N
 
 
 def batches_of(tables: Tables, layers: Layers, first: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Batches that a child may have, those of `first` before others; the largest that fits where a batch is `auto`."""
+    """Yield the batches that a child may have, by scenario, those of `first` before others.
+
+    An `auto` batch is the largest that fits; if none fits, nothing is yielded.
+    """
     choices: list[list[int]] = []
     for name in tables.scenarios:
         if tables.at(name, first[name]).capacity_bytes is not None:
@@ -84,14 +87,14 @@ def batches_of(tables: Tables, layers: Layers, first: Mapping[str, int]) -> Iter
 
 
 def _batch_choices(tables: Tables, layers: Layers, given: Mapping[str, int]) -> list[dict[str, int]]:
-    """The batches that a child may have; the smallest of all where it fits at none."""
+    """Return the batches that a child may have and that agree with `given`; if it fits at none, the smallest ones."""
     smallest = {name: tables.candidates(name)[0] for name in tables.scenarios}
     found = [b for b in batches_of(tables, layers, smallest) if b.items() >= given.items()]
     return found or [{**smallest, **given}]
 
 
 def _rank(child: Child) -> tuple[bool, list[Fraction]]:
-    """Infeasible last, then the goals in their order; less is better."""
+    """Sort key, less is better: infeasible children last, then the objective, then the preferences in their order."""
     search = child.tables.search
     goals = [(search.objective, search.sense), *((p.goal, p.sense) for p in search.preferences)]
     feasible = _fits(child) and all(map(child.meets, search.requirements))

@@ -1,4 +1,4 @@
-"""Linear expressions as one exact integer a column: `value = constant + unit * sum of the chosen columns' integers`."""
+"""Linear expressions as exact integers by column: `value = constant + unit * sum of the chosen columns' integers`."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from puzzledsl.search.dropped_runs import added_by_runs
 from puzzledsl.search.instance import Columns
 from puzzledsl.search.tables import Tables, decimal
 
-Whole = NDArray[Any]  # int64, or Python integers where those might overflow
-Names = Sequence[Sequence[str]]  # of each layer
+Whole = NDArray[Any]  # int64, or object (Python integers) where int64 might overflow
+Names = Sequence[Sequence[str]]  # alternatives of one sub-block, by layer
 Entry = TypeVar("Entry")
-SAFE = 2**61  # no sum over one column a layer is above it in int64
+SAFE = 2**61  # sums over one column per layer stay below this in int64
 ATTENTION: SubBlock = "attention"
 FFN: SubBlock = "ffn"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vector:
-    """`constant + unit * sum(values[chosen])`, exactly. `unit` > 0."""
+    """The exact linear function `constant + unit * sum(values[chosen])`, with `unit` > 0."""
 
     values: Whole
     unit: Fraction = Fraction(1)
     constant: Fraction = Fraction(0)
 
     def negated(self) -> Vector:
-        """Minus this."""
+        """Return the function times -1."""
         return Vector(-self.values, self.unit, -self.constant)
 
     def total(self) -> Fraction:
-        """The value when every key is chosen: of a model, when the keys are its layers."""
+        """Return the value if every key is chosen; with one key per layer, the value of that model."""
         return self.constant + self.unit * int(sum(self.values.tolist()))
 
 
 class Coefficients:
-    """Vectors over every pair of an attention and an FFN of each layer, in the order of the space."""
+    """Coefficients of linear expressions over columns: all pairs of an attention and an FFN by layer, in the space's order."""
 
     def __init__(
         self,
@@ -60,8 +60,11 @@ class Coefficients:
         like: Coefficients | None = None,
         columns: Columns | None = None,
     ) -> None:
-        """`like` are others of the same tables: what was read for them is not read again. `columns`: those of the pairs, where
-        some have several."""
+        """`attention` and `ffn`: names of the alternatives, by layer.
+
+        `like`: coefficients of the same tables, whose numbers are reused. `columns`: needed if some pairs have several columns
+        (positions in runs of dropped layers).
+        """
         self.tables, self.columns = tables, columns
         self._numbers: dict[tuple[int, str], dict[str, int]] = {} if like is None else like._numbers
         self.attention, self.ffn = attention, ffn
@@ -72,7 +75,7 @@ class Coefficients:
 
     @cached_property
     def _pair_names(self) -> list[list[str]]:
-        """Each layer's pairs, as tables name them; layers of the same names share theirs."""
+        """Names of each layer's pairs, as in tables (`attention/ffn`). Layers with the same alternatives share a list."""
         known: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
         found = []
         for names in zip(map(tuple, self.attention), map(tuple, self.ffn), strict=True):
@@ -83,7 +86,7 @@ class Coefficients:
 
     @cached_property
     def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Each column's attention and FFN among those of all layers."""
+        """Indices of each column's attention and of its FFN in the concatenated names of all layers."""
         attention, ffn = [], []
         first = [0, 0]
         for wide, high in ((len(a), len(f)) for a, f in zip(self.attention, self.ffn, strict=True)):
@@ -93,7 +96,7 @@ class Coefficients:
         return self._each(np.concatenate(attention)), self._each(np.concatenate(ffn))
 
     def _each(self, of_pairs: Whole) -> Whole:
-        """Values of pairs, spread over the columns."""
+        """Expand values of pairs to values of columns."""
         columns = self.columns
         if columns is None or not columns.period:
             return of_pairs
@@ -101,16 +104,21 @@ class Coefficients:
         return np.asarray(of_pairs[first + columns.place])
 
     def least(self, linear: Linear, box: Box) -> Vector:
-        """A linear expression (without throughput) where it is least in a box: no model inside has less, and one at a single
-        batch has exactly this. Over one common unit, divided by the greatest common divisor."""
+        """Return a lower bound of a linear expression (without throughput) over a box; exact in a single box.
+
+        All terms have one common unit, and the integers are divided by their greatest common divisor.
+        """
         return self._at(linear, tuple(0 if w.coefficient > 0 else 1 for w in linear.terms), box)
 
     def most(self, linear: Linear, box: Box) -> Vector:
-        """A linear expression where it is most: no model inside has more."""
+        """Return an upper bound of a linear expression (without throughput) over a box; exact in a single box."""
         return self._at(linear, tuple(1 if w.coefficient > 0 else 0 for w in linear.terms), box)
 
     def _at(self, linear: Linear, ends: tuple[int, ...], box: Box) -> Vector:
-        """A linear expression with each metric at one end of its scenario's interval: metrics do not decrease with the batch."""
+        """Return a linear expression with each metric at one end (0 low, 1 high) of its scenario's interval.
+
+        This bounds it over the interval, because metrics do not decrease with the batch.
+        """
         batches = tuple(
             box.of(w.term.scenario)[end] if isinstance(w.term, MetricTerm) else None
             for w, end in zip(linear.terms, ends, strict=True)
@@ -118,7 +126,7 @@ class Coefficients:
         if any(
             isinstance(w.term, MetricTerm) and w.term.scenario in self.tables.profiles for w in linear.terms
         ):
-            return self._summed(linear, batches)  # quick to make, and of more batches than are worth keeping
+            return self._summed(linear, batches)  # fast, and a profile has too many batches to cache
         if (linear, batches) not in self._sums:
             self._sums[linear, batches] = self._summed(linear, batches)
         return self._sums[linear, batches]
@@ -136,7 +144,7 @@ class Coefficients:
         return Vector(values // divisor if divisor > 1 else values, unit * divisor, constant)
 
     def term(self, term: Term, batch: int | None) -> Vector:
-        """One term in base units, of a metric at a batch. Raises DiagnosticError for a choice that is not scored."""
+        """Return one term in base units; `batch` for a metric. Raises DiagnosticError for a choice that is not scored."""
         if isinstance(term, MetricTerm) and term.scenario in self.tables.profiles:
             return self._term(term, batch)
         if (term, batch) not in self._known:
@@ -165,22 +173,25 @@ class Coefficients:
                 assert_never(term)
 
     def _sum(self, attention: Sequence[Mapping[str, int]], ffn: Sequence[Mapping[str, int]]) -> Whole:
-        """Each column's two entries added."""
+        """Return the sum of each column's attention entry and FFN entry."""
         return self._added(_entries(attention, self.attention), _entries(ffn, self.ffn))
 
     def _added(self, attention: list[int], ffn: list[int]) -> Whole:
-        """Each column's attention's number and its FFN's, added."""
+        """Return, for each column, its attention's number plus its FFN's; both lists are concatenated over layers."""
         left, right = _wide([_whole_numbers(attention), _whole_numbers(ffn)])
         return left[self._places[0]] + right[self._places[1]]
 
     def _alone(self, part: SubBlock, layers: Sequence[int], value: Callable[[int, str], int]) -> Whole:
-        """A number of one sub-block, 0 outside `layers`."""
+        """Return `value(layer, name)` of each column's attention or FFN, and 0 outside `layers`."""
         inside, names = frozenset(layers), self.attention if part == ATTENTION else self.ffn
         numbers = [value(i, name) if i in inside else 0 for i, here in enumerate(names) for name in here]
         return _whole_numbers(numbers)[self._places[0 if part == ATTENTION else 1]]
 
     def _facts(self, part: SubBlock, attribute: str, layers: Sequence[int]) -> Whole:
-        """A number of each alternative; layers of the same choice share theirs, but for parameters, which costs have."""
+        """Return a fact (`attribute`) of each column's attention or FFN, and 0 outside `layers`.
+
+        Computed once for layers that share a choice object, except parameters, which depend on the layer.
+        """
         known: dict[tuple[int, str], int] = {}
 
         def value(layer: int, name: str) -> int:
@@ -192,7 +203,7 @@ class Coefficients:
         return self._alone(part, layers, value)
 
     def _score(self, score: str) -> Vector:
-        """A score table, without its pairwise terms. Sub-blocks' decimals are read once a layer, not once a pair."""
+        """Return a score table without its pairwise terms. Sub-block scores are converted once per layer, not per pair."""
         tables = self.tables
         offset = decimal(tables.scores[score].offset)
         if tables.scores[score].unit == "block":
@@ -212,13 +223,13 @@ class Coefficients:
         return Vector(self._counted(values, runs), Fraction(1, scale), offset)
 
     def _with_runs(self, score: str, flat: list[float]) -> tuple[Whole, int, dict[Run, int]]:
-        """Scores and those of measured runs, as whole numbers over one scale."""
+        """Return scores and the scores of measured runs as integers, with their common denominator between them."""
         measured = self.tables.runs.get(score, {}) if self.columns is not None and self.columns.period else {}
         values, scale = _decimals([*flat, *measured.values()])
         return values[: len(flat)], scale, dict(zip(measured, values[len(flat) :].tolist(), strict=True))
 
     def _counted(self, values: Whole, runs: Mapping[Run, int]) -> Whole:
-        """A score of each column, where each of a dropped layer has what it adds to its run."""
+        """Replace the scores of columns of dropped layers by what each adds to the score of its run."""
         columns = self.columns
         if columns is None or not runs:
             return values
@@ -230,7 +241,7 @@ class Coefficients:
         return _narrow(counted)
 
     def _table(self, term: TableTerm) -> Vector:
-        """A table of one layer's choice; read once for layers of the same names."""
+        """Return a table's value of each column, and 0 outside its layers; read once for layers with the same names."""
         inside = frozenset(term.layers)
         known: dict[tuple[int, int], list[Fraction]] = {}
         numbers: list[Fraction] = []
@@ -247,7 +258,7 @@ class Coefficients:
         return Vector(self._each(values), Fraction(1, scale))
 
     def _costs(self, tables: Sequence[Mapping[str, Cost]], names: Names) -> list[Cost]:
-        """The cost of every name of every layer; every metric reads the same."""
+        """Return the costs of all names, concatenated over layers; cached, because every metric reads them."""
         if id(tables) not in self._flat:
             self._flat[id(tables)] = _entries(tables, names)
         return self._flat[id(tables)]
@@ -255,7 +266,7 @@ class Coefficients:
     def _numbers_of(
         self, tables: Sequence[Mapping[str, Cost]], metric: str, measure: Callable[[Cost], int]
     ) -> list[dict[str, int]]:
-        """One number of each cost; layers that share a table share its numbers."""
+        """Return `measure` of each cost, by layer and name; cached by table, which layers may share."""
         known = self._numbers
         for table in tables:
             if (id(table), metric) not in known:
@@ -263,13 +274,13 @@ class Coefficients:
         return [known[id(table), metric] for table in tables]
 
     def metric(self, scenario: str, batch: int, metric: str) -> Vector:
-        """A metric of a scenario at a batch."""
+        """Return a metric of a scenario at a batch. Raises KeyError for a metric that is not linear."""
         costs = self.tables.at(scenario, batch)
         linear = linear_metrics(costs)[metric]
         return self._measured(costs, metric, linear.of, linear.unit, linear.constant)
 
     def room(self, scenario: str, batch: int) -> tuple[Vector, int] | None:
-        """What models take of the memory that an `auto` batch must fit, and how much there is; None where the batch is given."""
+        """Return (memory that a model takes, memory available) for an `auto` batch, in bytes; None if the batch is given."""
         costs = self.tables.at(scenario, batch)
         room = room_of(costs)
         return None if room is None else (self._measured(costs, "room", room.of), room.limit)
@@ -282,7 +293,7 @@ class Coefficients:
         unit: Fraction = Fraction(1),
         more: int = 0,
     ) -> Vector:
-        """A whole number of each cost, added for each column; `more` is a constant in the same unit."""
+        """Return the sum of `measure` over a model's costs, in `unit`. `more`: an additional constant in that unit."""
         constant = unit * (measure(costs.fixed) + more)
         if costs.scenario in self.tables.profiles:
             here = self.tables.profiles[costs.scenario].costs(costs.batch)
@@ -304,7 +315,7 @@ class Coefficients:
         return Vector(self._each(_whole_numbers(values)), unit, constant)
 
     def spread(self, attention: Mapping[str, int], ffn: Mapping[str, int]) -> Whole:
-        """A number of each attention and of each FFN, whatever the layer, added for each column."""
+        """Return, for each column, its attention's number plus its FFN's, where numbers do not depend on the layer."""
         left, right = (self._spread(part, values) for part, values in ((ATTENTION, attention), (FFN, ffn)))
         return left + right
 
@@ -328,13 +339,13 @@ def _entries(tables: Sequence[Mapping[str, Entry]], names: Names) -> list[Entry]
 
 
 def _whole_numbers(numbers: list[int]) -> Whole:
-    """As int64 where no sum of them could overflow."""
+    """Return an array of int64, or of Python integers if a sum of all might overflow."""
     fits = max(map(abs, numbers), default=0) < SAFE // max(len(numbers), 1)
     return np.array(numbers, dtype=np.int64 if fits else object)
 
 
 def _wide(parts: list[Whole]) -> list[Whole]:
-    """All as Python integers, if one is or their sum might overflow."""
+    """Return the arrays unchanged, or all as Python integers if one is already or their sum might overflow."""
     if all(part.dtype != object for part in parts):
         most = sum(int(np.abs(part).max(initial=0)) for part in parts)
         if most < SAFE // max(len(parts[0]), 1):
@@ -351,17 +362,17 @@ def _times(values: Whole, factor: int) -> Whole:
 
 
 def _narrow(values: Whole) -> Whole:
-    """As int64 where they are small enough."""
+    """Convert Python integers to int64 if they are small enough."""
     if values.dtype == object and max(map(abs, values.tolist()), default=0) < SAFE // max(len(values), 1):
         return values.astype(np.int64)
     return values
 
 
-MOST_DIGITS = 15  # decimals of no more are different floats, so one that gives a float is its shortest
+MOST_DIGITS = 15  # different decimals of up to 15 digits are different floats, so one that reads as a float is its shortest
 
 
 def _decimals(numbers: list[float]) -> tuple[Whole, int]:
-    """Floats as the shortest decimals that read back as them: whole numbers, and what they are divided by."""
+    """Return floats as integers over a common denominator (a power of ten): their shortest decimal representations."""
     floats = np.array(numbers, dtype=np.float64)
     largest = float(np.abs(floats).max(initial=0.0))
     for places in range(MOST_DIGITS + 1):

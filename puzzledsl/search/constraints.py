@@ -1,4 +1,4 @@
-"""The CP-SAT model, one named function a constraint. Choices are literals: one Boolean a column."""
+"""Constraints of the CP-SAT model, one function for each kind. A choice is a literal: one Boolean variable per column."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ LEAST = -(2**62)
 def new_choices(
     model: CpModelProto, columns: Columns, layers: Sequence[int] | None = None, *, named: bool = True
 ) -> list[int]:
-    """One Boolean a column of `layers` (all, without); returns a variable a column, -1 for none. `named` for readers
-    `layer/attention/ffn`, with `#k` behind it for the k-th layer of a run."""
+    """Add a Boolean for each column of `layers` (default: all). Return each column's variable, -1 for other layers.
+
+    `named`: give variables readable names, `layer/attention/ffn`, with `#k` appended for the k-th layer of a dropped run.
+    """
     wanted = range(columns.layers) if layers is None else frozenset(layers)
     if not named:
         return [new_bool(model) if layer in wanted else -1 for layer in columns.layer_of.tolist()]
@@ -31,7 +33,7 @@ def new_choices(
 
 
 def new_bool(model: CpModelProto, name: str = "") -> int:
-    """A Boolean variable; returns its index."""
+    """Add a Boolean variable and return its index."""
     variable = model.variables.add()
     if name:
         variable.name = name
@@ -40,7 +42,7 @@ def new_bool(model: CpModelProto, name: str = "") -> int:
 
 
 def new_counts(model: CpModelProto, number: int, *, most: int) -> list[int]:
-    """Integers from 0 to `most`; returns the variables."""
+    """Add `number` integer variables from 0 to `most` and return their indices."""
     first = len(model.variables)
     for _ in range(number):
         model.variables.add().domain.extend([0, most])
@@ -48,7 +50,7 @@ def new_counts(model: CpModelProto, number: int, *, most: int) -> list[int]:
 
 
 def add_counts(model: CpModelProto, counts: Sequence[int], *, total: int) -> None:
-    """Counts that add up to `total` interchangeable layers."""
+    """Constrain the counts to add up to `total`, the number of interchangeable layers."""
     constraint = model.constraints.add()
     constraint.linear.vars.extend(counts)
     constraint.linear.coeffs.extend([1] * len(counts))
@@ -58,7 +60,7 @@ def add_counts(model: CpModelProto, counts: Sequence[int], *, total: int) -> Non
 def add_one_column_a_layer(
     model: CpModelProto, columns: Columns, choices: Sequence[int], layers: Sequence[int] | None = None
 ) -> None:
-    """Each of `layers` (all, without) takes exactly one of its columns."""
+    """Constrain each of `layers` (default: all) to exactly one of its columns."""
     for layer in range(columns.layers) if layers is None else layers:
         constraint = model.constraints.add()
         constraint.name = f"layer {layer}"
@@ -67,7 +69,7 @@ def add_one_column_a_layer(
 
 
 def add_runs(model: CpModelProto, columns: Columns, choices: Sequence[int]) -> None:
-    """Dropped layers are numbered in order: 1 after a kept layer or a full period, k after k - 1."""
+    """Constrain positions in runs of dropped layers: 1 follows a kept layer or a full period, and k follows k - 1."""
     for column in columns.position.nonzero()[0].tolist() if columns.period else []:
         layer, position = int(columns.layer_of[column]), int(columns.position[column])
         before = range(int(columns.start[layer - 1]), int(columns.start[layer])) if layer else range(0)
@@ -87,7 +89,7 @@ def add_runs(model: CpModelProto, columns: Columns, choices: Sequence[int]) -> N
 def add_limit(
     model: CpModelProto, choices: Sequence[int], coefficients: Ints, *, limit: int, name: str
 ) -> None:
-    """`sum(coefficients[chosen]) <= limit`: a memory, latency, parameter or count limit, or a distance from another answer."""
+    """Constrain `sum(coefficients[chosen]) <= limit`: a resource or count limit, or a distance from another answer."""
     used = coefficients.nonzero()[0].tolist()
     constraint = model.constraints.add()
     constraint.name = name
@@ -99,7 +101,7 @@ def add_limit(
 def add_formula(
     model: CpModelProto, columns: Columns, choices: Sequence[int], formula: Logic, *, name: str
 ) -> None:
-    """A propositional requirement over choices, as clauses."""
+    """Add a propositional requirement over choices as clauses."""
     for clause in _clauses(model, columns, choices, formula, True, name):
         constraint = model.constraints.add()
         constraint.name = name
@@ -107,7 +109,10 @@ def add_formula(
 
 
 def minimise(model: CpModelProto, variables: Sequence[int], values: Ints, *, offset: float) -> None:
-    """The goal, in its integers: a scaling factor would turn CP-SAT's default absolute gap of 1e-4 into a real one."""
+    """Set the objective, in integers without a scaling factor.
+
+    A factor would make CP-SAT's default absolute gap of 1e-4 larger than the difference of two integer objectives.
+    """
     used = values.nonzero()[0].tolist()
     model.objective.vars.extend([variables[i] for i in used])
     model.objective.coeffs.extend(values[used].tolist())
@@ -115,7 +120,7 @@ def minimise(model: CpModelProto, variables: Sequence[int], values: Ints, *, off
 
 
 def add_hint(model: CpModelProto, chosen: Ints, columns: int) -> None:
-    """An answer to start from: these columns and no others."""
+    """Add a complete hint to start from: the columns in `chosen` are true, all others false."""
     values = [0] * columns
     for column in chosen.tolist():
         values[column] = 1
@@ -131,9 +136,9 @@ def _clauses(
     wanted: bool,
     name: str,
 ) -> list[frozenset[int]]:
-    """Clauses that hold exactly when `formula` is `wanted`.
+    """Return clauses that can be satisfied, by some value of the helpers, exactly if `formula` has the value `wanted`.
 
-    A disjunct of several clauses gets a helper Boolean that implies them.
+    A disjunct of several clauses is replaced by a helper Boolean that implies them.
     """
 
     def of(part: Logic, value: bool) -> list[frozenset[int]]:
@@ -179,7 +184,7 @@ def _clauses(
 
 
 def _implying(model: CpModelProto, clauses: list[frozenset[int]], name: str) -> int:
-    """A Boolean that implies all of `clauses`."""
+    """Add and return a Boolean that implies all of `clauses`."""
     helper = new_bool(model, f"part of {name}")
     for clause in clauses:
         constraint = model.constraints.add()
@@ -195,11 +200,11 @@ def _equivalent(
     opposite: list[frozenset[int]],
     name: str,
 ) -> int:
-    """A literal that is true exactly when all of `clauses` hold; `opposite` are the clauses of the negation."""
+    """Return a literal that is true exactly if all of `clauses` hold. `opposite`: the clauses of their negation."""
     if len(clauses) == 1 and len(clauses[0]) == 1 and max(clauses[0]) <= choices[-1]:
         return max(
             clauses[0]
-        )  # a column; a helper only implies what it stands for, and may be false where that holds
+        )  # a column's own literal; a helper is not enough, since it may be false although its clauses hold
     helper = _implying(model, clauses, name)
     for clause in opposite:
         constraint = model.constraints.add()
@@ -209,7 +214,7 @@ def _equivalent(
 
 
 def _counting(model: CpModelProto, literals: Sequence[int], low: int, high: int, name: str) -> int:
-    """A Boolean that implies that from `low` to `high` of the literals are true."""
+    """Add and return a Boolean that implies that the number of true literals is from `low` to `high`."""
     helper = new_bool(model, f"part of {name}")
     constraint = model.constraints.add()
     constraint.name = name

@@ -1,10 +1,10 @@
-"""Minimise a problem: bound it, keep the columns that can be in a good answer, search them, prove that the rest cannot matter.
+"""Minimise a problem by a portfolio of exact engines that share the incumbent and the bound.
 
-A portfolio: label setting, branch and bound on the decision diagram, and CP-SAT take turns in slices of deterministic work
-(labels counted, CP-SAT's own measure), share the incumbent and the bound, and the first proof ends it.
+Label setting, branch and bound on the decision diagram, and CP-SAT take turns in slices of deterministic work (numbers of labels,
+CP-SAT's deterministic time). The first proof of optimality ends the search.
 
 The answer is canonical: of all best answers, the one whose columns come first in the order of the space (layer 0 decides first).
-So it depends on no seed and no number of workers.
+So it does not depend on seeds or the number of workers.
 """
 
 from __future__ import annotations
@@ -31,26 +31,28 @@ from puzzledsl.search.symmetry import symmetry_of
 
 __all__ = ["Outcome", "minimise"]
 
-MANY = 20_000  # columns, from which on an answer within a gap is sought harder; with fewer, exchanges of two find it sooner
-BEAM = 100  # labels a layer that a first look for an answer follows
-BEAM_REACH = 0.3  # of the gap, where it looks
-WORK = 5.0  # CP-SAT's deterministic seconds for alike layers, before their labels are set
+MANY = 20_000  # columns from which on an answer within a gap is first sought by a beam; below, local search is faster
+BEAM = 100  # labels per layer of the beam search for a first answer
+BEAM_REACH = 0.3  # share of the gap in which that beam search looks, if columns are many
+WORK = 5.0  # CP-SAT's deterministic seconds on interchangeable layers, before labels are set
 
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The first turns of each engine; each round they are `GROWTH` times as long."""
+    """Length of each engine's turn in the first round. Each round multiplies it by `GROWTH`."""
 
     labels: int
     branching: int
     cpsat: float
 
 
-FREE = Turns(labels=10_000_000, branching=0, cpsat=2.0)  # knapsacks alone: labels nearly always do
+FREE = Turns(
+    labels=10_000_000, branching=0, cpsat=2.0
+)  # only knapsack rows, which labels nearly always solve
 TIED = Turns(labels=300_000, branching=200_000, cpsat=0.3)  # with a decision diagram
 GROWTH = 3
-LEAST_TIED = 50_000  # labels that are worth setting with a decision diagram, however few were asked for
-EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is made
+LEAST_TIED = 50_000  # least number of labels with a decision diagram, even if the effort allows fewer
+EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
 NONE = Outcome(None, None, None, True, proved_by="presolve")
 
 
@@ -62,10 +64,10 @@ def minimise(
     bound: Bound | None = None,
     at_most: int | None = None,
 ) -> Outcome:
-    """A best answer of a problem, the canonical one unless `canonical` is off or a gap stopped the proof early.
+    """Find a best answer of a problem: the canonical one unless `canonical` is False or a gap stopped the proof early.
 
-    `at_least` is a bound that is already proven: of the same problem with fewer rows, say. `bound`: the problem's own, where it
-    is known. Only answers of `at_most` something are sought: "there is none" then says there is none of those.
+    `at_least`: a lower bound on the sum that is already proven, for example by a relaxation. `bound`: the problem's Lagrangian
+    bound, if it is known. `at_most`: consider only answers with a sum up to this; "no answer" then means none of these.
     """
     presolved = presolve(problem, quick=True, deadline=effort.deadline)
     if presolved is None:
@@ -92,7 +94,7 @@ def _minimise(
     bound: Bound | None,
     at_most: int | None,
 ) -> Outcome:
-    """`minimise` on a presolved problem, from an answer and a bound that are known."""
+    """Minimise a presolved problem, starting from the answer and bound in `known`."""
     problem, origin = presolved.problem, presolved.origin
     if bound is None:
         bound = lagrangian_bound(problem)
@@ -107,7 +109,7 @@ def _minimise(
 
 
 class _Portfolio:
-    """The engines that search one problem."""
+    """The engines on one problem, and the order in which they run."""
 
     def __init__(self, ledger: Ledger, canonical: bool) -> None:
         self.ledger, self.canonical = ledger, canonical
@@ -115,7 +117,7 @@ class _Portfolio:
         self.hasty = bool(self.effort.gap) and ledger.at_most is None and len(self.problem.columns) >= MANY
 
     def run(self) -> Outcome:
-        """A first answer, then the engines in turn."""
+        """Find a first answer, improve it if a gap is allowed, then run the engines in turn."""
         ledger, effort = self.ledger, self.effort
         if ledger.lower > ledger.top:  # no answer counts
             return ledger.outcome(True)
@@ -127,7 +129,7 @@ class _Portfolio:
         return self._in_turn()
 
     def _counts_settle(self) -> bool:
-        """True where CP-SAT proves it over alike layers: their counts are few, their labels are many."""
+        """True if layers are interchangeable and CP-SAT proves the answer over their counts, which are few; labels are many."""
         alike = symmetry_of(self.problem) is not None
         return alike and Cores(self.ledger, False).run(slice_of(self.effort, WORK))
 
@@ -163,8 +165,7 @@ class _Portfolio:
     # -------------------------------------------------------- first answers
 
     def _first_answer(self) -> None:
-        """Any answer: of a narrow sweep where a gap will do and columns are many, or where there is a diagram; else repaired from
-        the cheapest columns."""
+        """Find any answer: by beam search if there is a diagram, or a gap and many columns; else by repair."""
         ledger = self.ledger
         if self.hasty:
             bound = self.bound.value
@@ -178,7 +179,7 @@ class _Portfolio:
                 ledger.better(found, self.problem.goal.of(found), "repair")
 
     def _beam(self, most: int) -> None:
-        """A narrow sweep: good answers, and no proof."""
+        """Run a beam search among answers with a sum up to `most`; it proves nothing."""
         ledger = self.ledger
         keep = self.bound.within(most)
         problem, deadline = self.problem.only(keep), self.effort.deadline
@@ -188,7 +189,7 @@ class _Portfolio:
             kept(ledger, sweep.run(), keep.nonzero()[0], "beam search")
 
     def _polished_enough(self) -> bool:
-        """True where the answer known, or one near it, is within the gap that was asked for."""
+        """Improve the answer by local search until it is within the requested gap. Return True if it is."""
         for chosen in self._polished():
             self.ledger.better(chosen, self.problem.goal.of(chosen), "local search")
             if self.ledger.close_enough() or self.effort.left_s <= 0:
@@ -196,7 +197,7 @@ class _Portfolio:
         return self.ledger.close_enough()
 
     def _polished(self) -> Iterator[Ints]:
-        """Better answers near the one known."""
+        """Yield ever better answers near the known one."""
         chosen = self.ledger.chosen
         if chosen is not None and not self.ledger.close_enough():
             together = 1 if self.hasty else TOGETHER

@@ -1,4 +1,4 @@
-"""CP-SAT on a core: the columns that the bound leaves (reduced-cost fixing), grown until nothing outside can matter."""
+"""CP-SAT on a core: a subset of columns with small slack (reduced-cost fixing), grown until no other can matter."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from puzzledsl.search.ledger import Ledger
 from puzzledsl.search.symmetry import symmetry_of
 
 NAME = "CP-SAT"
-FIRST_CORE = 4  # columns a layer, on average, of the first core where no answer is known
-WIDER = 3  # times as many columns for the next core
+FIRST_CORE = 4  # average columns per layer in the first core, if no answer is known
+WIDER = 3  # growth of the number of columns from one core to the next
 
 
 @dataclass(slots=True, eq=False)
 class Cores:
-    """The engine."""
+    """The CP-SAT engine of the portfolio."""
 
     ledger: Ledger
     canonical: bool
 
     def run(self, effort: Effort) -> bool:
-        """Search for as long as an effort says; True where the best answer is proven, the first of the best, or none."""
+        """Search within an effort.
+
+        Return True if the ledger's answer is then proven: optimal (the first of the best if `canonical`), within the gap, or none
+        exists.
+        """
         ledger = self.ledger
         if self.canonical and self._only_best(effort):
             return True
@@ -38,15 +42,17 @@ class Cores:
         return True
 
     def _only_best(self, effort: Effort) -> bool:
-        """True where no other answer is as good as the one known: proven in one go, which is easier than to prove it best first
-        and the only one then. Keeps a better one, or one as good, that is found instead."""
+        """Prove in one solve that no other answer is as good as the known one; True if it succeeds.
+
+        This is easier than to prove first that it is best and then that it is unique. An answer that is found instead is kept.
+        """
         ledger = self.ledger
         if ledger.chosen is None or ledger.value is None:
             return False
         keep = ledger.bound.within(ledger.value)
         core = ledger.problem.only(keep)
         if symmetry_of(core) is not None:
-            return False  # to tell one answer from the others would tell alike layers apart
+            return False  # excluding one answer would break the symmetry of interchangeable layers
         apart = core.apart_from(ledger.problem.choice(ledger.chosen), 1)
         found = run_cpsat(core.with_rows(apart), effort, at_least=ledger.lower, at_most=ledger.value)
         if found.proven and found.chosen is None:
@@ -95,8 +101,10 @@ class Cores:
         self.ledger.better(chosen, self.ledger.problem.goal.of(chosen), NAME)
 
     def _limit(self, columns: int) -> int:
-        """A sum below which there are about `columns` columns, or the best known one where that is known; no answer of interest
-        is above it where it is the ledger's top."""
+        """Return the limit on sums that defines a core: the best known sum, else one that about `columns` columns can reach.
+
+        It is at most the ledger's top, above which no answer counts.
+        """
         ledger, bound = self.ledger, self.ledger.bound
         if ledger.value is not None:
             return ledger.value
@@ -106,6 +114,6 @@ class Cores:
 
 
 def slice_of(effort: Effort, work: float) -> Effort:
-    """A turn of so much deterministic work, for one worker and one seed: what it finds hangs on nothing else."""
+    """Return the effort of one turn: `work` deterministic seconds, one worker and seed 0, so that its result is deterministic."""
     left = work if effort.work is None else min(work, effort.work)
     return replace(effort, work=left, workers=1, seed=0)

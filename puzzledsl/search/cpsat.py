@@ -1,4 +1,4 @@
-"""One CP-SAT solve: build the model of a problem, run it, read the answer back."""
+"""One CP-SAT solve: build the model of a problem, solve it, and read the answer back."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ LARGEST_GOAL = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long and how exactly to solve. `deadline` is on the monotonic clock; `gap` is relative.
+    """Limits of a solve. `deadline`: seconds on the monotonic clock. `gap`: relative gap that is accepted.
 
-    `work` limits CP-SAT's own deterministic measure of time, `models` the partial models that sweeps follow before CP-SAT is
-    asked, so that stopping there gives the same answer on any machine.
+    `work` limits CP-SAT's deterministic time, and `models` the number of labels of label setting. A search that stops at these
+    limits gives the same answer on every machine.
     """
 
     deadline: float
@@ -45,7 +45,7 @@ class Effort:
 
     @classmethod
     def of(cls, time_s: float, gap: float = 0.0, seed: int = 0, workers: int = 1) -> Effort:
-        """An effort that starts now."""
+        """Return an effort whose deadline is `time_s` seconds from now."""
         return cls(time.monotonic() + time_s, gap, seed, workers)
 
     @property
@@ -56,7 +56,10 @@ class Effort:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What CP-SAT says. `proven`: the answer is within the gap, or there is none. `bound` is on the sum."""
+    """Result of a CP-SAT solve. `chosen`: a column for each layer, or None. `bound`: lower bound on the sum.
+
+    `proven`: the answer is optimal within the gap, or, without an answer, none exists.
+    """
 
     chosen: Ints | None
     bound: int | None
@@ -64,7 +67,7 @@ class Answer:
 
 
 def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
-    """The CP-SAT model of a problem: variable i is column i, `named` for readers."""
+    """Build the CP-SAT model of a problem. Variable i is column i; `named` gives it a readable name."""
     from ortools.sat.python.cp_model_helper import CpModelProto
 
     model = CpModelProto()
@@ -81,7 +84,11 @@ def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
 
 
 def counting_model(problem: Problem, symmetry: Symmetry) -> CpModelProto:
-    """The model with a count a tuple of interchangeable layers, then a Boolean a column of the others."""
+    """Build the model with symmetric layers aggregated.
+
+    Its variables are a count for each useful tuple of choices of interchangeable layers, then a Boolean for each column of the
+    other layers.
+    """
     from ortools.sat.python.cp_model_helper import CpModelProto
 
     model = CpModelProto()
@@ -114,9 +121,10 @@ def run_cpsat(
     at_least: int | None = None,
     at_most: int | None = None,
 ) -> Answer:
-    """Solve a problem whose sum is known to be `at_least` something; only answers of `at_most` something are sought.
+    """Solve a problem. `hint`: columns of an answer to start from, one for each layer.
 
-    One worker is deterministic for a seed. No answer has a sum beyond LARGEST_GOAL: to be known to have one is to have none.
+    `at_least`: a proven lower bound on the sum. `at_most`: consider only answers up to this sum. With one worker the result is
+    deterministic for a seed. No answer has a sum above LARGEST_GOAL, so a larger `at_least` proves that there is none.
     """
     from ortools.sat.python.cp_model_helper import CpSolverStatus, SolveWrapper
 
@@ -145,7 +153,7 @@ def run_cpsat(
 
 
 def solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverResponse:
-    """Solve in a thread, so that Ctrl-C reaches Python at once; the search is then stopped before it goes on."""
+    """Solve in a thread, so that Ctrl-C reaches Python immediately; CP-SAT is then stopped before the exception propagates."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
@@ -159,7 +167,7 @@ def solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverRe
 
 
 def parameters_of(effort: Effort) -> SatParameters:
-    """CP-SAT's settings for an effort."""
+    """Return CP-SAT's parameters for an effort."""
     from ortools.sat.python.cp_model_helper import SatParameters
 
     parameters = SatParameters()

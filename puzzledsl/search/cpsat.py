@@ -176,7 +176,7 @@ def parameters_of(effort: Effort) -> SatParameters:
     parameters.max_time_in_seconds = effort.left_s
     parameters.relative_gap_limit = effort.gap
     parameters.absolute_gap_limit = 0.0
-    # OR-Tools' own handler would leave the default one behind: the next Ctrl-C would kill
+    # OR-Tools' own handler would leave the default handler in place, so the next Ctrl-C would kill the process
     parameters.catch_sigint_signal = False
     if effort.work is not None:
         parameters.max_deterministic_time = effort.work
@@ -184,7 +184,7 @@ def parameters_of(effort: Effort) -> SatParameters:
 
 
 def _read(problem: Problem, symmetry: Symmetry | None, values: list[int]) -> Ints:
-    """The chosen columns, in order, of an answer of `model_of` or `counting_model`."""
+    """Return the chosen columns, ascending, from the variables' values in a solution of `model_of` or `counting_model`."""
     if symmetry is None:
         return np.array(values[: len(problem.columns)], dtype=np.int64).nonzero()[0].astype(np.int64)
     parts, place = [], 0

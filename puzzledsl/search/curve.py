@@ -1,4 +1,4 @@
-"""A frontier as files to open: a CSV for a spreadsheet, an SVG for any browser. Neither needs a library."""
+"""Write a solved frontier as CSV (for spreadsheets) and as an SVG plot (for browsers), with the standard library only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TICKS = 6
 
 
 def as_csv(program: Program, result: FrontierResult) -> str:
-    """`rows_of` as text."""
+    """Return the table of `rows_of` as CSV text; missing values are empty."""
     head, rows = rows_of(program, result)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -31,7 +31,7 @@ def as_csv(program: Program, result: FrontierResult) -> str:
 
 
 def rows_of(program: Program, result: FrontierResult) -> tuple[list[str], list[list[float | str | None]]]:
-    """Column names, and one row a point: the bound, its status and proof, and every metric of its answer.
+    """Return column names and one row per point: its bound, its status and proof, and every metric of its solution.
 
     Metrics are in base units (`chat.memory[bytes]`).
     """
@@ -48,19 +48,19 @@ def rows_of(program: Program, result: FrontierResult) -> tuple[list[str], list[l
 
 
 def with_unit(metric: str) -> str:
-    """`chat.memory` -> `chat.memory[bytes]`; a count or a score as it is."""
+    """Append a metric's base unit to its name, such as `chat.memory[bytes]`; counts and scores have none."""
     unit = UNITS.get(dimension_of(metric))
     return f"{metric}[{unit}]" if unit else metric
 
 
 def dimension_of(metric: str) -> Dimension:
-    """The dimension of `chat.memory`; of a score or a count, a plain number."""
+    """Return the dimension of a metric such as `chat.memory`; COUNT for a score or a count."""
     scenario, _, name = metric.rpartition(".")
     return METRICS[name] if scenario and name in METRICS else COUNT
 
 
 def swept_name(term: Term) -> str:
-    """What a frontier sweeps, in a word or two."""
+    """Return a short name of a frontier's swept term: `scenario.metric`, the score's name, or the kind of term."""
     match term:
         case MetricTerm(scenario=scenario, metric=metric):
             return f"{scenario}.{metric}"
@@ -71,7 +71,7 @@ def swept_name(term: Term) -> str:
 
 
 def goal_name(objective: Linear) -> str:
-    """What the frontier's search minimises or maximises, where it is one term; else `objective`."""
+    """Return the name of an objective that is a single term; else "objective"."""
     terms = objective.terms
     return swept_name(terms[0].term) if len(terms) == 1 and terms[0].coefficient == 1 else "objective"
 
@@ -81,7 +81,7 @@ def goal_name(objective: Linear) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """Values to pixels. `dimension`: how its ticks are written."""
+    """Linear map from values in `low` to `high` to pixels in `start` to `stop`. `dimension`: unit of the tick labels."""
 
     low: float
     high: float
@@ -90,12 +90,12 @@ class _Axis:
     dimension: Dimension
 
     def at(self, value: float) -> float:
-        """The pixel of a value."""
+        """Return the pixel of a value."""
         share = (value - self.low) / (self.high - self.low)
         return round(self.start + share * (self.stop - self.start), 2)
 
     def ticks(self) -> list[float]:
-        """Round values within the axis."""
+        """Return about TICKS round values within the axis."""
         base = 1024.0 if self.dimension == BYTES else 10.0
         rough = (self.high - self.low) / TICKS
         power = base ** math.floor(math.log(rough, base))
@@ -106,7 +106,10 @@ class _Axis:
 
 
 def as_svg(program: Program, result: FrontierResult) -> str:
-    """The objective over the swept metric. Full points are proven, hollow ones only found; crosses on the axis have no child."""
+    """Plot the objective over the swept metric, as SVG text.
+
+    Filled points are proven optimal, hollow ones are only found. Crosses on the axis are bounds without a solution.
+    """
     frontier, search = program.frontiers[result.frontier], program.searches[result.search]
     x_name, y_name = swept_name(frontier.term), goal_name(search.objective)
     solved = [p for p in result.points if p.result.objective is not None]
@@ -126,7 +129,7 @@ def as_svg(program: Program, result: FrontierResult) -> str:
 
 
 def place_of(point: FrontierPoint) -> float:
-    """Where a point stands on its axis: the ratio to the parent where that is what was swept, else the bound."""
+    """Return a point's x value: the ratio to the parent if the frontier sweeps ratios, else the bound."""
     return point.target if point.ratio is None else point.ratio
 
 

@@ -1,8 +1,8 @@
-"""A decision diagram of a problem's formulas: states between layers, and which columns lead from one state to the next.
+"""Decision diagram of a problem's formulas: states between layers, and transitions by classes of columns.
 
-A state is what is left of the formulas once the layers before it are chosen; states with the same future are one (as in the
-minimisation of an automaton). Every path from the first state to the last is a choice that meets all formulas that the diagram
-covers. Layers that no formula mentions have no stage.
+A state is the residual of the formulas after the layers before it are chosen. States with the same future are merged (automaton
+minimisation). Every path from the first state to the last satisfies all formulas that the diagram covers. Layers that no formula
+mentions have no stage.
 Source: Bergman, Cire, van Hoeve & Hooker, "Decision Diagrams for Optimization" (2016); Pesant, "A regular language membership
 constraint" (2004).
 """
@@ -23,25 +23,26 @@ from puzzledsl.search.instance import Columns, Formula, Ints, Mask
 from puzzledsl.search.merging import mixed
 from puzzledsl.search.residuals import FALSE, TRUE, Residuals
 
-MOST_STATES = 4_000  # between two layers
-WORK = 6_000_000  # parts of formulas that are looked at, for one order of the layers
+MOST_STATES = 4_000  # most states between two layers
+WORK = 6_000_000  # work limit for one order of the layers, in parts of formulas looked at
 NO_LIMIT = 2**60
-QUICK = 500_000  # the same, where a diagram is only wanted if it is small
-COLUMNS = 8  # open automata that double the time of a transition
-A_TRANSITION = 4  # parts that can be looked at in the time of a transition of a product
-FEW_STATES = 64  # with no more, another order of the layers is not tried
+QUICK = 500_000  # work limit if a diagram is wanted only if it is small
+COLUMNS = 8  # number of open automata that doubles the time of a transition
+A_TRANSITION = 4  # work of a transition of the product automaton
+FEW_STATES = 64  # up to this width, no other order of the layers is tried
 Next = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Diagram:
-    """`order`: the layers of the stages. `next[stage][state][class]`: the state after it, DEAD where there is none.
+    """Decision diagram. `order`: the layers of the stages. `next[stage][state][class]`: the next state, or DEAD.
 
-    `classes[column]`: the column's class in its layer; columns of one class lead to the same states. `covered`: places of the
-    formulas that every path meets. Before the first stage and after the last there is one state; every state is on a path.
-    `feasible`: there is a path at all; without one there are no stages. `hurried`: more time would cover more formulas.
+    `classes[column]`: class of the column in its layer; columns of a class have the same transitions. `covered`: numbers of the
+    formulas that every path satisfies. There is a single state before the first stage and a single one after the last, and every
+    state is on a path. `feasible`: False if there is no path; then there are no stages. `hurried`: more time would have covered
+    more formulas.
 
-    Every path numbers the layers of runs of dropped layers in order, where those have columns for it.
+    If columns have positions in runs of dropped layers, every path also numbers these positions in order.
     """
 
     order: tuple[int, ...]
@@ -52,12 +53,15 @@ class Diagram:
     hurried: bool = False
 
     def only(self, columns: Columns, keep: Mask) -> Diagram:
-        """The diagram of a problem with some of its columns. `columns`: before. A layer with one column left loses its stage."""
+        """Return the diagram of the columns in `keep`. `columns`: those of this diagram.
+
+        A layer with a single column left loses its stage.
+        """
         start = columns.start
         classes = self.classes.copy()
         order: list[int] = []
         tables: list[Next] = []
-        step: Next | None = None  # of fixed layers before the next stage: state -> state
+        step: Next | None = None  # state -> state over the fixed layers before the next stage
         for layer, table in zip(self.order, self.next, strict=True):
             here = slice(int(start[layer]), int(start[layer + 1]))
             used, renamed = np.unique(classes[here][keep[here]], return_inverse=True)
@@ -91,11 +95,11 @@ def _diagram(
 def diagram_of(
     columns: Columns, formulas: Sequence[Formula], quick: bool = False, deadline: float = inf
 ) -> Diagram | None:
-    """The diagram of some formulas, without those that would make it too large. With `quick`, None where that is not found
-    out in little work. None after the deadline (on the monotonic clock), too. Where runs of dropped layers are scored, a diagram
-    of those alone, `hurried`, in place of None.
+    """Build the diagram of formulas; those that would make it too large are left out.
 
-    The layers are in their own order, or, where that needs many states, in an order that keeps few formulas open at a time.
+    Layers are in their natural order, or, if that needs many states, in an order that keeps few formulas open at a time.
+    Returns None after the deadline (monotonic clock) or, with `quick`, if QUICK work is not enough. If scores have runs of
+    dropped layers, a diagram of only these, with `hurried` set, is returned in place of None.
     """
     pool = Residuals(columns)
     runs = run_formulas(pool, columns)
@@ -107,7 +111,7 @@ def diagram_of(
     while True:
         parts = list(dict.fromkeys(part for part in (*runs, *(part for part, _ in wanted)) if part != TRUE))
         natural = sorted({layer for part in parts for layer in layers_of_bits(pool.layers[part])})
-        work = (QUICK if quick else WORK) if wanted else NO_LIMIT  # that of runs alone is always made
+        work = (QUICK if quick else WORK) if wanted else NO_LIMIT  # a diagram of runs alone is always built
         built = _built(pool, parts, natural, firsts, work, deadline if wanted else inf)
         if built.tables is None or built.widest > FEW_STATES:
             other = _built(pool, parts, _frugal(pool, parts), firsts, built.work, deadline)
@@ -126,7 +130,10 @@ def diagram_of(
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """An attempt: `tables` is None where there were too many states after `stages` layers. `work`: of all of it."""
+    """An attempt to build the diagram in one order. `tables`: None if it was given up after `stages` layers.
+
+    `widest`: most states between two layers. `steps`: number of transitions. `work`: work limit or work done.
+    """
 
     order: list[int]
     tables: list[Next] | None
@@ -136,12 +143,12 @@ class _Built:
     work: int = 0
 
     def size(self) -> tuple[bool, int, int]:
-        """Finished attempts first, then those with few transitions."""
+        """Sort key: finished attempts first, then fewer transitions, then fewer states."""
         return self.tables is None, self.steps, self.widest
 
 
 def _classes(columns: Columns, pool: Residuals, parts: Sequence[int]) -> tuple[Ints, dict[int, list[int]]]:
-    """Each column's class, and of each mentioned layer the first column of every class."""
+    """Return each column's class, and for each mentioned layer the first column (within the layer) of every class."""
     masks: dict[int, set[int]] = {}
     for part in dict.fromkeys(parts):
         pool.masks(part, masks)
@@ -169,7 +176,7 @@ def _built(
     work: int,
     deadline: float,
 ) -> _Built:
-    """The transitions of all stages: the product of the formulas' automata, as far as states are reached."""
+    """Build the transitions of all stages: the reachable part of the product of the formulas' automata."""
     stage_of = {layer: stage for stage, layer in enumerate(order)}
     begins: list[list[Automaton]] = [[] for _ in order]
     most = pool.work + work
@@ -187,7 +194,10 @@ def _built(
 def _product(
     order: list[int], begins: list[list[Automaton]], firsts: dict[int, list[int]], most: int, deadline: float
 ) -> _Built:
-    """At most so many transitions. States are rows of the automata that are open: [state][automaton]."""
+    """Build the product of automata in at most `most` transitions. A product state is a row of the open automata's states.
+
+    `begins[stage]`: automata whose first layer is at the stage.
+    """
     states, open_ = np.zeros((1, 0), dtype=np.int64), list[Automaton]()
     tables: list[Next] = []
     widest, steps = 1, 0
@@ -207,7 +217,7 @@ def _product(
 def _advanced(
     states: Ints, open_: list[Automaton], stage: int, layer: int, classes: int
 ) -> tuple[Next, Ints, list[Automaton]]:
-    """The transitions of one stage, the states after it and the automata that are open then."""
+    """Return the transitions of one stage, the states after it, and the automata that are open after it."""
     before, after = np.arange(len(states))[:, None], np.arange(classes)[None, :]
     live = np.ones((len(states), classes), dtype=np.bool_)
     moved: dict[int, Ints] = {}
@@ -225,20 +235,23 @@ def _advanced(
 
 
 def _unique_rows(columns: Ints) -> tuple[Ints, Ints]:
-    """The different rows, [row][column], of [column][row], and which of them each row is."""
+    """Return the distinct rows, [row][column], of a table given as [column][row], and the number of each row's distinct row."""
     if not columns.shape[1]:
         return columns.T, np.zeros(0, dtype=np.int64)
     _, first, inverse = np.unique(mixed(columns), return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)
     if not all(np.array_equal(column[first][inverse], column) for column in columns):
-        # two different rows have the same mixed number
+        # hash collision of two different rows
         _, first, inverse = np.unique(columns, axis=1, return_index=True, return_inverse=True)
         inverse = inverse.reshape(-1)
     return np.ascontiguousarray(columns[:, first].T), inverse
 
 
 def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
-    """An order of the layers in which few formulas are open at a time: greedily, the layer that closes most and opens least."""
+    """Return an order of the layers in which few formulas are open at a time.
+
+    Greedy: among layers of open formulas, the next is the one that opens few formulas and closes many.
+    """
     mentioned = {part: set(layers_of_bits(pool.layers[part])) for part in parts}
     users: dict[int, list[int]] = {}
     for part, layers in mentioned.items():
@@ -265,7 +278,7 @@ def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
 
 
 def _dearest(pool: Residuals, built: _Built, parts: Sequence[int]) -> set[int]:
-    """A quarter of the formulas that were open where an attempt failed: those that stay open longest."""
+    """Return the quarter of the formulas open at the failed stage that stay open longest (at least one)."""
     stage_of = {layer: stage for stage, layer in enumerate(built.order)}
     spans = {part: [stage_of[layer] for layer in layers_of_bits(pool.layers[part])] for part in parts}
     open_ = [p for p in parts if min(spans[p]) < built.stages <= max(spans[p])] or [*parts]
@@ -274,7 +287,10 @@ def _dearest(pool: Residuals, built: _Built, parts: Sequence[int]) -> set[int]:
 
 
 def _reduced(tables: Sequence[Next]) -> tuple[Next, ...] | None:
-    """The transitions between states that are on a path, states with the same future joined; None where there is no path."""
+    """Return the transitions of the minimal diagram: states on no path removed, states with the same future merged.
+
+    None if there is no path.
+    """
     renamed = np.zeros(1, dtype=np.int64)
     joined: list[Next] = []
     for table in reversed(tables):
@@ -300,7 +316,7 @@ def _reduced(tables: Sequence[Next]) -> tuple[Next, ...] | None:
 
 
 def live_columns(columns: Columns, diagram: Diagram) -> Mask:
-    """The columns that are on a path."""
+    """Return the mask of columns that are on a path."""
     keep = np.ones(len(columns), dtype=np.bool_)
     for layer, table in zip(diagram.order, diagram.next, strict=True):
         begin, end = int(columns.start[layer]), int(columns.start[layer + 1])

@@ -1,4 +1,4 @@
-"""Several answers that differ: every answer up to some goal, of which each is taken that is far enough from those before."""
+"""Several diverse answers: enumerate all answers up to an objective, and pick greedily those far enough from earlier ones."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from puzzledsl.search.layered import sweep_all
 from puzzledsl.search.layout import layout_of
 from puzzledsl.search.presolve import presolve
 
-FIRST_REACH = 0.15  # of the way from the bound to the best answer: how far beyond that is searched first
+FIRST_REACH = (
+    0.15  # first enumeration goes beyond the best answer by this share of its distance from the bound
+)
 FURTHER = 1.5
-MODELS = 3_000_000  # more are not worth it: then the answers are sought one after the other
+MODELS = 3_000_000  # limit on labels, above which the caller searches for one answer after the other
 
 
 def distinct(problem: Problem, number: int, apart: int, effort: Effort) -> list[Ints] | None:
-    """Up to `number` answers, best first, any two of which differ in `apart` layers or more; each is the best given those before,
-    the first of those in the order of the space. Fewer where there are no more. None where that takes too long this way.
+    """Return up to `number` answers, best first, any two of which differ in at least `apart` layers.
+
+    Each is the best one given those before, and of equally good ones the first in the order of the space. There are fewer only if
+    no more exist. None if the problem is infeasible or the enumeration takes too long.
     """
     presolved = presolve(problem, quick=True)
     if presolved is None:
@@ -52,7 +56,10 @@ def _all_up_to(problem: Problem, bound: Bound, most: int, work: int, effort: Eff
 
 
 def _pick(answers: Ints, choices: Ints, number: int, apart: int) -> list[Ints]:
-    """The first answer, then each first one that is far enough from those before. `choices`: of columns of one meaning, alike."""
+    """Pick the first answer, then repeatedly the first one that is far enough from all picked ones.
+
+    `choices[answer][layer]`: rank of the layer's choice, equal for columns with the same meaning.
+    """
     picked: list[Ints] = []
     left = np.arange(len(answers))
     while len(left) and len(picked) < number:

@@ -1,8 +1,8 @@
 """Measured scores of runs of dropped layers, as columns and as a finite automaton over neighbouring layers.
 
 The score of a run telescopes: with S(first, k) the score of the k layers from `first` on, the k-th layer of a run adds
-S(first, k) - S(first, k - 1). So a dropped layer has one column for each position that it may have in a run, and the column of
-position k follows that of position k - 1 alone. After the longest measured run the count begins anew.
+S(first, k) - S(first, k - 1). So a dropped layer has one column for each position that it may have in a run, and a column of
+position k may follow only one of position k - 1. After the longest measured run the count restarts at 1.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from puzzledsl.search.residuals import Residuals
 
 
 def period_of(longest: Sequence[int]) -> int:
-    """Positions after which all counts begin anew, where scores have runs of at most so many layers; 0 without such scores."""
+    """Return the number of positions after which all counts restart: the least common multiple of the scores' longest runs.
+
+    0 if no score has runs.
+    """
     return math.lcm(*longest) if longest else 0
 
 
 def with_positions(columns: Columns, period: int) -> Columns:
-    """The columns with one for each position of a dropped layer; as they are where no two neighbours can be dropped."""
+    """Return columns with one for each position of a dropped layer; unchanged if no two neighbouring layers can be dropped."""
     place: list[int] = []
     position: list[int] = []
     start = [0]
@@ -49,14 +52,15 @@ def _whole(numbers: list[int]) -> Ints:
 
 
 def is_dropped(choice: LayerAssignment) -> bool:
-    """True where neither sub-block of a layer is left."""
+    """True if both sub-blocks of a layer are no-ops."""
     return choice.attention == choice.ffn == "noop"
 
 
 def added_by_runs(columns: Columns, own: Mapping[int, int], measured: Mapping[Run, int]) -> dict[int, int]:
-    """Columns of dropped layers, and the value that each adds to the score of its run.
+    """Return, for each column of a dropped layer, the value that it adds to the score of its run.
 
-    `own[layer]` is the score of the dropped layer alone. A run that is not measured is the next shorter one and its last layer.
+    `own[layer]`: score of dropping the layer alone. `measured`: scores of runs. A run that is not measured scores as the run
+    without its last layer plus this layer's own score.
     """
     longest = max(length for _, length in measured)
     totals: dict[Run, int] = {}
@@ -79,7 +83,7 @@ def added_by_runs(columns: Columns, own: Mapping[int, int], measured: Mapping[Ru
 
 
 def run_formulas(pool: Residuals, columns: Columns) -> list[int]:
-    """One formula for each two neighbours: positions follow one another. Their product is the automaton."""
+    """Return one formula for each pair of neighbouring layers, which makes positions consecutive. Their product is the automaton."""
     if not columns.period:
         return []
     found = []

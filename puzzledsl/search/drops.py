@@ -1,9 +1,9 @@
-"""Whole layers dropped, the others as the parent has them: the least drops with which every requirement holds.
+"""Baselines that drop whole layers of the parent: as few as needed to meet every requirement.
 
-`by_block_influence`: one layer after another, those that change the stream least first (Men et al., ShortGPT, arXiv 2403.03853).
+`by_block_influence`: layers one after another, by ascending block influence (Men et al., ShortGPT, arXiv 2403.03853).
 `by_angular_distance`: one run of consecutive layers, the one whose input and output are closest (Gromov et al., The unreasonable
-ineffectiveness of the deeper layers, arXiv 2403.17887). A layer whose drop the space or a requirement about layers rules out is
-passed over; one that may not be the parent's is what is closest to it in parameters.
+ineffectiveness of the deeper layers, arXiv 2403.17887). Layers that the space or a logical requirement forbids to drop are
+skipped. A kept layer that may not be the parent's takes the choice closest to it in parameters.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Layers = tuple[int, ...]
 
 
 def by_block_influence(problems: Problems) -> Found:
-    """The fewest layers of least block influence dropped."""
+    """Drop as few layers as possible, by ascending block influence."""
     return _fewest_drops(problems, _by_influence(problems, _measured(problems)))
 
 
 def by_angular_distance(problems: Problems) -> Found:
-    """The shortest run dropped, of its length the one of least angular distance."""
+    """Drop the shortest run of layers that suffices, considering for each length only the run of least angular distance."""
     return _fewest_drops(problems, _runs(problems, _measured(problems)))
 
 
@@ -43,7 +43,7 @@ def _measured(problems: Problems) -> BlockInfluence:
 
 
 def _fewest_drops(problems: Problems, drops: Iterable[Layers]) -> Found:
-    """The first model that meets every requirement."""
+    """Return the first model, in the order of `drops`, that meets every requirement; NO_MODEL if none does."""
     parent = closest(problems.builder, PARENT)
     for dropped in drops:
         model = tuple(DROPPED if i in dropped else choice for i, choice in enumerate(parent))
@@ -54,7 +54,7 @@ def _fewest_drops(problems: Problems, drops: Iterable[Layers]) -> Found:
 
 
 def _by_influence(problems: Problems, influence: BlockInfluence) -> Iterator[Layers]:
-    """No layer, the one of least influence, that and the next …; the first of equals first."""
+    """Yield nested sets of dropped layers, from none on, each with the next layer of least influence added."""
     dropped: Layers = ()
     yield dropped
     formulas = _formulas(problems)
@@ -65,7 +65,7 @@ def _by_influence(problems: Problems, influence: BlockInfluence) -> Iterator[Lay
 
 
 def _runs(problems: Problems, influence: BlockInfluence) -> Iterator[Layers]:
-    """No layer, then of each length the run of least distance."""
+    """Yield no layer, then for each length the allowed run of least angular distance (the first of equals)."""
     yield ()
     formulas = _formulas(problems)
     for length, distances in enumerate(influence.runs, start=1):
@@ -80,7 +80,7 @@ def _formulas(problems: Problems) -> list[Logic]:
 
 
 def _may_drop(problems: Problems, formulas: Sequence[Logic], dropped: Layers) -> bool:
-    """True where the space has each of these drops and no requirement about layers is false for them alone."""
+    """True if the space allows these drops and no logical requirement is false whatever the other layers are."""
     pairs = problems.builder.columns.pairs
     if any(DROPPED not in pairs[layer] for layer in dropped):
         return False

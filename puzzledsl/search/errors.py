@@ -1,4 +1,4 @@
-"""Mistakes that show when a search meets its tables: E05xx."""
+"""Diagnostics of searches and their tables (E0501 to E0513)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from puzzledsl.ir.nodes import Where
 
 
 def span_of(where: Where) -> Span:
-    """The span of a piece of source."""
+    """Return the source span of a node's location."""
     return Span(where.file, where.line, where.column, where.end_line, where.end_column)
 
 

@@ -1,7 +1,7 @@
-"""The best answers of a search: over all batches, with preferences, and several that differ.
+"""Best answers of a search over all batches, with preferences, and several diverse ones.
 
-Branch and bound over boxes of batches (Land & Doig 1960): the box with the most promising bound is split, or solved where it is a
-single batch; what cannot beat the best answer so far is left out.
+Branch and bound over boxes of batches (Land & Doig 1960): the box with the best bound is solved if it is single, else split; boxes
+that cannot beat the best answer so far are pruned.
 """
 
 from __future__ import annotations
@@ -27,16 +27,20 @@ from puzzledsl.search.waiting import Entry, Floors, Incumbent, Waiting
 MAX_ROUNDING_CUTS = 100
 MOST_GUESSES = 3
 GUESS_GAP = 2e-3
-FEW_MODELS, LITTLE_WORK = 50_000, 0.1  # the first effort for one box of several
-MORE = 8  # times as much the next time
+FEW_MODELS, LITTLE_WORK = (
+    50_000,
+    0.1,
+)  # labels and CP-SAT's deterministic seconds of a box's first try, if there are several
+MORE = 8  # growth of the effort from one try to the next
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best answer over all batches; `bound` is what no answer can beat, in the goal's units (None: nothing is known).
+    """Best answer over all batches.
 
-    `layers` is None when there is no answer: `proven` then says that none exists. `found_by` and `proved_by` name the parts of
-    the search that found the answer and that ended the last proof.
+    `layers`: None without an answer. `bound`: proven bound on the objective, in its units; None if nothing is known. `proven`: the
+    search was finished, so the answer is best within the gap, or none exists. `found_by` and `proved_by`: names of the engines that
+    found the answer and that finished the last proof.
     """
 
     layers: tuple[LayerAssignment, ...] | None
@@ -51,9 +55,9 @@ NOTHING = Found(None, {}, None, True)
 
 
 def several(tables: Tables, problems: Problems, number: int, apart: int, effort: Effort) -> list[Found]:
-    """Up to `number` answers, any two of which differ in `apart` layers or more, each the best given those before.
+    """Return up to `number` answers, any two of which differ in at least `apart` layers, each the best given those before.
 
-    Ends early with an answer that is not there; the first entry is always present.
+    There are fewer if no more are found. The first entry is always present, also if it has no layers.
     """
     if number > 1 and len(problems.boxes) == 1 and problems.boxes[0].is_single:
         only = problems.at(problems.boxes[0])
@@ -72,12 +76,12 @@ def several(tables: Tables, problems: Problems, number: int, apart: int, effort:
 
 
 def cut_off(problems: Problems, layers: tuple[LayerAssignment, ...], apart: int) -> Problems:
-    """The problems without models that differ from an assignment in fewer than `apart` layers."""
+    """Return the problems without the models that differ from `layers` in fewer than `apart` layers."""
     return problems.changed(lambda problem, _: problem.with_rows(problem.apart_from(layers, apart)))
 
 
 def _plain(problem: Problem) -> bool:
-    """Whether its answers, in order of the goal's integers, are the answers."""
+    """True if the problem's integers are exact and it has no preferences, so that they alone order the answers."""
     return not problem.preferences and problem.goal.exact and all(row.exact for row in problem.rows)
 
 
@@ -90,7 +94,10 @@ def _proven(problem: Problem, chosen: Ints) -> Found:
 def best_meeting_all(
     tables: Tables, problems: Problems, effort: Effort, floors: Floors | None = None
 ) -> Found:
-    """`best_of`, without answers that only meet a requirement because its integers are rounded (they are cut off)."""
+    """Return the best answer that meets every requirement exactly.
+
+    Answers of `best_of` that meet one only because its integers are rounded are cut off, up to MAX_ROUNDING_CUTS times.
+    """
     floors = {} if floors is None else floors
     for _ in range(MAX_ROUNDING_CUTS):
         found = best_of(problems, effort, floors)
@@ -103,7 +110,7 @@ def best_meeting_all(
 
 
 def is_right(tables: Tables, problem: Problem, layers: tuple[LayerAssignment, ...]) -> bool:
-    """Whether an answer of a single box's problem is one exactly, not only in rounded integers."""
+    """True if an answer of a single box's problem meets the requirements exactly, not only in rounded integers."""
     if all(row.exact for row in problem.rows):
         return True
     child = Child(tables, layers, problem.batches)
@@ -113,11 +120,11 @@ def is_right(tables: Tables, problem: Problem, layers: tuple[LayerAssignment, ..
 def best_of(
     problems: Problems, effort: Effort, floors: Floors | None = None, *, canonical: bool = True
 ) -> Found:
-    """Solve the problems of one search, most promising bound first, leaving out those that cannot win.
+    """Solve the problems of one search by branch and bound, best bound first.
 
-    Equal goals are decided by the preferences, then by the smallest batches. `floors` has proven bounds on the boxes' sums, and
-    is given those that are proven here: they hold for the same problems with more rows too. Not `canonical`: any of the best
-    answers will do.
+    Ties of the objective are broken by the preferences, then by the smallest batches. `floors`: proven lower bounds on the sums of
+    boxes; those proven here are added to it. They also hold for the same problems with more rows. `canonical` False: any of the
+    best answers may be returned.
     """
     search = _Search(canonical, Waiting(problems, effort, {} if floors is None else floors))
     while (entry := search.waiting.next()) is not None:
@@ -134,7 +141,7 @@ def best_of(
 
 @dataclass(slots=True)
 class _Search:
-    """One run of branch and bound: the queue, and the best answer so far. `proven`: every box was solved to its end."""
+    """One run of branch and bound: the queue and the best answer so far. `proven`: all boxes solved so far were finished."""
 
     canonical: bool
     waiting: Waiting
@@ -145,11 +152,11 @@ class _Search:
 
     @property
     def needs_a_guess(self) -> bool:
-        """Whether an answer is sought without a proof first: with none known, a box that has hardly any takes long to solve."""
+        """True if a heuristic answer should be sought first: without an incumbent, a box with few answers takes long to solve."""
         return self.winner.layers is None and self.guesses < MOST_GUESSES
 
     def guess(self, entry: Entry) -> None:
-        """Look for models that fit at a box's batches, or at larger ones, and take each at those that it runs at."""
+        """Look for a first answer: solve roughly at a box's largest and smallest batches and in its relaxation."""
         self.guesses += 1
         box, problems = entry.box, self.waiting.problems
         corners = (Box(box.scenarios, end, end) for end in (box.high, box.low))
@@ -163,7 +170,7 @@ class _Search:
         self.waiting.put_back(entry)
 
     def solve(self, entry: Entry) -> None:
-        """Solve a single box exactly; where that takes long and there are others, go on with it when its turn comes again."""
+        """Solve a single box exactly. If others wait and it takes long, postpone it and later continue with more effort."""
         waiting, problem = self.waiting, entry.problem
         effort = waiting.effort if waiting.is_listed else _short(waiting.effort, entry.tries)
         outcome, preferred = self._sought(entry, effort, canonical=self.canonical)
@@ -182,7 +189,7 @@ class _Search:
     def _sought(
         self, entry: Entry, effort: Effort, *, canonical: bool
     ) -> tuple[Outcome, tuple[Fraction, ...]]:
-        """Solve a box's problem, as far as an answer in it may win."""
+        """Solve a box's problem among answers that may beat the incumbent. Return the outcome and the preferences' ranks."""
         floor = self.waiting.floors.get(entry.box)
         for most in self.waiting.sought(entry):
             outcome, preferred = minimise_in_order(
@@ -194,8 +201,11 @@ class _Search:
         return outcome, preferred
 
     def solve_relaxed(self, entry: Entry) -> None:
-        """Solve a narrow box's relaxation: often it has no better answer at all, or one that is right, at the batches that it
-        runs at. Go on with those batches and with the box's halves."""
+        """Solve the relaxation of a box with several batches.
+
+        If it has no better answer, the box is pruned. Else its answer is tried at the batches that it runs at, and these batches
+        and the box's halves are added to the queue.
+        """
         waiting, goal = self.waiting, entry.problem.goal
         plain = replace(entry, problem=replace(entry.problem, preferences=()))
         outcome, _ = self._sought(plain, _short(waiting.effort, 0), canonical=False)
@@ -210,7 +220,7 @@ class _Search:
         waiting.halve(entry.box, rank)
 
     def _try(self, layers: tuple[LayerAssignment, ...], near: Box, by: str) -> Box | None:
-        """Take a model as an answer at the batches that it runs at, if it is one there; returns those."""
+        """Take a model as an answer if it is feasible at the batches that it runs at. Return these, or None if there are none."""
         box = self.waiting.problems.box_of(layers, near)
         if box is None:
             return None
@@ -232,7 +242,7 @@ class _Search:
 
 
 def _short(effort: Effort, tries: int) -> Effort:
-    """A part of an effort that grows with every try; all of it in the end."""
+    """Return a part of an effort, MORE times larger with every try, up to the whole effort."""
     models, work = FEW_MODELS * MORE**tries, LITTLE_WORK * MORE**tries
     if models >= effort.models:
         return effort
@@ -248,7 +258,10 @@ def minimise_in_order(
     *,
     canonical: bool = True,
 ) -> tuple[Outcome, tuple[Fraction, ...]]:
-    """Minimise the goal, then each preference in turn among the answers that are best so far; also the preferences' ranks."""
+    """Minimise the objective, then each preference in turn among the best answers so far (lexicographic optimisation).
+
+    Return the objective's outcome with the last answer, and the ranks of the preferences.
+    """
     if problem.preferences and not problem.goal.values.any():
         return _preferences_alone(problem, effort, at_most, canonical=canonical)
     first = outcome = minimise(
@@ -268,7 +281,7 @@ def minimise_in_order(
 def _preferences_alone(
     problem: Problem, effort: Effort, at_most: int | None, *, canonical: bool
 ) -> tuple[Outcome, tuple[Fraction, ...]]:
-    """`minimise_in_order` where the goal is the same for every model, as a batch is: the first preference decides."""
+    """Minimise in order if the objective is the same for every model, for example a batch: the first preference decides."""
     if at_most is not None and at_most < 0:
         return NONE, ()
     goal, *rest = problem.preferences
@@ -281,7 +294,7 @@ def _preferences_alone(
 
 def _preferred(problem: Problem, goal: Goal, so_far: Outcome, effort: Effort, *, last: bool) -> Outcome:
     after = minimise(problem, replace(effort, gap=0.0), canonical=last)
-    if after.chosen is None:  # out of time: keep what there is
+    if after.chosen is None:  # out of time: keep the answer so far
         assert so_far.chosen is not None
         return replace(so_far, value=goal.of(so_far.chosen), proven=False)
     return after

@@ -1,4 +1,4 @@
-"""Changes to an answer: single columns that may be swapped in, and what they change of the goal and of each row."""
+"""Exchange moves of local search: single columns to swap in, their pairs and fours, and their effects on objective and rows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from puzzledsl.search.grid import grid_of, pairs_of
 from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.merging import mixed
 
-ALIKE = 2  # changes with the same figures that are kept: both may be made
-FIRST = 512  # pairs, those that the prices like best, that are completed with any other pair
+ALIKE = 2  # most changes with equal effects that are kept; two, because both may be made
+FIRST = 512  # pairs, of the least slack, that are combined with any other pair
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Changes:
-    """Columns to change to, those that the prices like best first; their layers, and what each changes: `goals[change]`,
-    `rows[row][change]`, `slack[change]`."""
+    """Columns to swap in, least slack first, with their layers.
+
+    Differences to the answer's own columns: `goals[change]` (objective), `rows[row][change]`, `slack[change]`.
+    """
 
     columns: Ints
     layers: Ints
@@ -31,8 +33,10 @@ class Changes:
 
 
 def changes_of(problem: Problem, bound: Bound, chosen: Ints, most: int, number: int) -> Changes:
-    """The `number` changes with the least slack that an answer whose goal is at most `most` may have, at most `ALIKE` of the
-    same figures."""
+    """Return the `number` changes with the least slack, among columns that an answer of sum `most` or less may have.
+
+    At most ALIKE of them have equal effects.
+    """
     within = bound.within(most)
     within[chosen] = False
     columns = within.nonzero()[0]
@@ -47,7 +51,7 @@ def changes_of(problem: Problem, bound: Bound, chosen: Ints, most: int, number: 
 
 
 def _few_alike(figures: Ints) -> Ints:
-    """Places of those that at most `ALIKE` before them are like."""
+    """Return the places of columns of `figures` that are among the first ALIKE with the same values, ascending."""
     kinds = mixed(figures)
     order = np.argsort(kinds, kind="stable")
     repeated = np.zeros(len(order), dtype=np.bool_)
@@ -56,8 +60,10 @@ def _few_alike(figures: Ints) -> Ints:
 
 
 def pairs_that_fit(changes: Changes, room: Ints) -> tuple[Ints, Ints]:
-    """Pairs of changes (and changes alone, as pairs with themselves) that lower the goal and need no more than `room[row]`: the
-    best first, and what each changes of the goal."""
+    """Return the pairs of changes that lower the objective and use at most `room[row]`, best first, and their objective changes.
+
+    A single change is a pair with itself.
+    """
     together = changes.goals[:, None] + changes.goals[None, :]
     fits = (changes.layers[:, None] < changes.layers[None, :]) & (together < 0)
     for row, left in zip(changes.rows, room, strict=True):
@@ -72,8 +78,10 @@ def pairs_that_fit(changes: Changes, room: Ints) -> tuple[Ints, Ints]:
 
 
 def fours_that_fit(changes: Changes, bound: Bound, room: Ints, spare: int, left: int) -> tuple[Ints, Ints]:
-    """One of the `FIRST` pairs with any other, where they raise the goal by at most `spare` and need no more than `room[row]`:
-    four changes each, the best first, and what each changes of the goal. `left`: of the priced goal."""
+    """Combine each of the FIRST pairs with any other pair. Return fours of changes, best first, and their objective changes.
+
+    Fours raise the objective by at most `spare` and use at most `room[row]`. `left`: room of the priced objective.
+    """
     first, second = np.triu_indices(len(changes), 1)
     apart = changes.layers[first] != changes.layers[second]
     pairs = np.array([first[apart], second[apart]])

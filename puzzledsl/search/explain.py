@@ -1,7 +1,7 @@
-"""Why a search has no answer: a smallest set of requirements that conflict, and how far each could go.
+"""Explain infeasibility: an irreducible set of conflicting requirements, and the best reachable value of each.
 
-A deletion filter: drop a requirement; if the rest still has no answer it stays dropped. (Assumption literals on such rows
-are slow and their cores wrong.) See feasible.py for how each question is answered.
+Deletion filter (Chinneck & Dravnieks 1991): drop a requirement; if the rest is still infeasible, it stays dropped. CP-SAT's
+assumption literals are no alternative: on such rows they are slow and their cores wrong. `feasible.py` answers each question.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from puzzledsl.search.reachable import in_users_unit
 from puzzledsl.search.rows import bound_of, bounds_of, goal_of, requirement_rows
 from puzzledsl.search.waiting import Floors
 
-Group = tuple[int, ...]  # requirements written by one `require` (several inside a `for`)
+Group = tuple[int, ...]  # numbers of the requirements of one `require` statement (several inside a `for`)
 Sense = Literal["minimize", "maximize"]
 SENSES: dict[str, tuple[Sense, ...]] = {
     "<=": ("minimize",),
@@ -36,14 +36,14 @@ SENSES: dict[str, tuple[Sense, ...]] = {
     "==": ("minimize", "maximize"),
 }
 PARENTS_OWN = {"parent_ratio": Fraction(1)}
-GAP = 1e-4  # of a reachable value: less than the digits that are shown
-WORK = 0.02  # CP-SAT's deterministic seconds for a reachable value, and again for settling its last digit
-MODELS = 0  # CP-SAT is asked at once: the bound leaves most columns where things are counted, and sweeps are slow then
+GAP = 1e-4  # relative gap of a reachable value, below the digits shown
+WORK = 0.02  # CP-SAT's deterministic seconds for a reachable value, and again for its last digit
+MODELS = 0  # no label setting: with counting requirements the bound removes few columns, and sweeps are slow
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A conflict, in source order. `minimal`: without any one of its requirements the others were shown to be met."""
+    """Conflicting requirements in source order. `minimal`: without any one group, the others are proven to be satisfiable."""
 
     groups: tuple[Group, ...]
     items: tuple[ConflictItem, ...]
@@ -51,7 +51,7 @@ class Conflict:
 
 
 def explain(builder: Builder, problems: Problems, effort: Effort) -> Conflict:
-    """A minimal conflict of an infeasible search. Empty where the space itself has no model that fits."""
+    """Return a minimal conflict of an infeasible search; empty if the space itself has no model that fits."""
     requirements = builder.tables.search.requirements
     feasibility = Feasibility(builder.tables, problems, effort)
     every = frozenset(range(len(requirements)))
@@ -65,7 +65,7 @@ def explain(builder: Builder, problems: Problems, effort: Effort) -> Conflict:
 
 
 def groups_of(requirements: Sequence[Requirement]) -> list[Group]:
-    """Requirements by the statement that wrote them, in order."""
+    """Group the requirements by their statement, in source order."""
     groups: dict[Where, list[int]] = {}
     for index, requirement in enumerate(requirements):
         groups.setdefault(requirement.where, []).append(index)
@@ -73,8 +73,10 @@ def groups_of(requirements: Sequence[Requirement]) -> list[Group]:
 
 
 def conflict_within(feasibility: Feasibility, groups: Sequence[Group]) -> Kept:
-    """A smallest set of whole groups that no model meets; nothing where some model meets all of them, or where the space
-    alone has no model that fits. All of them where time ran out."""
+    """Return a minimal set of whole groups that no model meets.
+
+    Empty if some model meets all groups, or if the space alone has no model that fits. If time runs out, it may not be minimal.
+    """
 
     def whole(blame: Kept) -> Kept:
         return frozenset(i for g in groups if blame & set(g) for i in g)
@@ -96,9 +98,9 @@ def conflict_within(feasibility: Feasibility, groups: Sequence[Group]) -> Kept:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far a requirement's left side can go: its value, and the parent's at the same batch.
+    """Best reachable value of a requirement's left side, with the parent's value at the same batch.
 
-    `proven`: no further, to the last digit shown.
+    `proven`: no better value reads differently in the digits shown.
     """
 
     value: Fraction
@@ -109,7 +111,10 @@ class Reach:
 def reach(
     builder: Builder, feasibility: Feasibility, requirement: LinearRequirement, kept: Kept
 ) -> Reach | None:
-    """The value nearest to a requirement's bound that its left side reaches with the requirements in `kept` met, if any."""
+    """Return the value nearest to a requirement's bound that its left side reaches when the requirements in `kept` are met.
+
+    None if no model is found.
+    """
     found = [
         reached
         for sense in SENSES[requirement.op]
@@ -131,7 +136,7 @@ def reach(
 def _nearest(
     builder: Builder, feasibility: Feasibility, requirement: LinearRequirement, kept: Kept, sense: Sense
 ) -> Reach | None:
-    """The best value over all batches; of an equation the nearest on one side."""
+    """Return the best value in one sense over all batches; for an equation, the nearest value on one side of its bound."""
     parents = requirement.model_copy(update=PARENTS_OWN)
     divided = _is_divided(requirement, feasibility.problems)
 
@@ -151,8 +156,11 @@ def _nearest(
 
 
 def _is_divided(requirement: LinearRequirement, problems: Problems) -> bool:
-    """Whether values at several batches are compared as ratios of the parent's: where all are such, and bounds on both the value
-    and the parent's bound the ratio, since neither is negative."""
+    """True if values are optimised as ratios to the parent's value at the same batch.
+
+    The requirement must be relative to the parent. Over boxes with several batches, its left side must also be non-negative, so
+    that bounds on it and on the parent's value give a bound on the ratio.
+    """
     if requirement.parent_ratio is None:
         return False
     amounts = all(
@@ -162,7 +170,7 @@ def _is_divided(requirement: LinearRequirement, problems: Problems) -> bool:
 
 
 def _over_the_parent(goal: Goal, parents: tuple[Fraction, Fraction], sense: Sense) -> Goal:
-    """A goal's value over the parent's, of which a box has the least and the most: where it is best."""
+    """Divide an objective by the parent's value; of its (least, most) in a box, by the one that keeps the bound valid."""
     parent = abs(parents[0] if sense == "maximize" else parents[1]) or Fraction(1)
     if goal.tokens is None:
         return replace(goal, unit=goal.unit / parent, constant=goal.constant / parent)
@@ -174,7 +182,7 @@ def _over_the_parent(goal: Goal, parents: tuple[Fraction, Fraction], sense: Sens
 def _best_reach(
     feasibility: Feasibility, requirement: LinearRequirement, problems: Problems, divided: bool
 ) -> Reach | None:
-    """The best value of the problems' goal, to the digits that are shown, and whether that is proven."""
+    """Return the best value of the problems' objective; solved without a gap if GAP does not settle the digits shown."""
     builder, floors = problems.builder, Floors()
     parents = requirement.model_copy(update=PARENTS_OWN)
     effort = replace(feasibility.effort, gap=GAP, work=WORK, models=MODELS)
@@ -195,14 +203,14 @@ def _best_reach(
 def _reads_the_same(
     requirement: LinearRequirement, value: Fraction, bound: Fraction | None, parent: Fraction
 ) -> bool:
-    """Whether what is proven to be out of reach reads the same as what was reached."""
+    """True if the proven bound and the reached value are equal in the unit and digits shown to the user."""
     if bound is None:
         return False
     return in_users_unit(requirement, value, parent) == in_users_unit(requirement, bound, parent)
 
 
 def _own_columns(builder: Builder, problem: Problem) -> Mask:
-    """Which of all columns a (restricted) problem has."""
+    """Return the mask, over all of the builder's columns, of those in a (restricted) problem."""
     every, own = builder.columns, problem.columns
     places = int(every.place.max()) + 1
     known, wanted = ((c.position * places + c.place) * c.layers + c.layer_of for c in (every, own))

@@ -1,4 +1,4 @@
-"""The whole CP-SAT model of a search as a file any OR-Tools reads."""
+"""Export the complete CP-SAT model of a search as a serialised protocol buffer for OR-Tools."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ BATCH_S = 60.0
 
 
 def cpsat_model(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> bytes:
-    """A serialised `CpModelProto`: one Boolean a column, named `layer/attention/ffn`, no column left out; the goal in integers
-    (`minimise sum`; a goal that is maximised is negated). The same inputs give the same bytes. Where a score has runs of dropped
-    layers, `layer/noop/noop#k` is the k-th layer of its run.
+    """Return a serialised `CpModelProto` of a search. The same inputs give the same bytes.
 
-    Where batches are a decision, the model is of the batches that the best answer has. Preferences and distances between
-    several solutions are not in it. Raises DiagnosticError when a table is missing.
+    It has one Boolean for every column, named `layer/attention/ffn`; if a score has runs of dropped layers, `layer/noop/noop#k` is
+    the k-th layer of its run. The objective is in integers and minimised; one that is maximised is negated.
+
+    If the search chooses batches, the model is that of the best answer's batches. Preferences and distances between several
+    solutions are not in it. Raises DiagnosticError if a table is missing.
     """
     builder = Builder(tables_of(program, search, costs, scores))
     problems = builder.all().changed(lambda problem, box: _as_solved(builder, problem, box))
@@ -40,7 +41,7 @@ def cpsat_model(program: Program, search: str, costs: CostTable, scores: Mapping
 
 
 def _as_solved(builder: Builder, problem: Problem, box: Box) -> Problem:
-    """The problem that the search's solver is exact about; heuristics are given the search's own."""
+    """Return the problem that the search's solver solves exactly; for heuristics, the search's own problem."""
     match builder.tables.search.solver:
         case Baseline(kind="max_params"):
             return params_problem(builder, problem, box)
@@ -53,7 +54,7 @@ def _as_solved(builder: Builder, problem: Problem, box: Box) -> Problem:
 
 
 def _best_batches(problems: Problems) -> Problem:
-    """The problem at the batches of the best answer; at the smallest where there is none."""
+    """Return the problem at the batches of the best answer; at the smallest batches if none is found."""
     first = problems.boxes[0]
     if len(problems.boxes) == 1 and first.is_single:
         return problems.at(first)

@@ -1,8 +1,8 @@
-"""Which requirements of a search some model meets together, remembered: a model that was found answers for every set that
-it meets, a refuted set for every larger one.
+"""Decide, with memory, if some model meets a set of requirements.
 
-Each question first asks the Lagrangian relaxation, which often proves "none" alone and then says which rows it needed; a repaired
-incumbent often shows "some"; CP-SAT decides what is left, on the columns that the bound leaves.
+A model that was found decides every subset of the requirements that it meets; a refuted set decides every superset. A new
+question goes first to the Lagrangian relaxation, which often proves infeasibility and names the rows it needed. A repaired
+incumbent often proves feasibility. CP-SAT decides the rest, on the columns that the bound leaves.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from puzzledsl.search.presolve import presolve
 from puzzledsl.search.problem import Problems
 from puzzledsl.search.tables import Tables
 
-Kept = frozenset[int]  # places of requirements
-FEW = (4, 12)  # columns a layer of the first, small questions
-AIMS = 1  # rows tried as a goal, for several batches at once
-DECISION_WORK = 1.0  # CP-SAT's deterministic seconds for a question without a goal; then it is asked with one
+Kept = frozenset[int]  # numbers of requirements
+FEW = (4, 12)  # columns per layer in the first, small CP-SAT problems
+AIMS = 1  # rows tried as the objective for a box with several batches
+DECISION_WORK = 1.0  # CP-SAT's deterministic seconds without an objective, before a row is minimised instead
 
 
 def subset_of(problem: Problem, kept: Kept) -> Problem:
-    """The problem with these requirements alone (and what is no requirement, such as fitting)."""
+    """Return the problem with only the requirements in `kept`, and the constraints that belong to no requirement (memory)."""
     formulas = tuple(f for f in problem.formulas if f.requirement is None or f.requirement in kept)
     return replace(
         problem,
@@ -45,7 +45,7 @@ def subset_of(problem: Problem, kept: Kept) -> Problem:
 
 @dataclass(slots=True)
 class Feasibility:
-    """Answers for the problems of one search. `undecided`: sets for which time ran out."""
+    """Feasibility of sets of requirements of one search, with memory. `undecided`: sets for which time ran out."""
 
     tables: Tables
     problems: Problems
@@ -55,13 +55,13 @@ class Feasibility:
     _refuted: list[Kept] = field(default_factory=list)
 
     def can_meet(self, kept: Kept) -> bool | None:
-        """Whether some model meets the requirements in `kept`, at some batch. None: not decided in time."""
+        """Return True if some model meets the requirements in `kept` at some batch, False if none does, None if undecided."""
         if self.refuted(kept) is not None:
             return False
         return True if any(kept <= met for met in self._met) else None
 
     def refuted(self, kept: Kept) -> Kept | None:
-        """A part of `kept` that no model meets, as small as the proof shows; None where there is no proof that there is none."""
+        """Return a subset of `kept` that no model meets, as small as the proof shows; None without a proof of infeasibility."""
         known = [r for r in self._refuted if r <= kept]
         if known:
             return min(known, key=len)
@@ -75,8 +75,11 @@ class Feasibility:
         return blame
 
     def _refuted_everywhere(self, kept: Kept) -> Kept | None:
-        """The parts of `kept` that leave no model at any batch; None where there is a model, or time runs out. Boxes of batches,
-        depth first: one whose relaxed problem has no model is done with, the half near a relaxed model comes first."""
+        """Return the subset of `kept` that rules out all models at all batches; None if there is a model or time runs out.
+
+        Depth-first search over boxes of batches: a box with an infeasible relaxation is closed; else it is split, and the half
+        that contains the batches of the relaxation's model is searched first.
+        """
         blame: Kept = frozenset()
         stack = [*reversed(self.problems.boxes)]
         undecided = False
@@ -95,13 +98,13 @@ class Feasibility:
         return None if undecided else blame
 
     def subset(self, whole: Problem, kept: Kept) -> Problem:
-        """The problem with these requirements alone, and their decision diagram."""
+        """Return the problem with only these requirements, and their decision diagram."""
         problem = subset_of(whole, kept)
         diagram = self.problems.builder.diagram(problem.formulas)
         return replace(problem, diagram=diagram, is_large=bool(problem.formulas) and diagram is None)
 
     def saw(self, layers: Sequence[LayerAssignment], box: Box) -> Kept:
-        """Remember a model, at batches in a box where those are listed; returns which requirements it meets."""
+        """Remember a model at the batches in `box` that it runs at. Return the requirements that it meets there."""
         runs_at = self.problems.box_of(layers, box)
         if runs_at is None:
             return frozenset()
@@ -114,9 +117,12 @@ class Feasibility:
         return met
 
     def _blame(self, problem: Problem, whole: Problem, box: Box) -> tuple[Kept | None, Box | None]:
-        """Requirements of a box's problem that no model meets together; None where there is a model (it is remembered) or no
-        proof. Then also the batches of a relaxed model, where the box has several: only a bound is tried for those."""
-        # the columns that formulas close, and the states that they need, may be what makes the bound large enough
+        """Return (requirements of a box's problem that no model meets together, None) if it is proven infeasible.
+
+        Else return (None, batches of a relaxed model or None); a model that meets everything asked is remembered. Boxes with
+        several batches are tried only with a bound.
+        """
+        # The bound may depend on columns and states that formulas exclude, so formulas are always part of the blame.
         formulas = frozenset(f.requirement for f in problem.formulas if f.requirement is not None)
         presolved = presolve(problem, quick=True)
         if presolved is None:
@@ -144,7 +150,10 @@ class Feasibility:
     def _decide(
         self, problem: Problem, whole: Problem, aimed: Problem, aim: Row, origin: Ints, box: Box
     ) -> Kept | None:
-        """`_blame` by CP-SAT: first the question as it is, on what the bound leaves, then as far as `aim` can go."""
+        """Decide a single box by CP-SAT: first the question without an objective, then by minimising the row `aim`.
+
+        Return the requirements of the problem if no model meets them; None if one does (it is remembered) or without a proof.
+        """
         every = frozenset(
             place
             for part in (problem.rows, problem.formulas)
@@ -173,13 +182,13 @@ class Feasibility:
         return None
 
     def _shown(self, layers: Sequence[LayerAssignment], box: Box, asked: Problem) -> bool:
-        """Remember a model; whether it meets all that was asked, exactly."""
+        """Remember a model. Return True if it meets exactly every requirement of the problem `asked`."""
         wanted = {r.requirement for part in (asked.rows, asked.formulas) for r in part}
         return {r for r in wanted if r is not None} <= self.saw(layers, box)
 
 
 def _priced(problem: Problem, bound: Bound, aim: Row) -> Kept:
-    """The requirements that a bound needed to rule out that the aim is met."""
+    """Return the requirements that the bound used: the rows with a price, and the aim unless the bound is infeasible."""
     priced = {r.requirement for r, price in zip(problem.rows, bound.prices, strict=True) if price}
     if not bound.infeasible:
         priced.add(aim.requirement)
@@ -187,7 +196,7 @@ def _priced(problem: Problem, bound: Bound, aim: Row) -> Kept:
 
 
 def _aimed(problem: Problem, place: int | None) -> tuple[Row, Problem]:
-    """One of the rows, and the problem whose goal is to use as little of it as possible (with no row: no goal)."""
+    """Return row `place` and the problem that minimises its use in place of limiting it; without a row, a zero objective."""
     aim = Row("", np.zeros_like(problem.goal.values), 0) if place is None else problem.rows[place]
     goal = replace(problem.goal, values=aim.coefficients, exact=True, tokens=None)
     rows = tuple(row for i, row in enumerate(problem.rows) if i != place)
@@ -195,7 +204,7 @@ def _aimed(problem: Problem, place: int | None) -> tuple[Row, Problem]:
 
 
 def _cheap(problem: Problem, bound: Bound, few: int) -> Mask:
-    """Each layer's `few` columns with the least slack, where a model is likely found if there is one."""
+    """Return the mask of each layer's `few` columns with the least slack, among which a model is likely to be found."""
     columns = problem.columns
     order = np.lexsort((bound.slack.astype(np.float64), columns.layer_of))
     rank = np.empty(len(order), dtype=np.int64)
@@ -204,7 +213,7 @@ def _cheap(problem: Problem, bound: Bound, few: int) -> Mask:
 
 
 def _met(tables: Tables, problem: Problem, chosen: Ints) -> Kept | None:
-    """The requirements that a model meets, exactly; None where it does not fit its batch."""
+    """Return the requirements that a model meets exactly; None if it does not fit into memory at its batch."""
     use = problem.matrix[:, chosen].sum(axis=1)
     failed = {r.requirement for r, u in zip(problem.rows, use.tolist(), strict=True) if u > r.limit}
     layers = dict(enumerate(problem.choice(chosen)))

@@ -1,4 +1,4 @@
-"""Of all best answers, the one that comes first in the order of the space: asked of CP-SAT, some layers at a time."""
+"""Canonical answer: the lexicographically first of all best answers, found by CP-SAT a group of layers at a time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from puzzledsl.search.bound import Bound
 from puzzledsl.search.cpsat import Effort, run_cpsat
 from puzzledsl.search.instance import Goal, Ints, Problem, Row
 
-WORK = 30.0  # CP-SAT's deterministic seconds for one step
-LARGEST_INDEX = 2**50  # of the numbers that stand for several layers' columns in the canonical order
+WORK = 30.0  # CP-SAT's deterministic seconds for one group
+LARGEST_INDEX = 2**50  # limit on the number that encodes a group's columns in the canonical order
 
 
 def first_of_the_best(problem: Problem, bound: Bound, chosen: Ints, effort: Effort) -> Ints:
-    """The best answer that comes first in the order of the space, from any; what it has, where a step takes too long."""
+    """Return the best answer that comes first in the order of the space, given any best answer `chosen`.
+
+    If a step takes too long, return the answer so far: only its first groups of layers are then canonical.
+    """
     value = problem.goal.of(chosen)
     keep = bound.within(value)
     origin = keep.nonzero()[0].astype(np.int64)
@@ -45,7 +48,7 @@ def first_of_the_best(problem: Problem, bound: Bound, chosen: Ints, effort: Effo
 
 
 def _is_only_best(problem: Problem, chosen: Ints, effort: Effort) -> bool:
-    """Whether every other answer is worse: the best other one is sought, which is far easier than to prove that
+    """True if every other answer is proven worse. CP-SAT minimises over the others, which is far easier than to prove that
     none is as good."""
     other = problem.with_rows(problem.apart_from(problem.choice(chosen), 1))
     if (np.diff(problem.columns.start) == 1).all():
@@ -55,7 +58,7 @@ def _is_only_best(problem: Problem, chosen: Ints, effort: Effort) -> bool:
 
 
 def _next_group(problem: Problem) -> list[int] | None:
-    """The first undecided layers whose columns together have a number below LARGEST_INDEX; None where all are decided."""
+    """Return the first undecided layers whose combinations can be numbered up to LARGEST_INDEX; None if all are decided."""
     group: list[int] = []
     size = 1
     for layer, width in enumerate(np.diff(problem.columns.start).tolist()):
@@ -68,7 +71,7 @@ def _next_group(problem: Problem) -> list[int] | None:
 
 
 def _positions(problem: Problem, group: list[int]) -> Ints:
-    """Each column's part in its answer's place in the canonical order of `group`."""
+    """Return the weight of each column such that an answer's sum is its number in the canonical order of `group`."""
     values = np.zeros(len(problem.columns), dtype=np.int64)
     weight = 1
     for layer in reversed(group):

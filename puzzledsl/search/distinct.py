@@ -12,9 +12,7 @@ from puzzledsl.search.layered import sweep_all
 from puzzledsl.search.layout import layout_of
 from puzzledsl.search.presolve import presolve
 
-FIRST_REACH = (
-    0.15  # first enumeration goes beyond the best answer by this share of its distance from the bound
-)
+FIRST_REACH = 0.15  # first reach beyond the best answer, as a share of its distance from the bound
 FURTHER = 1.5
 MODELS = 3_000_000  # limit on labels, above which the caller searches for one answer after the other
 

@@ -83,7 +83,7 @@ def added_by_runs(columns: Columns, own: Mapping[int, int], measured: Mapping[Ru
 
 
 def run_formulas(pool: Residuals, columns: Columns) -> list[int]:
-    """Return one formula for each pair of neighbouring layers, which makes positions consecutive. Their product is the automaton."""
+    """Return one formula for each pair of neighbouring layers: positions are consecutive. Their product is the automaton."""
     if not columns.period:
         return []
     found = []

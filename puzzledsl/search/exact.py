@@ -1,7 +1,7 @@
 """Best answers of a search over all batches, with preferences, and several diverse ones.
 
-Branch and bound over boxes of batches (Land & Doig 1960): the box with the best bound is solved if it is single, else split; boxes
-that cannot beat the best answer so far are pruned.
+Branch and bound over boxes of batches (Land & Doig 1960): the box with the best bound is solved if it is single, else split.
+Boxes that cannot beat the best answer so far are pruned.
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ from puzzledsl.search.waiting import Entry, Floors, Incumbent, Waiting
 MAX_ROUNDING_CUTS = 100
 MOST_GUESSES = 3
 GUESS_GAP = 2e-3
-FEW_MODELS, LITTLE_WORK = (
-    50_000,
-    0.1,
-)  # labels and CP-SAT's deterministic seconds of a box's first try, if there are several
+FEW_MODELS, LITTLE_WORK = 50_000, 0.1  # labels and CP-SAT seconds of a box's first try, if others wait
 MORE = 8  # growth of the effort from one try to the next
 
 
@@ -38,8 +35,8 @@ MORE = 8  # growth of the effort from one try to the next
 class Found:
     """Best answer over all batches.
 
-    `layers`: None without an answer. `bound`: proven bound on the objective, in its units; None if nothing is known. `proven`: the
-    search was finished, so the answer is best within the gap, or none exists. `found_by` and `proved_by`: names of the engines that
+    `layers`: None without an answer. `bound`: proven bound on the objective, in its units; None if nothing is known. `proven`:
+    the search was finished, so the answer is best within the gap, or none exists. `found_by` and `proved_by`: the engines that
     found the answer and that finished the last proof.
     """
 
@@ -122,9 +119,9 @@ def best_of(
 ) -> Found:
     """Solve the problems of one search by branch and bound, best bound first.
 
-    Ties of the objective are broken by the preferences, then by the smallest batches. `floors`: proven lower bounds on the sums of
-    boxes; those proven here are added to it. They also hold for the same problems with more rows. `canonical` False: any of the
-    best answers may be returned.
+    Ties of the objective are broken by the preferences, then by the smallest batches. `floors`: proven lower bounds on the sums
+    of boxes; those proven here are added to it. They also hold for the same problems with more rows. `canonical` False: any of
+    the best answers may be returned.
     """
     search = _Search(canonical, Waiting(problems, effort, {} if floors is None else floors))
     while (entry := search.waiting.next()) is not None:

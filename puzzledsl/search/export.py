@@ -25,8 +25,8 @@ BATCH_S = 60.0
 def cpsat_model(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> bytes:
     """Return a serialised `CpModelProto` of a search. The same inputs give the same bytes.
 
-    It has one Boolean for every column, named `layer/attention/ffn`; if a score has runs of dropped layers, `layer/noop/noop#k` is
-    the k-th layer of its run. The objective is in integers and minimised; one that is maximised is negated.
+    It has one Boolean for every column, named `layer/attention/ffn`. If a score has runs of dropped layers, `layer/noop/noop#k`
+    is the k-th layer of its run. The objective is in integers and minimised; one that is maximised is negated.
 
     If the search chooses batches, the model is that of the best answer's batches. Preferences and distances between several
     solutions are not in it. Raises DiagnosticError if a table is missing.

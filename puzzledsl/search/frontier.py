@@ -1,4 +1,4 @@
-"""A search solved along one metric: the Pareto front of what it minimises against what it requires."""
+"""Solve a search at several bounds of one metric (epsilon-constraint method): the Pareto front of objective and metric."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def solve_frontier(
     scores: Mapping[str, ScoreTable],
     progress: Progress | None = None,
 ) -> FrontierResult:
-    """Solve the frontier's search at each bound. Requirements of the search on the swept metric itself are replaced by the bound.
+    """Solve the frontier's search at each bound, which replaces the search's own bounds on the swept metric.
 
-    Points are in sweep order; an infeasible one has no explanation. Raises DiagnosticError when a table is missing.
+    Points are in sweep order; infeasible ones have no explanation. Raises DiagnosticError if a table is missing.
     """
     here, progress = program.frontiers[frontier], progress or Silent()
     search = program.searches[here.search]
@@ -54,13 +54,13 @@ def solve_frontier(
 
 
 def targets(frontier: Frontier) -> list[Fraction]:
-    """Evenly spaced from low to high, both included."""
+    """Return the frontier's bounds, evenly spaced from low to high inclusive."""
     steps = max(1, frontier.points - 1)
     return [frontier.low + (frontier.high - frontier.low) * i / steps for i in range(frontier.points)]
 
 
 def point_search(search: Search, frontier: Frontier, target: Fraction) -> Search:
-    """The search with the swept metric bounded by `target`."""
+    """Return the search with the swept metric bounded by `target`, and a single solution."""
     op = direction(search, frontier.term)
     bounded = LinearRequirement(
         left=_alone(frontier.term),
@@ -75,7 +75,10 @@ def point_search(search: Search, frontier: Frontier, target: Fraction) -> Search
 
 
 def direction(search: Search, term: Term) -> Literal["<=", ">="]:
-    """How a frontier bounds what it sweeps: as the search does; else throughput and batch from below, all else from above."""
+    """Return the operator by which a frontier bounds its swept term.
+
+    It is that of the search's own requirement on the term, if there is one; else ">=" for throughput and batch, "<=" for others.
+    """
     for requirement in search.requirements:
         if isinstance(requirement, LinearRequirement) and requirement.left == _alone(term):
             if requirement.op in (">=", ">"):
@@ -90,7 +93,7 @@ def _alone(term: Term) -> Linear:
 
 
 def _bounds(requirement: Requirement, term: Term, op: str) -> bool:
-    """Whether a requirement bounds the swept metric in the swept direction, or pins it."""
+    """True if a requirement bounds exactly the swept term, in the direction `op` or by equality."""
     return (
         isinstance(requirement, LinearRequirement)
         and requirement.left == _alone(term)
@@ -99,7 +102,10 @@ def _bounds(requirement: Requirement, term: Term, op: str) -> bool:
 
 
 def _in_base_units(builder: Builder, frontier: Frontier, target: Fraction, result: SearchResult) -> Fraction:
-    """The bound as a value: of a ratio, times the parent's at the answer's batches (the smallest candidates, without one)."""
+    """Return a point's bound in base units.
+
+    A ratio is multiplied by the parent's value at the solution's batches, or at the smallest batches without a solution.
+    """
     if not frontier.times_parent:
         return target
     batches = next(builder.tables.batch_choices())

@@ -1,4 +1,4 @@
-"""How far an answer may be from a bound: relative gaps, in the goal's own units."""
+"""Relative gaps between the sum of an answer and a bound, measured in the objective's own units."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from puzzledsl.search.instance import Goal
 
 
 def within_gap(goal: Goal, value: int, bound: int, gap: float) -> bool:
-    """Whether |value - bound| <= gap * |value|, in the goal's own units; both are sums."""
+    """True if |value - bound| <= gap * |value| in the objective's units. `value` and `bound` are given as sums."""
     reached, proven = goal.in_units(value), goal.in_units(bound)
     if reached is None or proven is None:
         return value == bound
@@ -17,12 +17,12 @@ def within_gap(goal: Goal, value: int, bound: int, gap: float) -> bool:
 
 
 def good_enough(goal: Goal, bound: int, top: int, gap: float) -> int:
-    """The largest sum, up to `top`, that is within the gap of a bound and all of whose lesser ones are."""
+    """Return the largest sum up to `top` such that it and all smaller sums are within the gap of `bound`."""
     sums = range(bound + 1, top + 1)
     return bound + bisect_left(sums, True, key=lambda value: not within_gap(goal, value, bound, gap))
 
 
 def bound_enough(goal: Goal, value: int, bound: int, gap: float) -> int:
-    """The least bound, from one that is known, that a value is within the gap of."""
+    """Return the least bound, from the known `bound` on, that brings `value` within the gap."""
     bounds = range(bound, value)
     return bound + bisect_left(bounds, True, key=lambda better: within_gap(goal, value, better, gap))

@@ -1,6 +1,6 @@
-"""Budget-constrained greedy (Puzzle, appendix): easiest layers first, each within an even share of what budget is left.
+"""Budget-constrained greedy (Puzzle, appendix): easiest layers first, each within an even share of the remaining budget.
 
-The paper has one budget; here every row is one, and a block must be within its share of all of them.
+The paper has one budget. Here every row is a budget, and a block must be within its share of each.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ from puzzledsl.search.metrics import holds, layers_of
 
 
 def greedy(problem: Problem) -> Ints | None:
-    """Chosen columns, or None where the greedy's answer does not meet every requirement.
+    """Return the chosen columns, one for each layer; None if they violate a requirement.
 
-    A layer's difficulty is the mean score of its alternatives. Where no block is within the share of every budget, the one that
-    exceeds its shares by the least is taken; budgets may still work out if later layers need less.
+    A layer's difficulty is the mean score of its blocks. If no block is within its share of every budget, the one with the least
+    excess is taken; later layers may need less than their share.
     """
     chosen = _chosen(problem)
     return chosen if chosen is not None and feasible(problem, chosen) else None
 
 
 def _chosen(problem: Problem) -> Ints | None:
-    """A column of each layer; None where formulas leave some layer none. Runs of dropped layers are scored one by one."""
+    """Return a column for each layer; None if the formulas leave some layer without one.
+
+    Dropped layers are scored one by one, not as runs.
+    """
     if problem.columns.period:
         found = problem.without_runs()
         plain = None if found is None else _chosen(found[0])
@@ -53,6 +56,6 @@ def _chosen(problem: Problem) -> Ints | None:
 
 
 def _allowed(problem: Problem, decided: dict[int, LayerAssignment], layer: int, column: int) -> bool:
-    """Whether no formula is already false with this column."""
+    """True unless the column makes a formula false, given the layers decided so far."""
     here = {**decided, layer: problem.columns.choices[column]}
     return all(holds(f.logic, here) is not False for f in problem.formulas if layer in layers_of(f.logic))

@@ -1,8 +1,8 @@
-"""Which of many parts fit what others leave of the rows: a grid over what the parts use.
+"""Orthogonal range search: a grid over the resource use of suffixes, to find those that complete partial models.
 
-Whatever completes a model to a good answer nearly fills each row that has a price. With prices w, in units of the priced goal,
-    sum over rows of w . (what is left of the row)  <=  what is left of the priced goal
-so the parts that complete it lie in a small simplex, and the cells of the grid in that simplex have them.
+A suffix that completes a partial model to a good answer nearly exhausts each row that has a price. With prices w,
+    sum over rows of w . (room left of the row)  <=  room left of the priced objective
+so the candidates lie in a small simplex, and only the grid cells in it are looked at. In this file suffixes are called parts.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ import numpy as np
 
 from puzzledsl.search.instance import Ints
 
-AXES = 3  # of the grid: the rows that tell parts apart best
-SPLIT = 4  # cells of the grid in the box of a model at the start
-CELLS = 4  # of the grid, a part
-PAIRS = 3000  # candidates a model: above, whoever asks does better without a grid
-A_BLOCK = 100_000  # candidates that are tried at once
+AXES = 3  # most dimensions of the grid: the rows that discriminate best between parts
+SPLIT = 4  # initial number of cells along each side of a model's box
+CELLS = 4  # about the most cells per part
+PAIRS = 3000  # candidates per model; with more, the caller does better without a grid
+A_BLOCK = 100_000  # candidates tried at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """Parts, sorted by cell. `use[row][part]`, 0 or more, `goal[part]`; `axes`: the grid's rows, `widths` and `counts` of its
-    cells; `first[cell]`: its first part; `order`: each part's place before they were sorted."""
+    """Parts sorted by cell of the grid.
+
+    `use[row][part]` >= 0 and `goal[part]`: resource use and objective. `axes`: rows that are the grid's dimensions, with `widths`
+    and `counts` of the cells. `first[cell]`: first part of a cell. `order[part]`: the part's place before sorting.
+    """
 
     use: Ints
     goal: Ints
@@ -35,7 +38,11 @@ class Grid:
     order: Ints
 
     def candidates(self, room: Ints, left: Ints, weights: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
-        """For models with `room[row][model]` and `left[model]` of the priced goal: models, first parts, numbers of parts."""
+        """Yield candidate ranges as arrays (models, first parts, numbers of parts).
+
+        `room[row][model]`: what a model may still use. `left[model]`: room of its priced objective. `weights`: prices by row, or
+        by row and model.
+        """
         high = [
             np.minimum(room[row] // width, count - 1)
             for row, width, count in zip(self.axes, self.widths, self.counts, strict=True)
@@ -58,7 +65,7 @@ class Grid:
             yield models[some], begin[some], number[some]
 
     def _low(self, axis: int, models: Ints, rest: Ints, room: Ints, weights: Ints) -> Ints:
-        """The first cell of an axis for models that leave at most `rest` of the priced goal."""
+        """Return the first cell of an axis for models that may waste at most `rest` of the priced objective."""
         row = self.axes[axis]
         weight = weights[row] if weights.ndim == 1 else weights[row][models]
         return np.asarray(np.maximum(room[row] - rest // weight, 0) // self.widths[axis])
@@ -66,8 +73,7 @@ class Grid:
     def _steps(
         self, axis: int, models: Ints, at: Ints, rest: Ints, room: Ints, high: Ints, weights: Ints
     ) -> Iterator[tuple[Ints, Ints, Ints]]:
-        """Models with each cell of an axis in their box, and the priced goal that is left once the cell leaves what it must of
-        the row."""
+        """Yield models, each cell of an axis in their box, and the priced objective left after the room that the cell wastes."""
         row, width = self.axes[axis], self.widths[axis]
         weight = weights[row] if weights.ndim == 1 else weights[row][models]
         low = self._low(axis, models, rest, room, weights)
@@ -82,8 +88,11 @@ class Grid:
 
 
 def grid_of(use: Ints, goal: Ints, weights: Ints, box: int, cells: int = CELLS) -> Grid:
-    """The grid of some parts, for boxes as wide as `box` of the priced goal is in each row; some row has a weight. It has about
-    `cells` cells a part, or fewer."""
+    """Build the grid of parts. At least one row must have a positive weight.
+
+    `weights`: prices by row. `box`: typical room of the priced objective, which determines the cells' widths. `cells`: about the
+    most cells per part.
+    """
     most = use.max(axis=1)
     spans = [(int(most[row]) * int(w) / max(box, 1), row) for row, w in enumerate(weights.tolist()) if w]
     axes = sorted(row for _, row in sorted(spans, reverse=True)[:AXES])
@@ -105,8 +114,10 @@ def grid_of(use: Ints, goal: Ints, weights: Ints, box: int, cells: int = CELLS) 
 def pairs_of(
     grid: Grid, room: Ints, left: Ints, weights: Ints, spare: Ints, most: int = PAIRS
 ) -> tuple[Ints, Ints, int] | None:
-    """The models and the parts that complete them within every row, where their goal is at most `spare[model]`; and how many were
-    tried. None where that would be more than `most` a model."""
+    """Return (models, parts, number of candidates tried): all pairs that fit into `room[row][model]`.
+
+    The part's objective must be at most `spare[model]`. None if there are more than `most` candidates per model on average.
+    """
     found = [*grid.candidates(room, left, weights)]
     tried = sum(int(number.sum()) for _, _, number in found)
     if tried > most * room.shape[1]:

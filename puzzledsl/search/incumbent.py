@@ -1,4 +1,4 @@
-"""A good answer fast: start from the cheapest columns at the bound's prices, repair what is violated, then improve
+"""Heuristic for a good first answer: start from the cheapest columns at the bound's prices, repair violated rows, then improve
 by single swaps."""
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from puzzledsl.search.truths import harmless_columns
 
 
 def find_incumbent(problem: Problem, bound: Bound) -> Ints | None:
-    """Chosen columns (one a layer) that meet every row and formula, or None where the repair fails. Deterministic.
+    """Return columns, one for each layer, that satisfy every row and formula; None if the repair fails. Deterministic.
 
-    With formulas it is also sought among the columns with which every formula holds whatever the other layers are. Scores of runs
-    are first taken for those of their layers.
+    With formulas, also try only columns with which every formula holds whatever the other layers are. If scores have runs, the
+    search uses dropped layers' scores outside of runs.
     """
     if problem.columns.period:
         return _without_runs(problem, bound)
@@ -70,7 +70,7 @@ def _repaired(problem: Problem, bound: Bound) -> Ints | None:
 
 
 def meets_formulas(problem: Problem, chosen: Ints) -> bool:
-    """True where every formula holds and the layers of each run of dropped layers are numbered in order."""
+    """True if every formula holds and positions in runs of dropped layers are consecutive."""
     if not problem.columns.in_order(chosen):
         return False
     layers = dict(enumerate(problem.choice(chosen)))
@@ -78,7 +78,7 @@ def meets_formulas(problem: Problem, chosen: Ints) -> bool:
 
 
 def feasible(problem: Problem, chosen: Ints) -> bool:
-    """Whether every row and formula holds."""
+    """True if the chosen columns satisfy every row and formula."""
     return bool((problem.matrix[:, chosen].sum(axis=1) <= problem.limits).all()) and meets_formulas(
         problem, chosen
     )
@@ -100,7 +100,7 @@ def _excess(use: Ints, limits: Ints, scale: np.typing.NDArray[np.float64]) -> fl
 
 
 def _improve(problem: Problem, chosen: Ints) -> None:
-    """Swap one layer's column at a time while the goal falls and every row holds; changes `chosen`."""
+    """Swap single columns, best first, while the objective decreases and every row holds. Changes `chosen` in place."""
     rows, values, layer_of = problem.matrix, problem.goal.values, problem.columns.layer_of
     for _ in range(4 * problem.columns.layers):
         use = rows[:, chosen].sum(axis=1)

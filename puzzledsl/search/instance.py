@@ -1,7 +1,7 @@
-"""A search as integers: columns (one a layer's attention and FFN pair), a goal, rows `sum <= limit`, formulas.
+"""A search as an integer program: columns (a pair of attention and FFN for a layer), an objective, rows `sum <= limit`, formulas.
 
-Everything is exact where the integers fit; where they would not (long decimals in a score table), they are divided and
-rounded so that the problem is a relaxation: no child that meets the requirements is lost, and a bound stays a bound.
+Everything is exact if the integers fit. If not (long decimals in a score table), they are divided and rounded so that the problem
+is a relaxation: every child that meets the requirements stays feasible, and bounds stay valid.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 INFINITE = Fraction(10**400)
-LARGEST_SUM = 2**50  # of any row or goal over any child: exact in float64 and far from CP-SAT's int64 limits
+LARGEST_SUM = 2**50  # limit on sums of rows and objectives: exact in float64, far from CP-SAT's int64 limits
 
 
 Pairs = tuple[LayerAssignment, ...]
@@ -33,11 +33,11 @@ Pairs = tuple[LayerAssignment, ...]
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """All choices of all layers, in the order of the space: layer l owns columns `start[l]` to `start[l + 1] - 1`.
+    """All choices of all layers, in the order of the space. Layer l owns columns `start[l]` to `start[l + 1] - 1`.
 
-    Column i is pair `place[i]` of its layer's `pairs`. Where scores of runs are known, a dropped layer has several columns, one
-    for each position in a run of dropped layers: `position[i]`, from 1 to `period`, after which the count begins anew. All
-    other columns have position 0. With a `period` of 0 runs do not matter.
+    Column i is pair `place[i]` of its layer's `pairs`. If scores have runs of dropped layers, a dropped layer has a column for
+    each position in a run: `position[i]`, from 1 to `period`, after which it restarts at 1. All other columns have position 0. A
+    `period` of 0 means that runs do not matter.
     """
 
     pairs: tuple[Pairs, ...]
@@ -48,7 +48,7 @@ class Columns:
 
     @classmethod
     def of(cls, pairs: tuple[Pairs, ...]) -> Columns:
-        """Every pair of every layer, once."""
+        """Return columns with every pair of every layer once, all with position 0."""
         sizes = [len(here) for here in pairs]
         place = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes])
         start = np.array([0, *accumulate(sizes)], dtype=np.int64)
@@ -59,32 +59,32 @@ class Columns:
 
     @property
     def layers(self) -> int:
-        """How many layers there are."""
+        """Number of layers."""
         return len(self.start) - 1
 
     @cached_property
     def sizes(self) -> Ints:
-        """How many columns each layer has."""
+        """Number of columns of each layer, [layers]."""
         return np.diff(self.start)
 
     @cached_property
     def layer_of(self) -> Ints:
-        """The layer of each column."""
+        """Layer of each column, [columns]."""
         return np.repeat(np.arange(self.layers), self.sizes)
 
     @cached_property
     def choices(self) -> Pairs:
-        """What each column means."""
+        """Assignment of attention and FFN of each column."""
         layers = zip(self.layer_of.tolist(), self.place.tolist(), strict=True)
         return tuple(self.pairs[layer][place] for layer, place in layers)
 
     def of_layer(self, layer: int) -> Pairs:
-        """What the columns of a layer mean."""
+        """Return the assignments of the columns of a layer."""
         begin, end = int(self.start[layer]), int(self.start[layer + 1])
         return tuple(self.pairs[layer][place] for place in self.place[begin:end].tolist())
 
     def having(self, layer: int, choice: LayerAssignment) -> list[int]:
-        """The columns of a layer that mean this."""
+        """Return the columns of a layer with this assignment: one, or one for each position; empty if there is none."""
         names = choice.attention, choice.ffn
         begin, end = int(self.start[layer]), int(self.start[layer + 1])
         pairs = [self.pairs[layer][place] for place in self.place[begin:end].tolist()]
@@ -92,14 +92,14 @@ class Columns:
 
     @cached_property
     def rank(self) -> Ints:
-        """Each column's place in the canonical order of its layer: columns of the same meaning share it."""
+        """Rank of each column in the canonical order of its layer. Columns with the same assignment share a rank."""
         new = np.ones(len(self.place), dtype=np.int64)
         new[1:] = (self.place[1:] != self.place[:-1]) | (self.layer_of[1:] != self.layer_of[:-1])
         counted = np.cumsum(new)
         return np.asarray(counted - counted[self.start[self.layer_of]])
 
     def in_order(self, chosen: Ints) -> Mask:
-        """True for each answer [...][layer] where each dropped layer's position is the one after that of the layer before."""
+        """Return a mask of the answers [..., layer] in which every position follows that of the layer before."""
         own = self.position[chosen]
         if not self.period:
             return np.ones(own.shape[:-1], dtype=np.bool_)
@@ -107,7 +107,7 @@ class Columns:
         return np.asarray(((own == 0) | (own == before % self.period + 1)).all(axis=-1))
 
     def numbered(self, chosen: Ints) -> Ints:
-        """Answers, [...][layer], with the positions that their choices have; -1 where there is no such column."""
+        """Return answers [..., layer] with each dropped layer's column replaced by that of its actual position; -1 if none."""
         if not self.period:
             return chosen
         found, before = chosen.copy(), np.zeros(chosen.shape[:-1], dtype=np.int64)
@@ -120,26 +120,26 @@ class Columns:
 
     @cached_property
     def _by_position(self) -> list[Ints]:
-        """The column of each position, of each layer; -1 where there is none."""
+        """Column by position, [period + 1] for each layer; -1 if there is none."""
         tables = [np.full(self.period + 1, -1, dtype=np.int64) for _ in range(self.layers)]
         for column in self.position.nonzero()[0].tolist():
             tables[self.layer_of[column]][self.position[column]] = column
         return tables
 
     def least(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Each layer's least value (every layer has a column)."""
+        """Return each layer's least value, [..., columns] -> [..., layers]. Every layer must have a column."""
         return np.minimum.reduceat(values, self.start[:-1], axis=-1)
 
     def most(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Each layer's largest value."""
+        """Return each layer's largest value, [..., columns] -> [..., layers]. Every layer must have a column."""
         return np.maximum.reduceat(values, self.start[:-1], axis=-1)
 
     def covers(self, keep: Mask) -> bool:
-        """Whether every layer has one of these columns."""
+        """True if `keep` has a column of every layer."""
         return bool(np.logical_or.reduceat(keep, self.start[:-1]).all())
 
     def only(self, keep: Mask) -> Columns:
-        """These columns alone."""
+        """Return the columns in `keep`."""
         sizes = np.add.reduceat(keep.astype(np.int64), self.start[:-1])
         start = np.concatenate([[0], np.cumsum(sizes)])
         return Columns(self.pairs, self.place[keep], start, self.position[keep], self.period)
@@ -147,7 +147,11 @@ class Columns:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """`sum(coefficients[chosen]) <= limit`. `requirement` is its place in the search; None for what is always kept."""
+    """Constraint `sum(coefficients[chosen]) <= limit`.
+
+    `requirement`: number of its requirement in the search; None for a constraint that belongs to none. `exact`: False if its
+    integers are rounded.
+    """
 
     name: str
     coefficients: Ints
@@ -158,7 +162,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Formula:
-    """A propositional requirement."""
+    """A propositional requirement. `requirement`: its number in the search, or None."""
 
     name: str
     logic: Logic
@@ -167,7 +171,7 @@ class Formula:
 
 @dataclass(frozen=True)
 class Tokens:
-    """A goal in tokens a second is a latency: `value = factor * tokens / latency + constant`."""
+    """Conversion of a latency to an objective in tokens per second: `value = factor * tokens / latency + constant`."""
 
     factor: Fraction
     tokens: int
@@ -176,8 +180,11 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """Minimise `sum(values[chosen])`. The goal's own value is `constant + sign * unit * sum`, or what `tokens` makes of it;
-    `upwards`: that value is to be large."""
+    """Objective: minimise `sum(values[chosen])`.
+
+    Its value in the user's terms is `constant + sign * unit * sum`, converted by `tokens` if given. `upwards`: this value is
+    maximised.
+    """
 
     values: Ints
     unit: Fraction
@@ -188,14 +195,17 @@ class Goal:
     tokens: Tokens | None = None
 
     def rank(self, total: int) -> Fraction:
-        """The goal's value at a sum, so that less is better whatever the sense."""
+        """Return the objective's value at a sum, negated if it is maximised, so that less is better."""
         value = self.in_units(total)
         if value is None:
             return -INFINITE if self.upwards else INFINITE
         return -value if self.upwards else value
 
     def in_units(self, total: int) -> Fraction | None:
-        """The goal's value at a sum, or a bound on it at a bound on the sum; None where it is infinite (tokens in no time)."""
+        """Return the objective's value at a sum, or its bound at a bound on the sum.
+
+        None if it is infinite: tokens per second at a latency of 0 or less.
+        """
         value = self.constant + self.sign * self.unit * total
         if self.tokens is None:
             return value
@@ -204,22 +214,24 @@ class Goal:
         return self.tokens.factor * self.tokens.tokens / value + self.tokens.constant
 
     def of(self, chosen: Ints) -> int:
-        """The sum that chosen columns have."""
+        """Return the sum of chosen columns."""
         return int(self.values[chosen].sum())
 
     def only(self, keep: Mask) -> Goal:
-        """The goal on some of the columns."""
+        """Return the objective on the columns in `keep`."""
         return replace(self, values=self.values[keep])
 
     def offset(self) -> float:
-        """The constant, in units of the sum."""
+        """Return the constant in units of the sum."""
         return float(self.sign * self.constant / self.unit)
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One search at one batch for every scenario it mentions. `diagram`: of the formulas, where it has been made; `is_large`: it
-    has not, because it is known to be large."""
+    """Integer program of one search for fixed batches, or for the relaxation of a box of batches.
+
+    `diagram`: decision diagram of the formulas, if it has been built. `is_large`: it has not, because it is known to be large.
+    """
 
     name: str
     columns: Columns
@@ -233,29 +245,29 @@ class Problem:
 
     @cached_property
     def matrix(self) -> Ints:
-        """The rows' coefficients, [rows][columns]."""
+        """Coefficients of the rows, [rows][columns]."""
         rows = [row.coefficients for row in self.rows]
         return np.array(rows, dtype=np.int64).reshape(len(rows), len(self.columns))
 
     @cached_property
     def limits(self) -> Ints:
-        """The rows' limits."""
+        """Limits of the rows, [rows]."""
         return np.array([row.limit for row in self.rows], dtype=np.int64)
 
     @cached_property
     def goal_size(self) -> float:
-        """No sum of the goal is larger, in absolute value."""
+        """Upper bound on the absolute value of the objective's sum."""
         return float(self.columns.most(np.abs(self.goal.values)).sum())
 
     @cached_property
     def row_sizes(self) -> NDArray[np.float64]:
-        """No sum of a row and no limit is larger, in absolute value; at least 1."""
+        """Upper bounds on the absolute values of each row's sum and limit, at least 1, [rows]."""
         sums = self.columns.most(np.abs(self.matrix)).sum(axis=1).astype(np.float64)
         sizes = np.maximum(sums, np.abs(self.limits.astype(np.float64)))
         return np.asarray(np.maximum(sizes, 1.0), dtype=np.float64)
 
     def only(self, keep: Mask) -> Problem:
-        """The problem on some of its columns."""
+        """Return the problem on the columns in `keep`."""
         if keep.all():
             return self
         return replace(
@@ -268,22 +280,22 @@ class Problem:
         )
 
     def with_rows(self, *rows: Row) -> Problem:
-        """The problem with more rows."""
+        """Return the problem with additional rows."""
         return replace(self, rows=(*self.rows, *rows))
 
     def apart_from(self, layers: Sequence[LayerAssignment], apart: int) -> Row:
-        """Differ from an assignment in at least `apart` layers."""
+        """Return a row that only answers satisfy which differ from `layers` in at least `apart` layers."""
         same = np.zeros(len(self.columns), dtype=np.int64)
         same[[*chain.from_iterable(map(self.columns.having, count(), layers))]] = 1
         return Row(f"{apart} apart", same, self.columns.layers - apart)
 
     def choice(self, chosen: Ints) -> Pairs:
-        """What chosen columns (one a layer, in order) mean."""
+        """Return the assignments of chosen columns, one for each layer in order."""
         places = enumerate(self.columns.place[chosen].tolist())
         return tuple(self.columns.pairs[layer][place] for layer, place in places)
 
     def indices(self, layers: Sequence[LayerAssignment]) -> Ints | None:
-        """The columns of an assignment; None where one is no column."""
+        """Return the columns of a model; None if a layer has no column for its assignment."""
         found = [*map(self.columns.having, count(), layers)]
         if not all(found):
             return None
@@ -291,8 +303,10 @@ class Problem:
         return chosen if (chosen >= 0).all() else None
 
     def without_runs(self) -> tuple[Problem, Ints] | None:
-        """The problem with each dropped layer scored as the first of its run, and the columns that it has; None where a layer has
-        no such column."""
+        """Return the problem without positions in runs, and its columns' numbers in this problem.
+
+        Each dropped layer is scored as the first of a run. None if this leaves a layer without a column.
+        """
         keep = self.columns.position <= 1
         if not self.columns.covers(keep):
             return None
@@ -301,7 +315,7 @@ class Problem:
 
     @cached_property
     def tells_runs(self) -> bool:
-        """True where the columns of one choice differ in a row, in the goal or in a preference."""
+        """True if columns of one assignment differ in a row, the objective or a preference, so that runs matter."""
         first = np.maximum.accumulate(np.where(self.columns.position <= 1, np.arange(len(self.columns)), 0))
         goals = [self.goal.values, *(goal.values for goal in self.preferences), *self.matrix]
         return any((values != values[first]).any() for values in goals)

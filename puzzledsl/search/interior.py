@@ -1,10 +1,10 @@
-"""A linear relaxation with few rows, by a predictor-corrector interior-point method.
+"""Predictor-corrector interior-point method (Mehrotra 1992) for linear relaxations with few rows.
 
     minimise cost . x + DEAREST * excess
     where each layer's x add up to 1,   rows . x + spare - excess = limits,   x, spare, excess >= 0
 
-Each step is one system of as many equations as there are rows: a layer's own equation is eliminated by hand. All numbers are
-floats of about 1; whatever prices come out, `bound.certify` makes an exact bound of them.
+Each step solves one system with as many equations as there are rows; the layers' equations are eliminated in closed form. All
+numbers are floats of about 1. `bound.certify` turns the resulting prices into an exact bound, however imprecise they are.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from puzzledsl.search.instance import Ints
 
 Floats = NDArray[np.float64]
 STEPS = 50
-CLOSE = 1e-7  # of the gap between the primal and the dual, relative
-TINY = 1e-3  # of a middling cost: gaps that are nothing whatever the bound
-DEAREST = 1e4  # no price is above it: so there is always a primal point
-FIRST_LIFT = 0.3  # of a layer's mean slack, and of all layers': how far the first point is inside
+CLOSE = 1e-7  # relative duality gap at which to stop
+TINY = 1e-3  # added to the bound's absolute value, so that a bound near 0 does not prevent stopping
+DEAREST = 1e4  # upper bound on prices; the excess variables make every problem feasible
+FIRST_LIFT = 0.3  # the first point's distance inside, in mean slacks of its layer and of all layers
 
 
 @dataclass(slots=True, eq=False)
 class Relaxation:
-    """`rows` is [rows][columns]; layer l owns `sizes[l]` columns from `start[l]`."""
+    """Linear relaxation. `rows` is [rows][columns]; layer l owns `sizes[l]` columns from `start[l]` on."""
 
     cost: Floats
     rows: Floats
@@ -35,27 +35,27 @@ class Relaxation:
     sizes: Ints
 
     def sums(self, values: Floats) -> Floats:
-        """Sums over each layer's columns, along the last axis."""
+        """Sum over each layer's columns, [..., columns] -> [..., layers]."""
         return np.asarray(np.add.reduceat(values, self.start, axis=-1))
 
     def least(self, values: Floats) -> Floats:
-        """The least of each layer's columns."""
+        """Return the least value of each layer's columns, [columns] -> [layers]."""
         return np.asarray(np.minimum.reduceat(values, self.start))
 
     def spread(self, values: Floats) -> Floats:
-        """Each layer's value for each of its columns."""
+        """Repeat each layer's value for its columns, [layers] -> [columns]."""
         return np.repeat(values, self.sizes)
 
     def reduced(self, prices: Floats) -> Floats:
-        """Cost and priced rows of each column."""
+        """Return each column's cost plus its priced rows, [columns]."""
         return np.asarray(self.cost + prices @ self.rows)
 
     def bound(self, prices: Floats) -> float:
-        """The Lagrangian bound."""
+        """Return the Lagrangian bound at these prices."""
         return float(self.least(self.reduced(prices)).sum() - prices @ self.limits)
 
     def only(self, keep: NDArray[np.bool_]) -> Relaxation:
-        """Some of the columns; each layer keeps one at least."""
+        """Return the relaxation on the columns in `keep`, which must have at least one of every layer."""
         sizes = np.add.reduceat(keep.astype(np.int64), self.start)
         start = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         return Relaxation(self.cost[keep], self.rows[:, keep], self.limits, start, sizes)
@@ -63,8 +63,10 @@ class Relaxation:
 
 @dataclass(slots=True, eq=False)
 class Point:
-    """Primal `x`, `spare`, `excess`; dual `y` (a layer) and `prices`; and what is left of their inequalities:
-    `z = cost + prices . rows - y` and `below = DEAREST - prices`."""
+    """Primal-dual point: primal `x`, `spare`, `excess`; dual `y` (by layer) and `prices`; and dual slacks.
+
+    The slacks are `z = cost + prices . rows - y` and `below = DEAREST - prices`.
+    """
 
     x: Floats
     spare: Floats
@@ -75,16 +77,16 @@ class Point:
     below: Floats
 
     def gap(self) -> float:
-        """The sum of all products of a variable and its inequality: the duality gap of a feasible point."""
+        """Return the sum of all complementarity products, which is the duality gap if the point is feasible."""
         return float(self.x @ self.z + self.spare @ self.prices + self.excess @ self.below)
 
     @property
     def size(self) -> int:
-        """How many products there are."""
+        """Number of complementarity products."""
         return len(self.x) + 2 * len(self.prices)
 
     def moved(self, by: Point, primal: float, dual: float) -> Point:
-        """A step."""
+        """Return the point after a step of length `primal` in primal and `dual` in dual variables."""
         return Point(
             self.x + primal * by.x,
             self.spare + primal * by.spare,
@@ -97,10 +99,10 @@ class Point:
 
 
 def solve_relaxation(relaxation: Relaxation, prices: Floats) -> Floats:
-    """The best prices, from a guess of them."""
+    """Return the prices of the best bound found, starting from the guess `prices`."""
     at = _start(relaxation, prices)
     best, highest = prices, relaxation.bound(prices)
-    with np.errstate(all="ignore"):  # where a variable becomes 0 the steps end
+    with np.errstate(all="ignore"):  # a variable that reaches 0 gives infinities, which end the iteration
         for _ in range(STEPS):
             at = _step(relaxation, at)
             if not np.isfinite(at.prices).all() or float(at.prices.min()) < 0:
@@ -114,7 +116,7 @@ def solve_relaxation(relaxation: Relaxation, prices: Floats) -> Floats:
 
 
 def _start(relaxation: Relaxation, guess: Floats) -> Point:
-    """Every column alike, near the guess of the prices."""
+    """Return an interior start: equal x within each layer, and prices near the guess."""
     x = relaxation.spread(1.0 / relaxation.sizes)
     prices = np.clip(guess, max(0.1 * float(guess.max(initial=0.0)), 1e-6), DEAREST / 2)
     reduced = relaxation.reduced(prices)
@@ -130,7 +132,7 @@ def _start(relaxation: Relaxation, guess: Floats) -> Point:
 
 
 def _step(relaxation: Relaxation, at: Point) -> Point:
-    """Straight for the optimum first, which tells how much to stay in the middle; then with that and a correction."""
+    """Take one step: the affine predictor determines the centring, and the corrector step uses it with second-order terms."""
     system = _System.of(relaxation, at)
     straight = system.solve(-at.x * at.z, -at.spare * at.prices, -at.excess * at.below)
     gap = at.gap()
@@ -147,7 +149,7 @@ def _step(relaxation: Relaxation, at: Point) -> Point:
 
 
 def _longest(at: Point, by: Point) -> tuple[float, float]:
-    """How far the primal and the dual may go before something is negative; at most 1."""
+    """Return the longest primal and dual step lengths, up to 1, that keep all variables non-negative."""
 
     def longest(*pairs: tuple[Floats, Floats]) -> float:
         steepest = max(float((-step / value).max()) for value, step in pairs)
@@ -159,21 +161,21 @@ def _longest(at: Point, by: Point) -> tuple[float, float]:
 
 @dataclass(slots=True, eq=False)
 class _System:
-    """The equations of one step, so far worked out that they can be solved for several right sides."""
+    """Normal equations of one step, prepared for several right-hand sides."""
 
     relaxation: Relaxation
     at: Point
     ratio: Floats  # x / z
-    weight: Floats  # [layers]: its sums
+    weight: Floats  # [layers]: sums of ratio
     weighted: Floats  # [rows][layers]: sums of ratio * rows
     matrix: Floats  # [rows][rows]
-    missing: Floats  # of each layer's sum
-    short: Floats  # of each row
-    off: Floats  # of z
+    missing: Floats  # [layers]: primal residuals of the layers' sums
+    short: Floats  # [rows]: primal residuals of the rows
+    off: Floats  # [columns]: dual residuals
 
     @classmethod
     def of(cls, relaxation: Relaxation, at: Point) -> _System:
-        """The equations at a point."""
+        """Set up the equations at a point."""
         ratio = at.x / at.z
         scaled = relaxation.rows * ratio
         weight, weighted = relaxation.sums(ratio), relaxation.sums(scaled)
@@ -185,7 +187,7 @@ class _System:
         return cls(relaxation, at, ratio, weight, weighted, matrix, missing, short, off)
 
     def solve(self, columns: Floats, spares: Floats, excesses: Floats) -> Point:
-        """The step that changes each product by so much, to first order."""
+        """Return the step that changes the complementarity products by these amounts, to first order."""
         at, relaxation = self.at, self.relaxation
         free = columns / at.z - self.ratio * self.off
         rest = (self.missing - relaxation.sums(free)) / self.weight
@@ -206,7 +208,7 @@ class _System:
 
 
 def _solve(matrix: Floats, right: Floats) -> Floats:
-    """A symmetric positive system; one that is singular, as well as it can be."""
+    """Solve a positive definite system; a singular one in the least-squares sense."""
     try:
         return np.asarray(np.linalg.solve(matrix, right))
     except np.linalg.LinAlgError:

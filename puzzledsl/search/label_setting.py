@@ -1,7 +1,7 @@
-"""Label setting, further above the bound each time, until there is an answer: that is the best, since there was none below.
+"""Label setting with a growing limit on the objective. The first answer found is the best, since there is none below the limit.
 
-Resource-constrained shortest paths by labels with dominance and completion bounds (Irnich & Desaulniers 2005; the ways through
-the last layers are looked up, as where two searches meet in the middle).
+Labels with dominance and completion bounds for the resource-constrained shortest path (Irnich & Desaulniers 2005); suffixes over
+the last layers are looked up in a table (meet in the middle).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from puzzledsl.search.layered import Sweep, Swept, sweep_of
 from puzzledsl.search.ledger import Ledger
 
 NAME = "label setting"
-FIRST_CORE = 4  # columns a layer, on average, that the first sweep has where no answer is known
-FIRST_REACH = 0.1  # of the way from the bound to the first answer known, that is searched first
-FURTHER = 1.6  # times as far the next time
-FAR = 4  # times as far where no answer is known
-DAMPED = 0.8  # of the growth of the number of labels, that goes on
+FIRST_CORE = 4  # average columns per layer of the first sweep, if no answer is known
+FIRST_REACH = 0.1  # first limit, as a share of the way from the bound to the first known answer
+FURTHER = 1.6  # growth of the reach from one sweep to the next
+FAR = 4  # the same, if no answer is known
+DAMPED = 0.8  # share of the growth rate of labels that is expected to continue
 
 
 @dataclass(slots=True, eq=False)
 class _Current:
-    """A sweep that is under way, of the answers up to `most` on the columns `keep`."""
+    """A sweep in progress for answers with sums up to `most`, on the columns in `keep`. `labels`: number used so far."""
 
     most: int
     keep: Mask
@@ -36,16 +36,19 @@ class _Current:
 
 @dataclass(slots=True, eq=False)
 class LabelSetting:
-    """The engine. `usable`: the numbers and formulas are small enough for it."""
+    """The label-setting engine of the portfolio. `usable`: False if integers or formulas are too large for it."""
 
     ledger: Ledger
     usable: bool = True
     reach: int = -1
-    seen: list[tuple[int, int]] = field(default_factory=list)  # how far, and how many labels that took
+    seen: list[tuple[int, int]] = field(default_factory=list)  # (limit, labels) of finished sweeps
     current: _Current | None = None
 
     def run(self, labels: int) -> bool:
-        """Follow some more labels; True where the best answer is proven, the first of the best, or that there is none."""
+        """Extend at most about `labels` more labels.
+
+        Return True if the ledger's answer is then proven: the first of the best answers, within the gap, or none exists.
+        """
         ledger = self.ledger
         self.reach = self._first_reach() if self.reach < 0 else self.reach
         while self.usable and labels > 0 and ledger.effort.left_s > 0:
@@ -69,7 +72,7 @@ class LabelSetting:
         return False
 
     def _ends_at(self, most: int) -> bool:
-        """True where a finished sweep up to `most` settles it; else the next one reaches further."""
+        """Return True if a finished sweep up to `most` proves the answer; else increase the reach of the next one."""
         ledger = self.ledger
         if ledger.value is not None and ledger.value <= most:
             ledger.raise_lower(ledger.value, NAME)
@@ -93,7 +96,7 @@ class LabelSetting:
         return _Current(most, keep, sweep)
 
     def _go_on(self, current: _Current, labels: int) -> int:
-        """Some more labels of a sweep; how many were followed."""
+        """Continue a sweep for `labels` labels. Return the number of labels used, at least 1."""
         if self.ledger.value is not None:
             current.sweep.tighten(self.ledger.value)
         swept = current.sweep.run(labels)
@@ -107,8 +110,10 @@ class LabelSetting:
         return max(used, 1)
 
     def _next_most(self) -> int:
-        """Reach of the next sweep: `reach` above the bound, no further than settles it. Where a gap will do and that is not
-        twice as far, as far as settles it."""
+        """Return the limit of the next sweep: `reach` above the bound, but no higher than is needed for a proof.
+
+        If a gap is accepted and the limit that proves it is within twice the reach, return that.
+        """
         ledger = self.ledger
         most = ledger.bound.value + self.reach
         if ledger.value is None or not ledger.effort.gap:
@@ -129,13 +134,13 @@ class LabelSetting:
 
 
 def kept(ledger: Ledger, swept: Swept, origin: Ints, by: str = NAME) -> None:
-    """Keep the answer of a sweep. `origin[column]`: its columns in the ledger's problem."""
+    """Pass a sweep's answer to the ledger. `origin[column]`: the column's number in the ledger's problem."""
     if swept.chosen is not None and swept.value is not None:
         ledger.better(origin[swept.chosen].astype(np.int64), swept.value, by)
 
 
 def _foreseen(seen: list[tuple[int, int]], most: int) -> float:
-    """About how many labels a sweep up to `most` takes, after those seen: their number grows exponentially, ever less so."""
+    """Predict the number of labels of a sweep up to `most`, by damped exponential growth from the last two sweeps."""
     if len(seen) < 2:
         return 0.0
     (near, few), (far, many) = seen[-2:]

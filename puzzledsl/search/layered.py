@@ -1,10 +1,10 @@
-"""Layer by layer: every partial model that may still become a good enough answer, as arrays.
+"""Label setting layer by layer, vectorised: all partial models (labels) that may still become good answers, as arrays.
 
-A partial model is left out where a meter is above its limit (see `meters.py`), or where another with the same use of every row
-is better: cheaper, or as dear and first in the order of the space. So what is left at the end has the canonical best answer.
-Where there are too many models at a layer, the most promising go on first and the others wait: what those find leaves fewer of
-these. With a `width` those that wait are forgotten, which finds a good answer fast and proves nothing. Where there are many
-models in all, the ways through the last layers are listed, and then looked up (see `tails.py`).
+A label is pruned if a meter exceeds its limit (see `meters.py`), or if a label with the same use of every row dominates it: one
+with a lower objective, or with the same one and first in the order of the space. So the canonical best answer is never pruned.
+If a layer has too many labels, the most promising are extended first and the others wait; answers found meanwhile prune some of
+these. With a `width`, waiting labels are discarded (beam search), which finds good answers fast and proves nothing. After many
+labels, suffixes over the last layers are listed and looked up (see `tails.py`).
 """
 
 from __future__ import annotations
@@ -23,30 +23,32 @@ from puzzledsl.search.partial import Aside, Models, Step
 from puzzledsl.search.tails import TOGETHER as AT_ONCE
 from puzzledsl.search.tails import Endings, Tails
 
-TOGETHER = 3000  # models that go on at once
-MANY = 32_000  # once there are tails: the more at once, the more of them are merged
-A_LOOK = 256  # models that are completed at a layer, in search of an answer
-WORTH = 0.05  # of the models left out: below, merging rests for some layers
-RESTS = 3
-A_GROUP = 8  # meters that are read at a time
-A_BLOCK = 200_000  # pairs of models and columns that are read at a time
-FIRST_TAILS = 20_000  # models, after which the ways through the last layers are listed
-MORE_TAILS = 5  # times as many models, after which more of them are
+TOGETHER = 3000  # labels extended at once
+MANY = 32_000  # the same, once there are tails: the more at once, the more are dominated
+A_LOOK = 256  # labels per layer that are completed heuristically in search of an answer
+WORTH = 0.05  # share of dominated labels below which dominance checks pause
+RESTS = 3  # layers for which they pause
+A_GROUP = 8  # meters checked at a time
+A_BLOCK = 200_000  # pairs of labels and columns checked at a time
+FIRST_TAILS = 20_000  # labels after which tails are listed for the first time
+MORE_TAILS = 5  # growth of that number before they are listed again, further up
 MOST_TAILS = 2_000_000
-PAIRS_A_MODEL = 30  # candidates among them that take as long as one model
+PAIRS_A_MODEL = 30  # candidate tails that take as long as one label
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Swept:
-    """`chosen`: the best answer found, of goal `value`; None where none was. It may be above what was sought. `complete`: if it
-    is not, there is no better one, and no other that is as good comes before it; if it is, there is none of what was sought.
-    Otherwise no answer that was sought is below `bound`."""
+    """Result of a sweep for answers with sums up to a limit.
+
+    `chosen`: best answer found, with the sum `value`; it may be above the limit. `complete`: an answer within the limit is the
+    canonical best one, and otherwise none exists within the limit. If not complete, no answer within the limit is below `bound`.
+    """
 
     chosen: Ints | None
     value: int | None
     complete: bool
     bound: int | None = None
-    models: int = 0  # that were followed
+    models: int = 0  # number of labels
 
 
 def sweep(
@@ -58,9 +60,9 @@ def sweep(
     work: int | None = None,
     deadline: float | None = None,
 ) -> Swept:
-    """The best answer whose goal is at most `most`; or, as it goes by, any that is better than one `known`.
+    """Find the best answer with a sum up to `most`; also keep any better than `known`, the sum of a known answer.
 
-    Incomplete with a `width`, after `work` models, or after the deadline.
+    Incomplete with a `width` (beam search), after `work` labels, or after the deadline (monotonic clock).
     """
     return Sweep(layout, most, known, width, deadline).run(work)
 
@@ -74,17 +76,19 @@ def sweep_of(
     width: int | None = None,
     deadline: float | None = None,
 ) -> Sweep | None:
-    """A sweep of a problem for answers of sum `most` or less, not begun; None where its numbers or formulas are too large.
+    """Prepare a sweep of a problem for answers with sums up to `most`; None if its integers or formulas are too large.
 
-    The one way into label setting for the other parts of the search. `known`, `width`: as for `sweep`.
+    Other modules use label setting only through this function. `known`, `width`, `deadline`: as for `sweep`.
     """
     layout = layout_of(problem, bound, most)
     return None if layout is None else Sweep(layout, most, known, width, deadline)
 
 
 def sweep_all(layout: Layout, most: int, *, work: int, deadline: float) -> Ints | None:
-    """Every answer whose goal is at most `most`, [answer][layer], best first, ties in the order of the space; None where that
-    takes more than `work` models, or longer."""
+    """Return all answers with sums up to `most`, [answer][layer], best first, ties in the order of the space.
+
+    None if that takes more than `work` labels or exceeds the deadline.
+    """
     search = _Every(layout, most, None, None, deadline)
     if not search.run(work).complete:
         return None
@@ -96,11 +100,11 @@ def sweep_all(layout: Layout, most: int, *, work: int, deadline: float) -> Ints 
 
 
 class _Late(Exception):
-    """The deadline has passed."""
+    """Raised when the deadline has passed."""
 
 
 class Sweep:
-    """A sweep that can be stopped after some models and then go on."""
+    """A sweep that can be interrupted after a number of labels and continued."""
 
     def __init__(
         self, layout: Layout, most: int, known: int | None, width: int | None, deadline: float | None
@@ -108,28 +112,28 @@ class Sweep:
         self.layout, self.meters = layout, layout.meters.at(most)
         self.known = most if known is None else known
         self.width, self.deadline = width, deadline
-        self.last: int | None = None  # `done` after which it stops
+        self.last: int | None = None  # value of `done` at which it stops
         self.waiting: list[Aside] = []
         self.best: Swept | None = None
-        self.first: tuple[int, tuple[int, ...]] | None = None  # of the models of all layers: goal, place
+        self.first: tuple[int, tuple[int, ...]] | None = None  # objective and place of `best`
         self.done = 0
         self.rest = 0
         self.endings: Endings | None = None
-        self.next_tails = FIRST_TAILS  # models after which they are sought
+        self.next_tails = FIRST_TAILS  # value of `done` at which tails are listed next
 
         if not layout.hopeless and not (self.meters.room < 0).any():
             none = np.zeros((len(self.meters.limits), 1), np.int64)
             self._wait(Models(0, none, none[0], layout.first_words[:, None], none[0], None))
 
     def tighten(self, value: int) -> None:
-        """Seek no answers that are worse than one that is known now."""
+        """Lower the limit to the sum of an answer found elsewhere."""
         if value < self.known:
             self.known = value
             self.best = self.best and replace(self.best, chosen=None, value=None)
             self.meters = self.meters.at(min(value, self.meters.most))
 
     def run(self, work: int | None = None) -> Swept:
-        """Sweep all layers; stop after `work` more models."""
+        """Sweep all layers; stop after `work` more labels."""
         self.last = None if work is None else self.done + work
         while self.waiting:
             if self._stops():
@@ -145,17 +149,17 @@ class Sweep:
         return self.deadline is not None and time.monotonic() > self.deadline
 
     def _hopeful(self, models: Models) -> Models:
-        """Those that are still within limits that may have fallen since."""
+        """Return the labels that are still within the limits, which may have become lower."""
         rows = self.meters.rows
         fits = self._at_least(models)[rows:] <= self.meters.limits[rows:, None]
         return models.only(np.asarray(fits.all(axis=0)))
 
     def _at_least(self, models: Models) -> Ints:
-        """[meter][model]: what every completion has at least."""
+        """Return lower bounds on the meters of every completion, [meter][model]."""
         return np.asarray(models.sums + self.meters.ahead(models.stage, models.states))
 
     def _follow(self, models: Models) -> None:
-        """From some layer to the last."""
+        """Extend labels from their layer to the last one, or put them aside when the sweep stops."""
         while len(models) and models.stage < len(self.layout.order):
             if self._stops():
                 self._wait(models)
@@ -187,8 +191,10 @@ class Sweep:
         return self.width or (TOGETHER if self.endings is None else max(TOGETHER, MANY))
 
     def _grown(self, models: Models) -> Models:
-        """Each model with each column of the next layer, where no meter is above its limit. Many of them have sums of rows alone
-        so far: some will be left out before they need the others."""
+        """Extend each label by each column of the next layer, if no meter exceeds its limit.
+
+        If there are many, only the sums of the rows are computed; `_metered` adds the others after dominance.
+        """
         layout, limits = self.layout, self.meters.limits
         begin, end = layout.columns(models.stage)
         deltas, main = self.meters.deltas[:, begin:end], self.meters.rows
@@ -213,7 +219,7 @@ class Sweep:
     def _within(
         self, models: Models, deltas: Ints, i: Ints, j: Ints, states: Ints
     ) -> tuple[Ints, Ints, Ints]:
-        """Pairs of a model and a column that are together within every meter's limit. Raises _Late after the deadline."""
+        """Return the pairs (label, column, next state) that keep all meters within their limits. Raises _Late after the deadline."""
         if self._late():
             raise _Late
         limits = self.meters.limits
@@ -230,7 +236,7 @@ class Sweep:
         return i, j, states
 
     def _fitting(self, models: Models, deltas: Ints) -> tuple[Ints, Ints, Ints]:
-        """Models and columns that are together within the main meter's limit, and the states that they lead to."""
+        """Return labels, columns and next states of the pairs that keep the main meter within its limit."""
         main, stage = self.meters.rows, models.stage
         limit = self.meters.limits[main]
         if stage >= self.layout.stages:
@@ -242,14 +248,14 @@ class Sweep:
         return i, j, then[models.states[i], j]
 
     def _metered(self, grown: Models, models: Models) -> Models:
-        """Models with the sums of all meters, from those of the models before."""
+        """Complete the sums of all meters of grown labels, from the labels that they extend."""
         if grown.step is None or len(grown.sums) == len(self.meters.limits):
             return grown
         sums = added(self.meters.deltas, models.sums, grown.step.column, grown.step.before)
         return replace(grown, sums=sums)
 
     def _lawful(self, models: Models) -> Models:
-        """Those that meet the formulas whose last layer this is."""
+        """Return the labels that satisfy the formulas whose last layer this is."""
         marks = self.layout.marks
         if marks is not None:
             for formula in self.layout.due[models.stage - 1]:
@@ -257,7 +263,7 @@ class Sweep:
         return models
 
     def _merged(self, models: Models) -> Models:
-        """Of those that use the same of every row and have the same marks that still matter, the best."""
+        """Dominance: of labels with equal row sums, equal relevant marks and equal state, keep the best."""
         if self.rest > 0 or len(models) < 2:
             self.rest -= 1
             return models
@@ -271,19 +277,19 @@ class Sweep:
         return models if len(keep) == len(models) else models.only(keep)
 
     def _promising(self, models: Models) -> Models:
-        """Those whose bound is lowest; the others wait."""
+        """Return the labels with the lowest bounds; put the others aside, or discard them in a beam search."""
         rows, meters = self.meters.rows, self.meters
         over = (self._at_least(models)[rows:] - meters.limits[rows:, None]) / meters.scales[:, None]
         order = np.argsort(over.max(axis=0), kind="stable")
         together = self._together()
         if self.width is None:
-            nearest = models.only(order[together : together + 1])  # by floats: others may be 1 nearer
+            nearest = models.only(order[together : together + 1])  # by floats, so others may be lower by 1
             least = int(self.meters.least_goal(self._at_least(nearest))[0]) - 1
             self.waiting.append(Aside.of(models.only(order[together:]), self.meters, least))
         return models.only(order[:together])
 
     def _look(self, models: Models) -> None:
-        """Complete models with the columns that are cheapest at each variation of the prices; keep a better answer."""
+        """Complete some labels with the cheapest columns at each variation of the prices; keep a better answer."""
         if not len(models):
             return
         rest, meters, stage = self.layout.rest, self.meters, models.stage
@@ -305,11 +311,11 @@ class Sweep:
             self.meters = meters.at(min(value, meters.most))
 
     def _finish(self, models: Models) -> None:
-        """Keep the best of some models of all layers; ties in the order of the space."""
+        """Keep the best of complete models; ties are broken by the order of the space."""
         marked = 0 if self.layout.marks is None else self.layout.marks.words
         model = int(best_of_each(np.zeros((0, len(models)), np.int64), models.goal, models.words[marked:])[0])
         value = int(models.goal[model]) + self.layout.floor
-        if value > self.known:  # within every priced goal, but dearer than what a look has found
+        if value > self.known:  # within every priced objective, but worse than the answer of `_look`
             return
         first = value, tuple(models.words[marked:, model].tolist())
         if self.first is None or first < self.first:
@@ -318,13 +324,13 @@ class Sweep:
             self.meters = self.meters.at(min(value, self.meters.most))
 
     def _seek_tails(self) -> None:
-        """About as many as there were models: worth their while where as many models are still to come."""
-        self.endings = None  # the last ones' memory is free first
+        """List about as many tails as there were labels, which pays off if as many labels are still to come."""
+        self.endings = None  # frees the memory of the earlier ones first
         self.endings = Endings(self.layout, self.meters, min(self.done, MOST_TAILS), self.deadline)
         self.next_tails *= MORE_TAILS
 
     def _ended(self, models: Models, tails: Tails) -> bool:
-        """Whether all answers that some models are part of were looked up; the best is kept."""
+        """Look up the completions of labels among the tails and keep the best answer. True if all were looked up."""
         for begin in range(0, len(models), AT_ONCE):
             if self._late():
                 return False
@@ -341,7 +347,7 @@ class Sweep:
         return True
 
     def _completed(self, models: Models, tails: Tails, model: Ints, tail: Ints) -> Models:
-        """Models with the tails of lowest goal."""
+        """Return the complete models of the pairs (model, tail) with the lowest objective."""
         goal = models.goal[model] + tails.grid.goal[tail]
         best = goal == goal.min()
         models, columns = models.only(model[best]), tails.columns(tail[best])
@@ -352,21 +358,21 @@ class Sweep:
         return Models(len(self.layout.order), models.sums, goal[best], words, models.states, step)
 
     def _stopped(self) -> Swept:
-        """What is known where not every model can be followed."""
+        """Return the incomplete result of an interrupted sweep, with the bound of the waiting labels."""
         least = min(aside.least for aside in self.waiting)
         best = self.best or Swept(None, None, False)
         return replace(best, bound=min(least, self.meters.most), models=self.done)
 
 
 class _Every(Sweep):
-    """Keeps every answer: nothing is merged, no limit falls."""
+    """A sweep that keeps every answer: no dominance, and limits stay."""
 
     def __init__(
         self, layout: Layout, most: int, known: int | None, width: int | None, deadline: float | None
     ) -> None:
         super().__init__(layout, most, known, width, deadline)
-        self.found: list[tuple[Ints, Ints]] = []  # columns; goal, then place
-        self.next_tails = 2**62  # it is all answers that are sought, not the best
+        self.found: list[tuple[Ints, Ints]] = []  # (columns [answer][layer], keys: objective, then place)
+        self.next_tails = 2**62  # never: tails find only the best completions
 
     def _merged(self, models: Models) -> Models:
         return models
@@ -375,7 +381,9 @@ class _Every(Sweep):
         pass
 
     def _finish(self, models: Models) -> None:
-        models = models.only(models.goal + self.layout.floor <= self.meters.most)  # a priced goal may be less
+        models = models.only(
+            models.goal + self.layout.floor <= self.meters.most
+        )  # limits are weaker than this
         marked = 0 if self.layout.marks is None else self.layout.marks.words
         chosen = np.repeat(self.layout.problem.columns.start[None, :-1], len(models), axis=0)
         chosen[:, self.layout.order] = models.all_columns()

@@ -1,4 +1,4 @@
-"""A problem laid out for sweeping its layers: their order, the meters, what formulas are due when, how to complete a model."""
+"""Data of a problem for label setting: order of the layers, meters, formulas due at each stage, and heuristic completions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ LARGEST_PLACE = 2**62
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """`order`: the layers of the decision diagram, of which there are `stages`, then the others that have a choice, what is
-    clearest first. `goal`: a column's, above the least of its layer; `floor`: the sum of those. `then[stage][state][column]`:
-    the state after it. `words[word][column]`: marks, then places. `due[stage]`: formulas that the diagram does not cover and
-    whose last layer this is; `pending[stage]`: the marks that later ones need. `hopeless`: no choice meets the formulas."""
+    """Data of a problem for label setting.
+
+    `order`: the layers of the decision diagram's `stages`, then the other layers with a choice, clearest choices first.
+    `goal[column]`: objective above the layer's least; `floor`: sum of the least ones. `then[stage][state][column]`: next state.
+    `words[word][column]`: marks (see `marks.py`), then places in the order of the space; `first_words`: those of the layers
+    without a choice. `due[stage]`: formulas outside the diagram whose last layer this is; `pending[stage]`: bits of the marks
+    that later ones read. `hopeless`: no choice satisfies the formulas.
+    """
 
     problem: Problem
     meters: Meters
@@ -40,28 +44,28 @@ class Layout:
     rest: Rest
 
     def columns(self, stage: int) -> tuple[int, int]:
-        """The columns of a stage's layer: first, and one after the last."""
+        """Return the first column of a stage's layer, and the one after its last."""
         layer, start = self.order[stage], self.problem.columns.start
         return int(start[layer]), int(start[layer + 1])
 
     def chosen(self, columns: list[int]) -> Ints:
-        """All layers' columns, from those of the layers in `order`."""
+        """Return the columns of all layers, given those of the layers in `order`."""
         chosen = self.problem.columns.start[:-1].copy()
         chosen[self.order] = columns
         return chosen
 
     def lawful(self, chosen: Ints) -> bool:
-        """Whether the formulas hold that the diagram does not cover."""
+        """True if the formulas outside the diagram hold."""
         return self.marks is None or meets_formulas(self.open_problem, chosen)
 
     @property
     def open_problem(self) -> Problem:
-        """The problem with the formulas that the diagram does not cover."""
+        """The problem with only the formulas outside the diagram, if there are any."""
         return self.problem if self.marks is None else replace(self.problem, formulas=self.marks.formulas)
 
 
 def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
-    """The layout of a problem at its best prices; None where its numbers or formulas are too large for it."""
+    """Lay out a problem for answers with sums up to `most`; None if its integers or formulas are too large."""
     columns, diagram = problem.columns, problem.diagram
     covered = frozenset[int]() if diagram is None else diagram.covered
     formulas = [f for place, f in enumerate(problem.formulas) if place not in covered]
@@ -93,7 +97,7 @@ def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
 
 
 def _then(problem: Problem) -> list[Ints]:
-    """[stage][state][column]: the state after it."""
+    """Return the transitions [stage][state][column] of the diagram, by column of the stage's layer."""
     diagram, start = problem.diagram, problem.columns.start
     if diagram is None:
         return []
@@ -104,8 +108,10 @@ def _then(problem: Problem) -> list[Ints]:
 
 
 def _order(problem: Problem, meters: Meters, staged: list[int]) -> list[int]:
-    """The other layers with a choice, those first whose second column is the furthest from the cheapest: the small choices, which
-    fill up budgets, come last."""
+    """Return the other layers with a choice, by descending distance of the second cheapest column from the cheapest.
+
+    So near-ties, which use up the rest of the budgets, come last.
+    """
     columns, priced = problem.columns, meters.deltas[meters.rows]
     open_ = columns.sizes > 1
     open_[staged] = False
@@ -115,7 +121,7 @@ def _order(problem: Problem, meters: Meters, staged: list[int]) -> list[int]:
 
 
 def _places(problem: Problem) -> Ints:
-    """Each column's part in its model's place in the order of the space: words, the first layers' first."""
+    """Return weights [word][column] whose sums over a model are its place in the order of the space, first word first."""
     columns = problem.columns
     groups: list[list[int]] = [[]]
     size = 1
@@ -136,7 +142,7 @@ def _places(problem: Problem) -> Ints:
 
 
 def _pending(marks: Marks | None, due: list[list[Formula]]) -> list[Ints]:
-    """After each stage, the bits of the marks that formulas still to come read."""
+    """Return, for each stage, the bits of the marks that formulas due later read."""
     if marks is None:
         return [np.zeros(0, dtype=np.int64)] * len(due)
     pending, later = [], frozenset[int]()

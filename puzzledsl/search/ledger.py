@@ -1,4 +1,4 @@
-"""The incumbent and the proven bound of a problem, shared by all engines that search it."""
+"""Incumbent and proven lower bound of a problem, shared by all engines of the portfolio."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from puzzledsl.search.instance import Ints, Problem
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """The end of a minimisation. `chosen` are columns of the problem that was given; `bound` is a proven bound on the sum.
+    """Result of a minimisation. `chosen`: columns of the given problem, of sum `value`. `bound`: proven lower bound on the sum.
 
-    `proven` with no answer: there is none. `proven` with one: no better one, up to the gap that was asked for. `found_by` and
-    `proved_by` name the engine that found the answer and the one that ended the proof.
+    `proven`: the answer is optimal up to the requested gap, or, without an answer, none exists. `found_by` and `proved_by`: names
+    of the engines that found the answer and finished the proof.
     """
 
     chosen: Ints | None
@@ -27,14 +27,14 @@ class Outcome:
 
     @property
     def infeasible(self) -> bool:
-        """Proven to have no answer."""
+        """True if the problem is proven to have no answer."""
         return self.proven and self.chosen is None
 
 
 class Ledger:
-    """The state of a search: the best answer `chosen` of sum `value`, and `lower`, a bound on all answers.
+    """State of a search: the best answer `chosen` with its sum `value`, and `lower`, a lower bound on all answers.
 
-    Only answers of sum `at_most` or less count, where that is given. `top`: no answer that counts is above it.
+    If `at_most` is given, only answers with sums up to it count. `top`: upper bound on the sums of answers that count.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Ledger:
         self.lower_by = "Lagrangian bound"
 
     def better(self, chosen: Ints, value: int, by: str) -> None:
-        """Keep an answer that is better than the one known, or as good and before it in the order of the space."""
+        """Keep an answer if it is better than the incumbent, or as good and before it in the order of the space."""
         if self.at_most is not None and value > self.at_most:
             return
         if self.value is not None and (
@@ -66,23 +66,23 @@ class Ledger:
         return tuple(chosen.tolist()) < tuple(self.chosen.tolist())
 
     def raise_lower(self, lower: int, by: str) -> None:
-        """Keep a proven bound."""
+        """Raise the lower bound to `lower`, proven by the engine `by`, if it is higher."""
         if lower > self.lower:
             self.lower, self.lower_by = lower, by
 
     @property
     def most(self) -> int:
-        """The largest sum that an answer may have that is still of interest."""
+        """Upper limit on sums of interest: the incumbent's, or `top` without one."""
         return self.top if self.value is None else self.value
 
     def close_enough(self) -> bool:
-        """True where the answer known is within the gap that was asked for."""
+        """True if the incumbent is within the requested gap of the lower bound."""
         return self.value is not None and within_gap(
             self.problem.goal, self.value, self.lower, self.effort.gap
         )
 
     def outcome(self, proven: bool, by: str = "") -> Outcome:
-        """The state as an end."""
+        """Return the present state as a result."""
         by = by or self.lower_by
         if self.value is None:
             if not proven:

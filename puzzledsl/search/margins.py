@@ -1,4 +1,4 @@
-"""Requirements with their bounds moved a little, one statement at a time: what each costs is read off the moved searches."""
+"""Sensitivity of a search to its requirements: searches with one statement's bounds moved a little or dropped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = Literal["tighter", "looser", "up", "down", "without"]
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """One move of a statement. `bound`: the new one, where the statement wrote one requirement."""
+    """One change of a statement. `by`: size of the move, as text. `bound`: new bound, if the statement is one requirement."""
 
     kind: Kind
     by: str = ""
@@ -24,7 +24,7 @@ class Moved:
 
 
 def moves_of(search: Search) -> Iterator[tuple[Group, list[tuple[Moved, Search]]]]:
-    """Each statement of a search, as the places of its requirements, and the searches with it moved."""
+    """Yield each statement of a search, as the numbers of its requirements, and the searches with it moved or dropped."""
     for group in groups_of(search.requirements):
         yield group, [*_moves(search, group)]
 
@@ -46,20 +46,20 @@ def _moves(search: Search, group: Group) -> Iterator[tuple[Moved, Search]]:
 
 
 def _bound(requirement: LinearRequirement) -> Fraction:
-    """The bound, or the ratio to the parent's value."""
+    """Return a requirement's bound or, if it is relative, its ratio to the parent's value."""
     bound = requirement.bound if requirement.parent_ratio is None else requirement.parent_ratio
     assert bound is not None, "a requirement has a bound or a ratio"
     return bound
 
 
 def _counts(requirement: LinearRequirement) -> bool:
-    """True where it counts layers: its bound moves by one."""
+    """True if a requirement counts layers, so that its bound moves by one."""
     terms = requirement.left.terms
     return requirement.parent_ratio is None and all(isinstance(w.term, CountTerm) for w in terms)
 
 
 def _moved(requirement: LinearRequirement, sign: int) -> LinearRequirement:
-    """The requirement with its bound moved: up for a positive sign, where larger bounds are looser."""
+    """Return the requirement with a looser bound for a positive sign, a tighter one for a negative; "==" moves up or down."""
     bound = _bound(requirement)
     step = Fraction(1) if _counts(requirement) else abs(bound) * SHARE
     if requirement.op in (">=", ">"):

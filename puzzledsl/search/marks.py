@@ -1,4 +1,4 @@
-"""Formulas over many partial models at once: what each has chosen in the layers that formulas mention, packed into integers."""
+"""State of formulas for many partial models at once: choices in the layers that formulas mention, packed into integers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.search.instance import Columns, Formula, Ints, Mask
 from puzzledsl.search.metrics import layers_of
 
-BITS = 7  # of a layer's mark: what formulas can tell apart of its columns
-A_WORD = 63 // BITS  # marks
+BITS = 7  # bits of a layer's mark, which numbers the classes of columns that formulas distinguish
+A_WORD = 63 // BITS  # marks in a word
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Marks:
-    """`deltas[word][column]`: what choosing a column adds to the words. `truths[layer]`: of each `Is` of the layer, by mark."""
+    """Encoding of partial models' choices for formulas.
+
+    `slots[layer]`: number of the layer's mark. `truths[layer][atom][mark]`: truth of each `Is` of the layer.
+    `deltas[word][column]`: amount that choosing a column adds to a model's words.
+    """
 
     formulas: tuple[Formula, ...]
     slots: dict[int, int]
@@ -27,11 +31,14 @@ class Marks:
 
     @property
     def words(self) -> int:
-        """How many words the marks of a partial model take."""
+        """Number of words of a partial model's marks."""
         return len(self.deltas)
 
     def holds(self, formula: Formula, words: Ints) -> Mask:
-        """Which partial models, [word][model], meet a formula all of whose layers are chosen."""
+        """Return the mask of partial models, given as words [word][model], that satisfy a formula.
+
+        All layers of the formula must be chosen.
+        """
         return self._truth(formula.logic, words)
 
     def _truth(self, logic: Logic, words: Ints) -> Mask:
@@ -64,7 +71,7 @@ class Marks:
         return result
 
     def pending(self, layers: Sequence[int]) -> Ints:
-        """Which bits of each word are marks of these layers."""
+        """Return the bits of each word that hold the marks of these layers."""
         masks = np.zeros(self.words, dtype=np.int64)
         for layer in layers:
             word, place = divmod(self.slots[layer], A_WORD)
@@ -73,7 +80,7 @@ class Marks:
 
 
 def marks_of(columns: Columns, formulas: Sequence[Formula]) -> Marks | None:
-    """The marks of a problem's formulas; None where a layer has more columns to tell apart than a mark can say."""
+    """Build the marks of formulas; None if formulas distinguish more classes of a layer's columns than a mark can number."""
     layers = sorted(frozenset().union(*(layers_of(f.logic) for f in formulas)))
     slots = {layer: slot for slot, layer in enumerate(layers)}
     deltas = np.zeros((-(-len(layers) // A_WORD), len(columns)), dtype=np.int64)

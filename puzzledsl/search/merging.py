@@ -1,4 +1,4 @@
-"""Of partial models that use the same of everything, the best."""
+"""Dominance between partial models (labels) with equal resource use: only the best of each group is kept."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from puzzledsl.search.instance import Ints
 
-MANY = 4000  # models: with fewer, one step for all figures is faster
+MANY = 4000  # number of models up to which one operation for all rows is faster
 Indices = NDArray[np.int32] | NDArray[np.int64]
 
 
 def added(values: Ints, sums: Ints, column: Indices, model: Indices) -> Ints:
-    """`values[:, column] + sums[:, model]`, in little memory."""
+    """Return `values[:, column] + sums[:, model]`, row by row to save memory if there are many."""
     if len(column) < MANY:
         return np.asarray(sums.take(model, axis=1) + values.take(column, axis=1))
     after = np.empty((len(sums), len(column)), dtype=np.int64)
@@ -26,7 +26,7 @@ _ODD = np.array([0x1E3779B97F4A7C15, 0x27D4EB2F165667C5, 0x165667B19E3779F9, 0x3
 
 
 def mixed(keys: Ints) -> Ints:
-    """One number of several, [key][model]: equal where all are, and hardly ever where they are not."""
+    """Return a 64-bit hash of each column of `keys` [key][model]: equal for equal keys, and rarely equal for different ones."""
     numbers = np.zeros(keys.shape[1], dtype=np.int64)
     for place, key in enumerate(keys):
         numbers = (numbers ^ (numbers >> 29)) + key * _ODD[place % len(_ODD)]
@@ -34,7 +34,11 @@ def mixed(keys: Ints) -> Ints:
 
 
 def best_of_each(keys: Ints, goal: Ints, places: Ints) -> Ints:
-    """Of the models with equal keys, [key][model], the one with the least goal, then the first place; in ascending order."""
+    """Return the best model of each group of equal keys [key][model], ascending.
+
+    Best means the least objective, then the first place [word][model]. If different keys have equal hashes, all models are
+    returned, which is valid but prunes nothing.
+    """
     numbers = mixed(keys)
     order = np.argsort(numbers, kind="stable")
     new = np.concatenate([[True], numbers[order][1:] != numbers[order][:-1]])
@@ -43,7 +47,7 @@ def best_of_each(keys: Ints, goal: Ints, places: Ints) -> Ints:
         return np.arange(len(goal))
     for key in keys:
         ordered = key[order]
-        if (ordered[1:] != ordered[:-1])[~new[1:]].any():  # different keys that mix to one number
+        if (ordered[1:] != ordered[:-1])[~new[1:]].any():  # hash collision
             return np.arange(len(goal))
     goals = goal[order]
     best = goals == np.minimum.reduceat(goals, starts)[group]

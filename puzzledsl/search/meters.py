@@ -1,9 +1,10 @@
-"""What partial models are held to: every row, and the goal priced in many ways, each a sum over layers with a limit.
+"""Resource limits on a label: the rows and several priced objectives (surrogate constraints), all sums over layers with limits.
 
-An answer whose goal is at most `most` meets every row, so it meets each priced goal too: goal + prices . rows <= most + prices .
-limits. Each free layer's least value is taken out, so every sum only grows along the free layers; along the stages of a decision
-diagram the least value of what is still to come from a state is added instead. So a partial model above a limit is in no such
-answer. All numbers are exact integers.
+An answer with an objective up to `most` satisfies every row, and so every priced objective, too:
+    objective + prices . rows <= most + prices . limits.
+For free layers, each layer's least value is subtracted, so every sum only grows along them. For the stages of a decision diagram,
+the least completion from a state is added instead. So a label above a limit is part of no such answer. All numbers are exact
+integers.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from puzzledsl.search.instance import Ints, Mask, Problem
 from puzzledsl.search.interior import Floats
 from puzzledsl.search.paths import paths_of
 
-# How far prices are varied, in logarithms: what is left of the budgets after some layers has other best prices.
+# Logarithmic variations of the prices: after some layers, other prices are best for the rest of the budgets.
 SPREADS = (0.1, 0.3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Meters:
-    """`deltas[meter][column]`, least 0 in every free layer; `limits[meter]` at `most`. The first `rows` meters are rows, the
-    others priced goals, the most telling first; of those `scales[i]` is what one of the goal is, and `prices[i][row]` what one
-    of each row is. `to_end[stage][meter][state]`: the least that the stages from there on add; empty without a diagram.
+    """Resources of labels. The first `rows` meters are rows; the others are priced objectives, most selective first.
+
+    `deltas[meter][column]`: amount that a column adds, least 0 in every free layer. `limits[meter]`: limits for objectives up to
+    `most`. `scales[i]` and `prices[i][row]`: weights of the objective and of each row in priced objective i.
+    `to_end[stage][meter][state]`: least amount that the stages from there on add; empty without a diagram.
     """
 
     deltas: Ints
@@ -39,26 +42,26 @@ class Meters:
 
     @property
     def room(self) -> Ints:
-        """What the free layers may add to each meter, at most."""
+        """Limit on the amount that the free layers add, [meter]; negative if there is no answer."""
         return np.asarray(self.limits - self.to_end[0][:, 0] if self.to_end else self.limits)
 
     def ahead(self, stage: int, states: Ints) -> Ints | int:
-        """[meter][state]: the least that the stages still to come add."""
+        """Return the least amounts that the stages from `stage` on add, [meter][model], for models in `states`."""
         return self.to_end[stage].take(states, axis=1) if stage < len(self.to_end) - 1 else 0
 
     @property
     def weights(self) -> Ints:
-        """What one of each row is in the first priced goal."""
+        """Weight of each row in the first priced objective, [rows]."""
         return np.asarray(self.prices[0])
 
     def at(self, most: int) -> Meters:
-        """With answers sought whose goal is at most this."""
+        """Return the meters with limits for objectives up to `most`."""
         limits = self.limits.copy()
         limits[self.rows :] -= self.scales * (self.most - most)
         return replace(self, limits=limits, most=most)
 
     def first(self, number: int) -> Meters:
-        """The rows, and the priced goals that tell most."""
+        """Return the meters with only the rows and the `number` most selective priced objectives."""
         end = self.rows + number
         return replace(
             self,
@@ -70,13 +73,16 @@ class Meters:
         )
 
     def least_goal(self, sums: Ints) -> Ints:
-        """A bound on the goal of every answer that each partial model, [meter][model], is part of: sums with what is ahead."""
+        """Return lower bounds on the objective of every completion, [model].
+
+        `sums[meter][model]`: meters of partial models including the least amounts ahead.
+        """
         room = (self.limits[self.rows :, None] - sums[self.rows :]) // self.scales[:, None]
         return np.asarray(self.most - room.min(axis=0))
 
 
 def meters_of(problem: Problem, bound: Bound, most: int) -> Meters | None:
-    """The meters of a problem at and around its best prices; None where 64 bits are too few for them."""
+    """Build the meters of a problem at and around the bound's prices; None if they do not fit into 64 bits."""
     columns, paths = problem.columns, paths_of(problem)
     free = np.ones(columns.layers, dtype=np.bool_)
     free[list(paths.diagram.order) if paths is not None else []] = False

@@ -219,7 +219,7 @@ class Sweep:
     def _within(
         self, models: Models, deltas: Ints, i: Ints, j: Ints, states: Ints
     ) -> tuple[Ints, Ints, Ints]:
-        """Return the pairs (label, column, next state) that keep all meters within their limits. Raises _Late after the deadline."""
+        """Return the pairs (label, column, next state) within the limits of all meters. Raises _Late after the deadline."""
         if self._late():
             raise _Late
         limits = self.meters.limits
@@ -381,9 +381,8 @@ class _Every(Sweep):
         pass
 
     def _finish(self, models: Models) -> None:
-        models = models.only(
-            models.goal + self.layout.floor <= self.meters.most
-        )  # limits are weaker than this
+        # the limits of priced objectives alone admit some models above `most`
+        models = models.only(models.goal + self.layout.floor <= self.meters.most)
         marked = 0 if self.layout.marks is None else self.layout.marks.words
         chosen = np.repeat(self.layout.problem.columns.start[None, :-1], len(models), axis=0)
         chosen[:, self.layout.order] = models.all_columns()

@@ -119,7 +119,7 @@ def meters_of(problem: Problem, bound: Bound, most: int) -> Meters | None:
 
 
 def _variations(prices: Floats) -> Iterator[Floats]:
-    """The prices, then each one made larger or smaller in patterns that are all different (Hadamard's)."""
+    """Yield the prices, then variations: each price larger or smaller, in the different sign patterns of a Hadamard matrix."""
     yield prices
     priced = prices.nonzero()[0]
     signs = np.ones((1, 1))
@@ -135,6 +135,6 @@ def _variations(prices: Floats) -> Iterator[Floats]:
 
 
 def _lifted(problem: Problem, values: Ints, free: Mask) -> tuple[Ints, int]:
-    """Values with each free layer's least one taken out, and the sum of those."""
+    """Return values with each free layer's least one subtracted, and the sum of these least ones."""
     least = np.where(free, problem.columns.least(values), 0)
     return values - np.repeat(least, problem.columns.sizes), int(least.sum())

@@ -1,4 +1,4 @@
-"""What a child's metrics, facts and requirements are, in exact fractions. Knows nothing of problems, bounds or solvers."""
+"""Evaluate a child's metrics, facts and requirements in exact fractions, independently of problems, bounds and solvers."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A choice for every layer and a batch for every scenario that the search mentions."""
+    """A choice for every layer, and a batch for every scenario of the search."""
 
     tables: Tables
     layers: tuple[LayerAssignment, ...]
     batches: Mapping[str, int]
 
     def parent(self) -> Child:
-        """The all-parent model at the same batches."""
+        """Return the parent at the same batches."""
         return Child(self.tables, (PARENT,) * len(self.layers), self.batches)
 
     def linear(self, linear: Linear) -> Fraction:
-        """The value of a linear expression, in base units."""
+        """Return the value of a linear expression, in base units."""
         return sum((w.coefficient * self.term(w.term) for w in linear.terms), linear.constant)
 
     def term(self, term: Term) -> Fraction:
-        """The value of one term, in base units."""
+        """Return the value of one term, in base units."""
         tables, layers = self.tables, self.layers
         match term:
             case MetricTerm(scenario=scenario, metric=metric):
@@ -84,7 +84,7 @@ class Child:
                 assert_never(term)
 
     def _summed(self, score: str) -> Fraction:
-        """The layers' scores added; runs of dropped layers have the scores that were measured of them."""
+        """Return the sum of the layers' scores; runs of dropped layers count with their measured scores."""
         measured = self.tables.runs.get(score, {})
         runs = counted_runs([c.attention == c.ffn == "noop" for c in self.layers], measured)
         inside = {layer for first, length in runs for layer in range(first, first + length)}
@@ -92,14 +92,14 @@ class Child:
         return sum(alone, sum((decimal(measured[run]) for run in runs), Fraction(0)))
 
     def bound_of(self, requirement: LinearRequirement) -> Fraction:
-        """What the left side is compared with: the bound, or the ratio times the parent's value at the same batch."""
+        """Return the right-hand side of a requirement: its bound, or its ratio times the parent's value at the same batch."""
         if requirement.parent_ratio is not None:
             return requirement.parent_ratio * self.parent().linear(requirement.left)
         assert requirement.bound is not None, "a requirement has a bound or a ratio"
         return requirement.bound
 
     def meets(self, requirement: Requirement) -> bool:
-        """Whether a requirement holds."""
+        """True if a requirement holds."""
         match requirement:
             case LinearRequirement():
                 return COMPARE[requirement.op](self.linear(requirement.left), self.bound_of(requirement))
@@ -109,7 +109,7 @@ class Child:
                 assert_never(requirement)
 
     def fits(self, scenario: str) -> bool:
-        """Whether the batch is the largest candidate that fits, where it is `auto`; true where the batch is given."""
+        """True if an `auto` batch is the largest candidate that fits into memory; always true if the batch is given."""
         batch = self.batches[scenario]
         if self.tables.at(scenario, batch).capacity_bytes is None:
             return True
@@ -117,7 +117,7 @@ class Child:
 
 
 def holds(formula: Logic, layers: Mapping[int, LayerAssignment]) -> bool | None:
-    """The truth of a formula; None where it hangs on layers that are not in `layers` (Kleene's logic)."""
+    """Return the truth value of a formula in Kleene's three-valued logic: None if layers that decide it are not in `layers`."""
     match formula:
         case Is(layer=layer, sub_block=sub_block, alternatives=alternatives):
             if layer not in layers:
@@ -142,14 +142,14 @@ def holds(formula: Logic, layers: Mapping[int, LayerAssignment]) -> bool | None:
 
 
 def _between(sure: int, possible: int, least: int, most: int | None) -> bool | None:
-    """Truth of `least <= count <= most` where the count is known to be from `sure` to `possible`."""
+    """Return the truth value of `least <= count <= most` for a count from `sure` to `possible`; None if undecided."""
     if possible < least or (most is not None and sure > most):
         return False
     return True if sure >= least and (most is None or possible <= most) else None
 
 
 def layers_of(formula: Logic) -> frozenset[int]:
-    """The layers that a formula mentions."""
+    """Return the layers that a formula mentions."""
     match formula:
         case Is(layer=layer):
             return frozenset([layer])
@@ -172,15 +172,15 @@ def _negated(value: bool | None) -> bool | None:
 
 
 def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
-    """`exact_report`, the metrics as floats."""
+    """Return batches and metrics as `exact_report` does, the metrics as floats."""
     batches, metrics = exact_report(child)
     return batches, {name: float(value) for name, value in metrics.items()}
 
 
 def exact_report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
-    """The batch of every scenario there are costs for, and every other metric in base units: `chat.memory`, `params`, `kl` …
+    """Return the batch of every scenario with costs, and all other metrics in base units: `chat.memory`, `params`, `kl`, …
 
-    A scenario that the search does not mention is shown at its largest candidate batch, where `auto` the largest that fits.
+    A scenario that the search does not mention is evaluated at its largest candidate batch; if `auto`, the largest that fits.
     """
     tables = child.tables
     batches, metrics = dict(child.batches), {"params": child.term(ParamsTerm())}

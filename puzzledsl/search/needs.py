@@ -1,4 +1,4 @@
-"""Which tables a search reads."""
+"""Score tables, scenarios and block influences that a search reads."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from puzzledsl.ir.tables import ScoreTable
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """Names of the score tables and of the scenarios that a search's goal, requirements and preferences mention; the score with
-    the block influences that its solver drops by is among them."""
+    """Names of the scores and scenarios in a search's objective, requirements and preferences.
+
+    The score whose block influence the solver uses to drop layers is included.
+    """
 
     scores: frozenset[str]
     scenarios: frozenset[str]
 
 
 def needed(program: Program, search: str) -> Needed:
-    """What must be there before `search` can be solved. Raises KeyError for a search that is not declared."""
+    """Return the scores and scenarios whose tables `search` needs. Raises KeyError for a search that is not declared."""
     here = program.searches[search]
     terms = list(terms_of(here))
     influence = influence_score(program, here) if drops_by_influence(here) else None
@@ -42,7 +44,7 @@ def needed(program: Program, search: str) -> Needed:
 
 
 def influence_of(program: Program, search: Search, scores: Mapping[str, ScoreTable]) -> BlockInfluence | None:
-    """The block influences of the score that a search reads them from; None where there is no table of them for its layers."""
+    """Return the block influence that a search uses; None if its score's table is missing, has none, or is for other layers."""
     name = influence_score(program, search)
     influence = scores[name].influence if name is not None and name in scores else None
     layers = program.spaces[search.space].layers
@@ -50,20 +52,20 @@ def influence_of(program: Program, search: Search, scores: Mapping[str, ScoreTab
 
 
 def terms_of(search: Search) -> Iterator[Term]:
-    """Every term of a search, in the order written."""
+    """Yield every term of a search, in the order of `linears_of`."""
     for linear in linears_of(search):
         for weighted in linear.terms:
             yield weighted.term
 
 
 def linears_of(search: Search) -> Iterator[Linear]:
-    """Every linear expression of a search: the objective, then requirements, then preferences."""
+    """Yield every linear expression of a search: the objective, then requirements, then preferences."""
     for linear, _ in placed_linears(search):
         yield linear
 
 
 def placed_linears(search: Search) -> Iterator[tuple[Linear, Where]]:
-    """Every linear expression of a search and where it is written (the objective: at the search's name)."""
+    """Yield every linear expression of a search with its source location (for the objective, the search's)."""
     yield search.objective, search.where
     for requirement in search.requirements:
         if isinstance(requirement, LinearRequirement):

@@ -1,4 +1,4 @@
-"""Partial models of a sweep: those of some layers, and those that wait."""
+"""Partial models (labels) of a sweep as arrays, and a compact form for those that wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Short = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """Where each model comes from: the model before, and the column."""
+    """Last step of each model: number of the model that it extends (`before`), and the column chosen."""
 
     before: Short
     column: Short
@@ -24,8 +24,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Models:
-    """Partial models of the first `stage` layers: `sums[meter][model]`, `goal`, `words`: marks, then places in the order of
-    the space; `states`: of the decision diagram, 0 after its last stage."""
+    """Partial models of the first `stage` layers of a layout's order.
+
+    `sums[meter][model]`; `goal[model]`: objective; `words[word][model]`: marks, then places in the order of the space;
+    `states[model]`: state of the decision diagram, 0 after its last stage; `step`: how to read back the columns.
+    """
 
     stage: int
     sums: Ints
@@ -38,13 +41,13 @@ class Models:
         return len(self.goal)
 
     def only(self, keep: Ints | Mask) -> Models:
-        """Some of them, in this order."""
+        """Return a subset of the models, in the order of `keep`."""
         step = self.step and Step(self.step.before[keep], self.step.column[keep], self.step.last)
         states = self.states[keep]
         return Models(self.stage, self.sums[:, keep], self.goal[keep], self.words[:, keep], states, step)
 
     def all_columns(self) -> Ints:
-        """[model][layer]: the columns of every model, first layer first."""
+        """Return the columns of every model, [model][layer], first layer of the order first."""
         found: list[Ints] = []
         step, models = self.step, np.arange(len(self), dtype=np.int32)
         while step is not None:
@@ -53,7 +56,7 @@ class Models:
         return np.array(found[::-1], dtype=np.int64).reshape(len(found), len(self)).T
 
     def columns(self, model: int) -> list[int]:
-        """The columns of a model, first layer first."""
+        """Return the columns of one model, first layer of the order first."""
         found, step = [], self.step
         while step is not None:
             found.append(int(step.column[model]))
@@ -63,8 +66,10 @@ class Models:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Aside:
-    """Models that wait, in less memory: of the priced goals, which follow from the goal and the rows, only the first model's.
-    `least`: no answer that they are part of has a lower goal."""
+    """Waiting models in compact form. Priced objectives are kept for the first model only; those of the others follow.
+
+    `least`: lower bound on the objective of all their completions.
+    """
 
     stage: int
     rows: Ints
@@ -77,12 +82,12 @@ class Aside:
 
     @classmethod
     def of(cls, models: Models, meters: Meters, least: int) -> Aside:
-        """Put models aside; there is one at least."""
+        """Compact at least one model."""
         rows, priced = models.sums[: meters.rows].copy(), models.sums[meters.rows :, :1].copy()
         return cls(models.stage, rows, priced, models.goal, models.words, models.states, models.step, least)
 
     def models(self, meters: Meters) -> Models:
-        """The models again."""
+        """Return the models with the sums of all meters restored."""
         priced = meters.scales[:, None] * (self.goal - self.goal[0])
         priced += meters.prices @ (self.rows - self.rows[:, :1]) + self.priced
         sums = np.vstack([self.rows, priced])

@@ -1,10 +1,10 @@
-"""The prices at which the Lagrangian bound over paths of a decision diagram is best.
+"""Lagrangian dual over paths of a decision diagram, by column generation with in-out separation.
 
     L(price) = min over paths (cost + price . rows) - price . limits,   price >= 0
 
-Column generation (Dantzig & Wolfe 1960): a linear program over the paths found so far gives prices, a cheapest path at these
-prices is found next. Points on the way from the best prices to the new ones are tried at the same time (in-out separation,
-Ben-Ameur & Neto 2007), since the first programs know few paths.
+Column generation (Dantzig & Wolfe 1960): a linear program over the paths found so far gives prices; the cheapest path at these
+prices is added. Points between the best and the new prices are evaluated too (in-out separation, Ben-Ameur & Neto 2007), because
+the first programs know few paths.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from puzzledsl.search.interior import Floats, Relaxation, solve_relaxation
 from puzzledsl.search.paths import Paths
 from puzzledsl.search.prices import scaled_of
 
-SHARES = np.array([1.0, 0.5, 0.2, 0.05])  # of the way to the new prices
-FIRST = np.array([1.0, 0.5, 2.0, 0.0])  # times the guess
+SHARES = np.array([1.0, 0.5, 0.2, 0.05])  # points tried, as shares of the way from the best to the new prices
+FIRST = np.array([1.0, 0.5, 2.0, 0.0])  # first prices tried, as multiples of the guess
 ROUNDS = 40
 LEAST_ROUNDS = 5
-TRANSITIONS = 40_000_000  # that all rounds together look at
-CLOSE = 1e-5  # of the bound: how near the best prices are
+TRANSITIONS = 40_000_000  # limit on the transitions evaluated in all rounds together
+CLOSE = 1e-5  # relative gap between the bound and the program's value at which to stop
 MOST_PATHS = 80
 
 
 def best_path_prices(problem: Problem, paths: Paths, guess: Floats) -> Floats:
-    """Prices that nearly maximise the bound over paths, a row, in units of the problem's integers. `guess`: a first one."""
+    """Return prices [rows] that nearly maximise the bound over paths, in units of the problem's integers, from a guess."""
     if not problem.rows:
         return np.zeros(0)
     numbers = scaled_of(problem)
@@ -35,7 +35,7 @@ def best_path_prices(problem: Problem, paths: Paths, guess: Floats) -> Floats:
 
 
 class _Search:
-    """The paths found so far: their costs and what they use of each row."""
+    """Column generation: costs and row sums of the paths found so far, and the best prices."""
 
     def __init__(self, paths: Paths, relaxation: Relaxation) -> None:
         self.paths, self.relaxation = paths, relaxation
@@ -44,7 +44,7 @@ class _Search:
         self.best, self.highest = np.zeros(len(relaxation.limits)), -np.inf
 
     def run(self, guess: Floats) -> Floats:
-        """Column generation from a guess."""
+        """Generate paths from a guess of the prices. Return the best prices."""
         self._try(guess * FIRST[:, None])
         transitions = sum(table.size for table in self.paths.diagram.next) * len(SHARES)
         rounds = min(ROUNDS, max(LEAST_ROUNDS, TRANSITIONS // transitions))
@@ -64,7 +64,7 @@ class _Search:
         return self.best
 
     def _try(self, prices: Floats) -> None:
-        """Evaluate several prices at once, [try][row]; keep their paths."""
+        """Evaluate several prices at once, [try][row], and keep their cheapest paths."""
         relaxation = self.relaxation
         values = relaxation.cost + prices @ relaxation.rows
         least = self.paths.least(values)

@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 from puzzledsl.search.diagram import Diagram
 from puzzledsl.search.instance import Columns, Ints, Problem
 
-NEVER = 2**62  # the value of no path at all; sums that matter are below half of it
+NEVER = 2**62  # stands for infinity (no path); finite sums are below half of it
 Values = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """The paths of a diagram over the columns of a problem."""
+    """Paths of a decision diagram over the columns of a problem."""
 
     columns: Columns
     diagram: Diagram
 
     @cached_property
     def ordered(self) -> Ints:
-        """The columns of all stages, by stage and class."""
+        """Columns of all stages, sorted by stage and class."""
         parts = []
         for layer in self.diagram.order:
             begin, end = int(self.columns.start[layer]), int(self.columns.start[layer + 1])
@@ -40,7 +40,7 @@ class Paths:
 
     @cached_property
     def first(self) -> Ints:
-        """First places of the classes in `ordered`; the classes of all stages in a row."""
+        """First place in `ordered` of each class, with the classes of all stages numbered consecutively."""
         classes, layers = self.diagram.classes[self.ordered], self.columns.layer_of[self.ordered]
         new = np.ones(len(self.ordered), dtype=np.bool_)
         new[1:] = (classes[1:] != classes[:-1]) | (layers[1:] != layers[:-1])
@@ -48,30 +48,33 @@ class Paths:
 
     @cached_property
     def spans(self) -> list[slice]:
-        """The classes of each stage."""
+        """Range of the classes of each stage in the consecutive numbering."""
         ends = np.cumsum([table.shape[1] for table in self.diagram.next]).tolist()
         return [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
 
     @cached_property
     def free(self) -> Ints:
-        """The layers without a stage."""
+        """Layers without a stage."""
         return np.setdiff1d(np.arange(self.columns.layers), np.array(self.diagram.order, dtype=np.int64))
 
     def least(self, values: Values) -> Values:
-        """[V][classes]: the least value of each class."""
+        """Return the least value of each class, [V][columns] -> [V][classes]."""
         if not len(self.first):
             return values[:, :0]
         return np.asarray(np.minimum.reduceat(values[:, self.ordered], self.first, axis=1))
 
     def to_end(self, least: Values) -> list[Values]:
-        """[V][S + 1] before each stage and after the last: the least value of what is still to come; the last entry is NEVER."""
+        """Return the least value of the remaining stages from each state, [V][S + 1], before each stage and after the last.
+
+        The last entry is NEVER, so that DEAD (-1) indexes it.
+        """
         never = _never(least)
         after = np.full((len(least), 2), never, dtype=least.dtype)
         after[:, 0] = 0
         found = [after]
         for table, span in zip(reversed(self.diagram.next), reversed(self.spans), strict=True):
             here = np.full((len(least), len(table) + 1), never, dtype=least.dtype)
-            sums = after[:, table]  # DEAD is the last entry: NEVER
+            sums = after[:, table]  # DEAD indexes the last entry: NEVER
             sums += least[:, None, span]
             sums.min(axis=2, out=here[:, :-1])
             found.append(here)
@@ -79,7 +82,10 @@ class Paths:
         return found[::-1]
 
     def through(self, least: Values, to_end: list[Values]) -> Values:
-        """[classes], of the first value: the least of what comes before and after each class; NEVER or more on no path."""
+        """Return the least value of the other stages on paths through each class, [classes], for the first of the V values.
+
+        NEVER or more if no path leads through the class.
+        """
         found = np.full(least.shape[1], _never(least), dtype=least.dtype)
         before = np.zeros(1, dtype=least.dtype)
         for stage, (table, span) in enumerate(zip(self.diagram.next, self.spans, strict=True)):
@@ -92,7 +98,10 @@ class Paths:
         return found
 
     def cheapest(self, values: Values, least: Values, to_end: list[Values]) -> Ints:
-        """[V][layers]: the columns of a cheapest child of each value; of equal ones the first class, then the first column."""
+        """Return the columns of a cheapest child for each of the V values, [V][layers].
+
+        Ties are broken by the first class, then the first column.
+        """
         lines = np.arange(len(values))
         chosen = np.zeros((len(values), self.columns.layers), dtype=np.int64)
         for layer in self.free.tolist():
@@ -111,7 +120,7 @@ class Paths:
         return chosen
 
     def best_columns(self, values: Values, least: Values) -> Ints:
-        """[V][classes]: the first cheapest column of each class."""
+        """Return the first cheapest column of each class, [V][classes]."""
         sizes = np.diff(np.append(self.first, len(self.ordered)))
         equal = values[:, self.ordered] == np.repeat(least, sizes, axis=1)
         place = np.where(equal, np.arange(len(self.ordered)), len(self.ordered))
@@ -123,7 +132,7 @@ class Paths:
 
 
 def paths_of(problem: Problem) -> Paths | None:
-    """The paths of a problem's diagram; None without a diagram, or where it has no stages."""
+    """Return the paths of a problem's diagram; None if it has no diagram or the diagram has no stages."""
     diagram = problem.diagram
     return None if diagram is None or not diagram.order else Paths(problem.columns, diagram)
 

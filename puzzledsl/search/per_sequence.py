@@ -1,14 +1,14 @@
-"""Bounds on a model's times at every batch of an interval, for relaxed problems on a profile.
+"""Bounds on a model's times for all batches of an interval, used by relaxed problems on a profile.
 
-Let x(b) be the exact time of one sub-block in a prefill or a decode step of b sequences (`cost.roofline`), c(b) = ceil(x(b)) its
+Let x(b) be the exact time of one sub-block in a prefill or decode step of b sequences (`cost.roofline`), and c(b) = ceil(x(b)) the
 nanoseconds in the tables. With n = b tokens (or b * prompt), x is the sum of
 
     max(P * min(1, n k / E) * bytes / BW, 2 P n / F)     matrices (k / E: the share of the experts that a token needs; else 1)
     b * constant                                          attention
     constant + n * constant                               overhead and the exchange between GPUs
 
-so x(b) does not decrease, and x(b) / b does not increase: max and + keep both properties, and each term has them. Hence for
-low <= b <= high
+Each term does not decrease with b, and divided by b does not increase; max and + preserve both properties, so x has them, too.
+Hence for low <= b <= high
 
     c(low)              <=  c(b)      <=  c(high)
     (c(high) - 1) / high <  c(b) / b  <  (c(low) + 1) / low
@@ -32,8 +32,10 @@ TIMES = ("latency", "ttft", "tpot")
 
 @dataclass(frozen=True, slots=True)
 class TimeBounds:
-    """A time of every sub-block over an interval of batches, in nanoseconds: `least` and `most` an exact one at the interval's
-    ends; `least_each` of `high` sequences and `most_each` of `low`, so that divided by those they bound time / batch."""
+    """Bounds on a time of a sub-block over an interval of batches, in nanoseconds.
+
+    `least` and `most` are the times at the ends of the interval. `least_each / high` and `most_each / low` bound time / batch.
+    """
 
     least: int
     most: int
@@ -42,7 +44,7 @@ class TimeBounds:
 
 
 def time_bounds(metric: str, output: int, low: Cost, high: Cost) -> TimeBounds:
-    """The bounds of one sub-block, from its costs at the two ends."""
+    """Return the bounds for one sub-block, given its costs at the two ends. `output`: tokens generated for each sequence."""
     prefill, decode = {"latency": (1, output), "ttft": (1, 0), "tpot": (0, 1)}[metric]
 
     def total(first: int, second: int) -> int:
@@ -66,7 +68,7 @@ def bounded(
     ends: tuple[int, int],
     of: Callable[[TimeBounds], int],
 ) -> Vector:
-    """One of the bounds, or a number made of them, of each column; in seconds. On a profile."""
+    """Return `of(bounds)` as a linear function of the columns, in seconds. The scenario must have a profile."""
     profile = coefficients.tables.profiles[scenario]
     low, high = map(profile.costs, ends)
     output = profile.scenario.output
@@ -83,10 +85,10 @@ def bounded(
 def times_the_parents(
     coefficients: Coefficients, parent: Coefficients, scenario: str, metric: str, ends: tuple[int, int]
 ) -> Vector:
-    """A lower bound, of each column, on `time(b) / parent's time(b)` over an interval: the better of two for every sub-block.
+    """Return a lower bound on `time(b) / parent's time(b)` over an interval, as a linear function of the columns.
 
-    time(b) >= least and parent(b) <= parent's most; or, of one sequence, time(b) / b > least_each / high and
-    parent(b) / b < parent's most_each / low.
+    For each sub-block it is the better of two: from time(b) >= least and parent(b) <= parent's most, or, per sequence, from
+    time(b) / b > least_each / high and parent(b) / b < parent's most_each / low.
     """
     low, high = ends
     most = int(bounded(parent, scenario, metric, ends, lambda t: t.most).total() / NANOSECOND)

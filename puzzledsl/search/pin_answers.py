@@ -1,4 +1,4 @@
-"""Answers shared between pins: every answer bounds the optimum of each pin that it has."""
+"""Share answers between pins: every answer is an upper bound on the optimum of each pin that it has."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ NO_PIN = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PinsOfColumns:
-    """The pins that have each column, `pins[column]`, as places in a list: one a sub-block, `NO_PIN` where it is not listed."""
+    """Inverse of a list of pins. `pins[column]`: numbers of the column's pins, one for each sub-block; NO_PIN if not listed."""
 
     pins: Ints
 
     @classmethod
     def of(cls, problem: Problem, pins: Sequence[Pin]) -> PinsOfColumns:
-        """The inverse of a list of pins."""
+        """Build the inverse of a list of pins."""
         found = np.full((len(problem.columns), len(SUB_BLOCKS)), NO_PIN, dtype=np.int64)
         for number, pin in enumerate(pins):
             found[pin.columns, SUB_BLOCKS.index(pin.sub_block)] = number
         return cls(found)
 
     def best(self, answers: Ints, values: Ints) -> Iterator[tuple[int, int]]:
-        """Each pin that some answers, [answer][layer], have; and the place of the least of their values."""
+        """Yield (pin, number of its best answer) for each pin that some answer has, given answers [answer][layer]."""
         pins = self.pins[answers].reshape(len(answers), answers.shape[1] * len(SUB_BLOCKS))
         place, which = (pins != NO_PIN).nonzero()
         pin = pins[place, which]

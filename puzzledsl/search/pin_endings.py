@@ -1,7 +1,7 @@
-"""Meet in the middle for many pins: the choices of some layers, listed once for all pins, indexed by what they use.
+"""Meet in the middle for many pins: suffixes over some layers, listed once for all pins and indexed by resource use.
 
-The layers are those whose choices are the smallest: they fill up what the others leave of the budgets, so they are most of a
-sweep. A choice is left out where its slack is too large for every pin.
+The layers are those whose choices differ least. They fill up the rest of the budgets, so they take most of a sweep. A suffix is
+left out if its slack is too large for every pin.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from puzzledsl.search.instance import Ints, Problem
 from puzzledsl.search.interior import Floats
 from puzzledsl.search.pin_prices import PinBounds
 
-MOST = 60_000  # endings
-CELLS = 12  # of the grid, an ending: labels are many, so it pays to try few of the endings
-ROUNDING = 1e-9  # of the room for slack
-UNIT = 2.0**20  # of the goal, in the grid
+MOST = 60_000  # most endings
+CELLS = 12  # grid cells per ending; labels are many, so trying few endings pays off
+ROUNDING = 1e-9  # tolerance, as a share of the room for slack
+UNIT = 2.0**20  # weight of the objective in the grid's integer prices
 
 
 @dataclass(slots=True, eq=False)
 class Endings:
-    """`columns[place][ending]` of `layers[place]`; `goal[ending]` and `use[row][ending]` are what those add up to,
-    `least[row]` the least use. `grid`: the same, indexed, once it is made."""
+    """Suffixes over `layers`: `columns[place][ending]` is the column of `layers[place]`.
+
+    `goal[ending]` and `use[row][ending]`: objective and resource use. `least[row]`: least use of any ending. `grid`: the index,
+    built on first use.
+    """
 
     layers: Ints
     columns: Ints
@@ -34,7 +37,10 @@ class Endings:
     grid: Grid | None = None
 
     def grid_for(self, bounds: PinBounds, left: Ints) -> Grid:
-        """The grid, for labels that leave about `left` of the priced goal. Its axes are rows that have a price with every pin."""
+        """Return the grid, built for labels with about `left` room of the priced objective.
+
+        Its dimensions are rows that have a price with every pin.
+        """
         if self.grid is None:
             prices = bounds.whole / bounds.scale[:, None]
             weights = np.where((prices > 0).all(axis=0), np.maximum(prices.mean(axis=0) * UNIT, 1.0), 0.0)
@@ -46,10 +52,10 @@ class Endings:
 
 
 def endings_of(problem: Problem, share: Floats, pinned: Ints, column: Ints, shares: Floats) -> Endings | None:
-    """The endings over layers in which no pin is.
+    """List the endings over layers without a pin; None if there are no suitable layers.
 
-    `share[pin][layer]`: of a pin's room for slack, what the second best column needs (above 1: there is none). `shares`: of its
-    room, what each of the pins' columns, `column`, needs.
+    `share[pin][layer]`: slack of the layer's second best column as a share of the pin's room (above 1: there is none). `pinned`:
+    layers with pins. `column` and `shares`: columns of all pins, and the share of its pin's room that each needs.
     """
     least = np.full(len(problem.columns), np.inf)
     np.minimum.at(least, column, shares)

@@ -1,7 +1,7 @@
-"""Many pinned problems laid out side by side for a label sweep: each pin's columns, meters and order of layers.
+"""Arrays of many pinned problems for joint label setting: each pin's columns, meters and order of layers.
 
-Meters are sums over layers with a limit: the goal priced in several ways, the goal, and the rows. Each layer's least value is
-taken out, so every meter only grows: a label above a limit is in no answer that is sought. All numbers are exact integers.
+Meters are sums over layers with a limit: several priced objectives, the objective, and the rows. Each layer's least value is
+subtracted, so meters only grow, and a label above a limit is part of no answer of interest. All numbers are exact integers.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from puzzledsl.search.pin_endings import Endings, endings_of
 from puzzledsl.search.pin_prices import EXCLUDED, PinBounds, priced_columns
 from puzzledsl.search.pins import Pin
 
-SPREAD = 0.15  # how far prices are varied, in logarithms
-GOAL = 1  # the meter; the first is the priced goal, the rows come after it
-ROWS = 2
-FIELD = 16  # bits of a packed meter: the top one says that nothing is below 0 yet
-FIELDS = 4  # in a word
-UNITS = 2 ** (FIELD - 2)  # that a packed meter's limit is divided into
+SPREAD = 0.15  # logarithmic variation of prices
+GOAL = 1  # number of the objective's meter; meter 0 is the priced objective
+ROWS = 2  # number of the first row's meter
+FIELD = 16  # bits of a packed meter; the top bit is a guard that a borrow clears
+FIELDS = 4  # packed meters in a word
+UNITS = 2 ** (FIELD - 2)  # units that a packed meter's limit is divided into
 GUARDS = np.int64(sum(1 << (FIELD * (i + 1) - 1) for i in range(FIELDS)) - 2**64)
-MANY_STAGES = 16  # layers with a choice, from which on the last ones are listed as endings
+MANY_STAGES = 16  # average number of layers with a choice above which the last ones are listed as endings
 
 
 @dataclass(slots=True, eq=False)
 class PinLayout:
-    """The choices of all pins. Pin p has `stages[p]` layers with a choice; its stage s is group `first[p] + s`, whose columns are
-    the entries `begin[group]` to `begin[group] + size[group] - 1` of `columns` and of `deltas[meter]`, the least slack first.
+    """Data of all pins. Pin p has `stages[p]` layers with a choice. Its stage s is group `first[p] + s`.
 
-    `room[meter][pin]` is the limit, with the least of every layer taken out. The meters are the priced goal, the goal and the
-    rows. `packed[word][entry]` and `packed_room[word][pin]` are the goal at varied prices, several in a word, rounded so that no
-    answer is lost. `base[pin]` are the columns of layers without a choice (and any of the others). `endings`: the choices of
-    some layers that are no stages, where they are listed; `ending_floor[meter][pin]` is the least of those layers.
+    The columns of a group are the entries `begin[group]` to `begin[group] + size[group] - 1` of `columns` and of `deltas[meter]`,
+    least slack first. `room[meter][pin]`: limits less the least value of every layer, for the priced objective, the objective and
+    the rows. `packed[word][entry]` and `packed_room[word][pin]`: priced objectives at varied prices, several in a word, rounded
+    so that no answer is lost. `base[pin]`: the columns of layers without a choice (for others, any column). `endings`: suffixes over
+    layers that are no stages, if they are listed; `ending_floor[meter][pin]`: sums of these layers' least values.
     """
 
     columns: Ints
@@ -54,7 +54,7 @@ class PinLayout:
 
 
 def pin_layout(problem: Problem, pins: Sequence[Pin], bounds: PinBounds, most: Ints) -> PinLayout:
-    """The layout of pins for answers whose goal is at most `most[pin]`."""
+    """Lay out pins for answers with sums up to `most[pin]`."""
     layers, count = problem.columns.layers, len(pins)
     core = _Core.of(problem, pins, bounds, most)
     starts = np.searchsorted(core.group, np.arange(count * layers))
@@ -65,7 +65,7 @@ def pin_layout(problem: Problem, pins: Sequence[Pin], bounds: PinBounds, most: I
     deltas, floors, room = _lifted(figures, limits, starts, sizes)
     varied = _varied(problem, bounds, most, core.column, pin)
     packed, packed_room = _packed(*_lifted(*varied, starts, sizes)[::2], pin)
-    share = np.full(count * layers, 2.0)  # of the room for slack: what the second column needs
+    share = np.full(count * layers, 2.0)  # slack of the second column as a share of the pin's room
     choices = (sizes > 1).nonzero()[0]
     share[choices] = core.slack[starts[choices] + 1] / np.maximum(core.left, 1)[choices // layers]
     endings = None
@@ -97,8 +97,10 @@ def pin_layout(problem: Problem, pins: Sequence[Pin], bounds: PinBounds, most: I
 
 @dataclass(slots=True, eq=False)
 class _Core:
-    """The columns that an answer of each pin may have, sorted by pin, layer and slack: `group` is pin * layers + layer.
-    `left[pin]`: how much slack an answer may have."""
+    """Columns that may be in an answer of each pin, sorted by pin, layer and slack. `group`: pin * layers + layer.
+
+    `left[pin]`: room for an answer's total slack.
+    """
 
     group: Ints
     column: Ints
@@ -117,14 +119,14 @@ class _Core:
 
 
 def _lifted(values: Ints, limits: Ints, starts: Ints, sizes: Ints) -> tuple[Ints, Ints, Ints]:
-    """Meters with the least of each group taken out; those least ones, by group; and what is left of the limits, by pin."""
+    """Return meters with each group's least value subtracted, these least values by group, and the limits left by pin."""
     floors = np.minimum.reduceat(values, starts, axis=1)
     room = limits - floors.reshape(*limits.shape, len(starts) // limits.shape[1]).sum(axis=2)
     return values - np.repeat(floors, sizes, axis=1), floors, room
 
 
 def _varied(problem: Problem, bounds: PinBounds, most: Ints, column: Ints, pin: Ints) -> tuple[Ints, Ints]:
-    """The goal at varied prices: of each pin's columns, and its limit."""
+    """Return the priced objectives at varied prices: values [variation][entry] and limits [variation][pin]."""
     figures = [np.zeros((0, len(column)), dtype=np.int64)]
     limits = [np.zeros((0, len(most)), dtype=np.int64)]
     for whole, scale in _variations(problem, bounds):
@@ -137,7 +139,7 @@ def _varied(problem: Problem, bounds: PinBounds, most: Ints, column: Ints, pin: 
 
 
 def _packed(deltas: Ints, room: Ints, pin: Ints) -> tuple[Ints, Ints]:
-    """Meters of few bits, `FIELDS` in a word. What is added is rounded down, so that no sum is above what it was."""
+    """Pack meters into FIELDS fields per word. Amounts are rounded down, so that no answer exceeds a packed limit."""
     words = -(-len(deltas) // FIELDS)
     packed = np.zeros((words, deltas.shape[1]), dtype=np.int64)
     packed_room = np.full((words, room.shape[1]), GUARDS)
@@ -150,8 +152,11 @@ def _packed(deltas: Ints, room: Ints, pin: Ints) -> tuple[Ints, Ints]:
 
 
 def _variations(problem: Problem, bounds: PinBounds) -> list[tuple[Ints, Ints]]:
-    """Prices that are larger or smaller in patterns that are all different (Hadamard's), whole, with their scales: what is left
-    of the budgets after some layers has other best prices. Those for which 64 bits are too few stay as they are."""
+    """Return varied integer prices [pin][row] with their scales [pin], in the sign patterns of a Hadamard matrix.
+
+    After some layers, other prices are best for the rest of the budgets. Variations that do not fit into 64 bits are replaced by
+    the unvaried prices.
+    """
     prices = bounds.whole / bounds.scale[:, None]
     priced = np.flatnonzero((prices > 0).any(axis=0))
     signs = np.ones((1, 1))

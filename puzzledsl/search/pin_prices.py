@@ -1,8 +1,8 @@
 """Prices for many pins at once: projected Newton steps on the smoothed Lagrangian bound, from the prices without a pin.
 
-A pin moves what is left of each budget a little, so the best prices move a little: the bound at the old ones is weaker than it
-could be, to second order. Each step is the same for all pins of a layer, which share every column but that layer's. Prices are
-floats; `certified` makes exact bounds of them.
+A pin changes the rest of each budget a little, so the best prices move a little, too; the bound at the old prices is weaker, to
+second order. The pins of a layer share all columns but this layer's, so their steps are computed together. Prices are floats;
+`bounds_at` computes exact bounds from them.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from puzzledsl.search.interior import Floats, Relaxation
 from puzzledsl.search.pins import Pin
 from puzzledsl.search.prices import NEGLIGIBLE, scaled_of
 
-HEATS = (0.01, 0.003, 0.001, 0.0003)  # of the smoothed minimum, one step each
-STEPS = (1.0, 0.4)  # of a Newton step, that are tried
-NEAR = 8  # columns a layer that are looked at: those with the least slack
-TOGETHER = 128  # pins whose bounds are made exact at once
-EXCLUDED = 2**62  # above every priced column, and low enough that a difference of two is no overflow
-FREE = 1e-9  # added to the curvature, relative: a row that no column trades against another has none
+HEATS = (0.01, 0.003, 0.001, 0.0003)  # temperatures of the smoothed minimum, one Newton step each
+STEPS = (1.0, 0.4)  # step lengths that are tried
+NEAR = 8  # columns per layer that are considered: those with the least slack
+TOGETHER = 128  # pins whose exact bounds are computed at once
+EXCLUDED = 2**62  # above every priced column, and low enough that differences do not overflow
+FREE = 1e-9  # relative ridge on the curvature, which is 0 for a row that no choice of columns changes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PinBounds:
-    """Exact Lagrangian bounds, one a pin: `whole[pin][row]` are its prices times `scale[pin]`, `exact[pin]` the bound times that.
-    `fits[pin]`: 64 bits are enough for them; nothing is known of the others."""
+    """Exact Lagrangian bounds by pin. `whole[pin][row]`: prices times `scale[pin]`. `exact[pin]`: bound times `scale[pin]`.
+
+    `fits[pin]`: True if 64 bits are enough; otherwise the entry is meaningless.
+    """
 
     whole: Ints
     scale: Ints
@@ -41,18 +43,18 @@ class PinBounds:
         return PinBounds(self.whole[some], self.scale[some], self.exact[some], self.fits[some])
 
     def values(self) -> Ints:
-        """The bounds on the sums, which are integers: rounded up."""
+        """Return the bounds on the sums, rounded up to integers, [pins]."""
         return np.asarray(-(-self.exact // self.scale))
 
 
 def pin_bounds(problem: Problem, bound: Bound, pins: Sequence[Pin]) -> PinBounds:
-    """The bound of a problem with each pin, at prices that are nearly the best for it."""
+    """Compute the bound of a problem with each pin, at prices that are nearly best for the pin."""
     prices = _prices(problem, bound, pins) if problem.rows else np.zeros((len(pins), 0))
     return bounds_at(problem, pins, prices)
 
 
 def bounds_at(problem: Problem, pins: Sequence[Pin], prices: Floats) -> PinBounds:
-    """The exact bounds at prices of each pin."""
+    """Compute the exact bounds at given prices [pin][row]."""
     bits, fits = precision(problem, prices)
     scale = np.int64(1) << bits
     whole = np.rint(np.where(fits[:, None], prices * scale[:, None], 0.0)).astype(np.int64)
@@ -71,7 +73,7 @@ def bounds_at(problem: Problem, pins: Sequence[Pin], prices: Floats) -> PinBound
 
 
 def priced_columns(problem: Problem, pins: Sequence[Pin], whole: Ints, scale: Ints) -> Ints:
-    """Goal and priced rows of each column, [pin][column]; columns that a pin excludes are as dear as a number can be."""
+    """Return objective plus priced rows of each column, [pin][column]; EXCLUDED for columns that a pin excludes."""
     priced = problem.goal.values * scale[:, None] + whole @ problem.matrix
     start = problem.columns.start
     for own, pin in zip(priced, pins, strict=True):
@@ -101,7 +103,7 @@ def _by_layer(pins: Sequence[Pin]) -> Iterator[tuple[int, list[Pin]]]:
 
 
 def _near(relaxation: Relaxation, prices: Floats) -> Mask:
-    """Each layer's columns with the least slack."""
+    """Return the mask of each layer's NEAR columns with the least slack."""
     reduced = relaxation.reduced(prices)
     layer = np.repeat(np.arange(len(relaxation.sizes)), relaxation.sizes)
     order = np.lexsort((reduced, layer))
@@ -112,7 +114,7 @@ def _near(relaxation: Relaxation, prices: Floats) -> Mask:
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """The pins of one layer: `cost[pin][column]` is infinite where the pin excludes a column."""
+    """The pins of one layer on a reduced set of columns. `cost[pin][column]`: infinite if the pin excludes the column."""
 
     relaxation: Relaxation
     cost: Floats
@@ -132,7 +134,7 @@ class _Batch:
         return cls(inner, cost)
 
     def best(self, root: Floats) -> Floats:
-        """Prices of each pin, the best that some steps find."""
+        """Return the best prices that the Newton steps find, [pin][row], starting from `root` for all pins."""
         prices = np.repeat(root[None], len(self.cost), axis=0)
         best, highest = prices, self._bound(prices)[1]
         for heat in HEATS:
@@ -149,7 +151,7 @@ class _Batch:
         return best
 
     def _bound(self, prices: Floats, heat: float = 1.0) -> tuple[Floats, Floats]:
-        """The smoothed bound and the bound itself."""
+        """Return the smoothed bound and the bound itself, [pins] each."""
         relaxation = self.relaxation
         reduced = self.cost + prices @ relaxation.rows
         least = np.minimum.reduceat(reduced, relaxation.start, axis=1)
@@ -158,7 +160,7 @@ class _Batch:
         return bound - heat * np.log(total).sum(axis=1), bound
 
     def _newton(self, prices: Floats, heat: float) -> tuple[Floats, Floats]:
-        """A Newton step of each pin's smoothed bound over the prices that may move, and that bound."""
+        """Return a Newton step of each pin's smoothed bound, over the prices that may move, and the smoothed bound."""
         relaxation, rows = self.relaxation, self.relaxation.rows
         reduced = self.cost + prices @ rows
         least = np.minimum.reduceat(reduced, relaxation.start, axis=1)

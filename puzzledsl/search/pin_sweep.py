@@ -1,9 +1,9 @@
-"""Label-setting over the layers of many pinned problems at once (Irnich & Desaulniers 2005), bounded by Lagrangian slack.
+"""Label setting for many pinned problems at once (Irnich & Desaulniers 2005), bounded by Lagrangian slack.
 
-A label is a choice for a pin's first layers: what it leaves of the priced goal, of the goal and of each row. Labels of all pins
-stand side by side in arrays; each pin has its own prices, its own columns (those whose slack is small enough) and its own order
-of layers, the clearest choices first. Where there are too many labels, the most promising go on and the others wait: what those
-find leaves fewer of these. All numbers are exact integers.
+A label is a choice for a pin's first layers, with the room it leaves in the priced objective, the objective and each row. The
+labels of all pins share arrays. Each pin has its own prices, columns (those with small slack) and order of layers, clearest choices first.
+If there are too many labels, the most promising are extended first and the others wait; answers found meanwhile prune some of
+these. All numbers are exact integers.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ from puzzledsl.search.pin_layout import GOAL, GUARDS, ROWS, PinLayout, pin_layou
 from puzzledsl.search.pin_prices import EXCLUDED, PinBounds
 from puzzledsl.search.pins import Lawful, Pin
 
-AT_ONCE = 16_000  # labels that go on together
-A_CHECK = 2000  # answers whose formulas are read at once
-TRIES = 15  # of a label with an ending, that take as long as one label
-CHECK = 10  # labels that take as long as reading the formulas over one answer
-ANY = 2**31  # candidates a label, in the grid of endings: as many as there are
-WORTH = 0.05  # of the labels merged: below, merging rests for some stages, twice as many each time
+AT_ONCE = 16_000  # labels extended together
+A_CHECK = 2000  # answers whose formulas are evaluated at once
+TRIES = 15  # pairs of a label and an ending that take as long as one label
+CHECK = 10  # work of evaluating the formulas of one answer, in labels
+ANY = 2**31  # no limit on candidate endings per label
+WORTH = 0.05  # share of dominated labels below which dominance checks pause, each time for longer
 LONGEST_REST = 16
-FEW = 500  # labels that are not worth merging
+FEW = 500  # number of labels below which dominance is not checked
 
 
 @dataclass(slots=True, eq=False)
 class Swept:
-    """For each pin: the best answer found, `chosen[pin]` of goal `value[pin]` (`found[pin]`: whether there is one), of at most
-    what was sought. `complete[pin]`: there is no better one of those."""
+    """Result by pin: the best answer found, `chosen[pin]` of sum `value[pin]`, if `found[pin]`.
+
+    `complete[pin]`: no better answer exists within the limit.
+    """
 
     chosen: Ints
     value: Ints
@@ -51,15 +53,17 @@ def sweep_pins(
     deadline: float,
     width: int | None = None,
 ) -> Swept:
-    """The best answer of each pin whose goal is at most `most[pin]`. A pin is given up after about `work` labels. With a `width`
-    it is a beam search, with so many labels a stage: good answers, and hardly ever a proof."""
+    """Find the best answer of each pin with a sum up to `most[pin]`. A pin is given up after about `work` labels.
+
+    With a `width`, it is a beam search with so many labels per stage, which finds good answers and rarely proves anything.
+    """
     layout = pin_layout(lawful.problem, pins, bounds, most)
     return _Sweep(lawful.problem, lawful, layout, bounds, most, work, deadline, width).run()
 
 
 @dataclass(slots=True, eq=False)
 class _Step:
-    """The entries that labels chose last, and which labels `previous` they came from."""
+    """Last step of each label: the entry chosen, and the number (`parent`) of the label of `previous` that it extends."""
 
     entry: Ints
     parent: Ints
@@ -71,7 +75,7 @@ class _Step:
 
 @dataclass(slots=True, eq=False)
 class _Labels:
-    """Labels at one stage: their pins, and what they leave of each meter, [meter][label], and of the packed ones."""
+    """Labels at one stage with their pins. `room[meter][label]` and `packed[word][label]`: room left in each meter."""
 
     stage: int
     pin: Ints
@@ -87,7 +91,7 @@ class _Labels:
         return _Labels(self.stage, self.pin[some], self.room[:, some], self.packed[:, some], step)
 
     def entries(self, some: Ints) -> list[Ints]:
-        """The entries that some labels have chosen, the last stage's first."""
+        """Return the entries that some labels have chosen, the last stage's first."""
         found, step = [], self.step
         while step is not None:
             found.append(step.entry[some])
@@ -107,10 +111,10 @@ class _Sweep:
     width: int | None
     need: Ints = field(
         init=False
-    )  # of the priced goal, by pin, for an answer that is better than the best known
-    done: Ints = field(init=False)  # labels, by pin
+    )  # room of the priced objective, by pin, that a label must keep to beat the best known answer
+    done: Ints = field(init=False)  # number of labels, by pin
     result: Swept = field(init=False)
-    rest: int = 0  # stages until labels are merged again
+    rest: int = 0  # stages until dominance is checked again
     rests: int = 1
 
     def run(self) -> Swept:
@@ -130,7 +134,7 @@ class _Sweep:
         return self.result
 
     def _follow(self, labels: _Labels, waiting: list[_Labels]) -> None:
-        """From some stage to the last; labels that are too many for one go wait."""
+        """Extend labels from their stage to the last one; if they are too many at once, some are added to `waiting`."""
         labels = self._still_good(labels)
         while len(labels):
             ended = self.layout.stages[labels.pin] == labels.stage
@@ -154,17 +158,17 @@ class _Sweep:
         return labels if good.all() else labels.only(good.nonzero()[0])
 
     def _patient(self, labels: _Labels) -> _Labels:
-        """Without the labels of pins that take too many."""
+        """Return the labels without those of pins that have used up their work; these pins are given up."""
         self.done += np.bincount(labels.pin, minlength=len(self.done))
         given_up = self.done > self.work
         if not given_up.any():
             return labels
         self.need[given_up] = EXCLUDED
-        self.result.complete[given_up] = False  # their labels that wait are dropped too
+        self.result.complete[given_up] = False  # `need` drops their waiting labels too
         return labels.only((~given_up[labels.pin]).nonzero()[0])
 
     def _merged(self, labels: _Labels) -> _Labels:
-        """Best of a pin's labels that leave the same of every row; with formulas all, since those tell them apart."""
+        """Dominance: of a pin's labels with equal room in every row, keep the best. No effect with formulas, which may differ."""
         if self.problem.formulas or len(labels) < FEW:
             return labels
         if self.rest:
@@ -180,8 +184,10 @@ class _Sweep:
         return labels if len(keep) == len(labels) else labels.only(keep)
 
     def _grown(self, labels: _Labels) -> _Labels:
-        """Each label with each column of its pin's next layer that leaves nothing below 0: the columns of least slack first,
-        then the second ones, for which fewer labels have room, and so on."""
+        """Extend each label by each column of its pin's next layer that leaves no room negative.
+
+        Columns are tried by rank of slack: first the best column for all labels, then the second for those with room, and so on.
+        """
         layout = self.layout
         group = layout.first[labels.pin] + labels.stage
         entry, size, need = layout.begin[group], layout.size[group], self.need[labels.pin]
@@ -215,7 +221,7 @@ class _Sweep:
     # -------------------------------------------------------- answers
 
     def _end(self, labels: _Labels) -> None:
-        """Keep each pin's best answer among labels of all stages."""
+        """Keep each pin's best answer among labels that have passed all stages, completed by endings if there are any."""
         spare = (
             labels.room[GOAL] - np.where(self.result.found, self.most - self.result.value + 1, 0)[labels.pin]
         )
@@ -235,7 +241,10 @@ class _Sweep:
         self._keep_best(labels, model, spare[model] - grid.goal[part], grid.order[part])
 
     def _keep_best(self, labels: _Labels, some: Ints, spare: Ints, ending: Ints | None) -> None:
-        """Labels, with endings, whose goal is `spare` less than what would do: the best of each pin that meets the formulas."""
+        """Keep the best answer of each pin, among labels with endings, that satisfies the formulas.
+
+        `spare`: amount by which the sum is below the highest acceptable one.
+        """
         result, pin = self.result, labels.pin[some]
         top = np.where(result.found, result.value - 1, self.most)
         order = np.lexsort((-spare, pin))
@@ -251,7 +260,7 @@ class _Sweep:
             if ending is not None:
                 assert self.layout.endings is not None
                 chosen[:, self.layout.endings.layers] = self.layout.endings.columns[:, ending[now]].T
-            good = self.lawful(chosen).nonzero()[0][::-1]  # the best of each pin is written last
+            good = self.lawful(chosen).nonzero()[0][::-1]  # reversed: each pin's best answer is written last
             here = pin[now[good]]
             result.chosen[here] = chosen[good]
             result.value[here] = top[here] - spare[now[good]]
@@ -264,7 +273,7 @@ class _Sweep:
         self.need[known] = np.maximum(self.need[known], better)
 
     def _chosen(self, labels: _Labels, some: Ints) -> Ints:
-        """The columns of labels of all stages, [label][layer]."""
+        """Return the columns of labels that have passed all stages, [label][layer]."""
         chosen = self.layout.base[labels.pin[some]]
         rows = np.arange(len(some))
         for entry in labels.entries(some):

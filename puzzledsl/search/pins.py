@@ -1,4 +1,4 @@
-"""Pins: one alternative fixed in one sub-block of one layer, the rest of the search free."""
+"""Pins: restrictions of a search that fix the alternative of one sub-block of one layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pin:
-    """An alternative of one sub-block, and the columns of its layer that have it."""
+    """An alternative fixed in one sub-block, and the columns of the layer that have it."""
 
     layer: int
     sub_block: SubBlock
@@ -26,14 +26,14 @@ class Pin:
     columns: Ints
 
     def keep(self, columns: Columns) -> Mask:
-        """The columns that a problem with this pin has: those of the pin, and all of the other layers."""
+        """Return the mask of columns allowed with this pin: those of the pin, and all of other layers."""
         keep = columns.layer_of != self.layer
         keep[self.columns] = True
         return np.asarray(keep, dtype=np.bool_)
 
 
 def pins_of(columns: Columns) -> list[Pin]:
-    """Every pin of a search, layer by layer, attention first, in the order of the space."""
+    """Return every pin of a search, by layer, attention before FFN, in the order of the space."""
     pins = []
     for layer in range(columns.layers):
         here, begin = columns.of_layer(layer), int(columns.start[layer])
@@ -45,14 +45,17 @@ def pins_of(columns: Columns) -> list[Pin]:
 
 
 def without(pin: Pin, kept: Mask) -> Pin:
-    """The pin in a problem on some of the columns: renumbered, without those that are left out."""
+    """Return the pin for the problem on the columns in `kept`, with its columns renumbered."""
     numbers = np.cumsum(kept) - 1
     return Pin(pin.layer, pin.sub_block, pin.alternative, numbers[pin.columns[kept[pin.columns]]])
 
 
 def classes_of(problem: Problem, pins: Sequence[Pin]) -> Ints:
-    """For each pin the first one that must have the same optimum: of a layer with the same figures, where neither
-    formulas nor scores of runs tell layers apart."""
+    """Return, for each pin, the first pin that must have the same optimum, [pins].
+
+    This is the same alternative in a layer with equal values, up to constants. With formulas or scores of runs, which distinguish
+    layers, every pin is its own.
+    """
     if problem.formulas or problem.columns.period:
         return np.arange(len(pins))
     figures = np.vstack([problem.goal.values, problem.matrix])
@@ -73,14 +76,14 @@ def classes_of(problem: Problem, pins: Sequence[Pin]) -> Ints:
 
 
 class Lawful:
-    """Reads a problem's formulas over many answers at once."""
+    """Evaluates a problem's formulas for many answers at once."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self._inside: dict[Is, Mask] = {}
 
     def __call__(self, chosen: Ints) -> Mask:
-        """Which answers, [answer][layer], meet every formula, their dropped layers numbered in order."""
+        """Return the mask of answers [answer][layer] that satisfy every formula and have consecutive positions in runs."""
         holds = self.problem.columns.in_order(chosen)
         for formula in self.problem.formulas:
             holds &= self._truth(formula.logic, chosen)
@@ -112,7 +115,7 @@ class Lawful:
         return count
 
     def _columns(self, choice: Is) -> Mask:
-        """The columns with one of the alternatives."""
+        """Return the mask of columns with one of the alternatives of `choice`."""
         if choice not in self._inside:
             columns = self.problem.columns
             begin, end = int(columns.start[choice.layer]), int(columns.start[choice.layer + 1])

@@ -1,8 +1,8 @@
-"""A better answer near a known one: two layers changed at a time, so that what one needs more the other makes up for. Where no
-two do, four at a time, from one answer to another that is hardly worse.
+"""Local search from a known answer: exchange two layers' columns at a time, so that one makes up for the other's resource use.
+Where no pair helps, a walk exchanges four at a time and may go through slightly worse answers.
 
-Where alike layers make a proof hopeless (the most parameters that fit, say), this closes almost all of the gap: two of some
-hundred changes together can fill a budget almost exactly.
+If interchangeable layers make a proof hopeless (for example, when parameters are maximised), this closes almost all of the gap:
+some pair of a few hundred changes fills a budget almost exactly.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from puzzledsl.search.exchange import Changes, changes_of, fours_that_fit, pairs
 from puzzledsl.search.incumbent import meets_formulas
 from puzzledsl.search.instance import Ints, Problem
 
-CHANGES = 400  # that are tried with each other: those that the prices like best
-TRIES = 64  # of the best pairs: formulas may forbid some
-TOGETHER = 64  # pairs that are made at once, where they still fit beside each other
+CHANGES = 400  # changes with the least slack that are paired
+TRIES = 64  # best pairs tried, because formulas may forbid some
+TOGETHER = 64  # most pairs applied in one round, if they still fit together
 ROUNDS = 40
 CHANGES_OF_FOUR = 140
 TRIES_OF_FOUR = 50
-STEPS = 12  # of a walk
-WORSE = 0.15  # of the way from the bound to an answer: how much worse the next one of a walk may be
+STEPS = 12  # steps of a walk
+WORSE = 0.15  # a step of a walk may be worse by this share of the answer's distance from the bound
 
 
 def polish(problem: Problem, bound: Bound, chosen: Ints) -> Ints:
-    """An answer at least as good, where the given one meets every row and formula. Deterministic."""
+    """Return an answer at least as good as `chosen`, which must satisfy every row and formula. Deterministic."""
     for better in polished(problem, bound, chosen):
         chosen = better
     return chosen
 
 
 def polished(problem: Problem, bound: Bound, chosen: Ints, together: int = TOGETHER) -> Iterator[Ints]:
-    """Answers, each better than the one before, the first better than the given one. `together`: pairs that are made at once."""
+    """Yield ever better answers, starting from `chosen`. `together`: most pairs applied in one round."""
     for _ in range(ROUNDS):
         better = _by_pairs(problem, bound, chosen, together)
         if better is None:
@@ -44,8 +44,11 @@ def polished(problem: Problem, bound: Bound, chosen: Ints, together: int = TOGET
 
 
 def walked(problem: Problem, bound: Bound, chosen: Ints) -> Iterator[Ints]:
-    """Answers, each better than all before, from a walk: the best unseen answer with four changes, which may be a little worse,
-    then polished by one pair at a time, which ends nearer by."""
+    """Yield ever better answers found on a walk.
+
+    Each step takes the best four changes to an answer with an unseen sum, which may be slightly worse, and then improves it by
+    one pair at a time, which stays closer than several at once.
+    """
     best = problem.goal.of(chosen)
     seen = {best}
     for _ in range(STEPS):
@@ -61,7 +64,7 @@ def walked(problem: Problem, bound: Bound, chosen: Ints) -> Iterator[Ints]:
 
 
 def _by_pairs(problem: Problem, bound: Bound, chosen: Ints, together: int) -> Ints | None:
-    """The answer with the two changes (or one) that lower the goal most, and others beside them; None where none does."""
+    """Apply the best improving pair of changes (or single one), and up to `together` in all that fit; None if none improves."""
     changes = changes_of(problem, bound, chosen, problem.goal.of(chosen) - 1, CHANGES)
     room, better = _room(problem, chosen), None
     pairs, _ = pairs_that_fit(changes, room)
@@ -80,8 +83,10 @@ def _by_pairs(problem: Problem, bound: Bound, chosen: Ints, together: int) -> In
 
 
 def _best_four(problem: Problem, bound: Bound, chosen: Ints, seen: set[int]) -> Ints | None:
-    """The best answer with four changes whose goal is not in `seen`; None where that is more than a little worse, or the prices
-    do not fit 64 bits."""
+    """Return the best answer with four changes whose sum is not in `seen`.
+
+    None if it is worse by more than WORSE allows, or the prices do not fit into 64 bits.
+    """
     value = problem.goal.of(chosen)
     spare = int((value - bound.value) * WORSE)
     changes = changes_of(problem, bound, chosen, value + spare, CHANGES_OF_FOUR)
@@ -97,12 +102,12 @@ def _best_four(problem: Problem, bound: Bound, chosen: Ints, seen: set[int]) -> 
 
 
 def _room(problem: Problem, chosen: Ints) -> Ints:
-    """What an answer leaves of each row."""
+    """Return the room that an answer leaves in each row, [rows]."""
     return np.asarray(problem.limits - problem.matrix[:, chosen].sum(axis=1))
 
 
 def _changed(problem: Problem, chosen: Ints, changes: Changes, which: Ints) -> Ints | None:
-    """The answer with some changes made; None where a formula does not hold then."""
+    """Apply the changes `which`; None if a formula is then violated."""
     after = chosen.copy()
     after[changes.layers[which]] = changes.columns[which]
     return after if meets_formulas(problem, after) else None

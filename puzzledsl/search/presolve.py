@@ -1,4 +1,4 @@
-"""Presolve: a problem without the columns that its formulas rule out, with the decision diagram of its formulas."""
+"""Presolve: build the decision diagram of a problem's formulas and remove the columns that they rule out."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from puzzledsl.search.truths import open_columns
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Presolved:
-    """The smaller problem; `origin[column]`: the column of the problem that was given."""
+    """The smaller problem. `origin[column]`: the column's number in the given problem."""
 
     problem: Problem
     origin: Ints
 
 
 def is_unfinished(diagram: Diagram | None) -> bool:
-    """True where more time may find a diagram, or one of more formulas."""
+    """True if more time may give a diagram, or one that covers more formulas."""
     return diagram is None or diagram.hurried
 
 
 def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Presolved | None:
-    """The problem on the columns that some choice meets all formulas with; None where no choice does.
+    """Return the problem without columns that the formulas rule out; None if the formulas are unsatisfiable.
 
-    With `quick` it has no diagram where a small one is not found, nor where none is found before the deadline; or one of runs of
-    dropped layers alone, where those are scored.
+    The problem has no diagram (or one of runs of dropped layers only) if none is found before the deadline or, with `quick`, no
+    small one.
     """
     origin = np.arange(len(problem.columns))
     if not problem.formulas and not problem.columns.period:

@@ -1,8 +1,8 @@
-"""The prices at which a problem's Lagrangian bound is best: the dual of its linear relaxation.
+"""Lagrangian dual of a problem: prices of the best bound, which are the dual solution of its linear relaxation.
 
-Few columns of a layer matter near the best prices, so columns are generated: rough prices by Newton steps on a smoothed bound
-(min becomes a soft minimum whose temperature falls), then the relaxation over each layer's cheapest columns by an interior-point
-method, with the columns that are cheaper still at the prices that come out, until there are none.
+Column generation, since few columns of a layer matter near the best prices. First, Newton steps on a smoothed bound (soft minimum
+with falling temperature) give rough prices. Then an interior-point method solves the relaxation on each layer's cheapest columns,
+and columns that are cheaper at the resulting prices are added until there are none.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from puzzledsl.search.interior import DEAREST, Floats, Relaxation, solve_relaxat
 
 HEATS = (1.0, 0.3, 0.1, 0.03, 0.01)
 STEPS_A_HEAT = 2
-FIRST_COLUMNS = 10  # a layer
+FIRST_COLUMNS = 10  # columns per layer at the start
 ROUNDS = 12
-CLOSE = 1e-8  # relative, of the bound over the columns so far to that over all
-NEGLIGIBLE = 1e-7  # of a price between a row and a goal of about 1
+CLOSE = 1e-8  # relative gap between the bound over the present columns and that over all, at which to stop
+NEGLIGIBLE = 1e-7  # scaled prices below this count as 0
 RAYS = (1e2, 1e4, 1e6)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaled:
-    """A relaxation on numbers of about 1, and what its prices are multiplied by to be the problem's."""
+    """A relaxation scaled to numbers of about 1. Its prices times `units` are prices of the problem."""
 
     relaxation: Relaxation
     units: Floats
 
 
 def best_prices(problem: Problem, guess: Floats | None = None) -> Floats:
-    """Prices that nearly maximise the bound, a row, in units of the problem's integers. `guess`: prices that are not far off."""
+    """Return prices [rows] that nearly maximise the bound, in units of the problem's integers. `guess`: prices to start from."""
     if not problem.rows:
         return np.zeros(0)
     scaled = scaled_of(problem)
     relaxation = scaled.relaxation
     rough = _rough(relaxation) if guess is None else guess / scaled.units
     prices = _beyond(relaxation, _generate(relaxation, rough))
-    plain = np.where(prices < NEGLIGIBLE, 0.0, prices)  # integers stay small without rows that do not bind
+    plain = np.where(prices < NEGLIGIBLE, 0.0, prices)  # tiny prices of slack rows would need large integers
     return np.asarray(plain * scaled.units, dtype=np.float64)
 
 
 def carried(prices: Floats, source: Problem, target: Problem) -> Floats:
-    """Prices of one problem as a guess for another with the same rows in other units: at another batch, say."""
+    """Convert prices to a guess for another problem with the same rows in other units, for example at another batch."""
     return np.asarray(prices / scaled_of(source).units * scaled_of(target).units)
 
 
 def nearer(problem: Problem, prices: Floats) -> Floats:
-    """Prices that are closer to a problem's best than those given, within some tenths of a percent: much sooner than the best."""
+    """Improve prices by two Newton steps: typically to within tenths of a percent of the best bound, much faster than it."""
     scaled = scaled_of(problem)
     relaxation = scaled.relaxation
     best = moved = prices / scaled.units
@@ -63,7 +63,11 @@ def nearer(problem: Problem, prices: Floats) -> Floats:
 
 
 def scaled_of(problem: Problem) -> Scaled:
-    """Every layer's least cost and least use of each row are 0; a middling layer's largest cost and a row's largest are 1."""
+    """Return the problem's relaxation, scaled.
+
+    Each layer's least cost and least use of each row are 0. The median over layers of the largest cost, and the largest use of
+    each row, are 1.
+    """
     columns = problem.columns
     values = np.vstack([problem.goal.values, problem.matrix]).astype(np.float64)
     least = columns.least(values)
@@ -84,7 +88,7 @@ def scaled_of(problem: Problem) -> Scaled:
 
 
 def _generate(relaxation: Relaxation, prices: Floats) -> Floats:
-    """The best prices, by generating columns from those that are cheapest at rough ones."""
+    """Return the best prices by column generation, starting with the columns that are cheapest at rough prices."""
     best, highest = prices, relaxation.bound(prices)
     keep = _cheapest(relaxation, prices)
     for _ in range(ROUNDS):
@@ -101,7 +105,7 @@ def _generate(relaxation: Relaxation, prices: Floats) -> Floats:
 
 
 def _cheapest(relaxation: Relaxation, prices: Floats) -> Mask:
-    """Each layer's cheapest columns at some prices, and those that need least of a row."""
+    """Return the mask of each layer's FIRST_COLUMNS cheapest columns at given prices, with ties."""
     most = int(relaxation.sizes.max())
     inside = np.arange(most) < relaxation.sizes[:, None]
     reduced = np.full(inside.shape, np.inf)
@@ -112,7 +116,7 @@ def _cheapest(relaxation: Relaxation, prices: Floats) -> Mask:
 
 
 def _cheaper(relaxation: Relaxation, before: Floats, after: Floats) -> Ints:
-    """The columns that are a layer's cheapest on the way from some prices to others."""
+    """Return each layer's cheapest columns at three points between prices `before` and `after`."""
     found = []
     for share in (1.0, 0.5, 0.1):
         reduced = relaxation.reduced(before + share * (after - before))
@@ -121,7 +125,7 @@ def _cheaper(relaxation: Relaxation, before: Floats, after: Floats) -> Ints:
 
 
 def _beyond(relaxation: Relaxation, prices: Floats) -> Floats:
-    """Where prices are as high as may be, the problem hardly has an answer: far higher ones may prove that it has none."""
+    """Scale prices near DEAREST up if that improves the bound: the problem is then probably infeasible, and a ray may prove it."""
     if float(prices.max()) < DEAREST / 10:
         return prices
     return max((prices * ray for ray in (1.0, *RAYS)), key=relaxation.bound)
@@ -131,7 +135,7 @@ def _beyond(relaxation: Relaxation, prices: Floats) -> Floats:
 
 
 def _rough(relaxation: Relaxation) -> Floats:
-    """Prices that are within some percent of the best."""
+    """Return prices whose bound is within a few percent of the best, by Newton steps on the smoothed bound."""
     prices = np.zeros(len(relaxation.limits))
     best, highest = prices, relaxation.bound(prices)
     for heat in HEATS:
@@ -149,7 +153,7 @@ def _rough(relaxation: Relaxation) -> Floats:
 def _smooth(
     relaxation: Relaxation, prices: Floats, heat: float, second: bool
 ) -> tuple[float, Floats, Floats]:
-    """The smoothed bound, its gradient and (if `second`) its Hessian."""
+    """Return the smoothed bound, its gradient [rows], and its Hessian [rows][rows] if `second`, else an empty array."""
     reduced = relaxation.reduced(prices)
     least = relaxation.least(reduced)
     weights = np.exp((relaxation.spread(least) - reduced) / heat)
@@ -164,7 +168,7 @@ def _smooth(
 
 
 def _newton_step(relaxation: Relaxation, prices: Floats, heat: float) -> Floats | None:
-    """One projected Newton step with backtracking; None at the top."""
+    """Take one projected Newton step with backtracking. None if no step improves the smoothed bound."""
     value, gradient, hessian = _smooth(relaxation, prices, heat, True)
     free = (prices > 0) | (gradient > 0)
     if not free.any() or float(np.abs(gradient[free]).max()) < 1e-10:

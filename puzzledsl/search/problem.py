@@ -1,4 +1,4 @@
-"""Builds the integer problems of a search: one for each combination of batches, and relaxed ones for boxes of them."""
+"""Build the integer problems of a search: exact ones for each combination of batches, and relaxations for boxes of batches."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from puzzledsl.search.tables import PARENT, Tables, tables_of
 def build_problems(
     program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
 ) -> list[Problem]:
-    """One problem for each combination of candidate batches. Raises DiagnosticError when a table or an entry is missing."""
+    """Return one problem for each combination of candidate batches. Raises DiagnosticError if a table or an entry is missing."""
     return [*Builder(tables_of(program, search, costs, scores)).all()]
 
 
 def build_problem(
     program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
 ) -> Problem:
-    """The one problem of a search whose batches are given (the smallest batches, where they are a decision)."""
+    """Return the problem of a search with given batches; if the search chooses batches, that of the smallest ones."""
     return next(iter(Builder(tables_of(program, search, costs, scores)).all()))
 
 
 class Builder:
-    """Makes a search's problems; keeps what they share."""
+    """Builds a search's problems and caches the data that they share (coefficients, decision diagrams)."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
@@ -55,11 +55,11 @@ class Builder:
         self._diagrams: dict[tuple[Formula, ...], Diagram | None] = {}
 
     def all(self) -> Problems:
-        """The problems of every combination of batches, none built yet."""
+        """Return the problems of all combinations of batches; they are built on demand."""
         return Problems(self)
 
     def at(self, where: Mapping[str, int] | Box) -> Problem:
-        """The problem at some batches; of a box of several, a relaxation of them all."""
+        """Build the problem at given batches, or a relaxation of all problems in a box."""
         search, box = self.tables.search, where if isinstance(where, Box) else Box.at(where)
         rows = [
             *fitting_rows(self, box),
@@ -84,24 +84,24 @@ class Builder:
         )
 
     def diagram(self, formulas: tuple[Formula, ...]) -> Diagram | None:
-        """The decision diagram of some formulas, where it is small. Problems at other batches, or with other bounds, share it."""
+        """Return the decision diagram of formulas if it is small, else None. Cached: problems at other batches share it."""
         if formulas not in self._diagrams:
             wanted = formulas or self.columns.period
             self._diagrams[formulas] = diagram_of(self.columns, formulas, quick=True) if wanted else None
         return self._diagrams[formulas]
 
     def output_of(self, scenario: str) -> int:
-        """Tokens that each sequence of a scenario is continued by."""
+        """Return the number of tokens that a scenario generates for each sequence."""
         return self.tables.costs.scenarios[scenario][0].output
 
     def for_search(self, search: Search) -> Builder:
-        """The builder of another search over the same space and tables; shares every coefficient already computed."""
+        """Return a builder of another search over the same space and tables, sharing the coefficients computed so far."""
         other = copy(self)
         other.tables = replace(self.tables, search=search)
         return other
 
     def row(self, name: str, vector: Vector, limit: Fraction, strict: bool, requirement: int | None) -> Row:
-        """`vector <= limit` (`<` where strict) as a row: exact, or a relaxation where integers would be too large."""
+        """Return `vector <= limit` (`<` if `strict`) as a row: exact, or a relaxation if integers would be too large."""
         exact = (limit - vector.constant) / vector.unit
         whole = (
             -(-exact.numerator // exact.denominator) - 1 if strict else exact.numerator // exact.denominator
@@ -112,7 +112,7 @@ class Builder:
         return Row(name, values, max(min(whole, most), least - 1), requirement, divisor == 1)
 
     def scaled(self, values: Whole) -> tuple[Ints, int]:
-        """Integers and what they were divided by (rounding down) so that no child's sum is above LARGEST_SUM."""
+        """Return (values // divisor, divisor) with the least divisor for which no child's sum exceeds LARGEST_SUM."""
         magnitude = int(self.columns.most(np.abs(values)).sum())
         divisor = -(-magnitude // LARGEST_SUM) if magnitude > LARGEST_SUM else 1
         return np.asarray(values // divisor if divisor > 1 else values, dtype=np.int64), divisor
@@ -123,20 +123,22 @@ Change = Callable[[Problem, Box], Problem]
 
 @dataclass(frozen=True)
 class Problems:
-    """The problems of a search, built where they are looked at. `changes` are made to each."""
+    """The problems of a search, built on demand. `changes` are applied to each."""
 
     builder: Builder
     changes: tuple[Change, ...] = ()
 
     @property
     def tables(self) -> Tables:
-        """The search and all it reads."""
+        """The search with its space, cost table and score tables."""
         return self.builder.tables
 
     @cached_property
     def boxes(self) -> tuple[Box, ...]:
-        """Boxes that together have every batch that a model may run at: one for each combination of listed batches, with the
-        whole interval of each scenario that runs at any. Smallest batches first."""
+        """Boxes that together contain all batches, smallest first.
+
+        There is one for each combination of listed batches; a scenario with a profile contributes its whole interval.
+        """
         tables = self.tables
         sides = [self._sides(name) for name in tables.scenarios]
         return tuple(
@@ -152,19 +154,21 @@ class Problems:
         return [(max(low, 1), max(high, 1))]
 
     def at(self, box: Box) -> Problem:
-        """The problem of a box: exact at a single batch, else a relaxation."""
+        """Build the problem of a box: exact if the box is single, else a relaxation."""
         problem = self.builder.at(box)
         for change in self.changes:
             problem = change(problem, box)
         return problem
 
     def changed(self, change: Change) -> Problems:
-        """Each problem changed: with another goal, or more rows."""
+        """Return the problems with a further change applied to each, such as another objective or more rows."""
         return replace(self, changes=(*self.changes, change))
 
     def box_of(self, layers: Sequence[LayerAssignment], near: Box) -> Box | None:
-        """The batches that a model runs at: the largest that fit, and those of `near` where they are listed. None where it fits
-        at no batch."""
+        """Return the single box of the batches that a model runs at; None if it fits at no batch.
+
+        Scenarios with a profile run at the largest batch that fits, others at the listed batch of `near`.
+        """
         tables = self.tables
         batches = {
             name: tables.largest_batch(name, layers) if name in tables.profiles else low
@@ -173,7 +177,7 @@ class Problems:
         return Box.at(batches) if all(batches.values()) else None
 
     def __iter__(self) -> Iterator[Problem]:
-        """The problem of every combination of batches, smallest first: many, where a scenario runs at any."""
+        """Yield the problem of every combination of batches, smallest first; these are many if a scenario has a profile."""
         return (self.at(Box.at(batches)) for batches in self.tables.batch_choices())
 
 
@@ -181,12 +185,12 @@ Names = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def _names(choice: LayerChoice) -> Names:
-    """The canonical names of a layer's attentions and of its FFNs."""
+    """Return the canonical names of a layer's attention alternatives and of its FFN alternatives."""
     return tuple(map(name_of, choice.attention)), tuple(map(name_of, choice.ffn))
 
 
 def _pairs_of(layers: Sequence[Names]) -> tuple[tuple[LayerAssignment, ...], ...]:
-    """Every pair of each layer; layers with the same names share theirs."""
+    """Return all pairs of each layer; layers with the same names share a tuple."""
     known: dict[Names, tuple[LayerAssignment, ...]] = {}
     for names in layers:
         if names not in known:

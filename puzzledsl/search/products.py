@@ -1,4 +1,4 @@
-"""Pairwise terms in CP-SAT: a Boolean a place, and one a product that matters."""
+"""Quadratic objectives in CP-SAT: a Boolean for each place, and one for each product with a nonzero value."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ LARGEST_GOAL = 2**62
 
 
 def number_of_products(quadratic: Quadratic) -> int:
-    """Pairs of open places with a pairwise value: those of layers with one column are settled."""
+    """Return the number of pairs of open places with a pairwise value."""
     first, _ = _pairs(quadratic)
     return len(first)
 
 
 def _open_places(quadratic: Quadratic) -> Ints:
-    """Places that some models have and some have not."""
+    """Return the places that some models have and others do not."""
     columns = quadratic.problem.columns
     sizes = np.zeros(quadratic.count, dtype=np.int64)
     np.add.at(sizes, quadratic.places[:, 0], 1)
@@ -54,7 +54,10 @@ def _pairs(quadratic: Quadratic) -> tuple[Ints, Ints]:
 def solve_products(
     quadratic: Quadratic, cut: Ints, room: int, hint: Ints, at_least: int | None, effort: Effort
 ) -> Answer:
-    """The best model of a quadratic problem whose tangent `cut` is at most `room` (as it is for every better one than `hint`)."""
+    """Solve a quadratic problem by CP-SAT, among models whose tangent `cut` is at most `room`.
+
+    Every model better than `hint` satisfies this cut. `at_least`: proven lower bound on the quadratic sum.
+    """
     from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverStatus, SolveWrapper
 
     problem = quadratic.problem
@@ -83,7 +86,7 @@ def solve_products(
 
 
 def _settled(quadratic: Quadratic) -> tuple[Ints, int]:
-    """What open places have with those that every model has, and what the latter have among themselves."""
+    """Return the pairwise values of open places with the places of every model, by place, and the sum among the latter."""
     is_open = np.zeros(quadratic.count, dtype=np.bool_)
     is_open[_open_places(quadratic)] = True
     present = np.zeros(quadratic.count, dtype=np.bool_)
@@ -101,7 +104,7 @@ def _add_goal(model: CpModelProto, choices: list[int], values: Ints, constant: i
 
 
 def _add_products(model: CpModelProto, quadratic: Quadratic) -> None:
-    """z = both chosen: from below where it costs (z >= a + b - 1), from above where it saves (z <= a, z <= b)."""
+    """Add z = a and b for each product to the objective: z >= a + b - 1 if its value is positive, else z <= a and z <= b."""
     first, second = _pairs(quadratic)
     booleans = {
         int(p): _place(model, quadratic, int(p)) for p in np.unique(np.concatenate([first, second])).tolist()
@@ -121,7 +124,7 @@ def _add_products(model: CpModelProto, quadratic: Quadratic) -> None:
 
 
 def _place(model: CpModelProto, quadratic: Quadratic, place: int) -> int:
-    """A Boolean that is the sum of a place's columns."""
+    """Return a Boolean equal to the sum of a place's columns; the column's own variable if there is only one."""
     columns = (quadratic.places == place).any(axis=1).nonzero()[0].tolist()
     if len(columns) == 1:
         return int(columns[0])

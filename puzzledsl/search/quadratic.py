@@ -1,14 +1,14 @@
-"""A goal with pairwise terms: `linear + sum over pairs of places of value * (both chosen)`, in integers.
+"""Objective with pairwise terms: `linear + sum over pairs of places of value * (both chosen)`, in integers.
 
-A place is a (layer, sub-block, alternative), or a pair of a layer where those are scored together. Numbers are rounded down to
-one unit, so that the integers are never above the exact goal: a bound on them is a bound on it.
+A place is a (layer, sub-block, alternative), or a layer's pair of alternatives if these are scored together. Numbers are rounded
+down to one unit, so the integers are never above the exact objective, and a lower bound on them is one on it.
 
-The bound comes from convexity. A choice is 0 or 1, so y*y = y, and the goal is also
+The bound comes from convexity. A choice y is 0 or 1, so y*y = y, and the objective equals
 
     f(y) = (linear - d/2) . y + 1/2 y' H y,   H = the pairwise values with a part inside layers, d its diagonal
 
-whatever that part is (convex_part chooses it). Where H is positive semidefinite, f lies above each of its tangents, and a tangent
-is linear: its least value over all models that meet the requirements, which the linear search proves, bounds the quadratic goal.
+for any such part (`convex_part` chooses it). If H is positive semidefinite, f lies above each of its tangents. Tangents are
+linear: the linear search proves its least value over all feasible models, which is a lower bound on the quadratic objective.
 """
 
 from __future__ import annotations
@@ -27,53 +27,54 @@ from puzzledsl.search.tables import Tables
 
 Floats = NDArray[np.float64]
 Place = tuple[int, str, str]
-MOST_BITS = 44  # of the whole goal: leaves room for tangents at points of 2^POINT_BITS-ths
+MOST_BITS = 44  # bits of the whole objective; leaves room for tangents at points in units of 2^-POINT_BITS
 POINT_BITS = 10
-SAFE = 2.0**-50  # relative error of a float and its decimal
-THIRDS = 5  # of the way, for the best share of the convex part
-LEAST_WEIGHT = 1e-2  # of the mean: how much the diagonal of a place that scores nothing is lifted
-MOST_SCALE = 100  # bits
+SAFE = 2.0**-50  # bound on the relative difference between a float and its decimal
+THIRDS = 5  # steps of the ternary search for the share of the convex part
+LEAST_WEIGHT = 1e-2  # least weight of a place when the diagonal is lifted, as a share of the mean
+MOST_SCALE = 100  # most bits of the scale
 
 
 @dataclass(frozen=True, eq=False)
 class Quadratic:
-    """A problem whose goal's linear part is `problem.goal`; `places[column]` are the two (or twice the one) places of a column.
+    """A problem with a quadratic objective, whose linear part is `problem.goal`.
 
-    `matrix` is symmetric, 0 on the diagonal and between places of one layer (those are in the linear part).
+    `places[column]`: the two places of a column (twice the same if blocks are scored). `matrix`: symmetric pairwise values, 0 on
+    the diagonal and between places of one layer, whose values are in the linear part.
     """
 
     problem: Problem
     places: Ints  # [columns][2]
-    count: int  # of places
+    count: int  # number of places
     matrix: Ints  # [places][places]
 
     def chosen_places(self, chosen: Ints) -> Ints:
-        """1 for every place that a model has."""
+        """Return the indicator vector [places] of the places that a model has."""
         y = np.zeros(self.count, dtype=np.int64)
         y[self.places[chosen].ravel()] = 1
         return y
 
     def of(self, chosen: Ints) -> int:
-        """The goal's sum of chosen columns (one a layer)."""
+        """Return the quadratic sum of chosen columns, one for each layer."""
         y = np.unique(self.places[chosen].ravel())
         return self.problem.goal.of(chosen) + int(self.matrix[np.ix_(y, y)].sum()) // 2
 
     def column_values(self, by_place: Ints) -> Ints:
-        """A number of each place, added for each column's."""
+        """Return, for each column, the sum of `by_place` over its places."""
         first, second = self.places.T
         return np.asarray(by_place[first] + np.where(second != first, by_place[second], 0), dtype=np.int64)
 
     def with_rows(self, *rows: object) -> Quadratic:
-        """The same goal with more rows."""
+        """Return the quadratic problem with additional rows."""
         return replace(self, problem=self.problem.with_rows(*rows))  # type: ignore[arg-type]
 
     def only(self, keep: Mask) -> Quadratic:
-        """On some of the columns."""
+        """Return the quadratic problem on the columns in `keep`."""
         return replace(self, problem=self.problem.only(keep), places=self.places[keep])
 
 
 def quadratic_of(tables: Tables, problem: Problem) -> Quadratic:
-    """The goal of a problem (its linear part is known) with its pairwise terms, in one unit for both."""
+    """Add the pairwise terms of a search's objective to a problem with its linear part, in one common unit."""
     index, places = _places(problem, _whole_blocks(tables))
     upper = np.zeros((len(index), len(index)))
     own = np.zeros(len(problem.columns))
@@ -100,7 +101,7 @@ def quadratic_of(tables: Tables, problem: Problem) -> Quadratic:
 
 
 def _most(upper: Floats, places: list[Place]) -> float:
-    """No model's pairwise terms are above this: the largest of each two sub-blocks."""
+    """Return an upper bound on a model's pairwise terms: the sum of the largest value of each pair of sub-blocks."""
     groups = [(layer, sub_block) for layer, sub_block, _ in places]
     starts = [i for i, group in enumerate(groups) if i == 0 or group != groups[i - 1]]
     largest = np.maximum.reduceat(np.maximum.reduceat(np.abs(upper), starts, axis=0), starts, axis=1)
@@ -108,7 +109,7 @@ def _most(upper: Floats, places: list[Place]) -> float:
 
 
 def _floor(values: Floats, scale: int) -> Ints:
-    """Rounded down, safely below what the decimals mean; 0 stays 0."""
+    """Scale and round down, so that results are not above the exact decimals; 0 stays 0."""
     scaled = values * float(scale)
     return np.asarray(np.floor(scaled - np.abs(scaled) * SAFE), dtype=np.int64)
 
@@ -121,12 +122,12 @@ def _terms(tables: Tables) -> Iterator[tuple[float, PairwiseTerm]]:
 
 
 def _whole_blocks(tables: Tables) -> bool:
-    """Whether the pairwise terms are of whole layers."""
+    """True if the pairwise terms are between whole blocks."""
     return any(term.sub_block == "block" for _, term in _terms(tables))
 
 
 def _places(problem: Problem, whole: bool) -> tuple[dict[Place, int], Ints]:
-    """Every place, numbered attention before FFN in each layer; and each column's."""
+    """Number all places, by layer, attention before FFN; also return the places of each column, [columns][2]."""
     index: dict[Place, int] = {}
     found = []
     for layer, choice in zip(problem.columns.layer_of.tolist(), problem.columns.choices, strict=True):
@@ -144,12 +145,12 @@ def _places(problem: Problem, whole: bool) -> tuple[dict[Place, int], Ints]:
 
 
 def convex_part(quadratic: Quadratic) -> Ints:
-    """Values inside layers, [places][places], with which the whole matrix is positive semidefinite.
+    """Choose values inside layers, [places][places], that make the whole matrix positive semidefinite.
 
-    Whatever stands there is the caller's to choose: two alternatives of one sub-block are never chosen together, and the rest is
-    taken off again where it is not the goal's. The better it continues what the matrix says between layers, the better the
-    bound. Where values are covariances, variances stand on the diagonal (twice what a choice scores alone), and what two
-    alternatives of a layer have in common is read off their covariances with all other layers.
+    These values are free: two alternatives of one sub-block are never chosen together, and `tangent_at` subtracts the others
+    again. The better they continue the matrix between layers, the better the bound. If values are covariances, the diagonal has
+    the variances (twice a choice's own score), and the correlation of two alternatives of a layer is estimated from their
+    covariances with all other layers.
     """
     count = quadratic.count
     own = np.full(count, np.inf)
@@ -178,9 +179,9 @@ def convex_part(quadratic: Quadratic) -> Ints:
 
 
 def _best_share(between: Floats, inside: Floats) -> float:
-    """The share of `inside` for which it and what must then be lifted are least together, by thirds: both are convex in it.
+    """Return the share of `inside` in [0, 1] that minimises the share plus the necessary lift, by ternary search (it is convex).
 
-    Less is a better bound: what stands on the diagonal is taken from the linear goal, whose own bound is tight.
+    A smaller diagonal gives a better bound, because it is subtracted from the linear part, whose own bound is tight.
     """
 
     def total(share: float) -> float:
@@ -198,21 +199,21 @@ def _least_eigenvalue(matrix: Floats) -> float:
 
 
 def _margin(matrix: Floats) -> float:
-    """More than what rounding to integers and the eigenvalue's own error may take off."""
+    """Return an upper bound on the decrease of the least eigenvalue by rounding to integers and by floating-point error."""
     largest = float(np.abs(matrix).sum(axis=0).max(initial=0))
     return len(matrix) * (1.0 + 100 * float(np.finfo(np.float64).eps) * largest)
 
 
 @dataclass(frozen=True, eq=False)
 class Tangent:
-    """A linear problem whose goal is nowhere above the quadratic one by more than `constant`: f >= sum - constant."""
+    """Linear underestimator of the quadratic objective: f >= sum of `problem` - `constant`."""
 
     problem: Problem
     constant: int
 
 
 def tangent_at(quadratic: Quadratic, part: Ints, point: Ints) -> Tangent:
-    """The tangent at `point`: each place's share of being chosen, in 2^POINT_BITS-ths. Integers, rounded to the safe side."""
+    """Return the tangent at `point`, the shares of the places in units of 2^-POINT_BITS. Rounded so that it stays valid."""
     one = 1 << POINT_BITS
     pull = (quadratic.matrix + part) @ point
     slope = np.floor_divide(pull, one) - (np.diag(part) + 1) // 2
@@ -224,6 +225,6 @@ def tangent_at(quadratic: Quadratic, part: Ints, point: Ints) -> Tangent:
 
 
 def inside_of(quadratic: Quadratic, part: Ints) -> Ints:
-    """What a convex part says of each column's own two places: not the goal's."""
+    """Return the convex part's value between each column's two places, which is not part of the objective."""
     first, second = quadratic.places.T
     return np.asarray(np.where(first != second, part[first, second], 0), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Numbers in the unit the user wrote: `2.12x` beside `2.17x`, `31.2s` beside `30s`."""
+"""Format reachable values in the unit of the user's bound, such as `2.12x` for a bound of `2.17x`, or `31.2s` for `30s`."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _UNIT = re.compile(r"[^0-9.\-eE+][^0-9]*$")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A literal and what it means, in base units (times the parent's, where it is a ratio)."""
+    """A literal and its value: in base units, or, for a ratio, as a multiple of the parent's value."""
 
     text: str
     value: Fraction
 
 
 def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fraction) -> Written | None:
-    """A value of the left side as a literal like the bound's; None where none can be given (a ratio of nothing).
+    """Return a value of the left side as a literal in the form of the requirement's bound.
 
-    Rounded away from the bound: the literal in the bound's place is met by whatever reaches `value`, and never by less
-    (of a strict inequality it is the next literal beyond). Exact where the requirement is an equation.
+    It is rounded away from the bound, so that with the literal as the bound, `value` meets the requirement (for a strict
+    inequality, it is the next literal beyond). It is exact for an equation. None for a ratio to a parent's value of 0.
     """
     literal = _LITERAL.fullmatch(requirement.bound_where.text.strip())
     digits = DIGITS if literal is None else max(DIGITS, _significant(literal["digits"]))
@@ -67,7 +67,7 @@ def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fract
 def _in_readable_unit(
     value: Fraction, dimension: Dimension, digits: int, upwards: bool, strict: bool
 ) -> Written:
-    """In the unit that suits the size, where the user wrote none: `5.861B`, `76.2GiB`."""
+    """Format a value in a unit that suits its size, if the user wrote none: `5.861B`, `76.2GiB`."""
     unit = _UNIT.search(format_quantity(value, dimension, digits))
     name = "" if unit is None else unit[0].strip()
     scale = parse_quantity(f"1{name}").value
@@ -81,8 +81,10 @@ def _significant(digits: str) -> int:
 
 
 def round_to(value: Fraction, digits: int, upwards: bool, strict: bool = False) -> Fraction:
-    """A number of `digits` significant digits, rounded up or down (`strict`: never the value itself); else whole numbers below
-    10^digits are exact."""
+    """Round a number up or down to `digits` significant digits. `strict`: the result is never the value itself.
+
+    Unless `strict`, whole numbers below 10^digits are exact.
+    """
     if value == 0 and not strict:
         return Fraction(0)
     power = digits - 1 - (math.floor(math.log10(abs(float(value)))) if value else 0)
@@ -94,7 +96,7 @@ def round_to(value: Fraction, digits: int, upwards: bool, strict: bool = False) 
 
 
 def plain(value: Fraction) -> str:
-    """A decimal number in full, without an exponent."""
+    """Return a finite decimal fraction in full, without an exponent."""
     power = value.denominator.bit_length()
     while power and (value * 10 ** (power - 1)).denominator == 1:
         power -= 1
@@ -106,5 +108,5 @@ def plain(value: Fraction) -> str:
 
 
 def rounded(value: Fraction, digits: int, upwards: bool) -> str:
-    """`round_to` as text."""
+    """Return the result of `round_to` as text."""
     return plain(round_to(value, digits, upwards))

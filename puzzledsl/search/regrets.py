@@ -1,9 +1,9 @@
-"""The optimum of a problem with each of many pins: proven, or between bounds when time is up.
+"""Optimum of a problem with each of many pins: proven, or with lower and upper bounds when time is up.
 
-One Lagrangian bound serves all pins: it is moved a little for each (pin_prices.py). Beam searches over many pins at once find a
-good answer of each, which bounds every pin that it has (pin_answers.py). Label sweeps (pin_sweep.py) then look for each pin's
-best answer between its bound and the one that is known, or just above its bound, then further above it. What takes too many
-labels there is minimised on its own.
+Each pin's Lagrangian bound is derived from the one without pins (pin_prices.py). Beam searches over many pins at once find good
+answers; each is an upper bound for every pin that it has (pin_answers.py). Label setting (pin_sweep.py) then looks for each pin's
+best answer, between its bound and the known answer or at growing distances above the bound. Pins that take too many labels are
+minimised one by one.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ from puzzledsl.search.pin_sweep import sweep_pins
 from puzzledsl.search.pins import Lawful, Pin, classes_of, without
 from puzzledsl.search.presolve import presolve
 
-TOGETHER = 48  # pins of a sweep
-# Of the gap between the optimum and its bound: how far above its bound a pin's optimum is sought.
+TOGETHER = 48  # pins in a sweep
+# Distances above a pin's bound at which sweeps end, in units of the gap between the optimum and its bound.
 FIRST_REACHES = (1.3, 1.6, 2.1)
-REACHES = (1.3, 2.1, 3.4, 5.5)  # the same, above bounds that are as good as they can be
-BEAM_REACH = 1.7  # the same, of narrow sweeps
-BEAM_TOGETHER = 96  # pins of a narrow sweep
-BEAM = 24  # labels of each of those, a stage
-NEAR = 0.3  # of that gap: a round goes as far as the best answer known where that is so little further
-CORE = 1.25  # columns a layer, where that gap is nothing
-WORK = 300_000  # labels of a pin, before it is minimised on its own
-WORK_WITH_FORMULAS = 20_000  # where labels know nothing of formulas
-SLICES_S = (0.5, 4.0, 30.0)  # for a pin on its own; then the rest of the time
+REACHES = (1.3, 2.1, 3.4, 5.5)  # the same, above bounds at each pin's own best prices
+BEAM_REACH = 1.7  # the same, for beam searches
+BEAM_TOGETHER = 96  # pins in a beam search
+BEAM = 24  # labels per pin and stage of a beam search
+NEAR = 0.3  # a round extends to the best known answer if that is at most this many gaps further
+CORE = 1.25  # columns per layer whose slack estimates the gap, if it is smaller
+WORK = 300_000  # labels of a pin before it is minimised on its own
+WORK_WITH_FORMULAS = 20_000  # the same with formulas, which labels do not check
+SLICES_S = (0.5, 4.0, 30.0)  # seconds for a pin on its own, by round; the last round has all the time left
 
 
 @dataclass(slots=True, eq=False)
 class Optima:
-    """For each pin: no answer has a goal below `lower`, and `chosen` has goal `upper`, where there is one (`found`).
-    `none`: proven that no answer has the pin, or none of the goal that is of interest."""
+    """Result by pin: lower bound `lower`, and the answer `chosen` with the sum `upper`, if `found`.
+
+    `none`: proven that no answer within the limit of interest has the pin.
+    """
 
     lower: Ints
     upper: Ints
@@ -53,11 +55,11 @@ class Optima:
 
     @property
     def open(self) -> Mask:
-        """The pins whose optimum is not known yet."""
+        """Mask of the pins whose optimum is not known yet."""
         return np.asarray(~self.none & ~(self.found & (self.lower >= self.upper)))
 
     def keep(self, pin: int, chosen: Ints, value: int) -> None:
-        """An answer with a pin."""
+        """Keep an answer for a pin if it is better than the known one."""
         if not self.found[pin] or value < self.upper[pin]:
             self.chosen[pin], self.upper[pin], self.found[pin] = chosen, value, True
 
@@ -70,8 +72,10 @@ def optima_of(
     effort: Effort,
     at_most: Ints | None = None,
 ) -> Optima:
-    """The optimum with each pin. `best`: the best answer known without any; `floor`: no answer has a goal below it. Only answers
-    of at most `at_most[pin]` are of interest."""
+    """Find the optimum with each pin. `best`: best known answer without pins. `floor`: lower bound on all answers.
+
+    Only answers with sums up to `at_most[pin]` are of interest.
+    """
     return _Pinned(problem, pins, best, floor, effort, at_most).run()
 
 
@@ -108,7 +112,7 @@ class _Pinned:
         )
 
     def run(self) -> Optima:
-        """Cheap proofs, sweeps, then one pin at a time."""
+        """Run cheap proofs, then sweeps over many pins, then minimise the remaining pins one by one."""
         optima = self.optima
         self._in_the_optimum()
         self._too_much_of_a_row()
@@ -122,7 +126,7 @@ class _Pinned:
             bound = lagrangian_bound(self.problem)
             if (
                 paths_of(self.problem) is not None
-            ):  # the slack knows the formulas, and each search with them is fast
+            ):  # the slack accounts for the formulas, and single searches with a diagram are fast
                 self._slack_bounds(some, bound)
             else:
                 bounds = pin_bounds(self.problem, bound, [self.pins[i] for i in some])
@@ -135,7 +139,7 @@ class _Pinned:
         return optima
 
     def _slack_bounds(self, some: Ints, bound: Bound) -> None:
-        """Keep the bounds of pins that the slack of their columns gives."""
+        """Raise the lower bounds of pins to the bound plus the least slack of their columns."""
         optima = self.optima
         for number in some.tolist():
             slack = int(bound.slack[self.pins[number].columns].min())
@@ -149,7 +153,7 @@ class _Pinned:
                 self.optima.keep(number, self.best, self.value)
 
     def _too_much_of_a_row(self) -> None:
-        """Find pins whose layer alone, with the least of every other layer, needs more of a row than there is."""
+        """Mark pins as infeasible that exceed a row even with the least use of every other layer."""
         columns, optima = self.problem.columns, self.optima
         least = columns.least(self.problem.matrix)
         spare = self.problem.limits - least.sum(axis=1)
@@ -159,7 +163,7 @@ class _Pinned:
                 optima.none[number] = not (own <= spare[:, None]).all(axis=0).any()
 
     def _one_change(self) -> None:
-        """The best answer of each pin that the optimum becomes with one layer changed."""
+        """Keep for each pin the best feasible answer that differs from the optimum in one layer."""
         columns = np.arange(len(self.problem.columns))
         changed = np.repeat(self.best[None], len(columns), axis=0)
         changed[columns, self.problem.columns.layer_of] = columns
@@ -172,8 +176,10 @@ class _Pinned:
                     self.optima.keep(number, changed[column], int(values[column]))
 
     def _figures(self, changed: Ints) -> tuple[Ints, Mask]:
-        """The goals of answers that differ from the optimum in one layer, [column][layer], and which of them meet every row and
-        formula. Dropped layers are numbered anew in place."""
+        """Return the sums of answers [column][layer] that differ from the optimum in one layer, and the mask of feasible ones.
+
+        Positions in runs of dropped layers are renumbered in place.
+        """
         problem, best = self.problem, self.best
         if problem.columns.period:
             changed[:] = problem.columns.numbered(changed)
@@ -191,7 +197,7 @@ class _Pinned:
         return values, fits
 
     def _give(self, number: int, source: int) -> None:
-        """Give a pin the optimum of another of its class: in the answer the two layers change places."""
+        """Copy the optimum of another pin of the same class; the two layers are exchanged in the answer."""
         optima = self.optima
         for values in (optima.lower, optima.upper, optima.found, optima.none):
             values[number] = values[source]
@@ -205,7 +211,7 @@ class _Pinned:
             )
 
     def _checked(self) -> None:
-        """Every answer meets every row and formula, has its pin and the goal it is said to have; else it is our bug."""
+        """Verify every answer: its pin, its sum, and every row and formula. Raises RuntimeError, which is a bug of the solver."""
         optima, whole = self.optima, self.whole
         for number in optima.found.nonzero()[0].tolist():
             chosen = optima.chosen[number]
@@ -223,7 +229,7 @@ class _Pinned:
     # -------------------------------------------------------- many at once
 
     def _sweeps(self, some: Ints, bound: Bound, bounds: PinBounds) -> Ints:
-        """Sweep pins that are open, further in each round; returns those that still are."""
+        """Sweep open pins, further in each round. Return the pins that are still open."""
         gap = self._gap(bound)
         self._bounded(some, bounds)
         self._beams(some, bounds, gap)
@@ -235,7 +241,7 @@ class _Pinned:
         return some[self.optima.open[some]]
 
     def _beams(self, some: Ints, bounds: PinBounds, gap: float) -> None:
-        """Find answers of pins by beam search: full sweeps then look no further than those."""
+        """Find answers of pins by beam search; they limit the full sweeps."""
         optima, base = self.optima, bounds.values()
         left = (optima.open[some] & bounds.fits).nonzero()[0]
         for begin in range(0, len(left), BEAM_TOGETHER):
@@ -248,20 +254,20 @@ class _Pinned:
             self._swept(pins, bounds[part], most, BEAM * len(pins))
 
     def _share(self, answers: Ints, values: Ints) -> None:
-        """Keep the best of some answers for every pin that they have."""
+        """Keep the best of given answers for every pin that they have."""
         optima = self.optima
         for number, place in self.sharing.best(answers, values):
             if values[place] <= self.at_most[number]:
                 optima.keep(number, answers[place], int(values[place]))
 
     def _bounded(self, some: Ints, bounds: PinBounds) -> None:
-        """Keep the bounds of pins; those above what is of interest settle them."""
+        """Raise the lower bounds of pins. A bound above the limit of interest proves that a pin has no answer of interest."""
         optima, values = self.optima, bounds.values()
         optima.lower[some] = np.where(bounds.fits, np.maximum(optima.lower[some], values), optima.lower[some])
         optima.none[some] |= bounds.fits & (values > self.at_most[some]) & ~optima.found[some]
 
     def _own_bounds(self, some: Ints) -> PinBounds:
-        """The bounds of pins far from the optimum, each at its own best prices."""
+        """Compute and keep bounds of pins, each at its own best prices; for pins far from the optimum."""
         prices = np.zeros((len(some), len(self.problem.rows)))
         for place, number in enumerate(some.tolist()):
             if self.effort.left_s <= 0:
@@ -274,7 +280,7 @@ class _Pinned:
         return bounds
 
     def _rounds(self, some: Ints, bounds: PinBounds, gap: float, reaches: Sequence[float]) -> None:
-        """Sweep pins up to `gap` times each reach above their bounds."""
+        """Sweep open pins up to `reach * gap` above their bounds, for each reach. Pins that take too many labels drop out."""
         optima, base = self.optima, bounds.values()
         given_up = ~bounds.fits
         for reach in reaches:
@@ -305,7 +311,7 @@ class _Pinned:
         return swept.complete
 
     def _gap(self, bound: Bound) -> float:
-        """Likely distance of a pin's optimum from its bound."""
+        """Estimate the distance of a pin's optimum from its bound."""
         place = min(int(CORE * self.problem.columns.layers), len(bound.slack) - 1)
         slack = float(np.sort(bound.slack.astype(np.float64))[place]) / bound.scale
         return max(self.value - bound.exact / bound.scale, slack)

@@ -1,5 +1,5 @@
-"""The smallest change that gives an infeasible search an answer: one bound moved as far as it must (or, where several
-conflicts stand side by side, one bound in each), and the search then solved to show it."""
+"""Smallest relaxation of an infeasible search: move one bound as far as necessary (one for each conflict, if there are several),
+and solve the relaxed search to verify it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from puzzledsl.search.feasible import Feasibility
 from puzzledsl.search.problem import Builder
 from puzzledsl.search.reachable import Written, in_users_unit
 
-GAP = 1e-3  # the answer of a relaxed search only shows that there is one
+GAP = 1e-3  # a relaxed search is solved only to show that it has a solution
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One way out of one conflict. `size`: how much of itself a bound gives up; a requirement that is dropped gives up all."""
+    """A relaxation of one statement. `size`: relative move of its bound, 1 if it is dropped (`written` is None)."""
 
     group: Group
     size: Fraction
@@ -30,15 +30,15 @@ class _Step:
 
 
 def smallest_relaxation(builder: Builder, conflict: Conflict, effort: Effort) -> Relaxation | None:
-    """A relaxation with a verified answer; None where there is none (the space has no model that fits) or time runs out.
+    """Return a relaxation with a verified solution; None if there is none (no model of the space fits) or time runs out.
 
-    A single bound is preferred to several, a smaller move to a larger, a move to a dropped requirement.
+    A single bound is preferred to several, a smaller move to a larger one, and a move to dropping a requirement.
     """
     if not conflict.groups:
         return None
     steps = _single_steps(builder, conflict, effort)
     dropped = [_Step(step.group, Fraction(1), None) for step in steps if step.written is not None]
-    for step in (*steps, *dropped):  # no literal may be exact enough for an equation
+    for step in (*steps, *dropped):  # an equation may have no exact literal, and must be dropped
         shown = _solved(builder, [step], effort)
         if shown is not None:
             return shown
@@ -46,7 +46,7 @@ def smallest_relaxation(builder: Builder, conflict: Conflict, effort: Effort) ->
 
 
 def _single_steps(builder: Builder, conflict: Conflict, effort: Effort) -> list[_Step]:
-    """For each requirement that alone stands in the way: how far it must move, the others of the whole search kept."""
+    """Return, smallest first, the necessary move of each statement whose removal alone makes the search feasible."""
     every = frozenset(range(len(builder.tables.search.requirements)))
     feasibility = Feasibility(builder.tables, builder.all(), effort)
     steps = [
@@ -58,7 +58,7 @@ def _single_steps(builder: Builder, conflict: Conflict, effort: Effort) -> list[
 
 
 def _in_turn(builder: Builder, conflict: Conflict, effort: Effort) -> Relaxation | None:
-    """One step out of each conflict, the smallest, until none is left."""
+    """Resolve one conflict after another, each by its smallest step, until the search is feasible."""
     steps: dict[Group, _Step] = {}
     groups = conflict.groups
     for _ in range(2 * len(groups_of(builder.tables.search.requirements)) + 1):
@@ -73,7 +73,7 @@ def _in_turn(builder: Builder, conflict: Conflict, effort: Effort) -> Relaxation
         members = frozenset(i for g in groups for i in g)
         found = [_step(here, feasibility, g, members - set(g)) for g in groups]
         smallest = min(found, key=lambda s: (s.size, s.group))
-        again = smallest.group in steps  # moved before, and in the way again
+        again = smallest.group in steps  # moved before and in conflict again: drop it
         steps[smallest.group] = _Step(smallest.group, Fraction(1), None) if again else smallest
     return None
 
@@ -92,7 +92,7 @@ def _step(builder: Builder, feasibility: Feasibility, group: Group, others: froz
 
 
 def _relaxed(search: Search, steps: Iterable[_Step]) -> Search:
-    """The search with its bounds moved. A dropped requirement keeps its place, as one that always holds."""
+    """Return the search with the steps applied. A dropped requirement is replaced by one that always holds."""
     requirements: list[Requirement] = list(search.requirements)
     for step in steps:
         for index in step.group:
@@ -106,7 +106,7 @@ def _relaxed(search: Search, steps: Iterable[_Step]) -> Search:
 
 
 def _solved(builder: Builder, steps: Sequence[_Step], effort: Effort) -> Relaxation | None:
-    """The relaxed search's answer, verified; None where there is none (in time)."""
+    """Solve the relaxed search and return the relaxation with its verified solution; None if none is found in time."""
     here = builder.for_search(_relaxed(builder.tables.search, steps))
     found = best_meeting_all(here.tables, here.all(), replace(effort, gap=GAP))
     if found.layers is None:

@@ -1,7 +1,7 @@
-"""Residual formulas: what is left of a propositional requirement once some layers are chosen.
+"""Residual formulas: propositional requirements simplified by the choices of some layers.
 
-Formulas are kept in negation normal form and hash-consed: equal formulas have equal numbers, so a number can be the state of a
-decision diagram. An atom says that a layer takes one of some columns; the columns are the bits of an integer.
+Formulas are in negation normal form and hash-consed: equal formulas have equal numbers, so a number can be the state of a
+decision diagram. An atom states that a layer takes one of a set of columns, which are the bits of an integer.
 Source: hash-consed residual states as in Bergman, Cire, van Hoeve & Hooker, "Decision Diagrams for Optimization" (2016), ch. 3.
 """
 
@@ -29,21 +29,21 @@ class Atom:
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """All parts hold. `parts`: numbers of formulas."""
+    """Conjunction. `parts`: numbers of formulas."""
 
     parts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Some:
-    """At least one part holds."""
+    """Disjunction. `parts`: numbers of formulas."""
 
     parts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """From `least` to `most` parts hold. A part may be there twice."""
+    """Cardinality constraint: from `least` to `most` of the parts hold. Parts may be repeated."""
 
     parts: tuple[int, ...]
     least: int
@@ -54,8 +54,10 @@ Node = Atom | Every | Some | Count
 
 
 class Residuals:
-    """A pool of formulas over the columns of a problem. `layers[formula]`: bits of all layers that it mentions, at least.
-    `work`: parts that were looked at so far."""
+    """Pool of formulas over the columns of a problem.
+
+    `layers[formula]`: bits of a superset of the layers that it mentions. `work`: number of parts looked at so far.
+    """
 
     def __init__(self, columns: Columns) -> None:
         self.nodes: list[Node | None] = [None, None]
@@ -71,7 +73,7 @@ class Residuals:
     # ---------------------------------------------------------------- building
 
     def formula(self, logic: Logic) -> int:
-        """The number of a formula."""
+        """Return the number of a formula."""
         match logic:
             case Is(layer=layer, sub_block=sub_block, alternatives=names):
                 bits = self._bits[layer][sub_block]
@@ -94,21 +96,21 @@ class Residuals:
                 assert_never(logic)
 
     def atom(self, layer: int, mask: int) -> int:
-        """A formula about one layer."""
+        """Return the formula that the layer takes a column of `mask`."""
         if mask == 0:
             return FALSE
         return TRUE if mask == self._full[layer] else self._number(Atom(layer, mask), 1 << layer)
 
     def every(self, parts: Iterable[int]) -> int:
-        """All parts hold; atoms of one layer are intersected."""
+        """Return the conjunction of parts; atoms of one layer are intersected."""
         return self._joined((), parts, Every, FALSE, TRUE)
 
     def some(self, parts: Iterable[int]) -> int:
-        """At least one part holds; atoms of one layer are united."""
+        """Return the disjunction of parts; atoms of one layer are united."""
         return self._joined((), parts, Some, TRUE, FALSE)
 
     def count(self, parts: Sequence[int], least: int, most: int) -> int:
-        """From `least` to `most` of the parts hold."""
+        """Return the formula that from `least` to `most` of the parts hold."""
         sure = sum(part == TRUE for part in parts)
         left = tuple(sorted(part for part in parts if part not in (TRUE, FALSE)))
         least, most, number = max(least - sure, 0), most - sure, len(left)
@@ -127,7 +129,7 @@ class Residuals:
         return self._number(Count(left, least, min(most, number)), self._mentioned(left))
 
     def opposite(self, formula: int) -> int:
-        """The negation."""
+        """Return the negation of a formula."""
         found = self._opposites.get(formula)
         if found is not None:
             return found
@@ -149,7 +151,7 @@ class Residuals:
     # ---------------------------------------------------------------- choosing
 
     def assign(self, formula: int, layer: int, column: int) -> int:
-        """The formula once a layer has taken its column of that place."""
+        """Return the residual of a formula after a layer takes its column number `column` (counted within the layer)."""
         if not self.layers[formula] >> layer & 1:
             return formula
         key = formula, layer, column
@@ -175,7 +177,7 @@ class Residuals:
     def _replaced(
         self, formula: int, parts: tuple[int, ...], kind: type[Every] | type[Some], layer: int, column: int
     ) -> int:
-        """A formula with many parts, of which few mention the layer."""
+        """Return the residual of a conjunction or disjunction; fast if few of many parts mention the layer."""
         absorbing, neutral = (FALSE, TRUE) if kind is Every else (TRUE, FALSE)
         layers = self.layers
         self.work += len(parts)
@@ -191,12 +193,12 @@ class Residuals:
         return self._number(kind(tuple(kept)), layers[formula] & ~(1 << layer))
 
     def parts(self, formula: int) -> tuple[int, ...]:
-        """The formulas that must all hold for this one to hold."""
+        """Return the conjuncts of a formula: none for TRUE, the formula itself if it is no conjunction."""
         node = self.nodes[formula]
         return () if formula == TRUE else node.parts if isinstance(node, Every) else (formula,)
 
     def masks(self, formula: int, found: dict[int, set[int]]) -> None:
-        """Add the masks of all atoms to `found`, by layer."""
+        """Add the masks of all atoms of a formula to `found`, by layer."""
         seen, waiting = {formula}, [formula]
         while waiting:
             match self.nodes[waiting.pop()]:
@@ -209,7 +211,10 @@ class Residuals:
     def own_classes(
         self, layer: int, masks: frozenset[int], columns: Sequence[int]
     ) -> tuple[list[int], Ints]:
-        """One of some columns of a layer for each class that atoms with these masks tell apart, and the class of each."""
+        """Partition columns of a layer by atoms with these masks.
+
+        Return one column of each class, and the class of each of `columns`.
+        """
         key = layer, masks
         if key not in self._own_classes:
             known: dict[tuple[int, ...], int] = {}
@@ -234,7 +239,10 @@ class Residuals:
         absorbing: int,
         neutral: int,
     ) -> int:
-        """Parts joined, nested ones of the same kind among them; `absorbing` where one of them decides. `kept` are already."""
+        """Join parts to a conjunction or disjunction, flattening nested ones of the same kind.
+
+        `kept`: parts that are already joined. Returns `absorbing` if a part decides the result, `neutral` if none is left.
+        """
         found = set(kept)
         nodes, layers = self.nodes, self.layers
         atoms = {layers[part]: part for part in kept if type(nodes[part]) is Atom}
@@ -263,7 +271,7 @@ class Residuals:
         return self._number(kind(ordered), self._mentioned(ordered))
 
     def _merged(self, atom: Atom, other: int, kind: type[Every] | type[Some]) -> int:
-        """Two atoms of one layer as one."""
+        """Merge two atoms of one layer into one."""
         second = self.nodes[other]
         assert isinstance(second, Atom)
         mask = atom.mask & second.mask if kind is Every else atom.mask | second.mask
@@ -285,7 +293,7 @@ class Residuals:
 
 
 def _bits_of(columns: Columns, layer: int) -> dict[str, dict[str, int]]:
-    """For each sub-block and alternative the columns of a layer that have it, as bits."""
+    """Return, for each sub-block and alternative, the bits of the layer's columns that have it."""
     found: dict[str, dict[str, int]] = {"attention": {}, "ffn": {}}
     for place, choice in enumerate(columns.of_layer(layer)):
         for part, name in (("attention", choice.attention), ("ffn", choice.ffn)):

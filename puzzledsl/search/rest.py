@@ -1,4 +1,4 @@
-"""Completions of partial models: the cheapest columns of all layers still to come, at each variation of the prices.
+"""Heuristic completions of partial models: the cheapest columns of all later layers, at each variation of the prices.
 
 Shapes: R rows, W ways (variations of the prices), S states of a stage.
 """
@@ -16,8 +16,11 @@ from puzzledsl.search.paths import paths_of
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rest:
-    """From each stage and state on: `use[stage]` [R][W][S] and `goal[stage]` [W][S] are what the completion adds,
-    `columns[stage]` [W][S] is its next column, `then[stage]` [W][S] the state after it."""
+    """Completions from each stage and state on.
+
+    `use[stage]` [R][W][S] and `goal[stage]` [W][S]: resource use and objective of the completion. `columns[stage]` [W][S]: its
+    next column. `then[stage]` [W][S]: the next state.
+    """
 
     use: list[Ints]
     goal: list[Ints]
@@ -25,7 +28,7 @@ class Rest:
     then: list[Ints]
 
     def completion(self, way: int, stage: int, state: int) -> list[int]:
-        """The columns of a completion, in the order of the stages."""
+        """Return the columns of a completion, in the order of the stages."""
         found = []
         for columns, then in zip(self.columns[stage:], self.then[stage:], strict=True):
             found.append(int(columns[way, state]))
@@ -34,7 +37,7 @@ class Rest:
 
 
 def rest_of(problem: Problem, meters: Meters, order: list[int], goal: Ints) -> Rest:
-    """The completions, added up from the last stage. `order`: the layers of all stages; `goal`: of each column."""
+    """Compute the completions backwards from the last stage. `order`: layers of all stages. `goal[column]`: objective."""
     paths = paths_of(problem)
     priced, rows = meters.deltas[meters.rows :], meters.deltas[: meters.rows]
     staged = 0 if paths is None else len(paths.diagram.order)
@@ -57,7 +60,7 @@ def rest_of(problem: Problem, meters: Meters, order: list[int], goal: Ints) -> R
 
 
 def _free(problem: Problem, priced: Ints, rows: Ints, layers: list[int], goal: Ints) -> Rest:
-    """The completions through free layers, the last stage first: one state each."""
+    """Return the completions through layers without a diagram, which have a single state; last stage first."""
     start = problem.columns.start
     columns = np.zeros((len(layers), len(priced)), dtype=np.int64)
     for stage, layer in enumerate(reversed(layers)):

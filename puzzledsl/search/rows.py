@@ -1,7 +1,7 @@
-"""From a search's goal and requirements to integers. `throughput >= X` is the linear `latency <= tokens / X`.
+"""Translate a search's objective and requirements to integer rows. `throughput >= X` becomes the linear `latency <= tokens / X`.
 
-Over a box of several batches everything is relaxed: whatever holds of a model at a batch inside holds of its row, and no goal is
-better than the box's. At a single batch rows are exact.
+For a box of several batches everything is relaxed: a model that meets a requirement at some batch inside satisfies the box's row,
+and its objective is not better than the box's. For a single batch, rows are exact up to the rounding of large integers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Where = Box | Mapping[str, int]
 
 
 def goal_of(builder: Builder, linear: Linear, sense: Literal["minimize", "maximize"], where: Where) -> Goal:
-    """What to minimise. A goal that is maximised is negated; a throughput is maximised by minimising its latency."""
+    """Return the objective to minimise. One that is maximised is negated; a throughput is maximised by minimising latency."""
     box, upwards = _box(where), sense == "maximize"
     throughput = _throughput(linear)
     if throughput is None:
@@ -55,7 +55,7 @@ def _box(where: Where) -> Box:
 
 
 def _throughput(linear: Linear) -> tuple[Fraction, str] | None:
-    """The factor and the scenario of an expression that is a throughput, up to a constant; None for any other."""
+    """Return (factor, scenario) of an expression `factor * throughput + constant`; None for any other."""
     match linear.terms:
         case [WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric="throughput"))]:
             return factor, scenario
@@ -64,7 +64,7 @@ def _throughput(linear: Linear) -> tuple[Fraction, str] | None:
 
 
 def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool) -> tuple[int, Vector]:
-    """A batch, and a latency of it whose latency / batch bounds that of every batch in a box, from below or (`most`) above."""
+    """Return (batch, latency) such that latency / batch bounds that of every batch in a box, from below or (`most`) above."""
     low, high = ends = box.of(scenario)
     if low == high:
         return low, coefficients.metric(scenario, low, "latency")
@@ -77,7 +77,7 @@ def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool)
 
 
 def requirement_rows(builder: Builder, index: int, requirement: Requirement, where: Where) -> Iterator[Row]:
-    """The rows of a linear requirement: one, two for `==`, none where it always holds or is a formula."""
+    """Yield the rows of a linear requirement: one, or two for `==`; none if it always holds. Formulas have none."""
     if isinstance(requirement, LogicRequirement):
         return
     box, name = _box(where), requirement.where.text or f"requirement {index + 1}"
@@ -100,7 +100,7 @@ def requirement_rows(builder: Builder, index: int, requirement: Requirement, whe
 def _throughput_rows(
     builder: Builder, index: int, requirement: LinearRequirement, box: Box, bounds: tuple[Fraction, Fraction]
 ) -> Iterator[Row]:
-    """`factor * batch * output / latency + constant op bound`, as latencies."""
+    """Yield the rows of `factor * batch * output / latency + constant op bound`, as bounds on the latency."""
     found = _throughput(requirement.left)
     assert found is not None
     factor, scenario = found
@@ -124,8 +124,10 @@ def _throughput_rows(
 def _share_of_the_parent(
     builder: Builder, requirement: LinearRequirement, box: Box
 ) -> tuple[Vector, Fraction] | None:
-    """A time over the parent's, and its limit: `latency <= 0.8x`, or `throughput >= 1.25x`, over several batches at once. None
-    where the bound is no such ratio, or the batch is known."""
+    """Return (time relative to the parent's, limit) for `latency <= 0.8x` or `throughput >= 1.25x` over several batches.
+
+    None if the requirement does not have this form or the batch is fixed.
+    """
     match requirement.left:
         case Linear(
             terms=[WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric=metric))],
@@ -145,12 +147,12 @@ def _share_of_the_parent(
 
 
 def bound_of(builder: Builder, requirement: LinearRequirement, batches: Mapping[str, int]) -> Fraction:
-    """What the left side is compared with: a number, or a ratio of the parent's value at the same batch."""
+    """Return the right-hand side of a requirement: its bound, or its ratio times the parent's value at the same batches."""
     return bounds_of(builder, requirement, Box.at(batches))[0]
 
 
 def bounds_of(builder: Builder, requirement: LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:
-    """The least and the most that the left side may be compared with in a box."""
+    """Return the least and the greatest right-hand side of a requirement over a box."""
     ratio = requirement.parent_ratio
     if ratio is None:
         assert requirement.bound is not None, "a requirement has a bound or a ratio"
@@ -160,7 +162,7 @@ def bounds_of(builder: Builder, requirement: LinearRequirement, box: Box) -> tup
 
 
 def _parents_values(builder: Builder, linear: Linear, box: Box) -> tuple[Fraction, Fraction]:
-    """The least and the most that the parent has of an expression in a box; tokens in no time are 0."""
+    """Return the least and the greatest value of an expression for the parent over a box; throughput at latency 0 counts as 0."""
     found = _throughput(linear)
     if found is None:
         return builder.parent.least(linear, box).total(), builder.parent.most(linear, box).total()
@@ -182,14 +184,14 @@ BEYOND = "does not fit at batch"
 
 
 def without_larger(problem: Problem) -> Problem:
-    """The problem with models that fit at larger batches, too."""
+    """Return the problem without the rows that exclude models which fit at larger batches."""
     return replace(
         problem, rows=tuple(r for r in problem.rows if r.requirement is not None or BEYOND not in r.name)
     )
 
 
 def fitting_rows(builder: Builder, where: Where) -> Iterator[Row]:
-    """Where a batch is `auto`, it is the largest that fits: this one does, and no larger candidate."""
+    """Yield the rows of `auto` batches: the model fits at this batch and at no larger candidate."""
     box = _box(where)
     for name in builder.tables.scenarios:
         low, high = box.of(name)
@@ -205,12 +207,12 @@ def fitting_rows(builder: Builder, where: Where) -> Iterator[Row]:
             row = f"{name} {BEYOND} {batch}"
             yield builder.row(row, vector.negated(), -Fraction(limit), True, None)
         if name in builder.tables.profiles and not builder.tables.larger(name, high):
-            # always met: boxes whose problems have the same rows are bounded by each other's prices
+            # always satisfied; it keeps the rows equal for all boxes, so that prices carry over from one to another
             yield Row(f"{name} {BEYOND} any", np.zeros(len(builder.columns), dtype=np.int64), 0)
 
 
 def formulas_of(requirements: Sequence[Requirement]) -> Iterator[Formula]:
-    """The propositional requirements."""
+    """Yield the propositional requirements as formulas."""
     for index, requirement in enumerate(requirements):
         if isinstance(requirement, LogicRequirement):
             yield Formula(requirement.where.text or f"requirement {index + 1}", requirement.formula, index)

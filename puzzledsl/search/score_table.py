@@ -1,7 +1,7 @@
-"""Scores made elsewhere: a long table (see ir/long_table.py) with a column of numbers, the score.
+"""Read a score table from a user's file: a long table (see ir/long_table.py) with a score column.
 
-A layer's score is the sum of its two sub-blocks' rows, or its pair's row where there is one. A row of layers `12-17` with `noop`
-for both sub-blocks is the score of dropping them all.
+A layer's score is its pair's row if there is one, else the sum of its two sub-blocks' rows. A row of layers `12-17` with `noop`
+for both sub-blocks is the score of dropping the whole run.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ Entries = dict[tuple[int, str, str], float]  # (layer, attention, ffn) -> score
 
 
 def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
-    """Read a CSV file (or Parquet, where pyarrow is there) with columns `layer`, `attention`, `ffn` and the score's.
+    """Read a CSV file (or Parquet, if pyarrow is installed) with columns `layer`, `attention`, `ffn` and a score column.
 
-    That column is the one named like the score, else the only one that is no cost. Rows whose cell in it is empty are about costs
-    alone. Raises DiagnosticError with every mistake.
+    The score column is the one named like the score, else the only column that is not a cost. Rows with an empty score are
+    skipped: they are about costs only. Raises DiagnosticError with all mistakes.
     """
     shown = score.method.path if isinstance(score.method, ScoreFromTable) else str(path)
     declared = span_of(score.where)
@@ -61,17 +61,17 @@ class _Reader:
     space: Space
     declared: Span
     sink: Sink = field(default_factory=Sink)
-    _places: list[int] = field(default_factory=list)  # of the columns: the keys, the score
-    _runs: dict[Run, tuple[float, int]] = field(default_factory=dict)  # scores, and where they stand
+    _places: list[int] = field(default_factory=list)  # places of the key columns and the score column
+    _runs: dict[Run, tuple[float, int]] = field(default_factory=dict)  # score and line number of each run
     _accepted: dict[SubBlock, set[str]] = field(default_factory=lambda: {"attention": {""}, "ffn": {""}})
 
     def read(self) -> ScoreTable:
-        """The score table. Raises DiagnosticError."""
+        """Read the table. Raises DiagnosticError."""
         column = self._column()
         self._places = [self.table.names.index(key) for key in (*KEYS, column)]
         problems = CellProblems(self.table, self.declared, self.sink, ScoreTableCell)
         one: Entries = {}  # rows of one layer
-        every: Entries = {}  # rows of every layer, which those of one layer overrule
+        every: Entries = {}  # rows of every layer; rows of one layer take precedence
         first: dict[tuple[int, str, str, bool], int] = {}
         for line in self.table.lines:
             self._row(line, column, problems, one, every, first)
@@ -84,7 +84,7 @@ class _Reader:
         return self._scores(entries)
 
     def _column(self) -> str:
-        """The score's column. Raises DiagnosticError where that is not clear."""
+        """Return the name of the score column. Raises DiagnosticError if it is ambiguous or the header is wrong."""
         names = self.table.names
         own = [n for n in names if n and n not in (*KEYS, *MORE_KEYS) and not COST_COLUMN.fullmatch(n)]
         problems = list(header_problems(names))
@@ -113,7 +113,7 @@ class _Reader:
         every: Entries,
         first: dict[tuple[int, str, str, bool], int],
     ) -> None:
-        """Enter one row; a mistake in it is added to `problems`."""
+        """Enter one row; report a mistake in it to `problems`."""
         if wrong := row_length(self.table, line):
             return problems.add(line, line.cell(-1), wrong)
         at = self.table.at
@@ -148,7 +148,7 @@ class _Reader:
         return None
 
     def _run(self, line: Line, column: str, problems: CellProblems, run: Run, value: float) -> None:
-        """Enter the score of a run of layers; a mistake in it is added to `problems`."""
+        """Enter the score of a run of layers; report a mistake in it to `problems`."""
         for sub_block in KEYS[1:]:
             cell = self.table.at(line, sub_block)
             if cell.text != "noop":
@@ -167,7 +167,7 @@ class _Reader:
         return None
 
     def _layers(self, text: str) -> range | None:
-        """The layers that a cell means; None for none that there is."""
+        """Return the layers that a cell names, all for an empty cell; None if there is no such layer."""
         count = len(self.space.layers)
         if not text:
             return range(count)
@@ -176,7 +176,7 @@ class _Reader:
         return range(int(text), int(text) + 1)
 
     def _know(self, line: Line, sub_block: SubBlock, problems: CellProblems) -> bool:
-        """Whether some layer may have what a cell names: a table may well be of a larger space."""
+        """True if a cell names a possible alternative, also one outside the space; else report the mistake to `problems`."""
         known = self._names[sub_block]
         name = self.table.text(line, sub_block)
         if not name or name in known or _is_canonical(name, sub_block):
@@ -192,7 +192,7 @@ class _Reader:
 
     @cached_property
     def _names(self) -> dict[SubBlock, list[str]]:
-        """What a layer may have, in the order of the space."""
+        """Names of the space's alternatives by sub-block, `parent` first, then in the order of the space."""
         parts: tuple[SubBlock, SubBlock] = ("attention", "ffn")
         return {
             part: list(
@@ -206,7 +206,7 @@ class _Reader:
         return [name_of(a) for a in choice.attention], [name_of(f) for f in choice.ffn]
 
     def _report_gaps(self, entries: Entries) -> None:
-        """One diagnostic for all that has no score: neither a pair's row nor its two sub-blocks'."""
+        """Report one diagnostic for all pairs that have neither their own row nor rows for both sub-blocks."""
         missing: dict[str, list[int]] = {}
         for index in range(len(self.space.layers)):
             attention, ffn = self._wanted(index)
@@ -236,7 +236,7 @@ class _Reader:
         return self._made(unit="block", pairs=pairs)
 
     def _scored(self, entries: Entries, layer: int) -> Iterator[tuple[str, str]]:
-        """A layer's pairs; the parent's own only where the table has it (it is 0)."""
+        """Yield a layer's pairs; the parent's own, which scores 0, only if the table has a row for it."""
         for pair in product(*self._wanted(layer)):
             if pair != ("parent", "parent") or (layer, *pair) in entries:
                 yield pair
@@ -258,7 +258,7 @@ def _number(text: str) -> float | None:
 
 
 def _is_canonical(name: str, sub_block: SubBlock) -> bool:
-    """Whether a name is one that some space gives: a table may be of a larger space than this one."""
+    """True if a name has the form of an alternative's canonical name; a table may be for a larger space than this one."""
     shape = r"gqa\d+(w\d+)?|linear|noop" if sub_block == "attention" else r"mlp\d+|moe\d+k\d+w\d+|linear|noop"
     return re.fullmatch(shape, name) is not None
 
@@ -269,14 +269,14 @@ def _sub_blocks(entries: Entries, layer: int, part: SubBlock, names: list[str]) 
 
 
 def _pair(entries: Entries, layer: int, attention: str, ffn: str) -> float:
-    """A layer's score: its pair's, or the sum of its sub-blocks' as the decimals that they are written as."""
+    """Return a layer's score: its pair's, or the sum of its sub-blocks' scores, a missing one counting as 0."""
     if (pair := entries.get((layer, attention, ffn))) is not None:
         return pair
     return entries.get((layer, attention, ""), 0.0) + entries.get((layer, "", ffn), 0.0)
 
 
 def _lacking(entries: Entries, layer: int, attention: str, ffn: str) -> list[str]:
-    """What a pair without a row of its own lacks to be the sum of its parts; the parent's parts are 0."""
+    """Return descriptions of the rows that are missing for a pair without its own row; the parent's sub-blocks need none."""
     parts = [("attention", attention, (layer, attention, "")), ("ffn", ffn, (layer, "", ffn))]
     lacking = [f"{part} `{name}`" for part, name, key in parts if name != "parent" and key not in entries]
     if len(lacking) == 2 and any(a and f for _, a, f in entries):

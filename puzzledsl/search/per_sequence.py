@@ -1,7 +1,7 @@
 """Bounds on a model's times for all batches of an interval, used by relaxed problems on a profile.
 
-Let x(b) be the exact time of one sub-block in a prefill or decode step of b sequences (`cost.roofline`), and c(b) = ceil(x(b)) the
-nanoseconds in the tables. With n = b tokens (or b * prompt), x is the sum of
+Let x(b) be the exact time of one sub-block in a prefill or decode step of b sequences (`cost.roofline`), and c(b) = ceil(x(b))
+the nanoseconds in the tables. With n = b tokens (or b * prompt), x is the sum of
 
     max(P * min(1, n k / E) * bytes / BW, 2 P n / F)     matrices (k / E: the share of the experts that a token needs; else 1)
     b * constant                                          attention

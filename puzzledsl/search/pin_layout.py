@@ -35,8 +35,8 @@ class PinLayout:
     The columns of a group are the entries `begin[group]` to `begin[group] + size[group] - 1` of `columns` and of `deltas[meter]`,
     least slack first. `room[meter][pin]`: limits less the least value of every layer, for the priced objective, the objective and
     the rows. `packed[word][entry]` and `packed_room[word][pin]`: priced objectives at varied prices, several in a word, rounded
-    so that no answer is lost. `base[pin]`: the columns of layers without a choice (for others, any column). `endings`: suffixes over
-    layers that are no stages, if they are listed; `ending_floor[meter][pin]`: sums of these layers' least values.
+    so that no answer is lost. `base[pin]`: the columns of layers without a choice (any column for others). `endings`: suffixes
+    over layers that are no stages, if they are listed; `ending_floor[meter][pin]`: sums of these layers' least values.
     """
 
     columns: Ints

@@ -1,9 +1,9 @@
 """Label setting for many pinned problems at once (Irnich & Desaulniers 2005), bounded by Lagrangian slack.
 
 A label is a choice for a pin's first layers, with the room it leaves in the priced objective, the objective and each row. The
-labels of all pins share arrays. Each pin has its own prices, columns (those with small slack) and order of layers, clearest choices first.
-If there are too many labels, the most promising are extended first and the others wait; answers found meanwhile prune some of
-these. All numbers are exact integers.
+labels of all pins share arrays. Each pin has its own prices, columns (those with small slack) and order of layers, clearest
+choices first. If there are too many labels, the most promising are extended first and the others wait; answers found meanwhile
+prune some of these. All numbers are exact integers.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def _cheaper(relaxation: Relaxation, before: Floats, after: Floats) -> Ints:
 
 
 def _beyond(relaxation: Relaxation, prices: Floats) -> Floats:
-    """Scale prices near DEAREST up if that improves the bound: the problem is then probably infeasible, and a ray may prove it."""
+    """Scale prices near DEAREST up if that improves the bound: the problem is probably infeasible, and a ray may prove it."""
     if float(prices.max()) < DEAREST / 10:
         return prices
     return max((prices * ray for ray in (1.0, *RAYS)), key=relaxation.bound)

@@ -1,10 +1,10 @@
-"""Searches whose score has pairwise terms: a bounded search, exact where few choices are left.
+"""Search for objectives with pairwise terms: heuristic with a proven bound, and exact if few choices are left.
 
-1. A convex relaxation: Frank-Wolfe steps whose oracle is the linear search, so that each step also finds a model and proves a
-   bound (quadratic.py).
-2. The best models found are improved by swaps of one layer, then of two.
-3. Columns that the tangent's slack excludes are dropped. Where few products of choices are left, CP-SAT is given them all
-   (products.py) and proves the best model; elsewhere the gap between model and bound is what is stated.
+1. Convex relaxation by Frank-Wolfe (1956). Its oracle is the linear search, so each step also finds a model and proves a bound
+   (quadratic.py).
+2. The best models are improved by swaps of one layer, then of two.
+3. Columns with too much slack in the tangent are dropped. If few products of choices are left, CP-SAT solves the rest exactly
+   (products.py); otherwise the result has the gap between model and bound.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ from puzzledsl.search.tables import Tables
 from puzzledsl.search.truths import open_columns
 
 NAME = "second-order search"
-ROUNDS = 24  # of the relaxation
+ROUNDS = 24  # most Frank-Wolfe steps
 ORACLE_GAP = 1e-4
 ORACLE_MODELS = 20_000
 ORACLE_WORK = 0.5
-ENOUGH = 1e-4  # of the bound: a round that gains less ends the relaxation
-POLISHED = 8  # rounds around the best model
-IMPROVED = 4  # models that swaps start from
-PAIRS = 48  # columns a swap of two layers is tried with
+ENOUGH = 1e-4  # relative gain of the bound below which the relaxation ends
+POLISHED = 8  # most rounds of linear searches around the best model
+IMPROVED = 4  # best models from which swaps start
+PAIRS = 48  # most promising columns tried in swaps of two layers
 MAX_CUTS = 20
-MOST_BOXES = 16  # of several batches each
+MOST_BOXES = 16  # most boxes with several batches that are solved
 
 
 def second_order(tables: Tables, problems: Problems, number: int, apart: int, effort: Effort) -> list[Found]:
-    """Up to `number` models, any two `apart` layers or more from each other, each the best found given those before.
+    """Return up to `number` models, any two of which differ in at least `apart` layers, each the best found given those before.
 
-    `proven` only where CP-SAT or the bound proved it. Ends early with an answer that is not there; the first is always present.
+    `proven` is True only if CP-SAT or the bound proved it. The first entry is always present, also if it has no layers.
     """
-    effort = replace(effort, seed=0, workers=1)  # an answer that is not proven must not depend on them either
+    effort = replace(effort, seed=0, workers=1)  # unproven answers must not depend on these either
     results: list[Found] = []
     for _ in range(number):
         found = _best(tables, problems, effort)
@@ -67,7 +67,7 @@ def second_order(tables: Tables, problems: Problems, number: int, apart: int, ef
 
 
 def _best(tables: Tables, problems: Problems, effort: Effort) -> Found:
-    """The best over all batches, without models that only meet a requirement because its integers are rounded."""
+    """Return the best model found over all batches that meets every requirement exactly, not only in rounded integers."""
     for _ in range(MAX_CUTS):
         found = _best_of(tables, problems, effort)
         if found.layers is None:
@@ -79,7 +79,7 @@ def _best(tables: Tables, problems: Problems, effort: Effort) -> Found:
 
 
 def _best_of(tables: Tables, problems: Problems, effort: Effort) -> Found:
-    """Branch and bound over boxes of batches, up to `MOST_BOXES` of several; what is left then bounds the answer."""
+    """Run branch and bound over boxes of batches, up to MOST_BOXES with several; the unsolved boxes enter the bound."""
     over = _OverBatches(tables, problems, effort)
     while over.waiting and over.step():
         pass
@@ -91,7 +91,7 @@ def _best_of(tables: Tables, problems: Problems, effort: Effort) -> Found:
 
 @dataclass(slots=True)
 class _OverBatches:
-    """Boxes of batches by what bounds their models' ranks, and the best model so far."""
+    """Queue of boxes of batches, ordered by lower bounds on their models' ranks, and the best model so far."""
 
     tables: Tables
     problems: Problems
@@ -112,7 +112,7 @@ class _OverBatches:
         heapq.heappush(self.waiting, (rank, box.low, box))
 
     def step(self) -> bool:
-        """Solve the most promising box; False where none is worth it, or no more may be solved."""
+        """Solve the most promising box. Return False if none can have a better model, or the limits are reached."""
         rank, _, box = self.waiting[0]
         if self.best is not None and rank >= self.best[0]:
             return False
@@ -144,7 +144,7 @@ class _OverBatches:
             self._add(half, rank)
 
     def _settle(self, box: Box, problem: Problem, outcome: _Outcome, rank: Fraction) -> None:
-        """Take a single box's model where it is the best so far."""
+        """Record the bound of a single box, and its model if it is the best so far."""
         self.proven = self.proven and outcome.proven
         if outcome.bound is not None:
             self.bounds.append(rank)
@@ -166,7 +166,7 @@ class _Outcome:
 
 @dataclass(slots=True, eq=False)
 class _Search:
-    """What is known of one quadratic problem: models by their value, and `lower`, a bound on all."""
+    """Search of one quadratic problem. `models`: models found, by their sum. `lower`: lower bound on all sums."""
 
     quadratic: Quadratic
     effort: Effort
@@ -175,7 +175,7 @@ class _Search:
     best_tangent: Tangent | None = None
 
     def run(self) -> _Outcome:
-        """Relax, improve, prove."""
+        """Solve the relaxation, improve the models found, and try to prove the best."""
         opened = open_columns(self.quadratic.problem)
         if opened is None:
             return _Outcome(None, None, None, True)
@@ -204,7 +204,7 @@ class _Search:
         self.models.setdefault(self.quadratic.of(chosen), chosen)
 
     def _relax(self) -> bool:
-        """Frank-Wolfe over models; False where there is none."""
+        """Run Frank-Wolfe over models. Return False if the problem is proven to have no model."""
         quadratic, part = self.quadratic, convex_part(self.quadratic)
         oracle = self._oracle()
         vertices: list[Ints] = []
@@ -232,12 +232,15 @@ class _Search:
         return True
 
     def _settled(self, before: int, after: int) -> bool:
-        """Whether the bound hardly rises any more, or has met the best model."""
+        """True if the bound has reached the best model or rises by no more than ENOUGH."""
         best = min(self.models)
         return after >= best or (0 < after - before <= ENOUGH * max(abs(after), 1) and best - after > 0)
 
     def _polish(self) -> None:
-        """The linear search around the best model: what each choice would add to it, in whole or in half; then swaps."""
+        """Improve the best model by linear searches that price each choice by its pairwise terms with this model.
+
+        The terms count fully or by half. Swaps improve each result.
+        """
         oracle = self._oracle()
         for _ in range(POLISHED):
             if not self.models or self.effort.left_s <= 0:
@@ -258,7 +261,7 @@ class _Search:
         return replace(self.effort, gap=ORACLE_GAP, models=ORACLE_MODELS, work=ORACLE_WORK)
 
     def _relaxed_point(self, vertices: list[Ints], part: Ints) -> Ints:
-        """The mixture of models with the least convex goal, in 2^POINT_BITS-ths of each place."""
+        """Return the convex combination of models with the least relaxed objective, by place, in units of 2^-POINT_BITS."""
         quadratic = self.quadratic
         places = np.array([quadratic.chosen_places(v) for v in vertices], dtype=np.float64)
         matrix = (quadratic.matrix + part).astype(np.float64)
@@ -268,7 +271,7 @@ class _Search:
         return np.asarray(np.round(weights @ places * (1 << POINT_BITS)), dtype=np.int64)
 
     def _prove(self) -> bool:
-        """Whether the best model is proven: by the bound, or by CP-SAT on what the bound leaves."""
+        """Return True if the best model is proven optimal: by the bound, or by CP-SAT on the columns that the bound leaves."""
         value = min(self.models)
         if self.lower is not None and self.lower >= value:
             return True
@@ -292,7 +295,7 @@ class _Search:
 
 
 def simplex_minimum(matrix: Floats, linear: Floats) -> Floats:
-    """Weights w >= 0 that add up to 1 with nearly the least `linear . w + w' matrix w / 2` (pairwise Frank-Wolfe steps)."""
+    """Minimise `linear . w + w' matrix w / 2` over the simplex (w >= 0, sum 1) by pairwise Frank-Wolfe steps."""
     weights = np.zeros(len(linear))
     weights[int(np.argmin(linear + np.diag(matrix) / 2))] = 1.0
     for _ in range(400):
@@ -312,7 +315,10 @@ def simplex_minimum(matrix: Floats, linear: Floats) -> Floats:
 
 
 def improved(quadratic: Quadratic, chosen: Ints) -> Ints:
-    """Swap one layer's column while the goal falls, then two layers' at once; requirements hold throughout. Deterministic."""
+    """Improve a model by swaps of one layer's column, then of two layers' at once, while the objective decreases.
+
+    All requirements hold throughout. Deterministic.
+    """
     chosen = chosen.copy()
     for _ in range(20 * quadratic.problem.columns.layers):
         if not (_swap_one(quadratic, chosen) or _swap_two(quadratic, chosen)):
@@ -321,14 +327,14 @@ def improved(quadratic: Quadratic, chosen: Ints) -> Ints:
 
 
 def _deltas(quadratic: Quadratic, chosen: Ints) -> Ints:
-    """How much the goal changes where a column takes the place of its layer's."""
+    """Return the change of the objective when each column replaces the chosen one of its layer, [columns]."""
     pull = quadratic.matrix @ quadratic.chosen_places(chosen)
     values = quadratic.problem.goal.values + quadratic.column_values(pull)
     return np.asarray(values - values[chosen][quadratic.problem.columns.layer_of], dtype=np.int64)
 
 
 def _uses(problem: Problem, chosen: Ints) -> Ints:
-    """How much more of each row a column takes than its layer's, [rows][columns]."""
+    """Return the change of each row when each column replaces the chosen one of its layer, [rows][columns]."""
     rows = problem.matrix
     return np.asarray(rows - rows[:, chosen][:, problem.columns.layer_of], dtype=np.int64)
 
@@ -345,7 +351,10 @@ def _swap_one(quadratic: Quadratic, chosen: Ints) -> bool:
 
 
 def _swap_two(quadratic: Quadratic, chosen: Ints) -> bool:
-    """The best of exchanges between a layer that gives and one that takes, among the most promising columns."""
+    """Make the best improving swap of two layers, among columns that improve the objective and columns that free resources.
+
+    Return False if there is none. Changes `chosen` in place.
+    """
     problem, layer_of = quadratic.problem, quadratic.problem.columns.layer_of
     deltas, uses = _deltas(quadratic, chosen), _uses(problem, chosen)
     left = problem.limits - problem.matrix[:, chosen].sum(axis=1)
@@ -368,7 +377,7 @@ def _swap_two(quadratic: Quadratic, chosen: Ints) -> bool:
 
 
 def _cross(quadratic: Quadratic, chosen: Ints, ones: Ints, twos: Ints) -> Ints:
-    """What two swaps change together beyond the sum of what each changes alone, [ones][twos]."""
+    """Return the interaction of pairs of swaps: the change by both together less the sum of the single changes, [ones][twos]."""
 
     def change(columns: Ints) -> Ints:
         change = np.zeros((len(columns), quadratic.count), dtype=np.int64)
@@ -382,7 +391,7 @@ def _cross(quadratic: Quadratic, chosen: Ints, ones: Ints, twos: Ints) -> Ints:
 
 
 def _take(problem: Problem, chosen: Ints, columns: dict[int, int]) -> bool:
-    """Make swaps, where the formulas still hold."""
+    """Apply swaps to `chosen` in place. Return False, with `chosen` unchanged, if a formula is then violated."""
     before = {layer: int(chosen[layer]) for layer in columns}
     for layer, column in columns.items():
         chosen[layer] = column

@@ -1,4 +1,4 @@
-"""`pzl solve`: the tables in, a verified and proven answer out."""
+"""`pzl solve`: solve a search from its tables, with a proof and an independent verification."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from puzzledsl.search.problem import Builder, Problems
 from puzzledsl.search.tables import Tables, tables_of
 
 EXPLAIN_S = 20.0
-# Kept of a search's time for its last step and for verifying; at most so many seconds.
+# Share of a search's time that is reserved for its last step and the verification, and its limit in seconds.
 FOR_VERIFYING, FOR_VERIFYING_S = 0.1, 0.5
 
 
@@ -28,11 +28,11 @@ def solve_search(
     *,
     workers: int = 1,
 ) -> SearchResult:
-    """Choose one alternative a sub-block a layer. Every solution is verified before it is returned.
+    """Choose an alternative for every sub-block of every layer. Every solution is verified before it is returned.
 
-    `status` is "optimal" only where that is proven (within the search's gap); "infeasible" comes with a
-    minimal conflict. The answer with gap 0 does not depend on seed or `workers`. Raises DiagnosticError
-    when a table is missing or incomplete.
+    `status` is "optimal" only if that is proven (within the search's gap); "infeasible" comes with a minimal conflict. With gap 0
+    the answer does not depend on the seed or on `workers`, CP-SAT's number of threads. Raises DiagnosticError if a table is
+    missing or incomplete.
     """
     tables = tables_of(program, search, costs, scores)
     return solve_built(Builder(tables), progress or Silent(), workers=workers)
@@ -41,7 +41,7 @@ def solve_search(
 def solve_built(
     builder: Builder, progress: Progress, *, workers: int = 1, explained: bool = True
 ) -> SearchResult:
-    """`solve_search` with the inputs checked and their coefficients shared (a frontier solves many)."""
+    """Solve the search of a builder, whose inputs are checked already. `explained`: explain infeasibility."""
     tables = builder.tables
     search, problems = tables.search, builder.all()
     progress.start(f"solving {search.name}", 1)
@@ -64,7 +64,7 @@ def solve_built(
 
 
 def _best(tables: Tables, problems: Problems, search: Search, effort: Effort) -> list[Found]:
-    """The best answers; of a goal with pairwise terms the best that are found, with a bound."""
+    """Return the search's best answers; for an objective with pairwise terms, the best ones found, with a bound."""
     if tables.has_pairwise_goal:
         from puzzledsl.search.second_order import second_order
 
@@ -73,8 +73,10 @@ def _best(tables: Tables, problems: Problems, search: Search, effort: Effort) ->
 
 
 def _explained(builder: Builder, problems: Problems, result: SearchResult, effort: Effort) -> SearchResult:
-    """The result with its conflict and (of the search itself, not of a baseline) the smallest relaxation that solves, both in the
-    time that is left to the search."""
+    """Add the conflict and, unless the solver is a baseline, the smallest relaxation to an infeasible result.
+
+    Both use the time that is left of the search's.
+    """
     from puzzledsl.search.explain import explain
     from puzzledsl.search.relax import smallest_relaxation
 

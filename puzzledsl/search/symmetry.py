@@ -1,9 +1,9 @@
-"""Interchangeable layers, counted instead of chosen.
+"""Symmetry of interchangeable layers: aggregate them to counts.
 
-Where layers cost and score alike (a parameter count on an analytic profile, say), every permutation of an
-answer is an answer, and a model with a Boolean a column proves nothing. So layers that no formula tells
-apart form a class, and the model has one integer a column of the class: how many of its layers take it.
-Layers that a formula ties together are one unit, with tuples for columns.
+If layers have equal costs and scores (for example, when parameters are the objective), every permutation of an answer is an
+answer, and CP-SAT proves nothing with a Boolean for each column. So interchangeable layers form a class, and the model has an
+integer for each choice: the number of layers of the class that take it. Layers linked by formulas are one unit, whose choices are
+tuples of columns.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from puzzledsl.search.metrics import holds, layers_of
 from puzzledsl.search.truths import size_of
 
 MOST_TUPLES = 4096
-MOST_PARTS = 100_000  # of formulas that are looked at for one unit
+MOST_PARTS = 100_000  # limit on tuples times parts of formulas, for one unit
 SMALLEST_CLASS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """Layers that formulas tie together, most often one. `tuples[i]` are columns, one a layer, that meet the formulas, in order;
-    `figures[i]`: the goal's value, then each row's coefficient."""
+    """Layers linked by formulas, most often a single one.
+
+    `tuples[i]`: columns, one for each layer, that satisfy the formulas, in order. `figures[i]`: objective, then row values.
+    """
 
     layers: tuple[int, ...]
     tuples: Ints
@@ -35,13 +37,13 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interchangeable:
-    """Units with the same figures. `useful`: the tuples that a best answer may have, each figure once."""
+    """Units with equal figures. `useful`: the tuples that may be in a best answer, each combination of figures once."""
 
     units: tuple[Unit, ...]
     useful: Ints
 
     def chosen(self, counts: Sequence[int]) -> Ints:
-        """Columns of all layers of the class when `counts[i]` units take the i-th useful tuple: earlier units, earlier tuples."""
+        """Return the columns of the class's layers if `counts[i]` units take useful tuple i. Earlier units take earlier tuples."""
         places = np.repeat(self.useful, counts)
         columns = [unit.tuples[place] for unit, place in zip(self.units, places, strict=True)]
         return np.concatenate(columns)
@@ -49,23 +51,23 @@ class Interchangeable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Symmetry:
-    """The classes of a problem, and the layers and formulas that are in none."""
+    """Classes of interchangeable units of a problem, and the layers and formulas that are in none."""
 
     classes: tuple[Interchangeable, ...]
     loose_layers: tuple[int, ...]
     loose_formulas: tuple[Formula, ...]
 
     def loose_columns(self, problem: Problem) -> Ints:
-        """The columns of the loose layers."""
+        """Return the columns of the layers that are in no class."""
         loose = np.zeros(problem.columns.layers, dtype=np.bool_)
         loose[list(self.loose_layers)] = True
         return loose[problem.columns.layer_of].nonzero()[0].astype(np.int64)
 
 
 def symmetry_of(problem: Problem) -> Symmetry | None:
-    """The interchangeable layers of a problem; None where there are none."""
+    """Return the interchangeable layers of a problem; None if there are none."""
     if problem.columns.period:
-        return None  # the scores of runs tie all layers
+        return None  # scores of runs link neighbouring layers
     groups: dict[tuple[object, ...], list[Unit]] = {}
     for layers, formulas in _tied(problem):
         unit = _unit(problem, layers, formulas)
@@ -92,7 +94,7 @@ def symmetry_of(problem: Problem) -> Symmetry | None:
 
 
 def _tied(problem: Problem) -> list[tuple[tuple[int, ...], list[Formula]]]:
-    """Layers that share formulas, directly or through others, with those formulas."""
+    """Return the connected components of layers that share formulas, each with its formulas."""
     group = list(range(problem.columns.layers))
     for formula in problem.formulas:
         joined = {group[layer] for layer in layers_of(formula.logic)}
@@ -109,7 +111,7 @@ def _tied(problem: Problem) -> list[tuple[tuple[int, ...], list[Formula]]]:
 
 
 def _unit(problem: Problem, layers: tuple[int, ...], formulas: list[Formula]) -> Unit | None:
-    """The unit of some layers; None where it has too many tuples, or none."""
+    """Build the unit of linked layers; None if it has too many tuples or none."""
     start = problem.columns.start
     spans = [range(int(start[layer]), int(start[layer + 1])) for layer in layers]
     tuples = float(np.prod([float(len(s)) for s in spans]))
@@ -137,7 +139,7 @@ def _meets(
 
 
 def _useful(figures: Ints) -> Ints:
-    """Without repeats, and without tuples that another beats in the goal while it needs no more of any row."""
+    """Return the tuples without duplicates and without those that are dominated: by a better objective with no more use."""
     _, first = np.unique(figures, axis=0, return_index=True)
     kept = np.sort(first)
     distinct = figures[kept]

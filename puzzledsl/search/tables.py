@@ -1,4 +1,4 @@
-"""A search with everything it reads, checked to be there: what problems, metrics and proofs are made from."""
+"""The inputs of one search (program, costs, scores), checked for completeness, and lookups in them."""
 
 from __future__ import annotations
 
@@ -38,35 +38,35 @@ PARENT = LayerAssignment(attention="parent", ffn="parent")
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The inputs of one search. `scenarios` are those it mentions, in alphabetical order."""
+    """The inputs of one search. `scenarios`: those it mentions, in alphabetical order."""
 
     program: Program
     search: Search
     costs: CostTable
     scores: Mapping[str, ScoreTable]
     scenarios: tuple[str, ...]
-    partners: Mapping[str, Partners] = field(default_factory=dict)  # of the scores with pairwise terms
-    profiles: Mapping[str, AnyBatch] = field(default_factory=dict)  # of the scenarios that run at any batch
+    partners: Mapping[str, Partners] = field(default_factory=dict)  # pairwise terms, by score
+    profiles: Mapping[str, AnyBatch] = field(default_factory=dict)  # scenarios that may run at any batch
     runs: Mapping[str, Mapping[Run, float]] = field(default_factory=dict)
 
     @property
     def has_pairwise_goal(self) -> bool:
-        """Whether the search's goal has a score with pairwise terms: it is no sum over layers then."""
+        """True if the objective has a score with pairwise terms, so that it is not a sum over layers."""
         terms = (w.term for w in self.search.objective.terms)
         return any(isinstance(t, ScoreTerm) and t.score in self.partners for t in terms)
 
     @property
     def layers(self) -> tuple[LayerChoice, ...]:
-        """What each layer may become."""
+        """The alternatives of each layer."""
         return self.program.spaces[self.search.space].layers
 
     @property
     def shape(self) -> Shape:
-        """The parent's shape."""
+        """Shape of the parent."""
         return self.program.parents[self.program.spaces[self.search.space].parent].shape
 
     def at(self, scenario: str, batch: int) -> ScenarioCosts:
-        """A scenario's costs at one of its batches. Raises KeyError for a batch that is no candidate."""
+        """Return a scenario's costs at a batch. Raises KeyError for a batch that is no candidate."""
         if batch not in self.candidates(scenario):
             raise KeyError((scenario, batch))
         if scenario in self.profiles:
@@ -74,48 +74,54 @@ class Tables:
         return next(costs for costs in self.costs.scenarios[scenario] if costs.batch == batch)
 
     def candidates(self, scenario: str) -> Sequence[int]:
-        """The batches that a scenario may run at, ascending: every one on a profile with `auto`, else those of the table."""
+        """Return the batches that a scenario may run at, ascending: a whole range with `auto` on a profile, else the table's."""
         if scenario in self.profiles:
             return range(1, self.costs.auto[scenario] + 1)
         return [costs.batch for costs in self.costs.scenarios[scenario]]
 
     def larger(self, scenario: str, batch: int) -> Sequence[int]:
-        """Candidates that, if none of them fits, leave no larger one that does: the next of a profile, else all that follow."""
+        """Return candidates above `batch` such that no larger batch fits if none of these does.
+
+        On a profile this is the next batch, since memory grows with the batch; else all larger ones of the table.
+        """
         if scenario in self.profiles:
             return [batch + 1] if batch < self.costs.auto[scenario] else []
         return [b for b in self.candidates(scenario) if b > batch]
 
     def largest_batch(self, scenario: str, layers: Sequence[LayerAssignment]) -> int:
-        """The largest candidate that a model fits at, where it is `auto`; 0 where it fits at none."""
+        """Return the largest candidate of an `auto` batch at which a model fits into memory; 0 if it fits at none."""
         if scenario in self.profiles:
             return self.profiles[scenario].largest(layers)
         return max((c.batch for c in self.costs.scenarios[scenario] if fits(c, layers)), default=0)
 
     def batch_choices(self) -> Iterator[dict[str, int]]:
-        """Every combination of candidate batches of the scenarios that the search mentions, smallest batches first."""
+        """Yield every combination of candidate batches of the search's scenarios, smallest first."""
         for batches in product(*map(self.candidates, self.scenarios)):
             yield dict(zip(self.scenarios, batches, strict=True))
 
     def score(self, name: str, layer: int, choice: LayerAssignment) -> Fraction:
-        """A layer's score: the decimal number its table shows. 0 for the parent. Raises DiagnosticError where it is absent."""
+        """Return a layer's score, without runs: the exact decimal in its table; 0 for the parent.
+
+        Raises DiagnosticError (AlternativeNotScored).
+        """
         if self.scores[name].unit == "block":
             return decimal(self.pair_score(name, layer, choice.attention, choice.ffn))
         attention = decimal(self.sub_block_score(name, layer, "attention", choice.attention))
         return attention + decimal(self.sub_block_score(name, layer, "ffn", choice.ffn))
 
     def pair_score(self, name: str, layer: int, attention: str, ffn: str) -> float:
-        """A layer's score, where attention and FFN are scored together."""
+        """Return a layer's score from a table of pairs. Raises DiagnosticError (AlternativeNotScored)."""
         return self._one_score(name, self.scores[name].pairs, layer, f"{attention}/{ffn}")
 
     def pair_scores(self, name: str, layer: int, keys: Sequence[str]) -> list[float]:
-        """`pair_score` of many pairs, `attention/ffn`."""
+        """Return the scores of many pairs of a layer, named `attention/ffn`. Raises DiagnosticError (AlternativeNotScored)."""
         pairs = self.scores[name].pairs
         here = pairs[layer] if layer < len(pairs) else {}
         found = zip(keys, map(here.get, keys), strict=True)
         return [self._one_score(name, pairs, layer, key) if value is None else value for key, value in found]
 
     def sub_block_score(self, name: str, layer: int, sub_block: SubBlock, key: str) -> float:
-        """One sub-block's part of a layer's score, where they are scored apart."""
+        """Return a sub-block's score from a table of sub-blocks. Raises DiagnosticError (AlternativeNotScored)."""
         table = self.scores[name]
         return self._one_score(
             name, table.attention if sub_block == "attention" else table.ffn, layer, key, sub_block
@@ -140,7 +146,7 @@ class Tables:
         )
 
     def pairwise(self, name: str, layers: Sequence[LayerAssignment]) -> Fraction:
-        """What a model's choices score in pairs, beyond the sum."""
+        """Return the sum of a score's pairwise terms over a model's choices."""
         partners = self.partners.get(name)
         if partners is None:
             return Fraction(0)
@@ -149,11 +155,11 @@ class Tables:
         return sum((decimal(v) for others in found for q, v in others.items() if q in chosen), Fraction(0))
 
     def params(self, layer: int, choice: LayerAssignment) -> int:
-        """Parameters of a layer's two sub-blocks."""
+        """Return the number of parameters of a layer's two sub-blocks."""
         return self.costs.params_attention[layer][choice.attention] + self.costs.params_ffn[layer][choice.ffn]
 
     def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:
-        """A number of one alternative (FactTerm)."""
+        """Return an attribute of an alternative, such as its width or number of parameters (see FactTerm)."""
         if attribute == "params":
             here = self.costs.params_attention if sub_block == "attention" else self.costs.params_ffn
             return here[layer][name]
@@ -170,7 +176,7 @@ def _places_of(layer: int, choice: LayerAssignment) -> tuple[Place, Place, Place
 
 
 def _partners(table: ScoreTable) -> Partners:
-    """The pairwise terms by their first place, then by their second."""
+    """Index the pairwise terms of a table by their first place, then by their second."""
     partners: dict[Place, dict[Place, float]] = {}
     for term in table.pairwise:
         others = partners.setdefault((term.layer, term.sub_block, term.name), {})
@@ -179,12 +185,12 @@ def _partners(table: ScoreTable) -> Partners:
 
 
 def decimal(value: float) -> Fraction:
-    """A float as the shortest decimal that reads back as it: the number its JSON or CSV file shows."""
+    """Return the shortest decimal that reads back as the float, exactly: the number that its JSON or CSV file shows."""
     return Fraction(repr(float(value)))
 
 
 def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> Tables:
-    """Check that everything `search` reads is there and finite. Raises DiagnosticError with every mistake."""
+    """Collect the inputs of a search, checked to be complete and finite. Raises DiagnosticError with all mistakes."""
     sink = Sink()
     here = program.searches[search]
     needs, where = needed(program, search), span_of(here.where)
@@ -222,7 +228,7 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
 def _no_influence(
     program: Program, search: Search, scores: Mapping[str, ScoreTable]
 ) -> NothingMeasured | NoInfluence | None:
-    """Nothing to have the block influences that the search's solver drops layers by, or a table without them."""
+    """Return the diagnostic for a solver that needs block influence which no score measures or the table lacks; else None."""
     if not (isinstance(search.solver, Baseline) and drops_by_influence(search)):
         return None
     solver, where = search.solver.kind, span_of(search.where)
@@ -241,7 +247,7 @@ _COLUMNS = {
 
 
 def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown]:
-    """What a search mentions and its costs do not say, where it is mentioned."""
+    """Yield a diagnostic for each metric in a search that its scenario's costs do not have, at its source location."""
     for linear, where in placed_linears(search):
         for weighted in linear.terms:
             term = weighted.term
@@ -253,7 +259,10 @@ def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown
 
 
 def _pairwise_elsewhere(search: Search, scores: Mapping[str, ScoreTable]) -> Iterator[PairwiseNotGoal]:
-    """Scores with pairwise terms anywhere but in the goal; preferences behind such a goal, and scores of runs beside it."""
+    """Yield a diagnostic for each score with pairwise terms outside the objective.
+
+    Also for preferences after such an objective, and for scores of runs in the same search.
+    """
     paired = {name for name, table in scores.items() if table.pairwise}
     with_runs = {name for name, table in scores.items() if table.runs}
     goal = sorted({w.term.score for w in search.objective.terms if isinstance(w.term, ScoreTerm)} & paired)

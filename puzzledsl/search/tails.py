@@ -1,7 +1,6 @@
-"""How partial models may end: every way through the last layers, kept by what it uses, so that those that complete a model are
-looked up instead of grown.
+"""Meet in the middle: suffixes over the last layers, indexed by resource use, to complete partial models by lookup.
 
-The last layers hold the small choices that fill up budgets, where sweeps see the most models.
+The last layers have the near-tied choices that use up the rest of the budgets, where label setting has the most labels.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from puzzledsl.search.merging import added, best_of_each
 from puzzledsl.search.meters import Meters
 
 TOGETHER = 4096  # models that are looked up at once
-AT_A_STAGE = 220_000  # tails before those that use the same are merged
-READ = 9  # priced goals that tails are held to
+AT_A_STAGE = 220_000  # most tails of a stage before dominance
+READ = 9  # priced objectives whose limits are checked for tails
 Short = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Link:
-    """How each tail goes on: its first column, and which tail of the layers after that."""
+    """First column of each tail, and the number of the rest among the tails of the next stage."""
 
     column: Short
     tail: Short
@@ -35,13 +34,13 @@ class _Link:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tails:
-    """Ways through the last layers, by what they use."""
+    """Suffixes over the last layers, indexed by resource use."""
 
     grid: Grid
     link: _Link
 
     def columns(self, tails: Ints) -> Ints:
-        """[tail][layer]: the columns of some tails, first layer first."""
+        """Return the columns of some tails, [tail][layer], first layer first."""
         found: list[Ints] = []
         link: _Link | None = self.link
         at = self.grid.order[tails]
@@ -52,11 +51,11 @@ class Tails:
 
 
 class Endings:
-    """The tails of the last layers, as far from the end as `most` of them together reach."""
+    """Tails from the last stages on, as many stages as fit into a total of `most` tails."""
 
     def __init__(self, layout: Layout, meters: Meters, most: int, deadline: float | None) -> None:
         self.meters = meters
-        self.plain: dict[int, tuple[Ints, Ints, _Link]] = {}  # use, goal
+        self.plain: dict[int, tuple[Ints, Ints, _Link]] = {}  # not indexed yet: (use, objective, link)
         self.gridded: dict[int, Tails] = {}
         meters = meters.first(READ)
         sums, goal = np.zeros((len(meters.limits), 1), np.int64), np.zeros(1, np.int64)
@@ -81,7 +80,7 @@ class Endings:
             self.plain[stage] = sums[: meters.rows].copy(), goal, link
 
     def at(self, stage: int) -> Tails | None:
-        """The tails from a stage on; None where there are too many of them."""
+        """Return the tails from a stage on; None if they are not listed."""
         if stage not in self.gridded and stage in self.plain:
             use, goal, link = self.plain.pop(stage)
             box = int(self.meters.room[self.meters.rows])
@@ -90,7 +89,10 @@ class Endings:
 
 
 def _grown(meters: Meters, begin: int, end: int, sums: Ints, most: int) -> tuple[Short, Short] | None:
-    """Each column of a layer before each tail, where no meter is above its limit: columns, tails."""
+    """Extend tails by each column of the layer before, within the limits of all meters. Return the pairs (columns, tails).
+
+    None if there are more than `most`.
+    """
     main, limits = meters.rows, meters.room
     column, tail = (meters.deltas[main, begin:end, None] + sums[main] <= limits[main]).nonzero()
     for meter in range(len(limits)):

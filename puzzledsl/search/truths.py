@@ -1,4 +1,4 @@
-"""What formulas say of one layer's columns, whatever the other layers are: of all columns at once."""
+"""Kleene truth values of formulas over all columns of one layer at once, the other layers being unknown."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.search.instance import Columns, Mask, Problem
 from puzzledsl.search.metrics import holds, layers_of
 
-LARGEST = 20_000  # parts of a formula times its layers, that are read
+LARGEST = 20_000  # limit on parts of a formula times its layers; larger formulas are not evaluated
 YES, NO = np.ones(1, dtype=np.bool_), np.zeros(1, dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truths:
-    """With which columns a formula holds, and with which it does not; with the others that hangs on other layers. Of all columns
-    alike, one entry says it."""
+    """Masks of the columns with which a formula holds, and fails, whatever the other layers are.
+
+    In neither mask, the value depends on other layers. A mask has one entry if it is the same for all columns.
+    """
 
     holds: Mask
     fails: Mask
 
     def negated(self) -> Truths:
-        """Of the formula's opposite."""
+        """Return the truth values of the negation."""
         return Truths(self.fails, self.holds)
 
 
 def open_columns(problem: Problem) -> Mask | None:
-    """Columns that each formula allows whatever the other layers are; None where a layer is left with none. Large formulas are
-    only asked whether they hold at all."""
+    """Return the mask of columns that no single formula rules out; None if a formula is false or a layer has none left.
+
+    Large formulas are checked only for being constantly false.
+    """
     columns, reader = problem.columns, _Reader(problem.columns)
     keep = np.ones(len(columns), dtype=np.bool_)
     for formula in problem.formulas:
@@ -44,7 +48,10 @@ def open_columns(problem: Problem) -> Mask | None:
 
 
 def harmless_columns(problem: Problem) -> Mask | None:
-    """Columns with which all formulas hold: each by the layer that keeps most of its columns; None where that cannot be."""
+    """Return a mask of columns of which every combination satisfies all formulas; None if none is found.
+
+    Each formula restricts one layer, the one that keeps most of its columns.
+    """
     columns, reader = problem.columns, _Reader(problem.columns)
     keep = np.ones(len(columns), dtype=np.bool_)
     for formula in problem.formulas:
@@ -61,13 +68,13 @@ def harmless_columns(problem: Problem) -> Mask | None:
 
 
 def _layers_to_read(logic: Logic) -> list[int]:
-    """The layers of a formula; none of one that is too large to be read once a layer."""
+    """Return the layers of a formula; none if it is too large to be evaluated once for each layer."""
     layers = layers_of(logic)
     return sorted(layers) if len(layers) * size_of(logic) <= LARGEST else []
 
 
 def size_of(logic: Logic) -> int:
-    """The number of parts of a formula."""
+    """Return the number of parts of a formula."""
     match logic:
         case Is():
             return 1
@@ -82,14 +89,14 @@ def size_of(logic: Logic) -> int:
 
 
 class _Reader:
-    """Reads formulas over some columns (Kleene's logic, as `metrics.holds`); what alternatives columns have is looked up once."""
+    """Evaluates formulas over columns in Kleene's logic, as `metrics.holds` does; caches the masks of atoms."""
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
         self._known: dict[tuple[int, str, tuple[str, ...]], Mask] = {}
 
     def truths(self, logic: Logic, layer: int) -> Truths:
-        """The truths of a formula over the columns of a layer."""
+        """Return the truth values of a formula over the columns of a layer."""
         match logic:
             case Is():
                 return self._choice(logic, layer)
@@ -128,7 +135,7 @@ def _all(parts: Sequence[Truths]) -> Truths:
 
 
 def _counted(parts: Sequence[Truths], least: int, most: int | None) -> Truths:
-    """Truths of "from `least` to `most` of the parts hold"."""
+    """Return the truth values of "from `least` to `most` of the parts hold"."""
     sure, possible = np.zeros(1, dtype=np.int64), np.full(1, len(parts), dtype=np.int64)
     for part in parts:
         sure, possible = sure + part.holds, possible - part.fails

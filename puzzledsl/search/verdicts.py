@@ -1,4 +1,4 @@
-"""What a search without an answer says: which requirements conflict, how far each could go, and what would do."""
+"""Diagnostics of searches without a solution: conflicting requirements, their best reachable values, and a relaxation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: 
 
 
 def no_answer(program: Program, result: SearchResult) -> Diagnostic | None:
-    """The diagnostic of a result without solutions; None for one that has some."""
+    """Return the diagnostic of a result without solutions; None if it has solutions."""
     if result.solutions:
         return None
     search = program.searches[result.search]
@@ -23,7 +23,7 @@ def no_answer(program: Program, result: SearchResult) -> Diagnostic | None:
 
 
 def infeasible_diagnostic(program: Program, result: SearchResult) -> Diagnostic:
-    """E0501: every requirement of the conflict underlined, with its best value once the others are kept."""
+    """Return E0501, with every requirement of the conflict underlined and its best value when the others are kept."""
     search = program.searches[result.search]
     statements = requirements_by_place(search)
     labels = []
@@ -46,7 +46,7 @@ def infeasible_diagnostic(program: Program, result: SearchResult) -> Diagnostic:
 
 
 def requirements_by_place(search: Search) -> dict[tuple[int, str], Requirement]:
-    """The first requirement of each `require`, by its line and text."""
+    """Return the first requirement of each `require` statement, by the statement's line and text."""
     found: dict[tuple[int, str], Requirement] = {}
     for requirement in search.requirements:
         found.setdefault((requirement.where.line, requirement.where.text), requirement)
@@ -100,7 +100,7 @@ def _change(change: Change) -> str:
 
 
 def _fixes(search: Search, relaxation: Relaxation) -> list[Fix]:
-    """For an editor: the bound, where one bound is all that must change."""
+    """Return an editor's fix if a single bound has to change."""
     statements = requirements_by_place(search)
     match relaxation.changes:
         case [Change(line=line, text=text, bound=str(bound))]:
@@ -111,7 +111,7 @@ def _fixes(search: Search, relaxation: Relaxation) -> list[Fix]:
 
 
 def _unknown(search: Search, result: SearchResult) -> Diagnostic:
-    """E0507: time ran out with no answer; what is proven all the same."""
+    """Return E0507 for a search without an answer in time, with notes on what is proven."""
     if not isinstance(search.solver, CpSat):
         note = f"`{result.solver}` is a heuristic: that it finds nothing proves nothing"
         help = "`solver = cpsat` finds a solution or proves that there is none"

@@ -1,4 +1,4 @@
-"""Is an answer right? Recomputed from the tables in exact fractions; imports no solver and nothing that one shares."""
+"""Independent verification of a solution, in exact fractions from the tables. Imports no solver and no code of one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from puzzledsl.search.verify_batches import largest_batch
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that is wrong with a solution."""
+    """One mistake in a solution."""
 
     kind: Literal["shape", "choice", "batch", "requirement", "objective", "metric"]
     message: str
@@ -29,13 +29,15 @@ def verify(
     scores: Mapping[str, ScoreTable],
     solution: Solution,
 ) -> list[Violation]:
-    """Everything that is wrong with `solution`: choices outside the space, requirements that do not hold, figures that are not
-    what the tables give. Empty when it is right. Raises DiagnosticError when a table is missing."""
+    """Return all mistakes in a solution: choices outside the space, violated requirements, metrics that differ from the tables.
+
+    Empty if it is right. Raises DiagnosticError if a table is missing.
+    """
     return verify_with(tables_of(program, search, costs, scores), solution)
 
 
 def verify_with(tables: Tables, solution: Solution) -> list[Violation]:
-    """`verify` with the inputs already checked."""
+    """Verify a solution as `verify` does, with inputs that are checked already."""
     wrong = _choices(tables, solution) or _batches(tables, solution)
     if wrong:
         return wrong
@@ -68,7 +70,7 @@ def _choices(tables: Tables, solution: Solution) -> list[Violation]:
 
 
 def _is_largest(child: Child, scenario: str) -> bool:
-    """Whether a batch is given, or is the largest at which the model fits: on a profile, of all batches, each tried."""
+    """True if a batch is given, or is the largest at which the model fits; on a profile, found by trying batches."""
     tables, batch = child.tables, child.batches[scenario]
     if scenario not in tables.costs.auto:
         return child.fits(scenario)

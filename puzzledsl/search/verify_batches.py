@@ -1,7 +1,7 @@
-"""The largest batch that fits, by trying every one: the verifier's own count, which shares no formula with the costs.
+"""Largest batch that fits into memory, by trying batches: the verifier's own computation, which shares no code with the costs.
 
-The cache of one layer is `ceil(batch * tokens * 2 * kv_heads a GPU * head_dim * bytes of a number)`, where a sequence's tokens
-are as many as its window lets it keep, in whole pages. Weights are those that the cost table has.
+The KV cache of one layer takes `ceil(batch * tokens * 2 * kv_heads per GPU * head_dim * bytes per number)`. The tokens of a
+sequence are limited by the window and rounded up to whole pages. Weights are those of the cost table.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from puzzledsl.ir.alternatives import GqaAttention, ParentAttention, name_of
 from puzzledsl.ir.nodes import Program, RooflineHardware, Scenario, Shape
 from puzzledsl.ir.tables import CostTable, LayerAssignment
 
-MANY = 1 << 14  # batches that are all tried
+MANY = 1 << 14  # up to this many batches, all are tried
 
 
 def largest_batch(
     program: Program, table: CostTable, scenario: str, layers: Sequence[LayerAssignment], near: int
 ) -> int:
-    """The largest batch of an `auto` scenario on a profile at which the cache of a model fits; 0 where it fits at none. `near`:
-    the batch that is said to be it."""
+    """Return the largest batch of an `auto` scenario on a profile at which a model's cache fits; 0 if it fits at none.
+
+    `near`: the batch to be verified.
+    """
     here, space = program.scenarios[scenario], program.spaces[table.space]
     hardware = program.hardware[here.hardware].spec
     assert isinstance(hardware, RooflineHardware), "only a profile takes any batch"
@@ -48,7 +50,7 @@ def largest_batch(
 
 
 def _tried(most: int, near: int) -> Iterable[int]:
-    """Every batch; where there are too many, those near the answer and every power of two."""
+    """Return every batch; if there are more than MANY, those near `near`, every power of two, and the largest."""
     if most <= MANY:
         return range(1, most + 1)
     around = range(max(1, near - MANY // 2), min(most, near + MANY // 2) + 1)
@@ -58,7 +60,7 @@ def _tried(most: int, near: int) -> Iterable[int]:
 def _bytes_of_a_sequence(
     hardware: RooflineHardware, shape: Shape, scenario: Scenario, attention: object
 ) -> Fraction:
-    """One sequence's keys and values in one layer on one GPU; 0 for what keeps none."""
+    """Return the bytes of one sequence's keys and values in one layer on one GPU; 0 for attention without a cache."""
     window = shape.window
     match attention:
         case ParentAttention():

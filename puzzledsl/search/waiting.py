@@ -1,7 +1,7 @@
-"""The boxes of a search that are not settled yet, most promising bound first.
+"""Priority queue of a search's open boxes of batches, best bound first.
 
-Prices near those of the box before bound each well enough to order them. A single box's best prices are sought when its turn
-comes, where those of the last one do not do. A problem on its own is bounded by whoever solves it.
+Boxes are first bounded at prices near those of the box before, which is good enough to order them. A box's own best prices are
+computed when its turn comes, unless the last ones are close enough. A single problem is bounded by its solver.
 """
 
 from __future__ import annotations
@@ -19,19 +19,17 @@ from puzzledsl.search.instance import INFINITE, Problem
 from puzzledsl.search.prices import carried, nearer
 from puzzledsl.search.problem import Problems
 
-FEW = 1.4  # columns a layer
-SOME = 2  # columns a layer
-REACHES = (1, 3, 8)  # eighths of the way from a bound to the best answer
-NARROW = (
-    16  # a box is narrow where its batches differ by less than this part of them: its relaxation is close
-)
+FEW = 1.4  # columns per layer up to which better prices would hardly help
+SOME = 2  # columns per layer up to which a box is solved at once
+REACHES = (1, 3, 8)  # limits of successive solves, in eighths of the way from the bound to the best answer
+NARROW = 16  # a box is narrow, so that its relaxation is tight, if its batches differ by at most 1/16
 
 Floors = dict[Box, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Incumbent:
-    """The best answer so far: its goal's rank, then its preferences', and its batches. `final`: it is the best at its batches."""
+    """Best answer so far: ranks of its objective and preferences, and its batches. `final`: it is the best at its batches."""
 
     ranks: tuple[Fraction, ...]
     box: Box
@@ -39,13 +37,13 @@ class Incumbent:
 
     @property
     def key(self) -> tuple[tuple[Fraction, ...], tuple[int, ...]]:
-        """Decides between two answers: the lesser wins."""
+        """Sort key of answers; less is better."""
         return self.ranks, self.box.low
 
 
 @dataclass(order=True, slots=True)
 class Entry:
-    """A box in the queue. `rank`: no model in it has a better one. `ready`: its bound is as good as it gets."""
+    """A box in the queue. `rank`: lower bound on its models' ranks. `ready`: the bound is at good prices for it."""
 
     rank: Fraction
     low: tuple[int, ...]
@@ -57,17 +55,17 @@ class Entry:
 
 
 class Waiting:
-    """The queue, the best answer so far, and what is proven of the boxes that are left out."""
+    """Queue of open boxes, the best answer so far, and the proven bounds of boxes that are done."""
 
     def __init__(self, problems: Problems, effort: Effort, floors: Floors) -> None:
         self.problems, self.effort, self.floors = problems, effort, floors
         self.best: Incumbent | None = None
         self.in_time = True
         self._queue: list[Entry] = []
-        self._last: tuple[Problem, Floats] | None = None  # what was bounded last, at good prices for it
+        self._last: tuple[Problem, Floats] | None = None  # last bounded problem, with good prices for it
         self._settled: list[
             Fraction
-        ] = []  # ranks that no model of a box that is left out, or solved, is better than
+        ] = []  # lower bounds on the ranks of models in boxes that are pruned or solved
         self._solved: set[Box] = set()
         self._upwards = False
         boxes = problems.boxes
@@ -82,7 +80,7 @@ class Waiting:
     # -------------------------------------------------------- the queue
 
     def add(self, box: Box, rank: Fraction) -> None:
-        """Put a box into the queue, none of whose models has a better rank; unless it has none, or was solved before."""
+        """Add a box to the queue, unless it is infeasible or solved already. `rank`: lower bound on its models' ranks."""
         if box in self._solved:
             return
         problem = self.problems.at(box)
@@ -102,7 +100,7 @@ class Waiting:
             heapq.heappush(self._queue, Entry(rank, box.low, box, problem, bound, guess is None))
 
     def next(self) -> Entry | None:
-        """The next box to solve: a single one, or a narrow one. None where no box may have a better answer."""
+        """Return the next box to solve, single or narrow; None if no box can have a better answer or time is up."""
         while self._queue:
             entry = self._queue[0]
             if self.effort.left_s <= 0 and not entry.box.is_single:
@@ -125,20 +123,20 @@ class Waiting:
 
     @property
     def is_single(self) -> bool:
-        """True where there is one combination of batches and nothing to decide."""
+        """True if there is only one combination of batches."""
         return len(self.problems.boxes) == 1 and self.problems.boxes[0].is_single
 
     @property
     def is_listed(self) -> bool:
-        """True where every combination of batches is solved alone, as none is computed from a profile."""
+        """True if every combination of batches is its own box: no scenario has a profile."""
         return all(box.is_single for box in self.problems.boxes)
 
     def put_back(self, entry: Entry) -> None:
-        """Put a box back into the queue."""
+        """Put an entry back into the queue."""
         heapq.heappush(self._queue, entry)
 
     def postpone(self, entry: Entry, bound: int | None) -> None:
-        """Put a box back that was not solved to its end, with the bound that was proven in the meantime."""
+        """Put an unfinished box back, with the lower bound on its sum proven so far."""
         rank = entry.rank
         if bound is not None:
             self.floors[entry.box] = bound
@@ -146,12 +144,12 @@ class Waiting:
         self.put_back(replace(entry, rank=rank, tries=entry.tries + 1))
 
     def halve(self, box: Box, rank: Fraction) -> None:
-        """Go on with the halves of a box, none of whose models has a better rank."""
+        """Add the halves of a box to the queue. `rank`: lower bound on the box's ranks."""
         for half in box.halves():
             self.add(half, rank)
 
     def leave_out(self, entry: Entry, bound: int | None) -> None:
-        """Remember a box that is solved, and its proven bound. None, or more than any sum: the box has no model."""
+        """Record a solved box and the proven lower bound on its sum. None, or a bound above all sums: it has no model."""
         self._solved.add(entry.box)
         if bound is None:
             return
@@ -161,7 +159,7 @@ class Waiting:
             self._settled.append(max(entry.rank, goal.rank(bound)))
 
     def _closer(self, entry: Entry) -> Entry | None:
-        """The box with as good a bound as is worth having, where its turn has come; else it goes back into the queue."""
+        """Return the entry with a good bound if it is still to be solved; else None, after it is put back or pruned."""
         if entry.ready:
             return entry if self._may_win(entry) else None
         problem, near = entry.problem, self._better_bound(entry)
@@ -170,12 +168,12 @@ class Waiting:
         rank = max(entry.rank, problem.goal.rank(near.value))
         entry = replace(entry, rank=rank, bound=near, ready=True)
         if self.best is None:
-            return entry  # whether it is first or nearly: its answer leaves out most others
+            return entry  # first or nearly first: its answer prunes most other boxes
         heapq.heappush(self._queue, entry)
         return None
 
     def _better_bound(self, entry: Entry) -> Bound:
-        """The bound of the last prices where it is close or the box has several batches, else of the box's own."""
+        """Return the bound at the last prices if it is close enough, else at the problem's own best prices."""
         problem, most, guess = entry.problem, self.at_most(entry), self._guess(entry.problem)
         near = None if guess is None or most is None else certify(problem, guess)
         if near is None or most is None or not _is_close(problem, near, most):
@@ -185,20 +183,20 @@ class Waiting:
     # -------------------------------------------------------- what can win
 
     def _least_to_lose(self) -> Fraction:
-        """The rank from which on an answer is not better than the best one, by more than the gap that was asked for."""
+        """Return the rank below which an answer improves on the best one by more than the requested gap."""
         assert self.best is not None
         rank = self.best.ranks[0]
         return rank - Fraction(self.effort.gap) * abs(rank) if self.effort.gap else rank
 
     def _ties_win(self, box: Box) -> bool:
-        """True where an answer as good as the best one may win, by its preferences or by smaller batches."""
+        """True if an answer with an equal objective may win, by its preferences or by smaller batches."""
         assert self.best is not None
         if self.effort.gap or len(self.best.ranks) > 1:
             return not self.effort.gap
         return box.low < self.best.box.low or (box.low == self.best.box.low and not self.best.final)
 
     def _may_win(self, entry: Entry) -> bool:
-        """True where a box's bound leaves room for a better answer; if not, its rank is remembered."""
+        """True if a box's bound leaves room for a better answer; if not, record its rank as settled."""
         most = self.at_most(entry)
         if most is None or entry.bound is None:
             return True
@@ -211,7 +209,7 @@ class Waiting:
         return wins
 
     def at_most(self, entry: Entry) -> int | None:
-        """The largest sum with which an answer in a box wins against the best so far; None where there is none yet."""
+        """Return the largest sum with which an answer in the box beats the best one; None without a best answer."""
         if self.best is None:
             return None
         goal, columns = entry.problem.goal, entry.problem.columns
@@ -230,13 +228,15 @@ class Waiting:
         return least + bisect_left(range(least, most + 1), True, key=loses) - 1
 
     def _is_worth_solving(self, entry: Entry) -> bool:
-        """True where a narrow box is solved before it is split: without an answer yet, or where few columns are left."""
+        """True if a narrow box is solved before it is split: without an answer yet, or if the bound leaves few columns."""
         most = self.at_most(entry)
         return most is None or entry.bound is None or self._leaves_few(entry.problem, entry.bound, most)
 
     def sought(self, entry: Entry) -> list[int | None]:
-        """The sums up to which answers in a box are sought, one after the other, until one is found: the last is `at_most`. Where
-        many columns are left, better answers are likely, which are sooner found from below."""
+        """Return the limits on sums for successive solves of a box, until an answer is found; the last is `at_most`.
+
+        If the bound leaves many columns, better answers are likely, and they are found faster with lower limits first.
+        """
         most = self.at_most(entry)
         if most is None or entry.bound is None or self._leaves_few(entry.problem, entry.bound, most):
             return [most]
@@ -247,7 +247,7 @@ class Waiting:
         return _leaves(bound, most) <= SOME * problem.columns.layers
 
     def bound(self) -> Fraction | None:
-        """A bound that no answer beats, in the goal's units; None where nothing is known."""
+        """Return the proven bound on the objective over all boxes, in its units; None if nothing is known."""
         rank = min(self._settled, default=-INFINITE)
         if abs(rank) >= INFINITE:
             return None
@@ -262,27 +262,27 @@ class Waiting:
         return bound
 
     def _guess(self, problem: Problem) -> Floats | None:
-        """The last prices in this problem's units; None where there are none with the same rows."""
+        """Return the last prices in this problem's units; None if there are none for the same rows."""
         if self._last is None or len(self._last[0].rows) != len(problem.rows):
             return None
         return carried(self._last[1], self._last[0], problem)
 
 
 def _is_narrow(box: Box) -> bool:
-    """True where all batches of a box are about the same."""
+    """True if the batches of a box differ by at most 1 / NARROW."""
     return all((high - low) * NARROW <= low for low, high in zip(box.low, box.high, strict=True))
 
 
 def _has_none(problem: Problem) -> bool:
-    """True where some row is out of reach of every model by itself."""
+    """True if some row alone is infeasible: even the least use of every layer exceeds its limit."""
     return bool((problem.columns.least(problem.matrix).sum(axis=1) > problem.limits).any())
 
 
 def _is_close(problem: Problem, bound: Bound, most: int) -> bool:
-    """True where a bound leaves so few columns that an answer of at most `most` may have that a better one would hardly help."""
+    """True if a bound excludes answers up to `most`, or leaves so few columns for them that a better bound would hardly help."""
     return bound.value > most or _leaves(bound, most) <= FEW * problem.columns.layers
 
 
 def _leaves(bound: Bound, most: int) -> int:
-    """Number of columns that an answer of at most `most` may have."""
+    """Return the number of columns that may be in an answer with a sum up to `most`."""
     return int(bound.within(most).sum())

@@ -1,7 +1,7 @@
-"""`pzl why`: what every other choice would cost, and what each requirement costs.
+"""`pzl why`: regrets of all alternatives, and margins of all requirements.
 
-The regret of an alternative is the optimum with it fixed less the optimum. Preferences decide which of several optima is shown;
-they have no part in a regret.
+The regret of an alternative is the optimum with it fixed minus the optimum. A margin is the change of the optimum when a
+requirement's bound moves. Preferences decide which of several optima is shown; they do not enter regrets.
 """
 
 from __future__ import annotations
@@ -42,15 +42,17 @@ from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import Tables, tables_of
 
 TIME_S = 60.0
-FOR_REGRETS = 0.8  # of the time; what is left of all of it is for the margins
-NEGLIGIBLE = Fraction(1, 1000)  # of the objective
-SLICES_S = (0.5, 4.0, 30.0, 600.0)  # for a pin that is solved on its own
+FOR_REGRETS = 0.8  # share of the time for regrets; the rest is for margins
+NEGLIGIBLE = Fraction(1, 1000)  # regrets up to this share of the objective are negligible
+SLICES_S = (0.5, 4.0, 30.0, 600.0)  # seconds for a pin that is solved on its own, by round
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Bounds of an optimum, less being better: it is no less than `least`, and `layers` reach `most`. Both None: there
-    is no child. `most` alone None: none was found."""
+    """Bounds on an optimum, as ranks (less is better): lower bound `least`, and `most`, reached by the child of `layers`.
+
+    Both are None if no child exists; only `most` is None if none was found.
+    """
 
     least: Fraction | None
     most: Fraction | None
@@ -59,7 +61,7 @@ class Standing:
 
     @property
     def settled(self) -> bool:
-        """True where nothing more is to be known."""
+        """True if the optimum is proven, or that there is no child."""
         return self.least == self.most
 
 
@@ -76,8 +78,10 @@ def why_search(
     layers: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> WhyResult | SearchResult:
-    """The regrets of every alternative of some layers (all, and the margins too, without `layers`); the search's result where
-    it has no solution. Raises DiagnosticError when a table is missing or incomplete."""
+    """Compute the regrets of every alternative of `layers`; by default of all layers, and the margins too.
+
+    Return the search's own result if it has no solution. Raises DiagnosticError if a table is missing or incomplete.
+    """
     builder = Builder(tables_of(program, search, costs, scores))
     progress = progress or Silent()
     why = _Why(builder, Effort.of(time_s), Effort.of(time_s * FOR_REGRETS))
@@ -95,15 +99,15 @@ class _Why:
 
     @property
     def tables(self) -> Tables:
-        """The search's tables."""
+        """Tables of the search."""
         return self.builder.tables
 
     def optimum(self) -> Standing:
-        """The search's own: with its preferences, as `pzl solve` has it."""
+        """Solve the search itself, with its preferences, as `pzl solve` does."""
         return standing(self.tables, self.builder.all(), self.effort)
 
     def result(self, root: Standing, layers: Sequence[int] | None, progress: Progress) -> WhyResult:
-        """Regrets, then margins."""
+        """Compute regrets, then margins (only for all layers). `root`: the search's own optimum."""
         problems = self.builder.all().changed(lambda problem, _: replace(problem, preferences=()))
         pins = [p for p in pins_of(self.builder.columns) if layers is None or p.layer in layers]
         progress.start(f"pinning {self.tables.search.name}", 1)
@@ -137,8 +141,10 @@ class _Why:
         return self._one_by_one(problems, pins)
 
     def _one_by_one(self, problems: Problems, pins: Sequence[Pin]) -> list[Standing]:
-        """Each pin solved as the search is: where the goal is no sum over layers, integers are rounded, or a scenario runs at any
-        batch."""
+        """Solve the search with each pin in turn, in rounds with growing time.
+
+        Used if the objective is not a sum over layers, integers are rounded, or a scenario has a profile.
+        """
         found = [Standing(-INFINITE, None)] * len(pins)
         for slice_s in SLICES_S:
             for number, pin in enumerate(pins):
@@ -149,8 +155,10 @@ class _Why:
         return found
 
     def _moved(self, search: Search) -> Builder:
-        """The builder of a search with other requirements. A scenario that only a dropped one mentions is left out: no child must
-        fit there any more."""
+        """Return the builder of a search with other requirements.
+
+        A scenario that only a dropped requirement mentions is left out, since children need not fit there any more.
+        """
         builder = self.builder.for_search(search)
         own = search.model_copy(update={"preferences": self.tables.search.preferences})
         mentioned = {term.scenario for term in terms_of(own) if isinstance(term, MetricTerm)}
@@ -181,12 +189,12 @@ class _Why:
 
 
 def pinned(problems: Problems, pin: Pin) -> Problems:
-    """The problems with one alternative fixed."""
+    """Return the problems with one alternative fixed."""
     return problems.changed(lambda problem, _: problem.only(pin.keep(problem.columns)))
 
 
 def standing(tables: Tables, problems: Problems, effort: Effort) -> Standing:
-    """The optimum of a search, its child verified."""
+    """Solve problems of a search and return the bounds on the optimum; the child is verified."""
     found = _solved(tables, problems, effort)
     if found.layers is None:
         least = None if found.bound is None else _rank(tables, found.bound)
@@ -208,12 +216,15 @@ def _solved(tables: Tables, problems: Problems, effort: Effort) -> Found:
 
 
 def _rank(tables: Tables, value: Fraction) -> Fraction:
-    """An objective's value, less being better."""
+    """Return an objective's value as a rank: negated if it is maximised, so that less is better."""
     return -value if tables.search.sense == "maximize" else value
 
 
 def difference(after: Standing, root: Standing) -> tuple[float | None, float | None]:
-    """Loss of one optimum against another: at least, at most."""
+    """Return (lower, upper) bounds on the loss of one optimum against another.
+
+    Both are None if there is no child; the upper bound is None if none was found.
+    """
     if after.least is None:
         return None, None
     assert root.least is not None and root.most is not None
@@ -222,7 +233,7 @@ def difference(after: Standing, root: Standing) -> tuple[float | None, float | N
 
 
 def _figure(value: Fraction) -> float | None:
-    """A difference; None where it is infinite."""
+    """Return a difference of ranks as a float; None if it is infinite."""
     return None if value >= INFINITE / 2 else float(max(value, -INFINITE / 10**200))
 
 
@@ -241,19 +252,19 @@ def _sub_blocks(
         yield SubBlockRegrets(layer=layer, sub_block=sub_block, chosen=chosen, regrets=tuple(regrets))
 
 
-# ---------------------------------------------------------------- goals that are sums over layers
+# ---------------------------------------------------------------- objectives that are sums over layers
 
 
 @dataclass(slots=True)
 class _Plain:
-    """The pins of problems, one a combination of batches: the best over all of them."""
+    """Optimum with each pin over several problems, one for each combination of batches."""
 
     problems: Sequence[Problem]
     pins: Sequence[Pin]
     effort: Effort
 
     def run(self) -> list[Standing]:
-        """The most promising problem first: of the others only what may be better is of interest."""
+        """Solve the problems, most promising first; in later ones only better answers are of interest."""
         found = [NO_CHILD] * len(self.pins)
         roots = [(problem, minimise(problem, self.effort, canonical=False)) for problem in self.problems]
         for problem, outcome in sorted(roots, key=lambda root: _promise(*root)):
@@ -269,7 +280,7 @@ class _Plain:
         return found
 
     def _after(self, problem: Problem, best: Ints, floor: int, found: list[Standing]) -> list[Standing]:
-        """The optima once one more problem is counted in."""
+        """Return the optima over the problems so far and one more."""
         known: dict[Fraction | None, int] = {}
         for old in found:
             if old.most not in known:
@@ -298,7 +309,7 @@ def _promise(problem: Problem, outcome: Outcome) -> Fraction:
 
 
 def _best(old: Standing, new: Standing) -> Standing:
-    """The optimum over two problems."""
+    """Combine the bounds on the optima of two sets of problems."""
     if old.least is None or new.least is None:
         return new if old.least is None else old
     better = new if old.most is None or (new.most is not None and new.most < old.most) else old
@@ -306,7 +317,7 @@ def _best(old: Standing, new: Standing) -> Standing:
 
 
 def _largest_below(problem: Problem, rank: Fraction | None) -> int:
-    """The largest sum of a problem's goal that is better than a rank; the largest there is where there is no rank to beat."""
+    """Return the largest sum of a problem whose rank is below `rank`; without a rank, the largest possible sum."""
     low = int(problem.columns.least(problem.goal.values).sum()) - 1
     high = int(problem.columns.most(problem.goal.values).sum())
     if rank is None:

@@ -39,9 +39,9 @@ class NoScratchSpace(Diagnostic):
 
 
 class LossNotFinite(Diagnostic):
-    """Training of a piece ended in a loss that is no number.
+    """Training of a piece ended in a loss that is NaN or infinite.
 
-    A learning rate that is far too high does that. Pieces that are finished are kept, those of the same layer too.
+    The usual cause is a learning rate that is far too high. Finished pieces are kept, also those of the same layer.
 
     Wrong:
         bld pieces of w { train = attention + ffn, tokens = 1M, lr = cosine(1000) }
@@ -55,9 +55,9 @@ class LossNotFinite(Diagnostic):
 
 
 class ParentNotFinite(Diagnostic):
-    """A layer of the parent gives numbers that are infinite or none.
+    """A layer of the parent outputs NaN or infinity.
 
-    Its weights are damaged, or too large for the dtype they are run in. Pieces of the layers before it are kept.
+    Its weights are damaged, or too large for the dtype that it runs in. Pieces of earlier layers are kept.
 
     Wrong:
         # parent/model.safetensors: model.layers.7.mlp.down_proj.weight has an entry that is not a number

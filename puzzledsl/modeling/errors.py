@@ -6,9 +6,9 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class CannotRealise(Diagnostic):
-    """An alternative the language knows and this version cannot build.
+    """An alternative that the language has and this version cannot build.
 
-    The alternative has costs and can be searched with; it has no module yet, so it cannot be trained,
+    The alternative has costs and can be part of a search. It has no module yet, so it cannot be trained,
     scored or exported.
 
     Wrong:
@@ -25,7 +25,7 @@ class CannotRealise(Diagnostic):
 
 
 class HeadsDontDivide(Diagnostic):
-    """The query heads cannot be shared out evenly.
+    """A number of key/value heads that does not divide the query heads.
 
     Each key/value head serves equally many query heads.
 
@@ -59,9 +59,9 @@ class NoSuchLayer(Diagnostic):
 
 
 class PieceDoesNotFit(Diagnostic):
-    """A piece's weights are not those of the alternative.
+    """A piece whose weights do not fit its alternative.
 
-    A piece of the library has other weights than its alternative needs in this layer.
+    A piece of the library has other weight names or shapes than its alternative needs in this layer.
 
     Wrong:
         $ cp -r other/build/library build/library
@@ -75,9 +75,9 @@ class PieceDoesNotFit(Diagnostic):
 
 
 class UnfinishedWorkDamaged(Diagnostic):
-    """A file that an interrupted run would go on from is not as it was written.
+    """A damaged file, from which an interrupted run would resume.
 
-    Unfinished work is sealed, so that a damaged disk never leads to other numbers. Finished pieces and stages are kept.
+    Unfinished work has checksums, so that a damaged file never changes results. Finished pieces and stages are kept.
 
     Wrong:
         $ truncate -s 100 build/work/uptrain/final/*/best.safetensors
@@ -92,9 +92,9 @@ class UnfinishedWorkDamaged(Diagnostic):
 
 
 class NotAChild(Diagnostic):
-    """A directory that is no exported child.
+    """A directory that is not an exported child.
 
-    A child's config.json has `block_configs` with one entry a layer; an ordinary checkpoint has not.
+    A child's config.json has `block_configs` with one entry per layer; an ordinary checkpoint has none.
 
     Wrong:
         $ pzl bench parent

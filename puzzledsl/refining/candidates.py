@@ -89,7 +89,10 @@ class Candidates:
         return None if verify_with(self._tables, solution) else solution
 
     def meeting(self, layers: tuple[LayerAssignment, ...], near: Mapping[str, int]) -> Solution | None:
-        """A child at the first batches at which it meets every requirement; `near`: the batches that are tried first."""
+        """Return a child at the first combination of batches that meets every requirement; None if there is none.
+
+        `near`: the batches that are tried first, by scenario.
+        """
         found = (self.solution(layers, batches) for batches in batches_of(self._tables, layers, near))
         return next((solution for solution in found if solution is not None), None)
 

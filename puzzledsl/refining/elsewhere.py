@@ -1,4 +1,4 @@
-"""Children measured at other points of a frontier, or for its search: candidates at every point whose bound they meet."""
+"""Reuse children measured for other points of a frontier or for its search, at every point whose requirements they meet."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from puzzledsl.refining.candidates import Candidates
 def with_elsewhere(
     points: Sequence[tuple[Candidates, Refinement] | None], search: Refinement | None
 ) -> list[Refinement | None]:
-    """The points' children, each with those measured elsewhere that meet its requirements; the best of all is its solution.
+    """Add to each point the children measured elsewhere that meet its requirements; its solution is the best of all its children.
 
-    `search`: children measured around the search's optimum, healed and compared as the points' are. Their losses come first,
-    then those of the points, in order.
+    `points`: (candidates, refinement) of each point, None for one without a solution. `search`: children measured around the
+    search's optimum, healed and measured as the points' are. They are added first, then those of the points, in order.
     """
     measured = [search, *(point[1] for point in points if point is not None)]
     known = [child for refinement in measured if refinement is not None for child in refinement.children]
@@ -22,7 +22,7 @@ def with_elsewhere(
 
 
 def _completed(candidates: Candidates, here: Refinement, known: Iterable[MeasuredChild]) -> Refinement:
-    """A point's children and those of `known` that meet its requirements, each once. The first of equals is the best."""
+    """Add the children of `known` that meet a point's requirements, each once. Of equally good children the first is the best."""
     children, best, solution = list(here.children), here.best.measured, here.solution
     seen = {child.layers for child in children}
     for child in known:

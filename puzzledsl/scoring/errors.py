@@ -6,7 +6,7 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NothingTrainsIt(Diagnostic):
-    """An alternative that the score's BLD makes no piece for.
+    """An alternative for which the score's BLD makes no piece.
 
     A score replaces parts of the parent by pieces, so the `bld` must make one for every alternative of the
     space.
@@ -44,10 +44,10 @@ class NoScoringText(Diagnostic):
 
 
 class NoPairwiseTerms(Diagnostic):
-    """Second-order terms of what has none.
+    """Pairwise terms for a metric that has none, or around a child.
 
-    Pairwise terms are covariances of the changes that two replacements make to the parent's logits; they complete a sum of
-    KL divergences. Other measures have no such terms, and scores around a child are right there without them.
+    Pairwise terms are covariances of the changes that two replacements make to the parent's logits. They complete a sum of
+    KL divergences. Other metrics have no such terms, and scores around a child are right at that child without them.
 
     Wrong:
         bld pieces of w { train = attention + ffn, tokens = 0 }
@@ -63,10 +63,10 @@ class NoPairwiseTerms(Diagnostic):
 
 
 class NoFit(Diagnostic):
-    """A fit to children of what cannot be fitted.
+    """A fit to children for a metric that cannot be fitted, or around a child.
 
-    `children: N` measures N children whole and fits the KLs of single replacements to them. Other measures are not fitted, and
-    scores around a child are right there without it.
+    `children: N` measures N whole children and fits the KLs of single replacements to them. Other metrics are not fitted, and
+    scores around a child are right at that child without a fit.
 
     Wrong:
         bld pieces of w { train = attention + ffn, tokens = 0 }
@@ -84,8 +84,8 @@ class NoFit(Diagnostic):
 class NoHealingText(Diagnostic):
     """Scores after healing without text to heal on.
 
-    `healed: N` heals on the text that the bld's children are healed on: that of the bld, or its `heal_data`. It takes two
-    sequences of it or more, beside those that are scored.
+    `healed: N` heals on the text that the bld's children are healed on: the bld's own, or its `heal_data`. At least two
+    sequences are needed, in addition to those that are scored.
 
     Wrong:
         bld pieces of w { train = attention + ffn, tokens = 0 }

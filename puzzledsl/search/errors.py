@@ -38,7 +38,7 @@ class NoSolution(Diagnostic):
 class ScoresNotThere(Diagnostic):
     """A search whose score table is not made yet.
 
-    A search reads what every alternative scores. `pzl run` does all that is missing, in order.
+    A search needs the score of every alternative. `pzl run` runs all missing stages in order.
 
     Wrong:
         $ pzl solve wide.pzl best
@@ -53,9 +53,9 @@ class ScoresNotThere(Diagnostic):
 
 
 class CostsNotThere(Diagnostic):
-    """A search that reads a scenario whose costs are not there.
+    """A search with a scenario whose costs are missing.
 
-    Costs on `measured(…)` hardware come from `pzl measure`, on the machine that is meant.
+    Costs on `measured(…)` hardware come from `pzl measure`, run on that hardware.
 
     Wrong:
         $ pzl solve wide.pzl best
@@ -70,7 +70,7 @@ class CostsNotThere(Diagnostic):
 
 
 class AlternativeNotScored(Diagnostic):
-    """A score table that leaves out something a layer may become.
+    """A score table without an alternative of the space.
 
     The space has an alternative that the score table does not have: most likely the space was changed after
     scoring.
@@ -90,7 +90,7 @@ class AlternativeNotScored(Diagnostic):
 
 
 class AlternativeNotCosted(Diagnostic):
-    """A cost table that leaves out something a layer may become.
+    """A cost table without an alternative of the space.
 
     The space has an alternative that the cost table does not have: most likely the space was changed after
     measuring.
@@ -110,10 +110,10 @@ class AlternativeNotCosted(Diagnostic):
 
 
 class NoInfluence(Diagnostic):
-    """A score table without the block influences that a search drops layers by.
+    """A score table without the block influence that a solver needs.
 
-    `block_influence` and `angular_run` read how much each layer changes the parent's stream, which `pzl score`
-    measures along with the scores. A table that an earlier version made has the scores alone.
+    `block_influence` and `angular_run` drop layers by how little they change the parent's stream, which `pzl score`
+    measures along with the scores. Tables made by earlier versions have only the scores.
 
     Wrong:
         $ pzl solve wide.pzl shortgpt     # solver = block_influence
@@ -130,7 +130,7 @@ class NoInfluence(Diagnostic):
 
 
 class ScoreTableUnreadable(Diagnostic):
-    """A score file that is missing or no table.
+    """A score file that is missing or is not a table.
 
     A table of scores is a CSV file with a header line.
 
@@ -146,7 +146,7 @@ class ScoreTableUnreadable(Diagnostic):
 
 
 class ScoreTableCell(Diagnostic):
-    """A row of a score table that is not understood.
+    """An invalid row of a score table.
 
     A row names a layer, an alternative by the name that `pzl show` prints, and a number.
 
@@ -164,7 +164,7 @@ class ScoreTableCell(Diagnostic):
 
 
 class ScoreTableGap(Diagnostic):
-    """A score file without a row for something a layer may become.
+    """A score file without a row for an alternative of the space.
 
     Every alternative of every layer needs a row; the parent's own are 0 and may be left out.
 
@@ -183,9 +183,9 @@ class ScoreTableGap(Diagnostic):
 
 
 class MetricUnknown(Diagnostic):
-    """A search that mentions a metric which the costs of its scenario do not say.
+    """A search that mentions a metric which its scenario's cost table does not have.
 
-    A table of costs made elsewhere may have sizes alone, or times alone. What it leaves out cannot be required.
+    A cost table from elsewhere may have only sizes, or only times. Other metrics cannot be used in the search.
 
     Wrong:
         $ head -1 costs.csv
@@ -207,8 +207,8 @@ class MetricUnknown(Diagnostic):
 class PairwiseNotGoal(Diagnostic):
     """A score with pairwise terms outside the goal.
 
-    Such a score is no sum over layers. It can be minimised, with a stated gap where the best is not proven; it
-    cannot be required, nor be followed by preferences, nor stand beside scores of runs of layers.
+    Such a score is not a sum over layers. It can be minimised, with a stated gap if the optimum is not proven. It
+    cannot be required, followed by preferences, or combined with scores of runs of layers.
 
     Wrong:
         bld pieces of w { train = attention + ffn, tokens = 0 }
@@ -226,10 +226,9 @@ class PairwiseNotGoal(Diagnostic):
 
 
 class NoAnswerInTime(Diagnostic):
-    """A search that found nothing and proved nothing before its time was up.
+    """A search that found no solution in its time, and no proof that there is none.
 
-    Neither a solution nor a proof that there is none was found. More time, or fewer and looser requirements,
-    decide it; what was proven until then is in the notes.
+    More time, or fewer and looser requirements, may help. The notes say what was proven so far.
 
     Wrong:
         search s of w { minimize kl, solver = cpsat(time: 1ms) }
@@ -242,9 +241,9 @@ class NoAnswerInTime(Diagnostic):
 
 
 class Unbounded(Diagnostic):
-    """A number too large to compute with.
+    """A score or cost that is not a finite number.
 
-    Scores and costs are computed with exactly, so infinities and not-a-number have no place in them.
+    A search computes exactly, so scores and costs must not be NaN or infinite.
 
     Wrong:
         layer,attention,ffn,kl

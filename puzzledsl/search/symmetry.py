@@ -43,7 +43,7 @@ class Interchangeable:
     useful: Ints
 
     def chosen(self, counts: Sequence[int]) -> Ints:
-        """Return the columns of the class's layers if `counts[i]` units take useful tuple i. Earlier units take earlier tuples."""
+        """Return the columns of the class if `counts[i]` units take useful tuple i. Earlier units take earlier tuples."""
         places = np.repeat(self.useful, counts)
         columns = [unit.tuples[place] for unit, place in zip(self.units, places, strict=True)]
         return np.concatenate(columns)

@@ -1,1 +1,1 @@
-"""Blockwise local distillation: BldJobs to pieces in the block library."""
+"""Blockwise local distillation (Puzzle, section 3): train the pieces of BldJobs into the block library."""

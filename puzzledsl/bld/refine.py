@@ -78,7 +78,7 @@ def _refit_last(student: Student, calls: Sequence[Call]) -> None:
     last = _last(student)
     if last is None:
         return
-    bias = cast(Tensor | None, last.bias)  # torch's types say that there always is one
+    bias = cast(Tensor | None, last.bias)  # torch's type stubs do not allow None
     gram = Gram.zeros(last.in_features, last.out_features, last.weight.device)
     noted: list[Tensor] = []
     hook = last.register_forward_hook(lambda module, args, output: noted.extend((args[0], output)))

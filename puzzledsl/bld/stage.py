@@ -94,11 +94,14 @@ class Stage:
         return f"{self._runner.device.type} {self._runner.dtype}"
 
     def room_bytes(self) -> int:
-        """Return the bytes that the pieces of one layer may take: the free memory less the parent's layers, per layer."""
+        """Return the bytes that the pieces of one layer may take.
+
+        This is the stage's share of free memory less the parent's layers, divided by the number of layers.
+        """
         own = sum(weights_of(layer) for layer in self._layers_of_model()) * self._runner.dtype.itemsize
         room = free_bytes(self._runner.device)
         if self._runner.device.type == "cpu":
-            room //= os.cpu_count() or 1  # other stages on this machine have as much
+            room //= os.cpu_count() or 1  # other stages on this machine need as much
         return max(0, int(SHARE * room) - own) // len(self._layers)
 
     def embed(self, tokens_BS: Tensor) -> Tensor:

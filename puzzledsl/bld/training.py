@@ -196,7 +196,7 @@ class School:
         ]
 
     def examine(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Keep a held-out batch."""
+        """Keep a held-out batch, with the trace of the parent's layer on it."""
         self.held_out.append((hidden_BSH, trace))
 
     def teach(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:

@@ -70,7 +70,7 @@ class HealedChildren:
         """Run the parent once. `fitted`: kinds of sub-blocks whose last maps are refitted; attention alone takes half the time.
 
         A stream of the parent above `held_bytes` is kept in a file in `folder` (default: the system's temporary directory).
-        Healed streams of children take at most `kept_bytes`, or those of one child if these are larger.
+        Healed streams of children take at most `kept_bytes`, but one is always kept.
         """
         self._runner, self._measure = LayerRunner(model), measure
         self._kept: OrderedDict[tuple[Link, ...], list[Tensor]] = OrderedDict()

@@ -1,1 +1,1 @@
-"""ModelDefinition -> nn.Module: transformers' own model with modules replaced, never a forward pass of our own."""
+"""Build child models from ModelDefinitions: transformers' own model with replaced modules, without a forward pass of our own."""

@@ -43,7 +43,7 @@ def assemble(
 
 
 def assemble_on(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces) -> PreTrainedModel:
-    """Turn a loaded parent into the child, in place. See `assemble`."""
+    """Turn a loaded parent into the child, in place, and return it. Raises DiagnosticError as `assemble` does."""
     shape = shape_of(model.config)
     if len(definition.layers) != shape.layers:
         raise DiagnosticError(

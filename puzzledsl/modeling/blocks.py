@@ -11,7 +11,7 @@ from puzzledsl.ir.alternatives import SubBlock
 
 
 class LinearSubBlock(nn.Module):
-    """One H x H matrix in place of a sub-block. Weight name: `linear.weight`."""
+    """Linear sub-block: one H x H matrix without a bias, whose weight is named `linear.weight`."""
 
     def __init__(
         self,

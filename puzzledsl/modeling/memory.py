@@ -75,7 +75,7 @@ def _left(root: Path, group: str, limit: str, usage: str, droppable: str) -> Ite
             allowed = int((here / limit).read_text())
             used = int((here / usage).read_text())
             cache = dict(line.split() for line in (here / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # no such group in this container, or the limit is the word "max"
+        except (OSError, ValueError):  # the group is not in this container, or the limit is the word "max"
             allowed = _UNLIMITED
         if allowed < _UNLIMITED:
             yield allowed - used + int(cache.get(droppable, 0))

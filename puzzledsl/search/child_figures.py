@@ -42,7 +42,7 @@ class ChildFigures:
 
     @property
     def feasible(self) -> bool:
-        """True where the child fits and meets every requirement."""
+        """True if the child fits into memory and meets every requirement."""
         return self.fits and all(requirement.holds for requirement in self.requirements)
 
 

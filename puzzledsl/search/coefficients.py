@@ -280,7 +280,7 @@ class Coefficients:
         return self._measured(costs, metric, linear.of, linear.unit, linear.constant)
 
     def room(self, scenario: str, batch: int) -> tuple[Vector, int] | None:
-        """Return (memory that a model takes, memory available) for an `auto` batch, in bytes; None if the batch is given."""
+        """Return (memory that a model takes, memory available) for an `auto` batch, in one unit; None if the batch is given."""
         costs = self.tables.at(scenario, batch)
         room = room_of(costs)
         return None if room is None else (self._measured(costs, "room", room.of), room.limit)

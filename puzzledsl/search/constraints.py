@@ -111,7 +111,7 @@ def add_formula(
 def minimise(model: CpModelProto, variables: Sequence[int], values: Ints, *, offset: float) -> None:
     """Set the objective, in integers without a scaling factor.
 
-    A factor would make CP-SAT's default absolute gap of 1e-4 larger than the difference of two integer objectives.
+    A small factor would make CP-SAT's default absolute gap of 1e-4 larger than the difference of two integer objectives.
     """
     used = values.nonzero()[0].tolist()
     model.objective.vars.extend([variables[i] for i in used])

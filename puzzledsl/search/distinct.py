@@ -21,7 +21,7 @@ def distinct(problem: Problem, number: int, apart: int, effort: Effort) -> list[
     """Return up to `number` answers, best first, any two of which differ in at least `apart` layers.
 
     Each is the best one given those before, and of equally good ones the first in the order of the space. There are fewer only if
-    no more exist. None if the problem is infeasible or the enumeration takes too long.
+    no more exist. None if the problem has no answer, or if the enumeration takes too long or is not possible.
     """
     presolved = presolve(problem, quick=True)
     if presolved is None:

@@ -1,8 +1,9 @@
-"""Orthogonal range search: a grid over the resource use of suffixes, to find those that complete partial models.
+"""Orthogonal range search: a grid over the resource use of parts, to find those that complete partial models.
 
-A suffix that completes a partial model to a good answer nearly exhausts each row that has a price. With prices w,
+A part is a suffix over the last layers, or a pair of changes in local search. A part that completes a model to a good answer
+nearly exhausts each row that has a price. With prices w,
     sum over rows of w . (room left of the row)  <=  room left of the priced objective
-so the candidates lie in a small simplex, and only the grid cells in it are looked at. In this file suffixes are called parts.
+so the candidates lie in a small simplex, and only the grid cells in it are looked at.
 """
 
 from __future__ import annotations

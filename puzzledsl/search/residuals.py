@@ -21,7 +21,7 @@ TRUE, FALSE = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """The layer takes a column whose bit is set in `mask`."""
+    """Atomic formula: the layer takes a column whose bit is set in `mask`."""
 
     layer: int
     mask: int

@@ -1,4 +1,4 @@
-"""Largest batch that fits into memory, by trying batches: the verifier's own computation, which shares no code with the costs.
+"""Largest batch that fits into memory, by trying batches: the verifier's own computation, sharing no formula with the costs.
 
 The KV cache of one layer takes `ceil(batch * tokens * 2 * kv_heads per GPU * head_dim * bytes per number)`. The tokens of a
 sequence are limited by the window and rounded up to whole pages. Weights are those of the cost table.

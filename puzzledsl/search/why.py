@@ -113,7 +113,7 @@ class _Why:
         progress.start(f"pinning {self.tables.search.name}", 1)
         standings = self._standings(problems, pins)
         root = (
-            min(  # of a search that is not proven, a pin may have found a better child
+            min(  # if the optimum is not proven, a pin may have found a better child
                 (s for s in (root, *standings) if s.most is not None), key=lambda s: s.most or Fraction(0)
             )
             if root.least != root.most

@@ -1,7 +1,7 @@
-"""Python's collector of reference cycles, kept away from what it cannot free.
+"""Tuning of Python's cyclic garbage collector for short commands.
 
-A short command makes some hundred thousand objects, nearly all of which stay to its end; walking them again and again would be a
-tenth of its time. What works for long, or holds arrays, wants the collector as it usually is.
+A short command creates about a hundred thousand objects, which nearly all live to its end; collection passes over
+them would take a tenth of its time. Long-running work and work with arrays use the default collector.
 """
 
 from __future__ import annotations

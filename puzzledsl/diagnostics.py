@@ -1,7 +1,7 @@
-"""Spans, diagnostics and their renderer. Imports nothing of ours: every layer may use it.
+"""Spans, labels, fixes and diagnostics. Imports nothing from the package, so that every layer can use it.
 
-A user's mistake is data: one subclass of `Diagnostic` a kind of mistake, with a code, a message in the user's
-words, the place, and a help line. Stages collect them in a `Sink`; one run reports them all.
+A user's mistake is data: each kind is one subclass of `Diagnostic`, with a code, a message in the user's words, a
+place and a help line. Stages collect them in a `Sink`, so that one run reports them all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """A stretch of a source file. Lines and columns are 1-based code points; the end is exclusive."""
+    """A range of a source file. Lines and columns are 1-based code points; the end is exclusive."""
 
     file: str
     line: int
@@ -25,16 +25,16 @@ class Span:
 
     @property
     def start(self) -> Span:
-        """The empty span in front of this one."""
+        """The empty span at the start of this one."""
         return Span(self.file, self.line, self.column, self.line, self.column)
 
     @property
     def end(self) -> Span:
-        """The empty span behind this one."""
+        """The empty span at the end of this one."""
         return Span(self.file, self.end_line, self.end_column, self.end_line, self.end_column)
 
     def to(self, other: Span) -> Span:
-        """The smallest span that covers this one and `other` (same file)."""
+        """Return the smallest span that covers this one and `other` (of the same file)."""
         start = min((self.line, self.column), (other.line, other.column))
         end = max((self.end_line, self.end_column), (other.end_line, other.end_column))
         return Span(self.file, *start, *end)
@@ -42,14 +42,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A span with a few words under it: `^^^^ a number, no unit`."""
+    """A span with a short text under it: `^^^^ a number, no unit`."""
 
     span: Span
     text: str = ""
 
 
 class Near(str):
-    """The spelling that was likely meant. `alone`: no other name is as near, so that it may be written unasked."""
+    """A suggested spelling. `alone`: no other name is as close, so a fix with it is safe."""
 
     __slots__ = ("alone",)
     alone: bool
@@ -62,7 +62,7 @@ class Near(str):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Put `text` in the place of what a span covers; an empty span inserts."""
+    """Replacement of a span by `text`; an empty span inserts."""
 
     span: Span
     text: str
@@ -70,10 +70,10 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """One way to mend a mistake: edits of one file that are made together.
+    """One fix of a mistake: edits of one file that are applied together.
 
-    `title` says it as an editor's menu would. A `safe` one says what was surely meant, and `pzl check --fix` makes it
-    unasked; another is only offered.
+    `title` is its text in an editor's menu. A `safe` fix is certainly the intended text, and `pzl check --fix`
+    applies it; any other is only offered.
     """
 
     title: str
@@ -82,17 +82,17 @@ class Fix:
 
     @classmethod
     def replace(cls, span: Span, text: str, title: str = "", *, safe: bool = True) -> Fix:
-        """Write `text` instead of what `span` covers."""
+        """Return a fix that replaces a span by `text`."""
         return cls(title or (f"write `{text}`" if text else "remove it"), (Edit(span, text),), safe)
 
     @classmethod
     def insert(cls, before: Span, text: str, title: str = "", *, safe: bool = True) -> Fix:
-        """Write `text` in front of a span."""
+        """Return a fix that inserts `text` before a span."""
         return cls.replace(before.start, text, title or f"insert `{text}`", safe=safe)
 
 
 MAX_SHOWN = 300
-"""Characters of the user's text that a message repeats: a name of a megabyte is a mistake, not a message."""
+"""Longest part of the user's text that a message quotes, in characters; the rest is cut."""
 
 
 def _shortened(value: object) -> object:
@@ -100,10 +100,10 @@ def _shortened(value: object) -> object:
 
 
 class Diagnostic:
-    """One mistake. Subclasses set `code`, `template` and often `help_template`; `args` fill both.
+    """One mistake. Subclasses set `code`, `template` and often `help_template`; `args` fill both templates.
 
-    `primary` is underlined with `^`, every `secondary` label with `-`. `near` is the spelling that was likely meant
-    for what `span` covers: it is the help, and a fix. `fixes` are what else would mend it.
+    `primary` is underlined with `^`, every `secondary` label with `-`. `near` is the suggested spelling for the text
+    of `span`: it becomes the help and a fix. `fixes` are alternative fixes.
     """
 
     code: ClassVar[str]
@@ -150,48 +150,48 @@ class Diagnostic:
 
     @property
     def sort_key(self) -> tuple[str, int, int, str, str]:
-        """Order of the source, then of the code: what makes a report deterministic."""
+        """Sort key by source position, then by code. It makes reports deterministic."""
         at = self.span
         where = (at.file, at.line, at.column) if at else ("", 0, 0)
         return (*where, self.code, self.message)
 
 
 class DiagnosticError(Exception):
-    """Ends a stage whose user made mistakes. The CLI renders the diagnostics and exits with 1."""
+    """Ends a stage with a user's mistakes. The CLI renders the diagnostics and exits with 1."""
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
         super().__init__("; ".join(d.message for d in diagnostics))
         self.diagnostics = tuple(diagnostics)
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows in place of a traceback: the diagnostics as they were rendered, else their messages."""
+        """Return the text that a notebook shows instead of a traceback: the rendered diagnostics, else their messages."""
         return getattr(self, "__notes__", None) or [f"{d.code}: {d.message}" for d in self.diagnostics]
 
     def __reduce__(self) -> tuple[type[DiagnosticError], tuple[Diagnostic, ...]]:
-        """Exceptions are pickled by what they were made of: one may come from another process."""
+        """Pickle the exception by its diagnostics, because it may come from another process."""
         return type(self), self.diagnostics
 
 
 @dataclass(slots=True)
 class Sink:
-    """Collects diagnostics, dropping exact repeats."""
+    """Collector of diagnostics without exact repeats."""
 
     items: list[Diagnostic] = field(default_factory=list)
     _seen: set[tuple[str, int, int, str, str]] = field(default_factory=set)
 
     def add(self, diagnostic: Diagnostic) -> None:
-        """Record one diagnostic unless the same one was recorded before."""
+        """Record one diagnostic unless an equal one was recorded before."""
         if diagnostic.sort_key not in self._seen:
             self._seen.add(diagnostic.sort_key)
             self.items.append(diagnostic)
 
     @property
     def has_errors(self) -> bool:
-        """True when at least one recorded diagnostic is an error."""
+        """True if at least one recorded diagnostic is an error."""
         return any(d.severity == "error" for d in self.items)
 
     def sorted(self) -> list[Diagnostic]:
-        """All diagnostics in source order."""
+        """Return all diagnostics in source order."""
         return sorted(self.items, key=lambda d: d.sort_key)
 
     def __iter__(self) -> Iterator[Diagnostic]:

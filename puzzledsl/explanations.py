@@ -1,6 +1,6 @@
-"""What a code means, with a wrong and a right example: all of it stands in the diagnostic's docstring.
+"""Explanation of a diagnostic code with a wrong and a right example, parsed from the diagnostic's docstring.
 
-A docstring is a line that says what is wrong, a paragraph, and two indented blocks, `Wrong:` and `Right:`.
+The docstring is a summary line, a paragraph, and two indented blocks, `Wrong:` and `Right:`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PARTS = re.compile(r"(.*?)\n\n(.*?)\n\nWrong:\n(.*?)\nRight:\n(.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One code, explained. `text`, `wrong` and `right` are empty where the docstring lacks them."""
+    """The explanation of one code. `text`, `wrong` and `right` are empty if the docstring lacks them."""
 
     code: str
     severity: str
@@ -28,7 +28,7 @@ class Explanation:
 
     @classmethod
     def of(cls, kind: type[Diagnostic]) -> Explanation:
-        """What the docstring of a diagnostic says."""
+        """Parse the docstring of a diagnostic."""
         doc = inspect.cleandoc(kind.__doc__ or "")
         match = _PARTS.fullmatch(doc)
         summary, text, wrong, right = match.groups() if match else (doc, "", "", "")
@@ -40,7 +40,7 @@ class Explanation:
         )
 
     def as_text(self) -> str:
-        """For a terminal."""
+        """Return the explanation for a terminal."""
         head = f"{self.severity}[{self.code}]: {self.message}\n\n{self.summary}\n"
         body = f"\n{_wrapped(self.text)}\n" if self.text else ""
         examples = (
@@ -49,7 +49,7 @@ class Explanation:
         return head + body + examples
 
     def as_hover(self) -> str:
-        """For an editor: Markdown whose programs have their colours."""
+        """Return the explanation for an editor: Markdown with highlighted programs."""
         examples = (
             f"Wrong:\n```pzl\n{self.wrong}\n```\nRight:\n```pzl\n{self.right}\n```" if self.wrong else ""
         )
@@ -58,7 +58,7 @@ class Explanation:
         )
 
     def as_markdown(self) -> str:
-        """For the reference."""
+        """Return the explanation for the reference."""
         return (
             f"### {self.code}: {self.message}\n\n{self.summary} {self.text}\n\n"
             f"Wrong:\n\n{indented(self.wrong)}\n\nRight:\n\n{indented(self.right)}\n"
@@ -80,5 +80,5 @@ def _dedented(text: str) -> str:
 
 
 def indented(text: str) -> str:
-    """A block of text as Markdown shows code."""
+    """Indent a text as a Markdown code block."""
     return "\n".join(f"    {line}".rstrip() for line in text.split("\n"))

@@ -1,4 +1,4 @@
-"""Atomic files: a reader sees the old content or the new, never a part."""
+"""Atomic file writes: a reader sees the old content or the new, never a part."""
 
 from __future__ import annotations
 

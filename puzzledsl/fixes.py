@@ -1,6 +1,7 @@
-"""Fixes applied to a text: all that do not touch each other, each whole or not at all.
+"""Apply fixes to a text: all that do not overlap, each completely or not at all.
 
-A fix is data on a diagnostic (`diagnostics.Fix`). The same data feeds `pzl check --fix` and an editor's code actions.
+A fix is data on a diagnostic (`diagnostics.Fix`). The same data is used by `pzl check --fix` and an editor's code
+actions.
 """
 
 from __future__ import annotations

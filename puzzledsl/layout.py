@@ -1,4 +1,4 @@
-"""Paths of everything in a build directory, the product's database. Paths only; nothing is created here."""
+"""Paths of all files in a build directory. Computes paths only; creates nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long work reports itself. Stages know this protocol only; the CLI gives it a rich progress bar and a JSON-lines log."""
+"""Progress of long work. Stages know only this protocol; the CLI implements it with a progress bar and a JSON-lines log."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Reports one stage's work."""
+    """Receiver of one stage's progress."""
 
     def start(self, task: str, total: int) -> None:
-        """Begin a named task of `total` units (shown as a bar). Tasks may follow each other; the last one started is current."""
+        """Begin a named task of `total` units. It becomes the current task; tasks follow each other."""
 
     def advance(self, amount: int = 1, **figures: float | str) -> None:
-        """`amount` more units are done; `figures` (loss, tokens_per_s …) are shown beside the bar."""
+        """Report `amount` more finished units; `figures` (loss, tokens_per_s …) are shown beside the bar."""
 
     def log(self, event: str, **fields: object) -> None:
-        """One structured line for the log file."""
+        """Write one structured line to the log file."""
 
 
 class Silent:
-    """Reports nothing: the default of library calls and tests."""
+    """Progress that reports nothing: the default for library calls and tests."""
 
     def start(self, task: str, total: int) -> None:
         """Ignore."""

@@ -1,7 +1,7 @@
-"""Diagnostics to text, in the manner of rustc, and to JSON for editors and CI.
+"""Diagnostics as text in the style of rustc, and as JSON for editors and CI.
 
-Plain strings and ANSI codes: nothing here costs an import. Columns of a Span are code points; what is drawn are cells of
-a terminal, so tabs are expanded, wide characters count twice, and what could steer the terminal is replaced.
+Plain strings and ANSI codes: rendering needs no heavy import. Span columns are code points, whereas output is
+measured in terminal cells: tabs are expanded, wide characters count twice, and control characters are replaced.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Mark:
 def render_all(
     diagnostics: Iterable[Diagnostic], sources: Mapping[str, str], *, color: bool, width: int = 120
 ) -> str:
-    """Every diagnostic, an empty line after each, and a line that counts them."""
+    """Render every diagnostic, each followed by an empty line, and a line that counts them."""
     shown = list(diagnostics)
     text = "".join(render(d, sources, color=color, width=width) + "\n\n" for d in shown)
     errors = sum(d.severity == "error" for d in shown)
@@ -43,9 +43,9 @@ def render_all(
 
 
 def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, width: int = 120) -> str:
-    """One diagnostic with the source lines it is about, without a final newline.
+    """Render one diagnostic with the source lines it refers to, without a final newline.
 
-    `sources` maps the files of its spans to their text; of a file that is missing there only the place is shown.
+    `sources` maps the files of its spans to their text; for a missing file only the place is shown.
     """
     paint = _Painter(color)
     severity = diagnostic.severity
@@ -74,7 +74,7 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, w
 def sources_for(
     diagnostics: Iterable[Diagnostic], known: Mapping[str, str], roots: Iterable[Path]
 ) -> dict[str, str]:
-    """The text of every file that a diagnostic points into. Files that are not `known` are looked for in `roots`."""
+    """Return the text of every file that a diagnostic points into. Files that are not `known` are searched in `roots`."""
     sources, folders = dict(known), [*roots]
     for diagnostic in diagnostics:
         for span in [diagnostic.span, *(label.span for label in diagnostic.secondary)]:
@@ -86,12 +86,12 @@ def sources_for(
 
 
 def to_json(diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
-    """Diagnostics as one document: 1-based lines and columns in code points, the end exclusive."""
+    """Return diagnostics as one JSON document: 1-based lines and columns in code points, the end exclusive."""
     return {"format_version": "1.0", "diagnostics": [_one_as_json(d) for d in diagnostics]}
 
 
 def _one_as_json(diagnostic: Diagnostic) -> dict[str, object]:
-    """What stands under the primary span, the secondary ones and the notes are all `related`."""
+    """Return one diagnostic as a JSON object. The primary label, the secondary labels and the notes become `related`."""
     labels = [Label(diagnostic.span, diagnostic.label)] if diagnostic.span and diagnostic.label else []
     related = [{"message": label.text, **_place(label.span)} for label in (*labels, *diagnostic.secondary)]
     related += [{"message": note, **_place(None)} for note in diagnostic.notes]
@@ -106,7 +106,7 @@ def _one_as_json(diagnostic: Diagnostic) -> dict[str, object]:
 
 
 def clean(text: str) -> str:
-    """The text without characters that would move the cursor or turn the writing direction."""
+    """Return the text without characters that move the cursor or change the writing direction."""
     return "".join(c if c == "\n" or _is_plain(c) else "\ufffd" for c in text)
 
 
@@ -121,7 +121,7 @@ def _place(span: Span | None) -> dict[str, object]:
 
 
 def _parts(diagnostic: Diagnostic) -> list[tuple[Span, str, bool]]:
-    """All that is to be underlined, the primary span first."""
+    """Return the spans to underline with their texts, the primary span first."""
     secondary = [(label.span, clean(label.text), False) for label in diagnostic.secondary]
     return ([(diagnostic.span, clean(diagnostic.label), True)] if diagnostic.span else []) + secondary
 
@@ -144,7 +144,7 @@ def _is_plain(character: str) -> bool:
 
 
 def _expand(line: str) -> tuple[str, list[int]]:
-    """The line as drawn, and the cell in which each of its code points (and its end) begins."""
+    """Return the line as drawn, and the cell at which each of its code points (and its end) begins."""
     drawn: list[str] = []
     starts: list[int] = []
     cell = 0
@@ -172,7 +172,7 @@ def _expand(line: str) -> tuple[str, list[int]]:
 def _excerpt(
     parts: list[tuple[Span, str, bool]], source: str, gutter: int, severity: str, paint: _Painter, width: int
 ) -> list[str]:
-    """The source lines the spans of one file touch, with their marks."""
+    """Return the source lines that the spans of one file touch, with their underlines."""
     lines = source.removeprefix("\ufeff").split("\n")
     marks: dict[int, list[_Mark]] = {}
     for span, text, primary in parts:
@@ -202,7 +202,7 @@ def _line(lines: list[str], number: int) -> str:
 
 
 def _marks(span: Span, text: str, primary: bool, lines: list[str]) -> list[tuple[int, _Mark]]:
-    """The underlines of one span: its one line, or its first and its last."""
+    """Return the underlines of one span: on its single line, or on its first and last."""
     if span.end_line <= span.line:
         starts = _expand(_line(lines, span.line))[1]
         start, stop = _cell(starts, span.column), _cell(starts, span.end_column)
@@ -218,13 +218,13 @@ def _marks(span: Span, text: str, primary: bool, lines: list[str]) -> list[tuple
 
 
 def _cell(starts: list[int], column: int) -> int:
-    """The cell of a 1-based column; beyond the end of the line, one cell a column."""
+    """Return the cell of a 1-based column; beyond the end of the line, columns are one cell wide."""
     index = max(column - 1, 0)
     return starts[index] if index < len(starts) else starts[-1] + 1
 
 
 def _crop(drawn: str, start: int, room: int) -> str:
-    """`room` cells of a line from `start` on, with `…` where something was cut."""
+    """Return `room` cells of a line from `start` on, with `…` at each cut."""
     if start == 0 and len(drawn) <= room:
         return drawn
     shown = drawn[start : start + room]
@@ -234,7 +234,7 @@ def _crop(drawn: str, start: int, room: int) -> str:
 
 
 def _window(drawn: str, marks: list[_Mark], room: int) -> tuple[str, list[_Mark]]:
-    """The part of a long line that holds its marks, and the marks moved along."""
+    """Return the part of a long line that contains its underlines, and the underlines shifted accordingly."""
     room = max(room, 30)
     if len(drawn) <= room and max(mark.stop for mark in marks) <= room:
         return drawn, marks
@@ -252,7 +252,7 @@ def _window(drawn: str, marks: list[_Mark], room: int) -> tuple[str, list[_Mark]
 
 
 def _draw(marks: list[_Mark], severity: str, paint: _Painter) -> list[str]:
-    """The rows below a source line: underlines with the rightmost label, then the others, right to left."""
+    """Return the rows below a source line: the underlines with the rightmost label, then the other labels, right to left."""
     underline = [" "] * max(m.stop for m in marks)
     styles = [""] * len(underline)
     for mark in sorted(marks, key=lambda m: m.primary):  # the primary over the others
@@ -275,7 +275,7 @@ def _draw(marks: list[_Mark], severity: str, paint: _Painter) -> list[str]:
 
 
 def _join(row: list[tuple[str, str]], paint: _Painter) -> str:
-    """Cells to text, one colour code a run."""
+    """Join cells to text, with one colour code per run."""
     out: list[str] = []
     run, style = "", ""
     for character, its in row:

@@ -1,7 +1,7 @@
-"""Where the files shipped with the package are: the grammar, the standard library of spaces, the reference of diagnostics.
+"""Files shipped with the package: the grammar, the standard library of spaces, the reference of diagnostics.
 
-An installed wheel carries them in `puzzledsl/_data`; an editable install finds the checkout's top-level folders,
-which a wheel's mapping does not reach. Nothing else may know this.
+An installed wheel contains them in `puzzledsl/_data`; an editable install uses the checkout's top-level folders,
+which are outside the wheel's package mapping. No other module depends on this layout.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def folder(kind: Kind) -> Path:
-    """The folder of one kind of resource. Raises FileNotFoundError where the installation lacks it."""
+    """Return the folder of one kind of resource. Raises FileNotFoundError if the installation lacks it."""
     for candidate in (_PACKAGE / "_data" / kind, _PACKAGE.parent / kind):
         if candidate.is_dir():
             return candidate
@@ -23,9 +23,9 @@ def folder(kind: Kind) -> Path:
 
 
 def resource(kind: Kind, name: str) -> Path:
-    """The path of one shipped file: `resource("spaces", "std/hardware.pzl")`.
+    """Return the path of one shipped file: `resource("spaces", "std/hardware.pzl")`.
 
-    Raises FileNotFoundError when there is no such file, or when `name` leads out of the folder.
+    Raises FileNotFoundError if there is no such file, or if `name` leads out of the folder.
     """
     root = folder(kind)
     path = root / name
@@ -35,6 +35,6 @@ def resource(kind: Kind, name: str) -> Path:
 
 
 def listing(kind: Kind, pattern: str = "**/*.pzl") -> list[str]:
-    """The names of the shipped files that match a glob, sorted, with `/` between folders."""
+    """Return the sorted names of the shipped files that match a glob, with `/` between folders."""
     root = folder(kind)
     return sorted(p.relative_to(root).as_posix() for p in root.glob(pattern) if p.is_file())

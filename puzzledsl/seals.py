@@ -1,7 +1,7 @@
-"""Sealed files: a reader knows that no bit has changed.
+"""Sealed files: a SHA-256 checksum detects any changed bit.
 
-What a stage leaves is vouched for by its stamp. What it keeps for itself (unfinished work, tokenised text) has no stamp, and is
-sealed: the SHA-256 of its content at its end, or beside it.
+Stamps protect the outputs of a stage. Its internal files (unfinished work, tokenised text) have no stamp; they carry
+the SHA-256 of their content at their end or in a file beside them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ SEAL_BYTES = 32
 
 
 def seal(path: Path) -> None:
-    """Append the SHA-256 of a file's content to it. Readers that know how much content there is need not know of it."""
+    """Append the SHA-256 of a file's content to it. Readers that know the length of the content can ignore the checksum."""
     digest = bytes.fromhex(sha256_of(path))
     with path.open("ab") as file:
         file.write(digest)
 
 
 def is_sealed(path: Path) -> bool:
-    """True for a file that is there and is as it was when it was sealed."""
+    """Return True if a file exists and its content matches the checksum at its end."""
     try:
         left = path.stat().st_size - SEAL_BYTES
         with path.open("rb") as file:
@@ -36,12 +36,12 @@ def is_sealed(path: Path) -> bool:
 
 
 def seal_beside(path: Path) -> None:
-    """Write the SHA-256 of a file into a file beside it: for formats that allow nothing behind their content."""
+    """Write the SHA-256 of a file to a file beside it, for formats that allow no bytes after their content."""
     write_text(_seal_of(path), sha256_of(path))
 
 
 def is_sealed_beside(path: Path) -> bool:
-    """True for a file that is there and is as it was when `seal_beside` sealed it."""
+    """Return True if a file exists and matches the checksum that `seal_beside` wrote."""
     try:
         return _seal_of(path).read_text("utf-8", "replace") == sha256_of(path)
     except OSError:
@@ -59,16 +59,16 @@ def write_sealed(path: Path, text: str) -> None:
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """What `write_sealed` wrote; None where it is not there or not whole."""
+    """Read a file written by `write_sealed`; None if it is missing or damaged."""
     return path.read_bytes()[:-SEAL_BYTES] if is_sealed(path) else None
 
 
 def sealed_line(text: str) -> str:
-    """One line of a file that is appended to: the text, a tab, its seal."""
+    """Return one line of an append-only file: the text, a tab, its checksum."""
     return f"{text}\t{hashlib.sha256(text.encode()).hexdigest()[:16]}\n"
 
 
 def unsealed_line(line: str) -> str | None:
-    """The text of a line; None where it is not as it was written."""
+    """Return the text of a sealed line; None if the line is damaged."""
     text = line.rpartition("\t")[0]
     return text if sealed_line(text) == line.rstrip("\n") + "\n" else None

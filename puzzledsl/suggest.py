@@ -1,4 +1,4 @@
-"""Did you mean …? One function, so that every stage suggests alike."""
+"""Spelling suggestions ("did you mean …?"), by one function, so that all stages suggest alike."""
 
 from __future__ import annotations
 

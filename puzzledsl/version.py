@@ -1,3 +1,3 @@
-"""The version of the package, for whatever must not import the package's face."""
+"""The version of the package, for modules that must not import `puzzledsl/__init__.py`."""
 
 __version__ = "0.1.0"

@@ -1,1 +1,1 @@
-"""Two programs compared: what is declared otherwise, which pieces are to be made, which stages run again."""
+"""Comparison of two programs: changed declarations, pieces to make, stages to run again."""

@@ -1,4 +1,4 @@
-"""Which stages run again: those of declarations that changed, and of all that rests on them."""
+"""Stages that must run again: those of changed declarations, and those that depend on them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a piece of a search means for the alternatives that two spaces have in common.
+"""Compare parts of a search over the alternatives that two spaces have in common.
 
-`count(attention is noop)` means something else once the space has no no-op, and still is the same requirement: what
-follows from the space is told with the space.
+If a space loses its no-op, `count(attention is noop)` changes its value but remains the same requirement. The change
+is then reported for the space, not for every requirement that refers to it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NO_MEANING = {"where", "runtime_where", "bound_where", "because"}
 
 
 def common_names(old: nodes.Space, new: nodes.Space) -> Common:
-    """Canonical names that some layer of either space may choose, by sub-block."""
+    """Return the canonical names that each sub-block can choose in some layer of both spaces, and `parent`."""
 
     def names(space: nodes.Space, sub_block: SubBlock) -> set[str]:
         choices = (c.attention if sub_block == "attention" else c.ffn for c in space.layers)
@@ -31,7 +31,7 @@ def common_names(old: nodes.Space, new: nodes.Space) -> Common:
 
 
 def meaning(node: Frozen, common: Common) -> str:
-    """A text that is equal for two requirements or goals just where they mean the same over the common alternatives."""
+    """Return a text that is equal for two requirements or goals exactly if they agree over the common alternatives."""
     return json.dumps(_restricted(node.model_dump(mode="json"), common), sort_keys=True)
 
 
@@ -54,19 +54,19 @@ def _restricted(value: Any, common: Common) -> Any:
 
 
 def _never_holds(formula: dict[str, Any]) -> bool:
-    """True for a statement whose alternatives are all gone: it says nothing of the common ones."""
+    """Return True for a statement that has no common alternative left, and so cannot hold for one."""
     if formula["kind"] == "is":
         return not formula["alternatives"]
     return formula["kind"] == "or" and not formula["operands"]
 
 
 def _is_idle(formula: dict[str, Any]) -> bool:
-    """True for `a implies b` of an `a` that never holds."""
+    """Return True for `a implies b` if `a` never holds."""
     return formula["kind"] == "implies" and _never_holds(formula["condition"])
 
 
 def _restricted_table(table: dict[str, Any], common: Common) -> dict[str, Any]:
-    """Rows and columns of common alternatives, by name, so that their order makes no difference."""
+    """Return a table's cells of common alternatives, keyed by name so that their order does not matter."""
     rows = [(i, a) for i, a in enumerate(table["attention"]) if a in common["attention"]] or [(0, "")]
     columns = [(j, f) for j, f in enumerate(table["ffn"]) if f in common["ffn"]] or [(0, "")]
     cells = {f"{a}/{f}": table["values"][i][j] for i, a in rows for j, f in columns}

@@ -1,4 +1,4 @@
-"""Two lowered programs to what they differ in. Where things are written, and comments, make no difference."""
+"""Compare two lowered programs. Source places and comments make no difference."""
 
 from __future__ import annotations
 

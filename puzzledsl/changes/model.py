@@ -1,4 +1,4 @@
-"""What two programs differ in, as data."""
+"""Differences between two programs, as data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Sign = Literal["+", "-", "~"]
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One thing of a declaration. `old` is empty where it is new, `new` where it is gone."""
+    """One changed detail of a declaration. `old` is empty for an addition, `new` for a removal."""
 
     what: str
     old: str = ""
@@ -18,13 +18,13 @@ class Detail:
 
     @property
     def sign(self) -> Sign:
-        """`+` new, `-` gone, `~` otherwise than before."""
+        """`+` added, `-` removed, `~` changed."""
         return "~" if self.old and self.new else "+" if self.new else "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One declaration that is new, gone, or means something else."""
+    """One declaration that is added, removed or changed."""
 
     sign: Sign
     kind: str
@@ -34,7 +34,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The jobs of one BLD: `make` are new (with their training tokens), `keep` are as before, `drop` no longer needed."""
+    """The jobs of one BLD: `make` are new (`tokens` to train them), `keep` are unchanged, `drop` are no longer needed."""
 
     make: int
     keep: int
@@ -44,7 +44,11 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class ProgramChanges:
-    """All of it. `again` names the stages that run again, in their order; `waiting` BLDs known once a search is solved."""
+    """All differences between two programs.
+
+    `again` lists the stages that must run again, in order. `waiting` lists BLDs whose jobs are unknown until a search
+    is solved.
+    """
 
     changes: tuple[Change, ...]
     pieces: dict[str, Pieces]
@@ -55,11 +59,11 @@ class ProgramChanges:
         return bool(self.changes)
 
     def count(self, sign: Sign) -> int:
-        """How many declarations are new, changed or gone."""
+        """Return the number of declarations that are added, changed or removed, by sign."""
         return sum(change.sign == sign for change in self.changes)
 
     def as_json(self) -> dict[str, object]:
-        """For machines."""
+        """Return the differences as a JSON object."""
         return {
             "format_version": "1.0",
             "changes": [

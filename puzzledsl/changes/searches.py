@@ -1,4 +1,4 @@
-"""What a search asks for, before and after. A requirement on the same thing with another bound is the same requirement."""
+"""Differences between two versions of a search. A requirement whose bound alone differs counts as changed, not replaced."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.structures import Structure, recognised
 
 MANY = 3
-"""So many instances of one line in a `for` are told together."""
+"""Instances of one line in a `for` beyond which they are reported together."""
 
 
 def search_details(old: nodes.Search, new: nodes.Search, common: Common) -> Iterator[Detail]:
-    """The goal, requirements and preferences that differ for the alternatives both spaces have."""
+    """Yield the goal, requirements and preferences that differ over the alternatives that both spaces have."""
     before, after = (f"{s.sense} {words.linear(s.objective)}" for s in (old, new))
     if (old.sense, meaning(old.objective, common)) != (new.sense, meaning(new.objective, common)):
         yield _told_apart("goal", before, after)
@@ -30,12 +30,12 @@ def search_details(old: nodes.Search, new: nodes.Search, common: Common) -> Iter
 
 
 def _told_apart(what: str, before: str, after: str) -> Detail:
-    """A detail whose words may be the same where only figures inside a table differ."""
+    """Return a detail; mark texts that are equal because only figures inside a table differ."""
     return Detail(what, before, f"{after} (with other figures)" if before == after else after)
 
 
 class _Requirements:
-    """Compares requirements by what they mean; `common` are the alternatives that count."""
+    """Comparison of requirements by meaning over the alternatives `common`."""
 
     def __init__(self, common: Common) -> None:
         self.common = common
@@ -55,7 +55,7 @@ class _Requirements:
     def _left_over(
         self, some: Sequence[nodes.Requirement], others: Sequence[nodes.Requirement]
     ) -> list[nodes.Requirement]:
-        """Those that the other side does not have, counted."""
+        """Return the requirements that the other side lacks, as a multiset difference."""
         rest = Counter(meaning(other, self.common) for other in others)
         left: list[nodes.Requirement] = []
         for requirement in some:
@@ -67,7 +67,7 @@ class _Requirements:
         return left
 
     def _about(self, requirement: nodes.Requirement) -> str:
-        """What a bound bounds, and from which side; empty for a statement about layers."""
+        """Return the bounded quantity and the direction of the bound as a key; empty for a statement about layers."""
         if isinstance(requirement, nodes.LogicRequirement):
             found = recognised(requirement.formula)
             if not isinstance(found, Structure):
@@ -77,7 +77,7 @@ class _Requirements:
 
 
 def _told(requirements: Sequence[nodes.Requirement]) -> Iterator[str]:
-    """One text each; many instances of one line of the source together."""
+    """Yield one text per requirement; more than MANY instances of one source line become one text."""
     lines: dict[str, list[nodes.Requirement]] = {}
     for requirement in requirements:
         lines.setdefault(f"{requirement.where.file}:{requirement.where.line}", []).append(requirement)

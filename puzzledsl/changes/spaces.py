@@ -1,4 +1,4 @@
-"""What layers may become, before and after: layers with the same difference are one line."""
+"""Differences between the alternatives of two versions of a space. Layers with the same difference share one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Names = tuple[str, ...]
 
 
 def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
-    """Alternatives that layers gained or lost, attention first; and the number of layers where it is another."""
+    """Yield the alternatives that layers gained or lost, attention first, and a changed number of layers."""
     if len(old.layers) != len(new.layers):
         yield Detail("layers", str(len(old.layers)), str(len(new.layers)))
     sub_blocks: tuple[SubBlock, SubBlock] = ("attention", "ffn")

@@ -1,4 +1,4 @@
-"""Changes for people: `+` new, `-` gone, `~` otherwise than before; then the work, then one line that counts."""
+"""Changes as text: `+` added, `-` removed, `~` changed; then the work, then one line that counts."""
 
 from __future__ import annotations
 

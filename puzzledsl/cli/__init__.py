@@ -1,1 +1,1 @@
-"""The command line: the only place that knows every other. Imports stay inside the commands that need them."""
+"""The command line: the only package that may import every other. Imports are inside the commands that need them."""

@@ -1,4 +1,4 @@
-"""A solved search on a few lines: what is asked and got, the child as a strip, and what is other than before."""
+"""A solved search on a few lines: required and achieved figures, the child as a strip, and the differences from before."""
 
 from __future__ import annotations
 

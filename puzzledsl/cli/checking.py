@@ -1,4 +1,4 @@
-"""`pzl check`: every mistake of a program, for people, for machines and for code hosts; and the fixes that are safe."""
+"""`pzl check`: report every mistake of a program, as text, JSON or SARIF, and apply the safe fixes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """How diagnostics are printed."""
+    """Output formats of diagnostics."""
 
     human = "human"
     json = "json"
@@ -102,7 +102,7 @@ def _sarif(diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
 
 
 def _locate(file: str) -> str:
-    """The path of a span's file: `std/…` names a shipped one."""
+    """Return the path of a span's file; `std/…` names a shipped one."""
     from pathlib import Path
 
     from puzzledsl.resources import resource
@@ -113,7 +113,7 @@ def _locate(file: str) -> str:
 
 
 def _denied(what: list[str]) -> set[str]:
-    """What `--deny` names; anything but `warnings` and the codes of warnings is a usage error."""
+    """Validate the values of `--deny`: `warnings` or codes of warnings. Anything else is a usage error."""
     if not what or what == ["warnings"]:
         return set(what)
     from puzzledsl.cli.codes import all_codes

@@ -1,6 +1,6 @@
-"""Every diagnostic there is, whatever stage it belongs to, without loading what that stage computes with.
+"""Registry of every diagnostic of all stages, without loading the stages' libraries.
 
-Diagnostics live in modules called `errors*.py`, which import no more than the IR; a test holds them to it.
+Diagnostics are in modules called `errors*.py`, which import no more than the IR; a test checks this.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`pzl explain`: what a code means, with a wrong and a right example. All of it stands in the diagnostic's docstring."""
+"""`pzl explain`: the meaning of a code with a wrong and a right example, all taken from the diagnostic's docstring."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ scenario chat on h = batch(4, 128 -> 64)
 space w of p { attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop, ffn = mlp(width: 100% | 50%) | noop }
 score kl of w = table("kl.csv")
 """
-"""What the examples stand behind, so that each shows its mistake and nothing else."""
+"""Program text that precedes every example, so that an example shows only its own mistake."""
 
 GROUPS = {
     "00": "The shape of the text",
@@ -68,12 +68,12 @@ def explain(
 
 
 def group_of(explanation: Explanation) -> str:
-    """The heading a code stands under."""
+    """Return the heading under which a code is listed."""
     return GROUPS.get(explanation.code[1:3], "Further stages")
 
 
 def listing(explanations: list[Explanation]) -> str:
-    """Every code with its line, under its heading."""
+    """Return every code with its summary, under its heading."""
     out: list[str] = []
     heading = ""
     for each in explanations:
@@ -85,7 +85,7 @@ def listing(explanations: list[Explanation]) -> str:
 
 
 def reference(explanations: list[Explanation]) -> str:
-    """docs/errors.md."""
+    """Return the text of docs/errors.md."""
     out = [
         "# Diagnostics\n",
         "Every code that `pzl` reports. E is an error, W a warning, which `pzl check --deny warnings` turns into a"
@@ -104,7 +104,7 @@ def reference(explanations: list[Explanation]) -> str:
 
 
 def _known(text: str, codes: list[str]) -> str:
-    """The code a user means by `E0301`, `e301` or `301`; any other text is a usage error with a suggestion."""
+    """Return the code meant by `E0301`, `e301` or `301`. Raises a usage error with a suggestion for any other text."""
     from puzzledsl.suggest import closest
 
     match = re.fullmatch(r"([EeWw]?)(\d{1,4})", text.strip())

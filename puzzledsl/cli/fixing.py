@@ -1,7 +1,7 @@
-"""`pzl check --fix`: the safe fixes of a program's own files, made until there are none, and never for the worse.
+"""`pzl check --fix`: apply safe fixes to a program's own files until none is left, without ever adding mistakes.
 
-Every round checks the mended texts before a file is touched: a round after which more is wrong than before is taken
-back, and its fixes are tried one by one.
+Each round checks the fixed texts before any file is written. A round after which there are more mistakes is undone,
+and its fixes are tried one by one.
 """
 
 from __future__ import annotations

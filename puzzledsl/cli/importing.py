@@ -1,4 +1,4 @@
-"""`pzl import puzzletron`: what another tool left behind, as tables and a program. Loads no torch."""
+"""`pzl import puzzletron`: convert another tool's results to tables and a program. Loads no torch."""
 
 from __future__ import annotations
 

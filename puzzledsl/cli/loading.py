@@ -1,4 +1,4 @@
-"""From command-line arguments to a checked program and a run context; diagnostics end the command with exit code 1."""
+"""Turn command-line arguments into a checked program and a run context. Diagnostics end the command with exit code 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pzl`: entry point, exit codes. 0 done, 1 the user's mistake, 2 usage, 70 a fault of ours, 130 interrupted."""
+"""`pzl`: entry point and exit codes: 0 done, 1 user's mistake, 2 usage error, 70 internal error, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main() -> NoReturn:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; returns the exit code. No traceback reaches the user unless PZL_TRACEBACK is set."""
+    """Run one command and return its exit code. Shows a traceback only if PZL_TRACEBACK is set."""
     from puzzledsl.diagnostics import DiagnosticError
 
     try:
@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """What a disk refuses is told as such wherever it happens; all else is a fault of ours."""
+    """Report an exception and return the exit code: 1 for a write that the disk refuses, 70 for an internal error."""
     from puzzledsl.cli.output import print_diagnostics, report_fault
     from puzzledsl.runs.disk import refusal
     from puzzledsl.runs.errors import DiskFull

@@ -1,4 +1,4 @@
-"""What commands print: results on stdout, everything else on stderr; colour only where it is wanted."""
+"""Output of commands: results on stdout, everything else on stderr; colour only on terminals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXIT_FAULT = 70
 
 
 def use_color(stream: TextIO) -> bool:
-    """True when the stream is a terminal and NO_COLOR is not set."""
+    """Return True if the stream is a terminal that supports colour and NO_COLOR is not set."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -25,13 +25,13 @@ _roots: list[Path] = []
 
 
 def look_in(root: Path) -> None:
-    """Spans of later stages name files relative to the program's directory: where that is."""
+    """Register a directory for the files named in spans. Later stages name them relative to the program's directory."""
     if root not in _roots:
         _roots.append(root)
 
 
 def sources_for(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> dict[str, str]:
-    """The text of every file that a diagnostic points into, reading those that are not known."""
+    """Return the text of every file that a diagnostic points into, reading those that are not known."""
     from puzzledsl import render
 
     return render.sources_for(diagnostics, known, [Path(), *_roots])
@@ -56,13 +56,13 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     json.dump(value, sys.stdout, indent=1, ensure_ascii=False)
     print()
 
 
 def report_fault(error: Exception) -> int:
-    """Say that the fault is ours, and keep the traceback in a file the user can attach."""
+    """Report an internal error, write the traceback to a file that the user can attach, and return the exit code."""
     handle, name = tempfile.mkstemp(prefix="pzl-fault-", suffix=".txt")
     with os.fdopen(handle, "w") as file:
         traceback.print_exception(error, file=file)

@@ -1,4 +1,4 @@
-"""`pzl run`, `pzl status`: all of a program at once: what is done, what is not and why, and doing it."""
+"""`pzl run` and `pzl status`: execute all stages of a program, or show the state of each with its reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pzl library ls | verify | gc`: look after the pieces of a build directory. Loads no torch."""
+"""`pzl library ls | verify | gc`: list, verify and clean up the pieces of a build directory. Loads no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pzl show`: what a space comes to after choices, rounding and overrides: every layer, and every alternative's size."""
+"""`pzl show`: a space after choices, rounding and overrides: its layers and the size of every alternative."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def show(
 
 
 def as_text(table: SpaceTable, waiting: dict[str, object]) -> str:
-    """A space for people."""
+    """Return a space as text for a terminal."""
     space = table.space
     shape = table.program.parents[space.parent].shape
     head = (
@@ -60,7 +60,7 @@ def as_text(table: SpaceTable, waiting: dict[str, object]) -> str:
 
 
 def _layer_table(space: nodes.Space) -> Iterator[str]:
-    """A line for each choice that some layers have: these layers, attention alternatives, FFN alternatives."""
+    """Yield one line for each distinct choice: its layers, attention alternatives and FFN alternatives."""
     from puzzledsl.changes.words import ranges
     from puzzledsl.plan.space_table import groups
 
@@ -90,7 +90,7 @@ def _wrapped(text: str, room: int) -> list[str]:
 
 
 def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
-    """A line for each alternative: its numbers, its parameters, their share of the parent's, in how many layers it is."""
+    """Yield one line per alternative: dimensions, parameters, share of the parent's, and number of layers that offer it."""
     from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
     from puzzledsl.ir.facts import params
     from puzzledsl.units import COUNT, format_quantity
@@ -131,7 +131,7 @@ def _number(text: object) -> float:
 
 
 def _waiting(ctx: Context, name: str) -> dict[str, object]:
-    """That a `used_by` space is not narrowed yet, and by what it will be."""
+    """Return the search that a `used_by` space waits for, as a JSON field; empty if the space is already narrowed."""
     from puzzledsl.runs.narrow import resolve_used_by
 
     used_by = ctx.program.spaces[name].used_by

@@ -1,4 +1,4 @@
-"""`pzl solve` and `pzl frontier`: tables in, proven answers out, and what is in the way when there is none. Without torch."""
+"""`pzl solve` and `pzl frontier`: proven answers from tables, or an explanation of infeasibility. Loads no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages, each a command, each resumable."""
+"""One resumable command for each stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pzl new`: a commented program to start from, for one parent and one hardware, that checks as it stands."""
+"""`pzl new`: write a commented starter program for one parent and one hardware, ready to check."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Groups and example lines that `--help` shows besides a command's own words.
+"""Command groups and example lines for `--help`, in addition to each command's own text.
 
-One table, so that no command is without; a test types every line.
+All are in one table, so that no command lacks an example; a test runs every line.
 """
 
 from __future__ import annotations

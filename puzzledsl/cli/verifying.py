@@ -1,4 +1,4 @@
-"""`pzl verify-export`: does the child compute the same in engines that nobody wrote for it, and how fast is it there."""
+"""`pzl verify-export`: compare a child's outputs in third-party engines with a reference, and measure its speed there."""
 
 from __future__ import annotations
 

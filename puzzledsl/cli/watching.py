@@ -1,4 +1,4 @@
-"""`pzl watch FILE`: re-checks and re-solves whenever the file is saved, so that moving a requirement moves the answer."""
+"""`pzl watch FILE`: check and solve the program again whenever a file is saved, and show what changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 POLL_S, SETTLE_S = 0.15, 0.05
 Version = tuple[tuple[str, int, int, int], ...]
-"""Of every file that matters: its name, inode, time and size."""
+"""Name, inode, modification time and size of each watched file."""
 
 
 def register(app: typer.Typer) -> None:
@@ -64,7 +64,7 @@ def watch(
 
 
 def version(files: Iterable[Path]) -> Version:
-    """What changes when one of the files is saved, in place or by renaming; a file that is not there has none."""
+    """Return the state of the existing files. It changes if one is saved, in place or by renaming."""
     found = []
     for path in files:
         try:
@@ -76,7 +76,7 @@ def version(files: Iterable[Path]) -> Version:
 
 
 def _wait_for_another(seen: Version, files: list[Path]) -> None:
-    """Until the files are other than `seen` and have been so for a moment: an editor may write in several steps."""
+    """Wait until the files differ from `seen` and are then stable for a moment: an editor may write in several steps."""
     while True:
         time.sleep(POLL_S)
         now = version(files)
@@ -88,7 +88,7 @@ def _wait_for_another(seen: Version, files: list[Path]) -> None:
 
 
 def _used(look: Look) -> list[Path]:
-    """The files that the program was read from, and its tables, where they are on this disk."""
+    """Return the files that the program was read from, its tables, and the scores and costs in the build directory."""
     found = [Path(name) for name in look.sources if not name.startswith("std/")]
     if look.context is not None:
         program, base = look.context.program, look.context.base
@@ -101,7 +101,7 @@ def _used(look: Look) -> list[Path]:
 
 
 class Screen:
-    """Where looks are shown: a terminal's other screen, one at a time; elsewhere one after the other, on stdout."""
+    """Display of results: on a terminal, the alternate screen with one result at a time; else sequential text on stdout."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -124,7 +124,7 @@ class Screen:
             self._live.stop()
 
     def show(self, text: str) -> None:
-        """In place of what was shown before."""
+        """Show a text, replacing the previous one."""
         from rich.text import Text
 
         self._last = text
@@ -134,7 +134,7 @@ class Screen:
             self._live.update(Text.from_ansi(text), refresh=True)
 
     def leave_behind(self) -> None:
-        """The last look, where one can scroll to it."""
+        """Print the last text to the normal screen, where it stays in the scroll-back."""
         if self._live is not None:
             sys.stdout.write(self._last + "\n")
 

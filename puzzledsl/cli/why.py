@@ -1,4 +1,4 @@
-"""`pzl why`: what every other choice of a solved search would cost, and what each requirement costs. Without torch."""
+"""`pzl why`: the regret of every other choice of a solved search, and the cost of each requirement. Loads no torch."""
 
 from __future__ import annotations
 

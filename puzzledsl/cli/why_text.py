@@ -1,4 +1,4 @@
-"""Regrets and margins on a terminal: a line a layer, what each requirement costs, the choices that hardly matter."""
+"""Regrets and margins as text: one line per layer, the cost of each requirement, and the choices that hardly matter."""
 
 from __future__ import annotations
 

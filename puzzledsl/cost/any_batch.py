@@ -1,6 +1,7 @@
-"""Costs of a scenario on a profile at any batch, computed as they are asked for: what `batch(auto, …)` chooses from.
+"""Costs of a scenario on a profile at any batch, computed on demand: the candidates of `batch(auto, …)`.
 
-A cost depends on the alternative alone, not on its layer, so a batch is some twenty costs however many layers there are.
+A cost depends only on the alternative, not on its layer, so a batch needs about twenty costs, however many layers
+there are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a model's time and bytes go: layer by layer, part by part and, on a roofline, cause by cause."""
+"""Cost breakdown of a model: time and bytes by layer, by part and, on a roofline, by cause."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOTHING = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode
 
 @dataclass(frozen=True, slots=True)
 class LayerCost:
-    """One layer: its choice and what its sub-blocks cost. `whole` in place of the two where a table has only the pair."""
+    """The choice and costs of one layer. `whole` replaces the sub-blocks' costs if a table lists only the pair."""
 
     index: int
     choice: LayerAssignment
@@ -31,13 +31,13 @@ class LayerCost:
 
     @property
     def total(self) -> Cost:
-        """Both sub-blocks."""
+        """The cost of both sub-blocks together."""
         return self.whole or added([self.attention, self.ffn])
 
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """A model in one scenario at one batch. `causes`: seconds of a prefill and of a decode step; None but on a roofline."""
+    """A model in one scenario at one batch. `causes`: seconds of a prefill and of a decode step; None without a roofline."""
 
     model: str
     scenario: str
@@ -56,7 +56,7 @@ class Breakdown:
 
     @property
     def parts(self) -> dict[str, Cost]:
-        """The sum of the attentions, of the FFNs, of layers that are only known whole, and what no layer changes."""
+        """The sums over attentions, over FFNs, over layers known only as a whole, and the part that no layer changes."""
         found = {
             "attention": added([layer.attention for layer in self.layers]),
             "ffn": added([layer.ffn for layer in self.layers]),
@@ -69,11 +69,11 @@ class Breakdown:
         return {name: float(value) for name, value in metrics.items() if name not in self.unknown}
 
     def latency_ns(self, cost: Cost) -> int:
-        """A cost's share of the latency of one batch: prefill and all output tokens."""
+        """Return a cost's share of the latency of one batch, in ns: prefill and all output tokens."""
         return cost.prefill_ns + self.output * cost.decode_ns
 
     def as_json(self) -> dict[str, object]:
-        """For machines: bytes, nanoseconds, FLOP, seconds."""
+        """Return the breakdown as a JSON object in bytes, nanoseconds, FLOP and seconds."""
         causes = self.causes and {
             phase: {name: float(value) for name, value in asdict(times).items()}
             for phase, times in zip(("prefill_s", "decode_s"), self.causes, strict=True)
@@ -98,7 +98,7 @@ class Breakdown:
 
 
 def added(costs: Sequence[Cost]) -> Cost:
-    """The sum of costs, field by field."""
+    """Return the sum of costs, field by field."""
     return Cost(**{name: sum(getattr(cost, name) for cost in costs) for name in Cost.model_fields})
 
 
@@ -110,9 +110,9 @@ def costs_at(
     layers: Sequence[LayerAssignment],
     batch: int | None = None,
 ) -> ScenarioCosts:
-    """The costs at a batch; without one, at the largest where the model fits (the smallest where it fits at none).
+    """Return the costs at `batch`; without one, at the largest batch that fits (the smallest if none fits).
 
-    Raises KeyError for an alternative or a batch that there are no costs of.
+    Raises KeyError for an alternative or a batch without costs.
     """
     anywhere = any_batch(program, space, table, scenario)
     if anywhere is not None:
@@ -135,7 +135,10 @@ def breakdown(
     model: str,
     batch: int | None = None,
 ) -> Breakdown:
-    """Where one model's costs in one scenario go. Raises KeyError for an alternative or a batch that is not in the table."""
+    """Return the breakdown of one model in one scenario.
+
+    Raises KeyError for an alternative or a batch that is not in the table.
+    """
     costs = costs_at(program, space, table, scenario, layers, batch)
     hardware = program.hardware[program.scenarios[scenario].hardware]
     return Breakdown(

@@ -1,4 +1,4 @@
-"""A breakdown as a picture: two bar charts over the layers, time above and bytes below. Self-contained SVG."""
+"""A breakdown as self-contained SVG: two bar charts over the layers, time above and bytes below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A breakdown as text: layers in runs of equal ones, then what time and bytes go to."""
+"""A breakdown as text: runs of equal layers, then the shares of time and bytes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Constants of the roofline from throughput figures: fitted on some cells, judged on the others.
+"""Calibration of the roofline: constants fitted to throughput figures, validated on held-out figures.
 
-A cell says how many tokens a second an engine generated with one model on some GPUs at one prompt and output length,
-under as much load as fits. Its prediction is the roofline's latency at the cell's batch, or else at the largest batch
-that fits. Guaranteed before: the profiles can run (`cost.profile`).
+A cell is the throughput at which an engine generated with one model on some GPUs at one prompt and output length,
+under the largest load that fits. Its prediction is the roofline's latency at the cell's batch, or else at the largest
+batch that fits. Precondition: the profiles can run (`cost.profile`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 Predict = Callable[[RooflineHardware, "Cell"], float]
 
-# How far each constant may go: nothing reads memory or a link faster than this share of its data sheet's bandwidth, and
-# no attention kernel is known to do better than 1.2 of H100's 1.98 PFLOP/s (FlashAttention-3, arXiv 2407.08608).
+# Bounds of the constants. No access to memory or a link exceeds this share of its data sheet's bandwidth, and no
+# known attention kernel exceeds 1.2 of H100's 1.98 PFLOP/s (FlashAttention-3, arXiv 2407.08608).
 BOUNDS: dict[str, tuple[float, float]] = {
     "efficiency_compute": (0.05, 0.95),
     "efficiency_bandwidth": (0.05, 0.95),
@@ -31,7 +31,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "overhead_s": (1e-7, 1e-3),
     "link_latency_s": (1e-7, 1e-3),
 }
-# Where the search starts, whatever the profile says: the same figures give the same constants.
+# Start of the search, independent of the profile: the same figures give the same constants.
 START = {
     "efficiency_compute": 0.6,
     "efficiency_bandwidth": 0.8,
@@ -47,7 +47,7 @@ DIGITS = 4  # of a fitted constant
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One figure: `tokens_per_s` of all GPUs together. `batch` None: as many sequences as fit."""
+    """One figure: `tokens_per_s` over all GPUs. `batch` None: as many sequences as fit."""
 
     profile: RooflineHardware  # with the cell's GPUs and types
     shape: Shape
@@ -61,7 +61,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Constants and how well they do: mean absolute relative errors, on the cells they were fitted to and on the others."""
+    """Fitted constants with their mean absolute relative errors on the fitted and on the held-out cells."""
 
     constants: dict[str, Fraction]
     error_fitted: float
@@ -72,12 +72,12 @@ class Fit:
 def with_constants(
     profile: RooflineHardware, constants: Mapping[str, Fraction] | Mapping[str, float]
 ) -> RooflineHardware:
-    """The profile with these constants in place of its own."""
+    """Return the profile with these constants."""
     return profile.model_copy(update=dict(constants))
 
 
 def forward_seconds(profile: RooflineHardware, cell: Cell, batch: int) -> tuple[Fraction, Fraction]:
-    """Seconds of one prefill of `batch` sequences through the whole model, and of one decode step of them."""
+    """Return the seconds of one prefill of `batch` sequences through the whole model, and of one decode step."""
     work = Workload(batch, cell.prompt, cell.output)
     prefill = decode = fixed_times(profile, cell.shape, work).total
     for block in (ParentAttention(), ParentFfn()):
@@ -88,12 +88,12 @@ def forward_seconds(profile: RooflineHardware, cell: Cell, batch: int) -> tuple[
 
 
 def batch_of(profile: RooflineHardware, cell: Cell) -> int:
-    """The cell's batch, or else the largest that fits; 0 where none does."""
+    """Return the cell's batch, or else the largest that fits; 0 if none fits."""
     return cell.batch or largest_parent_batch(profile, cell.shape, cell.prompt, cell.output)
 
 
 def predicted_tokens_per_s(profile: RooflineHardware, cell: Cell) -> float:
-    """Generated tokens a second of a cell's model, by a full batch in step: batch * output / latency; 0 where none fits."""
+    """Return the predicted throughput of a full batch in lock step: batch * output / latency; 0 if none fits."""
     batch = batch_of(profile, cell)
     if not batch:
         return 0.0
@@ -106,20 +106,20 @@ def relative_errors(
     constants: Mapping[str, Fraction] | Mapping[str, float],
     predict: Predict = predicted_tokens_per_s,
 ) -> list[float]:
-    """Predicted / published - 1 of each cell."""
+    """Return predicted / published - 1 for each cell."""
     return [predict(with_constants(c.profile, constants), c) / c.tokens_per_s - 1 for c in cells]
 
 
 def mean_absolute(errors: Sequence[float]) -> float:
-    """Mean absolute value."""
+    """Return the mean absolute value."""
     return fmean(map(abs, errors))
 
 
 def determined_by(fitted: Sequence[Cell]) -> tuple[str, ...]:
-    """The constants that these cells can tell apart.
+    """Return the constants that these cells can distinguish.
 
-    With one number of GPUs alone, the link's time is proportional to that of the matrices, and its latency to the
-    overhead: those constants stay the profile's.
+    If all cells have the same number of GPUs, the link's time is proportional to that of the matrices, and its
+    latency to the overhead: those constants keep the profile's values.
     """
     linked = len({cell.profile.gpus for cell in fitted}) > 1
     return tuple(name for name in BOUNDS if linked or name not in LINK_CONSTANTS)
@@ -131,9 +131,9 @@ def fit_constants(
     names: Sequence[str] = (),
     predict: Predict = predicted_tokens_per_s,
 ) -> Fit:
-    """The constants `names`, common to all cells' profiles, that least-squares fit log throughput of `fitted`.
+    """Fit the constants `names`, common to all profiles, to the log throughput of `fitted` by least squares.
 
-    Without names, all that the cells determine. Raises ValueError where there are fewer cells than constants.
+    Without names, fit all that the cells determine. Raises ValueError if there are fewer cells than constants.
     """
     names = names or determined_by(fitted)
     if len(fitted) < len(names):
@@ -164,7 +164,7 @@ def fit_constants(
 
 
 def _in_floats(cell: Cell) -> Cell:
-    """The cell with a profile in floating point, which is enough for a search and some ten times as quick."""
+    """Return the cell with a profile in floating point: accurate enough for a search and about ten times as fast."""
     exact = {n: getattr(cell.profile, n) for n in type(cell.profile).model_fields}
     floats = {name: float(value) for name, value in exact.items() if isinstance(value, Fraction)}
     peaks = {dtype: float(peak) for dtype, peak in cell.profile.flop_per_s.items()}
@@ -177,7 +177,7 @@ def _within(name: str, value: float) -> Fraction:
 
 
 def _beyond(names: Sequence[str], point: Sequence[float], start: Sequence[float]) -> float:
-    """A slope outside the bounds, where the constants no longer change, so that the search comes back."""
+    """Return a penalty outside the bounds, where the clipped constants no longer change, so that the search returns."""
     total = 0.0
     for name, x, s in zip(names, point, start, strict=True):
         low, high = BOUNDS[name]
@@ -192,7 +192,7 @@ def minimum(
     iterations: int = 400,
     tolerance: float = 1e-7,
 ) -> list[float]:
-    """Where a smooth function of a few variables is least, by the downhill simplex of Nelder and Mead (1965)."""
+    """Return the minimiser of a smooth function of a few variables (downhill simplex, Nelder & Mead 1965)."""
     simplex = [list(start)]
     simplex += [[x + step * (i == j) for j, x in enumerate(start)] for i in range(len(start))]
     values = [loss(point) for point in simplex]

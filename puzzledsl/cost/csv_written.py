@@ -1,7 +1,7 @@
-"""A cost table as CSV that `table("costs.csv")` reads: what was measured on one machine, for programs on others.
+"""Write a cost table as CSV for `table("costs.csv")`: costs measured on one machine, for programs on others.
 
-Rows without a layer stand for every layer; where layers differ, each has a row of its own. Times are in nanoseconds and
-sizes in bytes, so that what is read back is exactly what was written.
+Rows without a layer apply to every layer; layers that differ have rows of their own. Times are in nanoseconds and
+sizes in bytes, so that reading the file gives exactly the same numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many bytes a number takes, and which numbers of a model are stored or multiplied in which type."""
+"""Storage and arithmetic types: bytes per number, and the type of each part of a model."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ RESIDUAL_BYTES = Fraction(2)  # the residual stream stays bf16 where matrices ar
 
 
 def activation_dtype(hardware: RooflineHardware) -> str:
-    """What matrices are multiplied in: the weights' type where the profile does not say otherwise."""
+    """Return the type of matrix products: the profile's `activation_dtype`, else the weights' type."""
     return hardware.activation_dtype or hardware.dtype
 
 
 def head_dtype(hardware: RooflineHardware) -> str:
-    """What the head is stored and multiplied in: the embedding's type where the profile does not say otherwise."""
+    """Return the type of the head's storage and products: the profile's `head_dtype`, else the embedding's type."""
     return hardware.head_dtype or hardware.embedding_dtype
 
 
 def residual_bytes(hardware: RooflineHardware) -> Fraction:
-    """Bytes of one number of the residual stream, which is what GPUs exchange."""
+    """Return the bytes of one number of the residual stream, which the GPUs exchange."""
     return max(RESIDUAL_BYTES, DTYPE_BYTES[activation_dtype(hardware)])
 
 
 def peak_flop_per_s(hardware: RooflineHardware, dtype: str) -> Fraction:
-    """Dense peak of one GPU. fp16 runs at bf16's rate where only that is known. Raises KeyError for a dtype without a peak."""
+    """Return the dense peak of one GPU in FLOP/s. fp16 uses bf16's peak if it has none. Raises KeyError without a peak."""
     peaks = hardware.flop_per_s
     return peaks["bf16"] if dtype == "fp16" and "fp16" not in peaks else peaks[dtype]

@@ -1,5 +1,4 @@
-"""Mistakes that show when costs are made: a hardware profile that cannot run what is asked, a cost table that
-does not fit."""
+"""Diagnostics of costs: a hardware profile that cannot run the workload, a cost table that does not fit the space."""
 
 from __future__ import annotations
 
@@ -13,10 +12,9 @@ def span_of(where: Where) -> Span:
 
 
 class NoPeakForDtype(Diagnostic):
-    """A profile without a FLOP rate for the dtype it is to run in.
+    """A profile without a FLOP rate for a dtype that it computes in.
 
-    The time of a sub-block is computed from the peak FLOP rate of the type it runs in, which the profile
-    must give.
+    The time of a sub-block is computed from the peak FLOP rate of its type, which the profile must give.
 
     Wrong:
         hardware card { memory = 24GB, bandwidth = 1TB/s, peak { bf16 = 165TFLOP/s } }
@@ -34,7 +32,7 @@ class NoPeakForDtype(Diagnostic):
 class UnknownDtype(Diagnostic):
     """A dtype whose size is not known.
 
-    Types have sizes in bytes, and this one is not among those known.
+    Costs need the bytes of each type, and this type is not among the known ones.
 
     Wrong:
         hardware own { memory = 24GB, bandwidth = 1TB/s, peak { int3 = 165TFLOP/s }, dtype = int3 }
@@ -48,9 +46,9 @@ class UnknownDtype(Diagnostic):
 
 
 class NoLink(Diagnostic):
-    """Several GPUs and no link between them.
+    """Several GPUs without a link between them.
 
-    Tensor parallel sub-blocks exchange their results, which takes time that depends on the link.
+    Tensor-parallel sub-blocks exchange their results, and the time for this depends on the link.
 
     Wrong:
         hardware card { memory = 24GB, bandwidth = 1TB/s, peak { bf16 = 165TFLOP/s } }
@@ -82,10 +80,10 @@ class TableUnreadable(Diagnostic):
 
 
 class TableColumn(Diagnostic):
-    """A column that is missing, twice there, or not understood.
+    """A column that is missing, duplicate or not understood.
 
-    Columns are `layer`, `attention`, `ffn`, `params`, `batch`, and for every figure the scenario, the
-    metric and the unit.
+    Columns are `layer`, `attention`, `ffn`, `params`, `batch`, and for every figure the scenario, the metric and the
+    unit.
 
     Wrong:
         layer,attention,ffn,latency
@@ -105,8 +103,8 @@ class TableColumn(Diagnostic):
 class TableMetrics(Diagnostic):
     """A scenario of which a table has no columns.
 
-    A scenario has sizes (`memory`, or `weights` and `kv_cache`), times (`latency`, or `ttft` and `tpot`), or
-    both. What is left out cannot be required of a child.
+    A scenario has sizes (`memory`, or `weights` and `kv_cache`), times (`latency`, or `ttft` and `tpot`), or both. A
+    search cannot bound a figure that is left out.
 
     Wrong:
         layer,attention,ffn,rag.memory[bytes]
@@ -122,9 +120,9 @@ class TableMetrics(Diagnostic):
 
 
 class TableCell(Diagnostic):
-    """A cell that is no number, out of range, empty, or a second row for the same thing.
+    """A cell that is not a number, out of range or empty, or a duplicate row.
 
-    A cell is a number in the unit of its column, at least 0, and every row is about another thing.
+    A cell is a number of at least 0 in the unit of its column, and every row is about a different thing.
 
     Wrong:
         layer,attention,ffn,chat.latency[us]
@@ -140,9 +138,9 @@ class TableCell(Diagnostic):
 
 
 class TableMissing(Diagnostic):
-    """The space has an alternative that the table does not cost.
+    """The space has an alternative without a cost in the table.
 
-    Every alternative of every layer needs its costs. A row without a layer is for all layers.
+    Every alternative of every layer needs its costs. A row without a layer applies to all layers.
 
     Wrong:
         layer,attention,ffn,chat.latency[us]
@@ -159,9 +157,9 @@ class TableMissing(Diagnostic):
 
 
 class TableBatch(Diagnostic):
-    """A batch that the table was not measured at.
+    """A batch at which the table was not measured.
 
-    Costs depend on the batch; a table measured at one says nothing about another.
+    Costs depend on the batch, so costs at one batch are not valid for another.
 
     Wrong:
         scenario talk on h = batch(64, 128 -> 1024)     # the table's `batch` column has 32 only
@@ -177,7 +175,7 @@ class TableBatch(Diagnostic):
 class TableParams(Diagnostic):
     """A parameter count that belongs to another model.
 
-    The parameters in a table are held against those the parent's shape gives.
+    The parameters in a table are compared with those of the parent's shape.
 
     Wrong:
         layer,attention,ffn,params
@@ -213,9 +211,9 @@ class CellsUnreadable(Diagnostic):
 
 
 class CellsColumn(Diagnostic):
-    """A column of throughput figures that is missing, twice there, or not understood.
+    """A column of throughput figures that is missing, duplicate or not understood.
 
-    The columns `model`, `prompt`, `output` and `throughput` must be there; no column is ignored.
+    The columns `model`, `prompt`, `output` and `throughput` are required; unknown columns are errors.
 
     Wrong:
         # model,prompts,output,throughput
@@ -229,10 +227,10 @@ class CellsColumn(Diagnostic):
 
 
 class CellsValue(Diagnostic):
-    """A throughput figure's value that is no number, or names nothing.
+    """A value of a throughput figure that is not a number or names nothing.
 
-    `hardware` names a profile, `model` a parent of std/parents.pzl, `use` is `fit`, `held_out` or `skip`; lengths, GPUs
-    and batch are whole numbers, `throughput` is in tokens a second.
+    `hardware` names a profile, `model` a parent of std/parents.pzl, `use` is `fit`, `held_out` or `skip`; lengths,
+    GPUs and batch are whole numbers, `throughput` is in tokens per second.
 
     Wrong:
         # model,gpus,prompt,output,throughput
@@ -247,9 +245,9 @@ class CellsValue(Diagnostic):
 
 
 class TooFewCells(Diagnostic):
-    """Fewer figures to fit to than constants to fit.
+    """Fewer figures to fit than constants.
 
-    Only rows whose `use` is `fit` determine constants; the others say how well they predict.
+    Only rows whose `use` is `fit` determine constants; the held-out rows measure how well they predict.
 
     Wrong:
         # model,gpus,prompt,output,throughput,use
@@ -266,7 +264,7 @@ class TooFewCells(Diagnostic):
 
 
 class UnknownProfile(Diagnostic):
-    """A profile that is neither shipped nor in the file.
+    """A profile that is neither shipped nor declared in the file.
 
     `pzl calibrate` takes the name of a shipped profile, or a file and the name of a profile that it declares.
 

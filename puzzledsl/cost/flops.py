@@ -1,6 +1,7 @@
-"""Arithmetic of a forward, counted: it does not depend on the hardware, and is exact up to the mean context.
+"""FLOP of a forward pass, counted: independent of the hardware, and exact up to the use of the mean context.
 
-A multiplication and an addition are two FLOP. Norms, activations, the softmax and look-ups are not counted (below 1 %).
+A multiplication and an addition are two FLOP. Norms, activations, the softmax and look-ups are not counted (below 1
+%).
 """
 
 from __future__ import annotations

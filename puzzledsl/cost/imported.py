@@ -1,4 +1,4 @@
-"""A measured table, scenario by scenario: rows to `ScenarioCosts`, and what is missing for the space."""
+"""Conversion of a measured table to `ScenarioCosts`, with diagnostics of costs that the space needs and the table lacks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Key = tuple[str, str]  # attention, ffn; an empty one: sub-block
 
 @dataclass(slots=True)
 class _Names:
-    """What the space asks of one layer."""
+    """The alternatives and pairs of one layer that need costs."""
 
     attention: dict[str, Alternative]
     ffn: dict[str, Alternative]
@@ -33,8 +33,7 @@ class _Names:
 
 
 def _asked(space: Space) -> list[_Names]:
-    """For every layer the alternatives of the space and the parent's; and the pairs that a child or the
-    parent can have."""
+    """Return, for every layer, the space's alternatives and the parent's, and the pairs of a child or of the parent."""
     layers = []
     for choice in space.layers:
         attention = {name_of(a): a for a in choice.attention}
@@ -49,7 +48,7 @@ def _asked(space: Space) -> list[_Names]:
 def imported_costs(
     table: Measured, scenario: Scenario, space: Space, shape: Shape, span: Span, sink: Sink
 ) -> tuple[ScenarioCosts, ...]:
-    """A scenario's costs at each of its batches, ascending. Mistakes go to `sink`."""
+    """Return a scenario's costs at each of its batches, in ascending order. Mistakes go to `sink`."""
     if not _says_something(table, scenario.name, span, sink):
         return ()
     rows = [row for row in table.rows if row.values.get(scenario.name)]
@@ -75,7 +74,7 @@ TIMES = ("latency", "ttft", "tpot", "throughput")
 
 
 def _unknown(metrics: frozenset[str]) -> tuple[str, ...]:
-    """The metrics that a table's columns for a scenario leave open: what a total is made of, too, where only that is given."""
+    """Return the metrics that a scenario's columns do not determine, including the parts of a total that is given alone."""
     parts = {"weights", "kv_cache"}
     if parts <= metrics:
         sizes: tuple[str, ...] = ()
@@ -89,7 +88,7 @@ def _unknown(metrics: frozenset[str]) -> tuple[str, ...]:
 
 
 def _says_something(table: Measured, scenario: str, span: Span, sink: Sink) -> bool:
-    """Whether the table has sizes or times of a scenario; reported where it has neither."""
+    """Return True if the table has sizes or times of a scenario; report a table that has neither."""
     if len(_unknown(table.metrics.get(scenario, frozenset()))) < len(SIZES + TIMES):
         return True
     sink.add(TableMetrics(span, path=table.path, scenario=scenario))
@@ -160,7 +159,10 @@ def _pairs(layers: list[dict[Key, Cost]], asked: list[_Names]) -> tuple[dict[str
 
 
 def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink) -> Cost | None:
-    """What the row says. `memory` alone counts as weights; `latency` alone as prefill."""
+    """Return the costs of a row; None, reported, if a cell is empty.
+
+    `memory` alone counts as weights; `latency` alone counts as prefill.
+    """
     values = row.values[scenario.name]
     missing = table.metrics[scenario.name] - set(values)
     if missing:
@@ -186,7 +188,7 @@ def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink)
 
 
 def _with_flop(cost: Cost, row: Row, asked: list[_Names], shape: Shape, work: Workload) -> Cost:
-    """The cost with its arithmetic counted, which no table needs to say."""
+    """Return the cost with its FLOP, which are computed from the shape: tables do not contain them."""
     if not row.attention and not row.ffn:
         return cost.model_copy(update=dict.fromkeys(("prefill_flop", "decode_flop"), fixed_flop(shape, work)))
     named = ((row.attention, [n.attention for n in asked]), (row.ffn, [n.ffn for n in asked]))
@@ -204,7 +206,7 @@ def _cell(table: Measured, row: Row, declared: Span, problem: str) -> TableCell:
 def _check_params(
     row: Row, asked: list[_Names], shape: Shape, table: Measured, span: Span, sink: Sink
 ) -> None:
-    """A `params` cell must agree with the parent's shape to 1 %."""
+    """Report a `params` cell that differs from the count for the parent's shape by more than PARAMS_TOLERANCE."""
     names = asked[row.layer or 0]
     attention, ffn = names.attention.get(row.attention), names.ffn.get(row.ffn)
     known = all(found or not name for name, found in ((row.attention, attention), (row.ffn, ffn)))
@@ -231,7 +233,7 @@ def _check_params(
 def _report_missing(
     layers: list[dict[Key, Cost]], asked: list[_Names], table: Measured, scenario: str, span: Span, sink: Sink
 ) -> None:
-    """One diagnostic an alternative (or pair) that has neither its own row nor its two sub-blocks' rows."""
+    """Report each alternative or pair that has neither a row of its own nor rows of its two sub-blocks."""
     absent: dict[str, list[int]] = {}
     for index, (costs, names) in enumerate(zip(layers, asked, strict=True)):
         for a, f in sorted(names.pairs):

@@ -1,7 +1,8 @@
-"""The cost of a sub-block at any batch, in whole numbers: the roofline's formulas with all but the batch worked out once.
+"""Cost of a sub-block as a function of the batch, in whole numbers: the roofline's formulas with precomputed coefficients.
 
-On a profile the time of b sequences is `max(read(b), b * compute) + rest + b * slope`, where only a mixture of experts reads more
-for more tokens. The coefficients come from the formulas of `cost.roofline`, so that the costs are the same to the nanosecond.
+On a profile the time of b sequences is `max(read(b), b * compute) + rest + b * slope`; only a mixture of experts
+reads more weights for more tokens. The coefficients come from the formulas of `cost.roofline`, so the costs agree to
+the nanosecond.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What one GPU holds of a sub-block: `ir.facts` counts a model's parameters, this module how tensor
-parallelism shares them.
+"""Parameters per GPU under tensor parallelism. `ir.facts` counts those of the whole model.
 
-A sub-block owns the norm in front of it. Guaranteed before: alternatives are valid for the shape.
+A sub-block owns the norm before it. Precondition: alternatives are valid for the shape.
 """
 
 from __future__ import annotations
@@ -27,11 +26,10 @@ from puzzledsl.ir.nodes import Shape
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Parameters of a sub-block, or of what no layer can change, as one GPU of `t` holds them.
+    """Parameters of a sub-block, or of the part that no layer changes, on one of `t` GPUs.
 
-    `matrices` are stored in the hardware's weight dtype, `vectors` (norms, biases) unquantised. `active` are
-    the matrix parameters that take part in one token's forward: fewer than `matrices` only for a mixture of
-    experts.
+    `matrices` are stored in the hardware's weight dtype, `vectors` (norms, biases) unquantised. `active` counts the
+    matrix parameters used in one token's forward pass: fewer than `matrices` only for a mixture of experts.
     """
 
     matrices: int
@@ -40,7 +38,7 @@ class Size:
 
     @property
     def params(self) -> int:
-        """All of them: on one GPU, the count of `ir.facts.params`."""
+        """The total; on one GPU it equals `ir.facts.params`."""
         return self.matrices + self.vectors
 
 
@@ -48,18 +46,20 @@ NOTHING = Size(0, 0, 0)
 
 
 def split(count: int, gpus: int) -> int:
-    """Heads, channels or rows that the most loaded of `gpus` holds."""
+    """Return the number of heads, channels or rows on the most loaded of `gpus`."""
     return -(-count // gpus)
 
 
 def kv_heads_of(shape: Shape, alternative: Alternative) -> int:
-    """Key/value heads that keep a cache: 0 for anything but attention proper."""
+    """Return the key/value heads with a cache: 0 for no-op and linear attention and for FFNs."""
     return facts.kv_heads(alternative, shape)
 
 
 def attention_size(shape: Shape, kv_heads: int, gpus: int = 1) -> Size:
-    """Attention proper. Query heads are split over the GPUs; key/value heads too, down to one each
-    (replicated beyond)."""
+    """Return the size of attention. Query heads are split over the GPUs, key/value heads, too, down to one per GPU.
+
+    Fewer key/value heads than GPUs are replicated.
+    """
     queries, keys = (split(shape.heads, gpus) * shape.head_dim, split(kv_heads, gpus) * shape.head_dim)
     matrices = shape.hidden * (2 * queries + 2 * keys)
     biases = (queries + 2 * keys) * shape.attention_bias + shape.hidden * shape.output_bias
@@ -68,7 +68,7 @@ def attention_size(shape: Shape, kv_heads: int, gpus: int = 1) -> Size:
 
 
 def mlp_size(shape: Shape, width: int, gpus: int = 1) -> Size:
-    """A gated FFN: gate, up and down, split by channels."""
+    """Return the size of a gated FFN: gate, up and down, split by channels."""
     channels = split(width, gpus)
     matrices = 3 * shape.hidden * channels
     biases = (2 * channels + shape.hidden) * shape.mlp_bias
@@ -76,7 +76,7 @@ def mlp_size(shape: Shape, width: int, gpus: int = 1) -> Size:
 
 
 def moe_size(shape: Shape, moe: MoeFfn, gpus: int = 1) -> Size:
-    """A router (whole on every GPU) and experts, each split by channels."""
+    """Return the size of a mixture of experts: the router, whole on every GPU, and the experts, each split by channels."""
     expert, router = mlp_size(shape, moe.width, gpus), shape.hidden * moe.experts
     biases = moe.experts * (expert.vectors - shape.hidden)
     active = router + moe.top_k * expert.matrices
@@ -84,13 +84,13 @@ def moe_size(shape: Shape, moe: MoeFfn, gpus: int = 1) -> Size:
 
 
 def linear_size(shape: Shape, gpus: int = 1) -> Size:
-    """One hidden x hidden matrix, split by rows."""
+    """Return the size of one hidden x hidden matrix, split by rows."""
     matrix = shape.hidden * split(shape.hidden, gpus)
     return Size(matrix, shape.hidden, matrix)
 
 
 def size_of(shape: Shape, alternative: Alternative, gpus: int = 1) -> Size:
-    """What one GPU of `gpus` (tensor parallel) holds of a sub-block, norm included."""
+    """Return the size of a sub-block on one of `gpus` tensor-parallel GPUs, norm included."""
     match alternative:
         case ParentAttention():
             return attention_size(shape, shape.kv_heads, gpus)
@@ -111,7 +111,9 @@ def size_of(shape: Shape, alternative: Alternative, gpus: int = 1) -> Size:
 
 
 def fixed_size(shape: Shape, gpus: int = 1) -> Size:
-    """Embedding, final norm and head. Tied embeddings count once; `active` is the head alone (the embedding
-    is a look-up)."""
+    """Return the size of embedding, final norm and head.
+
+    Tied embeddings count once; `active` is the head alone (the embedding is a look-up).
+    """
     matrix = split(shape.vocab, gpus) * shape.hidden
     return Size(matrix if shape.tied else 2 * matrix, shape.hidden, matrix)

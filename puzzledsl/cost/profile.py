@@ -1,4 +1,4 @@
-"""A hardware profile: whether it can be computed with, and where its numbers come from."""
+"""Checks of a hardware profile, and the provenance of its figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from puzzledsl.ir.nodes import Hardware, RooflineHardware
 
 
 def provenance_of(profile: RooflineHardware) -> str:
-    """Where a profile's figures come from, for the cost table: `roofline h100_sxm (TensorRT-LLM; mean error 3.8% held out)`."""
+    """Return a profile's provenance for the cost table: `roofline h100_sxm (TensorRT-LLM; mean error 3.8% held out)`."""
     said = [profile.engine] if profile.engine else []
     if profile.calibration_error is not None:
         said.append(f"mean error {float(profile.calibration_error):.1%} held out")
@@ -17,7 +17,7 @@ def provenance_of(profile: RooflineHardware) -> str:
 
 
 def can_run(hardware: Hardware, profile: RooflineHardware, sink: Sink) -> bool:
-    """Report what the roofline would divide by or look up in vain."""
+    """Report figures that the roofline needs and the profile lacks; return True if there are none."""
     span, name, before = span_of(hardware.where), hardware.name, len(sink.items)
     dtypes = (
         *(profile.dtype, activation_dtype(profile), profile.kv_dtype),

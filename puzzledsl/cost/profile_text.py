@@ -1,4 +1,4 @@
-"""A calibrated profile as a `.pzl` file that says where its constants come from."""
+"""A calibrated profile as a `.pzl` file, with the provenance of its constants."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ MICROSECONDS = 10**6
 
 
 def calibrated_name(profile: str) -> str:
-    """What the calibrated profile is called."""
+    """Return the name of the calibrated profile."""
     return f"{profile}_calibrated"
 
 
 def calibrated_text(profile: str, used_from: str, data: Path, sha256: str, cells: Cells, fit: Fit) -> str:
-    """A program with one declaration: the profile (from the file `used_from`) with the fitted constants and their provenance."""
+    """Return a program with one declaration: the profile (from the file `used_from`) with the fitted constants.
+
+    Comments and settings record the provenance of the constants.
+    """
     fitted = f"fitted to {len(cells.fitted)} cells of {data.name}"
     held = (
         f"{fit.error_held_out:.1%} mean error on {len(cells.held_out)} others"
@@ -67,7 +70,7 @@ def _at_bound(name: str, value: Fraction) -> str:
 
 
 def report_lines(cells: Cells, fit: Fit) -> Sequence[str]:
-    """What was fitted and how well it predicts, for people."""
+    """Return the fitted constants and their errors as lines of text."""
     lines = [f"fitted {len(fit.constants)} constants to {len(cells.fitted)} cells"]
     for name, value in fit.constants.items():
         shown = f"{_decimal(value * MICROSECONDS)}us" if name in TIMES else _decimal(value)

@@ -1,5 +1,4 @@
-"""The cost of every alternative of every layer of a space, in every scenario that needs no measuring on this
-machine."""
+"""Cost table of a space: every alternative of every layer, in every scenario that needs no measurement on this machine."""
 
 from __future__ import annotations
 

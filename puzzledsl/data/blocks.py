@@ -1,6 +1,6 @@
-"""Documents to token blocks: tokenised once, packed, cached by digest, shuffled by seed.
+"""Token blocks of documents: tokenised once, packed, cached by digest, shuffled by seed.
 
-Shapes: N blocks, T context (tokens a block).
+Shapes: N blocks, T context (tokens per block).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How a BLD declaration's text is shared out: calibration, training, held-out; scoring takes what comes after.
+"""Division of a BLD declaration's text into calibration, training and held-out blocks; scoring takes the blocks after.
 
-All parts are disjoint runs of blocks of one shuffled order (`token_blocks` with the same context and seed).
+The parts are disjoint runs of blocks in one shuffled order (`token_blocks` with the same context and seed).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from puzzledsl.ir.nodes import Bld
 from puzzledsl.ir.tables import BldJob
 
 HELD_OUT_TOKENS = 4096
-"""At most; an eighth of the training tokens where that is less, one block at least."""
+"""Largest number of held-out tokens. The budget takes an eighth of the training tokens if that is less, at least one block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Numbers of blocks of `context` tokens. `batch` blocks make a training step."""
+    """Numbers of blocks of `context` tokens. `batch` blocks make one training step."""
 
     context: int
     batch: int
@@ -27,7 +27,7 @@ class Budget:
 
     @classmethod
     def of(cls, source: Bld | BldJob) -> Budget:
-        """The budget that a declaration, or one of its jobs, asks for. Training fills whole steps; `tokens` 0 means none."""
+        """Return the budget of a declaration or of one of its jobs. Training fills whole steps; `tokens` 0 means none."""
         context, batch = source.context, source.batch
         steps = max(1, source.tokens // (context * batch)) if source.tokens else 0
         held_out = min(HELD_OUT_TOKENS, source.tokens // 8)
@@ -42,10 +42,10 @@ class Budget:
 
     @property
     def blocks(self) -> int:
-        """All of them."""
+        """Number of blocks of all parts."""
         return self.calibration + self.training + self.held_out
 
     @property
     def steps(self) -> int:
-        """Training steps of each job."""
+        """Number of training steps of each job."""
         return self.training // self.batch

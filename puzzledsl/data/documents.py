@@ -1,4 +1,4 @@
-"""A data declaration to its documents: plain strings, in the order of the files' names and of the files.
+"""Documents of a data declaration: plain strings, by file name and by place in the file.
 
 Reads text (blank lines separate documents), JSON lines, Parquet, and data sets of the `datasets` package.
 """

@@ -1,4 +1,4 @@
-"""Mistakes found when text is read."""
+"""Diagnostics of reading text."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class DataMissing(Diagnostic):
 
 
 class DataUnreadable(Diagnostic):
-    """A file is there but is not what it should be.
+    """A file is damaged or has another format than declared.
 
-    The file is there, but damaged, or of another format than declared.
+    The file exists, but its content does not match the declaration.
 
     Wrong:
         data d = jsonl("corpus.csv", column: text)
@@ -62,7 +62,7 @@ class ColumnMissing(Diagnostic):
 class NotEnoughText(Diagnostic):
     """The text is shorter than the budget.
 
-    `tokens`, `samples` and `calibration` are budgets that the text must fill; it is never repeated.
+    `tokens`, `samples` and `calibration` are budgets that the text must fill; text is never repeated.
 
     Wrong:
         bld pieces of w { train = attention + ffn, tokens = 1B }
@@ -78,8 +78,8 @@ class NotEnoughText(Diagnostic):
 class MixTooShort(NotEnoughText):
     """A text of a mix is shorter than its share of the budget.
 
-    A mix draws its blocks in the proportions that it names, and no text is repeated: the shortest one for its weight limits
-    all of them.
+    A mix draws its blocks in the given proportions and repeats no text: the text that is shortest for its weight
+    limits all of them.
 
     Wrong:
         data corpus = text("corpus/*.txt")
@@ -129,7 +129,7 @@ class TasksMissing(Diagnostic):
 
 
 class BadTask(Diagnostic):
-    """A line of a task file is no item.
+    """A line of a task file is not a valid item.
 
     An item has a context, two or more choices, and the index of the right one.
 

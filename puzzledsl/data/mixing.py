@@ -1,4 +1,4 @@
-"""Proportions of a mix of texts: blocks are drawn by largest deficit, so that every prefix of them has the proportions too.
+"""Proportional mixing of texts by largest deficit: every prefix of the blocks has the proportions, too.
 
 Step i takes the part that is furthest behind its share of i + 1 blocks (Tijdeman's chairman assignment, 1980).
 """

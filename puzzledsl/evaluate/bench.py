@@ -1,4 +1,4 @@
-"""The bench on which models are measured one after the other, the parent beside them."""
+"""Sequential measurement of several models, with the parent in memory beside each."""
 
 from __future__ import annotations
 

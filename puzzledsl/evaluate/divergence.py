@@ -1,6 +1,6 @@
-"""How far a model is from its parent on held-out text, without ever holding two full tensors of logits.
+"""Divergence of a model from its parent on held-out text, in chunks: two full tensors of logits never exist at once.
 
-Shape legend: N blocks, T tokens a block, H hidden size, V vocabulary, C positions of a chunk.
+Shape legend: N blocks, T tokens per block, H hidden size, V vocabulary, C positions of a chunk.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ AGREEMENT = (1, 5, 10)
 
 @dataclass(frozen=True, slots=True)
 class BlockFigures:
-    """Means over the positions of one block: KL(parent || model) and the cross-entropy of the next token, in nats,
-    and for each k of AGREEMENT how often the parent's likeliest token is among the model's k likeliest (ties in favour)."""
+    """Means over the positions of one block, in nats: KL(parent || model) and the cross-entropy of the next token.
+
+    `agreement` holds for each k of AGREEMENT the share of positions at which the parent's likeliest token is among
+    the model's k likeliest; ties count as agreement.
+    """
 
     kl: float
     cross_entropy: float
@@ -38,7 +41,7 @@ class BlockFigures:
 def final_states(
     model: PreTrainedModel, blocks_NT: Tensor, advance: Callable[[int], None] = lambda blocks: None
 ) -> list[Tensor]:
-    """Each block's hidden states after the final norm, [T, H], on the CPU in the model's dtype."""
+    """Return each block's hidden states after the final norm, [T, H], on the CPU in the model's dtype."""
     base: Any = model.base_model
     found: list[Tensor] = []
     for rows_BT in torch.split(blocks_NT, max(1, FORWARD_TOKENS // blocks_NT.shape[1])):
@@ -53,7 +56,7 @@ def final_states(
 def compare_block(
     ids_T: Tensor, parent_TH: Tensor, parent_VH: Tensor, model_TH: Tensor, model_VH: Tensor
 ) -> BlockFigures:
-    """Parent and model on one block, from their final hidden states and output embeddings; sums in float64."""
+    """Compare parent and model on one block, from their final hidden states and output embeddings; sums in float64."""
     device, positions = model_VH.device, len(ids_T)
     kl = cross_entropy = 0.0
     agreeing = [0] * len(AGREEMENT)
@@ -77,7 +80,7 @@ def _log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
 
 
 def divergence_figures(blocks: Sequence[BlockFigures]) -> dict[str, Figure]:
-    """`kl` (nats a token), `perplexity` and `top1_agreement`, `top5_…`, `top10_…`, with standard errors over blocks."""
+    """Return `kl` (nats per token), `perplexity`, `top1_agreement`, `top5_…` and `top10_…`, with standard errors over blocks."""
     kl, cross_entropy = (
         _mean([getattr(block, name) for block in blocks]) for name in ("kl", "cross_entropy")
     )

@@ -1,4 +1,4 @@
-"""What cannot be evaluated."""
+"""Diagnostics of evaluation."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NoEvalData(Diagnostic):
-    """Nothing says on what text models are compared.
+    """The evaluation names no `data`, and the program has several or none.
 
-    An `eval` compares models on text, and the program has several `data` or none.
+    An `eval` compares models on text. Name the data, unless the program declares exactly one.
 
     Wrong:
         eval e of s = tasks("items.jsonl")
@@ -22,7 +22,7 @@ class NoEvalData(Diagnostic):
 
 
 class SameTaskName(Diagnostic):
-    """Results are named after files.
+    """Two task files have the same name, so their results would collide.
 
     Results are named after their files, without the folder.
 
@@ -38,9 +38,10 @@ class SameTaskName(Diagnostic):
 
 
 class ReservedTaskName(Diagnostic):
-    """A task file is called like a result that is no task's.
+    """A task file has the name of a figure that every evaluation reports.
 
-    Results are named after their files, and some names are taken: `pooled`, `params`, `checkpoint_bytes`, `kl`, `perplexity`.
+    Results are named after their files. These names are reserved: `pooled`, `params`, `checkpoint_bytes`, `kl`,
+    `perplexity`.
 
     Wrong:
         eval e of s = tasks("pooled.jsonl")
@@ -54,10 +55,11 @@ class ReservedTaskName(Diagnostic):
 
 
 class TextsDisagree(Diagnostic):
-    """A child is near its parent on one text and far from it on another.
+    """A child is close to its parent on one text and far from it on another.
 
-    Warned of where the KL divergence on one text is more than 3 times that on another and more than 0.2 nats above it.
-    A child learns from the text that its pieces are made, scored and trained on, and may lose what that text lacks.
+    The warning appears if the KL divergence on one text is more than 3 times that on another and more than 0.2 nats
+    above it. A child learns from the text that its pieces are made, scored and trained on, and may lose abilities
+    that this text lacks.
 
     Wrong:
         data prose = text("prose.txt")                    # of a child that is to write code
@@ -74,9 +76,9 @@ class TextsDisagree(Diagnostic):
 
 
 class OtherModel(Diagnostic):
-    """KL divergence compares distributions over the same tokens.
+    """Parent and child have different vocabularies, so their KL divergence is undefined.
 
-    KL divergence compares probabilities of the same tokens, so parent and child need one vocabulary.
+    KL divergence compares probabilities of the same tokens.
 
     Wrong:
         $ edit wide.pzl               # another parent
@@ -92,9 +94,9 @@ class OtherModel(Diagnostic):
 
 
 class ItemTooLong(Diagnostic):
-    """A question that does not fit the model's positions.
+    """A question is longer than the model's largest position.
 
-    An item must fit the positions the parent was trained for.
+    An item must fit the positions that the parent was trained for.
 
     Wrong:
         {"context": "… 9,000 words …", "choices": ["yes", "no"], "answer": 0}
@@ -108,9 +110,9 @@ class ItemTooLong(Diagnostic):
 
 
 class NoHarness(Diagnostic):
-    """lm-eval tasks need lm-eval.
+    """Tasks of lm-eval are named, and the package `lm_eval` is not installed.
 
-    Tasks named by `lm_eval` are asked by the package `lm_eval`, which is not installed.
+    Tasks listed in `lm_eval` are run by this package.
 
     Wrong:
         eval e of s { lm_eval = "arc_easy" }
@@ -124,9 +126,9 @@ class NoHarness(Diagnostic):
 
 
 class UnknownHarnessTask(Diagnostic):
-    """A task that lm-eval does not know.
+    """The name of a task is unknown to lm-eval.
 
-    Tasks are named as `lm-eval ls tasks` lists them; files of your own lie in the folder `lm_eval` beside the program.
+    `lm-eval ls tasks` lists the names. Task files of your own belong in the folder `lm_eval` beside the program.
 
     Wrong:
         eval e of s { lm_eval = "arc_eazy" }
@@ -140,9 +142,9 @@ class UnknownHarnessTask(Diagnostic):
 
 
 class HarnessFailed(Diagnostic):
-    """lm-eval could not ask its tasks.
+    """lm-eval failed while it ran its tasks.
 
-    Most tasks read a data set from the hub the first time, which needs the network and the space for it.
+    Most tasks download a data set from the hub at their first use, which needs a network and disk space.
 
     Wrong:
         eval e of s { lm_eval = "arc_easy" }     # without a network

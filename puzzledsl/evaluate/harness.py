@@ -1,4 +1,4 @@
-"""Tasks of EleutherAI's lm-evaluation-harness, where `lm_eval` is installed: our models answer, its code asks and scores."""
+"""Tasks of EleutherAI's lm-evaluation-harness (`lm_eval`): the harness asks and scores, our models answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METRICS = {"acc": "", "acc_norm": "_norm", "exact_match": ""}  # of a sample -> 
 
 @dataclass(frozen=True, slots=True)
 class Harness:
-    """What is asked: task or group names, examples before each question (None: as the task says), questions of a task."""
+    """The tasks to run: task or group names, few-shot examples (None: the task's default), questions per task (None: all)."""
 
     tasks: tuple[str, ...]
     shots: int | None
@@ -33,7 +33,7 @@ class Harness:
     folder: Path
 
     def check(self, span: Span) -> None:
-        """Raises DiagnosticError where `lm_eval` is missing or a task is none of its."""
+        """Raise DiagnosticError if `lm_eval` is missing or does not know a task."""
         if importlib.util.find_spec("lm_eval") is None:
             raise DiagnosticError(NoHarness(span))
         known = self._manager().all_tasks
@@ -48,10 +48,10 @@ class Harness:
     def answers(
         self, model: PreTrainedModel, tokenizer: Any, span: Span, advance: Callable[[int], None]
     ) -> Answers:
-        """Each question of each task in the harness's order, under TASK, and TASK_norm where it has that metric.
+        """Return the answers to each task's questions in the harness's order, under TASK, and TASK_norm for that metric.
 
-        A group's questions are those of all its tasks. Raises DiagnosticError where the harness fails, for example for
-        want of a data set.
+        A group contains the questions of all its tasks. Raises DiagnosticError if the harness fails, for example
+        without a data set.
         """
         from lm_eval import simple_evaluate
 
@@ -86,7 +86,7 @@ def _names(task: str, known: Sequence[str]) -> str:
 def scores(
     task: str, samples: Mapping[str, Sequence[Mapping[str, Any]]], groups: Mapping[str, Sequence[str]]
 ) -> Answers:
-    """Each question of a task, or of all tasks of a group."""
+    """Return the score of each question of a task, or of all tasks of a group."""
     right: dict[str, list[float]] = {}
     guessed: dict[str, list[float]] = {}
     for name in leaves(task, groups):
@@ -99,7 +99,7 @@ def scores(
 
 
 def _guessing(sample: Mapping[str, Any], metric: str) -> float:
-    """The share of right answers that guessing gives: 1 / choices; 0 where a text is asked for, or one ending."""
+    """Return the accuracy of guessing: 1 / choices; 0 for a free-form answer or a single ending."""
     choices = len(sample.get("resps", ()))
     return 1 / choices if metric.startswith("acc") and choices > 1 else 0.0
 
@@ -109,21 +109,21 @@ def _tuples(values: Mapping[str, list[float]]) -> dict[str, tuple[float, ...]]:
 
 
 def leaves(task: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """The tasks a group stands for, itself where it is none."""
+    """Return the tasks of a group; for a task, the task itself."""
     if not groups.get(task):
         return [task]
     return [leaf for member in groups[task] for leaf in leaves(member, groups)]
 
 
 def language_model(model: PreTrainedModel, tokenizer: Any, advance: Callable[[int], None]) -> Any:
-    """The harness's view of a model: log-likelihoods of endings and of whole texts, and greedy generation."""
+    """Return the harness's interface to a model: log-likelihoods of endings and of whole texts, and greedy generation."""
     from lm_eval.api.model import TemplateLM
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
     positions = int(getattr(model.config, "max_position_embeddings", 2048))
 
     class Ours(TemplateLM):  # type: ignore[misc]
-        """Loaded once, asked in batches of rows of like length."""
+        """One loaded model, evaluated in batches of rows of similar length."""
 
         @property
         def eot_token_id(self) -> int:
@@ -164,9 +164,10 @@ def language_model(model: PreTrainedModel, tokenizer: Any, advance: Callable[[in
 def endings(
     model: PreTrainedModel, rows: Sequence[tuple[Sequence[int], int]], advance: Callable[[int], None]
 ) -> list[tuple[float, bool]]:
-    """log p(ending | before) of each row, whose last so many tokens are its ending, and True where greedy decoding writes it.
+    """Return log p(ending | context) of each row and True if greedy decoding gives the ending.
 
-    Rows that follow each other and begin alike are choices of one question: their context is read once.
+    The ending is the last tokens of a row. Consecutive rows with the same beginning are choices of one question:
+    their context is computed once.
     """
     found: list[tuple[float, bool]] = [(0.0, True)] * len(rows)
     asked = [i for i, (_, length) in enumerate(rows) if length]
@@ -189,7 +190,7 @@ def _before(ids: Sequence[int], length: int) -> tuple[int, ...]:
 def generate(
     model: PreTrainedModel, tokenizer: Any, ids: Sequence[int], length: int, until: Sequence[str]
 ) -> str:
-    """What greedy decoding says after `ids`: at most `length` tokens, up to the first of the texts in `until`."""
+    """Decode greedily after `ids`: at most `length` tokens, up to the first of the texts in `until`."""
     generator: Any = model
     given = torch.tensor([list(ids)], device=model.device)
     said = generator.generate(

@@ -1,4 +1,4 @@
-"""What an evaluation measures: token blocks, tasks and workloads, made ready before any model is loaded."""
+"""Inputs of an evaluation: token blocks, tasks and workloads, prepared before any model is loaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A multiple-choice file, tokenised."""
+    """A tokenised multiple-choice file."""
 
     name: str
     items: tuple[Item, ...]
@@ -35,13 +35,13 @@ class Task:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest context and choice."""
+        """Length in tokens of the longest context with a choice."""
         return max(len(choice.ids) for item in self.encoded for choice in item)
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Held-out text under its data's name. `blocks_NT`: token ids [N, T]."""
+    """Held-out text under the name of its data. `blocks_NT`: token ids [N, T]."""
 
     name: str
     blocks_NT: Tensor
@@ -49,7 +49,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A scenario to time, and on what."""
+    """A scenario to time and the hardware to time it on."""
 
     scenario: str
     workload: Workload
@@ -59,7 +59,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All of it. The first of `texts` is the one that an evaluation's headline figures are of."""
+    """All inputs of an evaluation. Its headline figures are those of the first of `texts`."""
 
     declaration: Eval
     texts: tuple[Text, ...]
@@ -70,9 +70,9 @@ class Plan:
 
 
 def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Path) -> Plan:
-    """Read and tokenise. Raises DiagnosticError for anything missing or unfit.
+    """Read and tokenise the inputs. Raises DiagnosticError for a missing or unsuitable input.
 
-    A scenario is timed at its largest declared batch; one whose batch is `auto` at batch 1.
+    A scenario is timed at its largest declared batch, or at batch 1 if its batch is `auto`.
     """
     declaration = program.evals[eval]
     tokenizer = load_tokenizer(parent_dir)
@@ -116,7 +116,7 @@ def _harness(declaration: Eval, base: Path) -> Harness | None:
 
 
 def span_of(declaration: Eval) -> Span:
-    """Where the declaration was written."""
+    """Return the source span of the declaration."""
     at = declaration.where
     return Span(at.file, at.line, at.column, at.end_line, at.end_column)
 

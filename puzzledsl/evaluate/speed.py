@@ -1,7 +1,7 @@
-"""The speed of parent and child in every measured scenario, taking turns so that both meet the same machine.
+"""Speed of parent and child in every measured scenario, alternating so that both meet the same machine load.
 
-A child's figures are the parent's, times the child's share of the time measured when the two took turns: children that
-were timed at different moments can be compared.
+A child's time is the parent's, times the ratio measured while the two alternated. So children that were timed at
+different moments can be compared.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Two texts on which a child keeps so differently that it is made for one of them.
+"""Text-dependent quality: warn of a child that keeps much less of its parent on one text than on another.
 
-The rule: the KL to the parent on one text is more than RATIO times that on another, and more than NATS above it. The ratio
-alone would name texts on which both are tiny; the difference alone, texts that are merely harder.
+It warns if the KL to the parent on one text is more than RATIO times that on another, and more than NATS above it.
+The ratio alone would report texts on which both are tiny; the difference alone, texts that are merely harder.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Where pieces are made besides this process: on the workers of a Ray cluster."""
+"""Training of pieces outside this process: on the workers of a Ray cluster."""

@@ -1,4 +1,4 @@
-"""Mistakes found when work is given to other machines."""
+"""Diagnostics of running work on other machines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class RayNotInstalled(Diagnostic):
-    """`--on` without the package that it needs.
+    """`--on` needs the package Ray, which is not installed.
 
     Ray is not among the packages that pzl requires.
 
@@ -24,10 +24,10 @@ class RayNotInstalled(Diagnostic):
 
 
 class ClusterNotReached(Diagnostic):
-    """There is no Ray cluster where `--on` says, or it does not answer.
+    """No Ray cluster answers at the address given by `--on`.
 
-    `local` starts one on this machine; `ray://HOST:10001` is a cluster's client port; `auto` is the cluster this machine is
-    a part of.
+    `local` starts one on this machine; `ray://HOST:10001` is a cluster's client port; `auto` is the cluster that this
+    machine is a part of.
 
     Wrong:
         $ pzl run wide.pzl --on gpu-head
@@ -41,9 +41,9 @@ class ClusterNotReached(Diagnostic):
 
 
 class NoWorkers(Diagnostic):
-    """The cluster has neither a GPU nor a CPU to give.
+    """The cluster has neither a free GPU nor a free CPU.
 
-    A stage of the parent's layers takes a GPU, or a CPU where the cluster has no GPUs.
+    A stage of the parent's layers takes a GPU, or a CPU if the cluster has no GPUs.
 
     Wrong:
         $ ray start --head --num-cpus 0
@@ -59,9 +59,10 @@ class NoWorkers(Diagnostic):
 
 
 class WorkersKeepDying(Diagnostic):
-    """Workers died again and again with no progress between.
+    """Workers failed repeatedly without progress in between.
 
-    One that dies is replaced, and the work goes on from where all had saved. When that is of no use, something ails them all.
+    A worker that dies is replaced, and the work continues from the last state that all had saved. If this does not
+    help, all workers probably fail for the same reason.
 
     Wrong:
         $ ray start --address gpu-head:6379 --memory 1000000000       # too little for one layer and its pieces
@@ -77,10 +78,10 @@ class WorkersKeepDying(Diagnostic):
 
 
 class PiecesDontFit(Diagnostic):
-    """A single piece of every layer that a worker holds is more than its memory.
+    """One piece for each layer of a worker exceeds its memory.
 
-    A worker holds its layers of the parent and, for each piece in training, 20 bytes a weight. With more workers each holds
-    fewer layers; pieces that do not fit together are made in several passes.
+    A worker holds its layers of the parent and, for each piece in training, 20 bytes per weight. With more workers
+    each holds fewer layers; pieces that do not fit together are trained in several passes.
 
     Wrong:
         $ pzl run wide.pzl --on auto        # a cluster of 2 GPUs for a 405B parent

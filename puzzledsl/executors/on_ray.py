@@ -1,4 +1,4 @@
-"""`pzl run --on …`: pieces made by the workers of a Ray cluster."""
+"""`pzl run --on …`: train pieces on the workers of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from puzzledsl.progress import Progress
 from puzzledsl.units import BYTES, format_quantity
 
 PATIENCE_S = 10.0
-"""How long a cluster has to take a call."""
+"""Seconds that a cluster has to accept a connection."""
 
 
 @dataclass(frozen=True)
 class OnRay:
-    """A `bld.run.Maker`. `on`: `local` for a cluster on this machine, `auto` for the one it is in, or an address."""
+    """A `bld.run.Maker`. `on`: `local` starts a cluster on this machine, `auto` uses the surrounding one, else an address."""
 
     on: str
 
     def __call__(self, order: Order, enter: Enter, progress: Progress) -> None:
-        """Make an order's pieces there. Raises DiagnosticError: what stages find wrong, and what is wrong with the cluster."""
+        """Train an order's pieces on the cluster. Raises DiagnosticError for a stage's mistakes and for cluster failures."""
         order = replace(
             order,
             parent_dir=order.parent_dir.resolve(),
@@ -51,7 +51,7 @@ class OnRay:
                 ) from lost
 
     def _passes(self, ray: Any, order: Order, progress: Progress) -> list[Order]:
-        """Parts of the order that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit)."""
+        """Split the order into parts that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit)."""
         with _crew(ray, self.on, order, progress) as crew:
             prepare_work(order, crew.result(crew.call(0, "arithmetic")))
             rooms = [crew.result(crew.call(stage, "room_bytes")) for stage in range(crew.size)]
@@ -77,7 +77,7 @@ def _crew(ray: Any, on: str, order: Order, progress: Progress) -> Iterator[RayCr
 
 @contextmanager
 def _connected(on: str) -> Iterator[Any]:
-    """The package `ray`, connected. A connection that was there before is used, and left open."""
+    """Yield the connected package `ray`. An existing connection is used and stays open."""
     try:
         ray = importlib.import_module("ray")
     except ImportError as error:
@@ -99,7 +99,7 @@ def _connected(on: str) -> Iterator[Any]:
 
 
 def _must_answer(on: str) -> None:
-    """Raise DiagnosticError (ClusterNotReached) where nobody listens at an address: Ray itself would try for minutes."""
+    """Raise DiagnosticError (ClusterNotReached) if nothing listens at an address: Ray itself would retry for minutes."""
     host, colon, port = on.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         return

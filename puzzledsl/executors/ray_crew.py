@@ -1,7 +1,7 @@
 """Stages of consecutive layers as Ray actors: only hidden states travel, through the object store.
 
-A worker that dies takes its stage's memory with it and nothing else: all stages are made anew, over the workers that are
-left, and go on from what was last saved. Parent, library and build directory must be on a file system that all machines see.
+If a worker dies, all stages are recreated on the remaining workers and continue from the last saved state. Parent,
+library and build directory must be on a file system that all machines share.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from puzzledsl.progress import Progress
 
 
 class RayCrew:
-    """A `bld.stream.Crew`. `ray` is the package, which is connected to the cluster `on`."""
+    """A `bld.stream.Crew`. `ray` is the package, already connected to the cluster `on`."""
 
     def __init__(self, ray: Any, on: str, order: Order, progress: Progress) -> None:
         self._ray, self._on, self._progress = ray, on, progress
@@ -37,7 +37,7 @@ class RayCrew:
 
     @property
     def size(self) -> int:
-        """Stages."""
+        """Number of stages."""
         return len(self._actors)
 
     def call(self, stage: int, method: str, *arguments: Any) -> Any:
@@ -101,5 +101,5 @@ class RayCrew:
 
 
 def first_line(error: object) -> str:
-    """What an error of Ray's says first, without the full stop."""
+    """Return the first line of an error of Ray's, without the full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,7 +1,7 @@
-"""A child as it lies on disk: what its config.json says, what each layer is, and its weights, none of which is read yet.
+"""A child on disk: content of its config.json, its layers, and its weights, which are read only when needed.
 
-Every exporter starts here. A child comes from a model in memory, from an exported directory, or from a parent and pieces
-of a block library without ever being a model (`from_definition`), so that big ones need no memory.
+Every exporter starts here. A child comes from a model in memory, from an exported directory, or directly from a
+parent and library pieces (`from_definition`), so that a large child needs no memory for a whole model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from puzzledsl.plan.shapes import shapes_of
 
 @dataclass(frozen=True, slots=True)
 class ChildFiles:
-    """`content` is the base family's config.json; `layers` and `weights` (by transformers' names) are the child's own."""
+    """A child. `content` is the base family's config.json; `layers` and `weights` (by transformers' names) are the child's."""
 
     shape: Shape
     content: dict[str, Any]
@@ -44,21 +44,21 @@ class ChildFiles:
 
     @property
     def params(self) -> int:
-        """How many numbers it has, a tied embedding counted once."""
+        """Return the number of parameters; a tied embedding counts once."""
         return sum(torch.Size(weight.shape).numel() for weight in self.weights.values())
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are stored in (of the embedding: a checkpoint has one dtype)."""
+        """The dtype of the stored weights (the embedding's: a checkpoint has one dtype)."""
         return self.weights[f"{FAMILIES[self.shape.family].embedding}.weight"].dtype
 
     def cast(self, dtype: torch.dtype) -> ChildFiles:
-        """The same child in another dtype; tensors are converted when they are read."""
+        """Return the same child in another dtype; tensors are converted when they are read."""
         return replace(self, weights={name: _cast(weight, dtype) for name, weight in self.weights.items()})
 
 
 def from_model(child: PreTrainedModel, base_dir: Path) -> ChildFiles:
-    """A child in memory, made by `assemble` or `load_child`. Raises DiagnosticError (NotDescribed)."""
+    """Return the files of a child in memory, made by `assemble` or `load_child`. Raises DiagnosticError (NotDescribed)."""
     blocks = getattr(child.config, "block_configs", None)
     if blocks is None:
         raise DiagnosticError(NotDescribed(None, path=base_dir))
@@ -71,7 +71,7 @@ def from_model(child: PreTrainedModel, base_dir: Path) -> ChildFiles:
 
 
 def from_directory(directory: Path) -> ChildFiles:
-    """An exported child. Raises DiagnosticError: NotAChild, DamagedWeights, WeightsDontFit."""
+    """Open an exported child. Raises DiagnosticError: NotAChild, DamagedWeights, WeightsDontFit."""
     config = child_config(directory)
     shape = shape_of(config)
     layers = tuple(from_block_configs(cast(Any, config).block_configs, shape))
@@ -81,7 +81,7 @@ def from_directory(directory: Path) -> ChildFiles:
 
 
 def from_parent(directory: Path) -> ChildFiles:
-    """A parent, as the child in which nothing was changed. Raises DiagnosticError."""
+    """Open a parent as a child without changes. Raises DiagnosticError."""
     config = load_config(directory)
     shape = shape_of(config)
     layers = ((ParentAttention(), ParentFfn()),) * shape.layers
@@ -93,10 +93,10 @@ def from_parent(directory: Path) -> ChildFiles:
 def from_definition(
     definition: ModelDefinition, parent_dir: Path, pieces: Pieces, dtype: torch.dtype | None = None
 ) -> ChildFiles:
-    """The child of a solution: the parent's weights and those of the pieces, in the parent's stored dtype unless another is
-    asked for. A piece is read when its weights are, and checked then.
+    """Return the child of a solution: the parent's weights and those of the pieces, in `dtype` (default: the parent's).
 
-    Raises DiagnosticError: NoSuchLayer, PieceDoesNotFit, CannotRealise, and those of opening the parent.
+    A piece is read and checked only when its weights are read. Raises DiagnosticError: NoSuchLayer, PieceDoesNotFit,
+    CannotRealise, and those of opening the parent.
     """
     parent = from_parent(parent_dir)
     shape, given = parent.shape, len(definition.layers)
@@ -112,7 +112,7 @@ def from_definition(
 
 
 class _Last:
-    """Pieces, the last of them kept: its weights are asked for one after the other."""
+    """Cache of the last piece read: the weights of one piece are requested one after the other."""
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
@@ -120,7 +120,7 @@ class _Last:
         self._weights: Mapping[str, Tensor] = {}
 
     def forget(self) -> None:
-        """Let go of the piece that is kept."""
+        """Drop the cached piece."""
         self._name, self._weights = None, {}
 
     def __call__(self, name: str) -> Mapping[str, Tensor]:
@@ -138,7 +138,7 @@ def _put(
     pieces: _Last,
     dtype: torch.dtype,
 ) -> None:
-    """Take the parent's sub-blocks out of one layer and put the pieces in."""
+    """Replace the parent's sub-blocks of one layer by the pieces."""
     prefix = f"{FAMILIES[shape.family].layers}.{index}."
     for sub_block, alternative, piece in choices_of(layer):
         if alternative.kind == "parent":  # a coupled piece stores its own half only
@@ -183,6 +183,6 @@ def _cast(weight: LazyTensor, dtype: torch.dtype) -> LazyTensor:
 
 
 def _base_content(content: Mapping[str, Any], model_type: str) -> dict[str, Any]:
-    """A config.json without what describes a child or this machine."""
+    """Return a config.json without the fields that describe a child or this machine."""
     dropped = (*OWN_KEYS, "block_configs", "_name_or_path", "torch_dtype", "dtype")
     return {key: value for key, value in content.items() if key not in dropped} | {"model_type": model_type}

@@ -1,4 +1,4 @@
-"""Parent and child in engines that nobody wrote for them: bytes of their weights there, and tokens a second."""
+"""Speed of parent and child in third-party engines: bytes of their weights, and tokens per second."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DTYPES: dict[EngineName, tuple[str, ...]] = {
     "mlx": ("f32",),
     "vllm": ("f32",),
 }
-"""What a model's weights are when its speed is measured: float32 everywhere, so that engines compare, and llama.cpp's q8_0."""
+"""Weight formats in which speed is measured: float32 in every engine, for comparison, and llama.cpp's q8_0."""
 TEXT = "The capital of France is"
 
 
@@ -37,7 +37,7 @@ def measure(
     rounds: int = 5,
     threads: int = 1,
 ) -> tuple[EngineSpeed, ...]:
-    """Time one sequence of `prompt` and `output` tokens, parent and child in turn in the same process of each engine.
+    """Time one sequence of `prompt` and `output` tokens, parent and child alternately in one process per engine.
 
     Engines that are not installed, or that cannot represent the child, are left out. Raises DiagnosticError.
     """

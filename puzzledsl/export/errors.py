@@ -1,4 +1,4 @@
-"""What can go wrong while a checkpoint is written."""
+"""Diagnostics of writing and verifying checkpoints."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class WouldOverwrite(Diagnostic):
-    """The output directory holds something that is no child checkpoint.
+    """The output directory contains something that is not a child checkpoint.
 
-    A child is written beside others or over an older one, never over something else.
+    A child is written to a new directory or over an older child, never over anything else.
 
     Wrong:
         export out of s = hf("/home/me")
@@ -38,10 +38,10 @@ class NotDescribed(Diagnostic):
 
 
 class RuntimeLacksFamily(Diagnostic):
-    """Children of this family's parents cannot run there.
+    """The runtime cannot run children of this family's parents.
 
-    A runtime runs children with layers of one architecture. Qwen3's layers have norms on queries and keys, which
-    vLLM's and llama.cpp's models of such children have not.
+    A runtime runs children with layers of one architecture. Qwen3's layers have norms on queries and keys; the model
+    code for such children in vLLM and llama.cpp lacks these norms.
 
     Wrong:
         $ pzl verify-export child-of-qwen3 --runtime vllm
@@ -55,9 +55,9 @@ class RuntimeLacksFamily(Diagnostic):
 
 
 class RuntimeLacksIt(Diagnostic):
-    """An alternative that the runtime has not, and that nothing in it could stand for.
+    """An alternative that the runtime lacks and that nothing in the runtime can replace exactly.
 
-    What a runtime lacks is rewritten where that is exact. A sliding window is not to be had from anything else.
+    A missing alternative is rewritten if an exact replacement exists; a sliding window has none.
 
     Wrong:
         $ pzl verify-export child-with-windows --runtime llama_cpp
@@ -71,10 +71,10 @@ class RuntimeLacksIt(Diagnostic):
 
 
 class RuntimeLacksWindow(Diagnostic):
-    """The parent's own attention is limited to a window.
+    """The parent's attention has a window, and the runtime has none.
 
-    Some parents see only the last tokens in every layer. A runtime without windows would let them see everything, and
-    nothing would say so.
+    Some parents see only the last tokens in every layer. A runtime without windows would silently attend to all
+    tokens.
 
     Wrong:
         # parent/config.json: {"model_type": "mistral", "sliding_window": 4096, …}
@@ -90,9 +90,9 @@ class RuntimeLacksWindow(Diagnostic):
 
 
 class UnknownRope(Diagnostic):
-    """A rotary embedding that the runtime computes otherwise, or that nobody has checked there.
+    """A rotary embedding that the runtime computes differently, or that is not verified there.
 
-    Plain, linear and llama3 scaling of rotary embeddings were checked in every runtime.
+    Plain, linear and llama3 scaling of rotary embeddings are verified in every runtime.
 
     Wrong:
         # parent/config.json: {"rope_scaling": {"rope_type": "yarn", …}, …}
@@ -108,10 +108,10 @@ class UnknownRope(Diagnostic):
 
 
 class UnknownTokenizer(Diagnostic):
-    """A tokenizer that a GGUF file cannot carry faithfully.
+    """A tokenizer that a GGUF file cannot represent exactly.
 
-    llama.cpp knows by name how text is split into words before it is encoded, and reads no rules from the file. A
-    tokenizer whose rules have no name there would encode text otherwise than in training.
+    llama.cpp knows the rules that split text into words by name and reads no rules from the file. A tokenizer whose
+    rules have no name there would encode text differently than in training.
 
     Wrong:
         export out of s = gguf("child.gguf")
@@ -127,7 +127,7 @@ class UnknownTokenizer(Diagnostic):
 class MissingPackage(Diagnostic):
     """An optional package is not installed.
 
-    Writing GGUF files, and running children in other engines, takes packages that pzl does without otherwise.
+    Writing GGUF files and running children in other engines need packages that are optional.
 
     Wrong:
         $ pip install puzzledsl
@@ -141,9 +141,10 @@ class MissingPackage(Diagnostic):
 
 
 class NoSuchEngine(Diagnostic):
-    """An engine was asked for by name and is not installed here.
+    """A requested engine is not installed here.
 
-    transformers is always there; llama.cpp and MLX come with the `runtimes` extra; vLLM has an environment of its own.
+    transformers is always installed; llama.cpp and MLX come with the `runtimes` extra; vLLM has a separate
+    environment.
 
     Wrong:
         $ pzl verify-export out/child --runtime vllm
@@ -158,9 +159,9 @@ class NoSuchEngine(Diagnostic):
 
 
 class NotAGguf(Diagnostic):
-    """The output file is there already and is no GGUF file.
+    """The output file exists and is not a GGUF file.
 
-    A GGUF file is written where nothing is or over an older GGUF file.
+    A GGUF file is written to a new path or over an older GGUF file.
 
     Wrong:
         export out of s = gguf("thesis.tex")

@@ -1,7 +1,7 @@
-"""A child -> one GGUF file for llama.cpp (architecture `deci`, whose layers may differ), weights read one at a time.
+"""Write a child as one GGUF file for llama.cpp (architecture `deci`, with different layers), one weight at a time.
 
-llama.cpp turns queries and keys in pairs (2i, 2i + 1), transformers in pairs (i, i + D/2): rows of both are put in its order.
-Shapes: N heads of D = head_dim rows each, H hidden.
+llama.cpp rotates queries and keys in pairs (2i, 2i + 1), transformers in pairs (i, i + D/2): the rows of both
+projections are reordered accordingly. Shapes: N heads of D = head_dim rows each, H hidden.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ _INSIDE = {
 def write_gguf(
     child: ChildFiles, tokenizer_dir: Path, path: Path, dtype: GgufDtype = "f16", *, name: str
 ) -> None:
-    """Write the child, lowered to what llama.cpp has, with its tokenizer; norms and biases stay float32.
+    """Write the child, lowered to llama.cpp's features, with its tokenizer; norms and biases stay float32.
 
-    Raises DiagnosticError: what llama.cpp cannot represent, a tokenizer or a rope scaling it does not know, no `gguf`.
+    Raises DiagnosticError for what llama.cpp cannot represent, an unknown tokenizer or rope scaling, or if `gguf` is
+    missing.
     """
     gguf = _gguf()
     _refuse_to_overwrite(path)
@@ -111,7 +112,7 @@ def _gguf() -> Any:
 
 
 def _kind(gguf: Any, weight: LazyTensor, dtype: GgufDtype) -> Any:
-    """What a tensor is stored as: float32 for vectors; a q8_0 matrix whose rows are no whole blocks is f16."""
+    """Return the type a tensor is stored in: float32 for vectors; f16 for a q8_0 matrix whose rows are not whole blocks."""
     kinds = gguf.GGMLQuantizationType
     if len(weight.shape) < 2:
         return kinds.F32
@@ -121,7 +122,7 @@ def _kind(gguf: Any, weight: LazyTensor, dtype: GgufDtype) -> Any:
 
 
 def _encoded(gguf: Any, value: Tensor, kind: Any) -> np.ndarray[Any, Any]:
-    """Rows as the file holds them. A matrix of many rows is quantised in slices, so that no float copy of it is made."""
+    """Encode rows for the file. A matrix of many rows is quantised in slices, which avoids a float copy of the whole."""
     if kind == gguf.GGMLQuantizationType.BF16:
         return value.to(torch.bfloat16).contiguous().view(torch.uint8).numpy()
     if kind == gguf.GGMLQuantizationType.F16:
@@ -166,7 +167,7 @@ def _add_shape(writer: Any, child: ChildFiles) -> None:
 
 
 def _add_rope(writer: Any, child: ChildFiles) -> Tensor | None:
-    """Write the rotary embedding's settings; returns the divisors of its frequencies [D / 2], which are a tensor."""
+    """Write the rotary embedding's settings; return the divisors of its frequencies [D / 2], which become a tensor."""
     import gguf
 
     rope: dict[str, Any] = dict(cast(Any, child.config).rope_parameters)
@@ -185,7 +186,7 @@ def _add_rope(writer: Any, child: ChildFiles) -> Tensor | None:
 
 
 def _llama3_factors(rope: dict[str, Any], head_dim: int) -> Tensor:
-    """What each frequency is divided by: 1 for short wavelengths, `factor` for long ones, a mixture in between."""
+    """Return the divisor of each frequency: 1 for short wavelengths, `factor` for long ones, interpolated in between."""
     wavelength = (
         2
         * math.pi
@@ -201,7 +202,7 @@ def _llama3_factors(rope: dict[str, Any], head_dim: int) -> Tensor:
 
 
 def _tensors(child: ChildFiles, factors: Tensor | None) -> Iterator[tuple[str, LazyTensor]]:
-    """The file's tensors under llama.cpp's names."""
+    """Yield the file's tensors under llama.cpp's names."""
     if factors is not None:
         yield "rope_freqs.weight", LazyTensor.of(factors)
     for name, weight in child.weights.items():
@@ -216,7 +217,7 @@ def _tensors(child: ChildFiles, factors: Tensor | None) -> Iterator[tuple[str, L
 
 
 def _paired(weight: LazyTensor, head_dim: int) -> LazyTensor:
-    """Rows [N * D, …] in the order in which the two halves of a head's rows are interleaved."""
+    """Return rows [N * D, …] with the two halves of each head's rows interleaved."""
 
     def read() -> Tensor:
         value = weight.read()

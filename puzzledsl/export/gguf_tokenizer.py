@@ -1,7 +1,7 @@
-"""tokenizer.json -> the tokenizer of a GGUF file.
+"""Conversion of tokenizer.json to the tokenizer of a GGUF file.
 
-llama.cpp does not read regular expressions from the file: it knows pre-tokenizers by name. One that is not known here is
-refused, since text would be split otherwise than in training and nothing would say so.
+llama.cpp reads no regular expressions from the file: it knows pre-tokenizers by name. One without a known name is
+refused, because text would silently be split differently than in training.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PRE_TOKENIZERS: dict[tuple[str, ...], str] = {
     (f"Split {_QWEN2}", "ByteLevel"): "qwen2",
     (f"Split {_TEKKEN}", "ByteLevel"): "tekken",
 }
-"""What tokenizer.json does before merging -> llama.cpp's name. `ByteLevel+` splits words itself, `ByteLevel` does not."""
+"""Pre-tokenizer steps of tokenizer.json -> llama.cpp's name. `ByteLevel+` splits words itself, `ByteLevel` does not."""
 
 # llama.cpp's llama_token_type
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -110,7 +110,7 @@ def _step(step: dict[str, Any]) -> str:
 def _add_sentencepiece(
     writer: Any, model: dict[str, Any], tokens: list[str], kinds: list[int], merges: list[str]
 ) -> None:
-    """A SentencePiece BPE model: the earlier a merge, the better the score of what it makes."""
+    """Write a SentencePiece BPE model. An earlier merge gives its result a higher score."""
     rank = {"".join(pair.split(" ")): -float(index) for index, pair in reversed(list(enumerate(merges)))}
     scores = [rank.get(token, -1e6) for token in tokens]
     for index, token in enumerate(tokens):
@@ -124,7 +124,7 @@ def _add_sentencepiece(
 
 
 def _add_special(writer: Any, directory: Path, content: dict[str, Any]) -> None:
-    """Ids of the special tokens, whether a prompt begins with one, and the chat template."""
+    """Write the ids of the special tokens, the flag for a leading one in prompts, and the chat template."""
     settings = _json(directory / "tokenizer_config.json")
     ids = {added["content"]: added["id"] for added in content.get("added_tokens") or ()}
     ids = content["model"]["vocab"] | ids
@@ -150,7 +150,7 @@ def _add_special(writer: Any, directory: Path, content: dict[str, Any]) -> None:
 
 
 def _first_special(processor: Any) -> str | None:
-    """The special token that a template post-processor puts in front of a text."""
+    """Return the special token that a template post-processor puts before a text; None if there is none."""
     steps = processor.get("processors", [processor]) if isinstance(processor, dict) else []
     for step in steps:
         pieces = step.get("single") if step.get("type") == "TemplateProcessing" else None

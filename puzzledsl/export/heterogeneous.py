@@ -1,6 +1,6 @@
-"""The same layers in two other words: transformers' `per_layer_config` and Megatron-LM's heterogeneous layers file.
+"""Layer descriptions in two other formats: transformers' `per_layer_config` and Megatron-LM's heterogeneous layers file.
 
-Both are exact: sizes are given as sizes, not as `ffn_mult`, from which readers round to multiples of 256.
+Both are exact: they contain sizes, not `ffn_mult`, from which readers round to multiples of 256.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from puzzledsl.modeling.block_configs import Layer, cannot
 
 
 def per_layer_config(layers: Sequence[Layer], shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What differs from the parent by layer (transformers >= 5.10), and the global values that its keys need.
+    """Return each layer's differences from the parent (transformers >= 5.10), and the global values that its keys need.
 
-    `skip` names removed sub-blocks. `linear_sub_blocks` names those that are one matrix,
-    `sink_tokens` how many first tokens a window has beside its last; transformers has no words for these two.
+    `skip` names removed sub-blocks. `linear_sub_blocks` names sub-blocks of one matrix, and `sink_tokens` is the
+    number of first tokens that a window keeps; transformers has no keys for these two.
     """
     found: dict[str, dict[str, Any]] = {}
     digits = len(str(len(layers) - 1))
@@ -64,9 +64,9 @@ def per_layer_config(layers: Sequence[Layer], shape: Shape) -> tuple[dict[str, A
 
 
 def megatron_layers(layers: Sequence[Layer], shape: Shape) -> dict[str, Any]:
-    """What `--heterogeneous-layers-config-path` reads: `block_configs` with `num_query_groups` and `ffn_hidden_size`.
+    """Return the file for `--heterogeneous-layers-config-path`: `block_configs` with `num_query_groups`, `ffn_hidden_size`.
 
-    A window has no place in it (Megatron would attend to everything), which is why that runtime refuses windows.
+    The format has no window (Megatron would attend to all tokens), so that runtime refuses windows.
     """
     return {"block_configs": [_megatron_layer(layer, shape) for layer in layers]}
 

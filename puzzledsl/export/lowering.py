@@ -1,7 +1,7 @@
-"""A child -> the same function, made of what a runtime has. Exact: what is added multiplies by zero, by one, or by 32 / 32.
+"""Exact rewriting of a child into alternatives that a runtime has.
 
-Which sub-blocks are rewritten, and into what, is data (`puzzledsl.ir.runtimes`); this file knows how.
-Shapes: H hidden, N query heads, D head_dim, F intermediate width.
+Every added factor is zero, one, or 32 / 32. `puzzledsl.ir.runtimes` lists the rewritings as data; this file
+implements them. Shapes: H hidden, N query heads, D head_dim, F intermediate width.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from puzzledsl.parents.tensors import LazyTensor
 from puzzledsl.plan.shapes import attention_shapes, mlp_shapes
 
 GATE = 32.0
-"""silu(32) is 32 in every dtype: 1 - 1e-14 of it rounds to it. Times 1/32, it is one."""
+"""Gate value: silu(32) rounds to 32 in every dtype (its relative error is 1e-14), and 32 * (1/32) is exactly 1."""
 
 Weights = dict[str, LazyTensor]
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One layer on its way: weights are named as inside the layer."""
+    """One layer during rewriting; its weights have their names inside the layer."""
 
     attention: AttentionAlternative
     ffn: FfnAlternative
@@ -53,7 +53,7 @@ class _Layer:
 
 
 def lower(child: ChildFiles, runtime: Runtime) -> ChildFiles:
-    """The child as the runtime can run it. Raises DiagnosticError for what it cannot represent, all in one."""
+    """Return the child rewritten for the runtime. Raises DiagnosticError with everything that it cannot represent."""
     refuse(child, runtime)
     if runtime.as_llama and child.shape.family != "llama":
         child = as_llama(child)
@@ -98,7 +98,7 @@ def refuse(child: ChildFiles, runtime: Runtime) -> None:
 
 
 def listed(layers: list[int]) -> str:
-    """`layer 3`, `layers 0-4, 7`."""
+    """Format layers for a message: `layer 3`, `layers 0-4, 7`."""
     spans: list[list[int]] = []
     for layer in layers:
         if spans and layer == spans[-1][1] + 1:
@@ -110,7 +110,7 @@ def listed(layers: list[int]) -> str:
 
 
 def _sliding_window(child: ChildFiles) -> int | None:
-    """The parent's own window, where it is shorter than the longest sequence the parent takes."""
+    """Return the parent's window if it is in use and shorter than the parent's longest sequence, else None."""
     config: Any = child.config
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
@@ -122,7 +122,7 @@ def _sliding_window(child: ChildFiles) -> int | None:
 
 
 def as_llama(child: ChildFiles) -> ChildFiles:
-    """A Mistral or Qwen2 child as a Llama one: where queries have a bias, Llama's output has one too, here of zeros."""
+    """Convert a Mistral or Qwen2 child to a Llama child. A query bias requires an output bias in Llama: zeros are added."""
     shape = child.shape.model_copy(
         update={"family": "llama", "output_bias": child.shape.attention_bias, "mlp_bias": False}
     )
@@ -141,7 +141,7 @@ def as_llama(child: ChildFiles) -> ChildFiles:
 
 
 def with_ffn_biases(child: ChildFiles) -> ChildFiles:
-    """The same child with a bias of zeros in every FFN: a runtime has biases in all FFNs or in none."""
+    """Add a zero bias to every FFN: a runtime has biases in all FFNs or in none."""
     if child.shape.mlp_bias:
         return child
     shape = child.shape.model_copy(update={"mlp_bias": True})
@@ -158,7 +158,7 @@ def with_ffn_biases(child: ChildFiles) -> ChildFiles:
 
 
 def with_linear_biases(child: ChildFiles) -> ChildFiles:
-    """A bias of zeros in each linear sub-block of a child whose attention, or FFNs, have biases (mlx-lm wants it there)."""
+    """Add a zero bias to linear sub-blocks of a child whose attentions, or FFNs, have biases, as mlx-lm requires."""
     zeros = _Zeros(child.shape, child.dtype)
     layers = []
     for layer in split(child):
@@ -174,7 +174,7 @@ def with_linear_biases(child: ChildFiles) -> ChildFiles:
 
 
 def pad_widths(child: ChildFiles, multiple: int) -> ChildFiles:
-    """The same child with channels of zeros in each FFN, up to a multiple of `multiple`."""
+    """Pad each FFN with zero channels to a multiple of `multiple`."""
     layers = []
     for layer in split(child):
         width = layer.ffn.width if isinstance(layer.ffn, MlpFfn) else child.shape.intermediate
@@ -191,7 +191,7 @@ def pad_widths(child: ChildFiles, multiple: int) -> ChildFiles:
 
 
 def split(child: ChildFiles) -> list[_Layer]:
-    """The layers, each with its weights."""
+    """Split a child into its layers, each with its weights."""
     prefix = f"{FAMILIES[child.shape.family].layers}."
     found: list[Weights] = [{} for _ in child.layers]
     for name, weight in child.weights.items():
@@ -202,7 +202,7 @@ def split(child: ChildFiles) -> list[_Layer]:
 
 
 def joined(child: ChildFiles, layers: list[_Layer]) -> ChildFiles:
-    """The child with these layers instead of its own."""
+    """Return the child with these layers."""
     family = FAMILIES[child.shape.family]
     others = {k: w for k, w in child.weights.items() if not k.startswith(f"{family.layers}.")}
     embedding = f"{family.embedding}.weight"
@@ -229,7 +229,7 @@ def _with(child: ChildFiles, shape: Shape, content: Mapping[str, Any]) -> ChildF
 
 @dataclass(frozen=True, slots=True)
 class _Zeros:
-    """Makes tensors that are computed when they are read."""
+    """Factory of constant tensors that are computed when they are read."""
 
     shape: Shape
     dtype: torch.dtype
@@ -248,7 +248,7 @@ class _Zeros:
 
 
 def _lowered(layer: _Layer, runtime: Runtime, zeros: _Zeros, *, first: bool) -> list[_Layer]:
-    """One layer as the runtime has it: one layer, or two where its linear attention becomes a layer of its own."""
+    """Rewrite one layer into one layer, or into two if its linear attention becomes a separate layer."""
     layers = [layer]
     answer = support(runtime, layer.attention, first=first)
     if isinstance(answer, Lowered):
@@ -306,7 +306,7 @@ def _lower_ffn(layer: _Layer, runtime: Runtime, zeros: _Zeros) -> _Layer:
 
 
 def biased_ffn(matrix_HH: LazyTensor, zeros: _Zeros) -> Weights:
-    """x -> W x as a gated FFN of H channels: down(silu(gate) * up) with gate = 32 by its bias, up = x / 32, down = W."""
+    """Write x -> W x as a gated FFN of H channels: down(silu(gate) * up), gate = 32 by its bias, up = x / 32, down = W."""
     hidden = zeros.shape.hidden
     return {
         "mlp.gate_proj.weight": zeros(hidden, hidden),
@@ -319,7 +319,7 @@ def biased_ffn(matrix_HH: LazyTensor, zeros: _Zeros) -> Weights:
 
 
 def _idle(runtime: Runtime, zeros: _Zeros) -> _Layer:
-    """A layer with a KV cache that adds nothing, for a child that has no attention left."""
+    """Return a layer with a KV cache and zero output, for a child without any attention left."""
     layer = _Layer(NoOpAttention(), NoOpFfn(), {})
     attention = Lowered(way="zero_attention", into="attention whose output is zero")
     return _lower_ffn(_lower_attention(layer, attention, zeros)[0], runtime, zeros)
@@ -330,7 +330,7 @@ def _has_cache(layer: _Layer) -> bool:
 
 
 def _needs_biases(child: ChildFiles, runtime: Runtime) -> bool:
-    """Whether some sub-block becomes an FFN that works by its bias."""
+    """Return True if some sub-block is rewritten as an FFN that needs a bias."""
     answers = [support(runtime, alternative, first=False) for layer in child.layers for alternative in layer]
     return any(isinstance(a, Lowered) and a.way in ("biased_ffn", "extra_layer") for a in answers)
 

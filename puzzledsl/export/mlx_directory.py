@@ -1,8 +1,9 @@
-"""A child -> a directory for MLX (mlx-lm).
+"""Write a child as a directory for MLX (mlx-lm).
 
-mlx-lm's own nemotron-nas model runs it where that can hold it; else a model file of ours comes along, which
-`mlx_lm.load(directory, trust_remote_code=True)` runs. What the own model cannot: heads that are not hidden / heads wide, norms
-on queries and keys, windows (it ignores them), and a first attention that is linear (it takes the cache's position from it).
+mlx-lm's nemotron-nas model runs the child if it can represent it. Otherwise the directory includes a model file,
+which `mlx_lm.load(directory, trust_remote_code=True)` runs. mlx-lm's model does not support heads that are not hidden
+/ heads wide, norms on queries and keys, windows (it ignores them), or a linear first attention (it takes the cache's
+position from it).
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ def write_mlx(
     dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write the child for MLX in `dtype` (its own by default), with the tokenizer of `base_dir`.
+    """Write the child for MLX in `dtype` (default: the child's), with the tokenizer of `base_dir`.
 
-    Raises DiagnosticError: WouldOverwrite, UnknownRope, and whatever reading the weights raises.
+    Raises DiagnosticError: WouldOverwrite, UnknownRope, and those of reading the weights.
     """
     refuse_to_overwrite(out_dir)
     child = lower(child if dtype is None else child.cast(dtype), MLX)
@@ -63,7 +64,7 @@ def write_mlx(
 
 
 def is_native(child: ChildFiles) -> bool:
-    """Whether mlx-lm's own nemotron-nas model computes exactly this child."""
+    """Return True if mlx-lm's nemotron-nas model computes exactly this child."""
     shape = child.shape
     attentions = [attention for attention, _ in child.layers if not isinstance(attention, NoOpAttention)]
     return (
@@ -76,7 +77,7 @@ def is_native(child: ChildFiles) -> bool:
 
 
 def _windows(child: ChildFiles) -> list[int | None]:
-    """The window of each layer: its own, else the parent's where the parent's layer has one."""
+    """Return the window of each layer: the shorter of its alternative's and the parent layer's; None without either."""
     config: Any = child.config
     shared = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * len(child.layers)
@@ -90,7 +91,7 @@ def _windows(child: ChildFiles) -> list[int | None]:
 
 
 def _common(child: ChildFiles) -> dict[str, Any]:
-    """What both models read."""
+    """Return the config.json fields common to both models."""
     shape, config = child.shape, cast(Any, child.config)
     rope = dict(config.rope_parameters)
     theta, kind = rope.pop("rope_theta"), rope.get("rope_type", "default")
@@ -119,7 +120,7 @@ def _common(child: ChildFiles) -> dict[str, Any]:
 
 
 def _native_config(child: ChildFiles) -> dict[str, Any]:
-    """config.json for mlx-lm's own model, which takes no other keys in a block than these, and `ffn_mult` for a width."""
+    """Return config.json for mlx-lm's model, whose blocks accept only these keys and give a width as `ffn_mult`."""
     blocks = []
     for block in to_block_configs(child.layers, child.shape):
         attention, ffn = block["attention"], block["ffn"]
@@ -137,7 +138,7 @@ def _native_config(child: ChildFiles) -> dict[str, Any]:
 
 
 def _own_config(child: ChildFiles) -> dict[str, Any]:
-    """config.json for the model file that comes along."""
+    """Return config.json for the included model file."""
     shape = child.shape
     return _common(child) | {
         "model_file": MODEL_FILE,

@@ -1,4 +1,4 @@
-"""A child (or a parent) -> what each engine loads, in a temporary place or where a measurement is to be made."""
+"""Convert a child (or a parent) to the format of each engine, in a temporary directory or at a given place."""
 
 from __future__ import annotations
 

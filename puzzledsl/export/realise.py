@@ -1,4 +1,4 @@
-"""ModelDefinition + parent + pieces -> the child's checkpoint directory, without ever holding the child in memory."""
+"""Write a child's checkpoint directory from ModelDefinition, parent and pieces, without holding the child in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A child in every engine against a reference in float64: the same logits, and the same tokens through the KV cache."""
+"""Verification of a child in every engine against a float64 reference: equal logits, and equal tokens with the KV cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from puzzledsl.progress import Progress
 Array = NDArray[np.float64]
 STEPS = 32
 TOLERANCE = 1e-4
-"""Of the largest logit: float32 engines differ by a tenth of it, and a layer that is wrong by a thousand times it."""
+"""Tolerance relative to the largest logit. float32 engines differ by a tenth of it, a faulty layer by 1000 times it."""
 TEXTS = (
     "The quick brown fox jumps over the lazy dog because",
     "In 1687 Isaac Newton wrote that every particle attracts every other particle, which means",
@@ -33,7 +33,7 @@ TEXTS = (
 
 
 def open_model(directory: Path) -> ChildFiles:
-    """A child's directory, or a parent's. Raises DiagnosticError."""
+    """Open a child's or a parent's directory. Raises DiagnosticError."""
     return (
         from_directory(directory)
         if "block_configs" in read_config_json(directory)
@@ -42,7 +42,7 @@ def open_model(directory: Path) -> ChildFiles:
 
 
 def verify(directory: Path, engines: Sequence[EngineName], progress: Progress) -> tuple[EngineResult, ...]:
-    """Run the model of a directory in each engine, in float32. Raises DiagnosticError for a directory that holds none."""
+    """Run the model of a directory in each engine, in float32. Raises DiagnosticError for a directory without a model."""
     child = open_model(directory)
     prompts = prompts_of(directory, child.shape.vocab)
     model = load_checkpoint(directory, dtype=torch.float64)
@@ -86,7 +86,7 @@ def _one(
 def compare(
     engine: EngineName, answer: Answer, model: int, expected: Sequence[tuple[Array, list[int]]]
 ) -> EngineResult:
-    """One model's answers against the reference's, prompt by prompt."""
+    """Compare one model's answers with the reference's, prompt by prompt."""
     delta = largest = 0.0
     same = tokens = 0
     for prompt, (logits, greedy) in enumerate(expected):
@@ -109,7 +109,7 @@ def compare(
 
 
 def prompts_of(directory: Path, vocab: int) -> list[list[int]]:
-    """Two sentences as the model's tokenizer writes them; without one, numbers spread over the vocabulary."""
+    """Return two tokenised sentences; without a usable tokenizer, ids spread over the vocabulary."""
     try:
         tokenizer: Any = load_tokenizer(directory)
         found = [[int(token) for token in tokenizer.encode(text)][:64] for text in TEXTS]
@@ -122,7 +122,7 @@ def prompts_of(directory: Path, vocab: int) -> list[list[int]]:
 
 @torch.no_grad()
 def reference(model: PreTrainedModel, prompt: Sequence[int], steps: int) -> tuple[Array, list[int]]:
-    """Logits (S, V) of a prompt, and the tokens that follow it, each from a whole forward pass without a cache."""
+    """Return the logits (S, V) of a prompt and the greedy tokens after it, each from a full forward pass without a cache."""
     untyped: Any = model
     tokens = list(prompt)
     logits = untyped(torch.tensor([tokens]), use_cache=False).logits[0].double().numpy()
@@ -136,12 +136,12 @@ def reference(model: PreTrainedModel, prompt: Sequence[int], steps: int) -> tupl
 
 
 def log_softmax(logits: Array) -> Array:
-    """Log-probabilities of logits (S, V)."""
+    """Return the log-probabilities of logits (S, V)."""
     shifted = logits - logits.max(-1, keepdims=True)
     found: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return found
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many elements agree before the first that do not."""
+    """Return the number of elements before the first difference."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -1,4 +1,4 @@
-"""A child's directory -> what an `export` declares: a directory for transformers, vLLM, Megatron or MLX, or a GGUF file."""
+"""Convert a child's directory to the declared export: for transformers, vLLM, Megatron or MLX, or a GGUF file."""
 
 from __future__ import annotations
 

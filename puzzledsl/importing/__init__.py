@@ -1,1 +1,1 @@
-"""What other tools leave behind, turned into tables and a program: their users go on with what they have."""
+"""Import of other tools' results: conversion of a finished run to tables and a program."""

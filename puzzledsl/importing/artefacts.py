@@ -1,9 +1,9 @@
-"""Puzzletron's files as they lie on disk (NVIDIA Model Optimizer, modelopt.torch.puzzletron), read and checked.
+"""Read and check Puzzletron's files (NVIDIA Model Optimizer, modelopt.torch.puzzletron).
 
-`subblock_stats.json`: a list of measurements, each with the `args` it was made at (batch, lengths, dtypes), what no layer changes
-(`non_block`) and one entry a (sub-block configuration, layer). `…--validation/solution_N.json`: metrics of the parent with one
-replacement, `teacher.json` those of the parent. Gathered metrics: see gathered.py; `measurement_info.json` beside them has the
-batch and the length of their stats.
+`subblock_stats.json`: a list of measurements, each with its `args` (batch, lengths, dtypes), the part that no layer
+changes (`non_block`) and one entry per (sub-block configuration, layer). `…--validation/solution_N.json`: metrics of
+the parent with one replacement; `teacher.json`: those of the parent. Gathered metrics: see gathered.py;
+`measurement_info.json` beside them has the batch and the lengths of their statistics.
 """
 
 from __future__ import annotations

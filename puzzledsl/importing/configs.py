@@ -1,4 +1,4 @@
-"""Sizes in Puzzletron's configurations of blocks, under whichever of their names."""
+"""Sizes in Puzzletron's block configurations, which use several names for the same field."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from puzzledsl.ir.shapes import MAX_SIZE
 
 
 def is_attention(sub: Mapping[str, Any]) -> bool:
-    """Whether statistics are of an attention sub-block."""
+    """Return True for the statistics of an attention sub-block."""
     return bool(sub.get("subblock_config_class") == "AttentionConfig")
 
 
 def part_of(block: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    """A block's attention or FFN configuration, read from the option's name where that is all there is."""
+    """Return a block's attention or FFN configuration, parsed from the option's name if that is the only source."""
     config = block.get(part)
     if isinstance(config, dict):
         return config
@@ -38,7 +38,10 @@ def part_of(block: Mapping[str, Any], part: str) -> Mapping[str, Any]:
 
 
 def _listed(configs: Sequence[object], part: str) -> Mapping[str, Any]:
-    """A sub-block's configuration in a list of them, each with its `kind`. Mamba stands for attention, `moe` for the FFN."""
+    """Return a sub-block's configuration from a list whose entries have a `kind`.
+
+    `mamba` counts as the attention, `moe` as the FFN.
+    """
     kinds = {"attention": ("attention", "mamba"), "ffn": ("ffn", "moe")}[part]
     for config in configs:
         if isinstance(config, dict) and config.get("kind") in kinds:
@@ -47,7 +50,7 @@ def _listed(configs: Sequence[object], part: str) -> Mapping[str, Any]:
 
 
 def kv_heads_of(config: Mapping[str, Any], heads: int | None) -> int | None:
-    """Key/value heads of an attention configuration; None where it does not say. `heads`: the parent\'s query heads."""
+    """Return the key/value heads of an attention configuration, else None. `heads`: the parent's query heads."""
     for key in ("num_key_value_heads", "num_kv_heads"):
         if (kv := size_of(config, key)) is not None:
             return kv
@@ -56,11 +59,11 @@ def kv_heads_of(config: Mapping[str, Any], heads: int | None) -> int | None:
 
 
 def width_of(config: Mapping[str, Any]) -> int | None:
-    """The intermediate width of an FFN configuration; None where it does not say."""
+    """Return the intermediate width of an FFN configuration; None if it is missing."""
     return size_of(config, "intermediate_size")
 
 
 def size_of(sizes: Mapping[str, Any], key: str) -> int | None:
-    """A size that a model may have."""
+    """Return a size between 1 and MAX_SIZE; None for any other value."""
     value = sizes.get(key)
     return value if type(value) is int and 1 <= value <= MAX_SIZE else None

@@ -1,4 +1,4 @@
-"""Mistakes that show when another tool's artefacts are imported: E19xx."""
+"""Diagnostics of importing another tool's artefacts: E19xx."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NothingToImport(Diagnostic):
-    """A path where there is nothing that can be imported.
+    """The path contains nothing that can be imported.
 
-    `pzl import puzzletron` reads the directory of a Puzzletron run (with `subblock_stats.json` and the validation
-    of its replacements), or one JSON file of gathered metrics.
+    `pzl import puzzletron` reads the directory of a Puzzletron run (with `subblock_stats.json` and the validation of
+    its replacements), or one JSON file of gathered metrics.
 
     Wrong:
         $ pzl import puzzletron runs/
@@ -28,9 +28,10 @@ class NothingToImport(Diagnostic):
 
 
 class ArtefactUnreadable(Diagnostic):
-    """An artefact that is no JSON, or has another shape than its tool writes.
+    """An artefact that is not JSON or differs from the format of its tool.
 
-    Artefacts are read as the tool wrote them. What is missing, of another kind or in contradiction is named with its place.
+    Artefacts are read as the tool writes them. The message gives the place of a missing, wrong or contradictory
+    field.
 
     Wrong:
         $ pzl import puzzletron runs/llama8b    # copied while it was being written
@@ -44,9 +45,9 @@ class ArtefactUnreadable(Diagnostic):
 
 
 class NotInTheLanguage(Diagnostic):
-    """An alternative that a `.pzl` space cannot say.
+    """An alternative that a `.pzl` space cannot express.
 
-    Mamba and Llama-4 sub-blocks, parallel blocks and replacements of several layers at once have no words here.
+    Mamba and Llama-4 sub-blocks, parallel blocks and replacements of several layers at once are not supported.
 
     Wrong:
         $ pzl import puzzletron runs/nemotron-h
@@ -62,9 +63,9 @@ class NotInTheLanguage(Diagnostic):
 
 
 class ShapeOpen(Diagnostic):
-    """Artefacts that do not say what the parent is.
+    """Artefacts that do not determine the parent's shape.
 
-    A program needs the parent's shape. It is read from the parent's config.json, or worked out from the sizes in
+    A program needs the parent's shape. It is read from the parent's config.json, or derived from the sizes in
     `subblock_stats.json`.
 
     Wrong:

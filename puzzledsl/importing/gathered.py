@@ -1,4 +1,4 @@
-"""One JSON with everything: replacement -> metrics and stats, or layer -> option -> metrics and stats."""
+"""Read gathered metrics in one JSON file: replacement -> metrics and stats, or layer -> option -> metrics and stats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read of a Puzzletron run, in the terms of this language."""
+"""The content of a Puzzletron run in the terms of this language."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Pair = tuple[AttentionAlternative, FfnAlternative]
 
 @dataclass(frozen=True, slots=True)
 class SubBlockCost:
-    """What one sub-block (or, without both, the part no layer changes) costs in one measurement. `layer` None: in every layer."""
+    """The cost of one sub-block in one measurement; with neither, of the part that no layer changes.
+
+    `layer` None: the same cost in every layer.
+    """
 
     layer: int | None
     attention: AttentionAlternative | None
@@ -32,7 +35,7 @@ class SubBlockCost:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One scenario: `name` is an identifier; lengths in tokens."""
+    """One scenario. `name` is a valid identifier; lengths are in tokens."""
 
     name: str
     batch: int
@@ -44,7 +47,7 @@ class Measurement:
 
 @dataclass(slots=True)
 class Imported:
-    """All of a run. `scores[metric][layer, attention, ffn]` is how much worse the parent gets (0 for the parent's own blocks)."""
+    """The content of a run. `scores[metric][layer, (attention, ffn)]` is the degradation of the parent by that replacement."""
 
     source: Path
     shape: Shape

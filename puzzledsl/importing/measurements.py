@@ -1,4 +1,4 @@
-"""Puzzletron's statistics of sub-blocks as measurements of scenarios."""
+"""Convert Puzzletron's sub-block statistics to measurements of scenarios."""
 
 from __future__ import annotations
 

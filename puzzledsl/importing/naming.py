@@ -1,4 +1,4 @@
-"""Puzzletron's configurations as alternatives."""
+"""Convert Puzzletron's block configurations to alternatives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Puzzletron run as this language has it: a parent's shape, what each layer may become, its scores and its costs."""
+"""Read a Puzzletron run: the parent's shape, the alternatives of each layer, their scores and costs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOT_ZERO_AT_THE_PARENT = re.compile(rf"lm_loss|perplexity|{HIGHER_IS_BETTER.patt
 
 
 def read_puzzletron(path: Path, parent: Path | None = None) -> Imported:
-    """Read a run. `parent`: the directory of the parent's config.json, where the run does not have it. Raises DiagnosticError."""
+    """Read a run. `parent`: the directory of the parent's config.json if the run lacks it. Raises DiagnosticError."""
     found = read_artefacts(path)
     if not found.stats:
         found.stats = list(stats_of_gathered(found))
@@ -42,7 +42,7 @@ def read_puzzletron(path: Path, parent: Path | None = None) -> Imported:
 
 
 def _scores(found: Artefacts, naming: Naming, imported: Imported) -> None:
-    """How much each replacement costs, against the parent: higher is worse, also of an accuracy."""
+    """Collect the degradation by each replacement relative to the parent; for an accuracy, too, higher is worse."""
     own: Pair = (ParentAttention(), ParentFfn())
     base = dict(found.teacher_metrics)
     for replacement in found.replacements:
@@ -73,7 +73,7 @@ def _scores(found: Artefacts, naming: Naming, imported: Imported) -> None:
 
 
 def _worse(metric: str, value: Decimal, parent: Decimal) -> Decimal:
-    """The metric's distance from the parent's, so that higher is worse."""
+    """Return the metric's distance from the parent's, signed so that higher is worse."""
     if not value.is_finite() or not parent.is_finite():
         return Decimal("nan")
     return parent - value if HIGHER_IS_BETTER.search(metric) else value - parent

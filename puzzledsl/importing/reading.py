@@ -1,4 +1,4 @@
-"""JSON files of another tool, read with exact numbers, and the replacements that are found in them."""
+"""Read another tool's JSON files with exact numbers, and extract their replacements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parent's shape, from its config.json or from what a Puzzletron run says of it."""
+"""The parent's shape, from its config.json or from the statistics of a Puzzletron run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIZES = ("n_embd", "n_head", "vocab_size")
 
 @dataclass(frozen=True, slots=True)
 class _Teacher:
-    """The parent's own sub-blocks: the same in every layer."""
+    """Sizes of the parent's sub-blocks, equal in every layer."""
 
     layers: int
     kv_heads: int
@@ -35,7 +35,7 @@ class _Teacher:
 
     @classmethod
     def of(cls, found: Artefacts) -> _Teacher:
-        """What the artefacts call the teacher's, else the largest of what they have. Raises DiagnosticError."""
+        """Return the sizes of the blocks marked as the teacher's, else the largest ones. Raises DiagnosticError."""
         layers = 1 + max((r.layer for r in found.replacements), default=-1)
         blocks = [r.block for r in found.replacements if r.is_teacher] or [
             r.block for r in found.replacements
@@ -57,20 +57,20 @@ class _Teacher:
 
 
 def head_count(found: Artefacts) -> int | None:
-    """The parent's query heads; None where no statistics say."""
+    """Return the parent's query heads; None if no statistics contain them."""
     heads = [size_of(entry["args"], "n_head") for entry in found.stats]
     return next((h for h in heads if h is not None), None)
 
 
 def parent_directory(found: Artefacts, parent: Path | None) -> Path | None:
-    """Where the parent's config.json lies; None where it is nowhere to be seen."""
+    """Return the directory of the parent's config.json; None if it is not found."""
     said = found.args.get("teacher_dir")
     places = [parent, found.path / "ckpts" / "teacher", Path(said) if isinstance(said, str) else None]
     return next((p for p in places if p is not None and (p / "config.json").is_file()), None)
 
 
 def shape_of_config(path: Path) -> Shape:
-    """The shape in a config.json. Raises DiagnosticError."""
+    """Return the shape in a config.json. Raises DiagnosticError."""
     try:
         shape = read_config(path)
     except BadConfig as error:
@@ -80,7 +80,7 @@ def shape_of_config(path: Path) -> Shape:
 
 
 def shape_of_statistics(found: Artefacts) -> Shape:
-    """From the sizes that the statistics were made with. Raises DiagnosticError."""
+    """Return the shape from the sizes recorded in the statistics. Raises DiagnosticError."""
     teacher = _Teacher.of(found)
     args = found.stats[0]["args"] if found.stats else {}
     hidden, heads, vocab = (size_of(args, key) for key in SIZES)
@@ -123,7 +123,7 @@ def _teacher_attention_params(found: Artefacts, teacher: _Teacher, heads: int) -
 
 
 def _with_head_dim(shape: Shape, params: int | None) -> Shape:
-    """The head size that explains the parent's attention parameters; hidden / heads where none does."""
+    """Return the shape with the head_dim that matches the parent's attention parameters; unchanged if none matches."""
     for head_dim in (shape.head_dim, *HEAD_DIMS):
         candidate = shape.model_copy(update={"head_dim": head_dim})
         if params == attention_params(candidate, shape.kv_heads):

@@ -1,4 +1,4 @@
-"""An imported run as files: `scores.csv`, `costs.csv` and a program that reads them, checks and solves as it stands."""
+"""Files of an imported run: `scores.csv`, `costs.csv` and a program over them that is ready to check and solve."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ REQUIREMENTS = {
     "has_attention": ("count(attention is not noop)", ""),
     "has_ffn": ("count(ffn is not noop)", ""),
 }
-"""What the tool's `stats.X` is called here, and its unit."""
+"""Puzzletron's `stats.X` -> the expression in this language and its unit."""
 MAX_BOUND = Decimal(10) ** 30
 EXAMPLE_RATIO = "0.7x"
 
 
 def files_of(imported: Imported, base: Path) -> dict[str, str]:
-    """File name -> text, for a directory `base`: the program last."""
+    """Return file name -> text, for a directory `base`, with the program last."""
     files = {"scores.csv": scores_csv(imported)}
     if imported.measurements:
         files["costs.csv"] = costs_csv(imported)
@@ -58,7 +58,7 @@ def files_of(imported: Imported, base: Path) -> dict[str, str]:
 
 
 def scores_csv(imported: Imported) -> str:
-    """One row a replacement, a column a metric. A replacement of one sub-block is a row of that sub-block alone."""
+    """Return one row per replacement and one column per metric. A replacement of one sub-block names that sub-block alone."""
     metrics = list(imported.scores)
     keys = sorted(
         {key for values in imported.scores.values() for key in values},
@@ -74,7 +74,7 @@ def scores_csv(imported: Imported) -> str:
 
 
 def costs_csv(imported: Imported) -> str:
-    """One row a sub-block and layer, columns for every measurement: memory and KV cache in MiB, latency in ms."""
+    """Return one row per sub-block and layer, with columns for each measurement: memory, KV cache in MiB, latency in ms."""
     columns = [(m, what) for m in imported.measurements for what in _columns(m)]
     rows: dict[tuple[int, str, str], dict[str, str]] = {}
     for measurement in imported.measurements:
@@ -99,7 +99,7 @@ def _names(cost: SubBlockCost) -> tuple[str, str]:
 
 
 def _columns(measurement: Measurement) -> list[str]:
-    """The figures that all of a measurement's costs have."""
+    """Return the figures that all costs of a measurement have."""
     named = {"memory[MiB]": "memory_mib", "kv_cache[MiB]": "kv_cache_mib", "latency[ms]": "latency_ms"}
     return [
         c for c, name in named.items() if all(getattr(cost, name) is not None for cost in measurement.costs)
@@ -133,7 +133,7 @@ def _csv(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 
 def program_text(imported: Imported, base: Path) -> str:
-    """The `.pzl` program over the two tables."""
+    """Return the `.pzl` program over the two tables."""
     blocks = [
         [f"## Imported from {_one_line(imported.source.name or str(imported.source))}.", *_notes(imported)],
         list(_parent(imported, base)),
@@ -186,7 +186,7 @@ def _parent(imported: Imported, base: Path) -> Iterator[str]:
 
 
 def _space(imported: Imported) -> Iterator[str]:
-    """The most common choice, then the layers that have another."""
+    """Yield the most common choice, then the layers that differ from it."""
     choices = [_choice(layer) for layer in imported.layers]
     (attention, ffn), _ = Counter(choices).most_common(1)[0]
     yield "space puzzle of teacher {"
@@ -201,7 +201,7 @@ def _space(imported: Imported) -> Iterator[str]:
 
 
 def _runs(layers: list[tuple[int, str]]) -> list[tuple[str, str]]:
-    """Neighbouring layers of the same text as one range."""
+    """Merge neighbouring layers with the same text into one range."""
     runs: list[list[Any]] = []
     for index, text in layers:
         if runs and runs[-1][1] == index - 1 and runs[-1][2] == text:
@@ -216,7 +216,7 @@ def _choice(layer: Mapping[tuple[AttentionAlternative, FfnAlternative], None]) -
 
 
 def _alternatives(found: set[Any]) -> str:
-    """A choice as it is written: the parent's, then sizes from large to small, linear, no-op."""
+    """Return a choice in source form: the parent's alternative, then sizes from large to small, linear, no-op."""
     heads = sorted((a.kv_heads for a in found if isinstance(a, GqaAttention)), reverse=True)
     widths = sorted((f.width for f in found if isinstance(f, MlpFfn)), reverse=True)
     names = {name_of(a) for a in found}
@@ -237,7 +237,7 @@ def _hardware(imported: Imported) -> Iterator[str]:
 
 
 def _searches(imported: Imported) -> Iterator[list[str]]:
-    """One search for each of the run's own, with its objective and constraints; without any, one to start from."""
+    """Yield one search for each search of the run, with its objective and constraints; if there is none, an example."""
     taken: set[str] = set()
     for folder, solution in imported.solutions:
         text = _search(imported, folder, solution, taken)
@@ -271,7 +271,7 @@ def _search(imported: Imported, folder: str, solution: Mapping[str, Any], taken:
 
 
 def _measured_at(imported: Imported, wanted: object) -> str | None:
-    """The measurement that a run's `subblock_stats_args` mean."""
+    """Return the measurement that matches a run's `subblock_stats_args`; None if none does."""
     if not isinstance(wanted, dict):
         return None
     for m in imported.measurements:
@@ -301,7 +301,7 @@ def _is_bound(value: int | Decimal) -> bool:
 
 
 def _one_line(text: str) -> str:
-    """What a comment may hold of a text."""
+    """Return a text on one line, cut to 80 characters, for a comment."""
     return " ".join(text.split())[:80]
 
 
@@ -320,6 +320,6 @@ def _first_search(imported: Imported) -> Iterator[str]:
 
 
 def identifier(text: str) -> str:
-    """A name as a program may have it."""
+    """Return a valid identifier for a name."""
     name = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "unnamed"
     return f"n{name}" if name[0].isdigit() else f"{name}_" if name in KEYWORDS else name

@@ -1,2 +1,4 @@
-"""The tree given meaning: names, types, parent facts, lowering. `nodes.py` is what a program means;
-`tables.py` is what the stages after it exchange."""
+"""Semantic analysis: names, types, parent facts and lowering of the syntax tree.
+
+`nodes.py` defines the lowered program; `tables.py` defines the artefacts that later stages exchange.
+"""

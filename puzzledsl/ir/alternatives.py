@@ -1,7 +1,7 @@
-"""What a sub-block may become: two closed unions, their canonical names and their parameter counts.
+"""The alternatives of a sub-block: one closed union for attention, one for the FFN, with their canonical names.
 
-Canonical names are what tables, reports and JSON use: `parent`, `gqa4`, `gqa4w8192`, `gqa4w64s4`, `mlp21504`, `moe8k2`,
-`linear`, `noop`.
+Tables, reports and JSON use the canonical names: `parent`, `gqa4`, `gqa4w8192`, `gqa4w64s4`, `mlp21504`,
+`moe8k2w1024`, `linear`, `noop`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ class ParentAttention(Frozen):
 
 
 class GqaAttention(Frozen):
-    """Grouped-query attention with `kv_heads` key/value heads; `window` caps the KV length in tokens (None: full).
+    """Grouped-query attention with `kv_heads` key/value heads; `window` caps the KV length in tokens (None: no cap).
 
-    With a window, a token sees itself, those right before it and the first `sinks` of the sequence: `window` altogether.
+    With a window, a token attends to `window` tokens in total: the first `sinks` of the sequence, then the most
+    recent ones, itself included.
     """
 
     kind: Literal["gqa"] = "gqa"
@@ -36,7 +37,7 @@ class GqaAttention(Frozen):
 
 
 class LinearAttention(Frozen):
-    """One hidden x hidden matrix in place of attention."""
+    """One hidden x hidden matrix that replaces attention."""
 
     kind: Literal["linear"] = "linear"
 
@@ -70,7 +71,7 @@ class MoeFfn(Frozen):
 
 
 class LinearFfn(Frozen):
-    """One hidden x hidden matrix in place of the FFN."""
+    """One hidden x hidden matrix that replaces the FFN."""
 
     kind: Literal["linear"] = "linear"
 
@@ -89,7 +90,7 @@ Alternative = AttentionAlternative | FfnAlternative
 
 
 def name_of(alternative: Alternative) -> str:
-    """The canonical name of an alternative within its sub-block."""
+    """Return the canonical name of an alternative within its sub-block, such as `gqa4w64s4` or `mlp21504`."""
     match alternative:
         case ParentAttention() | ParentFfn():
             return "parent"

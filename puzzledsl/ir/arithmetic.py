@@ -1,6 +1,7 @@
-"""`+ - * / mod` and comparisons over quantities and over what a search decides. Dimensions are checked here.
+"""`+ - * / mod` and comparisons over quantities and over values that a search decides. Dimensions are checked here.
 
-Numbers stay exact fractions. A symbolic operand may be scaled by a constant, and added to another of the same dimension.
+Numbers stay exact fractions. A symbolic operand may be scaled by a constant and added to another operand of the same
+dimension.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from puzzledsl.units import COUNT, TOK_PER_S, Dimension, Form, Quantity
 
 
 def combine(ctx: Context, op: str, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
-    """`left op right`. `at` gives the places for messages; `left_span` is the whole left operand."""
+    """Return `left op right`. `at` and `left_span` (the whole left operand) are the places for diagnostics."""
     match op:
         case "+" | "-":
             result = _add(ctx, op, left, right, left_span, at.right.span)
@@ -37,7 +38,7 @@ def combine(ctx: Context, op: str, left: Number, right: Number, at: tree.Binary,
 
 
 def guard(ctx: Context, value: Value, span: Span) -> Value:
-    """The value, or POISON, reported, for a number too large to be meant."""
+    """Return the value; report a number of more than MAX_BITS bits and return POISON."""
     numbers: list[Fraction] = []
     if isinstance(value, Quantity):
         numbers = [value.value]
@@ -165,7 +166,7 @@ def _in_one_layer(
     dimension: Dimension,
     at: tree.Binary,
 ) -> Value | None:
-    """`of(left, right)` as a table where both hang on one layer; None where they do not."""
+    """Return `of(left, right)` as a table if both sides depend on the same single layer, else None."""
     if layer_of([left, right]) is None:
         return None
     tables = tables_of(ctx, [left, right], at.span)
@@ -180,7 +181,7 @@ def _divide_tables(
     dimension: Dimension,
     at: tree.Binary,
 ) -> Value:
-    """A quotient or remainder inside one layer; reported where an alternative makes the divisor zero."""
+    """Divide or take the remainder within one layer; report an alternative that makes the divisor zero."""
     tables = tables_of(ctx, [left, right], at.span)
     if tables is None:
         return POISON
@@ -259,7 +260,10 @@ def _not_linear(ctx: Context, op: str, verb: str, at: tree.Binary, left_span: Sp
 def comparable(
     ctx: Context, op: str, left: Number, right: Number, left_span: Span, right_span: Span, op_span: Span
 ) -> bool:
-    """Whether two sides have one dimension; reports it where they have not. `x` literals match every dimension of a metric."""
+    """Return True if two sides have the same dimension; report a mismatch and return False.
+
+    A literal such as `2x` (times the parent's) compares with a metric of any dimension.
+    """
     if is_times(left) or is_times(right):
         if is_times(left) and is_times(right):
             return True
@@ -272,7 +276,7 @@ def comparable(
     mine, other = (left, right) if literal_left else (right, left)
     fixes = unit_fixes(other.dimension, mine, first, ctx.source(first))
     times = times_instead(other, mine)
-    if times:  # then neither literal is what was surely meant
+    if times:  # neither literal is certain to be the one meant
         fixes = [
             fix
             for known in fixes

@@ -1,4 +1,4 @@
-"""`assert EXPR because "…"`: what fails says both sides' values."""
+"""Check of `assert EXPR because "…"`; a failure shows the values of both sides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of every artefact: frozen, strict about unknown keys, exact numbers, one canonical JSON text."""
+"""Base class of every artefact: frozen, without unknown keys, exact numbers, one canonical JSON text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies: settings, sections, `let` and `assert` between braces; what does not belong there is reported."""
+"""Readers of bodies: settings, sections, `let` and `assert` between braces. Other statements are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names the language itself gives a meaning; a file's own declarations come before them."""
+"""Names that the language itself defines. A file's own declarations take precedence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "mlp": ("width",),
     "moe": ("experts", "top_k", "width"),
 }
-"""What patterns may say about an alternative."""
+"""Constructor -> its attributes that a pattern can test."""
 
 FUNCTIONS = (
     *("sum", "count", "min", "max", "mean", "all", "any", "floor", "ceil", "round", "abs"),
@@ -32,7 +32,7 @@ CONSTRUCTORS = frozenset(
         *("sweep", "used_by", "tasks", "gguf", "mlx"),
     )
 )
-"""Words that build something; the declaration that takes it reads the arguments."""
+"""Words that construct a value, such as `gqa` and `table`; the declaration that takes the value reads the arguments."""
 
 VALUES: dict[str, Value] = {
     "true": Boolean(True),

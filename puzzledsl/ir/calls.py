@@ -1,4 +1,4 @@
-"""Calls: `fn`s, built-in functions over lists and comprehensions, and words that build something."""
+"""Evaluation of calls: `fn`s, built-in functions over lists and comprehensions, and constructors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a path to a program: load, check everything, lower. All mistakes in one run; never raises for a user's mistake."""
+"""Check a program: load, check and lower it. Reports all mistakes in one run and never raises for a user's mistake."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What stands right of `attention =` and `ffn =`: choices multiplied out into alternatives, checked against the parent.
+"""Read `attention = …` and `ffn = …`: expand choices into alternatives and check them against the parent.
 
-An alternative equal to the parent's own sub-block becomes the parent's; equal ones are kept once, in the order written.
+An alternative equal to the parent's own sub-block becomes `parent`. Duplicates are kept once, in the order written.
 """
 
 from __future__ import annotations
@@ -51,34 +51,34 @@ T = TypeVar("T", bound=Alternative)
 
 @dataclass(slots=True, eq=False)
 class ChoiceReader:
-    """Reads choices for one space; roundings go into `info`, and `info.incomplete` is set where something is lost."""
+    """Reader of one space's choices. It records rounded widths in `info` and sets `info.incomplete` if a part is unreadable."""
 
     ctx: Context
     info: SpaceInfo
 
     def attention(self, expr: tree.Expr, scope: Scope) -> tuple[AttentionAlternative, ...]:
-        """The attention alternatives an expression means."""
+        """Return the attention alternatives that an expression denotes."""
         found: dict[AttentionAlternative, None] = {}
         for call in self._calls(expr, scope, "attention"):
             self._add(found, self._attention(call), call)
         return tuple(found)
 
     def ffn(self, expr: tree.Expr, scope: Scope) -> tuple[FfnAlternative, ...]:
-        """The FFN alternatives an expression means."""
+        """Return the FFN alternatives that an expression denotes."""
         found: dict[FfnAlternative, None] = {}
         for call in self._calls(expr, scope, "ffn"):
             self._add(found, self._ffn(call), call)
         return tuple(found)
 
     def _add(self, found: dict[T, None], more: list[T], call: Constructed) -> None:
-        """Add what a call means to a choice, and note what the choice has already."""
+        """Add a call's alternatives to a choice; warn about those that the choice already contains."""
         for alternative in more:
             if alternative in found and not call.scope.file.is_std:
                 self.ctx.warnings.append(_same(alternative, call, self.info))
             found[alternative] = None
 
     def alternatives(self, expr: tree.Expr, scope: Scope, sub_block: SubBlock) -> tuple[Alternative, ...]:
-        """The alternatives of either sub-block."""
+        """Return the alternatives that an expression denotes for the given sub-block."""
         return self.attention(expr, scope) if sub_block == "attention" else self.ffn(expr, scope)
 
     # ------------------------------------------------------------ which words
@@ -195,7 +195,7 @@ class ChoiceReader:
         return kv
 
     def _windows(self, settings: Settings) -> list[int | None]:
-        """Window sizes, None for full; -1 for one with a mistake."""
+        """Return the window sizes in tokens: None for `full`, -1 for an invalid one (already reported)."""
         entry = settings.entries["window"]
         options = entry.expr.options if isinstance(entry.expr, tree.Choice) else (entry.expr,)
         found: list[int | None] = []
@@ -211,7 +211,10 @@ class ChoiceReader:
         return found
 
     def _sinks(self, settings: Settings, windows: list[int | None]) -> int:
-        """How many of a window's tokens are the sequence's first; 0 where that was a mistake, which is reported."""
+        """Return the number of attention sinks: tokens at the start of the sequence that every window keeps.
+
+        Report a number that does not fit the windows, and return 0.
+        """
         sinks = settings.whole("sinks", 0, 0)
         span = settings.entries["sinks"].expr.span
         sizes = [w for w in windows if w is not None and w != -1]
@@ -273,7 +276,7 @@ class ChoiceReader:
         ]
 
     def _width(self, option: Located, multiple: int) -> int | None:
-        """The channels one width means, rounded to the nearest multiple (ties up)."""
+        """Return the channels that one width denotes, rounded to the nearest multiple (ties up); None if it is invalid."""
         number = as_constant(self.ctx, option.value, option.span, "`width`", COUNT)
         if number is None:
             return None

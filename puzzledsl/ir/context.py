@@ -1,4 +1,4 @@
-"""What checking one program shares: diagnostics, the budget of work, and what has been lowered so far."""
+"""State shared by the check of one program: diagnostics, the step budget and the declarations lowered so far."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Lower = Callable[["Context", Symbol], object]
 
 
 class OutOfSteps(Exception):
-    """Ends the check of a program that asks for more work than any program means; reported when raised."""
+    """Raised to end the check of a program that needs more than MAX_STEPS steps; the diagnostic is already reported."""
 
 
 @dataclass(slots=True, eq=False)
 class Context:
-    """One check. `lowered` holds a node for each declaration reached, None for one too broken to lower."""
+    """The state of one check. `lowered` maps each declaration reached to its node, or to None if it is too broken to lower."""
 
     sink: Sink
     loader: Loader
@@ -54,17 +54,17 @@ class Context:
     # ------------------------------------------------------------ diagnostics
 
     def report(self, diagnostic: Diagnostic) -> None:
-        """Record one mistake."""
+        """Record one diagnostic, unless it only follows from a syntax error on the same line."""
         if not self._follows(diagnostic):
             self.sink.add(diagnostic)
 
     def _follows(self, diagnostic: Diagnostic) -> bool:
-        """Whether something is wrong where the parser reported a mistake: what was read there is not what was meant."""
+        """Return True if the parser reported a syntax error on the same line, which probably caused this diagnostic, too."""
         span = diagnostic.span
         return span is not None and span.line in self.file_of(span).damage.lines
 
     def where(self, span: Span) -> Where:
-        """A place for the IR, with its text."""
+        """Return a span as a place of the IR, with its source text."""
         file = self.file_of(span)
         return Where(
             file=file.shown,
@@ -76,29 +76,29 @@ class Context:
         )
 
     def file_of(self, span: Span) -> SourceFile:
-        """The file a span lies in."""
+        """Return the file that contains a span."""
         return next((f for f in self.loader.files.values() if f.file == span.file), self.root)
 
     def source(self, span: Span) -> str:
-        """The source text of a span."""
+        """Return the source text of a span."""
         return self.file_of(span).source(span)
 
     # ------------------------------------------------------------ expressions
 
     def value(self, expr: tree.Expr, scope: Scope) -> Value:
-        """The value of an expression; POISON where it has a mistake."""
+        """Evaluate an expression. Return POISON if it has a mistake, which is then already reported."""
         return self.evaluate(self, expr, scope)
 
     def note_written(self, number: Quantity) -> None:
-        """Note a number that stands in the program as it is, such as the `-1` of `layers[-1]`."""
+        """Register a number that is written literally in the program, such as the `-1` of `layers[-1]`."""
         self.written[id(number)] = number
 
     def is_written(self, value: Value) -> bool:
-        """True for a negative number that stands in the program as it is; False where it was computed."""
+        """Return True for a negative number that is written literally; False for a computed one."""
         return self.written.get(id(value)) is value
 
     def spend(self, span: Span, steps: int = 1) -> None:
-        """Count work. Raises OutOfSteps, reported, when a program explodes."""
+        """Count `steps` of work. Report a program that exceeds MAX_STEPS and raise OutOfSteps."""
         self.steps += steps
         if self.steps > MAX_STEPS:
             self.report(
@@ -107,7 +107,7 @@ class Context:
             raise OutOfSteps
 
     def enter(self, span: Span) -> bool:
-        """Go one level of evaluation deeper; the caller takes it back from `depth`. False, reported, when it is too deep."""
+        """Enter one level of evaluation; the caller decrements `depth` when done. Report too deep a nesting and return False."""
         if self.depth >= MAX_DEPTH:
             if (span.file, span.line) not in self.too_deep:
                 self.too_deep.add((span.file, span.line))
@@ -121,7 +121,7 @@ class Context:
     # ------------------------------------------------------------ declarations
 
     def name_of(self, symbol: Symbol) -> str:
-        """The name a declaration has in the program: its own; prefixed by its file's where another has that one."""
+        """Return the unique name of a declaration: its own, prefixed by its file's name if another declaration has that name."""
         if not self.names:
             self._name_all()
         if symbol not in self.names:  # a second declaration of a name, which is an error
@@ -129,8 +129,11 @@ class Context:
         return self.names[symbol]
 
     def _name_all(self) -> None:
-        """Name what the files declare, whatever the order they do it in: the program's own and what only one file
-        declares by its own name, the rest with the file's in front."""
+        """Assign names to all declarations, independently of their order.
+
+        A declaration of the main file, or one whose name only one file declares, keeps its name. The others get their
+        file's name as a prefix.
+        """
         declared = [
             symbol
             for file in self.loader.files.values()
@@ -151,7 +154,7 @@ class Context:
         self.taken[name] = symbol
 
     def lower(self, symbol: Symbol, node: type[T]) -> T | None:
-        """The lowered declaration, made on first use. None where it has mistakes that leave nothing to go on with."""
+        """Lower a declaration on first use and return its node; None if its mistakes leave nothing to lower."""
         if symbol not in self.lowered:
             if symbol in self.busy:
                 names = [s.name for s in self.busy[self.busy.index(symbol) :]]
@@ -170,5 +173,5 @@ class Context:
         return found if isinstance(found, node) else None
 
     def lower_later(self, symbol: Symbol) -> None:
-        """Have a declaration lowered before the check ends, without needing it now."""
+        """Queue a declaration to be lowered before the check ends."""
         self.pending.append(symbol)

@@ -1,7 +1,7 @@
-"""What the parser could not read of a file, so that the checker does not report again what follows from it.
+"""Regions of a file that the parser could not read. The checker reports no mistakes that only follow from a syntax error.
 
-A mistake in the text hides more than it says: a name that was to be declared, a part of a body, arguments of a call. What
-lies near one is therefore judged with care; the rest of the file is judged as ever.
+A syntax error can hide a declared name, a part of a body or arguments of a call. Near one, the checker suppresses
+diagnostics that such a loss would cause. The rest of the file is checked as usual.
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ _DECLARING = (*KINDS, "param", "let", "fn")
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """`lines` are where a mistake of the text is shown; `ranges` reach from each to what it is about (an open brace)."""
+    """Lines and line ranges of syntax errors.
+
+    `lines` are the lines of the primary spans. Each range of `ranges` also covers an error's secondary spans, such as
+    the open brace.
+    """
 
     lines: frozenset[int] = frozenset()
     ranges: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(cls, mistakes: Iterable[Diagnostic]) -> Damage:
-        """The damage that some diagnostics of one file tell of."""
+        """Return the damage described by one file's syntax diagnostics."""
         lines: set[int] = set()
         ranges: set[tuple[int, int]] = set()
         for mistake in mistakes:
@@ -39,13 +43,13 @@ class Damage:
         return cls(frozenset(lines), tuple(sorted(ranges)))
 
     def touches(self, span: Span, margin: int = 0) -> bool:
-        """Whether a mistake of the text reaches into a span, or within `margin` lines of it."""
+        """Return True if a syntax error lies within a span or within `margin` lines of it."""
         first, last = span.line - margin, span.end_line + margin
         return any(start <= last and first <= end for start, end in self.ranges)
 
 
 def declares_unread(name: str, lines: list[str], module: tree.Module, damage: Damage) -> bool:
-    """Whether the text seems to declare `name` although the parser lost it: uses of the name are no further mistake."""
+    """Return True if the text seems to declare `name` in a part that the parser lost. Uses of `name` are then not reported."""
     if not module.broken:
         return False
     word = re.compile(rf"\b{re.escape(name)}\b")
@@ -61,7 +65,7 @@ def declares_unread(name: str, lines: list[str], module: tree.Module, damage: Da
 
 
 def may_declare_any(lines: list[str], module: tree.Module, damage: Damage) -> bool:
-    """Whether names were lost that the text does not show: those of a `use` or a declaration without its name."""
+    """Return True if an unknown number of names was lost: by a broken `use` or by a declaration without a name."""
     shown = [lines[n - 1] for n in damage.lines if n <= len(lines)]
     if any('.pzl"' in line or re.match(r"\s*use\b", line) for line in shown):
         return True

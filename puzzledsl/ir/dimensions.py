@@ -1,4 +1,4 @@
-"""Dimensions in messages: what a side is called, and the literal that would work instead."""
+"""Dimensions in diagnostics: the description of a side, and the literal to write instead."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _GIB = {"MiB": 2**20, "GiB": 2**30}
 
 
 def label(value: Number) -> str:
-    """What stands under a side of a comparison: `a number, no unit`, `Bytes`."""
+    """Return the label shown under one side of a comparison: `a number, no unit`, `Bytes`."""
     if isinstance(value, Quantity) and value.form == "plain" and value.dimension == COUNT:
         return "a number, no unit"
     return describe(value)
 
 
 def is_times(value: Number) -> bool:
-    """True for `2.17x`."""
+    """Return True for a literal such as `2.17x`, a multiple of the parent's value."""
     return isinstance(value, Quantity) and value.form == "times"
 
 
 def plain(value: Fraction) -> str:
-    """A number without a unit as a literal that parses back exactly where its decimals end, else to six digits."""
+    """Format a number as a literal without a unit: exactly if its decimals end, else to six digits."""
     denominator = value.denominator
     for prime in (2, 5):
         while denominator % prime == 0:
@@ -58,7 +58,7 @@ def plain(value: Fraction) -> str:
 
 
 def would_do(wanted: Dimension, given: Number) -> str:
-    """Help for a literal of the wrong dimension: what to write where `wanted` is needed. Empty where nothing is sure."""
+    """Return a help line for a literal of the wrong dimension: a literal of dimension `wanted`. Empty if none is certain."""
     if isinstance(given, Symbolic):
         return ""
     if given.form == "percent" and wanted != COUNT:
@@ -71,11 +71,11 @@ def would_do(wanted: Dimension, given: Number) -> str:
 
 
 FEW_TOK_PER_S = 10
-"""Fewer tokens a second than anybody asks for: a bare number below is more likely meant as times the parent's."""
+"""Throughput limit below which a bare number more likely means a multiple of the parent's than tokens per second."""
 
 
 def times_instead(metric: Number, given: Number) -> str:
-    """`1.5x` for a bare 1.5 beside a throughput; empty where that is not what was likely meant."""
+    """Return `1.5x` for a bare 1.5 compared with a throughput; empty if a multiple of the parent's is unlikely to be meant."""
     bare = isinstance(given, Quantity) and given.form == "plain" and given.dimension == COUNT
     if not bare or isinstance(metric, Quantity) or metric.dimension != TOK_PER_S:
         return ""
@@ -84,7 +84,7 @@ def times_instead(metric: Number, given: Number) -> str:
 
 
 def unit_fixes(wanted: Dimension, given: Number, span: Span, source: str) -> list[Fix]:
-    """The literals of `would_do` in the place of a bare number, `source`; safe where only one would do."""
+    """Return fixes that replace the bare number `source` by the literals of `would_do`; safe if there is exactly one."""
     if not isinstance(given, Quantity) or given.dimension != COUNT or given.form != "plain":
         return []
     if not source.replace("_", "").replace(".", "").isdigit():  # a name, or a sum

@@ -1,4 +1,4 @@
-"""Mistakes in names and structure: E02xx. Types are in errors_types.py, spaces and hardware in errors_spaces.py."""
+"""Diagnostics of names and structure: E02xx. Types are in errors_types.py, spaces and hardware in errors_spaces.py."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class UnknownName(Diagnostic):
-    """A name that nothing declares.
+    """A name that is not declared.
 
-    A name is declared in this file, or brought in by `use`, or bound by a `for`, a `let` or a parameter.
-    Order does not matter; spelling and letter case do.
+    A name is declared in this file, imported by `use`, or bound by a `for`, a `let` or a parameter. The order of
+    declarations does not matter; spelling and letter case do.
 
     Wrong:
         search s of w { minimize kll }
@@ -24,7 +24,7 @@ class UnknownName(Diagnostic):
 class WrongKind(Diagnostic):
     """A name of the wrong kind, such as a bld where a space is needed.
 
-    Each place wants declarations of certain kinds: `of` a search wants a space, a scenario wants hardware.
+    Each place accepts declarations of certain kinds: `of` in a search needs a space, a scenario needs hardware.
 
     Wrong:
         search s of kl { minimize kl }
@@ -37,10 +37,9 @@ class WrongKind(Diagnostic):
 
 
 class DuplicateName(Diagnostic):
-    """Two declarations of one name.
+    """Two declarations with the same name.
 
-    All declarations of a program share one set of names, whatever their kind, and so do those that `use`
-    brings in.
+    All declarations of a program share one namespace, independent of their kind, and so do imported ones.
 
     Wrong:
         let limit = 10GiB
@@ -58,7 +57,7 @@ class DuplicateName(Diagnostic):
 class UnknownKey(Diagnostic):
     """A setting or argument that does not exist.
 
-    The settings and arguments of a thing are a closed list; the help names them.
+    The settings and arguments are a closed list; the help names them.
 
     Wrong:
         space v of p { ffn = mlp(widht: 50%) }
@@ -71,9 +70,9 @@ class UnknownKey(Diagnostic):
 
 
 class UnknownAlternative(Diagnostic):
-    """Something a sub-block cannot become.
+    """An alternative that does not exist for this sub-block.
 
-    Attention may become parent, gqa, linear or noop; an FFN parent, mlp, moe, linear or noop.
+    Attention can be parent, gqa, linear or noop; an FFN can be parent, mlp, moe, linear or noop.
 
     Wrong:
         space v of p { attention = parent | conv }
@@ -86,10 +85,10 @@ class UnknownAlternative(Diagnostic):
 
 
 class UnknownAttribute(Diagnostic):
-    """`llama.layer`, `chat.memry`.
+    """An attribute that does not exist, such as `llama.layer` or `chat.memry`.
 
-    Parents have facts, scenarios metrics, hardware figures; sub-blocks have numbers of the alternative that
-    is chosen.
+    Parents have facts, scenarios have metrics, hardware has figures; sub-blocks have the numbers of the chosen
+    alternative.
 
     Wrong:
         search s of w { minimize kl, require chat.memmory <= 8GiB }
@@ -102,10 +101,10 @@ class UnknownAttribute(Diagnostic):
 
 
 class KvHeadsDontDivide(Diagnostic):
-    """Grouped-query attention needs equal groups.
+    """A number of key/value heads that does not divide the parent's heads.
 
-    Grouped-query attention shares every key/value head among equally many query heads, and new heads are
-    made by merging the parent's in equal groups.
+    Grouped-query attention shares every key/value head among equally many query heads, and new heads are made by
+    merging the parent's heads in groups of equal size.
 
     Wrong:
         space v of p { attention = gqa(kv_heads: 3) }
@@ -134,9 +133,9 @@ class DuplicateKey(Diagnostic):
 
 
 class MissingPart(Diagnostic):
-    """A declaration or call that lacks something it needs.
+    """A declaration or call without a required part.
 
-    Something that has no default is left out.
+    The missing part has no default.
 
     Wrong:
         space v of p { attention = gqa() }
@@ -149,9 +148,9 @@ class MissingPart(Diagnostic):
 
 
 class TooManyArguments(Diagnostic):
-    """More positional arguments than there are places.
+    """More positional arguments than allowed.
 
-    Most arguments are written with their names; only the first ones may stand without.
+    Most arguments must be named; only the first ones can be positional.
 
     Wrong:
         space v of p { ffn = mlp(50%, 16) }
@@ -181,7 +180,7 @@ class NoSuchFile(Diagnostic):
 class CyclicUse(Diagnostic):
     """Files that use each other.
 
-    The message shows the way round. What several files need belongs into one that uses none of them.
+    The message shows the cycle. Move what several files need to a file that uses none of them.
 
     Wrong:
         use "example.pzl"
@@ -197,7 +196,7 @@ class CyclicUse(Diagnostic):
 class NotDeclaredThere(Diagnostic):
     """A name imported from a file that does not declare it.
 
-    `use "file" (names)` brings in what that file itself declares.
+    `use "file" (names)` imports only names that the file itself declares.
 
     Wrong:
         use "std/hardware.pzl" (h100)
@@ -210,9 +209,9 @@ class NotDeclaredThere(Diagnostic):
 
 
 class CyclicDefinition(Diagnostic):
-    """A value or declaration that needs itself.
+    """A value or declaration that depends on itself.
 
-    Definitions may come in any order, but following them must come to an end.
+    Definitions can be in any order, but must not be cyclic.
 
     Wrong:
         let a = b + 1
@@ -228,7 +227,7 @@ class CyclicDefinition(Diagnostic):
 
 
 class Misplaced(Diagnostic):
-    """A statement, operator or expression where it has no meaning.
+    """A statement, operator or expression that is not allowed here.
 
     The statement exists, but not in this kind of body.
 
@@ -261,7 +260,7 @@ class UnknownSetting(Diagnostic):
 
 
 class BadSetting(Diagnostic):
-    """`--set` of something that is no value.
+    """Text of `--set` that is not a value.
 
     The value of `--set` is written as it would be in the file.
 
@@ -279,9 +278,9 @@ class BadSetting(Diagnostic):
 
 
 class NoValue(Diagnostic):
-    """A parameter without a default that nobody set.
+    """A parameter without a default that is not set.
 
-    A `param` without a default is one that every run must set.
+    Every run must set a `param` without a default.
 
     Wrong:
         param headroom: Ratio
@@ -310,9 +309,9 @@ class UnknownType(Diagnostic):
 
 
 class TooMuch(Diagnostic):
-    """Work beyond what a program can mean: the guard against explosion.
+    """More work than the checker's limits allow.
 
-    What a program unfolds to is bounded, so that a slip in a range cannot keep the checker busy for hours.
+    The expansion of a program is bounded, so that a mistake in a range cannot keep the checker busy for hours.
 
     Wrong:
         let many = sum(i for i in 1..100000000)
@@ -340,10 +339,10 @@ class AssertionFails(Diagnostic):
 
 
 class MistakenKind(Diagnostic):
-    """A declaration that says one kind and is written like another.
+    """A declaration whose kind does not match its content.
 
-    What stands behind `of`, right of `=` and between braces tells what a declaration is. It is read as that, so that
-    nothing that follows from the wrong kind is reported as well.
+    The parts after `of`, right of `=` and between braces show the intended kind. The declaration is read as that
+    kind, so that no follow-up mistakes are reported.
 
     Wrong:
         uptrain b of w { train = attention + ffn, tokens = 1M }
@@ -356,10 +355,10 @@ class MistakenKind(Diagnostic):
 
 
 class SinksDontFit(Diagnostic):
-    """`sinks` that a window has no room for.
+    """`sinks` that do not fit into a window.
 
-    `sinks` says how many of the tokens that a window lets a token see are the first of its sequence. It needs a window,
-    larger than `sinks` since a token sees itself, in a parent whose own attention sees everything.
+    A window lets a token see a number of tokens, and `sinks` of these are the first of the sequence. It needs a
+    window larger than `sinks`, because a token sees itself, in a parent whose own attention has no window.
 
     Wrong:
         space v of p { attention = gqa(kv_heads: 2, sinks: 4) }

@@ -1,4 +1,4 @@
-"""Mistakes about `eval`: E043x."""
+"""Diagnostics of `eval`: E043x."""
 
 from __future__ import annotations
 

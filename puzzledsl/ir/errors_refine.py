@@ -1,4 +1,4 @@
-"""Mistakes about `refine`: E042x, and a warning."""
+"""Diagnostics of `refine`: E042x, and a warning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class GoalNotMeasured(Diagnostic):
 class RefinesToOne(Diagnostic):
     """`refine` of a search for several solutions.
 
-    Refining ends in one child, the best that was measured. Of a search that finds several, it is not clear which to
+    Refining yields one child, the best measured one. For a search with several solutions it is not clear which one to
     refine.
 
     Wrong:
@@ -86,9 +86,9 @@ class BaselineRefined(Diagnostic):
 
 
 class NoWeightsToRefine(Diagnostic):
-    """`refine` of a search whose parent is a shape alone.
+    """`refine` of a search whose parent is only a shape.
 
-    Children are built from the parent's weights and measured. A parent that is declared by its shape has none.
+    Children are built from the parent's weights and measured. A parent declared by its shape has no weights.
 
     Wrong:
         bld pieces of w { tokens = 0 }

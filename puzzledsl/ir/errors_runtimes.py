@@ -1,4 +1,4 @@
-"""What a runtime cannot run: E047x."""
+"""Diagnostics of exports that the chosen runtime cannot run: E047x."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NoSuchFamily(Diagnostic):
-    """Children of this family's parents cannot run in the runtime.
+    """The runtime cannot run children of this family's parents.
 
-    A runtime runs children with layers of one architecture. Qwen3's layers have norms on queries and keys, which vLLM's
-    and llama.cpp's models of such children have not.
+    A runtime runs children with layers of one architecture. Qwen3's layers have norms on queries and keys; the model
+    code for such children in vLLM and llama.cpp lacks these norms.
 
     Wrong:
         parent q = shape(family: qwen3, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
@@ -33,10 +33,10 @@ class NoSuchFamily(Diagnostic):
 
 
 class CannotRepresent(Diagnostic):
-    """An alternative that the runtime has not, and that nothing in it could stand for.
+    """An alternative that the runtime lacks and that nothing in the runtime can replace exactly.
 
-    Whatever the search chooses must run where the export says. What a runtime lacks is rewritten where that is exact; a
-    sliding window is not to be had from anything else.
+    Every child that the search can choose must run in the export's runtime. A missing alternative is rewritten if an
+    exact replacement exists; a sliding window has none.
 
     Wrong:
         space x of p { attention = parent | gqa(kv_heads: 2, window: 512), ffn = parent }
@@ -55,10 +55,10 @@ class CannotRepresent(Diagnostic):
 
 
 class IsLowered(Diagnostic):
-    """An alternative that the runtime has not, and that is rewritten into something it has.
+    """An alternative that the runtime lacks and that the export rewrites into something the runtime has.
 
-    The child computes the same there, with more weights than the search counted. `lower: true` says that this is
-    known and meant, `lower: false` makes it an error.
+    The rewritten child computes the same outputs, with more weights than the search counted. `lower: true` accepts
+    this, `lower: false` makes it an error.
 
     Wrong:
         search s of w { minimize kl }
@@ -75,9 +75,9 @@ class IsLowered(Diagnostic):
 
 
 class LoweringRefused(Diagnostic):
-    """An alternative that the runtime has not, in an export that says `lower: false`.
+    """An alternative that the runtime lacks, in an export that forbids rewriting with `lower: false`.
 
-    What would be rewritten costs weights and time that the search did not count, and the export forbids it.
+    The rewritten form costs weights and time that the search did not count.
 
     Wrong:
         search s of w { minimize kl }

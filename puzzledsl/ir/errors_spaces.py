@@ -1,4 +1,4 @@
-"""Mistakes about parents, spaces, overrides and hardware: E04xx."""
+"""Diagnostics of parents, spaces, overrides and hardware: E04xx."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class LayerOutOfRange(Diagnostic):
-    """A layer the parent does not have. Never a clamp.
+    """A layer that the parent does not have.
 
-    Layers are numbered from 0, and from -1 backwards. An index beyond the ends is never taken for the
-    nearest layer.
+    Layers are numbered from 0, and from -1 backwards. An index out of range is an error and never means the nearest
+    layer.
 
     Wrong:
         space v of p { ffn = parent | noop, layers[4] = parent }
@@ -23,9 +23,9 @@ class LayerOutOfRange(Diagnostic):
 
 
 class NoLayers(Diagnostic):
-    """A selection that selects nothing.
+    """A selection that is empty.
 
-    A range that runs backwards, or a `where` that holds nowhere.
+    A range runs backwards, or its `where` holds for no layer.
 
     Wrong:
         space v of p { ffn = parent | noop, layers[3..1] = parent }
@@ -71,8 +71,7 @@ class ImpossibleWidth(Diagnostic):
 class ShapeUnknown(Diagnostic):
     """Neither a shape nor a readable config.json.
 
-    Checking needs the numbers in the parent's config.json. Where the checkpoint is not here, a shape takes
-    its place.
+    Checking needs the sizes in the parent's config.json. If the checkpoint is not available, declare a shape instead.
 
     Wrong:
         parent q = hf("meta-llama/Llama-3.1-8B")
@@ -89,8 +88,8 @@ class ShapeUnknown(Diagnostic):
 class ShapeMismatch(Diagnostic):
     """A shape that disagrees with the checkpoint's config.json.
 
-    Where the checkpoint is here, the shape is held against its config.json: a search for another model
-    would be worthless.
+    If the checkpoint is available, the shape is compared with its config.json: a search for another model would be
+    useless.
 
     Wrong:
         # parent/config.json: {"model_type": "llama", "num_hidden_layers": 30, "hidden_size": 576, …}
@@ -109,7 +108,7 @@ class ShapeMismatch(Diagnostic):
 class UnsupportedParent(Diagnostic):
     """A config.json that cannot be used.
 
-    The file is there, but is no config.json of a family that pzl knows: llama, mistral, qwen2, qwen3.
+    The file exists, but it is not the config.json of a supported family: llama, mistral, qwen2, qwen3.
 
     Wrong:
         # parent/config.json: {"model_type": "gpt2", …}
@@ -124,9 +123,9 @@ class UnsupportedParent(Diagnostic):
 
 
 class ImpossibleShape(Diagnostic):
-    """A shape that no model has.
+    """A shape that is impossible for a model.
 
-    Key/value heads share the query heads equally, and rotary embeddings turn pairs of a head's numbers.
+    The number of key/value heads must divide that of the query heads, and rotary embeddings need an even head size.
 
     Wrong:
         parent q = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 3, head_dim: 8, intermediate: 192, vocab: 256)
@@ -139,10 +138,9 @@ class ImpossibleShape(Diagnostic):
 
 
 class ImpossibleHardware(Diagnostic):
-    """A figure no hardware has.
+    """A hardware figure that is physically impossible.
 
-    Figures of a hardware block are checked for what no machine has: a bandwidth of zero, an efficiency
-    above 1.
+    Figures of a hardware block are checked: a bandwidth of zero or an efficiency above 1 is an error.
 
     Wrong:
         hardware card { memory = 24GB, bandwidth = 1TB/s, peak { bf16 = 165TFLOP/s }, efficiency { compute = 2 } }
@@ -155,9 +153,9 @@ class ImpossibleHardware(Diagnostic):
 
 
 class NoPeak(Diagnostic):
-    """A dtype the hardware cannot compute in.
+    """A dtype in which the hardware cannot compute.
 
-    A profile says how fast the hardware computes in each type. Older cards have no FP8.
+    A profile gives the hardware's speed in each type. Older cards have no FP8.
 
     Wrong:
         use "std/hardware.pzl" (a100)
@@ -172,9 +170,9 @@ class NoPeak(Diagnostic):
 
 
 class ImpossibleExperts(Diagnostic):
-    """More experts active than there are.
+    """More active experts than experts.
 
-    A token of a mixture of experts is sent to `top_k` of its `experts`.
+    A mixture of experts sends a token to `top_k` of its `experts`.
 
     Wrong:
         space v of p { ffn = moe(experts: 2, top_k: 4) }
@@ -188,10 +186,9 @@ class ImpossibleExperts(Diagnostic):
 
 
 class OverrideDoesNothing(Diagnostic):
-    """An override that changes no layer: most likely a slip.
+    """An override that changes no layer: probably a mistake.
 
-    An override after which every layer is as before is most likely a slip: a wrong range, or an alternative
-    that was never there.
+    An override without effect usually has a wrong range, or removes an alternative that no layer has.
 
     Wrong:
         space v of p { ffn = parent | noop, layers[0].ffn -= linear }
@@ -224,9 +221,9 @@ class OtherSpace(Diagnostic):
 
 
 class NoRunToDrop(Diagnostic):
-    """Scores of runs of a space that drops no two neighbours.
+    """Scores of runs for a space that cannot drop two neighbouring layers.
 
-    A run is dropped whole. So each of its layers must be one that may have neither attention nor FFN.
+    A run is dropped as a whole, so each of its layers must be able to have neither attention nor FFN.
 
     Wrong:
         space v of p { ffn = parent | noop }
@@ -244,10 +241,10 @@ class NoRunToDrop(Diagnostic):
 
 
 class ComputedIndex(Diagnostic):
-    """An index below zero that a computation came to.
+    """A negative index that is the result of a computation.
 
-    A negative number counts from the end where it is written as such: `layers[-1]`. One that is computed, as in
-    `layers[i - 1]`, is most often a step beyond the first layer, and never means the last.
+    A literal negative number counts from the end: `layers[-1]`. A computed one, as in `layers[i - 1]`, is usually a
+    step before the first layer and never means the last.
 
     Wrong:
         search s of w {
@@ -267,10 +264,10 @@ class ComputedIndex(Diagnostic):
 
 
 class NothingMeasured(Diagnostic):
-    """A solver that drops layers by what scoring measures, of a space whose scores come from tables alone.
+    """A solver that needs measured layer statistics, for a space whose scores come only from tables.
 
-    `block_influence` and `angular_run` read how much each layer changes the parent's stream. A score that `pzl`
-    measures itself has it; a table from elsewhere does not.
+    `block_influence` and `angular_run` need the change of the residual stream by each layer. A score that `pzl`
+    measures contains it; a table from elsewhere does not.
 
     Wrong:
         search s of w { minimize kl, require params <= 0.8x, solver = block_influence }

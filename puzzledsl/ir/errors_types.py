@@ -1,4 +1,4 @@
-"""Mistakes in types, dimensions and units, and in what a search can express: E03xx."""
+"""Diagnostics of types, dimensions and units, and of expressions that a search cannot represent: E03xx."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class UnlikeComparison(Diagnostic):
-    """Two dimensions compared.
+    """A comparison of two different dimensions.
 
-    Both sides of a comparison have one dimension. A ratio such as `1.5x` beside a metric means that many
-    times the parent's.
+    Both sides of a comparison must have the same dimension. A ratio such as `1.5x` compared with a metric means that
+    multiple of the parent's.
 
     Wrong:
         search s of w { minimize kl, require chat.memory <= 12_000 }
@@ -22,9 +22,9 @@ class UnlikeComparison(Diagnostic):
 
 
 class UnlikeSum(Diagnostic):
-    """Two dimensions added or subtracted.
+    """A sum or difference of two different dimensions.
 
-    Only like can be added: bytes to bytes, seconds to seconds.
+    Only equal dimensions can be added: bytes to bytes, seconds to seconds.
 
     Wrong:
         let total = 8GiB + 3
@@ -53,9 +53,9 @@ class WrongType(Diagnostic):
 
 
 class OutOfRange(Diagnostic):
-    """A number of the right type that cannot be meant.
+    """A number of the right type that is out of range.
 
-    The number has the right type, and still cannot be meant.
+    The setting or argument does not accept this value.
 
     Wrong:
         scenario talk on h = batch(0, 128 -> 64)
@@ -68,9 +68,9 @@ class OutOfRange(Diagnostic):
 
 
 class UnknownWord(Diagnostic):
-    """A word outside a closed list.
+    """A word that is not in a closed list.
 
-    The words that may stand here are a closed list; the help names them.
+    Only certain words are allowed here; the help names them.
 
     Wrong:
         hardware here = measured(device: cpu, dtype: floot32)
@@ -100,8 +100,8 @@ class DivisionByZero(Diagnostic):
 class NotConstant(Diagnostic):
     """A value that only a search decides, where a constant is needed.
 
-    Widths, bounds of ranges and assertions are computed before any search; metrics, scores and `params` are
-    its outcome.
+    Widths, bounds of ranges and assertions are computed before any search; metrics, scores and `params` are its
+    results.
 
     Wrong:
         assert chat.memory <= 8GiB
@@ -114,10 +114,10 @@ class NotConstant(Diagnostic):
 
 
 class NotLinear(Diagnostic):
-    """A product or quotient of two things the search decides.
+    """A product or quotient of two values that the search decides.
 
-    A search adds up one table a term, which is what lets it prove its answer. A product of two of them is
-    no sum.
+    A search adds up one table per term, which allows it to prove its answer. A product of two tables is not such a
+    sum.
 
     Wrong:
         search s of w { minimize kl * params }
@@ -166,9 +166,9 @@ class NotPropositional(Diagnostic):
 
 
 class WhichLayer(Diagnostic):
-    """A statement about all layers at once where one layer is meant.
+    """A statement about all layers, where a statement about one layer is needed.
 
-    A statement about many layers is neither true nor false as a whole: count where it holds, or name one
+    A statement about many layers is neither true nor false as a whole: count the layers where it holds, or name one
     layer.
 
     Wrong:
@@ -183,9 +183,9 @@ class WhichLayer(Diagnostic):
 
 
 class NothingToDecide(Diagnostic):
-    """A constraint or goal without any decision in it.
+    """A constraint or goal that depends on no decision.
 
-    Whatever the search chooses, this does not change. A condition on constants is an `assert`.
+    No choice of the search changes its value. Write a condition on constants as an `assert`.
 
     Wrong:
         search s of w { minimize kl, require p.layers <= 8 }
@@ -202,7 +202,7 @@ class NothingToDecide(Diagnostic):
 class NotARequirement(Diagnostic):
     """`require` of something that is neither a comparison nor a statement about layers.
 
-    `require` takes what can be true or false, `minimize`, `maximize` and `prefer` take an amount.
+    `require` needs a condition; `minimize`, `maximize` and `prefer` need an amount.
 
     Wrong:
         search s of w { minimize kl, require chat.memory }
@@ -232,10 +232,10 @@ class BadEquality(Diagnostic):
 
 
 class AgainstTheGrain(Diagnostic):
-    """A goal that asks for more of what is better low, or for less of throughput.
+    """A goal in the wrong direction: more of a cost, or less throughput.
 
-    A score is a loss, and memory and times are costs: less of them is better. `prefer E` asks for more of `E`, so it takes
-    a minus sign to prefer less.
+    Scores are losses, and memory and times are costs: less of them is better. `prefer E` asks for more of `E`, so
+    write a minus sign to prefer less.
 
     Wrong:
         search s of w { minimize kl, prefer chat.latency }
@@ -249,9 +249,9 @@ class AgainstTheGrain(Diagnostic):
 
 
 class RatioWithoutMetric(Diagnostic):
-    """`2x` means twice the parent's metric: it needs one on the other side, alone.
+    """A multiple such as `2x` that is not compared with a single metric.
 
-    `2x` is short for two times the parent's value of the metric on the other side, so there must be one,
+    `2x` means two times the parent's value of the metric on the other side, so the other side must be one metric
     alone.
 
     Wrong:
@@ -266,10 +266,10 @@ class RatioWithoutMetric(Diagnostic):
 
 
 class NotASum(Diagnostic):
-    """`runs`, `longest` or `distinct` in arithmetic, in a goal, or compared with something the search decides.
+    """`runs`, `longest` or `distinct` in arithmetic, in a goal, or compared with a value that the search decides.
 
-    A search adds up one table a layer. The number of runs, the length of the longest one and the number of different
-    values are no such sums: each can be compared with a whole number, and with nothing else.
+    A search adds up one table per layer. The number of runs, the length of the longest run and the number of
+    different values are not such sums: each can only be compared with a constant whole number.
 
     Wrong:
         search s of w { minimize kl, require runs(attention is noop) + 1 <= 3 }

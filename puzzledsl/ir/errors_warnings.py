@@ -1,4 +1,4 @@
-"""Warnings: a program that means something, and most likely not what was meant. W02xx names, W03xx searches, W04xx spaces."""
+"""Warnings: legal but probably unintended. W02xx names, W03xx searches, W04xx spaces."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class UnusedName(Diagnostic):
-    """Something is named and never used.
+    """A name that is never used.
 
-    Warned of in programs, that is files with a search: what others use is declared in files without one. A name that
-    begins with `_` may stay unused.
+    The warning applies to files with a search: declarations for other files belong in files without one. A name that
+    begins with `_` may be unused.
 
     Wrong:
         param headroom: Ratio = 95%
@@ -26,9 +26,9 @@ class UnusedName(Diagnostic):
 
 
 class UnusedImport(Diagnostic):
-    """A name is brought in by `use` and never used.
+    """A name that is imported by `use` and never used.
 
-    What a file takes from others is read first by whoever reads it; names that nothing uses mislead.
+    Readers look at a file's imports first; unused ones mislead them.
 
     Wrong:
         use "std/hardware.pzl" (h100_sxm, a100)
@@ -49,9 +49,9 @@ class UnusedImport(Diagnostic):
 
 
 class Shadowing(Diagnostic):
-    """A name hides another that is visible at the same place.
+    """A name that hides another visible name.
 
-    The inner one wins, silently: most often one of the two was meant to have another name.
+    The inner name takes precedence silently; usually one of the two should have another name.
 
     Wrong:
         let limit = 8GiB
@@ -72,8 +72,8 @@ class Shadowing(Diagnostic):
 class AlwaysHolds(Diagnostic):
     """A requirement that every child of the space meets.
 
-    Sizes are known before costs and scores are, so a bound that excludes nothing is found at once. It is often a slip
-    in a unit or in the direction of the comparison.
+    Sizes are known before costs and scores, so a bound without effect is found when the program is checked. It is
+    often a mistake in a unit or in the direction of the comparison.
 
     Wrong:
         search s of w { minimize kl, require count(attention is noop) <= 8 }
@@ -90,7 +90,7 @@ class AlwaysHolds(Diagnostic):
 class NeverHolds(Diagnostic):
     """A requirement that no child of the space meets.
 
-    The search has no solution, whatever the scores and costs turn out to be.
+    The search has no solution, independent of scores and costs.
 
     Wrong:
         search s of w { minimize kl, require sum(ffn.width) >= 5 * p.intermediate }
@@ -105,9 +105,9 @@ class NeverHolds(Diagnostic):
 
 
 class ExcludeEachOther(Diagnostic):
-    """Two bounds on one thing that no child can meet together.
+    """Two bounds on the same quantity that no child can meet together.
 
-    Each of the two may be met, but not by the same child, so that the search has no solution.
+    Each bound can be met, but not both by the same child, so the search has no solution.
 
     Wrong:
         search s of w { minimize kl, require 8s <= chat.latency <= 4s }
@@ -122,10 +122,10 @@ class ExcludeEachOther(Diagnostic):
 
 
 class WrongWayRound(Diagnostic):
-    """A bound that the parent meets, on the side on which the thing bounded is better.
+    """A bound in the wrong direction, which the parent meets and better children violate.
 
-    More throughput is better, and so is less memory, time or parameters. A bound such as `throughput <= 1.7x` keeps the
-    better children out and the parent in, and most often the comparison was meant the other way round.
+    More throughput is better, and so is less memory, time or parameters. A bound such as `throughput <= 1.7x`
+    excludes better children and allows the parent; usually the opposite comparison is intended.
 
     Wrong:
         search s of w { minimize kl, require chat.throughput <= 1.7x }
@@ -140,10 +140,10 @@ class WrongWayRound(Diagnostic):
 
 
 class WindowUnseen(Diagnostic):
-    """A score whose texts end before those of the scenarios do, in a space with windows.
+    """A score on short texts that cannot see the loss caused by a window.
 
-    A window loses what lies behind it. A score that compares the first tokens of a text alone sees little of that, or
-    nothing, and the search takes the window for free.
+    A window hides older tokens. A score that compares only the first tokens of a text measures little or nothing of
+    this loss, so the search treats the window as free.
 
     Wrong:
         use "std/parents.pzl" (llama3_1_8b)
@@ -170,9 +170,9 @@ class WindowUnseen(Diagnostic):
 
 
 class SameAlternative(Diagnostic):
-    """An alternative that the choice has already.
+    """An alternative that the choice already contains.
 
-    Widths that round to one number, a number of key/value heads that is the parent's own, or the same thing twice.
+    Widths round to the same number, the key/value heads equal the parent's, or the same alternative is written twice.
 
     Wrong:
         space v of p { attention = parent | gqa(kv_heads: 4 | 2) }

@@ -1,7 +1,7 @@
-"""Expressions to values. Constants are computed; what a search decides stays symbolic, so that `let`, `fn`, `if` and
-comprehensions serve searches too.
+"""Evaluation of expressions. Constants are computed; values that a search decides stay symbolic.
 
-The parser guarantees bounded nesting; what `fn`s and `let`s add is bounded by Context.enter and Context.spend.
+So `let`, `fn`, `if` and comprehensions can also be used in searches. The parser bounds the nesting of expressions;
+Context.enter and Context.spend bound the work of `fn`s and `let`s.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Numbers of a parent and of its alternatives: kv_heads, widths, parameter counts.
+"""Figures of a parent and of its alternatives: KV heads, widths, parameter counts.
 
-A sub-block owns the norm in front of it, so a no-op drops both. Weights are counted as transformers' families store them:
-q, k, v, o with optional biases and per-head q/k norms; gate, up, down with optional biases.
+A sub-block owns the norm before it, so a no-op removes both. Parameters are counted as the transformers models store
+them: q, k, v, o with optional biases and per-head q/k norms; gate, up, down with optional biases.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ ATTRIBUTES: dict[SubBlock, tuple[str, ...]] = {
     "attention": ("kv_heads", "window", "params"),
     "ffn": ("width", "params"),
 }
-"""What expressions may ask of a chosen alternative."""
+"""Sub-block -> the attributes of its chosen alternative that expressions can read."""
 
 
 def fact(alternative: Alternative, attribute: str, shape: Shape) -> int:
-    """A number of one alternative for a parent of `shape`: `kv_heads`, `window` (tokens; 0 where nothing caps the KV length),
-    `width` (intermediate channels; of all experts together for moe) or `params`.
+    """Return an integer attribute of one alternative for a parent of `shape`.
 
-    Raises ValueError for an attribute that no alternative has; one it merely lacks is 0.
+    `kv_heads`; `window` in tokens (0 if nothing caps the KV length); `width` in intermediate channels (summed over
+    all experts for moe); `params`. An attribute that the alternative lacks is 0. Raises ValueError for a name that is
+    no attribute.
     """
     match attribute:
         case "params":
@@ -50,7 +51,7 @@ def fact(alternative: Alternative, attribute: str, shape: Shape) -> int:
 
 
 def kv_heads(alternative: Alternative, shape: Shape) -> int:
-    """Key/value heads of an attention alternative; 0 without attention."""
+    """Return the key/value heads of an attention alternative; 0 without attention."""
     match alternative:
         case ParentAttention():
             return shape.kv_heads
@@ -61,14 +62,14 @@ def kv_heads(alternative: Alternative, shape: Shape) -> int:
 
 
 def window(alternative: Alternative, shape: Shape) -> int | None:
-    """Tokens that an attention sees at most: the parent's window or the alternative's own, whichever is shorter; None: all."""
+    """Return the most tokens that an attention sees: the shorter of the parent's window and its own. None: no cap."""
     own = alternative.window if isinstance(alternative, GqaAttention) else None
     windows = [w for w in (own, shape.window) if w is not None]
     return min(windows) if windows and kv_heads(alternative, shape) else None
 
 
 def width(alternative: Alternative, shape: Shape) -> int:
-    """Intermediate channels of an FFN alternative, over all experts; 0 for linear and no-op."""
+    """Return the intermediate channels of an FFN alternative, over all experts; 0 for linear and no-op."""
     match alternative:
         case ParentFfn():
             return shape.intermediate
@@ -81,7 +82,7 @@ def width(alternative: Alternative, shape: Shape) -> int:
 
 
 def params(alternative: Alternative, shape: Shape) -> int:
-    """Parameters of a sub-block, biases and its norm included."""
+    """Return the parameters of a sub-block, including biases and its norm."""
     match alternative:
         case ParentAttention():
             return attention_params(shape, shape.kv_heads)
@@ -103,7 +104,7 @@ def params(alternative: Alternative, shape: Shape) -> int:
 
 
 def attention_params(shape: Shape, heads: int) -> int:
-    """Parameters of an attention with `heads` key/value heads and its norm."""
+    """Return the parameters of an attention with `heads` key/value heads, including its norm."""
     queries, keys = shape.heads * shape.head_dim, heads * shape.head_dim
     weights = shape.hidden * (queries + 2 * keys) + queries * shape.hidden
     biases = (queries + 2 * keys) * shape.attention_bias + shape.hidden * shape.output_bias
@@ -111,17 +112,17 @@ def attention_params(shape: Shape, heads: int) -> int:
 
 
 def mlp_params(shape: Shape, channels: int) -> int:
-    """Parameters of a gated FFN of `channels` intermediate channels, without its norm."""
+    """Return the parameters of a gated FFN of `channels` intermediate channels, without its norm."""
     return 3 * shape.hidden * channels + (2 * channels + shape.hidden) * shape.mlp_bias
 
 
 def fixed_params(shape: Shape) -> int:
-    """What no layer changes: embedding, head (once if tied) and the final norm."""
+    """Return the parameters outside the layers: embedding, head (not counted again if tied) and final norm."""
     return shape.vocab * shape.hidden * (1 if shape.tied else 2) + shape.hidden
 
 
 def total_params(shape: Shape) -> int:
-    """Parameters of the whole parent."""
+    """Return the parameters of the whole parent."""
     layer = params(ParentAttention(), shape) + params(ParentFfn(), shape)
     return fixed_params(shape) + shape.layers * layer
 
@@ -141,7 +142,7 @@ PARENT_FACTS = [
 
 
 def parent_fact(shape: Shape, name: str) -> int | str | bool:
-    """`llama.layers`, `llama.params` …: one of PARENT_FACTS."""
+    """Return one of PARENT_FACTS, as in `llama.layers` or `llama.params`."""
     if name == "params":
         return total_params(shape)
     value: int | str | bool = getattr(shape, name)

@@ -1,8 +1,8 @@
-"""Tables of one layer: what hangs on a single layer's choice is one number for each of its alternatives, or for each
-attention x FFN pair of them, so every operation is allowed there; the search stays linear in the choices.
+"""Tables over one layer's choice: exact nonlinear arithmetic on values that depend on a single layer.
 
-Cells are `[attention][ffn]` over the layer's alternatives, and the parent's own where the layer has lost it: ratios to the
-parent need it.
+Such a value is one number per alternative, or per attention x FFN pair, so every operation is computed cell by cell
+and the search stays linear in the choices. Cells are `[attention][ffn]` over the layer's alternatives. The parent's
+sub-block is always an axis entry, even if the layer cannot choose it: ratios to the parent need it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from puzzledsl.units import COUNT, Dimension, Quantity
 Cells = tuple[tuple[Fraction, ...], ...]
 BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 LAYER_TERMS = ("fact", "count", "table")
-"""The kinds of terms that belong to one layer; the layer is the key's last part."""
+"""Kinds of terms that belong to one layer; the layer is the last part of their key."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """One layer's numbers, `cells[attention][ffn]`, of one dimension."""
+    """The numbers `cells[attention][ffn]` of one layer, all of one dimension."""
 
     space: SpaceInfo
     layer: int
@@ -40,14 +40,14 @@ class Table:
 
 
 def axis(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[Alternative, ...]:
-    """A layer's alternatives, the parent's own among them."""
+    """Return a layer's alternatives of one sub-block, with the parent's own among them."""
     here: tuple[Alternative, ...] = tuple(space.choices(sub_block)[layer])
     parent: Alternative = ParentAttention() if sub_block == "attention" else ParentFfn()
     return here if parent in here else (*here, parent)
 
 
 def axis_names(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[str, ...]:
-    """The canonical names of `axis`."""
+    """Return the canonical names of `axis`."""
     return tuple(map(name_of, axis(space, layer, sub_block)))
 
 
@@ -55,7 +55,7 @@ def axis_names(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[str, 
 
 
 def layer_of(values: Sequence[Number]) -> tuple[SpaceInfo, int] | None:
-    """The one layer that some numbers hang on; None where they hang on several, on none, or on the child as a whole."""
+    """Return the single layer that some numbers depend on; None if they depend on several, on none or on the whole child."""
     found: set[int] = set()
     space: SpaceInfo | None = None
     for value in values:
@@ -70,7 +70,7 @@ def layer_of(values: Sequence[Number]) -> tuple[SpaceInfo, int] | None:
 
 
 def tables_of(ctx: Context, values: Sequence[Number], span: Span) -> list[Table] | None:
-    """Some numbers as tables of the one layer they hang on; None where there is no such layer. Reports one too large."""
+    """Return some numbers as tables of the one layer they depend on; None without such a layer or, reported, if too large."""
     at = layer_of(values)
     if at is None:
         return None
@@ -117,7 +117,7 @@ def _cells(
 
 
 def _one(key: TermKey, alternative: Alternative, space: SpaceInfo) -> int:
-    """What a fact's or count's term is for one alternative of its sub-block."""
+    """Return the value of a `fact` or `count` term for one alternative of its sub-block."""
     if key[0] == "fact":
         return fact(alternative, str(key[2]), space.shape)
     names = key[2]
@@ -126,7 +126,7 @@ def _one(key: TermKey, alternative: Alternative, space: SpaceInfo) -> int:
 
 
 def entry(key: TermKey, row: int, column: int) -> Fraction:
-    """The cell of a `table` term; an axis that does not matter has one place."""
+    """Return one cell of a `table` term. An axis that the term does not depend on has length one."""
     _, attention, ffn, cells, _ = key
     assert isinstance(cells, tuple)
     found: Fraction = cells[row if attention else 0][column if ffn else 0]
@@ -137,7 +137,7 @@ def entry(key: TermKey, row: int, column: int) -> Fraction:
 
 
 def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> Number:
-    """`of` applied cell by cell to tables of one layer."""
+    """Apply `of` cell by cell to tables of one layer."""
     first = tables[0]
     cells = tuple(
         tuple(of(*cell) for cell in zip(*rows, strict=True))
@@ -147,7 +147,7 @@ def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., F
 
 
 def number_of(table: Table) -> Number:
-    """The simplest number with these cells: a constant, a count, a table over one sub-block, or one over pairs."""
+    """Return the simplest number with these cells: a constant, a count, a table over one sub-block or one over pairs."""
     cells, space, layer = table.cells, table.space, table.layer
     by_attention = all(len(set(row)) == 1 for row in cells)
     by_ffn = len(set(cells)) == 1
@@ -181,7 +181,7 @@ def _over_one(table: Table, part: SubBlock, values: tuple[Fraction, ...]) -> Sym
 
 
 def as_formula(ctx: Context, value: Value, span: Span) -> Formula | Boolean | None:
-    """A statement as a formula: comparisons that hang on one layer are one, by its table. None for anything else."""
+    """Return a statement as a formula; comparisons that depend on one layer become one through its table. Else None."""
     match value:
         case Formula() | Boolean():
             return value
@@ -205,7 +205,7 @@ def _all_of(parts: Sequence[Formula | Boolean]) -> Formula | Boolean:
 
 
 def compared(ctx: Context, comparison: Comparison, span: Span) -> Formula | Boolean | None:
-    """A comparison that hangs on one layer as a statement about its choice; None where it hangs on more."""
+    """Return a comparison that depends on one layer as a statement about its choice; None if it depends on more."""
     tables = tables_of(ctx, [comparison.left], span)
     if tables is None:
         return None
@@ -218,13 +218,16 @@ def compared(ctx: Context, comparison: Comparison, span: Span) -> Formula | Bool
 
 
 def parents_value(table: Table) -> Fraction:
-    """The cell of the parent's own layer."""
+    """Return the cell of the parent's own layer."""
     row = axis_names(table.space, table.layer, "attention").index("parent")
     return table.cells[row][axis_names(table.space, table.layer, "ffn").index("parent")]
 
 
 def statement(table: Table, truth: Sequence[Sequence[bool]]) -> Formula | Boolean:
-    """Where `truth[attention][ffn]` holds, as a formula: over one sub-block if it can be, else a disjunction of pairs."""
+    """Return the formula that holds exactly where `truth[attention][ffn]` is true.
+
+    It speaks of one sub-block if that suffices, else it is a disjunction of pairs.
+    """
     space, layer = table.space, table.layer
     own = [len(space.choices(part)[layer]) or 1 for part in BOTH]
     rows = [tuple(row[: own[1]]) for row in truth[: own[0]]]
@@ -251,14 +254,14 @@ def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]
 
 
 def layer_spoken_of(formula: Formula) -> tuple[SpaceInfo, int] | None:
-    """The one layer that a formula is about; None where it speaks of several."""
+    """Return the single layer that a formula is about; None if it is about several."""
     layers: set[int] = set()
     collect_layers(formula.logic, layers)
     return (formula.space, layers.pop()) if len(layers) == 1 and formula.space is not None else None
 
 
 def truth_of(ctx: Context, formula: Formula, at: tuple[SpaceInfo, int], span: Span) -> Table | None:
-    """A formula over one layer as a table of 0 and 1; None, reported, where the layer has too many pairs."""
+    """Return a formula over one layer as a table of 0 and 1; None, reported, if the layer has too many pairs."""
     space, layer = at
     rows, columns = (axis_names(space, layer, part) for part in BOTH)
     if not _fits(ctx, len(rows) * len(columns), span):
@@ -269,7 +272,7 @@ def truth_of(ctx: Context, formula: Formula, at: tuple[SpaceInfo, int], span: Sp
 
 
 def collect_layers(logic: nodes.Logic, found: set[int]) -> None:
-    """Add the layers a formula speaks of to `found`."""
+    """Add the layers that a formula is about to `found`."""
     match logic:
         case nodes.Is(layer=layer):
             found.add(layer)
@@ -288,7 +291,7 @@ def collect_layers(logic: nodes.Logic, found: set[int]) -> None:
 
 
 def is_true(logic: nodes.Logic, attention: str, ffn: str) -> bool:
-    """Whether a formula about one layer holds for a choice of it."""
+    """Evaluate a formula about one layer for one choice of alternatives, given by their canonical names."""
     match logic:
         case nodes.Is(sub_block=sub_block, alternatives=names):
             return (attention if sub_block == "attention" else ffn) in names
@@ -308,7 +311,7 @@ def is_true(logic: nodes.Logic, attention: str, ffn: str) -> bool:
 
 
 def holds(left: Fraction, op: str, right: Fraction) -> bool:
-    """Whether a comparison of two numbers is true."""
+    """Return True if `left op right` holds for two exact numbers."""
     match op:
         case "<=":
             return left <= right

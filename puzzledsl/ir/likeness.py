@@ -1,8 +1,8 @@
-"""A declaration under the wrong kind: `eval final of best { loss = …, lr = … }` is an uptrain by all that it says.
+"""Detection of a declaration under the wrong kind: `eval final of best { loss = …, lr = … }` is meant as an uptrain.
 
-Each kind has its form: what stands behind `of` or `on`, on the right of `=`, between braces. A declaration that contradicts
-its own kind's form and fits another's is reported once and read as that, so that neither its body nor its uses are
-reported as well.
+Each kind has its form: the parts after `of` or `on`, right of `=`, and between braces. A declaration that contradicts
+the form of its kind and fits another's is reported once and read as that kind, so that neither its body nor its uses
+cause further diagnostics.
 """
 
 from __future__ import annotations

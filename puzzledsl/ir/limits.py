@@ -1,15 +1,15 @@
-"""What a program may ask of the checker. Beyond these a person has made a slip, and the checker says so instead of hanging."""
+"""Limits on the work of the checker. A program beyond them is a mistake, which is reported instead of hanging."""
 
 from __future__ import annotations
 
 MAX_DEPTH = 120
-"""Nested evaluations: expressions in calls in `let`s. About five Python frames each."""
+"""Depth of nested evaluations: expressions in calls in `let`s. Each level takes about five Python frames."""
 
 MAX_STEPS = 200_000
 """Evaluation steps of a whole program."""
 
 MAX_INSTANCES = 20_000
-"""Iterations of one `for`, elements of one range or comprehension."""
+"""Iterations of one `for`, or elements of one range or comprehension."""
 
 MAX_BITS = 900
 """Bits of a number's numerator or denominator."""
@@ -22,17 +22,17 @@ MAX_OPTIONS = 2_000
 
 MAX_LAYERS = 2_000
 MAX_COUNT = 2**53
-"""The largest whole number a setting takes: what JSON readers keep exact."""
+"""The largest whole number that a setting accepts: JSON readers keep integers up to 2**53 exact."""
 
 MAX_REQUIREMENTS = 20_000
 MAX_FILES = 200
 """Files one program uses, itself included."""
 
 MAX_CELLS = 10_000
-"""Attention x FFN pairs of one layer in a table that an expression makes."""
+"""Attention x FFN pairs of one layer, in a table made by an expression."""
 
 CELLS_PER_STEP = 4
-"""Cells of such tables that count as one step of evaluation."""
+"""Cells of such a table that count as one step of evaluation."""
 
 TERMS_PER_STEP = 4
 """Terms of a sum that count as one step of evaluation."""

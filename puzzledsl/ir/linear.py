@@ -1,4 +1,4 @@
-"""Comparisons and goals of a search as linear expressions: everything the search decides on the left, a constant on the right."""
+"""Linear form of a search's comparisons and goals: decided values on the left side, a constant on the right."""
 
 from __future__ import annotations
 

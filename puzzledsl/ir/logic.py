@@ -1,5 +1,7 @@
-"""Statements about layers' choices: `is`, `and`, `or`, `not`, `implies`. Constants fold away; comparisons join by `and`;
-those that hang on one layer are statements about it, and join as these do.
+"""Statements about layers' choices: `is`, `and`, `or`, `not`, `implies`.
+
+Constants are folded and comparisons are joined by `and`. Comparisons that depend on one layer are statements about it
+and can be combined like these.
 """
 
 from __future__ import annotations

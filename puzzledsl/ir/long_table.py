@@ -31,7 +31,7 @@ HELP_PARQUET = "`pip install pyarrow`, or save it as CSV"
 
 
 class NoTable(Exception):
-    """A file that cannot be read as a table; `help` says what would do."""
+    """A file that cannot be read as a table; `help` is a help line on the remedy."""
 
     def __init__(self, reason: str, help: str) -> None:
         super().__init__(reason)
@@ -40,7 +40,7 @@ class NoTable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell without the blanks around it, and where it is; a cell of a Parquet file has no place."""
+    """The text of one cell, stripped of blanks, and its span; None as the span of a cell of a Parquet file."""
 
     text: str
     span: Span | None
@@ -48,10 +48,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row: its cells' texts, with the blanks around them.
+    """One row: the texts of its cells, with surrounding blanks.
 
-    `number` is its line in a CSV file, its row (from 1) in a Parquet file. `shown`: the CSV file; None for a Parquet file.
-    `source`: the first line of a row in which a cell is not simply what is between two commas; else None.
+    `number` is its line in a CSV file or its row (from 1) in a Parquet file. `shown` is the CSV file's name in
+    diagnostics; None for a Parquet file. `source` is the first line of a row that contains quotes or spans lines;
+    else None.
     """
 
     number: int
@@ -60,7 +61,7 @@ class Line:
     source: str | None
 
     def cell(self, place: int) -> Cell:
-        """One cell, with its place in the file: what it covers without blanks; of a quoted row the whole line."""
+        """Return one cell and its span in the file: its stripped text, or the whole line if the row is quoted."""
         raw = self.raw[place]
         text = raw.strip()
         if self.shown is None:
@@ -73,7 +74,7 @@ class Line:
 
 @dataclass(frozen=True)
 class LongTable:
-    """A file's header and rows, blank ones left out. `word`: what its rows are called in messages."""
+    """The header and the non-blank rows of a file. `word` is what diagnostics call a row."""
 
     shown: str
     header: tuple[Cell, ...]
@@ -81,12 +82,12 @@ class LongTable:
     word: str = "line"
 
     def column(self, name: str) -> int | None:
-        """The place of a column; None where there is none."""
+        """Return the index of a column; None if there is none."""
         return self._places.get(name)
 
     @property
     def names(self) -> list[str]:
-        """The columns' names."""
+        """Return the columns' names."""
         return [cell.text for cell in self.header]
 
     @cached_property
@@ -94,18 +95,18 @@ class LongTable:
         return {name: place for place, name in reversed([*enumerate(self.names)])}
 
     def text(self, line: Line, name: str) -> str:
-        """The text of a row's cell of a column; empty where there is no such column or the row is too short."""
+        """Return the text of a row's cell in a column; empty if there is no such column or the row is too short."""
         place = self._places.get(name)
         return line.raw[place].strip() if place is not None and place < len(line.raw) else ""
 
     def at(self, line: Line, name: str) -> Cell:
-        """A row's cell of a column; an empty one where there is no such column or the row is too short."""
+        """Return a row's cell in a column; an empty cell if there is no such column or the row is too short."""
         place = self._places.get(name)
         return line.cell(place) if place is not None and place < len(line.raw) else Cell("", None)
 
 
 def read_long_table(file: Path, shown: str) -> LongTable:
-    """Read a file. `shown` is its name in messages and spans. Raises NoTable."""
+    """Read a CSV or Parquet file. `shown` is its name in diagnostics and spans. Raises NoTable."""
     try:
         table = _parquet(file, shown) if file.suffix == ".parquet" else _csv(file, shown)
     except ModuleNotFoundError:
@@ -159,11 +160,11 @@ def _parquet(file: Path, shown: str) -> LongTable:
 
 
 def _text(value: object) -> str:
-    """A Parquet value as its CSV cell: a layer that pandas made a float is a whole number again."""
+    """Format a Parquet value as a CSV cell. A layer that pandas stored as a float becomes a whole number again."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-# ---------------------------------------------------------------- mistakes, each said once
+# ---------------------------------------------------------------- diagnostics of cells, each reported once
 
 
 @dataclass(slots=True)
@@ -174,7 +175,7 @@ class _Seen:
 
 @dataclass(slots=True)
 class CellProblems:
-    """Mistakes in a table's cells. One that many rows share is one diagnostic, at the first of them."""
+    """Diagnostics of a table's cells. A mistake shared by many rows is one diagnostic, at the first of these rows."""
 
     table: LongTable
     declared: Span
@@ -183,11 +184,11 @@ class CellProblems:
     _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
 
     def add(self, line: Line, cell: Cell, problem: str, help: str = "") -> None:
-        """A mistake in a cell (or anywhere in a row: any cell of it)."""
+        """Record a mistake in one cell, or in a whole row (then `cell` is any cell of the row)."""
         self._seen.setdefault((problem, help), _Seen(cell, [])).lines.append(line.number)
 
     def report(self) -> None:
-        """Give every mistake to the sink, the file's order first."""
+        """Report every mistake, in the order of the file."""
         for (problem, help), seen in self._seen.items():
             span = seen.cell.span
             self.sink.add(
@@ -202,20 +203,20 @@ class CellProblems:
             )
 
     def _where(self, lines: list[int]) -> str:
-        """`line 7`, `line 7 and 79 more`."""
+        """Format line numbers: `line 7`, `line 7 and 79 more`."""
         distinct = sorted(set(lines))
         more = f" and {len(distinct) - 1} more" if len(distinct) > 1 else ""
         return f"{self.table.word} {distinct[0]}{more}"
 
 
 def row_length(table: LongTable, line: Line) -> str:
-    """What is wrong with a row's length; nothing where it is that of the header."""
+    """Describe a row whose length differs from the header's; empty if they agree."""
     got, wanted = len(line.raw), len(table.header)
     return "" if got == wanted else f"{got} cell{'s' * (got != 1)} under {wanted} columns"
 
 
 def header_problems(names: list[str]) -> Iterable[str]:
-    """What is wrong with any table's header: a key that is missing, a column that is there twice."""
+    """Yield the mistakes that any table's header can have: a missing key column, a duplicate column."""
     yield from (f"there is no `{key}` column" for key in KEYS if key not in names)
     yield from (
         f"column `{name}` is there twice" for name in sorted({n for n in names if names.count(n) > 1})

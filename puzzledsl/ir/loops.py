@@ -1,4 +1,4 @@
-"""What `for` goes through, and `where`."""
+"""Elements that `for` iterates over, and its `where` condition."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from puzzledsl.lang import tree
 from puzzledsl.units import COUNT, Quantity
 
 STEPS = 2
-"""Of work that one element of a loop stands for, beside what its body asks for."""
+"""Steps of work counted for one element of a loop, in addition to its body's."""
 
 
 def iterate(ctx: Context, collection: Value, span: Span) -> Iterator[Value]:
-    """The elements of a range, list, choice or set of layers. Nothing, reported, for what cannot be gone through."""
+    """Yield the elements of a range, list, choice or set of layers; report anything else and yield nothing."""
     for element in _elements(ctx, collection, span):
         ctx.spend(span, STEPS)
         yield element
@@ -50,7 +50,7 @@ def _elements(ctx: Context, collection: Value, span: Span) -> Iterator[Value]:
 
 
 def passes(ctx: Context, where: tree.Expr | None, scope: Scope) -> bool:
-    """Whether a `where` holds; false, reported, where it is not known before the search."""
+    """Return the value of a `where` condition; report one that is not a constant truth value and return False."""
     if where is None:
         return True
     value = ctx.value(where, scope)

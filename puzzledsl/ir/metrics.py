@@ -1,6 +1,6 @@
-"""What a scenario's metrics are: the one definition, for cost reports, searches and proofs alike.
+"""Metrics of a scenario: their single definition, shared by cost reports, searches and proofs.
 
-Every metric but throughput is linear: a constant, plus a whole number of one `Cost` after another, times a unit.
+Every metric but throughput is linear: a constant plus one whole number for each `Cost`, times a unit.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ METRICS: dict[str, Dimension] = {
     "flops": FLOPS,
     "batch": COUNT,
 }
-"""What `SCENARIO.METRIC` may be. Sizes and times are those of each GPU; tokens a second and FLOP those of all of them."""
+"""Metric -> dimension, for `SCENARIO.METRIC`. Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinearMetric:
-    """`unit * (constant + sum of of(cost))` over the costs of a model, in base units."""
+    """The linear form `unit * (constant + sum of of(cost))` over the costs of a model, in base units."""
 
     of: Callable[[Cost], int]
     unit: Fraction = Fraction(1)
     constant: int = 0
 
     def total(self, costs: Sequence[Cost]) -> Fraction:
-        """The metric of a model whose parts cost this."""
+        """Return the metric of a model with these costs."""
         return self.unit * (self.constant + sum(map(self.of, costs)))
 
 
 def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
-    """Every metric of a scenario at one batch except throughput, which is `batch * output / latency`.
+    """Return every metric of a scenario at one batch except throughput, which is `batch * output / latency`.
 
-    latency = prefill + output * decode; flops likewise; memory = reserve + weights + kv_cache. The batch is a constant: no
-    layer changes it.
+    latency = prefill + output * decode, and likewise flops; memory = reserve + weights + kv_cache. The batch is a
+    constant: no layer changes it.
     """
     output = costs.output
     return {
@@ -62,19 +62,21 @@ def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A model fits where the sum of `of` over its costs is at most `limit`: `kv_cache <= kv_fraction * (capacity - reserve -
-    weights)`, in whole numbers."""
+    """Memory constraint of a model: it fits if the sum of `of` over its costs is at most `limit`.
+
+    In whole numbers: `kv_cache <= kv_fraction * (capacity - reserve - weights)`.
+    """
 
     share: Fraction
     limit: int
 
     def of(self, cost: Cost) -> int:
-        """The part of the limit that one cost takes."""
+        """Return the part of the limit that one cost takes."""
         return self.share.denominator * cost.kv_cache_bytes + self.share.numerator * cost.weights_bytes
 
 
 def room_of(costs: ScenarioCosts) -> Room | None:
-    """The memory that an `auto` batch must fit; None where the batch is given: then a search bounds `memory` itself."""
+    """Return the memory constraint of an `auto` batch; None for a given batch, whose search bounds `memory` itself."""
     if costs.capacity_bytes is None:
         return None
     share = costs.kv_fraction
@@ -82,13 +84,13 @@ def room_of(costs: ScenarioCosts) -> Room | None:
 
 
 def fits(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> bool:
-    """True where the batch is given, or where a model fits the memory at this one. Raises as `metrics_of` does."""
+    """Return True if the batch is given, or if a model fits the memory at this batch. Raises as `metrics_of` does."""
     room = room_of(costs)
     return room is None or sum(map(room.of, chosen_costs(costs, layers))) <= room.limit
 
 
 def costs_of_layer(costs: ScenarioCosts, layer: int, choice: LayerAssignment) -> tuple[Cost, ...]:
-    """What adds up to a layer's cost: the pair where it is listed, else its two sub-blocks.
+    """Return the costs that add up to one layer's: the pair's if it is listed, else those of its two sub-blocks.
 
     Raises KeyError for an alternative that is not in the table.
     """
@@ -99,7 +101,7 @@ def costs_of_layer(costs: ScenarioCosts, layer: int, choice: LayerAssignment) ->
 
 
 def chosen_costs(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> Iterator[Cost]:
-    """The costs that add up to a model: the fixed part, then each layer's.
+    """Yield the costs that add up to a model: the fixed part, then each layer's.
 
     Raises KeyError for an alternative that is not in the table, ValueError for a wrong number of layers.
     """
@@ -111,9 +113,10 @@ def chosen_costs(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> Ite
 
 
 def metrics_of(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> dict[str, Fraction]:
-    """A model's metrics in base units, exactly: bytes, seconds, tokens a second (0 where nothing takes time), FLOP.
+    """Return a model's exact metrics in base units: bytes, seconds, tokens per second, FLOP.
 
-    Raises KeyError for an alternative that is not in the table, ValueError for a wrong number of layers.
+    Throughput is 0 if nothing takes time. Raises KeyError for an alternative that is not in the table, ValueError for
+    a wrong number of layers.
     """
     chosen = list(chosen_costs(costs, layers))
     found = {name: metric.total(chosen) for name, metric in linear_metrics(costs).items()}

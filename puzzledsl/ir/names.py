@@ -1,4 +1,4 @@
-"""Names: files and what they declare, `use`, and the scopes expressions are read in."""
+"""Names: the files of a program and their declarations, `use`, and the scopes in which expressions are evaluated."""
 
 from __future__ import annotations
 

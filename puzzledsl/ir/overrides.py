@@ -1,4 +1,4 @@
-"""Overrides: `layers[2..9].attention -= noop`, in order, later lines win. Emptied layers are reported once all are applied."""
+"""Overrides such as `layers[2..9].attention -= noop`, applied in order. Layers left empty are reported after the last one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Emptied:
 
 @dataclass(slots=True, eq=False)
 class Overrides:
-    """Applies overrides to one space's layers."""
+    """Application of overrides to one space's layers."""
 
     ctx: Context
     info: SpaceInfo
@@ -36,7 +36,7 @@ class Overrides:
     emptied: dict[tuple[SubBlock, int], _Emptied] = field(default_factory=dict)
 
     def apply(self, statement: tree.Assign, scope: Scope) -> None:
-        """One override."""
+        """Apply one override."""
         place = self.ctx.value(statement.target, scope)
         targets = self._targets(place, statement.target.span)
         changed = False
@@ -78,7 +78,7 @@ class Overrides:
         return None if lost else _Edit(statement.op, found, _nothing)
 
     def _change(self, sub_block: SubBlock, layers: tuple[int, ...], edit: _Edit, span: Span) -> bool:
-        """Edit some layers' choice; whether any changed. Layers that share a choice share the result."""
+        """Edit the choice of some layers and return True if any changed. Layers that share a choice share the result."""
         rows: list[Choice] = self.info.choices(sub_block)  # type: ignore[assignment]
         done: dict[int, tuple[Choice, Choice]] = {}
         changed = False
@@ -97,7 +97,7 @@ class Overrides:
         return changed
 
     def report_empty(self) -> None:
-        """Report the layers that have no alternative left, one diagnostic for each override that emptied some."""
+        """Report the layers without any alternative, in one diagnostic per override that emptied some."""
         if self.info.incomplete:
             return
         groups: dict[tuple[Span, SubBlock], list[int]] = {}
@@ -121,7 +121,7 @@ class _Edit:
     test: Predicate
 
     def of(self, old: Choice) -> Choice:
-        """What a choice becomes."""
+        """Return the new choice of a layer whose choice was `old`."""
         match self.op:
             case "=":
                 return self.alternatives
@@ -136,7 +136,7 @@ class _Edit:
 
 
 def layers_text(layers: list[int]) -> str:
-    """`layer 3`, `layers 2 to 9`, `layers 1, 3, 5 and 7 more`."""
+    """Format layers for a message: `layer 3`, `layers 2 to 9`, `layers 1, 3, 5 and 7 more`."""
     if len(layers) == 1:
         return f"layer {layers[0]}"
     if layers[-1] - layers[0] == len(layers) - 1:

@@ -1,4 +1,4 @@
-"""`param NAME: Type = default`, and what `--set NAME=VALUE` makes of it."""
+"""Parameters: `param NAME: Type = default` and their override by `--set NAME=VALUE`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A piece as one line of a library's index: JSON with a check of its own, since no stamp vouches for the index as a whole."""
+"""A piece as one line of a library's index: JSON with its own checksum, because no stamp covers the index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one way from a file to a program: read, parse, check, lower."""
+"""Load a program from a file: read, parse, check, lower. The only way to do so."""
 
 from __future__ import annotations
 

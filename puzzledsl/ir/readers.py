@@ -1,4 +1,4 @@
-"""Values read as what a place needs, with the mistake reported where they are something else."""
+"""Conversion of values to the type that a place needs; any other value is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which declarations a lowered one refers to by name: what a program needs of the files it uses."""
+"""Names that a lowered declaration refers to, and so its dependencies on the files that the program uses."""
 
 from __future__ import annotations
 

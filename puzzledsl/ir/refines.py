@@ -1,4 +1,4 @@
-"""A search's `refine` against what its program has: a measured score to refit, a parent to build children of, one answer."""
+"""Check of a search's `refine`: it needs a measured score to refit, a parent with weights and a single solution."""
 
 from __future__ import annotations
 

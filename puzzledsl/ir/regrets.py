@@ -1,4 +1,4 @@
-"""Regrets in order: which alternative is next best, and which choices hardly matter."""
+"""Ranking of regrets: the next best alternative, and the choices that hardly matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a name means where it stands; names nobody declares, reported once a file."""
+"""Name resolution: the value of a name in its scope. Undeclared names are reported once per file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from puzzledsl.suggest import closest
 
 
 def lookup(ctx: Context, name: str, scope: Scope) -> Value | None:
-    """What a name means in a scope; None where nothing is called so."""
+    """Return the value of a name in a scope; None if nothing has this name."""
     local = scope.local(name)
     if local is not None:
         return local
@@ -31,7 +31,7 @@ def lookup(ctx: Context, name: str, scope: Scope) -> Value | None:
 
 
 def value_of(ctx: Context, symbol: Symbol) -> Value:
-    """A symbol as a value: a `let`'s or parameter's is computed once."""
+    """Return a symbol as a value. The value of a `let` or parameter is computed once."""
     item = symbol.item
     if isinstance(item, tree.Fn):
         return Function(item, Scope(symbol.file))
@@ -52,7 +52,7 @@ def value_of(ctx: Context, symbol: Symbol) -> Value:
 
 
 def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: tuple[str, ...] = ()) -> None:
-    """Note a name that nothing declares, unless its declaration was lost to a mistake already reported."""
+    """Record an undeclared name, unless a syntax error may have hidden its declaration."""
     if scope.file.declares_unread(name.text):
         return
     near = None if name.text in shipped_names() else closest(name.text, (*scope.visible(), *more))
@@ -62,9 +62,9 @@ def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: tuple[str, .
 
 
 def report_unknown_names(ctx: Context) -> None:
-    """One diagnostic for each unknown name of a file, at its first use; further uses are a note.
+    """Report each undeclared name of a file once, at its first use; a note lists the other lines.
 
-    Where a declaration of nearly that name is used by nobody, and several uses agree, the slip is in the declaration.
+    If uses on several lines agree on a name close to an unused declaration, the declaration is the misspelling.
     """
     forgotten: dict[str, list[str]] = {}
     for file, name in ctx.unknown:

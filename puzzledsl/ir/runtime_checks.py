@@ -1,4 +1,4 @@
-"""An `export` against what its runtime can run: found when the program is checked, long before there is a child."""
+"""Check of each `export` against the capabilities of its runtime, at check time, before any child exists."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 
 
 
 def check_exports(program: nodes.Program, files: Mapping[str, str]) -> list[Diagnostic]:
-    """What each export's runtime lacks of what its space allows: errors for what nothing can stand for (or where the export
-    says `lower: false`), warnings for what is rewritten. `files`: a place's file -> what diagnostics call it."""
+    """Return the diagnostics of alternatives that an export's space allows and its runtime lacks.
+
+    Errors for alternatives that cannot be rewritten, or in an export with `lower: false`; warnings for those that are
+    rewritten. `files` maps a place's file to its name in diagnostics.
+    """
     found: list[Diagnostic] = []
     for export in program.exports.values():
         found += _check(program, export, lambda where: _span(where, files))
@@ -76,7 +79,10 @@ def _check(
 
 
 def _used(space: nodes.Space, runtime: Runtime) -> list[tuple[SubBlock, Alternative, list[int]]]:
-    """What the space allows that the runtime has not, each with its layers. What it lacks in the first layer alone is apart."""
+    """Return the alternatives that the space allows and the runtime lacks, each with its layers.
+
+    An alternative that the runtime lacks only in the first layer is an entry of its own.
+    """
     found: dict[tuple[SubBlock, Alternative, bool], list[int]] = {}
     for index, choice in enumerate(space.layers):
         for alternative in choice.attention:
@@ -91,7 +97,7 @@ def _used(space: nodes.Space, runtime: Runtime) -> list[tuple[SubBlock, Alternat
 
 
 def listed(layers: list[int]) -> str:
-    """`layer 3`, `layers 0-4, 7`."""
+    """Format layers for a message: `layer 3`, `layers 0-4, 7`."""
     spans: list[list[int]] = []
     for layer in layers:
         if spans and layer == spans[-1][1] + 1:
@@ -103,7 +109,7 @@ def listed(layers: list[int]) -> str:
 
 
 def _cost(runtime: Runtime, answer: Lowered, shape: nodes.Shape, export: nodes.Export, layers: int) -> str:
-    """`+12MiB and +0.4 % weights to read a token, a layer`: what one lowered sub-block adds."""
+    """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""
     extra = extra_params(runtime, answer, shape)
     size = format_quantity(round(extra * BYTES_PER_PARAM.get(export.dtype or "", 2)), BYTES)
     share = 100 * extra / total_params(shape)

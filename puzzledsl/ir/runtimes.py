@@ -1,7 +1,7 @@
-"""What each runtime can run of a child: data, with the version it was found out on and where.
+"""Capabilities of each runtime for children, as data, with the version and the source they were verified on.
 
-`support` answers for one alternative in one place: the runtime has it, or it is rewritten exactly into something the runtime
-has (`puzzledsl.export.lowering` does that), or it cannot be represented and an export is refused.
+`support` classifies one alternative in one place: native in the runtime, lowered (rewritten exactly by
+`puzzledsl.export.lowering`), or absent, in which case the export is refused.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from puzzledsl.ir.nodes import Shape
 
 
 class Native(Frozen):
-    """The runtime has it."""
+    """The runtime has the alternative."""
 
     kind: Literal["native"] = "native"
 
 
 class Lowered(Frozen):
-    """The runtime lacks it; `into` is what gives the same outputs there, `way` how it is written."""
+    """The runtime lacks the alternative; `into` names the form that gives the same outputs and `way` the rewriting."""
 
     kind: Literal["lowered"] = "lowered"
     way: Literal["zero_ffn", "zero_attention", "zero_linear", "biased_ffn", "extra_layer"]
@@ -53,10 +53,11 @@ Support = Annotated[Native | Lowered | Absent, Field(discriminator="kind")]
 
 
 class Runtime(Frozen):
-    """One runtime's capabilities for children of the DeciLM / nemotron-nas layout.
+    """Capabilities of one runtime for children of the DeciLM / nemotron-nas layout.
 
-    `families` says which parents' layers it can run inside such a child; a family not named is absent. `first` is for the
-    first layer that does anything. A removed FFN that the runtime lacks becomes one of `zero_ffn_width` channels, all zero.
+    `families` lists the families whose layers it can run inside such a child; any other family is absent. `first`
+    applies to the first layer that is not a no-op. A removed FFN that the runtime lacks becomes an FFN of
+    `zero_ffn_width` channels, all zero.
     """
 
     name: str
@@ -167,12 +168,12 @@ RUNTIMES: dict[str, Runtime] = {r.name: r for r in (TRANSFORMERS, VLLM, LLAMA_CP
 
 
 def family_support(runtime: Runtime, family: str) -> Support:
-    """Whether children of a family's parents can run at all."""
+    """Return the runtime's support for children of a family's parents."""
     return runtime.families.get(family, Absent(reason=f"it has no {family} layers there"))
 
 
 def support(runtime: Runtime, alternative: Alternative, *, first: bool) -> Support:
-    """How a runtime has an alternative. `first`: no layer before it does anything."""
+    """Return the runtime's support for an alternative. `first`: all layers before this one are no-ops."""
     match alternative:
         case ParentAttention() | ParentFfn() | MlpFfn():
             return _NATIVE
@@ -193,7 +194,7 @@ def support(runtime: Runtime, alternative: Alternative, *, first: bool) -> Suppo
 
 
 def extra_params(runtime: Runtime, found: Lowered, shape: Shape) -> int:
-    """How many more numbers a lowered sub-block has than the alternative it stands for."""
+    """Return the number of parameters that a lowered sub-block has in excess of the alternative it replaces."""
     hidden = shape.hidden
     match found.way:
         case "zero_ffn":

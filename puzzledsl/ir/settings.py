@@ -1,7 +1,7 @@
-"""Named settings of a call (`gqa(kv_heads: 8)`) or a body (`{ tokens = 1B }`), read one by one as what they must be.
+"""Typed readers for the settings of a call (`gqa(kv_heads: 8)`) or of a body (`{ tokens = 1B }`).
 
-A misspelt name is reported and taken for what it was likely meant to be, so that it causes no further mistake.
-A reader that finds a mistake reports it, sets `failed` and returns a harmless value.
+A misspelt name is reported and treated as the nearest known name, so that it causes no further diagnostics. A reader
+that finds a mistake reports it, sets `failed` and returns a harmless value.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Settings:
-    """The settings of one thing. `thing` names it in messages: `` `gqa` ``, `` bld `pieces` ``."""
+    """The settings of one call or body. `thing` names it in diagnostics: `` `gqa` ``, `` bld `pieces` ``."""
 
     ctx: Context
     thing: str
@@ -55,7 +55,7 @@ class Settings:
     quiet_about_missing: bool = False
 
     def has(self, key: str) -> bool:
-        """True where the setting is written."""
+        """Return True if the setting is written."""
         return key in self.entries
 
     def need(self, *keys: str, help: str = "") -> None:
@@ -66,20 +66,20 @@ class Settings:
             self.ctx.report(errors.MissingPart(self.span, thing=self.thing, what=_listed(missing), help=help))
 
     def value(self, key: str) -> Value:
-        """The value of a setting that is there."""
+        """Return the value of a setting that is written."""
         entry = self.entries[key]
         value = self.ctx.value(entry.expr, entry.scope)
         self.failed |= isinstance(value, Poison)
         return value
 
     def place(self, key: str) -> Span:
-        """Where a setting's value stands; the whole thing where it is missing."""
+        """Return the span of a setting's value; the span of the whole call or body if it is missing."""
         return self.entries[key].expr.span if key in self.entries else self.span
 
     # ------------------------------------------------------------ readers
 
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
-        """A whole number within bounds."""
+        """Return a whole number within bounds."""
         if key not in self.entries:
             return default
         found = as_whole(self.ctx, self.value(key), self.place(key), f"`{key}`", low, high)
@@ -94,7 +94,7 @@ class Settings:
         low: Fraction | None = None,
         high: Fraction | None = None,
     ) -> Fraction:
-        """A constant of one dimension within bounds, in base units."""
+        """Return a constant of one dimension within bounds, in base units."""
         if key not in self.entries:
             return default
         found = as_constant(self.ctx, self.value(key), self.place(key), f"`{key}`", dimension)
@@ -110,11 +110,11 @@ class Settings:
         return default if found is None else found.value
 
     def ratio(self, key: str, default: Fraction) -> Fraction:
-        """A share from 0 to 1."""
+        """Return a share from 0 to 1."""
         return self.quantity(key, COUNT, default, Fraction(0), Fraction(1))
 
     def flag(self, key: str, default: bool = False) -> bool:
-        """`true` or `false`."""
+        """Return `true` or `false`."""
         if key not in self.entries:
             return default
         value = self.value(key)
@@ -124,7 +124,7 @@ class Settings:
         return default
 
     def text(self, key: str, default: str = "") -> str:
-        """A string, not empty."""
+        """Return a non-empty string."""
         if key not in self.entries:
             return default
         value = self.value(key)
@@ -136,7 +136,7 @@ class Settings:
         return default
 
     def column(self, key: str, default: str) -> str:
-        """A string, or a bare word that nothing else is called."""
+        """Return a string, or a bare word that no `let` or `param` defines."""
         entry = self.entries.get(key)
         if (
             entry
@@ -149,7 +149,7 @@ class Settings:
         return self.text(key, default)
 
     def word(self, key: str, words: Sequence[str], default: str, what: str) -> str:
-        """One of a closed list of words; a name of the list means itself whatever else is called so."""
+        """Return one of a closed list of words. A word of the list means itself even if a declaration has this name."""
         if key not in self.entries:
             return default
         entry = self.entries[key]
@@ -158,7 +158,7 @@ class Settings:
         return default if found is None else found
 
     def ref(self, key: str, kinds: Iterable[str]) -> Symbol | None:
-        """A declaration of one of `kinds`; None where the setting is missing or wrong."""
+        """Return a declaration of one of `kinds`; None if the setting is missing or wrong."""
         if key not in self.entries:
             return None
         entry = self.entries[key]
@@ -167,7 +167,7 @@ class Settings:
         return found
 
     def options(self, key: str) -> list[Located]:
-        """The options of `a | b`, or the one value; empty where there is a mistake."""
+        """Return the options of `a | b`, or the single value; empty if there is a mistake."""
         value = self.value(key)
         if isinstance(value, Poison):
             return []
@@ -196,7 +196,7 @@ def from_call(
     rest: bool = False,
     thing: str = "",
 ) -> Settings:
-    """The arguments of a call. `rest`: further positional arguments are `0`, `1`, … beyond the named places."""
+    """Collect the arguments of a call. `rest`: positional arguments beyond the named ones become `0`, `1`, …"""
     name = call.base.name if call.base else call.name
     found = Settings(
         ctx, thing or f"`{name}`", call.span, quiet_about_missing=ctx.file_of(call.span).is_damaged(call.span)
@@ -234,7 +234,7 @@ def _too_many(
 def put(
     found: Settings, key: str, entry: Entry, at: Span, known: Sequence[str], sections: Sequence[str] = ()
 ) -> None:
-    """Enter one setting; an unknown name is reported and taken for its nearest, a second one is reported."""
+    """Enter one setting. Report an unknown name and use its nearest; report a duplicate."""
     if key not in known:
         near = report_unknown_key(found, key, at, (*known, *sections))
         if near is None or near in found.entries or near not in known:
@@ -253,7 +253,7 @@ def put(
 
 
 def report_unknown_key(found: Settings, key: str, at: Span, known: Sequence[str]) -> str | None:
-    """Report a setting that does not exist; the name that is likely meant, if any."""
+    """Report an unknown setting and return the nearest known name, if any."""
     if not key:
         return None  # a name the parser found missing
     near = closest(key, known)

@@ -1,4 +1,4 @@
-"""A parent's shape, from a `shape(…)` literal or from a checkpoint's config.json."""
+"""A parent's shape, read from a `shape(…)` literal or from a checkpoint's config.json."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _FLAGS = ("attention_bias", "output_bias", "mlp_bias", "qk_norm")
 
 
 class BadConfig(ValueError):
-    """A config.json that cannot be used, and why."""
+    """A config.json that cannot be used; the message gives the reason."""
 
 
 # ---------------------------------------------------------------- literals
 
 
 def read_shape(ctx: Context, call: Constructed) -> Shape | None:
-    """The shape a `shape(…)` call means; None, reported, where something is missing, wrong or impossible.
+    """Return the shape of a `shape(…)` call; None, reported, if a field is missing, wrong or impossible.
 
-    kv_heads defaults to heads; qwen2's q, k, v biases and qwen3's q/k norms are on unless switched off.
+    kv_heads defaults to heads. qwen2's q, k, v biases and qwen3's q/k norms are on unless switched off.
     """
     settings = from_call(ctx, call, (), ("family", *_WHOLES, "tied", "window", *_FLAGS))
     settings.need("family", "layers", "hidden", "heads", "head_dim", "intermediate", "vocab")
@@ -60,7 +60,7 @@ def read_shape(ctx: Context, call: Constructed) -> Shape | None:
 
 
 def impossible(shape: Shape) -> str:
-    """Why no model has this shape; empty where one may."""
+    """Return the reason why no model can have this shape; empty if one can."""
     if shape.heads % shape.kv_heads:
         return f"kv_heads={shape.kv_heads} does not divide heads={shape.heads}"
     if shape.head_dim % 2:
@@ -79,12 +79,12 @@ def _kv_help(shape: Shape) -> str:
 
 
 def config_path(folder: Path, id: str) -> Path:
-    """Where the config.json of a checkpoint directory lies; `id` is relative to `folder`, or absolute."""
+    """Return the path of a checkpoint's config.json. `id` is relative to `folder`, or absolute."""
     return folder / id / "config.json"
 
 
 def read_config(path: Path) -> Shape | None:
-    """The shape in a config.json; None where there is no such file. Raises BadConfig for one that cannot be used."""
+    """Read the shape from a config.json; None if there is no such file. Raises BadConfig for one that cannot be used."""
     try:
         if not path.is_file():
             return None
@@ -144,14 +144,17 @@ def _whole(config: dict[str, Any], key: str, high: int = MAX_SIZE) -> int:
 
 
 def _optional(config: dict[str, Any], key: str, absent: int, null: int) -> int:
-    """As transformers reads it: one default for a missing key, another for an explicit null."""
+    """Read an optional field as transformers does: one default for a missing key, another for an explicit null."""
     if key not in config:
         return absent
     return null if config[key] is None else _whole(config, key)
 
 
 def _window(config: dict[str, Any], family: str) -> int | None:
-    """Mistral's `sliding_window` (4096 where it is not mentioned). Qwen's windows, off by default, are not every layer's."""
+    """Return Mistral's `sliding_window` (4096 if absent), else None.
+
+    Qwen's windows are off by default and do not apply to all layers.
+    """
     if family == "mistral":
         if config.get("sliding_window", 0) is None:
             return None
@@ -169,7 +172,7 @@ def _flag(config: dict[str, Any], key: str) -> bool:
 
 
 def mismatch(said: Shape, found: Shape) -> tuple[str, object, object] | None:
-    """The first field in which two shapes differ, with both values; None where they agree."""
+    """Return the first field in which two shapes differ, with both values; None if they agree."""
     for name in Shape.model_fields:
         mine, other = getattr(said, name), getattr(found, name)
         if mine != other:
@@ -178,7 +181,7 @@ def mismatch(said: Shape, found: Shape) -> tuple[str, object, object] | None:
 
 
 def argument_place(settings: Settings, call: Constructed, field: str) -> Span:
-    """Where a `shape(…)` call gives a field; the whole `shape:` argument where it lies elsewhere or is left out."""
+    """Return the span of a field of a `shape(…)` call; the whole `shape:` argument if the field is not written there."""
     for argument in call.arguments:
         if argument.name is not None and argument.name.text == field:
             return argument.span

@@ -1,4 +1,4 @@
-"""The profiles and parents that come with the package, for commands that are given their names instead of a program."""
+"""Profiles and parents shipped with the package, for commands that take their names instead of a program."""
 
 from __future__ import annotations
 

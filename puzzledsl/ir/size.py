@@ -1,4 +1,4 @@
-"""How large a search space is."""
+"""Size of a search space."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from puzzledsl.ir.nodes import Space
 
 
 def alternatives_per_layer(space: Space) -> tuple[int, ...]:
-    """How many blocks (attention x FFN) each layer may become."""
+    """Return the number of blocks (attention x FFN pairs) that each layer can choose."""
     return tuple(len(layer.attention) * len(layer.ffn) for layer in space.layers)
 
 
 def log10_children(space: Space) -> float:
-    """The decimal logarithm of the number of children: 80 layers of 54 alternatives give 138.6."""
+    """Return the decimal logarithm of the number of children: 80 layers of 54 blocks give 138.6."""
     return fsum(log10(count) for count in alternatives_per_layer(space))

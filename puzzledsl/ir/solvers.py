@@ -1,4 +1,4 @@
-"""A search's `solver` against what its program measures: found when the program is checked, long before scores are made."""
+"""Check of a search's `solver` against the program's measured scores, at check time, long before scores are computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checker knows of a space: enough to read patterns, overrides and the expressions of its searches."""
+"""The checker's knowledge of a space, for reading patterns, overrides and the expressions of its searches."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class SpaceInfo:
-    """A space under construction. `base_*` is the choice before overrides; `asked` what widths were before rounding.
+    """A space under construction. `base_*` is the choice before overrides; `asked` maps widths to their unrounded values.
 
-    `incomplete`: part of a choice could not be read, so its size and its gaps are nobody's further mistake.
-    `guessed`: nothing is known of the parent, and the shape is one that almost anything fits.
+    `incomplete`: a part of a choice could not be read, so diagnostics about its size and gaps are suppressed.
+    `guessed`: the parent is unknown, and the shape is a placeholder that almost anything fits.
     """
 
     name: str
@@ -43,17 +43,17 @@ class SpaceInfo:
 
     @property
     def all_layers(self) -> tuple[int, ...]:
-        """0 to layers - 1."""
+        """The indices of all layers: 0 to layers - 1."""
         return tuple(range(self.shape.layers))
 
     def choices(
         self, sub_block: SubBlock
     ) -> list[tuple[AttentionAlternative, ...]] | list[tuple[FfnAlternative, ...]]:
-        """The alternatives of every layer."""
+        """Return the alternatives of every layer for one sub-block."""
         return self.attention if sub_block == "attention" else self.ffn
 
     def alternatives(self, sub_block: SubBlock, layers: tuple[int, ...]) -> list[Alternative]:
-        """The distinct alternatives some of `layers` may choose, in the order written."""
+        """Return the distinct alternatives that `layers` can choose, in the order written."""
         found: dict[Alternative, None] = {}
         for layer in layers:
             found.update(dict.fromkeys(self.choices(sub_block)[layer]))
@@ -75,7 +75,7 @@ _ANY_SHAPE = Shape(
 
 
 def guessed(name: str, symbol: Symbol) -> SpaceInfo:
-    """A space of which nothing is known: its own statements and those of its searches can still be checked."""
+    """Return a placeholder for a space that could not be read, so that its statements and searches can still be checked."""
     info = SpaceInfo(
         name, symbol, _ANY_SHAPE, (ParentAttention(),), (ParentFfn(),), incomplete=True, guessed=True
     )

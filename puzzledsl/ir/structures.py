@@ -1,6 +1,6 @@
-"""Formulas for runs, for the longest run, for different values and for equal choices; and what a formula was made for.
+"""Formulas for runs, for the longest run, for different values and for equal choices, and their recognition.
 
-Makers and readers stand together: `recognised` gives back the arguments of the maker, for messages and bounds.
+Constructors and readers are together: `recognised` returns the arguments of the constructor, for messages and bounds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What an expression evaluates to: constants, choices, references, and the symbolic values only a search decides.
+"""Values of expressions: constants, choices, references, and symbolic values that only a search decides.
 
-`POISON` stands for a value whose mistake has been reported: every operation on it is silent and gives poison again.
+`POISON` is the value of an expression whose mistake is already reported: every operation on it is silent and gives
+POISON again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """A value nobody may complain about again."""
+    """The value of a faulty expression that is already reported."""
 
 
 POISON = Poison()
@@ -30,7 +31,7 @@ POISON = Poison()
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string, or a word such as `fp8` given where a string is meant. `words`: the closed list it is one of."""
+    """A string, or a bare word such as `fp8` used as one. `words`: the closed list that it belongs to."""
 
     value: str
     words: tuple[str, ...] = field(default=(), compare=False)
@@ -38,14 +39,14 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Boolean:
-    """`true`, `false` and what constant comparisons give."""
+    """`true`, `false` or the result of a constant comparison."""
 
     value: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A value and where it was written."""
+    """A value and its span."""
 
     value: Value
     span: Span
@@ -76,7 +77,7 @@ class RangeValue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Constructed:
-    """`gqa(kv_heads: 8)`, `noop`, `shape(…)`: read by the declaration that takes it, with the scope it was written in."""
+    """A constructor such as `gqa(kv_heads: 8)` or `noop`, with its scope. The declaration that takes it reads the arguments."""
 
     name: str
     arguments: tuple[tree.Argument, ...]
@@ -87,7 +88,7 @@ class Constructed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ref:
-    """A declaration: `wide`, `chat`, `h100`; or a file used `as` a name."""
+    """A reference to a declaration (`wide`, `chat`, `h100`) or to a file used `as` a name."""
 
     symbol: Symbol
 
@@ -102,7 +103,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
-    """`sum`, `count`, `min` …"""
+    """A built-in function: `sum`, `count`, `min` …"""
 
     name: str
 
@@ -160,7 +161,7 @@ TermKey = tuple[str | int | tuple[Any, ...], ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Symbolic:
-    """`sum(coefficient * term) + constant`, of one dimension. `space`: whose layers it speaks of, where it speaks of any."""
+    """`sum(coefficient * term) + constant`, of one dimension. `space`: the space whose layers the terms are about, if any."""
 
     terms: dict[TermKey, Fraction]
     constant: Fraction = Fraction(0)
@@ -170,7 +171,7 @@ class Symbolic:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Formula:
-    """A statement about layers' choices; `size` counts its nodes. `whole`: `and` and `or` take it as one part."""
+    """A statement about layers' choices; `size` counts its nodes. `whole`: `and` and `or` treat it as one operand."""
 
     logic: nodes.Logic
     size: int
@@ -180,9 +181,9 @@ class Formula:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tally:
-    """`runs(P)`, `longest(P)`, `distinct(F)`: a whole number of the child that is no sum over layers.
+    """`runs(P)`, `longest(P)`, `distinct(F)`: a whole number of the child that is not a sum over layers.
 
-    `statements` are P of each layer, or "some layer takes this value" of each value; `size` counts their nodes.
+    `statements` holds P for each layer, or "some layer takes this value" for each value; `size` counts their nodes.
     """
 
     function: Literal["runs", "longest", "distinct"]
@@ -194,7 +195,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """A comparison with something the search decides, ready to become a requirement."""
+    """A comparison with a value that the search decides, ready to become a requirement."""
 
     left: Symbolic
     op: Literal["<=", ">=", "==", "<", ">"]
@@ -206,7 +207,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conjunction:
-    """Comparisons and formulas joined by `and`: one requirement each."""
+    """Comparisons and formulas joined by `and`; each becomes one requirement."""
 
     items: tuple[Comparison | Formula, ...] = field(default=())
 
@@ -236,7 +237,7 @@ Value = (
 
 
 def describe(value: Value) -> str:
-    """What a message calls a value: `a string`, `Bytes`, `a space` …"""
+    """Return a value's description for diagnostics: `a string`, `Bytes`, `a space` …"""
     match value:
         case Quantity(form="percent"):
             return "a percentage"
@@ -279,7 +280,7 @@ def describe(value: Value) -> str:
 
 
 def article(kind: str) -> str:
-    """`a space`, `an uptrain`."""
+    """Return a kind with its article: `a space`, `an uptrain`."""
     if kind in ("data", "hardware"):
         return kind
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

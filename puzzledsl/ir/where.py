@@ -1,4 +1,4 @@
-"""Where in a source a thing of the IR was written."""
+"""Source places of IR nodes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from puzzledsl.ir.base import Frozen
 
 
 class Where(Frozen):
-    """Where in the source a thing was written. 1-based code points, end exclusive; `text` is the source it covers."""
+    """The source place of an IR node: 1-based code points, end exclusive. `text` is the source that it covers."""
 
     file: str
     line: int

@@ -1,4 +1,4 @@
-"""Words of closed lists (`fp8`, `least_squares`) and names of declarations, read where only these may stand."""
+"""Words of closed lists (`fp8`, `least_squares`) and names of declarations, in places where only these are allowed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Text to syntax tree and back. Knows nothing of what a program means."""
+"""Conversion of text to the syntax tree and back. Independent of the meaning of programs."""

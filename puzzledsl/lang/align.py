@@ -1,7 +1,7 @@
-"""Columns, as a careful author keeps them: neighbouring lines of one kind, their parts one below the other.
+"""Alignment of neighbouring lines of one kind in columns: heads, bounds, reasons and comments.
 
-What is aligned follows from the words and the line breaks alone, never from the blanks that were there: however a program
-is spaced, it comes out the same.
+Alignment depends only on the tokens and the line breaks, never on the existing blanks. So formatting is idempotent
+and independent of the original spacing.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from puzzledsl.lang.format import Line
 
 COMMENT_COLUMN = 49
-"""Where a comment behind code stands (from 0), unless the code or a neighbour's reaches further."""
+"""Column (from 0) of a comment behind code, unless the code or a neighbour's code is longer."""
 
 COMMENT_STEP = 8
 
 MAX_PADDING = 24
-"""Blanks that alignment may put before a part; lines that differ by more are left as they are."""
+"""The most blanks that alignment puts before a part; lines that need more are left unaligned."""
 
 _BRACKETS = {"LPAR": 1, "LSQB": 1, "RPAR": -1, "RSQB": -1}
 
 
 def align_code(lines: list[Line]) -> None:
-    """Align the heads of neighbouring declarations, and the sides and reasons of neighbouring requirements."""
+    """Align the heads of neighbouring declarations, and the comparisons and reasons of neighbouring requirements."""
     for group in _groups(
         lines, lambda line: _is_head(line) and _find(line, "OF", "ON") is not None, _related
     ):
@@ -41,7 +41,7 @@ def align_code(lines: list[Line]) -> None:
 
 
 def align_comments(lines: list[Line]) -> None:
-    """Comments behind code: in one column of the file; further right, neighbours two blanks behind the longest line."""
+    """Align comments behind code at COMMENT_COLUMN, or further right: two blanks behind the longest line of a group."""
     for group in _groups(lines, lambda line: bool(line.tokens) and line.comment is not None):
         column = max(len(line.code) + 2 for line in group)
         if len(group) == 1:  # the next of every eighth column, where others may stand too
@@ -56,7 +56,7 @@ def _groups(
     belongs: Callable[[Line], bool],
     together: Callable[[Line, Line], bool] = lambda one, two: True,
 ) -> Iterable[list[Line]]:
-    """The runs of neighbouring lines that belong there, each together with the one before."""
+    """Return the runs of neighbouring lines that satisfy `belongs`, split where `together` fails for two neighbours."""
     run: list[Line] = []
     for line in lines:
         fits = belongs(line)
@@ -81,12 +81,12 @@ def _align(group: list[Line], *kinds: str, least: int = 1) -> None:
 
 
 def _width(line: Line, at: int) -> int:
-    """How wide the line is before the gap of token `at`."""
+    """Return the width of a line before the gap of token `at`."""
     return line.indent + sum(line.gaps[:at]) + sum(map(len, line.tokens[:at]))
 
 
 def _find(line: Line, *kinds: str) -> int | None:
-    """The first token of these kinds outside brackets and braces."""
+    """Return the index of the first token of these kinds outside brackets and braces; None if there is none."""
     depth = 0
     for index, token in enumerate(line.tokens):
         depth += _BRACKETS.get(token.type, 0)
@@ -102,17 +102,17 @@ def _begins(line: Line, *kinds: str) -> bool:
 
 
 def _is_head(line: Line) -> bool:
-    """`KIND NAME …`."""
+    """Return True for a line that begins `KIND NAME …`."""
     return _begins(line, "NAME") and len(line.tokens) > 1 and line.tokens[1].type == "NAME"
 
 
 def _alike(one: Line, two: Line) -> bool:
-    """Two declarations of one kind."""
+    """Return True for two declarations of one kind."""
     return str(one.tokens[0]) == str(two.tokens[0])
 
 
 def _related(one: Line, two: Line) -> bool:
-    """Two declarations of one kind, or about the same thing: `search a of s`, `frontier b of s`."""
+    """Return True for two declarations of one kind or of one target: `search a of s`, `frontier b of s`."""
     return _alike(one, two) or _target(one) == _target(two)
 
 
@@ -121,7 +121,7 @@ def _target(line: Line) -> str | None:
 
 
 def _is_plain_requirement(line: Line) -> bool:
-    """A bare path against a bound: sums and counts are too long to share a column with."""
+    """Return True for a requirement whose left side is a bare path. Sums and counts are too long to share a column."""
     at = _find(line, "CMP")
     return _begins(line, "REQUIRE", "PREFER") and at is not None and _is_path(line.tokens[1:at])
 

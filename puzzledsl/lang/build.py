@@ -1,4 +1,4 @@
-"""Lark's parse tree to the syntax tree: items and statements. What recovery gave up on becomes `BadExpr`, or is left out."""
+"""Convert Lark's parse tree to the syntax tree: items and statements. Unreadable parts become `BadExpr` or are left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from puzzledsl.lang.tokens import Words
 
 
 def build(root: Branch, words: Words, sink: Sink) -> tree.Module:
-    """The module a parse tree stands for; `broken` is left for the caller to set."""
+    """Return the module of a parse tree; the caller sets `broken`."""
     builder = _Builder(words, sink)
     items: list[tree.Item] = []
     for branch in cast(list[Branch], root.children):
@@ -30,7 +30,7 @@ def build(root: Branch, words: Words, sink: Sink) -> tree.Module:
 
 
 def _adopt(items: list[tree.Item], statements: tuple[tree.Stmt, ...]) -> None:
-    """Give statements that a `}` too many cut off back to the declaration above."""
+    """Return statements that a superfluous `}` cut off to the declaration above them."""
     if statements and items and isinstance(last := items[-1], tree.Decl) and last.body is not None:
         items[-1] = dataclasses.replace(last, body=(*last.body, *statements))
 
@@ -42,7 +42,7 @@ class _Builder(ExprBuilder):
     # ------------------------------------------------------------ items
 
     def doc(self, before_line: int) -> str:
-        """The doc comments between the item before and this line, without their marks."""
+        """Return the doc comments between the previous item and this line, without their comment marks."""
         lines: list[str] = []
         docs = self.words.docs
         while self.next_doc < len(docs) and (docs[self.next_doc].line or 0) < before_line:
@@ -126,7 +126,7 @@ class _Builder(ExprBuilder):
         return tuple(s for s in found if not (isinstance(s, tree.Section) and not s.name.text))
 
     def statements(self, bad: Branch, depth: int) -> tuple[tree.Stmt, ...]:
-        """What could be read behind a head that could not."""
+        """Return the statements of the body behind an unreadable head."""
         bodies = [kid for kid in bad.children if isinstance(kid, Tree)]
         return self.body(bodies[0], depth + 1) if bodies else ()
 

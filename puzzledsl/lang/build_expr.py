@@ -1,4 +1,4 @@
-"""Names, literals and expressions of Lark's parse tree to those of the syntax tree."""
+"""Convert names, literals and expressions of Lark's parse tree to the syntax tree."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
 
 
 class _TooDeep(Exception):
-    """Unwinds to the value that nests too deep."""
+    """Raised for an expression nested too deeply; caught at the whole value."""
 
 
 @dataclass(slots=True)
 class ExprBuilder:
-    """Builds expressions. Where the words, the brackets or the depth of one are wrong, it becomes `BadExpr`."""
+    """Builder of expressions. One with bad tokens, unbalanced brackets or too much nesting becomes `BadExpr`."""
 
     words: Words
     sink: Sink
@@ -76,7 +76,7 @@ class ExprBuilder:
         return self.value(branch.children[0])
 
     def value(self, branch: Branch | Token) -> tree.Expr:
-        """A whole expression; BadExpr where its words, its brackets or its depth are wrong."""
+        """Return a whole expression; BadExpr for bad tokens, unbalanced brackets or too much nesting."""
         span = self.at(branch)
         try:
             found = self.expr(cast(Branch, branch), 0)
@@ -86,7 +86,7 @@ class ExprBuilder:
         return tree.BadExpr(span=span) if self.is_tainted(span) else found
 
     def edit(self, branch: Branch | Token) -> tree.Expr | tree.Pattern | tree.PatternChoice:
-        """What stands right of `-=` and `&=`: one pattern or several."""
+        """Return the right side of `-=` or `&=`: one pattern or several; BadExpr if it is unreadable."""
         branch = cast(Branch, branch)
         span = self.at(branch)
         if branch.data == "bad_expr" or self.is_tainted(span):
@@ -122,7 +122,7 @@ class ExprBuilder:
         )
 
     def expr(self, branch: Branch, depth: int) -> tree.Expr:
-        """One expression. Recursion is bounded: `depth` counts nesting, and each link of a chain of operators."""
+        """Return one expression. `depth` bounds the recursion: it counts nesting and each link of an operator chain."""
         if depth > MAX_DEPTH:
             raise _TooDeep
         span, kids, below = self.at(branch), cast(list[Branch], branch.children), depth + 1
@@ -193,7 +193,7 @@ class ExprBuilder:
         return tuple(self.expr(b, depth) for b in branches)
 
     def chain(self, whole: Span, first: Branch, steps: list[tuple[str, Branch]], depth: int) -> tree.Expr:
-        """`a + b - c` as nested `Binary`s, the leftmost innermost."""
+        """Return `a + b - c` as nested, left-associative `Binary`s."""
         depth += len(steps)
         if depth > MAX_DEPTH:
             raise _TooDeep

@@ -1,4 +1,4 @@
-"""The mistakes the front end reports: E00xx about the shape of the text, E01xx about words and literals."""
+"""Diagnostics of the front end: E00xx for the structure of the text, E01xx for words and literals."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class UnexpectedToken(Diagnostic):
-    """Something else had to stand here.
+    """A token that the grammar does not allow here.
 
-    The grammar allows only what the label under the place says. The slip is often just before it: a
-    forgotten operator, comma or value.
+    The label shows what is allowed. The mistake is often just before it: a missing operator, comma or value.
 
     Wrong:
         search s of w { minimize kl require params <= 90% * p.params }
@@ -24,10 +23,10 @@ class UnexpectedToken(Diagnostic):
 
 
 class Unclosed(Diagnostic):
-    """A bracket or brace that nothing closes. Primary: where the closer is missing; secondary: the opener.
+    """A bracket or brace that is never closed.
 
-    The first label shows where the closer is missing, the second what it would close. Reading goes on as if
-    it stood there.
+    The first label shows where the closer is missing, the second the opening bracket. Parsing continues as if the
+    closer were there.
 
     Wrong:
         let half = mlp(width: 50%
@@ -43,7 +42,7 @@ class Unclosed(Diagnostic):
 
 
 class StrayCloser(Diagnostic):
-    """A closing bracket or brace without its opener.
+    """A closing bracket or brace without an opening one.
 
     Either the opener was deleted, or there is one closer too many.
 
@@ -58,9 +57,9 @@ class StrayCloser(Diagnostic):
 
 
 class MismatchedCloser(Diagnostic):
-    """`(` closed by `]`.
+    """A bracket closed by another kind, such as `(` by `]`.
 
-    Brackets close in the order in which they opened: `(` with `)`, `[` with `]`.
+    Brackets close in the reverse order of opening: `(` with `)`, `[` with `]`.
 
     Wrong:
         let half = mlp(width: 50%]
@@ -74,9 +73,9 @@ class MismatchedCloser(Diagnostic):
 
 
 class UnknownCharacter(Diagnostic):
-    """A character that means nothing in the language.
+    """A character that has no meaning in the language.
 
-    Outside strings and comments the language is written in letters, digits and its own signs.
+    Outside strings and comments, programs consist of letters, digits and the language's own signs.
 
     Wrong:
         let most = 95% $
@@ -89,10 +88,10 @@ class UnknownCharacter(Diagnostic):
 
 
 class ForeignSpelling(Diagnostic):
-    """Another language's spelling of something that exists here.
+    """Another language's spelling of a construct that exists here.
 
-    Some words and signs of other languages are recognised, so that the message can say how they are written
-    here. `pzl check --fix` rewrites them.
+    Some words and signs of other languages are recognised, so that the message can give the spelling of this
+    language. `pzl check --fix` rewrites them.
 
     Wrong:
         assert p.layers == 4 && p.heads == 8
@@ -158,9 +157,9 @@ class MissingBrace(Diagnostic):
 
 
 class BodyEndsEarly(Diagnostic):
-    """A `}` too many closed the body before its last statements.
+    """A superfluous `}` that closes the body before its last statements.
 
-    Statements follow that belong into the body which this brace has closed already.
+    The statements that follow belong to the body that this brace has closed.
 
     Wrong:
         search s of w {
@@ -182,7 +181,7 @@ class BodyEndsEarly(Diagnostic):
 class OutsideBody(Diagnostic):
     """A statement at the top level of the file.
 
-    Only declarations stand at the left margin; `minimize`, `require` and settings belong into a body.
+    Only declarations are allowed at the left margin; `minimize`, `require` and settings belong in a body.
 
     Wrong:
         minimize kl
@@ -195,9 +194,9 @@ class OutsideBody(Diagnostic):
 
 
 class TooDeep(Diagnostic):
-    """Nesting no person writes, which would exhaust the stack of later stages.
+    """Expressions or brackets nested too deeply.
 
-    Expressions and brackets may nest about a hundred levels: more exhausts the stack of what reads them.
+    They can be nested about a hundred levels deep: more would exhaust the stack of later stages.
 
     Wrong:
         let deep = ((((((((((1))))))))))     # and ninety levels more
@@ -212,10 +211,10 @@ class TooDeep(Diagnostic):
 
 
 class TooManyMistakes(Diagnostic):
-    """The cap on reports; a binary file would fill the screen.
+    """More mistakes than are reported.
 
-    After a hundred mistakes the rest is not shown: either one early slip has led to the others, or the file
-    is no program.
+    After a hundred mistakes the others are not shown: either one early mistake caused them, or the file is not a
+    program.
 
     Wrong:
         # a file of another kind, such as a log or an archive
@@ -228,9 +227,9 @@ class TooManyMistakes(Diagnostic):
 
 
 class FileTooLarge(Diagnostic):
-    """A file that cannot have been meant.
+    """A file that is too large to be a program.
 
-    A program has at most a mebibyte of text and 40,000 words and signs.
+    A program has at most a mebibyte of text and 40,000 tokens.
 
     Wrong:
         # a generated file with every layer of every model written out
@@ -244,9 +243,9 @@ class FileTooLarge(Diagnostic):
 
 
 class NotUtf8(Diagnostic):
-    """Bytes that are no UTF-8 text.
+    """Bytes that are not UTF-8 text.
 
-    Programs are UTF-8 text; the message counts the bytes up to the first that is none.
+    Programs are UTF-8 text; the message gives the position of the first invalid byte.
 
     Wrong:
         # saved as UTF-16, or a binary file
@@ -260,9 +259,9 @@ class NotUtf8(Diagnostic):
 
 
 class CannotRead(Diagnostic):
-    """A file that is missing, a folder, or closed to us.
+    """A file that is missing, is a folder, or cannot be read.
 
-    The path leads to no file, to a folder, or to a file that may not be read.
+    The path leads to no file, to a folder, or to a file without read permission.
 
     Wrong:
         $ pzl check wide
@@ -325,9 +324,9 @@ class BadNumber(Diagnostic):
 
 
 class EqualsForColon(Diagnostic):
-    """`gqa(kv_heads = 8)`.
+    """`=` between the name and the value of an argument, as in `gqa(kv_heads = 8)`.
 
-    In a call a name and its value are joined by `:`; `=` is for settings in a body and for declarations.
+    In a call, a name and its value are joined by `:`; `=` is for settings in a body and for declarations.
 
     Wrong:
         let half = mlp(width = 50%)
@@ -341,9 +340,9 @@ class EqualsForColon(Diagnostic):
 
 
 class ReservedWord(Diagnostic):
-    """A keyword where a name had to stand.
+    """A keyword where a name is needed.
 
-    Keywords have their meaning everywhere, so nothing else can be called so.
+    Keywords are reserved everywhere, so they cannot be names.
 
     Wrong:
         let where = 3

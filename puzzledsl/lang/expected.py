@@ -1,4 +1,4 @@
-"""Words for an unexpected token: what stands there, what had to, and the slip that most likely led to it."""
+"""Messages for an unexpected token: the token found, the tokens allowed, and the most likely mistake."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Loads the grammar, from a cache where one can be trusted.
+"""The LALR parser of the language, loaded from a cache if the cache can be trusted.
 
-Building the tables takes half a second and loading them 30 ms. Lark's tables are a pickle, and a pickle runs code, so
-the cache lives in the user's own cache folder, closed to others, and a file that somebody else could have written is
-not read. Whatever is wrong with the cache, the grammar is built afresh.
+Building the tables takes half a second, loading them 30 ms. Lark's tables are a pickle, and loading a pickle can run
+code. The cache therefore lives in the user's own cache folder without access for others, and a file that another user
+could have written is not read. If anything is wrong with the cache, the tables are built again.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _OPTIONS: dict[str, Any] = {
 
 @functools.cache
 def grammar() -> Lark:
-    """The LALR parser of the language."""
+    """Return the LALR parser of the language."""
     parser = _loaded()
     parser.lexer = parser.parser.lexer  # else every `lex` compiles the words anew
     return parser
 
 
 def _loaded() -> Lark:
-    """The parser from the cache, else built and put there."""
+    """Load the parser from the cache; if that fails, build it and write the cache."""
     try:
         path = _cache_path()
         if path is not None and (cached := _load(path)) is not None:
@@ -54,17 +54,17 @@ def _loaded() -> Lark:
 
 
 def build_grammar(*, strict: bool = False) -> Lark:
-    """The parser, built from the grammar files. `strict` raises on any conflict (needs interegular)."""
+    """Build the parser from the grammar files. `strict` raises on any conflict (needs interegular)."""
     return Lark.open(str(resource("grammars", "pzl.lark")), strict=strict, **_OPTIONS)
 
 
 def lex(text: str) -> Iterator[Token]:
-    """The tokens of a text: comments, newlines and the three kinds of mistake included, blanks not. Every text lexes."""
+    """Yield the tokens of any text: comments, newlines and the three kinds of lexical mistakes, without blanks."""
     return grammar().lex(text)
 
 
 def _cache_path() -> Path | None:
-    """Where the tables of these very grammar files are kept. None where no safe folder can be had."""
+    """Return the cache file for the present grammar files, Lark and Python versions; None without a safe folder."""
     import platformdirs
 
     digest = hashlib.sha256(f"{lark.__version__} {sys.version_info[:3]} {_OPTIONS}".encode())
@@ -79,7 +79,7 @@ def _cache_path() -> Path | None:
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    """True when nobody else may write there. Windows keeps user folders apart by itself."""
+    """Return True if no other user can write there. On Windows, user folders are private by default."""
     if not hasattr(os, "getuid"):
         return True
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
@@ -95,7 +95,7 @@ def _load(path: Path) -> Lark | None:
 
 
 def _save(parser: Lark, path: Path) -> None:
-    """Write the tables beside the place and rename, so that a reader never sees half a file."""
+    """Write the tables to a temporary file and rename it, so that no reader sees a partial file."""
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     except OSError:

@@ -1,4 +1,4 @@
-"""The words with a fixed meaning: declaration kinds (plain names to the grammar) and keywords."""
+"""Reserved words: declaration kinds (plain names to the grammar) and keywords."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS = (
     "eval",
     "export",
 )
-"""What may stand first in `KIND NAME …`."""
+"""Kinds of declarations: the first word of `KIND NAME …`."""
 
 TOP_KEYWORDS = ("use", "param", "let", "fn", "assert")
 """Keywords that begin a top-level item."""
@@ -25,7 +25,7 @@ STATEMENT_KEYWORDS = ("require", "prefer", "minimize", "maximize", "solutions", 
 """Keywords that begin a statement in a body."""
 
 INNER_KEYWORDS = "as of on in where apart because if then else implies or and not is mod step".split()
-"""Keywords that stand within items and statements."""
+"""Keywords that occur inside items and statements."""
 
 KEYWORDS = frozenset((*TOP_KEYWORDS, *STATEMENT_KEYWORDS, *INNER_KEYWORDS))
 """Every reserved word."""

@@ -1,8 +1,9 @@
-"""Which newlines end a statement, and balanced brackets: the step between the lexer and the grammar.
+"""The step between lexer and grammar: decide which newlines end a statement, and balance the brackets.
 
-A newline ends a statement except inside ( ) [ ], after an operator, and before a line that begins with one. What comes
-out has every ( and [ closed within its statement: a missing closer is reported once and put where it belongs, a stray
-one is taken out. So the parser never sees a bracket mistake, and one cannot swallow the rest of the file.
+A newline ends a statement except inside ( ) [ ], after an operator, and before a line that begins with one. In the
+output, every ( and [ is closed within its statement: a missing closer is reported once and inserted, a superfluous
+one is reported and removed. The parser therefore never sees a bracket mistake, and an open bracket cannot swallow the
+rest of the file.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from puzzledsl.lang.tokens import Words, after, span_of, virtual
 from puzzledsl.suggest import closest
 
 MAX_DEPTH = 100
-"""How deep brackets and expressions may nest, and how long a chain of one operator may be."""
+"""Largest nesting depth of brackets and expressions, and largest length of a chain of one operator."""
 
 CLOSER = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}
 OPENER = {"RPAR": ("LPAR", "("), "RSQB": ("LSQB", "[")}
@@ -38,10 +39,10 @@ CONTINUES_AFTER = _INFIX | {
     "WHERE",
 }
 MAX_REACH = 400
-"""Tokens that are looked through for the end of a bracket."""
+"""Number of tokens searched for the end of a bracket."""
 
 _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
-# No bracket reaches over these. `for` is missing: it stands in comprehensions too.
+# A bracket never extends over these tokens. `for` is absent because comprehensions contain it, too.
 _NEVER_INSIDE = {word.upper() for word in STATEMENT_KEYWORDS if word != "for"} | {
     "USE",
     "PARAM",
@@ -52,7 +53,7 @@ _NEVER_INSIDE = {word.upper() for word in STATEMENT_KEYWORDS if word != "for"} |
 
 
 def starts_declaration(tokens: list[Token], index: int) -> bool:
-    """True for a token at the left margin that surely begins a declaration, whatever is open before it."""
+    """Return True for a token at the left margin that certainly begins a declaration, even inside an open bracket."""
     token = tokens[index]
     if token.column != 1:
         return False
@@ -67,7 +68,7 @@ def starts_declaration(tokens: list[Token], index: int) -> bool:
 
 @dataclass(slots=True)
 class _Layout:
-    """The state of one pass. `opened` are the brackets open now, `held` the newline not yet decided on."""
+    """The state of one pass. `opened` are the open brackets, `held` is the newline that is not decided yet."""
 
     words: Words
     sink: Sink
@@ -84,7 +85,7 @@ class _Layout:
             self.held = token
 
     def put(self, token: Token, *, declaration: bool) -> None:
-        """Append a token that is no newline, after the newline it turns out to need."""
+        """Append a token that is not a newline, preceded by the held newline if that ends a statement."""
         if declaration and self.held is None and self.out and self.out[-1].type != "_NL":
             self.held = virtual("_NL", "\n", self.out[-1])
         if self.held is not None and (declaration or token.type not in CONTINUES_BEFORE):
@@ -136,7 +137,7 @@ class _Layout:
             self.cut = None
 
     def stray_brace(self, token: Token) -> None:
-        """Report and leave out a brace inside brackets."""
+        """Report and drop a brace inside brackets."""
         where = span_of(token, self.words.file)
         if token.type == "RBRACE":
             self._report(errors.StrayCloser(where, opener="{", closer="}"), token)
@@ -144,7 +145,7 @@ class _Layout:
             self._report(errors.UnexpectedToken(where, "inside brackets", found="`{`"), token)
 
     def close_all(self) -> None:
-        """Close what is open: what was opened before the last newline inside brackets there, the rest here."""
+        """Close all open brackets: those from before the last newline inside brackets at that newline, the others here."""
         cut = len(self.out) if self.cut is None else self.cut
         border = self.out[cut].start_pos if cut < len(self.out) else None
         while self.opened and border is not None and (self.opened[-1].start_pos or 0) >= (border or 0):
@@ -158,7 +159,7 @@ class _Layout:
         self.cut = None
 
     def _missing(self, at: int) -> int:
-        """Report that the innermost bracket is never closed and put its closer at `out[at]`."""
+        """Report that the innermost bracket is never closed and insert its closer at `out[at]`."""
         opener = self.opened.pop()
         before = self.out[at - 1]
         kind, text = CLOSER[opener.type]
@@ -181,7 +182,7 @@ class _Layout:
 
 
 def lay_out(words: Words, sink: Sink) -> list[Token]:
-    """The tokens the grammar reads: `_NL` only between statements, brackets balanced within each."""
+    """Return the tokens for the grammar: `_NL` only between statements, brackets balanced within each statement."""
     state = _Layout(words, sink)
     tokens = words.tokens
     for index, token in enumerate(tokens):
@@ -207,7 +208,7 @@ def lay_out(words: Words, sink: Sink) -> list[Token]:
 
 
 def _closes_later(tokens: list[Token], index: int) -> bool:
-    """True where the bracket that is open at a brace is closed behind it: then the brace is what is wrong."""
+    """Return True if the open bracket is closed after a brace inside it: then the brace is the mistake."""
     depth = 0
     for at in range(index + 1, min(index + MAX_REACH, len(tokens))):
         kind = tokens[at].type
@@ -220,7 +221,7 @@ def _closes_later(tokens: list[Token], index: int) -> bool:
 
 
 def _inside(state: _Layout, token: Token, declaration: bool) -> Token:
-    """A token met inside brackets: closes them if it cannot stand there, mends `name = x` for `name: x`."""
+    """Handle a token inside brackets: close them if it cannot occur there, and read `name = x` as `name: x`."""
     leaves = declaration or token.type in _NEVER_INSIDE
     if token.type in _ASSIGNS:
         if token.type == "EQUAL" and _names_argument(state):
@@ -237,7 +238,7 @@ def _inside(state: _Layout, token: Token, declaration: bool) -> Token:
 
 
 def _names_argument(state: _Layout) -> bool:
-    """True where `(name` or `, name` stands before, so that `=` was meant as `:`."""
+    """Return True after `(name` or `, name`, where `=` was meant as `:`."""
     return (
         state.opened[-1].type == "LPAR"
         and len(state.out) >= 2

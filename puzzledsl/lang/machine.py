@@ -1,4 +1,4 @@
-"""The LALR automaton, with the two things recovery needs and Lark does not offer: looking ahead and going back."""
+"""The LALR automaton with lookahead and rollback, which error recovery needs and Lark does not offer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from puzzledsl.lang.grammar import grammar
 
 
 class Machine:
-    """One run of the automaton. Depths count states: a depth of 1 is the start state alone."""
+    """One run of the automaton. Depths count states: depth 1 is the start state alone."""
 
     def __init__(self) -> None:
         self._session = grammar().parse_interactive("", start="start")
@@ -19,13 +19,13 @@ class Machine:
 
     @property
     def depth(self) -> int:
-        """How many states are stacked."""
+        """The number of states on the stack."""
         return len(self._states)
 
     def accepts(self, *kinds: str, depth: int | None = None) -> bool:
-        """True when tokens of these kinds could come next, here or after `pop_to(depth)`.
+        """Return True if tokens of these kinds are acceptable next, here or after `pop_to(depth)`.
 
-        The stack is not copied: `above` are the states the trial has stacked on its first `base` ones.
+        The stack is not copied: the trial keeps the first `base` states and stacks new ones in `above`.
         """
         base = self.depth if depth is None else depth
         above: list[object] = []
@@ -49,24 +49,24 @@ class Machine:
         return True
 
     def may_take(self, kind: str, depth: int) -> bool:
-        """False when the state at `depth` surely refuses `kind`: a cheap test before `accepts`."""
+        """Return False if the state at `depth` certainly refuses `kind`: a cheap test before `accepts`."""
         return kind in self._table[self._states[depth - 1]]
 
     def expected(self) -> set[str]:
-        """The kinds of token that could come next, ERROR aside."""
+        """Return the kinds of tokens that are acceptable next, without ERROR."""
         state = self._table[self._states[-1]]
         return {k for k in state if k.isupper() and k not in ("ERROR", "$END") and self.accepts(k)}
 
     def feed(self, token: Token) -> None:
-        """Take one acceptable token."""
+        """Consume one acceptable token."""
         self._session.feed_token(token)
 
     def pop_to(self, depth: int) -> None:
-        """Forget everything stacked beyond `depth`."""
+        """Pop the stack down to `depth`."""
         del self._states[depth:]
         del self._values[depth - 1 :]
 
     def finish(self) -> Tree[Token]:
-        """The tree, once the end of the file is acceptable."""
+        """Return the tree. The end of the file must be acceptable."""
         tree: Tree[Token] = self._session.feed_eof()  # type: ignore[no-untyped-call]
         return tree

@@ -1,4 +1,4 @@
-"""Text to syntax tree: the one entrance to the front end."""
+"""Parse text to the syntax tree: the only entry point of the front end."""
 
 from __future__ import annotations
 

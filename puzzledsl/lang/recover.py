@@ -1,9 +1,9 @@
-"""Drives the LALR tables over the laid-out tokens and goes on after a mistake, so that one run reports them all.
+"""Parsing with error recovery, as in yacc: run the LALR tables over the laid-out tokens and report all mistakes in one run.
 
-The yacc way: at an unexpected token pop to a state that takes the declared ERROR terminal, skip to a token that may
-follow it, feed ERROR, go on. The grammar takes ERROR for a value, for the tail of a declaration's head, for a statement
-and for an item, tried in that order: the less is lost, the fewer follow-up errors there are. Three mistakes are mended
-instead: a misspelt keyword, a missing `{` or `}`, and a `}` too many.
+At an unexpected token, pop to a state that accepts the ERROR terminal, skip to a token that can follow it, feed ERROR
+and continue. The grammar accepts ERROR as a value, as the tail of a declaration's head, as a statement and as an
+item. They are tried in this order: losing less text causes fewer follow-up errors. Three mistakes are repaired
+instead: a misspelt keyword, a missing `{` or `}`, and a superfluous `}`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from puzzledsl.lang.tokens import Words, after, span_of, virtual
 from puzzledsl.suggest import closest
 
 MAX_MISTAKES = 100
-"""After so many the rest of the file is skipped: it is no `.pzl` file."""
+"""After this many mistakes the rest of the file is skipped: it is probably not a `.pzl` file."""
 
 _BODY_ONLY = {"REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE", "SOLUTIONS", "FOR"}
 _SETS = {"DOT", "LSQB", "EQUAL", "EXTEND", "REMOVE", "KEEP"}
@@ -32,13 +32,13 @@ _SOFT_SYNC = {"COMMA", "LBRACE", "BECAUSE", "WHERE"}
 
 
 def parse_tokens(tokens: list[Token], words: Words, sink: Sink) -> Tree[Token]:
-    """The syntax tree of laid-out tokens, with `bad` nodes where something could not be read. Never raises."""
+    """Return the syntax tree of laid-out tokens, with `bad` nodes for unreadable parts. Never raises."""
     return _Driver(tokens, words, sink).run()
 
 
 @dataclass(slots=True)
 class _Brace:
-    """An open `{`. One that recovery put there is closed without a word."""
+    """An open `{`. One that recovery inserted is closed silently."""
 
     token: Token
     written: bool
@@ -90,7 +90,7 @@ class _Driver:
         return self.machine.finish()
 
     def feed(self, token: Token) -> None:
-        """Give the machine an acceptable token and keep count of what is open."""
+        """Feed an acceptable token to the machine and count open braces and brackets."""
         self.machine.feed(token)
         self.last = token
         if token.type in ("LPAR", "LSQB"):
@@ -105,7 +105,7 @@ class _Driver:
             self.statement = self.index + 1
 
     def uncount(self, token: Token) -> None:
-        """Take back what `feed` counted for a token the machine has forgotten."""
+        """Undo what `feed` counted for a token that the machine has popped."""
         if token.type in ("LPAR", "LSQB"):
             self.brackets -= 1
         elif token.type in ("RPAR", "RSQB"):
@@ -114,7 +114,7 @@ class _Driver:
             self.braces.pop()
 
     def before(self) -> Token | None:
-        """The last token before this one that is no newline."""
+        """Return the last token before this one that is not a newline."""
         for i in range(self.index - 1, -1, -1):
             if self.tokens[i].type != "_NL":
                 return self.tokens[i]
@@ -125,7 +125,7 @@ class _Driver:
         return self.tokens[at] if at < len(self.tokens) else None
 
     def report(self, error: Diagnostic) -> None:
-        """Record a mistake unless the words or brackets of this statement were already found wrong."""
+        """Record a mistake, unless a bad token or bracket of this statement is already reported."""
         end = self.index
         while end + 1 < len(self.tokens) and self.tokens[end].type not in ("_NL", "LBRACE", "RBRACE"):
             end += 1
@@ -137,7 +137,7 @@ class _Driver:
             self.reported_at = error.span.line if error.span else 0
 
     def follows(self, error: Diagnostic) -> bool:
-        """True where a foreign spelling may be read wrongly, or the cut that was reported took a brace along."""
+        """Return True if a mistake may only follow from a foreign spelling or from an earlier cut that removed a brace."""
         if error.span is not None and error.span.line in self.words.mended:
             return isinstance(error, errors.UnexpectedToken)
         return (
@@ -149,7 +149,7 @@ class _Driver:
     # ------------------------------------------------------------ mending
 
     def mended(self, token: Token) -> Token:
-        """The token that was meant, after inserting a brace where one is missing."""
+        """Return the intended token, after inserting a missing brace if there is one."""
         if token.type == "_NL":
             self.insert_missing_brace()
         elif self.brackets == 0 and self.machine.accepts("USE"):
@@ -159,7 +159,7 @@ class _Driver:
         return token
 
     def insert_missing_brace(self) -> None:
-        """`search s of w` and then indented statements: a `{` is missing."""
+        """Insert the missing `{` between `search s of w` and the indented statements below it."""
         before, following = self.before(), self.following()
         if before is None or following is None or not self.begins_statement(self.index + 1):
             return
@@ -174,7 +174,7 @@ class _Driver:
         self.braces[-1].written = False
 
     def begins_statement(self, index: int) -> bool:
-        """True for a keyword or an assignment that only a body may hold."""
+        """Return True for a keyword or an assignment that only a body can contain."""
         token = self.tokens[index]
         following = self.tokens[index + 1].type if index + 1 < len(self.tokens) else ""
         indented = (token.column or 1) > 1
@@ -205,7 +205,7 @@ class _Driver:
         return Token.new_borrow_pos(wanted.upper() if wanted in TOP_KEYWORDS else "NAME", wanted, token)
 
     def reopen_body(self, token: Token) -> None:
-        """A statement at the top level: read on as a body that the file does not show."""
+        """Handle a statement at the top level: continue as in a body whose `{` the file lacks."""
         before = self.before()
         if before is not None and before.type == "RBRACE" and self.pairs:
             label = Label(span_of(token, self.words.file), "this is then outside")
@@ -254,10 +254,10 @@ class _Driver:
         self.pairs.clear()
 
     def forgotten(self, opener: Token, last: Token) -> tuple[Token, Token]:
-        """The `{` that was not closed and the token its `}` had to follow, as the indentation tells.
+        """Return the unclosed `{` and the token that its `}` should follow, judged by the indentation.
 
-        Where `}` stands further left than the line of the `{` it closes, that `{` was meant to be closed before: in
-        front of the first line that is no further in than its own.
+        If a `}` is indented less than the line of the `{` it closes, that `{` should have been closed earlier: before
+        the first line that is indented no more than its own.
         """
         for inner, closer in self.pairs:
             if (inner.start_pos or 0) > (opener.start_pos or 0) and self.indent(closer) < self.indent(inner):
@@ -273,13 +273,13 @@ class _Driver:
         return opener, last
 
     def indent(self, token: Token) -> int:
-        """The column in which the line of a token begins."""
+        """Return the column at which the line of a token begins."""
         return self.margins.get(token.line or 1, 1)
 
     # ------------------------------------------------------------ giving up on a part
 
     def recover(self, token: Token) -> None:
-        """Report `token`, replace the smallest part that can be given up by ERROR, go on behind it."""
+        """Report `token`, replace the smallest dispensable part by ERROR and continue behind it."""
         if self.last is not None and self.last.type == "RBRACE" and self.machine.accepts("_NL"):
             self.restart_behind_brace(self.last, token)
             return
@@ -303,7 +303,7 @@ class _Driver:
         raise AssertionError("the grammar takes ERROR for every item and statement")
 
     def repaired(self, token: Token) -> bool:
-        """Put a slip of one token right, where that is all that is wrong with the statement."""
+        """Repair a one-token slip if that makes the rest of the statement readable; return True if it did."""
         if self.mistakes >= MAX_MISTAKES:
             return False
         found = repair(self.machine, self.tokens, self.index, self.last)
@@ -319,7 +319,7 @@ class _Driver:
         return True
 
     def restart_behind_brace(self, brace: Token, token: Token) -> None:
-        """Something stands behind a `}` on its line. What the braces hold is kept; `token` begins a new statement."""
+        """Handle text behind a `}` on the same line: keep the body, and let `token` begin a new statement."""
         early = not self.braces and (token.type == "COMMA" or self.begins_statement(self.index))
         if not early:
             self.report(self.mistake(token))
@@ -329,7 +329,7 @@ class _Driver:
             self.reopen_body(token)
 
     def mistake(self, token: Token) -> Diagnostic:
-        """The diagnostic for an unacceptable token."""
+        """Return the diagnostic for an unacceptable token."""
         if self.braces and token.type in ("USE", "PARAM", "FN"):
             return errors.DeclarationInside(span_of(token, self.words.file), kind=str(token))
         if self.braces and token.type == "NAME" and self.index > 1:
@@ -339,7 +339,7 @@ class _Driver:
         return unexpected(token, self.before(), self.machine.expected(), self.words.file)
 
     def stops(self) -> Iterator[int]:
-        """Where reading may go on: soft stops outside brackets, then the end of the statement."""
+        """Yield the token indices at which parsing can resume: soft stops outside brackets, then the end of the statement."""
         depth, brackets = 0, self.brackets
         for at in range(self.index, len(self.tokens)):
             kind = self.tokens[at].type

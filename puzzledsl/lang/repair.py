@@ -1,7 +1,7 @@
-"""A slip of one token: what was meant, where putting it right lets the rest of the statement be read.
+"""Single-token repair of a syntax error, accepted if the rest of the statement then parses.
 
-Tried before recovery gives up a part of the text. The less is lost, the fewer follow-up mistakes there are: a doubled
-token is left out, a missing `=` or name put in, one sign or keyword read for another.
+It is tried before recovery discards text, because losing less text causes fewer follow-up errors. Repairs: drop a
+doubled token, insert a missing `=` or name, replace one sign or keyword by another.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from puzzledsl.lang.tokens import virtual
 from puzzledsl.suggest import closest
 
 MAX_AHEAD = 60
-"""Tokens of the rest of a statement that a repair must let through; a longer rest is taken on trust."""
+"""Number of following tokens of the statement that a repair is checked against; later tokens are not checked."""
 
 _ENDS = {"_NL", "LBRACE", "RBRACE"}
 _SIGNS = {
@@ -39,7 +39,7 @@ _SIGNS = {
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """Leave out the last `undo` tokens taken, put in `insert`, and leave out the next `skip` tokens."""
+    """Remove the last `undo` tokens taken, insert `insert`, and skip the next `skip` tokens."""
 
     undo: int = 0
     insert: tuple[Token, ...] = ()
@@ -47,9 +47,9 @@ class Repair:
 
 
 def repair(machine: Machine, tokens: list[Token], index: int, last: Token | None) -> Repair | None:
-    """The repair that lets the statement of the unacceptable `tokens[index]` be read to its end, if one does.
+    """Return the repair that makes the statement of the unacceptable `tokens[index]` parse to its end; None if none does.
 
-    `last` is the token the machine took last.
+    `last` is the token that the machine took last.
     """
     token = tokens[index]
     rest = _rest(tokens, index)
@@ -80,7 +80,7 @@ def repair(machine: Machine, tokens: list[Token], index: int, last: Token | None
 
 
 def _rest(tokens: list[Token], index: int) -> list[str]:
-    """The kinds of the tokens from `index` to the end of the statement."""
+    """Return the kinds of the tokens from `index` to the end of the statement."""
     kinds: list[str] = []
     for token in tokens[index : index + MAX_AHEAD]:
         kinds.append(token.type)
@@ -96,7 +96,7 @@ def _can_undo(machine: Machine, rest: list[str], last: Token) -> bool:
 
 
 def _missing(tokens: list[Token], index: int) -> list[str]:
-    """The signs that may be missing before a token, the likeliest first."""
+    """Return the signs that may be missing before a token, most likely first."""
     named = index > 1 and tokens[index - 1].type == "NAME" and tokens[index - 2].type in ("LPAR", "COMMA")
     first = "COLON" if named and tokens[index].type != "NAME" else "COMMA"
     on = index > 1 and tokens[index - 2] == "scenario"
@@ -104,7 +104,7 @@ def _missing(tokens: list[Token], index: int) -> list[str]:
 
 
 def _instead(token: Token) -> list[tuple[str, str]]:
-    """What a token may have been meant as, the likeliest first."""
+    """Return the tokens that may be meant instead of a token, as (kind, text), most likely first."""
     if token.type in _SIGNS:
         return [(kind, text) for kind, text in _SIGNS.items() if kind != token.type]
     words = [word for word in sorted(KEYWORDS) if word != token]

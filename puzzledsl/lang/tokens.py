@@ -1,7 +1,7 @@
-"""Raw tokens to words: mistakes in the words themselves are reported, mended where the meaning is plain, and taken out.
+"""From raw tokens to words: report lexical mistakes, repair those with a clear intention, and remove the others.
 
-What comes out holds no comments and none of the lexer's three kinds of mistake, so the layout and the parser need not
-know about either.
+The output contains no comments and none of the lexer's three kinds of mistakes, so the layout and the parser need not
+handle them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LOOKALIKES = {
 
 @dataclass(slots=True)
 class Words:
-    """The tokens of a file, its doc comments, and the lines whose text is not what was meant."""
+    """The tokens of a file, its doc comments, and the lines with lexical mistakes."""
 
     tokens: list[Token]
     docs: list[Token]
@@ -57,26 +57,26 @@ class Words:
 
 
 def span_of(token: Token, file: str) -> Span:
-    """Where a token stands."""
+    """Return the span of a token."""
     line, column = token.line or 1, token.column or 1
     return Span(file, line, column, token.end_line or line, token.end_column or column)
 
 
 def after(token: Token, file: str) -> Span:
-    """The one column just behind a token: where something is missing."""
+    """Return the span of the one column just behind a token, for something that is missing."""
     line, column = token.end_line or 1, token.end_column or 1
     return Span(file, line, column, line, column + 1)
 
 
 def virtual(kind: str, text: str, near: Token) -> Token:
-    """A token nobody wrote, of no width, just behind `near`."""
+    """Return an inserted token of width zero, just behind `near`."""
     return Token(
         kind, text, near.end_pos, near.end_line, near.end_column, near.end_line, near.end_column, near.end_pos
     )
 
 
 def read_words(tokens: list[Token], text: str, file: str, sink: Sink) -> Words:
-    """Report what is no word of the language among all tokens of `text`, and mend it."""
+    """Return the words of a file's tokens; report and repair lexical mistakes. `text` is the whole file."""
     words = Words([], [], file)
     torn = {
         t.line for t in tokens if t.type == "UNTERMINATED"
@@ -110,7 +110,7 @@ def read_words(tokens: list[Token], text: str, file: str, sink: Sink) -> Words:
 
 
 def _as(kind: str, text: str, token: Token) -> Token:
-    """`token` read as something else, in its place."""
+    """Return a token of another kind and text at the place of `token`."""
     return Token.new_borrow_pos(kind, text, token)
 
 
@@ -161,7 +161,7 @@ def _foreign(token: Token, following: Token | None, source: str, words: Words, s
 
 
 def _apart(spelling: str, token: Token, source: str) -> str:
-    """A word with the blanks that keep it from running into what stands around `token`."""
+    """Return a word with the blanks that separate it from the text around `token`."""
     if not spelling.isalpha():
         return spelling
     start, stop = token.start_pos or 0, token.end_pos or 0

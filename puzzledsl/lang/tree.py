@@ -1,6 +1,6 @@
-"""The syntax tree of a `.pzl` file: what was written, with a span on every node, and no meaning yet.
+"""The syntax tree of a `.pzl` file: the source structure with a span on every node, before any name resolution.
 
-Every node is frozen and compares by content, spans aside, so that "parse(print(tree)) == tree" is a law.
+Every node is frozen and compares by content without spans, so that "parse(print(tree)) == tree" can be tested.
 """
 
 from __future__ import annotations

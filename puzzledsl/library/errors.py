@@ -1,4 +1,4 @@
-"""Mistakes found when a block library is read."""
+"""Diagnostics of reading a block library."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class PieceMissing(Diagnostic):
-    """A piece was asked for that is not in the library.
+    """A piece that the library does not contain.
 
     The index of the library has no such piece: `pzl bld` was interrupted, or the space has grown.
 
@@ -23,9 +23,9 @@ class PieceMissing(Diagnostic):
 
 
 class PieceDamaged(Diagnostic):
-    """A piece's file is not what its index line says.
+    """A piece's file that does not match its index line.
 
-    A piece's file is missing, cut off, or has other tensors than the index says.
+    The file is missing or truncated, or its tensors differ from the index.
 
     Wrong:
         $ truncate -s 100 build/library/*.safetensors
@@ -39,9 +39,9 @@ class PieceDamaged(Diagnostic):
 
 
 class IndexDamaged(Diagnostic):
-    """A line of the index, other than the last, is no piece.
+    """A line of the index, other than the last, that is not a valid piece.
 
-    The index has one piece a line. A last line that was cut off is forgiven, others are not.
+    The index has one piece per line. A truncated last line is ignored; any other invalid line is an error.
 
     Wrong:
         $ edit build/library/index.jsonl

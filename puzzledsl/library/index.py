@@ -1,7 +1,7 @@
-"""The index of a block library: one `ir.tables.Piece` a line, appended and fsynced; a torn last line is no line.
+"""The index of a block library: one `ir.tables.Piece` per line, appended and fsynced.
 
-A process killed while it appends leaves at most one line without its newline. Readers pass over it, and the next
-writer cuts it off before it appends, so no later line is ever joined to it.
+A process that is killed while appending leaves at most one line without its newline. Readers ignore it, and the next
+writer cuts it off before appending, so that no later line is joined to it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from puzzledsl.library.errors import IndexDamaged
 
 
 class Index:
-    """`index.jsonl`. Safe to append to from several processes of one machine."""
+    """The file `index.jsonl`. Several processes of one machine can append to it safely."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> dict[str, Piece]:
-        """Pieces by job id; of two lines for one job the later counts. Raises DiagnosticError for a damaged line."""
+        """Return the pieces by job id; the last line of a job counts. Raises DiagnosticError for a damaged line."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
@@ -45,7 +45,7 @@ class Index:
             raise DiagnosticError(IndexDamaged(None, line=number, file=self.path, reason=reason)) from error
 
     def append(self, piece: Piece) -> None:
-        """Add one line; on return it is on the disk."""
+        """Append one line and flush it to disk."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock(), self.path.open("ab+") as file:
             file.seek(0)
@@ -57,12 +57,12 @@ class Index:
             os.fsync(file.fileno())
 
     def rewrite(self) -> None:
-        """Put the index into its one canonical text: sorted by job id, one line a job. Does nothing when it already is."""
+        """Rewrite the index in canonical form: sorted by job id, one line per job. Leaves a canonical file unchanged."""
         with self._lock():
             self._write(self.read())
 
     def remove(self, ids: Collection[str]) -> None:
-        """Leave out these jobs' lines; the rest is put into its canonical text."""
+        """Remove these jobs' lines and rewrite the rest in canonical form."""
         if ids:
             with self._lock():
                 self._write({id: piece for id, piece in self.read().items() if id not in ids})
@@ -78,5 +78,5 @@ class Index:
 
 
 def _complete(content: bytes) -> int:
-    """How many bytes of `content` are whole lines."""
+    """Return the number of bytes of `content` in complete lines."""
     return content.rfind(b"\n") + 1

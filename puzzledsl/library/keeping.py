@@ -1,4 +1,4 @@
-"""Keeping a library in order: what it holds, whether it is whole, what nobody needs. Loads no torch."""
+"""Maintenance of a library: list, verify and clean up its pieces. Loads no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from puzzledsl.library.index import Index
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A file of the library that is not as its index says."""
+    """A file of the library that does not match its index."""
 
     file: str
     reason: str
@@ -22,7 +22,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """What a clean-up removes: pieces nobody needs, and files that are no pieces."""
+    """Contents of a clean-up: pieces that no plan needs, and files that the index does not name."""
 
     pieces: tuple[Piece, ...]
     strays: tuple[str, ...]
@@ -30,7 +30,7 @@ class Freed:
 
 
 def pieces_of(root: Path) -> tuple[Piece, ...]:
-    """Every piece in the index: by layer, sub-block, weights (largest first), job id. Raises DiagnosticError."""
+    """Return every piece in the index: by layer, sub-block, weights (largest first), job id. Raises DiagnosticError."""
     pieces = Index(root / "index.jsonl").read().values()
     return tuple(sorted(pieces, key=_place))
 
@@ -41,7 +41,7 @@ def _place(piece: Piece) -> tuple[int, str, int, str]:
 
 
 def size_of(root: Path, piece: Piece) -> int | None:
-    """Bytes of a piece's file; None where it is gone."""
+    """Return the bytes of a piece's file; None if it is missing."""
     try:
         return (root / piece.file).stat().st_size
     except OSError:
@@ -49,7 +49,7 @@ def size_of(root: Path, piece: Piece) -> int | None:
 
 
 def faults(root: Path) -> tuple[Fault, ...]:
-    """Every piece whose file is gone or has another hash. Reads the whole library. Raises DiagnosticError."""
+    """Return every piece whose file is missing or has another hash. Reads the whole library. Raises DiagnosticError."""
     found = []
     for piece in pieces_of(root):
         try:
@@ -64,7 +64,7 @@ def faults(root: Path) -> tuple[Fault, ...]:
 
 
 def unneeded(root: Path, needed: Collection[str]) -> Freed:
-    """Pieces whose job ids are not among the `needed`, and safetensors files that no index line names."""
+    """Return the pieces whose job ids are not `needed`, and safetensors files that no index line names."""
     pieces = pieces_of(root)
     gone = tuple(piece for piece in pieces if piece.job.id not in needed)
     named = {piece.file for piece in pieces}

@@ -1,4 +1,4 @@
-"""What a piece was made from besides its job: digests of the parent's weights and of the tokens."""
+"""Origin of a piece besides its job: digests of the parent's weights and of the tokens."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ CHUNKS = 256
 
 
 def origin(parent_dir: Path, tokens: Tensor) -> dict[str, str]:
-    """`{"parent": …, "text": …}`: digests of a checkpoint directory's config and weights, and of token ids.
+    """Return `{"parent": …, "text": …}`: digests of a checkpoint directory's config and weights, and of token ids.
 
-    Of each weight file the size and 256 evenly spread chunks are read: any retrained or converted checkpoint differs,
-    and a 140 GB one takes well under a second.
+    For each weight file, the size and 256 evenly spaced chunks are read: this detects any retrained or converted
+    checkpoint, and a 140 GB checkpoint takes well under a second.
     """
     weights = hashlib.sha256()
     for path in sorted((*parent_dir.glob("*.safetensors"), parent_dir / "config.json")):

@@ -1,1 +1,1 @@
-"""Real run times of real sub-blocks on this machine, as a cost table."""
+"""Run times of sub-blocks, measured on this machine, as a cost table."""

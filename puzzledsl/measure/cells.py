@@ -1,6 +1,6 @@
-"""One scenario at one batch: measured, estimated, checked, and put into the form of a cost table.
+"""Measure one scenario at one batch: time it, estimate sub-block costs, check them and return cost-table entries.
 
-Sizes are exact and counted, not measured; times are whole nanoseconds.
+Sizes are computed exactly, not measured; times are whole nanoseconds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NS_PER_S = 10**9
 def measure_cell(
     host: Host, space: Space, scenario: Scenario, batch: int, shape: Shape, work: Path, progress: Progress
 ) -> tuple[ScenarioCosts, str]:
-    """One scenario's costs at one batch, and a note of how far sums are off."""
+    """Return one scenario's costs at one batch, and a note with the error of summed costs."""
     workload = Workload.of(scenario, batch)
     partial = work / _digest(host, space, workload)
     most = max(len(host.alternatives[sub_block]) for sub_block in SUB_BLOCKS)
@@ -100,7 +100,7 @@ def _costs(
 def sizes_of(
     shape: Shape, alternative: Alternative, workload: Workload, dtype: torch.dtype
 ) -> dict[str, int]:
-    """Parameters, bytes and FLOP, exact. A window caps the cache: a runtime that knows it frees what cannot be seen."""
+    """Return parameters, bytes and FLOP, exactly. A window caps the cache: a runtime with windows frees older tokens."""
     params = size_of(shape, alternative).params
     prefill_flop, decode_flop = sub_block_flop(shape, alternative, workload)
     length = workload.prompt + workload.output
@@ -124,7 +124,7 @@ def _report(
     checks: list[Check],
     progress: Progress,
 ) -> float:
-    """Log what was measured and how far sums are off; returns the mean error of a latency speed-up."""
+    """Log the measurements and the errors of summed costs; return the mean error of the latency speed-up."""
     where = {"scenario": scenario.name, "batch": workload.batch}
     errors = list(speed_up_errors(checks, prefill, decode, workload.output))
     for check, of_prefill, of_decode, of_latency in ((c, *e) for c, e in zip(checks, errors, strict=True)):
@@ -155,7 +155,7 @@ def _report(
 
 
 def _digest(host: Host, space: Space, workload: Workload) -> str:
-    """What unfinished work belongs to: workload, layers, parent, machine."""
+    """Return the key of unfinished work: a digest of workload, layers, parent and machine."""
     model = host.model
     parts = [METHOD, repr(workload), model.config.to_json_string(), machine(model.device), str(model.dtype)]
     parts += [layer.model_dump_json() for layer in space.layers]

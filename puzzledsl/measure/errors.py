@@ -1,4 +1,4 @@
-"""What cannot be measured."""
+"""Diagnostics of measurement."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NoWorkload(Diagnostic):
-    """Not even one sequence fits.
+    """The memory is too small for the weights and the KV cache of one sequence.
 
-    The weights and one sequence's KV cache do not fit the memory.
+    A measurement needs at least batch 1.
 
     Wrong:
         hardware tiny = measured(device: cpu, memory: 1MiB)

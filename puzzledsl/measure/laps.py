@@ -1,8 +1,8 @@
-"""One forward of a whole model, with the time each of its sub-blocks took.
+"""Times of all sub-blocks in one forward pass of a whole model.
 
 A sub-block's time is from its layer's start (or the end of the attention sub-block) to its residual addition: the
-norm, the module and the addition, as the child really executes them. What is left (embedding, mask, rotary table,
-cache, final norm, head, choice of the token) is the fixed part.
+norm, the module and the addition, exactly as the child executes them. The rest (embedding, mask, rotary table, cache,
+final norm, head, token selection) is the fixed part.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from puzzledsl.timing.whole import Forward, Workload
 
 
 class Laps(Frozen):
-    """Seconds of one forward: one number a layer for each sub-block, and the rest."""
+    """Seconds of one forward pass: one number per layer for each sub-block, and the fixed part."""
 
     attention: tuple[float, ...]
     ffn: tuple[float, ...]
     fixed: float
 
     def of(self, sub_block: SubBlock) -> tuple[float, ...]:
-        """The sub-block's seconds in every layer."""
+        """Return the sub-block's seconds in every layer."""
         return self.attention if sub_block == "attention" else self.ffn
 
 
 def laps_from(stretches: list[float]) -> Laps:
-    """Sort the stretches before, attention, FFN, attention, FFN …, after."""
+    """Group the times of one pass: before the layers, attention, FFN, attention, FFN …, after the layers."""
     return Laps(
         attention=tuple(stretches[1:-1:2]), ffn=tuple(stretches[2:-1:2]), fixed=stretches[0] + stretches[-1]
     )
@@ -41,7 +41,7 @@ def laps_from(stretches: list[float]) -> Laps:
 
 @contextmanager
 def marked(host: Host, watch: Stopwatch) -> Iterator[None]:
-    """While open, the model marks the stopwatch where its sub-blocks begin and end."""
+    """Context in which the model records a lap wherever a sub-block begins or ends."""
 
     def mark(*_: object) -> None:
         watch.lap()
@@ -61,7 +61,7 @@ def marked(host: Host, watch: Stopwatch) -> Iterator[None]:
 def time_laps(
     host: Host, arrangement: Arrangement, workload: Workload, watch: Stopwatch
 ) -> tuple[Laps, list[Laps]]:
-    """One prefill, and each step of a window of decode steps, of the host in an arrangement."""
+    """Time one prefill and each step of a window of decode steps, with the host in an arrangement."""
     host.arrange(arrangement)
     forward = Forward(host.model, workload)
     with marked(host, watch):
@@ -72,14 +72,14 @@ def time_laps(
 
 
 class Phase(Frozen):
-    """What a round saw of one phase (prefill or decode): the whole parent's seconds a forward and the arrangement's laps."""
+    """Measurements of one phase (prefill or decode) in a round: seconds of the whole parent, and laps of the arrangement."""
 
     parent: tuple[float, ...]
     laps: tuple[Laps, ...]
 
 
 class Round(Frozen):
-    """One arrangement, measured next to the whole parent."""
+    """One arrangement, measured together with the whole parent."""
 
     seed: int
     attention: tuple[str, ...]
@@ -88,5 +88,5 @@ class Round(Frozen):
     decode: Phase
 
     def names(self, sub_block: SubBlock) -> tuple[str, ...]:
-        """The alternative of every layer."""
+        """Return the alternative of every layer."""
         return self.attention if sub_block == "attention" else self.ffn

@@ -1,1 +1,1 @@
-"""Where each model family keeps its weights: a table a family, and how to load, address and build its modules."""
+"""Model families: one table per family with the places of its weights, and functions to load and address modules."""

@@ -1,4 +1,4 @@
-"""What can be wrong with a checkpoint that a program names."""
+"""Diagnostics of checkpoints that a program names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NoCheckpoint(Diagnostic):
-    """The directory does not exist, or holds no config.json.
+    """The directory does not exist or contains no config.json.
 
-    A parent is a directory with config.json, safetensors files and a tokenizer, as `save_pretrained` writes
-    it.
+    A parent is a directory with config.json, safetensors files and a tokenizer, as `save_pretrained` writes it.
 
     Wrong:
         parent q = hf("downloads/model.safetensors")
@@ -23,10 +22,9 @@ class NoCheckpoint(Diagnostic):
 
 
 class UnreadableCheckpoint(Diagnostic):
-    """The files are there but cannot be read.
+    """The checkpoint contains files that cannot be read as weights.
 
-    The directory holds files that cannot be read as weights. Only safetensors are read: pickled weights can
-    run code.
+    Only safetensors are read: pickled weights can run code.
 
     Wrong:
         $ ls parent
@@ -42,9 +40,9 @@ class UnreadableCheckpoint(Diagnostic):
 
 
 class UnknownFamily(Diagnostic):
-    """A model type with no table in `parents.families`.
+    """The checkpoint's model type is not supported.
 
-    pzl knows where a family keeps its weights. Llama, Mistral, Qwen2 and Qwen3 are known.
+    The supported families are Llama, Mistral, Qwen2 and Qwen3. Each has a table of its weights in `parents.families`.
 
     Wrong:
         # parent/config.json: {"model_type": "gpt2", …}
@@ -60,9 +58,9 @@ class UnknownFamily(Diagnostic):
 
 
 class WeightsDontFit(Diagnostic):
-    """Weights and config.json disagree.
+    """The weights do not match config.json.
 
-    A tensor is missing, or has another size than config.json says.
+    A tensor is missing or unexpected, or its shape differs from the one that config.json implies.
 
     Wrong:
         $ ls parent
@@ -78,9 +76,9 @@ class WeightsDontFit(Diagnostic):
 
 
 class DamagedWeights(Diagnostic):
-    """A weights file that is truncated, corrupted, or not where the index says.
+    """A weights file is truncated, corrupted or missing.
 
-    Every weights file is measured against its own header and the index before a byte of it is used.
+    Every weights file is checked against its header and the index before any of its content is used.
 
     Wrong:
         $ ls -s parent
@@ -96,9 +94,9 @@ class DamagedWeights(Diagnostic):
 
 
 class AbsurdConfig(Diagnostic):
-    """Sizes in config.json that no model has.
+    """A size in config.json is larger than that of any model.
 
-    Sizes are checked before anything is allocated for them.
+    Sizes are checked before memory is allocated for them.
 
     Wrong:
         # parent/config.json: {"hidden_size": 40000000000, …}
@@ -114,10 +112,10 @@ class AbsurdConfig(Diagnostic):
 
 
 class WrongTokenizer(Diagnostic):
-    """The tokenizer in the checkpoint's directory is another model's.
+    """The tokenizer in the checkpoint's directory belongs to another model.
 
-    A parent reads token ids of its own tokenizer; another's are rows of the embedding that mean something else, or none
-    that exist.
+    A parent expects the token ids of its own tokenizer. Another tokenizer's ids select unrelated rows of the
+    embedding, or rows that do not exist.
 
     Wrong:
         $ cp ../llama/tokenizer.json parent/      # and parent is a SmolLM2

@@ -1,4 +1,4 @@
-"""What a checkpoint of a given architecture must hold: names and shapes, known before a byte of weights is read."""
+"""Names and shapes of the weights that an architecture requires, known before any weight is read."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ LIMITS: dict[str, int] = {
     "intermediate_size": 1 << 24,
     "vocab_size": 1 << 26,
 }
-"""Far above any model, and low enough that nothing made from one of them fills the memory."""
+"""Limits far above any model, and low enough that an allocation of one such size does not exhaust memory."""
 
 
 def check_sizes(directory: Path, content: Mapping[str, Any]) -> None:
-    """Raise DiagnosticError (AbsurdConfig) for each size of a config.json that no model has."""
+    """Raise DiagnosticError (AbsurdConfig) for each size of a config.json that exceeds its limit."""
     found = [
         AbsurdConfig(None, path=directory, name=name, value=_short(content[name]), low=1, high=high)
         for name, high in LIMITS.items()
@@ -57,9 +57,9 @@ def _short(value: object) -> str:
 
 
 def inventory(shape: Shape, layers: Sequence[Layer] | None = None) -> Shapes:
-    """Names and shapes of all weights of a model of this shape: the parent's, or a child's with these layers.
+    """Return names and shapes of all weights of a model of this shape: the parent's, or a child's with these layers.
 
-    A removed sub-block takes its norm with it; a head that is tied to the embedding is not listed.
+    A removed sub-block has no norm; a head tied to the embedding is not listed.
     """
     family = FAMILIES[shape.family]
     found: Shapes = {f"{family.embedding}.weight": (shape.vocab, shape.hidden)}
@@ -85,8 +85,11 @@ def inventory(shape: Shape, layers: Sequence[Layer] | None = None) -> Shapes:
 def select(
     directory: Path, shape: Shape, weights: Mapping[str, LazyTensor], layers: Sequence[Layer] | None = None
 ) -> dict[str, LazyTensor]:
-    """The weights that the architecture has, in its order. Raises DiagnosticError (WeightsDontFit) unless they are all there,
-    in the right shapes, and nothing else is (but for a copy of a tied head, and tables that old checkpoints keep)."""
+    """Return the weights of the architecture, in its order.
+
+    Raises DiagnosticError (WeightsDontFit) if one is missing or has a wrong shape, or if there are others. A copy of
+    a tied head and the tables of old checkpoints are allowed.
+    """
     wanted = inventory(shape, layers)
     missing = sorted(set(wanted) - set(weights))
     odd = sorted(name for name in set(weights) - set(wanted) if not _harmless(name, shape))

@@ -1,4 +1,4 @@
-"""Checkpoint directory -> parent model and tokenizer. No code from the directory is ever run, no network is used."""
+"""Load a parent model and tokenizer from a checkpoint directory. Never runs code from it and uses no network."""
 
 from __future__ import annotations
 

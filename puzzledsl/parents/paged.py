@@ -1,10 +1,10 @@
-"""A parent whose weights are read when a module runs and forgotten when others need the room.
+"""A parent whose weights are read when a module runs and dropped when others need the memory.
 
-It is transformers' own model, with hooks: whatever runs it layer by layer gets the same numbers as from a loaded one, bit
-for bit. A page is what is read and forgotten together: the embedding, one layer, the final norm, or the head.
+It is transformers' model with hooks: running it layer by layer gives bit-identical numbers to a fully loaded model. A
+page is the unit of reading and dropping: the embedding, one layer, the final norm, or the head.
 
-A weight that is not there is a single NaN seen at every index: it has its shape, dtype and device, takes no memory, and
-whoever reads it without running its module sees at once that it is not there.
+An absent weight is a single NaN expanded to the weight's shape: it has its shape, dtype and device and takes no
+memory, and any result computed from it without running its module is visibly NaN.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from puzzledsl.parents.tensors import LazyTensor, open_weights
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one weight belongs."""
+    """The module and parameter name to which one weight belongs."""
 
     holder: nn.Module
     name: str
@@ -37,7 +37,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Page:
-    """Weights that come and go together."""
+    """Weights that are read and dropped together."""
 
     name: str
     slots: Sequence[Slot]
@@ -45,7 +45,7 @@ class Page:
 
 
 class Pages:
-    """The pages of one model. At most `room_bytes` of weights are kept, or one page where that is more."""
+    """The pages of one model. At most `room_bytes` of weights are kept, but always the current page."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device | str, room_bytes: int) -> None:
         self._dtype, self._device = dtype, device
@@ -55,16 +55,16 @@ class Pages:
 
     @property
     def present(self) -> tuple[str, ...]:
-        """Names of the pages in memory, the one that ran last at the end."""
+        """Names of the pages in memory, from the least to the most recently used."""
         return tuple(self._present)
 
     def pin(self, page: Page) -> None:
-        """Read the page now and keep it, beside what `room_bytes` allows."""
+        """Read the page now and keep it for good, in addition to `room_bytes`."""
         for slot in page.slots:
             _put(slot, slot.weight.read().to(device=self._device, dtype=self._dtype))
 
     def adopt(self, module: nn.Module, page: Page) -> None:
-        """From now on the page's weights are read when the module, or any inside it, is called."""
+        """Drop the page, and read it whenever the module or one inside it is called."""
         self._forget(page)
 
         def read(_: nn.Module, __: Any) -> None:
@@ -75,7 +75,7 @@ class Pages:
             inner.__dict__["page"] = page
 
     def bring(self, page: Page) -> None:
-        """Have the page in memory, and forget those that ran longest ago where there is no room for all."""
+        """Load the page, dropping the least recently used pages to make room."""
         if page.name in self._present:
             self._present.move_to_end(page.name)
             return
@@ -100,12 +100,12 @@ def _put(slot: Slot, value: torch.Tensor) -> None:
 
 
 def is_paged(model: PreTrainedModel) -> bool:
-    """Whether the model's weights come and go."""
+    """Return True if the model's weights are paged."""
     return "pages" in model.__dict__
 
 
 def bring_weights(model: PreTrainedModel, module: nn.Module) -> None:
-    """Have a module's weights in memory, for who reads them without running it. Nothing to do for a loaded model."""
+    """Load a module's weights for reading them without running it. Does nothing for a fully loaded model."""
     if is_paged(model) and "page" in module.__dict__:
         model.__dict__["pages"].bring(module.__dict__["page"])
 
@@ -118,11 +118,11 @@ def paged_parent(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> tuple[PreTrainedModel, Pages]:
-    """The parent as `load_parent` gives it, with at most `room_bytes` of its weights in memory (one page at least).
+    """Return the parent as `load_parent` does, with at most `room_bytes` of its weights in memory (one page at least).
 
-    The final norm is always there, and with `keep_head` the head is too, beside those.
-    Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily;
-    DamagedWeights also later, while it runs, where a file can no longer be read.
+    The final norm is always in memory, and with `keep_head` so is the head, in addition to `room_bytes`. Raises
+    DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily.
+    DamagedWeights can also occur later, if a file becomes unreadable while the model runs.
     """
     config = load_config(directory)
     weights = select(directory, shape_of(config), open_weights(directory))

@@ -1,1 +1,1 @@
-"""What is to be made, as data: IR to BLD jobs, a solution to a model definition. No torch."""
+"""Plans as data: BLD jobs from the IR, a model definition from a solution. No torch."""

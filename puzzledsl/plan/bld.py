@@ -1,12 +1,12 @@
-"""Space and BLD declaration to jobs, one a piece of the block library.
+"""BLD jobs of a space: one job for each piece of the block library.
 
-A layer with A attention and F FFN alternatives, of which a and f have weights of their own (neither `parent`
-nor `noop`), gives
+In a layer with A attention and F FFN alternatives, a and f of them have weights (are neither `parent` nor `noop`).
+The number of jobs is
 
-    decoupled   a + f                              one job a sub-block alternative
-    coupled     A * F - (A - a) * (F - f)          one job a pair in which something is to be trained
+    decoupled   a + f                              one job for each sub-block alternative
+    coupled     A * F - (A - a) * (F - f)          one job for each pair with something to train
 
-so a space of 6 x 9 with the parent and a no-op on both sides is 4 + 7 = 11 or 54 - 2 * 2 = 50 jobs a layer.
+A space of 6 x 9 with the parent and a no-op on both sides therefore has 4 + 7 = 11 or 54 - 2 * 2 = 50 jobs per layer.
 """
 
 from __future__ import annotations
@@ -46,10 +46,9 @@ Draft = tuple[Kind, AttentionAlternative | None, FfnAlternative | None]
 
 
 def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
-    """The jobs of a BLD declaration: layers ascending, then the order in which the space writes its
-    alternatives.
+    """Return the jobs of a BLD declaration: by layer, then in the order in which the space lists its alternatives.
 
-    Alternatives that are written twice are made once.
+    Alternatives that are listed twice yield one job.
     """
     declaration = program.blds[bld]
     space = program.spaces[declaration.space]
@@ -90,7 +89,7 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
 
 
 def _drafts(choice: LayerChoice, bld: Bld) -> Iterator[Draft]:
-    """What is to be made in one layer, as (kind, attention, ffn)."""
+    """Yield the pieces to train in one layer, as (kind, attention, ffn)."""
     if bld.mode == "coupled":
         for a in choice.attention:
             for f in choice.ffn:
@@ -104,7 +103,7 @@ def _drafts(choice: LayerChoice, bld: Bld) -> Iterator[Draft]:
 
 
 def _described(draft: Draft, shape: Shape, init: Initialisers) -> tuple[str, Shapes, dict[str, object]]:
-    """The initialisers' names, the stored weights, and what of the piece enters its id."""
+    """Return a piece's initialisers, its stored weights' shapes, and the content that determines its id."""
     kind, attention, ffn = draft
     parts: list[tuple[str, Alternative]] = [
         (prefix, alternative)
@@ -127,7 +126,7 @@ def _described(draft: Draft, shape: Shape, init: Initialisers) -> tuple[str, Sha
 
 
 def initialiser_of(alternative: Alternative, init: Initialisers) -> str:
-    """The name of the method that initialises an alternative; `none` where nothing is to be initialised."""
+    """Return the method that initialises an alternative; `none` if there is nothing to initialise."""
     match alternative:
         case GqaAttention():
             return init.gqa
@@ -142,7 +141,7 @@ def initialiser_of(alternative: Alternative, init: Initialisers) -> str:
 
 
 def _training(bld: Bld) -> dict[str, object]:
-    """What of a declaration determines a piece. Not its name, nor where it is written."""
+    """Return the fields of a BLD declaration that determine a piece; not its name or source place."""
     wanted = {"loss", "tokens", "context", "batch", "lr", "calibration_tokens", "seed"}
     return bld.model_dump(mode="json", include=wanted)
 
@@ -158,8 +157,7 @@ def write_plan(path: Path, jobs: Iterable[BldJob]) -> None:
 
 
 def read_plan(path: Path) -> tuple[BldJob, ...]:
-    """Read what `write_plan` wrote. Raises DiagnosticError (BadPlan) for a line that is no job, OSError where
-    there is no file."""
+    """Read the jobs written by `write_plan`. Raises BadPlan (DiagnosticError) for an invalid line, OSError without a file."""
     jobs = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:

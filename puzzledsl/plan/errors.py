@@ -1,4 +1,4 @@
-"""Mistakes that show when a child is planned or a plan is read."""
+"""Diagnostics of planning a child and of reading a plan."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class NoPiece(Diagnostic):
 
 
 class BadPlan(Diagnostic):
-    """A plan file with a line that is no job.
+    """A plan file with a line that is not a job.
 
-    A plan is a file of the build directory with one job a line; it was edited or cut off.
+    A plan is a file of the build directory with one job per line; it was edited or truncated.
 
     Wrong:
         $ head -c 1000 build/bld/pieces.jsonl > plan.jsonl

@@ -1,4 +1,4 @@
-"""A solution and the jobs of its space's BLD declarations to a model definition: which piece goes where."""
+"""Model definition of a solution: the piece of each layer, from the jobs of the space's BLD declarations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How pieces in training are shared out: into memory, in passes. Numbers only; `bld` does it."""
+"""Assignment of pieces in training to passes by memory. Arithmetic only; `bld` executes it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from puzzledsl.ir.tables import BldJob
 
 BYTES_A_WEIGHT = 20
-"""Of a piece in training: initial and present weights, gradient and AdamW's two moments, float32 each."""
+"""Memory of a piece in training, per weight: initial and current value, gradient and AdamW's two moments, float32 each."""
 
 
 def training_bytes(jobs: Sequence[BldJob]) -> int:
-    """What pieces take in memory when they are trained at once."""
+    """Return the bytes that pieces need when they are trained together."""
     return BYTES_A_WEIGHT * sum(math.prod(shape) for job in jobs for shape in job.shapes.values())
 
 
 def filled(jobs: Sequence[BldJob], room_bytes: float) -> list[list[BldJob]] | None:
-    """The jobs of one layer in parts that fit, in order; None where a single one does not."""
+    """Split the jobs of one layer, in order, into parts that fit `room_bytes`; None if a single job does not fit."""
     found: list[list[BldJob]] = []
     for job in jobs:
         if training_bytes([job]) > room_bytes:

@@ -1,7 +1,7 @@
-"""Names and shapes of an alternative's weights, as a piece stores them.
+"""Names and shapes of an alternative's stored weights.
 
-They are transformers' names inside `self_attn` and `mlp`; a linear sub-block is one matrix called
-`linear.weight`. The norm in front of a sub-block is the parent's, is not trained and is not stored.
+The names are those of transformers inside `self_attn` and `mlp`; a linear sub-block is one matrix `linear.weight`.
+The norm before a sub-block is the parent's: neither trained nor stored.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def is_trainable(alternative: Alternative) -> bool:
-    """Whether the alternative has weights of its own: anything but the parent's sub-block and a no-op."""
+    """Return True if the alternative has trainable weights: anything but the parent's sub-block and a no-op."""
     return not isinstance(alternative, ParentAttention | ParentFfn | NoOpAttention | NoOpFfn)
 
 
 def attention_shapes(shape: Shape, kv_heads: int) -> Shapes:
-    """q [heads * head_dim, hidden], k and v [kv_heads * head_dim, hidden], o [hidden, heads * head_dim]."""
+    """Return the shapes: q [heads * head_dim, hidden], k, v [kv_heads * head_dim, hidden], o [hidden, heads * head_dim]."""
     queries, keys = shape.heads * shape.head_dim, kv_heads * shape.head_dim
     shapes: Shapes = {
         "q_proj.weight": (queries, shape.hidden),
@@ -49,7 +49,7 @@ def attention_shapes(shape: Shape, kv_heads: int) -> Shapes:
 
 
 def mlp_shapes(shape: Shape, width: int, prefix: str = "") -> Shapes:
-    """gate and up [width, hidden], down [hidden, width]."""
+    """Return the shapes of a gated FFN: gate and up [width, hidden], down [hidden, width]."""
     shapes: Shapes = {
         "gate_proj.weight": (width, shape.hidden),
         "up_proj.weight": (width, shape.hidden),
@@ -61,7 +61,7 @@ def mlp_shapes(shape: Shape, width: int, prefix: str = "") -> Shapes:
 
 
 def shapes_of(shape: Shape, alternative: Alternative) -> Shapes:
-    """The stored weights of one alternative; none for the parent's sub-block and for a no-op."""
+    """Return the shapes of one alternative's stored weights; empty for the parent's sub-block and a no-op."""
     match alternative:
         case GqaAttention(kv_heads=kv_heads):
             return attention_shapes(shape, kv_heads)

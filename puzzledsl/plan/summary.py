@@ -1,4 +1,4 @@
-"""How big a space is and how much work its pieces are."""
+"""Size of a space and the training work of its pieces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from puzzledsl.plan.bld import bld_plan
 
 @dataclass(frozen=True, slots=True)
 class BldSummary:
-    """One BLD declaration of a space: pieces to make and tokens to train them on, all together."""
+    """One BLD declaration of a space: the number of pieces and the sum of their training tokens."""
 
     jobs: int
     tokens: int
@@ -19,8 +19,7 @@ class BldSummary:
 
 @dataclass(frozen=True, slots=True)
 class SpaceSummary:
-    """`alternatives[layer]` is (attention, ffn); `log10_children` the decimal logarithm of the number of
-    children."""
+    """Size of a space. `alternatives[layer]` is (attention, ffn); `log10_children` is the decimal logarithm."""
 
     layers: int
     alternatives: tuple[tuple[int, int], ...]
@@ -29,17 +28,17 @@ class SpaceSummary:
 
     @property
     def jobs(self) -> int:
-        """Pieces of all BLD declarations."""
+        """Number of pieces of all BLD declarations."""
         return sum(bld.jobs for bld in self.blds.values())
 
     @property
     def tokens(self) -> int:
-        """Training tokens of all BLD declarations."""
+        """Number of training tokens of all BLD declarations."""
         return sum(bld.tokens for bld in self.blds.values())
 
 
 def space_summary(program: Program, space: str) -> SpaceSummary:
-    """The size of a space and of the BLD declarations made of it."""
+    """Return the size of a space and of the BLD declarations that use it."""
     alternatives = tuple((len(c.attention), len(c.ffn)) for c in program.spaces[space].layers)
     blds = {}
     for name, bld in program.blds.items():

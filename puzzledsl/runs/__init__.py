@@ -1,1 +1,1 @@
-"""The stage graph: what there is to do, what is done, what is stale. Torch is imported only inside a stage that needs it."""
+"""The stage graph: tasks with their state, fresh or stale. Torch is imported only inside a stage that needs it."""

@@ -1,4 +1,4 @@
-"""What `pzl cost` shows: the parents of a program, or the best child of a solved search, in every scenario with costs."""
+"""Cost breakdowns for `pzl cost`: of a program's parents, or of the best child of a solved search, in each scenario."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from puzzledsl.runs.targets import chosen
 
 
 def breakdowns(ctx: Context, search: str | None, scenarios: Iterable[str]) -> list[Breakdown]:
-    """One a model and scenario. Raises DiagnosticError: an unknown or unsolved search, an unknown scenario, no costs."""
+    """Return one breakdown per model and scenario.
+
+    Raises DiagnosticError for an unknown or unsolved search, an unknown scenario, or if no scenario has costs.
+    """
     wanted = chosen("scenario", ctx.program.scenarios, list(scenarios), ctx.file, "cost")
     if search is None:
         found = list(_of_parents(ctx, wanted))
@@ -38,7 +41,7 @@ def _of_solution(ctx: Context, search: str, scenarios: list[str]) -> Iterator[Br
 
 
 def _of_parents(ctx: Context, scenarios: list[str]) -> Iterator[Breakdown]:
-    """Each parent once: with the first of its spaces, whose costs may be measured, or else with a space of its own."""
+    """Yield each parent once: in the first of its spaces, whose costs may be measured, else in a space with only the parent."""
     known = [
         space for space in ctx.program.spaces.values() if space.used_by is None and space.whole_model is None
     ]

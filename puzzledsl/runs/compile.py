@@ -1,4 +1,4 @@
-"""`pzl compile`: everything that needs no weights, written to the build directory."""
+"""`pzl compile`: write everything that needs no weights to the build directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from puzzledsl.runs.task import COMPILE
 
 @dataclass
 class Compiled:
-    """What a compile made. `waiting`: spaces whose search must be solved before they are known."""
+    """Result of a compilation. `waiting` maps each undetermined space to the search that must be solved first."""
 
     build: Path
     files: list[Path] = field(default_factory=list)
@@ -31,11 +31,11 @@ class Compiled:
 
     @property
     def undecided(self) -> set[str]:
-        """Spaces that nothing can be made of now."""
+        """Spaces for which later stages have nothing to build yet."""
         return {*self.waiting, *self.whole_model}
 
     def as_json(self) -> dict[str, object]:
-        """For machines."""
+        """Return the result as a JSON object."""
         return {
             "build": str(self.build),
             "files": [str(path.relative_to(self.build)) for path in self.files],
@@ -50,7 +50,7 @@ class Compiled:
         }
 
     def as_text(self) -> str:
-        """For people."""
+        """Return the result as text."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -77,7 +77,7 @@ class Compiled:
 
 
 def compile_program(ctx: Context, *, models: bool = True) -> Compiled:
-    """Write ir.json, the BLD plans, the cost tables and (with `models`) the CP-SAT models that can be built."""
+    """Write ir.json, the BLD plans, the cost tables and (with `models`) the CP-SAT models whose inputs exist."""
     compiled = Compiled(ctx.build.root)
 
     def wrote(path: Path, content: str | bytes) -> None:
@@ -136,7 +136,7 @@ def _model(
 
 
 def missing_tables(ctx: Context, search: str) -> list[str]:
-    """The scores and measured scenarios that a search reads and that are not made yet, in words."""
+    """Describe the scores and measured scenarios that a search reads and that do not exist yet."""
     from puzzledsl.search.needs import needed
 
     needs = needed(ctx.program, search)

@@ -1,4 +1,4 @@
-"""What every task of a run shares: the checked program, where it lies, where it builds, who is told of progress."""
+"""State shared by all tasks of a run: the checked program, its directories and the progress reporter."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ T = TypeVar("T", bound=Artefact)
 
 
 def span_of(where: nodes.Where) -> Span:
-    """The span a diagnostic of a later stage points at."""
+    """Return a place of the IR as a span for diagnostics."""
     return Span(where.file, where.line, where.column, where.end_line, where.end_column)
 
 
 @dataclass
 class Context:
-    """One run. `file` is the `.pzl` file; relative paths of the program start at its directory, `base`."""
+    """One run. `file` is the `.pzl` file; relative paths of the program are relative to its directory, `base`."""
 
     file: Path
     program: nodes.Program
@@ -54,7 +54,7 @@ class Context:
         return Stamps(self.build.root)
 
     def parent_directory(self, space: str, stage: str) -> Path:
-        """The checkpoint directory of a space's parent, downloading it where the id is a hub's. Raises DiagnosticError."""
+        """Return the directory of a space's parent checkpoint, downloading a Hub id. Raises DiagnosticError."""
         parent = self.program.parents[self.program.spaces[space].parent]
         if not isinstance(parent.source, nodes.HfSource):
             raise DiagnosticError(ParentHasNoWeights(span_of(parent.where), stage=stage, name=parent.name))
@@ -76,7 +76,7 @@ class Context:
             ) from error
 
     def fingerprint(self, space: str, stage: str) -> str:
-        """The digest of the parent's weights and tokenizer."""
+        """Return the digest of the parent's weights and tokenizer. Raises DiagnosticError if they are unreadable."""
         directory = self.parent_directory(space, stage)
         known = self.__dict__.setdefault("_fingerprints", {})
         if directory not in known:
@@ -91,7 +91,7 @@ class Context:
         return str(known[directory])
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` makes, which is asked for the first time only: the key says all that it depends on but the program."""
+        """Return `make()`, cached by `key` for the present program. The key must hold everything else the result depends on."""
         known: dict[Hashable, T]
         program, known = self.__dict__.get("_once", (None, {}))
         if program is not self.program:
@@ -101,14 +101,14 @@ class Context:
         return known[key]
 
     def made(self, stage: str, name: str, what: str) -> str:
-        """The digest of what a finished task left. Raises DiagnosticError when it was never finished."""
+        """Return the digest of a finished task's outputs. Raises DiagnosticError if the task is not finished."""
         stamp = self.stamps.read(stage, name)
         if stamp is None:
             raise DiagnosticError(NotMadeYet(None, what=what, name=name, stage=stage, file=self.file))
         return digest_of(stamp.outputs)
 
     def load(self, path: Path, kind: type[T], stage: str, name: str) -> T:
-        """Read the artefact that a finished task left. Raises DiagnosticError when it is not what the task wrote."""
+        """Read the output file of a finished task. Raises DiagnosticError if it is missing or modified."""
         if self.stamps.vouches(stage, name, path):
             try:
                 return kind.from_json(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Directories replaced as a whole: copied beside, then renamed."""
+"""Replace a directory as a whole: copy it beside the target, then rename."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests of what a result depends on: the meaning of declarations, the content of parents and of text."""
+"""Digests of a task's inputs: the meaning of declarations, the content of parents and of text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that takes no more, in whichever words a library says so, as one diagnostic that names the file."""
+"""Map every library's error about a failed write to one diagnostic that names the file."""
 
 from __future__ import annotations
 

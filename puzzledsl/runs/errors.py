@@ -1,4 +1,4 @@
-"""Mistakes that show only when a stage runs: something is missing, locked, or not yet made."""
+"""Diagnostics that occur only when a stage runs: an input is missing, locked or not made yet."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class ParentNotFound(Diagnostic):
-    """The checkpoint is neither a directory nor to be had from the hub.
+    """The parent's checkpoint is neither a directory nor available from the hub.
 
-    The id is looked for as a directory beside the program, then on the hub, which needs a network and, for
-    gated models, a token.
+    The id is first looked up as a directory beside the program, then on the hub, which needs a network and, for gated
+    models, a token.
 
     Wrong:
         parent q = hf("meta-llama/Llama-3.1-8B-Instrct")
@@ -25,10 +25,9 @@ class ParentNotFound(Diagnostic):
 
 
 class ParentHasNoWeights(Diagnostic):
-    """A stage needs weights and the parent is only a shape.
+    """A stage that needs weights, for a parent that is only a shape.
 
-    Checking, compiling and solving need a shape only; making pieces, scoring and everything after them need
-    weights.
+    Checking, compiling and solving need only a shape; making pieces, scoring and all later stages need weights.
 
     Wrong:
         parent q = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)
@@ -42,9 +41,9 @@ class ParentHasNoWeights(Diagnostic):
 
 
 class NotMadeYet(Diagnostic):
-    """A stage was asked for before the one it reads from.
+    """A stage that was started before the stage whose results it reads.
 
-    Stages read what the stage before has written into the build directory.
+    Stages read what earlier stages have written to the build directory.
 
     Wrong:
         $ pzl realise wide.pzl best
@@ -75,9 +74,9 @@ class UnknownTarget(Diagnostic):
 
 
 class NothingDeclared(Diagnostic):
-    """A stage has nothing to do in this program.
+    """A stage that has nothing to do in this program.
 
-    A stage works on declarations of one kind, and the program has none of it.
+    A stage works on declarations of one kind, and the program has none.
 
     Wrong:
         $ pzl eval wide.pzl           # which declares no `eval`
@@ -91,9 +90,9 @@ class NothingDeclared(Diagnostic):
 
 
 class BuildLocked(Diagnostic):
-    """Another process works in the same build directory.
+    """Another process uses the same build directory.
 
-    One process at a time writes to a build directory. The lock goes with its process: one that was killed holds nothing.
+    Only one process at a time can write to a build directory. The lock ends with its process, even if that is killed.
 
     Wrong:
         $ pzl run wide.pzl & pzl run wide.pzl
@@ -107,7 +106,7 @@ class BuildLocked(Diagnostic):
 
 
 class NoSolution(Diagnostic):
-    """A child was asked for of a search that has none.
+    """A child of a search that has no solution.
 
     There is nothing to assemble: the search is infeasible.
 
@@ -123,9 +122,9 @@ class NoSolution(Diagnostic):
 
 
 class DiskFull(Diagnostic):
-    """The operating system refused to write.
+    """The operating system refused a write.
 
-    The disk is full, or the place may not be written to.
+    The disk is full, or the directory is not writable.
 
     Wrong:
         $ pzl run wide.pzl -o /
@@ -139,9 +138,9 @@ class DiskFull(Diagnostic):
 
 
 class NotReady(Diagnostic):
-    """A search reads tables that no stage has made yet.
+    """A search whose tables no stage has made yet.
 
-    The message names the tables that are missing and the command that makes each.
+    The message names the missing tables and the command that makes each.
 
     Wrong:
         $ pzl solve wide.pzl best
@@ -155,10 +154,9 @@ class NotReady(Diagnostic):
 
 
 class DamagedArtefact(Diagnostic):
-    """A file of the build directory is not what the stage that made it wrote.
+    """A file of the build directory that was changed after a stage wrote it.
 
-    Files of the build directory are written by stages and checked against their stamps, so that a figure
-    always has a known origin.
+    Files of the build directory are checked against their stamps, so that every figure has a known origin.
 
     Wrong:
         $ edit build/costs/w.json
@@ -174,10 +172,10 @@ class DamagedArtefact(Diagnostic):
 
 
 class WholeModelChoice(Diagnostic):
-    """A choice for the whole model, which no stage can make yet.
+    """A choice for the whole model, which no stage supports yet.
 
-    `hidden = 100% | 75%` is checked and kept in ir.json. Pieces, costs and searches are made layer by layer, so every
-    stage after that stops here.
+    `hidden = 100% | 75%` is checked and kept in ir.json. Pieces, costs and searches work layer by layer, so every
+    later stage stops here.
 
     Wrong:
         space slim of p { attention = parent | noop, hidden = 100% | 75% }
@@ -195,9 +193,9 @@ class WholeModelChoice(Diagnostic):
 
 
 class ParentUnreadable(Diagnostic):
-    """A file of the parent's checkpoint is there and cannot be read.
+    """A file of the parent's checkpoint that cannot be read.
 
-    A stage takes the parent's fingerprint before it begins. What is in the build directory stays as it is.
+    A stage computes the parent's fingerprint before it begins. The build directory is unchanged.
 
     Wrong:
         $ chmod 000 parent/model-00002-of-00004.safetensors
@@ -211,9 +209,9 @@ class ParentUnreadable(Diagnostic):
 
 
 class FileExists(Diagnostic):
-    """`pzl new` of a file that is there.
+    """`pzl new` of a file that exists.
 
-    A program is never overwritten unasked.
+    A program is never overwritten without being asked to.
 
     Wrong:
         $ pzl new wide.pzl             # which exists
@@ -227,10 +225,10 @@ class FileExists(Diagnostic):
 
 
 class NoSuchParent(Diagnostic):
-    """`pzl new --parent` of something whose shape is not known.
+    """`pzl new --parent` of a parent whose shape is not known.
 
-    The space of the starter is fitted to the parent: how many key/value heads and channels it has. They come from a
-    directory's config.json or from std/parents.pzl.
+    The starter program's space is fitted to the parent's key/value heads and channels. They come from a directory's
+    config.json or from std/parents.pzl.
 
     Wrong:
         $ pzl new --parent lama3_1_8b
@@ -258,9 +256,10 @@ class NoSuchProfile(Diagnostic):
 
 
 class NothingToCost(Diagnostic):
-    """`pzl cost` where no scenario has costs yet.
+    """`pzl cost` of a program in which no scenario has costs yet.
 
-    Scenarios on a profile or a table have costs at once; those on `measured(...)` hardware once `pzl measure` has run.
+    Scenarios on a profile or a table have costs immediately; those on `measured(...)` hardware have them after `pzl
+    measure`.
 
     Wrong:
         $ pzl cost mine.pzl

@@ -1,8 +1,8 @@
-"""Time and bytes that a task will take, estimated before it runs: what `pzl run --dry-run` shows.
+"""Estimates of a task's time and bytes before it runs, for `pzl run --dry-run`.
 
-Arithmetic is counted as the cost model counts it (`cost.flops`), and turned into time by this machine's speed: what the finished
-tasks of the build directory's log reached, or else a matrix product. A task that this build directory has
-finished before takes what it took then.
+FLOP are counted as in the cost model (`cost.flops`) and converted to time by this machine's speed: the speed of
+finished tasks in the build directory's log, or else of a matrix product. A task that this build directory has
+finished before is estimated by its previous time.
 """
 
 from __future__ import annotations

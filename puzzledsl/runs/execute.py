@@ -1,4 +1,4 @@
-"""Runs tasks in order: skips what is fresh, stamps what is finished."""
+"""Run tasks in order: skip fresh ones, stamp finished ones."""
 
 from __future__ import annotations
 

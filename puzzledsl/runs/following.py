@@ -1,4 +1,4 @@
-"""Under `torchrun`: rank 0 is the one that runs stages; the other processes do their part of the training it announces."""
+"""Runs under `torchrun`: rank 0 executes the stages; the other ranks join the training that it announces."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from puzzledsl.runs.context import Context
 
 
 def follows() -> bool:
-    """Whether this process is another than rank 0."""
+    """Return True on nonzero ranks."""
     return os.environ.get("RANK", "0") != "0"
 
 
 def follow(ctx: Context) -> bool:
-    """Train what rank 0 announces, until it has done all. False where training ended in a diagnostic, which rank 0 shows."""
+    """Join the training that rank 0 announces until it is done. Return False after a diagnostic, which rank 0 shows."""
     from puzzledsl.uptrain.ranks import announced, leave, ranks_of, wait_for_the_end
 
     try:
@@ -29,7 +29,7 @@ def follow(ctx: Context) -> bool:
 
 
 def dismiss() -> None:
-    """Rank 0, when all is done: let the others end."""
+    """On rank 0, after all work: let the other ranks end."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return
     from puzzledsl.uptrain.ranks import announce, leave, ranks_of

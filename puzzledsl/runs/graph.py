@@ -1,4 +1,4 @@
-"""Which task reads what which other task makes, and every task a program asks for, in order."""
+"""The task graph: dependencies between tasks, and all tasks of a program in order."""
 
 from __future__ import annotations
 

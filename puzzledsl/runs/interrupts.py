@@ -1,4 +1,4 @@
-"""Ctrl-C, so that it cannot get lost: libraries swallow a KeyboardInterrupt or make an error of their own of it."""
+"""Reliable Ctrl-C: record the signal, because libraries swallow KeyboardInterrupt or convert it to their own errors."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ _asked = False
 
 
 def listen() -> None:
-    """From now on Ctrl-C is noted as well as raised. Only the main thread may call this."""
+    """Record Ctrl-C in addition to raising KeyboardInterrupt. Call it only from the main thread."""
     global _asked
     _asked = False
     signal.signal(signal.SIGINT, _note)
 
 
 def finish() -> None:
-    """The work is done: Ctrl-C while Python takes itself down would only hide the exit code."""
+    """Ignore Ctrl-C after the work is done: during shutdown it would only change the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def asked() -> bool:
-    """Whether the user has pressed Ctrl-C."""
+    """Return True if the user has pressed Ctrl-C."""
     return _asked
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if one was asked for and got lost on its way (in the import of a C extension, say)."""
+    """Raise KeyboardInterrupt if Ctrl-C was pressed and the exception was lost (in the import of a C extension, say)."""
     if _asked:
         raise KeyboardInterrupt
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with an exit code, at once: taking every object apart would be a tenth of a short command's time.
+    """End the process at once with an exit code. Destroying all objects would take a tenth of a short command's time.
 
-    After an interrupt `sys.exit` would not even be right: one inside `exec` of a text (dataclasses and torch do that) leaves
-    a mark for which `python -m` ends itself with SIGINT at the end, though the interrupt was handled.
+    After an interrupt, `sys.exit` would also give the wrong exit code: an interrupt inside `exec` of a string
+    (dataclasses and torch use it) makes `python -m` end itself with SIGINT at the end, even though the interrupt was
+    handled.
     """
     for thread in threading.enumerate():
         if code != EXIT_INTERRUPTED and thread is not threading.current_thread() and not thread.daemon:

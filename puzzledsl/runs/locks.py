@@ -1,7 +1,7 @@
-"""One process at a time in a build directory, and everybody else is told which.
+"""Lock of a build directory: one process at a time; others get a diagnostic that names the owner.
 
-The lock is the operating system's (`flock`): it goes with its process, however that ends. Who holds it stands in a file
-beside, which is only words: one left by a killed process locks nobody out.
+The lock is the operating system's (`flock`): it ends with its process, however that ends. The owner is written to a
+file beside it, which only serves messages: one left by a killed process blocks nobody.
 """
 
 from __future__ import annotations

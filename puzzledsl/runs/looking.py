@@ -1,4 +1,4 @@
-"""One look at a program as it is saved: its diagnostics, and every search that can be solved, solved. Writes nothing."""
+"""Evaluate a saved program once: its diagnostics, and the solution of every search that is ready. Writes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from puzzledsl.search.solve import solve_search
 
 @dataclass(frozen=True)
 class Look:
-    """What a program says now. `context` is None where it has errors; `waiting`: what keeps a search from being solved."""
+    """Result of one evaluation.
+
+    `context` is None if the program has errors. `waiting` maps each unsolvable search to the diagnostics of what it
+    lacks.
+    """
 
     diagnostics: tuple[Diagnostic, ...]
     sources: Mapping[str, str]
@@ -31,9 +35,10 @@ class Look:
 
 
 def look(file: Path, settings: Mapping[str, str], build: Path, searches: Iterable[str] = ()) -> Look:
-    """Check a file and solve its searches (those named, or all) with the scores and costs that the build directory has.
+    """Check a file and solve its searches (those named, or all) with the scores and costs of the build directory.
 
-    Never raises for a user's mistake: it is among the diagnostics, or what its search waits for."""
+    Never raises for a user's mistake: it is in `diagnostics` or in `waiting`.
+    """
     began = time.perf_counter()
     opened = open_program(file, settings, build)
     checked_s = time.perf_counter() - began
@@ -61,7 +66,7 @@ def look(file: Path, settings: Mapping[str, str], build: Path, searches: Iterabl
 
 
 def changed_layers(before: SearchResult | None, now: SearchResult) -> list[int]:
-    """The layers in which the best child is another; none where there is nothing to compare."""
+    """Return the layers in which the best child differs; empty without a result to compare."""
     if before is None or not before.solutions or not now.solutions:
         return []
     old, new = before.solutions[0].layers, now.solutions[0].layers

@@ -1,4 +1,4 @@
-"""`space narrow of wide = used_by(search, top: n)`: the sub-space of what a solved search uses."""
+"""`space narrow of wide = used_by(search, top: n)`: restrict a space to the alternatives that a solved search uses."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from puzzledsl.layout import BuildDir
 
 
 def resolve_used_by(program: nodes.Program, build: BuildDir) -> tuple[nodes.Program, tuple[str, ...]]:
-    """The program with every `used_by` space narrowed, and the names of those whose search is not solved yet.
+    """Return the program with its `used_by` spaces narrowed, and the names of those whose search is not solved yet.
 
-    A space is narrowed from the one that its search chooses in, whatever its own layers are: a program that was narrowed
-    by an earlier solution is narrowed anew by the present one. A solution that the space does not have, such as another
-    program's in the same build directory, is none.
+    A space is always narrowed from the search's own space, even if an earlier solution has narrowed the program
+    already. A solution with choices that the search's space lacks, such as one from another program in the same build
+    directory, is ignored.
     """
     spaces = dict(program.spaces)
     done: dict[str, bool] = {}
@@ -43,7 +43,7 @@ def _solution(build: BuildDir, search: str) -> SearchResult | None:
 
 
 def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:
-    """Whether a space has every child of a result."""
+    """Return True if a space contains every child of a result."""
     offered = [(set(map(name_of, layer.attention)), set(map(name_of, layer.ffn))) for layer in space.layers]
     return all(
         len(solution.layers) == len(offered)
@@ -56,9 +56,9 @@ def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:
 
 
 def narrowed(space: nodes.Space, wide: nodes.Space, result: SearchResult, top: int) -> nodes.Space:
-    """`space` with those alternatives of `wide`, in each layer, that one of the `top` first solutions chooses.
+    """Return `space` with the alternatives of `wide` that one of the `top` best solutions chooses, layer by layer.
 
-    `parent` always stays.
+    `parent` is always kept.
     """
     best = result.solutions[:top]
     layers = []

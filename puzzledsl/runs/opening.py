@@ -1,4 +1,4 @@
-"""From a file or a text to a checked program and a run context: the road that the commands and the Python API share."""
+"""Open a file or a text as a checked program with a run context. Shared by the commands and the Python API."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How far a search may move from a child when it is asked again with scores made inside that child.
+"""Proximal penalty for a search that is repeated with scores measured inside a child.
 
-Such a table is right for the child and for what differs from it in one place, and promises too much of what differs in many.
-So the search is asked several times, with a growing penalty on every choice that is not the child's; its answers are measured
-whole, and the table keeps the penalty whose answer is best. At the end stands a penalty that leaves the child as it is, so that
-what is measured never gets worse.
+Such scores are correct for the child and for a change in one place, but too optimistic for many changes at once. The
+search is therefore solved with several penalties on every choice that differs from the child's, its answers are
+measured as whole models, and the penalty with the best answer is kept. A penalty so large that the child itself is
+the answer is the fallback, so the measured score never gets worse.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from fractions import Fraction
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable, Solution
 
 Solve = Callable[[ScoreTable], Solution | None]
-"""The search's answer by a table; None where none is found."""
+"""Solve the search with a table; None if no solution is found."""
 Judge = Callable[[Sequence[Solution]], list[float]]
-"""Children -> how much worse than the parent each is, measured as a whole on the score's text."""
+"""Measure children as whole models on the score's text: the degradation of each from the parent; lower is better."""
 STEPS = (0, Fraction(1, 2), 1, 2, 4, 8, 16)
-"""Penalties that are tried, as multiples of what a change is predicted to gain in the mean."""
+"""Penalties to try, as multiples of the mean predicted gain per change."""
 DOUBLINGS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A table, the search's answer by it, and what was measured of the child that it started from and of the answer."""
+    """The chosen table, the search's answer with it, and the measured scores of the starting child and of the answer."""
 
     table: ScoreTable
     solution: Solution
@@ -34,7 +34,7 @@ class Move:
 
 
 def best_move(table: ScoreTable, child: Solution, solve: Solve, judge: Judge) -> Move:
-    """The penalty whose answer is measured to be best; the child itself where none is better than it."""
+    """Return the move to the answer with the best measured score; the child itself if no answer improves on it."""
     offers: list[tuple[ScoreTable, Solution]] = []
     for penalty in _penalties(table, child, solve):
         raised = penalised(table, child, penalty)
@@ -51,7 +51,7 @@ def best_move(table: ScoreTable, child: Solution, solve: Solve, judge: Judge) ->
 
 
 def _penalties(table: ScoreTable, child: Solution, solve: Solve) -> list[float]:
-    """From none to twice the mean gain of a change, as the table itself predicts it."""
+    """Return the penalties to try: STEPS times the mean gain per change that the table predicts; 0 alone without a gain."""
     answer = solve(table)
     if answer is None:
         return []
@@ -64,7 +64,7 @@ def _penalties(table: ScoreTable, child: Solution, solve: Solve) -> list[float]:
 
 
 def _unmoved(table: ScoreTable, child: Solution, solve: Solve) -> ScoreTable:
-    """The table with a penalty so large that the search's answer is the child."""
+    """Return the table with a penalty large enough that the search's answer is the child."""
     penalty = max(1e-6, abs(total(table, child)) / len(child.layers))
     for _ in range(DOUBLINGS):
         raised = penalised(table, child, penalty)
@@ -76,9 +76,10 @@ def _unmoved(table: ScoreTable, child: Solution, solve: Solve) -> ScoreTable:
 
 
 def penalised(table: ScoreTable, child: Solution, penalty: float) -> ScoreTable:
-    """The table with every choice but the child's raised. What it says of the child stays the same.
+    """Return the table with `penalty` added to every choice but the child's. The child's total does not change.
 
-    The parent's own entry is 0 by definition: where it is not the child's, the child's is lowered and the offset raised.
+    The parent's entry is 0 by definition. If the child's choice is not the parent's, its entry is lowered and the
+    offset raised instead.
     """
     changed = table.model_copy(deep=True)
     offset = table.offset
@@ -93,7 +94,7 @@ def penalised(table: ScoreTable, child: Solution, penalty: float) -> ScoreTable:
 
 
 def total(table: ScoreTable, solution: Solution) -> float:
-    """What a table without pairwise terms says of a child."""
+    """Return a child's score by a table without pairwise terms: the offset plus one entry for each choice."""
     entries = (
         entry for layer, names in enumerate(solution.layers) for entry in _entries(table, layer, names)
     )
@@ -101,7 +102,7 @@ def total(table: ScoreTable, solution: Solution) -> float:
 
 
 def _entries(table: ScoreTable, layer: int, names: LayerAssignment) -> Iterator[tuple[dict[str, float], str]]:
-    """The dictionaries of a layer, and what a child has in each."""
+    """Yield each dictionary of a layer's entries, with the child's choice in it."""
     if table.unit == "block":
         yield table.pairs[layer], f"{names.attention}/{names.ffn}"
     else:

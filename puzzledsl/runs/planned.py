@@ -1,4 +1,4 @@
-"""What `pzl run` would do now: each task with its state and an estimate, in words and for machines."""
+"""Dry run of `pzl run`: the tasks it would execute, with their states and estimates, as text and JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from puzzledsl.units import BYTES, format_quantity
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A task to do and what it will take. `unless_same`: it is done again only if a task before leaves other files."""
+    """A task to execute, with its estimated time and disk space."""
 
     status: TaskStatus
     estimate: Estimate
@@ -25,7 +25,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do, and what the disk has left."""
+    """The tasks of a run and the free disk space."""
 
     steps: tuple[Step, ...]
     done: int
@@ -33,26 +33,26 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """All steps together."""
+        """Estimated time of all steps."""
         return sum(step.estimate.seconds for step in self.steps)
 
     @property
     def written_bytes(self) -> int:
-        """What the steps leave."""
+        """Estimated size of all steps' outputs."""
         return sum(step.estimate.written_bytes for step in self.steps)
 
     @property
     def scratch_bytes(self) -> int:
-        """The most that a step needs besides, for a while."""
+        """Largest temporary disk space of any step."""
         return max((step.estimate.scratch_bytes for step in self.steps), default=0)
 
     @property
     def fits(self) -> bool:
-        """Whether the disk has room for it."""
+        """True if the outputs and the temporary files fit on the disk."""
         return self.written_bytes + self.scratch_bytes <= self.free_bytes
 
     def as_json(self) -> dict[str, object]:
-        """For machines."""
+        """Return the plan as a JSON object."""
         return {
             "steps": [
                 {
@@ -73,7 +73,7 @@ class Plan:
         }
 
     def as_text(self) -> str:
-        """For people."""
+        """Return the plan as text."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -103,7 +103,7 @@ class Plan:
 
 
 def _title(step: Step) -> str:
-    """A task, and how many runs of layers it scores."""
+    """Return a task's title; for a score, with the number of layer runs it scores."""
     runs = step.estimate.runs
     return f"{step.status.task.title} (with {runs} runs of layers)" if runs else step.status.task.title
 
@@ -113,7 +113,7 @@ def _like_before(step: Step) -> str:
 
 
 def plan(ctx: Context, until: str | None, only: str | None) -> Plan:
-    """What `pzl run` with these options would do. Changes nothing."""
+    """Return the plan of `pzl run` with these options. Changes nothing."""
     wanted = [s for s in statuses(ctx) if is_wanted(s.task.stage, until, only)]
     estimator = Estimator(ctx)
     steps = tuple(Step(status, estimator.of(status.task)) for status in wanted if status.word != "done")
@@ -125,13 +125,13 @@ def _existing(path: Path) -> Path:
 
 
 def status_json(status: TaskStatus) -> dict[str, object]:
-    """One task for machines."""
+    """Return one task as a JSON object."""
     task = status.task
     return {"stage": task.stage, "name": task.name, "state": status.word, "why": status.why}
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    """Columns of text, the last one as long as it likes."""
+    """Yield rows of aligned columns; the last column is not padded."""
     every = [header, *rows]
     widths = [max(len(row[i]) for row in every) for i in range(len(header) - 1)]
     for row in every:
@@ -140,12 +140,12 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[
 
 
 def size(count: int) -> str:
-    """Bytes as a person would write them; nothing for next to none."""
+    """Format bytes for reading; empty for a negligible amount."""
     return format_quantity(Fraction(count), BYTES) if count >= 1 << 16 else ""
 
 
 def duration(seconds: float) -> str:
-    """A time to two digits or so: `8 s`, `12 min`, `3.5 h`, `4 days`."""
+    """Format a duration to about two digits: `8 s`, `12 min`, `3.5 h`, `4 days`."""
     if seconds < 1:
         return "< 1 s"
     if seconds < 100:

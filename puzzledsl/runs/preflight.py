@@ -1,6 +1,6 @@
-"""Check before a run of what it needs from outside its build directory.
+"""Check a run's external inputs before it starts.
 
-Hours of measuring come before the text is read: that it is not there is to be known before them.
+Hours of measurement precede the first use of some texts; a missing text must be reported before them.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
-"""What making and scoring a block library takes on a cluster, by arithmetic: the counts of the cost model, on a profile.
+"""Analytic estimate of stage one on a cluster: time and memory to train and score a block library on a hardware profile.
 
-A worker (one GPU) holds consecutive layers and their pieces (`bld.stream`). FLOP are counted as `cost.flops` counts them:
+A worker (one GPU) holds consecutive layers and their pieces (`bld.stream`). FLOP are counted as in `cost.flops`:
 
-    parent, forward                  f(parent) a token, once a pass
-    a piece in training              3 f(piece) - 2 W1: forward, weights' and inputs' gradients, none for the inputs of W1, the
-                                     matrices that read the block's own input
+    parent, forward                  f(parent) per token, once per pass
+    a piece in training              3 f(piece) - 2 W1: forward, gradients of weights and of inputs; no gradient for the inputs
+                                     of W1, the matrices that read the block's own input
     calibration                      2 f(parent) + 2 (4 hidden^2 + intermediate^2): the Gram matrices
-    refinement, untrained            points (f as in training) of the tokens that are fitted, and f(piece) of all calibration, in
-                                     float32: a sixteenth of bfloat16's rate
-    optimiser                        28 bytes a weight and step, at the memory's bandwidth
-    replace-1 scores                 f(parent) of the layers behind each replacement, and the head
+    refinement, before training      points x (f as in training) on the fitted tokens, plus f(piece) on all calibration tokens,
+                                     in float32: at a sixteenth of bfloat16's rate
+    optimiser                        28 bytes per weight and step, at the memory's bandwidth
+    replace-1 scores                 f(parent) of the layers after each replacement, and the head
 
-Time is that of the worker with the most layers: stages work at the same time, on different batches.
+The time is that of the worker with the most layers: the workers' pipeline stages run concurrently on different
+batches.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ READ_FIRST = ("q_proj.", "k_proj.", "v_proj.", "gate_proj.", "up_proj.")
 
 @dataclass(frozen=True, slots=True)
 class StageOne:
-    """Bytes are of the fullest worker unless they say otherwise; seconds of the busiest."""
+    """Estimate of stage one. Bytes are those of the fullest worker and seconds those of the busiest, unless noted."""
 
     workers: int
     layers_a_worker: int
@@ -68,7 +69,7 @@ class StageOne:
 
     @property
     def hours(self) -> float:
-        """All of it, one after the other."""
+        """Time of all phases in sequence, in hours."""
         pieces = self.calibration_s + self.refinement_s + self.training_s + self.optimiser_s
         return (pieces + self.scoring_s) / 3600
 
@@ -82,7 +83,7 @@ def stage_one(
     scored: int,
     samples: int,
 ) -> StageOne | None:
-    """`scored` replacements of every layer, on `samples` tokens. None where a single piece does not fit in a worker."""
+    """Estimate stage one with `scored` replacements per layer on `samples` tokens; None if one piece exceeds a worker."""
     count = _Counts(shape, jobs)
     layers_a_worker = math.ceil(shape.layers / workers)
     rate = float(peak_flop_per_s(profile, "bf16") * profile.efficiency_compute)
@@ -137,7 +138,7 @@ def _spans(layers: int, each: int) -> list[range]:
 
 
 class _Counts:
-    """FLOP a token, of one layer."""
+    """FLOP per token, by layer."""
 
     def __init__(self, shape: Shape, jobs: Sequence[BldJob]) -> None:
         self._work = Workload(batch=1, prompt=jobs[0].context, output=1)
@@ -166,7 +167,7 @@ class _Counts:
         return sum(3 * self._forward(a) for a in alternatives) - 2 * first
 
     def _refinement(self, job: BldJob, training: int) -> int:
-        """All of it."""
+        """Return the FLOP of refining one piece, for all its tokens."""
         both, forward = refinement_tokens(job, self._shape.hidden)
         return both * training + forward * sum(
             self._forward(a) for a in (job.attention, job.ffn) if a is not None

@@ -1,4 +1,4 @@
-"""Stamps: the record that a task was finished, from which inputs, with which outputs. A stamp is written last."""
+"""Stamps: records of finished tasks with the digests of their inputs and outputs. A stamp is written last."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from puzzledsl.ir.base import Artefact
 from puzzledsl.version import __version__
 
 MADE_BY = f"puzzledsl {__version__}"
-"""Who writes stamps."""
+"""The program version that a stamp records."""
 
 
 class Stamp(Artefact):
-    """`build/stamps/STAGE-NAME.json`. `outputs` maps paths relative to the build directory (`../out/config.json` for an
-    export) to SHA-256 digests."""
+    """The file `build/stamps/STAGE-NAME.json`.
+
+    `outputs` maps paths relative to the build directory (`../out/config.json` for an export) to SHA-256 digests.
+    """
 
     stage: str
     name: str
@@ -25,7 +27,7 @@ class Stamp(Artefact):
 
     @property
     def title(self) -> str:
-        """`score kl`."""
+        """The task's stage and name: `score kl`."""
         return f"{self.stage} {self.name}".strip()
 
 
@@ -36,18 +38,18 @@ class Stamps:
         self.root = root
 
     def path(self, stage: str, name: str) -> Path:
-        """Where a task's stamp lies."""
+        """Return the path of a task's stamp."""
         return self.root / "stamps" / f"{stage}-{name}.json"
 
     def read(self, stage: str, name: str) -> Stamp | None:
-        """The stamp, or None when there is none that can be read."""
+        """Return the stamp; None if there is no readable one."""
         try:
             return Stamp.from_json(self.path(stage, name).read_bytes())
         except (OSError, ValueError):
             return None
 
     def all(self) -> Iterator[Stamp]:
-        """Every stamp that can be read, in order of stage and name."""
+        """Yield every readable stamp, by stage and name."""
         for path in sorted((self.root / "stamps").glob("*.json")):
             try:
                 yield Stamp.from_json(path.read_bytes())
@@ -55,16 +57,16 @@ class Stamps:
                 continue
 
     def maker_of(self, path: Path) -> Stamp | None:
-        """The finished task that left `path`; None for a file that no task vouches for."""
+        """Return the stamp of the finished task that produced `path`; None if no stamp matches the file."""
         relative = self._relative(path)
         return next((stamp for stamp in self.all() if relative in stamp.outputs), None)
 
     def damaged(self, stamp: Stamp) -> list[str]:
-        """What is no longer as the task left it, or gone: paths relative to the build directory."""
+        """Return the outputs that are missing or modified, as paths relative to the build directory."""
         return [path for path, digest in stamp.outputs.items() if not self._matches(path, digest)]
 
     def is_fresh(self, stage: str, name: str, inputs: dict[str, str]) -> bool:
-        """True when the task was finished from the same inputs and every output is still there, byte for byte."""
+        """Return True if the task finished with the same inputs and every output is unchanged, byte for byte."""
         stamp = self.read(stage, name)
         return (
             stamp is not None
@@ -73,7 +75,7 @@ class Stamps:
         )
 
     def vouches(self, stage: str, name: str, path: Path) -> bool:
-        """True when `path` is, byte for byte, what the task left."""
+        """Return True if `path` is, byte for byte, an output of the finished task."""
         stamp = self.read(stage, name)
         relative = self._relative(path)
         return (
@@ -100,7 +102,7 @@ class Stamps:
         outputs: list[Path],
         made_by: str,
     ) -> Stamp:
-        """Record a finished task. A directory among `outputs` stands for every file below it."""
+        """Record a finished task. A directory among `outputs` includes every file below it."""
         files = sorted(
             file
             for path in outputs

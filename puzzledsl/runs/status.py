@@ -1,4 +1,4 @@
-"""`pzl status`: of every task, whether it is done, and if it is not, why. Reads the build directory and changes nothing."""
+"""`pzl status`: the state of every task, with the reason if it is not done. Reads only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Summary that `pzl run` ends with: parent against child, as a table, and where the child and the report are."""
+"""Summary at the end of `pzl run`: parent and child in a table, and the paths of the child and the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names on the command line, and whether what they name can be done yet."""
+"""Declarations named on the command line, and the check that their inputs exist."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def chosen(
     file: Path,
     stage: str = "solve",
 ) -> list[str]:
-    """The names asked for, or all that are declared. Raises DiagnosticError for an unknown name or when there are none."""
+    """Return the names given, or all declared ones. Raises DiagnosticError for an unknown name or if none is declared."""
     wanted = list(names or declared)
     unknown = [name for name in wanted if name not in declared]
     if unknown:
@@ -37,7 +37,7 @@ def _unknown(kind: str, name: str, declared: Mapping[str, object]) -> UnknownTar
 
 
 def not_ready(ctx: Context, search: str) -> NotReady | None:
-    """What keeps a search from being solved, with the command that makes it; None when nothing does."""
+    """Return the diagnostic of a search with missing inputs, with the commands that make them; None if it is ready."""
     missing = missing_tables(ctx, search)
     if not missing:
         return None

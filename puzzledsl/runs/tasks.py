@@ -1,7 +1,7 @@
-"""One function a stage: what it depends on, what it leaves, how it is run.
+"""Tasks of each stage, one function per stage: inputs, outputs and execution.
 
-A task's inputs are digests: of the meaning of the declarations it reads, of the artefacts of the tasks before it, of the
-parent's weights and of text. They are computed only when the tasks before it are finished.
+Inputs are digests: of the meaning of the declarations it reads, of the artefacts of earlier tasks, of the parent's
+weights and of text. They are computed only when the earlier tasks are finished.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The shell: speaks the protocol over stdio, keeps the open texts, and asks the other modules.
+"""The language server: protocol over stdio, open texts, and dispatch to the modules that answer requests.
 
-Everything runs in one thread. A text is checked once it has not changed for a moment, at least as long as the last check
-took, so that typing is never waited for.
+Everything runs in one thread. A text is checked after a pause in typing that lasts at least as long as the previous
+check took, so that typing never waits for a check.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from puzzledsl.server.signature import signature
 from puzzledsl.version import __version__
 
 QUIET_S = 0.15
-"""How long a text stands unchanged before it is checked."""
+"""Seconds without a change before a text is checked."""
 REQUEST_FAILED = -32803
 
 T = TypeVar("T")
 
 
 class Positioned(Protocol):
-    """What asks about a place of a text."""
+    """A request about a position in a text."""
 
     text_document: types.TextDocumentIdentifier
     position: types.Position
 
 
 class PzlServer(LanguageServer):
-    """A language server with the open texts and the checks that are due."""
+    """A language server with its open texts and scheduled checks."""
 
     def __init__(self) -> None:
         super().__init__("pzl", __version__, text_document_sync_kind=types.TextDocumentSyncKind.Full)
@@ -53,7 +53,7 @@ class PzlServer(LanguageServer):
     # ------------------------------------------------------------ texts
 
     def document(self, uri: str) -> Document:
-        """The open text of a URI, or the file's. Raises JsonRpcException where there is none."""
+        """Return the open text of a URI, or the file's. Raises JsonRpcException if there is none."""
         found = self.project.documents.get(uri)
         path = uris.to_fs_path(uri)
         if found is None and path:
@@ -63,7 +63,7 @@ class PzlServer(LanguageServer):
         return found
 
     def take(self, uri: str, source: str, version: int | None) -> None:
-        """Keep a text, and have checked what it may change."""
+        """Store a text and schedule the checks of the texts that it can affect."""
         first = uri not in self.project.documents
         document = self.project.open(uri, source, version)
         self.check_soon(uri, 0.0 if first else None)
@@ -72,13 +72,13 @@ class PzlServer(LanguageServer):
                 self.check_soon(other.uri)
 
     def check_all(self) -> None:
-        """Read the files again that open texts use, and have every open text checked."""
+        """Read again the files that open texts use, and schedule the check of every open text."""
         self.project.forget()
         for uri in self.project.documents:
             self.check_soon(uri)
 
     def check_soon(self, uri: str, delay_s: float | None = None) -> None:
-        """Check a text once nothing has changed for a moment."""
+        """Schedule a check after `delay_s` without a change; default: QUIET_S, or the time of the last check if longer."""
         waiting = self.due.pop(uri, None)
         if waiting is not None:
             waiting.cancel()
@@ -86,7 +86,7 @@ class PzlServer(LanguageServer):
         self.due[uri] = asyncio.get_running_loop().call_later(delay_s, self.check_now, uri)
 
     def check_now(self, uri: str) -> None:
-        """Check a text and tell what is wrong, for the version that was checked."""
+        """Check a text and publish its diagnostics for the checked version."""
         self.due.pop(uri, None)
         document = self.project.documents.get(uri)
         if document is None:
@@ -102,7 +102,7 @@ class PzlServer(LanguageServer):
 
 
 def create_server() -> PzlServer:
-    """A server with every feature; `start_io()` runs it."""
+    """Return a server with every feature; `start_io()` runs it."""
     server = PzlServer()
     _register_texts(server)
     _register_reading(server)
@@ -111,7 +111,7 @@ def create_server() -> PzlServer:
 
 
 def run() -> None:
-    """Serve one editor over stdin and stdout until it says goodbye."""
+    """Serve one editor over stdin and stdout until it disconnects."""
     create_server().start_io()
 
 
@@ -175,7 +175,7 @@ def _register_texts(server: PzlServer) -> None:
 
 
 def _encoding(params: types.InitializeParams) -> str:
-    """The first encoding that the editor prefers and we know: the one pygls answers with."""
+    """Return the editor's most preferred encoding among the supported ones, which is also pygls's choice."""
     general = params.capabilities.general
     offered = [str(getattr(e, "value", e)) for e in (general.position_encodings if general else None) or ()]
     return next((e for e in offered if e in ("utf-8", "utf-16", "utf-32")), "utf-16")

@@ -1,4 +1,4 @@
-"""Words that build something, with their arguments."""
+"""Constructor words of the language with their arguments, for completion and hover."""
 
 from __future__ import annotations
 
@@ -264,4 +264,4 @@ ANYWHERE: dict[str, Call] = {
     **SOLVERS,
     "evolutionary": EVOLUTIONARY,
 }
-"""What a word builds where nothing around says it: on the right of a `let`."""
+"""Constructors whose arguments are known without a context, as on the right of a `let`."""

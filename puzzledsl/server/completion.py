@@ -1,4 +1,4 @@
-"""What could be written at a place."""
+"""Completion: the texts that can be written at a position."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NUMBER = re.compile(r"\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
 def complete(document: Document, line: int, column: int) -> Items:
-    """What could be written at a place, whatever of it is there already."""
+    """Return the completion items at a position (1-based line and column); a partly written word counts as their prefix."""
     cursor = cursor_at(document, line, column)
     touching = cursor.touching
     if touching is not None and touching.type in ("COMMENT", "DOC"):
@@ -77,7 +77,7 @@ def _top_level(document: Document, cursor: Cursor, scope: Scope) -> Items:
 
 
 def _head(cursor: Cursor, scope: Scope) -> Items:
-    """The head of a declaration: `KIND NAME of TARGET = VALUE`."""
+    """Return the items for the head of a declaration: `KIND NAME of TARGET = VALUE`."""
     kind, statement = KINDS[str(cursor.statement[0])], cursor.statement
     if any(t.type == "EQUAL" for t in statement):
         return _expression(cursor, scope, setting_at(cursor, scope))
@@ -121,7 +121,7 @@ def _statements(
 
 
 def _expression(cursor: Cursor, scope: Scope, setting: Setting) -> Items:
-    """A value, as the setting it belongs to and the calls it stands in take it; or what goes on behind one."""
+    """Return the values that the enclosing setting and calls accept, or the operators that can follow a value."""
     if cursor.behind_operand:
         return keywords(("as", *_GOES_ON) if cursor.last == "same" else _GOES_ON)
     if _in_pattern(cursor):
@@ -151,7 +151,7 @@ def _in_pattern(cursor: Cursor) -> bool:
 
 
 def _last_is(cursor: Cursor) -> int:
-    """Where the `is` stands whose pattern the word belongs to; 0 where none does. `is (a | b)` has several."""
+    """Return the index of the `is` or `is not` whose pattern contains the word, 0 if none; `is (a | b)` has several names."""
     kinds = [t.type for t in cursor.statement]
     while kinds and kinds[-1] in ("VBAR", "NAME", "LPAR") and "IS" in kinds and cursor.calls:
         kinds.pop()
@@ -171,7 +171,7 @@ def _members(cursor: Cursor, scope: Scope) -> Items:
 
 
 def _units(document: Document, cursor: Cursor, text: str, line: int, column: int) -> Items:
-    """Behind a number: its units, those of the amount it is compared with first."""
+    """Return the units behind a number, those of the quantity that it is compared with first."""
     digits = _NUMBER.match(text)
     if digits is None or "." in (text[-1:], text[:1]):
         return []
@@ -197,7 +197,7 @@ def _units(document: Document, cursor: Cursor, text: str, line: int, column: int
 
 
 def _wanted_dimension(cursor: Cursor) -> object:
-    """The dimension of the metric named last in the statement."""
+    """Return the dimension of the metric named last in the statement."""
     for before, token in zip(reversed(cursor.statement[:-1]), reversed(cursor.statement), strict=False):
         if before.type == "DOT" and str(token) in METRICS:
             return METRICS[str(token)]

@@ -1,4 +1,4 @@
-"""What could be written of a `use`: files, and the names that one declares."""
+"""Completion inside `use`: files, and the names that a file declares."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from puzzledsl.server.scopes import declared
 
 
 def names_of_used(document: Document, cursor: Cursor) -> Items:
-    """In `use "…" (`: what the file declares and is not yet named."""
+    """In `use "…" (`: return the names that the file declares and the list does not contain yet."""
     statement = cursor.statement
     if len(statement) == 2 and not cursor.calls:
         return keywords(("as",))
@@ -40,7 +40,7 @@ _PLACE = Span("", 1, 1, 1, 1)
 
 
 def paths(document: Document, cursor: Cursor, line: int, column: int) -> Items:
-    """In `use "`: shipped files, then those of the folder and below it."""
+    """In `use "`: return the shipped files, then those in the folder and below it."""
     if [t.type for t in cursor.statement] != ["USE"] or cursor.touching is None:
         return []
     typed = str(cursor.touching)[1:]

@@ -1,4 +1,4 @@
-"""What is offered, as an editor shows it: a label, an icon, an explanation, and what is written."""
+"""Completion items of the protocol: label, icon, documentation and inserted text."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def settings(table: Mapping[str, Setting]) -> Items:
 
 
 def words_of(setting: Setting) -> Items:
-    """The words and calls of a closed list."""
+    """Return the words and calls of a setting with a closed list."""
     found = [item(n, "call", c.doc, ", ".join(c.names)) for n, c in setting.calls.items()]
     return found + [item(n, "word", words.OTHER.get(n, "")) for n in setting.words if n not in setting.calls]
 
@@ -82,7 +82,7 @@ def visible(scope: Scope) -> Items:
 
 
 def declarations(scope: Scope, kinds: tuple[str, ...]) -> Items:
-    """The declarations of some kinds, and files that may hold one."""
+    """Return the declarations of some kinds, and the files used `as` a name, which may contain one."""
     found = [m for m in scope.visible().values() if isinstance(m, Declared)]
     return [of_meaning(m) for m in found if m.kind in (*kinds, "file")]
 
@@ -93,7 +93,7 @@ def values(scope: Scope, kinds: tuple[str, ...]) -> Items:
 
 
 def language() -> Items:
-    """Functions, and words that build something, of any place."""
+    """Return functions and constructors that are valid anywhere."""
     found = [item(n, "function", d) for n, d in words.FUNCTIONS.items()]
     found += [item(n, "word", d) for n, d in words.VALUES.items()]
     return found + [item(n, "call", c.doc) for n, c in calls.ANYWHERE.items()]

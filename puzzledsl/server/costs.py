@@ -1,4 +1,4 @@
-"""What alternatives cost in the scenarios of a program: parameters, bytes and time, where the hardware is a profile."""
+"""Costs of alternatives in a program's scenarios: parameters, bytes and time, if the hardware is an analytic profile."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_SCENARIOS = 4
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """A scenario with the profile it runs on, at one batch."""
+    """A scenario at one batch, with its hardware profile."""
 
     scenario: Scenario
     hardware: RooflineHardware
@@ -38,13 +38,13 @@ class Workplace:
 
     @property
     def caption(self) -> str:
-        """``**chat** on `h100`: batch 256, 128 -> 1024``."""
+        """Return a caption such as ``**chat** on `h100`: batch 256, 128 -> 1024``."""
         tokens = f"{self.scenario.prompt} -> {self.scenario.output}"
         return f"**{self.scenario.name}** on `{self.scenario.hardware}`: batch {self.batch}, {tokens}"
 
 
 def workplaces(ctx: Context, shape: Shape) -> list[Workplace]:
-    """The scenarios whose costs are analytic, each at its largest batch (`auto`: the largest that fits)."""
+    """Return the scenarios with analytic costs, each at its largest batch (`auto`: the largest that fits)."""
     found: list[Workplace] = []
     for symbol in ctx.root.names.values():
         scenario = ctx.lowered.get(symbol) if isinstance(symbol, Symbol) else None
@@ -78,7 +78,7 @@ def _all_parent(scenario: Scenario, shape: Shape) -> Space:
 
 
 def cost_tables(ctx: Context, shape: Shape, alternatives: Sequence[Alternative]) -> str:
-    """Markdown: what alternatives cost, one table a scenario; parameters alone where no cost is analytic."""
+    """Return the costs of alternatives as Markdown, one table per scenario; only parameters if no cost is analytic."""
     shown = alternatives[:MOST_ALTERNATIVES]
     more = len(alternatives) - len(shown)
     tail = f"\n\n… and {more} more" if more > 0 else ""
@@ -121,7 +121,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def shape_for(document: Document, within: str) -> tuple[Shape, SpaceInfo | None] | None:
-    """The parent that a declaration is about, and its space; the program's only parent for one about neither."""
+    """Return the parent of the declaration named `within` and its space; else the program's only parent."""
     ctx = document.inspected[1]
     if ctx is None:
         return None
@@ -137,7 +137,7 @@ def shape_for(document: Document, within: str) -> tuple[Shape, SpaceInfo | None]
 def alternatives_of(
     document: Document, expr: tree.Expr, within: str, sub_block: SubBlock
 ) -> tuple[Shape, list[Alternative]] | None:
-    """The alternatives that an expression means for the parent of the declaration it stands in."""
+    """Return the alternatives that an expression denotes for the parent of the enclosing declaration."""
     ctx, about = document.inspected[1], shape_for(document, within)
     if ctx is None or about is None:
         return None
@@ -152,7 +152,7 @@ def alternatives_of(
 
 
 def parent_metric(document: Document, scenario: str, metric: str, within: str) -> str:
-    """A scenario's metric for the unchanged parent, where its costs are analytic."""
+    """Return a scenario's metric for the unchanged parent; empty if its costs are not analytic."""
     ctx, about = document.inspected[1], shape_for(document, within)
     if ctx is None or about is None:
         return ""

@@ -1,6 +1,6 @@
-"""What is being written at a place, told from the words before it: the text there is seldom whole.
+"""Syntactic context of a cursor, from the tokens before it: the text there is rarely complete.
 
-Nothing spans a line at the left margin, so only the words since the last one are read.
+Nothing extends over a line that begins at the left margin, so only the tokens since the last such line are read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OPERANDS = ("NAME", "QUANTITY", "STRING", "RPAR", "RSQB")
 
 @dataclass(slots=True)
 class Body:
-    """Braces that are open: of a declaration, of a section in one, of a `for`. `names` are given in it so far."""
+    """An open brace: of a declaration, of a section in one, or of a `for`. `names` are those declared in it so far."""
 
     kind: str = ""
     name: str = ""
@@ -34,7 +34,7 @@ class Body:
 
 @dataclass(slots=True)
 class OpenCall:
-    """Brackets that are open in a statement. `words` are those within them, `callee` what stands before `(`."""
+    """An open bracket in a statement. `words` are the tokens inside, `callee` the tokens before `(`."""
 
     callee: list[Token]
     opener: Token
@@ -42,7 +42,7 @@ class OpenCall:
 
     @property
     def argument(self) -> tuple[str | None, int]:
-        """The name of the argument being written, if it has one, and its place."""
+        """Return the name of the argument being written, if any, and its index."""
         depth, place, start = 0, 0, 0
         for index, token in enumerate(self.words):
             depth += (token.type in _OPENS) - (token.type in _CLOSES)
@@ -54,13 +54,13 @@ class OpenCall:
 
     @property
     def at_start(self) -> bool:
-        """True where an argument begins."""
+        """True at the beginning of an argument."""
         return not self.words or self.words[-1].type == "COMMA"
 
 
 @dataclass(slots=True)
 class Cursor:
-    """What stands before a place. `word` is the part of a name already there, `touching` the token it ends in."""
+    """The context before a position. `word` is the partial name there, `touching` the token that ends at the position."""
 
     statement: list[Token] = field(default_factory=list)
     bodies: list[Body] = field(default_factory=list)
@@ -80,12 +80,12 @@ class Cursor:
 
     @property
     def behind_operand(self) -> bool:
-        """True where a value ends, so that only an operator can follow."""
+        """True behind a complete value, where only an operator can follow."""
         return self.last is not None and self.last.type in _OPERANDS
 
 
 def cursor_at(document: Document, line: int, column: int) -> Cursor:
-    """What is being written at a place."""
+    """Return the context of a 1-based line and column."""
     lines = document.lines.lines
     first = line
     while first > 1 and not re.match(r"[A-Za-z_]", lines[first - 1]):
@@ -133,7 +133,7 @@ class _Reader:
             self.put(token)
 
     def end(self, following: Token | None) -> None:
-        """End the statement before `following` where the newline between them did."""
+        """End the statement before `following` if the newline between them ends it."""
         if self.ended and (following is None or following.type not in CONTINUES_BEFORE):
             self.restart()
         self.ended = False
@@ -182,7 +182,7 @@ def _note_names(statement: list[Token], body: Body) -> None:
 
 
 def _after(statement: list[Token], kind: str) -> tree.Expr | None:
-    """The value that begins behind a token of a kind, as far as it is a name with dots and brackets."""
+    """Return the value behind a token of a kind, up to the end of a name with dots and brackets."""
     places = [i for i, t in enumerate(statement) if t.type == kind]
     return path_of(statement[places[0] + 1 :]) if places else None
 
@@ -191,7 +191,7 @@ def _after(statement: list[Token], kind: str) -> tree.Expr | None:
 
 
 def postfix(tokens: list[Token]) -> list[Token]:
-    """The longest `a.b[…].c` that ends a run of tokens."""
+    """Return the longest `a.b[…].c` at the end of the tokens."""
     at, depth = len(tokens), 0
     while at:
         token = tokens[at - 1]
@@ -215,7 +215,7 @@ def postfix(tokens: list[Token]) -> list[Token]:
 
 
 def path_of(tokens: list[Token]) -> tree.Expr | None:
-    """`a.b[…].c` as an expression, brackets without what is in them; None for anything else."""
+    """Return `a.b[…].c` as an expression with empty brackets; None for anything else."""
     if not tokens or tokens[0].type != "NAME":
         return None
     found: tree.Expr = tree.Name(span=_NOWHERE, text=str(tokens[0]))

@@ -1,4 +1,4 @@
-"""One version of one open text, and what is known of it; and the texts that are open together."""
+"""One version of an open text with its analyses, and the project of all texts that are open together."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from puzzledsl.server.trees import Trees
 
 MAX_FILES = 2000
 LONG = 400
-"""Lines from which on a text is not parsed anew for every letter."""
+"""Number of lines from which a text is not parsed anew after every keystroke."""
 _SKIPPED = {"node_modules", "build", "dist", "venv", "__pycache__"}
 
 
 @dataclass(eq=False)
 class Document:
-    """A text as it stands now. Everything about it is worked out when it is first asked for, and kept."""
+    """One version of a text. Each analysis runs when it is first needed and is cached."""
 
     uri: str
     path: Path
@@ -49,34 +49,34 @@ class Document:
 
     @cached_property
     def key(self) -> str:
-        """What names its file."""
+        """The key of its file, as `key_of` gives it."""
         return key_of(self.path)
 
     @cached_property
     def lines(self) -> Lines:
-        """Its lines, to translate places."""
+        """Its lines, for the conversion of positions."""
         return Lines.of(self.text, self.project.encoding)
 
     @cached_property
     def tokens(self) -> list[Token]:
-        """Its tokens, comments and newlines included; none of a text too large to be a program."""
+        """Its tokens, including comments and newlines; empty for a text too large to be a program."""
         return list(lex(self.text)) if len(self.text) <= MAX_BYTES else []
 
     @cached_property
     def parsed(self) -> tuple[tree.Module, list[Diagnostic]]:
-        """Its syntax tree and what is wrong with its syntax. Nothing else is read."""
+        """Its syntax tree and syntax diagnostics. No other file is read."""
         sink = Sink()
         module = self.project.trees.parse(self.text, str(self.path), sink)
         return module, sink.sorted()
 
     @cached_property
     def inspected(self) -> tuple[Checked, Context | None]:
-        """The outcome of a check, and all that was found out on the way."""
+        """The result of a check and the checker's context."""
         return inspect(self.path, {}, self.project.unsaved(self), self.project.trees.parse)
 
     @cached_property
     def file(self) -> SourceFile:
-        """The text as a file with the names it declares and uses. Its values are not worked out."""
+        """The text as a file with the names that it declares and imports. Values are not evaluated."""
         if "inspected" in self.__dict__ and (ctx := self.inspected[1]) is not None:
             return ctx.root
         root = Loader(Sink(), self.project.unsaved(self), self.project.trees.parse).root(self.path)
@@ -85,33 +85,33 @@ class Document:
 
     @property
     def lately(self) -> SourceFile:
-        """The file, or in a long text an earlier version of it: good enough for its names, and at hand while one types."""
+        """The file; for a long text possibly an earlier version, whose names suffice and which is available while typing."""
         if self.before is not None and len(self.lines.lines) > LONG and not self.is_read:
             return self.before
         return self.file
 
     @property
     def is_read(self) -> bool:
-        """True once `file` costs nothing."""
+        """True if `file` is already computed."""
         return "file" in self.__dict__ or "inspected" in self.__dict__
 
     @cached_property
     def names(self) -> list[Occurrence]:
-        """Every name in it with what it means, in order."""
+        """Every name in the text with its meaning, in order."""
         return bindings(self.file)
 
     def name_at(self, line: int, column: int) -> Occurrence | None:
-        """The name at a place."""
+        """Return the name at a position; None if there is none."""
         found = [o for o in self.names if covers(o.span, line, column)]
         return found[-1] if found else None
 
     @cached_property
     def files(self) -> dict[str, SourceFile]:
-        """This file and those it uses, by what names them in spans."""
+        """Return this file and those it uses, by their names in spans."""
         return files_of(self.file)
 
     def uses(self, key: str) -> bool:
-        """True where it uses a file, itself or through others; one it names but cannot find may be that file."""
+        """Return True if the text uses a file, directly or indirectly, or names it in a `use` that did not find it."""
         if any(key_of(f.path) == key for f in self.files.values()):
             return True
         return any(
@@ -121,20 +121,20 @@ class Document:
         )
 
     def token_at(self, line: int, column: int) -> Token | None:
-        """The token that covers a place; of two that touch there, the word rather than the sign."""
+        """Return the token at a position; of two that touch there, the word rather than the sign."""
         found = [t for t in self.tokens if t.type != "_NL" and covers(span_of(t, ""), line, column)]
         words = [t for t in found if t.type in ("NAME", "QUANTITY", "STRING") or t.isalpha()]
         return words[-1] if words else found[-1] if found else None
 
 
 def span_of(token: Token, file: str) -> Span:
-    """Where a token stands."""
+    """Return the span of a token."""
     line, column = token.line or 1, token.column or 1
     return Span(file, line, column, token.end_line or line, token.end_column or column)
 
 
 def files_of(file: SourceFile) -> dict[str, SourceFile]:
-    """A file and those it uses, itself or through others, by what names them in spans."""
+    """Return a file and those it uses, directly or indirectly, by their names in spans."""
     found = {file.file: file}
     queue = [file]
     while queue:
@@ -146,7 +146,7 @@ def files_of(file: SourceFile) -> dict[str, SourceFile]:
 
 
 def used_files(file: SourceFile) -> list[SourceFile]:
-    """The files that the names of a file come from."""
+    """Return the files that the names of a file come from."""
     found: dict[int, SourceFile] = {}
     for symbol in file.names.values():
         for other in (getattr(symbol, "target", None), getattr(symbol, "file", None)):
@@ -165,7 +165,7 @@ class Project:
     trees: Trees = field(default_factory=Trees)
 
     def open(self, uri: str, source: str, version: int | None = None) -> Document:
-        """Take a text for the one of `uri` from now on; what was known of texts that may use it is forgotten."""
+        """Make a text the current one of `uri`, and discard the analyses of texts that may use it."""
         old = self.documents.get(uri)
         before = None if old is None else old.file if old.is_read else old.before
         document = Document(uri, self._path(uri), source, self, version, before)
@@ -174,21 +174,21 @@ class Project:
         return document
 
     def close(self, uri: str) -> None:
-        """Read the file from its folder again."""
+        """Discard the open text of a URI; its file on disk counts again."""
         self.documents.pop(uri, None)
         self.forget()
 
     def forget(self) -> None:
-        """Read every used file again when it is next needed."""
+        """Discard the analyses, so that every used file is read again when needed."""
         for uri, old in self.documents.items():
             self.documents[uri] = Document(uri, old.path, old.source, self, old.version, old.before)
 
     def unsaved(self, first: Document) -> dict[str, str]:
-        """The texts that stand for files' own, `first` before any other of the same file."""
+        """Return the open texts that replace files on disk; `first` takes precedence over others of the same file."""
         return {d.key: d.source for d in (*self.documents.values(), first)}
 
     def document(self, path: Path) -> Document | None:
-        """The open text of a file, or the file's own; None where it cannot be read."""
+        """Return the open text of a file, or its text on disk; None if it cannot be read."""
         key = key_of(path)
         for document in self.documents.values():
             if document.key == key:
@@ -201,17 +201,17 @@ class Project:
             return None
 
     def uri_of(self, path: Path) -> str:
-        """What an editor calls a file: the URI it opened it by, where it did."""
+        """Return the URI of a file: the one by which the editor opened it, if it did."""
         key = key_of(path)
         known = next((d.uri for d in self.documents.values() if d.key == key), None)
         return known or uris.from_fs_path(str(Path(os.path.abspath(path)))) or path.as_uri()
 
     def lines(self, file: SourceFile) -> Lines:
-        """The lines of any file, to translate places of it."""
+        """Return the lines of a file, for the conversion of positions."""
         return Lines.of(file.text, self.encoding)
 
     def programs(self) -> Iterator[Document]:
-        """Every open text, then every other `.pzl` file of the workspace, in a fixed order."""
+        """Yield every open text, then every other `.pzl` file of the workspace, in a fixed order."""
         seen = set()
         for document in list(self.documents.values()):
             seen.add(document.key)
@@ -235,7 +235,7 @@ class Project:
                         return
 
     def _path(self, uri: str) -> Path:
-        """The path of a text. One that has no file yet is taken to lie in the workspace."""
+        """Return the path of a text. A text without a file is placed in the workspace."""
         path = uris.to_fs_path(uri) if uri.startswith("file:") else None
         if path:
             return Path(path)

@@ -1,4 +1,4 @@
-"""What a diagnostic's code means: for a hover, and where the reference says it."""
+"""Explanations of diagnostic codes: their hover text and their place in the installed reference."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from puzzledsl.server.document import Document
 from puzzledsl.server.positions import covers
 
 COMMAND = "pzl.explain"
-"""The command that opens the reference at the code it is given."""
+"""The command that opens the reference at a given code."""
 
 
 @cache
 def reference() -> tuple[Path, dict[str, int]] | None:
-    """The reference of diagnostics, and the line (from 0) of every code in it; None where it is not installed."""
+    """Return the reference of diagnostics and the line (from 0) of each code; None if it is not installed."""
     try:
         path = resource("docs", "errors.md")
     except FileNotFoundError:
@@ -30,25 +30,25 @@ def reference() -> tuple[Path, dict[str, int]] | None:
 
 
 def link(code: str) -> types.CodeDescription | None:
-    """Where to read about a code."""
+    """Return the link to a code's explanation; None if the reference is not installed."""
     place = place_of(code)
     return None if place is None else types.CodeDescription(f"{place[0].as_uri()}#L{place[1] + 1}")
 
 
 def place_of(code: str) -> tuple[Path, int] | None:
-    """The file and the line (from 0) that explain a code."""
+    """Return the file and the line (from 0) that explain a code; None if the reference lacks it."""
     known = reference()
     return (known[0], known[1][code]) if known is not None and code in known[1] else None
 
 
 def explain_action(code: str) -> types.CodeAction:
-    """The offer to read about a code."""
+    """Return the code action that opens the explanation of a code."""
     command = types.Command(f"explain {code}", COMMAND, arguments=[code])
     return types.CodeAction(command.title, types.CodeActionKind.QuickFix, command=command)
 
 
 def explanations_at(document: Document, line: int, column: int) -> list[str]:
-    """What the codes mean that are told at a place of a text, as Markdown."""
+    """Return the explanations, in Markdown, of the diagnostics at a position of a text."""
     found: dict[str, type[Diagnostic]] = {}
     for diagnostic in document.inspected[0].diagnostics:
         span = diagnostic.span

@@ -1,4 +1,4 @@
-"""What can be folded: bodies, brackets over several lines, runs of comments and of `use`."""
+"""Folding ranges: bodies, brackets over several lines, runs of comments and of `use`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _OPENS = {"LBRACE": "RBRACE", "LPAR": "RPAR", "LSQB": "RSQB"}
 
 
 def folding(document: Document) -> list[types.FoldingRange]:
-    """The ranges of whole lines that can be folded, in order."""
+    """Return the ranges of whole lines that can be folded, in order."""
     found = [*_brackets(document.tokens), *_runs(document.tokens)]
     return sorted(found, key=lambda r: (r.start_line, -r.end_line))
 
 
 def _brackets(tokens: list[Token]) -> Iterator[types.FoldingRange]:
-    """From a bracket's line to the line above its partner's."""
+    """Yield the ranges from a bracket's line to the line above its partner's."""
     opened: list[Token] = []
     for token in tokens:
         if token.type in _OPENS:
@@ -34,7 +34,7 @@ def _brackets(tokens: list[Token]) -> Iterator[types.FoldingRange]:
 
 
 def _runs(tokens: list[Token]) -> Iterator[types.FoldingRange]:
-    """Neighbouring lines that are all comments, or all `use`."""
+    """Yield the runs of neighbouring lines that are all comments or all `use`."""
     first_of_line: dict[int, str] = {}
     for token in tokens:
         if token.type != "_NL":

@@ -1,4 +1,4 @@
-"""`pzl fmt` of a text, as the edits that an editor makes."""
+"""Formatting by `pzl fmt`, as editor edits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from puzzledsl.server.document import Document
 
 
 def formatting(document: Document) -> list[types.TextEdit]:
-    """Edits of whole lines, so that cursors and folds elsewhere stay; none for a text with syntax errors."""
+    """Return edits of whole lines, so that cursors and folds elsewhere stay; none for a text with syntax errors."""
     if document.parsed[1]:
         return []
     formatted = format_source(document.text)
@@ -21,7 +21,7 @@ def formatting(document: Document) -> list[types.TextEdit]:
 
 
 def line_edits(document: Document, new: str) -> list[types.TextEdit]:
-    """The edits that turn a text into another, each of the least run of lines."""
+    """Return the edits that turn a text into another, each for the smallest run of lines."""
     old_lines, new_lines = _with_ends(document.text), _with_ends(new)
     matcher = difflib.SequenceMatcher(None, old_lines, new_lines, autojunk=False)
     edits: list[types.TextEdit] = []
@@ -33,13 +33,13 @@ def line_edits(document: Document, new: str) -> list[types.TextEdit]:
 
 
 def _with_ends(text: str) -> list[str]:
-    """The lines of a text, each with its line end; the last has none, and is left out where it is empty."""
+    """Return the lines of a text with their line ends. The last one has none and is omitted if it is empty."""
     *lines, last = text.split("\n")
     return [line + "\n" for line in lines] + ([last] if last else [])
 
 
 def _start(document: Document, index: int) -> types.Position:
-    """Where a line begins; the end of the text behind the last."""
+    """Return the start of the line `index` (from 0); the end of the text if there is no such line."""
     lines = document.lines.lines
     if index < len(lines):
         return types.Position(index, 0)

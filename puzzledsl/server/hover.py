@@ -1,4 +1,4 @@
-"""What stands at a place: its value, unit and doc comment; what an alternative costs; what a word of the language means."""
+"""Hover text: a name's value, unit and doc comment; an alternative's cost; the meaning of a word of the language."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST = 200
 
 
 def hover(document: Document, line: int, column: int) -> types.Hover | None:
-    """What to show for a place; None where there is nothing to say."""
+    """Return the hover of a position (1-based line and column); None if there is nothing to show."""
     token = document.token_at(line, column)
     if token is None or token.type in ("COMMENT", "DOC"):
         return None
@@ -44,7 +44,7 @@ def hover(document: Document, line: int, column: int) -> types.Hover | None:
 
 
 def _of_token(document: Document, token: Token) -> str | None:
-    """Numbers, keywords and paths: what needs no name."""
+    """Return the text for a number, keyword or path, which needs no name resolution."""
     if token.type == "QUANTITY":
         return explain_quantity(str(token))
     if token.type == "STRING":
@@ -105,7 +105,7 @@ def _declared(document: Document, declared: Declared) -> str:
 
 
 def _says(item: tree.Item | None, value: str) -> bool:
-    """True where the text of a value is all that its value is."""
+    """Return True if the source of a value already shows its value."""
     expr = (
         item.value if isinstance(item, tree.Let) else item.default if isinstance(item, tree.Param) else None
     )
@@ -113,7 +113,7 @@ def _says(item: tree.Item | None, value: str) -> bool:
 
 
 def _head(declared: Declared, item: tree.Item | None) -> str:
-    """A declaration without its body, on one line; a long value is cut."""
+    """Return a declaration without its body on one line; a long value is cut."""
     match item:
         case tree.Decl():
             of = f" {item.preposition} {_source(item.target)}" if item.target is not None else ""
@@ -171,7 +171,7 @@ def _value_of_attribute(document: Document, occurrence: Occurrence) -> str:
 
 
 def _costs(document: Document, occurrence: Occurrence) -> str:
-    """What the alternatives cost that a word stands for where it stands."""
+    """Return cost tables of the alternatives that a word denotes in its context; empty if there are none."""
     module = document.file.module
     node = named_by(module, occurrence.span)
     if not isinstance(node, tree.Name | tree.Call):
@@ -186,7 +186,7 @@ def _costs(document: Document, occurrence: Occurrence) -> str:
 
 
 def _sub_blocks(document: Document, occurrence: Occurrence) -> list[SubBlock]:
-    """Of which sub-blocks a word can be an alternative, as the statement around it says."""
+    """Return the sub-blocks of which a word can be an alternative, narrowed by the enclosing assignment."""
     could: list[SubBlock] = []
     if occurrence.name in calls.ATTENTION:
         could.append("attention")

@@ -1,4 +1,4 @@
-"""The kinds of declarations: what each is for, and what its head and its body may hold."""
+"""Declaration kinds: the purpose of each, and the contents of its head and body."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _profile(key: str) -> Setting:
 
 
 PROFILE: dict[str, Setting] = {key: _profile(key) for key in KEYS}
-"""What a hardware profile says, in its body or as arguments of a changed one."""
+"""Settings of a hardware profile, in its body or as arguments of a modified profile."""
 
 KINDS: dict[str, Kind] = {
     "parent": Kind(

@@ -1,4 +1,4 @@
-"""What a name of a text can mean: something the program names, or a word of the language."""
+"""Meanings of names in a text: a name that the program declares, or a word of the language."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from puzzledsl.server.vocabulary import Call, Setting
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A name that the program gives: the file (`key`) and the place in it make two of them one.
+    """A declared name. Two are the same if they have the same file (`key`) and place.
 
-    `kind` is a declaration's kind, or `let`, `param`, `fn`, `file`; `variable` and `parameter` where it is local.
+    `kind` is a declaration's kind, or `let`, `param`, `fn`, `file`; `variable` or `parameter` for a local name.
     """
 
     name: str
@@ -33,7 +33,7 @@ Category = Literal["kind", "type", "setting", "call", "function", "metric", "fac
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of the language where it stands. `doc` explains it there; `owner` is what it belongs to."""
+    """A word of the language in its context. `doc` explains it there; `owner` is the construct that it belongs to."""
 
     name: str
     category: Category
@@ -48,7 +48,7 @@ Meaning = Declared | Word
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One name of a text. `declares`: it is here that the name is given. `within` is the declaration it stands in."""
+    """One occurrence of a name. `declares`: this is its declaration. `within` is the enclosing declaration."""
 
     span: Span
     name: str

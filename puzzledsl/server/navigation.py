@@ -1,4 +1,4 @@
-"""Where a name is given, and where it is used."""
+"""Go to definition, references, highlights and links."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from puzzledsl.server.positions import Lines, covers
 
 
 def definition(document: Document, line: int, column: int) -> types.Location | None:
-    """Where the name at a place is given; the file itself for the path of a `use`."""
+    """Return the place that declares the name at a position; the file itself for the path of a `use`."""
     used = used_path(document, line, column)
     if used is not None:
         start = types.Position(0, 0)
@@ -28,7 +28,7 @@ def definition(document: Document, line: int, column: int) -> types.Location | N
 
 
 def location(document: Document, declared: Declared) -> types.Location:
-    """The place a name is given at, in whichever file."""
+    """Return the place of a declaration, in whichever file it is."""
     if declared.key == document.key:
         return types.Location(document.uri, document.lines.range(declared.span))
     symbol = declared.symbol
@@ -40,7 +40,7 @@ def location(document: Document, declared: Declared) -> types.Location:
 def references(
     document: Document, line: int, column: int, *, with_declaration: bool = True
 ) -> list[types.Location]:
-    """Every use of the name at a place, in all programs of the workspace."""
+    """Return every use of the name at a position, in all programs of the workspace."""
     found = document.name_at(line, column)
     if found is None or not isinstance(found.meaning, Declared):
         return []
@@ -52,7 +52,7 @@ def references(
 
 
 def highlights(document: Document, line: int, column: int) -> list[types.DocumentHighlight]:
-    """The uses of the name at a place within the text itself."""
+    """Return the uses of the name at a position within the text itself."""
     found = document.name_at(line, column)
     if found is None or not isinstance(found.meaning, Declared):
         return []
@@ -67,7 +67,7 @@ def highlights(document: Document, line: int, column: int) -> list[types.Documen
 
 
 def uses(document: Document, declared: Declared) -> Iterator[tuple[Document, Occurrence]]:
-    """Every use of a name, its declaration included, file by file."""
+    """Yield every use of a name, including its declaration, file by file."""
     for other in programs_with(document, declared):
         for occurrence in other.names:
             if occurrence.meaning == declared:
@@ -75,9 +75,10 @@ def uses(document: Document, declared: Declared) -> Iterator[tuple[Document, Occ
 
 
 def programs_with(document: Document, declared: Declared) -> Iterator[Document]:
-    """The texts in which a name could be used: this one, the one that gives it, and those of the workspace that use that.
+    """Yield the texts in which a name can be used: this one, its declaring file and the workspace's texts that use that file.
 
-    A local name is used in its own text alone; but an argument of a call may name a parameter anywhere.
+    A local name is used only in its own text. A `fn`'s parameter can also be named by an argument of a call in
+    another file.
     """
     if declared.symbol is None and declared.kind != "parameter":
         yield document
@@ -94,7 +95,7 @@ def programs_with(document: Document, declared: Declared) -> Iterator[Document]:
 
 
 def used_path(document: Document, line: int, column: int) -> Path | None:
-    """The file whose path in a `use` stands at a place."""
+    """Return the file whose path in a `use` is at a position; None if there is none."""
     for item in document.parsed[0].items:
         if isinstance(item, tree.Use) and covers(item.path.span, line, column):
             return path_of_use(document, item)
@@ -102,7 +103,7 @@ def used_path(document: Document, line: int, column: int) -> Path | None:
 
 
 def path_of_use(document: Document, use: tree.Use) -> Path | None:
-    """The file a `use` means, where there is one."""
+    """Return the file that a `use` refers to; None if it does not exist."""
     name = use.path.value
     try:
         if name.startswith("std/"):
@@ -114,7 +115,7 @@ def path_of_use(document: Document, use: tree.Use) -> Path | None:
 
 
 def links(document: Document) -> list[types.DocumentLink]:
-    """The paths of `use`, to follow with a click."""
+    """Return links to the files named by `use`."""
     found: list[types.DocumentLink] = []
     for item in document.parsed[0].items:
         if isinstance(item, tree.Use) and (path := path_of_use(document, item)) is not None:

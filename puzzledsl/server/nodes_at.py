@@ -1,4 +1,4 @@
-"""Finding a node of the syntax tree by what stands in it."""
+"""Search in the syntax tree: nodes by type, by name and by source span."""
 
 from __future__ import annotations
 

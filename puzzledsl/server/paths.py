@@ -1,4 +1,4 @@
-"""What names a file, and which files are nobody's to change."""
+"""Canonical keys of files, and the files that must not be edited."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from puzzledsl.resources import folder
 
 
 def key_of(path: Path | str) -> str:
-    """What names a file, however its path is written."""
+    """Return the canonical key of a file: its real path, with links resolved."""
     return os.path.realpath(path)
 
 
 def is_shipped(path: Path | str) -> bool:
-    """True for a file that comes with the package."""
+    """Return True for a file shipped with the package."""
     return Path(key_of(path)).is_relative_to(key_of(folder("spaces")))

@@ -1,4 +1,4 @@
-"""The diagnostics of a text as an editor shows them, and what mends them."""
+"""Diagnostics of a text in the editor's form, and the code actions that fix them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from puzzledsl.server.positions import Lines
 
 SOURCE = "pzl"
 _UNUSED = UnusedName, UnusedImport
-"""What an editor shows as faded."""
+"""Diagnostics that an editor shows as faded."""
 _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
 
 
 def problems(document: Document) -> list[types.Diagnostic]:
-    """What is wrong with a text, and with the files it uses: these are told where it uses them."""
+    """Return the diagnostics of a text; those of files it uses are shown at its `use` of them."""
     checked = document.inspected[0]
     own = [_problem(document, d) for d in checked.diagnostics if is_own(document, d)]
     return own + list(_in_used_files(document))
 
 
 def is_own(document: Document, diagnostic: Diagnostic) -> bool:
-    """True for a mistake in the text itself; one without a place is its too."""
+    """Return True for a mistake in the text itself, or for one without a span."""
     return diagnostic.span is None or diagnostic.span.file == str(document.path)
 
 
@@ -49,7 +49,7 @@ def _problem(document: Document, diagnostic: Diagnostic) -> types.Diagnostic:
 
 
 def message_of(diagnostic: Diagnostic) -> str:
-    """Message, label, notes and help, a line each."""
+    """Return the message, label, notes and help of a diagnostic, one per line."""
     head = diagnostic.message + (f": {diagnostic.label}" if diagnostic.label else "")
     notes = [f"note: {note}" for note in diagnostic.notes]
     return "\n".join([head, *notes, *([f"help: {diagnostic.help}"] if diagnostic.help else [])])
@@ -63,7 +63,7 @@ def _related(document: Document, diagnostic: Diagnostic) -> Iterator[types.Diagn
 
 
 def place(document: Document, span: Span) -> types.Location | None:
-    """Where a span of this text or of a file it uses is; None for one that no file holds."""
+    """Return the place of a span in this text or in a file it uses; None if no file contains it."""
     if span.file == str(document.path):
         return types.Location(document.uri, document.lines.range(span))
     ctx = document.inspected[1]
@@ -75,7 +75,7 @@ def place(document: Document, span: Span) -> types.Location | None:
 
 
 def _in_used_files(document: Document) -> Iterator[types.Diagnostic]:
-    """One problem for each `use` of a file with mistakes, its own or of files that it uses, with their places."""
+    """Yield one problem for each `use` of a file with mistakes, in it or in files it uses, with their places."""
     checked, ctx = document.inspected
     elsewhere = [d for d in checked.diagnostics if d.span and not is_own(document, d)]
     if ctx is None:
@@ -115,7 +115,7 @@ def _of_use(document: Document, use: tree.Use, found: list[Diagnostic]) -> types
 
 
 def actions(document: Document, wanted: types.Range, only: list[str] | None = None) -> list[types.CodeAction]:
-    """The fixes of the problems that touch a range, what explains these, and one that makes every safe fix of the text."""
+    """Return code actions for a range: fixes of its problems, their explanations, and one that applies every safe fix."""
     found: list[types.CodeAction] = []
     codes: dict[str, None] = {}
     own = [d for d in document.inspected[0].diagnostics if is_own(document, d)]
@@ -135,12 +135,12 @@ def actions(document: Document, wanted: types.Range, only: list[str] | None = No
 
 
 def _here(document: Document, diagnostic: Diagnostic) -> list[Fix]:
-    """The fixes of a diagnostic that edit this text alone."""
+    """Return the fixes of a diagnostic that edit only this text."""
     return [f for f in diagnostic.fixes if all(e.span.file == str(document.path) for e in f.edits)]
 
 
 def _may(only: list[str] | None, kind: types.CodeActionKind) -> bool:
-    """Whether an editor that asks for some kinds of action alone wants this one."""
+    """Return True if `kind` is among the requested kinds of code actions, or if all were requested."""
     return only is None or any(kind.value == o or kind.value.startswith(f"{o}.") for o in only)
 
 

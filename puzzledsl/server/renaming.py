@@ -1,7 +1,7 @@
-"""A name changed everywhere: in this text, in those it uses and in those that use it; or not at all.
+"""Rename a name in all files that use it, or refuse.
 
-What is changed is tried out first. Where a name would mean something else afterwards, or the checker would say something
-new, nothing is changed.
+The changes are first checked in memory. If a name would change its meaning or a new diagnostic would appear, nothing
+is changed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Changes = list[tuple[Document, list[Occurrence]]]
 
 
 class RenameRefused(Exception):
-    """Why a name is not changed, in the user's words."""
+    """The reason why a name cannot be renamed, as a message for the user."""
 
 
 def prepare(document: Document, line: int, column: int) -> types.PrepareRenamePlaceholder:
-    """The name at a place, where it can be changed. Raises RenameRefused."""
+    """Return the name at a position if it can be renamed. Raises RenameRefused."""
     occurrence, _ = _renamable(document, line, column)
     return types.PrepareRenamePlaceholder(document.lines.range(occurrence.span), occurrence.name)
 
 
 def rename(document: Document, line: int, column: int, new: str) -> types.WorkspaceEdit:
-    """The edits that change the name at a place to `new` everywhere. Raises RenameRefused."""
+    """Return the edits that change the name at a position to `new` everywhere. Raises RenameRefused."""
     occurrence, declared = _renamable(document, line, column)
     if not _NAME.fullmatch(new):
         raise RenameRefused(f"`{new}` is no name: letters, digits and `_`, not a digit first")
@@ -103,7 +103,7 @@ def _try_out(project: Project, changes: Changes, new: str) -> None:
 
 
 def replaced(text: str, found: list[Occurrence], new: str) -> str:
-    """A text with `new` in the place of some names."""
+    """Return a text with `new` in the place of some names."""
     lines = text.split("\n")
     for occurrence in sorted(found, key=lambda o: o.span, reverse=True):
         span = occurrence.span
@@ -117,7 +117,7 @@ def _codes(document: Document) -> Counter[str]:
 
 
 def _identities(documents: list[Document]) -> dict[int, object]:
-    """What each name of some texts means, told in a way that no renaming changes."""
+    """Map each name of some texts to an identity of its meaning that does not depend on how names are spelt."""
     number: dict[Declared, tuple[str, int]] = {}
     for document in documents:
         for index, occurrence in enumerate(document.names):

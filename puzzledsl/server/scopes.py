@@ -1,4 +1,4 @@
-"""Which names are visible where, and what kind of thing each is: enough to tell what stands behind a dot."""
+"""Visible names and the kind of thing that each denotes, as needed for completion behind a dot."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from puzzledsl.server.meanings import Declared, Word
 from puzzledsl.server.paths import key_of
 
 Nature = str
-"""`layers`, `layer`, `attention`, `ffn`, the kind of a declaration, or "" where it takes a value to tell."""
+"""`layers`, `layer`, `attention`, `ffn` or a declaration's kind; "" if only evaluation can tell."""
 
 
 @dataclass(slots=True, eq=False)
 class Scope:
-    """Local names, then an outer scope's, then the file's."""
+    """Local names, then those of the outer scope, then those of the file."""
 
     file: SourceFile
     outer: Scope | None = None
     names: dict[str, tuple[Declared | Word, Nature]] = field(default_factory=dict)
 
     def inner(self) -> Scope:
-        """A scope inside this one."""
+        """Return a new scope inside this one."""
         return Scope(self.file, self)
 
     def local(self, name: str) -> tuple[Declared | Word, Nature] | None:
-        """What a name means that a body, a `for` or a `fn` gave."""
+        """Return the meaning of a name bound by a body, a `for` or a `fn`; None if there is none."""
         scope: Scope | None = self
         while scope is not None:
             if name in scope.names:
@@ -37,16 +37,16 @@ class Scope:
         return None
 
     def declared(self, name: str) -> Declared | None:
-        """The declaration of the file, or of one it uses, that a name means."""
+        """Return the declaration, in the file or in one it uses, that a name refers to."""
         symbol = self.file.names.get(name)
         return declared(symbol) if isinstance(symbol, Symbol) else None
 
     def is_unknown(self, name: str) -> bool:
-        """True for a name whose declaration cannot be read: nothing may be said of it."""
+        """Return True for a name whose declaration cannot be read."""
         return isinstance(self.file.names.get(name), Poison)
 
     def find(self, name: str) -> tuple[Declared | Word, Nature] | None:
-        """What a name means here; None where it is nobody's."""
+        """Return the meaning of a name in this scope; None if it is undeclared."""
         local = self.local(name)
         if local is not None:
             return local
@@ -56,13 +56,13 @@ class Scope:
         return None
 
     def see_space(self) -> None:
-        """Add the words that a space gives to its statements and its searches' expressions."""
+        """Add the names that a space defines for its statements and its searches' expressions."""
         for name, doc in words.SPACE_WORDS.items():
             nature = name if name in ("layers", "attention", "ffn") else ""
             self.names[name] = Word(name, "space", doc), nature
 
     def visible(self) -> dict[str, Declared | Word]:
-        """Every name that could be meant here, nearest first."""
+        """Return every visible name with its meaning, nearest first."""
         found: dict[str, Declared | Word] = {}
         scope: Scope | None = self
         while scope is not None:
@@ -77,17 +77,17 @@ class Scope:
 
 
 def declared(symbol: Symbol) -> Declared:
-    """A symbol as a meaning."""
+    """Return a symbol as a meaning."""
     return Declared(symbol.name, symbol.kind, key_of(symbol.file.path), symbol.span, symbol)
 
 
 def nature_of(found: Declared) -> Nature:
-    """What stands for a declaration: its kind; nothing for values."""
+    """Return the nature of a declaration: its kind; "" for values."""
     return "" if found.kind in ("let", "param", "fn") else found.kind
 
 
 def nature(expr: tree.Expr, scope: Scope) -> tuple[Nature, Declared | Word | None]:
-    """What kind of thing an expression is, as far as its form tells, and the name it is where it is one."""
+    """Return the nature of an expression, as far as its syntax tells, and the meaning of a plain or file-qualified name."""
     match expr:
         case tree.Name(text=text):
             found = scope.find(text)
@@ -112,12 +112,12 @@ def nature(expr: tree.Expr, scope: Scope) -> tuple[Nature, Declared | Word | Non
 
 
 def element(kind: Nature) -> Nature:
-    """What kind of thing one of several is."""
+    """Return the nature of one element of `layers`; any other nature is its own."""
     return "layer" if kind == "layers" else kind
 
 
 def _of_let(symbol: Symbol) -> Nature:
-    """`let c = chat` is a scenario; only one step, so that no cycle is followed."""
+    """Return the nature of a `let`: `let c = chat` is a scenario. Only one step is followed, so cycles are harmless."""
     if isinstance(symbol.item, tree.Let) and isinstance(symbol.item.value, tree.Name):
         other = Scope(symbol.file).declared(symbol.item.value.text)
         return nature_of(other) if other is not None else ""
@@ -125,14 +125,14 @@ def _of_let(symbol: Symbol) -> Nature:
 
 
 def member_of_file(file: Declared, name: str) -> Declared | None:
-    """`lib.name`, of a file used `as lib`."""
+    """Return the meaning of `lib.name` for a file used `as lib`."""
     target = file.symbol.target if file.symbol is not None else None
     symbol = target.names.get(name) if target is not None else None
     return declared(symbol) if isinstance(symbol, Symbol) else None
 
 
 def members(kind: Nature, meaning: Declared | Word | None) -> dict[str, Declared | Word]:
-    """What may stand behind the dot of a thing."""
+    """Return the names that can follow the dot behind a thing of this nature."""
     match kind:
         case "layers":
             return {n: Word(n, "space", d) for n, d in words.SUB_BLOCKS.items()}

@@ -1,4 +1,4 @@
-"""Colour by meaning: what the words alone cannot tell, a `let` from a parameter, a metric from a setting."""
+"""Semantic tokens: colours that need name resolution, such as a `let` versus a parameter or a metric versus a setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arguments of the call that is being written, and which of them it is."""
+"""Signature help: the arguments of the call being written and the active one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from puzzledsl.server.vocabulary import Setting
 
 
 def signature(document: Document, line: int, column: int) -> types.SignatureHelp | None:
-    """What the innermost call at a place takes; None outside calls."""
+    """Return the signature of the innermost call at a position; None outside calls."""
     cursor = cursor_at(document, line, column)
     scope = scope_at(document, cursor)
     setting = setting_at(cursor, scope)
@@ -27,7 +27,7 @@ def signature(document: Document, line: int, column: int) -> types.SignatureHelp
 
 
 def _help(callee: str, arguments: Mapping[str, Setting], name: str | None, place: int) -> types.SignatureHelp:
-    """The call as its declaration would stand; the argument being written is the one of a name, or at a place."""
+    """Return the signature of a call; the active argument is the one named `name`, else the one at index `place`."""
     names = list(arguments)
     active = names.index(name) if name in names else min(place, len(names) - 1)
     parameters = [types.ParameterInformation(n, s.doc or None) for n, s in arguments.items()]

@@ -1,4 +1,4 @@
-"""What the place of a cursor takes: the names it sees, the setting it writes, the arguments of the call it stands in."""
+"""Expectations at a cursor: visible names, the setting being written, and the arguments of the enclosing call."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from puzzledsl.server.scopes import Scope, element, nature
 from puzzledsl.server.vocabulary import Setting
 
 ANY = Setting("")
-"""Of a place that takes any value."""
+"""A setting that accepts any value."""
 
 
 def scope_at(document: Document, cursor: Cursor) -> Scope:
-    """The names that are visible at the cursor."""
+    """Return the scope at the cursor."""
     scope = Scope(document.lately).inner()
     first = str(cursor.statement[0]) if cursor.statement else ""
     kind = KINDS.get(cursor.body.kind if cursor.body else first)
@@ -42,7 +42,7 @@ def scope_at(document: Document, cursor: Cursor) -> Scope:
 
 
 def table_of(cursor: Cursor) -> Mapping[str, Setting]:
-    """The settings of the body, or of the section of it, that the cursor is in."""
+    """Return the settings of the body or section that contains the cursor."""
     body = cursor.body
     kind = KINDS.get(body.kind) if body is not None else None
     if body is None or kind is None:
@@ -51,7 +51,7 @@ def table_of(cursor: Cursor) -> Mapping[str, Setting]:
 
 
 def setting_at(cursor: Cursor, scope: Scope) -> Setting:
-    """What may stand right of the `=` of the statement."""
+    """Return the setting whose value stands right of the statement's `=`; ANY if it is unknown."""
     if cursor.body is None:
         kind = KINDS.get(str(cursor.statement[0])) if cursor.statement else None
         return ANY if kind is None or kind.value is None else kind.value
@@ -68,7 +68,7 @@ def setting_at(cursor: Cursor, scope: Scope) -> Setting:
 
 
 def sub_block_of(cursor: Cursor, scope: Scope) -> str:
-    """`attention` or `ffn` where the left side of an override says so."""
+    """Return `attention` or `ffn` if the left side of an override names one, else ""."""
     ends = [i for i, t in enumerate(cursor.statement) if t.type in ("EQUAL", "EXTEND", "REMOVE", "KEEP")]
     target = path_of(cursor.statement[: ends[0]]) if ends else None
     found = nature(target, scope)[0] if target is not None else ""
@@ -76,7 +76,7 @@ def sub_block_of(cursor: Cursor, scope: Scope) -> str:
 
 
 def arguments_of(call: OpenCall, scope: Scope, setting: Setting) -> tuple[Mapping[str, Setting], Setting]:
-    """The arguments of a call, and what the one being written takes."""
+    """Return the arguments of a call and the setting of the one being written."""
     name, place = call.argument
     word = str(call.callee[-1]) if len(call.callee) == 1 else ""
     known = setting.calls.get(word)

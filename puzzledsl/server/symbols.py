@@ -1,4 +1,4 @@
-"""The outline of a text: its declarations, and in them what their bodies set and demand."""
+"""The outline of a text: its declarations with the settings and statements of their bodies."""
 
 from __future__ import annotations
 

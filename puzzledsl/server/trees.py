@@ -1,4 +1,4 @@
-"""What was parsed lately: shipped files and unchanged ones are read again at every check, and need not be parsed again."""
+"""Cache of syntax trees: every check reads shipped and unchanged files again, which need not be parsed again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from puzzledsl.lang import tree
 from puzzledsl.lang.parse import parse
 
 MOST = 64
-"""Files that are remembered."""
+"""Number of files in the cache."""
 
 
 class _Known(NamedTuple):
@@ -20,13 +20,13 @@ class _Known(NamedTuple):
 
 
 class Trees:
-    """A parser that remembers the last text of each file, with what is wrong with it."""
+    """A parser that caches the last text of each file with its tree and syntax diagnostics."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     def parse(self, text: str, file: str, sink: Sink) -> tree.Module:
-        """`lang.parse.parse`, at once where this was the file's text the last time."""
+        """Parse like `lang.parse.parse`; return the cached tree if the text of the file has not changed."""
         known = self._known.get(file)
         if known is None or known.text != text:
             own = Sink()

@@ -1,4 +1,4 @@
-"""Values as a person would write them, worked out with what the check of the text found."""
+"""Values formatted for reading, evaluated with the results of the text's check."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What the words of the language take and mean: the shapes of the tables in words.py, calls.py and kinds.py.
+"""Arguments and meanings of the language's words: the types of the tables in words.py, calls.py and kinds.py.
 
-The checker decides what is right. These tables say it in an editor, and tests hold them against the checker's own lists.
+The checker alone decides validity. These tables only describe it to editors; tests compare them with the checker's
+own lists.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass, field
 class Setting:
     """One setting of a body, or one argument of a call.
 
-    `words` are read as themselves whatever else is called so; `calls` unless a `let`, `param` or `fn` has that name.
-    `kinds` are the declarations it may name. `bare`: any word does that no `let` or `param` declares.
+    `words` mean themselves even if a declaration has the same name; `calls` do unless a `let`, `param` or `fn` has
+    it. `kinds` are the declarations that it can name. `bare`: accepts any word that no `let` or `param` declares.
     """
 
     doc: str
@@ -27,7 +28,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A word that builds something: `gqa(kv_heads: 8)`. The first `positional` arguments may stand without their names."""
+    """A constructor, such as `gqa(kv_heads: 8)`. Its first `positional` arguments can be given without names."""
 
     doc: str
     arguments: Mapping[str, Setting] = field(default_factory=dict)
@@ -41,7 +42,7 @@ class Call:
         return tuple(self.arguments)
 
     def argument(self, name: str | None, place: int) -> Setting | None:
-        """The argument of a name, or the one that stands at a place without its name."""
+        """Return the argument called `name`, or the one at index `place` given without a name."""
         if self.named_by:
             return Setting("Its weight.") if name is not None else Setting("", kinds=self.named_by)
         if name is not None:
@@ -53,7 +54,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of declaration. `form` is how it is written; `statements` are the keywords its body may hold."""
+    """One kind of declaration. `form` is its syntax; `statements` are the keywords that its body can contain."""
 
     doc: str
     form: str

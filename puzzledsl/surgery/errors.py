@@ -1,4 +1,4 @@
-"""What cannot be initialised."""
+"""Diagnostics of initialisation."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class CannotInitialise(Diagnostic):
-    """An alternative that no initialiser makes from this parent.
+    """An alternative that no initialiser can make from this parent.
 
-    Some alternatives can only be made from parents with certain layers.
+    Some alternatives need a parent with certain layers.
 
     Wrong:
         space v of p { attention = linear }            # of a parent whose attention cannot be read
@@ -21,10 +21,9 @@ class CannotInitialise(Diagnostic):
 
 
 class NoCalibration(Diagnostic):
-    """Calibration data gave no tokens.
+    """The calibration data contains no tokens.
 
-    Initialisers fit new weights to the parent's activations on the data; with no tokens there is nothing to
-    fit.
+    Initialisers fit new weights to the parent's activations on the data.
 
     Wrong:
         data d = text("empty.txt")

@@ -1,11 +1,13 @@
-"""Nonlinear least squares: all weights of a piece together, where least squares on its last map alone has started it.
+"""Nonlinear least squares over all weights of a piece, started by least squares on its last map.
 
-A Gauss-Newton step minimises the error as if the residual were linear in the weights. Here it is taken in the span of the
-points tried so far, whose residuals are known, so that it costs nothing but inner products; then the next point is tried
-from there, along the gradient, preconditioned by curvature (`kronecker`). For a linear residual that is the method of
-conjugate gradients; in general it is nonlinear GMRES (Washio and Oosterlee, ETNA 6, 1997), kin of Anderson's mixing.
+A Gauss-Newton step minimises the error as if the residual were linear in the weights. Here the step is taken in the
+span of the points tried so far, whose residuals are known, so that it needs only inner products. The next point is
+tried from there, along the gradient preconditioned by the curvature (`kronecker`). For a linear residual this is the
+conjugate gradient method; in general it is nonlinear GMRES (Washio and Oosterlee, ETNA 6, 1997), related to Anderson
+mixing.
 
-A point is one pass there and back over the batches that are fitted. All is float32 but sums over batches, which are float64.
+A point costs one forward and backward pass over the fitted batches. All is float32 except sums over batches, which
+are float64.
 """
 
 from __future__ import annotations
@@ -23,25 +25,24 @@ from puzzledsl.plan.refinement import CURVED_SHARE, POINTS
 from puzzledsl.surgery.kronecker import Curvature, curvatures, downhill
 
 REMEMBERED = 4
-"""Points in whose span the next step is taken."""
+"""Number of recent points whose span the next step is taken in."""
 PROBE, LEAST_REACH, LONGEST_REACH = 0.01, 0.001, 2.0
-"""How far along the preconditioned gradient points are tried: the first where a look at so small a distance says, the next as
-far as the last one should have gone."""
+"""Step lengths along the preconditioned gradient: the probe that sets the first one, and the bounds of all of them."""
 MISSES = 2
-"""Steps in a row, none better on unseen batches than the best before, that are the last."""
+"""Consecutive steps without improvement on the unseen batches after which the fit stops."""
 CHANGE = 3.0
-"""At most so many times farther, or nearer, than the last one; and so far does a step go beyond it."""
+"""Largest factor between successive step lengths, and largest extrapolation of a step beyond the newest point."""
 RESOLVED = 1e-6
-"""Relative damping of the small problem: directions that differ by less are one."""
+"""Relative damping of the small system: treats directions that differ by less as one."""
 
 B = TypeVar("B")
 Weights = list[Tensor]
-"""A tensor for each map."""
+"""One tensor for each map."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """Weights, and what is known there: the residual, a tensor a batch, half its mean square's gradient, its square."""
+    """Weights with their residuals (a tensor per batch), the gradient of half the mean square, and the sum of squares."""
 
     weights: Weights
     residual: list[Tensor]
@@ -51,9 +52,9 @@ class Point:
 
 @dataclass
 class Fit(Generic[B]):
-    """`residual` says, of a batch, what the piece makes minus what it should make; the weights of `linears` are fitted.
+    """Fit of the weights of `linears`. `residual(batch)` is the piece's output minus the target.
 
-    `unseen` are batches that are not fitted: they judge the outcome.
+    `unseen` batches are not fitted: they decide which point is kept.
     """
 
     linears: Sequence[nn.Linear]
@@ -63,7 +64,10 @@ class Fit(Generic[B]):
     _curvatures: list[Curvature] = field(init=False)
 
     def run(self, points: int = POINTS) -> bool:
-        """Change the weights. False: nothing was better on unseen batches, and they are as they were, bit for bit."""
+        """Fit the weights with at most `points` steps. Return False if none improves on the unseen batches.
+
+        The weights are then unchanged, bit for bit.
+        """
         curved = self.fitted[: math.ceil(CURVED_SHARE * len(self.fitted))]
         self._curvatures = curvatures(self.linears, self.residual, curved)
         start = best = self._weights()
@@ -78,7 +82,7 @@ class Fit(Generic[B]):
         return best is not start
 
     def _steps(self) -> Iterator[Weights]:
-        """Where each Gauss-Newton step lands."""
+        """Yield the weights after each Gauss-Newton step."""
         known = [self._at(self._weights())]
         weights, gradient = known[0].weights, known[0].gradient
         step = downhill(self._curvatures, gradient)
@@ -98,7 +102,7 @@ class Fit(Generic[B]):
             yield weights
 
     def _reach(self, start: Point, step: Weights) -> float:
-        """How far along a step the first batch's error is least, if its residual is linear."""
+        """Return the step length that minimises the first batch's error if its residual is linear, within the bounds."""
         self._set([w + PROBE * s for w, s in zip(start.weights, step, strict=True)])
         with torch.no_grad():
             there = self.residual(self.fitted[0])
@@ -137,7 +141,7 @@ class Fit(Generic[B]):
 
 
 def _shares(known: Sequence[Point]) -> list[float]:
-    """Shares of the points, 1 in all, that minimise the mixed residual's square."""
+    """Return the shares of the points, which sum to 1, that minimise the square of the mixed residual."""
     effects = [[b - a for a, b in zip(known[0].residual, point.residual, strict=True)] for point in known[1:]]
     square = torch.tensor([[_dot(a, b) for b in effects] for a in effects], dtype=torch.float64)
     slope = torch.tensor([_dot(a, known[0].residual) for a in effects], dtype=torch.float64)
@@ -150,7 +154,7 @@ def _shares(known: Sequence[Point]) -> list[float]:
 
 
 def _mixed(shares: Sequence[float], points: Sequence[Weights]) -> Weights:
-    """sum_i share_i * point_i, for each map."""
+    """Return sum_i share_i * point_i for each map."""
     found = []
     for tensors in zip(*points, strict=True):
         mixed = shares[0] * tensors[0]

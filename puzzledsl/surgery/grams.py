@@ -1,4 +1,4 @@
-"""Sums over tokens that least squares needs. Kept in float64; each chunk is multiplied in float32, which is fast.
+"""Sums over tokens for least squares: stored in float64; each chunk is multiplied in float32 for speed.
 
 Shapes: T tokens, P inputs, Q outputs.
 """

@@ -1,9 +1,9 @@
-"""Curvature of a piece's squared error, one Kronecker product for the weights that read one input (K-FAC, arXiv 1503.05671).
+"""Curvature of a piece's squared error, as one Kronecker product per input (K-FAC, arXiv 1503.05671).
 
-Where y = W x is part of a module whose output z is fitted by least squares, the Gauss-Newton matrix of W is near
-E[x x'] (x) E[g g'], with g = v' dz/dy for random v of unit variance. Its inverse turns the gradient of all W into a direction
-in which one step goes most of the way, whatever the scales of inputs and outputs. Maps that read the same x (queries, keys
-and values; gate and up) are one W.
+If y = W x is part of a module whose output z is fitted by least squares, the Gauss-Newton matrix of W is
+approximately E[x x'] (x) E[g g'], with g = v' dz/dy for random v of unit variance. Its inverse maps the gradient of
+all W to a direction in which one step reaches most of the optimum, independently of the scales of inputs and outputs.
+Maps that read the same x (queries, keys and values; gate and up) form one W.
 
 Shapes: P inputs and Q outputs of linear maps.
 """
@@ -20,18 +20,21 @@ from torch import Tensor, nn
 from puzzledsl.surgery.grams import Gram
 
 DAMPING = 0.5
-"""Added to either factor's diagonal, relative to its mean. From 0.3 to 1 a small Llama's pieces are fitted alike; with less,
-no step betters SmolLM2's attention, whose inputs have a few huge channels."""
+"""Damping of each factor: added to its diagonal, relative to the diagonal's mean.
+
+From 0.3 to 1 a small Llama's pieces are fitted equally well. With less, no step improves SmolLM2's attention, whose
+inputs have a few channels with huge values.
+"""
 STACKED_OUTPUTS = 16384
-"""Maps of one input with more outputs than this, together, each have a curvature of their own: its cube is work."""
+"""Largest number of outputs of stacked maps; above it each map has a separate curvature, because inversion is cubic."""
 B = TypeVar("B")
 Seen = dict[int, tuple[Tensor, Tensor]]
-"""What each map read of a batch, and the probe's gradient at what it gave."""
+"""Map index -> its input on a batch, and the probe's gradient at its output."""
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """The inverse of the curvature of the maps `maps`, stacked: E[x x']^-1 (P, P) and E[g g']^-1 (Q, Q), float32."""
+    """The inverse curvature of the stacked maps `maps`: E[x x']^-1 (P, P) and E[g g']^-1 (Q, Q), float32."""
 
     maps: tuple[int, ...]
     inputs: Tensor
@@ -41,9 +44,10 @@ class Curvature:
 def curvatures(
     linears: Sequence[nn.Linear], run: Callable[[B], Tensor], batches: Iterable[B]
 ) -> list[Curvature]:
-    """The curvature of linear maps inside `run`, from one pass there and back over the batches.
+    """Return the curvature of linear maps inside `run`, from one forward and backward pass over the batches.
 
-    `run` gives what is fitted, of any shape. Probes are seeded; gradients of the weights are left empty.
+    `run` returns the fitted output, of any shape. Probes are seeded; the gradients of the weights are None
+    afterwards.
     """
     seen: Seen = {}
     grams: dict[tuple[int, ...], tuple[Gram, Gram]] = {}
@@ -64,7 +68,7 @@ def curvatures(
 
 
 def downhill(curvatures: Iterable[Curvature], gradient: Sequence[Tensor]) -> list[Tensor]:
-    """Minus the curvature's inverse times the gradient, for each map (Q, P)."""
+    """Return minus the inverse curvature times the gradient, for each map (Q, P)."""
     found: dict[int, Tensor] = {}
     for curvature in curvatures:
         stacked = torch.cat([gradient[at] for at in curvature.maps])
@@ -101,7 +105,7 @@ def _count(seen: Seen, grams: dict[tuple[int, ...], tuple[Gram, Gram]]) -> None:
 
 
 def _stacks(seen: Seen) -> Iterable[list[int]]:
-    """Maps that read one tensor, together where they are not too many."""
+    """Yield the maps that read the same tensor: together if their outputs are at most STACKED_OUTPUTS, else one by one."""
     by_input: dict[int, list[int]] = {}
     for at in sorted(seen):
         by_input.setdefault(id(seen[at][0]), []).append(at)

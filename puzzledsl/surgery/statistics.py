@@ -1,9 +1,8 @@
-"""Calibration tokens -> the statistics every initialiser needs, layer by layer, in one pass through the parent.
+"""Calibration statistics that every initialiser needs, layer by layer, in one pass through the parent.
 
-The hidden states of all calibration tokens move up one layer at a time, so that a layer's inputs are still at hand when
-its statistics are complete: merged heads and narrow FFNs are fitted on what they themselves make of them (`Call`).
-
-Shapes: B sequences, S positions, H hidden, F intermediate width.
+The hidden states of all calibration tokens advance one layer at a time, so that a layer's inputs are still available
+when its statistics are complete: merged heads and narrow FFNs are fitted to the layer's own inputs and outputs
+(`Call`). Shapes: B sequences, S positions, H hidden, F intermediate width.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from puzzledsl.surgery.errors import NoCalibration
 from puzzledsl.surgery.grams import Gram
 
 KEPT_TOKENS = 8192
-"""Tokens a layer whose way through it `collect_statistics` keeps, to fit alternatives on."""
+"""Number of tokens per layer whose calls `collect_statistics` keeps, to fit alternatives on."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One batch's way through a layer (B, S, H): what entered it, and what its two sub-blocks' modules read and gave."""
+    """One batch in one layer (B, S, H): the layer's input, and the inputs and outputs of its two sub-blocks' modules."""
 
     entering: Tensor
     hidden_states: Tensor  # normed, as attention read them
@@ -41,7 +40,7 @@ class Call:
 
 @dataclass
 class LayerStatistics:
-    """What calibration says of one layer. Grams are float64."""
+    """Calibration statistics of one layer. Grams are float64."""
 
     attention: Gram  # normed input -> attention output
     ffn: Gram  # normed input -> FFN output
@@ -52,7 +51,7 @@ class LayerStatistics:
 
     @property
     def tokens(self) -> int:
-        """Calibration tokens counted."""
+        """Number of calibration tokens counted."""
         return self.attention.tokens
 
 
@@ -64,7 +63,7 @@ def collect_statistics(
     *,
     keep_tokens: int | None = KEPT_TOKENS,
 ) -> dict[int, LayerStatistics]:
-    """Statistics of the given layers (all), at once. See `walk_layers`, which needs the memory of one layer only."""
+    """Return the statistics of the given layers (default: all) together. `walk_layers` needs the memory of one layer only."""
     return dict(walk_layers(model, token_blocks, progress, layers, keep_tokens=keep_tokens))
 
 
@@ -78,8 +77,8 @@ def walk_layers(
 ) -> Iterator[tuple[int, LayerStatistics]]:
     """Yield each wanted layer's statistics, in order of layers, from blocks of token ids (B, S) without padding.
 
-    `keep_tokens` limits the tokens whose calls are kept (None: all). Use a layer before asking for the next
-    and forget it, and memory stays at one layer. Raises DiagnosticError (NoCalibration).
+    `keep_tokens` limits the tokens whose calls are kept (None: all). To keep memory at one layer, drop a layer's
+    statistics before requesting the next. Raises DiagnosticError (NoCalibration).
     """
     wanted = range(len(access.layers(model))) if layers is None else layers
     chunks = [_enter(model, input_ids=tokens.to(model.device)) for tokens in token_blocks]
@@ -94,7 +93,7 @@ def walk_from(
     *,
     keep_tokens: int | None = None,
 ) -> Iterator[tuple[int, LayerStatistics]]:
-    """As `walk_layers`, from hidden states (B, S, H) that enter layer `first`; earlier layers are not run."""
+    """Yield the statistics like `walk_layers`, from hidden states (B, S, H) that enter layer `first`; skip earlier layers."""
     chunks = [_enter(model, inputs_embeds=hidden.to(model.device)) for hidden in hidden_states]
     yield from _walk(model, chunks, first, layers, Silent(), keep_tokens)
 
@@ -129,7 +128,7 @@ class _Chunk:
 
 
 class _Recorder(nn.Module):
-    """Stands for a layer: notes how it is called and does nothing."""
+    """Replacement of a layer that records the arguments of its call and returns its input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,7 +141,7 @@ class _Recorder(nn.Module):
 
 
 def _enter(model: PreTrainedModel, **inputs: Tensor) -> _Chunk:
-    """Let the model embed a block (`inputs_embeds` are embedded) and say how it calls each layer (masks, positions)."""
+    """Run the model's embedding on a block; return the hidden states and the arguments of each layer (masks, positions)."""
     base: Any = cast(Any, model).model
     real = base.layers
     recorders = [_Recorder() for _ in real]
@@ -171,7 +170,7 @@ def _empty(layer: nn.Module, model: PreTrainedModel) -> LayerStatistics:
 def _observing(
     layer: nn.Module, statistics: LayerStatistics | None, entering: Tensor, keep_tokens: int | None
 ) -> Iterator[None]:
-    """While a layer runs on what enters it, add what its sub-blocks read and write to `statistics`."""
+    """Context in which a running layer adds its sub-blocks' inputs and outputs to `statistics`."""
     if statistics is None:
         yield
         return

@@ -1,1 +1,1 @@
-"""How long a whole model's forward pass takes: what `measure` scales its blocks to and what `evaluate` reports."""
+"""Time of a whole model's forward pass: `measure` scales block times to it, `evaluate` reports it."""

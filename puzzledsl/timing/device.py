@@ -1,4 +1,4 @@
-"""A `measured(...)` hardware, as torch knows it."""
+"""Device and memory of a `measured(...)` hardware, for torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device_of(hardware: Hardware) -> tuple[torch.device, torch.dtype]:
-    """Device and dtype of a measured hardware. Raises DiagnosticError: NoSuchDevice, NoSuchDtype, SeveralGpus."""
+    """Return the device and dtype of a measured hardware. Raises DiagnosticError: NoSuchDevice, NoSuchDtype, SeveralGpus."""
     spec, at = hardware.spec, hardware.where
     assert isinstance(spec, MeasuredHardware)
     span = Span(at.file, at.line, at.column, at.end_line, at.end_column)
@@ -29,13 +29,13 @@ def device_of(hardware: Hardware) -> tuple[torch.device, torch.dtype]:
 
 
 def measured_scenarios(program: Program) -> dict[str, Hardware]:
-    """The scenarios that run on a measured hardware, with that hardware, in the order of the source."""
+    """Return the scenarios on a measured hardware, with that hardware, in the order of the source."""
     pairs = {name: program.hardware[s.hardware] for name, s in program.scenarios.items()}
     return {name: hardware for name, hardware in pairs.items() if isinstance(hardware.spec, MeasuredHardware)}
 
 
 def memory_bytes(hardware: Hardware, device: torch.device) -> int:
-    """What the hardware declares, or else what the device has."""
+    """Return the memory that the hardware declares, or else the device's."""
     import os
 
     assert isinstance(hardware.spec, MeasuredHardware)

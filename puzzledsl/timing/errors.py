@@ -1,4 +1,4 @@
-"""A `measured(...)` hardware that this machine is not."""
+"""Diagnostics of a `measured(...)` hardware that does not match this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NoSuchDevice(Diagnostic):
-    """The device is unknown to torch, or not there.
+    """A device that torch does not know or this machine does not have.
 
     `measured(device: …)` names a device of this machine as PyTorch calls it.
 
@@ -24,9 +24,9 @@ class NoSuchDevice(Diagnostic):
 
 
 class NoSuchDtype(Diagnostic):
-    """A data type in which Transformers' own modules cannot be run.
+    """A data type that Transformers' modules cannot compute in.
 
-    Blocks are measured with Transformers' own modules, in types that these can compute in.
+    Blocks are measured with Transformers' own modules.
 
     Wrong:
         hardware here = measured(device: cpu, dtype: fp8)
@@ -40,7 +40,7 @@ class NoSuchDtype(Diagnostic):
 
 
 class SeveralGpus(Diagnostic):
-    """Blocks are measured on one device.
+    """Several GPUs for a measurement, which supports one device.
 
     Blocks are measured on one device. For several, use a profile, which computes the exchange between them.
 

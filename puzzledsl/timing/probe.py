@@ -1,4 +1,4 @@
-"""How fast a device multiplies matrices: the roof under which every stage stays."""
+"""Matrix-product throughput of a device: the upper bound of every stage's speed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def matrix_product_flop_per_s(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
-    """FLOP/s of the fastest of repeated square products (1024; 4096 on a GPU) within about `seconds`."""
+    """Return the FLOP/s of the fastest of repeated square products (1024; 4096 on a GPU) within about `seconds`."""
     size = 1024 if device.type == "cpu" else 4096
     a = torch.ones(size, size, dtype=dtype, device=device)
     fastest, end = float("inf"), time.perf_counter() + seconds

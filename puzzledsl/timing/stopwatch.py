@@ -1,7 +1,7 @@
-"""Laps of one computation, on a CPU by its own clock and on a GPU by events inside a replayed CUDA graph.
+"""Laps of one computation: by the clock on a CPU, by events inside a replayed CUDA graph on a GPU.
 
-A computation calls `lap()` at the places of interest; `prepare` turns it into something that can be run again and
-again, each time returning the seconds between consecutive laps. The two devices differ only in this file.
+A computation calls `lap()` at the places of interest. `prepare` returns a callable that runs it repeatedly, each time
+returning the seconds between consecutive laps. Only this file distinguishes the two devices.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ WARM_UP_RUNS = 3  # before a CUDA graph is captured
 
 
 class Stopwatch(Protocol):
-    """Times the stretches between calls of `lap` while a prepared computation runs."""
+    """Stopwatch for the stretches between calls of `lap` while a prepared computation runs."""
 
     def lap(self) -> None:
-        """Mark this moment. Called by the computation itself (from hooks)."""
+        """Record a lap now. The computation itself calls it (from hooks)."""
 
     def prepare(self, computation: Callable[[], object]) -> Run:
-        """A callable that runs `computation` and returns the seconds start..lap 1..…..end (one more than its laps)."""
+        """Return a callable that runs `computation` and returns the seconds start..lap 1..…..end (one more than its laps)."""
 
 
 class CpuStopwatch:
-    """The process's monotonic clock: CPU operators are finished when they return."""
+    """Stopwatch on the process's monotonic clock: CPU operators are finished when they return."""
 
     def __init__(self) -> None:
         self._laps: list[int] = []
 
     def lap(self) -> None:
-        """Mark this moment."""
+        """Record a lap now."""
         self._laps.append(time.perf_counter_ns())
 
     def prepare(self, computation: Callable[[], object]) -> Run:
-        """Run the computation as it is; it may change state, such as a growing cache."""
+        """Return a callable that runs the computation as it is; it can change state, such as a growing cache."""
 
         def run() -> list[float]:
             self._laps.clear()
@@ -52,7 +52,7 @@ class CpuStopwatch:
 
 
 class CudaStopwatch:
-    """Events captured inside a CUDA graph: Python's launch overhead is not counted. The L2 cache is flushed before each run."""
+    """Stopwatch by events in a CUDA graph, without Python's launch overhead. Each run starts with a flushed L2 cache."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -92,17 +92,17 @@ class CudaStopwatch:
 
 
 def stopwatch_for(device: torch.device) -> Stopwatch:
-    """The stopwatch that suits a device."""
+    """Return the stopwatch for a device."""
     return CudaStopwatch(device) if device.type == "cuda" else CpuStopwatch()
 
 
 def undisturbed(values: Sequence[float]) -> float:
-    """The lower decile: what other work on the machine does to a time is only ever to lengthen it."""
+    """Return the lower decile: other work on the machine can only lengthen a time."""
     return statistics.quantiles(values, n=10, method="inclusive")[0] if len(values) > 1 else values[0]
 
 
 def spread(values: Sequence[float]) -> float:
-    """Standard error of a median by the median absolute deviation, in the unit of `values` (0 for fewer than two)."""
+    """Return the standard error of the median by the median absolute deviation (0 for fewer than two values)."""
     if len(values) < 2:
         return 0.0
     centre = statistics.median(values)
@@ -111,7 +111,7 @@ def spread(values: Sequence[float]) -> float:
 
 
 def machine(device: torch.device) -> str:
-    """What figures were measured on: processor, threads, torch version."""
+    """Describe the machine of a measurement: processor, threads, torch version."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     return f"{_cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -1,8 +1,8 @@
-"""The speed of a whole model, run by Transformers' own forward and cache: greedy decoding in a plain loop.
+"""Speed of a whole model with Transformers' forward and cache: greedy decoding in a plain loop.
 
-Shapes: B batch, S prompt tokens. A decode step is timed in a window of steps around the mean context of the
-generation, prompt + output / 2: a step's time is linear in the context, so the mean step is the step at the mean.
-The cache is a real prefill's, lengthened by repeating its entries; no time depends on its values.
+Shapes: B batch, S prompt tokens. Decode steps are timed in a window around the mean context of the generation, prompt
++ output / 2: the time of a step is linear in the context, so the mean step is the step at the mean. The cache is that
+of a real prefill, lengthened by repeating its entries; no time depends on its values.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Workload(flops.Workload):
 
     @classmethod
     def of(cls, scenario: Scenario, batch: int) -> Workload:
-        """The workload of a scenario at one of its batch sizes."""
+        """Return the workload of a scenario at one of its batch sizes."""
         return cls(batch, scenario.prompt, scenario.output)
 
     @property
     def window(self) -> int:
-        """Decode steps in a window."""
+        """Number of decode steps in a window."""
         return max(1, min(DECODE_WINDOW, self.output))
 
     @property
@@ -46,7 +46,7 @@ class Workload(flops.Workload):
 
 @dataclass(frozen=True, slots=True)
 class WholeTiming:
-    """Seconds: one prefill of the batch, one decode step of the batch at the mean context, and the standard errors of both."""
+    """Seconds of one prefill and of one decode step of the batch at the mean context, with their standard errors."""
 
     workload: Workload
     prefill_s: float
@@ -56,22 +56,22 @@ class WholeTiming:
 
     @property
     def latency_s(self) -> float:
-        """prefill + output * decode step."""
+        """Latency of the batch: prefill + output * decode step."""
         return self.prefill_s + self.workload.output * self.decode_step_s
 
     @property
     def throughput_tokens_per_s(self) -> float:
-        """Output tokens of the batch a second, prefill included."""
+        """Output tokens of the batch per second, including the time of the prefill."""
         return self.workload.batch * self.workload.output / self.latency_s
 
 
 def cache_keyword(model: nn.Module) -> str:
-    """What `model.forward` calls its key/value cache: `cache`, or `past_key_values` before Transformers 5.20."""
+    """Return the cache argument of `model.forward`: `cache`, or `past_key_values` before Transformers 5.20."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def prompt_ids(model: nn.Module, workload: Workload) -> Tensor:
-    """Random token ids [B, S], the same at every call."""
+    """Return random token ids [B, S], the same at every call."""
     device = next(model.parameters()).device
     vocab: int = model.config.vocab_size  # type: ignore[union-attr, assignment]
     generator = torch.Generator().manual_seed(0)
@@ -79,7 +79,7 @@ def prompt_ids(model: nn.Module, workload: Workload) -> Tensor:
 
 
 class Forward:
-    """One model's two computations for one workload. `prefill()` leaves a cache that `decode_step()` uses and lengthens."""
+    """The two computations of a model for one workload. `prefill()` fills the cache that `decode_step()` extends."""
 
     def __init__(self, model: nn.Module, workload: Workload) -> None:
         self.model = model
@@ -106,7 +106,7 @@ class Forward:
                 )
 
     def decode_step(self) -> None:
-        """One greedy token for every sequence of the batch."""
+        """Decode one greedy token for every sequence of the batch."""
         output = self.model(input_ids=self._next, **{self._keyword: self._cache}, use_cache=True)
         self._next = output.logits[:, -1].argmax(-1, keepdim=True)
 
@@ -119,7 +119,7 @@ class Samples:
     decode: list[float] = field(default_factory=list)
 
     def timing(self, workload: Workload) -> WholeTiming:
-        """Medians."""
+        """Return the medians with their standard errors."""
         median = statistics.median
         return WholeTiming(
             workload, median(self.prefill), median(self.decode), spread(self.prefill), spread(self.decode)
@@ -127,7 +127,7 @@ class Samples:
 
 
 class WholeTimer:
-    """Times one model on one workload, a round at a time, so that models can take turns."""
+    """Timer of one model on one workload, one round at a time, so that models can alternate."""
 
     def __init__(self, model: nn.Module, workload: Workload, watch: Stopwatch | None = None) -> None:
         self.workload = workload
@@ -139,7 +139,7 @@ class WholeTimer:
 
     @torch.inference_mode()
     def round(self, *, keep: bool = True) -> tuple[float, list[float]]:
-        """One prefill and one window of decode steps: seconds, and seconds of each step. `keep` False: a warm-up."""
+        """Time one prefill and one window of decode steps, in seconds. `keep` False: a warm-up."""
         self._prefill = self._prefill or self._watch.prepare(self._forward.prefill)
         prefill_s = sum(self._prefill())
         self._forward.lengthen()
@@ -152,14 +152,14 @@ class WholeTimer:
 
     @property
     def timing(self) -> WholeTiming:
-        """Medians of the rounds kept so far."""
+        """Return the medians of the rounds kept so far."""
         return self.samples.timing(self.workload)
 
 
 def time_models(
     models: Mapping[str, nn.Module], workload: Workload, *, rounds: int = 5
 ) -> dict[str, WholeTiming]:
-    """The timing of each model, taking turns round by round after one warm-up round each."""
+    """Time several models, alternating by rounds after one warm-up round each."""
     timers = {name: WholeTimer(model, workload) for name, model in models.items()}
     for timer in timers.values():
         timer.round(keep=False)
@@ -172,7 +172,7 @@ def time_models(
 def time_model(
     model: nn.Module, scenario: Scenario, batch: int | None = None, *, rounds: int = 5
 ) -> WholeTiming:
-    """The timing of one model in one scenario, at `batch` or at the scenario's only (first) batch."""
+    """Time one model in one scenario, at `batch` or at the scenario's only (first) batch."""
     workload = Workload.of(
         scenario, batch if batch is not None else scenario.batches[0] if scenario.batches else 1
     )

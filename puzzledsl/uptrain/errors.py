@@ -1,4 +1,4 @@
-"""What keeps a child from being trained."""
+"""Diagnostics of uptraining."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from puzzledsl.diagnostics import Diagnostic
 
 
 class NoUptrainData(Diagnostic):
-    """Nothing says what to train on.
+    """The uptraining names no `data`, and the program has several or none.
 
-    Uptraining needs text, and the program has several `data` or none.
+    Uptraining needs text. Name the data, unless the program declares exactly one.
 
     Wrong:
         uptrain u of s { tokens = 1M }
@@ -22,9 +22,9 @@ class NoUptrainData(Diagnostic):
 
 
 class LossDiverged(Diagnostic):
-    """A loss that is not a number trains nothing.
+    """The loss became infinite or NaN, so training stopped.
 
-    A loss that is infinite or not a number cannot be trained from; the learning rate is the usual reason.
+    The usual reason is a learning rate that is too high.
 
     Wrong:
         uptrain u of s { tokens = 1M, lr = cosine(1) }
@@ -38,9 +38,9 @@ class LossDiverged(Diagnostic):
 
 
 class NoLoss(Diagnostic):
-    """Every weight of the loss is zero.
+    """All weights of the loss are zero.
 
-    The loss is a weighted sum of `kld`, `cosine` and `lm`, and all weights are 0.
+    The loss is a weighted sum of `kld`, `cosine` and `lm`; at least one weight must be positive.
 
     Wrong:
         uptrain u of s { tokens = 1M, loss = 0 * kld }
@@ -54,9 +54,9 @@ class NoLoss(Diagnostic):
 
 
 class OtherVocabulary(Diagnostic):
-    """KL divergence compares distributions over the same tokens.
+    """Parent and child have different vocabularies, so their KL divergence is undefined.
 
-    KL divergence compares probabilities of the same tokens, so parent and child need one vocabulary.
+    KL divergence compares probabilities of the same tokens.
 
     Wrong:
         $ edit wide.pzl               # another parent

@@ -1,4 +1,4 @@
-"""The losses of global knowledge distillation, without ever holding two full tensors of logits.
+"""Losses of global knowledge distillation, in chunks: two full tensors of logits never exist at once.
 
 Shape legend: N token positions, C positions of a chunk, V vocabulary, H hidden size. Logits and losses are float32.
 """
@@ -17,7 +17,7 @@ IGNORED = -100  # a label without a next token
 
 
 class LogitLoss(NamedTuple):
-    """Scalars: the weighted sum (differentiable), and its two parts before weighting."""
+    """Scalars: the weighted sum (differentiable) and its two parts before weighting."""
 
     total: Tensor
     kld: Tensor
@@ -25,7 +25,7 @@ class LogitLoss(NamedTuple):
 
 
 class _ChunkedLogitLoss(torch.autograd.Function):
-    """kld * KL(parent || child) + lm * CE, whose gradient is made chunk by chunk in the forward pass.
+    """kld * KL(parent || child) + lm * CE, with the gradient computed chunk by chunk in the forward pass.
 
     d KL / d z = softmax(z) - softmax(z_parent) and d CE / d z = softmax(z) - onehot(label), z the child's logits.
     """
@@ -60,7 +60,7 @@ class _ChunkedLogitLoss(torch.autograd.Function):
 
 
 def product_dtype(tensor: Tensor) -> torch.dtype:
-    """What matrix products with this tensor are computed in: autocast's dtype where it is on."""
+    """Return the dtype of matrix products with this tensor: autocast's if it is enabled, else the tensor's."""
     device = tensor.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
 
@@ -73,10 +73,10 @@ def _losses_and_gradients(
     lm: float,
     chunk: int,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Mean KL and cross-entropy, and the gradients of their weighted sum to the child's.
+    """Return mean KL, mean cross-entropy, and the gradients of their weighted sum with respect to the child's tensors.
 
-    `child` and `parent`: final hidden states [N, H] and output embedding [V, H], all of one dtype; the gradient to the
-    embedding is float32.
+    `child` and `parent`: final hidden states [N, H] and output embedding [V, H], all of one dtype; the gradient with
+    respect to the embedding is float32.
     """
     (child_NH, child_VH), (parent_NH, parent_VH) = child, parent
     positions, labelled = len(child_NH), (labels_N != IGNORED).sum().clamp_min(1)
@@ -117,17 +117,17 @@ def logit_loss(
     lm: float,
     chunk: int = CHUNK_TOKENS,
 ) -> LogitLoss:
-    """kld * mean KL(parent || child) + lm * mean cross-entropy, from final hidden states and output embeddings.
+    """Return kld * mean KL(parent || child) + lm * mean cross-entropy, from final hidden states and output embeddings.
 
     `labels_N`: the next token of each position, or IGNORED. Memory is a few [chunk, V] tensors. Only the first scalar
-    has a gradient, to `child_NH` and `child_VH`.
+    has a gradient, with respect to `child_NH` and `child_VH`.
     """
     apply: Any = _ChunkedLogitLoss.apply
     return LogitLoss(*apply(child_NH, child_VH, parent_NH, parent_VH, labels_N, kld, lm, chunk))
 
 
 def cosine_loss(child_LNH: Sequence[Tensor], parent_LNH: Sequence[Tensor]) -> Tensor:
-    """Mean over layers and positions of 1 - cos(child, parent), float32 scalar (Puzzle, section 3)."""
+    """Return the mean over layers and positions of 1 - cos(child, parent), a float32 scalar (Puzzle, section 3)."""
     per_layer = [
         1 - F.cosine_similarity(child.float(), parent.float(), dim=-1).mean()
         for child, parent in zip(child_LNH, parent_LNH, strict=True)
@@ -139,7 +139,7 @@ def cosine_loss(child_LNH: Sequence[Tensor], parent_LNH: Sequence[Tensor]) -> Te
 def mean_kl(
     child_NH: Tensor, child_VH: Tensor, parent_NH: Tensor, parent_VH: Tensor, chunk: int = CHUNK_TOKENS
 ) -> float:
-    """Mean KL(parent || child) in nats over positions, summed in float64."""
+    """Return the mean KL(parent || child) in nats over positions, summed in float64."""
     total = 0.0
     for start in range(0, child_NH.shape[0], chunk):
         rows = slice(start, start + chunk)

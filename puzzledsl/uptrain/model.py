@@ -1,4 +1,4 @@
-"""What distillation needs of a causal language model: its layers' outputs, its final hidden states, its output embedding.
+"""Tensors of a causal language model that distillation needs: layer outputs, final hidden states, output embedding.
 
 Shape legend: B sequences, T tokens of each, N = B * T positions, H hidden size, V vocabulary, L layers.
 """
@@ -27,7 +27,7 @@ class Hidden(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a parent makes of some tokens, and its output embedding [V, H]."""
+    """A parent's hidden states on some tokens, and its output embedding [V, H]."""
 
     hidden: Hidden
     embedding_VH: Tensor
@@ -43,7 +43,7 @@ class Losses(NamedTuple):
 
 
 class Teacher(nn.Module):
-    """The parent. All that reads its weights happens inside `forward`, so that a sharded one can gather them."""
+    """The parent. Its weights are read only inside `forward`, so that sharded ones can be gathered there."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, ids_BT: Tensor, every_layer: bool) -> Target:
-        """The parent's side of the losses, without gradients."""
+        """Return the parent's hidden states and embedding, without gradients."""
         hidden = hidden_states(self.model, ids_BT, every_layer=every_layer)
         return Target(hidden, output_embedding(self.model))
 
@@ -64,7 +64,7 @@ class Student(nn.Module):
         self.model = model
 
     def forward(self, ids_BT: Tensor, target: Target, weights: Uptrain | None) -> Losses | float:
-        """The losses with these weights; without any, the mean KL(parent || child) in nats of these tokens."""
+        """Return the losses with these weights; for None, the mean KL(parent || child) in nats on these tokens."""
         every_layer = weights is not None and weights.cosine != 0
         child = hidden_states(self.model, ids_BT, every_layer=every_layer)
         child_NH, parent_NH = child.final.flatten(0, 1), target.hidden.final.flatten(0, 1)
@@ -91,7 +91,7 @@ class Student(nn.Module):
 
 
 def hidden_states(model: PreTrainedModel, ids_BT: Tensor, *, every_layer: bool) -> Hidden:
-    """One forward without logits. Gradients flow if they are enabled."""
+    """Run one forward pass without logits. Gradients flow if they are enabled."""
     found: list[Tensor] = []
 
     def keep(module: nn.Module, args: Any, output: Any) -> None:
@@ -108,27 +108,27 @@ def hidden_states(model: PreTrainedModel, ids_BT: Tensor, *, every_layer: bool) 
 
 
 def output_embedding(model: PreTrainedModel) -> Tensor:
-    """The head's weight [V, H]; none of the supported families has a bias there."""
+    """Return the head's weight [V, H]; no supported family has a bias there."""
     embeddings: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     return cast(Tensor, embeddings.weight)
 
 
 def recompute_layers(model: PreTrainedModel) -> None:
-    """Gradient checkpointing: of each layer keep the input alone, and compute the rest again when gradients need it.
+    """Enable gradient checkpointing: keep only each layer's input, and recompute the rest for the backward pass.
 
-    The layer's own `forward` is wrapped, inside whatever hooks gather its weights or keep its output.
+    The layer's own `forward` is wrapped, inside any hooks that gather its weights or keep its output.
     """
     for layer in layers(model):
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def next_tokens(ids_BT: Tensor) -> Tensor:
-    """The label of each position [B, T]; the last of each block has none."""
+    """Return the label of each position [B, T]; the last position of each block has none."""
     labels_BT = torch.full_like(ids_BT, IGNORED)
     labels_BT[:, :-1] = ids_BT[:, 1:]
     return labels_BT
 
 
 def in_bf16(device: torch.device, dtype: str | None) -> bool:
-    """True where matrix products are bfloat16: as the program says; where it says nothing, where that is faster."""
+    """Return True if matrix products are bfloat16: as the program declares, else if that is faster on the device."""
     return faster_in_bfloat16(device) if dtype is None else dtype == "bf16"

@@ -1,4 +1,4 @@
-"""A trained child as a checkpoint directory: the untrained child's files, with new numbers in its tensors."""
+"""Write a trained child as a checkpoint directory: the untrained child's files with new values in its tensors."""
 
 from __future__ import annotations
 

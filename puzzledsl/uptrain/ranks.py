@@ -1,4 +1,4 @@
-"""The processes that train together: one, or as many as `torchrun` started, each with its share of the data."""
+"""Data-parallel processes of a training: one, or those that `torchrun` started, each with its share of the data."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ PATIENCE = timedelta(days=7)  # others wait while rank 0 does what it does alone
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process is number `rank` of `world`; the methods are collective: every process calls them alike."""
+    """Process `rank` of `world`. The methods are collective: every process must call them in the same order."""
 
     rank: int = 0
     world: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that reports and writes."""
+        """True on rank 0, which reports and writes."""
         return self.rank == 0
 
     @property
     def mesh(self) -> DeviceMesh:
-        """All processes in a row, each with one device."""
+        """The device mesh of all processes, one device each."""
         return init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (self.world,))
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """The sums over the processes, the same bits in each."""
+        """Return the sums over the processes, bit-identical in each."""
         if self.world == 1:
             return list(values)
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,11 +42,11 @@ class Ranks:
         return [float(value) for value in total.tolist()]
 
     def agreed(self, value: bool) -> bool:
-        """What rank 0 says."""
+        """Return rank 0's value."""
         return bool(self.sum([float(value) if self.leads else 0.0])[0])
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait for all processes."""
         self.sum([0.0])
 
 
@@ -54,12 +54,12 @@ ALONE = Ranks()
 
 
 def ranks_of(environment: Mapping[str, str] = os.environ) -> Ranks:
-    """What `torchrun` says in RANK and WORLD_SIZE; alone without it."""
+    """Return the ranks from torchrun's RANK and WORLD_SIZE; a single process without them."""
     return Ranks(int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1")))
 
 
 def join(ranks: Ranks) -> None:
-    """Meet the other processes, once. Each takes the GPU of its LOCAL_RANK where there are any."""
+    """Join the process group, once. With GPUs, each process takes the one of its LOCAL_RANK."""
     if ranks.world == 1 or dist.is_initialized():
         return
     if torch.cuda.is_available():
@@ -68,13 +68,13 @@ def join(ranks: Ranks) -> None:
 
 
 def leave() -> None:
-    """Part from the other processes, where there are any."""
+    """Leave the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def wait_for_the_end() -> None:
-    """Until rank 0 is gone."""
+    """Wait until rank 0 has ended."""
     try:
         dist.barrier()
     except RuntimeError:  # the connection broke
@@ -82,14 +82,14 @@ def wait_for_the_end() -> None:
 
 
 def announce(ranks: Ranks, task: str | None) -> None:
-    """Rank 0: tell the others what is trained next; None sends them home."""
+    """On rank 0: announce the next task to the other ranks; None ends them."""
     if ranks.world > 1:
         join(ranks)
         dist.broadcast_object_list([task], src=0)
 
 
 def announced(ranks: Ranks) -> Iterator[str]:
-    """The others: what rank 0 announces, until it sends them home."""
+    """On the other ranks: yield the tasks that rank 0 announces, until it announces None."""
     join(ranks)
     while True:
         heard: list[str | None] = [None]
@@ -100,9 +100,10 @@ def announced(ranks: Ranks) -> Iterator[str]:
 
 
 def shares(rows_GT: Tensor, micro: int, ranks: Ranks) -> list[tuple[Tensor, float]]:
-    """This process's micro-batches of a step, each with its share of the step's blocks; every process has as many.
+    """Return this process's micro-batches of a step, each with its share of the step's blocks.
 
-    Blocks go round: micro-batch i is rank i mod world's. One that is there to keep step with the others has share 0.
+    Every process gets the same number of them. Micro-batch i belongs to rank i mod world; one that only keeps a
+    process in step with the others has share 0.
     """
     blocks = len(rows_GT)
     micro = max(1, min(micro, -(-blocks // ranks.world)))

@@ -1,4 +1,4 @@
-"""An unfinished training run: weights, optimiser, average, random numbers, how far it is."""
+"""State of an unfinished training run: weights, optimiser, average, random numbers, progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 @dataclass(slots=True)
 class Standing:
-    """How far training is: steps done, and the held-out KL at each evaluation so far, by step."""
+    """Progress of a training: steps done, and the held-out KL at each evaluation so far, by step."""
 
     step: int = 0
     heldout: dict[int, float] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All that changes while training. `average` is None where none is kept."""
+    """All state that changes while training. `average` is None if no average is kept."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -39,7 +39,7 @@ class Run:
     ranks: Ranks
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor that is there now, under its name in the file."""
+        """Return every present tensor under its name in the file."""
         found: dict[str, Tensor] = {}
         for name, weight in self.model.named_parameters():
             found[f"weight/{name}"] = weight.detach()
@@ -50,7 +50,7 @@ class Run:
         return found | {self._random_key: _random_state()}
 
     def make_room(self, names: set[str]) -> None:
-        """Give the optimiser the moments that a file has."""
+        """Allocate the optimiser moments that a file contains."""
         for name, weight in self.model.named_parameters():
             if f"step/{name}" in names:
                 self.optimizer.state[weight] = {
@@ -64,19 +64,22 @@ class Run:
         return f"random/{self.ranks.rank}"
 
     def set_random(self, tensors: dict[str, Tensor]) -> None:
-        """Go on with the random numbers where they stood."""
+        """Restore the state of the random numbers."""
         if self._random_key in tensors:
             _set_random_state(tensors[self._random_key])
 
 
 def save_state(store: Store, run: Run, standing: Standing) -> None:
-    """Keep everything a run needs to go on exactly as if it had not stopped."""
+    """Save everything that a run needs to resume exactly."""
     heldout = {str(step): kl for step, kl in standing.heldout.items()}
     store.save(STATE, run.tensors(), {"step": str(standing.step), "heldout": json.dumps(heldout)})
 
 
 def load_state(store: Store, run: Run) -> Standing | None:
-    """Continue. None, and nothing changed, when there is nothing kept or it does not fit the model."""
+    """Restore a saved run and return its progress.
+
+    Return None, and change nothing, if nothing is saved or it does not fit the model.
+    """
     found = store.look(STATE)
     if found is None:
         return None
@@ -95,17 +98,17 @@ def load_state(store: Store, run: Run) -> Standing | None:
 
 
 def save_weights(store: Store, model: nn.Module) -> None:
-    """Keep the weights as the best so far."""
+    """Save the weights as the best so far."""
     store.save(BEST, {name: weight.detach() for name, weight in model.named_parameters()}, {})
 
 
 def load_weights(store: Store, model: nn.Module) -> None:
-    """Take the weights that were the best."""
+    """Load the best weights."""
     store.load(BEST, {name: weight.detach() for name, weight in model.named_parameters()})
 
 
 def _random_state() -> Tensor:
-    """The state of the CPU's random numbers and, where there is one, of this process's GPU; uint8."""
+    """Return the state of the CPU's random numbers and, with a GPU, of this process's GPU; uint8."""
     states = [torch.get_rng_state()]
     if torch.cuda.is_available():
         states.append(torch.cuda.get_rng_state())

@@ -1,5 +1,8 @@
-"""Where named tensors of an unfinished run are kept: a safetensors file of one process, or torch's distributed
-checkpoint of several, in which each process writes its own part."""
+"""Storage for the tensors of an unfinished run.
+
+One process uses a safetensors file; several use torch's distributed checkpoint, in which each process writes its
+part.
+"""
 
 from __future__ import annotations
 
@@ -24,25 +27,25 @@ from puzzledsl.uptrain.ranks import Ranks
 
 
 class Store(Protocol):
-    """Named sets of named tensors, each set with notes. A set is there whole or not at all."""
+    """Named sets of named tensors, each with notes. A set is stored completely or not at all."""
 
     def save(self, key: str, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
-        """Keep a set, in place of an older one of this key."""
+        """Save a set; it replaces an older one of this key."""
 
     def look(self, key: str) -> tuple[set[str], dict[str, str]] | None:
-        """The names of a set's tensors, and its notes. None where there is no readable one."""
+        """Return the names of a set's tensors, and its notes; None if there is no readable set."""
 
     def load(self, key: str, into: Mapping[str, Tensor]) -> None:
-        """Fill these tensors, all of which are in the set."""
+        """Load the set's values into these tensors, all of which must be in the set."""
 
 
 def store_at(folder: Path, ranks: Ranks) -> Store:
-    """One file of one process, or a directory of several."""
+    """Return the store for one process (a file) or for several (a directory)."""
     return FileStore(folder) if ranks.world == 1 else ShardStore(folder, ranks)
 
 
 class FileStore:
-    """A safetensors file a set. No pickle."""
+    """One safetensors file per set. No pickle."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,9 +81,10 @@ class FileStore:
 
 
 class ShardStore:
-    """A directory of torch.distributed.checkpoint a set, which any number of processes can read again.
+    """One torch.distributed.checkpoint directory per set, which any number of processes can read.
 
-    `KEY.json` says which directory holds the set, and is written when the directory is whole. All methods are collective.
+    `KEY.json` names the directory of the set and is written after the directory is complete. All methods are
+    collective.
     """
 
     def __init__(self, folder: Path, ranks: Ranks) -> None:

@@ -100,7 +100,9 @@ def test_explain_prints_message_text_and_examples(capsys: pytest.CaptureFixture[
     for spelling in ("E0301", "e0301", "e301", "301"):
         assert run(["explain", spelling]) == 0
         said = capsys.readouterr().out
-        assert said.startswith("error[E0301]: `…` compares … with …\n\nTwo dimensions compared.\n")
+        assert said.startswith(
+            "error[E0301]: `…` compares … with …\n\nA comparison of two different dimensions.\n"
+        )
         assert "\nWrong:\n\n    search s" in said and "<= 12_000" in said and "<= 12GiB" in said
 
 

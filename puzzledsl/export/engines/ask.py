@@ -1,4 +1,4 @@
-"""Ask an engine in a process of its own. What the process does wrong, however it ends, is an answer, not an exception."""
+"""Run an engine in a separate process. Any failure of that process is returned as an answer, not raised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GGUF files in llama.cpp, through llama-cpp-py-sync."""
+"""GGUF files in llama.cpp, by llama-cpp-py-sync."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Engine:
         self._lib.llama_memory_clear(self._lib.llama_get_memory(self._llama._ctx), True)
 
     def forward(self, tokens: Sequence[int], past: int, *, every: bool = True) -> Any:
-        """Logits (S, V) of tokens that follow `past` cached ones; of the last alone with `every` false."""
+        """Return the logits (S, V) of tokens that follow `past` cached ones; of the last alone with `every` false."""
         batch = self._lib.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
         for i, token in enumerate(tokens):
@@ -67,7 +67,7 @@ class Engine:
             self._lib.llama_batch_free(batch)
 
     def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:
-        """Logits of the prompt (S, V), and the tokens that follow it, one at a time through the KV cache."""
+        """Return the logits of the prompt (S, V) and the `steps` greedy tokens after it, decoded with the KV cache."""
         self.forget()
         logits = self.forward(prompt, 0)
         chosen = [int(logits[-1].argmax())]
@@ -77,7 +77,7 @@ class Engine:
         return logits, chosen
 
     def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
-        """(prompt tokens a second, output tokens a second), of one sequence."""
+        """Return prompt tokens per second and output tokens per second of one sequence."""
         self.forget()
         start = time.perf_counter()
         row = self.forward(prompt, 0, every=False)[-1]
@@ -87,7 +87,7 @@ class Engine:
         return len(prompt) / (middle - start), steps / (time.perf_counter() - middle)
 
     def text(self, prompt: str, steps: int) -> str:
-        """What the model writes after a prompt, greedily."""
+        """Return the greedy continuation of a prompt, of `steps` tokens."""
         tokens = self._llama.tokenize(prompt)
         _, chosen = self.greedy(tokens, steps)
         return str(self._llama.detokenize(chosen))

@@ -33,17 +33,17 @@ class Engine:
         self._model = self._cache = None
 
     def forget(self) -> None:
-        """A new KV cache."""
+        """Start a new KV cache."""
         self._cache = self._new_cache(self._model)
 
     def forward(self, tokens: Sequence[int]) -> Any:
-        """Logits (S, V) of tokens that follow those in the cache."""
+        """Return the logits (S, V) of tokens that follow those in the cache."""
         inputs = self._mx.array(np.asarray(tokens, dtype=np.int32))[None]
         logits = self._model(inputs, cache=self._cache)[0].astype(self._mx.float32)
         return np.array(logits)
 
     def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:
-        """Logits of the prompt (S, V), and the tokens that follow it, one at a time through the KV cache."""
+        """Return the logits of the prompt (S, V) and the `steps` greedy tokens after it, decoded with the KV cache."""
         self.forget()
         logits = self.forward(prompt)
         chosen = [int(logits[-1].argmax())]
@@ -52,7 +52,7 @@ class Engine:
         return logits, chosen
 
     def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
-        """(prompt tokens a second, output tokens a second), of one sequence."""
+        """Return prompt tokens per second and output tokens per second of one sequence."""
         self.forget()
         start = time.perf_counter()
         row = self.forward(prompt)[-1]
@@ -62,7 +62,7 @@ class Engine:
         return len(prompt) / (middle - start), steps / (time.perf_counter() - middle)
 
     def text(self, prompt: str, steps: int) -> str:
-        """What the model writes after a prompt, greedily."""
+        """Return the greedy continuation of a prompt, of `steps` tokens."""
         from transformers import PreTrainedTokenizerFast
 
         made: Any = PreTrainedTokenizerFast

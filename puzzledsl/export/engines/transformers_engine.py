@@ -1,4 +1,4 @@
-"""Checkpoint directories in transformers, with the code that lies in them."""
+"""Checkpoint directories in transformers, with the model code that they contain."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Engine:
         self._model = self._cache = None
 
     def forward(self, tokens: Sequence[int]) -> Any:
-        """Logits (S, V) of tokens that follow those in the cache."""
+        """Return the logits (S, V) of tokens that follow those in the cache."""
         with self._torch.no_grad():
             ids = self._torch.tensor([list(tokens)])
             found = self._model(input_ids=ids, use_cache=True, **{self._cache_name: self._cache})
@@ -47,7 +47,7 @@ class Engine:
         return found.logits[0].float().numpy()
 
     def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:
-        """Logits of the prompt (S, V), and the tokens that follow it, one at a time through the KV cache."""
+        """Return the logits of the prompt (S, V) and the `steps` greedy tokens after it, decoded with the KV cache."""
         self._cache = None
         logits = self.forward(prompt)
         chosen = [int(logits[-1].argmax())]
@@ -56,7 +56,7 @@ class Engine:
         return logits, chosen
 
     def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
-        """(prompt tokens a second, output tokens a second), of one sequence."""
+        """Return prompt tokens per second and output tokens per second of one sequence."""
         self._cache = None
         start = time.perf_counter()
         row = self.forward(prompt)[-1]
@@ -66,7 +66,7 @@ class Engine:
         return len(prompt) / (middle - start), steps / (time.perf_counter() - middle)
 
     def text(self, prompt: str, steps: int) -> str:
-        """What the model writes after a prompt, greedily."""
+        """Return the greedy continuation of a prompt, of `steps` tokens."""
         loader: Any = AutoTokenizer
         tokenizer = loader.from_pretrained(self._path, trust_remote_code=True, local_files_only=True)
         _, chosen = self.greedy(tokenizer.encode(prompt), steps)

@@ -1,4 +1,4 @@
-"""Checkpoint directories in vLLM on the CPU, with its own DeciLM model (scripts/vllm_env.sh makes its environment)."""
+"""Checkpoint directories in vLLM on the CPU, with vLLM's DeciLM model (scripts/vllm_env.sh creates its environment)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Engine:
         return self._llm.generate([given], params, use_tqdm=False)[0]
 
     def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:
-        """Log-probabilities at the prompt's positions (S, V), and the tokens that follow it."""
+        """Return the log-probabilities at the prompt's positions (S, V) and the `steps` tokens after it."""
         found = self._generate(prompt, steps, prompt_logprobs=-1, logprobs=-1)
         output = found.outputs[0]
         rows = [*found.prompt_logprobs[1:], output.logprobs[0]]
@@ -65,7 +65,7 @@ class Engine:
         return table, list(output.token_ids)
 
     def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
-        """(prompt tokens a second, output tokens a second), of one sequence."""
+        """Return prompt tokens per second and output tokens per second of one sequence."""
         start = time.perf_counter()
         self._generate(prompt, 1)
         middle = time.perf_counter()
@@ -74,6 +74,6 @@ class Engine:
         return len(prompt) / (middle - start), steps / max(end - middle - (middle - start), 1e-9)
 
     def text(self, prompt: str, steps: int) -> str:
-        """What the model writes after a prompt, greedily."""
+        """Return the greedy continuation of a prompt, of `steps` tokens."""
         params = self._vllm.SamplingParams(temperature=0, max_tokens=steps)
         return str(self._llm.generate([prompt], params, use_tqdm=False)[0].outputs[0].text)

@@ -1,1 +1,1 @@
-"""One declaration kind a function: syntax tree to IR node."""
+"""Lowering of declarations, one function per kind: syntax tree to IR node."""

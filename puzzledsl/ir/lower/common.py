@@ -1,4 +1,4 @@
-"""What lowering the kinds has in common: a declaration's parts, its target, the call on its right."""
+"""Parts of a declaration that the lowering of every kind reads: its head, its target and the call on its right."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ Need = Literal["needed", "allowed", "none"]
 
 
 def declaration(symbol: Symbol) -> tree.Decl:
-    """The tree of a declared symbol."""
+    """Return the tree of a declared symbol."""
     assert isinstance(symbol.item, tree.Decl)
     return symbol.item
 
 
 def thing(symbol: Symbol) -> str:
-    """``bld `pieces` ``."""
+    """Return a declaration's kind and name for diagnostics: ``bld `pieces` ``."""
     return f"{symbol.kind} `{symbol.name}`"
 
 
 def where(ctx: Context, symbol: Symbol) -> Where:
-    """The head of a declaration: its kind and name."""
+    """Return the place of a declaration's head: its kind and name."""
     return ctx.where(declaration(symbol).kind.span.to(symbol.span))
 
 
 def check_parts(ctx: Context, symbol: Symbol, value: Need, body: Need, example: str) -> None:
-    """Report a missing or superfluous `= …` or `{ … }`. `example` is what to write."""
+    """Report a missing or superfluous `= …` or `{ … }`. `example` is the help's correct form."""
     decl = declaration(symbol)
     for part, need, sign in ((decl.value, value, "= …"), (decl.body, body, "{ … }")):
         if part is None and need == "needed" and not symbol.file.is_damaged(decl.span):
@@ -75,7 +75,7 @@ def check_parts(ctx: Context, symbol: Symbol, value: Need, body: Need, example: 
 def target(
     ctx: Context, symbol: Symbol, kinds: tuple[str, ...], preposition: Literal["of", "on"] = "of"
 ) -> Symbol | None:
-    """The declaration after `of` or `on`; None, reported, where it is missing or of another kind."""
+    """Return the declaration after `of` or `on`; None, reported, if it is missing or of a wrong kind."""
     decl = declaration(symbol)
     if decl.target is None:
         if isinstance(decl.value, tree.Name) and symbol.kind in ("search", "bld", "uptrain"):
@@ -107,7 +107,7 @@ def no_target(ctx: Context, symbol: Symbol) -> None:
 def read_call(
     ctx: Context, expr: tree.Expr, scope: Scope, names: Sequence[str], what: str, bases: tuple[str, ...] = ()
 ) -> Constructed | None:
-    """The call on the right, one of `names` or (`bases`) a declaration of these kinds. None, reported, for anything else."""
+    """Return the call on the right: one of `names`, or a declaration of the kinds `bases`. Else None, reported."""
     word = expr.function if isinstance(expr, tree.Call) else expr
     arguments = expr.arguments if isinstance(expr, tree.Call) else ()
     if isinstance(word, tree.Name) and word.text in names and not _means_a_value(word.text, scope):
@@ -127,7 +127,7 @@ def read_call(
 
 
 def _means_a_value(name: str, scope: Scope) -> bool:
-    """True for a `let`, `param` or `fn`: these come before a word of the language, `search greedy …` does not."""
+    """Return True for a `let`, `param` or `fn`: these hide a word of the language; other declarations do not."""
     symbol = scope.file.names.get(name)
     return scope.local(name) is not None or (
         isinstance(symbol, Symbol) and symbol.kind in ("let", "param", "fn")
@@ -142,7 +142,7 @@ def as_call(
     what: str,
     bases: tuple[str, ...] = (),
 ) -> Constructed | None:
-    """A value that is a call of one of `names`, or a declaration of one of the kinds `bases`, called or not."""
+    """Return a value that is a call of one of `names` or a declaration of the kinds `bases`, called or not."""
     match value:
         case Poison():
             return None
@@ -163,7 +163,7 @@ def _declared(scope: Scope, kinds: tuple[str, ...]) -> list[str]:
 
 
 def only_data(ctx: Context, symbol: Symbol, settings: Settings, required: bool) -> str | None:
-    """The data set a setting names, else the program's only one. `required`: say so where several could be meant."""
+    """Return the data set that a setting names, else the program's only one. `required`: report if several exist."""
     if settings.has("data"):
         found = settings.ref("data", ("data",))
     else:
@@ -180,7 +180,7 @@ def only_data(ctx: Context, symbol: Symbol, settings: Settings, required: bool) 
 
 
 def space_names(info: SpaceInfo) -> dict[str, Value]:
-    """The names a space gives to its own statements and to its searches' expressions."""
+    """Return the names that a space defines for its own statements and for its searches' expressions."""
     params: dict[TermKey, Fraction] = {("params",): Fraction(1)}
     return {
         "layers": Layers(info, info.all_layers),
@@ -193,11 +193,11 @@ def space_names(info: SpaceInfo) -> dict[str, Value]:
 
 
 def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:
-    """What is known of a declared space; None where its parent or itself could not be read."""
+    """Return the checker's knowledge of a declared space; None if the space or its parent could not be read."""
     ctx.lower(space, nodes.Space)
     return ctx.infos.get(space)
 
 
 def located(value: Value, span: Span) -> list[Located]:
-    """The options of a choice, or the one value."""
+    """Return the options of a choice, or the single value."""
     return list(value.options) if isinstance(value, Options) else [Located(value, span)]

@@ -37,7 +37,7 @@ DEVICES = ("cpu", "cuda", "mps")
 MAX_GPUS = 1024
 MAX_BATCH = 2**31
 
-# What a profile has that does not say otherwise: h100_sxm's constants, whose sources std/hardware.pzl names.
+# Defaults for a profile that gives none: h100_sxm's constants, whose sources std/hardware.pzl names.
 FITTED_EFFICIENCY = {
     "compute": Fraction("0.5368"),
     "bandwidth": Fraction("0.95"),
@@ -102,7 +102,7 @@ def _from_call(
 def _changed(
     ctx: Context, symbol: Symbol, base: Symbol | None, call: Constructed | None
 ) -> nodes.RooflineHardware | nodes.MeasuredHardware | nodes.TableHardware | None:
-    """A profile: `base` with the call's arguments and the body's settings in place of its own."""
+    """Read a profile derived from `base`: the call's arguments and the body's settings override it."""
     decl = declaration(symbol)
     old: nodes.RooflineHardware | None = None
     below = ctx.lower(base, nodes.Hardware) if base is not None else None
@@ -134,7 +134,7 @@ def _changed(
 
 @dataclass(frozen=True, slots=True)
 class _Dtypes:
-    """The types of a profile: weights, what matrices are multiplied in, KV cache, embedding, head."""
+    """Number types of a profile: weights, matrix products, KV cache, embedding, head."""
 
     weights: str
     activations: str | None
@@ -144,7 +144,7 @@ class _Dtypes:
 
 
 class _Profile:
-    """Reads one profile's figures, each checked for what hardware can be."""
+    """Reader of one profile's figures. Each is checked against what is physically possible."""
 
     def __init__(
         self, ctx: Context, symbol: Symbol, settings: Settings, old: nodes.RooflineHardware | None
@@ -244,11 +244,11 @@ class _Profile:
         return values
 
     def _constants_changed(self, sections: dict[str, tree.Section]) -> bool:
-        """Whether the base's calibration no longer stands for this profile."""
+        """Return True if the profile changes constants that the base's calibration fitted, so that the calibration is invalid."""
         return "efficiency" in sections or any(map(self.settings.has, ("overhead", "link_latency")))
 
     def _gqa_decode(self, section: tree.Section | None) -> nodes.GqaDecode | None:
-        """`gqa_decode { tokens = 64Ki, kv1 = 31us, kv8 = 102us }`: measured decode attention by KV heads a GPU."""
+        """Read `gqa_decode { tokens = 64Ki, kv1 = 31us, kv8 = 102us }`: measured decode-attention times by KV heads per GPU."""
         if section is None:
             return self.old.gqa_decode if self.old else None
         heads = {f"kv{n}": n for n in range(1, MAX_DECODE_HEADS + 1)}
@@ -266,7 +266,7 @@ class _Profile:
         return None if found.failed else nodes.GqaDecode(tokens=tokens, seconds=times)
 
     def _dtypes(self, peaks: dict[str, Fraction]) -> _Dtypes | None:
-        """Every type of the profile; None, reported, where the hardware cannot compute in one."""
+        """Return the number types of the profile; None, reported, if the hardware cannot compute in one of them."""
         old, settings = self.old, self.settings
         usual = "bf16" if "bf16" in peaks or not peaks else next(iter(peaks))
 
@@ -379,7 +379,7 @@ def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario | None:
 
 
 def _batches(ctx: Context, settings: Settings) -> tuple[int, ...] | None:
-    """The candidate batches in ascending order; empty for `auto`."""
+    """Return the candidate batches in ascending order; empty for `auto`."""
     entry = settings.entries["batch"]
     if isinstance(entry.expr, tree.Name) and entry.expr.text == "auto":
         return ()

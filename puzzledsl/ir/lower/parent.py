@@ -45,7 +45,7 @@ def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent | None:
 
 
 def _shape(ctx: Context, symbol: Symbol, settings: Settings, id: str) -> nodes.Shape | None:
-    """The shape given, verified against config.json where that is there; without one, config.json's."""
+    """Return the given shape, verified against config.json if that exists; without a given shape, config.json's own."""
     file = f"`{id}/config.json`"
     try:
         found = read_config(config_path(symbol.file.path.parent, id))
@@ -65,7 +65,7 @@ def _shape(ctx: Context, symbol: Symbol, settings: Settings, id: str) -> nodes.S
 
 
 def _unknown(settings: Settings, folder: Path, id: str, looked: str) -> errors.ShapeUnknown:
-    """That the parent is not there, and the checkpoint beside it that was likely meant."""
+    """Return the diagnostic of a missing parent. Its help suggests the checkpoint beside it with the nearest name."""
     wanted = folder / id
     try:
         beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())

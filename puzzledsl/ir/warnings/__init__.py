@@ -1,4 +1,4 @@
-"""What is right and most likely not meant: looked for once a program has no mistake, so that it never adds to one."""
+"""Lints: legal but probably unintended. They run only on a program without errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from puzzledsl.ir.warnings.windows import warn_of_windows
 
 
 def warn(ctx: Context, program: nodes.Program) -> None:
-    """Report every warning of a program without mistakes."""
+    """Report every warning of a program without errors."""
     for warning in ctx.warnings:
         ctx.report(warning)
     for file in ctx.loader.files.values():

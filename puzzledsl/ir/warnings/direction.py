@@ -1,6 +1,6 @@
-"""Bounds on the better side of a metric that the parent meets: a comparison that was most likely turned round.
+"""Lint of bounds in the wrong direction: on the better side of a metric, and met by the parent.
 
-A search that bounds the same thing from both sides asks for a range, and is left alone.
+A search that bounds the same metric from both sides asks for a range and is not reported.
 """
 
 from __future__ import annotations

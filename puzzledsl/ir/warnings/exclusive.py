@@ -1,4 +1,4 @@
-"""Pairs of requirements that no child can meet together: bounds on one thing that leave no value between them."""
+"""Lint of contradictory requirements: two bounds on the same quantity without a common value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POSITIVE = (nodes.MetricTerm, nodes.ParamsTerm)
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """One end of what a requirement allows: the value, whether it is excluded, and as a message says it."""
+    """One end of the interval that a requirement allows: its value, whether it is excluded, and its text in messages."""
 
     value: Fraction
     strict: bool
@@ -30,7 +30,7 @@ class _End:
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """Values that a requirement allows of a thing. `about` is equal for two bounds on the same thing."""
+    """The interval that a requirement allows. `about` is equal for two bounds on the same quantity."""
 
     about: object
     low: _End | None

@@ -1,4 +1,4 @@
-"""Names that hide others: a `let` or `for` of a body, a parameter of a `fn`, a declaration called like the language's own."""
+"""Lint of shadowed names: a body's `let` or `for`, a `fn` parameter or a declaration that hides another name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from puzzledsl.ir.names import SourceFile, Symbol
 from puzzledsl.lang import tree
 
 OF_SPACES = ("layers", "layer", "attention", "ffn", "size", "params")
-"""What a space gives its own statements and its searches' expressions."""
+"""Names that a space defines for its own statements and for its searches' expressions."""
 
 
 def warn_of_shadowing(ctx: Context, file: SourceFile) -> None:
@@ -34,7 +34,7 @@ def warn_of_shadowing(ctx: Context, file: SourceFile) -> None:
 
 
 def _local_names(file: SourceFile) -> Iterator[tree.Name]:
-    """Names that bodies and functions bind."""
+    """Yield the names that bodies and functions bind."""
     for item in file.module.items:
         if isinstance(item, tree.Fn):
             yield from item.parameters

@@ -1,6 +1,6 @@
-"""Requirements on formulas that all children meet, or none, and the values that runs and the like can come to.
+"""Lint of formulas that all children meet, or none, and the reachable values of `runs`, `longest` and `distinct`.
 
-Layers choose independently, so what each layer can do alone decides what the child can come to: a walk over the layers for
+Layers choose independently, so the values of each layer determine those of the child: a walk over the layers for
 runs, a matching of values to layers for the most different values (Kuhn 1955), a smallest hitting set for the fewest.
 """
 

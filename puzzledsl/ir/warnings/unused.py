@@ -1,4 +1,4 @@
-"""Names nobody uses. Sure by two witnesses: nothing evaluated it, and the text has the word nowhere else."""
+"""Lint of unused names. Two conditions: no evaluation used the name, and the word occurs nowhere else in the text."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from puzzledsl.ir.references import references
 from puzzledsl.lang import tree
 
 _NEVER_AN_END = {"let", "param", "fn", "parent", "hardware", "data"}
-"""Kinds that serve others; a space, a score or an export may be what the program is for."""
+"""Kinds that are useful only to other declarations; a space, a score or an export can be the purpose of a program."""
 
 
 def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
-    """Report unused names of the program's own file, if it is a program: one without a search serves others."""
+    """Report unused names of the main file. A file without a search is a library, whose names are for others: skipped."""
     file = ctx.root
     if not program.searches:
         return
@@ -44,13 +44,13 @@ def _is_unused(name: str, words: Counter[str]) -> bool:
 
 
 def _words(file: SourceFile) -> Counter[str]:
-    """How often each word stands in a file, comments aside. Words in strings count: they may be meant."""
+    """Count the occurrences of each word in a file without comments. Words in strings count as uses."""
     lines = (line if '"' in line else line.partition("#")[0] for line in file.lines)
     return Counter(re.findall(r"\w+", "\n".join(lines)))
 
 
 def _referred(program: nodes.Program) -> Iterator[str]:
-    """Names that some declaration refers to, written or by default."""
+    """Yield the names that declarations refer to, explicitly or by default."""
     tables: list[dict[str, Any]] = [
         program.data,
         program.scenarios,
@@ -65,7 +65,7 @@ def _referred(program: nodes.Program) -> Iterator[str]:
 
 
 def _local_lets(file: SourceFile) -> Iterator[tree.Let]:
-    """The `let`s of bodies."""
+    """Yield the `let`s of bodies."""
     for item in file.module.items:
         if isinstance(item, tree.Decl):
             yield from _lets_of(item.body or ())

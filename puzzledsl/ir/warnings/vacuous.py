@@ -1,4 +1,4 @@
-"""Requirements on sizes and choices that all children meet, or none: both are known before any cost or score is."""
+"""Lint of size and choice requirements that all children meet, or none: decidable before any cost or score is known."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
 
 
 def _warn_of_statements(ctx: Context, search: nodes.Search, space: nodes.Space) -> set[nodes.Where]:
-    """Report statements about layers; one of a `for` only where all its instances hold, or where one never does.
+    """Report vacuous statements about layers and return the places of those that exclude every child.
 
-    Returns the places of the latter.
+    A statement in a `for` is reported only if all its instances hold, or if one never does.
     """
     impossible: set[nodes.Where] = set()
     layerwise = Layerwise(space)
@@ -79,7 +79,7 @@ _FIGURES = {
 
 
 def _judged_formula(formula: nodes.Logic, layerwise: Layerwise) -> tuple[bool | None, str]:
-    """Whether all children meet a formula, or none, and why."""
+    """Return True if all children meet a formula, False if none does, None if undecided; and the reason."""
     structure = recognised(formula)
     if not isinstance(structure, Structure):
         verdict = layerwise.verdict(formula)
@@ -95,7 +95,7 @@ def _judged_formula(formula: nodes.Logic, layerwise: Layerwise) -> tuple[bool | 
 
 
 def span_of(ctx: Context, where: nodes.Where) -> Span:
-    """The span of a place of the IR, which names files as the program does."""
+    """Return the span of a place of the IR, which names files as the program does."""
     file = next((f.file for f in ctx.loader.files.values() if f.shown == where.file), where.file)
     return Span(file, where.line, where.column, where.end_line, where.end_column)
 
@@ -120,7 +120,7 @@ def _judged(
 
 
 def _verdict(op: str, bound: Fraction, low: Fraction, high: Fraction) -> bool | None:
-    """True where every value from `low` to `high` meets `op bound`, False where none does, None in between."""
+    """Return True if every value from `low` to `high` meets `op bound`, False if none does, else None."""
     match op:
         case "<=" | "<":
             strict = op == "<"
@@ -143,9 +143,9 @@ def _verdict(op: str, bound: Fraction, low: Fraction, high: Fraction) -> bool | 
 
 
 def reachable(linear: nodes.Linear, space: nodes.Space, shape: Shape) -> tuple[Fraction, Fraction] | None:
-    """The least and the most a sum comes to over the children of a space; None where it needs costs or scores.
+    """Return the least and greatest value of a sum over the children of a space; None if it needs costs or scores.
 
-    Layers are chosen independently, so both ends are sums of layers' ends, and both are reached.
+    Layers are chosen independently, so both ends are sums of the layers' ends, and both are attained.
     """
     figures = [_figure(weighted.term, shape) for weighted in linear.terms]
     if any(figure is None for figure in figures):
@@ -177,7 +177,7 @@ def reachable(linear: nodes.Linear, space: nodes.Space, shape: Shape) -> tuple[F
 
 
 def at_parent(linear: nodes.Linear, shape: Shape) -> Fraction:
-    """What a sum comes to at the parent."""
+    """Return the value of a sum at the parent."""
     kept = nodes.LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(),))
     where = nodes.Where(file="", line=1, column=1, end_line=1, end_column=1)
     parent = nodes.Space(name="", parent="", layers=(kept,) * shape.layers, where=where)
@@ -193,7 +193,7 @@ def _layers(term: nodes.Term, count: int) -> frozenset[int]:
 
 
 def _figure(term: nodes.Term, shape: Shape) -> Figure | None:
-    """What a layer's choice adds to a term; None for metrics and scores."""
+    """Return the function from a layer's choice to its contribution to a term; None for metrics and scores."""
     match term:
         case nodes.ParamsTerm():
             return lambda pair: Fraction(params(pair[0], shape) + params(pair[1], shape))

@@ -1,4 +1,4 @@
-"""Windows whose loss a score cannot see, since its texts end before a scenario's do."""
+"""Lint of windows whose loss a score cannot measure, because its texts are shorter than a scenario's."""
 
 from __future__ import annotations
 

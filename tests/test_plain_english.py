@@ -1,0 +1,79 @@
+"""Openings of docstrings: a verb or a noun phrase, never a question word or a dangling "of" or "that"."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import puzzledsl
+
+PACKAGE = Path(puzzledsl.__file__).parent
+UNFINISHED: set[str] = {
+    *("search", "scoring", "healing", "refining", "bld", "modeling"),
+    *("api", "report", "parents/window.py"),
+}
+"""Folders and files of the package, relative to it, that are still to be rewritten."""
+
+OPENING = re.compile(r"\s*(What|How|Where|Whether|Of|That)\b")
+
+
+def docstrings(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and text of every string statement: docstrings, and strings that document an assignment."""
+    for node in ast.walk(module):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                yield node.lineno, text
+            case _:
+                pass
+
+
+def is_unfinished(name: str) -> bool:
+    return any(name == part or name.startswith(f"{part}/") for part in UNFINISHED)
+
+
+def wrong_openings(source: str, name: str) -> Iterator[str]:
+    for line, text in docstrings(ast.parse(source)):
+        if OPENING.match(text):
+            yield f"{name}:{line}: {text.strip().splitlines()[0]}"
+
+
+def test_docstrings_open_with_a_verb_or_a_noun_phrase() -> None:
+    found = [
+        place
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if not is_unfinished(name := path.relative_to(PACKAGE).as_posix())
+        for place in wrong_openings(path.read_text(encoding="utf-8"), f"puzzledsl/{name}")
+    ]
+    assert not found, "docstrings that open with What, How, Where, Whether, Of or That:\n" + "\n".join(found)
+
+
+def test_what_is_unfinished_exists() -> None:
+    """A folder that was renamed or removed leaves the list."""
+    assert [part for part in sorted(UNFINISHED) if not (PACKAGE / part).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "opening", ["What it is.", "How it goes.", "Where.", "Whether so.", "Of that.", "\n That"]
+)
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""{}"""',
+        'class A:\n    """{}"""',
+        'def f():\n    """{}"""',
+        'async def f():\n    """{}"""',
+        'class A:\n    def f(self):\n        """{}"""',
+        'A = 1\n"""{}"""',
+        'A: int = 1\n"""{}"""',
+        'class A:\n    a: int\n    """{}"""',
+        'if True:\n    A = 1\n    """{}"""',
+    ],
+)
+def test_every_place_of_a_docstring_is_checked(source: str, opening: str) -> None:
+    assert len(list(wrong_openings(source.format(opening), "a.py"))) == 1
+    assert not list(wrong_openings(source.format("Return what it is."), "a.py"))
+    assert not list(wrong_openings(source.format("Offset of a row."), "a.py"))

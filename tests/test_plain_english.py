@@ -12,12 +12,6 @@ import pytest
 import puzzledsl
 
 PACKAGE = Path(puzzledsl.__file__).parent
-UNFINISHED: set[str] = {
-    *("search", "scoring", "healing", "refining", "bld", "modeling"),
-    *("api", "report", "parents/window.py"),
-}
-"""Folders and files of the package, relative to it, that are still to be rewritten."""
-
 OPENING = re.compile(r"\s*(What|How|Where|Whether|Of|That)\b")
 
 
@@ -31,10 +25,6 @@ def docstrings(module: ast.Module) -> Iterator[tuple[int, str]]:
                 pass
 
 
-def is_unfinished(name: str) -> bool:
-    return any(name == part or name.startswith(f"{part}/") for part in UNFINISHED)
-
-
 def wrong_openings(source: str, name: str) -> Iterator[str]:
     for line, text in docstrings(ast.parse(source)):
         if OPENING.match(text):
@@ -45,15 +35,11 @@ def test_docstrings_open_with_a_verb_or_a_noun_phrase() -> None:
     found = [
         place
         for path in sorted(PACKAGE.rglob("*.py"))
-        if not is_unfinished(name := path.relative_to(PACKAGE).as_posix())
-        for place in wrong_openings(path.read_text(encoding="utf-8"), f"puzzledsl/{name}")
+        for place in wrong_openings(
+            path.read_text(encoding="utf-8"), path.relative_to(PACKAGE.parent).as_posix()
+        )
     ]
     assert not found, "docstrings that open with What, How, Where, Whether, Of or That:\n" + "\n".join(found)
-
-
-def test_what_is_unfinished_exists() -> None:
-    """A folder that was renamed or removed leaves the list."""
-    assert [part for part in sorted(UNFINISHED) if not (PACKAGE / part).exists()] == []
 
 
 @pytest.mark.parametrize(

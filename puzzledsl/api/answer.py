@@ -73,7 +73,7 @@ class Answer:
 
     @property
     def conflict(self) -> tuple[ConflictItem, ...]:
-        """Of an infeasible search a smallest set of requirements that conflict.
+        """Smallest set of requirements that conflict, for an infeasible search.
 
         Each has its `line`, its `text`, and the best that is `reachable` with the others kept.
         """
@@ -81,7 +81,7 @@ class Answer:
 
     @property
     def advice(self) -> str:
-        """Of a search without a solution, what would make it solvable; else empty."""
+        """Changes that would make an infeasible search solvable; empty for one with a solution."""
         from puzzledsl.search.verdicts import no_answer
 
         problem = no_answer(self._subject.program, self._result)

@@ -1,4 +1,4 @@
-"""What a space offers, and what it costs."""
+"""Alternatives of a space, and their costs, as tables."""
 
 from __future__ import annotations
 

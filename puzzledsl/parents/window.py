@@ -184,7 +184,7 @@ def _first_columns(mask: Tensor) -> Tensor:
 
 
 def _both(mask: Tensor | None, seen: Tensor, columns: Tensor) -> Tensor:
-    """What the given mask, [B, 1, Q, C], and the window, [1 or B, 1, Q, N], both let through; `columns` [1 or B, N]."""
+    """Intersect the given mask, [B, 1, Q, C], with the window, [1 or B, 1, Q, N]; `columns` [1 or B, N]."""
     if mask is None:
         return seen
     if columns.shape[-1] != mask.shape[-1]:  # the cache let some go

@@ -17,7 +17,7 @@ from puzzledsl.report.subject import Subject
 
 TICKS = 5
 MOST_TICKS = 10
-"""Of a logarithmic axis."""
+"""Most ticks of a logarithmic axis."""
 LOGARITHMIC = 10.0
 """Losses of which the largest is more than so many times the smallest are on a logarithmic axis: a rule's child would squeeze the
 rest flat on a linear one."""

@@ -10,7 +10,7 @@ Side = Literal["right", "left", "below", "above"]
 Place = tuple[float, float]
 """0 to 1 in both directions, y upwards."""
 WIDTH_PX, HEIGHT_PX = 754.0, 300.0
-"""Of the picture on the page."""
+"""Size of the picture on the page."""
 LETTER_PX, LINE_PX, GAP_PX, MARK_PX = 6.8, 16.0, 12.0, 6.0
 """A name's letter and line, its distance from the mark, and half of a mark."""
 SAMPLES = 60

@@ -147,7 +147,7 @@ def number_of(key: str, figure: Figure) -> Number:
 
 
 def is_task(key: str, figure: Figure) -> bool:
-    """Whether a figure is an accuracy: any that is not one of the known kinds and lies in 0 to 1."""
+    """Return True for an accuracy: a figure from 0 to 1 that is none of the known kinds."""
     return "." not in key and key not in (*SIZE, *QUALITY) and 0 <= figure.value <= 1
 
 

@@ -174,7 +174,7 @@ def params_of(subject: Subject, layers: tuple[LayerAssignment, ...]) -> float:
 
 
 def alternative_of(subject: Subject, layer: int, sub_block: SubBlock, names: LayerAssignment) -> Alternative:
-    """What a canonical name stands for in a layer, where the space has it (`Subject.best` has seen to
+    """Return the alternative that a canonical name means in a layer, where the space has it (`Subject.best` has seen to
     that)."""
     choice = subject.space.layers[layer]
     options: list[Alternative] = [*choice.attention, ParentAttention()]

@@ -55,7 +55,7 @@ class SearchRow:
 
 @dataclass(frozen=True)
 class Proof:
-    """What the solver says of the main search."""
+    """Figures of the main search's answer: status, objective, bound, gap."""
 
     status: str
     meaning: str
@@ -135,7 +135,7 @@ def proof_of(subject: Subject) -> Proof | None:
 
 
 def objective_bars(rows: list[SearchRow]) -> dict[str, float]:
-    """How the searches' objectives compare: shares of the largest, where none is negative."""
+    """Bars that compare the searches' objectives: shares of the largest, where none is negative."""
     values = {row.name: row.objective.value for row in rows if row.objective}
     largest = max(values.values(), default=0.0)
     if len(values) < 2 or largest <= 0 or min(values.values()) < 0:

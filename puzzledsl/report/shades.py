@@ -23,7 +23,7 @@ from puzzledsl.ir.alternatives import (
 from puzzledsl.ir.nodes import LayerChoice, Program, Shape
 
 FAINTEST, STRONGEST = 0.18, 0.9
-"""Of the full colour, for the smallest alternative and for the largest beside the parent's."""
+"""Shares of the full colour, for the smallest alternative and for the largest beside the parent's."""
 
 
 @dataclass(frozen=True)

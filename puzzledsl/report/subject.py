@@ -1,4 +1,4 @@
-"""What the page is about: one search, its best child, what was measured of it, and how to predict it."""
+"""Subject of the page: one search, its best child, that child's measured figures, and a way to predict them."""
 
 from __future__ import annotations
 

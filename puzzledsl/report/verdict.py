@@ -23,7 +23,7 @@ REFINED = (
     "proves of its objective only that no other child of its space that meets the requirements has a better {objective} "
     "than that optimum. Quality is measured, not proven."
 )
-"""Of a proven search whose child is not its optimum."""
+"""Verdict of a proven search whose child is not its optimum."""
 REFINED_UNPROVEN = (
     "It is the best of {count} children that were measured around the solver's, and nothing proves it. The search has no "
     "proof: a child that meets the requirements and has a better {objective} may exist. Quality is measured, not proven."

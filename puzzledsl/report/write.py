@@ -69,7 +69,7 @@ _NO_SEARCH: dict[str, object] = {
     "conflicts": (),
     "stale": False,
 }
-"""What a page without a search says in each section: nothing."""
+"""Sections of a page without a search: all empty."""
 
 
 def _sections(subject: Subject) -> dict[str, object]:

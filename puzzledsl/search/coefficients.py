@@ -354,10 +354,12 @@ def _wide(parts: list[Whole]) -> list[Whole]:
 
 
 def _times(values: Whole, factor: int) -> Whole:
-    if values.dtype != object and abs(factor) * int(np.abs(values).max(initial=0)) >= SAFE // max(
-        len(values), 1
-    ):
-        values = values.astype(object)
+    if values.dtype != object:
+        largest = int(np.abs(values).max(initial=0))
+        if not largest:
+            return values  # a factor beyond int64 would overflow even on zeros
+        if abs(factor) * largest >= SAFE // len(values):
+            values = values.astype(object)
     return values if factor == 1 else values * factor
 
 

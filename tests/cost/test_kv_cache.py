@@ -101,14 +101,15 @@ def test_a_policy_that_grows_holds_half_the_output_on_the_mean() -> None:
 
 
 def test_a_child_s_cache_is_the_sum_of_its_attentions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No-op, 1 KV head, linear, 2 KV heads. What the last, windowed one cannot see, transformers keeps all the same."""
+    """No-op, 1 KV head, linear, 2 KV heads with a window, whose cache lets go of what no query will see."""
     parent = tiny_model("llama", layers=4, heads=4, kv_heads=4)
     shape = shape_of(parent.config)
     child = assemble_on(parent, define(MIXED), random_pieces(parent, MIXED))
     alternatives = [attention for attention, _ in MIXED]
-    unlimited = [
-        kv_cache_bytes(float32(1), shape, facts.kv_heads(a, shape), None, WORK) for a in alternatives
+    held = [
+        kv_cache_bytes(float32(1), shape, facts.kv_heads(a, shape), facts.window(a, shape), WORK)
+        for a in alternatives
     ]
-    assert sum(unlimited) == read_in_last_step(child, monkeypatch)
-    windowed = kv_cache_bytes(float32(1), shape, 2, facts.window(alternatives[3], shape), WORK)
-    assert windowed * (PROMPT + OUTPUT) == unlimited[3] * 5
+    assert sum(held) == read_in_last_step(child, monkeypatch)
+    unlimited = kv_cache_bytes(float32(1), shape, 2, None, WORK)
+    assert held[3] * (PROMPT + OUTPUT) == unlimited * 5

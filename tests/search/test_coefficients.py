@@ -1,0 +1,15 @@
+"""Products of whole numbers that int64 cannot hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from puzzledsl.search.coefficients import _times
+
+
+@pytest.mark.parametrize("factor", [1, -7, 2**62, 10**19, -(10**25)])
+@pytest.mark.parametrize("values", [[], [0, 0, 0], [0, 3, -5], [2**40, -(2**40)]])
+def test_products_are_exact(values: list[int], factor: int) -> None:
+    found = _times(np.array(values, dtype=np.int64), factor)
+    assert [int(value) for value in found] == [value * factor for value in values]

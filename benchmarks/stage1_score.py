@@ -71,9 +71,11 @@ class Subject:
         """As `pzl score` does it: the KL of each."""
         measure = Divergence(self.runner, self.tokens_NS, self.tokens_NS.numel())
         with tempfile.TemporaryDirectory() as folder:
-            partial = Partial(Path(folder) / "figures.jsonl", "")
+            work = Path(folder)
+            partial = Partial(work / "figures.jsonl", "")
             incumbent = Incumbent(self.model, self.library)
-            Sweep(self.runner, measure, "kl_divergence", partial, Silent(), incumbent, Rows()).run(todo, None)
+            given = (self.runner, measure, "kl_divergence", partial, Silent(), incumbent, Rows(), work)
+            Sweep(*given).run(todo, None)
         return [partial.figures[r.layer, r.table, r.name]["kl_divergence"] for r in todo]
 
     def whole(self, todo: list[Replacement]) -> list[float]:

@@ -23,12 +23,12 @@ HELD_BYTES = 1 << 30
 
 
 class Streams:
-    """A list of hidden states [B, S, H], one for each group. States in a file are copied to the device when read."""
+    """A list of hidden states [..., H], one for each group. States in a file are copied to the device when read."""
 
     def __init__(
         self, runner: LayerRunner, groups: Sequence[Tensor], folder: Path, *, held_bytes: int = HELD_BYTES
     ) -> None:
-        """Allocate streams for token groups [B, S]. Their content is undefined until it is set."""
+        """Allocate streams for groups of positions, [B, S] or flat. Their content is undefined until it is set."""
         self._device = runner.device
         shapes = [(*group.shape, runner.hidden_size) for group in groups]
         numbers = sum(group.numel() for group in groups) * runner.hidden_size
@@ -45,12 +45,12 @@ class Streams:
         assert found is not None, "a stream is read before it is set"
         return found.to(self._device) if self.in_file else found
 
-    def __setitem__(self, index: int, hidden_BSH: Tensor) -> None:
+    def __setitem__(self, index: int, hidden: Tensor) -> None:
         place = self._groups[index]
         if self.in_file and place is not None:
-            place.copy_(hidden_BSH)
+            place.copy_(hidden)
         else:
-            self._groups[index] = hidden_BSH
+            self._groups[index] = hidden
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[index] for index in range(len(self)))

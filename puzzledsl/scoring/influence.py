@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from puzzledsl.healing.streams import Streams
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.modeling.layerwise import LayerRunner
 
 POSITIONS = 2048
-"""Number of positions to average over, if the text has them; enough for stable means while all layers' streams fit in memory."""
+"""Number of positions to average over, if the text has them; enough for stable means."""
 CHUNK = 64
 """Positions whose streams are compared at once, in float32."""
 DECIMALS = 6
@@ -44,17 +46,23 @@ def counted(is_text: Sequence[Tensor]) -> list[Tensor]:
     return found
 
 
-def observed_pass(runner: LayerRunner, hidden_BSH: Tensor, counted_P: Tensor) -> tuple[Tensor, Sums]:
-    """Run all layers on one group. Return the last layer's output, [B, S, H], and the sums over the positions `counted_P`."""
+def observed_pass(
+    runner: LayerRunner, hidden_BSH: Tensor, counted_P: Tensor, folder: Path, held_bytes: int
+) -> tuple[Tensor, Sums]:
+    """Run all layers on one group. Return the last layer's output, [B, S, H], and the sums over the positions `counted_P`.
+
+    All streams are compared with each other, so they are kept until the pass ends: above `held_bytes` in a file in `folder`.
+    """
     index_P = counted_P.to(hidden_BSH.device)
-    streams = [hidden_BSH.flatten(0, 1)[index_P]]
+    streams = Streams(runner, [index_P] * (len(runner) + 1), folder, held_bytes=held_bytes)
+    streams[0] = hidden_BSH.flatten(0, 1)[index_P]
     for layer_idx in range(len(runner)):
         hidden_BSH = runner.run_layer(layer_idx, hidden_BSH)
-        streams.append(hidden_BSH.flatten(0, 1)[index_P])
+        streams[layer_idx + 1] = hidden_BSH.flatten(0, 1)[index_P]
     return hidden_BSH, _sums(streams)
 
 
-def _sums(streams: Sequence[Tensor]) -> Sums:
+def _sums(streams: Streams) -> Sums:
     """Compare each pair of the L + 1 streams [P, H]: the layers' inputs and the last layer's output."""
     count, positions = len(streams), len(streams[0])
     change_LL = torch.zeros(count, count, dtype=torch.float64)

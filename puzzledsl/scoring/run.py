@@ -91,7 +91,7 @@ def run_score(
     behind = text_behind(program, method, bld, measure.samples(), runner, parent_dir, base, library)
     progress.start(f"score {score}", len(todo) + len(runs))
     with torch.inference_mode():
-        given = (runner, measure, method.metric, partial, progress, incumbent, rows, behind)
+        given = (runner, measure, method.metric, partial, progress, incumbent, rows, work, behind)
         sweep = Sweep(*given)
         if blocks_NS is not None:
             held_bytes = room_bytes() // points_at_a_time(runs)

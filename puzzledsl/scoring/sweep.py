@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.modeling.memory import room_bytes
 from puzzledsl.progress import Progress
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.influence import Sums, counted, observed_pass
@@ -35,6 +37,8 @@ cannot run alone."""
 Scored = Replacement | Run
 Numbered = Sequence[tuple[int, Scored]]
 """Replacements or runs, each with its row in `Rows`; runs have row -1, because nothing but their metrics is kept."""
+STREAMS_SHARE = 1 / 8
+"""Share of free memory that the streams kept for block influence may take; larger ones go to a file."""
 S = TypeVar("S", Replacement, Run)
 Measured = tuple[Figures, Tensor, Tensor] | None
 """(metrics, final states for pairwise terms, KLs by position); None for a replacement that was measured before."""
@@ -92,12 +96,14 @@ class Sweep:
         progress: Progress,
         incumbent: Incumbent,
         rows: Rows,
+        work: Path,
         behind: Sequence[Tensor] = (),
     ) -> None:
-        """`behind`: groups of tokens [B, S] after the scored ones, used only for block influence."""
+        """`work`: folder for temporary files. `behind`: groups of tokens [B, S] after the scored ones, used only for block
+        influence."""
         self.runner, self.measure, self.metric, self.partial = runner, measure, metric, partial
         self.progress, self.incumbent, self.rows = progress, incumbent, rows
-        self.behind = behind
+        self.work, self.behind = work, behind
         self.parent_PH = torch.empty(0)
         self.influence: Sequence[Sums] = ()
         self._under_way: deque[_UnderWay] = deque()
@@ -149,7 +155,11 @@ class Sweep:
             *(torch.ones_like(tokens, dtype=torch.bool) for tokens in self.behind),
         ]
         pairs = zip([*entering, *more], counted(is_text), strict=True)
-        found = [workers.submit(partial(observed_pass, self.runner, *pair)) for pair in pairs]
+        held_bytes = int(STREAMS_SHARE * room_bytes() / workers.count)
+        found = [
+            workers.submit(partial(observed_pass, self.runner, *pair, self.work, held_bytes))
+            for pair in pairs
+        ]
         groups = [group.result() for group in found]
         self.influence = [sums for _, sums in groups]
         return [self.runner.final_norm(hidden) for hidden, _ in groups[: len(entering)]]

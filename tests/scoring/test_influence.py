@@ -14,7 +14,7 @@ from torch import Tensor
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.parents.access import layers
 from puzzledsl.parents.load import load_parent
-from puzzledsl.scoring import influence, measures, text
+from puzzledsl.scoring import influence, measures, sweep, text
 from tests.bld.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.tiny import FAMILIES
@@ -43,9 +43,9 @@ def streams(case: Case, samples: int) -> list[Tensor]:
     return seen
 
 
-def measured(case: Case, **method: Any) -> BlockInfluence:
+def measured(case: Case, work: str = "score", **method: Any) -> BlockInfluence:
     """As `pzl score` leaves it."""
-    found = case.score(**{"metric": "kl_divergence", "samples": 45, **method}).influence
+    found = case.score(work, **{"metric": "kl_divergence", "samples": 45, **method}).influence
     assert found is not None
     return found
 
@@ -84,6 +84,21 @@ def test_text_behind_counts_where_little_is_scored(case: Case, few: Callable[[in
     agrees(measured(case), streams(case, 96))
     few(10**6)  # more than there is
     agrees(measured(case), streams(case, 45))
+
+
+def test_streams_in_a_file_are_those_in_memory(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, in_file = measured(case, work="held"), []
+
+    class Watched(influence.Streams):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            in_file.append(self.in_file)
+
+    monkeypatch.setattr(influence, "Streams", Watched)
+    monkeypatch.setattr(sweep, "room_bytes", lambda: 0)
+    assert measured(case, work="filed") == held
+    assert in_file and all(in_file)
+    assert not list((case.base / "filed").glob("hidden-*"))
 
 
 def test_every_measure_finds_the_parents(case: Case) -> None:

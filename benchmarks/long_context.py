@@ -1,4 +1,4 @@
-"""What a child loses far from the start of a text: `python -m benchmarks.long_context PARENT CHILD … --text heldout.txt`.
+"""Loss of a child far from the start of a text: `python -m benchmarks.long_context PARENT CHILD … --text heldout.txt`.
 
 A window costs nothing before its end, so that a mean over short texts flatters it. One table, of blocks of `--context` tokens of
 a text that nothing was fitted to:
@@ -31,7 +31,7 @@ EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096)
 
 @torch.inference_mode()
 def log_probabilities(model: PreTrainedModel, ids_S: Tensor) -> Tensor:
-    """Of the next token at every place, [S, V] float32."""
+    """Log-probabilities of the next token at every place, [S, V] float32."""
     return model(input_ids=ids_S[None], use_cache=False).logits[0].float().log_softmax(-1)
 
 

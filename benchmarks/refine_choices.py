@@ -1,4 +1,4 @@
-"""What refining is made of: `python -m benchmarks.refine_choices --program PROGRAM [--speeds 1.3 1.7] [--seeds 3]`.
+"""Ablation of refining: `python -m benchmarks.refine_choices --program PROGRAM [--speeds 1.3 1.7] [--seeds 3]`.
 
 `refine = measured(N)` with one thing changed at a time: how far draws spread, what the prior says of errors that entries share,
 how much measurements count. Each row is a change; a cell is the KL of the best of N children at a speed-up, on held-out text that

@@ -1,4 +1,4 @@
-"""How fast replace-1 scoring is: `python -m benchmarks.stage1_score [--example examples/smollm2] [--every 12] [--whole]`.
+"""Speed of replace-1 scoring: `python -m benchmarks.stage1_score [--example examples/smollm2] [--every 12] [--whole]`.
 
 Of every `--every`th replacement of a random small Llama and, with `--example`, of SmolLM2: the CPU time of scoring as `pzl score`
 does it, against whole forward passes of the changed model with the parent's log-probabilities made once; the share of the
@@ -97,7 +97,7 @@ class Subject:
         return logits.log_softmax(-1)
 
     def flops(self, replacement: Replacement) -> float:
-        """What one replacement cannot do without: its layer and those above it, and the head; products only."""
+        """Least work of one replacement: its layer and those above it, and the head; products only."""
         config = self.model.config
         attended = (
             config.num_attention_heads * config.head_dim * self.tokens_NS.shape[1] * 2

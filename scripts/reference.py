@@ -94,7 +94,7 @@ def _cell(text: str | None) -> str:
 
 
 def std() -> Iterator[str]:
-    """What can be named without declaring it."""
+    """Names that need no declaration."""
     yield f'# Parents, hardware, runtimes\n\n{MADE} The files are `spaces/std/*.pzl`; `use "std/…"` finds them.\n'
     yield from _parents()
     yield from _hardware()

@@ -97,14 +97,14 @@ class Runner:
             shutil.copytree(ROOT / name, folder / name, ignore=skip)
 
     def run(self, page: list[Block]) -> Iterator[str]:
-        """What is wrong with the blocks, in words."""
+        """Mistakes in the blocks, in words."""
         for index, block in enumerate(page):
             after = page[index + 1] if index + 1 < len(page) else None
             for problem in self.problems(block, after):
                 yield f"{block.place}: {problem}"
 
     def problems(self, block: Block, after: Block | None) -> Iterator[str]:
-        """What is wrong with one block. `after` is the next one of the page."""
+        """Mistake in one block, in words. `after` is the next one of the page."""
         reason = block.settings.get("skip")
         if reason is not None:
             if reason not in REASONS or not block.language:
@@ -216,7 +216,7 @@ def sessions(text: str) -> Iterator[tuple[str, str]]:
 
 
 def fits(expected: str, got: str) -> bool:
-    """Whether what was printed is what is shown, where a line `…` stands for any lines, and end blanks for nothing."""
+    """True if the output is the one shown, where a line `…` stands for any lines, and end blanks for nothing."""
     parts = [re.escape(line.rstrip()) + "\n" for line in expected.rstrip().split("\n")]
     pattern = "".join(r"(?:.*\n)*?" if part == re.escape("…") + "\n" else part for part in parts)
     text = "".join(line.rstrip() + "\n" for line in got.rstrip().split("\n"))

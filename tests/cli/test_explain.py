@@ -156,7 +156,7 @@ def test_diagnostics_live_in_modules_called_errors() -> None:
 
 
 def test_every_report_fills_the_words_of_its_message() -> None:
-    """What a template names, each place that reports it gives: else the message would be a KeyError."""
+    """Every field of a template is given by each place that reports it: else the message would be a KeyError."""
     kinds = {(kind.__module__, kind.__name__): kind for kind in all_codes().values()}
     by_name = {name for _, name in kinds}
     reports = 0
@@ -183,7 +183,7 @@ def test_every_report_fills_the_words_of_its_message() -> None:
 
 
 def _aliases(module: ast.Module) -> dict[str, str]:
-    """What a module's imports call things: name -> the module it is, or the module it comes from."""
+    """Names that a module's imports bind: name -> the module it is, or the module it comes from."""
     found: dict[str, str] = {}
     for node in ast.walk(module):
         if isinstance(node, ast.ImportFrom) and node.module:

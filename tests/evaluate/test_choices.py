@@ -48,7 +48,7 @@ def items(draw):
 @settings(deadline=None)
 @given(item=items())
 def test_a_shared_row_is_its_choices(item):
-    """What each target sees through the row is the beginning of its own choice, each at its own position."""
+    """Each target sees through the row the beginning of its own choice, each at its own position."""
     row = shared_row(item)
     seen = visible(row, len(row.ids))
     scored: dict[int, list[int]] = {index: [] for index in range(len(item))}

@@ -124,9 +124,13 @@ class Sweep:
             with self.runner.packed():
                 self._ask_for_arguments(todo, runs, entering)
                 self._up_the_layers(todo, runs, entering, workers)
-        self.partial.mend(
-            [*([] if around is None else [INCUMBENT]), *map(figures_name, todo), *map(figures_name, runs)]
-        )
+        self.partial.mend([*([] if around is None else [INCUMBENT]), *self._in_order(todo, runs)])
+
+    def _in_order(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> Iterator[Name]:
+        """Yield the names of all entries in the order of `_up_the_layers`: at each layer the runs that end below it come first."""
+        for layer_idx in range(len(self.runner) + 1):
+            yield from (figures_name(run) for run in runs if run.end == layer_idx)
+            yield from (figures_name(replacement) for replacement in todo if replacement.layer == layer_idx)
 
     def _up_the_layers(
         self, todo: Sequence[Replacement], runs: Sequence[Run], entering: list[Tensor], workers: Workers

@@ -127,7 +127,7 @@ class Sweep:
         self.partial.mend([*([] if around is None else [INCUMBENT]), *self._in_order(todo, runs)])
 
     def _in_order(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> Iterator[Name]:
-        """Yield the names of all entries in the order of `_up_the_layers`: at each layer the runs that end below it come first."""
+        """Yield the names of all entries in the order measured; at a layer the runs that end below it come first."""
         for layer_idx in range(len(self.runner) + 1):
             yield from (figures_name(run) for run in runs if run.end == layer_idx)
             yield from (figures_name(replacement) for replacement in todo if replacement.layer == layer_idx)

@@ -10,9 +10,9 @@ from typing import Any
 
 from benchmarks.child_methods import SEARCH, Method, Question, Refined
 from puzzledsl import refining
+from puzzledsl.base.progress import Silent
 from puzzledsl.ir.tables import BldJob, LayerAssignment, Refinement, ScoreTable, Solution
-from puzzledsl.library.library import Library
-from puzzledsl.progress import Silent
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.refining.run import run_refine
 from puzzledsl.refining.surrogate import Surrogate
 

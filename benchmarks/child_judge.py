@@ -20,7 +20,7 @@ from benchmarks.child_made import Bench
 from puzzledsl.data.tasks import EncodedChoice, Item, encode_choice, read_tasks
 from puzzledsl.evaluate.choices import log_likelihoods, right_answers
 from puzzledsl.evaluate.divergence import compare_block, final_states
-from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.models.families.load import load_parent, load_tokenizer
 
 RUN = 64
 """Positions of a text that are drawn together: KLs of neighbours are alike."""

@@ -12,21 +12,21 @@ from transformers import PreTrainedModel
 
 from benchmarks.child_choice import Chosen, Inputs, choose, refining_code
 from benchmarks.child_methods import SEARCH, Question, Refined, parse
+from puzzledsl.base.progress import Silent
+from puzzledsl.child.assemble import assemble
+from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.healing.run import healed_weights
+from puzzledsl.child.load import load_child
 from puzzledsl.cli.loading import context
 from puzzledsl.data.blocks import token_blocks
-from puzzledsl.export.realise import realise
-from puzzledsl.healing.run import healed_weights
 from puzzledsl.ir.nodes import Bld, Program
 from puzzledsl.ir.tables import CostTable, ModelDefinition
-from puzzledsl.library.library import Library
-from puzzledsl.modeling.assemble import assemble
-from puzzledsl.modeling.child import load_child
-from puzzledsl.parents.load import load_tokenizer
-from puzzledsl.parents.tensors import LazyTensor
+from puzzledsl.models.families.load import load_tokenizer
+from puzzledsl.models.families.tensors import LazyTensor
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.pipeline.inputs import costs_of, jobs_of, scores_of
+from puzzledsl.pipeline.tasks import HEALING
 from puzzledsl.plan.model import model_definition
-from puzzledsl.progress import Silent
-from puzzledsl.runs.readings import costs_of, jobs_of, scores_of
-from puzzledsl.runs.tasks import HEALING
 from puzzledsl.uptrain.run import METHOD, run_uptrain
 
 HEALED_ON = "heal_tokens" if "heal_tokens" in Bld.model_fields else "calibration_tokens"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from puzzledsl.checker.declarations.solvers import influence_score
 from puzzledsl.ir.nodes import (
     And,
     Baseline,
@@ -20,7 +21,6 @@ from puzzledsl.ir.nodes import (
     ScoreTerm,
     Search,
 )
-from puzzledsl.ir.solvers import influence_score
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.search.solve import solve_search
 

@@ -15,7 +15,9 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from puzzledsl.cost.calibrate import (
+from puzzledsl.base.diagnostics import DiagnosticError, Sink
+from puzzledsl.checker.shipped import shipped_profiles, shipped_shapes
+from puzzledsl.costs.calibrate import (
     Cell,
     Fit,
     batch_of,
@@ -26,10 +28,8 @@ from puzzledsl.cost.calibrate import (
     predicted_tokens_per_s,
     relative_errors,
 )
-from puzzledsl.cost.cells_csv import Cells, read_cells
-from puzzledsl.diagnostics import DiagnosticError, Sink
+from puzzledsl.costs.cells_csv import Cells, read_cells
 from puzzledsl.ir.nodes import GqaDecode, RooflineHardware
-from puzzledsl.ir.shipped import shipped_profiles, shipped_shapes
 
 DATA = Path(__file__).parent / "data"
 FITTED_RELEASE, OTHER_RELEASES = "1.0", ("0.20", "0.17")

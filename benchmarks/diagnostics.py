@@ -16,8 +16,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from puzzledsl.diagnostics import Diagnostic
-from puzzledsl.ir.check import check
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.checker.check import check
 from tests.generated import program
 from tests.generated.mistakes import Mistake, mistake, with_mistakes
 

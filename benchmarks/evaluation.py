@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.tasks import EncodedChoice, encode_choice, read_tasks
 from puzzledsl.evaluate import choices
-from puzzledsl.modeling.child import load_checkpoint
-from puzzledsl.parents.load import load_tokenizer
+from puzzledsl.models.families.load import load_tokenizer
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "smollm2"
 TASKS = ("sciq", "arc_easy", "piqa", "hellaswag")

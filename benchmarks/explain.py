@@ -13,11 +13,11 @@ import time
 from dataclasses import dataclass, replace
 
 from benchmarks.infeasible import infeasible
-from puzzledsl.search.cpsat import Effort, run_cpsat
-from puzzledsl.search.explain import Conflict, explain
-from puzzledsl.search.feasible import Feasibility, Kept, subset_of
-from puzzledsl.search.instance import Problem
-from puzzledsl.search.problem import Builder
+from puzzledsl.search.cpsat.solve import Effort, run_cpsat
+from puzzledsl.search.infeasible.explain import Conflict, explain
+from puzzledsl.search.infeasible.feasible import Feasibility, Kept, subset_of
+from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.tables import tables_of
 
 SECONDS = 60

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import torch
 
+from puzzledsl.base.files import write_text
+from puzzledsl.base.progress import Silent
+from puzzledsl.checker.check import check
+from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
-from puzzledsl.files import write_text
-from puzzledsl.ir.check import check
 from puzzledsl.ir.nodes import Program
-from puzzledsl.modeling.child import load_checkpoint
-from puzzledsl.parents.load import load_tokenizer
-from puzzledsl.progress import Silent
+from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.uptrain.model import output_embedding
 from puzzledsl.uptrain.run import run_uptrain
 

@@ -24,18 +24,18 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.base.files import write_text
+from puzzledsl.base.progress import Silent
+from puzzledsl.checker.check import check
+from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.healing.walk import heal
+from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
-from puzzledsl.export.realise import realise
-from puzzledsl.files import write_text
-from puzzledsl.healing.walk import heal
 from puzzledsl.ir.alternatives import NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
-from puzzledsl.ir.check import check
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
-from puzzledsl.modeling.child import load_checkpoint
-from puzzledsl.parents.load import load_tokenizer
-from puzzledsl.progress import Silent
+from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.uptrain.model import output_embedding
 from puzzledsl.uptrain.run import run_uptrain
 

@@ -22,14 +22,14 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.healing import CONTEXT, text
-from puzzledsl.healing.chain import Link
-from puzzledsl.healing.children import HealedChildren
-from puzzledsl.healing.groups import HealingGroups
+from puzzledsl.child.assemble import Pieces
+from puzzledsl.child.healing.chain import Link
+from puzzledsl.child.healing.children import HealedChildren
+from puzzledsl.child.healing.groups import HealingGroups
 from puzzledsl.ir.alternatives import NoOpAttention, NoOpFfn, name_of
-from puzzledsl.library.library import Library
-from puzzledsl.modeling.assemble import Pieces
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.parents.load import load_parent
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.scoring.healed import Healed
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import Replacement, Run

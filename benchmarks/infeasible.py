@@ -8,6 +8,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from benchmarks.synthetic import HERE, Inputs, metric, single, synthetic
+from puzzledsl.base.progress import Silent
 from puzzledsl.ir.nodes import (
     CountTerm,
     CpSat,
@@ -24,8 +25,7 @@ from puzzledsl.ir.nodes import (
     Term,
     Where,
 )
-from puzzledsl.progress import Silent
-from puzzledsl.search.problem import Builder
+from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import tables_of
 

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.modeling.child import load_checkpoint
-from puzzledsl.parents.access import attention, layers
-from puzzledsl.parents.load import load_parent, load_tokenizer
-from puzzledsl.parents.window import LimitWindow
+from puzzledsl.child.load import load_checkpoint
+from puzzledsl.models.families.access import attention, layers
+from puzzledsl.models.families.load import load_parent, load_tokenizer
+from puzzledsl.models.families.window import LimitWindow
 
 EDGES = (0, 64, 128, 256, 512, 1024, 2048, 4096)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
+from puzzledsl.base.progress import Silent
 from puzzledsl.ir.alternatives import (
     GqaAttention,
     LinearAttention,
@@ -40,11 +41,10 @@ from puzzledsl.measure.rounds import (
     measure_rounds,
     speed_up_errors,
 )
-from puzzledsl.parents.access import shape_of
-from puzzledsl.parents.load import load_parent
-from puzzledsl.progress import Silent
-from puzzledsl.timing.stopwatch import machine
-from puzzledsl.timing.whole import Workload
+from puzzledsl.measure.stopwatch import machine
+from puzzledsl.measure.whole import Workload
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.load import load_parent
 
 LIMIT = 0.05
 CHILDREN, TURNS = 8, 8

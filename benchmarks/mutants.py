@@ -291,7 +291,7 @@ def _hit(name: str, caller: str | None = None) -> None:
 
 def _warm() -> None:
     """Import what tests import, and read the grammar, once for all forks."""
-    from puzzledsl.ir.check import check
+    from puzzledsl.checker.check import check
 
     check(ROOT / "examples" / "nemotron51b.pzl", {})
 
@@ -318,7 +318,7 @@ def session(
     """The fate of each mutant, but for those of functions, the second answer, that run at import."""
     trampoline.record_trampoline_hit = _hit
     trampoline.set_mutant_under_test("stats")
-    import puzzledsl.units  # noqa: F401
+    import puzzledsl.base.units  # noqa: F401
 
     plugin = Session(mutants, budget_s)
 

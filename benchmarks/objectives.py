@@ -28,29 +28,29 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from puzzledsl.cost.table import cost_table
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.files import write_text
+from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.checker.check import check
+from puzzledsl.child.assemble import assemble
+from puzzledsl.costs.table import cost_table
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
-from puzzledsl.files import write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact
-from puzzledsl.ir.check import check
 from puzzledsl.ir.tables import CostTable, ModelDefinition, ScoreTable, SearchResult, Solution
-from puzzledsl.layout import BuildDir
-from puzzledsl.library.library import Library
-from puzzledsl.modeling.assemble import assemble
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.models.families.load import load_parent, load_tokenizer
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.pipeline.rounds.penalties import best_move
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.model import model_definition
-from puzzledsl.progress import Progress, Silent
-from puzzledsl.runs.penalties import best_move
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import replacements
 from puzzledsl.scoring.run import run_score
 from puzzledsl.scoring.sweep import final_states
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 

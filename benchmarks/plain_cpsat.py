@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.rivals import Said, cpu_s
-from puzzledsl.search.cpsat import model_of, solve_interruptibly
-from puzzledsl.search.instance import Ints, Problem
-from puzzledsl.search.metrics import holds
+from puzzledsl.search.cpsat.solve import model_of, solve_interruptibly
+from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.metrics import holds
 
 
 def plain_cpsat(problem: Problem, limit_s: float) -> Said:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.search.cpsat import Effort, run_cpsat
-from puzzledsl.search.instance import Ints, Problem
+from puzzledsl.search.cpsat.solve import Effort, run_cpsat
+from puzzledsl.search.problem.instance import Ints, Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
-from puzzledsl.ir.program import check_file
-from puzzledsl.ir.shipped import shipped_profiles
+from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.checker.program import check_file
+from puzzledsl.checker.shipped import shipped_profiles
+from puzzledsl.pipeline.planning.stage_one import StageOne, stage_one
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.runs.stage_one import StageOne, stage_one
-from puzzledsl.units import BYTES, format_quantity
 
 SOURCE = """\
 use "std/parents.pzl" ({parent})

@@ -18,7 +18,7 @@ from benchmarks.synthetic import Inputs, synthetic
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import CpSat, ScoreTerm
 from puzzledsl.ir.tables import PairwiseTerm, ScoreTable
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 

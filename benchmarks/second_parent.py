@@ -32,8 +32,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from puzzledsl.files import replacing, write_text
-from puzzledsl.modeling.placement import faster_in_bfloat16
+from puzzledsl.base.files import replacing, write_text
+from puzzledsl.models.placement import faster_in_bfloat16
 
 END = "<|endoftext|>"
 SPARED = 10

@@ -22,16 +22,16 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from benchmarks.matmul import matmul_flop_per_s
+from puzzledsl.base.progress import Silent
+from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
-from puzzledsl.ir.check import check
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.library.library import Library
-from puzzledsl.modeling.build import build_alternative
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.parents.access import layers
-from puzzledsl.parents.load import load_parent
+from puzzledsl.models.build import build_alternative
+from puzzledsl.models.families.access import layers
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.progress import Silent
 from puzzledsl.scoring import vocabulary
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.measures import Divergence

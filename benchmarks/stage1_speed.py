@@ -21,16 +21,16 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from benchmarks.matmul import cpu_s, matmul_flop_per_s
-from puzzledsl.bld import training
-from puzzledsl.bld.student import enrol
-from puzzledsl.bld.training import School
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import Alternative, GqaAttention, LinearAttention, LinearFfn, MlpFfn
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.modeling.placement import faster_in_bfloat16
-from puzzledsl.parents.access import shape_of
-from puzzledsl.surgery.statistics import collect_statistics
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.placement import faster_in_bfloat16
+from puzzledsl.pieces.initialise.statistics import collect_statistics
+from puzzledsl.pieces.train import training
+from puzzledsl.pieces.train.student import enrol
+from puzzledsl.pieces.train.training import School
 
 LAYERS, H, N, K, D, F = 8, 512, 8, 4, 64, 1536
 CONTEXT = 256

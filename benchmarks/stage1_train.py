@@ -20,22 +20,22 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from puzzledsl.bld.run import run_bld
-from puzzledsl.cost.table import cost_table
+from puzzledsl.base.progress import Silent
+from puzzledsl.checker.program import check_file
+from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.healing.run import healed_weights
+from puzzledsl.child.load import load_checkpoint
+from puzzledsl.costs.table import cost_table
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.evaluate.divergence import compare_block, final_states
-from puzzledsl.export.realise import realise
-from puzzledsl.healing.run import healed_weights
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Program
-from puzzledsl.ir.program import check_file
 from puzzledsl.ir.tables import Piece
-from puzzledsl.library.library import Library
-from puzzledsl.modeling.child import load_checkpoint
-from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.models.families.load import load_parent, load_tokenizer
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.model import model_definition
-from puzzledsl.progress import Silent
 from puzzledsl.scoring.run import run_score
 from puzzledsl.search.solve import solve_search
 from tests.tiny import tiny_tokenizer

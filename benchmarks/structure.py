@@ -25,8 +25,8 @@ from benchmarks.structures import ALL_KINDS, structured
 from benchmarks.synthetic import Inputs, with_search
 from puzzledsl.ir.nodes import CpSat
 from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.problem import build_problem
+from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.solve import solve_search
 
 LAYERS = (16, 32, 80)

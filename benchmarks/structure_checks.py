@@ -19,9 +19,9 @@ from benchmarks.structures import RUN_SCORES, SMALL, WIDE, Choice, mixed
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.ir.nodes import CpSat
 from puzzledsl.search.core import Outcome, minimise
-from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.instance import Ints, Problem
-from puzzledsl.search.problem import build_problem
+from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.solve import solve_search
 
 LATE_S, LATE_SHARE = 0.3, 0.05  # a run may end so much after its limit, whichever is more

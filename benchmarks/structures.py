@@ -29,10 +29,10 @@ from puzzledsl.ir.nodes import (
     Shape,
 )
 from puzzledsl.ir.tables import RunScore
-from puzzledsl.search.cpsat import Effort, model_of, parameters_of, solve_interruptibly
-from puzzledsl.search.instance import Ints, Problem
-from puzzledsl.search.metrics import Child
-from puzzledsl.search.problem import build_problem
+from puzzledsl.search.cpsat.solve import Effort, model_of, parameters_of, solve_interruptibly
+from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.tables import tables_of
 
 REFERENCE_WORK = 4.0  # CP-SAT's deterministic seconds for the child that budgets are taken from

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.cost.table import cost_table
+from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
@@ -56,7 +56,7 @@ from puzzledsl.ir.nodes import (
     Where,
 )
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScoreTable
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import Tables, tables_of
 
 HERE = Where(file="synthetic.pzl", line=1, column=1, end_line=1, end_column=2)

@@ -17,13 +17,13 @@ from fractions import Fraction
 from benchmarks.infeasible import draw_requirements
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.ir.tables import Regret, WhyResult
-from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.cpsat.solve import Effort
 from puzzledsl.search.exact import best_meeting_all
-from puzzledsl.search.metrics import Child
-from puzzledsl.search.pins import Pin, pins_of
-from puzzledsl.search.problem import Builder
+from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.problem.problem import Builder
+from puzzledsl.search.sensitivity.pins import Pin, pins_of
+from puzzledsl.search.sensitivity.why import pinned, why_search
 from puzzledsl.search.tables import Tables, tables_of
-from puzzledsl.search.why import pinned, why_search
 
 SEARCHES = 50
 CHECKED = 40  # pins of a search that are solved again

@@ -2,7 +2,7 @@
 
     python editors/textmate.py            writes editors/vscode/syntaxes/pzl.tmLanguage.json
 
-What a word is, the Lark grammar says; what class a word has, `puzzledsl/lang/highlight.py`. TextMate takes the first rule
+What a word is, the Lark grammar says; what class a word has, `puzzledsl/syntax/highlight.py`. TextMate takes the first rule
 that matches furthest to the left, so the rules below stand in the order in which these two decide.
 """
 
@@ -13,9 +13,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.files import write_text
-from puzzledsl.lang.grammar import build_grammar
-from puzzledsl.lang.highlight import (
+from puzzledsl.base.files import write_text
+from puzzledsl.syntax.grammar import build_grammar
+from puzzledsl.syntax.highlight import (
     ASSIGNS,
     DECLARES,
     MISTAKES,
@@ -24,7 +24,7 @@ from puzzledsl.lang.highlight import (
     TARGETS,
     TokenClass,
 )
-from puzzledsl.lang.kinds import KEYWORDS, KINDS
+from puzzledsl.syntax.kinds import KEYWORDS, KINDS
 
 GRAMMAR = Path(__file__).parent / "vscode" / "syntaxes" / "pzl.tmLanguage.json"
 

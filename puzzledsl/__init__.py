@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from puzzledsl.version import __version__
+from puzzledsl.base.version import __version__
 
 if TYPE_CHECKING:
     from puzzledsl.api.answer import Answer
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from puzzledsl.api.regrets import Regrets
     from puzzledsl.api.run import Run
     from puzzledsl.api.tables import Costs, Space
-    from puzzledsl.diagnostics import Diagnostic, DiagnosticError
+    from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 
 __all__ = [
     "load",
@@ -55,8 +55,8 @@ _HOMES = {
     "Plot": "api.frontier",
     "Regrets": "api.regrets",
     "Run": "api.run",
-    "Diagnostic": "diagnostics",
-    "DiagnosticError": "diagnostics",
+    "Diagnostic": "base.diagnostics",
+    "DiagnosticError": "base.diagnostics",
     "load_ipython_extension": "api.magic",
 }
 """Public name -> the module that has it."""

@@ -17,13 +17,13 @@ from typing import Any
 
 import typer
 
+from puzzledsl.base.resources import resource
+from puzzledsl.checker.check import inspect
 from puzzledsl.cli.app import app
-from puzzledsl.cli.starting import std_parents
-from puzzledsl.cli.teaching import PANELS
-from puzzledsl.ir.check import inspect
+from puzzledsl.cli.command_help import PANELS
+from puzzledsl.cli.commands.new import std_parents
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.runtimes import RUNTIMES, Absent, Lowered, Native, Support
-from puzzledsl.resources import resource
 from scripts.reference_python import python
 
 ROOT = Path(__file__).parents[1]

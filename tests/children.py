@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.child.assemble import Pieces
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
     FfnAlternative,
@@ -21,8 +22,7 @@ from puzzledsl.ir.alternatives import (
     ParentFfn,
 )
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
-from puzzledsl.modeling.assemble import Pieces
-from puzzledsl.modeling.build import build_alternative
+from puzzledsl.models.build import build_alternative
 
 Choice = tuple[AttentionAlternative, FfnAlternative]
 PARENT: Choice = (ParentAttention(), ParentFfn())

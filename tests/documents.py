@@ -25,8 +25,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from puzzledsl.ir.check import check
-from puzzledsl.render import render_all
+from puzzledsl.base.render import render_all
+from puzzledsl.checker.check import check
 
 ROOT = Path(__file__).parents[1]
 REASONS = (

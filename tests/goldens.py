@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from puzzledsl.diagnostics import Diagnostic
-from puzzledsl.render import render_all
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.render import render_all
 
 Check = Callable[[Path], tuple[Iterable[Diagnostic], Mapping[str, str]]]
 """A file to its diagnostics and the texts of the files they point into."""

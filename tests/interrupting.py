@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from puzzledsl.progress import Silent
+from puzzledsl.base.progress import Silent
 
 
 class Interrupting(Silent):

@@ -10,7 +10,7 @@ from itertools import product
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import Tables, tables_of
 
 

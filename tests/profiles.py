@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from random import Random
 
-from puzzledsl.cost.any_batch import AnyBatch
+from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
     FfnAlternative,

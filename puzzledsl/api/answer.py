@@ -82,7 +82,7 @@ class Answer:
     @property
     def advice(self) -> str:
         """Changes that would make an infeasible search solvable; empty for one with a solution."""
-        from puzzledsl.search.verdicts import no_answer
+        from puzzledsl.search.infeasible.verdicts import no_answer
 
         problem = no_answer(self._subject.program, self._result)
         return "" if problem is None else problem.help
@@ -103,7 +103,7 @@ class Answer:
             DiagnosticError: The library is not installed (E0671).
         """
         from puzzledsl.api.frames import frame
-        from puzzledsl.report.architecture import strip_of
+        from puzzledsl.report.pictures.architecture import strip_of
 
         strip = strip_of(self._subject)
         rows: list[dict[str, object]] = []
@@ -135,8 +135,8 @@ class Answer:
         return ", ".join(parts)
 
     def _repr_html_(self) -> str:
-        from puzzledsl.report.architecture import strip_of
         from puzzledsl.report.notebook import fragment
+        from puzzledsl.report.pictures.architecture import strip_of
 
         title = f"search {self.search}: {self._proof()}"
         lines = [self.advice] if self.advice else []
@@ -147,7 +147,7 @@ class Answer:
     def _conflict_table(self) -> Table:
         from puzzledsl.ir.statements import written
         from puzzledsl.report.notebook import Table
-        from puzzledsl.search.verdicts import requirements_by_place
+        from puzzledsl.search.infeasible.verdicts import requirements_by_place
 
         asked = requirements_by_place(self._subject.search)
         rows = [
@@ -157,8 +157,8 @@ class Answer:
         return Table.of(("conflicting requirement", "", "best with the others kept"), rows, words=3)
 
     def _metric_table(self) -> Table:
+        from puzzledsl.pipeline.text.card import metric_text
         from puzzledsl.report.notebook import Table
-        from puzzledsl.runs.card import metric_text
 
         rows = []
         for name, value in sorted(self.metrics.items()):

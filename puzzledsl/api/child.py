@@ -58,8 +58,8 @@ class Child:
         return f"<Child of {self._search}: objective {float(self.objective):.6g}, {state}>"
 
     def _repr_html_(self) -> str:
+        from puzzledsl.pipeline.text.card import metric_text
         from puzzledsl.report.notebook import Table, fragment
-        from puzzledsl.runs.card import metric_text
 
         metrics = [(name, metric_text(name, float(value))) for name, value in sorted(self.metrics.items())]
         held = [

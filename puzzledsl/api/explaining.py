@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def explained(sources: Mapping[str, str], folder: Path) -> Iterator[None]:
         yield
     except DiagnosticError as error:
         if not getattr(error, "__notes__", None):
-            from puzzledsl.render import render_all, sources_for
+            from puzzledsl.base.render import render_all, sources_for
 
             texts = sources_for(error.diagnostics, sources, [Path(), folder])
             error.add_note(render_all(error.diagnostics, texts, color=False).rstrip())

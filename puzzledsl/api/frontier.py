@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from puzzledsl.api.frames import Library
     from puzzledsl.ir.tables import FrontierPoint, FrontierResult
-    from puzzledsl.report.curves import Curve
+    from puzzledsl.report.pictures.curves import Curve
     from puzzledsl.report.subject import Subject
 
 
@@ -70,13 +70,13 @@ class Frontier:
         """
         if axes is None:
             return Plot(self)
-        from puzzledsl.report.figures import draw_frontier
+        from puzzledsl.report.pictures.figures import draw_frontier
 
         draw_frontier(axes, self._curve())
         return axes
 
     def _curve(self) -> Curve:
-        from puzzledsl.report.curves import curves
+        from puzzledsl.report.pictures.curves import curves
 
         found = curves(self._subject)
         if not found:
@@ -96,9 +96,9 @@ class Frontier:
         return f"{proven} of {len(self.points)} points proven"
 
     def _repr_html_(self) -> str:
+        from puzzledsl.pipeline.text.card import bound_text
         from puzzledsl.report.notebook import Table, fragment
-        from puzzledsl.report.searches import describe_term
-        from puzzledsl.runs.card import bound_text
+        from puzzledsl.report.sections.searches import describe_term
 
         swept = describe_term(self._subject.program.frontiers[self.name].term)
         rows = []
@@ -130,8 +130,8 @@ class Plot:
             DiagnosticError: The format needs matplotlib, which is not installed (E0661).
             ValueError: Neither writes this format.
         """
-        from puzzledsl.files import write_text
-        from puzzledsl.report.figures import write_frontier
+        from puzzledsl.base.files import write_text
+        from puzzledsl.report.pictures.figures import write_frontier
 
         file = Path(path)
         if file.suffix == ".svg":

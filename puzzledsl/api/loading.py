@@ -57,8 +57,8 @@ def _opened(
     file: Path, text: str | None, build: str | os.PathLike[str] | None, params: dict[str, object]
 ) -> Program:
     from puzzledsl.api.explaining import explained
-    from puzzledsl.diagnostics import DiagnosticError
-    from puzzledsl.runs.opening import open_program
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.pipeline.opening import open_program
 
     settings = {name: _setting(value) for name, value in params.items()}
     opened = open_program(file, settings, None if build is None else Path(build), text)

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from puzzledsl.api.regrets import Regrets
     from puzzledsl.api.run import Run
     from puzzledsl.api.tables import Costs, Space
-    from puzzledsl.diagnostics import Diagnostic
+    from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.ir import nodes
     from puzzledsl.ir.tables import LayerAssignment
-    from puzzledsl.runs.context import Context
+    from puzzledsl.pipeline.context import Context
 
 WHY_S = 60.0
 
@@ -108,7 +108,7 @@ class Program:
             DiagnosticError: The program has no such space, or a profile or table lacks what is needed.
         """
         from puzzledsl.api.tables import Costs
-        from puzzledsl.runs.readings import costs_of
+        from puzzledsl.pipeline.inputs import costs_of
 
         with self._session.explained():
             self._session.known_space(name, "cost")
@@ -131,8 +131,8 @@ class Program:
             DiagnosticError: The program has no such search, or a table that it reads is not there yet.
         """
         from puzzledsl.api.answer import Answer
-        from puzzledsl.runs.locks import locked
-        from puzzledsl.runs.solving import solved
+        from puzzledsl.pipeline.process.locks import locked
+        from puzzledsl.pipeline.solving import solved
 
         with self._session.explained():
             self._session.ready_search(search, "solve")
@@ -153,9 +153,9 @@ class Program:
             DiagnosticError: The program has no such frontier, or a table that it reads is not there yet.
         """
         from puzzledsl.api.frontier import Frontier
-        from puzzledsl.runs.locks import locked
-        from puzzledsl.runs.solving import solved_frontier
-        from puzzledsl.runs.targets import chosen
+        from puzzledsl.pipeline.process.locks import locked
+        from puzzledsl.pipeline.solving import solved_frontier
+        from puzzledsl.pipeline.targets import chosen
 
         with self._session.explained():
             frontiers = self._session.context.program.frontiers
@@ -193,10 +193,10 @@ class Program:
             ValueError: The parent has no such layer, or a sub-block is given without a layer.
         """
         from puzzledsl.api.regrets import Regrets
-        from puzzledsl.diagnostics import DiagnosticError
+        from puzzledsl.base.diagnostics import DiagnosticError
         from puzzledsl.ir.tables import WhyResult
-        from puzzledsl.runs.regrets import keep_regrets, regrets_of
-        from puzzledsl.search.verdicts import no_answer
+        from puzzledsl.pipeline.regrets import keep_regrets, regrets_of
+        from puzzledsl.search.infeasible.verdicts import no_answer
 
         with self._session.explained():
             self._session.ready_search(search, "why")
@@ -266,7 +266,7 @@ class Program:
             ValueError: There is no such stage, or both `until` and `only` are given.
         """
         from puzzledsl.api.run import Run
-        from puzzledsl.runs.task import STAGES
+        from puzzledsl.pipeline.task import STAGES
 
         for stage in (until, only):
             if stage is not None and stage not in STAGES:
@@ -279,9 +279,9 @@ class Program:
         return Run(self._session)
 
     def _run(self, until: str | None, only: str | None, progress: bool) -> None:
-        from puzzledsl.progress import Silent
-        from puzzledsl.runs.everything import run_everything
-        from puzzledsl.runs.reporter import Reporter
+        from puzzledsl.base.progress import Silent
+        from puzzledsl.pipeline.process.reporter import Reporter
+        from puzzledsl.pipeline.run_all import run_everything
 
         if not progress:
             run_everything(self._session.context, until, only, lambda text: None)
@@ -307,7 +307,7 @@ class Program:
     def _repr_html_(self) -> str:
         from puzzledsl.plan.space_table import SpaceTable
         from puzzledsl.report.notebook import Table, fragment
-        from puzzledsl.report.searches import describe, describe_term
+        from puzzledsl.report.sections.searches import describe, describe_term
 
         program = self._session.context.program
         rows = [

@@ -87,7 +87,7 @@ class Regrets:
 
     def _repr_html_(self) -> str:
         from puzzledsl.report.notebook import Table, fragment
-        from puzzledsl.report.regrets import heat_map
+        from puzzledsl.report.sections.regrets import heat_map
 
         title = repr(self).strip("<>")
         if len({s.layer for s in self.sub_blocks}) == 1:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from puzzledsl.api.frames import Library
     from puzzledsl.api.session import Session
-    from puzzledsl.runs.status import TaskStatus
+    from puzzledsl.pipeline.planning.status import TaskStatus
 
 
 class Run:
@@ -34,7 +34,7 @@ class Run:
     @property
     def summary(self) -> str:
         """Parent against child, and the places of what was made, as `pzl run` prints them."""
-        from puzzledsl.runs.summary import summary
+        from puzzledsl.pipeline.text.summary import summary
 
         with self._session.explained():
             return summary(self._session.context)
@@ -45,7 +45,7 @@ class Run:
         Returns:
             For each task its `task` (`.stage`, `.name`), a `word` (`done`, `missing`, `stale`, `blocked`), and `why`.
         """
-        from puzzledsl.runs.status import statuses
+        from puzzledsl.pipeline.planning.status import statuses
 
         with self._session.explained():
             return tuple(statuses(self._session.context))
@@ -83,7 +83,7 @@ class Run:
         Raises:
             DiagnosticError: The program has no such search or uptraining, or the child is not made yet.
         """
-        from puzzledsl.runs.children import load_made_child
+        from puzzledsl.pipeline.children import load_made_child
 
         with self._session.explained():
             return load_made_child(self._session.context, name, dtype=dtype, device=device)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from puzzledsl.ir import nodes
     from puzzledsl.ir.alternatives import SubBlock
     from puzzledsl.ir.tables import FrontierResult, SearchResult
+    from puzzledsl.pipeline.context import Context
     from puzzledsl.report.subject import Subject
-    from puzzledsl.runs.context import Context
     from puzzledsl.search.tables import Tables
 
 
@@ -32,8 +32,8 @@ class Session:
             space.used_by.search for space in context.program.spaces.values() if space.used_by is not None
         ]
         if used:
-            from puzzledsl.runs.narrow import resolve_used_by
-            from puzzledsl.runs.readings import file_version
+            from puzzledsl.pipeline.inputs import file_version
+            from puzzledsl.pipeline.rounds.narrow import resolve_used_by
 
             solutions = tuple(file_version(context.build.solution(search)) for search in used)
             if solutions != self._narrowed:
@@ -49,8 +49,8 @@ class Session:
 
     def known_space(self, name: str, stage: str) -> None:
         """Refuse a name that is no space, and a space that is narrowed by a search without a solution."""
-        from puzzledsl.runs.readings import best_solution
-        from puzzledsl.runs.targets import chosen
+        from puzzledsl.pipeline.inputs import best_solution
+        from puzzledsl.pipeline.targets import chosen
 
         spaces = self.context.program.spaces
         chosen("space", spaces, [name], self._stored.file, stage)
@@ -59,8 +59,8 @@ class Session:
 
     def ready_search(self, search: str, stage: str) -> None:
         """Refuse a name that is no search, and a search whose tables are not there yet."""
-        from puzzledsl.diagnostics import DiagnosticError
-        from puzzledsl.runs.targets import chosen, not_ready
+        from puzzledsl.base.diagnostics import DiagnosticError
+        from puzzledsl.pipeline.targets import chosen, not_ready
 
         chosen("search", self.context.program.searches, [search], self._stored.file, stage)
         if (problem := not_ready(self.context, search)) is not None:
@@ -81,7 +81,7 @@ class Session:
 
     def tables_of(self, search: str) -> Tables:
         """The tables of a search. They are kept as long as no stage has written any since."""
-        from puzzledsl.runs.readings import costs_of, scores_of, tables_version
+        from puzzledsl.pipeline.inputs import costs_of, scores_of, tables_version
         from puzzledsl.search.tables import tables_of
 
         context = self.context
@@ -98,9 +98,9 @@ class Session:
         self, search: str, result: SearchResult | None = None, frontier: FrontierResult | None = None
     ) -> Subject:
         """A search with the tables that pictures are drawn from."""
+        from puzzledsl.pipeline.inputs import costs_of, scores_of
         from puzzledsl.report.artefacts import Artefacts
         from puzzledsl.report.subject import Subject
-        from puzzledsl.runs.readings import costs_of, scores_of
 
         program = self.context.program
         space = program.searches[search].space

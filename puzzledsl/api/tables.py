@@ -122,8 +122,8 @@ class Costs:
 
     def _repr_html_(self) -> str:
         from puzzledsl.ir.metrics import metrics_of
+        from puzzledsl.pipeline.text.card import metric_text
         from puzzledsl.report.notebook import Table, fragment
-        from puzzledsl.runs.card import metric_text
         from puzzledsl.search.tables import PARENT
 
         shown = ("memory", "weights", "kv_cache", "ttft", "tpot", "latency", "throughput")

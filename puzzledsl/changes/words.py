@@ -7,10 +7,19 @@ import re
 from fractions import Fraction
 from typing import assert_never
 
+from puzzledsl.base.units import (
+    BYTES,
+    BYTES_PER_S,
+    COUNT,
+    FLOP_PER_S,
+    TIME,
+    TOK_PER_S,
+    Dimension,
+    format_quantity,
+)
+from puzzledsl.checker.expressions.layer_tables import collect_layers
+from puzzledsl.checker.expressions.structures import Same, Structure, recognised
 from puzzledsl.ir import nodes
-from puzzledsl.ir.layer_tables import collect_layers
-from puzzledsl.ir.structures import Same, Structure, recognised
-from puzzledsl.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, TIME, TOK_PER_S, Dimension, format_quantity
 
 _UNITS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
 _SUFFIXES = (

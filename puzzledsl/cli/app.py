@@ -6,20 +6,20 @@ from typing import Annotated
 
 import typer
 
-from puzzledsl.cli import (
-    costing,
-    editor,
-    front,
-    importing,
-    running,
-    shelves,
-    solving,
+from puzzledsl.base.version import __version__
+from puzzledsl.cli.command_help import teach
+from puzzledsl.cli.commands import (
+    cost,
+    fmt,
+    import_results,
+    library,
+    lsp,
+    run,
+    solve,
     stages,
-    verifying,
-    watching,
+    verify_export,
+    watch,
 )
-from puzzledsl.cli.teaching import teach
-from puzzledsl.version import __version__
 
 app = typer.Typer(
     name="pzl",
@@ -49,14 +49,14 @@ def _root(
     pass
 
 
-front.register(app)
-costing.register(app)
-solving.register(app)
-watching.register(app)
-importing.register(app)
-shelves.register(app)
+fmt.register(app)
+cost.register(app)
+solve.register(app)
+watch.register(app)
+import_results.register(app)
+library.register(app)
 stages.register(app)
-running.register(app)
-verifying.register(app)
-editor.register(app)
+run.register(app)
+verify_export.register(app)
+lsp.register(app)
 teach(app)

@@ -7,10 +7,10 @@ from typing import NoReturn
 
 import typer
 
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.ir.program import Checked, check_file
-from puzzledsl.progress import Progress
-from puzzledsl.runs.context import Context
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress
+from puzzledsl.checker.program import Checked, check_file
+from puzzledsl.pipeline.context import Context
 
 
 def settings_of(pairs: list[str] | None) -> dict[str, str]:
@@ -44,7 +44,7 @@ def context(
     progress: Progress | None = None,
 ) -> Context:
     """A run context for a checked file. Spaces that `used_by` narrows are narrowed where their search is solved."""
-    from puzzledsl.runs.opening import context_of
+    from puzzledsl.pipeline.opening import context_of
 
     result = context_of(file, check(file, pairs), build)
     if progress is not None:

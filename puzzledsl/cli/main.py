@@ -6,15 +6,15 @@ import os
 import sys
 from typing import NoReturn
 
-from puzzledsl import collector
+from puzzledsl.base import gc_tuning
 from puzzledsl.cli.app import app
-from puzzledsl.runs import interrupts
-from puzzledsl.runs.interrupts import EXIT_INTERRUPTED
+from puzzledsl.pipeline.process import interrupts
+from puzzledsl.pipeline.process.interrupts import EXIT_INTERRUPTED
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    collector.rest()
+    gc_tuning.rest()
     # looking for plugins reads every package's metadata
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     interrupts.listen()
@@ -26,7 +26,7 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code. Shows a traceback only if PZL_TRACEBACK is set."""
-    from puzzledsl.diagnostics import DiagnosticError
+    from puzzledsl.base.diagnostics import DiagnosticError
 
     try:
         app(arguments, standalone_mode=True)
@@ -56,8 +56,8 @@ def run(arguments: list[str]) -> int:
 def _failed(error: Exception) -> int:
     """Report an exception and return the exit code: 1 for a write that the disk refuses, 70 for an internal error."""
     from puzzledsl.cli.output import print_diagnostics, report_fault
-    from puzzledsl.runs.disk import refusal
-    from puzzledsl.runs.errors import DiskFull
+    from puzzledsl.pipeline.errors import DiskFull
+    from puzzledsl.pipeline.process.disk import refusal
 
     if (found := refusal(error)) is None or found[0] is None:
         return report_fault(error)

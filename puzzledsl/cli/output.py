@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from puzzledsl.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Diagnostic
 
 EXIT_FAULT = 70
 
@@ -32,14 +32,14 @@ def look_in(root: Path) -> None:
 
 def sources_for(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> dict[str, str]:
     """Return the text of every file that a diagnostic points into, reading those that are not known."""
-    from puzzledsl import render
+    from puzzledsl.base import render
 
     return render.sources_for(diagnostics, known, [Path(), *_roots])
 
 
 def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> None:
     """Render diagnostics on stderr, in source order, then a count."""
-    from puzzledsl.render import render
+    from puzzledsl.base.render import render
 
     ordered = sorted(diagnostics, key=lambda d: d.sort_key)
     sources = sources_for(ordered, known)

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, assert_never
 
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.errors import ColumnMissing, DataMissing, DataUnreadable, LibraryNotInstalled, span_of
 from puzzledsl.data.mixing import parts_of
-from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 
 

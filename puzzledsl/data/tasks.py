@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.data.errors import BadTask, TasksMissing
-from puzzledsl.diagnostics import DiagnosticError, Span
 
 
 @dataclass(frozen=True, slots=True)

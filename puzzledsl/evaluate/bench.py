@@ -11,7 +11,11 @@ from pydantic import ValidationError
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.checksums import read_sealed, write_sealed
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import sha256_of
+from puzzledsl.base.progress import Progress
+from puzzledsl.child.load import load_checkpoint
 from puzzledsl.evaluate.choices import (
     Answers,
     accuracy_figures,
@@ -25,13 +29,9 @@ from puzzledsl.evaluate.divergence import BlockFigures, compare_block, divergenc
 from puzzledsl.evaluate.errors import OtherModel
 from puzzledsl.evaluate.plan import Plan, Text, span_of
 from puzzledsl.evaluate.speed import ROUNDS, Speed, child_speed, parent_speed, speed_figures
-from puzzledsl.files import sha256_of
 from puzzledsl.ir.base import Frozen
 from puzzledsl.ir.tables import Figure, ModelFigures
-from puzzledsl.modeling.child import load_checkpoint
-from puzzledsl.modeling.placement import placement
-from puzzledsl.progress import Progress
-from puzzledsl.seals import read_sealed, write_sealed
+from puzzledsl.models.placement import placement
 
 METHOD = "3"  # raise it when a figure's meaning changes, so that unfinished work is not continued
 PARENT = "parent"

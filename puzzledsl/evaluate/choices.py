@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.ir.tables import Figure
-from puzzledsl.modeling.products import fast_products
+from puzzledsl.models.kernels.products import fast_products
 
 ROW_TOKENS = {"cpu": 768, "cuda": 16384}  # tokens of one forward, padding included
 CHUNK_TOKENS = 128  # scored tokens at a time: their logits stay in the processor's cache

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.ir.tables import Figure
-from puzzledsl.modeling.products import fast_products
+from puzzledsl.models.kernels.products import fast_products
 
 CHUNK_TOKENS = 512
 FORWARD_TOKENS = 2048

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.suggest import closest
 from puzzledsl.data.tasks import EncodedChoice
-from puzzledsl.diagnostics import DiagnosticError, Span
 from puzzledsl.evaluate.choices import Answers, can_share, score_choices, together
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
-from puzzledsl.suggest import closest
 
 OWN_TASKS = "lm_eval"  # a folder beside the program, with the user's own task files
 MAX_NEW_TOKENS = 256

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.tasks import EncodedChoice, Item, encode_choice, read_tasks
-from puzzledsl.diagnostics import DiagnosticError, Span
 from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName
 from puzzledsl.evaluate.harness import Harness
 from puzzledsl.evaluate.kept import POOLED
 from puzzledsl.ir.nodes import Data, Eval, Program
-from puzzledsl.parents.load import load_config, load_tokenizer
-from puzzledsl.timing.device import device_of, measured_scenarios
-from puzzledsl.timing.whole import Workload
+from puzzledsl.measure.device import device_of, measured_scenarios
+from puzzledsl.measure.whole import Workload
+from puzzledsl.models.families.load import load_config, load_tokenizer
 
 BLOCK_TOKENS = 512
 RESERVED = (POOLED, "params", "checkpoint_bytes", "kl", "perplexity")  # of results that are no task's

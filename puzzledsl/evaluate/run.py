@@ -9,12 +9,12 @@ import shutil
 from collections.abc import Mapping, Set
 from pathlib import Path
 
+from puzzledsl.base.progress import Progress
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import plan_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import Evaluation
-from puzzledsl.progress import Progress
 
 
 def run_eval(

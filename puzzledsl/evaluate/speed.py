@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 
 from puzzledsl.ir.base import Frozen
 from puzzledsl.ir.tables import Figure
-from puzzledsl.timing.stopwatch import spread
-from puzzledsl.timing.whole import WholeTimer, Workload
+from puzzledsl.measure.stopwatch import spread
+from puzzledsl.measure.whole import WholeTimer, Workload
 
 ROUNDS = 5
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress
 from puzzledsl.export.engines.ask import Crash, ask, python_of
 from puzzledsl.export.prepare import prepare, weights_bytes
 from puzzledsl.export.verify import open_model
 from puzzledsl.ir.runtimes import RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineSpeed
-from puzzledsl.progress import Progress
 
 DTYPES: dict[EngineName, tuple[str, ...]] = {
     "transformers": ("f32",),

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.export.child_files import ChildFiles
-from puzzledsl.export.errors import MissingPackage, NotAGguf, UnknownRope
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import replacing
+from puzzledsl.child.checkpoint.contents import ChildFiles
+from puzzledsl.child.checkpoint.errors import MissingPackage, NotAGguf, UnknownRope
 from puzzledsl.export.gguf_tokenizer import add_tokenizer
 from puzzledsl.export.lowering import lower, pad_widths
-from puzzledsl.files import replacing
 from puzzledsl.ir.alternatives import (
     GqaAttention,
     LinearAttention,
@@ -29,7 +29,7 @@ from puzzledsl.ir.alternatives import (
 )
 from puzzledsl.ir.facts import width
 from puzzledsl.ir.runtimes import LLAMA_CPP
-from puzzledsl.parents.tensors import LazyTensor
+from puzzledsl.models.families.tensors import LazyTensor
 
 GgufDtype = Literal["f32", "f16", "bf16", "q8_0"]
 ARCHITECTURE = "deci"

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.export.errors import UnknownTokenizer
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.checkpoint.errors import UnknownTokenizer
 
 _LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")

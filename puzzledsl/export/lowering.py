@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING
 
-from puzzledsl.diagnostics import Diagnostic, DiagnosticError
-from puzzledsl.export.child_files import ChildFiles
-from puzzledsl.export.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.child.checkpoint.contents import ChildFiles
+from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
     FfnAlternative,
@@ -32,9 +32,9 @@ from puzzledsl.ir.alternatives import (
 )
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.runtimes import Absent, Lowered, Runtime, family_support, support
-from puzzledsl.parents.access import norm_name, sub_block_name
-from puzzledsl.parents.families import FAMILIES
-from puzzledsl.parents.tensors import LazyTensor
+from puzzledsl.models.families.access import norm_name, sub_block_name
+from puzzledsl.models.families.families import FAMILIES
+from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.plan.shapes import attention_shapes, mlp_shapes
 
 GATE = 32.0

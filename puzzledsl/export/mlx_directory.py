@@ -14,17 +14,17 @@ from typing import Any, cast
 
 import torch
 
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.export.card import model_card
-from puzzledsl.export.checkpoint import appearing, copy_tokenizer, refuse_to_overwrite, write_json
-from puzzledsl.export.child_files import ChildFiles
-from puzzledsl.export.errors import UnknownRope
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.block_configs import FFN_MULTIPLE, ffn_mult, to_block_configs
+from puzzledsl.child.checkpoint.card import model_card
+from puzzledsl.child.checkpoint.contents import ChildFiles
+from puzzledsl.child.checkpoint.errors import UnknownRope
+from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
+from puzzledsl.child.checkpoint.write import appearing, copy_tokenizer, refuse_to_overwrite, write_json
+from puzzledsl.child.load import CHILD_MODEL_TYPE
 from puzzledsl.export.lowering import as_llama, lower, pad_widths, with_linear_biases
-from puzzledsl.export.shards import SHARD_BYTES, write_shards
 from puzzledsl.ir.alternatives import GqaAttention, LinearAttention, NoOpAttention
 from puzzledsl.ir.runtimes import MLX
-from puzzledsl.modeling.block_configs import FFN_MULTIPLE, ffn_mult, to_block_configs
-from puzzledsl.modeling.child import CHILD_MODEL_TYPE
 
 MODEL_FILE = "mlx_model.py"
 KNOWN_ROPES = ("default", "linear", "llama3")
@@ -57,7 +57,9 @@ def write_mlx(
         write_shards(child.weights, directory, shard_bytes)
         write_json(directory / "config.json", config)
         if not native:
-            text = (resources.files("puzzledsl.export") / "remote" / MODEL_FILE).read_text(encoding="utf-8")
+            text = (resources.files("puzzledsl.child.checkpoint") / "remote" / MODEL_FILE).read_text(
+                encoding="utf-8"
+            )
             (directory / MODEL_FILE).write_text(text, encoding="utf-8")
         copy_tokenizer(base_dir, directory)
         (directory / "README.md").write_text(card, encoding="utf-8")

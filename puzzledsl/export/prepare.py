@@ -7,8 +7,8 @@ from typing import assert_never, cast, get_args
 
 import torch
 
-from puzzledsl.export.checkpoint import write_checkpoint
-from puzzledsl.export.child_files import ChildFiles
+from puzzledsl.child.checkpoint.contents import ChildFiles
+from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.export.gguf_file import GgufDtype, write_gguf
 from puzzledsl.export.lowering import lower
 from puzzledsl.export.mlx_directory import write_mlx

@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.export.child_files import ChildFiles, from_directory, from_parent
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress
+from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
+from puzzledsl.child.load import load_checkpoint
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
 from puzzledsl.export.prepare import prepare
 from puzzledsl.ir.runtimes import RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineResult
-from puzzledsl.modeling.child import load_checkpoint
-from puzzledsl.parents.load import load_tokenizer, read_config_json
-from puzzledsl.progress import Progress
+from puzzledsl.models.families.load import load_tokenizer, read_config_json
 
 Array = NDArray[np.float64]
 STEPS = 32

@@ -7,8 +7,8 @@ from typing import Literal, assert_never, cast
 
 import torch
 
-from puzzledsl.export.checkpoint import write_checkpoint
-from puzzledsl.export.child_files import ChildFiles, from_directory
+from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
+from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.export.gguf_file import GgufDtype, write_gguf
 from puzzledsl.export.lowering import lower
 from puzzledsl.export.mlx_directory import is_native, write_mlx

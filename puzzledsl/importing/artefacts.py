@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.importing.configs import size_of
 from puzzledsl.importing.errors import NothingToImport
 from puzzledsl.importing.gathered import gathered

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.diagnostics import Sink
+from puzzledsl.base.diagnostics import Sink
 from puzzledsl.importing.configs import kv_heads_of, part_of, width_of
 from puzzledsl.importing.errors import NotInTheLanguage
 from puzzledsl.importing.imported import Pair

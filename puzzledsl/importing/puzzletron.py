@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from pathlib import Path
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.importing.artefacts import Artefacts, read_artefacts
 from puzzledsl.importing.imported import Imported, Pair
 from puzzledsl.importing.measurements import measurement_of, stats_of_gathered

@@ -9,9 +9,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.limits import MAX_LAYERS
 from puzzledsl.importing.errors import ArtefactUnreadable
-from puzzledsl.ir.limits import MAX_LAYERS
 
 HELP = "was it copied whole, and is it of this version of the tool?"
 MAX_BYTES = 1 << 30

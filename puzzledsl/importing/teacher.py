@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.spaces.shapes import BadConfig, impossible, read_config
 from puzzledsl.importing.artefacts import Artefacts
 from puzzledsl.importing.configs import is_attention, kv_heads_of, part_of, size_of, width_of
 from puzzledsl.importing.errors import ShapeOpen
 from puzzledsl.importing.reading import unreadable
 from puzzledsl.ir.facts import attention_params
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.shapes import BadConfig, impossible, read_config
 
 FAMILIES = {
     "llama": "llama",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from puzzledsl.diagnostics import Diagnostic, Label, Sink, Span
+from puzzledsl.base.diagnostics import Diagnostic, Label, Sink, Span
 
 KEYS = ("layer", "attention", "ffn")
 MORE_KEYS = ("batch", "params")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from puzzledsl.base.units import BYTES, COUNT, FLOPS, TIME, TOK_PER_S, Dimension
 from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
-from puzzledsl.units import BYTES, COUNT, FLOPS, TIME, TOK_PER_S, Dimension
 
 NANOSECOND = Fraction(1, 10**9)
 

@@ -46,7 +46,7 @@ from puzzledsl.ir.search_nodes import (
     Term,
     WeightedTerm,
 )
-from puzzledsl.ir.where import Where
+from puzzledsl.ir.source_location import Where
 
 __all__ = [  # of a search
     "BASELINES",

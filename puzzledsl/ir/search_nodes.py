@@ -9,7 +9,7 @@ from pydantic import Field
 
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.base import Exact, Frozen
-from puzzledsl.ir.where import Where
+from puzzledsl.ir.source_location import Where
 
 
 class MetricTerm(Frozen):

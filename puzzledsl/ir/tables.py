@@ -1,8 +1,8 @@
 """Artefacts that stages hand to each other: one artefact type an arrow of the pipeline.
 
-    Program -> CostTable            puzzledsl.cost (roofline) or puzzledsl.measure (this machine)
+    Program -> CostTable            puzzledsl.costs (roofline) or puzzledsl.measure (this machine)
     Program -> list[BldJob]         puzzledsl.plan
-    BldJob  -> Piece                puzzledsl.bld, kept by puzzledsl.library
+    BldJob  -> Piece                puzzledsl.pieces.train, kept by puzzledsl.pieces.store
     pieces  -> ScoreTable           puzzledsl.scoring
     tables  -> SearchResult         puzzledsl.search
     tables  -> WhyResult            puzzledsl.search
@@ -76,7 +76,7 @@ class CostTable(Artefact):
 
     Every alternative of the space, and `parent`, is in every layer's dictionary. `provenance`: where figures come from.
     A scenario in `auto` may run at any batch from 1 to the number there: its entries are some of those batches, and
-    `cost.any_batch` computes the others from the profile.
+    `costs.any_batch` computes the others from the profile.
     """
 
     space: str

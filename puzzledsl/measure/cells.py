@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from puzzledsl.cost.flops import fixed_flop, sub_block_flop
-from puzzledsl.cost.parameters import fixed_size, kv_heads_of, size_of
+from puzzledsl.base.progress import Progress
+from puzzledsl.costs.flops import fixed_flop, sub_block_flop
+from puzzledsl.costs.parameters import fixed_size, kv_heads_of, size_of
 from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock, name_of
 from puzzledsl.ir.nodes import Scenario, Shape, Space
@@ -27,9 +28,8 @@ from puzzledsl.measure.rounds import (
     rounds_needed,
     speed_up_errors,
 )
-from puzzledsl.progress import Progress
-from puzzledsl.timing.stopwatch import machine
-from puzzledsl.timing.whole import Workload
+from puzzledsl.measure.stopwatch import machine
+from puzzledsl.measure.whole import Workload
 
 METHOD = "1"  # raise it when what is measured changes, so that unfinished work is not continued
 NS_PER_S = 10**9

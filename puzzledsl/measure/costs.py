@@ -13,19 +13,19 @@ from pathlib import Path
 
 import torch
 
-from puzzledsl.cost.parameters import fixed_size, size_of
-from puzzledsl.diagnostics import DiagnosticError, Span
+from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.progress import Progress
+from puzzledsl.costs.parameters import fixed_size, size_of
 from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, name_of
 from puzzledsl.ir.nodes import Hardware, Program, Scenario, Shape
 from puzzledsl.ir.tables import CostTable, ScenarioCosts
 from puzzledsl.measure.cells import measure_cell, sizes_of
+from puzzledsl.measure.device import device_of, measured_scenarios, memory_bytes
 from puzzledsl.measure.errors import NoWorkload
 from puzzledsl.measure.host import Host, alternatives_of
-from puzzledsl.parents.load import load_parent
-from puzzledsl.progress import Progress
-from puzzledsl.timing.device import device_of, measured_scenarios, memory_bytes
-from puzzledsl.timing.stopwatch import machine
-from puzzledsl.timing.whole import Workload
+from puzzledsl.measure.stopwatch import machine
+from puzzledsl.measure.whole import Workload
+from puzzledsl.models.families.load import load_parent
 
 AUTO_PREFILL_TOKENS = {"cpu": 8192, "cuda": 1 << 18}  # an `auto` batch is tried up to this many prompt tokens
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from puzzledsl.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Diagnostic
 
 
 class NoWorkload(Diagnostic):

@@ -17,7 +17,7 @@ from itertools import chain
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS
 from puzzledsl.measure.laps import Laps, Phase, Round
-from puzzledsl.timing.stopwatch import spread, undisturbed
+from puzzledsl.measure.stopwatch import spread, undisturbed
 
 SWEEPS = 8
 

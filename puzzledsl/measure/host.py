@@ -17,9 +17,9 @@ from transformers import PreTrainedModel
 
 from puzzledsl.ir.alternatives import Alternative, SubBlock
 from puzzledsl.ir.nodes import Space
-from puzzledsl.modeling.build import build_alternative
-from puzzledsl.modeling.replace import number_cache_slots, put
-from puzzledsl.parents.access import layers, norm_name, norm_of, sub_block_name, sub_block_of
+from puzzledsl.models.build import build_alternative
+from puzzledsl.models.families.access import layers, norm_name, norm_of, sub_block_name, sub_block_of
+from puzzledsl.models.replace import number_cache_slots, put
 
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 PARENT = "parent"

@@ -15,9 +15,9 @@ import torch
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.base import Frozen
 from puzzledsl.measure.host import Arrangement, Host
-from puzzledsl.parents.access import layers, norm_of
-from puzzledsl.timing.stopwatch import Stopwatch
-from puzzledsl.timing.whole import Forward, Workload
+from puzzledsl.measure.stopwatch import Stopwatch
+from puzzledsl.measure.whole import Forward, Workload
+from puzzledsl.models.families.access import layers, norm_of
 
 
 class Laps(Frozen):

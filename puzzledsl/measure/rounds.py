@@ -9,16 +9,16 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from puzzledsl.files import write_text
+from puzzledsl.base.checksums import sealed_line, unsealed_line
+from puzzledsl.base.files import write_text
+from puzzledsl.base.progress import Progress
 from puzzledsl.ir.base import Frozen
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.estimate import Estimate
 from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, Host, balanced, random_child
 from puzzledsl.measure.laps import Phase, Round, time_laps
-from puzzledsl.progress import Progress
-from puzzledsl.seals import sealed_line, unsealed_line
-from puzzledsl.timing.stopwatch import stopwatch_for, undisturbed
-from puzzledsl.timing.whole import WholeTimer, Workload
+from puzzledsl.measure.stopwatch import stopwatch_for, undisturbed
+from puzzledsl.measure.whole import WholeTimer, Workload
 
 ROUNDS = 8
 CHECKED_CHILDREN = 3

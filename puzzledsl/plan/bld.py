@@ -19,8 +19,8 @@ from typing import Literal, assert_never
 
 from pydantic import ValidationError
 
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.files import write_text
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import write_text
 from puzzledsl.ir.alternatives import (
     Alternative,
     AttentionAlternative,

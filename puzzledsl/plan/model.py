@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from puzzledsl.diagnostics import DiagnosticError, Span
+from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
     FfnAlternative,

@@ -1,6 +1,6 @@
 """Selection of the pieces to refine before training, and the tokens that refinement uses.
 
-Least-squares initialisation fits only a piece's last map. Refinement (`surgery.gauss_newton`) then fits all its maps
+Least-squares initialisation fits only a piece's last map. Refinement (`pieces.initialise.gauss_newton`) then fits all its maps
 on half of the calibration tokens, and finally the last map on all of them again.
 """
 

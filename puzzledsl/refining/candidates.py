@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
+from puzzledsl.checker.declarations.refines import refined_score
+from puzzledsl.checker.declarations.solvers import BY_INFLUENCE
 from puzzledsl.ir.nodes import (
     Baseline,
     CpSat,
@@ -14,14 +16,12 @@ from puzzledsl.ir.nodes import (
     Search,
     WeightedTerm,
 )
-from puzzledsl.ir.refines import refined_score
-from puzzledsl.ir.solvers import BY_INFLUENCE
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult, Solution
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.child_figures import batches_of
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
-from puzzledsl.search.verify import verify_with
+from puzzledsl.search.verify.verify import verify_with
 
 Rule = Literal["uniform", "block_influence", "angular_run"]
 RULES: tuple[Rule, ...] = get_args(Rule)

@@ -17,7 +17,7 @@ from puzzledsl.ir.tables import Solution
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.mutation import Layers, Mutation
 from puzzledsl.refining.proposals import Origin, Proposal
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem.metrics import Child
 
 OFFSPRING = 2
 """Children in a generation. Measured losses are deterministic, so a large generation would average out nothing."""

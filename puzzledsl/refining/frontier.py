@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from puzzledsl.base.progress import Progress
+from puzzledsl.checker.declarations.refines import refine_of
 from puzzledsl.ir.nodes import Program, Search
-from puzzledsl.ir.refines import refine_of
 from puzzledsl.ir.tables import (
     BldJob,
     CostTable,
@@ -19,8 +20,7 @@ from puzzledsl.ir.tables import (
     Refinement,
     ScoreTable,
 )
-from puzzledsl.library.library import Library
-from puzzledsl.progress import Progress
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.elsewhere import with_elsewhere
 from puzzledsl.refining.measuring import Meter

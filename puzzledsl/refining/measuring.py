@@ -12,19 +12,19 @@ from pathlib import Path
 
 import torch
 
-from puzzledsl.healing.chain import child_digest
-from puzzledsl.healing.children import HealedChildren
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.progress import Progress
+from puzzledsl.child.healing.chain import child_digest
+from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.ir.nodes import Bld, Program, Refine, ReplaceOne, Score
 from puzzledsl.ir.tables import BldJob, Solution
-from puzzledsl.layout import BuildDir
-from puzzledsl.library.library import Library
-from puzzledsl.library.origin import origin
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.modeling.memory import room_bytes
-from puzzledsl.modeling.placement import reachable_parent
-from puzzledsl.parents.load import check_tokens, load_tokenizer
+from puzzledsl.models.families.load import check_tokens, load_tokenizer
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.placement import reachable_parent
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.origin import origin
 from puzzledsl.plan.model import model_definition
-from puzzledsl.progress import Progress
 from puzzledsl.scoring.measures import Measure
 from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.run import measure_of

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
+from puzzledsl.base.progress import Progress
 from puzzledsl.ir.nodes import Program, Refine
 from puzzledsl.ir.tables import (
     BldJob,
@@ -21,8 +22,7 @@ from puzzledsl.ir.tables import (
     SearchResult,
     Solution,
 )
-from puzzledsl.library.library import Library
-from puzzledsl.progress import Progress
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.evolution import Evolution
 from puzzledsl.refining.measuring import Meter

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from puzzledsl.cost.table import merge
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.costs.table import merge
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.piece_lines import piece_of_line
@@ -25,7 +26,6 @@ from puzzledsl.ir.tables import (
     SearchResult,
     WhyResult,
 )
-from puzzledsl.layout import BuildDir
 
 T = TypeVar("T", bound=Artefact)
 

@@ -9,9 +9,9 @@ from typing import assert_never
 from puzzledsl.ir.nodes import Scenario
 from puzzledsl.ir.tables import Figure, Kept
 from puzzledsl.report import numbers
-from puzzledsl.report.kept import AT_CHANCE, interval_text, pooled
-from puzzledsl.report.measured import TIMED, is_task, label_of
 from puzzledsl.report.numbers import Number
+from puzzledsl.report.sections.kept import AT_CHANCE, interval_text, pooled
+from puzzledsl.report.sections.measured import TIMED, is_task, label_of
 from puzzledsl.report.subject import PARENT, Subject
 
 BEYOND_CHANCE = "of accuracy kept, beyond chance"

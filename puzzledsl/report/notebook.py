@@ -6,9 +6,9 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from puzzledsl.report.architecture import Strip
 from puzzledsl.report.environment import environment
-from puzzledsl.report.regrets import Regrets
+from puzzledsl.report.pictures.architecture import Strip
+from puzzledsl.report.sections.regrets import Regrets
 
 MOST_ROWS = 60
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from puzzledsl import units
+from puzzledsl.base import units
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from markupsafe import Markup, escape
 
-from puzzledsl.lang.highlight import TokenClass, classified
-from puzzledsl.lang.parse import normalise
+from puzzledsl.syntax.highlight import TokenClass, classified
+from puzzledsl.syntax.parse import normalise
 
 _SHOWN: dict[TokenClass, str] = {
     "comment": "comment",

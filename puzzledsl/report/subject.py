@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
-from puzzledsl.cost.breakdown import costs_at
+from puzzledsl.costs.breakdown import costs_at
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.evaluated import search_behind
 from puzzledsl.ir.metrics import metrics_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from puzzledsl.report import numbers
 from puzzledsl.report.headline import ACCURACY_KEPT, BEYOND_CHANCE, Headline, headlines
-from puzzledsl.report.kept import AT_CHANCE
-from puzzledsl.report.searches import describe
+from puzzledsl.report.sections.kept import AT_CHANCE
+from puzzledsl.report.sections.searches import describe
 from puzzledsl.report.subject import Subject
 
 PROOFS = {

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from puzzledsl.files import write_text
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.files import write_text
+from puzzledsl.base.version import __version__
 from puzzledsl.ir.nodes import HfSource, Program
-from puzzledsl.layout import BuildDir
-from puzzledsl.report import architecture, curves, measured, pieces, requirements, searches
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
-from puzzledsl.report.engines import engines
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
-from puzzledsl.report.kept import kept_tables, text_gaps
-from puzzledsl.report.refined import refined
-from puzzledsl.report.regrets import regrets
+from puzzledsl.report.pictures import architecture, curves
+from puzzledsl.report.sections import measured, pieces, requirements, searches
+from puzzledsl.report.sections.engines import engines
+from puzzledsl.report.sections.kept import kept_tables, text_gaps
+from puzzledsl.report.sections.refined import refined
+from puzzledsl.report.sections.regrets import regrets
 from puzzledsl.report.source import source_lines
 from puzzledsl.report.subject import Subject, main_search
 from puzzledsl.report.verdict import verdict
-from puzzledsl.version import __version__
 
 
 def write_report(program: Program, build: BuildDir, source_text: str) -> Path:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from puzzledsl.base.progress import Progress
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.progress import Progress
+from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.scoring.draw import Floats, Places, drawn
 from puzzledsl.scoring.draw import Rows as Child
 from puzzledsl.scoring.fit import Form, fitted

@@ -1,10 +1,10 @@
 """Replace-1-block scores after healing: the loss is measured after the layer above the replacement is fitted to its new input.
 
-Children are healed before use (`puzzledsl.healing`), so the loss that counts is the one that healing cannot undo. The first layer
-above a change undoes nearly all that can be undone; fitting further layers changes scores little and costs one fit per layer.
-So each child with a single replacement is healed up to the layer above it. Refitted are the last maps of sub-blocks that read a
-changed stream or whose next sub-block is dropped. A piece that still connects the points that it was trained for is not refitted.
-Layers further up run unchanged.
+Children are healed before use (`puzzledsl.child.healing`), so the loss that counts is the one that healing cannot undo. The
+first layer above a change undoes nearly all that can be undone; fitting further layers changes scores little and costs one
+fit per layer. So each child with a single replacement is healed up to the layer above it. Refitted are the last maps of
+sub-blocks that read a changed stream or whose next sub-block is dropped. A piece that still connects the points
+that it was trained for is not refitted. Layers further up run unchanged.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -18,8 +18,8 @@ from typing import Any
 
 from torch import Tensor
 
-from puzzledsl.healing.chain import Link, chain, first_changed
-from puzzledsl.healing.groups import HealingGroups, Points
+from puzzledsl.child.healing.chain import Link, chain, first_changed
+from puzzledsl.child.healing.groups import HealingGroups, Points
 from puzzledsl.ir.alternatives import Alternative, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.scoring.replacements import Replacement, Run
@@ -44,7 +44,7 @@ class Healed:
     """Index of the last healed layer."""
     links: Sequence[Link] = field(init=False)
     start: int = field(init=False)
-    """The point (`healing.chain`) up to which the child's stream equals the parent's."""
+    """The point (`child.healing.chain`) up to which the child's stream equals the parent's."""
 
     def __post_init__(self) -> None:
         """Compute `start`, and `links` up to the last healed layer."""

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from torch import nn
 from transformers import PreTrainedModel
 
+from puzzledsl.child.assemble import assemble_on, load_piece
 from puzzledsl.ir.alternatives import Alternative, SubBlock
 from puzzledsl.ir.tables import ModelDefinition
-from puzzledsl.library.library import Library
-from puzzledsl.modeling.assemble import assemble_on, load_piece
-from puzzledsl.modeling.build import build_alternative
-from puzzledsl.modeling.replace import replace
-from puzzledsl.parents.access import layers, norm_name, norm_of, sub_block_name, sub_block_of
+from puzzledsl.models.build import build_alternative
+from puzzledsl.models.families.access import layers, norm_name, norm_of, sub_block_name, sub_block_of
+from puzzledsl.models.replace import replace
+from puzzledsl.pieces.store.library import Library
 
 SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from puzzledsl.healing.streams import Streams
+from puzzledsl.child.healing.streams import Streams
 from puzzledsl.ir.influence import BlockInfluence
-from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.models.layerwise import LayerRunner
 
 POSITIONS = 2048
 """Number of positions to average over, if the text has them; enough for stable means."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.data.tasks import EncodedChoice, Item
-from puzzledsl.modeling.layerwise import LayerRunner
+from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.scoring.vocabulary import Vocabulary
 
 GROUP_TOKENS = {"cpu": 512, "cuda": 16384}

@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from puzzledsl.files import write_text
+from puzzledsl.base.checksums import sealed_line, unsealed_line
+from puzzledsl.base.files import write_text
 from puzzledsl.scoring.measures import Figures
-from puzzledsl.seals import sealed_line, unsealed_line
 
 Name = tuple[int, str, str]
 """(layer, table, alternative or pair of alternatives)."""

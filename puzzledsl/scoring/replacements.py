@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.errors import span_of
-from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import (
     Alternative,

@@ -17,20 +17,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress
+from puzzledsl.child.healing.groups import HealingGroups
 from puzzledsl.data.errors import span_of
 from puzzledsl.data.tasks import encode_choice, read_tasks
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.healing.groups import HealingGroups
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, ModelDefinition, ScoreTable
-from puzzledsl.layout import BuildDir
-from puzzledsl.library.library import Library
-from puzzledsl.library.origin import origin
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.modeling.memory import room_bytes
-from puzzledsl.modeling.placement import reachable_parent
-from puzzledsl.parents.load import check_tokens, load_tokenizer
-from puzzledsl.progress import Progress
+from puzzledsl.models.families.load import check_tokens, load_tokenizer
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.placement import reachable_parent
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.origin import origin
 from puzzledsl.scoring.children import Children
 from puzzledsl.scoring.errors import NoFit, NoPairwiseTerms, NoScoringText
 from puzzledsl.scoring.healed import METHOD, HealedSweep, points_at_a_time

@@ -18,10 +18,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from puzzledsl.base.progress import Progress
 from puzzledsl.ir.tables import ModelDefinition
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.modeling.memory import room_bytes
-from puzzledsl.progress import Progress
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.memory import room_bytes
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.influence import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Divergence, Figures, Measure, group_tokens

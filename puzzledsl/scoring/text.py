@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress
+from puzzledsl.child.healing.text import healing_text
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.data.errors import NotEnoughText, span_of
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.healing.text import healing_text
 from puzzledsl.ir import nodes
-from puzzledsl.layout import BuildDir
-from puzzledsl.library.library import Library
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.parents.load import load_tokenizer
-from puzzledsl.progress import Progress
+from puzzledsl.models.families.load import load_tokenizer
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.scoring.errors import NoHealingText
 from puzzledsl.scoring.influence import POSITIONS
 from puzzledsl.scoring.measures import group_tokens

@@ -20,8 +20,8 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.modeling.products import PackedWeights, linear
+from puzzledsl.models.kernels.products import PackedWeights, linear
+from puzzledsl.models.layerwise import LayerRunner
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 from puzzledsl.ir.tables import LayerAssignment, SearchResult, Solution
 from puzzledsl.search.exact import Found
-from puzzledsl.search.metrics import Child, report
+from puzzledsl.search.problem.metrics import Child, report
 from puzzledsl.search.tables import Tables
-from puzzledsl.search.verify import verify_with
+from puzzledsl.search.verify.verify import verify_with
 
 
 def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict[str, int]) -> Solution:

@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.box import Box
 from puzzledsl.search.exact import Found, is_right
-from puzzledsl.search.incumbent import feasible
-from puzzledsl.search.problem import Builder, Problems
+from puzzledsl.search.local_search.incumbent import feasible
+from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.problem import Builder, Problems
 
 Model = tuple[LayerAssignment, ...]
 Models = Iterable[Model]

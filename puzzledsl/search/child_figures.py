@@ -12,7 +12,7 @@ from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
 from puzzledsl.ir.statements import written
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.metrics import Child, exact_report
+from puzzledsl.search.problem.metrics import Child, exact_report
 from puzzledsl.search.tables import Tables
 
 Layers = Sequence[LayerAssignment]

@@ -14,20 +14,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from puzzledsl.search.bound import Bound, lagrangian_bound
-from puzzledsl.search.branching import Branching
-from puzzledsl.search.cores import Cores, slice_of
-from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.gaps import good_enough
-from puzzledsl.search.incumbent import find_incumbent
-from puzzledsl.search.instance import Ints, Problem
-from puzzledsl.search.label_setting import LabelSetting, kept
-from puzzledsl.search.layered import sweep_of
+from puzzledsl.search.cpsat.cores import Cores, slice_of
+from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.label_setting.label_setting import LabelSetting, kept
+from puzzledsl.search.label_setting.layers import sweep_of
+from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
+from puzzledsl.search.lagrangian.branching import Branching
 from puzzledsl.search.ledger import Ledger, Outcome
-from puzzledsl.search.paths import paths_of
-from puzzledsl.search.polish import TOGETHER, polished, walked
-from puzzledsl.search.presolve import Presolved, is_unfinished, presolve
-from puzzledsl.search.symmetry import symmetry_of
+from puzzledsl.search.local_search.incumbent import find_incumbent
+from puzzledsl.search.local_search.local_search import TOGETHER, polished, walked
+from puzzledsl.search.problem.gaps import good_enough
+from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.paths import paths_of
+from puzzledsl.search.problem.presolve import Presolved, is_unfinished, presolve
+from puzzledsl.search.problem.symmetry import symmetry_of
 
 __all__ = ["Outcome", "minimise"]
 

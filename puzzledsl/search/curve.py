@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from puzzledsl.base.units import BYTES, COUNT, FLOPS, TIME, TOK_PER_S, Dimension, format_quantity
 from puzzledsl.ir.metrics import METRICS
 from puzzledsl.ir.nodes import Linear, MetricTerm, Program, ScoreTerm, Term
 from puzzledsl.ir.tables import FrontierPoint, FrontierResult
 from puzzledsl.search.frontier import direction
-from puzzledsl.units import BYTES, COUNT, FLOPS, TIME, TOK_PER_S, Dimension, format_quantity
 
 UNITS: dict[Dimension, str] = {BYTES: "bytes", TIME: "s", TOK_PER_S: "tok/s", FLOPS: "FLOP"}
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 440, 92, 24, 44, 60

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from puzzledsl.diagnostics import Diagnostic, Span
+from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.ir.nodes import Where
 
 

@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.bound import Bound
-from puzzledsl.search.box import Box
 from puzzledsl.search.core import NONE, Outcome, minimise
-from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.distinct import distinct
-from puzzledsl.search.incumbent import feasible
-from puzzledsl.search.instance import INFINITE, Goal, Ints, Problem, Row
-from puzzledsl.search.label_setting import NAME as LABELS
-from puzzledsl.search.metrics import Child
-from puzzledsl.search.problem import Problems
-from puzzledsl.search.rows import without_larger
+from puzzledsl.search.cpsat.distinct import distinct
+from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.label_setting.label_setting import NAME as LABELS
+from puzzledsl.search.lagrangian.bound import Bound
+from puzzledsl.search.local_search.incumbent import feasible
+from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.instance import INFINITE, Goal, Ints, Problem, Row
+from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.problem.problem import Problems
+from puzzledsl.search.problem.rows import without_larger
 from puzzledsl.search.tables import Tables
 from puzzledsl.search.waiting import Entry, Floors, Incumbent, Waiting
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Literal
 
+from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import (
     Frontier,
     Linear,
@@ -18,9 +19,8 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.tables import CostTable, FrontierPoint, FrontierResult, ScoreTable, SearchResult
-from puzzledsl.progress import Progress, Silent
-from puzzledsl.search.problem import Builder
-from puzzledsl.search.rows import bound_of
+from puzzledsl.search.problem.problem import Builder
+from puzzledsl.search.problem.rows import bound_of
 from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import tables_of
 

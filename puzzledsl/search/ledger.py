@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from puzzledsl.search.bound import Bound
-from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.gaps import within_gap
-from puzzledsl.search.instance import Ints, Problem
+from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.lagrangian.bound import Bound
+from puzzledsl.search.problem.gaps import within_gap
+from puzzledsl.search.problem.instance import Ints, Problem
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from puzzledsl.checker.declarations.solvers import drops_by_influence, influence_score
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.nodes import (
     Linear,
@@ -16,7 +17,6 @@ from puzzledsl.ir.nodes import (
     Term,
     Where,
 )
-from puzzledsl.ir.solvers import drops_by_influence, influence_score
 from puzzledsl.ir.tables import ScoreTable
 
 

@@ -14,7 +14,8 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 
-from puzzledsl.diagnostics import DiagnosticError, Sink, Span
+from puzzledsl.base.diagnostics import DiagnosticError, Sink, Span
+from puzzledsl.base.suggest import closest
 from puzzledsl.ir.alternatives import SubBlock, name_of
 from puzzledsl.ir.layer_runs import Run, written_run
 from puzzledsl.ir.long_table import (
@@ -31,7 +32,6 @@ from puzzledsl.ir.long_table import (
 from puzzledsl.ir.nodes import Score, ScoreFromTable, Space
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable, span_of
-from puzzledsl.suggest import closest
 
 SHOWN_GAPS = 3
 COST_COLUMN = re.compile(r"[^.\[\]]+\.[^.\[\]]+(\[[^\[\]]*\])?")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import Baseline, CpSat, Program, Search
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
-from puzzledsl.progress import Progress, Silent
 from puzzledsl.search.answer import result_of
-from puzzledsl.search.baselines import BASELINE_S, solve_baseline
-from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.baselines.baselines import BASELINE_S, solve_baseline
+from puzzledsl.search.cpsat.solve import Effort
 from puzzledsl.search.exact import Found, several
-from puzzledsl.search.problem import Builder, Problems
+from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.tables import Tables, tables_of
 
 EXPLAIN_S = 20.0
@@ -66,7 +66,7 @@ def solve_built(
 def _best(tables: Tables, problems: Problems, search: Search, effort: Effort) -> list[Found]:
     """Return the search's best answers; for an objective with pairwise terms, the best ones found, with a bound."""
     if tables.has_pairwise_goal:
-        from puzzledsl.search.second_order import second_order
+        from puzzledsl.search.pairwise.second_order import second_order
 
         return second_order(tables, problems, search.solutions, search.apart, effort)
     return several(tables, problems, search.solutions, search.apart, effort)
@@ -77,8 +77,8 @@ def _explained(builder: Builder, problems: Problems, result: SearchResult, effor
 
     Both use the time that is left of the search's.
     """
-    from puzzledsl.search.explain import explain
-    from puzzledsl.search.relax import smallest_relaxation
+    from puzzledsl.search.infeasible.explain import explain
+    from puzzledsl.search.infeasible.relax import smallest_relaxation
 
     conflict = explain(builder, problems, Effort.of(min(EXPLAIN_S, effort.left_s)))
     relaxation = None

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 
-from puzzledsl.cost.any_batch import AnyBatch, any_batch
-from puzzledsl.diagnostics import DiagnosticError, Sink
+from puzzledsl.base.diagnostics import DiagnosticError, Sink
+from puzzledsl.checker.declarations.solvers import drops_by_influence, influence_score
+from puzzledsl.checker.diagnostics.space_errors import NothingMeasured
+from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, SubBlock, name_of
-from puzzledsl.ir.errors_spaces import NothingMeasured
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.metrics import fits
 from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, ScoreTerm, Search, Shape
-from puzzledsl.ir.solvers import drops_by_influence, influence_score
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.errors import (
     AlternativeNotCosted,

@@ -12,12 +12,12 @@ from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from puzzledsl.search.bound import Bound, Floats, certify, lagrangian_bound
-from puzzledsl.search.box import Box
-from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.instance import INFINITE, Problem
-from puzzledsl.search.prices import carried, nearer
-from puzzledsl.search.problem import Problems
+from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.lagrangian.bound import Bound, Floats, certify, lagrangian_bound
+from puzzledsl.search.lagrangian.lagrangian_dual import carried, nearer
+from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.instance import INFINITE, Problem
+from puzzledsl.search.problem.problem import Problems
 
 FEW = 1.4  # columns per layer up to which better prices would hardly help
 SOME = 2  # columns per layer up to which a box is solved at once

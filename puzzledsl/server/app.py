@@ -17,15 +17,16 @@ from pygls import uris
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
-from puzzledsl.server import explaining, navigation, problems, renaming, semantic, symbols
-from puzzledsl.server import formatting as formats
-from puzzledsl.server.completion import complete
+from puzzledsl.base.version import __version__
+from puzzledsl.server import problems
 from puzzledsl.server.document import Document, Project
-from puzzledsl.server.folding import folding
-from puzzledsl.server.hover import hover
+from puzzledsl.server.features import explaining, navigation, renaming, semantic, symbols
+from puzzledsl.server.features import formatting as formats
+from puzzledsl.server.features.completion import complete
+from puzzledsl.server.features.folding import folding
+from puzzledsl.server.features.hover import hover
+from puzzledsl.server.features.signature import signature
 from puzzledsl.server.positions import Encoding
-from puzzledsl.server.signature import signature
-from puzzledsl.version import __version__
 
 QUIET_S = 0.15
 """Seconds without a change before a text is checked."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from puzzledsl.ir.builtins import FIELDS
-from puzzledsl.ir.names import SourceFile, Symbol
-from puzzledsl.lang import tree
-from puzzledsl.server import calls, words
-from puzzledsl.server.kinds import KINDS, PROFILE
+from puzzledsl.checker.names.builtins import FIELDS
+from puzzledsl.checker.names.names import SourceFile, Symbol
 from puzzledsl.server.meanings import Declared, Meaning, Occurrence, Word
 from puzzledsl.server.paths import key_of
 from puzzledsl.server.scopes import Nature, Scope, declared, element, member_of_file, members, nature
-from puzzledsl.server.vocabulary import Call, Setting
+from puzzledsl.server.vocabulary import calls, words
+from puzzledsl.server.vocabulary.kinds import KINDS, PROFILE
+from puzzledsl.server.vocabulary.types import Call, Setting
+from puzzledsl.syntax import tree
 
 _ANY = Setting("")
 _SUB_BLOCK = {"attention": Setting("", words=tuple(calls.ATTENTION), calls=calls.ATTENTION)}

@@ -6,23 +6,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from puzzledsl.cost.flops import Workload
-from puzzledsl.cost.roofline import NS_PER_S, sub_block_cost
-from puzzledsl.cost.table import roofline_costs
+from puzzledsl.base.units import BYTES, COUNT, TIME, Dimension, format_quantity
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.names.names import Symbol
+from puzzledsl.checker.spaces.choices import ChoiceReader
+from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.roofline import NS_PER_S, sub_block_cost
+from puzzledsl.costs.table import roofline_costs
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock, name_of
-from puzzledsl.ir.choices import ChoiceReader
-from puzzledsl.ir.context import Context
 from puzzledsl.ir.facts import params
 from puzzledsl.ir.metrics import METRICS, metrics_of
-from puzzledsl.ir.names import Symbol
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Scenario, Shape, Space
-from puzzledsl.ir.space_info import SpaceInfo
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.lang import tree
 from puzzledsl.server.document import Document
 from puzzledsl.server.values import scope_within, space_of
-from puzzledsl.units import BYTES, COUNT, TIME, Dimension, format_quantity
+from puzzledsl.syntax import tree
 
 MOST_ALTERNATIVES = 12
 MOST_SCENARIOS = 4

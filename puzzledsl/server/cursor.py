@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from lark import Token
 
-from puzzledsl.diagnostics import Span
-from puzzledsl.lang import tree
-from puzzledsl.lang.grammar import lex
-from puzzledsl.lang.kinds import KEYWORDS
-from puzzledsl.lang.layout import CONTINUES_AFTER, CONTINUES_BEFORE
+from puzzledsl.base.diagnostics import Span
 from puzzledsl.server.document import Document
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.grammar import lex
+from puzzledsl.syntax.kinds import KEYWORDS
+from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 
 _NOWHERE = Span("", 1, 1, 1, 1)
 _OPENS, _CLOSES = ("LPAR", "LSQB"), ("RPAR", "RSQB")

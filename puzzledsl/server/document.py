@@ -11,19 +11,19 @@ from pathlib import Path
 from lark import Token
 from pygls import uris
 
-from puzzledsl.diagnostics import Diagnostic, Sink, Span
-from puzzledsl.ir.check import inspect
-from puzzledsl.ir.context import Context
-from puzzledsl.ir.names import Loader, SourceFile
-from puzzledsl.ir.program import Checked
-from puzzledsl.lang import tree
-from puzzledsl.lang.grammar import lex
-from puzzledsl.lang.parse import MAX_BYTES, normalise
+from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
+from puzzledsl.checker.check import inspect
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.names.names import Loader, SourceFile
+from puzzledsl.checker.program import Checked
 from puzzledsl.server.bindings import bindings
 from puzzledsl.server.meanings import Occurrence
 from puzzledsl.server.paths import key_of
 from puzzledsl.server.positions import Encoding, Lines, covers
 from puzzledsl.server.trees import Trees
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.grammar import lex
+from puzzledsl.syntax.parse import MAX_BYTES, normalise
 
 MAX_FILES = 2000
 LONG = 400

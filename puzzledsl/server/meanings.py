@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from puzzledsl.diagnostics import Span
-from puzzledsl.ir.names import Symbol
-from puzzledsl.server.vocabulary import Call, Setting
+from puzzledsl.base.diagnostics import Span
+from puzzledsl.checker.names.names import Symbol
+from puzzledsl.server.vocabulary.types import Call, Setting
 
 
 @dataclass(frozen=True, slots=True)

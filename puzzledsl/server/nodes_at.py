@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TypeVar
 
-from puzzledsl.diagnostics import Span
-from puzzledsl.lang import tree
+from puzzledsl.base.diagnostics import Span
+from puzzledsl.syntax import tree
 
 Found = TypeVar("Found", bound=tree.Node)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from puzzledsl.resources import folder
+from puzzledsl.base.resources import folder
 
 
 def key_of(path: Path | str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from lsprotocol import types
 
-from puzzledsl.diagnostics import Span
+from puzzledsl.base.diagnostics import Span
 
 Encoding = Literal["utf-8", "utf-16", "utf-32"]
 _BYTES = {"utf-8": 1, "utf-16": 2, "utf-32": 4}

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from lsprotocol import types
 
-from puzzledsl.diagnostics import Diagnostic, Fix, Span
-from puzzledsl.fixes import compatible, safe_fixes
-from puzzledsl.ir.errors_warnings import UnusedImport, UnusedName
-from puzzledsl.lang import tree
+from puzzledsl.base.diagnostics import Diagnostic, Fix, Span
+from puzzledsl.base.fixes import compatible, safe_fixes
+from puzzledsl.checker.diagnostics.lints import UnusedImport, UnusedName
 from puzzledsl.server.document import Document, files_of
-from puzzledsl.server.explaining import explain_action, link, place_of
-from puzzledsl.server.navigation import path_of_use
+from puzzledsl.server.features.explaining import explain_action, link, place_of
+from puzzledsl.server.features.navigation import path_of_use
 from puzzledsl.server.paths import key_of
 from puzzledsl.server.positions import Lines
+from puzzledsl.syntax import tree
 
 SOURCE = "pzl"
 _UNUSED = UnusedName, UnusedImport

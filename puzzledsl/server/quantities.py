@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from puzzledsl.units import BYTES, COUNT, TIME, BadLiteral, Quantity, format_quantity, parse_quantity
+from puzzledsl.base.units import BYTES, COUNT, TIME, BadLiteral, Quantity, format_quantity, parse_quantity
 
 _GROUPED = 10**15
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from puzzledsl.ir.names import SourceFile, Symbol
-from puzzledsl.ir.values import Poison
-from puzzledsl.lang import tree
-from puzzledsl.server import words
+from puzzledsl.checker.expressions.values import Poison
+from puzzledsl.checker.names.names import SourceFile, Symbol
 from puzzledsl.server.meanings import Declared, Word
 from puzzledsl.server.paths import key_of
+from puzzledsl.server.vocabulary import words
+from puzzledsl.syntax import tree
 
 Nature = str
 """`layers`, `layer`, `attention`, `ffn` or a declaration's kind; "" if only evaluation can tell."""

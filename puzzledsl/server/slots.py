@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from puzzledsl.diagnostics import Span
-from puzzledsl.lang import tree
-from puzzledsl.server import calls
+from puzzledsl.base.diagnostics import Span
 from puzzledsl.server.cursor import Cursor, OpenCall, path_of
 from puzzledsl.server.document import Document
-from puzzledsl.server.kinds import KINDS, PROFILE
 from puzzledsl.server.meanings import Declared
 from puzzledsl.server.scopes import Scope, element, nature
-from puzzledsl.server.vocabulary import Setting
+from puzzledsl.server.vocabulary import calls
+from puzzledsl.server.vocabulary.kinds import KINDS, PROFILE
+from puzzledsl.server.vocabulary.types import Setting
+from puzzledsl.syntax import tree
 
 ANY = Setting("")
 """A setting that accepts any value."""

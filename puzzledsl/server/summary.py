@@ -6,9 +6,9 @@ from collections import Counter
 from fractions import Fraction
 from math import prod
 
+from puzzledsl.base.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, format_quantity
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import total_params
-from puzzledsl.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, format_quantity
 
 
 def summary(node: object) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
-from puzzledsl.diagnostics import Diagnostic, Sink
-from puzzledsl.lang import tree
-from puzzledsl.lang.parse import parse
+from puzzledsl.base.diagnostics import Diagnostic, Sink
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.parse import parse
 
 MOST = 64
 """Number of files in the cache."""
@@ -26,7 +26,7 @@ class Trees:
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     def parse(self, text: str, file: str, sink: Sink) -> tree.Module:
-        """Parse like `lang.parse.parse`; return the cached tree if the text of the file has not changed."""
+        """Parse like `syntax.parse.parse`; return the cached tree if the text of the file has not changed."""
         known = self._known.get(file)
         if known is None or known.text != text:
             own = Sink()

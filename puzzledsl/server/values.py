@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from puzzledsl.ir.context import Context, OutOfSteps
-from puzzledsl.ir.lower.common import space_info, space_names
-from puzzledsl.ir.lower.search import searched_space
-from puzzledsl.ir.names import Scope, Symbol
-from puzzledsl.ir.resolve import value_of
-from puzzledsl.ir.space_info import SpaceInfo, guessed
-from puzzledsl.ir.values import (
+from puzzledsl.base.units import Quantity
+from puzzledsl.checker.context import Context, OutOfSteps
+from puzzledsl.checker.declarations.common import space_info, space_names
+from puzzledsl.checker.declarations.search import searched_space
+from puzzledsl.checker.expressions.values import (
     Boolean,
     Constructed,
     Facts,
@@ -25,12 +23,14 @@ from puzzledsl.ir.values import (
     Value,
     describe,
 )
-from puzzledsl.lang import tree
+from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.names.resolve import value_of
+from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.server.document import Document
 from puzzledsl.server.meanings import Declared
 from puzzledsl.server.nodes_at import walk
 from puzzledsl.server.paths import key_of
-from puzzledsl.units import Quantity
+from puzzledsl.syntax import tree
 
 _MOST = 12
 

@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from puzzledsl.ir.nodes import Uptrain
-from puzzledsl.modeling.placement import faster_in_bfloat16
-from puzzledsl.parents.access import layers
+from puzzledsl.models.families.access import layers
+from puzzledsl.models.placement import faster_in_bfloat16
 from puzzledsl.uptrain.loss import IGNORED, LogitLoss, cosine_loss, logit_loss, mean_kl
 
 

@@ -14,16 +14,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.files import sha256_of
+from puzzledsl.base.progress import Progress
+from puzzledsl.child.healing.text import blocks_read
+from puzzledsl.child.load import load_child
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.errors import NotEnoughText
-from puzzledsl.diagnostics import DiagnosticError, Span
-from puzzledsl.files import sha256_of
-from puzzledsl.healing.text import blocks_read
 from puzzledsl.ir.nodes import Data, Program, Uptrain
-from puzzledsl.modeling.child import load_child
-from puzzledsl.modeling.placement import placement
-from puzzledsl.parents.load import load_parent, load_tokenizer
-from puzzledsl.progress import Progress
+from puzzledsl.models.families.load import load_parent, load_tokenizer
+from puzzledsl.models.placement import placement
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
 from puzzledsl.uptrain.model import in_bf16
 from puzzledsl.uptrain.output import write_child

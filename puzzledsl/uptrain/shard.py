@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from puzzledsl.parents.access import layers
+from puzzledsl.models.families.access import layers
 from puzzledsl.uptrain.model import Student, Teacher, output_embedding
 from puzzledsl.uptrain.ranks import Ranks
 

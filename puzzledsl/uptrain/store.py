@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.files import replacing, write_text
-from puzzledsl.modeling.errors import UnfinishedWorkDamaged
-from puzzledsl.seals import is_sealed_beside, seal_beside
+from puzzledsl.base.checksums import is_sealed_beside, seal_beside
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import replacing, write_text
+from puzzledsl.models.errors import UnfinishedWorkDamaged
 from puzzledsl.uptrain.ranks import Ranks
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress
 from puzzledsl.ir.nodes import Schedule, Uptrain
-from puzzledsl.modeling.schedule import learning_rate
-from puzzledsl.progress import Progress
+from puzzledsl.models.schedule import learning_rate
 from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.errors import LossDiverged
 from puzzledsl.uptrain.model import (

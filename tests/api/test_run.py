@@ -10,7 +10,7 @@ import torch
 
 import puzzledsl as pzl
 from puzzledsl.cli.main import run
-from tests.runs.tiny_program import write_tiny_program
+from tests.pipeline.tiny_program import write_tiny_program
 
 
 @pytest.fixture(scope="module")

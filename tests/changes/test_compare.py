@@ -14,7 +14,7 @@ from puzzledsl.changes.text import as_text
 from puzzledsl.changes.words import ranges
 from puzzledsl.ir.nodes import Program
 from puzzledsl.plan.bld import bld_plan
-from tests.ir.programs import NEMOTRON, lowered
+from tests.checker.programs import NEMOTRON, lowered
 
 BASE = """\
 param most: Ratio = 90%

@@ -9,7 +9,7 @@ import pytest
 
 from puzzledsl.changes.words import linear, logic, requirement, term
 from puzzledsl.ir import nodes
-from tests.ir.programs import TINY, lowered
+from tests.checker.programs import TINY, lowered
 
 
 def required(folder: Path, text: str) -> nodes.Requirement:

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema as SarifLog
 
-from puzzledsl.cli.fixing import Mending
+from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
-from puzzledsl.ir.check import check
+from puzzledsl.cli.text.fixing import Mending
 
 SOUND = """\
 use "std/hardware.pzl" (h100_sxm)
@@ -134,7 +134,7 @@ def test_a_sound_program_gives_an_empty_log(program: Path, capsys: pytest.Captur
 
 
 def test_every_broken_program_gives_a_valid_log(capsys: pytest.CaptureFixture[str]) -> None:
-    folder = Path(__file__).parents[1] / "ir" / "errors"
+    folder = Path(__file__).parents[1] / "checker" / "errors"
     for broken in sorted(folder.glob("*.pzl")):
         assert sarif(capsys, str(broken))["runs"][0]["results"], broken
 

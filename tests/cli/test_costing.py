@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from puzzledsl.checker.shipped import profiles_of
 from puzzledsl.cli.main import run
-from puzzledsl.ir.shipped import profiles_of
 from tests.cli.test_commands import pzl
 
 PROGRAM = """\

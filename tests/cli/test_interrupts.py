@@ -28,7 +28,7 @@ def command():
 """,
     "swallows it": f"""
 def command():
-    from puzzledsl.runs.reporter import Reporter
+    from puzzledsl.pipeline.process.reporter import Reporter
     try:
         {PRESS}
     except KeyboardInterrupt:
@@ -40,7 +40,7 @@ def command():
     "is CP-SAT, which had its own handler": f"""
 def command():
     from ortools.sat.python.cp_model_helper import CpModelProto, SolveWrapper
-    from puzzledsl.search.cpsat import Effort, parameters_of, solve_interruptibly
+    from puzzledsl.search.cpsat.solve import Effort, parameters_of, solve_interruptibly
     solver = SolveWrapper()
     solver.set_parameters(parameters_of(Effort.of(10.0)))
     solve_interruptibly(solver, CpModelProto())

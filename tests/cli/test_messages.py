@@ -6,8 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from puzzledsl.base.render import render
 from puzzledsl.cli.codes import all_codes
-from puzzledsl.render import render
 from tests.cli.later_stages import MESSAGES
 
 TESTS = Path(__file__).parents[1]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.checker.program import check_file
 from puzzledsl.cli.main import run
-from puzzledsl.ir.program import check_file
-from puzzledsl.library.library import Library
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
-from tests.library.test_block_library import put, weights
+from tests.pieces.store.test_block_library import put, weights
 
 PROGRAM = """\
 parent tiny = shape(family: llama, layers: 2, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, intermediate: 128, vocab: 256)

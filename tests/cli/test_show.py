@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.ir.alternatives import name_of
-from puzzledsl.ir.check import check
 from puzzledsl.ir.facts import params
 
 NEMOTRON = Path(__file__).parents[2] / "examples" / "nemotron51b.pzl"

@@ -9,8 +9,8 @@ from types import FrameType
 
 import pytest
 
-from puzzledsl.ir.check import check
-from tests.ir.programs import NEMOTRON, TINY
+from puzzledsl.checker.check import check
+from tests.checker.programs import NEMOTRON, TINY
 
 LOADED = """
 import sys
@@ -35,7 +35,13 @@ def loaded(*arguments: str) -> set[str]:
 def test_help_loads_nothing_but_the_command_line() -> None:
     found = loaded("--help")
     assert not found & SLOW_TO_READ
-    assert not found & {"puzzledsl.ir", "puzzledsl.lang", "puzzledsl.search", "puzzledsl.server"}
+    assert not found & {
+        "puzzledsl.ir",
+        "puzzledsl.checker",
+        "puzzledsl.syntax",
+        "puzzledsl.search",
+        "puzzledsl.server",
+    }
 
 
 @pytest.mark.parametrize("command", [["check"], ["fmt", "--check"]], ids=" ".join)

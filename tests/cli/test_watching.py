@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.cli.answers_live import _ranges
-from puzzledsl.cli.watching import version
+from puzzledsl.cli.commands.watch import version
+from puzzledsl.cli.text.answers_live import _ranges
 
 PROGRAM = """\
 parent p = shape(family: llama, layers: 8, hidden: 64, heads: 8, kv_heads: 8, head_dim: 8, intermediate: 256, vocab: 512)

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.documents import documents, files_of
 from puzzledsl.data.mixing import most_blocks, turns
-from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
-from puzzledsl.runs.digests import data_fingerprint
+from puzzledsl.pipeline.digests import data_fingerprint
 from tests.data.test_token_blocks import WHERE
 from tests.tiny import tiny_tokenizer
 

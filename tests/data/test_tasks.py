@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.tasks import Item, encode_choice, read_tasks
-from puzzledsl.diagnostics import DiagnosticError
 from tests.tiny import tiny_tokenizer
 
 GOOD = {"context": "2 + 2 is", "choices": ["four", "five"], "answer": 0}

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puzzledsl.base.checksums import seal
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.blocks import fingerprint, token_blocks
 from puzzledsl.data.documents import documents
-from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
-from puzzledsl.seals import seal
 from tests.tiny import tiny_tokenizer
 
 WHERE = nodes.Where(file="p.pzl", line=3, column=1, end_line=3, end_column=9)

@@ -12,8 +12,8 @@ from pygments.formatters import NullFormatter
 from pygments.lexer import Lexer
 from pygments.token import Error, Token, Whitespace
 
-from puzzledsl.lang.highlight import CLASSES, classified
-from puzzledsl.lang.pygments_lexer import TOKENS, PzlLexer
+from puzzledsl.syntax.highlight import CLASSES, classified
+from puzzledsl.syntax.pygments_lexer import TOKENS, PzlLexer
 from tests.editors.test_vscode import EVERY_CLASS
 from tests.server.texts import ROOT
 

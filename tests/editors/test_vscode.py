@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.ir.check import check
-from puzzledsl.lang.highlight import CLASSES, classified
+from puzzledsl.checker.check import check
 from puzzledsl.server.positions import units
+from puzzledsl.syntax.highlight import CLASSES, classified
 from tests.editors.conftest import VSCODE, Node
 from tests.server.texts import PROGRAM, ROOT
 
@@ -46,8 +46,8 @@ def sources() -> dict[str, str]:
     folders = [
         ROOT / "spaces",
         ROOT / "examples",
-        ROOT / "tests" / "lang",
-        ROOT / "tests" / "ir",
+        ROOT / "tests" / "syntax",
+        ROOT / "tests" / "checker",
         ROOT / "tests" / "cli",
     ]
     paths = sorted(p for folder in folders for p in folder.glob("**/*.pzl") if "build" not in p.parts)

@@ -13,10 +13,10 @@ from benchmarks.child_judge import Judge, ratio
 from benchmarks.child_made import Bench
 from benchmarks.child_methods import METHODS, SAMPLES, Question, Refined, parse
 from puzzledsl.ir.nodes import LayerChoice
-from puzzledsl.parents.load import load_parent
+from puzzledsl.models.families.load import load_parent
 from puzzledsl.refining import proposals
-from tests.runs.test_run import pzl
-from tests.runs.tiny_program import write_tiny_program
+from tests.pipeline.test_run import pzl
+from tests.pipeline.tiny_program import write_tiny_program
 from tests.search.instances import ATTENTION, FFN, Instance, chat, measured, plain_instance, require
 
 

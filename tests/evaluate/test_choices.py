@@ -8,6 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.load import load_child
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.evaluate import choices
 from puzzledsl.evaluate.choices import (
@@ -21,10 +23,8 @@ from puzzledsl.evaluate.choices import (
     single_rows,
     visible,
 )
-from puzzledsl.export.realise import realise
 from puzzledsl.ir.alternatives import GqaAttention, LinearFfn
-from puzzledsl.modeling.child import load_child
-from puzzledsl.parents.load import load_parent
+from puzzledsl.models.families.load import load_parent
 from tests.children import MIXED, define, random_pieces
 from tests.oracle_forward import oracle_logits
 from tests.tiny import FAMILIES, save_tiny, tiny_model

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.load import load_checkpoint
 from puzzledsl.evaluate import divergence
 from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
-from puzzledsl.export.realise import realise
-from puzzledsl.modeling.child import load_checkpoint
-from puzzledsl.parents.load import load_parent
+from puzzledsl.models.families.load import load_parent
 from tests.children import MIXED, define, random_pieces
 from tests.oracle_forward import oracle_logits
 from tests.tiny import save_tiny, tiny_tokens

@@ -7,14 +7,14 @@ import json
 import pytest
 import torch
 
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.tasks import encode_choice, read_tasks
-from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.evaluate import choices, harness
 from puzzledsl.evaluate.choices import answers, log_likelihoods, shared_row
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
 from puzzledsl.evaluate.harness import Harness, endings, generate, leaves, scores
-from puzzledsl.modeling.child import load_checkpoint
-from puzzledsl.parents.load import load_tokenizer
+from puzzledsl.models.families.load import load_tokenizer
 from tests.evaluate.test_run import run as evaluate
 from tests.evaluate.test_run import with_eval
 from tests.uptrain.cases import Case, make_case

@@ -7,14 +7,14 @@ import json
 import pytest
 import torch
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Silent
+from puzzledsl.child.load import load_child
 from puzzledsl.evaluate import bench
 from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName
 from puzzledsl.evaluate.run import run_eval
 from puzzledsl.ir import nodes
-from puzzledsl.modeling.child import load_child
-from puzzledsl.progress import Silent
-from tests.bld.bld_programs import WHERE
+from tests.pieces.train.bld_programs import WHERE
 from tests.uptrain.cases import Case, Interrupted, Recorder, make_case
 
 SPEEDS = ("prefill_tokens_per_s", "decode_tokens_per_s", "latency_s", "throughput")

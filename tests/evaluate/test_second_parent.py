@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.second_parent import Sizes, batch_places, make, scheduled
 from puzzledsl.cli.loading import context
-from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.models.families.load import load_parent, load_tokenizer
 
 SIZES = Sizes(
     layers=8, hidden=32, heads=4, kv_heads=2, head_dim=8, intermediate=48, vocab=300, context=16, batch=4

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from puzzledsl.export.child_files import from_directory
+from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.export.engines.ask import Answer, Crash, ask
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.export.child_files import from_directory
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.export.engines.worker import run
-from puzzledsl.export.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.export.lowering import lower
 from puzzledsl.export.prepare import prepare
 from puzzledsl.ir.alternatives import GqaAttention

@@ -10,10 +10,10 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.export.child_files import from_directory, from_parent
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.checkpoint.contents import from_directory, from_parent
+from puzzledsl.child.checkpoint.errors import NotAGguf, UnknownRope, UnknownTokenizer
 from puzzledsl.export.engines.worker import run
-from puzzledsl.export.errors import NotAGguf, UnknownRope, UnknownTokenizer
 from puzzledsl.export.gguf_file import write_gguf
 from puzzledsl.export.gguf_tokenizer import _LLAMA3, _QWEN2
 from tests.export.test_engines import request_for

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from puzzledsl.export.checkpoint import write_checkpoint
-from puzzledsl.export.child_files import from_directory
+from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.checkpoint.write import write_checkpoint
+from puzzledsl.child.load import load_child
 from puzzledsl.export.lowering import lower, pad_widths
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.runtimes import RUNTIMES, Lowered, extra_params, support
 from puzzledsl.ir.tables import EngineName
-from puzzledsl.modeling.child import load_child
 from tests.export.variants import (
     LA,
     LF,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
-from puzzledsl.export.checkpoint import MEGATRON_FILE
+from puzzledsl.child.checkpoint.write import MEGATRON_FILE
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, ParentAttention, ParentFfn
 from tests.export.variants import MIXTURE, Variant, make
 

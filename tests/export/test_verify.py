@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.cli.main import run
 from puzzledsl.export import verify
 from puzzledsl.export.write import write_export
 from puzzledsl.ir.alternatives import GqaAttention, ParentAttention, ParentFfn
 from puzzledsl.ir.tables import EngineCheck
-from puzzledsl.layout import BuildDir
 from tests.export.variants import MIXTURE, Made, Variant, make
 
 PLAIN = (ParentAttention(), ParentFfn())
@@ -87,7 +87,7 @@ def test_the_reference_is_the_oracle(made: Made) -> None:
     import numpy as np
     import torch
 
-    from puzzledsl.modeling.child import load_child
+    from puzzledsl.child.load import load_child
 
     model = load_child(made.child, dtype=torch.float64)
     logits, greedy = verify.reference(model, made.prompt, len(made.greedy))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from puzzledsl.export.child_files import from_directory
+from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.export.engines.ask import Answer, ask, python_of
 from puzzledsl.export.prepare import prepare
 from puzzledsl.export.verify import log_softmax

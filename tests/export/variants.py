@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from puzzledsl.export.realise import realise
+from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.ir.alternatives import (
     GqaAttention,
     LinearAttention,
@@ -19,7 +19,7 @@ from puzzledsl.ir.alternatives import (
     ParentAttention,
     ParentFfn,
 )
-from puzzledsl.parents.load import load_parent
+from puzzledsl.models.families.load import load_parent
 from tests.children import Choice, define, random_pieces
 from tests.oracle_forward import oracle_logits
 from tests.tiny import save_tiny

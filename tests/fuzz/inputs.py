@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable
 from functools import cache
 
+from tests.checker.programs import ROOT, TINY
 from tests.generated import program
 from tests.generated.mistakes import mistake
-from tests.ir.programs import ROOT, TINY
 
 SMALL = """\
 parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, head_dim: 8, intermediate: 192, vocab: 256)
@@ -49,7 +49,7 @@ WORDS = (
 @cache
 def seeds() -> tuple[bytes, ...]:
     """Programs to start from: small ones mostly, right and wrong, and a few of everyday size."""
-    folders = [ROOT / "tests" / "ir" / "errors", ROOT / "tests" / "lang" / "errors"]
+    folders = [ROOT / "tests" / "checker" / "errors", ROOT / "tests" / "syntax" / "errors"]
     wrong = [path.read_bytes() for folder in folders for path in sorted(folder.glob("*.pzl"))]
     right = [SMALL.encode()] * 60 + [TINY.encode()] * 25 + [(TINY + SEARCH).encode(), SEARCH.encode()] * 5
     pieces = [b for i in range(12) for b in _blocks(program(random.Random(i)))]

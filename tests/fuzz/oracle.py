@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from puzzledsl.diagnostics import Diagnostic, Span
-from puzzledsl.ir.check import check
-from puzzledsl.lang.format import format_source
-from puzzledsl.render import render_all
+from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.render import render_all
+from puzzledsl.checker.check import check
+from puzzledsl.syntax.format import format_source
 
 HANG_S = 2.0
 

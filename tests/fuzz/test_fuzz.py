@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.ir.check import check
+from puzzledsl.checker.check import check
+from tests.checker.programs import TINY
 from tests.fuzz.inputs import KINDS
 from tests.fuzz.oracle import answer
-from tests.ir.programs import TINY
 
 LIMIT_S = 30.0
 """A hang, not a slow machine; the benchmark's limit is 2 s."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from lark import Token
 
-from puzzledsl.lang.grammar import lex
-from puzzledsl.lang.kinds import KEYWORDS, KINDS
+from puzzledsl.syntax.grammar import lex
+from puzzledsl.syntax.kinds import KEYWORDS, KINDS
 
 Change = tuple[int, int, str]
 """Start and end column (0-based) of a line's text that is replaced, and by what."""

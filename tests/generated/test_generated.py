@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from benchmarks.diagnostics import measure
-from puzzledsl.ir.check import check
+from puzzledsl.checker.check import check
 from tests.generated import program
 
 

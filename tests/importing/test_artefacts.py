@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.importing.artefacts import read_artefacts
 from puzzledsl.importing.reading import MAX_BYTES
 

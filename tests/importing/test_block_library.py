@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from benchmarks.plain_cpsat import plain_cpsat
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.program import check_file
 from puzzledsl.cli.main import run
-from puzzledsl.cost.table import cost_table
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.costs.table import cost_table
 from puzzledsl.importing.puzzletron import read_puzzletron
 from puzzledsl.ir.alternatives import name_of
-from puzzledsl.ir.program import check_file
-from puzzledsl.search.problem import build_problem
+from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.score_table import read_score_table
 from puzzledsl.search.solve import solve_search
 from tests.importing import block_library as made

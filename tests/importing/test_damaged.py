@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.program import check_file
 from puzzledsl.importing.puzzletron import read_puzzletron
 from puzzledsl.importing.write import files_of
-from puzzledsl.ir.program import check_file
 from tests.importing import block_library, puzzle_run
 from tests.importing.puzzle_run import library, write_run
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.program import check_file
 from puzzledsl.importing.imported import Imported
 from puzzledsl.importing.puzzletron import read_puzzletron
 from puzzledsl.importing.write import files_of, identifier, program_text, scores_csv
 from puzzledsl.ir.alternatives import name_of
-from puzzledsl.ir.program import check_file
 from tests.importing.puzzle_run import (
     HEADS,
     KV,

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.program import check_file
 from puzzledsl.cli.main import run
-from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.importing.puzzletron import read_puzzletron
 from puzzledsl.importing.write import files_of, program_text
-from puzzledsl.ir.program import check_file
 from tests.importing.puzzle_run import (
     ATTENTIONS,
     FFNS,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.diagnostics import Diagnostic
-from puzzledsl.ir.check import check
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.checker.check import check
+from puzzledsl.checker.program import Checked
 from puzzledsl.ir.nodes import Program
-from puzzledsl.ir.program import Checked
 
 PRELUDE = """\
 parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.cost.table import cost_table
+from puzzledsl.checker.spaces.shapes import FAMILIES
+from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
 from puzzledsl.ir.evaluated import children_evaluated, children_in_full
 from puzzledsl.ir.references import references
-from puzzledsl.ir.shapes import FAMILIES
 from tests.language.rules import codes, holds, outcome, program, refused
 
 SHAPE = "layers: 2, hidden: 16, heads: 4, head_dim: 4, intermediate: 32, vocab: 64"
@@ -197,7 +197,7 @@ def test_scenarios(tmp_path: Path) -> None:
 @pytest.mark.states("scenario.per-gpu")
 def test_figures_of_one_gpu_and_of_all(tmp_path: Path) -> None:
     from puzzledsl.ir.metrics import METRICS
-    from puzzledsl.search.metrics import Child
+    from puzzledsl.search.problem.metrics import Child
     from puzzledsl.search.tables import PARENT, tables_of
 
     text = (
@@ -508,8 +508,8 @@ def test_a_wrong_line_is_found_where_it_stands(tmp_path: Path) -> None:
 
 @pytest.mark.states("uptrain.text")
 def test_uptraining_reads_behind_what_the_child_was_made_from(tmp_path: Path) -> None:
-    """As `tests/healing/test_text.py` checks on tokens."""
-    from puzzledsl.healing.text import blocks_read
+    """As `tests/child/healing/test_text.py` checks on tokens."""
+    from puzzledsl.child.healing.text import blocks_read
 
     body = "{ tokens = 8Ki, context = 256, calibration = 2Ki, heal = 12Ki }"
     found = program(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.ir.limits import MAX_CELLS, MAX_FILES, MAX_FORMULA, MAX_INSTANCES, MAX_LAYERS, MAX_OPTIONS
+from puzzledsl.checker.limits import MAX_CELLS, MAX_FILES, MAX_FORMULA, MAX_INSTANCES, MAX_LAYERS, MAX_OPTIONS
 from tests.language.rules import codes, outcome, program, search
 
 

@@ -55,8 +55,8 @@ def test_every_rule_and_table_is_named() -> None:
 
 def test_every_feature_is_shown() -> None:
     """Every declaration kind, statement and function of the language stands in an example."""
-    from puzzledsl.ir.builtins import ALTERNATIVES
-    from puzzledsl.lang.kinds import KEYWORDS, KINDS
+    from puzzledsl.checker.names.builtins import ALTERNATIVES
+    from puzzledsl.syntax.kinds import KEYWORDS, KINDS
 
     examples = "\n".join(re.findall(r"^```pzl.*?\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
     words = set(re.findall(r"\w+", examples))
@@ -66,7 +66,7 @@ def test_every_feature_is_shown() -> None:
 
 @pytest.mark.states("text.reserved")
 def test_the_reserved_words() -> None:
-    from puzzledsl.lang.kinds import KEYWORDS
+    from puzzledsl.syntax.kinds import KEYWORDS
 
     listed = re.search(r"Reserved words are no names: `([^`]+)`", PAGE)
     assert listed is not None
@@ -89,15 +89,15 @@ def words(cell: str) -> list[str]:
 
 @pytest.mark.states("text.kinds-table")
 def test_kinds() -> None:
-    from puzzledsl.ir.check import LOWERINGS
-    from puzzledsl.lang.kinds import KINDS
+    from puzzledsl.checker.check import LOWERINGS
+    from puzzledsl.syntax.kinds import KINDS
 
     assert [words(row[0])[0] for row in table("text.kinds-table")] == list(KINDS) == list(LOWERINGS)
 
 
 @pytest.mark.states("values.units-table", "values.units")
 def test_units() -> None:
-    from puzzledsl.units import UNITS
+    from puzzledsl.base.units import UNITS
 
     rows = {row[0]: words(row[1]) for row in table("values.units-table")}
     for name, units in rows.items():
@@ -107,7 +107,7 @@ def test_units() -> None:
 
 @pytest.mark.states("values.functions")
 def test_functions() -> None:
-    from puzzledsl.ir.builtins import FUNCTIONS
+    from puzzledsl.checker.names.builtins import FUNCTIONS
 
     listed = [word for row in table("values.functions") for word in words(row[0])]
     assert listed == [*FUNCTIONS, "size"]
@@ -115,7 +115,7 @@ def test_functions() -> None:
 
 @pytest.mark.states("param.types-table")
 def test_parameter_types(tmp_path: Path) -> None:
-    from puzzledsl.ir.parameters import TYPES
+    from puzzledsl.checker.parameters import TYPES
     from tests.language.rules import program
 
     rows = table("param.types-table")
@@ -127,7 +127,7 @@ def test_parameter_types(tmp_path: Path) -> None:
 
 @pytest.mark.states("hardware.settings")
 def test_hardware_settings() -> None:
-    from puzzledsl.ir.lower.hardware import EFFICIENCIES, KEYS, SECTIONS
+    from puzzledsl.checker.declarations.hardware import EFFICIENCIES, KEYS, SECTIONS
 
     listed = [word.split(" ")[0] for row in table("hardware.settings") for word in words(row[0])]
     assert sorted(listed) == sorted((*KEYS, *SECTIONS))
@@ -145,7 +145,7 @@ def test_metrics() -> None:
 
 @pytest.mark.states("space.alternatives-table", "space.alternatives")
 def test_alternatives() -> None:
-    from puzzledsl.ir.builtins import ALTERNATIVES, FIELDS
+    from puzzledsl.checker.names.builtins import ALTERNATIVES, FIELDS
 
     listed: dict[str, list[str]] = {"attention": [], "ffn": []}
     for row in table("space.alternatives-table"):
@@ -159,14 +159,14 @@ def test_alternatives() -> None:
 
 @pytest.mark.states("init.table")
 def test_initialisers() -> None:
-    from puzzledsl.ir.lower.space import INITIALISERS
+    from puzzledsl.checker.declarations.space import INITIALISERS
 
     assert {words(row[0])[0]: tuple(words(row[1])) for row in table("init.table")} == INITIALISERS
 
 
 @pytest.mark.states("bld.settings-table", "bld.settings")
 def test_bld_settings(tmp_path: Path) -> None:
-    from puzzledsl.ir.lower.training import BLD_KEYS
+    from puzzledsl.checker.declarations.training import BLD_KEYS
     from tests.language.rules import program
 
     rows = table("bld.settings-table")
@@ -237,7 +237,7 @@ def test_expressions(tmp_path: Path) -> None:
 
 @pytest.mark.states("solver.table", "solver.choice")
 def test_solvers(tmp_path: Path) -> None:
-    from puzzledsl.ir.lower.search import SOLVERS
+    from puzzledsl.checker.declarations.search import SOLVERS
     from tests.language.rules import MEASURED, program, search
 
     calls = [words(row[0])[0] for row in table("solver.table")]
@@ -249,7 +249,7 @@ def test_solvers(tmp_path: Path) -> None:
 
 @pytest.mark.states("export.runtimes")
 def test_runtimes() -> None:
-    from puzzledsl.ir.lower.results import GGUF_DTYPES, RUNTIMES, TENSOR_DTYPES
+    from puzzledsl.checker.declarations.results import GGUF_DTYPES, RUNTIMES, TENSOR_DTYPES
 
     rows = {words(row[0])[0]: row for row in table("export.runtimes")}
     assert {name: tuple(words(row[1])) for name, row in rows.items()} == RUNTIMES
@@ -259,8 +259,8 @@ def test_runtimes() -> None:
 
 @pytest.mark.states("limits.table")
 def test_limits() -> None:
-    from puzzledsl.ir import limits
-    from puzzledsl.lang.layout import MAX_DEPTH
+    from puzzledsl.checker import limits
+    from puzzledsl.syntax.newlines import MAX_DEPTH
 
     numbers = [int(row[1].replace(",", "")) for row in table("limits.table")]
     assert numbers == [

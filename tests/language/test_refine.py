@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.cost.table import cost_table
+from puzzledsl.checker.declarations.refines import refine_of, refined_text
+from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import Program
-from puzzledsl.ir.refines import refine_of, refined_text
 from puzzledsl.ir.tables import ScoreTable
 from tests.language.rules import codes, program, refined, search
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from puzzledsl.cost.table import cost_table
+from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable, SearchResult

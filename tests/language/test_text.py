@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.ir.check import check
-from puzzledsl.lang.kinds import KEYWORDS, KINDS
+from puzzledsl.checker.check import check
+from puzzledsl.syntax.kinds import KEYWORDS, KINDS
 from tests.language.rules import PRELUDE, codes, holds, outcome, program, refused, search
 
 

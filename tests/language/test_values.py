@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.diagnostics import Sink
-from puzzledsl.lang.parse import parse
-from puzzledsl.lang.unparse import unparse
+from puzzledsl.base.diagnostics import Sink
+from puzzledsl.syntax.parse import parse
+from puzzledsl.syntax.unparse import unparse
 from tests.language.rules import codes, holds, outcome, program, refused, search
 
 

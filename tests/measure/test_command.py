@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
-from puzzledsl.cost.table import cost_table
-from puzzledsl.ir.check import check
+from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.tables import CostTable
 from puzzledsl.measure import rounds
 from tests.tiny import save_tiny

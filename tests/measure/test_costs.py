@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from puzzledsl.cost.parameters import size_of
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Silent
+from puzzledsl.costs.parameters import size_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import MoeFfn, name_of
 from puzzledsl.measure import rounds
 from puzzledsl.measure.costs import measure_costs
 from puzzledsl.measure.errors import NoWorkload
-from puzzledsl.modeling.errors import CannotRealise
-from puzzledsl.progress import Silent
-from tests.bld.bld_programs import ATTENTION, FFN, WHERE, make_program
+from puzzledsl.models.errors import CannotRealise
+from tests.pieces.train.bld_programs import ATTENTION, FFN, WHERE, make_program
 from tests.uptrain.cases import Interrupted, Recorder
 
 SIZES = {"layers": 4, "hidden": 96, "intermediate": 384, "heads": 4, "kv_heads": 2, "head_dim": 32}

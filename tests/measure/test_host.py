@@ -9,14 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.cost.parameters import size_of
+from puzzledsl.costs.parameters import size_of
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.measure.host import SUB_BLOCKS, Host, alternatives_of, balanced, random_child
 from puzzledsl.measure.laps import time_laps
-from puzzledsl.parents.access import layers, norm_of, shape_of, sub_block_of
-from puzzledsl.timing.stopwatch import CpuStopwatch
-from puzzledsl.timing.whole import Workload
-from tests.bld.bld_programs import ATTENTION, FFN, make_program
+from puzzledsl.measure.stopwatch import CpuStopwatch
+from puzzledsl.measure.whole import Workload
+from puzzledsl.models.families.access import layers, norm_of, shape_of, sub_block_of
+from tests.pieces.train.bld_programs import ATTENTION, FFN, make_program
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 NAMES = {"attention": tuple(map(name_of, ATTENTION)), "ffn": tuple(map(name_of, FFN))}

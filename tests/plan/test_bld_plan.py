@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.alternatives import (
     GqaAttention,
     LinearAttention,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerAssignment, Solution

@@ -9,7 +9,7 @@ from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.elsewhere import with_elsewhere
 from puzzledsl.refining.proposals import Proposals
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.verify import verify
+from puzzledsl.search.verify.verify import verify
 from tests.refining.cases import instance, loss
 from tests.search.instances import Instance
 

@@ -17,9 +17,9 @@ from puzzledsl.refining.evolution import OFFSPRING, Evolution
 from puzzledsl.refining.mutation import MOST_SWITCHES, Mutation
 from puzzledsl.refining.proposals import Proposal
 from puzzledsl.search.child_figures import batches_of
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.verify import verify
+from puzzledsl.search.verify.verify import verify
 from tests.refining.cases import instance, loss
 from tests.search.auto_instances import auto_searches
 from tests.search.instances import KL, Instance, alone, chat, problems, require

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from puzzledsl.healing.children import HealedChildren
+from puzzledsl.base.progress import Silent
+from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import CpSat, Refine, ReplaceOne, ScoreTerm, Search
 from puzzledsl.ir.tables import LayerAssignment, Solution
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.parents.load import load_parent, load_tokenizer
+from puzzledsl.models.families.load import load_parent, load_tokenizer
+from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.plan.model import model_definition
-from puzzledsl.progress import Silent
 from puzzledsl.refining.measuring import Meter
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.text import healing_blocks, scored_text
-from tests.bld.bld_programs import make_program
+from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.search.instances import HERE, alone
 

@@ -10,7 +10,7 @@ from puzzledsl.ir.nodes import Baseline, ParamsTerm
 from puzzledsl.refining.candidates import RULES, Candidates
 from puzzledsl.refining.proposals import Proposal, Proposals
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.verify import verify
+from puzzledsl.search.verify.verify import verify
 from tests.refining.cases import instance, loss
 from tests.search.instances import Instance, alone, chat, require
 

@@ -11,7 +11,7 @@ from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import LayerChoice
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable
 from puzzledsl.refining.surrogate import LEAST, Surrogate
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import tables_of
 from tests.refining.cases import instance
 from tests.search.instances import KL, Instance

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.cost.table import cost_table
-from puzzledsl.files import write_text
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.files import write_text
+from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import facts
 from puzzledsl.ir.alternatives import (
     GqaAttention,
@@ -79,7 +80,6 @@ from puzzledsl.ir.tables import (
     SearchResult,
     Solution,
 )
-from puzzledsl.layout import BuildDir
 from puzzledsl.plan.bld import bld_plan
 
 SOURCE = """\

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from puzzledsl.report.curves import MOST_TICKS, Axis, LogAxis, loss_axis
+from puzzledsl.report.pictures.curves import MOST_TICKS, Axis, LogAxis, loss_axis
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from puzzledsl.files import write_text
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.files import write_text
 from puzzledsl.ir.tables import EngineCheck, EngineResult, EngineSpeed
-from puzzledsl.layout import BuildDir
 from puzzledsl.report.artefacts import load_artefacts
 from puzzledsl.report.write import render
 from tests.report.test_report import Page

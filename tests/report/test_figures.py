@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.files import write_text
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import write_text
 from puzzledsl.ir.nodes import Program
-from puzzledsl.layout import BuildDir
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
-from puzzledsl.report.figures import write_figures
+from puzzledsl.report.pictures.figures import write_figures
 from tests.report.test_engines import CHECK
 
 

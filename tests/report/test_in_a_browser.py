@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.files import write_text
+from puzzledsl.base.files import write_text
 from puzzledsl.report.write import write_report
 from tests.report.test_engines import CHECK
 from tests.report.test_regrets import why_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.files import write_text
+from puzzledsl.base.files import write_text
 from puzzledsl.ir.tables import (
     FrontierResult,
     MeasuredChild,
@@ -19,8 +19,8 @@ from puzzledsl.ir.tables import (
     SearchResult,
 )
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
-from puzzledsl.report.curves import Curve, Point, curves
-from puzzledsl.report.figures import write_figures
+from puzzledsl.report.pictures.curves import Curve, Point, curves
+from puzzledsl.report.pictures.figures import write_figures
 from puzzledsl.report.subject import Subject
 from puzzledsl.report.write import render
 from tests.report.conftest import child_of, solved

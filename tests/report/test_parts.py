@@ -21,14 +21,14 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.tables import Figure, LayerAssignment, RunScore, ScoreTable, TextGap
-from puzzledsl.report.architecture import strip_of
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
-from puzzledsl.report.curves import curves
 from puzzledsl.report.headline import headlines
-from puzzledsl.report.kept import kept_tables, text_gaps
-from puzzledsl.report.measured import comparisons, number_of, predictions
-from puzzledsl.report.requirements import requirement_lines, value_of
-from puzzledsl.report.searches import describe
+from puzzledsl.report.pictures.architecture import strip_of
+from puzzledsl.report.pictures.curves import curves
+from puzzledsl.report.sections.kept import kept_tables, text_gaps
+from puzzledsl.report.sections.measured import comparisons, number_of, predictions
+from puzzledsl.report.sections.requirements import requirement_lines, value_of
+from puzzledsl.report.sections.searches import describe
 from puzzledsl.report.subject import Subject
 from puzzledsl.report.verdict import verdict
 from puzzledsl.report.write import write_report

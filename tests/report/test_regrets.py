@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from puzzledsl.files import write_text
+from puzzledsl.base.files import write_text
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import Margin, Move, Regret, SearchResult, SubBlockRegrets, WhyResult
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
-from puzzledsl.report.regrets import regrets
+from puzzledsl.report.sections.regrets import regrets
 from puzzledsl.report.subject import Subject
 from puzzledsl.report.write import render
 from tests.report.conftest import Built

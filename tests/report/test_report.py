@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerAssignment, SearchResult
-from puzzledsl.layout import BuildDir
 from puzzledsl.report.artefacts import load_artefacts
 from puzzledsl.report.numbers import change, share, times
 from puzzledsl.report.write import render, write_report

@@ -16,9 +16,9 @@ from puzzledsl.ir.alternatives import (
     ParentFfn,
 )
 from puzzledsl.ir.nodes import LayerChoice, Program
-from puzzledsl.report.architecture import strip_of
 from puzzledsl.report.artefacts import load_artefacts
-from puzzledsl.report.shades import WindowScale, appearance, window_scale
+from puzzledsl.report.pictures.architecture import strip_of
+from puzzledsl.report.pictures.shades import WindowScale, appearance, window_scale
 from puzzledsl.report.subject import Subject
 from tests.search.instances import SHAPE, plain_instance
 

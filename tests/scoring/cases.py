@@ -10,17 +10,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from puzzledsl.bld.run import run_bld
+from puzzledsl.base.progress import Silent
+from puzzledsl.child.assemble import assemble
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, ScoreTable
-from puzzledsl.library.library import Library
-from puzzledsl.modeling.assemble import assemble
-from puzzledsl.parents.load import load_parent
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.progress import Silent
 from puzzledsl.scoring.run import run_score
 from tests.tiny import tiny_tokenizer
 

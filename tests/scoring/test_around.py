@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from puzzledsl.base.progress import Silent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import (
     GqaAttention,
@@ -20,11 +21,10 @@ from puzzledsl.ir.alternatives import (
     name_of,
 )
 from puzzledsl.ir.tables import ScoreTable
-from puzzledsl.progress import Silent
 from puzzledsl.scoring.fit import FEWEST
 from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.run import score_children
-from tests.bld.bld_programs import make_program
+from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 
 ATTENTION = (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())

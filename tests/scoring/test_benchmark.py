@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.stage1_score import DIFFERENCE, small
-from puzzledsl.modeling import gated
+from puzzledsl.models.kernels import gated
 
 
 @torch.inference_mode()

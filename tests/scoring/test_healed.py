@@ -10,24 +10,24 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from puzzledsl.diagnostics import DiagnosticError
-from puzzledsl.healing import walk
-from puzzledsl.healing.children import HealedChildren
-from puzzledsl.healing.groups import JUDGING_PART
-from puzzledsl.healing.text import healing_text
-from puzzledsl.healing.walk import heal
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.child.assemble import assemble
+from puzzledsl.child.healing import walk
+from puzzledsl.child.healing.children import HealedChildren
+from puzzledsl.child.healing.groups import JUDGING_PART
+from puzzledsl.child.healing.text import healing_text
+from puzzledsl.child.healing.walk import heal
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
-from puzzledsl.modeling.assemble import assemble
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.parents.access import family_of
-from puzzledsl.parents.load import load_parent
-from puzzledsl.parents.paged import paged_parent
-from puzzledsl.progress import Progress, Silent
+from puzzledsl.models.families.access import family_of
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.families.paged import paged_parent
+from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.scoring import run
 from puzzledsl.scoring.measures import Divergence
-from tests.bld.bld_programs import make_program
+from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.scoring.test_replace_one import Interrupting, figures_of, forget
 from tests.tiny import tiny_tokenizer

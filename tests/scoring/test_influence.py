@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from puzzledsl.ir.influence import BlockInfluence
-from puzzledsl.parents.access import layers
-from puzzledsl.parents.load import load_parent
+from puzzledsl.models.families.access import layers
+from puzzledsl.models.families.load import load_parent
 from puzzledsl.scoring import influence, measures, sweep, text
-from tests.bld.bld_programs import make_program
+from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.tiny import FAMILIES
 

@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Silent
+from puzzledsl.child.assemble import assemble
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
-from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.alternatives import (
     GqaAttention,
     LinearFfn,
@@ -25,12 +27,10 @@ from puzzledsl.ir.alternatives import (
     name_of,
 )
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
-from puzzledsl.modeling.assemble import assemble
-from puzzledsl.parents.load import load_parent
-from puzzledsl.progress import Silent
+from puzzledsl.models.families.load import load_parent
 from puzzledsl.scoring import measures, vocabulary
 from puzzledsl.scoring.run import run_score
-from tests.bld.bld_programs import make_program
+from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.tiny import FAMILIES, tiny_tokenizer
 

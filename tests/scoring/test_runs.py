@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.alternatives import MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice, ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
-from puzzledsl.parents.paged import paged_parent
-from puzzledsl.progress import Progress, Silent
+from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.scoring import measures, run
-from tests.bld.bld_programs import make_program
+from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.scoring.test_replace_one import Interrupting, figures_of, forget
 

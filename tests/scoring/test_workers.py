@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.parents.paged import paged_parent
-from puzzledsl.progress import Progress
+from puzzledsl.base.progress import Progress
+from puzzledsl.models.families.paged import paged_parent
+from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.scoring import run
 from puzzledsl.scoring.workers import Ascent, Workers
-from tests.bld.bld_programs import make_program
+from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.scoring.test_replace_one import SETTINGS, forget
 

@@ -9,8 +9,8 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from puzzledsl.cost.any_batch import AnyBatch
-from puzzledsl.cost.table import cost_table
+from puzzledsl.costs.any_batch import AnyBatch
+from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.metrics import METRICS, fits
 from puzzledsl.ir.nodes import (
@@ -26,7 +26,7 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import Tables, tables_of
 from tests.profiles import HERE, a_child, a_profile, a_scenario, any_batch, with_memory
 from tests.search.instances import KL, Instance, alone, program_of, require

@@ -62,7 +62,7 @@ from puzzledsl.ir.nodes import (
     Where,
 )
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import tables_of
 
 SHAPE = Shape(

@@ -8,7 +8,7 @@ from itertools import pairwise, product
 import numpy as np
 
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.instance import Columns, Goal, Ints, Problem, Row
+from puzzledsl.search.problem.instance import Columns, Goal, Ints, Problem, Row
 
 FAMILIES = ("unrelated", "correlated", "subset-sum", "alike", "tied", "roomy", "negative")
 

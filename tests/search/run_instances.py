@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from benchmarks.structure_kinds import dropped
+from puzzledsl.checker.expressions.structures import within
 from puzzledsl.ir.alternatives import (
     LinearFfn,
     MlpFfn,
@@ -19,9 +20,8 @@ from puzzledsl.ir.alternatives import (
     name_of,
 )
 from puzzledsl.ir.nodes import LayerChoice, LogicRequirement, ParamsTerm, Requirement
-from puzzledsl.ir.structures import within
 from puzzledsl.ir.tables import LayerAssignment, RunScore, ScoreTable
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import tables_of
 from tests.search.instances import KL, Instance, _cost_table, _score_table, alone, at, program_of, require
 

@@ -14,10 +14,10 @@ from benchmarks.synthetic import synthetic
 from puzzledsl.ir.alternatives import SubBlock, name_of
 from puzzledsl.ir.nodes import BASELINES, Baseline, Is, LayerChoice, LogicRequirement, ParamsTerm, Preference
 from puzzledsl.ir.tables import SearchResult
-from puzzledsl.search.baselines import solve_baselines
+from puzzledsl.search.baselines.baselines import solve_baselines
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.verify import verify
+from puzzledsl.search.verify.verify import verify
 from tests.search.instances import (
     ATTENTION,
     FFN,

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import at_any_batch, synthetic
-from puzzledsl.cost.table import cost_table
+from puzzledsl.checker.program import check_file
+from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import BASELINES, Baseline, Frontier, Preference, Requirement, RooflineHardware
-from puzzledsl.ir.program import check_file
 from puzzledsl.ir.tables import Solution
-from puzzledsl.search.box import Box
 from puzzledsl.search.frontier import solve_frontier
-from puzzledsl.search.instance import Problem
-from puzzledsl.search.per_sequence import TIMES, time_bounds
-from puzzledsl.search.problem import Builder
+from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.per_sequence import TIMES, time_bounds
+from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify import verify
+from puzzledsl.search.verify.verify import verify
 from tests.profiles import any_batch
 from tests.search.auto_instances import all_children, an_instance, auto_searches, best_of_all
 from tests.search.instances import HERE, KL, Instance, alone, chat, measured, require

@@ -20,8 +20,8 @@ from benchmarks.synthetic import Inputs, synthetic
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import CostTable, ScoreTable
 from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.problem import build_problem
+from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.problem.problem import build_problem
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 
 from puzzledsl.search.child_figures import child_figures
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
-from puzzledsl.search.verify import verify_with
+from puzzledsl.search.verify.verify import verify_with
 from tests.oracles import acceptable, all_children
 from tests.search import auto_instances
 from tests.search.auto_instances import auto_searches

@@ -12,10 +12,10 @@ from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverStatus, Sol
 
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search import constraints
-from puzzledsl.search.dropped_runs import with_positions
-from puzzledsl.search.instance import Columns
-from puzzledsl.search.metrics import holds
+from puzzledsl.search.cpsat import constraints
+from puzzledsl.search.problem.dropped_runs import with_positions
+from puzzledsl.search.problem.instance import Columns
+from puzzledsl.search.problem.metrics import holds
 from tests.search.instances import _formulas
 
 NAMES = ("noop", "parent", "gqa2")

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import synthetic
-from puzzledsl.search import first, layered
-from puzzledsl.search.bound import lagrangian_bound
 from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat import Effort, run_cpsat
-from puzzledsl.search.distinct import distinct
-from puzzledsl.search.grid import pairs_of
-from puzzledsl.search.incumbent import feasible
-from puzzledsl.search.layered import sweep, sweep_all
-from puzzledsl.search.layout import layout_of
-from puzzledsl.search.polish import polish
-from puzzledsl.search.problem import build_problem
-from puzzledsl.search.tails import Endings
+from puzzledsl.search.cpsat import canonical
+from puzzledsl.search.cpsat.distinct import distinct
+from puzzledsl.search.cpsat.solve import Effort, run_cpsat
+from puzzledsl.search.label_setting import layers
+from puzzledsl.search.label_setting.grid import pairs_of
+from puzzledsl.search.label_setting.layers import sweep, sweep_all
+from puzzledsl.search.label_setting.layout import layout_of
+from puzzledsl.search.label_setting.suffixes import Endings
+from puzzledsl.search.lagrangian.bound import lagrangian_bound
+from puzzledsl.search.local_search.incumbent import feasible
+from puzzledsl.search.local_search.local_search import polish
+from puzzledsl.search.problem.problem import build_problem
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
 EACH = 40  # problems of each family
@@ -51,8 +52,8 @@ def test_few_models_at_a_time_end_at_the_same_one(
         problem = random_problem(family, seed)
         whole = minimise(problem, Effort.of(60))
         with monkeypatch.context() as patched:
-            patched.setattr(layered, "TOGETHER", together)
-            patched.setattr(layered, "MANY", together)
+            patched.setattr(layers, "TOGETHER", together)
+            patched.setattr(layers, "MANY", together)
             found = minimise(problem, Effort.of(60))
         assert (found.value, found.proven) == (whole.value, whole.proven)
         assert found.chosen is None or found.chosen.tolist() == list(whole.chosen)  # type: ignore[arg-type]
@@ -70,12 +71,12 @@ def test_a_model_whose_end_is_looked_up_is_the_same(
         looked_up.append(args)
         return pairs_of(*args)
 
-    monkeypatch.setattr(layered, "FIRST_TAILS", 0)
-    monkeypatch.setattr(layered, "MORE_TAILS", 1)
+    monkeypatch.setattr(layers, "FIRST_TAILS", 0)
+    monkeypatch.setattr(layers, "MORE_TAILS", 1)
     monkeypatch.setattr(
-        layered, "Endings", lambda layout, meters, _, deadline: Endings(layout, meters, most, deadline)
+        layers, "Endings", lambda layout, meters, _, deadline: Endings(layout, meters, most, deadline)
     )
-    monkeypatch.setattr(layered, "pairs_of", spied)
+    monkeypatch.setattr(layers, "pairs_of", spied)
     for seed in range(EACH):
         problem = random_problem(family, seed)
         bound, answers = lagrangian_bound(problem), every_answer(problem)
@@ -98,7 +99,7 @@ def test_a_sweep_of_everything_ends_at_the_first_of_the_best(
     family: str, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However far above the bound it looks, and whatever it comes upon on the way."""
-    monkeypatch.setattr(layered, "TOGETHER", together)
+    monkeypatch.setattr(layers, "TOGETHER", together)
     for seed in range(EACH):
         problem = random_problem(family, seed)
         bound, answers = lagrangian_bound(problem), every_answer(problem)
@@ -188,7 +189,7 @@ def test_a_sweep_of_all_answers_leaves_none_out(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_sweep_that_is_stopped_has_a_bound(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layered, "TOGETHER", 2)
+    monkeypatch.setattr(layers, "TOGETHER", 2)
     for seed in range(EACH // 2):
         problem = random_problem(family, seed)
         bound, answers = lagrangian_bound(problem), every_answer(problem)
@@ -267,8 +268,10 @@ def test_the_first_of_the_best_however_few_layers_are_settled_at_once(
         if whole.chosen is None:
             continue
         with monkeypatch.context() as patched:
-            patched.setattr(first, "LARGEST_INDEX", 3)
-            found = first.first_of_the_best(problem, lagrangian_bound(problem), whole.chosen, Effort.of(60))
+            patched.setattr(canonical, "LARGEST_INDEX", 3)
+            found = canonical.first_of_the_best(
+                problem, lagrangian_bound(problem), whole.chosen, Effort.of(60)
+            )
         assert found.tolist() == whole.chosen.tolist(), seed
 
 
@@ -293,7 +296,7 @@ def test_a_list_of_answers_is_whole_or_none(family: str, monkeypatch: pytest.Mon
         assert below is not None and below.shape == (0, problem.columns.layers)
         few = distinct(problem, 4, 2, Effort.of(60))
         with monkeypatch.context() as patched:
-            patched.setattr("puzzledsl.search.distinct.MODELS", 0)
+            patched.setattr("puzzledsl.search.cpsat.distinct.MODELS", 0)
             found = distinct(problem, 4, 2, Effort.of(60))
         assert found is None or (few is not None and list(map(list, found)) == list(map(list, few)))
     assert not none_stopped

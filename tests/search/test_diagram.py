@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from puzzledsl.ir.nodes import And, Implies, Is
-from puzzledsl.search import core, diagram
-from puzzledsl.search.bound import certify, lagrangian_bound
-from puzzledsl.search.branching import Branching
-from puzzledsl.search.cores import Cores
-from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.diagram import DEAD, Diagram, diagram_of, live_columns
-from puzzledsl.search.instance import Columns, Formula, Ints, Problem
-from puzzledsl.search.label_setting import LabelSetting
+from puzzledsl.search import core
+from puzzledsl.search.cpsat.cores import Cores
+from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.label_setting.label_setting import LabelSetting
+from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
+from puzzledsl.search.lagrangian.branching import Branching
 from puzzledsl.search.ledger import Ledger
-from puzzledsl.search.presolve import presolve
+from puzzledsl.search.problem import diagram
+from puzzledsl.search.problem.diagram import DEAD, Diagram, diagram_of, live_columns
+from puzzledsl.search.problem.instance import Columns, Formula, Ints, Problem
+from puzzledsl.search.problem.presolve import presolve
 from tests.search.structured import FIGURES, answers_of, structured_problem
 
 EACH = 25
@@ -93,7 +94,7 @@ def test_each_engine_alone_proves_the_first_of_the_best(
     figures: str, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Branching with so few labels a node that it branches."""
-    monkeypatch.setattr("puzzledsl.search.branching.LABELS", 3)
+    monkeypatch.setattr("puzzledsl.search.lagrangian.branching.LABELS", 3)
     ended = 0
     for seed in range(EACH if engine != "CP-SAT" else EACH // 3):
         problem = structured_problem(figures, seed)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.nodes import And, Baseline, Is, LayerChoice, LogicRequirement, Not, ParamsTerm
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable
-from puzzledsl.search.drops import DROPPED
+from puzzledsl.search.baselines.drops import DROPPED
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import PARENT

@@ -6,15 +6,16 @@ from itertools import combinations
 
 import pytest
 
-from puzzledsl.search import core, exchange
-from puzzledsl.search.bound import Bound, lagrangian_bound
+from puzzledsl.search import core
 from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat import Effort
-from puzzledsl.search.exchange import Changes, changes_of, fours_that_fit, pairs_that_fit
-from puzzledsl.search.gaps import bound_enough, good_enough, within_gap
-from puzzledsl.search.incumbent import feasible
-from puzzledsl.search.instance import Ints, Problem
-from puzzledsl.search.polish import walked
+from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
+from puzzledsl.search.local_search import exchange
+from puzzledsl.search.local_search.exchange import Changes, changes_of, fours_that_fit, pairs_that_fit
+from puzzledsl.search.local_search.incumbent import feasible
+from puzzledsl.search.local_search.local_search import walked
+from puzzledsl.search.problem.gaps import bound_enough, good_enough, within_gap
+from puzzledsl.search.problem.instance import Ints, Problem
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
 EACH = 12  # problems of each family

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 
 from benchmarks.explain import explained
+from puzzledsl.base.units import parse_quantity
 from puzzledsl.ir.nodes import Is, LayerChoice, LinearRequirement, LogicRequirement, Not, ParamsTerm
-from puzzledsl.search.metrics import COMPARE
-from puzzledsl.search.reachable import in_users_unit, rounded
+from puzzledsl.search.infeasible.reachable import in_users_unit, rounded
+from puzzledsl.search.infeasible.verdicts import infeasible_diagnostic
+from puzzledsl.search.problem.metrics import COMPARE
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verdicts import infeasible_diagnostic
-from puzzledsl.units import parse_quantity
 from tests.oracles import acceptable, all_children
 from tests.search.instances import ATTENTION, FFN, Instance, at, chat, plain_instance, problems, require
 

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.synthetic import synthetic
 from puzzledsl.ir.nodes import CpSat
-from puzzledsl.search.cpsat import Effort, run_cpsat
-from puzzledsl.search.problem import build_problem
+from puzzledsl.search.cpsat.solve import Effort, run_cpsat
+from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.solve import solve_search
 
 

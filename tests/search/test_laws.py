@@ -21,7 +21,7 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.tables import ScoreTable, SearchResult
-from puzzledsl.search.metrics import Child
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from tests.search.instances import Instance, problems

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from puzzledsl.search.grid import grid_of, pairs_of
-from puzzledsl.search.pin_answers import PinsOfColumns
-from puzzledsl.search.pins import pins_of
+from puzzledsl.search.label_setting.grid import grid_of, pairs_of
+from puzzledsl.search.sensitivity.pin_answers import PinsOfColumns
+from puzzledsl.search.sensitivity.pins import pins_of
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
 

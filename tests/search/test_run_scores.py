@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from benchmarks.plain_cpsat import meets, plain_cpsat
 from benchmarks.structure_kinds import dropped
 from benchmarks.structures import SMALL, structured
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.layer_runs import counted_runs
 from puzzledsl.ir.nodes import (
     Baseline,
@@ -29,23 +29,23 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.tables import PairwiseTerm, RunScore, ScoreTable
-from puzzledsl.search import diagram
 from puzzledsl.search.answer import solution_of
-from puzzledsl.search.baselines import solve_baselines
-from puzzledsl.search.bound import lagrangian_bound
-from puzzledsl.search.branching import Branching
+from puzzledsl.search.baselines.baselines import solve_baselines
 from puzzledsl.search.core import minimise
-from puzzledsl.search.cores import Cores
-from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.cpsat.cores import Cores
+from puzzledsl.search.cpsat.solve import Effort
 from puzzledsl.search.frontier import solve_frontier
-from puzzledsl.search.label_setting import LabelSetting
+from puzzledsl.search.label_setting.label_setting import LabelSetting
+from puzzledsl.search.lagrangian.bound import lagrangian_bound
+from puzzledsl.search.lagrangian.branching import Branching
 from puzzledsl.search.ledger import Ledger
-from puzzledsl.search.presolve import presolve
-from puzzledsl.search.problem import build_problem
+from puzzledsl.search.problem import diagram
+from puzzledsl.search.problem.presolve import presolve
+from puzzledsl.search.problem.problem import build_problem
+from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify import verify
-from puzzledsl.search.why import why_search
+from puzzledsl.search.verify.verify import verify
 from tests.oracles import brute_force
 from tests.search.instances import HERE, KL, Instance, alone, at, problems, program_of, require
 from tests.search.run_instances import (

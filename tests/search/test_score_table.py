@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.alternatives import GqaAttention, LinearFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice, Program
 from puzzledsl.ir.tables import RunScore, ScoreTable

@@ -12,16 +12,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.second_order import gram_scores, paired
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import CpSat, Preference, ScoreTerm
 from puzzledsl.ir.tables import PairwiseTerm, ScoreTable
-from puzzledsl.search.metrics import Child
-from puzzledsl.search.problem import build_problems
-from puzzledsl.search.quadratic import convex_part, quadratic_of, tangent_at
-from puzzledsl.search.second_order import improved, simplex_minimum
+from puzzledsl.search.pairwise.second_order import improved, simplex_minimum
+from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.problem.problem import build_problems
+from puzzledsl.search.problem.quadratic import convex_part, quadratic_of, tangent_at
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify import verify
+from puzzledsl.search.verify.verify import verify
 from tests.oracles import all_children, brute_force
 from tests.search.instances import HERE, KL, Instance, alone, chat, problems, require
 

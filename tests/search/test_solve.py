@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from puzzledsl.ir.metrics import METRICS, metrics_of
 from puzzledsl.ir.nodes import CpSat, LayerChoice, Preference
-from puzzledsl.search.metrics import Child
-from puzzledsl.search.problem import build_problems
+from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.problem.problem import build_problems
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify import verify
+from puzzledsl.search.verify.verify import verify
 from tests.oracles import all_children, apart, brute_force
 from tests.search.instances import ATTENTION, FFN, HERE, Instance, alone, chat, plain_instance, problems
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.plain_cpsat import meets, plain_cpsat
 from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.cpsat.solve import Effort
 from tests.search.structured import (
     FIGURES,
     MOST_MODELS,

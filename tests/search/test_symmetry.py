@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.ir.nodes import CountTerm, LayerChoice, ParamsTerm
-from puzzledsl.search.cpsat import Effort, counting_model, model_of, run_cpsat
-from puzzledsl.search.instance import Row
-from puzzledsl.search.problem import build_problem, build_problems
+from puzzledsl.search.cpsat.solve import Effort, counting_model, model_of, run_cpsat
+from puzzledsl.search.problem.instance import Row
+from puzzledsl.search.problem.problem import build_problem, build_problems
+from puzzledsl.search.problem.symmetry import symmetry_of
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.symmetry import symmetry_of
 from tests.oracles import brute_force
 from tests.search.instances import ATTENTION, FFN, Instance, alone, chat, plain_instance, problems, require
 

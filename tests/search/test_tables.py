@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import LayerChoice
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.ir.nodes import Baseline, CpSat, Is, LayerChoice, LogicRequirement, Requirement
 from puzzledsl.ir.tables import Change, ConflictItem, Relaxation, SearchResult
+from puzzledsl.search.infeasible.verdicts import no_answer
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.verdicts import no_answer
 from tests.search.instances import ATTENTION, FFN, KL, at, chat, plain_instance, require
 
 INSTANCE = plain_instance((LayerChoice(attention=ATTENTION, ffn=FFN),) * 2)

@@ -15,7 +15,7 @@ from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify import Violation, verify
+from puzzledsl.search.verify.verify import Violation, verify
 from tests.oracles import acceptable, all_children
 from tests.search.instances import Instance, chat, plain_instance, problems, require
 
@@ -94,7 +94,9 @@ def test_a_missing_layer_metric_or_batch_is_found_out(instance: Instance) -> Non
 
 
 def test_verifying_imports_no_solver_and_no_array_library() -> None:
-    code = "import sys, puzzledsl.search.verify; print({'ortools', 'numpy', 'torch'} & set(sys.modules))"
+    code = (
+        "import sys, puzzledsl.search.verify.verify; print({'ortools', 'numpy', 'torch'} & set(sys.modules))"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
 

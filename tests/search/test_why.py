@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from benchmarks.synthetic import synthetic
 from puzzledsl.ir.nodes import CountTerm, Is, LayerChoice, LogicRequirement, ParamsTerm, Requirement
 from puzzledsl.ir.tables import Margin, Regret, SearchResult, WhyResult
-from puzzledsl.search import pin_layout, pin_sweep, regrets
 from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat import Effort
+from puzzledsl.search.cpsat.solve import Effort
 from puzzledsl.search.exact import best_meeting_all
-from puzzledsl.search.metrics import Child
-from puzzledsl.search.pins import Pin, classes_of, pins_of
-from puzzledsl.search.problem import Builder, Problems, build_problem
-from puzzledsl.search.regrets import optima_of
+from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.problem.problem import Builder, Problems, build_problem
+from puzzledsl.search.sensitivity import pin_layout, pin_sweep, regrets
+from puzzledsl.search.sensitivity.pins import Pin, classes_of, pins_of
+from puzzledsl.search.sensitivity.regrets import optima_of
+from puzzledsl.search.sensitivity.why import pinned as with_pin
+from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.why import pinned as with_pin
-from puzzledsl.search.why import why_search
 from tests.search.instances import ATTENTION, FFN, Instance, alone, chat, plain_instance, problems, require
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 

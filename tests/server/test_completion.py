@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.base.units import UNITS
 from puzzledsl.ir.metrics import METRICS
-from puzzledsl.lang.kinds import KINDS as KIND_NAMES
-from puzzledsl.lang.kinds import TOP_KEYWORDS
-from puzzledsl.server import calls, words
-from puzzledsl.server.completion import complete
 from puzzledsl.server.document import LONG
-from puzzledsl.server.kinds import KINDS, PROFILE
-from puzzledsl.server.signature import signature
-from puzzledsl.units import UNITS
+from puzzledsl.server.features.completion import complete
+from puzzledsl.server.features.signature import signature
+from puzzledsl.server.vocabulary import calls, words
+from puzzledsl.server.vocabulary.kinds import KINDS, PROFILE
+from puzzledsl.syntax.kinds import KINDS as KIND_NAMES
+from puzzledsl.syntax.kinds import TOP_KEYWORDS
 from tests.server.texts import PROGRAM, marked
 
 CHAT = METRICS.keys() | words.SCENARIO_FACTS.keys()

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from lsprotocol import types
 
-from puzzledsl.lang.format import format_source
-from puzzledsl.resources import resource
+from puzzledsl.base.resources import resource
 from puzzledsl.server.document import MAX_BYTES, Document, Project
-from puzzledsl.server.folding import folding
-from puzzledsl.server.formatting import formatting
-from puzzledsl.server.navigation import definition, highlights, links, references
+from puzzledsl.server.features.folding import folding
+from puzzledsl.server.features.formatting import formatting
+from puzzledsl.server.features.navigation import definition, highlights, links, references
+from puzzledsl.server.features.semantic import MODIFIERS, TYPES, semantic_tokens
+from puzzledsl.server.features.symbols import outline, workspace_symbols
 from puzzledsl.server.problems import actions, problems
-from puzzledsl.server.semantic import MODIFIERS, TYPES, semantic_tokens
-from puzzledsl.server.symbols import outline, workspace_symbols
+from puzzledsl.syntax.format import format_source
 from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened, place_of
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.cost.table import cost_table
+from puzzledsl.base.units import BYTES, TIME, format_quantity
+from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.metrics import METRICS, metrics_of
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.server.hover import hover
-from puzzledsl.units import BYTES, TIME, format_quantity
+from puzzledsl.server.features.hover import hover
 from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened
 
 

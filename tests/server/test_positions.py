@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lsprotocol import types
 
-from puzzledsl.diagnostics import Span
+from puzzledsl.base.diagnostics import Span
 from puzzledsl.server.positions import Encoding, Lines
 
 ENCODINGS: tuple[Encoding, ...] = ("utf-8", "utf-16", "utf-32")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.diagnostics import Sink
-from puzzledsl.lang import tree
-from puzzledsl.lang.parse import parse
+from puzzledsl.base.diagnostics import Sink
 from puzzledsl.server.bindings import bindings
 from puzzledsl.server.document import Document, Project
+from puzzledsl.server.features.renaming import RenameRefused, prepare, rename
 from puzzledsl.server.nodes_at import walk
-from puzzledsl.server.renaming import RenameRefused, prepare, rename
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.parse import parse
 from tests.generated import program
 from tests.server.texts import NEMOTRON, PROGRAM, marked, opened, place_of
 

@@ -10,13 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lsprotocol import types
 
-from puzzledsl.server import navigation, problems, renaming, semantic, symbols
-from puzzledsl.server.completion import complete
+from puzzledsl.server import problems
 from puzzledsl.server.document import Document, Project
-from puzzledsl.server.folding import folding
-from puzzledsl.server.formatting import formatting
-from puzzledsl.server.hover import hover
-from puzzledsl.server.signature import signature
+from puzzledsl.server.features import navigation, renaming, semantic, symbols
+from puzzledsl.server.features.completion import complete
+from puzzledsl.server.features.folding import folding
+from puzzledsl.server.features.formatting import formatting
+from puzzledsl.server.features.hover import hover
+from puzzledsl.server.features.signature import signature
 from tests.server.texts import NEMOTRON, PROGRAM, opened
 
 

@@ -19,10 +19,10 @@ from pygls.protocol import default_converter
 from pytest_lsp import ClientServerConfig, LanguageClient
 from pytest_lsp.client import DEFAULT_CLIENT_FEATURES, register_lsp_features
 
-from puzzledsl.lang.format import format_source
-from puzzledsl.resources import resource
+from puzzledsl.base.resources import resource
 from puzzledsl.server import app
 from puzzledsl.server.app import create_server
+from puzzledsl.syntax.format import format_source
 from tests.server.test_features import edited, text_edits
 from tests.server.texts import NEMOTRON, PROGRAM, ROOT, place_of
 

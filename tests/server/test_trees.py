@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from puzzledsl.diagnostics import Sink
-from puzzledsl.lang.parse import parse
+from puzzledsl.base.diagnostics import Sink
 from puzzledsl.server import trees
+from puzzledsl.syntax.parse import parse
 from tests.server.texts import PROGRAM
 
 BROKEN = "let a = (1\nlet b = = 2\n"

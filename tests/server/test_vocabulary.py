@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.diagnostics import Diagnostic
-from puzzledsl.ir import builtins, facts, parameters
-from puzzledsl.ir.check import check
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.checker import parameters
+from puzzledsl.checker.check import check
+from puzzledsl.checker.names import builtins
+from puzzledsl.ir import facts
 from puzzledsl.ir.metrics import METRICS
-from puzzledsl.lang.kinds import KEYWORDS
-from puzzledsl.lang.kinds import KINDS as KIND_NAMES
-from puzzledsl.server import calls, words
-from puzzledsl.server.kinds import KINDS
-from puzzledsl.server.vocabulary import Call, Setting
+from puzzledsl.server.vocabulary import calls, words
+from puzzledsl.server.vocabulary.kinds import KINDS
+from puzzledsl.server.vocabulary.types import Call, Setting
+from puzzledsl.syntax.kinds import KEYWORDS
+from puzzledsl.syntax.kinds import KINDS as KIND_NAMES
 
 BASE = """\
 use "std/hardware.pzl" (h100_sxm)

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.cost.calibrate import BOUNDS
-from puzzledsl.diagnostics import Sink
-from puzzledsl.ir.check import check
+from puzzledsl.base.diagnostics import Sink
+from puzzledsl.base.resources import listing, resource
+from puzzledsl.checker.check import check
+from puzzledsl.checker.shipped import shipped_profiles
+from puzzledsl.costs.calibrate import BOUNDS
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.shipped import shipped_profiles
-from puzzledsl.lang import tree
-from puzzledsl.lang.parse import parse
-from puzzledsl.resources import listing, resource
-from tests.ir.programs import lowered, mistakes
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.parse import parse
+from tests.checker.programs import lowered, mistakes
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from puzzledsl.export.realise import realise
+from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, ParentAttention, ParentFfn
-from puzzledsl.parents.load import load_parent
-from tests.bld.bld_programs import WHERE, make_program
+from puzzledsl.models.families.load import load_parent
 from tests.children import Choice, define, random_pieces
+from tests.pieces.train.bld_programs import WHERE, make_program
 
 LAYERS: tuple[Choice, ...] = (
     (ParentAttention(), MlpFfn(width=20)),

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 import torch
 from puzzledsl.ir.nodes import Program
-from puzzledsl.progress import Silent
+from puzzledsl.base.progress import Silent
 from puzzledsl.uptrain import train
 from puzzledsl.uptrain.run import run_uptrain
 torch.set_num_threads(1)

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Silent
+from puzzledsl.child.load import load_child
 from puzzledsl.data.blocks import token_blocks
-from puzzledsl.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Schedule
-from puzzledsl.modeling.child import load_child
-from puzzledsl.modeling.layerwise import LayerRunner
-from puzzledsl.parents.load import load_parent, load_tokenizer
-from puzzledsl.progress import Silent
+from puzzledsl.models.families.load import load_parent, load_tokenizer
+from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.uptrain import model, train
 from puzzledsl.uptrain.errors import LossDiverged, NoLoss, NoUptrainData
 from puzzledsl.uptrain.run import heldout_blocks, run_uptrain

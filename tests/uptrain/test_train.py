@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.modeling.child import load_child
-from puzzledsl.parents.load import load_parent
-from puzzledsl.progress import Silent
+from puzzledsl.base.progress import Silent
+from puzzledsl.child.load import load_child
+from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain import train
 from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.train import Trainer

@@ -1,0 +1,1 @@
+"""Foundations that every folder uses: diagnostics, units, files, checksums, progress."""

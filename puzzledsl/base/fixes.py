@@ -1,0 +1,86 @@
+"""Apply fixes to a text: all that do not overlap, each completely or not at all.
+
+A fix is data on a diagnostic (`diagnostics.Fix`). The same data is used by `pzl check --fix` and an editor's code
+actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import accumulate
+
+from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Span
+
+
+def safe_fixes(diagnostics: Iterable[Diagnostic], file: str) -> list[tuple[Diagnostic, Fix]]:
+    """The one fix of each diagnostic that may be made unasked and touches nothing but `file`.
+
+    A diagnostic with several safe fixes leaves a choice, which is the user's.
+    """
+    found = []
+    for diagnostic in diagnostics:
+        safe = [fix for fix in diagnostic.fixes if fix.safe and fix.edits]
+        if len(safe) == 1 and all(edit.span.file == file for edit in safe[0].edits):
+            found.append((diagnostic, safe[0]))
+    return found
+
+
+def compatible(fixes: Iterable[Fix]) -> list[Fix]:
+    """The fixes that can be made together, the first of two that touch each other before the second.
+
+    Two that make the very same edits are one.
+    """
+    taken: list[Edit] = []
+    kept: list[Fix] = []
+    for fix in fixes:
+        if any(fix.edits == other.edits for other in kept):
+            continue
+        if not any(_touch(edit.span, other.span) for edit in fix.edits for other in taken):
+            kept.append(fix)
+            taken += fix.edits
+    return kept
+
+
+def apply(text: str, fixes: Iterable[Fix]) -> str:
+    """The text with fixes made. They must be `compatible`, and of one file.
+
+    Spans count lines that end in `\\n` and columns in code points, as the parser does.
+    """
+    offsets = _Offsets(text)
+    edits = sorted(
+        {
+            (offsets.of(e.span.line, e.span.column), offsets.of(e.span.end_line, e.span.end_column), e.text)
+            for fix in fixes
+            for e in fix.edits
+        }
+    )
+    out: list[str] = []
+    at = 0
+    for start, stop, replacement in edits:
+        out += [text[at:start], replacement]
+        at = max(stop, at)
+    return "".join([*out, text[at:]])
+
+
+class _Offsets:
+    """From lines and columns to places in a text; what lies beyond an end is that end."""
+
+    def __init__(self, text: str) -> None:
+        lengths = [len(line) + 1 for line in text.split("\n")]
+        self.starts = [0, *accumulate(lengths)]
+        self.size = len(text)
+
+    def of(self, line: int, column: int) -> int:
+        """The offset of a 1-based place."""
+        row = min(max(line - 1, 0), len(self.starts) - 2)
+        return min(self.starts[row] + max(column - 1, 0), self.starts[row + 1] - 1, self.size)
+
+
+def _touch(one: Span, other: Span) -> bool:
+    """True where two spans share a character or an end: edits there would depend on their order."""
+    if one.file != other.file:
+        return False
+    return (one.line, one.column) <= (other.end_line, other.end_column) and (other.line, other.column) <= (
+        one.end_line,
+        one.end_column,
+    )

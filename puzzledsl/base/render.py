@@ -1,0 +1,287 @@
+"""Diagnostics as text in the style of rustc, and as JSON for editors and CI.
+
+Plain strings and ANSI codes: rendering needs no heavy import. Span columns are code points, whereas output is
+measured in terminal cells: tabs are expanded, wide characters count twice, and control characters are replaced.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from puzzledsl.base.diagnostics import Diagnostic, Label, Span
+
+TAB = 4
+_STYLES = {"error": "1;31", "warning": "1;33", "gutter": "1;34", "bold": "1", "secondary": "1;34", "": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """An underline within one line, in cells, end exclusive."""
+
+    start: int
+    stop: int
+    text: str
+    primary: bool
+
+
+def render_all(
+    diagnostics: Iterable[Diagnostic], sources: Mapping[str, str], *, color: bool, width: int = 120
+) -> str:
+    """Render every diagnostic, each followed by an empty line, and a line that counts them."""
+    shown = list(diagnostics)
+    text = "".join(render(d, sources, color=color, width=width) + "\n\n" for d in shown)
+    errors = sum(d.severity == "error" for d in shown)
+    counts = [
+        f"{n} {what}{'s' if n > 1 else ''}"
+        for n, what in ((errors, "error"), (len(shown) - errors, "warning"))
+        if n
+    ]
+    return text + (", ".join(counts) + "\n" if counts else "")
+
+
+def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, width: int = 120) -> str:
+    """Render one diagnostic with the source lines it refers to, without a final newline.
+
+    `sources` maps the files of its spans to their text; for a missing file only the place is shown.
+    """
+    paint = _Painter(color)
+    severity = diagnostic.severity
+    head = paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {clean(diagnostic.message)}", "bold")
+    parts = _parts(diagnostic)
+    last_line = max((span.end_line for span, _, _ in parts), default=1)
+    gutter = len(str(last_line))
+    out = [head]
+    files = list(dict.fromkeys(span.file for span, _, _ in parts))
+    for number, file in enumerate(files):
+        here = [p for p in parts if p[0].file == file]
+        at = here[0][0]
+        arrow = "-->" if number == 0 else ":::"
+        out.append(" " * gutter + paint(arrow, "gutter") + f" {clean(file)}:{at.line}:{at.column}")
+        if file in sources:
+            out += _excerpt(here, sources[file], gutter, severity, paint, width)
+    for word, text in [("note", n) for n in diagnostic.notes] + (
+        [("help", diagnostic.help)] if diagnostic.help else []
+    ):
+        first, *rest = clean(text).split("\n")
+        out.append(" " * (gutter + 1) + paint("=", "gutter") + f" {paint(word, 'bold')}: {first}")
+        out += [" " * (gutter + 5 + len(word)) + line for line in rest]
+    return "\n".join(out)
+
+
+def sources_for(
+    diagnostics: Iterable[Diagnostic], known: Mapping[str, str], roots: Iterable[Path]
+) -> dict[str, str]:
+    """Return the text of every file that a diagnostic points into. Files that are not `known` are searched in `roots`."""
+    sources, folders = dict(known), [*roots]
+    for diagnostic in diagnostics:
+        for span in [diagnostic.span, *(label.span for label in diagnostic.secondary)]:
+            if span is not None and span.file not in sources:
+                found = [path for root in folders if (path := root / span.file).is_file()]
+                if found:  # of others only the place is shown
+                    sources[span.file] = found[0].read_text("utf-8", "replace")
+    return sources
+
+
+def to_json(diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
+    """Return diagnostics as one JSON document: 1-based lines and columns in code points, the end exclusive."""
+    return {"format_version": "1.0", "diagnostics": [_one_as_json(d) for d in diagnostics]}
+
+
+def _one_as_json(diagnostic: Diagnostic) -> dict[str, object]:
+    """Return one diagnostic as a JSON object. The primary label, the secondary labels and the notes become `related`."""
+    labels = [Label(diagnostic.span, diagnostic.label)] if diagnostic.span and diagnostic.label else []
+    related = [{"message": label.text, **_place(label.span)} for label in (*labels, *diagnostic.secondary)]
+    related += [{"message": note, **_place(None)} for note in diagnostic.notes]
+    return {
+        "code": diagnostic.code,
+        "severity": diagnostic.severity,
+        "message": diagnostic.message,
+        **_place(diagnostic.span),
+        "help": diagnostic.help,
+        "related": related,
+    }
+
+
+def clean(text: str) -> str:
+    """Return the text without characters that move the cursor or change the writing direction."""
+    return "".join(c if c == "\n" or _is_plain(c) else "\ufffd" for c in text)
+
+
+# ---------------------------------------------------------------- details
+
+
+def _place(span: Span | None) -> dict[str, object]:
+    if span is None:
+        return {"file": None, "start": None, "end": None}
+    start = {"line": span.line, "column": span.column}
+    return {"file": span.file, "start": start, "end": {"line": span.end_line, "column": span.end_column}}
+
+
+def _parts(diagnostic: Diagnostic) -> list[tuple[Span, str, bool]]:
+    """Return the spans to underline with their texts, the primary span first."""
+    secondary = [(label.span, clean(label.text), False) for label in diagnostic.secondary]
+    return ([(diagnostic.span, clean(diagnostic.label), True)] if diagnostic.span else []) + secondary
+
+
+@dataclass(frozen=True, slots=True)
+class _Painter:
+    color: bool
+
+    def __call__(self, text: str, style: str) -> str:
+        code = _STYLES[style]
+        return f"\x1b[{code}m{text}\x1b[0m" if self.color and code and text else text
+
+
+def _is_plain(character: str) -> bool:
+    return (
+        character == " "
+        or character == "\t"
+        or unicodedata.category(character) not in ("Cc", "Cf", "Zl", "Zp", "Cs", "Cn")
+    )
+
+
+def _expand(line: str) -> tuple[str, list[int]]:
+    """Return the line as drawn, and the cell at which each of its code points (and its end) begins."""
+    drawn: list[str] = []
+    starts: list[int] = []
+    cell = 0
+    for character in line:
+        starts.append(cell)
+        if character == "\t":
+            step = TAB - cell % TAB
+            drawn.append(" " * step)
+        elif not _is_plain(character):
+            step = 1
+            drawn.append("\ufffd")
+        else:
+            step = (
+                0
+                if unicodedata.combining(character)
+                else 2
+                if unicodedata.east_asian_width(character) in "WF"
+                else 1
+            )
+            drawn.append(character)
+        cell += step
+    return "".join(drawn), [*starts, cell]
+
+
+def _excerpt(
+    parts: list[tuple[Span, str, bool]], source: str, gutter: int, severity: str, paint: _Painter, width: int
+) -> list[str]:
+    """Return the source lines that the spans of one file touch, with their underlines."""
+    lines = source.removeprefix("\ufeff").split("\n")
+    marks: dict[int, list[_Mark]] = {}
+    for span, text, primary in parts:
+        for number, mark in _marks(span, text, primary, lines):
+            marks.setdefault(number, []).append(mark)
+    bar = paint("|", "gutter")
+    out = [f"{' ' * gutter} {bar}"]
+    previous = None
+    for number in sorted(marks):
+        if previous is not None and number == previous + 2:
+            marks_between = _expand(_line(lines, previous + 1))[0]
+            out.append(
+                f"{paint(str(previous + 1).rjust(gutter), 'gutter')} {bar} {_crop(marks_between, 0, width - gutter - 3)}".rstrip()
+            )
+        elif previous is not None and number > previous + 2:
+            out.append(paint("...", "gutter"))
+        drawn = _expand(_line(lines, number))[0]
+        shown, rows = _window(drawn, marks[number], width - gutter - 3)
+        out.append(f"{paint(str(number).rjust(gutter), 'gutter')} {bar} {shown}".rstrip())
+        out += [f"{' ' * gutter} {bar} {row}" for row in _draw(rows, severity, paint)]
+        previous = number
+    return out
+
+
+def _line(lines: list[str], number: int) -> str:
+    return lines[number - 1].rstrip("\r") if 0 < number <= len(lines) else ""
+
+
+def _marks(span: Span, text: str, primary: bool, lines: list[str]) -> list[tuple[int, _Mark]]:
+    """Return the underlines of one span: on its single line, or on its first and last."""
+    if span.end_line <= span.line:
+        starts = _expand(_line(lines, span.line))[1]
+        start, stop = _cell(starts, span.column), _cell(starts, span.end_column)
+        return [(span.line, _Mark(start, max(stop, start + 1), text, primary))]
+    first, last = _line(lines, span.line), _line(lines, span.end_line)
+    starts, ends = _expand(first)[1], _expand(last)[1]
+    begin = _cell(starts, span.column)
+    indent = ends[len(last) - len(last.lstrip())]
+    return [
+        (span.line, _Mark(begin, max(starts[-1], begin + 1), "", primary)),
+        (span.end_line, _Mark(indent, max(_cell(ends, span.end_column), indent + 1), text, primary)),
+    ]
+
+
+def _cell(starts: list[int], column: int) -> int:
+    """Return the cell of a 1-based column; beyond the end of the line, columns are one cell wide."""
+    index = max(column - 1, 0)
+    return starts[index] if index < len(starts) else starts[-1] + 1
+
+
+def _crop(drawn: str, start: int, room: int) -> str:
+    """Return `room` cells of a line from `start` on, with `…` at each cut."""
+    if start == 0 and len(drawn) <= room:
+        return drawn
+    shown = drawn[start : start + room]
+    if start + room < len(drawn):
+        shown = shown[:-1] + "…"
+    return ("…" + shown[1:]) if start else shown
+
+
+def _window(drawn: str, marks: list[_Mark], room: int) -> tuple[str, list[_Mark]]:
+    """Return the part of a long line that contains its underlines, and the underlines shifted accordingly."""
+    room = max(room, 30)
+    if len(drawn) <= room and max(mark.stop for mark in marks) <= room:
+        return drawn, marks
+    primary = next((m for m in marks if m.primary), marks[0])
+    start = max(0, min(m.start for m in marks) - 8)
+    if primary.stop - start > room - len(primary.text):
+        start = max(0, min(primary.start - 8, primary.stop + len(primary.text) + 2 - room))
+    start = min(start, max(primary.start - 8, 0))
+    moved = [
+        _Mark(max(m.start - start, 0), min(m.stop - start, room), m.text, m.primary)
+        for m in marks
+        if m.stop > start and m.start < start + room
+    ]
+    return _crop(drawn, start, room), moved
+
+
+def _draw(marks: list[_Mark], severity: str, paint: _Painter) -> list[str]:
+    """Return the rows below a source line: the underlines with the rightmost label, then the other labels, right to left."""
+    underline = [" "] * max(m.stop for m in marks)
+    styles = [""] * len(underline)
+    for mark in sorted(marks, key=lambda m: m.primary):  # the primary over the others
+        for cell in range(mark.start, mark.stop):
+            underline[cell] = "^" if mark.primary else "-"
+            styles[cell] = severity if mark.primary else "secondary"
+    labelled = sorted((m for m in marks if m.text), key=lambda m: (m.start, m.primary))
+    rows = [list(zip(underline, styles, strict=True))]
+    if labelled and labelled[-1].stop == len(underline):
+        beside = labelled.pop()
+        rows[0] += [(c, severity if beside.primary else "secondary") for c in " " + beside.text]
+    while labelled:
+        mark = labelled.pop()
+        row = [(" ", "")] * mark.start
+        for left in labelled:
+            if left.start < mark.start:
+                row[left.start] = ("|", severity if left.primary else "secondary")
+        rows.append(row + [(c, severity if mark.primary else "secondary") for c in mark.text])
+    return [_join(row, paint) for row in rows]
+
+
+def _join(row: list[tuple[str, str]], paint: _Painter) -> str:
+    """Join cells to text, with one colour code per run."""
+    out: list[str] = []
+    run, style = "", ""
+    for character, its in row:
+        if its != style and run:
+            out.append(paint(run, style))
+            run = ""
+        style = its
+        run += character
+    return "".join([*out, paint(run, style)]).rstrip()

@@ -1,0 +1,104 @@
+"""Readers of bodies: settings, sections, `let` and `assert` between braces. Other statements are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from puzzledsl.base.diagnostics import Span
+from puzzledsl.checker.assertions import check_assert
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.expressions.settings import Entry, Settings, put, report_unknown_key
+from puzzledsl.checker.names.names import Scope
+from puzzledsl.syntax import tree
+
+
+def from_body(
+    ctx: Context,
+    decl: tree.Decl | tree.Section,
+    scope: Scope,
+    keys: Sequence[str],
+    thing: str,
+    span: Span,
+    sections: Sequence[str] = (),
+) -> tuple[Settings, dict[str, tree.Section]]:
+    """The settings and sections of a body; other statements are reported. `let`s go into `scope`."""
+    found = Settings(ctx, thing, span, quiet_about_missing=scope.file.is_damaged(decl.span))
+    parts: dict[str, tree.Section] = {}
+    for statement in decl.body or ():
+        match statement:
+            case tree.Assign(target=tree.Name(text=key), op="=") as assign:
+                value = assign.value
+                assert not isinstance(value, tree.Pattern | tree.PatternChoice)
+                put(found, key, Entry(value, scope, assign.span), assign.target.span, keys, sections)
+            case tree.Section(name=name):
+                _section(found, parts, statement, name, keys, sections)
+            case tree.Let(name=name):
+                define(ctx, statement, scope)
+            case tree.Assert():
+                check_assert(ctx, statement, scope)
+            case _:
+                misplaced(ctx, statement, thing)
+    return found, parts
+
+
+def define(ctx: Context, let: tree.Let, scope: Scope) -> None:
+    """A `let` of a body: visible to the statements after it."""
+    if let.name.text in scope.names:
+        ctx.report(name_errors.DuplicateName(let.name.span, name=let.name.text))
+    scope.names[let.name.text] = ctx.value(let.value, scope)
+
+
+def _section(
+    found: Settings,
+    parts: dict[str, tree.Section],
+    section: tree.Section,
+    name: tree.Name,
+    keys: Sequence[str],
+    sections: Sequence[str],
+) -> None:
+    key = name.text
+    if key not in sections:
+        near = report_unknown_key(found, key, name.span, (*sections, *keys))
+        if near not in sections or near is None:
+            return
+        key = near
+    if key in parts:
+        found.ctx.report(name_errors.DuplicateKey(name.span, name=key))
+    parts.setdefault(key, section)
+
+
+_WORDS: dict[type, str] = {
+    tree.ForAll: "`for`",
+    tree.Require: "`require`",
+    tree.Prefer: "`prefer`",
+    tree.Objective: "a goal",
+    tree.Solutions: "`solutions`",
+    tree.Section: "a section",
+}
+
+
+def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
+    """Report a statement that a body of this kind does not have; where braces are wrong, it may be another body's."""
+    if ctx.file_of(statement.span).is_damaged(statement.span):
+        return
+    if isinstance(statement, tree.Assign):
+        what = f"`{statement.op}`" if statement.op != "=" else f"`{ctx.source(statement.target.span)}`"
+        span = statement.target.span
+        help = (
+            "layers are edited in a `space`"
+            if statement.op != "=" or not isinstance(statement.target, tree.Name)
+            else ""
+        )
+    else:
+        what, span, help = _WORDS.get(type(statement), "this"), statement.span, ""
+        if isinstance(statement, tree.ForAll | tree.Require | tree.Prefer | tree.Objective | tree.Solutions):
+            help = "it belongs to a `search`"
+    ctx.report(name_errors.Misplaced(first_line(span), what=what, where=thing, help=help))
+
+
+def first_line(span: Span) -> Span:
+    """The span, or its first few columns where it covers several lines."""
+    if span.end_line == span.line:
+        return span
+    return Span(span.file, span.line, span.column, span.line, span.column + 3)

@@ -1,0 +1,177 @@
+"""State shared by the check of one program: diagnostics, the step budget and the declarations lowered so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from puzzledsl.base.diagnostics import Diagnostic, Near, Sink, Span
+from puzzledsl.base.units import Quantity
+from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.expressions.values import Value
+from puzzledsl.checker.limits import MAX_DEPTH, MAX_STEPS
+from puzzledsl.checker.names.names import Loader, Scope, SourceFile, Symbol
+from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.ir.nodes import Where
+from puzzledsl.syntax import tree
+
+T = TypeVar("T")
+Evaluate = Callable[["Context", tree.Expr, Scope], Value]
+Lower = Callable[["Context", Symbol], object]
+
+
+class OutOfSteps(Exception):
+    """Raised to end the check of a program that needs more than MAX_STEPS steps; the diagnostic is already reported."""
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """The state of one check. `lowered` maps each declaration reached to its node, or to None if it is too broken to lower."""
+
+    sink: Sink
+    loader: Loader
+    root: SourceFile
+    evaluate: Evaluate
+    lower_kind: dict[str, Lower]
+    settings: dict[str, str]
+    lowered: dict[Symbol, object] = field(default_factory=dict)
+    infos: dict[Symbol, SpaceInfo] = field(default_factory=dict)
+    names: dict[Symbol, str] = field(default_factory=dict)
+    taken: dict[str, Symbol] = field(default_factory=dict)
+    pending: list[Symbol] = field(default_factory=list)
+    busy: list[Symbol] = field(default_factory=list)
+    parameters: dict[str, str] = field(default_factory=dict)
+    too_deep: set[tuple[str, int]] = field(default_factory=set)
+    used: set[Symbol] = field(default_factory=set)
+    unknown: dict[tuple[str, str], list[tuple[Span, Near | None]]] = field(default_factory=dict)
+    warnings: list[Diagnostic] = field(default_factory=list)  # reported where there is no mistake
+    written: dict[int, Quantity] = field(default_factory=dict)
+    steps: int = 0
+    depth: int = 0
+
+    # ------------------------------------------------------------ diagnostics
+
+    def report(self, diagnostic: Diagnostic) -> None:
+        """Record one diagnostic, unless it only follows from a syntax error on the same line."""
+        if not self._follows(diagnostic):
+            self.sink.add(diagnostic)
+
+    def _follows(self, diagnostic: Diagnostic) -> bool:
+        """Return True if the parser reported a syntax error on the same line, which probably caused this diagnostic, too."""
+        span = diagnostic.span
+        return span is not None and span.line in self.file_of(span).damage.lines
+
+    def where(self, span: Span) -> Where:
+        """Return a span as a place of the IR, with its source text."""
+        file = self.file_of(span)
+        return Where(
+            file=file.shown,
+            line=span.line,
+            column=span.column,
+            end_line=span.end_line,
+            end_column=span.end_column,
+            text=file.source(span),
+        )
+
+    def file_of(self, span: Span) -> SourceFile:
+        """Return the file that contains a span."""
+        return next((f for f in self.loader.files.values() if f.file == span.file), self.root)
+
+    def source(self, span: Span) -> str:
+        """Return the source text of a span."""
+        return self.file_of(span).source(span)
+
+    # ------------------------------------------------------------ expressions
+
+    def value(self, expr: tree.Expr, scope: Scope) -> Value:
+        """Evaluate an expression. Return POISON if it has a mistake, which is then already reported."""
+        return self.evaluate(self, expr, scope)
+
+    def note_written(self, number: Quantity) -> None:
+        """Register a number that is written literally in the program, such as the `-1` of `layers[-1]`."""
+        self.written[id(number)] = number
+
+    def is_written(self, value: Value) -> bool:
+        """Return True for a negative number that is written literally; False for a computed one."""
+        return self.written.get(id(value)) is value
+
+    def spend(self, span: Span, steps: int = 1) -> None:
+        """Count `steps` of work. Report a program that exceeds MAX_STEPS and raise OutOfSteps."""
+        self.steps += steps
+        if self.steps > MAX_STEPS:
+            self.report(
+                name_errors.TooMuch(span, what="the work this program asks for", limit=f"{MAX_STEPS:,} steps")
+            )
+            raise OutOfSteps
+
+    def enter(self, span: Span) -> bool:
+        """Enter one level of evaluation; the caller decrements `depth` when done. Report too deep a nesting and return False."""
+        if self.depth >= MAX_DEPTH:
+            if (span.file, span.line) not in self.too_deep:
+                self.too_deep.add((span.file, span.line))
+                help = "name a part of it with `let`, above its use; a `fn` that calls itself must end"
+                limit = f"{MAX_DEPTH} levels"
+                self.report(name_errors.TooMuch(span, what="the nesting here", limit=limit, help=help))
+            return False
+        self.depth += 1
+        return True
+
+    # ------------------------------------------------------------ declarations
+
+    def name_of(self, symbol: Symbol) -> str:
+        """Return the unique name of a declaration: its own, prefixed by its file's name if another declaration has that name."""
+        if not self.names:
+            self._name_all()
+        if symbol not in self.names:  # a second declaration of a name, which is an error
+            self._name(symbol, symbol.name)
+        return self.names[symbol]
+
+    def _name_all(self) -> None:
+        """Assign names to all declarations, independently of their order.
+
+        A declaration of the main file, or one whose name only one file declares, keeps its name. The others get their
+        file's name as a prefix.
+        """
+        declared = [
+            symbol
+            for file in self.loader.files.values()
+            for symbol in file.names.values()
+            if isinstance(symbol, Symbol) and symbol.file is file and isinstance(symbol.item, tree.Decl)
+        ]
+        holders = Counter(symbol.name for symbol in declared)
+        declared.sort(key=lambda s: (s.file is not self.root, holders[s.name] > 1, s.file.shown, s.name))
+        for symbol in declared:
+            self._name(symbol, symbol.name)
+
+    def _name(self, symbol: Symbol, name: str) -> None:
+        count = 1
+        while name in self.taken or self.root.names.get(name) not in (None, symbol):
+            count += 1
+            name = f"{symbol.file.path.stem}_{symbol.name}" + (f"_{count}" if count > 2 else "")
+        self.names[symbol] = name
+        self.taken[name] = symbol
+
+    def lower(self, symbol: Symbol, node: type[T]) -> T | None:
+        """Lower a declaration on first use and return its node; None if its mistakes leave nothing to lower."""
+        if symbol not in self.lowered:
+            if symbol in self.busy:
+                names = [s.name for s in self.busy[self.busy.index(symbol) :]]
+                chain = " needs ".join(f"`{n}`" for n in [*names, names[0]])
+                self.report(name_errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
+                return None
+            if not self.enter(symbol.span):
+                return None
+            self.busy.append(symbol)
+            try:
+                self.lowered[symbol] = self.lower_kind[symbol.kind](self, symbol)
+            finally:
+                self.busy.pop()
+                self.depth -= 1
+        found = self.lowered[symbol]
+        return found if isinstance(found, node) else None
+
+    def lower_later(self, symbol: Symbol) -> None:
+        """Queue a declaration to be lowered before the check ends."""
+        self.pending.append(symbol)

@@ -1,0 +1,208 @@
+"""Parts of a declaration that the lowering of every kind reads: its head, its target and the call on its right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Literal
+
+from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.suggest import closest
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.diagnostics import type_errors as types
+from puzzledsl.checker.expressions.settings import Settings
+from puzzledsl.checker.expressions.values import (
+    BuiltIn,
+    Constructed,
+    Layers,
+    Located,
+    Options,
+    Poison,
+    Ref,
+    SubBlocks,
+    Symbolic,
+    TermKey,
+    Value,
+    article,
+    describe,
+)
+from puzzledsl.checker.names.missing_use import shipped_names
+from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.names.resolve import unknown_name
+from puzzledsl.checker.names.words import read_ref
+from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.ir import nodes
+from puzzledsl.ir.nodes import Where
+from puzzledsl.syntax import tree
+
+Need = Literal["needed", "allowed", "none"]
+
+
+def declaration(symbol: Symbol) -> tree.Decl:
+    """Return the tree of a declared symbol."""
+    assert isinstance(symbol.item, tree.Decl)
+    return symbol.item
+
+
+def thing(symbol: Symbol) -> str:
+    """Return a declaration's kind and name for diagnostics: ``bld `pieces` ``."""
+    return f"{symbol.kind} `{symbol.name}`"
+
+
+def where(ctx: Context, symbol: Symbol) -> Where:
+    """Return the place of a declaration's head: its kind and name."""
+    return ctx.where(declaration(symbol).kind.span.to(symbol.span))
+
+
+def check_parts(ctx: Context, symbol: Symbol, value: Need, body: Need, example: str) -> None:
+    """Report a missing or superfluous `= …` or `{ … }`. `example` is the help's correct form."""
+    decl = declaration(symbol)
+    for part, need, sign in ((decl.value, value, "= …"), (decl.body, body, "{ … }")):
+        if part is None and need == "needed" and not symbol.file.is_damaged(decl.span):
+            what = f"`{sign}`"
+            ctx.report(
+                name_errors.MissingPart(
+                    symbol.span, thing=thing(symbol), what=what, help=f"write `{example}`"
+                )
+            )
+    if decl.value is not None and value == "none":
+        place = decl.value.span
+        ctx.report(name_errors.Misplaced(place, what="`= …`", where=thing(symbol), help=f"write `{example}`"))
+    if decl.body and body == "none":
+        place = decl.body[0].span
+        one_line = Span(place.file, place.line, place.column, place.line, place.column + 1)
+        ctx.report(
+            name_errors.Misplaced(one_line, what="`{ … }`", where=thing(symbol), help=f"write `{example}`")
+        )
+
+
+def target(
+    ctx: Context, symbol: Symbol, kinds: tuple[str, ...], preposition: Literal["of", "on"] = "of"
+) -> Symbol | None:
+    """Return the declaration after `of` or `on`; None, reported, if it is missing or of a wrong kind."""
+    decl = declaration(symbol)
+    if decl.target is None:
+        if isinstance(decl.value, tree.Name) and symbol.kind in ("search", "bld", "uptrain"):
+            return read_ref(ctx, decl.value, Scope(symbol.file), kinds)  # `= x` for `of x` is reported
+        if not symbol.file.is_damaged(decl.kind.span):
+            wanted = f"`{preposition}` {' or '.join(article(k) for k in kinds)}"
+            known = [
+                s.name
+                for s in symbol.file.names.values()
+                if isinstance(s, Symbol) and s.kind in kinds and s is not symbol
+            ]
+            help = f"write `{symbol.kind} {symbol.name} {preposition} {known[-1] if known else '…'}`"
+            ctx.report(name_errors.MissingPart(symbol.span, thing=thing(symbol), what=wanted, help=help))
+        return None
+    if decl.preposition != preposition:
+        span = decl.target.span
+        help = f"write `{preposition} {ctx.source(span)}`"
+        ctx.report(name_errors.Misplaced(span, what=f"`{decl.preposition}`", where=thing(symbol), help=help))
+    return read_ref(ctx, decl.target, Scope(symbol.file), kinds)
+
+
+def no_target(ctx: Context, symbol: Symbol) -> None:
+    """Report `of …` on a declaration that takes none."""
+    decl = declaration(symbol)
+    if decl.target is not None:
+        ctx.report(name_errors.Misplaced(decl.target.span, what=f"`{decl.preposition}`", where=thing(symbol)))
+
+
+def read_call(
+    ctx: Context, expr: tree.Expr, scope: Scope, names: Sequence[str], what: str, bases: tuple[str, ...] = ()
+) -> Constructed | None:
+    """Return the call on the right: one of `names`, or a declaration of the kinds `bases`. Else None, reported."""
+    word = expr.function if isinstance(expr, tree.Call) else expr
+    arguments = expr.arguments if isinstance(expr, tree.Call) else ()
+    if isinstance(word, tree.Name) and word.text in names and not _means_a_value(word.text, scope):
+        return Constructed(word.text, arguments, scope, expr.span)
+    if isinstance(word, tree.Name) and scope.local(word.text) is None and word.text not in scope.file.names:
+        if scope.file.declares_unread(word.text):
+            return None
+        if bases and word.text in shipped_names():
+            unknown_name(ctx, word, scope)
+            return None
+        near = closest(word.text, (*names, *_declared(scope, bases)))
+        listed = ", ".join(f"`{n}`" for n in (*names, *_declared(scope, bases)))
+        help = f"write one of {listed}"
+        ctx.report(types.UnknownWord(word.span, got=word.text, what=what, near=near, help=help))
+        return Constructed(near, arguments, scope, expr.span) if near in names and near is not None else None
+    return as_call(ctx, ctx.value(expr, scope), expr.span, names, what, bases)
+
+
+def _means_a_value(name: str, scope: Scope) -> bool:
+    """Return True for a `let`, `param` or `fn`: these hide a word of the language; other declarations do not."""
+    symbol = scope.file.names.get(name)
+    return scope.local(name) is not None or (
+        isinstance(symbol, Symbol) and symbol.kind in ("let", "param", "fn")
+    )
+
+
+def as_call(
+    ctx: Context,
+    value: Value,
+    span: Span,
+    names: Sequence[str],
+    what: str,
+    bases: tuple[str, ...] = (),
+) -> Constructed | None:
+    """Return a value that is a call of one of `names` or a declaration of the kinds `bases`, called or not."""
+    match value:
+        case Poison():
+            return None
+        case Constructed(base=None, name=name) if name in names:
+            return value
+        case Constructed() if value.base is not None:
+            return value
+        case Ref(symbol=symbol) if symbol.kind in bases:
+            return Constructed(symbol.name, (), Scope(symbol.file), span, base=symbol)
+    wanted = " or ".join(f"`{n}`" for n in names)
+    help = "a declaration takes one" if isinstance(value, Options) else ""
+    ctx.report(types.WrongType(span, what=f"the {what}", wanted=wanted, got=describe(value), help=help))
+    return None
+
+
+def _declared(scope: Scope, kinds: tuple[str, ...]) -> list[str]:
+    return [n for n, s in scope.file.names.items() if isinstance(s, Symbol) and s.kind in kinds]
+
+
+def only_data(ctx: Context, symbol: Symbol, settings: Settings, required: bool) -> str | None:
+    """Return the data set that a setting names, else the program's only one. `required`: report if several exist."""
+    if settings.has("data"):
+        found = settings.ref("data", ("data",))
+    else:
+        known = [s for s in symbol.file.names.values() if isinstance(s, Symbol) and s.kind == "data"]
+        found = known[0] if len(known) == 1 else None
+        if len(known) > 1 and required and not symbol.file.is_damaged(symbol.item.span):
+            listed = ", ".join(f"`{s.name}`" for s in known)
+            help = f"write `data = {known[0].name}`; there are {listed}"
+            ctx.report(name_errors.MissingPart(symbol.span, thing=thing(symbol), what="`data`", help=help))
+    if found is None:
+        return None
+    ctx.lower_later(found)
+    return ctx.name_of(found)
+
+
+def space_names(info: SpaceInfo) -> dict[str, Value]:
+    """Return the names that a space defines for its own statements and for its searches' expressions."""
+    params: dict[TermKey, Fraction] = {("params",): Fraction(1)}
+    return {
+        "layers": Layers(info, info.all_layers),
+        "layer": Layers(info, ()),
+        "attention": SubBlocks(info, "attention", info.all_layers),
+        "ffn": SubBlocks(info, "ffn", info.all_layers),
+        "size": BuiltIn("size"),
+        "params": Symbolic(params),
+    }
+
+
+def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:
+    """Return the checker's knowledge of a declared space; None if the space or its parent could not be read."""
+    ctx.lower(space, nodes.Space)
+    return ctx.infos.get(space)
+
+
+def located(value: Value, span: Span) -> list[Located]:
+    """Return the options of a choice, or the single value."""
+    return list(value.options) if isinstance(value, Options) else [Located(value, span)]

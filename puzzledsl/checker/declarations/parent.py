@@ -1,0 +1,122 @@
+"""`parent`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from puzzledsl.base.diagnostics import Fix
+from puzzledsl.base.suggest import closest
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.declarations.common import (
+    as_call,
+    check_parts,
+    declaration,
+    no_target,
+    read_call,
+    where,
+)
+from puzzledsl.checker.diagnostics import space_errors as errors
+from puzzledsl.checker.expressions.settings import Settings, from_call
+from puzzledsl.checker.expressions.values import Constructed
+from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.spaces.shapes import (
+    BadConfig,
+    argument_place,
+    config_path,
+    mismatch,
+    read_config,
+    read_shape,
+)
+from puzzledsl.ir import nodes
+
+PARENT_EXAMPLE = 'parent p = hf("id-or-directory")'
+
+
+def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent | None:
+    """`parent p = hf(…)` or `shape(…)`."""
+    check_parts(ctx, symbol, "needed", "none", PARENT_EXAMPLE)
+    no_target(ctx, symbol)
+    decl = declaration(symbol)
+    if decl.value is None:
+        return None
+    call = read_call(ctx, decl.value, Scope(symbol.file), ("hf", "shape"), "parent")
+    if call is None:
+        return None
+    source: nodes.HfSource | nodes.ShapeSource
+    if call.name == "shape":
+        source, shape = nodes.ShapeSource(), read_shape(ctx, call)
+    else:
+        settings = from_call(ctx, call, ("id",), ("revision", "shape"))
+        settings.need("id", help='write `hf("meta-llama/Llama-3.1-8B")`, or a directory')
+        revision = settings.text("revision") if settings.has("revision") else None
+        source = nodes.HfSource(id=settings.text("id"), revision=revision)
+        shape = None if settings.failed else _shape(ctx, symbol, settings, source.id)
+    if shape is None:
+        return None
+    return nodes.Parent(
+        name=ctx.name_of(symbol), source=source, shape=shape, doc=decl.doc, where=where(ctx, symbol)
+    )
+
+
+def _shape(ctx: Context, symbol: Symbol, settings: Settings, id: str) -> nodes.Shape | None:
+    """Return the given shape, verified against config.json if that exists; without a given shape, config.json's own."""
+    file = f"`{id}/config.json`"
+    try:
+        found = read_config(config_path(symbol.file.path.parent, id))
+    except BadConfig as error:
+        ctx.report(errors.UnsupportedParent(settings.place("id"), file=file, why=str(error)))
+        return None
+    if not settings.has("shape"):
+        if found is None:
+            looked = f"there is no {file} beside `{symbol.file.shown}`"
+            ctx.report(_unknown(settings, symbol.file.path.parent, id, looked))
+        return found
+    call = as_call(ctx, settings.value("shape"), settings.place("shape"), ("shape",), "parent's shape")
+    said = read_shape(ctx, call) if call is not None else None
+    if said is not None and found is not None and call is not None:
+        _verify(ctx, symbol, settings, call, said, found, file)
+    return said
+
+
+def _unknown(settings: Settings, folder: Path, id: str, looked: str) -> errors.ShapeUnknown:
+    """Return the diagnostic of a missing parent. Its help suggests the checkpoint beside it with the nearest name."""
+    wanted = folder / id
+    try:
+        beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())
+    except (OSError, ValueError):  # no such directory; a name that no file can have
+        beside = []
+    near = closest(wanted.name, beside)
+    if near is None:
+        return errors.ShapeUnknown(settings.place("id"), id=id, looked=looked)
+    meant = id.rstrip("/").removesuffix(wanted.name) + near
+    return errors.ShapeUnknown(
+        settings.place("id"), id=id, looked=looked, help=f'did you mean `hf("{meant}")`?'
+    )
+
+
+def _verify(
+    ctx: Context,
+    symbol: Symbol,
+    settings: Settings,
+    call: Constructed,
+    said: nodes.Shape,
+    found: nodes.Shape,
+    file: str,
+) -> None:
+    different = mismatch(said, found)
+    if different is None:
+        return
+    field, mine, other = different
+    place = argument_place(settings, call, field)
+    if place.file != symbol.file.file:
+        place = settings.place("shape")
+    right = _literal(other)
+    fixes = []
+    if ctx.source(place).startswith(f"{field}:"):
+        fixes = [Fix.replace(place, f"{field}: {right}", safe=False)]
+    error = errors.ShapeMismatch(place, field=field, said=_literal(mine), file=file, found=right, fixes=fixes)
+    ctx.report(error)
+
+
+def _literal(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,263 @@
+"""`space w of p { … }`, of another space, and `used_by(search, top: N)`."""
+
+from __future__ import annotations
+
+from puzzledsl.base.diagnostics import Label
+from puzzledsl.base.suggest import closest
+from puzzledsl.checker.assertions import check_assert
+from puzzledsl.checker.bodies import define, from_body, misplaced
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.declarations.common import (
+    check_parts,
+    declaration,
+    read_call,
+    space_info,
+    space_names,
+    target,
+    thing,
+    where,
+)
+from puzzledsl.checker.declarations.whole_model import read_hidden
+from puzzledsl.checker.diagnostics import name_errors, space_errors
+from puzzledsl.checker.expressions.loops import iterate, passes
+from puzzledsl.checker.expressions.settings import from_call
+from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.spaces.choices import ChoiceReader
+from puzzledsl.checker.spaces.overrides import Overrides
+from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
+from puzzledsl.syntax import tree
+
+EXAMPLE = "space w of p { attention = parent | noop }"
+CHOICES = ("attention", "ffn", "hidden")
+_HAS = "it has `attention`, `ffn`, `hidden`, `layers[…]` and `init { … }`"
+INITIALISERS = {
+    "gqa": ("least_squares", "mean_pool"),
+    "mlp": ("least_squares", "channel_contribution"),
+    "linear": ("least_squares", "product"),
+}
+
+
+def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
+    """A space with the choice of every layer; what is known of it goes to `ctx.infos`."""
+    decl = declaration(symbol)
+    if decl.value is not None:
+        return _used_by(ctx, symbol, decl.value)
+    check_parts(ctx, symbol, "none", "needed", EXAMPLE)
+    base = target(ctx, symbol, ("parent", "space"))
+    info = _start(ctx, symbol, base) if base is not None else None
+    if info is None:
+        info = guessed(ctx.name_of(symbol), symbol)
+    info.incomplete |= symbol.file.is_damaged(decl.span)
+    ctx.infos[symbol] = info
+    scope = Scope(symbol.file).inner(space_names(info))
+    node = _SpaceBody(ctx, symbol, info, scope).lower(ctx.lowered.get(base) if base else None)
+    return None if info.guessed else node
+
+
+def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
+    """A space that begins as all-parent, or as another space."""
+    if base.kind == "space":
+        other = space_info(ctx, base)
+        if other is None:
+            return None
+        return SpaceInfo(
+            name=ctx.name_of(symbol),
+            parent=other.parent,
+            shape=other.shape,
+            base_attention=other.base_attention,
+            base_ffn=other.base_ffn,
+            attention=list(other.attention),
+            ffn=list(other.ffn),
+            asked={width: set(exact) for width, exact in other.asked.items()},
+            roundings=list(other.roundings),
+            incomplete=other.incomplete,
+            whole_model=other.whole_model,
+            guessed=other.guessed,
+        )
+    parent = ctx.lower(base, nodes.Parent)
+    if parent is None:
+        return None
+    info = SpaceInfo(ctx.name_of(symbol), base, parent.shape, (ParentAttention(),), (ParentFfn(),))
+    info.attention = [info.base_attention] * parent.shape.layers
+    info.ffn = [info.base_ffn] * parent.shape.layers
+    return info
+
+
+class _SpaceBody:
+    """Reads a space's statements: choices first, then overrides and assertions in order."""
+
+    def __init__(self, ctx: Context, symbol: Symbol, info: SpaceInfo, scope: Scope) -> None:
+        self.ctx, self.symbol, self.info, self.scope = ctx, symbol, info, scope
+        self.reader = ChoiceReader(ctx, info)
+        self.overrides = Overrides(ctx, info, self.reader)
+        self.choices: dict[str, tree.Assign] = {}
+        self.init: tree.Section | None = None
+
+    def lower(self, base: object) -> nodes.Space:
+        body = declaration(self.symbol).body or ()
+        rest = [statement for statement in body if not self._is_choice(statement)]
+        inherited = isinstance(base, nodes.Space)
+        if (
+            not self.choices
+            and not self.info.guessed
+            and not inherited
+            and not self.symbol.file.is_damaged(declaration(self.symbol).span)
+        ):
+            what = "`attention` or `ffn`"
+            help = f"write `{EXAMPLE}`"
+            self.ctx.report(
+                name_errors.MissingPart(self.symbol.span, thing=thing(self.symbol), what=what, help=help)
+            )
+        for statement in rest:
+            self._statement(statement, self.scope)
+        self.overrides.report_empty()
+        init = base.init if isinstance(base, nodes.Space) else nodes.Initialisers()
+        return self._node(init if self.init is None else self._initialisers(self.init, init))
+
+    # ------------------------------------------------------------ statements
+
+    def _is_choice(self, statement: tree.Stmt) -> bool:
+        """Read `attention = …` and `ffn = …` (and `let`s, which these may use); false for what comes later."""
+        match statement:
+            case tree.Let():
+                define(self.ctx, statement, self.scope)
+                return True
+            case tree.Assign(target=tree.Name(text=name) as target, op="=") if name != "layers":
+                self._choice(statement, target)
+                return True
+        return False
+
+    def _choice(self, statement: tree.Assign, target: tree.Name) -> None:
+        key = target.text
+        if key not in CHOICES:
+            near = closest(key, (*CHOICES, "layers"))
+            error = name_errors.UnknownKey(
+                target.span, thing=thing(self.symbol), name=key, near=near, help=_HAS
+            )
+            self.ctx.report(error)
+            if near not in CHOICES:
+                return
+            key = str(near)
+        if key in self.choices:
+            label = Label(self.choices[key].target.span, "first set here")
+            help = "join both with `|`, or edit layers: `layers[…].attention |= …`"
+            self.ctx.report(name_errors.DuplicateKey(target.span, name=key, secondary=[label], help=help))
+            return
+        self.choices[key] = statement
+        value = statement.value
+        assert not isinstance(value, tree.Pattern | tree.PatternChoice)
+        layers = self.info.shape.layers
+        if key == "hidden":
+            self.info.whole_model = read_hidden(self.ctx, value, self.scope, self.info.shape)
+        elif key == "attention":
+            attention = self.reader.attention(value, self.scope)
+            self.info.base_attention, self.info.attention = attention, [attention] * layers
+        else:
+            ffn = self.reader.ffn(value, self.scope)
+            self.info.base_ffn, self.info.ffn = ffn, [ffn] * layers
+
+    def _for(self, statement: tree.ForAll, scope: Scope) -> None:
+        """Each instance of a `for` with its variable bound; stops at the first with a mistake."""
+        ctx = self.ctx
+        if isinstance(statement.domain, tree.BadExpr):
+            return
+        before = len(ctx.sink.items)
+        for item in iterate(ctx, ctx.value(statement.domain, scope), statement.domain.span):
+            inner = scope.inner({statement.variable.text: item})
+            if passes(ctx, statement.where, inner):
+                for each in statement.body:
+                    self._statement(each, inner)
+            if len(ctx.sink.items) > before:
+                return
+
+    def _statement(self, statement: tree.Stmt, scope: Scope) -> None:
+        match statement:
+            case tree.ForAll():
+                self._for(statement, scope)
+            case tree.Let() if scope is not self.scope:
+                define(self.ctx, statement, scope)
+            case tree.Assign(target=tree.Name(text=name)) if name not in ("attention", "ffn", "layers"):
+                near = closest(name, ("attention", "ffn", "layers"))
+                error = name_errors.UnknownKey(
+                    statement.target.span, thing=thing(self.symbol), name=name, near=near
+                )
+                self.ctx.report(error)
+            case tree.Assign():
+                self.overrides.apply(statement, scope)
+            case tree.Assert():
+                check_assert(self.ctx, statement, scope)
+            case tree.Section(name=tree.Name(text="init")):
+                if self.init is not None:
+                    self.ctx.report(name_errors.DuplicateKey(statement.name.span, name="init"))
+                self.init = statement
+            case tree.Section(name=name):
+                near = closest(name.text, ("init",))
+                error = name_errors.UnknownKey(
+                    name.span, thing=thing(self.symbol), name=name.text, near=near, help="it has `init { … }`"
+                )
+                self.ctx.report(error)
+            case _:
+                misplaced(self.ctx, statement, thing(self.symbol))
+
+    def _initialisers(self, section: tree.Section, old: nodes.Initialisers) -> nodes.Initialisers:
+        keys = tuple(INITIALISERS)
+        settings, _ = from_body(self.ctx, section, self.scope.inner(), keys, "`init`", section.name.span)
+        found = {
+            key: settings.word(key, words, getattr(old, key), f"initialiser of {key}")
+            for key, words in INITIALISERS.items()
+        }
+        return nodes.Initialisers.model_validate(found)
+
+    def _node(self, init: nodes.Initialisers) -> nodes.Space:
+        rows: dict[tuple[int, int], nodes.LayerChoice] = {}
+        layers: list[nodes.LayerChoice] = []
+        for attention, ffn in zip(self.info.attention, self.info.ffn, strict=True):
+            key = (id(attention), id(ffn))
+            if key not in rows:
+                rows[key] = nodes.LayerChoice(attention=attention, ffn=ffn)
+            layers.append(rows[key])
+        return nodes.Space(
+            name=self.info.name,
+            parent=self.ctx.name_of(self.info.parent),
+            layers=tuple(layers),
+            init=init,
+            roundings=tuple(self.info.roundings),
+            whole_model=self.info.whole_model,
+            doc=declaration(self.symbol).doc,
+            where=where(self.ctx, self.symbol),
+        )
+
+
+def _used_by(ctx: Context, symbol: Symbol, value: tree.Expr) -> nodes.Space | None:
+    """`space n of w = used_by(s, top: 10)`: `w`, to be narrowed once `s` is solved."""
+    check_parts(ctx, symbol, "needed", "none", "space n of w = used_by(search, top: 10)")
+    base = target(ctx, symbol, ("space",))
+    call = read_call(ctx, value, Scope(symbol.file), ("used_by",), "sub-space")
+    if base is None or call is None:
+        return None
+    settings = from_call(ctx, call, ("search",), ("top",))
+    settings.need("search", help="write `used_by(search, top: 10)`")
+    search = settings.ref("search", ("search",))
+    top = settings.whole("top", 10, 1, 10_000)
+    info, wide = _start(ctx, symbol, base), ctx.lower(base, nodes.Space)
+    if info is None or wide is None:
+        return None
+    ctx.infos[symbol] = info
+    lowered = ctx.lower(search, nodes.Search) if search is not None else None
+    if search is not None and lowered is not None and lowered.space != wide.name:
+        place = settings.place("search")
+        error = space_errors.OtherSpace(place, name=search.name, got=lowered.space, wanted=wide.name)
+        ctx.report(error)
+    return nodes.Space(
+        name=info.name,
+        parent=wide.parent,
+        layers=wide.layers,
+        init=wide.init,
+        used_by=nodes.UsedBy(search=ctx.name_of(search), top=top) if search is not None else None,
+        roundings=wide.roundings,
+        whole_model=wide.whole_model,
+        doc=declaration(symbol).doc,
+        where=where(ctx, symbol),
+    )

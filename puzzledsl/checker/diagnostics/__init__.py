@@ -1,0 +1,1 @@
+"""Diagnostics of the checker, each with its explanation, a wrong and a right example."""

@@ -1,0 +1,1 @@
+"""Expressions: evaluation of constants, and symbolic values that a search decides."""

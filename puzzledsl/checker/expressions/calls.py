@@ -1,0 +1,149 @@
+"""Evaluation of calls: `fn`s, built-in functions over lists and comprehensions, and constructors."""
+
+from __future__ import annotations
+
+from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.suggest import closest
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.diagnostics import name_errors, type_errors
+from puzzledsl.checker.expressions.aggregates import apply_builtin
+from puzzledsl.checker.expressions.coercions import as_number
+from puzzledsl.checker.expressions.logic import which_layer
+from puzzledsl.checker.expressions.loops import iterate, passes
+from puzzledsl.checker.expressions.values import (
+    POISON,
+    BuiltIn,
+    Constructed,
+    Facts,
+    Function,
+    ListValue,
+    Located,
+    Matches,
+    Poison,
+    Ref,
+    Value,
+    describe,
+)
+from puzzledsl.checker.names.builtins import CONSTRUCTORS, FUNCTIONS
+from puzzledsl.checker.names.names import Scope
+from puzzledsl.checker.names.resolve import lookup, unknown_name
+from puzzledsl.syntax import tree
+
+
+def call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
+    """The value of a call: a `fn`'s, a built-in's, or something built for a declaration to read."""
+    function = _callee(ctx, expr, scope)
+    match function:
+        case Poison():
+            return POISON
+        case Function():
+            return _apply(ctx, function, expr, scope)
+        case BuiltIn(name=name):
+            items = _items(ctx, name, expr, scope)
+            return POISON if items is None else apply_builtin(ctx, name, items, expr)
+        case Constructed(arguments=(), base=None):
+            return Constructed(function.name, expr.arguments, scope, expr.span)
+        case Ref(symbol=symbol) if symbol.kind == "hardware":
+            return Constructed(symbol.name, expr.arguments, scope, expr.span, base=symbol)
+    got = describe(function)
+    ctx.report(type_errors.WrongType(expr.function.span, what="what is called", wanted="a function", got=got))
+    return POISON
+
+
+def _callee(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
+    if isinstance(expr.function, tree.Name):
+        name = expr.function
+        found = lookup(ctx, name.text, scope)
+        if found is None and name.text in CONSTRUCTORS:
+            return Constructed(name.text, (), scope, name.span)
+        if found is None:
+            unknown_name(ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)))
+            return POISON
+        return found
+    return ctx.value(expr.function, scope)
+
+
+def _apply(ctx: Context, function: Function, expr: tree.Call, scope: Scope) -> Value:
+    parameters = [p.text for p in function.node.parameters]
+    bound: dict[str, Value] = {}
+    for place, argument in enumerate(expr.arguments):
+        value = ctx.value(argument.value, scope)
+        if argument.name is None and place < len(parameters):
+            name = parameters[place]
+        elif argument.name is not None and argument.name.text in parameters:
+            name = argument.name.text
+        elif argument.name is not None:
+            near = closest(argument.name.text, parameters)
+            thing, got = f"fn `{function.node.name.text}`", argument.name.text
+            help = f"it is `{_head(function)}`"
+            ctx.report(
+                name_errors.UnknownKey(argument.name.span, thing=thing, name=got, near=near, help=help)
+            )
+            return POISON
+        else:
+            _wrong_number(ctx, function, expr)
+            return POISON
+        if name in bound:
+            ctx.report(name_errors.DuplicateKey(argument.span, name=name))
+            return POISON
+        bound[name] = value
+    if len(bound) < len(parameters):
+        _wrong_number(ctx, function, expr)
+        return POISON
+    return ctx.value(function.node.value, function.scope.inner(bound))
+
+
+def _head(function: Function) -> str:
+    names = ", ".join(p.text for p in function.node.parameters)
+    return f"fn {function.node.name.text}({names})"
+
+
+def _wrong_number(ctx: Context, function: Function, expr: tree.Call) -> None:
+    count, name = len(function.node.parameters), function.node.name.text
+    takes = f"{count} argument{'' if count == 1 else 's'}"
+    help = f"it is `{_head(function)}`"
+    ctx.report(
+        name_errors.TooManyArguments(expr.span, name=name, takes=takes, got=len(expr.arguments), help=help)
+    )
+
+
+def _items(ctx: Context, name: str, expr: tree.Call, scope: Scope) -> list[Located] | None:
+    """The values an aggregate works on, comprehension and lists spread out; None, reported, where some are wrong."""
+    found: list[Located] = []
+    for argument in expr.arguments:
+        if argument.name is not None:
+            ctx.report(name_errors.UnknownKey(argument.name.span, thing=f"`{name}`", name=argument.name.text))
+            return None
+        if isinstance(argument.value, tree.Comprehension):
+            found += _comprehension(ctx, argument.value, scope)
+        else:
+            value = ctx.value(argument.value, scope)
+            items = value.items if isinstance(value, ListValue) else (value,)
+            found += [Located(item, argument.value.span) for item in items]
+    return None if any(isinstance(item.value, Poison) for item in found) else found
+
+
+def _of_one_layer(ctx: Context, value: Value, span: Span) -> Value:
+    """An element of a comprehension; one about many layers would be counted once for each element, a slip: reported."""
+    match value:
+        case Matches():
+            which_layer(ctx, value, span)
+            return POISON
+        case Facts():
+            as_number(ctx, value, span, "each element of a `for`")
+            return POISON
+        case _:
+            return value
+
+
+def _comprehension(ctx: Context, node: tree.Comprehension, scope: Scope) -> list[Located]:
+    collection = ctx.value(node.collection, scope)
+    found: list[Located] = []
+    for item in iterate(ctx, collection, node.collection.span):
+        inner = scope.inner({node.variable.text: item})
+        if passes(ctx, node.where, inner):
+            value = _of_one_layer(ctx, ctx.value(node.element, inner), node.element.span)
+            found.append(Located(value, node.element.span))
+            if isinstance(value, Poison):
+                break
+    return found or ([Located(POISON, node.span)] if isinstance(collection, Poison) else [])

@@ -1,0 +1,336 @@
+"""Tables over one layer's choice: exact nonlinear arithmetic on values that depend on a single layer.
+
+Such a value is one number per alternative, or per attention x FFN pair, so every operation is computed cell by cell
+and the search stays linear in the choices. Cells are `[attention][ffn]` over the layer's alternatives. The parent's
+sub-block is always an axis entry, even if the layer cannot choose it: ratios to the parent need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import assert_never
+
+from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.units import COUNT, Dimension, Quantity
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.diagnostics.name_errors import TooMuch
+from puzzledsl.checker.expressions.values import (
+    Boolean,
+    Comparison,
+    Conjunction,
+    Formula,
+    Number,
+    Symbolic,
+    TermKey,
+    Value,
+)
+from puzzledsl.checker.limits import CELLS_PER_STEP, MAX_CELLS
+from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock, name_of
+from puzzledsl.ir.facts import fact
+
+Cells = tuple[tuple[Fraction, ...], ...]
+BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
+LAYER_TERMS = ("fact", "count", "table")
+"""Kinds of terms that belong to one layer; the layer is the last part of their key."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """The numbers `cells[attention][ffn]` of one layer, all of one dimension."""
+
+    space: SpaceInfo
+    layer: int
+    cells: Cells
+    dimension: Dimension = COUNT
+
+
+def axis(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[Alternative, ...]:
+    """Return a layer's alternatives of one sub-block, with the parent's own among them."""
+    here: tuple[Alternative, ...] = tuple(space.choices(sub_block)[layer])
+    parent: Alternative = ParentAttention() if sub_block == "attention" else ParentFfn()
+    return here if parent in here else (*here, parent)
+
+
+def axis_names(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[str, ...]:
+    """Return the canonical names of `axis`."""
+    return tuple(map(name_of, axis(space, layer, sub_block)))
+
+
+# ---------------------------------------------------------------- numbers to tables
+
+
+def layer_of(values: Sequence[Number]) -> tuple[SpaceInfo, int] | None:
+    """Return the single layer that some numbers depend on; None if they depend on several, on none or on the whole child."""
+    found: set[int] = set()
+    space: SpaceInfo | None = None
+    for value in values:
+        if isinstance(value, Symbolic):
+            for key in value.terms:
+                if key[0] not in LAYER_TERMS:
+                    return None
+                assert isinstance(key[-1], int)
+                found.add(key[-1])
+            space = space or value.space
+    return (space, found.pop()) if len(found) == 1 and space is not None else None
+
+
+def tables_of(ctx: Context, values: Sequence[Number], span: Span) -> list[Table] | None:
+    """Return some numbers as tables of the one layer they depend on; None without such a layer or, reported, if too large."""
+    at = layer_of(values)
+    if at is None:
+        return None
+    space, layer = at
+    rows, columns = (axis(space, layer, part) for part in BOTH)
+    size = len(rows) * len(columns)
+    if not _fits(ctx, size, span):
+        return None
+    ctx.spend(span, 1 + size * len(values) // CELLS_PER_STEP)
+    return [Table(space, layer, _cells(value, space, rows, columns), value.dimension) for value in values]
+
+
+def _fits(ctx: Context, size: int, span: Span) -> bool:
+    if size > MAX_CELLS:
+        ctx.report(TooMuch(span, what="the table of this layer", limit=f"{MAX_CELLS:,} pairs"))
+    return size <= MAX_CELLS
+
+
+def _cells(
+    value: Number, space: SpaceInfo, rows: Sequence[Alternative], columns: Sequence[Alternative]
+) -> Cells:
+    if isinstance(value, Quantity):
+        return ((value.value,) * len(columns),) * len(rows)
+    by_row = [value.constant] * len(rows)
+    by_column = [Fraction(0)] * len(columns)
+    pairs: list[tuple[Fraction, TermKey]] = []
+    for key, coefficient in value.terms.items():
+        match key:
+            case ("fact" | "count", "attention", _, _):
+                by_row = [v + coefficient * _one(key, a, space) for v, a in zip(by_row, rows, strict=True)]
+            case ("fact" | "count", _, _, _):
+                by_column = [
+                    v + coefficient * _one(key, f, space) for v, f in zip(by_column, columns, strict=True)
+                ]
+            case _:
+                pairs.append((coefficient, key))
+    return tuple(
+        tuple(
+            row + column + sum((c * entry(key, i, j) for c, key in pairs), Fraction(0))
+            for j, column in enumerate(by_column)
+        )
+        for i, row in enumerate(by_row)
+    )
+
+
+def _one(key: TermKey, alternative: Alternative, space: SpaceInfo) -> int:
+    """Return the value of a `fact` or `count` term for one alternative of its sub-block."""
+    if key[0] == "fact":
+        return fact(alternative, str(key[2]), space.shape)
+    names = key[2]
+    assert isinstance(names, tuple)
+    return name_of(alternative) in names
+
+
+def entry(key: TermKey, row: int, column: int) -> Fraction:
+    """Return one cell of a `table` term. An axis that the term does not depend on has length one."""
+    _, attention, ffn, cells, _ = key
+    assert isinstance(cells, tuple)
+    found: Fraction = cells[row if attention else 0][column if ffn else 0]
+    return found
+
+
+# ---------------------------------------------------------------- tables to numbers
+
+
+def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> Number:
+    """Apply `of` cell by cell to tables of one layer."""
+    first = tables[0]
+    cells = tuple(
+        tuple(of(*cell) for cell in zip(*rows, strict=True))
+        for rows in zip(*(table.cells for table in tables), strict=True)
+    )
+    return number_of(Table(first.space, first.layer, cells, dimension))
+
+
+def number_of(table: Table) -> Number:
+    """Return the simplest number with these cells: a constant, a count, a table over one sub-block or one over pairs."""
+    cells, space, layer = table.cells, table.space, table.layer
+    by_attention = all(len(set(row)) == 1 for row in cells)
+    by_ffn = len(set(cells)) == 1
+    if by_attention and by_ffn:
+        return Quantity(cells[0][0], table.dimension)
+    if by_ffn or by_attention:
+        part: SubBlock = "ffn" if by_ffn else "attention"
+        column = cells[0] if by_ffn else tuple(row[0] for row in cells)
+        return _over_one(table, part, column)
+    attention, ffn = (axis_names(space, layer, part) for part in BOTH)
+    key: TermKey = ("table", attention, ffn, cells, layer)
+    return Symbolic({key: Fraction(1)}, Fraction(0), table.dimension, space)
+
+
+def _over_one(table: Table, part: SubBlock, values: tuple[Fraction, ...]) -> Symbolic:
+    names, layer = axis_names(table.space, table.layer, part), table.layer
+    if len(set(values)) == 2:
+        low, high = sorted(set(values))
+        chosen = tuple(name for name, value in zip(names, values, strict=True) if value == high)
+        count: TermKey = ("count", part, chosen, layer)
+        return Symbolic({count: high - low}, low, table.dimension, table.space)
+    key: TermKey = (
+        ("table", names, (), tuple((v,) for v in values), layer)
+        if part == "attention"
+        else ("table", (), names, (values,), layer)
+    )
+    return Symbolic({key: Fraction(1)}, Fraction(0), table.dimension, table.space)
+
+
+# ---------------------------------------------------------------- statements about one layer
+
+
+def as_formula(ctx: Context, value: Value, span: Span) -> Formula | Boolean | None:
+    """Return a statement as a formula; comparisons that depend on one layer become one through its table. Else None."""
+    match value:
+        case Formula() | Boolean():
+            return value
+        case Conjunction(items=items):
+            parts = [item if isinstance(item, Formula) else compared(ctx, item, span) for item in items]
+            known = [part for part in parts if part is not None]
+            return _all_of(known) if len(known) == len(parts) else None
+    return None
+
+
+def _all_of(parts: Sequence[Formula | Boolean]) -> Formula | Boolean:
+    if any(isinstance(part, Boolean) and not part.value for part in parts):
+        return Boolean(False)
+    formulas = [part for part in parts if isinstance(part, Formula)]
+    if not formulas:
+        return Boolean(True)
+    if len(formulas) == 1:
+        return formulas[0]
+    size = 1 + sum(part.size for part in formulas)
+    return Formula(nodes.And(operands=tuple(f.logic for f in formulas)), size, formulas[0].space)
+
+
+def compared(ctx: Context, comparison: Comparison, span: Span) -> Formula | Boolean | None:
+    """Return a comparison that depends on one layer as a statement about its choice; None if it depends on more."""
+    tables = tables_of(ctx, [comparison.left], span)
+    if tables is None:
+        return None
+    (table,) = tables
+    bound = comparison.bound
+    if comparison.parent_ratio is not None:
+        bound = comparison.parent_ratio * parents_value(table)
+    assert bound is not None
+    return statement(table, [[holds(cell, comparison.op, bound) for cell in row] for row in table.cells])
+
+
+def parents_value(table: Table) -> Fraction:
+    """Return the cell of the parent's own layer."""
+    row = axis_names(table.space, table.layer, "attention").index("parent")
+    return table.cells[row][axis_names(table.space, table.layer, "ffn").index("parent")]
+
+
+def statement(table: Table, truth: Sequence[Sequence[bool]]) -> Formula | Boolean:
+    """Return the formula that holds exactly where `truth[attention][ffn]` is true.
+
+    It speaks of one sub-block if that suffices, else it is a disjunction of pairs.
+    """
+    space, layer = table.space, table.layer
+    own = [len(space.choices(part)[layer]) or 1 for part in BOTH]
+    rows = [tuple(row[: own[1]]) for row in truth[: own[0]]]
+    attention, ffn = (axis_names(space, layer, part) for part in BOTH)
+    if len({cell for row in rows for cell in row}) == 1:
+        return Boolean(rows[0][0])
+    if len(set(rows)) == 1:
+        return Formula(_is(layer, "ffn", ffn, rows[0]), 1, space)
+    if all(len(set(row)) == 1 for row in rows):
+        return Formula(_is(layer, "attention", attention, [row[0] for row in rows]), 1, space)
+    parts: list[nodes.Logic] = []
+    for pattern in dict.fromkeys(rows):
+        if any(pattern):
+            same = _is(layer, "attention", attention, [row == pattern for row in rows])
+            pair = (same,) if all(pattern) else (same, _is(layer, "ffn", ffn, pattern))
+            parts.append(nodes.And(operands=pair) if len(pair) > 1 else same)
+    logic: nodes.Logic = nodes.Or(operands=tuple(parts)) if len(parts) > 1 else parts[0]
+    return Formula(logic, 1 + 3 * len(parts), space)
+
+
+def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]) -> nodes.Is:
+    kept = tuple(name for name, wanted in zip(names, chosen, strict=False) if wanted)
+    return nodes.Is(layer=layer, sub_block=part, alternatives=kept)
+
+
+def layer_spoken_of(formula: Formula) -> tuple[SpaceInfo, int] | None:
+    """Return the single layer that a formula is about; None if it is about several."""
+    layers: set[int] = set()
+    collect_layers(formula.logic, layers)
+    return (formula.space, layers.pop()) if len(layers) == 1 and formula.space is not None else None
+
+
+def truth_of(ctx: Context, formula: Formula, at: tuple[SpaceInfo, int], span: Span) -> Table | None:
+    """Return a formula over one layer as a table of 0 and 1; None, reported, if the layer has too many pairs."""
+    space, layer = at
+    rows, columns = (axis_names(space, layer, part) for part in BOTH)
+    if not _fits(ctx, len(rows) * len(columns), span):
+        return None
+    ctx.spend(span, 1 + formula.size * len(rows) * len(columns) // CELLS_PER_STEP)
+    cells = tuple(tuple(Fraction(is_true(formula.logic, a, f)) for f in columns) for a in rows)
+    return Table(space, layer, cells)
+
+
+def collect_layers(logic: nodes.Logic, found: set[int]) -> None:
+    """Add the layers that a formula is about to `found`."""
+    match logic:
+        case nodes.Is(layer=layer):
+            found.add(layer)
+        case nodes.Not(operand=operand):
+            collect_layers(operand, found)
+        case (
+            nodes.And(operands=operands) | nodes.Or(operands=operands) | nodes.Cardinality(operands=operands)
+        ):
+            for operand in operands:
+                collect_layers(operand, found)
+        case nodes.Implies(condition=condition, consequence=consequence):
+            collect_layers(condition, found)
+            collect_layers(consequence, found)
+        case _:
+            assert_never(logic)
+
+
+def is_true(logic: nodes.Logic, attention: str, ffn: str) -> bool:
+    """Evaluate a formula about one layer for one choice of alternatives, given by their canonical names."""
+    match logic:
+        case nodes.Is(sub_block=sub_block, alternatives=names):
+            return (attention if sub_block == "attention" else ffn) in names
+        case nodes.Not(operand=operand):
+            return not is_true(operand, attention, ffn)
+        case nodes.And(operands=operands):
+            return all(is_true(o, attention, ffn) for o in operands)
+        case nodes.Or(operands=operands):
+            return any(is_true(o, attention, ffn) for o in operands)
+        case nodes.Implies(condition=condition, consequence=consequence):
+            return not is_true(condition, attention, ffn) or is_true(consequence, attention, ffn)
+        case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
+            count = sum(is_true(o, attention, ffn) for o in operands)
+            return least <= count and (most is None or count <= most)
+        case _:
+            assert_never(logic)
+
+
+def holds(left: Fraction, op: str, right: Fraction) -> bool:
+    """Return True if `left op right` holds for two exact numbers."""
+    match op:
+        case "<=":
+            return left <= right
+        case ">=":
+            return left >= right
+        case "<":
+            return left < right
+        case ">":
+            return left > right
+        case "==":
+            return left == right
+        case _:
+            return left != right

@@ -1,0 +1,1 @@
+"""Names: files, `use`, scopes, and help for names that are missing or misplaced."""

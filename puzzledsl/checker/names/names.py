@@ -1,0 +1,310 @@
+"""Names: the files of a program and their declarations, `use`, and the scopes in which expressions are evaluated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import assert_never
+
+from puzzledsl.base.diagnostics import Fix, Label, Near, Sink, Span
+from puzzledsl.base.resources import listing, resource
+from puzzledsl.base.suggest import closest
+from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.expressions.values import POISON, Poison, Ref, Value
+from puzzledsl.checker.limits import MAX_FILES
+from puzzledsl.checker.names.syntax_error_regions import Damage, declares_unread, may_declare_any
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.kinds import KINDS
+from puzzledsl.syntax.parse import normalise, parse, read_source
+
+STD = "std/"
+Parse = Callable[[str, str, Sink], tree.Module]
+
+
+@dataclass(slots=True, eq=False)
+class Symbol:
+    """Something a file declares. `kind` is a declaration's kind, or `param`, `let`, `fn`, `file`."""
+
+    name: str
+    kind: str
+    item: tree.Item
+    file: SourceFile
+    span: Span
+    target: SourceFile | None = None  # of a `file`
+    value: Value | None = None  # of a `let` or `param`, once evaluated
+    busy: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class SourceFile:
+    """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program, never a machine path)."""
+
+    file: str
+    shown: str
+    path: Path
+    text: str
+    module: tree.Module
+    names: dict[str, Symbol | Poison] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    damage: Damage = field(default_factory=Damage)  # where the parser reported something
+    lost_names: bool = (
+        False  # whether names may be declared that cannot be seen: a file used whole that is not there
+    )
+
+    def __post_init__(self) -> None:
+        self.lines = self.text.split("\n")
+
+    @property
+    def is_std(self) -> bool:
+        """True for a file that ships with the package."""
+        return self.shown.startswith(STD)
+
+    def declares_unread(self, name: str) -> bool:
+        """True where the text seems to declare `name` but parsing lost it: its uses are no further mistake."""
+        return declares_unread(name, self.lines, self.module, self.damage)
+
+    def is_damaged(self, span: Span, margin: int = 0) -> bool:
+        """True where the parser reported something within a span, or `margin` lines of it: a part of it may be lost."""
+        return self.damage.touches(span, margin)
+
+    def source(self, span: Span) -> str:
+        """The text a span of this file covers."""
+        lines = self.lines[span.line - 1 : span.end_line]
+        if not lines:
+            return ""
+        if len(lines) == 1:
+            return lines[0][span.column - 1 : span.end_column - 1]
+        return "\n".join([lines[0][span.column - 1 :], *lines[1:-1], lines[-1][: span.end_column - 1]])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scope:
+    """Names visible to an expression: local ones, then an outer scope's, then the file's."""
+
+    file: SourceFile
+    names: dict[str, Value] = field(default_factory=dict)
+    outer: Scope | None = None
+
+    def inner(self, names: dict[str, Value] | None = None) -> Scope:
+        """A scope inside this one."""
+        return Scope(self.file, {} if names is None else names, self)
+
+    def local(self, name: str) -> Value | None:
+        """The value of a name bound by a body, a `for`, a parameter of a `fn`; None where there is none."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.names:
+                return scope.names[name]
+            scope = scope.outer
+        return None
+
+    def visible(self) -> list[str]:
+        """Every name that could be meant here, nearest first."""
+        found: dict[str, None] = {}
+        scope: Scope | None = self
+        while scope is not None:
+            found.update(dict.fromkeys(scope.names))
+            scope = scope.outer
+        found.update(dict.fromkeys(self.file.names))
+        return list(found)
+
+
+class Loader:
+    """Reads a program's files: each once, `use` resolved, duplicates and cycles reported.
+
+    `unsaved` maps real paths to texts that stand for the files' own: what an editor has not written yet. `parse` is the
+    parser, or one that remembers.
+    """
+
+    def __init__(self, sink: Sink, unsaved: Mapping[str, str] | None = None, parse: Parse = parse) -> None:
+        self.sink = sink
+        self.unsaved = unsaved or {}
+        self.parse = parse
+        self.sources: dict[str, str] = {}
+        self.files: dict[str, SourceFile] = {}
+        self.loading: list[str] = []
+        self.root_folder = Path()
+
+    def root(self, path: Path) -> SourceFile | None:
+        """The program's own file with everything it uses; None where it cannot be read."""
+        self.root_folder = path.parent
+        return self._load(path, str(path), path.name)
+
+    def _load(self, path: Path, file: str, shown: str) -> SourceFile | None:
+        key = _key(path)
+        if key in self.files:
+            return self.files[key]
+        text = normalise(self.unsaved[key]) if key in self.unsaved else read_source(path, self.sink)
+        if text is None:
+            return None
+        self.sources[file] = text
+        before = len(self.sink.items)
+        loaded = SourceFile(file, shown, path, text, self.parse(text, file, self.sink))
+        mistakes = self.sink.items[before:]
+        loaded.damage = Damage.of(mistakes)
+        loaded.lost_names = may_declare_any(loaded.lines, loaded.module, loaded.damage)
+        self.files[key] = loaded
+        self.loading.append(key)
+        self._declare(loaded)
+        self.loading.pop()
+        return loaded
+
+    # ------------------------------------------------------------ declarations
+
+    def _declare(self, file: SourceFile) -> None:
+        for item in file.module.items:
+            match item:
+                case tree.Use():
+                    self._use(item, file)
+                case tree.Param() | tree.Fn() | tree.Let() | tree.Decl():
+                    kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
+                    if isinstance(item, tree.Decl) and kind not in KINDS:
+                        self._bind(file, item.name.text, POISON, item.name.span)  # reported by the parser
+                    else:
+                        symbol = Symbol(item.name.text, kind, item, file, item.name.span)
+                        self._bind(file, symbol.name, symbol, symbol.span)
+                case tree.Assert():
+                    pass
+                case _:
+                    assert_never(item)
+
+    def _bind(self, file: SourceFile, name: str, symbol: Symbol | Poison, span: Span) -> None:
+        before = file.names.get(name)
+        if not name:
+            return  # reported by the parser
+        if before is None:
+            file.names[name] = symbol
+        elif isinstance(before, Symbol) and isinstance(symbol, Symbol) and before is not symbol:
+            label = Label(before.span, "first declared here")
+            self.sink.add(name_errors.DuplicateName(span, "again here", name=name, secondary=[label]))
+
+    # ------------------------------------------------------------ use
+
+    def _use(self, use: tree.Use, file: SourceFile) -> None:
+        used = self._used_file(use, file)
+        if use.alias is not None:
+            alias = use.alias
+            symbol = Symbol(alias.text, "file", use, file, alias.span, target=used) if used else POISON
+            self._bind(file, alias.text, symbol, alias.span)
+        elif use.names:
+            for name in use.names:
+                self._bind(file, name.text, self._imported(name, use, used, file), name.span)
+        elif used is None:
+            file.lost_names = True
+        else:
+            for symbol in list(used.names.values()):
+                if isinstance(symbol, Symbol) and symbol.file is used:
+                    self._bind(file, symbol.name, symbol, use.path.span)
+
+    def _imported(
+        self, name: tree.Name, use: tree.Use, used: SourceFile | None, used_in: SourceFile
+    ) -> Symbol | Poison:
+        if used is None or not name.text or used.declares_unread(name.text):
+            return POISON
+        if name.text in used.names:
+            return used.names[name.text]
+        near = closest(name.text, used.names)
+        if near:
+            self._bind(
+                used_in, near, used.names[near], name.span
+            )  # uses with the right spelling are no mistake
+        error = name_errors.NotDeclaredThere(
+            name.span, path=use.path.value, name=name.text, near=near, help=_declared(used)
+        )
+        self.sink.add(error)
+        return POISON
+
+    def _used_file(self, use: tree.Use, file: SourceFile) -> SourceFile | None:
+        """The file a `use` means. None where it is missing, unreadable or being read: reported."""
+        name = use.path.value
+        if name.startswith(STD):
+            path = _shipped(name)
+            shown_file = shown = name
+        else:
+            path = file.path.parent / name
+            shown_file = os.path.normpath(os.path.join(os.path.dirname(file.file), name))
+            shown = self._relative(path)
+        if path is None or not (_is_file(path) or _key(path) in self.unsaved):
+            help, meant = self._instead(name, file)
+            fixes = [Fix.replace(use.path.span, f'"{meant}"', safe=meant.alone)] if meant else []
+            self.sink.add(name_errors.NoSuchFile(use.path.span, path=name, help=help, fixes=fixes))
+            return None
+        key = _key(path)
+        if key in self.loading:
+            chain = [self.files[k].shown for k in self.loading[self.loading.index(key) :]]
+            text = " uses ".join(f"`{c}`" for c in [*chain, chain[0]])
+            self.sink.add(name_errors.CyclicUse(use.path.span, path=self.files[key].shown, chain=text))
+            return None
+        if len(self.files) >= MAX_FILES or len(self.loading) > MAX_FILES // 4:
+            self.sink.add(
+                name_errors.TooMuch(use.path.span, what="the program's set of files", limit=MAX_FILES)
+            )
+            return None
+        return self._load(path, shown_file, shown)
+
+    def _relative(self, path: Path) -> str:
+        try:
+            return Path(os.path.relpath(path, self.root_folder)).as_posix()
+        except ValueError:  # another drive
+            return path.name
+
+    def _instead(self, name: str, file: SourceFile) -> tuple[str, Near | None]:
+        """Help for a path that leads nowhere, and the path that was likely meant."""
+        known = [n for n in listing("spaces") if n.startswith(STD)]
+        if name.startswith(STD):
+            near = closest(name, known)
+            if near is None:
+                return "shipped files: " + ", ".join(f"`{n}`" for n in known), None
+        elif (shipped := f"{STD}{Path(name).name}") in known:
+            return f"did you mean the shipped `{shipped}`?", Near(shipped, alone=True)
+        else:
+            siblings = [n for n in _siblings(file.path.parent / name) if n.endswith(".pzl")]
+            near = closest(Path(name).name, siblings)
+            if near is None:
+                return "a path is relative to the file that uses it; shipped files begin with `std/`", None
+            near = Near((Path(name).parent / near).as_posix(), alone=near.alone)
+        return f"did you mean `{near}`?", near
+
+
+def builtin_ref(symbol: Symbol | Poison) -> Value:
+    """A symbol as a value."""
+    return symbol if isinstance(symbol, Poison) else Ref(symbol)
+
+
+def _declared(file: SourceFile) -> str:
+    names = [n for n, s in file.names.items() if isinstance(s, Symbol) and s.file is file]
+    return (
+        "it declares " + ", ".join(f"`{n}`" for n in names[:12]) + (" …" if len(names) > 12 else "")
+        if names
+        else ""
+    )
+
+
+def _shipped(name: str) -> Path | None:
+    try:
+        return resource("spaces", name)
+    except (FileNotFoundError, ValueError, OSError):
+        return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _siblings(path: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(path.parent))[:1000]
+    except (OSError, ValueError):
+        return []
+
+
+def _key(path: Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # a name that no file can have
+        return str(path)

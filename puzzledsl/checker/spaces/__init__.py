@@ -1,0 +1,1 @@
+"""Spaces: choices, overrides, patterns and the parent's shape."""

@@ -1,0 +1,180 @@
+"""Patterns over alternatives: `noop`, `mlp(width: >= 25%)`, `gqa(kv_heads: 2 | 1)`.
+
+`gqa` and `mlp` match the parent's own sub-block too, by its figures. A percentage is compared with the width as it was
+asked for, before rounding: `mlp(width: >= 20%)` keeps what `mlp(width: 20%, round: 256)` made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from puzzledsl.base.suggest import closest
+from puzzledsl.base.units import COUNT
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.diagnostics.type_errors import WrongType
+from puzzledsl.checker.expressions.coercions import as_constant
+from puzzledsl.checker.expressions.layer_tables import holds
+from puzzledsl.checker.expressions.values import Located, Options, Poison
+from puzzledsl.checker.names.builtins import ALTERNATIVES, FIELDS
+from puzzledsl.checker.names.names import Scope
+from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    GqaAttention,
+    MlpFfn,
+    MoeFfn,
+    ParentAttention,
+    ParentFfn,
+    SubBlock,
+    name_of,
+)
+from puzzledsl.syntax import tree
+
+Predicate = Callable[[Alternative], bool]
+UNCAPPED = Fraction(2**200)
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    field: str
+    op: tree.CompareOp
+    values: tuple[tuple[Fraction, bool], ...]  # with whether it is a percentage
+
+
+def predicate(
+    ctx: Context,
+    pattern: tree.Pattern | tree.PatternChoice,
+    scope: Scope,
+    info: SpaceInfo,
+    sub_block: SubBlock,
+) -> Predicate | None:
+    """A test for alternatives of `sub_block`; None, reported, for a pattern with a mistake."""
+    if isinstance(pattern, tree.PatternChoice):
+        options = [predicate(ctx, option, scope, info, sub_block) for option in pattern.options]
+        tests_ = [test for test in options if test is not None]
+        return (lambda a: any(test(a) for test in tests_)) if len(tests_) == len(options) else None
+    name = pattern.name.text
+    if name not in ALTERNATIVES[sub_block]:
+        report_unknown(ctx, pattern.name, sub_block)
+        return None
+    tests = [_field(ctx, field, name, scope) for field in pattern.fields]
+    known = [test for test in tests if test is not None]
+    if len(known) < len(tests):
+        return None
+
+    def matches(alternative: Alternative) -> bool:
+        return _has_name(alternative, name) and all(_passes(t, alternative, info) for t in known)
+
+    return matches
+
+
+def matching(
+    ctx: Context,
+    pattern: tree.Pattern | tree.PatternChoice,
+    scope: Scope,
+    info: SpaceInfo,
+    sub_block: SubBlock,
+    layers: tuple[int, ...],
+) -> tuple[str, ...] | None:
+    """Canonical names of the alternatives some of `layers` may choose that match; None, reported, for a mistake."""
+    test = predicate(ctx, pattern, scope, info, sub_block)
+    if test is None:
+        return None
+    return tuple(name_of(a) for a in info.alternatives(sub_block, layers) if test(a))
+
+
+def report_unknown(ctx: Context, name: tree.Name, sub_block: SubBlock) -> str | None:
+    """Report a word that is no alternative of a sub-block; the one that is likely meant, if any."""
+    other: SubBlock = "ffn" if sub_block == "attention" else "attention"
+    near = closest(name.text, ALTERNATIVES[sub_block])
+    if name.text in ALTERNATIVES[other]:
+        help = f"`{name.text}` is an alternative of `{other}`; {sub_block} has " + _listed(sub_block)
+    else:
+        help = f"{sub_block} alternatives: " + _listed(sub_block)
+    ctx.report(
+        name_errors.UnknownAlternative(name.span, name=name.text, sub_block=sub_block, near=near, help=help)
+    )
+    return near
+
+
+def _listed(sub_block: SubBlock) -> str:
+    return ", ".join(f"`{n}`" for n in ALTERNATIVES[sub_block])
+
+
+def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope) -> _Test | None:
+    known = FIELDS.get(name, ())
+    key = field.name.text
+    if key not in known:
+        near = closest(key, known)
+        takes = f"it has {', '.join(f'`{k}`' for k in known)}" if known else f"write `{name}` alone"
+        ctx.report(
+            name_errors.UnknownKey(field.name.span, thing=f"`{name}`", name=key, near=near, help=takes)
+        )
+        return None
+    if isinstance(field.value, tree.Name) and field.value.text == "full" and key == "window":
+        return _Test(key, field.op, ((UNCAPPED, False),))
+    value = ctx.value(field.value, scope)
+    if isinstance(value, Poison):
+        return None
+    options = value.options if isinstance(value, Options) else (Located(value, field.value.span),)
+    found: list[tuple[Fraction, bool]] = []
+    for option in options:
+        number = as_constant(ctx, option.value, option.span, f"`{key}`", COUNT)
+        if number is not None and number.form == "percent" and key != "width":
+            ctx.report(WrongType(option.span, what=f"`{key}`", wanted="a number", got="a percentage"))
+            number = None
+        if number is not None:
+            found.append((number.value, number.form == "percent"))
+    return _Test(key, field.op, tuple(found)) if len(found) == len(options) else None
+
+
+def _has_name(alternative: Alternative, name: str) -> bool:
+    if alternative.kind == name:
+        return True
+    return (name == "gqa" and isinstance(alternative, ParentAttention)) or (
+        name == "mlp" and isinstance(alternative, ParentFfn)
+    )
+
+
+def _passes(test: _Test, alternative: Alternative, info: SpaceInfo) -> bool:
+    op: tree.CompareOp = "==" if test.op == "!=" else test.op
+    found = any(
+        holds(figure, op, value)
+        for value, percent in test.values
+        for figure in _figures(alternative, test.field, percent, info)
+    )
+    return found != (test.op == "!=")
+
+
+def _figures(alternative: Alternative, field: str, percent: bool, info: SpaceInfo) -> list[Fraction]:
+    """The alternative's figures a test compares: several where one width was asked for in several ways."""
+    shape = info.shape
+    match alternative, field:
+        case ParentAttention(), "kv_heads":
+            return [Fraction(shape.kv_heads)]
+        case GqaAttention(kv_heads=heads), "kv_heads":
+            return [Fraction(heads)]
+        case GqaAttention(window=window), "window":
+            return [UNCAPPED if window is None else Fraction(window)]
+        case GqaAttention(sinks=sinks), "sinks":
+            return [Fraction(sinks)]
+        case ParentAttention(), "sinks":
+            return [Fraction(0)]
+        case ParentAttention(), _:
+            return [UNCAPPED]
+        case MoeFfn(experts=experts), "experts":
+            return [Fraction(experts)]
+        case MoeFfn(top_k=top_k), "top_k":
+            return [Fraction(top_k)]
+        case ParentFfn(), _:
+            width = shape.intermediate
+        case (MlpFfn() | MoeFfn()) as ffn, _:
+            width = ffn.width
+        case _:
+            return []
+    if not percent:
+        return [Fraction(width)]
+    return [exact / shape.intermediate for exact in sorted(info.asked.get(width, {Fraction(width)}))]

@@ -1,0 +1,84 @@
+"""The checker's knowledge of a space, for reading patterns, overrides and the expressions of its searches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    AttentionAlternative,
+    FfnAlternative,
+    ParentAttention,
+    ParentFfn,
+    SubBlock,
+)
+from puzzledsl.ir.nodes import Rounding, Shape, WholeModel
+
+if TYPE_CHECKING:
+    from puzzledsl.checker.names.names import Symbol
+
+
+@dataclass(slots=True, eq=False)
+class SpaceInfo:
+    """A space under construction. `base_*` is the choice before overrides; `asked` maps widths to their unrounded values.
+
+    `incomplete`: a part of a choice could not be read, so diagnostics about its size and gaps are suppressed.
+    `guessed`: the parent is unknown, and the shape is a placeholder that almost anything fits.
+    """
+
+    name: str
+    parent: Symbol
+    shape: Shape
+    base_attention: tuple[AttentionAlternative, ...] = ()
+    base_ffn: tuple[FfnAlternative, ...] = ()
+    attention: list[tuple[AttentionAlternative, ...]] = field(default_factory=list)
+    ffn: list[tuple[FfnAlternative, ...]] = field(default_factory=list)
+    asked: dict[int, set[Fraction]] = field(default_factory=dict)
+    roundings: list[Rounding] = field(default_factory=list)
+    incomplete: bool = False
+    whole_model: WholeModel | None = None
+    guessed: bool = False
+
+    @property
+    def all_layers(self) -> tuple[int, ...]:
+        """The indices of all layers: 0 to layers - 1."""
+        return tuple(range(self.shape.layers))
+
+    def choices(
+        self, sub_block: SubBlock
+    ) -> list[tuple[AttentionAlternative, ...]] | list[tuple[FfnAlternative, ...]]:
+        """Return the alternatives of every layer for one sub-block."""
+        return self.attention if sub_block == "attention" else self.ffn
+
+    def alternatives(self, sub_block: SubBlock, layers: tuple[int, ...]) -> list[Alternative]:
+        """Return the distinct alternatives that `layers` can choose, in the order written."""
+        found: dict[Alternative, None] = {}
+        for layer in layers:
+            found.update(dict.fromkeys(self.choices(sub_block)[layer]))
+        return list(found)
+
+
+_HEADS = 720_720  # divided by every number up to 16
+_ANY_SHAPE = Shape(
+    family="llama",
+    layers=128,
+    hidden=8192,
+    heads=_HEADS,
+    kv_heads=_HEADS,
+    head_dim=128,
+    intermediate=2**40,
+    vocab=2**17,
+    tied=False,
+)
+
+
+def guessed(name: str, symbol: Symbol) -> SpaceInfo:
+    """Return a placeholder for a space that could not be read, so that its statements and searches can still be checked."""
+    info = SpaceInfo(
+        name, symbol, _ANY_SHAPE, (ParentAttention(),), (ParentFfn(),), incomplete=True, guessed=True
+    )
+    info.attention = [info.base_attention] * _ANY_SHAPE.layers
+    info.ffn = [info.base_ffn] * _ANY_SHAPE.layers
+    return info

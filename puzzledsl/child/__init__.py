@@ -1,0 +1,1 @@
+"""Child models: assembled from pieces, healed, written as checkpoints."""

@@ -1,0 +1,140 @@
+"""Assemble a child in memory from its ModelDefinition, the parent's checkpoint and the pieces of the block library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.block_configs import to_block_configs
+from puzzledsl.ir.alternatives import Alternative, SubBlock, name_of
+from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
+from puzzledsl.models.build import build_alternative
+from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
+from puzzledsl.models.families.access import shape_of, sub_block_name
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.replace import number_cache_slots, put
+
+Pieces = Callable[[str], Mapping[str, Tensor]]
+"""Look up a piece's weights by job id. Names are relative to the sub-block (`q_proj.weight`, `linear.weight`, …); those of a
+coupled piece start with `self_attn.` or `mlp.`."""
+
+
+def assemble(
+    definition: ModelDefinition,
+    parent_dir: Path,
+    pieces: Pieces,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> PreTrainedModel:
+    """Load the parent and replace its sub-blocks by the definition's. Return the child in evaluation mode, without gradients.
+
+    `config.block_configs` describes the child: `export` writes it and `load_child` reads it.
+    Raises DiagnosticError: those of `load_parent`, NoSuchLayer, PieceDoesNotFit, CannotRealise.
+    """
+    model = load_parent(parent_dir, dtype=dtype, device=device)
+    return assemble_on(model, definition, pieces)
+
+
+def assemble_on(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces) -> PreTrainedModel:
+    """Turn a loaded parent into the child, in place, and return it. Raises DiagnosticError as `assemble` does."""
+    shape = shape_of(model.config)
+    if len(definition.layers) != shape.layers:
+        raise DiagnosticError(
+            NoSuchLayer(
+                None,
+                name=definition.name,
+                got=len(definition.layers),
+                expected=shape.layers,
+            )
+        )
+    config: Any = model.config
+    config.block_configs = to_block_configs(
+        [(layer.attention, layer.ffn) for layer in definition.layers], shape
+    )
+    for layer_idx, layer in enumerate(definition.layers):
+        for sub_block, alternative, piece in choices_of(layer):
+            if alternative.kind == "parent":  # a coupled piece stores its own half only
+                continue
+            module = build_alternative(model, layer_idx, sub_block, alternative)
+            if piece is not None:
+                load_piece(module, pieces(piece), piece, layer_idx, sub_block, alternative)
+            elif alternative.kind != "noop":
+                raise no_piece(layer_idx, sub_block, alternative)
+            put(model, layer_idx, sub_block, module.requires_grad_(False))
+    number_cache_slots(model)
+    return model
+
+
+def choices_of(layer: LayerDefinition) -> list[tuple[SubBlock, Alternative, str | None]]:
+    """Return (sub-block, alternative, id of the piece with its weights, or None) for both sub-blocks of a layer."""
+    return [
+        ("attention", layer.attention, layer.block_piece or layer.attention_piece),
+        ("ffn", layer.ffn, layer.block_piece or layer.ffn_piece),
+    ]
+
+
+def load_piece(
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    piece: str,
+    layer_idx: int,
+    sub_block: SubBlock,
+    alternative: Alternative,
+) -> None:
+    """Copy a piece's weights (all, or one half of a coupled piece) into `module`. Raises DiagnosticError (PieceDoesNotFit)."""
+    wanted = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    module.load_state_dict(fitting(weights, wanted, piece, layer_idx, sub_block, alternative))
+
+
+def fitting(
+    weights: Mapping[str, Tensor],
+    wanted: Mapping[str, tuple[int, ...]],
+    piece: str,
+    layer_idx: int,
+    sub_block: SubBlock,
+    alternative: Alternative,
+) -> Mapping[str, Tensor]:
+    """Return a piece's weights for one sub-block, without the prefix of a coupled piece.
+
+    Raises DiagnosticError (PieceDoesNotFit) if their names and shapes are not exactly those in `wanted`.
+    """
+    prefixes = {name: f"{sub_block_name(name)}." for name in ("attention", "ffn")}
+    if any(key.startswith(tuple(prefixes.values())) for key in weights):
+        own = prefixes[sub_block]
+        weights = {key.removeprefix(own): value for key, value in weights.items() if key.startswith(own)}
+    if set(weights) != set(wanted):
+        odd = sorted(set(weights) ^ set(wanted))
+        reason = f"unlike weights {', '.join(odd[:4])}"
+        raise _misfit(piece, layer_idx, sub_block, alternative, reason)
+    for key, value in weights.items():
+        if tuple(value.shape) != wanted[key]:
+            reason = f"{key} is {tuple(value.shape)}, not {tuple(wanted[key])}"
+            raise _misfit(piece, layer_idx, sub_block, alternative, reason)
+    return weights
+
+
+def no_piece(layer: int, sub_block: SubBlock, alternative: Alternative) -> DiagnosticError:
+    """Return the error for an alternative that needs weights while the definition names no piece for it."""
+    return _misfit("(none)", layer, sub_block, alternative, "the definition names no piece")
+
+
+def _misfit(
+    piece: str, layer: int, sub_block: SubBlock, alternative: Alternative, reason: str
+) -> DiagnosticError:
+    return DiagnosticError(
+        PieceDoesNotFit(
+            None,
+            piece=piece,
+            layer=layer,
+            sub_block=sub_block,
+            alternative=name_of(alternative),
+            reason=reason,
+        )
+    )

@@ -1,0 +1,1 @@
+"""Checkpoints: the directory of a child that Transformers loads."""

@@ -1,0 +1,188 @@
+"""A child on disk: content of its config.json, its layers, and its weights, which are read only when needed.
+
+Every exporter starts here. A child comes from a model in memory, from an exported directory, or directly from a
+parent and library pieces (`from_definition`), so that a large child needs no memory for a whole model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.assemble import Pieces, choices_of, fitting, no_piece
+from puzzledsl.child.block_configs import Layer, from_block_configs, to_block_configs
+from puzzledsl.child.checkpoint.errors import NotDescribed
+from puzzledsl.child.load import OWN_KEYS, child_config
+from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
+from puzzledsl.models.errors import NoSuchLayer
+from puzzledsl.models.families.access import family_of, norm_name, shape_of, sub_block_name
+from puzzledsl.models.families.families import FAMILIES
+from puzzledsl.models.families.inventory import select
+from puzzledsl.models.families.load import load_config, read_config_json
+from puzzledsl.models.families.tensors import LazyTensor, open_weights
+from puzzledsl.plan.shapes import shapes_of
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFiles:
+    """A child. `content` is the base family's config.json; `layers` and `weights` (by transformers' names) are the child's."""
+
+    shape: Shape
+    content: dict[str, Any]
+    config: PreTrainedConfig
+    layers: tuple[Layer, ...]
+    weights: dict[str, LazyTensor]
+
+    @property
+    def params(self) -> int:
+        """Return the number of parameters; a tied embedding counts once."""
+        return sum(torch.Size(weight.shape).numel() for weight in self.weights.values())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the stored weights (the embedding's: a checkpoint has one dtype)."""
+        return self.weights[f"{FAMILIES[self.shape.family].embedding}.weight"].dtype
+
+    def cast(self, dtype: torch.dtype) -> ChildFiles:
+        """Return the same child in another dtype; tensors are converted when they are read."""
+        return replace(self, weights={name: _cast(weight, dtype) for name, weight in self.weights.items()})
+
+
+def from_model(child: PreTrainedModel, base_dir: Path) -> ChildFiles:
+    """Return the files of a child in memory, made by `assemble` or `load_child`. Raises DiagnosticError (NotDescribed)."""
+    blocks = getattr(child.config, "block_configs", None)
+    if blocks is None:
+        raise DiagnosticError(NotDescribed(None, path=base_dir))
+    shape = shape_of(child.config)
+    layers = tuple(from_block_configs(blocks, shape))
+    state = cast(dict[str, Tensor], child.state_dict())
+    stored = {name: LazyTensor.of(weight) for name, weight in state.items()}
+    content = _base_content(read_config_json(base_dir), family_of(child).model_type)
+    return ChildFiles(shape, content, child.config, layers, select(base_dir, shape, stored, layers))
+
+
+def from_directory(directory: Path) -> ChildFiles:
+    """Open an exported child. Raises DiagnosticError: NotAChild, DamagedWeights, WeightsDontFit."""
+    config = child_config(directory)
+    shape = shape_of(config)
+    layers = tuple(from_block_configs(cast(Any, config).block_configs, shape))
+    weights = select(directory, shape, open_weights(directory), layers)
+    content = _base_content(read_config_json(directory), family_of(config).model_type)
+    return ChildFiles(shape, content, config, layers, weights)
+
+
+def from_parent(directory: Path) -> ChildFiles:
+    """Open a parent as a child without changes. Raises DiagnosticError."""
+    config = load_config(directory)
+    shape = shape_of(config)
+    layers = ((ParentAttention(), ParentFfn()),) * shape.layers
+    weights = select(directory, shape, open_weights(directory))
+    content = _base_content(read_config_json(directory), family_of(config).model_type)
+    return ChildFiles(shape, content, config, layers, weights)
+
+
+def from_definition(
+    definition: ModelDefinition, parent_dir: Path, pieces: Pieces, dtype: torch.dtype | None = None
+) -> ChildFiles:
+    """Return the child of a solution: the parent's weights and those of the pieces, in `dtype` (default: the parent's).
+
+    A piece is read and checked only when its weights are read. Raises DiagnosticError: NoSuchLayer, PieceDoesNotFit,
+    CannotRealise, and those of opening the parent.
+    """
+    parent = from_parent(parent_dir)
+    shape, given = parent.shape, len(definition.layers)
+    if given != shape.layers:
+        raise DiagnosticError(NoSuchLayer(None, name=definition.name, got=given, expected=shape.layers))
+    blocks = to_block_configs([(layer.attention, layer.ffn) for layer in definition.layers], shape)
+    layers = tuple(from_block_configs(blocks, shape))
+    child, last = parent.cast(dtype or parent.dtype), _Last(pieces)
+    weights = dict(child.weights)
+    for index, layer in enumerate(definition.layers):
+        _put(weights, index, layer, shape, last, child.dtype)
+    return replace(child, layers=layers, weights=select(parent_dir, shape, weights, layers))
+
+
+class _Last:
+    """Cache of the last piece read: the weights of one piece are requested one after the other."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self._name: str | None = None
+        self._weights: Mapping[str, Tensor] = {}
+
+    def forget(self) -> None:
+        """Drop the cached piece."""
+        self._name, self._weights = None, {}
+
+    def __call__(self, name: str) -> Mapping[str, Tensor]:
+        if name != self._name:
+            self._weights = {}  # let go before the next is read
+            self._weights, self._name = self._pieces(name), name
+        return self._weights
+
+
+def _put(
+    weights: dict[str, LazyTensor],
+    index: int,
+    layer: LayerDefinition,
+    shape: Shape,
+    pieces: _Last,
+    dtype: torch.dtype,
+) -> None:
+    """Replace the parent's sub-blocks of one layer by the pieces."""
+    prefix = f"{FAMILIES[shape.family].layers}.{index}."
+    for sub_block, alternative, piece in choices_of(layer):
+        if alternative.kind == "parent":  # a coupled piece stores its own half only
+            continue
+        own = f"{prefix}{sub_block_name(sub_block)}."
+        for name in [name for name in weights if name.startswith(own)]:
+            del weights[name]
+        if alternative.kind == "noop":
+            del weights[f"{prefix}{norm_name(sub_block)}.weight"]
+        elif piece is None:
+            raise no_piece(index, sub_block, alternative)
+        else:
+            wanted = shapes_of(shape, alternative)
+            for name, size in wanted.items():
+                read = _reader(pieces, piece, wanted, index, sub_block, alternative, name, dtype)
+                weights[own + name] = LazyTensor(size, dtype, read)
+
+
+def _reader(
+    pieces: _Last,
+    piece: str,
+    wanted: Mapping[str, tuple[int, ...]],
+    index: int,
+    sub_block: SubBlock,
+    alternative: Alternative,
+    name: str,
+    dtype: torch.dtype,
+) -> Callable[[], Tensor]:
+    def read() -> Tensor:
+        weights = fitting(pieces(piece), wanted, piece, index, sub_block, alternative)
+        if name == list(wanted)[-1]:  # they are read in this order
+            pieces.forget()
+        return weights[name].to(dtype).contiguous()
+
+    return read
+
+
+def _cast(weight: LazyTensor, dtype: torch.dtype) -> LazyTensor:
+    if weight.dtype == dtype:
+        return weight
+    return LazyTensor(weight.shape, dtype, lambda: weight.read().to(dtype))
+
+
+def _base_content(content: Mapping[str, Any], model_type: str) -> dict[str, Any]:
+    """Return a config.json without the fields that describe a child or this machine."""
+    dropped = (*OWN_KEYS, "block_configs", "_name_or_path", "torch_dtype", "dtype")
+    return {key: value for key, value in content.items() if key not in dropped} | {"model_type": model_type}

@@ -1,0 +1,174 @@
+"""Diagnostics of writing and verifying checkpoints."""
+
+from __future__ import annotations
+
+from puzzledsl.base.diagnostics import Diagnostic
+
+
+class WouldOverwrite(Diagnostic):
+    """The output directory contains something that is not a child checkpoint.
+
+    A child is written to a new directory or over an older child, never over anything else.
+
+    Wrong:
+        export out of s = hf("/home/me")
+    Right:
+        export out of s = hf("child")
+    """
+
+    code = "E0731"
+    template = "`{path}` exists and is not a child checkpoint"
+    help_template = "choose another directory, or remove this one"
+
+
+class NotDescribed(Diagnostic):
+    """A model without `block_configs` was handed to the exporter.
+
+    Only models that pzl assembled or loaded know what each layer is.
+
+    Wrong:
+        write_child(AutoModelForCausalLM.from_pretrained(path), directory)
+    Right:
+        write_child(load_child(path), directory)
+    """
+
+    code = "E0732"
+    template = "the model to write to `{path}` does not say what its layers are"
+    help_template = "only children made by `assemble` or `load_child` can be exported"
+
+
+class RuntimeLacksFamily(Diagnostic):
+    """The runtime cannot run children of this family's parents.
+
+    A runtime runs children with layers of one architecture. Qwen3's layers have norms on queries and keys; the model
+    code for such children in vLLM and llama.cpp lacks these norms.
+
+    Wrong:
+        $ pzl verify-export child-of-qwen3 --runtime vllm
+    Right:
+        $ pzl verify-export child-of-qwen3 --runtime transformers
+    """
+
+    code = "E0733"
+    template = "{runtime} cannot run children of {family} parents: {reason}"
+    help_template = "export with `runtime: transformers`, or with `mlx(…)`"
+
+
+class RuntimeLacksIt(Diagnostic):
+    """An alternative that the runtime lacks and that nothing in the runtime can replace exactly.
+
+    A missing alternative is rewritten if an exact replacement exists; a sliding window has none.
+
+    Wrong:
+        $ pzl verify-export child-with-windows --runtime llama_cpp
+    Right:
+        $ pzl verify-export child-with-windows --runtime mlx
+    """
+
+    code = "E0734"
+    template = "{runtime} cannot represent `{name}` ({layers}): {reason}"
+    help_template = "export with `runtime: transformers`, or leave `{name}` out of the space"
+
+
+class RuntimeLacksWindow(Diagnostic):
+    """The parent's attention has a window, and the runtime has none.
+
+    Some parents see only the last tokens in every layer. A runtime without windows would silently attend to all
+    tokens.
+
+    Wrong:
+        # parent/config.json: {"model_type": "mistral", "sliding_window": 4096, …}
+        export out of s = hf("child", runtime: vllm)
+    Right:
+        # parent/config.json: {"model_type": "mistral", "sliding_window": 4096, …}
+        export out of s = hf("child")
+    """
+
+    code = "E0735"
+    template = "{runtime} cannot represent the parent's sliding window of {window:,} tokens: {reason}"
+    help_template = "export with `runtime: transformers`, or with `mlx(…)`"
+
+
+class UnknownRope(Diagnostic):
+    """A rotary embedding that the runtime computes differently, or that is not verified there.
+
+    Plain, linear and llama3 scaling of rotary embeddings are verified in every runtime.
+
+    Wrong:
+        # parent/config.json: {"rope_scaling": {"rope_type": "yarn", …}, …}
+        export out of s = gguf("child.gguf")
+    Right:
+        # parent/config.json: {"rope_scaling": {"rope_type": "yarn", …}, …}
+        export out of s = hf("child")
+    """
+
+    code = "E0736"
+    template = "{runtime} is not known to scale rotary embeddings by `{rope}` as the parent does"
+    help_template = "export with `runtime: transformers`"
+
+
+class UnknownTokenizer(Diagnostic):
+    """A tokenizer that a GGUF file cannot represent exactly.
+
+    llama.cpp knows the rules that split text into words by name and reads no rules from the file. A tokenizer whose
+    rules have no name there would encode text differently than in training.
+
+    Wrong:
+        export out of s = gguf("child.gguf")
+    Right:
+        export out of s = hf("child")
+    """
+
+    code = "E0737"
+    template = "the tokenizer of `{path}` cannot be written to a GGUF file: {reason}"
+    help_template = 'export with `hf("…")`; llama.cpp would split text otherwise than the parent does'
+
+
+class MissingPackage(Diagnostic):
+    """An optional package is not installed.
+
+    Writing GGUF files and running children in other engines need packages that are optional.
+
+    Wrong:
+        $ pip install puzzledsl
+    Right:
+        $ pip install 'puzzledsl[runtimes]'
+    """
+
+    code = "E0738"
+    template = "{what} needs the package `{package}`, which is not installed"
+    help_template = "pip install 'puzzledsl[{extra}]'"
+
+
+class NoSuchEngine(Diagnostic):
+    """A requested engine is not installed here.
+
+    transformers is always installed; llama.cpp and MLX come with the `runtimes` extra; vLLM has a separate
+    environment.
+
+    Wrong:
+        $ pzl verify-export out/child --runtime vllm
+    Right:
+        $ scripts/vllm_env.sh
+        $ pzl verify-export out/child --runtime vllm
+    """
+
+    code = "E0739"
+    template = "{title} is not installed here"
+    help_template = "{help}"
+
+
+class NotAGguf(Diagnostic):
+    """The output file exists and is not a GGUF file.
+
+    A GGUF file is written to a new path or over an older GGUF file.
+
+    Wrong:
+        export out of s = gguf("thesis.tex")
+    Right:
+        export out of s = gguf("child.gguf")
+    """
+
+    code = "E0740"
+    template = "`{path}` exists and is no GGUF file"
+    help_template = "choose another name, or remove this one"

@@ -1,0 +1,160 @@
+"""Child -> checkpoint directory in the DeciLM / nemotron-nas layout, with code of its own that transformers runs.
+
+The directory appears whole or not at all, and the same child gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.block_configs import to_block_configs
+from puzzledsl.child.checkpoint.card import model_card
+from puzzledsl.child.checkpoint.contents import ChildFiles, from_model
+from puzzledsl.child.checkpoint.errors import WouldOverwrite
+from puzzledsl.child.checkpoint.heterogeneous import megatron_layers, per_layer_config
+from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
+from puzzledsl.child.load import CHILD_MODEL_TYPE
+from puzzledsl.models.families.load import read_config_json
+
+COPIED_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+REMOTE_FILES = {
+    "configuration_decilm.py": "child/checkpoint/remote/configuration_decilm.py",
+    "modeling_decilm.py": "child/checkpoint/remote/modeling_decilm.py",
+    "window.py": "models/families/window.py",
+}
+MEGATRON_FILE = "heterogeneous_layers_config.json"
+"""For Megatron-LM's `--heterogeneous-layers-config-path`."""
+
+
+def save_child(
+    child: PreTrainedModel,
+    base_dir: Path,
+    out_dir: Path,
+    card: str | None = None,
+    *,
+    name: str | None = None,
+    parent: str | None = None,
+) -> None:
+    """Write a child made by `assemble` or `load_child` (and perhaps trained since) to `out_dir`.
+
+    `base_dir`: the parent's or another child's directory, for config.json and the tokenizer. Raises DiagnosticError.
+    """
+    refuse_to_overwrite(out_dir)
+    write_checkpoint(from_model(child, base_dir), base_dir, out_dir, card, name=name, parent=parent)
+
+
+def write_checkpoint(
+    child: ChildFiles,
+    base_dir: Path,
+    out_dir: Path,
+    card: str | None = None,
+    *,
+    name: str | None = None,
+    parent: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a child, reading its weights one tensor at a time; the tokenizer is copied from `base_dir`.
+
+    Raises DiagnosticError (WouldOverwrite, and whatever reading the weights raises).
+    """
+    refuse_to_overwrite(out_dir)
+    if card is None:
+        card = model_card(
+            name or out_dir.name, parent or base_dir.name, child.shape, child.layers, child.params
+        )
+    with appearing(out_dir) as directory:
+        write_shards(child.weights, directory, shard_bytes)
+        write_json(directory / "config.json", child_config_json(child))
+        write_json(directory / MEGATRON_FILE, megatron_layers(child.layers, child.shape))
+        for file_name in REMOTE_FILES:
+            (directory / file_name).write_text(remote_code(file_name, child.shape.family), encoding="utf-8")
+        copy_tokenizer(base_dir, directory)
+        (directory / "README.md").write_text(card, encoding="utf-8")
+
+
+def copy_tokenizer(base_dir: Path, directory: Path) -> None:
+    """The tokenizer's files and the settings of generation, as they are."""
+    for file_name in COPIED_FILES:
+        if (base_dir / file_name).is_file():
+            shutil.copyfile(base_dir / file_name, directory / file_name)
+
+
+def child_config_json(child: ChildFiles) -> dict[str, Any]:
+    """The base family's config.json, made to describe the child. No path of this machine is kept."""
+    shared, layers = per_layer_config(child.layers, child.shape)
+    return {
+        **shared,
+        **child.content,
+        "model_type": CHILD_MODEL_TYPE,
+        "base_model_type": child.shape.family,
+        "architectures": ["DeciLMForCausalLM"],
+        "auto_map": {
+            "AutoConfig": "configuration_decilm.DeciLMConfig",
+            "AutoModelForCausalLM": "modeling_decilm.DeciLMForCausalLM",
+        },
+        "block_configs": to_block_configs(child.layers, child.shape),
+        "dtype": str(child.dtype).removeprefix("torch."),
+        "per_layer_config": layers,
+    }
+
+
+def write_json(path: Path, content: object) -> None:
+    """One file of a directory that is not there yet."""
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def remote_code(file_name: str, model_type: str) -> str:
+    """The code that travels with a checkpoint, written for Llama; other families' classes differ in their prefix only."""
+    text = (resources.files("puzzledsl") / REMOTE_FILES[file_name]).read_text(encoding="utf-8")
+    return text.replace("llama", model_type).replace("Llama", model_type.capitalize())
+
+
+def refuse_to_overwrite(out_dir: Path) -> None:
+    """Raise DiagnosticError (WouldOverwrite) unless `out_dir` is absent, empty, or an earlier child."""
+    if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
+        return
+    if not (out_dir / "config.json").is_file() or "block_configs" not in read_config_json(out_dir):
+        raise DiagnosticError(WouldOverwrite(None, path=out_dir))
+
+
+@contextmanager
+def appearing(out_dir: Path) -> Iterator[Path]:
+    """Yield a temporary directory beside `out_dir`; on success it takes `out_dir`'s place, on failure it is removed."""
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".tmp"))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for path in temporary.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        if out_dir.exists():
+            aside = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".old"))
+            out_dir.replace(aside)
+            temporary.replace(out_dir)
+            shutil.rmtree(aside)
+        else:
+            temporary.replace(out_dir)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,126 @@
+"""Heal and measure many children in memory, sharing the work for sub-blocks that they have in common.
+
+The parent's stream is computed once, at every point. A child is healed from the first point where it differs from the parent to
+the last layer. The healed stream after each of its sub-blocks is kept while there is room, and a child with the same first
+sub-blocks continues from there. Children are sorted so that neighbours share many of their first sub-blocks.
+
+Shapes: N blocks, S context, B sequences, H hidden.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from puzzledsl.child.assemble import Pieces
+from puzzledsl.child.healing.chain import Link, chain, child_digest, first_changed
+from puzzledsl.child.healing.groups import HealingGroups
+from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.tables import LayerDefinition
+from puzzledsl.models.layerwise import LayerRunner
+
+HELD_BYTES = 1 << 25
+"""The parent's stream at one point is kept in memory up to this size, in a file above it."""
+KEPT_BYTES = 1 << 31
+"""Bytes of healed streams that are kept for children with the same first sub-blocks."""
+
+
+class Measure(Protocol):
+    """Comparison of a child with the parent on groups of token ids [B, S]; `scoring.measures` has implementations."""
+
+    groups: Sequence[Tensor]
+
+    def set_parent(self, normed: Sequence[Tensor]) -> None:
+        """Set the parent's final hidden states after the last norm, one [B, S, H] for each group."""
+
+    def figures(self, normed: Sequence[Tensor]) -> dict[str, float]:
+        """Return a child's metrics by name, from its own final hidden states after the last norm."""
+
+
+class HealedChildren:
+    """Heals children of one parent on calibration tokens and measures them on the tokens of a `Measure`.
+
+        healed = HealedChildren(model, library.load, calibration_NS, Divergence(runner, tokens_NS, samples))
+        for digest, figures in healed.measured([definition.layers, …]):
+            store(digest, figures["kl_divergence"])
+
+    An eighth of the calibration blocks is not fitted to and limits the steps. Metrics do not depend on the children measured
+    before, so the iteration can be stopped after any child.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        pieces: Pieces,
+        calibration_NS: Tensor,
+        measure: Measure,
+        *,
+        fitted: Collection[SubBlock] = ("attention", "ffn"),
+        kept_bytes: int = KEPT_BYTES,
+        held_bytes: int = HELD_BYTES,
+        folder: Path | None = None,
+    ) -> None:
+        """Run the parent once. `fitted`: kinds of sub-blocks whose last maps are refitted; attention alone takes half the time.
+
+        A stream of the parent above `held_bytes` is kept in a file in `folder` (default: the system's temporary directory).
+        Healed streams of children take at most `kept_bytes`, but one is always kept.
+        """
+        self._runner, self._measure = LayerRunner(model), measure
+        self._kept: OrderedDict[tuple[Link, ...], list[Tensor]] = OrderedDict()
+        self._sub_blocks, self._kept_bytes = fitted, kept_bytes
+        folder = folder or Path(tempfile.gettempdir())
+        with torch.no_grad():
+            self._groups = HealingGroups(
+                model, pieces, calibration_NS, measure.groups, folder, held_bytes=held_bytes
+            )
+            self._parent = self._groups.parent
+            self._measure.set_parent(self._normed(list(self._parent.at(2 * len(self._runner)))))
+
+    def measured(
+        self, children: Sequence[Sequence[LayerDefinition]]
+    ) -> Iterator[tuple[str, Mapping[str, float]]]:
+        """Yield (`child_digest`, metrics after healing) of each child as it is measured, not in the order of `children`.
+
+        Raises DiagnosticError if a piece is missing, is damaged or does not fit.
+        """
+        for layers in sorted(children, key=lambda layers: [repr(link) for link in chain(layers)]):
+            yield child_digest(layers), self._figures(chain(layers))
+
+    @torch.no_grad()
+    def _figures(self, links: tuple[Link, ...]) -> Mapping[str, float]:
+        reached, stream = self._start(links)
+        for index in range(reached, len(links)):
+            stream = self._past(links[index], stream)
+            self._keep(links[: index + 1], stream)
+        return self._measure.figures(self._normed(stream))
+
+    def _start(self, links: tuple[Link, ...]) -> tuple[int, list[Tensor]]:
+        """Return the number of first links whose healed stream is known, and this stream."""
+        changed = first_changed(links)
+        for reached in range(len(links), changed, -1):
+            if links[:reached] in self._kept:
+                self._kept.move_to_end(links[:reached])
+                return reached, self._kept[links[:reached]]
+        return changed, list(self._parent.at(changed))
+
+    def _past(self, link: Link, stream: Sequence[Tensor]) -> list[Tensor]:
+        """Return the healed child's stream after one more sub-block."""
+        fit = link.sub_block in self._sub_blocks
+        return self._groups.past(link, stream, self._groups.points_of(link), fit=fit)
+
+    def _keep(self, links: tuple[Link, ...], stream: list[Tensor]) -> None:
+        """Cache a stream; evict the least recently used ones while the cache exceeds its limit."""
+        self._kept[links] = stream
+        size = sum(hidden.nbytes for hidden in stream)
+        while len(self._kept) > 1 and len(self._kept) * size > self._kept_bytes:
+            self._kept.popitem(last=False)
+
+    def _normed(self, stream: Sequence[Tensor]) -> list[Tensor]:
+        return [self._runner.final_norm(hidden) for hidden in self._groups.measured(stream)]

@@ -1,0 +1,161 @@
+"""Heal a child in one walk up its layers, with one of its sub-blocks in memory at a time.
+
+The parent's stream runs ahead to the goal of the current sub-block. The child's copy of a sub-block exists only while the streams
+pass it; its healed weights are written to `work`, one file per layer. An interrupted walk starts again at the bottom and reads
+finished layers from there, so it repeats only forward passes.
+
+Shapes: N blocks, S context, B sequences, H hidden, P positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from puzzledsl.base.checksums import is_sealed_beside, seal_beside
+from puzzledsl.base.files import write_bytes
+from puzzledsl.base.progress import Progress
+from puzzledsl.child.assemble import Pieces
+from puzzledsl.child.healing.chain import Link, chain, first_changed
+from puzzledsl.child.healing.fit import fit_last
+from puzzledsl.child.healing.layer import ChildSubBlock
+from puzzledsl.child.healing.passage import Passage
+from puzzledsl.child.healing.streams import HELD_BYTES
+from puzzledsl.ir.tables import LayerDefinition
+from puzzledsl.models.families.access import family_of, sub_block_name
+from puzzledsl.models.families.tensors import LazyTensor, open_file
+from puzzledsl.models.layerwise import LayerRunner
+
+GROUP_TOKENS = 2048
+"""Tokens that go through a sub-block together."""
+KL_POSITIONS = 512
+"""Positions whose logits are in memory at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Healed:
+    """Healed weights by transformers' names, and KL(parent || child) in nats on held-out tokens without and with them."""
+
+    weights: dict[str, LazyTensor]
+    kl_before: float
+    kl_after: float
+
+    @property
+    def improved(self) -> bool:
+        """True if healing lowers the KL divergence on held-out tokens."""
+        return self.kl_after < self.kl_before
+
+
+@torch.no_grad()
+def heal(
+    model: PreTrainedModel,
+    layers: Sequence[LayerDefinition],
+    pieces: Pieces,
+    calibration_NS: Tensor,
+    held_out_NS: Tensor,
+    work: Path,
+    progress: Progress,
+    *,
+    held_bytes: int = HELD_BYTES,
+) -> Healed:
+    """Heal the child that `layers` and `pieces` define. `model`, the parent, is not changed.
+
+    Refits the last map of every sub-block from the first changed one on (`chain.first_changed`).
+    Hidden states above `held_bytes` are kept in files in `work`.
+    Raises DiagnosticError if a piece is damaged or does not fit.
+    """
+    links = chain(layers)
+    runner = LayerRunner(model)
+    calibration, held_out = (
+        Passage(runner, _groups(tokens_NS), work, held_bytes=held_bytes)
+        for tokens_NS in (calibration_NS, held_out_NS)
+    )
+    walk = _Walk(model, pieces, work, calibration, held_out)
+    progress.start("heal", len(layers))
+    changed = first_changed(links)
+    walk.enter(changed)
+    weights: dict[str, LazyTensor] = {}
+    done = 0
+    for layer_idx, of_layer in groupby(links[changed:], key=lambda link: link.layer_idx):
+        progress.advance(layer_idx - done)
+        done = layer_idx
+        weights |= walk.heal(layer_idx, list(of_layer))
+    progress.advance(len(layers) - done)
+    return Healed(weights, *walk.divergences(2 * len(layers)))
+
+
+def _groups(tokens_NS: Tensor) -> Sequence[Tensor]:
+    return torch.split(tokens_NS, max(1, GROUP_TOKENS // tokens_NS.shape[1]))
+
+
+class _Walk:
+    """The streams of a walk: calibration and held-out tokens, and held-out tokens in the child without healing."""
+
+    def __init__(
+        self, model: PreTrainedModel, pieces: Pieces, work: Path, calibration: Passage, held_out: Passage
+    ) -> None:
+        self._runner, self._model, self._pieces, self._work = LayerRunner(model), model, pieces, work
+        self._calibration, self._held_out = calibration, held_out
+        self._unhealed: list[Tensor] = []
+
+    def enter(self, point: int) -> None:
+        """Start all streams at a point up to which child and parent are equal."""
+        self._calibration.enter(point)
+        self._held_out.enter(point)
+        self._unhealed = list(self._held_out.child)
+
+    def heal(self, layer_idx: int, links: Sequence[Link]) -> dict[str, LazyTensor]:
+        """Heal the sub-blocks of a layer, move the streams past it, and return its healed weights."""
+        path = self._work / f"layer-{layer_idx}.safetensors"
+        stored = open_file(path) if is_sealed_beside(path) else None
+        weights: dict[str, Tensor] = {}
+        for link in links:
+            sub_block = ChildSubBlock(self._model, link, self._pieces)
+            name = self._name(sub_block)
+            self._unhealed = [self._held_out.run(sub_block, hidden) for hidden in self._unhealed]
+            if stored is None:
+                fit_last(sub_block, self._calibration.seen(sub_block), self._held_out.seen(sub_block))
+            else:
+                sub_block.last.weight.copy_(stored[name].read())
+            weights[name] = sub_block.last.weight
+            self._calibration.move(sub_block)
+            self._held_out.move(sub_block)
+        if stored is None:
+            write_bytes(path, to_safetensors(weights))
+            seal_beside(path)
+        return open_file(path)
+
+    def _name(self, sub_block: ChildSubBlock) -> str:
+        """Return the name of the last map's weight in the checkpoint."""
+        link = sub_block.link
+        layers = family_of(self._model).layers
+        return f"{layers}.{link.layer_idx}.{sub_block_name(link.sub_block)}.{sub_block.name}.weight"
+
+    def divergences(self, end: int) -> tuple[float, float]:
+        """Return KL(parent || child) of the child before and after healing, in nats, means over held-out positions."""
+        parent = self._held_out.parent.at(end)
+        before = sum(self._kl(p, c) for p, c in zip(parent, self._unhealed, strict=True))
+        after = sum(self._kl(p, c) for p, c in zip(parent, self._held_out.child, strict=True))
+        positions = sum(hidden.shape[:2].numel() for hidden in parent)
+        return before / positions, after / positions
+
+    def _kl(self, parent_BSH: Tensor, child_BSH: Tensor) -> float:
+        total = 0.0
+        for parent, child in zip(
+            torch.split(parent_BSH.flatten(0, 1), KL_POSITIONS),
+            torch.split(child_BSH.flatten(0, 1), KL_POSITIONS),
+            strict=True,
+        ):
+            p_PV, q_PV = self._log_probs(parent), self._log_probs(child)
+            total += float((p_PV.exp() * (p_PV - q_PV)).sum(dtype=torch.float64))
+        return total
+
+    def _log_probs(self, hidden_PH: Tensor) -> Tensor:
+        return self._runner.head(self._runner.final_norm(hidden_PH)).float().log_softmax(-1)

@@ -1,0 +1,128 @@
+"""`pzl check`: report every mistake of a program, as text, JSON or SARIF, and apply the safe fixes."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from puzzledsl.cli.options import FileArgument, SetOption
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from puzzledsl.base.diagnostics import Diagnostic
+    from puzzledsl.checker.program import Checked
+
+
+class Format(StrEnum):
+    """Output formats of diagnostics."""
+
+    human = "human"
+    json = "json"
+    sarif = "sarif"
+
+
+def check(
+    file: FileArgument,
+    set_: SetOption = None,
+    format_: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            metavar="human|json|sarif",
+            help="human: for reading, on stderr. json, sarif: one document on stdout.",
+        ),
+    ] = Format.human,
+    json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Make the fixes that are safe in the files, then report what is left."),
+    ] = False,
+    deny: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--deny",
+            metavar="warnings|CODE",
+            help="Exit with 1 for warnings, too, or for those of one code. May be repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Check a program: names, types, units, spaces and searches. Every mistake is reported, in one run.
+
+    Needs no weights, no GPU and no network. Warnings alone exit with 0; `pzl explain CODE` says more about a code.
+    """
+    from puzzledsl.cli import loading
+
+    wanted = Format.json if json else format_
+    denied = _denied(deny or [])
+    settings = loading.settings_of(set_)
+    if fix:
+        from puzzledsl.cli.text.fixing import Mending
+
+        mending = Mending(file, settings)
+        checked = mending.run()
+        mending.write()
+        for made in mending.made:
+            print(made, file=sys.stdout if wanted is Format.human else sys.stderr)
+    else:
+        from puzzledsl.checker.program import check_file
+
+        checked = check_file(file, settings)
+    _print(checked, wanted)
+    refused = [d for d in checked.diagnostics if d.severity == "warning" and denied & {"warnings", d.code}]
+    if checked.program is None or refused:
+        raise typer.Exit(1)
+    if wanted is Format.human:
+        print(f"{file}: no errors")
+
+
+def _print(checked: Checked, wanted: Format) -> None:
+    from puzzledsl.cli import output
+
+    match wanted:
+        case Format.human:
+            if checked.diagnostics:
+                output.print_diagnostics(checked.diagnostics, checked.sources)
+        case Format.json:
+            from puzzledsl.base.render import to_json
+
+            output.print_json(to_json(checked.diagnostics))
+        case Format.sarif:
+            output.print_json(_sarif(checked.diagnostics))
+
+
+def _sarif(diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
+    from puzzledsl.base.sarif import to_sarif
+    from puzzledsl.base.version import __version__
+
+    return to_sarif(diagnostics, __version__, _locate)
+
+
+def _locate(file: str) -> str:
+    """Return the path of a span's file; `std/…` names a shipped one."""
+    from pathlib import Path
+
+    from puzzledsl.base.resources import resource
+
+    if file.startswith("std/") and not Path(file).is_file():
+        return str(resource("spaces", file))
+    return file
+
+
+def _denied(what: list[str]) -> set[str]:
+    """Validate the values of `--deny`: `warnings` or codes of warnings. Anything else is a usage error."""
+    if not what or what == ["warnings"]:
+        return set(what)
+    from puzzledsl.base.suggest import closest
+    from puzzledsl.cli.codes import all_codes
+
+    known = ["warnings", *(code for code, kind in all_codes().items() if kind.severity == "warning")]
+    for word in what:
+        if word not in known:
+            near = closest(word, known)
+            help = f"; did you mean `{near}`?" if near else f": write {', '.join(known)}"
+            raise typer.BadParameter(f"`{word}` is no warning{help}", param_hint="--deny")
+    return set(what)

@@ -1,0 +1,120 @@
+"""`pzl explain`: the meaning of a code with a wrong and a right example, all taken from the diagnostic's docstring."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from puzzledsl.base.explanations import Explanation, indented
+from puzzledsl.cli.command_help import complete_code
+
+PRELUDE = """\
+parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
+  intermediate: 192, vocab: 256)
+hardware h = measured(device: cpu, memory: 16GiB)
+scenario chat on h = batch(4, 128 -> 64)
+space w of p { attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop, ffn = mlp(width: 100% | 50%) | noop }
+score kl of w = table("kl.csv")
+"""
+"""Program text that precedes every example, so that an example shows only its own mistake."""
+
+GROUPS = {
+    "00": "The shape of the text",
+    "01": "Words and literals",
+    "02": "Names and structure",
+    "03": "Types, units and what a search can express",
+    "04": "Parents, spaces and hardware",
+    "05": "Solving",
+    "06": "Running",
+    "07": "Checkpoints and models",
+    "10": "Costs and plans",
+    "11": "Costs and plans",
+    "12": "Text and tasks",
+    "13": "The block library",
+    "14": "Making pieces",
+    "15": "Scoring",
+    "16": "Evaluating",
+    "17": "Uptraining",
+    "18": "Measuring",
+    "19": "Importing",
+}
+
+
+def explain(
+    code: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CODE]",
+            help="A code such as E0301; all are listed when it is left out.",
+            autocompletion=complete_code,
+        ),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the whole reference as Markdown (docs/errors.md).")
+    ] = False,
+) -> None:
+    """Explain a diagnostic's code: what it means, a program that has the mistake, and one that is right."""
+    from puzzledsl.cli.codes import all_codes
+
+    codes = all_codes()
+    if markdown:
+        print(reference([Explanation.of(kind) for kind in codes.values()]), end="")
+    elif code is None:
+        print(listing([Explanation.of(kind) for kind in codes.values()]), end="")
+    else:
+        print(Explanation.of(codes[_known(code, list(codes))]).as_text(), end="")
+
+
+def group_of(explanation: Explanation) -> str:
+    """Return the heading under which a code is listed."""
+    return GROUPS.get(explanation.code[1:3], "Further stages")
+
+
+def listing(explanations: list[Explanation]) -> str:
+    """Return every code with its summary, under its heading."""
+    out: list[str] = []
+    heading = ""
+    for each in explanations:
+        if group_of(each) != heading:
+            heading = group_of(each)
+            out += ["", heading]
+        out.append(f"  {each.code}  {each.summary}")
+    return "\n".join([*out[1:], "", "`pzl explain CODE` shows an example of each."]) + "\n"
+
+
+def reference(explanations: list[Explanation]) -> str:
+    """Return the text of docs/errors.md."""
+    out = [
+        "# Diagnostics\n",
+        "Every code that `pzl` reports. E is an error, W a warning, which `pzl check --deny warnings` turns into a"
+        " failure. `pzl explain CODE` prints the same. This page is made from the diagnostics themselves:"
+        " `pzl explain --markdown > docs/errors.md`.\n",
+        "The programs below stand behind these lines:\n",
+        indented(PRELUDE.rstrip("\n")) + "\n",
+    ]
+    heading = ""
+    for each in explanations:
+        if group_of(each) != heading:
+            heading = group_of(each)
+            out.append(f"## {heading}\n")
+        out.append(each.as_markdown())
+    return "\n".join(out)
+
+
+def _known(text: str, codes: list[str]) -> str:
+    """Return the code meant by `E0301`, `e301` or `301`. Raises a usage error with a suggestion for any other text."""
+    from puzzledsl.base.suggest import closest
+
+    match = re.fullmatch(r"([EeWw]?)(\d{1,4})", text.strip())
+    if match:
+        letters = match.group(1).upper() or "EW"
+        for letter in letters:
+            if (found := f"{letter}{match.group(2):0>4}") in codes:
+                return found
+        text = f"{letters[0]}{match.group(2):0>4}"
+        codes = sorted(codes, key=lambda code: abs(int(code[1:]) - int(match.group(2))))
+    near = closest(text, codes)
+    help = f"did you mean `{near}`?" if near else "`pzl explain` lists them"
+    raise typer.BadParameter(f"there is no code `{text}`; {help}", param_hint="CODE")

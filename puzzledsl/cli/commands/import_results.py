@@ -1,0 +1,60 @@
+"""`pzl import puzzletron`: convert another tool's results to tables and a program. Loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+imports = typer.Typer(
+    no_args_is_help=True, help="Turn what another tool left behind into tables and a `.pzl` program."
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    imports.callback()(_group)
+    imports.command("puzzletron")(puzzletron)
+    app.add_typer(imports, name="import")
+
+
+def _group() -> None:
+    """Turn what another tool left behind into tables and a `.pzl` program."""
+
+
+def puzzletron(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="The directory of a Puzzletron run (`subblock_stats.json`, a `…--validation` folder), or a JSON file of "
+            "gathered metrics: layer -> option -> metrics and stats.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="Where to write. Default: `imported/`.")
+    ] = Path("imported"),
+    parent: Annotated[
+        Path | None,
+        typer.Option("--parent", metavar="DIR", help="The parent's directory, for its config.json."),
+    ] = None,
+) -> None:
+    """Import a run of NVIDIA Model Optimizer's Puzzletron: nothing is scored or measured again.
+
+    Writes scores.csv (one column a metric), costs.csv (memory, KV cache and, where measured, latency at every batch and
+    dtype) and puzzletron.pzl, which checks and solves as it stands. A run's own searches come along with their constraints.
+    """
+    from puzzledsl.base.files import write_text
+    from puzzledsl.importing.puzzletron import read_puzzletron
+    from puzzledsl.importing.write import files_of
+
+    imported = read_puzzletron(path, parent)
+    for name, text in files_of(imported, out.resolve()).items():
+        write_text(out / name, text)
+    replacements = sum(len(layer) - 1 for layer in imported.layers)
+    print(
+        f"{replacements} replacements of {imported.shape.layers} layers, {len(imported.scores)} metrics, "
+        f"{len(imported.measurements)} measurements: wrote {out / 'puzzletron.pzl'}, `pzl solve` it"
+    )

@@ -1,0 +1,134 @@
+"""`pzl library ls | verify | gc`: list, verify and clean up the pieces of a build directory. Loads no torch."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from puzzledsl.ir.tables import Piece
+
+library = typer.Typer(no_args_is_help=True, help="Look after the block library: list, verify, clean up.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    app.add_typer(library, name="library")
+    for command in (ls, verify, gc):
+        library.command(command.__name__)(command)
+
+
+def ls(
+    file: FileArgument, build: BuildOption = None, set_: SetOption = None, json: JsonOption = False
+) -> None:
+    """List the pieces: layer, alternative, held-out loss before and after training, tokens, size."""
+    from puzzledsl.cli import loading, output
+    from puzzledsl.pieces.store.keeping import pieces_of, size_of
+
+    root = loading.context(file, set_, build).build.library
+    pieces = pieces_of(root)
+    if json:
+        output.print_json([_row(root, piece) for piece in pieces])
+        return
+    print(
+        f"{'layer':>5}  {'sub-block':<9}  {'alternative':<20}  {'loss before':>11}  {'after':>8}  {'tokens':>12}  size"
+    )
+    for piece in pieces:
+        size = size_of(root, piece)
+        shown = "gone" if size is None else _bytes(size)
+        print(
+            f"{piece.job.layer:>5}  {piece.job.sub_block:<9}  {_alternative(piece):<20}  {piece.loss_initial:>11.4g}"
+            f"  {piece.loss_final:>8.4g}  {piece.tokens:>12,}  {shown}"
+        )
+    total = sum(size_of(root, piece) or 0 for piece in pieces)
+    print(f"{len(pieces)} pieces, {_bytes(total)}")
+
+
+def verify(
+    file: FileArgument, build: BuildOption = None, set_: SetOption = None, json: JsonOption = False
+) -> None:
+    """Read every piece and compare its SHA-256 with the index. Exits with 1 when one is damaged or gone."""
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.cli import loading, output
+    from puzzledsl.pieces.store.errors import PieceDamaged
+    from puzzledsl.pieces.store.keeping import faults, pieces_of
+
+    root = loading.context(file, set_, build).build.library
+    found, count = faults(root), len(pieces_of(root))
+    if json:
+        output.print_json({"pieces": count, "faults": [{"file": f.file, "reason": f.reason} for f in found]})
+    elif not found:
+        print(f"{count} pieces are whole")
+    if found:
+        problems = [PieceDamaged(None, file=root / fault.file, reason=fault.reason) for fault in found]
+        loading.fail(DiagnosticError(*problems), {})
+
+
+def gc(
+    file: FileArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")] = False,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove pieces that no job of the program needs, and files that are no pieces."""
+    from puzzledsl.cli import loading, output
+    from puzzledsl.pieces.store.keeping import remove, unneeded
+    from puzzledsl.pipeline.execute import locked
+    from puzzledsl.pipeline.inputs import jobs_of
+
+    ctx = loading.context(file, set_, build)
+    with locked(ctx):
+        needed = {job.id for name in ctx.program.blds for job in jobs_of(ctx, name)}
+        freed = unneeded(ctx.build.library, needed)
+        if not dry_run:
+            remove(ctx.build.library, freed)
+    if json:
+        rows = [_row(ctx.build.library, piece) for piece in freed.pieces]
+        output.print_json(
+            {"removed": rows, "strays": freed.strays, "bytes": freed.size_bytes, "dry_run": dry_run}
+        )
+        return
+    for piece in freed.pieces:
+        print(f"layer {piece.job.layer}, {piece.job.sub_block} {_alternative(piece)} ({piece.file})")
+    for name in freed.strays:
+        print(f"{name}: in no index line")
+    count = len(freed.pieces) + len(freed.strays)
+    files = "1 file" if count == 1 else f"{count} files"
+    print(f"{'would remove' if dry_run else 'removed'} {files}, {_bytes(freed.size_bytes)}")
+
+
+def _row(root: Path, piece: Piece) -> dict[str, object]:
+    from puzzledsl.pieces.store.keeping import size_of
+
+    job = piece.job
+    return {
+        "id": job.id,
+        "bld": job.bld,
+        "layer": job.layer,
+        "sub_block": job.sub_block,
+        "alternative": _alternative(piece),
+        "loss_initial": piece.loss_initial,
+        "loss_final": piece.loss_final,
+        "tokens": piece.tokens,
+        "bytes": size_of(root, piece),
+        "sha256": piece.sha256,
+    }
+
+
+def _alternative(piece: Piece) -> str:
+    from puzzledsl.ir.alternatives import name_of
+
+    return "/".join(name_of(a) for a in (piece.job.attention, piece.job.ffn) if a is not None)
+
+
+def _bytes(count: int) -> str:
+    from puzzledsl.base.units import BYTES, format_quantity
+
+    return format_quantity(Fraction(count), BYTES)

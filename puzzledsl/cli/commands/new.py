@@ -1,0 +1,283 @@
+"""`pzl new`: write a commented starter program for one parent and one hardware, ready to check."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from puzzledsl.cli.command_help import complete_hardware, complete_parent
+
+if TYPE_CHECKING:
+    from puzzledsl.ir.nodes import Shape
+
+MEASURED = "measured"
+_STD_PARENT = re.compile(r"^# ([\w-]+/[\w.-]+)\n(?:#.*\n)*let (\w+) = ", re.MULTILINE)
+
+
+def new(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="The file to write, with or without `.pzl`. Default: after the parent."
+        ),
+    ] = None,
+    parent: Annotated[
+        str,
+        typer.Option(
+            "--parent",
+            metavar="DIR|ID|SHAPE",
+            autocompletion=complete_parent,
+            help="A checkpoint directory, a hub id, or a shape of std/parents.pzl such as llama3_1_8b.",
+        ),
+    ] = "smollm2_135m",
+    hardware: Annotated[
+        str,
+        typer.Option(
+            "--hardware",
+            metavar="PROFILE",
+            autocompletion=complete_hardware,
+            help="`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm.",
+        ),
+    ] = MEASURED,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a commented program to start from: a parent, a space, hardware, data, pieces, scores and a search."""
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.base.files import write_text
+    from puzzledsl.pipeline.errors import FileExists
+    from puzzledsl.syntax.format import format_source
+
+    path = Path(name if name and name.endswith(".pzl") else f"{name or _stem(parent)}.pzl")
+    if path.exists() and not force:
+        raise DiagnosticError(FileExists(None, path=path))
+    text = format_source(program(_parent(parent, path.parent), _hardware(hardware)))
+    write_text(path, text)
+    print(f"wrote {path}\nnext: pzl check {path}; pzl show {path}; then edit it, and pzl run {path}")
+
+
+@dataclass(frozen=True, slots=True)
+class ParentLines:
+    """Declaration of a parent: what is used of std, and the declaration's value. `shape` fits the space to it."""
+
+    use: str
+    value: str
+    shape: Shape
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Text that a starter spends: tokens a piece, of the child, and in a sequence; samples a score."""
+
+    piece: str
+    child: str
+    context: int
+    samples: int
+    remark: str
+
+
+CPU = Budget("4Ki", "16Ki", 256, 256, "; on a GPU take 64Ki")
+GPU = Budget("64Ki", "1Mi", 512, 2048, "")
+
+
+def program(parent: ParentLines, hardware: str) -> str:
+    """The whole starter."""
+    uses = [parent.use]
+    if hardware == MEASURED:
+        here = "measured(device: cpu, dtype: fp32)"
+        why = "`pzl measure` times real blocks here; device: cuda for a GPU"
+    else:
+        uses.append(f'use "std/hardware.pzl" ({hardware})')
+        here, why = (
+            f"{hardware}(gpus: 1)",
+            "an analytic profile; `measured(device: cuda, dtype: bf16)` times real blocks",
+        )
+    budget = CPU if hardware == MEASURED else GPU
+    use = "".join(f"{line}\n" for line in uses if line)
+    return f"""\
+# {parent.comment}
+# `pzl check` finds mistakes, `pzl show` prints the space, `pzl run` does everything, in order, and can be stopped.
+{use}
+param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x
+
+parent original = {parent.value}
+
+## What each of the {parent.shape.layers} layers may become.
+space wide of original {{
+  attention = {_attention(parent.shape)}
+  ffn = {_ffn(parent.shape)}
+  layers[0, -1] = parent  # the first and the last layer stay as they are
+}}
+
+hardware here = {here}  # {why}
+scenario chat on here = batch(1, 256 -> 256)  # batch, prompt -> output tokens
+
+# Your text: plain files, documents parted by blank lines, or jsonl("f.jsonl", column: text). Patterns (data/*.txt) work, too.
+data corpus = text("data/train.txt")  # what pieces and child are trained and compared on
+data heldout = text("data/heldout.txt")  # what the child is judged by
+
+# Every alternative of every layer is made from the parent, then trained alone against the parent's own sub-block.
+bld pieces of wide {{
+  train = attention + ffn
+  tokens = {budget.piece}  # a piece{budget.remark}; 0 keeps what initialisation gives
+  context = {budget.context}
+  data = corpus
+}}
+
+# How much worse the parent gets with one piece in place: KL divergence of its outputs. Lower is better.
+score kl of pieces = replace_one(kl_divergence, samples: {budget.samples}, data: corpus)
+
+search best of wide {{
+  minimize kl
+  require chat.throughput >= speedup because "why you do this"
+  # require chat.memory <= 8GiB
+  # require params <= 70% * original.params
+  # refine = measured(12)  # the best of twelve children around the answer that are healed and measured whole
+}}
+
+# The child that was found, trained against the parent as a whole, and measured beside it.
+uptrain final of best {{
+  loss = 1 * kld + 1 * cosine
+  tokens = {budget.child}  # more is better
+  context = {budget.context}
+  data = corpus
+}}
+eval quality of final {{ data = heldout, tokens = 4Ki }}  # = tasks("hellaswag.jsonl") adds multiple choice
+export ship of final = hf("child")  # runtime: vllm, or gguf("child.gguf"), mlx("child")
+"""
+
+
+# ---------------------------------------------------------------- the space
+
+
+def _attention(shape: Shape) -> str:
+    """Keep, fewer key/value heads, a linear map, nothing."""
+    heads = [kv for kv in _halves(shape.kv_heads) if shape.kv_heads % kv == 0]
+    gqa = f"gqa(kv_heads: {' | '.join(map(str, heads))}) | " if heads else ""
+    return f"parent | {gqa}linear | noop"
+
+
+def _halves(heads: int) -> list[int]:
+    """Up to three smaller numbers of key/value heads that divide the parent's, the largest first."""
+    return [d for d in range(heads - 1, 0, -1) if heads % d == 0][:3]
+
+
+def _ffn(shape: Shape) -> str:
+    """Keep, narrower ones on the grid that hardware likes, a linear map, nothing."""
+    grid = 256 if shape.intermediate >= 4096 else 64 if shape.intermediate >= 1024 else 8
+    return f"parent | mlp(width: 75% | 50% | 25%, round: {grid}) | linear | noop"
+
+
+# ---------------------------------------------------------------- what the options name
+
+
+def std_parents() -> dict[str, str]:
+    """Shapes of std/parents.pzl: name -> hub id."""
+    from puzzledsl.base.resources import resource
+
+    text = resource("spaces", "std/parents.pzl").read_text("utf-8")
+    return {name: id for id, name in _STD_PARENT.findall(text)}
+
+
+def std_hardware() -> list[str]:
+    """Profiles of std/hardware.pzl."""
+    from puzzledsl.base.resources import resource
+
+    text = resource("spaces", "std/hardware.pzl").read_text("utf-8")
+    return re.findall(r"^hardware (\w+)", text, re.MULTILINE)
+
+
+def _parent(given: str, folder: Path) -> ParentLines:
+    """The declaration of a directory, a shape of std, or a hub id with such a shape. Raises DiagnosticError otherwise."""
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.base.suggest import closest
+    from puzzledsl.checker.spaces.shapes import BadConfig, read_config
+    from puzzledsl.pipeline.errors import NoSuchParent
+
+    shapes = std_parents()
+    if (Path(given) / "config.json").is_file():
+        try:
+            shape = read_config(Path(given) / "config.json")
+        except BadConfig as error:
+            raise DiagnosticError(NoSuchParent(None, given=given, why=str(error))) from error
+        assert shape is not None
+        relative = _relative(Path(given), folder)
+        return ParentLines("", f'hf("{relative}")', shape, f"A faster, smaller {Path(given).resolve().name}.")
+    name = given if given in shapes else _shape_of(given, shapes)
+    if name is not None:
+        id = given if "/" in given else shapes[name]
+        value = f'hf("{id}", shape: {name})'
+        return ParentLines(
+            f'use "std/parents.pzl" ({name})', value, _std_shape(name), f"A faster, smaller {id}."
+        )
+    near = closest(given, [*shapes, *shapes.values(), *_checkpoints_beside(Path(given), given)])
+    known = "shapes: " + ", ".join(shapes) + "; or a directory with config.json"
+    why = "there is no such directory, and std/parents.pzl has no such shape"
+    if Path(given).exists():
+        why = "it has no config.json" if Path(given).is_dir() else "it is a file; a parent is a directory"
+    raise DiagnosticError(NoSuchParent(None, given=given, why=why, near=near, help=known))
+
+
+def _checkpoints_beside(path: Path, given: str) -> list[str]:
+    """The directories with config.json where `path` would be, written as it was `given`."""
+    try:
+        found = sorted(p for p in path.parent.iterdir() if (p / "config.json").is_file())
+    except OSError:
+        return []
+    return [given.rstrip("/").removesuffix(path.name) + folder.name for folder in found]
+
+
+def _shape_of(id: str, shapes: dict[str, str]) -> str | None:
+    """The shape of a hub id: a base model's is its instruct version's, too."""
+    if "/" not in id:
+        return None
+    plain = _without_suffix(id)
+    return next((name for name, known in shapes.items() if _without_suffix(known) == plain), None)
+
+
+def _without_suffix(id: str) -> str:
+    return re.sub(r"-(instruct|base)\b", "", id.lower().replace("/meta-llama-3", "/llama-3"))
+
+
+def _std_shape(name: str) -> Shape:
+    """A shape of std/parents.pzl, read as every program reads it."""
+    import tempfile
+
+    from puzzledsl.checker.check import inspect
+
+    text = f'use "std/parents.pzl" ({name})\nparent p = {name}\n'
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "shape.pzl"
+        path.write_text(text, "utf-8")
+        checked, _ = inspect(path, {})
+    assert checked.program is not None
+    return checked.program.parents["p"].shape
+
+
+def _hardware(given: str) -> str:
+    """A profile's name. Raises DiagnosticError for one that std/hardware.pzl lacks."""
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.base.suggest import closest
+    from puzzledsl.pipeline.errors import NoSuchProfile
+
+    known = [MEASURED, *std_hardware()]
+    if given in known:
+        return given
+    near = closest(given, known)
+    raise DiagnosticError(NoSuchProfile(None, given=given, near=near, help="profiles: " + ", ".join(known)))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A directory as the program in `folder` names it."""
+    import os
+
+    return path.as_posix() if path.is_absolute() else Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _stem(parent: str) -> str:
+    """A file name after a parent: letters, digits and `_`."""
+    return re.sub(r"\W+", "_", Path(parent).name.lower()).strip("_") or "search"

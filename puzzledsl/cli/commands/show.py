@@ -1,0 +1,140 @@
+"""`pzl show`: a space after choices, rounding and overrides: its layers and the size of every alternative."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
+
+if TYPE_CHECKING:
+    from puzzledsl.ir import nodes
+    from puzzledsl.ir.alternatives import SubBlock
+    from puzzledsl.pipeline.context import Context
+    from puzzledsl.plan.space_table import SpaceTable
+
+WIDTH = 110
+
+
+def show(
+    file: FileArgument,
+    spaces: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the spaces of a program after overrides: what each layer may become, and what each alternative is.
+
+    Layers with the same choice are one line. Alternatives have the names that score and cost tables use: parent, gqa4
+    (4 key/value heads), mlp21504 (an FFN of 21504 channels), linear, noop.
+    """
+    from puzzledsl.cli import loading, output
+    from puzzledsl.pipeline.targets import chosen
+    from puzzledsl.plan.space_table import SpaceTable
+
+    ctx = loading.context(file, set_, build)
+    names = chosen("space", ctx.program.spaces, spaces, ctx.file, "show")
+    tables = {name: SpaceTable(ctx.program, ctx.program.spaces[name]) for name in names}
+    if json:
+        output.print_json({"spaces": [t.as_json() | _waiting(ctx, name) for name, t in tables.items()]})
+    else:
+        print("\n\n".join(as_text(table, _waiting(ctx, name)) for name, table in tables.items()))
+
+
+def as_text(table: SpaceTable, waiting: dict[str, object]) -> str:
+    """Return a space as text for a terminal."""
+    space = table.space
+    shape = table.program.parents[space.parent].shape
+    head = (
+        f"space {space.name} of {space.parent}: {shape.layers} layers, 10^{table.log10_children:.1f} children"
+    )
+    if waiting:
+        return f"space {space.name} of {space.parent}: known once `{waiting['waits_for']}` is solved"
+    lines = [head, "", *_layer_table(space)]
+    for sub_block in ("attention", "ffn"):
+        lines += ["", *_alternative_table(table, sub_block)]
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- layers
+
+
+def _layer_table(space: nodes.Space) -> Iterator[str]:
+    """Yield one line for each distinct choice: its layers, attention alternatives and FFN alternatives."""
+    from puzzledsl.changes.words import ranges
+    from puzzledsl.plan.space_table import groups
+
+    rows = [("layers", "attention", "ffn")]
+    rows += [(ranges(layers), " | ".join(a), " | ".join(f)) for layers, a, f in groups(space)]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    indent = " " * (widths[0] + 2 + widths[1] + 2)
+    for left, middle, right in rows:
+        first_line, *rest = _wrapped(right, max(30, WIDTH - len(indent)))
+        yield f"{left:<{widths[0]}}  {middle:<{widths[1]}}  {first_line}"
+        yield from (indent + line for line in rest)
+
+
+def _wrapped(text: str, room: int) -> list[str]:
+    lines = [""]
+    for word in text.split(" | "):
+        joined = f"{lines[-1]} | {word}" if lines[-1] else word
+        if len(joined) > room and lines[-1]:
+            lines[-1] += " |"
+            lines.append(word)
+        else:
+            lines[-1] = joined
+    return lines
+
+
+# ---------------------------------------------------------------- alternatives
+
+
+def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
+    """Yield one line per alternative: dimensions, parameters, share of the parent's, and number of layers that offer it."""
+    from puzzledsl.base.units import COUNT, format_quantity
+    from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
+    from puzzledsl.ir.facts import params
+
+    space = table.space
+    parent = ParentAttention() if sub_block == "attention" else ParentFfn()
+    whole = params(parent, table.program.parents[space.parent].shape)
+    key = "kv_heads" if sub_block == "attention" else "width"
+    rows: list[tuple[str, ...]] = [
+        (sub_block, key.replace("_", " "), "parameters", "of parent", "layers", "")
+    ]
+    for alternative in table.distinct(sub_block):
+        facts = table.facts(sub_block, alternative)
+        count = sum(alternative in (*c.attention, *c.ffn) for c in space.layers)
+        size = int(str(facts["params"]))
+        asked = facts.get("rounded_from", {})
+        note = ", ".join(f"{text} is {float(_number(exact)):.6g}" for text, exact in dict(asked).items())  # type: ignore[call-overload]
+        rows.append(
+            (
+                str(facts["name"]),
+                f"{facts[key]:,}" if facts[key] else "",
+                format_quantity(size, COUNT),
+                f"{size / whole:.1%}",
+                str(count),
+                f"rounded: {note}" if note else "",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for name, *numbers, note in rows:
+        cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:], strict=True))
+        yield f"{name:<{widths[0]}}  {cells}  {note}".rstrip()
+
+
+def _number(text: object) -> float:
+    from fractions import Fraction
+
+    return float(Fraction(str(text)))
+
+
+def _waiting(ctx: Context, name: str) -> dict[str, object]:
+    """Return the search that a `used_by` space waits for, as a JSON field; empty if the space is already narrowed."""
+    from puzzledsl.pipeline.rounds.narrow import resolve_used_by
+
+    used_by = ctx.program.spaces[name].used_by
+    if used_by is None or name not in resolve_used_by(ctx.program, ctx.build)[1]:
+        return {}
+    return {"waits_for": used_by.search}

@@ -1,0 +1,200 @@
+"""Terminal output of a solved search: its proof, the child's figures, and tables of several children side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from puzzledsl.ir.nodes import Program, Refine, Search
+    from puzzledsl.ir.tables import FrontierResult, SearchResult, Solution
+
+
+def as_json(
+    result: SearchResult, seconds: float, name: str = "", refine: Refine | None = None
+) -> dict[str, object]:
+    """The documented JSON form of one result. `refine`: how children are measured around it."""
+    return {
+        "search": name or result.search,
+        "status": result.status,
+        "objective": result.objective,
+        "bound": result.bound,
+        "gap": result.gap,
+        "seconds": round(seconds, 3),
+        "found_by": result.found_by or result.solver,
+        "proved_by": result.proved_by,
+        "solutions": [
+            {
+                "objective": solution.objective,
+                "layers": [layer.model_dump() for layer in solution.layers],
+                "metrics": solution.figures,
+            }
+            for solution in result.solutions
+        ],
+        "conflict": [
+            {"line": item.line, "text": item.text, "reachable": item.reachable} for item in result.conflict
+        ],
+        **({} if refine is None else {"refine": refine.model_dump(exclude={"where"})}),
+    }
+
+
+def as_text(program: Program, result: SearchResult, seconds: float) -> str:
+    """One result for people: the proof, the figures beside the parent's, the layers, and further solutions."""
+    from puzzledsl.pipeline.text.card import metric_text
+    from puzzledsl.pipeline.text.refined_text import solve_note
+
+    best, search = result.solutions[0], program.searches[result.search]
+    lines = [f"search {result.search}: {_proof(result)} in {seconds:.2f} s, {_parts(result)}, verified"]
+    lines += [f"  {solve_note(search)}"] if search.refine is not None else []
+    for name, value in sorted(best.metrics.items()):
+        parent = result.parent_metrics.get(name)
+        ratio = f"  {value / parent:.3g}x of the parent's {metric_text(name, parent)}" if parent else ""
+        lines.append(f"  {name:<20} {metric_text(name, value)}{ratio}")
+    for name, batch in sorted(best.batches.items()):
+        if len(program.scenarios[name].batches) != 1:
+            lines.append(f"  {name + '.batch':<20} {batch}, chosen")
+    for part in ("attention", "ffn"):
+        counts = Counter(getattr(layer, part) for layer in best.layers)
+        text = ", ".join(f"{n} x {name}" for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
+        lines.append(f"  {part:<20} {text}")
+    lines += _dropped(program, result)
+    lines += _preferred(search)
+    if len(result.solutions) > 1:
+        lines += ["", *_further(search, result)]
+    return "\n".join(lines)
+
+
+def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
+    """The dropped layers, where a score that the search mentions measures runs of them."""
+    from puzzledsl.changes.words import ranges
+    from puzzledsl.ir.nodes import ReplaceOne
+    from puzzledsl.search.needs import needed
+
+    methods = [program.scores[name].method for name in needed(program, result.search).scores]
+    layers = enumerate(result.solutions[0].layers)
+    dropped = [i for i, layer in layers if layer.attention == layer.ffn == "noop"]
+    if dropped and any(isinstance(method, ReplaceOne) and method.runs for method in methods):
+        yield f"  {'dropped':<20} layers {ranges(dropped)}, those in a row scored as one"
+
+
+def _parts(result: SearchResult) -> str:
+    """`found by label setting, proven by CP-SAT`; of a heuristic its name."""
+    if not result.found_by:
+        return f"by {result.solver}"
+    return f"found by {result.found_by}, {'proven' if result.status == 'optimal' else 'bound'} by {result.proved_by}"
+
+
+def _proof(result: SearchResult) -> str:
+    """`optimal (objective 1.134, proven: no other is better)`; an answer that time cut short says what is proven."""
+    objective = f"objective {result.solutions[0].objective:.6g}"
+    if result.bound is None:
+        return f"{result.status} ({objective}; a heuristic, nothing is proven)"
+    if result.status == "optimal":
+        return f"optimal ({objective}, bound {result.bound:.6g}, gap {result.gap or 0:.2g})"
+    gap = "unknown" if result.gap is None else f"{result.gap * 100:.2g} %"
+    return f"feasible, not proven to be the best ({objective}; proven so far: bound {result.bound:.6g}, gap {gap})"
+
+
+def _preferred(search: Search) -> Iterator[str]:
+    for number, preference in enumerate(search.preferences, start=1):
+        what = preference.where.text.lstrip("-").strip()
+        yield f"  {f'preference {number}':<20} {preference.sense} {what}, among what the goals before leave"
+
+
+def _further(search: Search, result: SearchResult) -> list[str]:
+    """All solutions, in the order in which they were proven: each is the best of those far enough from the ones before."""
+    proven = (
+        "each proven to be the best given those before" if result.status == "optimal" else "not all proven"
+    )
+    rows = [["#", "objective", "worse by", "layers unlike #1", *columns_of(search)]]
+    first = result.solutions[0]
+    for number, solution in enumerate(result.solutions, start=1):
+        apart = sum(a != b for a, b in zip(solution.layers, first.layers, strict=True))
+        worse = _worse(solution.objective, first.objective)
+        figures = _figures(search, solution)
+        rows.append([str(number), f"{solution.objective:.6g}", worse, str(apart), *figures])
+    return [
+        f"  {len(result.solutions)} solutions, any two {search.apart} or more layers apart, {proven}",
+        *table(rows),
+    ]
+
+
+def _worse(value: float, best: float) -> str:
+    return f"{abs(value - best) / abs(best) * 100:.3g} %" if best else f"{abs(value - best):.3g}"
+
+
+def columns_of(search: Search) -> list[str]:
+    """The metrics that a search mentions, and `params`, in the order of mention."""
+    from puzzledsl.ir.nodes import MetricTerm, ScoreTerm
+    from puzzledsl.search.needs import terms_of
+
+    names = ["params"]
+    for term in terms_of(search):
+        match term:
+            case MetricTerm(scenario=scenario, metric=metric):
+                names.append(f"{scenario}.{metric}")
+            case ScoreTerm(score=score):
+                names.append(score)
+            case _:
+                pass
+    return list(dict.fromkeys(names))
+
+
+def _figures(search: Search, solution: Solution) -> list[str]:
+    from puzzledsl.pipeline.text.card import metric_text
+
+    metrics = solution.figures
+    return [metric_text(name, metrics[name]) if name in metrics else "" for name in columns_of(search)]
+
+
+def baselines_text(search: Search, results: Sequence[tuple[str, SearchResult]]) -> str:
+    """The answer and the paper's baselines (Puzzle, Tables 10 to 12) in one table. `results`: the answer first."""
+    answer = results[0][1]
+    rows = [["", "status", "objective", "of the best", *columns_of(search)]]
+    for name, result in results:
+        if not result.solutions:
+            rows.append([name, _nothing(result), "", "", *([""] * len(columns_of(search)))])
+            continue
+        best = result.solutions[0]
+        ratio = ""
+        if answer.objective is not None and answer.objective:
+            ratio = f"{best.objective / answer.objective:.4g}x"
+        rows.append([name, result.status, f"{best.objective:.6g}", ratio, *_figures(search, best)])
+    return "\n".join([f"search {answer.search} and the baselines under its requirements", *table(rows)])
+
+
+def _nothing(result: SearchResult) -> str:
+    return "has none" if result.status == "infeasible" else "found none"
+
+
+def frontier_text(program: Program, result: FrontierResult, paths: Sequence[str]) -> str:
+    """A frontier's points as a table, and where they were written."""
+    from puzzledsl.pipeline.text.card import bound_text
+    from puzzledsl.report.sections.searches import describe_term
+
+    frontier, search = program.frontiers[result.frontier], program.searches[result.search]
+    swept = describe_term(frontier.term)
+    rows = [[swept, "status", "objective", "gap", *columns_of(search)]]
+    for point in result.points:
+        answer = point.result
+        target = bound_text(swept, point.target, point.ratio)
+        if not answer.solutions:
+            rows.append([target, answer.status, "", "", *([""] * len(columns_of(search)))])
+            continue
+        gap = "" if answer.gap is None else f"{answer.gap:.2g}"
+        best = answer.solutions[0]
+        rows.append([target, answer.status, f"{best.objective:.6g}", gap, *_figures(search, best)])
+    proven = sum(p.result.status in ("optimal", "infeasible") for p in result.points)
+    head = f"frontier {result.frontier}: {proven} of {len(result.points)} points proven"
+    return "\n".join([head, *table(rows), f"wrote {', '.join(paths)}"])
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns aligned: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        lines.append(("  " + "  ".join(cells)).rstrip())
+    return lines

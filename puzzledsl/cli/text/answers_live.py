@@ -1,0 +1,160 @@
+"""A solved search on a few lines: required and achieved figures, the child as a strip, and the differences from before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from puzzledsl.ir.tables import SearchResult
+    from puzzledsl.pipeline.watch import Look
+    from puzzledsl.report.pictures.architecture import Cell
+    from puzzledsl.report.subject import Subject
+
+STYLES = {
+    "good": "32",
+    "bad": "31",
+    "faint": "2",
+    "bold": "1",
+    "attention": "34",
+    "ffn": "36",
+    "linear": "33",
+}
+SHADES = "░▒▓"
+
+
+def answer(look: Look, name: str, before: SearchResult | None, *, color: bool) -> str:
+    """One search of a look, beside its answer of the look before."""
+    from puzzledsl.report.artefacts import Artefacts
+    from puzzledsl.report.subject import Subject
+
+    assert look.context is not None
+    found = Artefacts(look.context.program, results=dict(look.results), costs=dict(look.costs))
+    paint = _painter(color)
+    return "\n".join(_lines(Subject(found, name), look, before, paint))
+
+
+class _Paint:
+    """Colours text, or not."""
+
+    def __init__(self, color: bool) -> None:
+        self._color = color
+
+    def __call__(self, text: str, style: str) -> str:
+        return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if self._color and text else text
+
+
+def _painter(color: bool) -> _Paint:
+    return _Paint(color)
+
+
+def _lines(subject: Subject, look: Look, before: SearchResult | None, paint: _Paint) -> Iterator[str]:
+    from puzzledsl.pipeline.text.refined_text import solve_note
+    from puzzledsl.pipeline.watch import changed_layers
+
+    result = look.results[subject.name]
+    if not result.solutions:
+        yield from _no_answer(look, result, paint)
+        return
+    objective = result.solutions[0].objective
+    head = (
+        f"{paint(subject.name, 'bold')}  {paint(result.status, 'good')}  {_goal(subject)} = {objective:.6g}"
+    )
+    yield head + _moved(objective, before, subject.search.sense, paint)
+    if subject.search.refine is not None:
+        yield paint(f"  {solve_note(subject.search)}", "faint")
+    yield from _requirements(subject, paint)
+    yield from _strip(subject, paint)
+    changed = changed_layers(before, result)
+    if changed:
+        yield f"  changed    layer{'s' if len(changed) > 1 else ''} {_ranges(changed)}"
+    elif before is not None and before.solutions:
+        yield paint("  the same child as before", "faint")
+
+
+def _goal(subject: Subject) -> str:
+    from puzzledsl.report.sections.searches import describe
+
+    return describe(subject.search.objective)
+
+
+def _moved(objective: float, before: SearchResult | None, sense: str, paint: _Paint) -> str:
+    if before is None or not before.solutions:
+        return ""
+    old = before.solutions[0].objective
+    if old == objective:
+        return ""
+    better = (objective < old) == (sense == "minimize")
+    share = f", {(objective / old - 1) * 100:+.1f} %" if old else ""
+    return paint(f"  (was {old:.6g}{share})", "good" if better else "bad")
+
+
+def _requirements(subject: Subject, paint: _Paint) -> Iterator[str]:
+    from puzzledsl.report.sections.requirements import requirement_lines
+
+    lines = requirement_lines(subject)
+    width = max((len(line.text) for line in lines), default=0)
+    for line in lines:
+        mark = paint("✓", "good") if line.holds else paint("✗", "bad") if line.holds is not None else "?"
+        got = line.achieved.text if line.achieved else ""
+        room = f"room {line.room.text}" if line.room else ""
+        yield f"  {mark} {line.text.ljust(width)}  {got.rjust(12)}  {paint(room, 'faint')}".rstrip()
+
+
+def _strip(subject: Subject, paint: _Paint) -> Iterator[str]:
+    from puzzledsl.report.pictures.architecture import strip_of
+
+    strip = strip_of(subject)
+    if strip is None:
+        return
+    for label, cells, entries in (
+        ("attention", [c.attention for c in strip.columns], strip.attention),
+        ("ffn", [c.ffn for c in strip.columns], strip.ffn),
+    ):
+        counts = "  ".join(f"{_glyph(e.cell, paint)} {e.cell.name} {e.layers}" for e in entries)
+        yield f"  {label:<10} {''.join(_glyph(cell, paint) for cell in cells)}  {counts}"
+
+
+def _glyph(cell: Cell, paint: _Paint) -> str:
+    from puzzledsl.report.pictures.shades import FAINTEST
+
+    match cell.kind:
+        case "noop":
+            return paint("·", "faint")
+        case "linear":
+            return paint("╱", "linear")
+        case "parent":
+            return paint("█", cell.sub_block)
+        case _:
+            return paint(SHADES[min(int((cell.kept - FAINTEST) / 0.24), 2)], cell.sub_block)
+
+
+def _no_answer(look: Look, result: SearchResult, paint: _Paint) -> Iterator[str]:
+    from puzzledsl.base.render import render
+    from puzzledsl.search.infeasible.verdicts import no_answer
+
+    assert look.context is not None
+    problem = no_answer(look.context.program, result)
+    yield f"{paint(result.search, 'bold')}  {paint(result.status, 'bad')}"
+    if problem is not None:
+        from puzzledsl.cli.output import sources_for
+
+        yield render(problem, sources_for([problem], look.sources), color=paint("x", "bold") != "x")
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`3, 7, 9–12`."""
+    return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in _runs(numbers))
+
+
+def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    start = end = None
+    for number in numbers:
+        if end is not None and number == end + 1:
+            end = number
+            continue
+        if start is not None and end is not None:
+            yield start, end
+        start = end = number
+    if start is not None and end is not None:
+        yield start, end

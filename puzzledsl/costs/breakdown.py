@@ -1,0 +1,191 @@
+"""Cost breakdown of a model: time and bytes by layer, by part and, on a roofline, by cause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+
+from puzzledsl.costs.any_batch import any_batch
+from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.roofline import Times, fixed_times, sub_block_times
+from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, name_of
+from puzzledsl.ir.metrics import costs_of_layer, fits, metrics_of
+from puzzledsl.ir.nodes import Program, RooflineHardware, Space
+from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts
+
+PARENT = LayerAssignment(attention="parent", ffn="parent")
+NS_PER_S = 10**9
+NOTHING = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """The choice and costs of one layer. `whole` replaces the sub-blocks' costs if a table lists only the pair."""
+
+    index: int
+    choice: LayerAssignment
+    attention: Cost
+    ffn: Cost
+    whole: Cost | None = None
+
+    @property
+    def total(self) -> Cost:
+        """The cost of both sub-blocks together."""
+        return self.whole or added([self.attention, self.ffn])
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """A model in one scenario at one batch. `causes`: seconds of a prefill and of a decode step; None without a roofline."""
+
+    model: str
+    scenario: str
+    hardware: str
+    provenance: str
+    batch: int
+    prompt: int
+    output: int
+    reserve_bytes: int
+    fixed: Cost
+    layers: tuple[LayerCost, ...]
+    metrics: dict[str, Fraction]
+    parent_metrics: dict[str, Fraction]
+    causes: tuple[Times, Times] | None
+    unknown: tuple[str, ...] = ()  # metrics that a table leaves open: what they have here means nothing
+
+    @property
+    def parts(self) -> dict[str, Cost]:
+        """The sums over attentions, over FFNs, over layers known only as a whole, and the part that no layer changes."""
+        found = {
+            "attention": added([layer.attention for layer in self.layers]),
+            "ffn": added([layer.ffn for layer in self.layers]),
+            "layers": added([layer.whole for layer in self.layers if layer.whole]),
+            "embedding and head": self.fixed,
+        }
+        return {name: cost for name, cost in found.items() if cost != NOTHING}
+
+    def _known(self, metrics: dict[str, Fraction]) -> dict[str, float]:
+        return {name: float(value) for name, value in metrics.items() if name not in self.unknown}
+
+    def latency_ns(self, cost: Cost) -> int:
+        """Return a cost's share of the latency of one batch, in ns: prefill and all output tokens."""
+        return cost.prefill_ns + self.output * cost.decode_ns
+
+    def as_json(self) -> dict[str, object]:
+        """Return the breakdown as a JSON object in bytes, nanoseconds, FLOP and seconds."""
+        causes = self.causes and {
+            phase: {name: float(value) for name, value in asdict(times).items()}
+            for phase, times in zip(("prefill_s", "decode_s"), self.causes, strict=True)
+        }
+        return {
+            "model": self.model,
+            "scenario": self.scenario,
+            "hardware": self.hardware,
+            "provenance": self.provenance,
+            "batch": self.batch,
+            "prompt": self.prompt,
+            "output": self.output,
+            "metrics": self._known(self.metrics),
+            "parent_metrics": self._known(self.parent_metrics),
+            "reserve_bytes": self.reserve_bytes,
+            "parts": {name: cost.model_dump() for name, cost in self.parts.items()},
+            "causes": causes,
+            "layers": [
+                {"layer": x.index, **x.choice.model_dump(), **x.total.model_dump()} for x in self.layers
+            ],
+        }
+
+
+def added(costs: Sequence[Cost]) -> Cost:
+    """Return the sum of costs, field by field."""
+    return Cost(**{name: sum(getattr(cost, name) for cost in costs) for name in Cost.model_fields})
+
+
+def costs_at(
+    program: Program,
+    space: Space,
+    table: CostTable,
+    scenario: str,
+    layers: Sequence[LayerAssignment],
+    batch: int | None = None,
+) -> ScenarioCosts:
+    """Return the costs at `batch`; without one, at the largest batch that fits (the smallest if none fits).
+
+    Raises KeyError for an alternative or a batch without costs.
+    """
+    anywhere = any_batch(program, space, table, scenario)
+    if anywhere is not None:
+        return anywhere.at(batch or anywhere.largest(layers) or 1)
+    candidates = table.scenarios[scenario]
+    if batch is None:
+        return [*candidates[:1], *(costs for costs in candidates if fits(costs, layers))][-1]
+    found = [costs for costs in candidates if costs.batch == batch]
+    if not found:
+        raise KeyError((scenario, batch))
+    return found[0]
+
+
+def breakdown(
+    program: Program,
+    space: Space,
+    table: CostTable,
+    scenario: str,
+    layers: Sequence[LayerAssignment],
+    model: str,
+    batch: int | None = None,
+) -> Breakdown:
+    """Return the breakdown of one model in one scenario.
+
+    Raises KeyError for an alternative or a batch that is not in the table.
+    """
+    costs = costs_at(program, space, table, scenario, layers, batch)
+    hardware = program.hardware[program.scenarios[scenario].hardware]
+    return Breakdown(
+        model=model,
+        scenario=scenario,
+        hardware=hardware.name,
+        provenance=table.provenance.get(scenario, ""),
+        batch=costs.batch,
+        prompt=costs.prompt,
+        output=costs.output,
+        reserve_bytes=costs.reserve_bytes,
+        fixed=costs.fixed,
+        layers=tuple(_layer(costs, index, choice) for index, choice in enumerate(layers)),
+        metrics=metrics_of(costs, layers),
+        parent_metrics=metrics_of(costs, [PARENT] * len(layers)),
+        causes=_causes(program, space, hardware.spec, costs, layers)
+        if isinstance(hardware.spec, RooflineHardware)
+        else None,
+        unknown=costs.unknown,
+    )
+
+
+def _layer(costs: ScenarioCosts, index: int, choice: LayerAssignment) -> LayerCost:
+    found = costs_of_layer(costs, index, choice)
+    if len(found) == 1:
+        return LayerCost(index, choice, NOTHING, NOTHING, found[0])
+    return LayerCost(index, choice, *found)
+
+
+def _causes(
+    program: Program,
+    space: Space,
+    hardware: RooflineHardware,
+    costs: ScenarioCosts,
+    layers: Sequence[LayerAssignment],
+) -> tuple[Times, Times]:
+    shape = program.parents[space.parent].shape
+    work = Workload(costs.batch, costs.prompt, costs.output)
+    head = fixed_times(hardware, shape, work)
+    prefill, decode = head, head
+    known: dict[Alternative, tuple[Times, Times]] = {}
+    for choice, chosen in zip(space.layers, layers, strict=True):
+        attention = {name_of(a): a for a in (*choice.attention, ParentAttention())}[chosen.attention]
+        ffn = {name_of(f): f for f in (*choice.ffn, ParentFfn())}[chosen.ffn]
+        for alternative in (attention, ffn):
+            if alternative not in known:
+                known[alternative] = sub_block_times(hardware, shape, alternative, work)
+            prefill += known[alternative][0]
+            decode += known[alternative][1]
+    return prefill, decode

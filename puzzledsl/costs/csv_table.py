@@ -1,0 +1,234 @@
+"""Costs measured elsewhere: a long table (see ir/long_table.py) to exact numbers in base units.
+
+layer,attention,ffn,params,chat.memory[bytes],chat.latency[us]
+0,parent,,21500000,1073741824,112.5          a sub-block: adds to the layer's other sub-block
+0,gqa2,mlp8192,,2147483648,301.25            a pair measured together: the layer's whole cost
+,noop,,0,0,0                                 every layer
+,,,1050000000,2100000000,400                 what no layer changes: embedding, norm, head
+
+A column that is no cost, such as a score, is left to whoever reads scores from the same file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from puzzledsl.base.diagnostics import Sink, Span
+from puzzledsl.base.suggest import closest
+from puzzledsl.base.units import BYTES, TIME, UNITS, Dimension
+from puzzledsl.costs.errors import TableCell, TableColumn, TableUnreadable
+from puzzledsl.ir.layer_runs import written_run
+from puzzledsl.ir.long_table import (
+    KEYS,
+    MORE_KEYS,
+    Cell,
+    CellProblems,
+    Line,
+    LongTable,
+    NoTable,
+    header_problems,
+    read_long_table,
+    row_length,
+)
+
+DIMENSIONS: dict[str, Dimension] = {
+    "memory": BYTES,
+    "weights": BYTES,
+    "kv_cache": BYTES,
+    "latency": TIME,
+    "ttft": TIME,
+    "tpot": TIME,
+}
+_EXTRA_UNITS = {"bytes": (Fraction(1), BYTES), "byte": (Fraction(1), BYTES), "ns": (Fraction(1, 10**9), TIME)}
+_HEADER = re.compile(r"([^.\[\]]+)\.([^.\[\]]+)\[([^\[\]]*)\]")
+_NUMBER = re.compile(r"\d+(\.\d*)?([eE][+-]?\d{1,2})?|\.\d+([eE][+-]?\d{1,2})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row. `layer` None: every layer. An empty `attention` or `ffn`: a sub-block; both empty: the fixed
+    part.
+
+    `values[scenario][metric]` is in bytes or seconds; metrics whose cell is empty are absent. `line` is the
+    file's, `span` its place there (None: it has none).
+    """
+
+    line: int
+    span: Span | None
+    layer: int | None
+    attention: str
+    ffn: str
+    batch: int | None
+    params: int | None
+    values: dict[str, dict[str, Fraction]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A whole table: its rows and, by scenario, the metrics it has columns for."""
+
+    path: str
+    rows: tuple[Row, ...]
+    metrics: dict[str, frozenset[str]]
+    word: str = "line"  # what a row is called in messages
+
+
+@dataclass(slots=True)
+class _Column:
+    name: str
+    scenario: str
+    metric: str
+    scale: Fraction
+
+
+def read_measured(file: Path, shown: str, span: Span, layers: int, sink: Sink) -> Measured | None:
+    """Read a table for a parent of `layers` layers. `shown` is its name in messages. Mistakes go to `sink`;
+    None where it is unusable."""
+    try:
+        table = read_long_table(file, shown)
+    except NoTable as error:
+        sink.add(TableUnreadable(span, path=shown, reason=error.reason, help=error.help))
+        return None
+    columns = _columns(table, span, sink)
+    if columns is None:
+        return None
+    problems = CellProblems(table, span, sink, TableCell)
+    reader = _RowReader(table, columns, layers, problems)
+    rows = [reader.row(line) for line in table.lines]
+    problems.report()
+    metrics: dict[str, set[str]] = {}
+    for column in columns:
+        metrics.setdefault(column.scenario, set()).add(column.metric)
+    return Measured(
+        shown,
+        tuple(row for row in rows if row),
+        {name: frozenset(found) for name, found in metrics.items()},
+        table.word,
+    )
+
+
+def _columns(table: LongTable, span: Span, sink: Sink) -> list[_Column] | None:
+    """The metric columns, or None where the header is not understood (each mistake is reported)."""
+    problems: list[tuple[str, Span]] = [(problem, span) for problem in header_problems(table.names)]
+    found: list[_Column] = []
+    for cell in table.header:
+        if cell.text in (*KEYS, *MORE_KEYS):
+            continue
+        column = _metric_column(cell.text)
+        if isinstance(column, str):
+            problems.append((column, cell.span or span))
+        elif column is not None:
+            found.append(column)
+    problems += [(problem, span) for problem in _repeats(found)]
+    scenario = next((column.scenario for column in found), "chat")
+    for problem, at in problems:
+        sink.add(TableColumn(at, path=table.shown, problem=problem, scenario=scenario))
+    return None if problems else found
+
+
+def _repeats(columns: list[_Column]) -> Iterator[str]:
+    seen: set[tuple[str, str]] = set()
+    for column in columns:
+        if (column.scenario, column.metric) in seen:
+            yield f"`{column.scenario}.{column.metric}` is there twice, in two units"
+        seen.add((column.scenario, column.metric))
+
+
+def _metric_column(name: str) -> _Column | str | None:
+    """The column a header names, or what is wrong with it; None for one that is no cost."""
+    match = _HEADER.fullmatch(name)
+    if match is None:
+        near = closest(name, (*KEYS, *MORE_KEYS))
+        if near is not None or not name:
+            return f"column `{name}` is not understood" + (f"; did you mean `{near}`?" if near else "")
+        if "." in name or "[" in name:
+            return f"column `{name}` is no `SCENARIO.METRIC[UNIT]`"
+        return None
+    scenario, metric, unit = (part.strip() for part in match.groups())
+    if metric not in DIMENSIONS:
+        near = closest(metric, DIMENSIONS)
+        return f"column `{name}`: there is no metric `{metric}`" + (
+            f"; did you mean `{near}`?" if near else ""
+        )
+    scale, dimension = _EXTRA_UNITS.get(unit) or UNITS.get(unit) or (Fraction(0), None)
+    if dimension != DIMENSIONS[metric]:
+        example = "bytes` or `GiB" if DIMENSIONS[metric] == BYTES else "us` or `ms"
+        return f"column `{name}`: `{unit}` does not measure {DIMENSIONS[metric].name}; write `{example}`"
+    return _Column(name, scenario, metric, scale)
+
+
+class _BadCell(Exception):
+    def __init__(self, cell: Cell, problem: str) -> None:
+        super().__init__(problem)
+        self.cell, self.problem = cell, problem
+
+
+@dataclass(slots=True)
+class _RowReader:
+    table: LongTable
+    columns: list[_Column]
+    layers: int
+    problems: CellProblems
+
+    def row(self, line: Line) -> Row | None:
+        """One row, or None where a cell is bad (it is reported)."""
+        try:
+            if wrong := row_length(self.table, line):
+                raise _BadCell(line.cell(-1), wrong)
+            if written_run(self.table.text(line, "layer")) is not None:
+                self._of_a_run(line)
+                return None
+            values: dict[str, dict[str, Fraction]] = {}
+            for column in self.columns:
+                cell = self.table.at(line, column.name)
+                if cell.text:
+                    number = _number(cell, column.name) * column.scale
+                    values.setdefault(column.scenario, {})[column.metric] = number
+            return Row(
+                line=line.number,
+                span=line.cell(0).span,
+                layer=self._layer(line),
+                attention=self.table.at(line, "attention").text,
+                ffn=self.table.at(line, "ffn").text,
+                batch=_whole(self.table.at(line, "batch"), "batch"),
+                params=_whole(self.table.at(line, "params"), "params"),
+                values=values,
+            )
+        except _BadCell as error:
+            self.problems.add(line, error.cell, error.problem)
+            return None
+
+    def _of_a_run(self, line: Line) -> None:
+        """Leave out a row of consecutive layers: it has a score. A cost in it is a mistake."""
+        for name in (*MORE_KEYS, *(column.name for column in self.columns)):
+            cell = self.table.at(line, name)
+            if cell.text:
+                raise _BadCell(cell, f"a run of layers has a score and no costs: `{cell.text[:40]}` is one")
+
+    def _layer(self, line: Line) -> int | None:
+        cell = self.table.at(line, "layer")
+        layer = _whole(cell, "layer")
+        if layer is not None and layer >= self.layers:
+            raise _BadCell(
+                cell, f"layer {layer} is out of range: the parent's layers are 0 to {self.layers - 1}"
+            )
+        return layer
+
+
+def _number(cell: Cell, column: str) -> Fraction:
+    if _NUMBER.fullmatch(cell.text) is None or len(cell.text) > 60:
+        raise _BadCell(cell, f"`{cell.text[:40]}` in column `{column}` is not a number of 0 or more")
+    return Fraction(cell.text)
+
+
+def _whole(cell: Cell, column: str) -> int | None:
+    if not cell.text:
+        return None
+    number = _number(cell, column)
+    if number.denominator != 1:
+        raise _BadCell(cell, f"`{cell.text}` in column `{column}` is not a whole number")
+    return int(number)

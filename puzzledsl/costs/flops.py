@@ -1,0 +1,65 @@
+"""FLOP of a forward pass, counted: independent of the hardware, and exact up to the use of the mean context.
+
+A multiplication and an addition are two FLOP. Norms, activations, the softmax and look-ups are not counted (below 1
+%).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from puzzledsl.costs.parameters import fixed_size, kv_heads_of, size_of
+from puzzledsl.ir import facts
+from puzzledsl.ir.alternatives import Alternative
+from puzzledsl.ir.nodes import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A scenario at one batch size: `batch` sequences of `prompt` tokens, each continued by `output`
+    tokens."""
+
+    batch: int
+    prompt: int
+    output: int
+
+
+def mean_context(prompt: int, output: int, window: int | None) -> Fraction:
+    """Mean tokens a generated token attends to: prompt + output / 2, or less where a window cuts it off."""
+    if window is None or window >= prompt + output:
+        return prompt + Fraction(output, 2)
+    if window <= prompt:
+        return Fraction(window)
+    growing = window - prompt  # steps before the window is full
+    return (growing * (prompt + Fraction(growing, 2)) + (output - growing) * window) / output
+
+
+def causal_pairs(prompt: int, window: int | None) -> Fraction:
+    """Pairs of positions in the lower triangle of one prompt, or in its band where a window cuts it off."""
+    span = prompt if window is None else min(prompt, window)
+    return Fraction(span * span, 2) + (prompt - span) * span
+
+
+def sub_block_flop(shape: Shape, alternative: Alternative, work: Workload) -> tuple[int, int]:
+    """FLOP of one prefill of the batch and of one decode step of it, over all GPUs; rounded up."""
+    prefill, decode = mean_flop(shape, alternative, work)
+    return ceil(prefill), ceil(decode)
+
+
+def mean_flop(shape: Shape, alternative: Alternative, work: Workload) -> tuple[Fraction, Fraction]:
+    """`sub_block_flop`, exactly: proportional to the batch."""
+    per_token = 2 * size_of(shape, alternative).active
+    prefill = Fraction(per_token * work.batch * work.prompt)
+    decode = Fraction(per_token * work.batch)
+    if kv_heads_of(shape, alternative):
+        window, per_pair = facts.window(alternative, shape), 4 * shape.heads * shape.head_dim
+        prefill += work.batch * per_pair * causal_pairs(work.prompt, window)
+        decode += work.batch * per_pair * mean_context(work.prompt, work.output, window)
+    return prefill, decode
+
+
+def fixed_flop(shape: Shape, work: Workload) -> int:
+    """FLOP of the head, in a prefill as in a decode step: only each sequence's last position goes through it."""
+    return 2 * fixed_size(shape).active * work.batch

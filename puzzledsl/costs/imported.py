@@ -1,0 +1,271 @@
+"""Conversion of a measured table to `ScenarioCosts`, with diagnostics of costs that the space needs and the table lacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from puzzledsl.base.diagnostics import Sink, Span
+from puzzledsl.base.suggest import closest
+from puzzledsl.costs.csv_table import Measured, Row
+from puzzledsl.costs.errors import TableBatch, TableCell, TableMetrics, TableMissing, TableParams
+from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
+from puzzledsl.ir import facts
+from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, name_of
+from puzzledsl.ir.nodes import Scenario, Shape, Space
+from puzzledsl.ir.tables import Cost, ScenarioCosts
+
+NS_PER_S = 10**9
+ZERO = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
+PARAMS_TOLERANCE = Fraction(1, 100)  # whoever measured may have left the norms out
+
+Key = tuple[str, str]  # attention, ffn; an empty one: sub-block
+
+
+@dataclass(slots=True)
+class _Names:
+    """The alternatives and pairs of one layer that need costs."""
+
+    attention: dict[str, Alternative]
+    ffn: dict[str, Alternative]
+    pairs: set[Key]
+
+
+def _asked(space: Space) -> list[_Names]:
+    """Return, for every layer, the space's alternatives and the parent's, and the pairs of a child or of the parent."""
+    layers = []
+    for choice in space.layers:
+        attention = {name_of(a): a for a in choice.attention}
+        ffn = {name_of(f): f for f in choice.ffn}
+        pairs = {(a, f) for a in attention for f in ffn} | {("parent", "parent")}
+        layers.append(
+            _Names({**attention, "parent": ParentAttention()}, {**ffn, "parent": ParentFfn()}, pairs)
+        )
+    return layers
+
+
+def imported_costs(
+    table: Measured, scenario: Scenario, space: Space, shape: Shape, span: Span, sink: Sink
+) -> tuple[ScenarioCosts, ...]:
+    """Return a scenario's costs at each of its batches, in ascending order. Mistakes go to `sink`."""
+    if not _says_something(table, scenario.name, span, sink):
+        return ()
+    rows = [row for row in table.rows if row.values.get(scenario.name)]
+    measured = sorted({row.batch for row in rows if row.batch is not None})
+    wanted = tuple(sorted(set(scenario.batches))) or tuple(measured)
+    found: list[ScenarioCosts] = []
+    for batch in wanted:
+        here = [row for row in rows if row.batch in (batch, None)]
+        if measured and batch not in measured:
+            help = "the table was measured at " + ", ".join(str(b) for b in measured)
+            sink.add(TableBatch(span, path=table.path, scenario=scenario.name, batch=batch, help=help))
+        else:
+            found.append(_at_batch(table, scenario, batch, here, space, shape, span, sink))
+    if not measured and len(wanted) != 1:
+        what = " | ".join(str(b) for b in wanted) or "auto"
+        help = "one batch a scenario, or a `batch` column with rows for each"
+        sink.add(TableBatch(span, path=table.path, scenario=scenario.name, batch=f"`{what}`", help=help))
+    return tuple(found)
+
+
+SIZES = ("memory", "weights", "kv_cache")
+TIMES = ("latency", "ttft", "tpot", "throughput")
+
+
+def _unknown(metrics: frozenset[str]) -> tuple[str, ...]:
+    """Return the metrics that a scenario's columns do not determine, including the parts of a total that is given alone."""
+    parts = {"weights", "kv_cache"}
+    if parts <= metrics:
+        sizes: tuple[str, ...] = ()
+    elif "memory" in metrics:
+        sizes = () if parts & metrics else ("weights", "kv_cache")  # the other part is the rest
+    else:
+        sizes = SIZES
+    if {"ttft", "tpot"} <= metrics:
+        return sizes
+    return sizes + (("ttft", "tpot") if "latency" in metrics else TIMES)
+
+
+def _says_something(table: Measured, scenario: str, span: Span, sink: Sink) -> bool:
+    """Return True if the table has sizes or times of a scenario; report a table that has neither."""
+    if len(_unknown(table.metrics.get(scenario, frozenset()))) < len(SIZES + TIMES):
+        return True
+    sink.add(TableMetrics(span, path=table.path, scenario=scenario))
+    return False
+
+
+def _at_batch(
+    table: Measured,
+    scenario: Scenario,
+    batch: int,
+    rows: list[Row],
+    space: Space,
+    shape: Shape,
+    span: Span,
+    sink: Sink,
+) -> ScenarioCosts:
+    asked, fixed = _asked(space), ZERO
+    layers: list[dict[Key, Cost]] = [{} for _ in asked]
+    seen: dict[tuple[int | None, str, str], int] = {}
+    for row in sorted(
+        rows, key=lambda r: r.layer is not None
+    ):  # rows for every layer first: others overrule them
+        where = (row.layer, row.attention, row.ffn)
+        cost = _cost(row, scenario, table, span, sink)
+        if cost is None:
+            continue
+        if where in seen:
+            problem = f"this is line {seen[where]} again: the same layer, attention and ffn"
+            sink.add(_cell(table, row, span, problem))
+        seen[where] = row.line
+        _check_params(row, asked, shape, table, span, sink)
+        cost = _with_flop(cost, row, asked, shape, Workload(batch, scenario.prompt, scenario.output))
+        if not row.attention and not row.ffn:
+            fixed = cost
+        else:
+            for index in range(len(asked)) if row.layer is None else (row.layer,):
+                layers[index][row.attention, row.ffn] = cost
+    for cost_of, names in zip(layers, asked, strict=True):
+        for sub_block, key in ((names.attention, ("noop", "")), (names.ffn, ("", "noop"))):
+            if "noop" in sub_block:
+                cost_of.setdefault(key, ZERO)
+    _report_missing(layers, asked, table, scenario.name, span, sink)
+    return ScenarioCosts(
+        scenario=scenario.name,
+        batch=batch,
+        prompt=scenario.prompt,
+        output=scenario.output,
+        fixed=fixed,
+        attention=tuple(
+            {a: c for (a, f), c in costs.items() if a in n.attention and not f}
+            for costs, n in zip(layers, asked, strict=True)
+        ),
+        ffn=tuple(
+            {f: c for (a, f), c in costs.items() if f in n.ffn and not a}
+            for costs, n in zip(layers, asked, strict=True)
+        ),
+        pairs=_pairs(layers, asked),
+        unknown=_unknown(table.metrics[scenario.name]),
+    )
+
+
+def _pairs(layers: list[dict[Key, Cost]], asked: list[_Names]) -> tuple[dict[str, Cost], ...]:
+    pairs = tuple(
+        {f"{a}/{f}": cost for (a, f), cost in costs.items() if (a, f) in names.pairs}
+        for costs, names in zip(layers, asked, strict=True)
+    )
+    return pairs if any(pairs) else ()
+
+
+def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink) -> Cost | None:
+    """Return the costs of a row; None, reported, if a cell is empty.
+
+    `memory` alone counts as weights; `latency` alone counts as prefill.
+    """
+    values = row.values[scenario.name]
+    missing = table.metrics[scenario.name] - set(values)
+    if missing:
+        problem = f"`{scenario.name}.{min(missing)}` is empty while others of the scenario are not"
+        sink.add(_cell(table, row, span, problem))
+        return None
+    ttft, tpot = values.get("ttft"), values.get("tpot")
+    if tpot is None or ttft is None:
+        ttft, tpot = values.get("latency", Fraction(0)), Fraction(0)
+    cache = values.get("kv_cache", Fraction(0))
+    weights = values.get("weights")
+    if weights is None:
+        weights = max(values.get("memory", Fraction(0)) - cache, Fraction(0))
+    elif "kv_cache" not in values:
+        cache = max(values.get("memory", Fraction(0)) - weights, Fraction(0))
+    return Cost(
+        params=row.params or 0,
+        weights_bytes=ceil(weights),
+        kv_cache_bytes=ceil(cache),
+        prefill_ns=ceil(ttft * NS_PER_S),
+        decode_ns=ceil(tpot * NS_PER_S),
+    )
+
+
+def _with_flop(cost: Cost, row: Row, asked: list[_Names], shape: Shape, work: Workload) -> Cost:
+    """Return the cost with its FLOP, which are computed from the shape: tables do not contain them."""
+    if not row.attention and not row.ffn:
+        return cost.model_copy(update=dict.fromkeys(("prefill_flop", "decode_flop"), fixed_flop(shape, work)))
+    named = ((row.attention, [n.attention for n in asked]), (row.ffn, [n.ffn for n in asked]))
+    chosen = [next((names[name] for names in layers if name in names), None) for name, layers in named]
+    flop = [sub_block_flop(shape, alternative, work) for alternative in chosen if alternative]
+    prefill, decode = (sum(part) for part in zip(*flop, strict=True)) if flop else (0, 0)
+    return cost.model_copy(update={"prefill_flop": prefill, "decode_flop": decode})
+
+
+def _cell(table: Measured, row: Row, declared: Span, problem: str) -> TableCell:
+    line = f"{table.word} {row.line}"
+    return TableCell(row.span or declared, path=table.path, line=line, problem=problem, help="")
+
+
+def _check_params(
+    row: Row, asked: list[_Names], shape: Shape, table: Measured, span: Span, sink: Sink
+) -> None:
+    """Report a `params` cell that differs from the count for the parent's shape by more than PARAMS_TOLERANCE."""
+    names = asked[row.layer or 0]
+    attention, ffn = names.attention.get(row.attention), names.ffn.get(row.ffn)
+    known = all(found or not name for name, found in ((row.attention, attention), (row.ffn, ffn)))
+    if row.params is None or not known:
+        return
+    chosen = [facts.params(a, shape) for a in (attention, ffn) if a]
+    expected = sum(chosen) if chosen else facts.fixed_params(shape)
+    if abs(row.params - expected) > expected * PARAMS_TOLERANCE:
+        what = " with ".join(f"`{n}`" for n in (row.attention, row.ffn) if n) or "the part no layer changes"
+        if any(isinstance(d, TableParams) and d.args["what"] == what for d in sink.items):
+            return  # the same in another layer
+        sink.add(
+            TableParams(
+                row.span or span,
+                path=table.path,
+                line=f"{table.word} {row.line}",
+                what=what,
+                got=f"{row.params:_}",
+                expected=f"{expected:_}",
+            )
+        )
+
+
+def _report_missing(
+    layers: list[dict[Key, Cost]], asked: list[_Names], table: Measured, scenario: str, span: Span, sink: Sink
+) -> None:
+    """Report each alternative or pair that has neither a row of its own nor rows of its two sub-blocks."""
+    absent: dict[str, list[int]] = {}
+    for index, (costs, names) in enumerate(zip(layers, asked, strict=True)):
+        for a, f in sorted(names.pairs):
+            if (a, f) in costs:
+                continue
+            lacking = [k for k in ((a, ""), ("", f)) if k not in costs]
+            only_pairs = any(x and y for x, y in costs)
+            if only_pairs and len(lacking) == 2:
+                absent.setdefault(f"attention `{a}` with ffn `{f}`", []).append(index)
+            else:
+                for x, y in lacking:
+                    where = absent.setdefault(f"attention `{x}`" if x else f"ffn `{y}`", [])
+                    if index not in where:
+                        where.append(index)
+    present = {name for row in table.rows for name in (row.attention, row.ffn) if name}
+    for what, indices in absent.items():
+        near = closest(what.split("`")[1], sorted(present))
+        help = (
+            f"the table has `{near}`"
+            if near
+            else "names are those of the space: " + ", ".join(sorted(present)[:12])
+        )
+        sink.add(
+            TableMissing(
+                span, path=table.path, what=what, scenario=scenario, layers=_listed(indices), help=help
+            )
+        )
+
+
+def _listed(indices: list[int]) -> str:
+    if len(indices) == 1:
+        return f"layer {indices[0]}"
+    if indices == list(range(indices[0], indices[-1] + 1)):
+        return f"layers {indices[0]} to {indices[-1]}"
+    return "layers " + ", ".join(str(i) for i in indices[:8]) + (" …" if len(indices) > 8 else "")

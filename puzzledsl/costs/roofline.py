@@ -1,0 +1,210 @@
+"""Run times on a hardware profile, analytically.
+
+For a forward over n tokens, with P parameters a GPU of b_w bytes each and t GPUs:
+
+    sub-block = max(P * b_w / (BW * eta_m), 2 * P_active * n / (F * eta_c)) + overhead
+    decode attention  + batch * mean context * 2 * ceil(kv_heads / t) * head_dim * b_kv / (BW * eta_m)
+    prefill attention + 4 * ceil(heads / t) * head_dim * (causal pairs of positions) / (F * eta_a)
+    t > 1             + (t - 1) * link_latency + 2 * (t - 1) / t * n * hidden * b_residual / (link * eta_l)
+
+F is the peak of the type that matrices are multiplied in. A no-op takes no time, its overhead included. The constants
+are fitted to published serving figures of Llama models (`costs.calibrate`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from puzzledsl.costs.dtypes import (
+    DTYPE_BYTES,
+    activation_dtype,
+    head_dtype,
+    peak_flop_per_s,
+    residual_bytes,
+)
+from puzzledsl.costs.flops import (
+    Workload,
+    causal_pairs,
+    fixed_flop,
+    mean_context,
+    sub_block_flop,
+)
+from puzzledsl.costs.memory import fixed_bytes, kv_bytes_per_token, kv_cache_bytes, weights_bytes
+from puzzledsl.costs.parameters import Size, fixed_size, kv_heads_of, size_of, split
+from puzzledsl.ir import facts
+from puzzledsl.ir.alternatives import Alternative, MoeFfn
+from puzzledsl.ir.nodes import RooflineHardware, Shape
+from puzzledsl.ir.tables import Cost
+
+NS_PER_S = 10**9
+NO_TIME = Fraction(0)
+FREE = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of one forward, by what they go to. Matrices count as `weights` where reading them is what takes long,
+    as `matrices` where multiplying by them is."""
+
+    weights: Fraction = NO_TIME
+    matrices: Fraction = NO_TIME
+    attention: Fraction = NO_TIME  # decode: reading keys and values; prefill: scores and values
+    link: Fraction = NO_TIME
+    overhead: Fraction = NO_TIME
+
+    @property
+    def total(self) -> Fraction:
+        """All of it."""
+        return self.weights + self.matrices + self.attention + self.link + self.overhead
+
+    def __add__(self, other: Times) -> Times:
+        return Times(
+            self.weights + other.weights,
+            self.matrices + other.matrices,
+            self.attention + other.attention,
+            self.link + other.link,
+            self.overhead + other.overhead,
+        )
+
+
+def bandwidth(hardware: RooflineHardware) -> Fraction:
+    """Bytes a second that are reached."""
+    return hardware.bandwidth_bytes_per_s * hardware.efficiency_bandwidth
+
+
+def matrix_times(
+    hardware: RooflineHardware, read_bytes: Fraction, params: int, tokens: int, dtype: str
+) -> Times:
+    """Multiplying `tokens` activations by `params` weights of which `read_bytes` come from memory."""
+    memory = read_bytes / bandwidth(hardware)
+    compute = 2 * params * tokens / (peak_flop_per_s(hardware, dtype) * hardware.efficiency_compute)
+    return Times(weights=memory) if memory >= compute else Times(matrices=compute)
+
+
+def kv_read_s(
+    hardware: RooflineHardware, shape: Shape, kv_heads: int, window: int | None, work: Workload
+) -> Fraction:
+    """Seconds to read the batch's keys and values in one decode step at the mean context.
+
+    Where the profile has measured decode attention at this many KV heads a GPU (or at fewer and at more), as measured.
+    """
+    tokens = work.batch * mean_context(work.prompt, work.output, window)
+    measured = _measured_decode_s(hardware, split(kv_heads, hardware.gpus), tokens)
+    if measured is not None:
+        return measured
+    return tokens * kv_bytes_per_token(hardware, shape, kv_heads) / bandwidth(hardware)
+
+
+def _measured_decode_s(hardware: RooflineHardware, heads: int, tokens: Fraction) -> Fraction | None:
+    """From the profile's table: time is proportional to the cached tokens, and linear between two numbers of KV heads."""
+    table = hardware.gqa_decode
+    if table is None:
+        return None
+    below = max((h for h in table.seconds if h <= heads), default=None)
+    above = min((h for h in table.seconds if h >= heads), default=None)
+    if below is None or above is None:
+        return None
+    low, high = table.seconds[below], table.seconds[above]
+    between = low if below == above else low + (high - low) * Fraction(heads - below, above - below)
+    return between * tokens / table.tokens
+
+
+def attention_scores_s(
+    hardware: RooflineHardware, shape: Shape, window: int | None, work: Workload
+) -> Fraction:
+    """Seconds of the causal score and value products over the prompt: 4 * heads * head_dim FLOP a pair of positions."""
+    flop = (
+        4
+        * split(shape.heads, hardware.gpus)
+        * shape.head_dim
+        * work.batch
+        * causal_pairs(work.prompt, window)
+    )
+    peak = peak_flop_per_s(hardware, activation_dtype(hardware))
+    return flop / (peak * hardware.efficiency_attention)
+
+
+def all_reduce_s(hardware: RooflineHardware, shape: Shape, tokens: int) -> Fraction:
+    """Seconds of the all-reduce after a sub-block, over a ring: each GPU waits for t - 1 others; 0 on one GPU."""
+    hops = hardware.gpus - 1
+    if not hops:
+        return NO_TIME
+    sent = Fraction(2 * hops, hardware.gpus) * tokens * shape.hidden * residual_bytes(hardware)
+    rate = hardware.link_bytes_per_s * hardware.efficiency_link
+    return hops * hardware.link_latency_s + sent / rate
+
+
+def _read_bytes(hardware: RooflineHardware, size: Size, alternative: Alternative, tokens: int) -> Fraction:
+    if not isinstance(alternative, MoeFfn):
+        return size.matrices * DTYPE_BYTES[hardware.dtype]
+    touched = Fraction(min(alternative.experts, tokens * alternative.top_k), alternative.experts)
+    return size.matrices * touched * DTYPE_BYTES[hardware.dtype]
+
+
+def sub_block_times(
+    hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
+) -> tuple[Times, Times]:
+    """One prefill of the batch, and one decode step of it at the mean context."""
+    size = size_of(shape, alternative, hardware.gpus)
+    if not size.params:
+        return Times(), Times()
+
+    def forward(tokens: int) -> Times:
+        read = _read_bytes(hardware, size, alternative, tokens)
+        rest = Times(link=all_reduce_s(hardware, shape, tokens), overhead=hardware.overhead_s)
+        return matrix_times(hardware, read, size.active, tokens, activation_dtype(hardware)) + rest
+
+    prefill, decode = forward(work.batch * work.prompt), forward(work.batch)
+    if kv_heads := kv_heads_of(shape, alternative):
+        window = facts.window(alternative, shape)
+        prefill += Times(attention=attention_scores_s(hardware, shape, window, work))
+        decode += Times(attention=kv_read_s(hardware, shape, kv_heads, window, work))
+    return prefill, decode
+
+
+def fixed_times(hardware: RooflineHardware, shape: Shape, work: Workload) -> Times:
+    """The head, in a prefill as in a decode step: only each sequence's last position goes through it."""
+    size, dtype = fixed_size(shape, hardware.gpus), head_dtype(hardware)
+    return matrix_times(hardware, size.active * DTYPE_BYTES[dtype], size.active, work.batch, dtype)
+
+
+def _ns(seconds: Fraction) -> int:
+    return ceil(seconds * NS_PER_S)
+
+
+def sub_block_cost(
+    hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
+) -> Cost:
+    """The cost of one alternative."""
+    size = size_of(shape, alternative, hardware.gpus)
+    if not size.params:
+        return FREE
+    prefill, decode = sub_block_times(hardware, shape, alternative, work)
+    prefill_flop, decode_flop = sub_block_flop(shape, alternative, work)
+    kv_heads = kv_heads_of(shape, alternative)
+    return Cost(
+        params=facts.params(alternative, shape),
+        weights_bytes=weights_bytes(hardware, size),
+        kv_cache_bytes=kv_cache_bytes(hardware, shape, kv_heads, facts.window(alternative, shape), work),
+        prefill_ns=_ns(prefill.total),
+        decode_ns=_ns(decode.total),
+        prefill_flop=prefill_flop,
+        decode_flop=decode_flop,
+    )
+
+
+def fixed_cost(hardware: RooflineHardware, shape: Shape, work: Workload) -> Cost:
+    """Embedding, final norm and head."""
+    head = _ns(fixed_times(hardware, shape, work).total)
+    flop = fixed_flop(shape, work)
+    return Cost(
+        params=facts.fixed_params(shape),
+        weights_bytes=fixed_bytes(hardware, shape),
+        kv_cache_bytes=0,
+        prefill_ns=head,
+        decode_ns=head,
+        prefill_flop=flop,
+        decode_flop=flop,
+    )

@@ -1,0 +1,179 @@
+"""Speed of a whole model with Transformers' forward and cache: greedy decoding in a plain loop.
+
+Shapes: B batch, S prompt tokens. Decode steps are timed in a window around the mean context of the generation, prompt
++ output / 2: the time of a step is linear in the context, so the mean step is the step at the mean. The cache is that
+of a real prefill, lengthened by repeating its entries; no time depends on its values.
+"""
+
+from __future__ import annotations
+
+import inspect
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from puzzledsl.costs import flops
+from puzzledsl.ir.nodes import Scenario
+from puzzledsl.measure.stopwatch import Run, Stopwatch, spread, stopwatch_for
+
+DECODE_WINDOW = 8  # decode steps timed after each prefill
+
+
+class Workload(flops.Workload):
+    """A scenario at one batch size: `batch` prompts of `prompt` tokens, `output` new tokens each."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, scenario: Scenario, batch: int) -> Workload:
+        """Return the workload of a scenario at one of its batch sizes."""
+        return cls(batch, scenario.prompt, scenario.output)
+
+    @property
+    def window(self) -> int:
+        """Number of decode steps in a window."""
+        return max(1, min(DECODE_WINDOW, self.output))
+
+    @property
+    def context(self) -> int:
+        """Tokens in the cache before the first step of the window, which is centred on prompt + output / 2."""
+        return max(1, self.prompt + self.output // 2 - self.window // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class WholeTiming:
+    """Seconds of one prefill and of one decode step of the batch at the mean context, with their standard errors."""
+
+    workload: Workload
+    prefill_s: float
+    decode_step_s: float
+    prefill_stderr_s: float = 0.0
+    decode_stderr_s: float = 0.0
+
+    @property
+    def latency_s(self) -> float:
+        """Latency of the batch: prefill + output * decode step."""
+        return self.prefill_s + self.workload.output * self.decode_step_s
+
+    @property
+    def throughput_tokens_per_s(self) -> float:
+        """Output tokens of the batch per second, including the time of the prefill."""
+        return self.workload.batch * self.workload.output / self.latency_s
+
+
+def cache_keyword(model: nn.Module) -> str:
+    """Return the cache argument of `model.forward`: `cache`, or `past_key_values` before Transformers 5.20."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
+def prompt_ids(model: nn.Module, workload: Workload) -> Tensor:
+    """Return random token ids [B, S], the same at every call."""
+    device = next(model.parameters()).device
+    vocab: int = model.config.vocab_size  # type: ignore[union-attr, assignment]
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(vocab, (workload.batch, workload.prompt), generator=generator).to(device)
+
+
+class Forward:
+    """The two computations of a model for one workload. `prefill()` fills the cache that `decode_step()` extends."""
+
+    def __init__(self, model: nn.Module, workload: Workload) -> None:
+        self.model = model
+        self.workload = workload
+        self._keyword = cache_keyword(model)
+        self._ids = prompt_ids(model, workload)
+        self._next = self._ids[:, -1:]
+        self._cache: Any = None
+
+    def prefill(self) -> None:
+        """Run the prompt with an empty cache; logits of the last position only, as `generate` does."""
+        output = self.model(input_ids=self._ids, use_cache=True, logits_to_keep=1)
+        self._cache = getattr(output, self._keyword)
+        self._next = output.logits[:, -1].argmax(-1, keepdim=True)
+
+    def lengthen(self) -> None:
+        """Repeat cache entries until the cache holds `workload.context` tokens."""
+        for index, layer in enumerate(self._cache.layers):
+            missing = self.workload.context - layer.get_seq_length()
+            if 0 < missing < self.workload.context:  # a layer without attention holds nothing
+                shape = (-1, -1, missing, -1)
+                self._cache.update(
+                    layer.keys[:, :, :1].expand(shape), layer.values[:, :, :1].expand(shape), index
+                )
+
+    def decode_step(self) -> None:
+        """Decode one greedy token for every sequence of the batch."""
+        output = self.model(input_ids=self._next, **{self._keyword: self._cache}, use_cache=True)
+        self._next = output.logits[:, -1].argmax(-1, keepdim=True)
+
+
+@dataclass(slots=True)
+class Samples:
+    """Seconds of each timed prefill and of each timed decode step."""
+
+    prefill: list[float] = field(default_factory=list)
+    decode: list[float] = field(default_factory=list)
+
+    def timing(self, workload: Workload) -> WholeTiming:
+        """Return the medians with their standard errors."""
+        median = statistics.median
+        return WholeTiming(
+            workload, median(self.prefill), median(self.decode), spread(self.prefill), spread(self.decode)
+        )
+
+
+class WholeTimer:
+    """Timer of one model on one workload, one round at a time, so that models can alternate."""
+
+    def __init__(self, model: nn.Module, workload: Workload, watch: Stopwatch | None = None) -> None:
+        self.workload = workload
+        self.samples = Samples()
+        self._forward = Forward(model, workload)
+        self._watch = watch or stopwatch_for(next(model.parameters()).device)
+        self._prefill: Run | None = None
+        self._decode: Run | None = None
+
+    @torch.inference_mode()
+    def round(self, *, keep: bool = True) -> tuple[float, list[float]]:
+        """Time one prefill and one window of decode steps, in seconds. `keep` False: a warm-up."""
+        self._prefill = self._prefill or self._watch.prepare(self._forward.prefill)
+        prefill_s = sum(self._prefill())
+        self._forward.lengthen()
+        self._decode = self._decode or self._watch.prepare(self._forward.decode_step)
+        decode_s = [sum(self._decode()) for _ in range(self.workload.window)]
+        if keep:
+            self.samples.prefill.append(prefill_s)
+            self.samples.decode += decode_s
+        return prefill_s, decode_s
+
+    @property
+    def timing(self) -> WholeTiming:
+        """Return the medians of the rounds kept so far."""
+        return self.samples.timing(self.workload)
+
+
+def time_models(
+    models: Mapping[str, nn.Module], workload: Workload, *, rounds: int = 5
+) -> dict[str, WholeTiming]:
+    """Time several models, alternating by rounds after one warm-up round each."""
+    timers = {name: WholeTimer(model, workload) for name, model in models.items()}
+    for timer in timers.values():
+        timer.round(keep=False)
+    for _ in range(rounds):
+        for timer in timers.values():
+            timer.round()
+    return {name: timer.timing for name, timer in timers.items()}
+
+
+def time_model(
+    model: nn.Module, scenario: Scenario, batch: int | None = None, *, rounds: int = 5
+) -> WholeTiming:
+    """Time one model in one scenario, at `batch` or at the scenario's only (first) batch."""
+    workload = Workload.of(
+        scenario, batch if batch is not None else scenario.batches[0] if scenario.batches else 1
+    )
+    return time_models({"model": model}, workload, rounds=rounds)["model"]

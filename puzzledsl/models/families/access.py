@@ -1,0 +1,100 @@
+"""Addresses into a model: layers, sub-blocks, norms, and the shape a config describes."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any, assert_never, cast
+
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.models.families.errors import UnknownFamily
+from puzzledsl.models.families.families import FAMILIES, Family
+
+_TABLES = tuple(FAMILIES.values())
+_ANY = _TABLES[0]  # module names inside a layer are the same in every family; a test says so
+
+
+def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
+    """The family's table. Raises DiagnosticError (UnknownFamily)."""
+    config = model.config if isinstance(model, PreTrainedModel) else model
+    model_type = getattr(config, "base_model_type", None) or config.model_type
+    if model_type not in FAMILIES:
+        raise DiagnosticError(UnknownFamily(None, model_type=model_type, supported=", ".join(FAMILIES)))
+    return FAMILIES[model_type]
+
+
+def shape_of(config: PreTrainedConfig) -> Shape:
+    """The architecture a config describes. Raises DiagnosticError (UnknownFamily)."""
+    family = family_of(config)
+    heads = int(config.num_attention_heads)
+    return Shape(
+        family=family.model_type,
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        heads=heads,
+        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        intermediate=config.intermediate_size,
+        vocab=config.vocab_size,
+        tied=bool(config.tie_word_embeddings),
+        attention_bias=_flag(config, family.qkv_bias),
+        output_bias=_flag(config, family.output_bias),
+        mlp_bias=_flag(config, family.mlp_bias),
+        qk_norm=family.qk_norm,
+        window=getattr(config, "sliding_window", None) if family.sliding_window else None,
+    )
+
+
+def _flag(config: Any, rule: bool | str) -> bool:
+    return bool(getattr(config, rule, False)) if isinstance(rule, str) else rule
+
+
+def layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The decoder layers."""
+    return cast(nn.ModuleList, attrgetter(family_of(model).layers)(model))
+
+
+def attention(layer: nn.Module) -> nn.Module:
+    """The attention module of a layer (a child's may be a linear one or a no-op)."""
+    return cast(nn.Module, getattr(layer, _ANY.attention))
+
+
+def ffn(layer: nn.Module) -> nn.Module:
+    """The feed-forward module of a layer."""
+    return cast(nn.Module, getattr(layer, _ANY.ffn))
+
+
+def sub_block_name(sub_block: SubBlock) -> str:
+    """The attribute of a layer that holds a sub-block: also the prefix of its weights inside the layer."""
+    match sub_block:
+        case "attention":
+            return _ANY.attention
+        case "ffn":
+            return _ANY.ffn
+        case _:
+            assert_never(sub_block)
+
+
+def norm_name(sub_block: SubBlock) -> str:
+    """The attribute of a layer that holds the norm in front of a sub-block."""
+    match sub_block:
+        case "attention":
+            return _ANY.attention_norm
+        case "ffn":
+            return _ANY.ffn_norm
+        case _:
+            assert_never(sub_block)
+
+
+def sub_block_of(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
+    """The module of a layer's sub-block."""
+    return cast(nn.Module, getattr(layer, sub_block_name(sub_block)))
+
+
+def norm_of(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
+    """The norm whose output is the sub-block's input."""
+    return cast(nn.Module, getattr(layer, norm_name(sub_block)))

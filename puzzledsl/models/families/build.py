@@ -1,0 +1,85 @@
+"""Fresh attention and FFN modules of a family in another size. The only place that constructs transformers' layer classes.
+
+Shapes: H hidden, N query heads, K key/value heads, D head_dim, F intermediate width.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
+
+from puzzledsl.models.families.access import family_of
+from puzzledsl.models.families.window import LimitWindow
+
+
+def new_attention(
+    config: PreTrainedConfig,
+    layer_idx: int,
+    kv_heads: int,
+    *,
+    window: int | None = None,
+    sinks: int = 0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> nn.Module:
+    """Attention of the config's family with `kv_heads` key/value heads; weights are allocated, not initialised.
+
+    The module keeps the model's own `config`, so that it follows the model's attention implementation; a config copied
+    for one layer would lose it, and attention would silently stop being causal.
+    `window`: tokens that a query sees at most, the first `sinks` of them the sequence's first.
+    """
+    module = _construct(
+        family_of(config).attention_class,
+        config,
+        {"num_key_value_heads": kv_heads},
+        layer_idx,
+        dtype,
+        device,
+    )
+    if window is not None:
+        module.register_forward_pre_hook(LimitWindow(window, sinks), with_kwargs=True)
+    return module
+
+
+def new_ffn(
+    config: PreTrainedConfig,
+    width: int,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> nn.Module:
+    """Gated FFN of the config's family with `width` channels; weights are allocated, not initialised."""
+    return _construct(
+        family_of(config).ffn_class,
+        config,
+        {"intermediate_size": width},
+        None,
+        dtype,
+        device,
+    )
+
+
+def _construct(
+    module_class: type[nn.Module],
+    config: PreTrainedConfig,
+    sizes: dict[str, int],
+    layer_idx: int | None,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> nn.Module:
+    resized = copy.deepcopy(config)
+    for name, value in sizes.items():
+        setattr(resized, name, value)
+    arguments = (resized,) if layer_idx is None else (resized, layer_idx)
+    with torch.device("meta"):
+        module = module_class(*arguments)
+    if dtype is not None:
+        module.to(dtype)
+    module.to_empty(device=device or "cpu")
+    held: Any = module
+    held.config = config
+    return module.eval()

@@ -1,0 +1,112 @@
+"""Names and shapes of the weights that an architecture requires, known before any weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.ir.alternatives import (
+    AttentionAlternative,
+    FfnAlternative,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.models.families.access import norm_name, sub_block_name
+from puzzledsl.models.families.errors import AbsurdConfig, WeightsDontFit
+from puzzledsl.models.families.families import FAMILIES
+from puzzledsl.models.families.tensors import LazyTensor
+from puzzledsl.plan.shapes import Shapes, attention_shapes, mlp_shapes, shapes_of
+
+Layer = tuple[AttentionAlternative, FfnAlternative]
+
+LIMITS: dict[str, int] = {
+    "num_hidden_layers": 10_000,
+    "hidden_size": 1 << 20,
+    "num_attention_heads": 1 << 16,
+    "num_key_value_heads": 1 << 16,
+    "head_dim": 1 << 16,
+    "intermediate_size": 1 << 24,
+    "vocab_size": 1 << 26,
+}
+"""Limits far above any model, and low enough that an allocation of one such size does not exhaust memory."""
+
+
+def check_sizes(directory: Path, content: Mapping[str, Any]) -> None:
+    """Raise DiagnosticError (AbsurdConfig) for each size of a config.json that exceeds its limit."""
+    found = [
+        AbsurdConfig(None, path=directory, name=name, value=_short(content[name]), low=1, high=high)
+        for name, high in LIMITS.items()
+        if content.get(name) is not None and not _whole_up_to(content[name], high)
+    ]
+    if found:
+        raise DiagnosticError(*found)
+
+
+def _whole_up_to(value: object, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= high
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def inventory(shape: Shape, layers: Sequence[Layer] | None = None) -> Shapes:
+    """Return names and shapes of all weights of a model of this shape: the parent's, or a child's with these layers.
+
+    A removed sub-block has no norm; a head tied to the embedding is not listed.
+    """
+    family = FAMILIES[shape.family]
+    found: Shapes = {f"{family.embedding}.weight": (shape.vocab, shape.hidden)}
+    for index in range(shape.layers):
+        attention, ffn = layers[index] if layers is not None else (ParentAttention(), ParentFfn())
+        prefix = f"{family.layers}.{index}."
+        if not isinstance(attention, NoOpAttention):
+            own = attention_shapes(shape, shape.kv_heads)
+            own = own if isinstance(attention, ParentAttention) else shapes_of(shape, attention)
+            found[f"{prefix}{norm_name('attention')}.weight"] = (shape.hidden,)
+            found |= {f"{prefix}{sub_block_name('attention')}.{name}": size for name, size in own.items()}
+        if not isinstance(ffn, NoOpFfn):
+            own = mlp_shapes(shape, shape.intermediate)
+            own = own if isinstance(ffn, ParentFfn) else shapes_of(shape, ffn)
+            found[f"{prefix}{norm_name('ffn')}.weight"] = (shape.hidden,)
+            found |= {f"{prefix}{sub_block_name('ffn')}.{name}": size for name, size in own.items()}
+    found[f"{family.final_norm}.weight"] = (shape.hidden,)
+    if not shape.tied:
+        found[f"{family.head}.weight"] = (shape.vocab, shape.hidden)
+    return found
+
+
+def select(
+    directory: Path, shape: Shape, weights: Mapping[str, LazyTensor], layers: Sequence[Layer] | None = None
+) -> dict[str, LazyTensor]:
+    """Return the weights of the architecture, in its order.
+
+    Raises DiagnosticError (WeightsDontFit) if one is missing or has a wrong shape, or if there are others. A copy of
+    a tied head and the tables of old checkpoints are allowed.
+    """
+    wanted = inventory(shape, layers)
+    missing = sorted(set(wanted) - set(weights))
+    odd = sorted(name for name in set(weights) - set(wanted) if not _harmless(name, shape))
+    wrong = [name for name in wanted if name in weights and weights[name].shape != wanted[name]]
+    reasons = []
+    if wrong:
+        first = wrong[0]
+        what = f"`{first}` is {list(weights[first].shape)}, and should be {list(wanted[first])}"
+        reasons.append(what + (f" ({len(wrong) - 1} more like it)" if len(wrong) > 1 else ""))
+    for names, what in ((missing, "missing"), (odd, "unexpected")):
+        if names:
+            reasons.append(f"{len(names)} {what} weights ({', '.join(names[:3])}{', …' * (len(names) > 3)})")
+    if reasons:
+        raise DiagnosticError(*(WeightsDontFit(None, path=directory, reason=reason) for reason in reasons))
+    return {name: weights[name] for name in wanted}
+
+
+def _harmless(name: str, shape: Shape) -> bool:
+    tied_head = shape.tied and name == f"{FAMILIES[shape.family].head}.weight"
+    return tied_head or name.endswith(".rotary_emb.inv_freq")

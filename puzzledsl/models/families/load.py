@@ -1,0 +1,192 @@
+"""Load a parent model and tokenizer from a checkpoint directory. Never runs code from it and uses no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.models.families.access import family_of, shape_of
+from puzzledsl.models.families.errors import NoCheckpoint, UnreadableCheckpoint, WrongTokenizer
+from puzzledsl.models.families.inventory import check_sizes, select
+from puzzledsl.models.families.tensors import LazyTensor, open_weights
+
+
+def read_config_json(directory: Path) -> dict[str, Any]:
+    """config.json as a dictionary. Raises DiagnosticError (NoCheckpoint, UnreadableCheckpoint)."""
+    if not directory.is_dir():
+        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="no such directory"))
+    path = directory / "config.json"
+    if not path.is_file():
+        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no config.json"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DiagnosticError(
+            UnreadableCheckpoint(None, path=directory, reason=f"config.json: {error}")
+        ) from error
+    if not isinstance(content, dict):
+        raise DiagnosticError(
+            UnreadableCheckpoint(None, path=directory, reason="config.json is not an object")
+        )
+    return content
+
+
+def load_config(directory: Path) -> PreTrainedConfig:
+    """The config of a parent of a known family. Raises DiagnosticError."""
+    check_sizes(directory, read_config_json(directory))
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (
+        Exception
+    ) as error:  # transformers raises many kinds for a bad config; all are the checkpoint's fault
+        raise DiagnosticError(
+            UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
+        ) from error
+    family_of(config)
+    return cast(PreTrainedConfig, config)
+
+
+def load_parent(
+    directory: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> PreTrainedModel:
+    """The parent in evaluation mode, with no gradients, SDPA attention and weights in `dtype` on `device`.
+
+    Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily.
+    """
+    config = load_config(directory)
+    weights = select(directory, shape_of(config), open_weights(directory))
+    return load_weights(family_of(config).causal_lm, directory, config, weights, dtype=dtype, device=device)
+
+
+def load_weights(
+    model_class: Any,
+    directory: Path,
+    config: PreTrainedConfig,
+    weights: Mapping[str, LazyTensor],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+) -> PreTrainedModel:
+    """A model of `model_class` with these weights: made without storage, then filled one tensor at a time.
+
+    Peak memory is the model's bytes plus one stored tensor. `weights` must be the model's own (see `inventory.select`).
+    """
+    model = empty_model(model_class, config, dtype, device)
+    with quiet():
+        for name, weight in weights.items():
+            holder, _, own = name.rpartition(".")
+            value = weight.read().to(device=device, dtype=dtype)
+            setattr(model.get_submodule(holder), own, nn.Parameter(value, requires_grad=False))
+        model.tie_weights()
+        if (directory / "generation_config.json").is_file():
+            try:
+                model.generation_config = GenerationConfig.from_pretrained(directory, local_files_only=True)
+            except Exception as error:
+                reason = f"generation_config.json: {_first_line(error)}"
+                raise DiagnosticError(UnreadableCheckpoint(None, path=directory, reason=reason)) from error
+    return frozen(model, device)
+
+
+def empty_model(
+    model_class: Any, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device | str
+) -> PreTrainedModel:
+    """A model without storage for its weights; its tables (rotary frequencies) are on `device`."""
+    with quiet():
+        with torch.device("meta"):
+            model = model_class._from_config(config, attn_implementation="sdpa", dtype=dtype)
+        _make_tables(model, device)
+    return cast(PreTrainedModel, model)
+
+
+def _make_tables(model: PreTrainedModel, device: torch.device | str) -> None:
+    """Compute what a model keeps beside its weights, the frequencies of rotary embeddings, as its own class does."""
+    held: Any = model
+    for name, module in list(held.named_modules()):
+        if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
+            holder, _, own = name.rpartition(".")
+            setattr(held.get_submodule(holder), own, type(module)(config=held.config).to(device))
+
+
+def frozen(model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTrainedModel:
+    """The same model on `device`, in evaluation mode, wanting no gradients."""
+    untyped: Any = model
+    untyped.eval().requires_grad_(False).to(device)
+    return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and warnings off the terminal: errors reach the user as diagnostics."""
+    log: Any = logging  # transformers' logging, which is not typed
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint directory.
+
+    Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, WrongTokenizer.
+    """
+    if not (directory / "tokenizer.json").is_file() and not any(directory.glob("tokenizer*")):
+        raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no tokenizer"))
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:
+        raise DiagnosticError(
+            UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
+        ) from error
+    _know_the_end(directory, tokenizer)
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _know_the_end(directory: Path, tokenizer: Any) -> None:
+    """A tokenizer that has no token of the number that ends the model's texts is another model's."""
+    path = directory / "config.json"
+    content = read_config_json(directory) if path.is_file() else {}
+    named = content.get("eos_token_id")
+    ends = [i for i in (named if isinstance(named, list) else [named]) if isinstance(i, int)]
+    if ends and all(i >= len(tokenizer) for i in ends):
+        reason = f"texts end with token {min(ends):,} (config.json), and it has {len(tokenizer):,}"
+        raise DiagnosticError(WrongTokenizer(None, path=directory, reason=reason))
+
+
+def check_tokens(directory: Path, tokens: Tensor) -> None:
+    """Raise DiagnosticError (WrongTokenizer) for token ids that the checkpoint's embedding has no row for."""
+    rows = load_config(directory).vocab_size
+    if tokens.numel() and (largest := int(tokens.max())) >= rows:
+        reason = f"it makes token {largest:,} of this text, and the embedding has {rows:,} rows"
+        raise DiagnosticError(WrongTokenizer(None, path=directory, reason=reason))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,155 @@
+"""A parent whose weights are read when a module runs and dropped when others need the memory.
+
+It is transformers' model with hooks: running it layer by layer gives bit-identical numbers to a fully loaded model. A
+page is the unit of reading and dropping: the embedding, one layer, the final norm, or the head.
+
+An absent weight is a single NaN expanded to the weight's shape: it has its shape, dtype and device and takes no
+memory, and any result computed from it without running its module is visibly NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from puzzledsl.models.families.access import family_of, layers, shape_of
+from puzzledsl.models.families.inventory import select
+from puzzledsl.models.families.load import empty_model, frozen, load_config
+from puzzledsl.models.families.tensors import LazyTensor, open_weights
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The module and parameter name to which one weight belongs."""
+
+    holder: nn.Module
+    name: str
+    weight: LazyTensor
+
+
+@dataclass(frozen=True)
+class Page:
+    """Weights that are read and dropped together."""
+
+    name: str
+    slots: Sequence[Slot]
+    size_bytes: int
+
+
+class Pages:
+    """The pages of one model. At most `room_bytes` of weights are kept, but always the current page."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device | str, room_bytes: int) -> None:
+        self._dtype, self._device = dtype, device
+        self._room_bytes = room_bytes
+        self._present: OrderedDict[str, Page] = OrderedDict()
+        self.reads = 0
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """Names of the pages in memory, from the least to the most recently used."""
+        return tuple(self._present)
+
+    def pin(self, page: Page) -> None:
+        """Read the page now and keep it for good, in addition to `room_bytes`."""
+        for slot in page.slots:
+            _put(slot, slot.weight.read().to(device=self._device, dtype=self._dtype))
+
+    def adopt(self, module: nn.Module, page: Page) -> None:
+        """Drop the page, and read it whenever the module or one inside it is called."""
+        self._forget(page)
+
+        def read(_: nn.Module, __: Any) -> None:
+            self.bring(page)
+
+        for inner in module.modules():
+            inner.register_forward_pre_hook(read)
+            inner.__dict__["page"] = page
+
+    def bring(self, page: Page) -> None:
+        """Load the page, dropping the least recently used pages to make room."""
+        if page.name in self._present:
+            self._present.move_to_end(page.name)
+            return
+        while self._present and self._held_bytes() + page.size_bytes > self._room_bytes:
+            _, oldest = self._present.popitem(last=False)
+            self._forget(oldest)
+        self.pin(page)
+        self._present[page.name] = page
+        self.reads += 1
+
+    def _held_bytes(self) -> int:
+        return sum(page.size_bytes for page in self._present.values())
+
+    def _forget(self, page: Page) -> None:
+        for slot in page.slots:
+            nothing = torch.full((), torch.nan, dtype=self._dtype, device=self._device)
+            _put(slot, nothing.expand(slot.weight.shape))
+
+
+def _put(slot: Slot, value: torch.Tensor) -> None:
+    slot.holder._parameters[slot.name] = nn.Parameter(value, requires_grad=False)
+
+
+def is_paged(model: PreTrainedModel) -> bool:
+    """Return True if the model's weights are paged."""
+    return "pages" in model.__dict__
+
+
+def bring_weights(model: PreTrainedModel, module: nn.Module) -> None:
+    """Load a module's weights for reading them without running it. Does nothing for a fully loaded model."""
+    if is_paged(model) and "page" in module.__dict__:
+        model.__dict__["pages"].bring(module.__dict__["page"])
+
+
+def paged_parent(
+    directory: Path,
+    *,
+    room_bytes: int,
+    keep_head: bool = False,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> tuple[PreTrainedModel, Pages]:
+    """Return the parent as `load_parent` does, with at most `room_bytes` of its weights in memory (one page at least).
+
+    The final norm is always in memory, and with `keep_head` so is the head, in addition to `room_bytes`. Raises
+    DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily.
+    DamagedWeights can also occur later, if a file becomes unreadable while the model runs.
+    """
+    config = load_config(directory)
+    weights = select(directory, shape_of(config), open_weights(directory))
+    family = family_of(config)
+    model = empty_model(family.causal_lm, config, dtype, device)
+    pages = Pages(dtype, device, room_bytes)
+    for name in (family.embedding, *(f"{family.layers}.{i}" for i in range(len(layers(model))))):
+        module = model.get_submodule(name)
+        pages.adopt(module, _page(name, module, weights, dtype))
+    pages.pin(_page(family.final_norm, model.get_submodule(family.final_norm), weights, dtype))
+    head = model.get_submodule(family.head)
+    stored = f"{family.embedding if shape_of(config).tied else family.head}.weight"
+    page = _page_of([Slot(head, "weight", weights[stored])], family.head, dtype)
+    pages.pin(page) if keep_head else pages.adopt(head, page)
+    model.__dict__["pages"] = pages
+    return frozen(model, device), pages
+
+
+def _page(path: str, module: nn.Module, weights: Mapping[str, LazyTensor], dtype: torch.dtype) -> Page:
+    slots = []
+    for name, weight in weights.items():
+        if name.startswith(f"{path}."):
+            holder, _, own = name.removeprefix(f"{path}.").rpartition(".")
+            slots.append(Slot(module.get_submodule(holder), own, weight))
+    return _page_of(slots, path, dtype)
+
+
+def _page_of(slots: Sequence[Slot], name: str, dtype: torch.dtype) -> Page:
+    numbers = sum(math.prod(slot.weight.shape) for slot in slots)
+    return Page(name, slots, numbers * dtype.itemsize)

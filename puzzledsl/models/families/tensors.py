@@ -1,0 +1,176 @@
+"""Weights on disk, one tensor at a time: safetensors files are checked before anything is read from them, and nothing
+is read before it is asked for.
+
+What a reader may rely on: every name is in exactly one file of the directory itself, every tensor's bytes lie inside its
+file, and their number is what shape and dtype say. No pickle, no code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.models.families.errors import DamagedWeights, NoCheckpoint
+
+INDEX = "model.safetensors.index.json"
+MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+DTYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class LazyTensor:
+    """A tensor that is read when `read` is called: shape, dtype and bytes are known before."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in its own dtype."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> LazyTensor:
+        """A tensor that is in memory already."""
+        return cls(tuple(tensor.shape), tensor.dtype, lambda: tensor.detach().cpu().contiguous())
+
+
+def open_weights(directory: Path) -> dict[str, LazyTensor]:
+    """All tensors of a checkpoint directory, in order of name. Raises DiagnosticError (NoCheckpoint, DamagedWeights)."""
+    files, index = _files(directory)
+    found: dict[str, LazyTensor] = {}
+    for path in files:
+        for name, tensor in open_file(path).items():
+            if name in found:
+                raise _damaged(path, f"`{name}` is in another file too")
+            if index is not None and index.get(name) != path.name:
+                raise _damaged(path, f"the index does not say that `{name}` is in it")
+            found[name] = tensor
+    if index is not None and (lost := sorted(set(index) - set(found))):
+        raise _damaged(directory / index[lost[0]], f"the index says that `{lost[0]}` is in it, and it is not")
+    return dict(sorted(found.items()))
+
+
+def _files(directory: Path) -> tuple[list[Path], dict[str, str] | None]:
+    """The files that hold the weights, and the index where there is one."""
+    path = directory / INDEX
+    if not path.is_file():
+        files = sorted(directory.glob("*.safetensors"))
+        if not files:
+            raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no .safetensors weights"))
+        return files, None
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(path, "it is no index of safetensors files") from error
+    if not isinstance(index, dict) or not all(isinstance(name, str) for name in index.values()):
+        raise _damaged(path, "its `weight_map` does not map names to files")
+    names = sorted(set(index.values()))
+    for name in names:
+        if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
+            raise _damaged(path, f"`{name}` is not the name of a .safetensors file beside it")
+        if not (directory / name).is_file():
+            raise _damaged(path, f"the file `{name}` is missing")
+    return [directory / name for name in names], index
+
+
+def open_file(path: Path) -> dict[str, LazyTensor]:
+    """The tensors of one safetensors file. Raises DiagnosticError (DamagedWeights)."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+                raise _damaged(
+                    path, "its header is longer than the file; it is truncated or no safetensors file"
+                )
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "its header is not readable JSON") from error
+    if not isinstance(header, dict):
+        raise _damaged(path, "its header is no table of tensors")
+    start = 8 + length
+    header.pop("__metadata__", None)
+    return {name: _tensor(path, start, size - start, name, entry) for name, entry in header.items()}
+
+
+def _tensor(path: Path, start: int, room: int, name: str, entry: Any) -> LazyTensor:
+    try:
+        code, sizes, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        shape = tuple(_whole(size) for size in sizes)
+        begin, end = _whole(begin), _whole(end)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, f"the entry of `{name}` lacks a dtype, a shape or its place") from error
+    if not isinstance(code, str) or code not in DTYPES:
+        raise _damaged(path, f"`{name}` is of dtype {code}, which is not read")
+    dtype = DTYPES[code]
+    if not begin <= end <= room:
+        raise _damaged(path, f"`{name}` ends {end - room:,} bytes past the end of the file; it is truncated")
+    if end - begin != math.prod(shape) * dtype.itemsize:
+        raise _damaged(
+            path,
+            f"`{name}` has {end - begin:,} bytes, and {code} {list(shape)} needs "
+            f"{math.prod(shape) * dtype.itemsize:,}",
+        )
+    return LazyTensor(shape, dtype, lambda: _read(path, start + begin, end - begin, shape, dtype))
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError(value)
+
+
+def _read(path: Path, offset: int, nbytes: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    if nbytes == 0:
+        return torch.empty(shape, dtype=dtype)
+    buffer = bytearray(nbytes)
+    try:
+        _fill(path, offset, buffer)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return torch.frombuffer(buffer, dtype=dtype).reshape(shape)
+
+
+def _fill(path: Path, offset: int, buffer: bytearray) -> None:
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        view = memoryview(buffer)
+        while len(view):
+            count = file.readinto(view)
+            if not count:
+                raise _damaged(path, "it became shorter while it was read")
+            view = view[count:]
+
+
+def total_bytes(weights: Mapping[str, LazyTensor]) -> int:
+    """Bytes of all tensors in their own dtypes."""
+    return sum(weight.nbytes for weight in weights.values())
+
+
+def _unreadable(path: Path, error: OSError) -> DiagnosticError:
+    return _damaged(path, f"it cannot be read ({error.strerror})")
+
+
+def _damaged(path: Path, reason: str) -> DiagnosticError:
+    return DiagnosticError(DamagedWeights(None, path=path, reason=reason))

@@ -1,0 +1,1 @@
+"""CPU kernels and memory settings that are faster than PyTorch's defaults."""

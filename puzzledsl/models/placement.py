@@ -1,0 +1,82 @@
+"""Choose device and dtype for a parent, and load it whole or paged.
+
+A GPU is used where there is one, in float32 or, if that does not fit, bfloat16. A parent that does not fit is run with its
+weights read layer by layer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from puzzledsl.base.progress import Progress
+from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.families.paged import paged_parent
+from puzzledsl.models.families.tensors import open_weights
+from puzzledsl.models.memory import room_bytes
+
+SHARE = 0.6
+"""Share of free memory that the parent's weights may take; the rest is for activations and pieces."""
+KEPT_SHARE = 0.25
+"""Share of free memory in which a paged parent may keep weights for reuse."""
+
+
+def placement(parent_dir: Path) -> tuple[torch.device, torch.dtype]:
+    """Return (device, dtype) for a checkpoint.
+
+    float32 on a CPU; on a GPU float32 if the weights fit into `SHARE` of its memory so, else bfloat16. Assumes that they are
+    stored in 16 bits.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu"), torch.float32
+    device = torch.device("cuda")
+    stored = sum(path.stat().st_size for path in parent_dir.glob("*.safetensors"))
+    room = free_bytes(device) * SHARE
+    return device, torch.float32 if 2 * stored <= room else torch.bfloat16
+
+
+def reachable_parent(parent_dir: Path, progress: Progress, *, once: bool) -> PreTrainedModel:
+    """Load the parent, or, if it does not fit in memory, return a paged one that reads its weights as it runs.
+
+    `once`: the caller finishes with each layer before it runs the next and needs no head, so no weights are kept for reuse.
+    Numbers are the same either way. Raises DiagnosticError: those of `load_parent`.
+    """
+    device, dtype = placement(parent_dir)
+    needed, room = weights_bytes(parent_dir, dtype), free_bytes(device)
+    if needed <= SHARE * room:
+        return load_parent(parent_dir, dtype=dtype, device=device)
+    kept = 0 if once else int(KEPT_SHARE * room)
+    progress.log(
+        "paged",
+        text=f"the parent's weights ({format_quantity(needed, BYTES)}) do not fit in memory "
+        f"({format_quantity(room, BYTES)} is free): they are read layer by layer",
+        weights_bytes=needed,
+        room_bytes=room,
+        kept_bytes=kept,
+    )
+    model, _ = paged_parent(parent_dir, room_bytes=kept, keep_head=not once, dtype=dtype, device=device)
+    return model
+
+
+def weights_bytes(parent_dir: Path, dtype: torch.dtype) -> int:
+    """Return the bytes that a checkpoint's weights take in `dtype`. Raises DiagnosticError (NoCheckpoint, DamagedWeights)."""
+    stored = open_weights(parent_dir).values()
+    return sum(weight.nbytes // weight.dtype.itemsize for weight in stored) * dtype.itemsize
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return a GPU's total memory, or, for the CPU, the bytes that this process may still allocate."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return room_bytes()
+
+
+def faster_in_bfloat16(device: torch.device) -> bool:
+    """True on a GPU and on a CPU with bfloat16 instructions (AVX512-BF16 or AMX). Other CPUs emulate bfloat16, slowly."""
+    if device.type != "cpu":
+        return device.type == "cuda"
+    cpu = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))

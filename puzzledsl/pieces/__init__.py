@@ -1,0 +1,1 @@
+"""The block library: pieces are initialised from the parent, trained and stored."""

@@ -1,0 +1,172 @@
+"""Nonlinear least squares over all weights of a piece, started by least squares on its last map.
+
+A Gauss-Newton step minimises the error as if the residual were linear in the weights. Here the step is taken in the
+span of the points tried so far, whose residuals are known, so that it needs only inner products. The next point is
+tried from there, along the gradient preconditioned by the curvature (`kronecker`). For a linear residual this is the
+conjugate gradient method; in general it is nonlinear GMRES (Washio and Oosterlee, ETNA 6, 1997), related to Anderson
+mixing.
+
+A point costs one forward and backward pass over the fitted batches. All is float32 except sums over batches, which
+are float64.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from puzzledsl.pieces.initialise.kronecker import Curvature, curvatures, downhill
+from puzzledsl.plan.refinement import CURVED_SHARE, POINTS
+
+REMEMBERED = 4
+"""Number of recent points whose span the next step is taken in."""
+PROBE, LEAST_REACH, LONGEST_REACH = 0.01, 0.001, 2.0
+"""Step lengths along the preconditioned gradient: the probe that sets the first one, and the bounds of all of them."""
+MISSES = 2
+"""Consecutive steps without improvement on the unseen batches after which the fit stops."""
+CHANGE = 3.0
+"""Largest factor between successive step lengths, and largest extrapolation of a step beyond the newest point."""
+RESOLVED = 1e-6
+"""Relative damping of the small system: treats directions that differ by less as one."""
+
+B = TypeVar("B")
+Weights = list[Tensor]
+"""One tensor for each map."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Weights with their residuals (a tensor per batch), the gradient of half the mean square, and the sum of squares."""
+
+    weights: Weights
+    residual: list[Tensor]
+    gradient: Weights
+    square: float
+
+
+@dataclass
+class Fit(Generic[B]):
+    """Fit of the weights of `linears`. `residual(batch)` is the piece's output minus the target.
+
+    `unseen` batches are not fitted: they decide which point is kept.
+    """
+
+    linears: Sequence[nn.Linear]
+    residual: Callable[[B], Tensor]
+    fitted: Sequence[B]
+    unseen: Sequence[B]
+    _curvatures: list[Curvature] = field(init=False)
+
+    def run(self, points: int = POINTS) -> bool:
+        """Fit the weights with at most `points` steps. Return False if none improves on the unseen batches.
+
+        The weights are then unchanged, bit for bit.
+        """
+        curved = self.fitted[: math.ceil(CURVED_SHARE * len(self.fitted))]
+        self._curvatures = curvatures(self.linears, self.residual, curved)
+        start = best = self._weights()
+        least, misses = self._unseen_square(), 0
+        for weights in itertools.islice(self._steps(), points):
+            self._set(weights)
+            if (square := self._unseen_square()) < least:
+                best, least, misses = weights, square, 0
+            elif (misses := misses + 1) == MISSES:
+                break  # what comes next fits the fitted batches alone
+        self._set(best)
+        return best is not start
+
+    def _steps(self) -> Iterator[Weights]:
+        """Yield the weights after each Gauss-Newton step."""
+        known = [self._at(self._weights())]
+        weights, gradient = known[0].weights, known[0].gradient
+        step = downhill(self._curvatures, gradient)
+        reach = self._reach(known[0], step)
+        while reach >= LEAST_REACH:
+            tried = self._at([w + reach * s for w, s in zip(weights, step, strict=True)])
+            if not math.isfinite(tried.square):
+                reach /= CHANGE**2
+                continue
+            known = [tried, *known][:REMEMBERED]
+            shares = _shares(known)
+            weights = _mixed(shares, [point.weights for point in known])
+            gradient = _mixed(shares, [point.gradient for point in known])
+            farther = min(max(shares[0], 1 / CHANGE), CHANGE)
+            reach = min(max(reach * farther, LEAST_REACH), LONGEST_REACH)
+            step = downhill(self._curvatures, gradient)
+            yield weights
+
+    def _reach(self, start: Point, step: Weights) -> float:
+        """Return the step length that minimises the first batch's error if its residual is linear, within the bounds."""
+        self._set([w + PROBE * s for w, s in zip(start.weights, step, strict=True)])
+        with torch.no_grad():
+            there = self.residual(self.fitted[0])
+        self._set(start.weights)
+        residual = start.residual[0]
+        effect = (there - residual) / PROBE
+        slope, square = _dot([effect], [residual]), _dot([effect], [effect])
+        return min(max(-slope / square, LEAST_REACH), LONGEST_REACH) if square > 0 else LEAST_REACH
+
+    def _at(self, weights: Weights) -> Point:
+        self._set(weights)
+        rows, residuals = 0, []
+        for batch in self.fitted:
+            with torch.enable_grad():
+                residual = self.residual(batch)
+            torch.autograd.backward(residual, residual.detach())
+            residuals.append(residual.detach())
+            rows += residual.shape[:-1].numel()
+        gradient = [_gradient(linear.weight) / rows for linear in self.linears]
+        for linear in self.linears:
+            linear.weight.grad = None
+        return Point(weights, residuals, gradient, _dot(residuals, residuals))
+
+    def _unseen_square(self) -> float:
+        with torch.no_grad():
+            residuals = [self.residual(batch) for batch in self.unseen]
+        return _dot(residuals, residuals)
+
+    def _weights(self) -> Weights:
+        return [linear.weight.detach().clone() for linear in self.linears]
+
+    def _set(self, weights: Weights) -> None:
+        with torch.no_grad():
+            for linear, weight in zip(self.linears, weights, strict=True):
+                linear.weight.copy_(weight)
+
+
+def _shares(known: Sequence[Point]) -> list[float]:
+    """Return the shares of the points, which sum to 1, that minimise the square of the mixed residual."""
+    effects = [[b - a for a, b in zip(known[0].residual, point.residual, strict=True)] for point in known[1:]]
+    square = torch.tensor([[_dot(a, b) for b in effects] for a in effects], dtype=torch.float64)
+    slope = torch.tensor([_dot(a, known[0].residual) for a in effects], dtype=torch.float64)
+    square += RESOLVED * torch.diag(square.diagonal())
+    older: list[float] = (-torch.linalg.pinv(square, hermitian=True) @ slope).tolist()
+    newest = 1 - sum(older)
+    if newest > CHANGE:  # far beyond what was tried, where the residual may be anything
+        older = [(CHANGE - 1) / (newest - 1) * share for share in older]
+    return [1 - sum(older), *older]
+
+
+def _mixed(shares: Sequence[float], points: Sequence[Weights]) -> Weights:
+    """Return sum_i share_i * point_i for each map."""
+    found = []
+    for tensors in zip(*points, strict=True):
+        mixed = shares[0] * tensors[0]
+        for share, tensor in zip(shares[1:], tensors[1:], strict=True):
+            mixed.add_(tensor, alpha=share)
+        found.append(mixed)
+    return found
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    return torch.zeros_like(weight) if weight.grad is None else weight.grad
+
+
+def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+    return sum(float(torch.dot(a.flatten(), b.flatten())) for a, b in zip(left, right, strict=True))

@@ -1,0 +1,136 @@
+"""The block library on disk: `<job id>.safetensors` for each finished piece, and `index.jsonl`.
+
+A piece exists once its index line does, and the line is written after the file: killed at any moment, a library
+holds only whole pieces. Only safetensors are written and read, never pickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import write_bytes
+from puzzledsl.ir.tables import BldJob, Piece
+from puzzledsl.pieces.store.errors import PieceDamaged, PieceMissing
+from puzzledsl.pieces.store.index import Index
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+
+
+class Library:
+    """The pieces under `root` (which need not exist yet)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.index = Index(root / "index.jsonl")
+        self._known: dict[str, Piece] = {}
+
+    def pieces(self) -> tuple[Piece, ...]:
+        """Every piece in the index, in order of job id. Raises DiagnosticError for a damaged index."""
+        self._known = self.index.read()
+        return tuple(piece for _, piece in sorted(self._known.items()))
+
+    def has(self, id: str, inputs: Mapping[str, str] | None = None) -> bool:
+        """True when the piece is in the index and its file is there and whole (its hash is checked).
+
+        With `inputs`, it must also have been made from them: a job id knows nothing of the parent's weights.
+        """
+        piece = self._find(id)
+        if piece is None or (inputs is not None and piece.inputs != dict(inputs)):
+            return False
+        return self._fault(piece, self._read(piece)) is None
+
+    def put(
+        self,
+        job: BldJob,
+        tensors: Mapping[str, Tensor],
+        loss_initial: float,
+        loss_final: float,
+        tokens: int,
+        inputs: Mapping[str, str] | None = None,
+    ) -> Piece:
+        """Add a finished piece: its file first, then its index line, each on the disk before the next.
+
+        `tokens`: how many the piece was trained on; `inputs`: digests of what it was made from besides the job. The
+        same job and tensors give the same bytes. A piece that was there is replaced.
+        """
+        piece = self.write(job, tensors, loss_initial, loss_final, tokens, inputs)
+        self.enter(piece)
+        return piece
+
+    def write(
+        self,
+        job: BldJob,
+        tensors: Mapping[str, Tensor],
+        loss_initial: float,
+        loss_final: float,
+        tokens: int,
+        inputs: Mapping[str, str] | None = None,
+    ) -> Piece:
+        """The first half of `put`: the file alone, so that several machines may write pieces and one of them enters them."""
+        if not _SAFE_NAME.fullmatch(job.id):
+            raise ValueError(f"a job id is a file name here, and {job.id!r} is none")
+        file = f"{job.id}.safetensors"
+        stored = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+        content = to_safetensors(stored, metadata={"job": job.canonical_json()})
+        write_bytes(self.root / file, content)
+        return Piece(
+            job=job,
+            file=file,
+            sha256=hashlib.sha256(content).hexdigest(),
+            loss_initial=loss_initial,
+            loss_final=loss_final,
+            tokens=tokens,
+            inputs=dict(inputs or {}),
+        )
+
+    def enter(self, piece: Piece) -> None:
+        """The second half of `put`: the index line of a piece whose file is on the disk."""
+        if self._find(piece.job.id) != piece:
+            self.index.append(piece)
+            self._known[piece.job.id] = piece
+
+    def load(self, id: str) -> dict[str, Tensor]:
+        """A piece's tensors on the CPU. Raises DiagnosticError when it is missing or its hash is wrong."""
+        piece = self._find(id)
+        if piece is None:
+            raise DiagnosticError(PieceMissing(None, root=self.root, id=id))
+        content = self._read(piece)
+        fault = self._fault(piece, content)
+        if fault is None and content is not None:
+            try:
+                return parse_safetensors(content)
+            except SafetensorError as error:
+                fault = f"it is no safetensors file ({error})"
+        raise DiagnosticError(PieceDamaged(None, file=self.root / piece.file, reason=fault))
+
+    def finish(self) -> None:
+        """Make the index canonical, so that equal pieces are equal bytes however often the work was interrupted."""
+        if self.root.is_dir():
+            self.index.rewrite()
+
+    def _find(self, id: str) -> Piece | None:
+        if id not in self._known:
+            self._known = self.index.read()
+        return self._known.get(id)
+
+    def _read(self, piece: Piece) -> bytes | None:
+        try:
+            return (self.root / piece.file).read_bytes()
+        except OSError:
+            return None
+
+    def _fault(self, piece: Piece, content: bytes | None) -> str | None:
+        if content is None:
+            return "the file is gone or cannot be read"
+        if hashlib.sha256(content).hexdigest() != piece.sha256:
+            return "its SHA-256 is not the one in the index"
+        return None

@@ -1,0 +1,84 @@
+"""Input activations of one layer for all training and held-out tokens, in a memory-mapped file that moves up the layers.
+
+`work/hidden-<layer>.bin` is written under a temporary name, fsynced and renamed, so it is complete when it appears. The file of
+the layer below is deleted only at the next step, when the pieces trained on it are in the library. So an interrupted run resumes
+at its last unfinished layer. At most two layers' hidden states are on disk and one batch is in memory.
+
+Shapes: N blocks, S context, H hidden.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from puzzledsl.base.checksums import is_sealed, seal
+from puzzledsl.base.files import replacing, reserve
+from puzzledsl.models.layerwise import LayerRunner
+
+_NAME = re.compile(r"hidden-(\d+)\.bin")
+Visit = Callable[[int, Tensor], Tensor]
+
+
+class Activations:
+    """Hidden states [N, S, H] of `tokens` [N, S] that enter layer `layer_idx`."""
+
+    def __init__(
+        self, runner: LayerRunner, tokens_NS: Tensor, batches: Sequence[slice], work: Path, *, last_layer: int
+    ) -> None:
+        """Open the intact file in `work` of the highest layer up to `last_layer`, or embed the tokens.
+
+        `batches`: slices of the N blocks that run through a layer together; each block is in exactly one.
+        """
+        self._runner, self._tokens, self._batches, self._work = runner, tokens_NS, batches, work
+        kept = [n for n in _layers_in(work) if n <= last_layer and is_sealed(self._path(n))]
+        self.layer_idx = max(kept, default=0)
+        if not kept:
+            self._write(0, lambda _, tokens: runner.embed(tokens), tokens_NS)
+        self._forget_others()
+
+    def move_to(self, layer_idx: int) -> None:
+        """Run layers of the parent, without gradients, until the file holds the input of `layer_idx`."""
+        while (here := self.layer_idx) < layer_idx:
+            with torch.no_grad():
+                self.step(lambda _, hidden, here=here: self._runner.run_layer(here, hidden))  # type: ignore[misc]
+
+    def step(self, visit: Visit) -> None:
+        """Move up one layer: `visit(number, hidden)` gets each batch in order and returns the layer's output for it."""
+        self._forget_others()
+        self._write(self.layer_idx + 1, visit, self._map(self._path(self.layer_idx)))
+        self.layer_idx += 1
+
+    def _write(self, layer_idx: int, visit: Visit, entering: Tensor) -> None:
+        """Write `visit(number, batch)` of each batch of `entering` to the file of `layer_idx`."""
+        with replacing(self._path(layer_idx)) as temporary:
+            reserve(temporary, self._tokens.numel() * self._runner.hidden_size * self._runner.dtype.itemsize)
+            leaving = self._map(temporary)
+            for number, where in enumerate(self._batches):
+                leaving[where] = visit(number, entering[where].to(self._runner.device)).to("cpu")
+            del leaving
+            seal(temporary)
+
+    def _map(self, path: Path) -> Tensor:
+        """Memory-map a file as a tensor [N, S, H]. Shared even for reading: a private map counts as memory of the process."""
+        shape = (*self._tokens.shape, self._runner.hidden_size)
+        size = shape[0] * shape[1] * shape[2]
+        return torch.from_file(str(path), shared=True, size=size, dtype=self._runner.dtype).view(shape)
+
+    def _path(self, layer_idx: int) -> Path:
+        return self._work / f"hidden-{layer_idx}.bin"
+
+    def _forget_others(self) -> None:
+        for layer in _layers_in(self._work):
+            if layer != self.layer_idx:
+                self._path(layer).unlink()
+
+
+def _layers_in(work: Path) -> list[int]:
+    if not work.is_dir():
+        return []
+    return [int(match[1]) for path in work.iterdir() if (match := _NAME.fullmatch(path.name))]

@@ -1,0 +1,136 @@
+"""Refine initial weights by nonlinear least squares (Gauss-Newton) on all linear maps of a piece; no training.
+
+The start is the least-squares fit of the last map. Pieces from the paper's initialisers are left as they are, and linear
+sub-blocks are exact optima already. Everything is computed in float32, whatever the parent's dtype.
+
+Shapes: B sequences, S positions, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from puzzledsl.models.build import last_map
+from puzzledsl.models.layerwise import LayerTrace
+from puzzledsl.pieces.initialise.gauss_newton import Fit
+from puzzledsl.pieces.initialise.grams import Gram, refit
+from puzzledsl.pieces.initialise.statistics import Call
+from puzzledsl.pieces.train.student import Student
+from puzzledsl.plan.refinement import FITTED_SHARE, has_numbers_enough, is_refined
+
+Seen = tuple[Tensor, LayerTrace]
+"""Hidden states [B, S, H] that enter a layer, and the trace of the parent's layer on them."""
+
+
+def refine(students: Sequence[Student], calls: Sequence[Call]) -> None:
+    """Fit the pieces of one layer, in place, to the parent's outputs on most of the calibration batches.
+
+    A fit is kept only if it also reduces the error on the last batch, which it is not fitted to. Skips pieces that are not to
+    be refined, that have too many weights for the number of calibration values, or whose weights are not all float32.
+    """
+    batches = int(FITTED_SHARE * len(calls))
+    numbers = sum(call.entering.numel() for call in calls[:batches])
+    wanted = [
+        student
+        for student in students
+        if is_refined(student.job) and has_numbers_enough(_size(student), numbers) and _is_float32(student)
+    ]
+    if not wanted:
+        return
+    fitted = [_seen(call) for call in calls[:batches]]
+    judging = [_seen(calls[-1])]
+    for student in wanted:
+        if Fit(_linears(student), _Residual(student), fitted, judging).run():
+            _refit_last(student, calls)
+
+
+def _linears(student: Student) -> list[nn.Linear]:
+    return [module for module in student.trained.modules() if isinstance(module, nn.Linear)]
+
+
+def _size(student: Student) -> int:
+    return sum(linear.weight.numel() for linear in _linears(student))
+
+
+def _is_float32(student: Student) -> bool:
+    """False if one half of a coupled piece is the parent's module in bfloat16; a fit would then follow its rounding errors."""
+    modules = [module for module in (student.attention, student.ffn) if module is not None]
+    return all(weight.dtype == torch.float32 for module in modules for weight in module.parameters())
+
+
+class _Residual:
+    """Residual of the fit: the piece's output minus the parent sub-block's output, [B, S, H]."""
+
+    def __init__(self, student: Student) -> None:
+        self._student = student
+
+    def __call__(self, seen: Seen) -> Tensor:
+        return self._student.forward(*seen) - self._student.target(seen[1])
+
+
+@torch.no_grad()
+def _refit_last(student: Student, calls: Sequence[Call]) -> None:
+    """Refit the last linear map of a piece by least squares on all calibration tokens; `Fit` used only a part of them."""
+    last = _last(student)
+    if last is None:
+        return
+    bias = cast(Tensor | None, last.bias)  # torch's type stubs do not allow None
+    gram = Gram.zeros(last.in_features, last.out_features, last.weight.device)
+    noted: list[Tensor] = []
+    hook = last.register_forward_hook(lambda module, args, output: noted.extend((args[0], output)))
+    try:
+        for hidden, trace in map(_seen, calls):
+            made = student.forward(hidden, trace)
+            read, gave = noted
+            noted.clear()
+            wanted = student.target(trace) - made + gave
+            gram.add(read, wanted if bias is None else wanted - bias)
+    finally:
+        hook.remove()
+    last.weight.copy_(refit(gram, last.weight))
+
+
+def _last(student: Student) -> nn.Linear | None:
+    """Return the last linear map of a piece if its output is linear in it.
+
+    None for a piece without such a map of its own, for example one whose attention is followed by the parent's FFN.
+    """
+    job = student.job
+    if job.ffn is not None and job.ffn.kind == "parent":
+        return None
+    if job.ffn is not None and job.ffn.kind != "noop":
+        module, name = student.ffn, last_map("ffn", job.ffn)
+    elif job.attention is not None and job.attention.kind != "parent":
+        module, name = student.attention, last_map("attention", job.attention)
+    else:
+        return None
+    return None if name is None else cast(nn.Linear, getattr(module, name))
+
+
+def _seen(call: Call) -> Seen:
+    entering = call.entering.float()
+    trace = LayerTrace(
+        attention_input=call.hidden_states.float(),
+        attention_output=call.output.float(),
+        ffn_input=call.ffn_input.float(),
+        ffn_output=call.ffn_output.float(),
+        output=entering + call.output.float() + call.ffn_output.float(),
+        attention_kwargs=_float(call.kwargs),
+    )
+    return entering, trace
+
+
+def _float(value: Any) -> Any:
+    match value:
+        case Tensor() if value.is_floating_point():
+            return value.float()
+        case dict():
+            return {name: _float(part) for name, part in value.items()}
+        case tuple():
+            return tuple(_float(part) for part in value)
+        case _:
+            return value

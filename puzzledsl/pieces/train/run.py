@@ -1,0 +1,183 @@
+"""`pzl bld`: blockwise local distillation (Puzzle, section 3) of every job's piece in one pass of the parent.
+
+For each layer: collect calibration statistics, initialise all its pieces, train them side by side on one forward pass of the
+parent's layer, and write them to the block library. Either the hidden states of all tokens move up one layer at a time
+(`sweep.py`), or batches run through all layers and no activations are kept (`stream.py`). The pieces are the same, bit for
+bit. In both the parent runs once, whatever the number of jobs. An interrupted and resumed run gives the same bytes; other
+hardware or another number of threads does not.
+
+Callers pass the jobs of exactly one `bld` declaration of the program.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import write_text
+from puzzledsl.base.progress import Progress
+from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.budget import Budget
+from puzzledsl.data.errors import span_of
+from puzzledsl.ir import nodes
+from puzzledsl.ir.tables import BldJob, Piece
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.load import check_tokens, load_tokenizer
+from puzzledsl.models.families.paged import is_paged
+from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.placement import SHARE, reachable_parent
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.store.origin import origin
+from puzzledsl.pieces.train.errors import NoScratchSpace, NoTrainingText
+from puzzledsl.pieces.train.order import Order, write_piece
+from puzzledsl.pieces.train.passes import has_begun, passes
+from puzzledsl.pieces.train.stage import Stage
+from puzzledsl.pieces.train.stream import Alone, stream
+from puzzledsl.pieces.train.sweep import sweep
+from puzzledsl.pieces.train.training import Outcome
+
+Enter = Callable[[Piece, str], None]
+"""Callback for a piece whose file is written. The string says which weights were kept: "trained" or "initial"."""
+
+
+class Maker(Protocol):
+    """Executor of an order, in this process or on other machines."""
+
+    def __call__(self, order: Order, enter: Enter, progress: Progress) -> None:
+        """Make every piece of the order and call `enter` for each whose file is written. Raises DiagnosticError."""
+
+
+def run_bld(
+    program: nodes.Program,
+    bld: str,
+    jobs: Sequence[BldJob],
+    parent_dir: Path,
+    base: Path,
+    library: Library,
+    work: Path,
+    progress: Progress,
+    make: Maker | None = None,
+) -> None:
+    """Make the pieces of `jobs` that the library lacks, and write its index in canonical order.
+
+    Pieces are trained for `tokens / (context * batch)` steps and keep the better of their initial and trained weights
+    on held-out tokens; linear sub-blocks initialised by least squares are already optimal and are not trained. `work` holds
+    the state that an interrupted run resumes from and is removed at the end. Relative data paths start at `base`. `make`
+    executes the order; the default is `make_here`.
+    Raises DiagnosticError: missing or too little text, checkpoints that cannot be read, alternatives that cannot be made.
+    """
+    if not jobs:
+        library.finish()
+        return
+    declaration = program.blds[bld]
+    budget = _one_budget(jobs)
+    tokens = _text(program, declaration, budget, parent_dir, base, library)
+    made_from = origin(parent_dir, tokens)
+    todo = [job for job in jobs if not library.has(job.id, made_from)]
+    progress.start(f"bld {bld}", len(jobs))
+    progress.advance(len(jobs) - len(todo))
+    if todo:
+        init = program.spaces[declaration.space].init
+        order = Order(bld, parent_dir, todo, budget, init, tokens, library.root, work, made_from)
+        (make or partial(make_here, declaration))(order, partial(_enter, library, progress), progress)
+    library.finish()
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def make_here(declaration: nodes.Bld, order: Order, enter: Enter, progress: Progress) -> None:
+    """Make an order's pieces in this process: by `sweep` if the activations fit on the disk, else by `stream`.
+
+    Raises DiagnosticError (NoScratchSpace) if they do not fit on the disk and streaming is not possible either: the parent is
+    paged, or some piece exceeds its layer's share of memory.
+    """
+    model = reachable_parent(order.parent_dir, progress, once=True)
+    prepare_work(order, f"{model.device.type} {model.dtype}")
+    width = shape_of(model.config).hidden * model.dtype.itemsize
+    needed = 2 * width * order.tokens[order.budget.calibration :].numel()
+    free = shutil.disk_usage(order.work).free
+    if not has_begun(order) and (needed <= free or any(order.work.glob("hidden-*.bin"))):
+        _sweep(model, order, enter, progress)
+    elif is_paged(model) or (parts := passes(order, SHARE * room_bytes() / (order.last_layer + 1))) is None:
+        raise DiagnosticError(
+            NoScratchSpace(
+                span_of(declaration.where),
+                name=declaration.name,
+                work=order.work,
+                needed=format_quantity(needed, BYTES),
+                free=format_quantity(free, BYTES),
+            )
+        )
+    else:
+        text = f"activations ({format_quantity(needed, BYTES)}) are not kept: {format_quantity(free, BYTES)} of disk is free"
+        progress.log("streaming", text=text, needed_bytes=needed, free_bytes=free)
+        for part in parts:
+            stream(part, Alone(Stage(part, 0, part.last_layer + 1, model)), enter, progress)
+
+
+def _sweep(model: PreTrainedModel, order: Order, enter: Enter, progress: Progress) -> None:
+    library = Library(order.library_root)
+
+    def keep(outcome: Outcome) -> None:
+        piece = write_piece(library, order, outcome, model.dtype)
+        enter(piece, "trained" if outcome.improved else "initial")
+        progress.advance(layer=piece.job.layer, loss=f"{piece.loss_initial:.3g} -> {piece.loss_final:.3g}")
+
+    sweep(model, order, keep)
+
+
+def prepare_work(order: Order, arithmetic: str) -> None:
+    """Empty `work` unless its content comes from the same parent, text, budget and arithmetic (device and dtype)."""
+    key = f"{order.made_from}\n{order.budget}\n{arithmetic}\n"
+    stamp = order.work / "made_from.txt"
+    if stamp.is_file() and stamp.read_text() == key:
+        return
+    shutil.rmtree(order.work, ignore_errors=True)
+    order.work.mkdir(parents=True)
+    write_text(stamp, key)
+
+
+def _enter(library: Library, progress: Progress, piece: Piece, kept: str) -> None:
+    """Add a piece whose file is written to the library's index, and log it."""
+    library.enter(piece)
+    losses = {"loss_initial": piece.loss_initial, "loss_final": piece.loss_final}
+    progress.log("piece", id=piece.job.id, layer=piece.job.layer, kept=kept, tokens=piece.tokens, **losses)
+
+
+def _one_budget(jobs: Sequence[BldJob]) -> Budget:
+    budgets = {Budget.of(job) for job in jobs}
+    if len(budgets) != 1:
+        raise ValueError("the jobs of one bld have one token budget")
+    return budgets.pop()
+
+
+def _text(
+    program: nodes.Program,
+    declaration: nodes.Bld,
+    budget: Budget,
+    parent_dir: Path,
+    base: Path,
+    library: Library,
+) -> Tensor:
+    """Return the tokens of calibration, training and held-out blocks, in this order, [N, S]."""
+    if declaration.data is None:
+        raise DiagnosticError(NoTrainingText(span_of(declaration.where), name=declaration.name))
+    tokens = token_blocks(
+        program.data[declaration.data],
+        base,
+        load_tokenizer(parent_dir),
+        context=budget.context,
+        tokens=budget.blocks * budget.context,
+        seed=budget.seed,
+        cache=BuildDir(library.root.parent).tokens,
+    )
+    check_tokens(parent_dir, tokens)
+    return tokens

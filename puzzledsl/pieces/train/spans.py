@@ -1,0 +1,55 @@
+"""Partition the layers into consecutive spans of about equal work, one for each worker (linear partition by bisection)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.pieces.train.order import Order
+from puzzledsl.plan.shapes import attention_shapes, mlp_shapes
+
+
+def spans(work: Sequence[float], workers: int) -> tuple[tuple[int, int], ...]:
+    """Return (first, end) of each worker's layers. The spans cover all layers, in order, and none is empty.
+
+    There are fewer spans than `workers` if there are fewer layers. The largest sum of `work` in a span is the least possible.
+    """
+    count = min(workers, len(work))
+    low, high = max(work), sum(work)
+    # bisect for the least limit that `count` spans can keep; 60 halvings reach float64's precision
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if len(_filled(work, middle)) <= count else (middle, high)
+    found = _filled(work, high)
+    while len(found) < count:  # a worker is free: split the span of several layers that has the most work
+        first, end = max((s for s in found if s[1] - s[0] > 1), key=lambda s: sum(work[s[0] : s[1]]))
+        middle_layer = spans(work[first:end], 2)[0][1] + first
+        found[found.index((first, end)) : found.index((first, end)) + 1] = [
+            (first, middle_layer),
+            (middle_layer, end),
+        ]
+    return tuple(found)
+
+
+def _filled(work: Sequence[float], limit: float) -> list[tuple[int, int]]:
+    """Fill spans greedily, each up to a sum of `limit` and with at least one layer."""
+    found, first, total = [], 0, 0.0
+    for layer, amount in enumerate(work):
+        if total + amount > limit and layer > first:
+            found.append((first, layer))
+            first, total = layer, 0.0
+        total += amount
+    return [*found, (first, len(work))]
+
+
+def work_of(order: Order, shape: Shape) -> list[float]:
+    """Estimate the FLOPs per token of each layer up to the order's last.
+
+    2 per weight of the parent's layer (forward) and 6 per weight of its pieces (forward and backward).
+    """
+    own = [*attention_shapes(shape, shape.kv_heads).values(), *mlp_shapes(shape, shape.intermediate).values()]
+    work = [2.0 * sum(map(math.prod, own))] * (order.last_layer + 1)
+    for job in order.jobs:
+        work[job.layer] += 6.0 * sum(map(math.prod, job.shapes.values()))
+    return work

@@ -1,0 +1,117 @@
+"""State shared by all tasks of a run: the checked program, its directories and the progress reporter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.ir import nodes
+from puzzledsl.ir.base import Artefact
+from puzzledsl.pipeline.digests import digest_of, parent_fingerprint
+from puzzledsl.pipeline.errors import (
+    DamagedArtefact,
+    NotMadeYet,
+    ParentHasNoWeights,
+    ParentNotFound,
+    ParentUnreadable,
+)
+from puzzledsl.pipeline.stamps import Stamps
+
+T = TypeVar("T", bound=Artefact)
+
+
+def span_of(where: nodes.Where) -> Span:
+    """Return a place of the IR as a span for diagnostics."""
+    return Span(where.file, where.line, where.column, where.end_line, where.end_column)
+
+
+@dataclass
+class Context:
+    """One run. `file` is the `.pzl` file; relative paths of the program are relative to its directory, `base`."""
+
+    file: Path
+    program: nodes.Program
+    build: BuildDir
+    source: str
+    progress: Progress = field(default_factory=Silent)
+    on: str | None = None  # a Ray cluster that makes the pieces (`--on`)
+    heal: bool = True  # children are healed after assembly
+
+    @property
+    def base(self) -> Path:
+        """The directory of the `.pzl` file."""
+        return self.file.parent
+
+    @cached_property
+    def stamps(self) -> Stamps:
+        """The record of finished tasks."""
+        return Stamps(self.build.root)
+
+    def parent_directory(self, space: str, stage: str) -> Path:
+        """Return the directory of a space's parent checkpoint, downloading a Hub id. Raises DiagnosticError."""
+        parent = self.program.parents[self.program.spaces[space].parent]
+        if not isinstance(parent.source, nodes.HfSource):
+            raise DiagnosticError(ParentHasNoWeights(span_of(parent.where), stage=stage, name=parent.name))
+        local = self.base / parent.source.id
+        return local if (local / "config.json").is_file() else self._download(parent, parent.source)
+
+    def _download(self, parent: nodes.Parent, source: nodes.HfSource) -> Path:
+        from huggingface_hub import snapshot_download
+
+        patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.txt"]
+        try:
+            return Path(snapshot_download(source.id, revision=source.revision, allow_patterns=patterns))
+        except Exception as error:  # the hub client raises many kinds: offline, unknown id, gated, bad name
+            help = f"make or download the checkpoint, or correct the path ({type(error).__name__})"
+            if (prepare := self.base / "prepare.py").is_file():
+                help = f"`python {prepare}` makes it"
+            raise DiagnosticError(
+                ParentNotFound(span_of(parent.where), name=parent.name, id=source.id, help=help)
+            ) from error
+
+    def fingerprint(self, space: str, stage: str) -> str:
+        """Return the digest of the parent's weights and tokenizer. Raises DiagnosticError if they are unreadable."""
+        directory = self.parent_directory(space, stage)
+        known = self.__dict__.setdefault("_fingerprints", {})
+        if directory not in known:
+            try:
+                known[directory] = parent_fingerprint(directory)
+            except OSError as error:
+                parent = self.program.parents[self.program.spaces[space].parent]
+                path, reason = error.filename or directory, error.strerror
+                raise DiagnosticError(
+                    ParentUnreadable(span_of(parent.where), path=path, name=parent.name, reason=reason)
+                ) from error
+        return str(known[directory])
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return `make()`, cached by `key` for the present program. The key must hold everything else the result depends on."""
+        known: dict[Hashable, T]
+        program, known = self.__dict__.get("_once", (None, {}))
+        if program is not self.program:
+            self.__dict__["_once"] = self.program, (known := {})
+        if key not in known:
+            known[key] = make()
+        return known[key]
+
+    def made(self, stage: str, name: str, what: str) -> str:
+        """Return the digest of a finished task's outputs. Raises DiagnosticError if the task is not finished."""
+        stamp = self.stamps.read(stage, name)
+        if stamp is None:
+            raise DiagnosticError(NotMadeYet(None, what=what, name=name, stage=stage, file=self.file))
+        return digest_of(stamp.outputs)
+
+    def load(self, path: Path, kind: type[T], stage: str, name: str) -> T:
+        """Read the output file of a finished task. Raises DiagnosticError if it is missing or modified."""
+        if self.stamps.vouches(stage, name, path):
+            try:
+                return kind.from_json(path.read_bytes())
+            except ValueError:  # pydantic's and JSON's errors: another version of the format
+                pass
+        raise DiagnosticError(DamagedArtefact(None, path=path, stage=stage, file=self.file))

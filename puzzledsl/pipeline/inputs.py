@@ -1,0 +1,176 @@
+"""Inputs of stages: jobs, costs, scores, solutions, children."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.ir import nodes
+from puzzledsl.ir.evaluated import children_evaluated, children_in_full
+from puzzledsl.ir.tables import (
+    BldJob,
+    CostTable,
+    RefinedFrontier,
+    Refinement,
+    ScoreTable,
+    SearchResult,
+    Solution,
+)
+from puzzledsl.pipeline.context import Context, span_of
+from puzzledsl.pipeline.digests import data_fingerprint, digest_of
+from puzzledsl.pipeline.errors import NoSolution, WholeModelChoice
+
+
+def layers_only(ctx: Context, space: str) -> None:
+    """Raises DiagnosticError where a space chooses something for the whole model: later stages choose layer by layer."""
+    chosen = ctx.program.spaces[space]
+    if chosen.whole_model is not None:
+        widths = " | ".join(map(str, chosen.whole_model.hidden))
+        raise DiagnosticError(WholeModelChoice(span_of(chosen.where), name=space, what=f"hidden = {widths}"))
+
+
+def jobs_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
+    """The jobs of a BLD declaration. Raises DiagnosticError for a choice that no stage can make."""
+    from puzzledsl.plan.bld import bld_plan
+
+    layers_only(ctx, ctx.program.blds[bld].space)
+    return bld_plan(ctx.program, bld)
+
+
+def measured_scenarios(ctx: Context) -> list[str]:
+    """Scenarios whose costs must be measured on this machine."""
+    hardware = ctx.program.hardware
+    scenarios = ctx.program.scenarios.items()
+    return [n for n, s in scenarios if isinstance(hardware[s.hardware].spec, nodes.MeasuredHardware)]
+
+
+def costs_of(ctx: Context, space: str) -> CostTable:
+    """Analytic costs, and the measured ones where `pzl measure` has made them.
+
+    Raises DiagnosticError for a choice that no stage can cost."""
+    from puzzledsl.costs.table import cost_table, merge
+
+    layers_only(ctx, space)
+    read = [h.spec.path for h in ctx.program.hardware.values() if isinstance(h.spec, nodes.TableHardware)]
+    key = ("costs", space, *(file_version(ctx.base / path) for path in read))
+    tables = [ctx.once(key, lambda: cost_table(ctx.program, space, ctx.base))]
+    if ctx.stamps.read("measure", space):
+        tables.append(ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space))
+    return merge(*tables)
+
+
+def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
+    """Every score table of the search's space that is there; a table from elsewhere is read on the spot.
+
+    Scores made around a child are only for the searches that ask for them: that child's own search comes before them.
+    """
+    from puzzledsl.search.needs import needed
+
+    space = ctx.program.searches[search].space
+    asked = needed(ctx.program, search).scores
+    tables: dict[str, ScoreTable] = {}
+    for name, score in ctx.program.scores.items():
+        if score.space != space or (_around(score) and name not in asked):
+            continue
+        if isinstance(score.method, nodes.ScoreFromTable):
+            from puzzledsl.search.score_table import read_score_table
+
+            path = ctx.base / score.method.path
+            tables[name] = ctx.once(
+                ("scores", name, file_version(path)),
+                lambda: read_score_table(path, score, ctx.program.spaces[space]),  # noqa: B023 (called at once)
+            )
+        elif ctx.stamps.read("score", name):
+            tables[name] = ctx.load(ctx.build.scores(name), ScoreTable, "score", name)
+    return tables
+
+
+def tables_version(ctx: Context) -> tuple[object, ...]:
+    """A value that changes when the costs or scores that a search may read are made anew or edited."""
+    made = [ctx.stamps.path("measure", space) for space in ctx.program.spaces]
+    made += [ctx.stamps.path("score", score) for score in ctx.program.scores]
+    read = [
+        ctx.base / h.spec.path
+        for h in ctx.program.hardware.values()
+        if isinstance(h.spec, nodes.TableHardware)
+    ]
+    methods = [score.method for score in ctx.program.scores.values()]
+    read += [ctx.base / m.path for m in methods if isinstance(m, nodes.ScoreFromTable)]
+    return tuple(map(file_version, [*made, *read]))
+
+
+def file_version(path: Path) -> tuple[int, int] | None:
+    """Time of its last change and size of a file; None where it cannot be read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _around(score: nodes.Score) -> str | None:
+    return score.method.around if isinstance(score.method, nodes.ReplaceOne) else None
+
+
+def data_inputs(ctx: Context, name: str | None, *more: str) -> dict[str, str]:
+    """The digest of a text, or of several, for a task that reads them."""
+    texts = [data_fingerprint(ctx.program.data[text], ctx.base) for text in (name, *more) if text]
+    if not texts:
+        return {}
+    return {"data": texts[0] if len(texts) == 1 else digest_of(texts)}
+
+
+def best_solution(ctx: Context, search: str) -> SearchResult:
+    """A search's answer; raises DiagnosticError when it is not solved yet or has no solution."""
+    ctx.made("solve", search, "the solutions")
+    result = ctx.load(ctx.build.solution(search), SearchResult, "solve", search)
+    if not result.solutions:
+        where = span_of(ctx.program.searches[search].where)
+        raise DiagnosticError(NoSolution(where, name=search, file=ctx.file))
+    return result
+
+
+def refinement_of(ctx: Context, search: str) -> Refinement | None:
+    """The children that were measured around a search's optimum; None of a search that is not refined.
+
+    Raises DiagnosticError when they are not measured yet."""
+    if ctx.program.searches[search].refine is None:
+        return None
+    ctx.made("refine", search, "the measured children")
+    return ctx.load(ctx.build.refinement(search), Refinement, "refine", search)
+
+
+def refined_frontier_of(ctx: Context, frontier: str) -> RefinedFrontier:
+    """The children that were measured along a frontier. Raises DiagnosticError where they were not, or the file is damaged."""
+    return ctx.load(ctx.build.refinement(frontier), RefinedFrontier, "refine", frontier)
+
+
+def chosen_child(ctx: Context, search: str) -> Solution:
+    """The child that is built: the best one measured where a search is refined, else the solver's.
+
+    Raises DiagnosticError when the search is not solved or not refined yet, or has no solution."""
+    result = best_solution(ctx, search)
+    refinement = refinement_of(ctx, search)
+    return result.solutions[0] if refinement is None else refinement.solution
+
+
+def child_so_far(ctx: Context, search: str) -> Solution:
+    """`chosen_child`, or the solver's while no children are measured yet."""
+    if ctx.stamps.read("refine", search) is None:
+        return best_solution(ctx, search).solutions[0]
+    return chosen_child(ctx, search)
+
+
+def only_data(ctx: Context) -> str | None:
+    """The text of a program that has only one."""
+    return next(iter(ctx.program.data)) if len(ctx.program.data) == 1 else None
+
+
+def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]]:
+    """The children an evaluation measures that are made, and which of them in full (tasks and timing).
+
+    The others, baselines for instance, are compared by KL and perplexity.
+    """
+    names = children_evaluated(ctx.program, name)
+    made = {child: ctx.build.model(child) for child in names if ctx.build.model(child).is_dir()}
+    return made, set(children_in_full(ctx.program, name))

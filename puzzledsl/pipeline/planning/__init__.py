@@ -1,0 +1,1 @@
+"""State and estimates of tasks, without running any."""

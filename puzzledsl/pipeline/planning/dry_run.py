@@ -1,0 +1,156 @@
+"""Dry run of `pzl run`: the tasks it would execute, with their states and estimates, as text and JSON."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.planning.estimate import Estimate, Estimator
+from puzzledsl.pipeline.planning.status import TaskStatus, statuses
+from puzzledsl.pipeline.run_all import is_wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A task to execute, with its estimated time and disk space."""
+
+    status: TaskStatus
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The tasks of a run and the free disk space."""
+
+    steps: tuple[Step, ...]
+    done: int
+    free_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time of all steps."""
+        return sum(step.estimate.seconds for step in self.steps)
+
+    @property
+    def written_bytes(self) -> int:
+        """Estimated size of all steps' outputs."""
+        return sum(step.estimate.written_bytes for step in self.steps)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Largest temporary disk space of any step."""
+        return max((step.estimate.scratch_bytes for step in self.steps), default=0)
+
+    @property
+    def fits(self) -> bool:
+        """True if the outputs and the temporary files fit on the disk."""
+        return self.written_bytes + self.scratch_bytes <= self.free_bytes
+
+    def as_json(self) -> dict[str, object]:
+        """Return the plan as a JSON object."""
+        return {
+            "steps": [
+                {
+                    **status_json(step.status),
+                    "seconds": round(step.estimate.seconds, 1),
+                    "from_log": step.estimate.from_log,
+                    "bytes": step.estimate.written_bytes,
+                    "scratch_bytes": step.estimate.scratch_bytes,
+                    **({"runs": step.estimate.runs} if step.estimate.runs else {}),
+                }
+                for step in self.steps
+            ],
+            "done": self.done,
+            "seconds": round(self.seconds, 1),
+            "bytes": self.written_bytes,
+            "scratch_bytes": self.scratch_bytes,
+            "free_bytes": self.free_bytes,
+        }
+
+    def as_text(self) -> str:
+        """Return the plan as text."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        if not self.steps:
+            yield f"nothing to do: all {self.done} tasks are done"
+            return
+        yield from table(
+            ("task", "time", "disk", "why"),
+            [
+                (
+                    _title(step),
+                    duration(step.estimate.seconds) if not step.estimate.from_log else _like_before(step),
+                    size(step.estimate.written_bytes),
+                    step.status.why,
+                )
+                for step in self.steps
+            ],
+        )
+        yield ""
+        many = f"{len(self.steps)} task{'s' * (len(self.steps) > 1)} to do, {self.done} done"
+        room = f"{size(self.written_bytes) or '0B'} to write"
+        if self.scratch_bytes:
+            room += f" and up to {size(self.scratch_bytes)} for a while"
+        yield f"{many}: about {duration(self.seconds)}, {room}; {size(self.free_bytes)} free"
+        if not self.fits:
+            yield "the disk has not enough room: free some, or give another directory with `-o`"
+
+
+def _title(step: Step) -> str:
+    """Return a task's title; for a score, with the number of layer runs it scores."""
+    runs = step.estimate.runs
+    return f"{step.status.task.title} (with {runs} runs of layers)" if runs else step.status.task.title
+
+
+def _like_before(step: Step) -> str:
+    return f"{duration(step.estimate.seconds)} (as before)"
+
+
+def plan(ctx: Context, until: str | None, only: str | None) -> Plan:
+    """Return the plan of `pzl run` with these options. Changes nothing."""
+    wanted = [s for s in statuses(ctx) if is_wanted(s.task.stage, until, only)]
+    estimator = Estimator(ctx)
+    steps = tuple(Step(status, estimator.of(status.task)) for status in wanted if status.word != "done")
+    return Plan(steps, len(wanted) - len(steps), shutil.disk_usage(_existing(ctx.build.root)).free)
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+def status_json(status: TaskStatus) -> dict[str, object]:
+    """Return one task as a JSON object."""
+    task = status.task
+    return {"stage": task.stage, "name": task.name, "state": status.word, "why": status.why}
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """Yield rows of aligned columns; the last column is not padded."""
+    every = [header, *rows]
+    widths = [max(len(row[i]) for row in every) for i in range(len(header) - 1)]
+    for row in every:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        yield "  ".join([*cells, row[-1]]).rstrip()
+
+
+def size(count: int) -> str:
+    """Format bytes for reading; empty for a negligible amount."""
+    return format_quantity(Fraction(count), BYTES) if count >= 1 << 16 else ""
+
+
+def duration(seconds: float) -> str:
+    """Format a duration to about two digits: `8 s`, `12 min`, `3.5 h`, `4 days`."""
+    if seconds < 1:
+        return "< 1 s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.0f} days"

@@ -1,0 +1,165 @@
+"""`pzl status`: the state of every task, with the reason if it is not done. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.graph import Key, needs_of, tasks_of
+from puzzledsl.pipeline.task import Task
+
+MEANINGS = {
+    "across": "how children are measured",
+    "alternatives": "the alternatives",
+    "around": "the search's measured children",
+    "bld": "the pieces",
+    "child": "the child",
+    "costs": "the costs",
+    "data": "the text",
+    "dtype": "the dtype of tasks",
+    "eval": "the declaration",
+    "export": "the declaration",
+    "frontier": "the declaration",
+    "full": "the children in full",
+    "healing": "how children are healed",
+    "jobs": "the list of pieces",
+    "layers": "the solution",
+    "models": "the children",
+    "parent": "the parent's weights",
+    "pieces": "the pieces",
+    "quality": "what was measured of the child",
+    "refine": "how children are measured",
+    "scenarios": "the scenarios",
+    "score": "the declaration",
+    "scores": "the scores",
+    "scoring": "what scoring measures",
+    "search": "the declaration",
+    "source": "the program's text",
+    "space": "the space",
+    "tasks": "the tasks' items",
+    "uptrain": "the declaration",
+}
+"""Names of inputs in stamps, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Finished from the same inputs, and every file is as it was left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Never finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Finished from other inputs."""
+
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """Its files were changed, damaged or removed since."""
+
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Follows:
+    """A task it reads from is to be done first; if that leaves the same files, this one stays done."""
+
+    tasks: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """It cannot be said: something outside the build directory is not there."""
+
+    because: str
+
+
+State = Done | Missing | Changed | Damaged | Follows | Blocked
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """One task and where it stands."""
+
+    task: Task
+    state: State
+
+    @property
+    def word(self) -> Literal["done", "missing", "stale", "blocked"]:
+        """The state in a word."""
+        match self.state:
+            case Done():
+                return "done"
+            case Missing():
+                return "missing"
+            case Changed() | Damaged() | Follows():
+                return "stale"
+            case Blocked():
+                return "blocked"
+            case _:
+                assert_never(self.state)
+
+    @property
+    def why(self) -> str:
+        """The reason for anything but `done`."""
+        match self.state:
+            case Done():
+                return ""
+            case Missing():
+                return "not made yet"
+            case Changed(inputs=inputs):
+                return f"{_listed([MEANINGS.get(name, f'`{name}`') for name in inputs])} changed"
+            case Damaged(files=files):
+                return f"{_listed([f'`{file}`' for file in files])} changed or gone since"
+            case Follows(tasks=tasks):
+                return f"after {_listed([' '.join(key) for key in tasks])}"
+            case Blocked(because=because):
+                return because
+            case _:
+                assert_never(self.state)
+
+
+def _listed(words: Sequence[str]) -> str:
+    shown = list(dict.fromkeys(words))
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+
+
+def statuses(ctx: Context) -> Iterator[TaskStatus]:
+    """Every task that `pzl run` would look at, in its order."""
+    undone: list[Key] = []
+    for task in tasks_of(ctx):
+        state = _state(ctx, task, undone)
+        if not isinstance(state, Done):
+            undone.append((task.stage, task.name))
+        yield TaskStatus(task, state)
+
+
+def _state(ctx: Context, task: Task, undone: Sequence[Key]) -> State:
+    stamp = ctx.stamps.read(task.stage, task.name)
+    if stamp is None:
+        return Missing()
+    before = undone if task.stage == "report" else needs_of(ctx, task.stage, task.name)
+    if first := tuple(key for key in before if key in undone):
+        return Follows(first)
+    try:
+        inputs = task.inputs()
+        if files := ctx.stamps.damaged(stamp):
+            return Damaged(tuple(files))
+        if changed := _changed(stamp.inputs, inputs):
+            return Changed(changed)
+        return Done() if task.intact() else Damaged(("library/index.jsonl",))
+    except DiagnosticError as error:
+        return Blocked(error.diagnostics[0].message)
+
+
+def _changed(before: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(name for name in {**before, **now} if before.get(name) != now.get(name)))

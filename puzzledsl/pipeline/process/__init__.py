@@ -1,0 +1,1 @@
+"""A run as a process: locks, signals, progress, disk, several ranks."""

@@ -1,0 +1,47 @@
+"""Map every library's error about a failed write to one diagnostic that names the file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.pipeline.errors import DiskFull
+
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+NO_PLACE = (errno.ENOTDIR, errno.EEXIST)
+_RUST = re.compile(r"\(os error (\d+)\)")  # safetensors, tokenizers: their I/O errors are no OSError
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy: an OSError without a number
+
+
+@contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """Turn a refusal to write, from whichever library, into DiskFull. `root` is named where the error names no file."""
+    try:
+        yield
+    except DiagnosticError:
+        raise
+    except Exception as error:
+        found = refusal(error)
+        if found is None:
+            raise
+        path, reason = found
+        raise DiagnosticError(DiskFull(None, path=path or root, reason=reason)) from error
+
+
+def refusal(error: BaseException) -> tuple[str | None, str] | None:
+    """The file, where it is known, and the operating system's reason, if this error or a cause of it is a refusal to write."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (*REFUSALS, *NO_PLACE):
+            return (str(seen.filename) if seen.filename else None), os.strerror(seen.errno)
+        if isinstance(seen, OSError) and seen.errno is None and _SHORT_WRITE.search(str(seen)):
+            return None, os.strerror(errno.ENOSPC)
+        if (match := _RUST.search(str(seen))) and int(match[1]) in REFUSALS:
+            return None, os.strerror(int(match[1]))
+        seen = seen.__cause__ or seen.__context__
+    return None

@@ -1,0 +1,104 @@
+"""Lock of a build directory: one process at a time; others get a diagnostic that names the owner.
+
+The lock is the operating system's (`flock`): it ends with its process, however that ends. The owner is written to a
+file beside it, which only serves messages: one left by a killed process blocks nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import make_directory, write_text
+from puzzledsl.ir.base import Frozen
+from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.errors import BuildLocked
+from puzzledsl.pipeline.process.disk import disk_errors
+
+LOCK, HOLDER = ".lock", ".holder.json"
+
+
+class Holder(Frozen):
+    """The process that works, or worked, in a build directory. `since` is local time, to the second."""
+
+    pid: int
+    host: str
+    command: str
+    since: str
+
+    @classmethod
+    def ourselves(cls) -> Holder:
+        """This process."""
+        command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        since = datetime.now().isoformat(" ", "seconds")
+        return cls(pid=os.getpid(), host=socket.gethostname(), command=f"pzl {command}".strip(), since=since)
+
+    def __str__(self) -> str:
+        elsewhere = "" if self.host == socket.gethostname() else f" on {self.host}"
+        return f"`{self.command}`, process {self.pid}{elsewhere}, since {self.since}"
+
+
+@contextmanager
+def locked(ctx: Context) -> Iterator[None]:
+    """Hold the build directory for one process, and put away what a killed one was writing.
+
+    Raises DiagnosticError when another process has it, and for a disk that takes no more."""
+    with disk_errors(ctx.build.root):
+        make_directory(ctx.build.root)
+        lock = FileLock(ctx.build.root / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            who = holder_of(ctx.build.root)
+            raise DiagnosticError(
+                BuildLocked(None, build=ctx.build.root, who=f": {who}" if who else "")
+            ) from None
+        try:
+            if (before := holder_of(ctx.build.root)) is not None:
+                ctx.progress.log("took_over", pid=before.pid, command=before.command, since=before.since)
+            sweep(ctx.build.root)
+            write_text(ctx.build.root / HOLDER, Holder.ourselves().canonical_json())
+            yield
+        finally:
+            (ctx.build.root / HOLDER).unlink(missing_ok=True)
+            lock.release()
+
+
+def holder_of(build: Path) -> Holder | None:
+    """Who works here, or did when it was killed; None where nobody does."""
+    try:
+        return Holder.from_json((build / HOLDER).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def at_work(build: Path) -> Holder | None:
+    """The process that works here now. Looks without taking the lock, so that no other process is ever turned away."""
+    holder = holder_of(build)
+    if holder is None or holder.host != socket.gethostname():
+        return holder
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass  # alive, and somebody else's
+    return holder
+
+
+def sweep(root: Path) -> None:
+    """Remove what a killed run was writing: temporary files and directories, which nobody else can hold under the lock."""
+    for leftover in [*root.rglob(".*.tmp"), *root.rglob(".*.old")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)

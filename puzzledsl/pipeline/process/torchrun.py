@@ -1,0 +1,38 @@
+"""Runs under `torchrun`: rank 0 executes the stages; the other ranks join the training that it announces."""
+
+from __future__ import annotations
+
+import os
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.pipeline import tasks
+from puzzledsl.pipeline.context import Context
+
+
+def follows() -> bool:
+    """Return True on nonzero ranks."""
+    return os.environ.get("RANK", "0") != "0"
+
+
+def follow(ctx: Context) -> bool:
+    """Join the training that rank 0 announces until it is done. Return False after a diagnostic, which rank 0 shows."""
+    from puzzledsl.uptrain.ranks import announced, leave, ranks_of, wait_for_the_end
+
+    try:
+        for name in announced(ranks_of()):
+            tasks.uptrain(ctx, name).run()
+    except DiagnosticError:
+        wait_for_the_end()  # torchrun stops all as soon as one fails: rank 0 speaks first
+        return False
+    leave()
+    return True
+
+
+def dismiss() -> None:
+    """On rank 0, after all work: let the other ranks end."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return
+    from puzzledsl.uptrain.ranks import announce, leave, ranks_of
+
+    announce(ranks_of(), None)
+    leave()

@@ -1,0 +1,1 @@
+"""Tasks that solve again: narrowed spaces, refined scores, rounds of scoring."""

@@ -1,0 +1,49 @@
+"""Solve searches and frontiers of a run: results by name, and a diagnostic for each search that lacks its tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.ir.tables import FrontierResult, SearchResult
+from puzzledsl.pipeline import inputs, tasks
+from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.execute import execute
+from puzzledsl.pipeline.targets import not_ready
+
+
+def ready(ctx: Context, searches: Iterable[str]) -> tuple[list[str], list[Diagnostic]]:
+    """The searches whose tables are all there, and a diagnostic for each of the others."""
+    found: list[str] = []
+    problems: list[Diagnostic] = []
+    for name in searches:
+        problem = not_ready(ctx, name)
+        if problem is None:
+            found.append(name)
+        else:
+            problems.append(problem)
+    return found, problems
+
+
+def solved(ctx: Context, name: str, *, force: bool = True) -> tuple[SearchResult, float]:
+    """The result of one search, and the seconds it took. Without `force` an answer to the same inputs is read back."""
+    began = time.monotonic()
+    execute(ctx, [tasks.solve(ctx, name)], force=force)
+    result = ctx.load(ctx.build.solution(name), SearchResult, "solve", name)
+    return result, time.monotonic() - began
+
+
+def solved_frontier(ctx: Context, name: str, *, force: bool = True) -> FrontierResult:
+    """The points of one frontier; its CSV and picture are written beside them. `force` as for `solved`."""
+    execute(ctx, [tasks.frontier(ctx, name)], force=force)
+    return ctx.load(ctx.build.frontier(name), FrontierResult, "frontier", name)
+
+
+def baselines_of(ctx: Context, name: str) -> dict[str, SearchResult]:
+    """Every baseline under a search's requirements."""
+    from puzzledsl.search.baselines.baselines import solve_baselines
+
+    space = ctx.program.searches[name].space
+    found = solve_baselines(ctx.program, name, inputs.costs_of(ctx, space), inputs.scores_of(ctx, name))
+    return dict(found.items())

@@ -1,0 +1,1 @@
+"""Results of stages as text and as model cards."""

@@ -1,0 +1,91 @@
+"""The model card of a child: how it was made, from what, and what the search promised."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+
+from puzzledsl.base import units
+from puzzledsl.ir import nodes
+from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.tables import Refinement, SearchResult
+from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.inputs import chosen_child, refinement_of
+
+
+def metric_text(name: str, value: float) -> str:
+    """A metric of a solution as a person would write it: `chat.memory` 8.4e10 -> `78.2GiB`."""
+    dimension = METRICS.get(name.rpartition(".")[2], units.COUNT)
+    return units.format_quantity(Fraction(value), dimension)
+
+
+def bound_text(swept: str, target: float, ratio: float | None) -> str:
+    """A point's bound as the frontier gives it: `1.2x` of the parent's, or an amount."""
+    return metric_text(swept, target) if ratio is None else f"{ratio:.4g}x"
+
+
+def model_card(ctx: Context, search: str, result: SearchResult) -> str:
+    """Markdown with the parent, the search, its proof, the architecture and how to load the checkpoint."""
+    declaration = ctx.program.searches[search]
+    parent = ctx.program.parents[ctx.program.spaces[declaration.space].parent]
+    best, refinement = chosen_child(ctx, search), refinement_of(ctx, search)
+    source = parent.source.id if isinstance(parent.source, nodes.HfSource) else parent.name
+    rows = [
+        f"| {name} | {metric_text(name, result.parent_metrics.get(name, float('nan')))} | {metric_text(name, value)} |"
+        if name in result.parent_metrics
+        else f"| {name} | | {metric_text(name, value)} |"
+        for name, value in sorted(best.metrics.items())
+    ]
+    layers = [f"| {i} | {layer.attention} | {layer.ffn} |" for i, layer in enumerate(best.layers)]
+    attention = ", ".join(
+        f"{n} x {name}" for name, n in sorted(Counter(x.attention for x in best.layers).items())
+    )
+    ffn = ", ".join(f"{n} x {name}" for name, n in sorted(Counter(x.ffn for x in best.layers).items()))
+    bound = "none" if result.bound is None else f"{result.bound:.6g}"
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [puzzledsl, heterogeneous, pruned]",
+        "---",
+        f"# {ctx.file.stem}: {search}",
+        "",
+        f"A heterogeneous child of `{source}`, chosen by the search `{search}` of `{ctx.file.name}` (Puzzle, arXiv 2411.19146).",
+        "",
+        "```python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "model = AutoModelForCausalLM.from_pretrained(DIRECTORY, trust_remote_code=True)",
+        "tokenizer = AutoTokenizer.from_pretrained(DIRECTORY, trust_remote_code=True)",
+        "```",
+        "",
+        "## The search",
+        _answer(result, bound),
+        *([_measured(refinement)] if refinement is not None else []),
+        "",
+        "| metric | parent | child |",
+        "|---|---|---|",
+        *rows,
+        "",
+        "## Architecture",
+        f"Attention: {attention}. FFN: {ffn}.",
+        "",
+        "| layer | attention | FFN |",
+        "|---|---|---|",
+        *layers,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _answer(result: SearchResult, bound: str) -> str:
+    objective = result.solutions[0].objective
+    return f"Status {result.status}, objective {objective:.6g}, proven bound {bound}, solver {result.solver}."
+
+
+def _measured(found: Refinement) -> str:
+    """The child of this card: not the proven optimum, but the best of those measured around it."""
+    optimum = "" if found.optimum is None else f"; the proven optimum's is {found.optimum.measured:.4g}"
+    return (
+        f"This child is the best of {len(found.children)} that were measured around that optimum, which nothing proves: "
+        f"{found.score} {found.best.measured:.4g} measured{optimum}. Its objective is {found.solution.objective:.6g}."
+    )

@@ -1,0 +1,145 @@
+"""An evaluation as text: parent and children side by side, the accuracy each child keeps, and texts that disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import assert_never
+
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
+from puzzledsl.ir.tables import Evaluation, Figure, Interval, Kept, ModelComparison, ModelFigures
+from puzzledsl.pipeline.context import Context, span_of
+from puzzledsl.report.sections.kept import pooled_last
+
+INTERVAL = "95% interval"
+ABSENT = "-"  # a figure that only models in full have
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """Tables in plain text: figures by model, then what each child keeps."""
+    blocks = [_figures(evaluation), *(_kept_table(found) for found in evaluation.comparisons if found.kept)]
+    lines = [_preserved(found) for found in evaluation.comparisons if not found.kept]
+    return "\n\n".join(block for block in [*blocks, "\n".join(filter(None, lines))] if block)
+
+
+def disagreeing_texts(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
+    """A warning for each child that is made for one of its texts, of the evaluations that are there."""
+    from puzzledsl.evaluate.errors import TextsDisagree
+
+    found: list[Diagnostic] = []
+    for name in names:
+        path = ctx.build.evaluation(name)
+        if not path.is_file():
+            continue
+        span = span_of(ctx.program.evals[name].where)
+        for comparison in ctx.load(path, Evaluation, "eval", name).comparisons:
+            if (gap := comparison.text_gap) is not None:
+                found.append(
+                    TextsDisagree(
+                        span,
+                        model=comparison.model,
+                        text=gap.near,
+                        text_kl=f"{gap.near_kl:.3g}",
+                        other=gap.far,
+                        other_kl=f"{gap.far_kl:.3g}",
+                    )
+                )
+    return found
+
+
+# ---------------------------------------------------------------- figures
+
+
+def figure_text(key: str, figure: Figure) -> str:
+    """A measured figure as a person would write it, with its standard error where it has one."""
+    if key == "params":
+        text = format_quantity(figure.value, COUNT)
+    elif key.endswith("_bytes"):
+        text = format_quantity(figure.value, BYTES)
+    elif key.endswith("_s") and not key.endswith("per_s"):
+        text = format_quantity(figure.value, TIME)
+    else:
+        text = f"{figure.value:.4g}"
+    return text + (f" ± {figure.stderr:.2g}" if figure.stderr else "")
+
+
+def _figures(evaluation: Evaluation) -> str:
+    models = evaluation.models
+    rows = [list(_rows(model, evaluation.texts)) for model in models]
+    keys = list(dict.fromkeys(key for row in rows for key, _ in row))
+    texts = [dict(row) for row in rows]
+    header = [evaluation.eval, *(model.model for model in models)]
+    return _table([header, *([key, *(text.get(key, ABSENT) for text in texts)] for key in keys)])
+
+
+def _rows(model: ModelFigures, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Labels and texts. Where there are several texts, their figures are labelled with them."""
+    by_text = {name: model.texts[name] for name in names if name in model.texts} if len(names) > 1 else {}
+    for key, figure in model.figures.items():
+        if any(key in figures for figures in by_text.values()):
+            yield from ((f"{key} on {name}", figure_text(key, of[key])) for name, of in by_text.items())
+        else:
+            yield key, figure_text(key, figure)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+# ---------------------------------------------------------------- accuracy kept
+
+
+def kept_text(kept: Kept) -> str:
+    """`82.3%`, `at chance` or `the parent is at chance`."""
+    match kept.verdict:
+        case "above_chance":
+            return f"{kept.chance_corrected:.1%}"
+        case "child_at_chance":
+            return "at chance"
+        case "parent_at_chance":
+            return "the parent is at chance"
+        case _:
+            assert_never(kept.verdict)
+
+
+def interval_text(kept: Kept) -> str:
+    """`74.1% … 90.6%`; empty where nothing can be kept."""
+    return "" if kept.low is None or kept.high is None else f"{kept.low:.1%} … {kept.high:.1%}"
+
+
+def _kept_table(found: ModelComparison) -> str:
+    header = [
+        f"accuracy {found.model} keeps",
+        "beyond chance",
+        INTERVAL,
+        "plain",
+        "parent",
+        "child",
+        "chance",
+    ]
+    rows = [
+        [
+            name,
+            kept_text(kept),
+            interval_text(kept),
+            "" if kept.plain is None else f"{kept.plain:.1%}",
+            *(f"{value:.1%}" for value in (kept.parent, kept.child, kept.chance)),
+        ]
+        for name, kept in pooled_last(found.kept)
+    ]
+    return _table([header, *rows])
+
+
+def _preserved(found: ModelComparison) -> str:
+    """`best preserves 84.3% of the parent's accuracy (95% interval 71.0% … 97.6%)`."""
+    interval: Interval | None = found.accuracy_preserved
+    if interval is None:
+        return ""
+    text = f"{found.model} preserves {interval.value:.1%} of the parent's accuracy"
+    if interval.low is None or interval.high is None:
+        return text
+    return f"{text} ({INTERVAL} {interval.low:.1%} … {interval.high:.1%})"

@@ -1,0 +1,218 @@
+"""The child as a strip: one column a layer, a cell for attention and one for the FFN, its time and its score
+below."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    ParentAttention,
+    ParentFfn,
+    SubBlock,
+    name_of,
+)
+from puzzledsl.ir.layer_runs import counted_runs
+from puzzledsl.ir.nodes import LayerChoice, Shape
+from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts, ScoreTable, Solution
+from puzzledsl.report.numbers import Number, plain, seconds, share
+from puzzledsl.report.pictures.shades import WindowScale, appearance, window_scale
+from puzzledsl.report.subject import PARENT, Subject
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One sub-block. `kept` in 0..1 grows with how much of the parent's is left, and is the strength of its colour."""
+
+    sub_block: SubBlock
+    name: str
+    kind: str  # "parent", "reduced", "linear", "noop"
+    kept: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """One layer. Bars are fractions of the tallest column; None where nothing is known."""
+
+    index: int
+    attention: Cell
+    ffn: Cell
+    time: Number | None
+    time_share: Number | None
+    score: Number | None
+    time_bar: float
+    parent_bar: float
+    score_bar: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the legend: an alternative and in how many layers it is."""
+
+    cell: Cell
+    layers: int
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The whole picture. `scenario` is the one that times are of; None where there are no costs."""
+
+    columns: tuple[Column, ...]
+    attention: tuple[Entry, ...]
+    ffn: tuple[Entry, ...]
+    scenario: str | None
+    score: str | None
+    summary: str
+
+
+def strip_of(subject: Subject) -> Strip | None:
+    """The child that is built; None where there is none."""
+    return None if subject.best is None else _strip(subject, subject.best)
+
+
+def optimum_strip(subject: Subject) -> Strip | None:
+    """The solver's child of a refined search, where it is another than the one that is built."""
+    best, optimum = subject.best, subject.optimum
+    if best is None or optimum is None or best.layers == optimum.layers:
+        return None
+    return _strip(subject, optimum)
+
+
+def _strip(subject: Subject, best: Solution) -> Strip:
+    costs = subject.scenario_costs(subject.scenario, best) if subject.scenario else None
+    shares = _run_shares(subject.score_table, best.layers)
+    windows = window_scale(subject.program, subject.space.layers, subject.shape)
+    drafts = [
+        _Draft(subject.shape, windows, i, choice, layer, costs, subject.score_table, shares.get(i))
+        for i, (choice, layer) in enumerate(zip(subject.space.layers, best.layers, strict=True))
+    ]
+    total = sum(d.time_s for d in drafts if d.time_s is not None)
+    tallest = max((max(d.time_s or 0, d.parent_s or 0) for d in drafts), default=0)
+    worst = max((d.score or 0 for d in drafts), default=0)
+    columns = tuple(d.column(total, tallest, worst) for d in drafts)
+    return Strip(
+        columns=columns,
+        attention=_legend([c.attention for c in columns]),
+        ffn=_legend([c.ffn for c in columns]),
+        scenario=subject.scenario if any(c.time for c in columns) else None,
+        score=subject.score if any(c.score for c in columns) else None,
+        summary=_summary(columns),
+    )
+
+
+def _run_shares(scores: ScoreTable | None, layers: Sequence[LayerAssignment]) -> dict[int, float]:
+    """An even share of the score of each measured run, of the dropped layers in it."""
+    measured = {} if scores is None else {(r.first, r.length): r.value for r in scores.runs}
+    runs = counted_runs([layer.attention == layer.ffn == "noop" for layer in layers], measured)
+    return {i: measured[first, n] / n for first, n in runs for i in range(first, first + n)}
+
+
+@dataclass
+class _Draft:
+    shape: Shape
+    windows: WindowScale
+    index: int
+    choice: LayerChoice
+    layer: LayerAssignment
+    costs: ScenarioCosts | None
+    scores: ScoreTable | None
+    run_share: float | None = None
+
+    @property
+    def time_s(self) -> float | None:
+        return self._time_s(self.layer)
+
+    @property
+    def parent_s(self) -> float | None:
+        return self._time_s(LayerAssignment(attention=PARENT, ffn=PARENT))
+
+    def _parts(self, layer: LayerAssignment) -> dict[str, Cost]:
+        """Costs by part: the pair where it was measured as one, else the two sub-blocks."""
+        if self.costs is None or len(self.costs.attention) <= self.index:
+            return {}
+        pairs = self.costs.pairs[self.index] if self.costs.pairs else {}
+        if pair := pairs.get(f"{layer.attention}/{layer.ffn}"):
+            return {"block": pair}
+        attention = self.costs.attention[self.index].get(layer.attention)
+        ffn = self.costs.ffn[self.index].get(layer.ffn)
+        return {"attention": attention, "ffn": ffn} if attention and ffn else {}
+
+    def _time_s(self, layer: LayerAssignment) -> float | None:
+        parts = self._parts(layer)
+        return sum(self._cost_s(c) for c in parts.values()) if parts else None
+
+    def _cost_s(self, cost: Cost) -> float:
+        assert self.costs is not None
+        return (cost.prefill_ns + self.costs.output * cost.decode_ns) / 10**9
+
+    @property
+    def score(self) -> float | None:
+        if self.scores is None or self.run_share is not None:
+            return self.run_share
+        if self.scores.pairs:
+            name = f"{self.layer.attention}/{self.layer.ffn}"
+            return (
+                self.scores.pairs[self.index].get(name, 0.0) if self.index < len(self.scores.pairs) else None
+            )
+        return (self._sub_score("attention") or 0) + (self._sub_score("ffn") or 0)
+
+    def _sub_score(self, sub_block: SubBlock) -> float | None:
+        if self.scores is None or self.scores.pairs:
+            return None
+        table = self.scores.attention if sub_block == "attention" else self.scores.ffn
+        name = self.layer.attention if sub_block == "attention" else self.layer.ffn
+        return table[self.index].get(name, 0.0) if self.index < len(table) else None
+
+    def column(self, total: float, tallest: float, worst: float) -> Column:
+        time, parent, score = self.time_s, self.parent_s, self.score
+        return Column(
+            index=self.index,
+            attention=self._cell("attention"),
+            ffn=self._cell("ffn"),
+            time=None if time is None else seconds(time),
+            time_share=None if time is None or not total else share(time / total),
+            score=None if score is None else plain(score),
+            time_bar=(time or 0) / tallest if tallest else 0,
+            parent_bar=(parent or 0) / tallest if tallest else 0,
+            score_bar=max(score or 0, 0) / worst if worst > 0 else 0,
+        )
+
+    def _cell(self, sub_block: SubBlock) -> Cell:
+        attention = sub_block == "attention"
+        name = self.layer.attention if attention else self.layer.ffn
+        options: list[Alternative] = [*self.choice.attention] if attention else [*self.choice.ffn]
+        options.append(ParentAttention() if attention else ParentFfn())
+        alternative = next((a for a in options if name_of(a) == name), None)
+        kind, kept = appearance(alternative, self.shape, self.windows) if alternative else ("reduced", 0.5)
+        title = f"layer {self.index} · {'attention' if attention else 'FFN'} · {name}"
+        if (cost := self._parts(self.layer).get(sub_block)) is not None:
+            title += f" · prefill {_us(cost.prefill_ns)}, decode {_us(cost.decode_ns)}"
+        if (score := self._sub_score(sub_block)) is not None:
+            title += f" · score lost {score:.4g}"
+        return Cell(sub_block, name, kind, round(kept, 3), title)
+
+
+def _us(ns: int) -> str:
+    return f"{ns / 1000:.4g} µs"
+
+
+def _legend(cells: list[Cell]) -> tuple[Entry, ...]:
+    counts = Counter(cell.name for cell in cells)
+    first = {cell.name: cell for cell in reversed(cells)}
+    order = {"parent": 0, "reduced": 1, "linear": 2, "noop": 3}
+    names = sorted(first, key=lambda n: (order[first[n].kind], -first[n].kept, n))
+    return tuple(Entry(first[n], counts[n]) for n in names)
+
+
+def _summary(columns: tuple[Column, ...]) -> str:
+    """One sentence for those who do not see the picture."""
+    parts = []
+    for label, cells in (
+        ("attention", [c.attention for c in columns]),
+        ("FFN", [c.ffn for c in columns]),
+    ):
+        parts.append(f"{label}: " + ", ".join(f"{e.layers} × {e.cell.name}" for e in _legend(cells)))
+    return f"{len(columns)} layers; " + "; ".join(parts)

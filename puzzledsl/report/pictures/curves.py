@@ -1,0 +1,270 @@
+"""A frontier as a picture: the best child at every value of one metric, and where the searches of the same space are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from puzzledsl.ir.tables import RefinedFrontier, Refinement, Solution
+from puzzledsl.report import numbers
+from puzzledsl.report.numbers import METRIC_UNITS, Number
+from puzzledsl.report.pictures.labels import Place, Side, side_of
+from puzzledsl.report.sections.requirements import value_of
+from puzzledsl.report.sections.searches import describe, describe_term
+from puzzledsl.report.subject import Subject
+
+TICKS = 5
+MOST_TICKS = 10
+"""Most ticks of a logarithmic axis."""
+LOGARITHMIC = 10.0
+"""Losses of which the largest is more than so many times the smallest are on a logarithmic axis: a rule's child would squeeze the
+rest flat on a linear one."""
+MEASURED = {
+    "optimum": "optimum of the scores, measured",
+    "uniform": "the same in every layer, measured",
+    "block_influence": "layers dropped by block influence, measured",
+    "angular_run": "one run of layers dropped, measured",
+}
+"""Children of a frontier that are shown besides the best, by origin."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Place in the picture (0 to 1, y upwards) and figures that stand there. `name`: of a search, empty on the curve; `side`: of
+    the mark, on which the name stands."""
+
+    x: float
+    y: float
+    target: Number
+    objective: Number
+    name: str = ""
+    is_main: bool = False
+    side: Side = "right"
+
+    @property
+    def place(self) -> Place:
+        """Both directions."""
+        return self.x, self.y
+
+    @property
+    def title(self) -> str:
+        """Text under the mouse."""
+        return f"{self.name + ': ' if self.name else ''}{self.target.text}, {self.objective.text}"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Measured children along a frontier, one a bound at most. `kind`: a word for the style."""
+
+    label: str
+    kind: Literal["best", "optimum", "rule"]
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark of an axis: 0 to 1, and its text."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A frontier with at least two feasible points. `infeasible` counts the others; `searches` are not on it but beside it.
+    `is_log`: the y axis is logarithmic."""
+
+    name: str
+    x_label: str
+    y_label: str
+    points: tuple[Point, ...]
+    searches: tuple[Point, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    infeasible: int
+    is_log: bool = False
+    measured: tuple[Series, ...] = ()
+    how: str = ""
+
+
+def curves(subject: Subject) -> list[Curve]:
+    """Every frontier of the main search."""
+    found = []
+    for name, result in subject.found.frontiers.items():
+        declaration = subject.program.frontiers[name]
+        if declaration.search != subject.name:
+            continue
+        solved = [(p.target, p.result.solutions[0].objective) for p in result.points if p.result.solutions]
+        if len(solved) < 2:
+            continue
+        metric = describe_term(declaration.term)
+        curve = _curve(subject, name, metric, solved, len(result.points) - len(solved))
+        found.append(curve)
+    return found
+
+
+def _curve(
+    subject: Subject, name: str, metric: str, solved: list[tuple[float, float]], infeasible: int
+) -> Curve:
+    unit = METRIC_UNITS.get(metric.rpartition(".")[2], "")
+    others = list(_others(subject, metric))
+    along = subject.found.measured_frontiers.get(name)
+    losses = [] if along is None else measured_series(along, [x for x, _ in solved])
+    xs = Axis([x for x, _ in solved] + [x for _, x, _ in others])
+    ys = loss_axis(
+        [y for _, y in solved] + [y for _, _, y in others] + [y for _, _, values in losses for _, y in values]
+    )
+
+    def point(x: float, y: float, name: str = "") -> Point:
+        target, objective = numbers.of_unit(x, unit), numbers.plain(y)
+        return Point(xs.place(x), ys.place(y), target, objective, name, name == subject.name)
+
+    points = tuple(point(x, y) for x, y in solved)
+    series = tuple(
+        Series(label, kind, tuple(point(x, y, label) for x, y in values)) for label, kind, values in losses
+    )
+    searches = [point(x, y, name) for name, x, y in others]
+    return Curve(
+        name=name,
+        x_label=metric,
+        y_label=describe(subject.search.objective),
+        points=points,
+        searches=named_beside(searches, [points, *(each.points for each in series)]),
+        x_ticks=tuple(Tick(xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
+        y_ticks=tuple(Tick(ys.place(y), f"{y:.4g}") for y in ys.ticks),
+        infeasible=infeasible,
+        is_log=isinstance(ys, LogAxis),
+        measured=series,
+        how=_how(along) if along is not None and losses else "",
+    )
+
+
+def named_beside(
+    named: Sequence[Point], lines: Sequence[Sequence[Point]], marks: Sequence[Point] = ()
+) -> tuple[Point, ...]:
+    """Points with the sides of their names, chosen so that names cover little of the other marks and lines."""
+    others = [point for line in lines for point in line] + [*marks, *named]
+    drawn = [[point.place for point in line] for line in lines]
+    return tuple(
+        replace(
+            point,
+            side=side_of(point.name, point.place, [o.place for o in others if o.place != point.place], drawn),
+        )
+        for point in named
+    )
+
+
+Losses = tuple[str, Literal["best", "optimum", "rule"], list[tuple[float, float]]]
+
+
+def measured_series(along: RefinedFrontier, bounds: Collection[float]) -> list[Losses]:
+    """Bounds and losses of the best measured children, of the optima of the scores, and of each rule.
+
+    Children at other `bounds` were measured along another frontier than the one that is shown."""
+    found: list[Losses] = []
+    points = [(p.target, p.refinement) for p in along.points if p.refinement and p.target in bounds]
+    if not points:
+        return found
+    best = [(x, min(child.measured for child in refinement.children)) for x, refinement in points]
+    found.append(("best measured", "best", best))
+    for origin, label in MEASURED.items():
+        kind: Literal["optimum", "rule"] = "optimum" if origin == "optimum" else "rule"
+        values = [(x, c.measured) for x, r in points for c in r.children if c.origin == origin]
+        if values:
+            found.append((label, kind, values))
+    return found
+
+
+def how_measured(found: Refinement) -> str:
+    """Healing and text of measured children: `healed on 4,096 tokens, measured on 2,048 positions`."""
+    healed = f"healed on {found.healed:,} tokens" if found.healed else "not healed"
+    return f"{healed}, measured on {found.samples:,} positions"
+
+
+def _how(along: RefinedFrontier) -> str:
+    """Number of children measured for a bound, their healing and text; empty where none was measured."""
+    measured = [point.refinement for point in along.points if point.refinement is not None]
+    if not measured:
+        return ""
+    most = max(len(refinement.here) for refinement in measured)
+    shared = any(len(refinement.here) < len(refinement.children) for refinement in measured)
+    others = " and those measured elsewhere that meet it" if shared else ""
+    return f"up to {most} children a bound{others}, {how_measured(measured[0])}"
+
+
+def _others(subject: Subject, metric: str) -> Iterable[tuple[str, float, float]]:
+    """Searches of the same space whose child has both figures."""
+    for name, search in subject.program.searches.items():
+        result = subject.found.results.get(name)
+        if search.space != subject.search.space or result is None:
+            continue
+        best = subject.best_of(result)
+        if best is None or metric not in best.metrics:
+            continue
+        objective = _objective(subject, name, best)
+        if objective is not None:
+            yield name, best.metrics[metric], objective
+
+
+def _objective(subject: Subject, name: str, best: Solution) -> float | None:
+    """The main search's objective for another search's child."""
+    if subject.program.searches[name].objective == subject.search.objective:
+        return best.objective
+    return value_of(subject, subject.search.objective, best)
+
+
+class Axis:
+    """From values to 0..1, with room at both ends, and round values to mark."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        low, high = min(values), max(values)
+        room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+        self._low, self._high = low - room, high + room
+        self.ticks = _round_values(self._low, self._high)
+
+    def place(self, value: float) -> float:
+        """A value from 0 to 1."""
+        return (value - self._low) / (self._high - self._low)
+
+
+class LogAxis:
+    """From the logarithms of positive values to 0..1, with room at both ends, and round values to mark."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        low, high = math.log10(min(values)), math.log10(max(values))
+        room = (high - low) * 0.06 or 0.1
+        self._low, self._high = low - room, high + room
+        self.ticks = _round_values_of_decades(self._low, self._high)
+
+    def place(self, value: float) -> float:
+        """A value from 0 to 1."""
+        return (math.log10(value) - self._low) / (self._high - self._low)
+
+
+def loss_axis(values: Sequence[float]) -> Axis | LogAxis:
+    """An axis on which the small losses can be told apart: logarithmic where they are far from the large ones."""
+    smallest, largest = min(values), max(values)
+    return LogAxis(values) if 0 < smallest * LOGARITHMIC < largest else Axis(values)
+
+
+def _round_values_of_decades(low: float, high: float) -> tuple[float, ...]:
+    """Between two powers of ten: 1, 2 and 5 times the powers with whole exponents, or fewer, until MOST_TICKS are left."""
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    found = [m * 10.0**decade for decade in decades for m in (1, 2, 5)]
+    ticks = [tick for tick in found if low <= math.log10(tick) <= high]
+    apart = 1
+    while len(ticks) > MOST_TICKS:
+        ticks = [10.0**decade for decade in decades if decade % apart == 0 and low <= decade <= high]
+        apart += 1
+    return tuple(ticks)
+
+
+def _round_values(low: float, high: float) -> tuple[float, ...]:
+    """About TICKS multiples of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / TICKS
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 5, 10) if raw <= power * m)
+    first = math.ceil(low / step)
+    return tuple(i * step for i in range(first, math.floor(high / step) + 1))

@@ -1,0 +1,166 @@
+"""Children that were measured around a search's optimum: the ones that matter in a table, all of them as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.ir.nodes import ScoreTerm
+from puzzledsl.ir.tables import LayerAssignment, MeasuredChild, Refinement
+from puzzledsl.report import numbers
+from puzzledsl.report.numbers import Number
+from puzzledsl.report.pictures.curves import Axis, Point, Tick, how_measured, named_beside
+from puzzledsl.report.subject import Subject
+from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.tables import tables_of
+
+ORIGINS: dict[str, str] = {
+    "optimum": "the optimum of the scores",
+    "uniform": "the same in every layer",
+    "block_influence": "layers dropped by block influence",
+    "angular_run": "one run of layers dropped",
+    "model": "an optimum of refitted scores",
+    "drawn": "an optimum of scores drawn around them",
+    "mutated": "a change of one measured before",
+    "elsewhere": "measured for the search or at another bound",
+}
+"""Origins of measured children, in words."""
+FAR = 3.0
+"""Children with so many times the best measured loss, or a sum like that, are not in the picture: they would squeeze the rest."""
+RULES = ("uniform", "block_influence", "angular_run")
+BUILT, REFITTED = "best measured", "optimum of the refitted scores"
+OPTIMUM: dict[bool, str] = {True: "proven optimum of the scores", False: "solver's child, not proven"}
+
+
+@dataclass(frozen=True)
+class RefinedRow:
+    """One child: the sum of its scores, what the refitted scores predicted before it was measured, and its loss.
+
+    None: not known. `origin` of the one that is built.
+    """
+
+    label: str
+    origin: str
+    is_built: bool
+    sum: Number | None
+    predicted: Number | None
+    measured: Number | None
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The section. `points`: sum of scores (x) against measured loss (y) on one scale; the diagonal is where they agree.
+    Those in `named` have their names beside them."""
+
+    score: str
+    how: str
+    count: int
+    rows: tuple[RefinedRow, ...]
+    points: tuple[Point, ...]
+    ticks: tuple[Tick, ...]
+    named: tuple[str, ...]
+    same: bool
+    summary: str
+
+
+def refined(subject: Subject) -> Refined | None:
+    """The main search's measured children; None where it was not refined."""
+    found = subject.refinement
+    if found is None:
+        return None
+    sums = _sums(subject, found)
+    optimum = OPTIMUM[subject.result is not None and subject.result.status == "optimal"]
+    points, ticks = _picture(found, sums, optimum)
+    same = found.optimum is not None and found.best.layers == found.optimum.layers
+    return Refined(
+        score=found.score,
+        how=how_measured(found),
+        count=len(found.children),
+        rows=tuple(_rows(found, sums, optimum)),
+        points=points,
+        ticks=ticks,
+        named=(BUILT, optimum),
+        same=same,
+        summary=f"{found.score} of {len(found.children)} children, by the sum of their scores and measured",
+    )
+
+
+Sums = dict[tuple[LayerAssignment, ...], float]
+
+
+def _sums(subject: Subject, found: Refinement) -> Sums:
+    """The sum of scores of each child; nothing where tables are missing or of another version of the space."""
+    costs, goal = subject.costs, ScoreTerm(score=found.score)
+    if costs is None:
+        return {}
+    layers = [*(child.layers for child in found.children), found.model_optimum]
+    try:
+        tables = tables_of(subject.program, subject.name, costs, subject.found.scores)
+        return {each: float(Child(tables, each, {}).term(goal)) for each in layers}
+    except (DiagnosticError, KeyError, IndexError):
+        return {}
+
+
+def _rows(found: Refinement, sums: Sums, name: str) -> Iterator[RefinedRow]:
+    """The child that is built, the solver's (`name`), what rules drop, and the optimum of the refitted scores."""
+    yield _row(BUILT, found.best, sums, is_built=True)
+    if (optimum := found.optimum) is not None and optimum.layers != found.best.layers:
+        yield _row(name, optimum, sums)
+    for child in found.children:
+        if child.origin in RULES and child.layers != found.best.layers:
+            yield _row(ORIGINS[child.origin], child, sums)
+    if found.model_optimum != found.best.layers:
+        known = next((c for c in found.children if c.layers == found.model_optimum), None)
+        yield RefinedRow(
+            label=REFITTED,
+            origin="",
+            is_built=False,
+            sum=_sum(found.model_optimum, sums),
+            predicted=numbers.plain(found.model_prediction),
+            measured=None if known is None else numbers.plain(known.measured),
+        )
+
+
+def _row(label: str, child: MeasuredChild, sums: Sums, *, is_built: bool = False) -> RefinedRow:
+    predicted = numbers.plain(child.predicted)
+    if child.predicted_stderr > 0:
+        predicted = Number(predicted.text, predicted.value, f"± {child.predicted_stderr:.2g}")
+    return RefinedRow(
+        label=label,
+        origin=ORIGINS[child.origin] if is_built else "",
+        is_built=is_built,
+        sum=_sum(child.layers, sums),
+        predicted=predicted,
+        measured=numbers.plain(child.measured),
+    )
+
+
+def _sum(layers: tuple[LayerAssignment, ...], sums: Sums) -> Number | None:
+    return numbers.plain(sums[layers]) if layers in sums else None
+
+
+def _picture(found: Refinement, sums: Sums, optimum: str) -> tuple[tuple[Point, ...], tuple[Tick, ...]]:
+    """Measured children whose sum is known, but for those far off, which the table may have. Both axes have one scale."""
+    most = FAR * found.best.measured
+    known = [
+        child
+        for child in found.children
+        if child.layers in sums and max(sums[child.layers], child.measured) <= most
+    ]
+    if len(known) < 2:
+        return (), ()
+    axis = Axis([value for child in known for value in (sums[child.layers], child.measured)])
+    points = [_point(found, child, sums[child.layers], axis, optimum) for child in known]
+    placed = tuple(
+        named_beside([point], (), points)[0] if point.name in (BUILT, optimum) else point for point in points
+    )
+    return placed, tuple(Tick(axis.place(value), f"{value:.4g}") for value in axis.ticks)
+
+
+def _point(found: Refinement, child: MeasuredChild, sum: float, axis: Axis, optimum: str) -> Point:
+    is_built = child.layers == found.best.layers
+    name = BUILT if is_built else optimum if child.origin == "optimum" else ""
+    x, y = numbers.plain(sum), numbers.plain(child.measured)
+    place = axis.place(sum), axis.place(child.measured)
+    return Point(*place, x, y, name or ORIGINS[child.origin], is_built)

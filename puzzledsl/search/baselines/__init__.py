@@ -1,0 +1,1 @@
+"""Baselines under the same requirements as the exact search."""

@@ -1,0 +1,1 @@
+"""Infeasible searches: conflicting requirements, reachable values and the smallest relaxation."""

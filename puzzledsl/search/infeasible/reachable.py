@@ -1,0 +1,112 @@
+"""Format reachable values in the unit of the user's bound, such as `2.12x` for a bound of `2.17x`, or `31.2s` for `30s`."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from puzzledsl.base.units import (
+    BYTES,
+    COUNT,
+    TIME,
+    TOK_PER_S,
+    UNITS,
+    Dimension,
+    format_quantity,
+    parse_quantity,
+)
+from puzzledsl.ir.nodes import LinearRequirement
+
+DIMENSIONS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
+DIGITS = 3
+_LITERAL = re.compile(r"(?P<digits>\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-zµ/%]*)")
+_UNIT = re.compile(r"[^0-9.\-eE+][^0-9]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A literal and its value: in base units, or, for a ratio, as a multiple of the parent's value."""
+
+    text: str
+    value: Fraction
+
+
+def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fraction) -> Written | None:
+    """Return a value of the left side as a literal in the form of the requirement's bound.
+
+    It is rounded away from the bound, so that with the literal as the bound, `value` meets the requirement (for a strict
+    inequality, it is the next literal beyond). It is exact for an equation. None for a ratio to a parent's value of 0.
+    """
+    literal = _LITERAL.fullmatch(requirement.bound_where.text.strip())
+    digits = DIGITS if literal is None else max(DIGITS, _significant(literal["digits"]))
+    if requirement.op == "==":
+        digits = max(digits, len(str(abs(value.numerator))) + len(str(value.denominator)))
+    upwards, strict = requirement.op in ("<=", "<"), requirement.op in ("<", ">")
+    if requirement.parent_ratio is not None:
+        if not parent:
+            return None
+        number = round_to(value / parent, digits, upwards == (parent > 0), strict)
+        return Written(f"{plain(number)}x", number)
+    dimension = DIMENSIONS[requirement.unit]
+    unit = None if literal is None else literal["unit"]
+    if unit == "%" and dimension == COUNT:
+        number = round_to(value * 100, digits, upwards, strict)
+        return Written(f"{plain(number)}%", number / 100)
+    if unit and unit != "%" and UNITS.get(unit, (0, None))[1] == dimension:
+        space = " " if "tok" in unit else ""
+        number = round_to(value / UNITS[unit][0], digits, upwards, strict)
+        return Written(f"{plain(number)}{space}{unit}", number * UNITS[unit][0])
+    if dimension == COUNT and value.denominator == 1 and (abs(value) < 10**6 or requirement.op == "=="):
+        beyond = value + (strict if upwards else -strict)
+        return Written(plain(beyond), beyond)
+    return _in_readable_unit(value, dimension, digits + 1, upwards, strict)
+
+
+def _in_readable_unit(
+    value: Fraction, dimension: Dimension, digits: int, upwards: bool, strict: bool
+) -> Written:
+    """Format a value in a unit that suits its size, if the user wrote none: `5.861B`, `76.2GiB`."""
+    unit = _UNIT.search(format_quantity(value, dimension, digits))
+    name = "" if unit is None else unit[0].strip()
+    scale = parse_quantity(f"1{name}").value
+    number = round_to(value / scale, digits, upwards, strict)
+    space = " " if "tok" in name else ""
+    return Written(f"{plain(number)}{space}{name}", number * scale)
+
+
+def _significant(digits: str) -> int:
+    return len(re.sub(r"[eE].*|[._]", "", digits).lstrip("0"))
+
+
+def round_to(value: Fraction, digits: int, upwards: bool, strict: bool = False) -> Fraction:
+    """Round a number up or down to `digits` significant digits. `strict`: the result is never the value itself.
+
+    Unless `strict`, whole numbers below 10^digits are exact.
+    """
+    if value == 0 and not strict:
+        return Fraction(0)
+    power = digits - 1 - (math.floor(math.log10(abs(float(value)))) if value else 0)
+    scaled = value * Fraction(10) ** power
+    whole = math.ceil(scaled) if upwards else math.floor(scaled)
+    if strict and whole == scaled:
+        whole += 1 if upwards else -1
+    return whole / Fraction(10) ** power
+
+
+def plain(value: Fraction) -> str:
+    """Return a finite decimal fraction in full, without an exponent."""
+    power = value.denominator.bit_length()
+    while power and (value * 10 ** (power - 1)).denominator == 1:
+        power -= 1
+    whole = value * 10**power
+    if power == 0:
+        return str(whole.numerator)
+    sign, text = "-" if whole < 0 else "", str(abs(whole.numerator)).rjust(power + 1, "0")
+    return f"{sign}{text[:-power]}.{text[-power:]}"
+
+
+def rounded(value: Fraction, digits: int, upwards: bool) -> str:
+    """Return the result of `round_to` as text."""
+    return plain(round_to(value, digits, upwards))

@@ -1,0 +1,133 @@
+"""Diagnostics of searches without a solution: conflicting requirements, their best reachable values, and a relaxation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from puzzledsl.base.diagnostics import Diagnostic, Fix, Label
+from puzzledsl.ir.nodes import CpSat, LinearRequirement, Program, Requirement, Search
+from puzzledsl.ir.tables import Change, ConflictItem, Relaxation, SearchResult
+from puzzledsl.search.errors import NoAnswerInTime, NoSolution, span_of
+
+NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
+
+
+def no_answer(program: Program, result: SearchResult) -> Diagnostic | None:
+    """Return the diagnostic of a result without solutions; None if it has solutions."""
+    if result.solutions:
+        return None
+    search = program.searches[result.search]
+    return (
+        infeasible_diagnostic(program, result) if result.status == "infeasible" else _unknown(search, result)
+    )
+
+
+def infeasible_diagnostic(program: Program, result: SearchResult) -> Diagnostic:
+    """Return E0501, with every requirement of the conflict underlined and its best value when the others are kept."""
+    search = program.searches[result.search]
+    statements = requirements_by_place(search)
+    labels = []
+    for item in result.conflict:
+        requirement = statements[item.line, item.text]
+        at = requirement.bound_where if isinstance(requirement, LinearRequirement) else requirement.where
+        labels.append(Label(span_of(at), _label(item, len(result.conflict))))
+    if not labels:
+        note = "no model of the space fits, whatever is required" if statements else "the space has no model"
+        return NoSolution(span_of(search.where), name=search.name, notes=[note])
+    return NoSolution(
+        labels[0].span,
+        labels[0].text,
+        name=search.name,
+        secondary=labels[1:],
+        notes=_notes(result, len(statements)),
+        help="" if result.relaxation is None else _advice(result.relaxation),
+        fixes=() if result.relaxation is None else _fixes(search, result.relaxation),
+    )
+
+
+def requirements_by_place(search: Search) -> dict[tuple[int, str], Requirement]:
+    """Return the first requirement of each `require` statement, by the statement's line and text."""
+    found: dict[tuple[int, str], Requirement] = {}
+    for requirement in search.requirements:
+        found.setdefault((requirement.where.line, requirement.where.text), requirement)
+    return found
+
+
+def _label(item: ConflictItem, size: int) -> str:
+    others = "" if size == 1 else " with the other" + (f" {_word(size - 1)}" if size > 2 else "")
+    if not item.reachable:
+        return f"cannot be met{others}"
+    return f"{'best' if item.proven else 'reached'}{others or ' possible'}: {item.reachable}"
+
+
+def _notes(result: SearchResult, of: int) -> Iterator[str]:
+    conflict = result.conflict
+    yield _freed(conflict, of)
+    if not result.conflict_minimal:
+        yield "time ran out before each of them was shown to be needed: fewer may conflict"
+    if not all(item.proven for item in conflict):
+        lines = ", ".join(str(item.line) for item in conflict if not item.proven)
+        yield f"time ran out before what was reached in line {lines} was proven to be the best"
+
+
+def _freed(conflict: Sequence[ConflictItem], of: int) -> str:
+    size = len(conflict)
+    if size == 1:
+        what = f"this 1 of {of} cannot be met"
+        freed = "dropping it makes the rest satisfiable"
+    else:
+        what = f"these {size} of {of} conflict"
+        freed = f"dropping {'either' if size == 2 else 'any one'} makes the rest satisfiable"
+    if all(item.frees for item in conflict):
+        return f"{what}; {freed}"
+    lines = ", ".join(str(item.line) for item in conflict if item.frees)
+    if lines:
+        return f"{what}; dropping the one in line {lines} makes the rest satisfiable"
+    return f"{what}; there is another conflict besides"
+
+
+def _advice(relaxation: Relaxation) -> str:
+    changes = " and ".join(_change(c) for c in relaxation.changes)
+    return (
+        f"{changes}: then there is a solution, of objective {relaxation.objective:.6g} (solved and verified)"
+    )
+
+
+def _change(change: Change) -> str:
+    if change.bound is None:
+        return f"drop the requirement of line {change.line}"
+    return f"write `{change.bound}` in line {change.line}"
+
+
+def _fixes(search: Search, relaxation: Relaxation) -> list[Fix]:
+    """Return an editor's fix if a single bound has to change."""
+    statements = requirements_by_place(search)
+    match relaxation.changes:
+        case [Change(line=line, text=text, bound=str(bound))]:
+            requirement = statements[line, text]
+            if isinstance(requirement, LinearRequirement):
+                return [Fix.replace(span_of(requirement.bound_where), bound, safe=False)]
+    return []
+
+
+def _unknown(search: Search, result: SearchResult) -> Diagnostic:
+    """Return E0507 for a search without an answer in time, with notes on what is proven."""
+    if not isinstance(search.solver, CpSat):
+        note = f"`{result.solver}` is a heuristic: that it finds nothing proves nothing"
+        help = "`solver = cpsat` finds a solution or proves that there is none"
+        return NoAnswerInTime(
+            span_of(search.where), name=search.name, how=f"`{result.solver}`", notes=[note], help=help
+        )
+    notes = ["that there is no solution is not proven either"]
+    if result.bound is not None:
+        worse = "smaller" if search.sense == "minimize" else "larger"
+        notes.append(f"proven so far: no solution has an objective {worse} than {result.bound:.6g}")
+    time_s = float(search.solver.time_s)
+    help = f"give it more time: `solver = cpsat(time: {max(1, round(4 * time_s))}s)`"
+    return NoAnswerInTime(
+        span_of(search.where), name=search.name, how=f"CP-SAT in {time_s:g} s", notes=notes, help=help
+    )
+
+
+def _word(number: int) -> str:
+    return NUMBERS.get(number, str(number))

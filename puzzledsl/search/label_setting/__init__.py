@@ -1,0 +1,1 @@
+"""Label setting for the resource-constrained shortest path (Irnich & Desaulniers 2005)."""

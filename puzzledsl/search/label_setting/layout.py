@@ -1,0 +1,152 @@
+"""Data of a problem for label setting: order of the layers, meters, formulas due at each stage, and heuristic completions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from puzzledsl.search.label_setting.formula_state import Marks, marks_of
+from puzzledsl.search.label_setting.resources import Meters, meters_of
+from puzzledsl.search.label_setting.rest import Rest, rest_of
+from puzzledsl.search.lagrangian.bound import Bound
+from puzzledsl.search.local_search.incumbent import meets_formulas
+from puzzledsl.search.problem.instance import Formula, Ints, Problem
+from puzzledsl.search.problem.metrics import layers_of
+
+LARGEST_PLACE = 2**62
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Data of a problem for label setting.
+
+    `order`: the layers of the decision diagram's `stages`, then the other layers with a choice, clearest choices first.
+    `goal[column]`: objective above the layer's least; `floor`: sum of the least ones. `then[stage][state][column]`: next state.
+    `words[word][column]`: marks (see `marks.py`), then places in the order of the space; `first_words`: those of the layers
+    without a choice. `due[stage]`: formulas outside the diagram whose last layer this is; `pending[stage]`: bits of the marks
+    that later ones read. `hopeless`: no choice satisfies the formulas.
+    """
+
+    problem: Problem
+    meters: Meters
+    order: list[int]
+    stages: int
+    then: list[Ints]
+    goal: Ints
+    floor: int
+    words: Ints
+    first_words: Ints
+    marks: Marks | None
+    due: list[list[Formula]]
+    pending: list[Ints]
+    hopeless: bool
+    rest: Rest
+
+    def columns(self, stage: int) -> tuple[int, int]:
+        """Return the first column of a stage's layer, and the one after its last."""
+        layer, start = self.order[stage], self.problem.columns.start
+        return int(start[layer]), int(start[layer + 1])
+
+    def chosen(self, columns: list[int]) -> Ints:
+        """Return the columns of all layers, given those of the layers in `order`."""
+        chosen = self.problem.columns.start[:-1].copy()
+        chosen[self.order] = columns
+        return chosen
+
+    def lawful(self, chosen: Ints) -> bool:
+        """True if the formulas outside the diagram hold."""
+        return self.marks is None or meets_formulas(self.open_problem, chosen)
+
+    @property
+    def open_problem(self) -> Problem:
+        """The problem with only the formulas outside the diagram, if there are any."""
+        return self.problem if self.marks is None else replace(self.problem, formulas=self.marks.formulas)
+
+
+def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
+    """Lay out a problem for answers with sums up to `most`; None if its integers or formulas are too large."""
+    columns, diagram = problem.columns, problem.diagram
+    covered = frozenset[int]() if diagram is None else diagram.covered
+    formulas = [f for place, f in enumerate(problem.formulas) if place not in covered]
+    meters = meters_of(problem, bound, most)
+    marks = marks_of(columns, formulas) if formulas else None
+    if meters is None or (formulas and marks is None) or (columns.period and diagram is None):
+        return None
+    staged = [] if diagram is None else [*diagram.order]
+    order = [*staged, *_order(problem, meters, staged)]
+    least = columns.least(problem.goal.values)
+    goal = problem.goal.values - np.repeat(least, columns.sizes)
+    places = _places(problem)
+    words = places if marks is None else np.vstack([marks.deltas, places])
+    fixed = [int(columns.start[layer]) for layer in set(range(columns.layers)) - set(order)]
+    first_words = words[:, fixed].sum(axis=1)
+    stage_of = {layer: stage for stage, layer in enumerate(order)}
+    due: list[list[Formula]] = [[] for _ in order]
+    at_once: list[Formula] = []
+    for formula in formulas:
+        stages = [stage_of[layer] for layer in layers_of(formula.logic) if layer in stage_of]
+        (due[max(stages)] if stages else at_once).append(formula)
+    hopeless = (diagram is not None and not diagram.feasible) or (
+        marks is not None and not all(marks.holds(f, first_words[: marks.words, None]).all() for f in at_once)
+    )
+    return Layout(
+        problem, meters, order, len(staged), _then(problem), goal, int(least.sum()), words, first_words, marks, due,
+        _pending(marks, due), hopeless, rest_of(problem, meters, order, goal),
+    )  # fmt: skip
+
+
+def _then(problem: Problem) -> list[Ints]:
+    """Return the transitions [stage][state][column] of the diagram, by column of the stage's layer."""
+    diagram, start = problem.diagram, problem.columns.start
+    if diagram is None:
+        return []
+    return [
+        table[:, diagram.classes[start[layer] : start[layer + 1]]]
+        for layer, table in zip(diagram.order, diagram.next, strict=True)
+    ]
+
+
+def _order(problem: Problem, meters: Meters, staged: list[int]) -> list[int]:
+    """Return the other layers with a choice, by descending distance of the second cheapest column from the cheapest.
+
+    So near-ties, which use up the rest of the budgets, come last.
+    """
+    columns, priced = problem.columns, meters.deltas[meters.rows]
+    open_ = columns.sizes > 1
+    open_[staged] = False
+    layers = open_.nonzero()[0]
+    spans = [np.partition(priced[columns.start[i] : columns.start[i + 1]], 1)[1] for i in layers]
+    return [int(layers[i]) for i in np.argsort(-np.array(spans, dtype=np.int64), kind="stable")]
+
+
+def _places(problem: Problem) -> Ints:
+    """Return weights [word][column] whose sums over a model are its place in the order of the space, first word first."""
+    columns = problem.columns
+    groups: list[list[int]] = [[]]
+    size = 1
+    for layer, width in enumerate(columns.sizes.tolist()):
+        if size * width > LARGEST_PLACE:
+            groups.append([])
+            size = 1
+        groups[-1].append(layer)
+        size *= width
+    words = np.zeros((len(groups), len(columns)), dtype=np.int64)
+    for word, group in zip(words, groups, strict=True):
+        weight = 1
+        for layer in reversed(group):
+            begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
+            word[begin:end] = weight * columns.rank[begin:end]
+            weight *= end - begin
+    return words
+
+
+def _pending(marks: Marks | None, due: list[list[Formula]]) -> list[Ints]:
+    """Return, for each stage, the bits of the marks that formulas due later read."""
+    if marks is None:
+        return [np.zeros(0, dtype=np.int64)] * len(due)
+    pending, later = [], frozenset[int]()
+    for formulas in reversed(due):
+        pending.append(marks.pending(sorted(later)))
+        later = later.union(*(layers_of(f.logic) for f in formulas))
+    return pending[::-1]

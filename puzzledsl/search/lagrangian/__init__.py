@@ -1,0 +1,1 @@
+"""Lagrangian bounds: constraints are priced into the objective."""

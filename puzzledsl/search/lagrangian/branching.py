@@ -1,0 +1,172 @@
+"""Best-first branch and bound over the classes of columns in a decision diagram.
+
+The Lagrangian bound is that of a mixture of paths. Where formulas link many layers, a mixture of two very different paths can be
+far better than any single path. Branching halves the classes of the layer in which cheap paths differ most, and computes new
+prices for each half. Label setting tries to finish each node before it is split.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from puzzledsl.search.label_setting.label_setting import kept
+from puzzledsl.search.label_setting.layers import sweep_of
+from puzzledsl.search.label_setting.layout import Layout
+from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
+from puzzledsl.search.ledger import Ledger
+from puzzledsl.search.problem.diagram import live_columns
+from puzzledsl.search.problem.instance import Ints, Mask, Problem
+from puzzledsl.search.problem.paths import paths_of
+
+NAME = "branch and bound"
+LABELS = 20_000  # labels of a node before it is split
+A_NODE = 10_000  # work of bounding a node, in labels
+BEAM = 100  # labels per stage of the beam search for a first answer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Node:
+    """A restriction of the problem. `origin[column]`: the column's number in the ledger's problem."""
+
+    problem: Problem
+    origin: Ints
+    bound: Bound
+
+
+@dataclass(slots=True, eq=False)
+class Branching:
+    """The branch-and-bound engine of the portfolio, for problems whose diagram has stages (else `usable` is False)."""
+
+    ledger: Ledger
+    waiting: list[tuple[int, int, _Node]] = field(default_factory=list)
+    made: int = 0
+    usable: bool = True
+
+    def __post_init__(self) -> None:
+        problem = self.ledger.problem
+        self.usable = paths_of(problem) is not None
+        if self.usable:
+            self._put(_Node(problem, np.arange(len(problem.columns)), self.ledger.bound))
+
+    def run(self, labels: int) -> bool:
+        """Process nodes for work worth `labels` labels.
+
+        Return True if the ledger's answer is then proven: the first of the best answers, within the gap, or none exists.
+        """
+        ledger = self.ledger
+        while self.usable and self.waiting and labels > 0 and ledger.effort.left_s > 0:
+            bound, _, node = heapq.heappop(self.waiting)
+            if bound > ledger.most:
+                self.waiting = []
+                break
+            ledger.raise_lower(bound, NAME)
+            if ledger.effort.gap and ledger.close_enough():
+                return True
+            labels -= self._follow(node)
+        if not self.usable or self.waiting:
+            return False
+        if ledger.value is not None:
+            ledger.raise_lower(ledger.value, NAME)
+        return True
+
+    def _put(self, node: _Node) -> None:
+        self.made += 1
+        heapq.heappush(self.waiting, (node.bound.value, self.made, node))
+
+    def _follow(self, node: _Node) -> int:
+        """Finish a node by label setting, or split it. Return the work in labels."""
+        ledger = self.ledger
+        keep = node.bound.within(ledger.most)
+        problem, origin = node.problem.only(keep), node.origin[keep]
+        used = self._look(problem, node.bound, origin) if ledger.value is None else 0
+        deadline = ledger.effort.deadline
+        sweep = sweep_of(problem, node.bound, ledger.most, known=ledger.value, deadline=deadline)
+        if sweep is None:
+            self._put(node)
+            self.usable = False
+            return 0
+        swept = sweep.run(LABELS)
+        kept(ledger, swept, origin, NAME)
+        used += swept.models
+        if swept.complete:
+            return used
+        parts = _halves(problem, sweep.layout)
+        if parts is None or ledger.effort.left_s <= 0:
+            self._put(node)
+            self.usable = parts is not None
+            return used
+        for part in parts:
+            child = _child(problem, origin, part, node.bound)
+            if child is not None and child.bound.value <= ledger.most:
+                self._put(child)
+        return used + 2 * A_NODE
+
+    def _look(self, problem: Problem, bound: Bound, origin: Ints) -> int:
+        """Look for a first answer by beam search. Return the number of labels."""
+        ledger, top = self.ledger, self.ledger.top
+        sweep = sweep_of(problem, bound, top, known=top + 1, width=BEAM, deadline=ledger.effort.deadline)
+        if sweep is None:
+            return 0
+        swept = sweep.run()
+        kept(ledger, swept, origin, NAME)
+        return swept.models
+
+
+def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node | None:
+    """Return the node of the columns in `part`; None if it is proven to have no answer."""
+    if not problem.columns.covers(part):
+        return None
+    problem, origin = problem.only(part), origin[part]
+    diagram = problem.diagram
+    assert diagram is not None, "nodes are parts of a problem with a diagram"
+    if not diagram.feasible:
+        return None
+    live = live_columns(problem.columns, diagram)
+    problem, origin = problem.only(live), origin[live]
+    bound = lagrangian_bound(problem, parent.float_prices)
+    return None if bound.infeasible else _Node(problem, origin, bound)
+
+
+def _halves(problem: Problem, layout: Layout) -> tuple[Mask, Mask] | None:
+    """Return two masks of columns, without the upper and without the lower classes of one layer; None if no stage has two.
+
+    The layer is the one in which the cheapest paths at varied prices differ most in resource use.
+    """
+    diagram = problem.diagram
+    assert diagram is not None, "nodes are parts of a problem with a diagram"
+    stages = [stage for stage, table in enumerate(diagram.next) if table.shape[1] > 1]
+    if not stages:
+        return None
+    weight = layout.meters.weights
+    use = (weight @ layout.meters.deltas[: layout.meters.rows]).astype(np.float64)
+    ways = len(layout.meters.scales)
+    paths = np.array([layout.rest.completion(way, 0, 0) for way in range(ways)])[:, : layout.stages]
+    spread = use[paths].std(axis=0)
+    classes = diagram.classes[paths]
+    differs = (classes != classes[:1]).any(axis=0)
+    ranked = sorted(stages, key=lambda stage: (not differs[stage], -spread[stage], stage))
+    return _split(problem, diagram.order[ranked[0]], use, use[paths[:, ranked[0]]], classes[:, ranked[0]])
+
+
+def _split(
+    problem: Problem, layer: int, use: Ints | np.ndarray, used: np.ndarray, taken: Ints
+) -> tuple[Mask, Mask]:
+    """Split the classes of a layer, ordered by mean resource use, at the median of the classes that the paths take."""
+    diagram, start = problem.diagram, problem.columns.start
+    assert diagram is not None
+    here = slice(int(start[layer]), int(start[layer + 1]))
+    classes = diagram.classes[here]
+    means = np.array([use[here][classes == c].mean() for c in range(int(classes.max()) + 1)])
+    order = np.argsort(means, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    at = np.unique(rank[np.unique(taken)])
+    cut = int(at[(len(at) - 1) // 2]) if len(at) > 1 else int(at[0])
+    cut = min(cut, len(order) - 2)
+    lower = rank[classes] <= cut
+    first, second = np.ones((2, len(problem.columns)), dtype=np.bool_)
+    first[here], second[here] = lower, ~lower
+    return first, second

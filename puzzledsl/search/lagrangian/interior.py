@@ -1,0 +1,215 @@
+"""Predictor-corrector interior-point method (Mehrotra 1992) for linear relaxations with few rows.
+
+    minimise cost . x + DEAREST * excess
+    where each layer's x add up to 1,   rows . x + spare - excess = limits,   x, spare, excess >= 0
+
+Each step solves one system with as many equations as there are rows; the layers' equations are eliminated in closed form. All
+numbers are floats of about 1. `bound.certify` turns the resulting prices into an exact bound, however imprecise they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puzzledsl.search.problem.instance import Ints
+
+Floats = NDArray[np.float64]
+STEPS = 50
+CLOSE = 1e-7  # relative duality gap at which to stop
+TINY = 1e-3  # added to the bound's absolute value, so that a bound near 0 does not prevent stopping
+DEAREST = 1e4  # upper bound on prices; the excess variables make every problem feasible
+FIRST_LIFT = 0.3  # the first point's distance inside, in mean slacks of its layer and of all layers
+
+
+@dataclass(slots=True, eq=False)
+class Relaxation:
+    """Linear relaxation. `rows` is [rows][columns]; layer l owns `sizes[l]` columns from `start[l]` on."""
+
+    cost: Floats
+    rows: Floats
+    limits: Floats
+    start: Ints
+    sizes: Ints
+
+    def sums(self, values: Floats) -> Floats:
+        """Sum over each layer's columns, [..., columns] -> [..., layers]."""
+        return np.asarray(np.add.reduceat(values, self.start, axis=-1))
+
+    def least(self, values: Floats) -> Floats:
+        """Return the least value of each layer's columns, [columns] -> [layers]."""
+        return np.asarray(np.minimum.reduceat(values, self.start))
+
+    def spread(self, values: Floats) -> Floats:
+        """Repeat each layer's value for its columns, [layers] -> [columns]."""
+        return np.repeat(values, self.sizes)
+
+    def reduced(self, prices: Floats) -> Floats:
+        """Return each column's cost plus its priced rows, [columns]."""
+        return np.asarray(self.cost + prices @ self.rows)
+
+    def bound(self, prices: Floats) -> float:
+        """Return the Lagrangian bound at these prices."""
+        return float(self.least(self.reduced(prices)).sum() - prices @ self.limits)
+
+    def only(self, keep: NDArray[np.bool_]) -> Relaxation:
+        """Return the relaxation on the columns in `keep`, which must have at least one of every layer."""
+        sizes = np.add.reduceat(keep.astype(np.int64), self.start)
+        start = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+        return Relaxation(self.cost[keep], self.rows[:, keep], self.limits, start, sizes)
+
+
+@dataclass(slots=True, eq=False)
+class Point:
+    """Primal-dual point: primal `x`, `spare`, `excess`; dual `y` (by layer) and `prices`; and dual slacks.
+
+    The slacks are `z = cost + prices . rows - y` and `below = DEAREST - prices`.
+    """
+
+    x: Floats
+    spare: Floats
+    excess: Floats
+    y: Floats
+    prices: Floats
+    z: Floats
+    below: Floats
+
+    def gap(self) -> float:
+        """Return the sum of all complementarity products, which is the duality gap if the point is feasible."""
+        return float(self.x @ self.z + self.spare @ self.prices + self.excess @ self.below)
+
+    @property
+    def size(self) -> int:
+        """Number of complementarity products."""
+        return len(self.x) + 2 * len(self.prices)
+
+    def moved(self, by: Point, primal: float, dual: float) -> Point:
+        """Return the point after a step of length `primal` in primal and `dual` in dual variables."""
+        return Point(
+            self.x + primal * by.x,
+            self.spare + primal * by.spare,
+            self.excess + primal * by.excess,
+            self.y + dual * by.y,
+            self.prices + dual * by.prices,
+            self.z + dual * by.z,
+            self.below + dual * by.below,
+        )
+
+
+def solve_relaxation(relaxation: Relaxation, prices: Floats) -> Floats:
+    """Return the prices of the best bound found, starting from the guess `prices`."""
+    at = _start(relaxation, prices)
+    best, highest = prices, relaxation.bound(prices)
+    with np.errstate(all="ignore"):  # a variable that reaches 0 gives infinities, which end the iteration
+        for _ in range(STEPS):
+            at = _step(relaxation, at)
+            if not np.isfinite(at.prices).all() or float(at.prices.min()) < 0:
+                break
+            value = relaxation.bound(at.prices)
+            if value > highest:
+                highest, best = value, at.prices
+            if not at.gap() > CLOSE * (abs(value) + TINY):
+                break
+    return best
+
+
+def _start(relaxation: Relaxation, guess: Floats) -> Point:
+    """Return an interior start: equal x within each layer, and prices near the guess."""
+    x = relaxation.spread(1.0 / relaxation.sizes)
+    prices = np.clip(guess, max(0.1 * float(guess.max(initial=0.0)), 1e-6), DEAREST / 2)
+    reduced = relaxation.reduced(prices)
+    y = relaxation.least(reduced)
+    slack = reduced - relaxation.spread(y)
+    y = y - FIRST_LIFT * (relaxation.sums(slack) / relaxation.sizes + slack.mean()) - 1e-9
+    z = reduced - relaxation.spread(y)
+    middle = float(x @ z) / len(x)
+    below = DEAREST - prices
+    excess = middle / below
+    spare = np.maximum(relaxation.limits - relaxation.rows @ x + excess, middle / prices)
+    return Point(x, spare, excess, y, prices, z, below)
+
+
+def _step(relaxation: Relaxation, at: Point) -> Point:
+    """Take one step: the affine predictor determines the centring, and the corrector step uses it with second-order terms."""
+    system = _System.of(relaxation, at)
+    straight = system.solve(-at.x * at.z, -at.spare * at.prices, -at.excess * at.below)
+    gap = at.gap()
+    ahead = max(at.moved(straight, *_longest(at, straight)).gap(), 0.0)
+    target = gap / at.size * min(1.0, (ahead / gap) ** 3)
+    move = system.solve(
+        target - at.x * at.z - straight.x * straight.z,
+        target - at.spare * at.prices - straight.spare * straight.prices,
+        target - at.excess * at.below - straight.excess * straight.below,
+    )
+    primal, dual = _longest(at, move)
+    share = max(0.9, 1.0 - 2.0 * gap)
+    return at.moved(move, share * primal, share * dual)
+
+
+def _longest(at: Point, by: Point) -> tuple[float, float]:
+    """Return the longest primal and dual step lengths, up to 1, that keep all variables non-negative."""
+
+    def longest(*pairs: tuple[Floats, Floats]) -> float:
+        steepest = max(float((-step / value).max()) for value, step in pairs)
+        return 1.0 if not steepest > 1.0 else 1.0 / steepest
+
+    primal = longest((at.x, by.x), (at.spare, by.spare), (at.excess, by.excess))
+    return primal, longest((at.z, by.z), (at.prices, by.prices), (at.below, by.below))
+
+
+@dataclass(slots=True, eq=False)
+class _System:
+    """Normal equations of one step, prepared for several right-hand sides."""
+
+    relaxation: Relaxation
+    at: Point
+    ratio: Floats  # x / z
+    weight: Floats  # [layers]: sums of ratio
+    weighted: Floats  # [rows][layers]: sums of ratio * rows
+    matrix: Floats  # [rows][rows]
+    missing: Floats  # [layers]: primal residuals of the layers' sums
+    short: Floats  # [rows]: primal residuals of the rows
+    off: Floats  # [columns]: dual residuals
+
+    @classmethod
+    def of(cls, relaxation: Relaxation, at: Point) -> _System:
+        """Set up the equations at a point."""
+        ratio = at.x / at.z
+        scaled = relaxation.rows * ratio
+        weight, weighted = relaxation.sums(ratio), relaxation.sums(scaled)
+        matrix = scaled @ relaxation.rows.T - (weighted / weight) @ weighted.T
+        matrix[np.diag_indices(len(matrix))] += at.spare / at.prices + at.excess / at.below
+        missing = 1.0 - relaxation.sums(at.x)
+        short = relaxation.limits - relaxation.rows @ at.x - at.spare + at.excess
+        off = relaxation.reduced(at.prices) - relaxation.spread(at.y) - at.z
+        return cls(relaxation, at, ratio, weight, weighted, matrix, missing, short, off)
+
+    def solve(self, columns: Floats, spares: Floats, excesses: Floats) -> Point:
+        """Return the step that changes the complementarity products by these amounts, to first order."""
+        at, relaxation = self.at, self.relaxation
+        free = columns / at.z - self.ratio * self.off
+        rest = (self.missing - relaxation.sums(free)) / self.weight
+        right = relaxation.rows @ free + self.weighted @ rest - self.short
+        right += spares / at.prices - excesses / at.below
+        prices = _solve(self.matrix, right)
+        y = rest + (prices @ self.weighted) / self.weight
+        z = self.off - relaxation.spread(y) + prices @ relaxation.rows
+        return Point(
+            x=(columns - at.x * z) / at.z,
+            spare=(spares - at.spare * prices) / at.prices,
+            excess=(excesses + at.excess * prices) / at.below,
+            y=y,
+            prices=prices,
+            z=z,
+            below=-prices,
+        )
+
+
+def _solve(matrix: Floats, right: Floats) -> Floats:
+    """Solve a positive definite system; a singular one in the least-squares sense."""
+    try:
+        return np.asarray(np.linalg.solve(matrix, right))
+    except np.linalg.LinAlgError:
+        return np.asarray(np.linalg.lstsq(matrix, right, rcond=None)[0])

@@ -1,0 +1,187 @@
+"""Lagrangian dual of a problem: prices of the best bound, which are the dual solution of its linear relaxation.
+
+Column generation, since few columns of a layer matter near the best prices. First, Newton steps on a smoothed bound (soft minimum
+with falling temperature) give rough prices. Then an interior-point method solves the relaxation on each layer's cheapest columns,
+and columns that are cheaper at the resulting prices are added until there are none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from puzzledsl.search.lagrangian.interior import DEAREST, Floats, Relaxation, solve_relaxation
+from puzzledsl.search.problem.instance import Ints, Mask, Problem
+
+HEATS = (1.0, 0.3, 0.1, 0.03, 0.01)
+STEPS_A_HEAT = 2
+FIRST_COLUMNS = 10  # columns per layer at the start
+ROUNDS = 12
+CLOSE = 1e-8  # relative gap between the bound over the present columns and that over all, at which to stop
+NEGLIGIBLE = 1e-7  # scaled prices below this count as 0
+RAYS = (1e2, 1e4, 1e6)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaled:
+    """A relaxation scaled to numbers of about 1. Its prices times `units` are prices of the problem."""
+
+    relaxation: Relaxation
+    units: Floats
+
+
+def best_prices(problem: Problem, guess: Floats | None = None) -> Floats:
+    """Return prices [rows] that nearly maximise the bound, in units of the problem's integers. `guess`: prices to start from."""
+    if not problem.rows:
+        return np.zeros(0)
+    scaled = scaled_of(problem)
+    relaxation = scaled.relaxation
+    rough = _rough(relaxation) if guess is None else guess / scaled.units
+    prices = _beyond(relaxation, _generate(relaxation, rough))
+    plain = np.where(prices < NEGLIGIBLE, 0.0, prices)  # tiny prices of slack rows would need large integers
+    return np.asarray(plain * scaled.units, dtype=np.float64)
+
+
+def carried(prices: Floats, source: Problem, target: Problem) -> Floats:
+    """Convert prices to a guess for another problem with the same rows in other units, for example at another batch."""
+    return np.asarray(prices / scaled_of(source).units * scaled_of(target).units)
+
+
+def nearer(problem: Problem, prices: Floats) -> Floats:
+    """Improve prices by two Newton steps: typically to within tenths of a percent of the best bound, much faster than it."""
+    scaled = scaled_of(problem)
+    relaxation = scaled.relaxation
+    best = moved = prices / scaled.units
+    highest = relaxation.bound(best)
+    for heat in HEATS[-2:]:
+        step = _newton_step(relaxation, moved, heat)
+        moved = moved if step is None else step
+        if (value := relaxation.bound(moved)) > highest:
+            best, highest = moved, value
+    return np.asarray(best * scaled.units)
+
+
+def scaled_of(problem: Problem) -> Scaled:
+    """Return the problem's relaxation, scaled.
+
+    Each layer's least cost and least use of each row are 0. The median over layers of the largest cost, and the largest use of
+    each row, are 1.
+    """
+    columns = problem.columns
+    values = np.vstack([problem.goal.values, problem.matrix]).astype(np.float64)
+    least = columns.least(values)
+    values -= np.repeat(least, columns.sizes, axis=1)
+    tops = columns.most(values[0])
+    middling = np.sort(tops)[len(tops) // 2]  # np.median would load numpy.ma
+    cost_unit = float(middling) or float(tops.max()) or 1.0
+    row_units = values[1:].max(axis=1)
+    row_units[row_units == 0.0] = 1.0
+    relaxation = Relaxation(
+        values[0] / cost_unit,
+        values[1:] / row_units[:, None],
+        (problem.limits - least[1:].sum(axis=1)) / row_units,
+        columns.start[:-1],
+        columns.sizes,
+    )
+    return Scaled(relaxation, cost_unit / row_units)
+
+
+def _generate(relaxation: Relaxation, prices: Floats) -> Floats:
+    """Return the best prices by column generation, starting with the columns that are cheapest at rough prices."""
+    best, highest = prices, relaxation.bound(prices)
+    keep = _cheapest(relaxation, prices)
+    for _ in range(ROUNDS):
+        inner = relaxation.only(keep)
+        prices = solve_relaxation(inner, best)
+        within, overall = inner.bound(prices), relaxation.bound(prices)
+        cheaper = _cheaper(relaxation, best, prices)
+        if overall > highest:
+            best, highest = prices, overall
+        if within - highest <= CLOSE * abs(within) or keep[cheaper].all():
+            break
+        keep[cheaper] = True
+    return best
+
+
+def _cheapest(relaxation: Relaxation, prices: Floats) -> Mask:
+    """Return the mask of each layer's FIRST_COLUMNS cheapest columns at given prices, with ties."""
+    most = int(relaxation.sizes.max())
+    inside = np.arange(most) < relaxation.sizes[:, None]
+    reduced = np.full(inside.shape, np.inf)
+    reduced[inside] = relaxation.reduced(prices)
+    last = min(FIRST_COLUMNS, most) - 1
+    limit = np.partition(reduced, last, axis=1)[:, last]
+    return np.asarray(reduced[inside] <= relaxation.spread(limit))
+
+
+def _cheaper(relaxation: Relaxation, before: Floats, after: Floats) -> Ints:
+    """Return each layer's cheapest columns at three points between prices `before` and `after`."""
+    found = []
+    for share in (1.0, 0.5, 0.1):
+        reduced = relaxation.reduced(before + share * (after - before))
+        found.append((reduced == relaxation.spread(relaxation.least(reduced))).nonzero()[0])
+    return np.concatenate(found)
+
+
+def _beyond(relaxation: Relaxation, prices: Floats) -> Floats:
+    """Scale prices near DEAREST up if that improves the bound: the problem is probably infeasible, and a ray may prove it."""
+    if float(prices.max()) < DEAREST / 10:
+        return prices
+    return max((prices * ray for ray in (1.0, *RAYS)), key=relaxation.bound)
+
+
+# ---------------------------------------------------------------- rough prices
+
+
+def _rough(relaxation: Relaxation) -> Floats:
+    """Return prices whose bound is within a few percent of the best, by Newton steps on the smoothed bound."""
+    prices = np.zeros(len(relaxation.limits))
+    best, highest = prices, relaxation.bound(prices)
+    for heat in HEATS:
+        for _ in range(STEPS_A_HEAT):
+            moved = _newton_step(relaxation, prices, heat)
+            if moved is None:
+                break
+            prices = moved
+        value = relaxation.bound(prices)
+        if value > highest:
+            best, highest = prices, value
+    return best
+
+
+def _smooth(
+    relaxation: Relaxation, prices: Floats, heat: float, second: bool
+) -> tuple[float, Floats, Floats]:
+    """Return the smoothed bound, its gradient [rows], and its Hessian [rows][rows] if `second`, else an empty array."""
+    reduced = relaxation.reduced(prices)
+    least = relaxation.least(reduced)
+    weights = np.exp((relaxation.spread(least) - reduced) / heat)
+    total = relaxation.sums(weights)
+    value = float(least.sum() - heat * np.log(total).sum() - prices @ relaxation.limits)
+    weights /= relaxation.spread(total)
+    weighted = relaxation.rows * weights
+    means = relaxation.sums(weighted)
+    gradient = means.sum(axis=1) - relaxation.limits
+    hessian = (means @ means.T - weighted @ relaxation.rows.T) / heat if second else np.zeros((0, 0))
+    return value, gradient, hessian
+
+
+def _newton_step(relaxation: Relaxation, prices: Floats, heat: float) -> Floats | None:
+    """Take one projected Newton step with backtracking. None if no step improves the smoothed bound."""
+    value, gradient, hessian = _smooth(relaxation, prices, heat, True)
+    free = (prices > 0) | (gradient > 0)
+    if not free.any() or float(np.abs(gradient[free]).max()) < 1e-10:
+        return None
+    curvature = -hessian[np.ix_(free, free)]
+    ridge = 1e-9 * max(float(np.trace(curvature)), 1e-9)
+    step = np.zeros_like(prices)
+    step[free] = np.linalg.solve(curvature + ridge * np.eye(int(free.sum())), gradient[free])
+    longest = 4.0 * (1.0 + float(np.abs(prices).max()))
+    step *= min(1.0, longest / max(float(np.abs(step).max()), 1e-300))
+    for _ in range(12):
+        moved = np.maximum(prices + step, 0.0)
+        if _smooth(relaxation, moved, heat, False)[0] > value + 1e-15:
+            return np.asarray(moved)
+        step /= 2
+    return None

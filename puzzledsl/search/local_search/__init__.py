@@ -1,0 +1,1 @@
+"""Heuristics for good answers: repair by prices, and exchanges of columns."""

@@ -1,0 +1,113 @@
+"""Heuristic for a good first answer: start from the cheapest columns at the bound's prices, repair violated rows, then improve
+by single swaps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
+from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.kleene_masks import harmless_columns
+from puzzledsl.search.problem.metrics import holds
+
+
+def find_incumbent(problem: Problem, bound: Bound) -> Ints | None:
+    """Return columns, one for each layer, that satisfy every row and formula; None if the repair fails. Deterministic.
+
+    With formulas, also try only columns with which every formula holds whatever the other layers are. If scores have runs, the
+    search uses dropped layers' scores outside of runs.
+    """
+    if problem.columns.period:
+        return _without_runs(problem, bound)
+    found = [_repaired(problem, bound)]
+    keep = harmless_columns(problem) if problem.formulas else None
+    if keep is not None:
+        inner = replace(problem.only(keep), formulas=(), diagram=None)
+        chosen = _repaired(inner, lagrangian_bound(inner))
+        found.append(None if chosen is None else keep.nonzero()[0][chosen].astype(np.int64))
+    return min((c for c in found if c is not None), key=problem.goal.of, default=None)
+
+
+def _without_runs(problem: Problem, bound: Bound) -> Ints | None:
+    found = problem.without_runs()
+    if found is None:
+        return None
+    inner, origin = found
+    chosen = find_incumbent(inner, replace(bound, reduced=bound.reduced[origin], slack=bound.slack[origin]))
+    if chosen is None:
+        return None
+    numbered = problem.columns.numbered(origin[chosen])
+    return numbered if (numbered >= 0).all() and feasible(problem, numbered) else None
+
+
+def _repaired(problem: Problem, bound: Bound) -> Ints | None:
+    columns, rows = problem.columns, problem.matrix
+    reduced = bound.reduced.astype(np.float64)
+    layer_of = columns.layer_of
+    chosen = _cheapest(problem, reduced)
+    use = rows[:, chosen].sum(axis=1) if len(rows) else np.zeros(0, dtype=np.int64)
+    scale = np.maximum(np.abs(rows).max(axis=1, initial=1), 1).astype(np.float64)
+    for _ in range(4 * columns.layers):
+        excess = _excess(use, problem.limits, scale)
+        if excess == 0:
+            break
+        after = use[:, None] - rows[:, chosen][:, layer_of] + rows
+        gain = excess - (np.maximum(after - problem.limits[:, None], 0) / scale[:, None]).sum(axis=0)
+        price = reduced - reduced[chosen][layer_of]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            worth = np.where(gain > 1e-12, (price + 1e-9 * (1 + np.abs(price))) / gain, np.inf)
+        best = int(np.argmin(worth))
+        if not np.isfinite(worth[best]):
+            return None
+        chosen[layer_of[best]] = best
+        use = rows[:, chosen].sum(axis=1)
+    if (use > problem.limits).any():
+        return None
+    _improve(problem, chosen)
+    return chosen if meets_formulas(problem, chosen) else None
+
+
+def meets_formulas(problem: Problem, chosen: Ints) -> bool:
+    """True if every formula holds and positions in runs of dropped layers are consecutive."""
+    if not problem.columns.in_order(chosen):
+        return False
+    layers = dict(enumerate(problem.choice(chosen)))
+    return all(holds(formula.logic, layers) for formula in problem.formulas)
+
+
+def feasible(problem: Problem, chosen: Ints) -> bool:
+    """True if the chosen columns satisfy every row and formula."""
+    return bool((problem.matrix[:, chosen].sum(axis=1) <= problem.limits).all()) and meets_formulas(
+        problem, chosen
+    )
+
+
+def _cheapest(problem: Problem, reduced: np.typing.NDArray[np.float64]) -> Ints:
+    start = problem.columns.start
+    return np.array(
+        [
+            b + int(np.argmin(reduced[b:e]))
+            for b, e in zip(start[:-1].tolist(), start[1:].tolist(), strict=True)
+        ],
+        dtype=np.int64,
+    )
+
+
+def _excess(use: Ints, limits: Ints, scale: np.typing.NDArray[np.float64]) -> float:
+    return float((np.maximum(use - limits, 0) / scale).sum())
+
+
+def _improve(problem: Problem, chosen: Ints) -> None:
+    """Swap single columns, best first, while the objective decreases and every row holds. Changes `chosen` in place."""
+    rows, values, layer_of = problem.matrix, problem.goal.values, problem.columns.layer_of
+    for _ in range(4 * problem.columns.layers):
+        use = rows[:, chosen].sum(axis=1)
+        after = use[:, None] - rows[:, chosen][:, layer_of] + rows
+        gain = values[chosen][layer_of] - values
+        gain = np.where((after <= problem.limits[:, None]).all(axis=0), gain, 0)
+        best = int(np.argmax(gain))
+        if gain[best] <= 0:
+            return
+        chosen[layer_of[best]] = best

@@ -1,0 +1,1 @@
+"""Objectives with terms for pairs of choices."""

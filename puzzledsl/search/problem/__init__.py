@@ -1,0 +1,1 @@
+"""The integer problem of a search: columns, rows, formulas, and the reductions that keep it exact."""

@@ -1,0 +1,325 @@
+"""Decision diagram of a problem's formulas: states between layers, and transitions by classes of columns.
+
+A state is the residual of the formulas after the layers before it are chosen. States with the same future are merged (automaton
+minimisation). Every path from the first state to the last satisfies all formulas that the diagram covers. Layers that no formula
+mentions have no stage.
+Source: Bergman, Cire, van Hoeve & Hooker, "Decision Diagrams for Optimization" (2016); Pesant, "A regular language membership
+constraint" (2004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from time import monotonic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puzzledsl.search.label_setting.dominance import mixed
+from puzzledsl.search.problem.automata import DEAD, Automaton, automaton_of, layers_of_bits
+from puzzledsl.search.problem.dropped_runs import run_formulas
+from puzzledsl.search.problem.instance import Columns, Formula, Ints, Mask
+from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals
+
+MOST_STATES = 4_000  # most states between two layers
+WORK = 6_000_000  # work limit for one order of the layers, in parts of formulas looked at
+NO_LIMIT = 2**60
+QUICK = 500_000  # work limit if a diagram is wanted only if it is small
+COLUMNS = 8  # number of open automata that doubles the time of a transition
+A_TRANSITION = 4  # work of a transition of the product automaton
+FEW_STATES = 64  # up to this width, no other order of the layers is tried
+Next = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Diagram:
+    """Decision diagram. `order`: the layers of the stages. `next[stage][state][class]`: the next state, or DEAD.
+
+    `classes[column]`: class of the column in its layer; columns of a class have the same transitions. `covered`: numbers of the
+    formulas that every path satisfies. There is a single state before the first stage and a single one after the last, and every
+    state is on a path. `feasible`: False if there is no path; then there are no stages. `hurried`: more time would have covered
+    more formulas.
+
+    If columns have positions in runs of dropped layers, every path also numbers these positions in order.
+    """
+
+    order: tuple[int, ...]
+    next: tuple[Next, ...]
+    classes: Ints
+    covered: frozenset[int]
+    feasible: bool = True
+    hurried: bool = False
+
+    def only(self, columns: Columns, keep: Mask) -> Diagram:
+        """Return the diagram of the columns in `keep`. `columns`: those of this diagram.
+
+        A layer with a single column left loses its stage.
+        """
+        start = columns.start
+        classes = self.classes.copy()
+        order: list[int] = []
+        tables: list[Next] = []
+        step: Next | None = None  # state -> state over the fixed layers before the next stage
+        for layer, table in zip(self.order, self.next, strict=True):
+            here = slice(int(start[layer]), int(start[layer + 1]))
+            used, renamed = np.unique(classes[here][keep[here]], return_inverse=True)
+            inside = classes[here].copy()
+            inside[keep[here]] = renamed.reshape(-1)
+            classes[here] = inside
+            table = table[:, used]
+            if step is not None:
+                table = np.where((step >= 0)[:, None], table[step], DEAD)
+            if int(keep[here].sum()) == 1:
+                step = table[:, 0]
+            else:
+                step = None
+                order.append(layer)
+                tables.append(table)
+        if step is not None and tables:
+            tables[-1] = np.where(tables[-1] >= 0, step[tables[-1]], DEAD)
+        blocked = step is not None and not tables and step[0] == DEAD
+        reduced = None if blocked or not self.feasible else _reduced(tables)
+        return replace(_diagram(order, reduced, classes[keep], self.covered), hurried=self.hurried)
+
+
+def _diagram(
+    order: Sequence[int], tables: tuple[Next, ...] | None, classes: Ints, covered: frozenset[int]
+) -> Diagram:
+    if tables is None:
+        return Diagram((), (), classes, covered, feasible=False)
+    return Diagram(tuple(order), tables, classes, covered)
+
+
+def diagram_of(
+    columns: Columns, formulas: Sequence[Formula], quick: bool = False, deadline: float = inf
+) -> Diagram | None:
+    """Build the diagram of formulas; those that would make it too large are left out.
+
+    Layers are in their natural order, or, if that needs many states, in an order that keeps few formulas open at a time.
+    Returns None after the deadline (monotonic clock) or, with `quick`, if QUICK work is not enough. If scores have runs of
+    dropped layers, a diagram of only these, with `hurried` set, is returned in place of None.
+    """
+    pool = Residuals(columns)
+    runs = run_formulas(pool, columns)
+    wanted = [(part, place) for place, f in enumerate(formulas) for part in pool.parts(pool.formula(f.logic))]
+    if FALSE in runs or any(part == FALSE for part, _ in wanted):
+        return _diagram((), None, np.zeros(len(columns), dtype=np.int64), frozenset(range(len(formulas))))
+    left_out: set[int] = set()
+    classes, firsts = _classes(columns, pool, [*runs, *(part for part, _ in wanted)])
+    while True:
+        parts = list(dict.fromkeys(part for part in (*runs, *(part for part, _ in wanted)) if part != TRUE))
+        natural = sorted({layer for part in parts for layer in layers_of_bits(pool.layers[part])})
+        work = (QUICK if quick else WORK) if wanted else NO_LIMIT  # a diagram of runs alone is always built
+        built = _built(pool, parts, natural, firsts, work, deadline if wanted else inf)
+        if built.tables is None or built.widest > FEW_STATES:
+            other = _built(pool, parts, _frugal(pool, parts), firsts, built.work, deadline)
+            built = min(built, other, key=_Built.size)
+        if built.tables is not None:
+            break
+        if quick or monotonic() > deadline:
+            alone = diagram_of(columns, ()) if runs else None
+            return None if alone is None else replace(alone, hurried=True)
+        dropped = _dearest(pool, built, [part for part in parts if part not in runs])
+        left_out.update(place for part, place in wanted if part in dropped)
+        wanted = [(part, place) for part, place in wanted if part not in dropped]
+    covered = frozenset(range(len(formulas))) - left_out
+    return _diagram(built.order, _reduced(built.tables), classes, covered)
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """An attempt to build the diagram in one order. `tables`: None if it was given up after `stages` layers.
+
+    `widest`: most states between two layers. `steps`: number of transitions. `work`: work limit or work done.
+    """
+
+    order: list[int]
+    tables: list[Next] | None
+    widest: int
+    steps: int
+    stages: int
+    work: int = 0
+
+    def size(self) -> tuple[bool, int, int]:
+        """Sort key: finished attempts first, then fewer transitions, then fewer states."""
+        return self.tables is None, self.steps, self.widest
+
+
+def _classes(columns: Columns, pool: Residuals, parts: Sequence[int]) -> tuple[Ints, dict[int, list[int]]]:
+    """Return each column's class, and for each mentioned layer the first column (within the layer) of every class."""
+    masks: dict[int, set[int]] = {}
+    for part in dict.fromkeys(parts):
+        pool.masks(part, masks)
+    classes = np.zeros(len(columns), dtype=np.int64)
+    firsts: dict[int, list[int]] = {}
+    for layer, here in masks.items():
+        begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
+        known: dict[tuple[int, ...], int] = {}
+        firsts[layer] = []
+        ordered = sorted(here)
+        for column in range(end - begin):
+            pattern = tuple(mask >> column & 1 for mask in ordered)
+            if pattern not in known:
+                known[pattern] = len(known)
+                firsts[layer].append(column)
+            classes[begin + column] = known[pattern]
+    return classes, firsts
+
+
+def _built(
+    pool: Residuals,
+    parts: Sequence[int],
+    order: list[int],
+    firsts: dict[int, list[int]],
+    work: int,
+    deadline: float,
+) -> _Built:
+    """Build the transitions of all stages: the reachable part of the product of the formulas' automata."""
+    stage_of = {layer: stage for stage, layer in enumerate(order)}
+    begins: list[list[Automaton]] = [[] for _ in order]
+    most = pool.work + work
+    for part in parts:
+        automaton = automaton_of(pool, part, stage_of, firsts, most, deadline)
+        if automaton is None:
+            stages = [stage_of[layer] for layer in layers_of_bits(pool.layers[part])]
+            return _Built(order, None, MOST_STATES, work, (min(stages) + max(stages) + 1) // 2, work)
+        begins[automaton.first].append(automaton)
+    left = most - pool.work
+    built = _product(order, begins, firsts, left // A_TRANSITION, deadline)
+    return replace(built, work=work if built.tables is None else work - left + built.steps * A_TRANSITION)
+
+
+def _product(
+    order: list[int], begins: list[list[Automaton]], firsts: dict[int, list[int]], most: int, deadline: float
+) -> _Built:
+    """Build the product of automata in at most `most` transitions. A product state is a row of the open automata's states.
+
+    `begins[stage]`: automata whose first layer is at the stage.
+    """
+    states, open_ = np.zeros((1, 0), dtype=np.int64), list[Automaton]()
+    tables: list[Next] = []
+    widest, steps = 1, 0
+    for stage, layer in enumerate(order):
+        begun = begins[stage]
+        states = np.hstack([states, np.zeros((len(states), len(begun)), dtype=np.int64)])
+        open_ += begun
+        steps += len(states) * len(firsts[layer]) * (1 + len(open_) // COLUMNS)
+        if steps > most or len(states) > MOST_STATES or monotonic() > deadline:
+            return _Built(order, None, widest, steps, stage)
+        table, states, open_ = _advanced(states, open_, stage, layer, len(firsts[layer]))
+        tables.append(table)
+        widest = max(widest, len(states))
+    return _Built(order, tables, widest, steps, len(order))
+
+
+def _advanced(
+    states: Ints, open_: list[Automaton], stage: int, layer: int, classes: int
+) -> tuple[Next, Ints, list[Automaton]]:
+    """Return the transitions of one stage, the states after it, and the automata that are open after it."""
+    before, after = np.arange(len(states))[:, None], np.arange(classes)[None, :]
+    live = np.ones((len(states), classes), dtype=np.bool_)
+    moved: dict[int, Ints] = {}
+    for place, automaton in enumerate(open_):
+        if layer in automaton.tables:
+            moved[place] = automaton.tables[layer][states[:, place]]
+            live &= moved[place] >= 0
+    before, after = (np.broadcast_to(part, live.shape)[live] for part in (before, after))
+    kept = [place for place, automaton in enumerate(open_) if automaton.last > stage]
+    columns = [moved[place][live] if place in moved else states[before, place] for place in kept]
+    rows, inverse = _unique_rows(np.array(columns, dtype=np.int64).reshape(len(kept), len(before)))
+    table = np.full(live.shape, DEAD, dtype=np.int64)
+    table[live] = inverse
+    return table, rows, [open_[place] for place in kept]
+
+
+def _unique_rows(columns: Ints) -> tuple[Ints, Ints]:
+    """Return the distinct rows, [row][column], of a table given as [column][row], and the number of each row's distinct row."""
+    if not columns.shape[1]:
+        return columns.T, np.zeros(0, dtype=np.int64)
+    _, first, inverse = np.unique(mixed(columns), return_index=True, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    if not all(np.array_equal(column[first][inverse], column) for column in columns):
+        # hash collision of two different rows
+        _, first, inverse = np.unique(columns, axis=1, return_index=True, return_inverse=True)
+        inverse = inverse.reshape(-1)
+    return np.ascontiguousarray(columns[:, first].T), inverse
+
+
+def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
+    """Return an order of the layers in which few formulas are open at a time.
+
+    Greedy: among layers of open formulas, the next is the one that opens few formulas and closes many.
+    """
+    mentioned = {part: set(layers_of_bits(pool.layers[part])) for part in parts}
+    users: dict[int, list[int]] = {}
+    for part, layers in mentioned.items():
+        for layer in layers:
+            users.setdefault(layer, []).append(part)
+    left, order, begun = set(users), [], set[int]()
+
+    def cost(layer: int) -> tuple[int, int]:
+        opened = sum(part not in begun for part in users[layer])
+        closed = sum(len(mentioned[part]) == 1 for part in users[layer])
+        return opened - 2 * closed, layer
+
+    while left:
+        near = {layer for part in begun for layer in mentioned[part]} or {min(left)}
+        layer = min(near, key=cost)
+        order.append(layer)
+        left.discard(layer)
+        for part in users[layer]:
+            mentioned[part].discard(layer)
+            begun.add(part)
+            if not mentioned[part]:
+                begun.discard(part)
+    return order
+
+
+def _dearest(pool: Residuals, built: _Built, parts: Sequence[int]) -> set[int]:
+    """Return the quarter of the formulas open at the failed stage that stay open longest (at least one)."""
+    stage_of = {layer: stage for stage, layer in enumerate(built.order)}
+    spans = {part: [stage_of[layer] for layer in layers_of_bits(pool.layers[part])] for part in parts}
+    open_ = [p for p in parts if min(spans[p]) < built.stages <= max(spans[p])] or [*parts]
+    open_.sort(key=lambda p: (min(spans[p]) - max(spans[p]), p))
+    return set(open_[: max(1, len(open_) // 4)])
+
+
+def _reduced(tables: Sequence[Next]) -> tuple[Next, ...] | None:
+    """Return the transitions of the minimal diagram: states on no path removed, states with the same future merged.
+
+    None if there is no path.
+    """
+    renamed = np.zeros(1, dtype=np.int64)
+    joined: list[Next] = []
+    for table in reversed(tables):
+        moved = np.where(table >= 0, renamed[table], DEAD)
+        live = (moved >= 0).any(axis=1)
+        renamed = np.full(len(table), DEAD, dtype=np.int64)
+        if not live.any():
+            return None
+        rows, inverse = _unique_rows(moved[live].T)
+        renamed[live] = inverse
+        joined.append(rows)
+    if renamed[0] == DEAD:
+        return None
+    reached = renamed[:1]
+    found: list[Next] = []
+    for table in reversed(joined):
+        here = table[reached]
+        reached = np.unique(here[here >= 0])
+        place = np.full(int(table.max()) + 1, DEAD, dtype=np.int64)
+        place[reached] = np.arange(len(reached))
+        found.append(np.where(here >= 0, place[here], DEAD))
+    return tuple(found)
+
+
+def live_columns(columns: Columns, diagram: Diagram) -> Mask:
+    """Return the mask of columns that are on a path."""
+    keep = np.ones(len(columns), dtype=np.bool_)
+    for layer, table in zip(diagram.order, diagram.next, strict=True):
+        begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
+        live: Mask = np.asarray((table >= 0).any(axis=0))
+        keep[begin:end] = live[diagram.classes[begin:end]]
+    return keep

@@ -1,0 +1,141 @@
+"""Cheapest paths through a decision diagram: dynamic programming over its stages, for several values of the columns at once.
+
+    to_end[t][s]  = min over columns c of stage t:  value(c) + to_end[t + 1][next(s, c)]
+    through(c)    = min over states s:  from_start[t][s] + to_end[t + 1][next(s, c)]
+
+Shapes: V values, S states of a stage, C classes of a stage. Numbers are int64 below LARGEST, or float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puzzledsl.search.problem.diagram import Diagram
+from puzzledsl.search.problem.instance import Columns, Ints, Problem
+
+NEVER = 2**62  # stands for infinity (no path); finite sums are below half of it
+Values = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """Paths of a decision diagram over the columns of a problem."""
+
+    columns: Columns
+    diagram: Diagram
+
+    @cached_property
+    def ordered(self) -> Ints:
+        """Columns of all stages, sorted by stage and class."""
+        parts = []
+        for layer in self.diagram.order:
+            begin, end = int(self.columns.start[layer]), int(self.columns.start[layer + 1])
+            parts.append(begin + np.argsort(self.diagram.classes[begin:end], kind="stable"))
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+    @cached_property
+    def first(self) -> Ints:
+        """First place in `ordered` of each class, with the classes of all stages numbered consecutively."""
+        classes, layers = self.diagram.classes[self.ordered], self.columns.layer_of[self.ordered]
+        new = np.ones(len(self.ordered), dtype=np.bool_)
+        new[1:] = (classes[1:] != classes[:-1]) | (layers[1:] != layers[:-1])
+        return new.nonzero()[0]
+
+    @cached_property
+    def spans(self) -> list[slice]:
+        """Range of the classes of each stage in the consecutive numbering."""
+        ends = np.cumsum([table.shape[1] for table in self.diagram.next]).tolist()
+        return [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
+
+    @cached_property
+    def free(self) -> Ints:
+        """Layers without a stage."""
+        return np.setdiff1d(np.arange(self.columns.layers), np.array(self.diagram.order, dtype=np.int64))
+
+    def least(self, values: Values) -> Values:
+        """Return the least value of each class, [V][columns] -> [V][classes]."""
+        if not len(self.first):
+            return values[:, :0]
+        return np.asarray(np.minimum.reduceat(values[:, self.ordered], self.first, axis=1))
+
+    def to_end(self, least: Values) -> list[Values]:
+        """Return the least value of the remaining stages from each state, [V][S + 1], before each stage and after the last.
+
+        The last entry is NEVER, so that DEAD (-1) indexes it.
+        """
+        never = _never(least)
+        after = np.full((len(least), 2), never, dtype=least.dtype)
+        after[:, 0] = 0
+        found = [after]
+        for table, span in zip(reversed(self.diagram.next), reversed(self.spans), strict=True):
+            here = np.full((len(least), len(table) + 1), never, dtype=least.dtype)
+            sums = after[:, table]  # DEAD indexes the last entry: NEVER
+            sums += least[:, None, span]
+            sums.min(axis=2, out=here[:, :-1])
+            found.append(here)
+            after = here
+        return found[::-1]
+
+    def through(self, least: Values, to_end: list[Values]) -> Values:
+        """Return the least value of the other stages on paths through each class, [classes], for the first of the V values.
+
+        NEVER or more if no path leads through the class.
+        """
+        found = np.full(least.shape[1], _never(least), dtype=least.dtype)
+        before = np.zeros(1, dtype=least.dtype)
+        for stage, (table, span) in enumerate(zip(self.diagram.next, self.spans, strict=True)):
+            after = to_end[stage + 1][0]
+            found[span] = (before[:, None] + after[table]).min(axis=0)
+            sums = before[:, None] + least[0, span]
+            before = np.full(len(after) - 1, _never(least), dtype=least.dtype)
+            live = table >= 0
+            np.minimum.at(before, table[live], sums[live])
+        return found
+
+    def cheapest(self, values: Values, least: Values, to_end: list[Values]) -> Ints:
+        """Return the columns of a cheapest child for each of the V values, [V][layers].
+
+        Ties are broken by the first class, then the first column.
+        """
+        lines = np.arange(len(values))
+        chosen = np.zeros((len(values), self.columns.layers), dtype=np.int64)
+        for layer in self.free.tolist():
+            begin, end = int(self.columns.start[layer]), int(self.columns.start[layer + 1])
+            chosen[:, layer] = begin + values[:, begin:end].argmin(axis=1)
+        best = self.best_columns(values, least)
+        state = np.zeros(len(values), dtype=np.int64)
+        for stage, (layer, table, span) in enumerate(
+            zip(self.diagram.order, self.diagram.next, self.spans, strict=True)
+        ):
+            after = table[state]
+            sums = least[:, span] + to_end[stage + 1][lines[:, None], after]
+            picked = sums.argmin(axis=1)
+            chosen[:, layer] = best[lines, span.start + picked]
+            state = after[lines, picked]
+        return chosen
+
+    def best_columns(self, values: Values, least: Values) -> Ints:
+        """Return the first cheapest column of each class, [V][classes]."""
+        sizes = np.diff(np.append(self.first, len(self.ordered)))
+        equal = values[:, self.ordered] == np.repeat(least, sizes, axis=1)
+        place = np.where(equal, np.arange(len(self.ordered)), len(self.ordered))
+        return (
+            np.asarray(self.ordered[np.minimum.reduceat(place, self.first, axis=1)])
+            if len(self.first)
+            else place
+        )
+
+
+def paths_of(problem: Problem) -> Paths | None:
+    """Return the paths of a problem's diagram; None if it has no diagram or the diagram has no stages."""
+    diagram = problem.diagram
+    return None if diagram is None or not diagram.order else Paths(problem.columns, diagram)
+
+
+def _never(values: Values) -> Any:
+    return NEVER if values.dtype == np.int64 else np.inf

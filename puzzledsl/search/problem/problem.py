@@ -1,0 +1,198 @@
+"""Build the integer problems of a search: exact ones for each combination of batches, and relaxations for boxes of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+
+from puzzledsl.ir.alternatives import name_of
+from puzzledsl.ir.nodes import LayerChoice, Program, ScoreTerm, Search
+from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable
+from puzzledsl.search.needs import terms_of
+from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.coefficients import Coefficients, Vector, Whole
+from puzzledsl.search.problem.diagram import Diagram, diagram_of
+from puzzledsl.search.problem.dropped_runs import period_of, with_positions
+from puzzledsl.search.problem.instance import LARGEST_SUM, Columns, Formula, Ints, Problem, Row
+from puzzledsl.search.problem.rows import fitting_rows, formulas_of, goal_of, requirement_rows
+from puzzledsl.search.tables import PARENT, Tables, tables_of
+
+
+def build_problems(
+    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
+) -> list[Problem]:
+    """Return one problem for each combination of candidate batches. Raises DiagnosticError if a table or an entry is missing."""
+    return [*Builder(tables_of(program, search, costs, scores)).all()]
+
+
+def build_problem(
+    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
+) -> Problem:
+    """Return the problem of a search with given batches; if the search chooses batches, that of the smallest ones."""
+    return next(iter(Builder(tables_of(program, search, costs, scores)).all()))
+
+
+class Builder:
+    """Builds a search's problems and caches the data that they share (coefficients, decision diagrams)."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        known = {id(choice): _names(choice) for choice in {id(c): c for c in tables.layers}.values()}
+        names = [known[id(choice)] for choice in tables.layers]
+        asked = {term.score for term in terms_of(tables.search) if isinstance(term, ScoreTerm)}
+        longest = [max(length for _, length in runs) for name, runs in tables.runs.items() if name in asked]
+        self.columns = with_positions(Columns.of(_pairs_of(names)), period_of(longest))
+        attention, ffn = [a for a, _ in names], [f for _, f in names]
+        self.coefficients = Coefficients(tables, attention, ffn, columns=self.columns)
+        parent = [(PARENT.attention,)] * len(names)
+        self.parent = Coefficients(tables, parent, parent, like=self.coefficients)
+        self._diagrams: dict[tuple[Formula, ...], Diagram | None] = {}
+
+    def all(self) -> Problems:
+        """Return the problems of all combinations of batches; they are built on demand."""
+        return Problems(self)
+
+    def at(self, where: Mapping[str, int] | Box) -> Problem:
+        """Build the problem at given batches, or a relaxation of all problems in a box."""
+        search, box = self.tables.search, where if isinstance(where, Box) else Box.at(where)
+        rows = [
+            *fitting_rows(self, box),
+            *(
+                row
+                for index, requirement in enumerate(search.requirements)
+                for row in requirement_rows(self, index, requirement, box)
+            ),
+        ]
+        formulas = tuple(formulas_of(search.requirements))
+        diagram = self.diagram(formulas)
+        return Problem(
+            name=search.name,
+            columns=self.columns,
+            goal=goal_of(self, search.objective, search.sense, box),
+            rows=tuple(rows),
+            formulas=formulas,
+            diagram=diagram,
+            is_large=bool(formulas) and diagram is None,
+            batches=box.lows,
+            preferences=tuple(goal_of(self, p.goal, p.sense, box) for p in search.preferences),
+        )
+
+    def diagram(self, formulas: tuple[Formula, ...]) -> Diagram | None:
+        """Return the decision diagram of formulas if it is small, else None. Cached: problems at other batches share it."""
+        if formulas not in self._diagrams:
+            wanted = formulas or self.columns.period
+            self._diagrams[formulas] = diagram_of(self.columns, formulas, quick=True) if wanted else None
+        return self._diagrams[formulas]
+
+    def output_of(self, scenario: str) -> int:
+        """Return the number of tokens that a scenario generates for each sequence."""
+        return self.tables.costs.scenarios[scenario][0].output
+
+    def for_search(self, search: Search) -> Builder:
+        """Return a builder of another search over the same space and tables, sharing the coefficients computed so far."""
+        other = copy(self)
+        other.tables = replace(self.tables, search=search)
+        return other
+
+    def row(self, name: str, vector: Vector, limit: Fraction, strict: bool, requirement: int | None) -> Row:
+        """Return `vector <= limit` (`<` if `strict`) as a row: exact, or a relaxation if integers would be too large."""
+        exact = (limit - vector.constant) / vector.unit
+        whole = (
+            -(-exact.numerator // exact.denominator) - 1 if strict else exact.numerator // exact.denominator
+        )
+        values, divisor = self.scaled(vector.values)
+        whole //= divisor
+        least, most = int(self.columns.least(values).sum()), int(self.columns.most(values).sum())
+        return Row(name, values, max(min(whole, most), least - 1), requirement, divisor == 1)
+
+    def scaled(self, values: Whole) -> tuple[Ints, int]:
+        """Return (values // divisor, divisor) with the least divisor for which no child's sum exceeds LARGEST_SUM."""
+        magnitude = int(self.columns.most(np.abs(values)).sum())
+        divisor = -(-magnitude // LARGEST_SUM) if magnitude > LARGEST_SUM else 1
+        return np.asarray(values // divisor if divisor > 1 else values, dtype=np.int64), divisor
+
+
+Change = Callable[[Problem, Box], Problem]
+
+
+@dataclass(frozen=True)
+class Problems:
+    """The problems of a search, built on demand. `changes` are applied to each."""
+
+    builder: Builder
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def tables(self) -> Tables:
+        """The search with its space, cost table and score tables."""
+        return self.builder.tables
+
+    @cached_property
+    def boxes(self) -> tuple[Box, ...]:
+        """Boxes that together contain all batches, smallest first.
+
+        There is one for each combination of listed batches; a scenario with a profile contributes its whole interval.
+        """
+        tables = self.tables
+        sides = [self._sides(name) for name in tables.scenarios]
+        return tuple(
+            Box(tables.scenarios, tuple(low for low, _ in ends), tuple(high for _, high in ends))
+            for ends in product(*sides)
+        )
+
+    def _sides(self, scenario: str) -> list[tuple[int, int]]:
+        profile = self.tables.profiles.get(scenario)
+        if profile is None:
+            return [(batch, batch) for batch in self.tables.candidates(scenario)]
+        low, high = profile.reach
+        return [(max(low, 1), max(high, 1))]
+
+    def at(self, box: Box) -> Problem:
+        """Build the problem of a box: exact if the box is single, else a relaxation."""
+        problem = self.builder.at(box)
+        for change in self.changes:
+            problem = change(problem, box)
+        return problem
+
+    def changed(self, change: Change) -> Problems:
+        """Return the problems with a further change applied to each, such as another objective or more rows."""
+        return replace(self, changes=(*self.changes, change))
+
+    def box_of(self, layers: Sequence[LayerAssignment], near: Box) -> Box | None:
+        """Return the single box of the batches that a model runs at; None if it fits at no batch.
+
+        Scenarios with a profile run at the largest batch that fits, others at the listed batch of `near`.
+        """
+        tables = self.tables
+        batches = {
+            name: tables.largest_batch(name, layers) if name in tables.profiles else low
+            for name, low in near.lows.items()
+        }
+        return Box.at(batches) if all(batches.values()) else None
+
+    def __iter__(self) -> Iterator[Problem]:
+        """Yield the problem of every combination of batches, smallest first; these are many if a scenario has a profile."""
+        return (self.at(Box.at(batches)) for batches in self.tables.batch_choices())
+
+
+Names = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+def _names(choice: LayerChoice) -> Names:
+    """Return the canonical names of a layer's attention alternatives and of its FFN alternatives."""
+    return tuple(map(name_of, choice.attention)), tuple(map(name_of, choice.ffn))
+
+
+def _pairs_of(layers: Sequence[Names]) -> tuple[tuple[LayerAssignment, ...], ...]:
+    """Return all pairs of each layer; layers with the same names share a tuple."""
+    known: dict[Names, tuple[LayerAssignment, ...]] = {}
+    for names in layers:
+        if names not in known:
+            known[names] = tuple(LayerAssignment(attention=a, ffn=f) for a, f in product(*names))
+    return tuple(known[names] for names in layers)

@@ -1,0 +1,77 @@
+"""Semantic tokens: colours that need name resolution, such as a `let` versus a parameter or a metric versus a setting."""
+
+from __future__ import annotations
+
+from lsprotocol import types
+
+from puzzledsl.server.document import Document, span_of
+from puzzledsl.server.meanings import Declared, Occurrence, Word
+from puzzledsl.server.positions import units
+from puzzledsl.syntax.highlight import TokenClass, classified
+
+TYPES = (
+    *("comment", "keyword", "operator", "string", "number", "class", "variable", "parameter"),
+    *("property", "function", "enumMember", "type", "namespace"),
+)
+MODIFIERS = ("declaration", "documentation", "defaultLibrary")
+_BY_CLASS: dict[TokenClass, str] = {
+    "comment": "comment",
+    "doc": "comment",
+    "keyword": "keyword",
+    "operator_word": "keyword",
+    "kind": "keyword",
+    "string": "string",
+    "number": "number",
+    "operator": "operator",
+}
+_BY_CATEGORY = {
+    "kind": "keyword",
+    "type": "type",
+    "setting": "property",
+    "call": "function",
+    "function": "function",
+    "metric": "property",
+    "fact": "property",
+    "space": "variable",
+    "word": "enumMember",
+}
+_BY_KIND = {
+    "let": "variable",
+    "param": "parameter",
+    "parameter": "parameter",
+    "variable": "variable",
+    "fn": "function",
+    "file": "namespace",
+}
+
+
+def semantic_tokens(document: Document) -> types.SemanticTokens:
+    """Every token that has a colour, as the protocol packs them."""
+    names = {(o.span.line, o.span.column): o for o in document.names}
+    data: list[int] = []
+    last_line = last_start = 0
+    for token, its_class in classified(document.text) if document.tokens else []:
+        span = span_of(token, "")
+        told = _told(names.get((span.line, span.column)), its_class)
+        if told is None:
+            continue
+        kind, modifiers = told
+        start = document.lines.position(span.line, span.column)
+        step = start.character - (last_start if start.line == last_line else 0)
+        length = units(str(token), document.lines.encoding)
+        bits = sum(1 << MODIFIERS.index(m) for m in modifiers)
+        data += [start.line - last_line, step, length, TYPES.index(kind), bits]
+        last_line, last_start = start.line, start.character
+    return types.SemanticTokens(data)
+
+
+def _told(occurrence: Occurrence | None, its_class: TokenClass) -> tuple[str, tuple[str, ...]] | None:
+    if occurrence is not None:
+        match occurrence.meaning:
+            case Declared(kind=kind):
+                return _BY_KIND.get(kind, "class"), ("declaration",) if occurrence.declares else ()
+            case Word(category=category):
+                return _BY_CATEGORY[category], ("defaultLibrary",) if category in ("call", "function") else ()
+    if its_class in _BY_CLASS:
+        return _BY_CLASS[its_class], ("documentation",) if its_class == "doc" else ()
+    return None

@@ -1,0 +1,1 @@
+"""Words of the language with their meanings, for completion and hover."""

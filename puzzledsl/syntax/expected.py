@@ -1,0 +1,123 @@
+"""Messages for an unexpected token: the token found, the tokens allowed, and the most likely mistake."""
+
+from __future__ import annotations
+
+from lark import Token
+
+from puzzledsl.base.diagnostics import Diagnostic, Fix
+from puzzledsl.base.units import UNITS
+from puzzledsl.syntax import errors
+from puzzledsl.syntax.kinds import KEYWORDS
+from puzzledsl.syntax.tokens import after, span_of
+
+_BEGINS_VALUE = {"NAME", "QUANTITY", "STRING", "LPAR", "LSQB", "ADD", "NOT", "IF", "VBAR"}
+_OPERATORS = set("VBAR AND OR IMPLIES ADD STAR SLASH MOD CMP SAME_AS ARROW RANGE IS IN DOT LSQB LPAR".split())
+_ENDS_STATEMENT = {"_NL", "COMMA", "RBRACE"}
+_SHOWN = {
+    "EQUAL": "`=`",
+    "LBRACE": "`{`",
+    "COLON": "`:`",
+    "STRING": "a string",
+    "QUANTITY": "a number",
+    "LPAR": "`(`",
+    "RPAR": "`)`",
+    "LSQB": "`[`",
+    "RSQB": "`]`",
+    "COMMA": "`,`",
+    "RBRACE": "`}`",
+    "CMP": "a comparison",
+    "_NL": "the end of the line",
+}
+
+
+def unexpected(token: Token, before: Token | None, expected: set[str], file: str) -> Diagnostic:
+    """The diagnostic for `token`, which came behind `before` where only `expected` could."""
+    if token.lower() in KEYWORDS and "NAME" in expected and not expected & {"QUANTITY", "USE", "REQUIRE"}:
+        return errors.ReservedWord(span_of(token, file), word=str(token))
+    at_end = token.type == "_NL"
+    where = after(before, file) if at_end and before is not None else span_of(token, file)
+    label = _label(expected, before)
+    help, fixes = _help(token, before, expected, file)
+    return errors.UnexpectedToken(where, label, found=found(token), help=help, fixes=fixes)
+
+
+def found(token: Token) -> str:
+    """A token in words."""
+    text = token if len(token) <= 30 else token[:29] + "…"
+    kinds = {
+        "NAME": f"name `{text}`",
+        "QUANTITY": f"number `{text}`",
+        "STRING": "string",
+        "_NL": "end of line",
+    }
+    return kinds.get(token.type, f"keyword `{text}`" if token.isalpha() else f"`{text}`")
+
+
+def _label(expected: set[str], before: Token | None) -> str:
+    rest = set(expected)
+    words: list[str] = []
+    if "USE" in rest:
+        return "expected a declaration"
+    if "REQUIRE" in rest:
+        return "expected a statement" + (" or `}`" if "RBRACE" in rest else "")
+    if {"NAME", "QUANTITY", "LPAR"} <= rest:
+        words.append("a value")
+        rest -= _BEGINS_VALUE
+    elif "NAME" in rest:
+        words.append("a name")
+        rest.discard("NAME")
+    operator = bool(rest & {"ADD", "CMP", "STAR"})
+    if operator or "EQUAL" in rest:
+        rest -= _OPERATORS
+    if "EQUAL" in rest:
+        rest -= _ENDS_STATEMENT
+    if rest >= _ENDS_STATEMENT or ({"_NL"} <= rest and operator):
+        rest -= _ENDS_STATEMENT
+        words.append("the end of the statement")
+    words += [shown for kind, shown in _SHOWN.items() if kind in rest]
+    if "EQUAL" not in rest and len(words) < 2:
+        words += [f"`{kind.lower()}`" for kind in sorted(rest) if kind.isalpha() and kind.lower() in KEYWORDS]
+    elif rest & {"OF", "ON"}:
+        words += [f"`{kind.lower()}`" for kind in ("OF", "ON") if kind in rest]
+    if operator:
+        words.append("an operator")
+    tail = " after the name" if before is not None and before.type == "NAME" and "EQUAL" in rest else ""
+    return f"expected {_either(words)}{tail}" if words else "this cannot stand here"
+
+
+def _either(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def _help(token: Token, before: Token | None, expected: set[str], file: str) -> tuple[str, tuple[Fix, ...]]:
+    """The likely slip and what mends it, or nothing."""
+    previous = before.type if before is not None else ""
+    where = span_of(token, file)
+    if before is not None and previous == "QUANTITY" and token in UNITS and before[-1:].isdigit():
+        whole = span_of(before, file).to(where)
+        return f"no blank before a unit: write `{before}{token}`", (Fix.replace(whole, f"{before}{token}"),)
+    if token.type == "DOT" and "QUANTITY" in expected:
+        return "a number begins with a digit: `0.5`", (Fix.insert(where, "0"),)
+    if token == "==" and "EQUAL" in expected:
+        return "one `=` sets, two compare: write `=`", (Fix.replace(where, "="),)
+    if token.type == "EQUAL" and "CMP" in expected:
+        return "one `=` sets, two compare: write `==`", (Fix.replace(where, "=="),)
+    if token.type == "COLON" and "EQUAL" in expected:
+        return "a body is written with `=`, named arguments with `:`", (Fix.replace(where, " ="),)
+    if token.type == "COLON" and ("RSQB" in expected or previous == "LSQB"):
+        return "layers are selected with `..`, both ends included: `layers[2..9]`, `layers[0.. step 2]`", ()
+    if token.type == "CMP" and previous == "CMP":
+        return "comparisons are `==` `!=` `<=` `>=` `<` `>`", ()
+    if token.type == "SAME_AS" and before is not None and previous == "IS":
+        whole = span_of(before, file).to(where)
+        return "`same as` needs no `is`: write `same as`", (Fix.replace(whole, "same as"),)
+    if token == "same" and "SAME_AS" in expected:
+        return "the operator has two words: write `same as`", (Fix.replace(where, "same as"),)
+    if token.type == "NOT" and "SAME_AS" in expected:
+        return (
+            "`not` stands in front of a whole statement, or behind `is`: `not a same as b`, `a is not noop`",
+            (),
+        )
+    if token.type == "STAR" and previous == "STAR":
+        return "there is no power operator: multiply, or write the number out", ()
+    return "", ()

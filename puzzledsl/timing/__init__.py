@@ -1,1 +1,0 @@
-"""Time of a whole model's forward pass: `measure` scales block times to it, `evaluate` reports it."""

@@ -1,0 +1,49 @@
+"""Sealed files and lines: whatever bit is flipped, the content is not taken for whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from puzzledsl.base.checksums import is_sealed, read_sealed, seal, sealed_line, unsealed_line, write_sealed
+
+
+@settings(deadline=None, max_examples=50)
+@given(text=st.text(), at=st.integers(0, 10_000), bit=st.integers(0, 7))
+def test_a_sealed_file_is_read_back_or_known_as_damaged(
+    tmp_path_factory: object, text: str, at: int, bit: int
+) -> None:
+    path: Path = tmp_path_factory.mktemp("sealed") / "work.json"  # type: ignore[attr-defined]
+    write_sealed(path, text)
+    assert read_sealed(path) == text.encode()
+    content = bytearray(path.read_bytes())
+    content[at % len(content)] ^= 1 << bit
+    path.write_bytes(bytes(content))
+    assert read_sealed(path) is None
+    path.write_bytes(bytes(content)[:-1])
+    assert read_sealed(path) is None
+
+
+def test_a_seal_follows_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert not is_sealed(path)
+    path.write_bytes(b"x" * 3_000_000)
+    assert not is_sealed(path)
+    seal(path)
+    assert is_sealed(path) and path.stat().st_size == 3_000_032
+    path.write_bytes(b"")
+    assert not is_sealed(path)
+    seal(path)
+    assert is_sealed(path) and read_sealed(path) == b""
+
+
+@given(text=st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\n")), at=st.integers(0, 500))
+def test_a_sealed_line_is_read_back_or_known_as_damaged(text: str, at: int) -> None:
+    line = sealed_line(text)
+    assert unsealed_line(line) == unsealed_line(line[:-1]) == text
+    at %= len(line) - 1
+    changed = line[:at] + ("x" if line[at] != "x" else "y") + line[at + 1 :]
+    assert unsealed_line(changed) is None
+    assert unsealed_line("") is None and unsealed_line(text) in (None, text.rpartition("\t")[0])

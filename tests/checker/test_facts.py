@@ -1,0 +1,197 @@
+"""Parameter counts, and shapes read from config.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.checker.spaces.shapes import BadConfig, read_config
+from puzzledsl.ir import facts, nodes
+from puzzledsl.ir.alternatives import (
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    MoeFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.ir.nodes import Shape
+from tests.checker.programs import checked, lowered, mistakes
+
+PLAIN = Shape(
+    family="llama", layers=2, hidden=10, heads=4, kv_heads=2, head_dim=6, intermediate=7, vocab=11, tied=True
+)
+
+
+def test_attention_parameters_by_hand() -> None:
+    matrices = 10 * 24 + 2 * 10 * 12 + 24 * 10
+    assert facts.params(ParentAttention(), PLAIN) == matrices + 10
+    assert facts.params(GqaAttention(kv_heads=2), PLAIN) == facts.params(ParentAttention(), PLAIN)
+    assert facts.params(GqaAttention(kv_heads=1), PLAIN) == matrices - 2 * 10 * 6 + 10
+    biased = PLAIN.model_copy(update={"attention_bias": True, "output_bias": True, "qk_norm": True})
+    assert facts.params(ParentAttention(), biased) == matrices + 10 + (24 + 12 + 12) + 10 + 2 * 6
+
+
+def test_ffn_parameters_by_hand() -> None:
+    assert facts.params(ParentFfn(), PLAIN) == 3 * 10 * 7 + 10
+    assert facts.params(MlpFfn(width=5), PLAIN) == 3 * 10 * 5 + 10
+    assert facts.params(MoeFfn(experts=3, top_k=1, width=2), PLAIN) == 10 * 3 + 3 * (3 * 10 * 2) + 10
+    biased = PLAIN.model_copy(update={"mlp_bias": True})
+    assert facts.params(MlpFfn(width=5), biased) == 3 * 10 * 5 + (5 + 5 + 10) + 10
+
+
+def test_linear_and_noop() -> None:
+    assert facts.params(LinearAttention(), PLAIN) == facts.params(LinearFfn(), PLAIN) == 10 * 10 + 10
+    assert facts.params(NoOpAttention(), PLAIN) == facts.params(NoOpFfn(), PLAIN) == 0
+
+
+def test_tied_embeddings_count_once() -> None:
+    untied = PLAIN.model_copy(update={"tied": False})
+    assert facts.total_params(untied) - facts.total_params(PLAIN) == 11 * 10
+
+
+def test_facts_of_alternatives() -> None:
+    assert [
+        facts.fact(a, "kv_heads", PLAIN)
+        for a in (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
+    ] == [2, 1, 0]
+    assert [
+        facts.fact(a, "width", PLAIN) for a in (ParentFfn(), MlpFfn(width=5), LinearFfn(), NoOpFfn())
+    ] == [7, 5, 0, 0]
+    assert facts.fact(GqaAttention(kv_heads=1, window=8), "window", PLAIN) == 8
+    assert facts.fact(MoeFfn(experts=4, top_k=2, width=3), "width", PLAIN) == 12
+    with pytest.raises(ValueError, match="colour"):
+        facts.fact(NoOpFfn(), "colour", PLAIN)
+
+
+# ---------------------------------------------------------------- config.json
+
+CONFIG = {
+    "model_type": "llama",
+    "num_hidden_layers": 2,
+    "hidden_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 100,
+    "vocab_size": 64,
+}
+
+
+def config(folder: Path, **changes: object) -> Path:
+    path = folder / "model" / "config.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({k: v for k, v in {**CONFIG, **changes}.items() if v != "absent"}))
+    return path
+
+
+def shape_of(folder: Path, **changes: object) -> Shape:
+    found = read_config(config(folder, **changes))
+    assert found is not None
+    return found
+
+
+def test_head_dim_is_its_own_number(tmp_path: Path) -> None:
+    assert shape_of(tmp_path).head_dim == 12
+    assert shape_of(tmp_path, head_dim=None).head_dim == 12
+    assert shape_of(tmp_path, head_dim=16).head_dim == 16
+    assert shape_of(tmp_path, model_type="qwen3").head_dim == 128
+
+
+def test_defaults_are_those_of_transformers(tmp_path: Path) -> None:
+    """Against the library itself, for every family and the switches that change parameters."""
+    transformers = pytest.importorskip("transformers")
+    for family in ("llama", "mistral", "qwen2", "qwen3"):
+        for changes in ({}, {"head_dim": 20}, {"num_key_value_heads": 4}, {"tie_word_embeddings": True}):
+            written = config(tmp_path, model_type=family, **changes)
+            found = read_config(written)
+            theirs = transformers.AutoConfig.from_pretrained(written.parent)
+            assert found is not None
+            assert found.kv_heads == theirs.num_key_value_heads
+            assert found.head_dim == (getattr(theirs, "head_dim", None) or 48 // 4)
+            assert found.tied == theirs.tie_word_embeddings
+
+
+def test_biases_by_family(tmp_path: Path) -> None:
+    flags = ("attention_bias", "output_bias", "mlp_bias", "qk_norm")
+
+    def found(**changes: object) -> tuple[bool, ...]:
+        return tuple(getattr(shape_of(tmp_path, **changes), flag) for flag in flags)
+
+    assert found() == (False, False, False, False)
+    assert found(attention_bias=True, mlp_bias=True) == (True, True, True, False)
+    assert found(model_type="qwen2") == (True, False, False, False)
+    assert found(model_type="qwen3") == (False, False, False, True)
+    assert found(model_type="qwen3", attention_bias=True) == (True, True, False, True)
+    assert found(model_type="mistral") == (False, False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"model_type": "mamba"}, "mamba"),
+        ({"num_hidden_layers": "absent"}, "num_hidden_layers is missing"),
+        ({"hidden_size": "many"}, "hidden_size"),
+        ({"hidden_size": True}, "hidden_size"),
+        ({"num_key_value_heads": 3}, "does not divide"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings"),
+        ({"model_type": "qwen2", "use_sliding_window": True}, "windows in some layers only"),
+        ({"model_type": "mistral", "sliding_window": 0}, "sliding_window is 0"),
+    ],
+)
+def test_a_config_that_cannot_be_used(tmp_path: Path, changes: dict[str, object], why: str) -> None:
+    with pytest.raises(BadConfig, match=why):
+        read_config(config(tmp_path, **changes))
+
+
+def test_windows_are_those_of_every_layer(tmp_path: Path) -> None:
+    """Mistral's default is what transformers takes for a config that does not mention it."""
+    assert [
+        shape_of(tmp_path, model_type="mistral", sliding_window=w).window for w in (8, None, "absent")
+    ] == [8, None, 4096]
+    assert shape_of(tmp_path, model_type="qwen2", use_sliding_window=False, sliding_window=8).window is None
+
+
+def test_a_config_larger_than_any_is_not_read(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    path.write_bytes(path.read_bytes() + b" " * (1 << 20))
+    with pytest.raises(BadConfig, match="it is larger than any"):
+        read_config(path)
+
+
+def test_a_config_that_the_system_does_not_read(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # a file for whoever asks, whose first page no process has
+    if not path.is_file():
+        pytest.skip("no /proc here")
+    with pytest.raises(BadConfig, match=r"it cannot be read \("):
+        read_config(path)
+
+
+def test_a_parent_of_almost_this_name(tmp_path: Path) -> None:
+    config(tmp_path)
+    for name in ("modle", "./modle", "modle/"):
+        [told] = checked(tmp_path, f'parent p = hf("{name}")\n').diagnostics
+        meant = "./model" if name.startswith("./") else "model"
+        assert (told.code, told.help) == ("E0405", f'did you mean `hf("{meant}")`?')
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_a_config_that_is_none(tmp_path: Path, content: bytes) -> None:
+    config(tmp_path).write_bytes(content)
+    assert mistakes(tmp_path, 'parent p = hf("model")\n') == [("E0407", 1)]
+
+
+def test_a_directory_needs_no_shape(tmp_path: Path) -> None:
+    config(tmp_path, head_dim=16)
+    parent = lowered(tmp_path, 'parent p = hf("model")\nassert p.head_dim == 16 and p.params > 0\n').parents[
+        "p"
+    ]
+    assert parent.source == nodes.HfSource(id="model")
+    assert parent.shape == shape_of(tmp_path, head_dim=16)

@@ -1,0 +1,165 @@
+"""What each kind of declaration means, setting by setting, and what is said of each that is wrong.
+
+`lowering/*.pzl` hold the programs. One that is right has its IR beside it in a `.json` file; one that is wrong, in a `.err` file,
+what is said of it: every place, word and number. `PZL_UPDATE_GOLDENS=1` rewrites both; read them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.checker.check import check
+from puzzledsl.ir.nodes import Where
+from tests.checker.programs import checked, lowered
+from tests.goldens import assert_golden
+
+PROGRAMS = Path(__file__).parent / "lowering"
+WRONG = sorted(p for p in PROGRAMS.glob("*.pzl") if p.stem.startswith("wrong"))
+RIGHT = sorted(set(PROGRAMS.glob("*.pzl")) - set(WRONG))
+
+
+def diagnose(program: Path) -> tuple[Iterable[Diagnostic], Mapping[str, str]]:
+    checked = check(program, {})
+    return checked.diagnostics, checked.sources
+
+
+def meaning(value: object) -> Any:
+    """A part of the IR as JSON: the kind of each thing, and what is not as the kind has it by default."""
+    match value:
+        case Where():
+            return f"{value.file}:{value.line}:{value.column} to {value.end_line}:{value.end_column} {value.text}"
+        case BaseModel():
+            fields = type(value).model_fields
+            pairs = {name: getattr(value, name) for name in fields}
+            return {n: meaning(v) for n, v in pairs.items() if n == "kind" or v != fields[n].get_default()}
+        case Mapping():
+            return {str(key): meaning(item) for key, item in value.items()}
+        case tuple():
+            return [meaning(item) for item in value]
+        case Fraction():
+            return str(value)
+        case _:
+            return value
+
+
+@pytest.mark.parametrize("program", WRONG, ids=lambda p: p.stem)
+def test_what_is_said_of_each_mistake(program: Path) -> None:
+    assert_golden(program, diagnose)
+
+
+@pytest.mark.parametrize("program", RIGHT, ids=lambda p: p.stem)
+def test_what_each_setting_means(program: Path) -> None:
+    checked = check(program, {})
+    assert checked.program is not None, checked.diagnostics
+    got = json.dumps(meaning(checked.program), indent=1, ensure_ascii=False)
+    got = got.replace(f"{program.parent}{os.sep}", "") + "\n"
+    golden = program.with_suffix(".json")
+    if os.environ.get("PZL_UPDATE_GOLDENS"):
+        golden.write_text(got, "utf-8")
+    assert got == golden.read_text("utf-8")
+
+
+EVERYTHING = """\
+parent p = hf("org/model", revision: "abc", shape: shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4,
+  head_dim: 8, intermediate: 192, vocab: 256))
+hardware h { memory = 80GB, bandwidth = 2TB/s, peak { bf16 = 300TFLOP/s } }
+hardware m = measured(device: cpu)
+scenario chat on h = batch(4, 128 -> 64)
+space w of p { attention = gqa(kv_heads: 4 | 2) | noop, ffn = mlp(width: 100% | 33%, round: 8) | noop }
+data d = text("a.txt")
+bld b of w { train = attention + ffn, tokens = 1k, data = d }
+score kl of b = replace_one(kl_divergence)
+search s of w { minimize kl }
+frontier f of s = sweep(params, 0.5x..1x)
+uptrain u of s { loss = 1 * kld, tokens = 1M, data = d }
+eval e of u { data = d }
+export x of u = hf("out")
+"""
+
+
+def test_every_declaration_keeps_its_doc(tmp_path: Path) -> None:
+    lines = EVERYTHING.split("\n")
+    text = "\n".join(f"## About {line.split()[1]}.\n{line}" if line[:1].isalpha() else line for line in lines)
+    program = lowered(tmp_path, text).model_dump()
+    kinds = [
+        kind
+        for kind, value in program.items()
+        if isinstance(value, dict) and kind not in ("inputs", "params")
+    ]
+    docs = {name: node["doc"] for kind in kinds for name, node in program[kind].items()}
+    assert docs == {name: f"About {name}." for name in "p h m chat w d b kl s f u e x".split()}
+
+
+def test_a_checkpoint_is_that_of_its_revision(tmp_path: Path) -> None:
+    source = lowered(tmp_path, EVERYTHING).parents["p"].source
+    assert (source.kind, source.id, source.revision) == ("hf", "org/model", "abc")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "layers[1].ffn -= mlp(width: 33%)",  # by the share that was asked for, which is rounded
+        "layers[..1].attention &= gqa",
+        "attention |= linear\n  assert size(attention) == 3 and size(layers[0].attention) == 4",  # before and after
+        "assert size(ffn) == 3 and size(layers[2]) == 9",
+        "init { gqa = mean_pool }",
+    ],
+)
+def test_a_space_of_a_space_is_the_two_in_one(tmp_path: Path, edit: str) -> None:
+    whole = re.sub(r"(space w .*) }", rf"\1\n  {edit} }}", EVERYTHING)
+    derived = EVERYTHING.replace("data d", f"space v of w {{ {edit} }}\ndata d", 1)
+    one, other = lowered(tmp_path, whole).spaces["w"], lowered(tmp_path, derived).spaces["v"]
+    dropped = {"name", "where", "roundings"}
+    assert one.model_dump(exclude=dropped) == other.model_dump(exclude=dropped)
+    assert [r.width for r in one.roundings] == [64]
+
+
+@pytest.mark.parametrize(
+    ("line", "help"),
+    [
+        ("solvr = cpsat(time: 5s)", "did you mean `solver`?"),
+        ("minimise = kl", "did you mean `minimize`?"),
+        ("maximise = kl", "did you mean `maximize`?"),
+        ("requires = 3", "did you mean `require`?"),
+        ("prefers = kl", "did you mean `prefer`?"),
+        ("solution = 3", "did you mean `solutions`?"),
+    ],
+)
+def test_a_misspelt_part_of_a_search(tmp_path: Path, line: str, help: str) -> None:
+    [told] = checked(tmp_path, EVERYTHING.replace("minimize kl", f"minimize kl, {line}")).diagnostics
+    assert (told.code, told.help) == ("E0204", help)
+    assert bool(told.fixes) == line.startswith("solvr")  # the others are statements, written without `=`
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "codes"),
+    [
+        ("hardware m = measured(device: cpu)", "hardware m", ["E0209"]),
+        ("hardware m = measured(device: cpu)", "hardware m = measured(device: cpu) { memory = 1GB }", ["E0215"]),
+        ("hardware m = measured(device: cpu)", "hardware m = measured(device: cpu, memory: 0GB)", ["E0304"]),
+        ("hardware m = measured(device: cpu)", "hardware m = table(3)", ["E0303"]),
+        ("hardware m = measured(device: cpu)", "hardware m = h(memory: 1s, bandwidth: 1GB)", ["E0303", "E0303"]),
+        ("hardware m = measured(device: cpu)", "hardware m = nothing(memory: 1s)", ["E0305"]),
+        ("2TB/s, peak", "2TB/s, efficiency { compute = 3 }, peak", ["E0409"]),
+        ("2TB/s, peak", "2TB/s, gqa_decode { tokens = 0, kv8 = 1us }, peak", ["E0304"]),
+        ("2TB/s, peak", "2TB/s, gqa_decode { tokens = 100 }, peak", ["E0209"]),
+        ("batch(4, 128", "batch(4, 0", ["E0304"]),
+        ("space w of p {", "space w {", ["E0209"]),
+    ],
+)  # fmt: skip
+def test_a_part_that_is_wrong_is_told_and_nothing_of_it_is_kept(
+    tmp_path: Path, old: str, new: str, codes: list[str]
+) -> None:
+    found = checked(tmp_path, EVERYTHING.replace(old, new))
+    assert found.program is None
+    assert [d.code for d in found.diagnostics] == codes

@@ -1,0 +1,148 @@
+"""No input crashes or hangs the checker, and with several mistakes in a file it finds nearly all and invents nearly none."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.unparse import unparse, unparse_expr
+from tests.checker.programs import NEMOTRON, TINY, checked, line_of, mistakes
+from tests.strategies import expressions, modules
+from tests.syntax.mutations import _at, _misspell, plant
+
+CPU_SECONDS = 30  # a hang; of the processor, so that a busy machine is none
+
+
+def chain(count: int, first: str, step: str) -> str:
+    """`let a0 = FIRST`, then each from the one before: `STEP` with `{}` for its name."""
+    return f"let a0 = {first}\n" + "".join(
+        f"let a{i + 1} = {step.replace('{}', f'a{i}')}\n" for i in range(count)
+    )
+
+
+def in_search(text: str) -> str:
+    return TINY + "search s of w {\n minimize kl\n" + text + "}\n"
+
+
+EXPLOSIVE = {
+    "numbers grow": (chain(60, "9999999999", "{} * {}"), {"E0220"}),
+    "denominators grow": (chain(60, "1/3", "{} / 1e60"), {"E0220"}),
+    "options double": (chain(60, "1 | 2", "{} | {}"), {"E0220"}),
+    "formulas double": (in_search(chain(60, "layers[0].ffn is noop", "{} implies {}") + " require a60\n"), {"E0220"}),
+    "requirements double": (in_search(chain(60, "params <= 3", "{} and {}") + " require a60\n"), {"E0220"}),
+    "recursion without end": ("fn f(n) = f(n + 1)\nlet x = f(0)\n", {"E0220"}),
+    "recursion that doubles": ("fn f(n) = if n <= 0 then 0 else f(n - 1) + f(n - 1)\nlet x = f(90)\n", {"E0220"}),
+    "nested comprehensions": ("let x = sum(sum(i * j for j in 0..19999) for i in 0..19999)\n", {"E0220"}),
+    "a huge range": (in_search(" for i in 0..1e15 { require layers[0].ffn is noop }\n"), {"E0220"}),
+    "nested fors": (in_search(" for i in 0..9999 { for j in 0..9999 { require layers[0].ffn is noop } }\n"), {"E0220"}),
+    "too many alternatives": (
+        TINY + f"space v of p {{ attention = gqa(kv_heads: 4 | 2 | 1, window: {' | '.join(map(str, range(1, 900)))}) }}\n",
+        {"E0220"},
+    ),
+    "lets that need each other": ("let a = b\nlet b = c\nlet c = a\n", {"E0214"}),
+    "a long chain backwards": (
+        "".join(f"let a{i} = a{i + 1} + 1\n" for i in range(600)) + "let a600 = 1\n", {"E0220"},
+    ),
+    "searches of each other": (TINY + "search a of b {}\nsearch b of a {}\n", {"E0214"}),
+    "a huge shape": (
+        "parent p = shape(family: llama, layers: 1e9, hidden: 8, heads: 1, head_dim: 2, intermediate: 8, vocab: 3)\n",
+        {"E0304"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPLOSIVE)
+def test_explosions_are_contained(tmp_path: Path, name: str) -> None:
+    text, codes = EXPLOSIVE[name]
+    start = time.process_time()
+    assert {code for code, _ in mistakes(tmp_path, text)} == codes
+    assert time.process_time() - start < CPU_SECONDS
+
+
+def test_long_programs_are_fine(tmp_path: Path) -> None:
+    """What is long but plain is no explosion."""
+    text = chain(1000, "1", "{} + 1") + TINY + "search s0 of w { minimize kl }\n"
+    text += "".join(f"search s{i + 1} of s{i} {{ }}\n" for i in range(200))
+    assert [code for code, _ in mistakes(tmp_path, text) if code != "W0201"] == []
+
+
+@given(modules)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_tree_is_answered(module: tree.Module) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        found = checked(Path(folder), unparse(module))
+    assert (found.program is None) == any(d.severity == "error" for d in found.diagnostics)
+
+
+@given(st.lists(expressions.map(unparse_expr), min_size=8, max_size=8))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_expression_anywhere_is_answered(texts: list[str]) -> None:
+    a, b, c, d, e, f, g, h = texts
+    text = TINY + (
+        f"let x = {a}\nspace v of p {{\n attention = {b}\n layers[{c}].ffn = {d}\n}}\nscenario r on h = batch({e}, 3 -> {f})\n"
+        f"search s of w {{\n minimize {g}\n require {h}\n require {a} <= {b}\n for i in {c} where {d} {{ require {e} }}\n"
+        f" prefer {f}\n solutions {g} apart {h}\n solver = {a}\n}}\nbld b of w {{ train = {b}, tokens = {c}, lr = {d} }}\n"
+        f"score t of b = replace_one({e}, samples: {f})\nuptrain u of s {{ loss = {g}, tokens = {h} }}\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        checked(Path(folder), text)
+
+
+WORDS = (
+    "kv_heads width attention linear noop tokens context least_squares mean_pool memory throughput latency chat think llama "
+    "h100_sxm pieces replace_one kl_divergence accuracy samples normalized_mse cosine warmup cpsat points sweep layers params "
+    "runtime headroom round solver gpus dtype count"
+).split()
+MEANING = {
+    "misspelt word": _at(rf"\b({'|'.join(w for w in WORDS if len(w) > 3)})\b", _misspell),
+    "layer out of range": _at(r"(?<=layers\[)\d+", lambda m, c: "99"),
+    "wrong unit": _at(
+        r"\b\d[\d.]*(GiB|B|Ki)\b", lambda m, c: m.group()[: -len(m.group(1))] + c.choice(["tok/s", "ms"])
+    ),
+    "heads that do not divide": _at(r"(?<=kv_heads: )8", lambda m, c: "3"),
+}
+
+
+@pytest.mark.parametrize("kind", ["syntax", "meaning"])
+def test_planted_mistakes_are_found(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least 95 % within a line, under 0.2 spurious for each: the whole checker, not the parser alone.
+
+    A change that leaves a correct program (inside a string, `30s` for `3s`) is no mistake and does not count.
+    """
+    if kind == "meaning":
+        monkeypatch.setattr("tests.syntax.mutations.MUTATIONS", MEANING)
+    chance = random.Random(51)
+    source = NEMOTRON.read_text("utf-8")
+    planted = found = spurious = 0
+
+    for _ in range(30):
+        text, places = plant(source, chance.randint(1, 4), chance)
+        diagnostics = [lines_of(d) for d in checked(tmp_path, text).diagnostics]
+        for place in places:
+            near = any(abs(line - place) <= 1 for lines in diagnostics for line in lines)
+            found += near
+            planted += near or bool(checked(tmp_path, with_line(source, text, place)).diagnostics)
+        spurious += sum(all(abs(n - place) > 1 for n in lines for place in places) for lines in diagnostics)
+    assert planted > 60
+    assert found >= 0.95 * planted, (found, planted)
+    assert spurious < 0.2 * planted, (spurious, planted)
+
+
+def lines_of(diagnostic: Diagnostic) -> list[int]:
+    """The lines a diagnostic points to: a name declared and used differently is marked in both places."""
+    return [line_of(diagnostic), *(label.span.line for label in diagnostic.secondary)]
+
+
+def with_line(source: str, changed: str, number: int) -> str:
+    """`source` with one line of `changed`."""
+    lines = source.split("\n")
+    lines[number - 1] = changed.split("\n")[number - 1]
+    return "\n".join(lines)

@@ -1,0 +1,219 @@
+"""What `attention`, `ffn` and overrides mean, against an oracle that knows nothing of the checker."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from puzzledsl.checker.check import check
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import GqaAttention, MoeFfn, name_of
+from puzzledsl.ir.size import alternatives_per_layer
+from tests.checker.programs import TINY, lowered, mistakes
+
+LAYERS, HEADS, KV_HEADS, WIDTH = 6, 16, 8, 512
+PARENT = (
+    f"parent p = shape(family: llama, layers: {LAYERS}, hidden: 128, heads: {HEADS}, kv_heads: {KV_HEADS}, "
+    f"head_dim: 8, intermediate: {WIDTH}, vocab: 256)\n"
+)
+
+
+@dataclass
+class Written:
+    """A choice as source text, and the canonical names it must become, in order."""
+
+    text: str
+    names: list[str] = field(default_factory=list)
+
+
+@st.composite
+def attention_choices(draw: st.DrawFn) -> Written:
+    parts: list[Written] = []
+    for kind in draw(st.lists(st.sampled_from(["parent", "gqa", "linear", "noop"]), min_size=1, max_size=4)):
+        if kind != "gqa":
+            parts.append(Written(kind, [kind]))
+            continue
+        heads = draw(st.lists(st.sampled_from([1, 2, 4, 8]), min_size=1, max_size=4))
+        windows = draw(st.none() | st.lists(st.sampled_from([None, 512, 8192]), min_size=1, max_size=3))
+        text = f"gqa(kv_heads: {' | '.join(map(str, heads))}"
+        if windows is not None:
+            text += f", window: {' | '.join('full' if w is None else str(w) for w in windows)}"
+        names = [
+            "parent" if kv == KV_HEADS and window is None else f"gqa{kv}" + (f"w{window}" if window else "")
+            for kv in heads
+            for window in (windows or [None])
+        ]
+        parts.append(Written(text + ")", names))
+    return _joined(parts)
+
+
+@st.composite
+def ffn_choices(draw: st.DrawFn) -> Written:
+    parts: list[Written] = []
+    for kind in draw(st.lists(st.sampled_from(["parent", "mlp", "linear", "noop"]), min_size=1, max_size=4)):
+        if kind != "mlp":
+            parts.append(Written(kind, [kind]))
+            continue
+        shares = draw(st.lists(st.integers(20, 90) | st.just(100), min_size=1, max_size=4))
+        multiple = draw(st.sampled_from([None, 1, 32, 64]))
+        text = f"mlp(width: {' | '.join(f'{share}%' for share in shares)}"
+        text += f", round: {multiple})" if multiple else ")"
+        parts.append(Written(text, [_mlp(share, multiple or 1) for share in shares]))
+    return _joined(parts)
+
+
+def _mlp(share: int, multiple: int) -> str:
+    exact = Fraction(share * WIDTH, 100)
+    below = exact // multiple * multiple
+    width = below if exact - below < Fraction(multiple, 2) else below + multiple
+    return "parent" if width == WIDTH else f"mlp{width}"
+
+
+def _joined(parts: list[Written]) -> Written:
+    names = [name for part in parts for name in part.names]
+    return Written(" | ".join(part.text for part in parts), list(dict.fromkeys(names)))
+
+
+def names_of(space: nodes.Space, sub_block: str) -> list[list[str]]:
+    return [[name_of(a) for a in getattr(layer, sub_block)] for layer in space.layers]
+
+
+@given(attention_choices(), ffn_choices())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_choices_multiply_out(attention: Written, ffn: Written) -> None:
+    text = PARENT + f"space w of p {{\n  attention = {attention.text}\n  ffn = {ffn.text}\n"
+    text += f"  assert size(layer) == {len(attention.names) * len(ffn.names)}\n}}\n"
+    with tempfile.TemporaryDirectory() as folder:
+        space = lowered(Path(folder), text).spaces["w"]
+    assert names_of(space, "attention") == [attention.names] * LAYERS
+    assert names_of(space, "ffn") == [ffn.names] * LAYERS
+
+
+SLICES = st.sampled_from(
+    [
+        ("layers[0]", {0}),
+        ("layers[-1]", {5}),
+        ("layers[..1, -1]", {0, 1, 5}),
+        ("layers[2..4]", {2, 3, 4}),
+        ("layers[-3..]", {3, 4, 5}),
+        ("layers[..]", set(range(6))),
+        ("layers", set(range(6))),
+        ("layers[where index mod 2 == 1]", {1, 3, 5}),
+        ("layers[2.. where index mod 2 == 0 and index != 4]", {2}),
+    ]
+)
+Edit = Callable[[list[str]], list[str]]
+ALL = ["parent", "gqa4", "gqa2", "linear", "noop"]
+EDITS = st.sampled_from(
+    [
+        ("=", "parent", lambda old: ["parent"]),
+        ("=", "noop | gqa(kv_heads: 2)", lambda old: ["noop", "gqa2"]),
+        ("|=", "linear | parent", lambda old: [*old, *(n for n in ("linear", "parent") if n not in old)]),
+        ("-=", "noop", lambda old: [n for n in old if n != "noop"]),
+        ("-=", "gqa(kv_heads: <= 2) | linear", lambda old: [n for n in old if n not in ("gqa2", "linear")]),
+        ("&=", "gqa(kv_heads: >= 4) | noop", lambda old: [n for n in old if n in ("parent", "gqa4", "noop")]),
+        ("&=", "gqa(kv_heads: 8 | 2)", lambda old: [n for n in old if n in ("parent", "gqa2")]),
+        ("&=", "parent", lambda old: [n for n in old if n == "parent"]),
+    ]
+)
+
+
+@given(st.lists(st.tuples(SLICES, EDITS), max_size=4))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_overrides_in_order(edits: list[tuple[tuple[str, set[int]], tuple[str, str, Edit]]]) -> None:
+    rows = [list(ALL) for _ in range(LAYERS)]
+    lines = [f"  attention = {' | '.join(ALL).replace('gqa4 | gqa2', 'gqa(kv_heads: 4 | 2)')}"]
+    for (where, layers), (op, text, edit) in edits:
+        lines.append(f"  {where}.attention {op} {text}")
+        rows = [edit(row) if i in layers else row for i, row in enumerate(rows)]
+    text = PARENT + "space w of p {\n" + "\n".join(lines) + "\n}\n"
+    with tempfile.TemporaryDirectory() as folder:
+        if all(rows):
+            found = [m for m in mistakes(Path(folder), text) if m[0] != "W0412"]
+            assert found == []
+            program = check(Path(folder) / "program.pzl", {}).program
+            assert program is not None
+            assert names_of(program.spaces["w"], "attention") == rows
+        else:
+            assert "E0403" in [code for code, _ in mistakes(Path(folder), text)]
+
+
+def test_a_percentage_matches_the_width_it_became(tmp_path: Path) -> None:
+    """`>= 20%` keeps what `20%` was rounded down to; a number compares the width itself."""
+    text = PARENT + (
+        "space w of p {\n  ffn = mlp(width: 100% | 30% | 20%, round: 64) | noop\n"
+        "  layers[0].ffn &= mlp(width: >= 20%)\n  layers[1].ffn &= mlp(width: >= 103)\n"
+        "  layers[2].ffn &= mlp(width: 20%)\n  layers[3].ffn -= mlp(width: != 128)\n}\n"
+    )
+    space = lowered(tmp_path, text).spaces["w"]
+    assert names_of(space, "ffn")[:4] == [
+        ["parent", "mlp128"],  # 30 % and 20 % of 512 both round to 128
+        ["parent", "mlp128"],
+        ["mlp128"],
+        ["mlp128", "noop"],
+    ]
+
+
+def test_windows_and_experts(tmp_path: Path) -> None:
+    text = PARENT + (
+        "space w of p {\n  attention = gqa(kv_heads: 8 | 2, window: full | 8Ki)\n"
+        "  ffn = moe(experts: 4, top_k: 1 | 2) | moe(experts: 8, top_k: 2, width: 25%)\n"
+        "  layers[0].attention &= gqa(window: <= 8Ki)\n  layers[1].attention &= gqa(window: full)\n"
+        "  layers[2].ffn &= moe(top_k: 2)\n}\n"
+    )
+    space = lowered(tmp_path, text).spaces["w"]
+    assert names_of(space, "attention")[0] == ["gqa8w8192", "gqa2w8192"]
+    assert names_of(space, "attention")[1] == ["parent", "gqa2"]
+    assert space.layers[5].attention[1] == GqaAttention(kv_heads=8, window=8192)
+    assert space.layers[5].ffn == (
+        MoeFfn(experts=4, top_k=1, width=128),
+        MoeFfn(experts=4, top_k=2, width=128),
+        MoeFfn(experts=8, top_k=2, width=128),
+    )
+    assert len(space.layers[2].ffn) == 2
+
+
+def test_a_space_of_a_space(tmp_path: Path) -> None:
+    text = TINY + (
+        "space less of w { layers[0] = parent, layers[1..].attention -= linear }\n"
+        "space other of less { ffn = parent | noop }\n"
+    )
+    program = lowered(tmp_path, text)
+    wide, less, other = (program.spaces[n] for n in ("w", "less", "other"))
+    assert less.layers[0].attention == other.layers[0].attention == wide.layers[0].attention[:1]
+    assert names_of(less, "attention")[1] == ["parent", "gqa2", "gqa1", "noop"]
+    assert less.layers[1].ffn == wide.layers[1].ffn
+    assert names_of(other, "ffn") == [["parent", "noop"]] * 4
+
+
+def test_only_one_sub_block_need_be_chosen(tmp_path: Path) -> None:
+    program = lowered(tmp_path, PARENT + "space w of p { ffn = parent | noop }\n")
+    assert alternatives_per_layer(program.spaces["w"]) == (2,) * LAYERS
+
+
+def test_choices_through_let_and_fn(tmp_path: Path) -> None:
+    text = PARENT + (
+        "let few = gqa(kv_heads: 4 | 2) | noop\nfn widths(least) = mlp(width: 100% | least) | linear\n"
+        "let small = 50%\nspace w of p { attention = parent | few, ffn = widths(small) }\n"
+    )
+    space = lowered(tmp_path, text).spaces["w"]
+    assert names_of(space, "attention")[0] == ["parent", "gqa4", "gqa2", "noop"]
+    assert names_of(space, "ffn")[0] == ["parent", "mlp256", "linear"]
+
+
+@pytest.mark.parametrize(
+    ("line", "code"), [("assert size(layer) == 54", "E0221"), ("assert size(layer) == 4", None)]
+)
+def test_size_speaks_of_the_choice_before_overrides(tmp_path: Path, line: str, code: str | None) -> None:
+    text = (
+        PARENT
+        + f"space w of p {{\n attention = parent | noop\n ffn = parent | noop\n layers[0] = parent\n {line}\n}}\n"
+    )
+    assert [c for c, _ in mistakes(tmp_path, text)] == ([code] if code else [])

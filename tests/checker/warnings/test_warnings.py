@@ -1,0 +1,215 @@
+"""Warnings: each where it belongs, and none where a program may well be meant as it stands."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from puzzledsl.base.resources import listing, resource
+from puzzledsl.checker.lints.vacuous import reachable
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import name_of
+from puzzledsl.ir.facts import fact, fixed_params, params
+from tests.checker.programs import ROOT, TINY, checked, lowered
+
+SEARCH = "search s of w { minimize kl }\n"
+
+
+def warned(folder: Path, text: str) -> list[tuple[str, str]]:
+    """Code and underlined text of every warning; an error fails the test."""
+    found = checked(folder, text)
+    assert found.program is not None, [repr(d) for d in found.diagnostics]
+    lines = text.split("\n")
+    return [
+        (d.code, lines[d.span.line - 1][d.span.column - 1 : d.span.end_column - 1])
+        for d in found.diagnostics
+        if d.span is not None
+    ]
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("let spare = 3", "spare"),
+        ("param spare: Ratio = 90%", "spare"),
+        ("fn spare(x) = x / 2", "spare"),
+        ('data spare = text("a.txt")\ndata other = text("b.txt")\nbld b of w { train = ffn, tokens = 0, data = other }', "spare"),
+        ("hardware spare = measured(device: cpu)", "spare"),
+        ("parent spare = p_shape()\nfn p_shape() = shape(family: llama, layers: 1, hidden: 8, heads: 1, head_dim: 8, "
+         "intermediate: 8, vocab: 8)", "spare"),
+    ],
+)  # fmt: skip
+def test_what_serves_nobody(line: str, name: str, tmp_path: Path) -> None:
+    assert warned(tmp_path, f"{TINY}{line}\n{SEARCH}") == [("W0201", name)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'data mix = text("a.txt")\nbld b of w { train = ffn, tokens = 0 }\n' + SEARCH,  # the default everywhere
+        "let _spare = 3\n" + SEARCH,
+        "let half = 2\nfn unused_twice(x) = x / half\nlet it = unused_twice(4)\nassert it == 2\n" + SEARCH,
+        "let spare = 3\n",  # no search: a file for others
+        "score other of w = table(\"b.csv\")\nbld b of w { train = ffn, tokens = 0 }\n" + SEARCH,
+        "search s of w { minimize kl, let most = 3, require count(ffn is noop) <= most }\n",
+        "search s of w { minimize kl, for i in 1..3 { require layers[i].ffn is noop } }\n",
+        "scenario unused on h = batch(1, 8 -> 8)\n" + SEARCH,  # `pzl cost` prints it
+        "param most: Count = if true then 2 else only_here\nlet only_here = 3\n"
+        "search s of w { minimize kl, require count(ffn is noop) <= most }\n",
+    ],
+)  # fmt: skip
+def test_what_may_be_meant(text: str, tmp_path: Path) -> None:
+    assert warned(tmp_path, TINY + text) == []
+
+
+def test_a_let_of_a_body(tmp_path: Path) -> None:
+    text = "search s of w { minimize kl, let spare = 3 }\n"
+    assert warned(tmp_path, TINY + text) == [("W0201", "spare")]
+
+
+def test_unused_imports_can_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "sizes.pzl").write_text("let one = 1\nlet two = 2\nlet three = 3\n")
+    text = TINY + 'use "sizes.pzl" (one, two, three)\nassert two == 2\n' + SEARCH
+    assert warned(tmp_path, text) == [("W0202", "one"), ("W0202", "three")]
+
+
+def test_names_that_hide_others(tmp_path: Path) -> None:
+    text = TINY + (
+        "let limit = 8GiB\nlet sum = limit\nfn half(limit) = limit / 2\n"
+        "search s of w { minimize kl, let limit = half(sum), require chat.memory <= limit }\n"
+    )
+    assert warned(tmp_path, text) == [("W0203", "sum"), ("W0203", "limit"), ("W0203", "limit")]
+
+
+def test_a_program_with_mistakes_has_no_further_warnings(tmp_path: Path) -> None:
+    found = checked(tmp_path, TINY + "let spare = 3\nsearch s of w { minimize kll }\n")
+    assert [d.code for d in found.diagnostics] == ["E0201"]
+
+
+# ---------------------------------------------------------------- spaces
+
+
+@pytest.mark.parametrize(
+    ("choice", "underlined"),
+    [
+        ("attention = parent | gqa(kv_heads: 4 | 2)", "gqa(kv_heads: 4 | 2)"),
+        ("attention = linear | noop | linear", "linear"),
+        ("ffn = parent | mlp(width: 192)", "mlp(width: 192)"),
+        ("ffn = mlp(width: 50% | 52%, round: 32)", "mlp(width: 50% | 52%, round: 32)"),
+    ],
+)
+def test_the_same_alternative_twice(choice: str, underlined: str, tmp_path: Path) -> None:
+    assert warned(tmp_path, f"{TINY}space v of p {{ {choice} }}\n") == [("W0401", underlined)]
+
+
+def test_adding_what_is_there_is_one_warning(tmp_path: Path) -> None:
+    text = TINY + "space v of w { layers[1].ffn |= noop }\n"
+    assert warned(tmp_path, text) == [("W0412", "noop")]
+
+
+# ---------------------------------------------------------------- requirements
+
+
+@pytest.mark.parametrize(
+    ("requirement", "code"),
+    [
+        ("count(attention is noop) <= 4", "W0301"),
+        ("count(attention is noop) < 5", "W0301"),
+        ("count(attention is noop) < 4", None),
+        ("count(attention is noop) >= 0", "W0301"),
+        ("count(attention is noop) >= 5", "W0302"),
+        ("count(attention is noop) > 4", "W0302"),
+        ("count(attention is noop) == 5", "W0302"),
+        ("sum(ffn.width) <= 1x", "W0301"),
+        ("sum(ffn.width) >= 1.1x", "W0302"),
+        ("sum(ffn.width) <= 0.9x", None),
+        ("params <= p.params", "W0301"),
+        ("params <= 90% * p.params", None),
+        ("params <= 1k", "W0302"),
+        ("-params >= -1k", "W0302"),
+        ("sum(attention.kv_heads) + sum(ffn.width) <= 4 * 196", "W0301"),
+        ("chat.memory <= 8GiB", None),
+        ("kl <= 1", None),
+    ],
+)
+def test_bounds_that_exclude_nothing_or_everything(
+    requirement: str, code: str | None, tmp_path: Path
+) -> None:
+    text = f"{TINY}search s of w {{ minimize kl, require {requirement} }}\n"
+    assert [found for found, _ in warned(tmp_path, text)] == ([code] if code else [])
+
+
+def test_an_inherited_requirement_is_warned_of_once(tmp_path: Path) -> None:
+    text = TINY + (
+        "search s of w { minimize kl, require count(ffn is noop) <= 9 }\nsearch t of s { minimize params }\n"
+    )
+    assert warned(tmp_path, text) == [("W0301", "9")]
+
+
+_TERMS = st.one_of(
+    st.just(nodes.ParamsTerm()),
+    st.builds(
+        nodes.FactTerm,
+        sub_block=st.just("ffn"),
+        attribute=st.sampled_from(["width", "params"]),
+        layers=st.sampled_from([(0,), (1, 2), (0, 1, 2)]),
+    ),
+    st.builds(
+        nodes.CountTerm,
+        sub_block=st.just("attention"),
+        alternatives=st.sampled_from([("noop",), ("gqa2", "parent"), ()]),
+        layers=st.sampled_from([(2,), (0, 1), (0, 1, 2)]),
+    ),
+)
+SMALL = TINY.replace("layers: 4", "layers: 3") + "space v of w { layers[1].attention = parent | noop }\n"
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(-3, 3), _TERMS), min_size=1, max_size=3), st.integers(-9, 9))
+def test_reachable_is_what_all_children_reach(
+    tmp_path: Path, weighted: list[tuple[int, Any]], constant: int
+) -> None:
+    program = lowered(tmp_path, SMALL)
+    space, shape = program.spaces["v"], program.parents["p"].shape
+    linear = nodes.Linear(
+        terms=tuple(nodes.WeightedTerm(coefficient=Fraction(c), term=t) for c, t in weighted),
+        constant=Fraction(constant),
+    )
+
+    def value(term: Any, child: tuple[Any, ...]) -> int:
+        if isinstance(term, nodes.ParamsTerm):
+            return fixed_params(shape) + sum(params(a, shape) + params(f, shape) for a, f in child)
+        pairs = [child[layer] for layer in term.layers]
+        if isinstance(term, nodes.FactTerm):
+            return sum(fact(f, term.attribute, shape) for _, f in pairs)
+        return sum(name_of(a) in term.alternatives for a, _ in pairs)
+
+    layers = [list(product(c.attention[:3], c.ffn)) for c in space.layers]
+    trimmed = space.model_copy(
+        update={
+            "layers": tuple(nodes.LayerChoice(attention=c.attention[:3], ffn=c.ffn) for c in space.layers)
+        }
+    )
+    values = [constant + sum(c * value(t, child) for c, t in weighted) for child in product(*layers)]
+    assert reachable(linear, trimmed, shape) == (min(values), max(values))
+
+
+# ---------------------------------------------------------------- what ships
+
+
+def test_examples_and_shipped_files_are_free_of_warnings() -> None:
+    from puzzledsl.checker.check import check
+
+    files = [*sorted((ROOT / "examples").rglob("*.pzl")), *(resource("spaces", n) for n in listing("spaces"))]
+    assert len(files) >= 6
+    for file in files:
+        assert [repr(d) for d in check(file, {}).diagnostics] == [], file

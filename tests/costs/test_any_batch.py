@@ -1,0 +1,109 @@
+"""Costs at any batch, and the largest batch that fits."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from random import Random
+
+import pytest
+
+from puzzledsl.costs.any_batch import AnyBatch
+from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.lines import fixed_line, line_of
+from puzzledsl.costs.memory import largest_parent_batch
+from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
+from puzzledsl.ir.metrics import fits, metrics_of
+from puzzledsl.ir.tables import LayerAssignment
+from tests.profiles import ATTENTION, FFN, a_child, a_profile, a_scenario, a_shape, any_batch
+
+PARENT = LayerAssignment(attention="parent", ffn="parent")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_line_is_the_roofline_at_every_batch(seed: int) -> None:
+    rng = Random(seed)
+    shape, hardware, scenario = a_shape(rng), a_profile(rng, 64), a_scenario(rng, "chat", "h")
+    for batch in (1, 2, 3, rng.randint(4, 64), rng.randint(65, 5000)):
+        work = Workload(batch, scenario.prompt, scenario.output)
+        assert fixed_line(hardware, shape, scenario).at(batch) == fixed_cost(hardware, shape, work)
+        for alternative in (*ATTENTION, *FFN):
+            found = line_of(hardware, shape, alternative, scenario).at(batch)
+            assert found == sub_block_cost(hardware, shape, alternative, work), alternative
+
+
+def brute_force(made: AnyBatch, layers: tuple[LayerAssignment, ...]) -> int:
+    """Every batch tried, from the roofline's own costs: 0 where none fits."""
+    here, found = made.hardware, 0
+    for batch in range(1, here.max_batch + 1):
+        work = Workload(batch, made.scenario.prompt, made.scenario.output)
+        costs = [fixed_cost(here, made.shape, work)]
+        for layer, choice in zip(made.layers, layers, strict=True):
+            costs += [
+                sub_block_cost(here, made.shape, alternative, work)
+                for part, name in ((layer.attention, choice.attention), (layer.ffn, choice.ffn))
+                for alternative in part
+                if _named(alternative) == name
+            ]
+        assert len(costs) == 2 * len(layers) + 1
+        free = here.memory_bytes - here.reserve_bytes - sum(c.weights_bytes for c in costs)
+        if sum(c.kv_cache_bytes for c in costs) <= here.kv_fraction * free:
+            found = batch
+    return found
+
+
+def _named(alternative: object) -> str:
+    from puzzledsl.ir.alternatives import name_of
+
+    return name_of(alternative)  # type: ignore[arg-type]
+
+
+def test_the_largest_batch_is_brute_forces_for_500_profiles_and_children() -> None:
+    seen = set()
+    for seed in range(500):
+        rng = Random(seed)
+        made = any_batch(rng, max_batch=12)
+        layers = a_child(made.layers, rng)
+        found = made.largest(layers)
+        assert found == brute_force(made, layers), seed
+        assert found == max((b for b in range(1, 13) if fits(made.at(b), layers)), default=0)
+        low, high = made.reach
+        assert low <= found <= high
+        seen.add(found)
+    assert seen == set(range(13)), "none, all, and every number between"
+
+
+def test_calibration_and_search_agree_on_the_parents_batch() -> None:
+    for seed in range(100):
+        made = any_batch(Random(seed))
+        here = made.scenario
+        expected = largest_parent_batch(made.hardware, made.shape, here.prompt, here.output)
+        assert made.largest([PARENT] * made.shape.layers) == expected
+
+
+def rounding(made: AnyBatch, batch: int, layers: tuple[LayerAssignment, ...]) -> Fraction:
+    """Largest part of a latency that its rounding to nanoseconds is."""
+    times = (2 * len(layers) + 1) * (1 + made.scenario.output)
+    return Fraction(times, 10**9) / metrics_of(made.at(batch), layers)["latency"]
+
+
+def test_batch_and_throughput_follow_the_memory_step_by_step() -> None:
+    """Over a fine sweep of the memory the batch never falls or skips a number, and throughput moves by no more than a batch."""
+    for seed in range(12):
+        rng = Random(seed)
+        made = any_batch(rng, max_batch=30)
+        layers = a_child(made.layers, rng)
+        one = made.at(1)
+        cache = sum(one.attention[i][c.attention].kv_cache_bytes for i, c in enumerate(layers))
+        weights = metrics_of(one, layers)["weights"]
+        step = max(1, int(cache / made.hardware.kv_fraction) - len(layers) - 1)
+        memory, before = int(weights) + one.reserve_bytes, 0
+        while cache and before < 30:
+            hardware = made.hardware.model_copy(update={"memory_bytes": memory})
+            here = AnyBatch(hardware, made.shape, made.layers, made.scenario)
+            batch = here.largest(layers)
+            assert before <= batch <= before + 1, (seed, memory)
+            if 0 < before < batch:
+                old, new = (metrics_of(here.at(b), layers)["throughput"] for b in (before, batch))
+                assert new <= old * Fraction(batch, before)
+                assert new >= old * (1 - rounding(here, before, layers))
+            before, memory = batch, memory + step

@@ -1,0 +1,115 @@
+"""KV bytes against the caches that transformers fills, in every family, with windows and without."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import PreTrainedModel, StaticCache
+
+from puzzledsl.checker.shipped import shipped_profiles
+from puzzledsl.child.assemble import assemble_on
+from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.memory import kv_cache_bytes
+from puzzledsl.ir import facts
+from puzzledsl.ir.alternatives import ParentAttention
+from puzzledsl.ir.nodes import RooflineHardware, Shape
+from puzzledsl.measure.cells import sizes_of
+from puzzledsl.measure.whole import cache_keyword
+from puzzledsl.models.families.access import shape_of
+from tests.children import MIXED, define, random_pieces
+from tests.tiny import tiny_model, tiny_tokens
+
+BATCH, PROMPT, OUTPUT = 3, 11, 6
+WORK = Workload(BATCH, PROMPT, OUTPUT)
+FAMILIES: dict[str, dict[str, object]] = {
+    "llama": {},
+    "smollm2": {"family": "llama", "heads": 9, "kv_heads": 3, "hidden": 36, "tied": True},
+    "mistral": {"sliding_window": None},
+    "mistral, window": {"family": "mistral", "sliding_window": 8},
+    "mistral, long window": {"family": "mistral", "sliding_window": 64},
+    "qwen2": {},
+    "qwen3": {"kv_heads": 4},
+}
+
+
+def model_of(name: str) -> PreTrainedModel:
+    sizes = dict(FAMILIES[name])
+    return tiny_model(str(sizes.pop("family", name)), **sizes)  # type: ignore[arg-type]
+
+
+def float32(page: int) -> RooflineHardware:
+    return shipped_profiles()["h100_sxm"].model_copy(update={"kv_dtype": "fp32", "page_tokens": page})
+
+
+def counted(shape: Shape, page: int = 1) -> int:
+    window = facts.window(ParentAttention(), shape)
+    return shape.layers * kv_cache_bytes(float32(page), shape, shape.kv_heads, window, WORK)
+
+
+@torch.inference_mode()
+def read_in_last_step(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Bytes of keys and values that the attentions read in the last of `OUTPUT` decode steps."""
+    keyword, tokens = cache_keyword(model), tiny_tokens(BATCH, PROMPT + OUTPUT)
+    cache = getattr(model(tokens[:, :PROMPT], use_cache=True), keyword)
+    read: list[int] = []
+    for layer in cache.layers:
+
+        def update(*args: object, real=layer.update, **kwargs: object) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[no-untyped-def]
+            found = real(*args, **kwargs)
+            read.append(sum(states.nbytes for states in found))
+            return found
+
+        monkeypatch.setattr(layer, "update", update)
+    for step in range(PROMPT, PROMPT + OUTPUT):
+        read.clear()
+        model(tokens[:, step : step + 1], **{keyword: cache}, use_cache=True)
+    return sum(read)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_kv_bytes_are_those_that_transformers_reads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(name)
+    shape = shape_of(model.config)
+    assert (shape.window is not None) == ("window" in name)
+    assert counted(shape) == read_in_last_step(model, monkeypatch)
+    own = sizes_of(shape, ParentAttention(), WORK, torch.float32)  # type: ignore[arg-type]
+    assert shape.layers * own["kv_cache_bytes"] == counted(shape)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.inference_mode()
+def test_kv_bytes_are_those_that_a_static_cache_allocates(name: str) -> None:
+    model = model_of(name)
+    cache = StaticCache(config=model.config, max_cache_len=PROMPT + OUTPUT)
+    model(tiny_tokens(BATCH, PROMPT), **{cache_keyword(model): cache}, use_cache=True)
+    allocated = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert counted(shape_of(model.config)) == allocated
+
+
+@pytest.mark.parametrize("page", [1, 2, 7, 16, 64])
+def test_pages_are_whole(page: int) -> None:
+    shape = shape_of(model_of("qwen2").config)
+    assert counted(shape, page) * (PROMPT + OUTPUT) == counted(shape) * (-(-(PROMPT + OUTPUT) // page) * page)
+
+
+def test_a_policy_that_grows_holds_half_the_output_on_the_mean() -> None:
+    shape = shape_of(model_of("llama").config)
+    mean = float32(1).model_copy(update={"kv_policy": "mean"})
+    held = kv_cache_bytes(mean, shape, shape.kv_heads, None, WORK)
+    assert held * shape.layers * (PROMPT + OUTPUT) == counted(shape) * (PROMPT + OUTPUT // 2)
+    assert kv_cache_bytes(mean, shape, shape.kv_heads, 8, WORK) * 14 == held * 8
+
+
+def test_a_child_s_cache_is_the_sum_of_its_attentions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No-op, 1 KV head, linear, 2 KV heads with a window, whose cache lets go of what no query will see."""
+    parent = tiny_model("llama", layers=4, heads=4, kv_heads=4)
+    shape = shape_of(parent.config)
+    child = assemble_on(parent, define(MIXED), random_pieces(parent, MIXED))
+    alternatives = [attention for attention, _ in MIXED]
+    held = [
+        kv_cache_bytes(float32(1), shape, facts.kv_heads(a, shape), facts.window(a, shape), WORK)
+        for a in alternatives
+    ]
+    assert sum(held) == read_in_last_step(child, monkeypatch)
+    unlimited = kv_cache_bytes(float32(1), shape, 2, None, WORK)
+    assert held[3] * (PROMPT + OUTPUT) == unlimited * 5

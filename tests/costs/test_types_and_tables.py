@@ -1,0 +1,123 @@
+"""What is stored in one type and multiplied in another; measured decode attention; arithmetic."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puzzledsl.checker.shipped import shipped_shapes
+from puzzledsl.costs.flops import Workload, sub_block_flop
+from puzzledsl.costs.roofline import (
+    all_reduce_s,
+    fixed_times,
+    kv_read_s,
+    sub_block_times,
+)
+from puzzledsl.ir.alternatives import (
+    GqaAttention,
+    LinearFfn,
+    MlpFfn,
+    MoeFfn,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.ir.nodes import GqaDecode, RooflineHardware, Shape
+
+SHAPES = shipped_shapes()
+WORK = Workload(batch=16, prompt=1000, output=200)
+TABLE = GqaDecode(
+    tokens=1100 * 16, seconds={1: Fraction(50, 10**6), 2: Fraction(30, 10**6), 8: Fraction(90, 10**6)}
+)
+
+
+def decode_attention(hardware: RooflineHardware, shape: Shape, heads: int) -> Fraction:
+    return kv_read_s(hardware, shape, heads, None, WORK)
+
+
+def test_decode_attention_is_as_measured(llama70b: Shape, h100: RooflineHardware) -> None:
+    """Fewer KV heads are slower here: what one engine does, the table says."""
+    measured = h100.model_copy(update={"gqa_decode": TABLE})
+    at = {heads: decode_attention(measured, llama70b, heads) for heads in (1, 2, 4, 8)}
+    assert at == {1: TABLE.seconds[1], 2: TABLE.seconds[2], 4: Fraction(50, 10**6), 8: TABLE.seconds[8]}
+    attention = sub_block_times(measured, llama70b, GqaAttention(kv_heads=1), WORK)[1].attention
+    assert (
+        attention
+        == TABLE.seconds[1]
+        > sub_block_times(h100, llama70b, GqaAttention(kv_heads=1), WORK)[1].attention
+    )
+
+
+def test_measured_decode_attention_grows_with_the_cache(llama70b: Shape, h100: RooflineHardware) -> None:
+    measured = h100.model_copy(update={"gqa_decode": TABLE})
+    twice = Workload(2 * WORK.batch, WORK.prompt, WORK.output)
+    assert kv_read_s(measured, llama70b, 8, None, twice) == 2 * TABLE.seconds[8]
+    assert kv_read_s(measured, llama70b, 8, 110, WORK) == TABLE.seconds[8] / 10
+
+
+def test_what_was_not_measured_is_computed(llama70b: Shape, h100: RooflineHardware) -> None:
+    """Heads a GPU are looked up: two of eight on four GPUs. Outside of the table the roofline holds."""
+    four = h100.model_copy(update={"gpus": 4, "gqa_decode": TABLE})
+    assert decode_attention(four, llama70b, 8) == TABLE.seconds[2]
+    only_two = GqaDecode(tokens=10, seconds={2: Fraction(1)})
+    measured = h100.model_copy(update={"gqa_decode": only_two})
+    assert decode_attention(measured, llama70b, 8) == decode_attention(h100, llama70b, 8)
+
+
+def test_weights_of_few_bits_are_read_faster_and_multiplied_as_activations(
+    llama70b: Shape, h100: RooflineHardware
+) -> None:
+    bf16 = h100.model_copy(update={"dtype": "bf16"})
+    int4 = h100.model_copy(update={"dtype": "int4", "activation_dtype": "bf16"})
+    one = Workload(1, 4096, 1)
+    (prefill16, decode16), (prefill4, decode4) = (
+        sub_block_times(hardware, llama70b, MlpFfn(width=28672), one) for hardware in (bf16, int4)
+    )
+    assert decode4.weights * 4 == decode16.weights > 0
+    assert prefill4.matrices == prefill16.matrices > 0 == prefill4.weights
+    assert decode4.overhead == decode16.overhead
+
+
+def test_the_head_has_a_type_of_its_own(llama70b: Shape, h100: RooflineHardware) -> None:
+    one = Workload(1, 8, 8)
+    fp8 = h100.model_copy(update={"head_dtype": "fp8"})
+    assert fixed_times(fp8, llama70b, one).weights * 2 == fixed_times(h100, llama70b, one).weights
+
+
+def test_gpus_exchange_the_residual_stream(llama70b: Shape, h100: RooflineHardware) -> None:
+    """In bf16, whatever matrices are multiplied in; in fp32 where that is."""
+    two = h100.model_copy(update={"gpus": 2, "link_latency_s": Fraction(0)})
+    peaks = {**h100.flop_per_s, "fp32": Fraction(10**14)}
+    wide = two.model_copy(update={"dtype": "fp32", "flop_per_s": peaks})
+    narrow = two.model_copy(update={"activation_dtype": "bf16"})
+    assert all_reduce_s(two, llama70b, 7) == all_reduce_s(narrow, llama70b, 7)
+    assert all_reduce_s(wide, llama70b, 7) == 2 * all_reduce_s(two, llama70b, 7)
+    eight = h100.model_copy(update={"gpus": 8, "link_bytes_per_s": Fraction(10**30)})
+    assert float(all_reduce_s(eight, llama70b, 7)) == pytest.approx(7 * float(h100.link_latency_s))
+
+
+@given(
+    name=st.sampled_from(sorted(SHAPES)),
+    batch=st.integers(1, 64),
+    prompt=st.integers(1, 400),
+    output=st.integers(1, 400),
+)
+def test_flop_are_two_a_weight_and_token_and_four_a_head_channel_and_pair(
+    name: str, batch: int, prompt: int, output: int
+) -> None:
+    shape, work = SHAPES[name], Workload(batch, prompt, output)
+    matrices = 3 * shape.hidden * shape.intermediate
+    assert sub_block_flop(shape, ParentFfn(), work) == (2 * matrices * batch * prompt, 2 * matrices * batch)
+    projections = 2 * shape.hidden * (shape.heads + shape.kv_heads) * shape.head_dim
+    prefill, decode = sub_block_flop(shape, ParentAttention(), work)
+    scores = 4 * shape.heads * shape.head_dim * batch
+    assert prefill == 2 * projections * batch * prompt + scores * prompt**2 // 2
+    assert decode == 2 * projections * batch + scores * (2 * prompt + output) // 2
+    assert sub_block_flop(shape, NoOpFfn(), work) == (0, 0)
+    assert sub_block_flop(shape, LinearFfn(), work)[1] == 2 * shape.hidden**2 * batch
+    moe = MoeFfn(experts=8, top_k=2, width=shape.intermediate // 2)
+    router = shape.hidden * 8
+    assert sub_block_flop(shape, moe, work)[1] == 2 * batch * (router + 2 * 3 * shape.hidden * moe.width)

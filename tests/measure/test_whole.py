@@ -1,0 +1,159 @@
+"""A whole model is timed as it would generate, at the mean context, taking turns with others."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.load import load_child
+from puzzledsl.measure import whole
+from puzzledsl.measure.stopwatch import CpuStopwatch, CudaStopwatch, spread, undisturbed
+from puzzledsl.measure.whole import (
+    DECODE_WINDOW,
+    Forward,
+    WholeTimer,
+    WholeTiming,
+    Workload,
+    cache_keyword,
+    time_model,
+    time_models,
+)
+from puzzledsl.models.families.load import load_parent
+from tests.children import MIXED, define, random_pieces
+from tests.tiny import FAMILIES, save_tiny, tiny_model
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory):
+    """Every kind of alternative; no attention in layer 0."""
+    base = tmp_path_factory.mktemp("timing")
+    parent = save_tiny(base / "parent", layers=len(MIXED), scale=0.2)
+    realise(define(MIXED), parent, random_pieces(load_parent(parent), MIXED), base / "child")
+    return load_child(base / "child")
+
+
+def cache_lengths(forward: Forward) -> set[int]:
+    return {length for layer in forward._cache.layers if (length := layer.get_seq_length())}
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "child"])
+@torch.inference_mode()
+def test_its_steps_are_greedy_generation(child, family):
+    model = child if family == "child" else tiny_model(family)
+    forward = Forward(model, Workload(batch=2, prompt=7, output=5))
+    forward.prefill()
+    tokens = [forward._next]
+    for _ in range(4):
+        forward.decode_step()
+        tokens.append(forward._next)
+    ids = forward._ids
+    for token in tokens:  # without a cache
+        wanted = model(ids).logits[:, -1].argmax(-1, keepdim=True)
+        assert torch.equal(token, wanted)
+        ids = torch.cat([ids, token], -1)
+
+
+@torch.inference_mode()
+def test_the_window_is_centred_on_the_mean_context(child):
+    workload = Workload(batch=2, prompt=9, output=40)
+    forward = Forward(child, workload)
+    forward.prefill()
+    assert cache_lengths(forward) == {9}
+    forward.lengthen()
+    first = workload.context
+    assert cache_lengths(forward) == {first}
+    for _ in range(workload.window):
+        forward.decode_step()
+    assert cache_lengths(forward) == {first + DECODE_WINDOW}
+    assert (first + first + DECODE_WINDOW) / 2 == 9 + 40 / 2
+
+
+@given(prompt=st.integers(1, 100), output=st.integers(1, 100))
+def test_the_window_lies_within_the_generation(prompt, output):
+    workload = Workload(1, prompt, output)
+    assert prompt <= workload.context or output < 3
+    assert workload.context + workload.window <= prompt + output + 1
+
+
+def test_latency_and_throughput_are_the_contract_s():
+    timing = WholeTiming(Workload(batch=4, prompt=10, output=20), prefill_s=2.0, decode_step_s=0.1)
+    assert timing.latency_s == pytest.approx(4.0)
+    assert timing.throughput_tokens_per_s == pytest.approx(20.0)
+
+
+def test_models_take_turns(monkeypatch):
+    order = []
+    real = WholeTimer.round
+
+    def spy(self, *, keep=True):
+        order.append((self._forward.model, keep))
+        return real(self, keep=keep)
+
+    monkeypatch.setattr(WholeTimer, "round", spy)
+    one, two = tiny_model(seed=0), tiny_model(seed=1)
+    found = time_models({"one": one, "two": two}, Workload(1, 4, 3), rounds=2)
+    assert order == [(m, keep) for keep in (False, True, True) for m in (one, two)]
+    assert all(t.prefill_s > 0 and t.decode_step_s > 0 for t in found.values())
+
+
+def test_a_round_runs_one_prompt_and_a_window_of_steps(monkeypatch):
+    calls = []
+    model = tiny_model()
+    model.register_forward_hook(
+        lambda m, args, kwargs, out: calls.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    prefill, steps = WholeTimer(model, Workload(3, 5, 20)).round()
+    assert calls == [(3, 5)] + [(3, 1)] * DECODE_WINDOW
+    assert prefill > 0 and len(steps) == DECODE_WINDOW
+
+
+def test_time_model_takes_a_scenario():
+    from puzzledsl.ir.nodes import Scenario
+    from tests.pieces.train.bld_programs import WHERE
+
+    scenario = Scenario(name="s", hardware="h", batches=(2, 3), prompt=4, output=3, where=WHERE)
+    assert time_model(tiny_model(), scenario, rounds=1).workload == Workload(2, 4, 3)
+    assert time_model(tiny_model(), scenario, 5, rounds=1).workload == Workload(5, 4, 3)
+
+
+def test_the_cache_s_name_is_the_model_s():
+    assert cache_keyword(tiny_model()) in ("cache", "past_key_values")
+    assert whole.cache_keyword(tiny_model("qwen3")) == cache_keyword(tiny_model())
+
+
+def test_laps_of_a_cpu_add_up():
+    watch = CpuStopwatch()
+
+    def computation():
+        for _ in range(2):
+            sum(range(20000))
+            watch.lap()
+
+    run = watch.prepare(computation)
+    first, second = run(), run()
+    assert len(first) == len(second) == 3
+    assert first[0] > first[2] and first[1] > first[2]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_captured_graph_is_timed_between_its_laps():
+    watch = CudaStopwatch(torch.device("cuda"))
+    x = torch.randn(2048, 2048, device="cuda")
+
+    def computation():
+        x @ x
+        watch.lap()
+        for _ in range(20):
+            x @ x
+
+    run = watch.prepare(computation)
+    one, twenty = run()
+    assert 5 < twenty / one < 80
+
+
+def test_interruptions_do_not_count():
+    assert undisturbed([1.0] * 8 + [9.0] * 2) == 1.0 and undisturbed([2.0]) == 2.0
+    assert spread([1.0]) == 0 and spread([1.0, 1.0, 1.0]) == 0 and spread([1.0, 2.0, 3.0]) > 0

@@ -1,0 +1,153 @@
+"""Loading a parent: what config.json says is what there is, and what is wrong is a diagnostic."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CONFIG_MAPPING, AutoTokenizer
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.models.families.access import attention, family_of, ffn, layers, norm_of, shape_of
+from puzzledsl.models.families.errors import (
+    DamagedWeights,
+    NoCheckpoint,
+    UnknownFamily,
+    UnreadableCheckpoint,
+    WeightsDontFit,
+)
+from puzzledsl.models.families.families import FAMILIES as TABLES
+from puzzledsl.models.families.load import load_parent, load_tokenizer
+from tests.tiny import FAMILIES, save_tiny, tiny_model, tiny_tokens
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Path:
+    return save_tiny(tmp_path / "parent", tied=True)
+
+
+def diagnostic(run: object, *args: object) -> object:
+    with pytest.raises(DiagnosticError) as caught:
+        run(*args)  # type: ignore[operator]
+    return caught.value.diagnostics[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_loaded_parent_is_the_saved_model(tmp_path: Path, family: str, tied: bool) -> None:
+    model = load_parent(save_tiny(tmp_path, family, tied=tied))
+    tokens = tiny_tokens()
+    assert torch.equal(model(tokens).logits, tiny_model(family, tied=tied)(tokens).logits)
+    assert not model.training
+    assert not any(weight.requires_grad for weight in model.parameters())
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_shape_is_that_of_the_weights(family: str) -> None:
+    model = tiny_model(family)
+    shape = shape_of(model.config)
+    layer = layers(model)[0]
+    state = {name: tuple(weight.shape) for name, weight in attention(layer).state_dict().items()}
+    assert state["q_proj.weight"] == (shape.heads * shape.head_dim, shape.hidden)
+    assert state["k_proj.weight"] == (shape.kv_heads * shape.head_dim, shape.hidden)
+    assert ("k_proj.bias" in state) == shape.attention_bias
+    assert ("o_proj.bias" in state) == shape.output_bias
+    assert ("q_norm.weight" in state) == shape.qk_norm
+    feed = {name: tuple(weight.shape) for name, weight in ffn(layer).state_dict().items()}
+    assert feed["up_proj.weight"] == (shape.intermediate, shape.hidden)
+    assert ("up_proj.bias" in feed) == shape.mlp_bias
+    assert len(layers(model)) == shape.layers
+    assert norm_of(layer, "attention") is layer.input_layernorm
+    assert shape.family == family_of(model).model_type == family
+
+
+@pytest.mark.parametrize("flags", [{"attention_bias": True}, {"mlp_bias": True}])
+def test_llama_biases_are_seen(flags: dict[str, bool]) -> None:
+    shape = shape_of(tiny_model(**flags).config)
+    assert shape.attention_bias == shape.output_bias == flags.get("attention_bias", False)
+    assert shape.mlp_bias == flags.get("mlp_bias", False)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_the_same_names_inside_a_layer(family: str) -> None:
+    table, first = TABLES[family], TABLES["llama"]
+    for name in ("attention", "ffn", "attention_norm", "ffn_norm"):
+        assert getattr(table, name) == getattr(first, name)
+    assert isinstance(attention(layers(tiny_model(family))[0]), table.attention_class)
+
+
+def test_the_tokenizer_comes_back(parent: Path) -> None:
+    tokenizer = load_tokenizer(parent)
+    text = "Zum Beispiel: 3 Äpfel"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.encode(text) == AutoTokenizer.from_pretrained(parent).encode(text)
+
+
+def test_a_missing_directory_is_a_diagnostic(tmp_path: Path) -> None:
+    assert isinstance(diagnostic(load_parent, tmp_path / "nowhere"), NoCheckpoint)
+    assert isinstance(diagnostic(load_parent, tmp_path), NoCheckpoint)
+    assert isinstance(diagnostic(load_tokenizer, tmp_path), NoCheckpoint)
+
+
+def test_no_weights_is_a_diagnostic(parent: Path) -> None:
+    (parent / "model.safetensors").unlink()
+    found = diagnostic(load_parent, parent)
+    assert isinstance(found, NoCheckpoint)
+    assert "safetensors" in found.message
+
+
+def test_pickled_weights_are_not_read(parent: Path) -> None:
+    (parent / "model.safetensors").rename(parent / "pytorch_model.bin")
+    assert isinstance(diagnostic(load_parent, parent), NoCheckpoint)
+
+
+def test_truncated_weights_are_a_diagnostic(parent: Path) -> None:
+    weights = parent / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    assert isinstance(diagnostic(load_parent, parent), DamagedWeights)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_a_bad_config_is_a_diagnostic(parent: Path, text: str) -> None:
+    (parent / "config.json").write_text(text)
+    assert isinstance(diagnostic(load_parent, parent), UnreadableCheckpoint)
+
+
+def edit_config(directory: Path, **changes: object) -> None:
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_one_layer_too_many_is_a_diagnostic(parent: Path) -> None:
+    edit_config(parent, num_hidden_layers=4)
+    found = diagnostic(load_parent, parent)
+    assert isinstance(found, WeightsDontFit)
+    assert "model.layers.3" in found.message
+
+
+def test_one_layer_too_few_is_a_diagnostic(parent: Path) -> None:
+    edit_config(parent, num_hidden_layers=2)
+    assert isinstance(diagnostic(load_parent, parent), WeightsDontFit)
+
+
+def test_wrong_sizes_are_a_diagnostic(parent: Path) -> None:
+    edit_config(parent, intermediate_size=44)
+    assert isinstance(diagnostic(load_parent, parent), WeightsDontFit)
+
+
+def test_another_family_is_a_diagnostic(tmp_path: Path) -> None:
+    CONFIG_MAPPING["gpt2"](n_layer=1).save_pretrained(tmp_path)
+    found = diagnostic(load_parent, tmp_path)
+    assert isinstance(found, UnknownFamily)
+    assert "gpt2" in found.message
+
+
+def test_code_in_the_directory_is_not_run(parent: Path) -> None:
+    (parent / "evil.py").write_text("raise SystemExit('ran')\n")
+    edit_config(parent, auto_map={"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"})
+    shutil.rmtree(parent / "__pycache__", ignore_errors=True)
+    assert load_parent(parent).config.model_type == "llama"

@@ -1,0 +1,161 @@
+"""An alternative is a drop-in for the sub-block it replaces, and `replace` leaves nothing behind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.ir.alternatives import (
+    GqaAttention,
+    MlpFfn,
+    MoeFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+from puzzledsl.models.build import build_alternative
+from puzzledsl.models.errors import CannotRealise, HeadsDontDivide
+from puzzledsl.models.families.access import layers, shape_of, sub_block_of
+from puzzledsl.models.replace import replace
+from puzzledsl.plan.shapes import shapes_of
+from tests.children import ATTENTIONS, FFNS
+from tests.tiny import FAMILIES, tiny_model, tiny_tokens
+
+EVERY = [("attention", a) for a in (*ATTENTIONS, ParentAttention())] + [
+    ("ffn", f) for f in (*FFNS, ParentFfn())
+]
+
+
+def filled(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
+    return module
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else name_of(x)
+)
+def test_weights_have_the_planned_names_and_shapes(family: str, sub_block, alternative) -> None:
+    model = tiny_model(family)
+    module = build_alternative(model, 1, sub_block, alternative)
+    made = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    if alternative.kind == "parent":
+        own = sub_block_of(layers(model)[1], sub_block)
+        assert made == {name: tuple(weight.shape) for name, weight in own.state_dict().items()}
+    else:
+        assert made == shapes_of(shape_of(model.config), alternative)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else name_of(x)
+)
+def test_a_replacement_is_causal(implementation: str, sub_block, alternative) -> None:
+    """Changing the last token changes no earlier logits: the trap of a config that forgot its attention."""
+    model = tiny_model()
+    model.set_attn_implementation(implementation)
+    module = filled(build_alternative(model.config, 1, sub_block, alternative))
+    tokens = tiny_tokens(1, 12)
+    other = tokens.clone()
+    other[0, -1] += 1
+    with replace(model, 1, sub_block, module):
+        a, b = model(tokens, use_cache=False).logits, model(other, use_cache=False).logits
+    assert torch.equal(a[:, :-1], b[:, :-1])
+    assert not torch.equal(a[:, -1], b[:, -1])
+
+
+@pytest.mark.parametrize("alternative", [a for a in ATTENTIONS if a.kind == "gqa"], ids=name_of)
+def test_eager_and_sdpa_agree(alternative) -> None:
+    """Switching the model switches its replaced layers too."""
+    model = tiny_model()
+    module = filled(build_alternative(model, 1, "attention", alternative))
+    tokens = tiny_tokens()
+    with replace(model, 1, "attention", module):
+        sdpa = model(tokens, use_cache=False).logits
+        model.set_attn_implementation("eager")
+        eager = model(tokens, use_cache=False).logits
+    torch.testing.assert_close(sdpa, eager, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else name_of(x)
+)
+def test_replace_gives_back_the_parent(sub_block, alternative) -> None:
+    model, tokens = tiny_model(), tiny_tokens()
+    before, names = model(tokens).logits, list(model.state_dict())
+    module = filled(build_alternative(model, 1, sub_block, alternative))
+    with replace(model, 1, sub_block, module) as old:
+        inside = model(tokens, use_cache=False).logits
+        assert isinstance(old, torch.nn.Module)
+    assert sub_block_of(layers(model)[1], sub_block) is old
+    assert not torch.equal(inside, before)
+    assert torch.equal(model(tokens).logits, before)
+    assert list(model.state_dict()) == names
+
+
+def test_replace_gives_back_the_parent_after_an_error() -> None:
+    model, tokens = tiny_model(), tiny_tokens()
+    before = model(tokens).logits
+    with (
+        pytest.raises(RuntimeError, match="boom"),
+        replace(model, 0, "ffn", build_alternative(model, 0, "ffn", NoOpFfn())),
+    ):
+        raise RuntimeError("boom")
+    assert torch.equal(model(tokens).logits, before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_parent_alternative_with_the_parents_weights_is_the_parent(family: str) -> None:
+    model, tokens = tiny_model(family), tiny_tokens()
+    expected = model(tokens, use_cache=False).logits
+    own = layers(model)[1]
+    for sub_block, alternative in (
+        ("attention", ParentAttention()),
+        ("attention", GqaAttention(kv_heads=2)),
+        ("ffn", ParentFfn()),
+        ("ffn", MlpFfn(width=40)),
+    ):
+        module = build_alternative(model, 1, sub_block, alternative)
+        module.load_state_dict(sub_block_of(own, sub_block).state_dict())
+        with replace(model, 1, sub_block, module):
+            assert torch.equal(model(tokens, use_cache=False).logits, expected)
+
+
+def test_a_window_that_covers_everything_changes_nothing() -> None:
+    model, tokens = tiny_model(), tiny_tokens(2, 9)
+    expected = model(tokens, use_cache=False).logits
+    state = layers(model)[1].self_attn.state_dict()
+    for window, same in ((9, True), (8, False)):
+        module = build_alternative(model, 1, "attention", GqaAttention(kv_heads=2, window=window))
+        module.load_state_dict(state)
+        with replace(model, 1, "attention", module):
+            assert torch.equal(model(tokens, use_cache=False).logits, expected) == same
+
+
+def test_a_no_op_has_no_weights_and_writes_nothing() -> None:
+    model = tiny_model()
+    for sub_block, alternative in (("attention", NoOpAttention()), ("ffn", NoOpFfn())):
+        module = build_alternative(model, 0, sub_block, alternative)
+        result = module(hidden_states=torch.ones(2, 3, 24))
+        output = result[0] if sub_block == "attention" else result
+        assert output.shape == (2, 3, 24)
+        assert output.untyped_storage().nbytes() == output.element_size()
+        assert not module.state_dict()
+
+
+def test_what_cannot_be_built_is_a_diagnostic() -> None:
+    model = tiny_model()
+    for sub_block, alternative, kind in (
+        ("ffn", MoeFfn(experts=4, top_k=2, width=8), CannotRealise),
+        ("attention", GqaAttention(kv_heads=3), HeadsDontDivide),
+        ("attention", GqaAttention(kv_heads=0), HeadsDontDivide),
+    ):
+        with pytest.raises(DiagnosticError) as caught:
+            build_alternative(model, 0, sub_block, alternative)
+        assert isinstance(caught.value.diagnostics[0], kind)

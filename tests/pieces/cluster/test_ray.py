@@ -1,0 +1,214 @@
+"""Pieces made by Ray's workers are those made here, bit for bit, and a worker that is killed costs none of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.cli.main import run
+from puzzledsl.ir import nodes
+from puzzledsl.pieces.cluster.on_ray import OnRay
+from puzzledsl.pieces.store.keeping import faults, pieces_of
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.train import stream as streaming
+from puzzledsl.pieces.train.run import run_bld
+from puzzledsl.plan.bld import bld_plan
+from tests.interrupting import Interrupting
+from tests.pieces.train.bld_programs import make_program
+from tests.pipeline.tiny_program import write_tiny_program
+
+pytestmark = [
+    pytest.mark.timeout(1500),  # every worker loads torch, which takes a busy machine its time
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Ray's own
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+SHORT = {"tokens": 640, "calibration_tokens": 128}  # ten steps
+DEMO = Path(__file__).parents[2] / "examples" / "smollm2"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make(
+    program: nodes.Program, base: Path, build: str, on: str | None = None, progress: Progress | None = None
+) -> dict[str, bytes]:
+    library, work = Library(base / build / "library"), base / build / "work"
+    jobs = bld_plan(program, "b")
+    maker = OnRay(on) if on else None
+    run_bld(program, "b", jobs, base / "parent", base, library, work, progress or Silent(), maker)
+    return contents(library.root)
+
+
+def contents(library: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in library.iterdir() if not p.name.startswith(".")}
+
+
+def workers() -> list[int]:
+    """Process ids of this process's stages: Ray names a worker after what it does."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            named = entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::Stage")
+            if named and os.getpid() in ancestors(int(entry.name)):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def ancestors(pid: int) -> Iterator[int]:
+    while pid > 1:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        yield pid
+
+
+class Killer(Silent):
+    """Kills a worker with SIGKILL after some steps, several times."""
+
+    def __init__(self, *after: int) -> None:
+        self.after, self.steps = list(after), 0
+        self.killed: list[int] = []
+        self.lost = 0
+
+    def advance(self, amount: int = 1, **figures: float | str) -> None:
+        self.steps += amount
+        if self.after and self.steps >= self.after[0]:
+            self.after.pop(0)
+            self.killed.append(workers()[-1])
+            os.kill(self.killed[-1], signal.SIGKILL)
+
+    def log(self, event: str, **fields: object) -> None:
+        self.lost += event == "worker_lost"
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_bytes_and_a_killed_worker_costs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
+    program = make_program(tmp_path, **SHORT)
+    expected = make(program, tmp_path, "here")
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
+    try:
+        assert make(program, tmp_path, "ray", "local") == expected
+        killer = Killer(3, 9)
+        assert make(program, tmp_path, "killed", "local", killer) == expected
+        assert len(killer.killed) == 2 and killer.lost >= 2
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.slow
+def test_two_nodes_one_of_which_goes_away_and_a_driver_that_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two raylets are two nodes to Ray. One is ended in the middle: its stage is made again on the other."""
+    ray = pytest.importorskip("ray")
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
+    program = make_program(tmp_path, **SHORT)
+    expected = make(program, tmp_path, "here")
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+
+    class Leaving(Silent):
+        steps = 0
+
+        def advance(self, amount: int = 1, **figures: float | str) -> None:
+            self.steps += amount
+            if self.steps == 3:
+                cluster.remove_node(second, allow_graceful=False)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            make(program, tmp_path, "two", cluster.address, Interrupting(5))
+        assert make(program, tmp_path, "two", cluster.address) == expected
+        assert make(program, tmp_path, "leaving", cluster.address, Leaving()) == expected
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_the_command_line_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray")
+    program = write_tiny_program(tmp_path)
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert run(["bld", str(program), "-o", str(here)]) == 0
+    assert run(["bld", str(program), "-o", str(there), "--on", "local"]) == 0
+    assert contents(there / "library") == contents(here / "library")
+    assert run(["run", str(program), "-o", str(there), "--on", "local", "--until", "score"]) == 0
+    assert "bld pieces: up to date" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DEMO / "parent").is_dir(), reason="needs what `make demo` downloads")
+def test_two_nodes_finish_the_pieces_of_the_demo(tmp_path: Path) -> None:
+    """The demo's parent and space, with fewer tokens."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    import ray
+
+    for name in ("parent", "data"):
+        (tmp_path / name).symlink_to(DEMO / name)
+    source = (DEMO / "smollm2.pzl").read_text()
+    source = source.replace(
+        "tokens = 4Ki, context = 256, batch = 4, calibration = 8Ki",
+        "tokens = 512, context = 256, batch = 1, calibration = 1Ki",
+    )
+    (tmp_path / "small.pzl").write_text(source)
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        assert run(["bld", str(tmp_path / "small.pzl"), "--on", cluster.address]) == 0
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    library = tmp_path / "build" / "library"
+    assert len(pieces_of(library)) == 240 - 60 and faults(library) == ()
+
+
+@pytest.mark.parametrize("on", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_told_at_once(on: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    program = make_program(tmp_path, **SHORT)
+    with pytest.raises(DiagnosticError) as caught:
+        make(program, tmp_path, "ray", on)
+    assert caught.value.diagnostics[0].code == "E1422" and "refused" in caught.value.diagnostics[0].message
+
+
+def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    program = make_program(tmp_path, **SHORT)
+    with pytest.raises(DiagnosticError) as caught:
+        make(program, tmp_path, "ray", "local")
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "E1421" and "pip install 'puzzledsl[ray]'" in diagnostic.help
+    shutil.rmtree(tmp_path / "ray")
+
+
+def test_what_a_stage_finds_wrong_crosses_processes() -> None:
+    import pickle
+
+    from puzzledsl.pieces.train.errors import ParentNotFinite
+
+    error = DiagnosticError(ParentNotFinite(None, sub_block="ffn", layer=3, dtype="float32"))
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) and again.diagnostics[0].code == "E1412"

@@ -1,0 +1,100 @@
+"""Merging key/value heads: exact where nothing is lost, and the algebra of rotary positions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from puzzledsl.ir.alternatives import GqaAttention
+from puzzledsl.models.build import build_alternative
+from puzzledsl.models.families.access import attention, layers, shape_of
+from puzzledsl.models.replace import replace
+from puzzledsl.pieces.initialise.heads import Heads, groups, mean_pool, merge_heads
+from tests.tiny import FAMILIES, tiny_model, tiny_tokens
+
+
+def test_groups_follow_the_query_heads() -> None:
+    assert groups(9, 3, 1) == [(list(range(9)), [0, 0, 0, 1, 1, 1, 2, 2, 2])]
+    assert groups(4, 2, 2) == [([0, 1], [0, 0]), ([2, 3], [1, 1])]
+    assert groups(4, 2, 4) == [([0], [0]), ([1], [0]), ([2], [1]), ([3], [1])]
+    assert groups(12, 6, 4)[1] == ([3, 4, 5], [1, 2, 2])  # a group across old heads
+
+
+def gram_for(model) -> torch.Tensor:
+    hidden = model.config.hidden_size
+    x = torch.randn(500, hidden, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = torch.cat([x, torch.ones(500, 1)], 1)
+    return x.T @ x
+
+
+def run_with(model, kv_heads: int, state, tokens: torch.Tensor) -> torch.Tensor:
+    module = build_alternative(model, 0, "attention", GqaAttention(kv_heads=kv_heads))
+    module.load_state_dict(state)
+    with replace(model, 0, "attention", module):
+        return model(tokens, use_cache=False).logits
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_as_many_heads_or_more_change_nothing(family: str, kv_heads: int) -> None:
+    model, tokens = tiny_model(family), tiny_tokens()
+    own, shape = attention(layers(model)[0]), shape_of(model.config)
+    merged = merge_heads(Heads.of(own, shape), kv_heads, gram_for(model), qk_norm=shape.qk_norm)
+    logits = run_with(model, kv_heads, merged.state_dict(own), tokens)
+    torch.testing.assert_close(logits, model(tokens, use_cache=False).logits, rtol=1e-4, atol=1e-5)
+    if kv_heads == 2:
+        assert all(
+            torch.equal(value, own.state_dict()[name]) for name, value in merged.state_dict(own).items()
+        )
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_heads_that_differ_by_a_turn_merge_without_loss(family: str) -> None:
+    """Key heads equal up to a complex scalar a frequency, value heads up to an invertible map, biases included."""
+    model, tokens = tiny_model(family), tiny_tokens()
+    own, shape = attention(layers(model)[0]), shape_of(model.config)
+    dim = shape.head_dim
+    turn = torch.complex(torch.randn(dim // 2), torch.randn(dim // 2)).to(torch.complex128)
+    mix = torch.randn(dim, dim, dtype=torch.float64) + 2 * torch.eye(dim, dtype=torch.float64)
+    with torch.no_grad():
+        for name in ("weight", "bias") if shape.attention_bias else ("weight",):
+            key, value = getattr(own.k_proj, name), getattr(own.v_proj, name)
+            first = key[:dim].double()
+            turned = torch.complex(first[: dim // 2], first[dim // 2 :])
+            turned = turned * (turn if name == "bias" else turn[:, None])
+            key[dim:] = torch.cat([turned.real, turned.imag]).float()
+            value[dim:] = (mix @ value[:dim].double()).float()
+    merged = merge_heads(Heads.of(own, shape), 1, gram_for(model), qk_norm=False)
+    expected = model(tokens, use_cache=False).logits
+    logits = run_with(model, 1, merged.state_dict(own), tokens)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+    pooled = run_with(model, 1, mean_pool(Heads.of(own, shape), 1).state_dict(own), tokens)
+    assert (pooled - expected).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equal_heads_pool_without_loss(family: str) -> None:
+    """What mean pooling is exact for; merging must be no worse, whatever is normalised."""
+    model, tokens = tiny_model(family), tiny_tokens()
+    own, shape = attention(layers(model)[0]), shape_of(model.config)
+    with torch.no_grad():
+        for linear in (own.k_proj, own.v_proj):
+            for weight in linear.parameters():
+                weight[shape.head_dim :] = weight[: shape.head_dim]
+    expected = model(tokens, use_cache=False).logits
+    heads = Heads.of(own, shape)
+    for small in (mean_pool(heads, 1), merge_heads(heads, 1, gram_for(model), qk_norm=shape.qk_norm)):
+        torch.testing.assert_close(
+            run_with(model, 1, small.state_dict(own), tokens), expected, rtol=1e-3, atol=1e-3
+        )
+
+
+def test_unused_heads_do_no_harm() -> None:
+    """A dead key/value head (all zero) merges into finite weights."""
+    model = tiny_model()
+    own, shape = attention(layers(model)[0]), shape_of(model.config)
+    with torch.no_grad():
+        for linear in (own.k_proj, own.v_proj):
+            linear.weight.zero_()
+    merged = merge_heads(Heads.of(own, shape), 1, gram_for(model), qk_norm=False).state_dict(own)
+    assert all(torch.isfinite(value).all() for value in merged.values())

@@ -1,0 +1,228 @@
+"""Statistics and initialisers on tiny parents: exact where they must be, and better held out than the paper's."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.ir.alternatives import (
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    MoeFfn,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+from puzzledsl.ir.nodes import Initialisers
+from puzzledsl.models.build import build_alternative
+from puzzledsl.models.families.access import ffn, layers, shape_of, sub_block_of
+from puzzledsl.models.replace import replace
+from puzzledsl.pieces.initialise.errors import CannotInitialise, NoCalibration
+from puzzledsl.pieces.initialise.initialise import initialise, initialise_layer
+from puzzledsl.pieces.initialise.statistics import LayerStatistics, collect_statistics, walk_layers
+from tests.tiny import FAMILIES, tiny_model, tiny_tokens
+
+PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
+SHRUNK = [
+    ("attention", GqaAttention(kv_heads=2)),
+    ("attention", GqaAttention(kv_heads=1)),
+    ("attention", GqaAttention(kv_heads=4, window=6)),
+    ("attention", LinearAttention()),
+    ("ffn", MlpFfn(width=36)),
+    ("ffn", MlpFfn(width=20)),
+    ("ffn", MlpFfn(width=6)),
+    ("ffn", LinearFfn()),
+]
+
+
+@cache
+def parent(family: str, **extra: bool) -> PreTrainedModel:
+    return tiny_model(family, heads=8, kv_heads=4, layers=2, intermediate=48, scale=0.3, **extra)
+
+
+@cache
+def calibration(family: str) -> dict[int, LayerStatistics]:
+    return collect_statistics(parent(family), [tiny_tokens(16, 32, seed=i) for i in range(4)])
+
+
+def traffic(model: PreTrainedModel, layer_idx: int, sub_block: str, tokens: torch.Tensor):
+    """What a sub-block is called with, and what it answers."""
+    seen = []
+    module = sub_block_of(layers(model)[layer_idx], sub_block)
+    hook = module.register_forward_hook(
+        lambda _, args, kwargs, out: seen.append((args, kwargs, out)), with_kwargs=True
+    )
+    model(tokens, use_cache=False)
+    hook.remove()
+    return seen[0]
+
+
+def held_out_error(family: str, sub_block: str, alternative, init: Initialisers) -> float:
+    """Normalised MSE on unseen tokens, mean over layers."""
+    model, errors = parent(family), []
+    for layer_idx, layer in enumerate(layers(model)):
+        statistics = calibration(family)[layer_idx]
+        state = initialise(layer, sub_block, alternative, statistics, init, shape_of(model.config))
+        module = build_alternative(model, layer_idx, sub_block, alternative)
+        module.load_state_dict(state)
+        args, kwargs, target = traffic(model, layer_idx, sub_block, tiny_tokens(8, 32, seed=99))
+        output = module(*args, **kwargs)
+        if sub_block == "attention":
+            output, target = output[0], target[0]
+        errors.append(float((output - target).square().sum() / target.square().sum()))
+    return sum(errors) / len(errors)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("sub_block", "alternative"), SHRUNK, ids=lambda x: x if isinstance(x, str) else name_of(x)
+)
+def test_least_squares_beats_the_papers_initialisers(family: str, sub_block: str, alternative) -> None:
+    ours = held_out_error(family, sub_block, alternative, Initialisers())
+    assert ours < held_out_error(family, sub_block, alternative, PAPER)
+    assert ours < 1  # a no-op
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("init", [Initialisers(), PAPER], ids=["least_squares", "paper"])
+@pytest.mark.parametrize(
+    ("sub_block", "alternative"),
+    [
+        ("attention", ParentAttention()),
+        ("attention", GqaAttention(kv_heads=4)),
+        ("attention", GqaAttention(kv_heads=4, window=32)),
+        ("ffn", ParentFfn()),
+        ("ffn", MlpFfn(width=48)),
+    ],
+    ids=lambda x: x if isinstance(x, str) else name_of(x),
+)
+def test_an_alternative_of_the_parents_size_is_the_parent(
+    family: str, init, sub_block: str, alternative
+) -> None:
+    model, tokens = parent(family), tiny_tokens(2, 32, seed=7)
+    state = initialise(
+        layers(model)[1], sub_block, alternative, calibration(family)[1], init, shape_of(model.config)
+    )
+    module = build_alternative(model, 1, sub_block, alternative)
+    module.load_state_dict(state)
+    expected = model(tokens, use_cache=False).logits
+    with replace(model, 1, sub_block, module):
+        assert torch.equal(model(tokens, use_cache=False).logits, expected)
+
+
+@pytest.mark.parametrize("flags", [{"attention_bias": True}, {"mlp_bias": True}], ids=["attention", "mlp"])
+def test_llama_biases_are_kept(flags: dict[str, bool]) -> None:
+    """Biases move with their rows; least squares aims at the output without the output's bias."""
+    model = parent("llama", **flags)
+    shape = shape_of(model.config)
+    statistics = collect_statistics(model, [tiny_tokens(16, 32, seed=i) for i in range(4)])
+    for sub_block, alternative in SHRUNK:
+        errors = []
+        for init in (Initialisers(), PAPER):
+            state = initialise(layers(model)[0], sub_block, alternative, statistics[0], init, shape)
+            module = build_alternative(model, 0, sub_block, alternative)
+            module.load_state_dict(state)
+            args, kwargs, target = traffic(model, 0, sub_block, tiny_tokens(8, 32, seed=99))
+            output = module(*args, **kwargs)
+            if sub_block == "attention":
+                output, target = output[0], target[0]
+            errors.append(float((output - target).square().sum()))
+        assert errors[0] < errors[1], name_of(alternative)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_statistics_are_those_of_the_parents_own_forward(family: str) -> None:
+    model = parent(family)
+    blocks = [tiny_tokens(16, 32, seed=i) for i in range(4)]
+    for layer_idx, statistics in calibration(family).items():
+        for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
+            pairs = []
+            for tokens in blocks:
+                args, kwargs, output = traffic(model, layer_idx, sub_block, tokens)
+                x = args[0] if args else kwargs["hidden_states"]
+                pairs.append((x, output[0] if sub_block == "attention" else output))
+            x, y = (torch.cat([pair[i].flatten(0, 1) for pair in pairs]).double() for i in (0, 1))
+            torch.testing.assert_close(gram.xx, x.T @ x, rtol=1e-4, atol=1e-2)
+            torch.testing.assert_close(gram.xy, x.T @ y, rtol=1e-4, atol=1e-2)
+            assert statistics.tokens == len(x) == 2048
+
+
+def test_channels_activations_reproduce_the_ffn() -> None:
+    """A'A W_down' is A'Y: the Gram matrix of activations serves as the target too."""
+    statistics, layer = calibration("llama")[0], layers(parent("llama"))[0]
+    down = ffn(layer).down_proj.weight.double()
+    energy = float((down.T * (statistics.activations.xx @ down.T)).sum())
+    assert energy == pytest.approx(statistics.ffn.yy, rel=1e-4)
+    assert (statistics.activation_abs > 0).all()
+
+
+def test_walking_gives_what_collecting_gives() -> None:
+    model, blocks = parent("qwen3"), [tiny_tokens(4, 16, seed=i) for i in range(3)]
+    together = collect_statistics(model, blocks)
+    for layer_idx, statistics in walk_layers(model, blocks, layers=[1]):
+        assert layer_idx == 1
+        assert torch.equal(statistics.attention.xx, together[1].attention.xx)
+        assert torch.equal(statistics.activations.xx, together[1].activations.xx)
+
+
+def test_calls_are_kept_up_to_a_limit() -> None:
+    model, blocks = parent("llama"), [tiny_tokens(4, 16, seed=i) for i in range(5)]
+    assert [len(s.calls) for _, s in walk_layers(model, blocks, keep_tokens=128)] == [2, 2]
+    assert [len(s.calls) for _, s in walk_layers(model, blocks)] == [5, 5]
+
+
+def test_statistics_leave_the_parent_as_it_was() -> None:
+    model, tokens = tiny_model(), tiny_tokens()
+    before = model(tokens).logits
+    collect_statistics(model, [tokens])
+    assert torch.equal(model(tokens).logits, before)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_all_alternatives_of_a_layer_at_once() -> None:
+    model, statistics = parent("llama"), calibration("llama")[0]
+    shape, layer = shape_of(model.config), layers(model)[0]
+    every = initialise_layer(layer, [*SHRUNK, ("ffn", NoOpFfn())], statistics, Initialisers(), shape)
+    assert every["ffn", "noop"] == {}
+    for sub_block, alternative in SHRUNK:
+        alone = initialise(layer, sub_block, alternative, statistics, Initialisers(), shape)
+        assert all(torch.equal(alone[k], v) for k, v in every[sub_block, name_of(alternative)].items())
+
+
+def test_weights_have_the_parents_dtype() -> None:
+    model = tiny_model(layers=1).to(torch.bfloat16)
+    statistics = collect_statistics(model, [tiny_tokens(8, 32)])[0]
+    for sub_block, alternative in (
+        ("attention", GqaAttention(kv_heads=1)),
+        ("ffn", MlpFfn(width=9)),
+        ("ffn", LinearFfn()),
+    ):
+        state = initialise(
+            layers(model)[0], sub_block, alternative, statistics, Initialisers(), shape_of(model.config)
+        )
+        assert {weight.dtype for weight in state.values()} == {torch.bfloat16}
+
+
+def test_what_cannot_be_made_is_a_diagnostic() -> None:
+    model = parent("llama")
+    shape = shape_of(model.config)
+    for sub_block, alternative in (
+        ("ffn", MoeFfn(experts=2, top_k=1, width=8)),
+        ("ffn", MlpFfn(width=49)),
+        ("attention", GqaAttention(kv_heads=3)),
+    ):
+        with pytest.raises(DiagnosticError) as caught:
+            initialise(
+                layers(model)[0], sub_block, alternative, calibration("llama")[0], Initialisers(), shape
+            )
+        assert isinstance(caught.value.diagnostics[0], CannotInitialise)
+    with pytest.raises(DiagnosticError) as caught:
+        collect_statistics(model, [])
+    assert isinstance(caught.value.diagnostics[0], NoCalibration)

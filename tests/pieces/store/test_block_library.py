@@ -1,0 +1,204 @@
+"""A block library holds whole pieces only, whatever happened while it was written."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.ir.alternatives import MlpFfn
+from puzzledsl.ir.nodes import Schedule
+from puzzledsl.ir.piece_lines import line_of_piece
+from puzzledsl.ir.tables import BldJob
+from puzzledsl.pieces.store.library import Library
+
+
+def job(name: str, layer: int = 0) -> BldJob:
+    return BldJob(
+        id=name,
+        bld="b",
+        layer=layer,
+        sub_block="ffn",
+        ffn=MlpFfn(width=8),
+        shapes={"w": (2, 3)},
+        init="least_squares",
+        loss="normalized_mse",
+        tokens=8,
+        context=4,
+        batch=1,
+        lr=Schedule(peak=1e-3),
+        calibration_tokens=8,
+        seed=0,
+    )
+
+
+def weights(seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {"w": torch.randn(2, 3, generator=generator), "b": torch.randn(2, generator=generator)}
+
+
+def put(library: Library, name: str, seed: int = 0) -> None:
+    library.put(job(name), weights(seed), 0.5, 0.25, 8)
+
+
+def content(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in root.iterdir() if not path.name.startswith(".")}
+
+
+def code_of(library: Library, name: str) -> tuple[str, str]:
+    with pytest.raises(DiagnosticError) as caught:
+        library.load(name)
+    (diagnostic,) = caught.value.diagnostics
+    assert "pzl bld" in diagnostic.help
+    return diagnostic.code, diagnostic.message
+
+
+def test_what_is_put_is_loaded_by_this_and_by_another_library(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    assert not library.has("a") and library.pieces() == ()
+    put(library, "a")
+    for reader in (library, Library(tmp_path)):
+        assert reader.has("a")
+        loaded = reader.load("a")
+        assert (
+            all(torch.equal(loaded[name], tensor) for name, tensor in weights().items()) and len(loaded) == 2
+        )
+    (piece,) = Library(tmp_path).pieces()
+    assert (piece.job, piece.loss_initial, piece.loss_final, piece.tokens) == (job("a"), 0.5, 0.25, 8)
+
+
+def test_a_reader_sees_what_another_process_adds(tmp_path: Path) -> None:
+    reader = Library(tmp_path)
+    assert not reader.has("a")
+    put(Library(tmp_path), "a")
+    assert reader.has("a")
+
+
+def test_a_piece_made_from_other_inputs_is_not_there(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    library.put(job("a"), weights(), 1, 1, 8, inputs={"parent": "p1"})
+    assert library.has("a") and library.has("a", {"parent": "p1"}) and not library.has("a", {"parent": "p2"})
+    library.put(job("a"), weights(1), 1, 1, 8, inputs={"parent": "p2"})
+    assert Library(tmp_path).has("a", {"parent": "p2"}) and len(library.pieces()) == 1
+
+
+def test_missing_and_damaged_pieces_are_named(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    assert code_of(library, "a")[0] == "E1301"
+    put(library, "a")
+    file = tmp_path / "a.safetensors"
+    whole = file.read_bytes()
+    for damaged in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), b""):
+        file.write_bytes(damaged)
+        assert not library.has("a")
+        code, message = code_of(library, "a")
+        assert code == "E1302" and str(file) in message
+    file.unlink()
+    assert not library.has("a") and code_of(library, "a")[0] == "E1302"
+    put(library, "a")
+    assert library.has("a") and file.read_bytes() == whole
+
+
+@settings(deadline=None, max_examples=30)
+@given(cut=st.integers(min_value=1, max_value=10_000), extra=st.binary(max_size=5))
+def test_a_torn_last_line_is_no_piece_and_is_repaired(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, extra: bytes
+) -> None:
+    root = tmp_path_factory.mktemp("library")
+    put(Library(root), "a")
+    index = root / "index.jsonl"
+    line = index.read_bytes()
+    torn = line[: min(cut, len(line) - 1)] + extra.replace(b"\n", b"")
+    piece = Library(root).pieces()[0]
+    other = piece.model_copy(
+        update={"job": piece.job.model_copy(update={"id": "z"}), "file": "z.safetensors"}
+    )
+    index.write_bytes(line_of_piece(other) + torn)
+    library = Library(root)
+    assert [piece.job.id for piece in library.pieces()] == ["z"]
+    put(library, "b")
+    assert [piece.job.id for piece in Library(root).pieces()] == ["b", "z"]
+    assert index.read_bytes().count(b"\n") == 2
+
+
+@given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
+@settings(deadline=None, max_examples=60)
+def test_no_flipped_bit_of_a_line_goes_unseen(
+    tmp_path_factory: pytest.TempPathFactory, at: int, bit: int
+) -> None:
+    """It is told, or (the bit made or unmade a line end) the line is none; a figure is never another."""
+    root = tmp_path_factory.mktemp("library")
+    put(Library(root), "a")
+    (piece,) = Library(root).pieces()
+    index = root / "index.jsonl"
+    content = bytearray(index.read_bytes())
+    content[at % len(content)] ^= 1 << bit
+    index.write_bytes(bytes(content))
+    said, found = "", ()
+    try:
+        found = Library(root).pieces()
+    except DiagnosticError as error:
+        said = error.diagnostics[0].message
+    assert "index.jsonl" in said or all(other == piece for other in found)  # a piece has no hash
+
+
+def test_a_damaged_line_inside_is_a_diagnostic(tmp_path: Path) -> None:
+    put(Library(tmp_path), "a")
+    index = tmp_path / "index.jsonl"
+    index.write_bytes(b"{nonsense\n" + index.read_bytes())
+    with pytest.raises(DiagnosticError) as caught:
+        Library(tmp_path).pieces()
+    assert "line 1" in caught.value.diagnostics[0].message
+
+
+def test_the_end_is_the_same_bytes_in_any_order_and_after_repeats(tmp_path: Path) -> None:
+    for root, order in ((tmp_path / "one", "abc"), (tmp_path / "two", "cabbac")):
+        library = Library(root)
+        for name in order:
+            put(library, name)
+        library.finish()
+        library.finish()
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_a_job_id_that_is_no_file_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="file name"):
+        put(Library(tmp_path), "../outside")
+
+
+def _writes_until_killed(root: Path, names: list[str]) -> None:
+    library = Library(root)
+    for count, name in enumerate(names):
+        if count == 3:
+            os.replace = lambda *_: os._exit(9)  # killed between the file and its index line
+            Path.replace = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign]
+        put(library, name)
+
+
+def test_a_killed_writer_leaves_whole_pieces(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=_writes_until_killed, args=(tmp_path / "k", list("abcde"))
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    library = Library(tmp_path / "k")
+    assert [piece.job.id for piece in library.pieces()] == ["a", "b", "c"] and all(map(library.has, "abc"))
+    for name in "abcde":
+        if not library.has(name):
+            put(library, name)
+    library.finish()
+    whole = Library(tmp_path / "w")
+    for name in "abcde":
+        put(whole, name)
+    whole.finish()
+    assert {n: b for n, b in content(tmp_path / "k").items() if not n.endswith(".tmp")} == content(
+        tmp_path / "w"
+    )

@@ -1,0 +1,83 @@
+"""Small programs with a random parent and text, for everything that makes or uses pieces."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import (
+    AttentionAlternative,
+    FfnAlternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.models.families.access import shape_of
+from tests.tiny import save_tiny, tiny_model
+
+WHERE = nodes.Where(file="p.pzl", line=1, column=1, end_line=1, end_column=9)
+ATTENTION: tuple[AttentionAlternative, ...] = (
+    ParentAttention(),
+    GqaAttention(kv_heads=1),
+    GqaAttention(kv_heads=2, window=6),
+    LinearAttention(),
+    NoOpAttention(),
+)
+FFN: tuple[FfnAlternative, ...] = (ParentFfn(), MlpFfn(width=24), MlpFfn(width=8), LinearFfn(), NoOpFfn())
+
+
+def write_text(base: Path, words: int = 600) -> None:
+    """`base/text.txt`: sentences from a small vocabulary, so that bytes are predictable enough to be learnt."""
+    rng = random.Random(0)
+    vocabulary = [f"{a}{b}" for a in ("ka", "lo", "mi", "su") for b in ("ra", "ne", "to")]
+    paragraphs = [" ".join(rng.choice(vocabulary) for _ in range(20)) for _ in range(words // 20)]
+    (base / "text.txt").write_text("\n\n".join(paragraphs))
+
+
+def make_program(
+    base: Path,
+    family: str = "llama",
+    *,
+    attention: Sequence[AttentionAlternative] = ATTENTION,
+    ffn: Sequence[FfnAlternative] = FFN,
+    method: nodes.ReplaceOne | None = None,
+    mode: str = "decoupled",
+    model: dict[str, Any] | None = None,
+    **bld: Any,
+) -> nodes.Program:
+    """Parent `p` saved in `base/parent`, data `mix`, space `w`, bld `b`, score `s`."""
+    base.mkdir(parents=True, exist_ok=True)
+    sizes = dict(model or {})
+    if not (base / "parent").exists():
+        save_tiny(base / "parent", family, **sizes)
+        write_text(base)
+    shape = shape_of(tiny_model(family, **sizes).config)
+    choice = nodes.LayerChoice(attention=tuple(attention), ffn=tuple(ffn))
+    settings = {
+        "tokens": 256,
+        "context": 16,
+        "batch": 4,
+        "calibration_tokens": 256,
+        "seed": 3,
+        "data": "mix",
+    } | bld
+    settings.setdefault("lr", nodes.Schedule(peak=3e-3, warmup=0.1))
+    method = method or nodes.ReplaceOne(metric="kl_divergence", samples=40)
+    parent = nodes.Parent(name="p", source=nodes.HfSource(id="parent"), shape=shape, where=WHERE)
+    data = nodes.Data(name="mix", source=nodes.TextData(paths=("text.txt",)), where=WHERE)
+    return nodes.Program(
+        source="p.pzl",
+        parents={"p": parent},
+        data={"mix": data},
+        spaces={"w": nodes.Space(name="w", parent="p", layers=(choice,) * shape.layers, where=WHERE)},
+        blds={"b": nodes.Bld(name="b", space="w", mode=mode, where=WHERE, **settings)},  # type: ignore[arg-type]
+        scores={"s": nodes.Score(name="s", bld="b", space="w", method=method, where=WHERE)},
+    )

@@ -1,0 +1,162 @@
+"""Nonlinear least squares on pieces: nearer to the parent on unseen tokens, and nothing where it has no business."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from puzzledsl.ir import nodes
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    GqaAttention,
+    LinearAttention,
+    LinearFfn,
+    MlpFfn,
+    NoOpAttention,
+    NoOpFfn,
+    ParentAttention,
+    ParentFfn,
+    name_of,
+)
+from puzzledsl.ir.nodes import Initialisers
+from puzzledsl.ir.tables import BldJob
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.pieces.initialise.statistics import Call, LayerStatistics, collect_statistics
+from puzzledsl.pieces.train.refine import refine
+from puzzledsl.pieces.train.student import Student, enrol
+from puzzledsl.pieces.train.training import held_out_loss
+from puzzledsl.plan.bld import initialiser_of
+from puzzledsl.plan.refinement import NUMBERS_A_WEIGHT
+from puzzledsl.plan.shapes import is_trainable
+from tests.tiny import FAMILIES, tiny_model, tiny_tokens
+
+PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
+TENSORS = ("entering", "hidden_states", "output", "ffn_input", "ffn_output")
+SHRUNK: list[Alternative] = [
+    GqaAttention(kv_heads=2),
+    GqaAttention(kv_heads=1),
+    MlpFfn(width=36),
+    MlpFfn(width=12),
+]
+
+
+@cache
+def parent(family: str) -> PreTrainedModel:
+    return tiny_model(family, heads=8, kv_heads=4, layers=2, intermediate=48, scale=0.3).requires_grad_(False)
+
+
+@cache
+def calibration(family: str) -> LayerStatistics:
+    return collect_statistics(parent(family), [tiny_tokens(16, 32, seed=i) for i in range(8)])[1]
+
+
+def job(attention: Alternative | None, ffn: Alternative | None, init: Initialisers) -> BldJob:
+    """Of layer 1."""
+    both = attention is not None and ffn is not None
+    names = [initialiser_of(a, init) for a in (attention, ffn) if a is not None and is_trainable(a)]
+    return BldJob.model_construct(
+        id="piece",
+        bld="b",
+        layer=1,
+        sub_block="block" if both else "attention" if attention is not None else "ffn",
+        attention=attention,
+        ffn=ffn,
+        shapes={},
+        init="+".join(names),
+        loss="normalized_mse",
+        lr=nodes.Schedule(peak=1e-3),
+    )
+
+
+def of(alternative: Alternative, init: Initialisers | None = None) -> BldJob:
+    attention = isinstance(alternative, GqaAttention | LinearAttention)
+    parts = (alternative, None) if attention else (None, alternative)
+    return job(*parts, init or Initialisers())
+
+
+def student_of(family: str, made: BldJob, init: Initialisers | None = None) -> Student:
+    model = parent(family)
+    return enrol(made, model, calibration(family), init or Initialisers(), shape_of(model.config))
+
+
+def unseen_loss(family: str, student: Student) -> float:
+    runner, tokens = LayerRunner(parent(family)), tiny_tokens(16, 32, seed=99)
+    hidden = runner.run_layer(0, runner.embed(tokens))
+    return held_out_loss(student, [(hidden, runner.trace_layer(1, hidden))])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("alternative", SHRUNK, ids=name_of)
+def test_pieces_come_nearer_on_unseen_tokens(family: str, alternative: Alternative) -> None:
+    student = student_of(family, of(alternative))
+    before = unseen_loss(family, student)
+    refine([student], calibration(family).calls)
+    assert unseen_loss(family, student) < 0.98 * before
+
+
+@pytest.mark.parametrize(
+    ("attention", "ffn"),
+    [
+        (GqaAttention(kv_heads=1), MlpFfn(width=12)),
+        (GqaAttention(kv_heads=1), ParentFfn()),
+        (GqaAttention(kv_heads=1), NoOpFfn()),
+        (ParentAttention(), MlpFfn(width=12)),
+        (NoOpAttention(), MlpFfn(width=12)),
+        (LinearAttention(), MlpFfn(width=12)),
+    ],
+    ids=name_of,
+)
+def test_coupled_pieces_do_too(attention: Alternative, ffn: Alternative) -> None:
+    student = student_of("llama", job(attention, ffn, Initialisers()))
+    before = unseen_loss("llama", student)
+    refine([student], calibration("llama").calls)
+    assert unseen_loss("llama", student) < 0.98 * before
+
+
+@pytest.mark.parametrize(
+    ("alternative", "init", "calls"),
+    [
+        (GqaAttention(kv_heads=1), PAPER, 8),
+        (MlpFfn(width=12), PAPER, 8),
+        (LinearFfn(), Initialisers(), 8),
+        (MlpFfn(width=12), Initialisers(), 1),
+    ],
+    ids=["pooled heads", "contribution", "linear", "one batch, which cannot judge itself"],
+)
+def test_what_is_left_alone(alternative: Alternative, init: Initialisers, calls: int) -> None:
+    student = student_of("llama", of(alternative, init), init)
+    before = student.weights()
+    refine([student], calibration("llama").calls[:calls])
+    after = student.weights()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
+def test_a_piece_with_too_many_weights_for_the_tokens_is_left_alone() -> None:
+    alternative, calls = MlpFfn(width=36), calibration("llama").calls
+    student = student_of("llama", of(alternative))
+    weights = sum(weight.numel() for weight in student.weights().values())
+    few = [replace(call, **{name: getattr(call, name)[:1] for name in TENSORS}) for call in calls[:2]]
+    assert few[0].entering.numel() < NUMBERS_A_WEIGHT * weights
+    before = student.weights()
+    refine([student], few)
+    assert all(torch.equal(weight, before[name]) for name, weight in student.weights().items())
+
+
+def test_a_parent_in_bfloat16_is_fitted_in_float32() -> None:
+    def rounded(call: Call) -> Call:
+        kwargs = dict(call.kwargs)
+        cos, sin = kwargs["position_embeddings"]
+        kwargs["position_embeddings"] = cos.bfloat16(), sin.bfloat16()
+        return replace(call, kwargs=kwargs, **{name: getattr(call, name).bfloat16() for name in TENSORS})
+
+    for alternative in (GqaAttention(kv_heads=1), MlpFfn(width=12)):
+        student = student_of("llama", of(alternative))
+        before = unseen_loss("llama", student)
+        refine([student], [rounded(call) for call in calibration("llama").calls])
+        assert unseen_loss("llama", student) < 0.98 * before
+        assert all(weight.dtype == torch.float32 for weight in student.weights().values())

@@ -1,0 +1,239 @@
+"""BLD that keeps no activations makes the sweep's pieces, bit for bit: in one stage or several, interrupted or not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.data.budget import Budget
+from puzzledsl.ir import alternatives, nodes
+from puzzledsl.ir.alternatives import (
+    GqaAttention,
+    LinearFfn,
+    MlpFfn,
+    NoOpAttention,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.ir.tables import Piece
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.train import run as bld_run
+from puzzledsl.pieces.train import stream as streaming
+from puzzledsl.pieces.train import training
+from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.passes import passes
+from puzzledsl.pieces.train.run import Enter, prepare_work, run_bld
+from puzzledsl.pieces.train.stage import Stage
+from puzzledsl.pieces.train.stream import MAX_LOSSES, WorkerLost, stream
+from puzzledsl.plan.bld import bld_plan
+from puzzledsl.plan.pipeline import training_bytes
+from tests.interrupting import Interrupting
+from tests.pieces.train.bld_programs import make_program
+
+SHORT: dict[str, Any] = {"tokens": 320, "calibration_tokens": 128}  # five steps
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Stages:
+    """A crew in this process, of several stages, which loses a worker at the calls that `lost_at` counts."""
+
+    def __init__(self, order: Order, *spans: tuple[int, int], lost_at: frozenset[int] = frozenset()) -> None:
+        self._order, self._spans, self._lost_at = order, spans, lost_at
+        self._calls = itertools.count()
+        self.renewed = 0
+        self.size = len(spans)
+        self._stages = [Stage(order, *span) for span in spans]
+
+    def call(self, stage: int, method: str, *arguments: Any) -> Any:
+        if next(self._calls) in self._lost_at:
+            raise WorkerLost(f"stage {stage}")
+        return getattr(self._stages[stage], method)(*arguments)
+
+    def result(self, answer: Any) -> Any:
+        return answer
+
+    def renew(self) -> None:
+        """On one worker less, where there are several."""
+        self.renewed += 1
+        if self.size > 1:
+            self._spans = ((self._spans[0][0], self._spans[1][1]), *self._spans[2:])
+        self.size = len(self._spans)
+        self._stages = [Stage(self._order, *span) for span in self._spans]
+
+
+def make(
+    program: nodes.Program,
+    base: Path,
+    build: str,
+    spans: tuple[tuple[int, int], ...] = (),
+    *,
+    lost_at: frozenset[int] = frozenset(),
+    progress: Progress | None = None,
+) -> dict[str, bytes]:
+    """The library's files: by the sweep where there are no `spans`."""
+    library, work = Library(base / build / "library"), base / build / "work"
+
+    def maker(order: Order, enter: Enter, progress: Progress) -> None:
+        prepare_work(order, "here")
+        stream(order, Stages(order, *spans, lost_at=lost_at), enter, progress, saved_steps=2)
+
+    chosen = maker if spans else None
+    jobs = bld_plan(program, "b")
+    run_bld(program, "b", jobs, base / "parent", base, library, work, progress or Silent(), chosen)
+    assert len(library.pieces()) == len(jobs) and not work.exists()
+    return {p.name: p.read_bytes() for p in library.root.iterdir() if not p.name.startswith(".")}
+
+
+@pytest.mark.parametrize("spans", [((0, 3),), ((0, 1), (1, 3)), ((0, 1), (1, 2), (2, 3))])
+def test_the_pieces_are_those_of_the_sweep(spans: tuple[tuple[int, int], ...], tmp_path: Path) -> None:
+    program = make_program(tmp_path, **SHORT)
+    assert make(program, tmp_path, "stream", spans) == make(program, tmp_path, "sweep")
+
+
+def test_coupled_pieces_and_untrained_ones_too(tmp_path: Path) -> None:
+    attention = (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
+    ffn = (ParentFfn(), MlpFfn(width=16), LinearFfn())
+    for name, more in (("coupled", {"mode": "coupled"}), ("untrained", {"tokens": 0})):
+        base = tmp_path / name
+        program = make_program(base, attention=attention, ffn=ffn, model={"layers": 2}, **SHORT | more)
+        assert make(program, base, "stream", ((0, 1), (1, 2))) == make(program, base, "sweep")
+
+
+@pytest.mark.parametrize("first", [0, 3, 20, 40, 55, 70, 80])
+def test_a_lost_worker_costs_nothing_but_time(first: int, tmp_path: Path) -> None:
+    program = make_program(tmp_path, **SHORT)
+    lost_at = frozenset({first, first + 25})
+    made = make(program, tmp_path, "stream", ((0, 1), (1, 2), (2, 3)), lost_at=lost_at)
+    assert made == make(program, tmp_path, "sweep")
+
+
+def test_pieces_stop_at_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Early, for the steps are too small to change a weight; a lost worker's patience is not forgotten."""
+    monkeypatch.setattr(training, "MIN_INTERVAL", 1)
+    rate = nodes.Schedule(peak=1e-15)
+    program = make_program(tmp_path, tokens=20 * 64, calibration_tokens=128, lr=rate, model={"layers": 2})
+    swept = make(program, tmp_path, "sweep")
+    pieces = Library(tmp_path / "sweep" / "library").pieces()
+    assert {piece.tokens for piece in pieces if "linear" not in name_of(piece)} == {12 * 64}  # of 20 steps
+    for build, spans, lost in (("one", ((0, 2),), {30}), ("two", ((0, 1), (1, 2)), {40, 75})):
+        assert make(program, tmp_path, build, spans, lost_at=frozenset(lost)) == swept
+
+
+def name_of(piece: Piece) -> str:
+    return alternatives.name_of(piece.job.attention or piece.job.ffn)  # type: ignore[arg-type]
+
+
+def test_a_run_that_only_loses_workers_ends(tmp_path: Path) -> None:
+    program = make_program(tmp_path, **SHORT)
+    with pytest.raises(WorkerLost):
+        make(program, tmp_path, "stream", ((0, 3),), lost_at=frozenset(range(10_000)))
+    assert MAX_LOSSES < 10
+
+
+def test_an_interrupted_driver_goes_on_with_other_stages(tmp_path: Path) -> None:
+    program = make_program(tmp_path, **SHORT)
+    for after, spans in ((1, ((0, 3),)), (3, ((0, 2), (2, 3))), (4, ((0, 1), (1, 3)))):
+        with pytest.raises(KeyboardInterrupt):
+            make(program, tmp_path, "stream", spans, progress=Interrupting(after))
+        assert (tmp_path / "stream" / "work" / "state" / "saved.json").is_file()
+    assert make(program, tmp_path, "stream", ((0, 3),)) == make(program, tmp_path, "sweep")
+
+
+def test_a_stage_reads_no_layer_but_its_own(tmp_path: Path) -> None:
+    program, seen = make_program(tmp_path, **SHORT), []
+
+    def maker(order: Order, enter: Enter, progress: Progress) -> None:
+        prepare_work(order, "here")
+        crew = Stages(order, (0, 1), (1, 3))
+        stream(order, crew, enter, progress)
+        seen.extend(stage._model.__dict__["pages"].present for stage in crew._stages)
+
+    work = tmp_path / "work"
+    jobs, library = bld_plan(program, "b"), Library(tmp_path / "library")
+    run_bld(program, "b", jobs, tmp_path / "parent", tmp_path, library, work, Silent(), maker)
+    assert seen == [("model.embed_tokens", "model.layers.0"), ("model.layers.1", "model.layers.2")]
+
+
+def test_without_room_for_activations_none_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, events = make_program(tmp_path, **SHORT), []
+
+    class Log(Silent):
+        def log(self, event: str, **fields: object) -> None:
+            events.append(event)
+
+    swept = make(program, tmp_path, "sweep")
+    usage = type("Usage", (), {"free": 10_000})
+    monkeypatch.setattr(bld_run.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
+    assert make(program, tmp_path, "stream", progress=Log()) == swept
+    assert events.count("streaming") == 1 and events.count("piece") == len(bld_plan(program, "b"))
+
+
+def test_training_that_ends_in_no_number_keeps_the_other_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = make_program(tmp_path, **SHORT)
+    loss_of = training.loss_of
+    monkeypatch.setattr(training, "loss_of", lambda *arguments: loss_of(*arguments) * torch.nan)
+    with pytest.raises(DiagnosticError) as caught:
+        make(program, tmp_path, "stream", ((0, 1), (1, 3)))
+    assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {"E1411"}
+    pieces = Library(tmp_path / "stream" / "library").pieces()
+    assert len(pieces) == 6 and {piece.job.init for piece in pieces} == {"least_squares"}
+
+
+# ---------------------------------------------------------------- passes
+
+
+def test_pieces_that_do_not_fit_together_are_made_in_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = make_program(tmp_path, **SHORT)
+    swept = make(program, tmp_path, "sweep")
+    usage = type("Usage", (), {"free": 10_000})
+    monkeypatch.setattr(bld_run.shutil, "disk_usage", lambda _: usage)
+    jobs = bld_plan(program, "b")
+    room = 2.5 * max(training_bytes([job]) for job in jobs) * 3 / bld_run.SHARE
+    monkeypatch.setattr(bld_run, "room_bytes", lambda: room)
+    streamed: list[int] = []
+
+    def counted(order: Order, *arguments: Any) -> None:
+        streamed.append(len(order.jobs))
+        stream(order, *arguments)
+
+    monkeypatch.setattr(bld_run, "stream", counted)
+    assert make(program, tmp_path, "passes") == swept
+    assert len(streamed) > 1 and sum(streamed) == len(jobs)
+
+
+def test_passes_are_few_whole_and_within_the_room(tmp_path: Path) -> None:
+    program = make_program(tmp_path, **SHORT)
+    jobs = bld_plan(program, "b")
+    order = Order(
+        "b", tmp_path, jobs, Budget.of(jobs[0]), nodes.Initialisers(), torch.empty(0), tmp_path, tmp_path
+    )
+    largest = max(training_bytes([job]) for job in jobs)
+    for room in (largest, 1.5 * largest, 3 * largest, 100 * largest):
+        parts = passes(order, room)
+        assert parts is not None
+        assert sorted(job.id for part in parts for job in part.jobs) == sorted(job.id for job in jobs)
+        assert len({part.work for part in parts}) == len(parts)
+        for part in parts:
+            for layer in range(3):
+                assert training_bytes([job for job in part.jobs if job.layer == layer]) <= room
+    assert parts is not None and len(parts) == 1
+    assert passes(order, largest - 1) is None

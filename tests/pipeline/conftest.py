@@ -1,0 +1,32 @@
+"""One finished build of the tiny program a worker; tests take copies of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.test_run import pzl
+from tests.pipeline.tiny_program import write_tiny_program
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `.pzl` file of a program that `pzl run` has done, with its build directory beside it. Not to be changed."""
+    program = write_tiny_program(tmp_path_factory.mktemp("finished"))
+    result = pzl("run", program)
+    assert result.returncode == 0, result.stderr
+    return program
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Callable[[], Path]:
+    """A copy of the finished program, to do anything with."""
+
+    def copy() -> Path:
+        shutil.copytree(finished.parent, tmp_path / "copy")
+        return tmp_path / "copy" / finished.name
+
+    return copy

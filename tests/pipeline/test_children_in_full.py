@@ -1,0 +1,144 @@
+"""Children that an evaluation measures in full: which they are, what it rests on, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.pipeline import tasks
+from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.graph import needs_of
+from puzzledsl.pipeline.inputs import evaluated_models
+from puzzledsl.pipeline.planning.estimate import Estimator
+from tests.checker.programs import lowered
+
+PROGRAM = """\
+parent p = hf("parent")
+space w of p { attention = parent | noop, ffn = parent | noop }
+data corpus = text("corpus.txt")
+bld pieces of w { tokens = 0 }
+score kl of pieces = replace_one(kl_divergence)
+search best of w { minimize kl, require params <= 0.8x }
+search rule of best { solver = greedy }
+uptrain final of best { tokens = 1Ki }
+uptrain longer of best { tokens = 2Ki }
+export ship of rule = hf("out")
+"""
+
+
+CONFIG = {
+    "model_type": "llama",
+    "num_hidden_layers": 4,
+    "hidden_size": 64,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 8,
+    "intermediate_size": 192,
+    "vocab_size": 256,
+    "tie_word_embeddings": False,
+}
+BEFORE = "4ebdea511daba6015e71895cb70444a3bd03b598f15be7b0f41b7bc19223bc22"
+"""The digest of `quality` without `full`, as it was when an evaluation had no such setting."""
+
+
+def run_of(folder: Path, body: str, of: str = "final") -> Context:
+    """A run of PROGRAM with an evaluation of `of`, of whose children only directories are there."""
+    text = PROGRAM + f'eval quality of {of} = tasks("items.jsonl") {{ data = corpus, tokens = 256{body} }}\n'
+    (folder / "parent").mkdir(exist_ok=True)
+    (folder / "parent" / "config.json").write_text(json.dumps(CONFIG))
+    program = lowered(folder, text)
+    build = BuildDir(folder / "build")
+    for child in ("best", "rule", "final", "longer"):
+        build.model(child).mkdir(parents=True, exist_ok=True)
+    return Context(folder / "program.pzl", program, build, text)
+
+
+@pytest.mark.parametrize(
+    ("of", "body", "models", "full"),
+    [
+        ("final", "", ["best", "final", "rule"], {"best", "final"}),
+        ("best", "", ["best", "rule"], {"best"}),
+        ("final", ", full = final", ["best", "final", "rule"], {"final"}),
+        ("final", ", full = rule + final", ["best", "final", "rule"], {"final", "rule"}),
+        ("final", ", full = longer + final", ["best", "final", "longer", "rule"], {"final", "longer"}),
+        ("best", ", full = best + longer", ["best", "longer", "rule"], {"best", "longer"}),
+    ],
+)
+def test_models_and_those_in_full(
+    tmp_path: Path, of: str, body: str, models: list[str], full: set[str]
+) -> None:
+    found, measured = evaluated_models(run_of(tmp_path, body, of), "quality")
+    assert (list(found), measured) == (models, full)
+
+
+def test_a_child_that_is_named_and_not_made_is_a_mistake(tmp_path: Path) -> None:
+    for body, missing in ((", full = rule + final", "rule"), (", full = final + longer", "longer")):
+        ctx = run_of(tmp_path, body)
+        for stage, name in (("realise", "best"), ("uptrain", "final")):
+            ctx.stamps.write(stage, name, {}, [], "test")
+        with pytest.raises(DiagnosticError) as told:
+            tasks.evaluate(ctx, "quality").run()
+        assert [d.code for d in told.value.diagnostics] == ["E0603"] and f"`{missing}`" in str(told.value)
+
+
+def test_the_graph_knows_what_is_named(tmp_path: Path) -> None:
+    """An evaluation comes after its children, and before the export whose card shows it."""
+    plain, named = run_of(tmp_path, ""), run_of(tmp_path, ", full = final + rule + longer")
+    assert ("uptrain", "longer") not in needs_of(plain, "eval", "quality")
+    assert {("uptrain", "longer"), ("realise", "rule")} <= set(needs_of(named, "eval", "quality"))
+    assert needs_of(plain, "export", "ship") == (("realise", "rule"),)
+    assert needs_of(named, "export", "ship") == (("realise", "rule"), ("eval", "quality"))
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """A folder with all that an evaluation reads, as far as digests are concerned."""
+    (tmp_path / "corpus.txt").write_text("word " * 99)
+    item = {"context": "a " * 400, "choices": ["b", "c"], "answer": 0}
+    (tmp_path / "items.jsonl").write_text((json.dumps(item) + "\n") * 8)
+    return tmp_path
+
+
+def inputs(ctx: Context) -> dict[str, str]:
+    for stage, name in (
+        ("realise", "best"),
+        ("realise", "rule"),
+        ("uptrain", "final"),
+        ("uptrain", "longer"),
+    ):
+        ctx.stamps.write(stage, name, {}, [], "test")
+    return tasks.evaluate(ctx, "quality").inputs()
+
+
+def test_an_evaluation_without_the_setting_keeps_its_digest(prepared: Path) -> None:
+    """A build that was made before there was one stays valid."""
+    plain = run_of(prepared, "")
+    assert inputs(plain)["eval"] == BEFORE and "full" not in inputs(plain)
+
+
+def test_the_setting_makes_an_evaluation_stale_and_nothing_else(prepared: Path) -> None:
+    before, after = inputs(run_of(prepared, "")), inputs(run_of(prepared, ", full = final"))
+    assert {key for key in after if after[key] != before.get(key)} == {"full"}
+    other = inputs(run_of(prepared, ", full = final + rule"))
+    assert {key for key in other if other[key] != after[key]} == {"full"}
+
+
+def test_each_child_in_full_costs_the_same_more(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Estimator, "_peak", lambda self: 1e9)
+
+    def seconds(body: str, of: str = "final") -> float:
+        ctx = run_of(prepared, body, of)
+        return Estimator(ctx).of(tasks.evaluate(ctx, "quality")).seconds
+
+    one, two, three = (
+        seconds(f", full = {names}") for names in ("final", "final + best", "final + best + rule")
+    )
+    assert two - one == pytest.approx(three - two) and two > one
+    assert seconds("") == two, "the child and the one that it came from"
+    assert seconds("", of="best") < one, "one child less than with `final`, and none but it in full"
+    trained = seconds(", full = final + longer")
+    assert two < trained < three, "a model more to compare costs less than one more in full"

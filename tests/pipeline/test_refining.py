@@ -1,0 +1,166 @@
+"""A refined search from the program to the child: planned, measured, taken by what comes after, and made again when it should."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.ir.tables import (
+    Refinement,
+    SearchResult,
+)
+from tests.pipeline.test_run import contents, events, kill_during, pzl
+from tests.pipeline.test_status import said, told, told_states
+from tests.pipeline.tiny_program import run_with
+
+REFINED = """
+search refined of best { refine = measured(4, healed: 64, samples: 64) }
+search rule of refined { solver = greedy }
+uptrain final of refined { loss = 1 * kld, tokens = 128, context = 32, batch = 2, lr = cosine(1e-3), data = corpus }
+eval quality of final = tasks("items.jsonl") { data = corpus, tokens = 256 }
+"""
+
+
+@pytest.fixture(scope="module")
+def refined(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `.pzl` file of a program whose search was refined, and all that follows. Not to be changed."""
+    folder = tmp_path_factory.mktemp("refined")
+    run_with(folder, REFINED)
+    return folder / "tiny.pzl"
+
+
+@pytest.fixture
+def copied_refined(refined: Path, tmp_path: Path) -> Callable[[], Path]:
+    """A copy of it, to do anything with."""
+
+    def copy() -> Path:
+        shutil.copytree(refined.parent, tmp_path / "copy")
+        return tmp_path / "copy" / refined.name
+
+    return copy
+
+
+def refinement(program: Path) -> Refinement:
+    return Refinement.from_json((program.parent / "build" / "refined" / "refined.json").read_bytes())
+
+
+@pytest.mark.states("refine.answer")
+def test_the_best_measured_child_is_built_and_the_optimum_stays_the_proven_one(refined: Path) -> None:
+    build, found = refined.parent / "build", refinement(refined)
+    result = SearchResult.from_json((build / "solutions" / "refined.json").read_bytes())
+    assert (found.search, found.score, found.metric) == ("refined", "kl", "kl_divergence")
+    assert 1 < len(found.children) <= 4 and found.children[0].origin == "optimum"
+    assert found.best.measured == min(child.measured for child in found.children)
+    assert found.children[0].layers == result.solutions[0].layers and found.proven == result.objective
+    assert found.solution.objective >= found.proven
+    card = (build / "models" / "refined" / "README.md").read_text("utf-8")
+    rows = [f"| {i} | {layer.attention} | {layer.ffn} |" for i, layer in enumerate(found.solution.layers)]
+    assert all(row in card for row in rows)
+    assert f"best of {len(found.children)} that were measured" in card and "which nothing proves" in card
+    assert not (build / "refined" / "rule.json").exists() and (build / "models" / "rule").is_dir()
+
+
+def test_a_refined_search_is_done_once_and_again_only_when_its_inputs_change(
+    copied_refined: Callable[[], Path],
+) -> None:
+    program = copied_refined()
+    assert {state for state, _ in told_states(program).values()} == {"done"}
+    text = program.read_text()
+    program.write_text(text.replace("measured(4,", "measured(5,"))
+    now = told_states(program)
+    assert now["refine refined"] == ("stale", "how children are measured changed")
+    assert now["solve refined"][0] == now["realise best"][0] == now["realise rule"][0] == "done"
+    assert now["realise refined"] == ("stale", "after refine refined")
+    program.write_text(text.replace(", samples: 64)", ",\n  samples: 64)"))
+    assert told_states(program)["refine refined"][0] == "done"
+    program.write_text(text.replace("1.2x", "1.1x"))
+    now = told_states(program)
+    assert now["solve refined"][0] == "stale" and now["refine refined"][1].startswith("after solve refined")
+    program.write_text(text.replace("refine = measured(4, healed: 64, samples: 64)", "refine = none"))
+    now = told_states(program)
+    assert "refine refined" not in now and now["solve refined"][0] == "done"
+
+
+def test_a_damaged_refinement_is_made_again_and_the_same(copied_refined: Callable[[], Path]) -> None:
+    program = copied_refined()
+    build = program.parent / "build"
+    before, seen = contents(build), len(events(build))
+    (build / "refined" / "refined.json").write_text("{}")
+    assert told_states(program)["refine refined"][0] == "stale"
+    code, out, err = said("realise", program, "refined")
+    assert code == 1 and "E0611" in err, out
+    code, _, err = said("refine", program)
+    assert code == 0, err
+    assert contents(build) == before
+    assert [e["name"] for e in events(build)[seen:] if e["event"] == "end"] == ["refined"]
+
+
+def test_the_command_tells_the_best_child_and_what_is_proven(refined: Path) -> None:
+    found = refinement(refined)
+    code, out, err = said("refine", refined, "refined")
+    assert code == 0, err
+    best = next(line for line in out.splitlines() if "best measured child" in line)
+    assert f"{found.best.measured:.4g} measured" in best and best.endswith("nothing proves it")
+    assert "proven" not in best
+    assert len([line for line in out.splitlines() if " ± " in line]) == len(found.children)
+    assert told("refine", refined) == [found.model_dump(mode="json")]
+    code, _, err = said("refine", refined, "best")
+    assert code == 1 and "E0604" in err and "declared: refined" in err
+
+
+def test_the_solver_says_that_its_answer_is_to_be_refined(copied_refined: Callable[[], Path]) -> None:
+    program = copied_refined()
+    code, out, err = said("solve", program)
+    assert code == 0, err
+    told_lines = [line for line in out.splitlines() if "`pzl refine` measures around it" in line]
+    assert told_lines == [
+        "  the optimum of the scores; `pzl refine` measures around it: measured(4, healed: 64, samples: 64)"
+    ]
+    documents = {d["search"]: d for d in told("solve", program)}
+    assert documents["refined"]["refine"] == {
+        "method": "measured",
+        "children": 4,
+        "healed": 64,
+        "samples": 64,
+        "data": None,
+    }
+    assert "refine" not in documents["best"] and "refine" not in documents["rule"]
+
+
+def test_a_dry_run_counts_children(copied_refined: Callable[[], Path], tmp_path: Path) -> None:
+    program, nowhere = copied_refined(), tmp_path / "none"
+
+    def seconds() -> dict[str, float]:
+        steps = told("run", program, "--dry-run", "-o", nowhere)["steps"]
+        stages = [step["stage"] for step in steps]
+        assert stages.index("solve") < stages.index("refine") < stages.index("realise")
+        return {f"{step['stage']} {step['name']}": step["seconds"] for step in steps}
+
+    few = seconds()
+    program.write_text(program.read_text().replace("measured(4, healed: 64", "measured(4000, healed: 6Ki"))
+    assert seconds()["refine refined"] > few["refine refined"]
+    only = told("run", program, "--dry-run", "-o", nowhere, "--only", "refine")["steps"]
+    assert [step["stage"] for step in only] == ["refine"]
+    until = told("run", program, "--dry-run", "-o", nowhere, "--until", "refine")["steps"]
+    assert "refine" in {step["stage"] for step in until} and "realise" not in {
+        step["stage"] for step in until
+    }
+
+
+def test_a_stage_before_must_be_done(refined: Path, tmp_path: Path) -> None:
+    for command in ("refine", "realise"):
+        code, _, err = said(command, refined, "refined", "-o", tmp_path / "none")
+        assert code == 1 and "E0603" in err and "pzl solve" in err
+
+
+@pytest.mark.slow
+def test_killed_while_it_measures_it_ends_in_the_same_files(refined: Path, tmp_path: Path) -> None:
+    build = tmp_path / "killed"
+    kill_during(refined, build, "refine")
+    result = pzl("run", refined, "-o", build)
+    assert result.returncode == 0, result.stderr
+    assert contents(build) == contents(refined.parent / "build")
+    assert not list((build / "work" / "refine").glob("*"))

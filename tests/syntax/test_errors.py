@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.base.diagnostics import Diagnostic, Sink
+from puzzledsl.syntax import errors
+from puzzledsl.syntax.parse import MAX_BYTES, parse, read_source
+from puzzledsl.syntax.recover import MAX_MISTAKES
+from tests.goldens import assert_golden
+
+FOLDER = Path(__file__).parent / "errors"
+PROGRAMS = sorted(FOLDER.glob("*.pzl"))
+NOT_IN_A_FILE = {"E0013", "E0014", "E0016"}
+"""Too many, too large, and not there: tested below."""
+
+
+def check(path: Path) -> tuple[list[Diagnostic], Mapping[str, str]]:
+    sink = Sink()
+    text = read_source(path, sink)
+    if text is None:
+        return sink.items, {}
+    parse(text, str(path), sink)
+    return sink.items, {str(path): text}
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_the_words_of_a_mistake(program: Path) -> None:
+    assert_golden(program, check)
+
+
+def test_every_code_has_a_golden() -> None:
+    shown = "".join(path.with_suffix(".err").read_text("utf-8") for path in PROGRAMS)
+    ours = {c.code for c in Diagnostic.registry.values() if c.__module__ == errors.__name__}
+    assert {code for code in ours if f"[{code}]" not in shown} == NOT_IN_A_FILE
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    sink = Sink()
+    assert read_source(tmp_path / "none.pzl", sink) is None
+    assert [(d.code, "no such file" in d.message) for d in sink] == [("E0016", True)]
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    sink = Sink()
+    assert read_source(tmp_path, sink) is None
+    assert [d.code for d in sink] == ["E0016"]
+
+
+def test_a_path_that_cannot_be(tmp_path: Path) -> None:
+    sink = Sink()
+    assert read_source(f"{tmp_path}/a\0b", sink) is None
+    assert [d.code for d in sink] == ["E0016"]
+
+
+def test_a_file_too_large(tmp_path: Path) -> None:
+    path = tmp_path / "large.pzl"
+    path.write_bytes(b"#" * (MAX_BYTES + 1))
+    sink = Sink()
+    assert read_source(path, sink) is None
+    assert parse("x" * (MAX_BYTES + 1), "large.pzl", sink).broken
+    assert {d.code for d in sink} == {"E0014"}
+
+
+@pytest.mark.parametrize("line", ["let = 3", "$ ", "let a = )", "x"])
+def test_too_many_mistakes(line: str) -> None:
+    sink = Sink()
+    parse(f"{line}\n" * 500, "garbage.pzl", sink)
+    assert len(sink.items) == MAX_MISTAKES + 1
+    assert sink.items[-1].code == "E0013"

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.base.diagnostics import Sink, Span
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.parse import parse, read_source
+
+NEMOTRON = Path(__file__).parents[2] / "examples" / "nemotron51b.pzl"
+
+
+def good(text: str) -> tree.Module:
+    sink = Sink()
+    module = parse(text, "a.pzl", sink)
+    assert not sink.items
+    assert not module.broken
+    return module
+
+
+def value(text: str) -> tree.Expr:
+    (item,) = good(f"let x = {text}").items
+    assert isinstance(item, tree.Let)
+    return item.value
+
+
+def statements(text: str) -> tuple[tree.Stmt, ...]:
+    (item,) = good("space s of p {\n" + text + "\n}").items
+    assert isinstance(item, tree.Decl)
+    assert item.body is not None
+    return item.body
+
+
+def test_same_as_is_one_operator_and_same_a_name() -> None:
+    found = value("not same same as b.ffn and c")
+    assert isinstance(found, tree.Binary) and isinstance(found.left, tree.Unary)
+    same = found.left.operand
+    assert isinstance(same, tree.SameAs)
+    assert isinstance(same.left, tree.Name) and same.left.text == "same"
+    assert isinstance(value("same"), tree.Name)
+    assert value("a\n same as b") == value("a same as\n b") == value("(a) same \t as (b)")
+    (item,) = good('use "f.pzl" as same').items
+    assert isinstance(item, tree.Use) and item.alias is not None and item.alias.text == "same"
+
+
+def test_the_whole_of_the_paper_parses() -> None:
+    module = good(NEMOTRON.read_text("utf-8"))
+    assert len(module.items) == 23
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("1 + 2 * 3", "1 + (2 * 3)"),
+        ("1 - 2 - 3", "(1 - 2) - 3"),
+        ("-a.b[0]", "-((a.b)[0])"),
+        ("not a == b and c", "(not (a == b)) and c"),
+        ("a or b and c", "a or (b and c)"),
+        ("a implies b or c", "a implies (b or c)"),
+        ("a is noop implies b is not noop", "(a is noop) implies (b is not noop)"),
+        ("| a | b", "a | b"),
+        ("1 + 1..n - 1", "(1 + 1)..(n - 1)"),
+        ("i in 3..78", "i in (3..78)"),
+        ("if a then b else if c then d else e", "if a then b else (if c then d else e)"),
+        ("f(1,)", "f(1)"),
+        ("200 tok/s", "200 tok/s"),
+    ],
+)
+def test_precedence(left: str, right: str) -> None:
+    assert value(left) == value(right)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "batch(256, 128 -> 1024)",
+        "batch(64 | 128 | 256, 128 -> 1024)",
+        'hf("x", revision: "main", shape: s)',
+        "sum(l.ffn.width for l in layers[40..])",
+        "sum(l.ffn.width for l in layers[40..] where l.index mod 2 == 1)",
+        'text("a.txt", "b.txt")',
+        "layers[..1, -1]",
+        "layers[..]",
+        "layers[-4..-1]",
+        "layers[where index > 3]",
+        "[1, 2, 3,]",
+        "1 <= a < 3",
+    ],
+)
+def test_forms(text: str) -> None:
+    value(text)
+
+
+def test_edits_take_patterns() -> None:
+    one, two, three = statements(
+        "layers[2..9].attention -= noop\n"
+        "layers[40.. where index mod 2 == 1].ffn &= mlp(width: >= 25%)\n"
+        "layers[0].attention &= gqa(kv_heads: 8 | 4) | linear"
+    )
+    assert isinstance(one, tree.Assign) and isinstance(one.value, tree.Pattern)
+    assert isinstance(two, tree.Assign) and isinstance(two.value, tree.Pattern)
+    assert [(f.name.text, f.op) for f in two.value.fields] == [("width", ">=")]
+    assert isinstance(three, tree.Assign) and isinstance(three.value, tree.PatternChoice)
+
+
+def test_commas_and_newlines_separate_statements() -> None:
+    assert statements("a = 1, b = 2") == statements("a = 1\nb = 2") == statements("a = 1,\n\nb = 2,")
+
+
+def test_where_a_newline_does_not_end_a_statement() -> None:
+    one_line = statements('ffn = f(1, 2) | noop\nrequire a + b <= 3 and c because "d"')
+    assert (
+        statements(
+            'ffn =\n    f(1,\n  2\n)\n  # why\n\n  | noop\nrequire a +\n b\n<= 3\n and c\n because "d"'
+        )
+        == one_line
+    )
+
+
+def test_doc_comments_belong_to_the_next_declaration() -> None:
+    module = good(
+        '## About\n## this.\nuse "a.pzl"\n## A\n##\n## b\n\n# c\nlet y = 1\n## P.\nparam p: Ratio\n'
+        "data d = 3  ## no\nsearch s of w {\n  ## inner\n  minimize kl\n}\n##  T\nfn f() = 1"
+    )
+    docs = [getattr(item, "doc", None) for item in module.items]
+    assert docs == [None, None, "P.", "", "", " T"]
+
+
+def test_spans() -> None:
+    text = "search s of w {\n  require (a + b) * 2 <= 78GiB\n}\n"
+    (item,) = good(text).items
+    assert item.span == Span("a.pzl", 1, 1, 3, 2)
+    assert isinstance(item, tree.Decl) and item.body is not None
+    (require,) = item.body
+    assert isinstance(require, tree.Require) and isinstance(require.condition, tree.Compare)
+    left, right = require.condition.operands
+    assert left.span == Span("a.pzl", 2, 11, 2, 22)
+    assert right.span == Span("a.pzl", 2, 26, 2, 31)
+    assert require.condition.op_spans == (Span("a.pzl", 2, 23, 2, 25),)
+
+
+def test_line_ends_marks_and_tabs_are_no_matter(tmp_path: Path) -> None:
+    text = NEMOTRON.read_text("utf-8")
+    assert good("\ufeff" + text.replace("\n", "\r\n").replace("  require", "\trequire")) == good(text)
+    path = tmp_path / "a.pzl"
+    path.write_bytes(b"\xef\xbb\xbflet a = 1\r\nlet b = 2\r")
+    assert read_source(path, Sink()) == "let a = 1\nlet b = 2\n"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# only a comment", "## only a doc comment\n\n", "\ufeff", "\t"])
+def test_empty_files(text: str) -> None:
+    assert good(text).items == ()
+
+
+def test_strings() -> None:
+    expected = tree.String(span=Span("", 1, 1, 1, 1), value='a"b\\c\td')
+    assert value(r'"a\"b\\c\td"') == expected

@@ -1,0 +1,140 @@
+"""All mistakes of a file in one run, each where it is, and no others."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from puzzledsl.base.diagnostics import Sink
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.format import format_source
+from puzzledsl.syntax.parse import parse
+from puzzledsl.syntax.unparse import unparse
+from tests.syntax.mutations import plant
+
+NEMOTRON = (Path(__file__).parents[2] / "examples" / "nemotron51b.pzl").read_text("utf-8")
+WORDS = (
+    "use param fn let assert of on for in where require minimize solutions because if then else implies and not is mod "
+    '( ) [ ] { } = |= -= &= . .. -> + * / , : | \n \n \n foo search space 3 4GiB "s" " $ ; ## # && <= =='
+).split(" ")
+
+
+def lines_of_mistakes(text: str) -> list[int]:
+    sink = Sink()
+    parse(text, "a.pzl", sink)
+    return [d.span.line for d in sink if d.span is not None]
+
+
+def is_a_mistake(changed: str, line: int) -> bool:
+    """Whether the change of this line alone makes the program wrong."""
+    lines, other = NEMOTRON.split("\n"), changed.split("\n")
+    lines[line - 1] = other[line - 1]
+    return bool(lines_of_mistakes("\n".join(lines)))
+
+
+def test_planted_mistakes_are_found_where_they_are() -> None:
+    planted = located = reported = 0
+    for seed in range(25):
+        chance = random.Random(seed)
+        text, places = plant(NEMOTRON, chance.randint(1, 6), chance)
+        mistakes = [line for line in places if is_a_mistake(text, line)]
+        found = lines_of_mistakes(text)
+        planted += len(mistakes)
+        located += sum(any(abs(line - at) <= 1 for at in found) for line in mistakes)
+        reported += len(found)
+    assert planted > 60
+    assert located >= 0.95 * planted
+    assert reported - located < 0.2 * planted
+
+
+@given(st.lists(st.sampled_from(WORDS) | st.text(max_size=3), max_size=60))
+@settings(max_examples=150, deadline=None)
+def test_no_text_is_too_strange(words: list[str]) -> None:
+    text = " ".join(words)
+    sink = Sink()
+    module = parse(text, "a.pzl", sink)
+    assert module.broken == sink.has_errors
+    format_source(text)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, len(NEMOTRON)), st.integers(0, 8), st.sampled_from(WORDS)), max_size=12)
+)
+@settings(max_examples=60, deadline=None)
+def test_no_edit_is_too_strange(edits: list[tuple[int, int, str]]) -> None:
+    text = NEMOTRON
+    for at, dropped, inserted in edits:
+        text = text[:at] + inserted + text[at + dropped :]
+    sink = Sink()
+    assert parse(text, "a.pzl", sink).broken == sink.has_errors
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "let a = " + "(" * 3000,
+        "let a = " + "not " * 3000 + "x",
+        "let a = " + "-" * 3000 + "1",
+        "let a = b" + ".c" * 3000,
+        "let a = 1" + " + 1" * 3000,
+        "let a = " + "if a then " * 3000,
+        "search a of b " + "{" * 3000,
+        "search a of b {\n" + "for i in b {" * 2000,
+        "}" * 3000,
+        "let a = " + "9" * 3000,
+    ],
+    ids=["brackets", "not", "minus", "attributes", "sum", "if", "braces", "for", "closers", "digits"],
+)
+def test_nothing_nests_too_deep(text: str) -> None:
+    assert lines_of_mistakes(text)
+
+
+def test_the_last_mistake_may_stand_anywhere() -> None:
+    """Reading ends where the parser may end, not in the midst of the statement with the mistake too many."""
+    for count in range(95, 105):
+        assert lines_of_mistakes("search s of w {\n minimize kl\n}x\n }\n" * count + "a.b")
+
+
+def test_a_misspelt_kind_is_read_as_the_one_meant() -> None:
+    module = parse("serch s of w { minimise kl }", "a.pzl", Sink())
+    assert module.items == parse("search s of w { minimize kl }", "a.pzl", Sink()).items
+    assert module.broken
+
+
+def test_a_declaration_keeps_what_could_be_read() -> None:
+    (item,) = parse("search s of w = = 3 {\n  minimize kl\n  require <= 2\n}", "a.pzl", Sink()).items
+    assert isinstance(item, tree.Decl)
+    assert isinstance(item.value, tree.Literal_)  # a doubled `=` is one
+    assert item.body is not None
+    assert [type(statement) for statement in item.body] == [tree.Objective, tree.Require]
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("bld b of w { tokens 1B }", "bld b of w { tokens = 1B }"),
+        ("bld b of w { lr <= 1e-4 }", "bld b of w { lr = 1e-4 }"),
+        ("bld b form w { tokens = 1B }", "bld b of w { tokens = 1B }"),
+        ("search s of w {{ minimize kl }", "search s of w { minimize kl }"),
+        ("search search s of w { minimize kl }", "search s of w { minimize kl }"),
+        ("param n Ratio = 2", "param n: Ratio = 2"),
+        ("let x = f(a b)", "let x = f(a, b)"),
+        ("let x = [1, 2, 2 2]", "let x = [1, 2, 2]"),
+        ("bld b of w { tokens { = 1B }", "bld b of w { tokens = 1B }"),
+    ],
+)
+def test_a_slip_of_one_token_loses_nothing(slip: str, meant: str) -> None:
+    module = parse(slip, "a.pzl", sink := Sink())
+    assert len(sink.items) == 1
+    assert unparse(module) == unparse(parse(meant, "a.pzl", Sink()))
+
+
+def test_statements_behind_an_early_brace_come_home() -> None:
+    (item,) = parse("search s of w {\n  minimize kl\n}\n  solutions 3\n}", "a.pzl", Sink()).items
+    assert isinstance(item, tree.Decl)
+    assert item.body is not None
+    assert [type(statement) for statement in item.body] == [tree.Objective, tree.Solutions]

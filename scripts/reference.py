@@ -20,8 +20,8 @@ import typer
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import inspect
 from puzzledsl.cli.app import app
-from puzzledsl.cli.command_help import PANELS
-from puzzledsl.cli.commands.new import std_parents
+from puzzledsl.cli.completion import std_parents
+from puzzledsl.cli.help import PANELS
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.runtimes import RUNTIMES, Absent, Lowered, Native, Support
 from scripts.reference_python import python

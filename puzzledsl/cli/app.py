@@ -7,19 +7,50 @@ from typing import Annotated
 import typer
 
 from puzzledsl.base.version import __version__
-from puzzledsl.cli.command_help import teach
-from puzzledsl.cli.commands import (
-    cost,
-    fmt,
-    import_results,
-    library,
-    lsp,
-    run,
-    solve,
-    stages,
-    verify_export,
-    watch,
-)
+from puzzledsl.cli.commands import stages
+from puzzledsl.cli.commands.calibrate import calibrate
+from puzzledsl.cli.commands.check import check
+from puzzledsl.cli.commands.compile import compile_
+from puzzledsl.cli.commands.cost import cost
+from puzzledsl.cli.commands.explain import explain
+from puzzledsl.cli.commands.fmt import fmt
+from puzzledsl.cli.commands.frontier import frontier
+from puzzledsl.cli.commands.import_ import import_
+from puzzledsl.cli.commands.library import library
+from puzzledsl.cli.commands.lsp import lsp
+from puzzledsl.cli.commands.new import new
+from puzzledsl.cli.commands.plan import plan
+from puzzledsl.cli.commands.run import run
+from puzzledsl.cli.commands.schema import schema
+from puzzledsl.cli.commands.show import show
+from puzzledsl.cli.commands.solve import solve
+from puzzledsl.cli.commands.status import status
+from puzzledsl.cli.commands.verify_export import verify_export
+from puzzledsl.cli.commands.watch import watch
+from puzzledsl.cli.commands.why import why
+from puzzledsl.cli.help import add_help
+
+COMMANDS = {
+    "new": new,
+    "check": check,
+    "explain": explain,
+    "show": show,
+    "fmt": fmt,
+    "plan": plan,
+    "lsp": lsp,
+    "schema": schema,
+    "compile": compile_,
+    "cost": cost,
+    "calibrate": calibrate,
+    "solve": solve,
+    "why": why,
+    "watch": watch,
+    "frontier": frontier,
+    "run": run,
+    "status": status,
+    "verify-export": verify_export,
+}
+"""Name -> function. The stages' commands are in stages.py; `import` and `library` are groups."""
 
 app = typer.Typer(
     name="pzl",
@@ -49,14 +80,9 @@ def _root(
     pass
 
 
-fmt.register(app)
-cost.register(app)
-solve.register(app)
-watch.register(app)
-import_results.register(app)
-library.register(app)
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 stages.register(app)
-run.register(app)
-verify_export.register(app)
-lsp.register(app)
-teach(app)
+app.add_typer(import_, name="import")
+app.add_typer(library, name="library")
+add_help(app)

@@ -8,13 +8,12 @@ from typing import NoReturn
 import typer
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.progress import Progress
 from puzzledsl.checker.program import Checked, check_file
 from puzzledsl.pipeline.context import Context
 
 
 def settings_of(pairs: list[str] | None) -> dict[str, str]:
-    """`--set NAME=VALUE` pairs as a dictionary; a pair without `=` is a usage error (exit 2)."""
+    """Return `--set NAME=VALUE` pairs as a dictionary. A pair without `=` is a usage error (exit 2)."""
     settings = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
@@ -25,10 +24,10 @@ def settings_of(pairs: list[str] | None) -> dict[str, str]:
 
 
 def check(file: Path, pairs: list[str] | None) -> Checked:
-    """Check a file, printing its diagnostics; exits with 1 when there are errors."""
-    from puzzledsl.cli.output import look_in, print_diagnostics
+    """Check a file and print its diagnostics. Exit with 1 if there are errors."""
+    from puzzledsl.cli.output import add_source_root, print_diagnostics
 
-    look_in(file.parent)
+    add_source_root(file.parent)
     checked = check_file(file, settings_of(pairs))
     if checked.diagnostics:
         print_diagnostics(checked.diagnostics, checked.sources)
@@ -37,19 +36,11 @@ def check(file: Path, pairs: list[str] | None) -> Checked:
     return checked
 
 
-def context(
-    file: Path,
-    pairs: list[str] | None,
-    build: Path | None,
-    progress: Progress | None = None,
-) -> Context:
-    """A run context for a checked file. Spaces that `used_by` narrows are narrowed where their search is solved."""
+def context(file: Path, pairs: list[str] | None, build: Path | None) -> Context:
+    """Return the run context of a checked file. A space with `used_by` is narrowed if its search is solved."""
     from puzzledsl.pipeline.opening import context_of
 
-    result = context_of(file, check(file, pairs), build)
-    if progress is not None:
-        result.progress = progress
-    return result
+    return context_of(file, check(file, pairs), build)
 
 
 def fail(error: DiagnosticError, sources: dict[str, str]) -> NoReturn:

@@ -21,20 +21,20 @@ def use_color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-_roots: list[Path] = []
+_source_roots: list[Path] = []
 
 
-def look_in(root: Path) -> None:
+def add_source_root(root: Path) -> None:
     """Register a directory for the files named in spans. Later stages name them relative to the program's directory."""
-    if root not in _roots:
-        _roots.append(root)
+    if root not in _source_roots:
+        _source_roots.append(root)
 
 
 def sources_for(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> dict[str, str]:
     """Return the text of every file that a diagnostic points into, reading those that are not known."""
     from puzzledsl.base import render
 
-    return render.sources_for(diagnostics, known, [Path(), *_roots])
+    return render.sources_for(diagnostics, known, [Path(), *_source_roots])
 
 
 def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> None:
@@ -59,6 +59,12 @@ def print_json(value: object) -> None:
     """Print one JSON document on stdout."""
     json.dump(value, sys.stdout, indent=1, ensure_ascii=False)
     print()
+
+
+def shown_path(path: Path) -> str:
+    """Return a path relative to the current directory if it is below it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def report_fault(error: Exception) -> int:

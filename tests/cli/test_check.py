@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema as SarifLog
 
 from puzzledsl.checker.check import check
+from puzzledsl.cli.apply_fixes import FixRun
 from puzzledsl.cli.main import run
-from puzzledsl.cli.text.fixing import Mending
 
 SOUND = """\
 use "std/hardware.pzl" (h100_sxm)
@@ -212,13 +212,13 @@ def test_fixing_never_makes_it_worse(
     file = tmp_path / "wide.pzl"
     file.write_text(text)
     before = check(file, {}).diagnostics
-    mending = Mending(file, {})
-    after = mending.run()
-    mending.write()
+    fix_run = FixRun(file, {})
+    after = fix_run.run()
+    fix_run.write()
     errors, left = (sum(d.severity == "error" for d in each) for each in (before, after.diagnostics))
     assert left <= errors
     assert [repr(d) for d in check(file, {}).diagnostics] == [repr(d) for d in after.diagnostics]
-    again = Mending(file, {})
+    again = FixRun(file, {})
     again.run()
     assert again.made == []
 

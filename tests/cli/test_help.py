@@ -14,8 +14,8 @@ import pytest
 import typer.main
 
 from puzzledsl.cli.app import app
-from puzzledsl.cli.command_help import EXAMPLES, PANELS
-from puzzledsl.cli.commands.new import std_hardware, std_parents
+from puzzledsl.cli.completion import std_hardware, std_parents
+from puzzledsl.cli.help import EXAMPLES, PANELS
 from puzzledsl.cli.main import run
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def test_every_command_has_its_place_and_shows_how(name: str, capsys: pytest.Cap
     assert run([name, "--help"]) == 0
     said = capsys.readouterr().out
     if not hasattr(COMMANDS[name], "commands"):
-        assert re.search(rf"\bpzl {name}\b", said), "add a line to cli/command_help.py"
+        assert re.search(rf"\bpzl {name}\b", said), "add a line to cli/help.py"
 
 
 def test_panels_hold_what_exists() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.checker.check import check
-from puzzledsl.cli.commands.new import std_hardware, std_parents
+from puzzledsl.cli.completion import std_hardware, std_parents
 from puzzledsl.cli.main import run
 from puzzledsl.syntax.format import format_source
 from tests.std.test_std import DATASHEETS, PUBLISHED_PARAMS

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.cli.commands.watch import version
-from puzzledsl.cli.text.answers_live import _ranges
 
 PROGRAM = """\
 parent p = shape(family: llama, layers: 8, hidden: 64, heads: 8, kv_heads: 8, head_dim: 8, intermediate: 256, vocab: 512)
@@ -190,8 +189,3 @@ def test_versions_tell_saving_in_place_and_by_renaming(tmp_path: Path) -> None:
     second = version([a])
     a.write_text("12")
     assert version([a]) != second == version([a, b])[:0] + second
-
-
-def test_layers_in_words() -> None:
-    assert _ranges([3, 7, 9, 10, 11, 12]) == "3, 7, 9–12"
-    assert _ranges([0, 1]) == "0–1" and _ranges([5]) == "5" and _ranges([]) == ""

@@ -60,12 +60,12 @@ def check(
     denied = _denied(deny or [])
     settings = loading.settings_of(set_)
     if fix:
-        from puzzledsl.cli.text.fixing import Mending
+        from puzzledsl.cli.apply_fixes import FixRun
 
-        mending = Mending(file, settings)
-        checked = mending.run()
-        mending.write()
-        for made in mending.made:
+        fix_run = FixRun(file, settings)
+        checked = fix_run.run()
+        fix_run.write()
+        for made in fix_run.made:
             print(made, file=sys.stdout if wanted is Format.human else sys.stderr)
     else:
         from puzzledsl.checker.program import check_file

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from puzzledsl.base.explanations import Explanation, indented
-from puzzledsl.cli.command_help import complete_code
+from puzzledsl.cli.completion import complete_code
 
 PRELUDE = """\
 parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,

@@ -1,4 +1,4 @@
-"""Commands on the text: check, explain, fmt, compile, schema. None of them loads torch."""
+"""`pzl fmt`: format programs in place, or say which would change. Loads no torch."""
 
 from __future__ import annotations
 
@@ -7,25 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from puzzledsl.cli.commands.check import check
-from puzzledsl.cli.commands.explain import explain
-from puzzledsl.cli.commands.new import new
-from puzzledsl.cli.commands.plan import plan
-from puzzledsl.cli.commands.show import show
-from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the application."""
-    app.command("check")(check)
-    app.command("explain")(explain)
-    app.command("show")(show)
-    app.command("new")(new)
-    app.command("fmt")(fmt)
-    app.command("plan")(plan)
-    app.command("compile")(compile_)
-    app.command("schema")(schema)
 
 
 def fmt(
@@ -72,32 +53,3 @@ def fmt(
             print(f"reformatted {file}")
     if bad or (changed and (check or diff)):
         raise typer.Exit(1)
-
-
-def compile_(
-    file: FileArgument,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Compile a program: IR, BLD plan, cost tables, and the CP-SAT model where scores exist.
-
-    Writes ir.json, bld/NAME.jsonl (one job a line), costs/SPACE.json and search/NAME.pb into the build directory.
-    """
-    from puzzledsl.cli import loading, output
-    from puzzledsl.pipeline.compile import compile_program
-
-    ctx = loading.context(file, set_, build)
-    compiled = compile_program(ctx)
-    if json:
-        output.print_json(compiled.as_json())
-    else:
-        print(compiled.as_text())
-
-
-def schema() -> None:
-    """Print the JSON schema of the IR (build/ir.json)."""
-    from puzzledsl.cli.output import print_json
-    from puzzledsl.ir.nodes import program_schema
-
-    print_json(program_schema())

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 library = typer.Typer(no_args_is_help=True, help="Look after the block library: list, verify, clean up.")
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the application."""
-    app.add_typer(library, name="library")
-    for command in (ls, verify, gc):
-        library.command(command.__name__)(command)
-
-
+@library.command()
 def ls(
     file: FileArgument, build: BuildOption = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:
@@ -50,6 +44,7 @@ def ls(
     print(f"{len(pieces)} pieces, {_bytes(total)}")
 
 
+@library.command()
 def verify(
     file: FileArgument, build: BuildOption = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:
@@ -66,10 +61,10 @@ def verify(
     elif not found:
         print(f"{count} pieces are whole")
     if found:
-        problems = [PieceDamaged(None, file=root / fault.file, reason=fault.reason) for fault in found]
-        loading.fail(DiagnosticError(*problems), {})
+        raise DiagnosticError(*(PieceDamaged(None, file=root / f.file, reason=f.reason) for f in found))
 
 
+@library.command()
 def gc(
     file: FileArgument,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")] = False,

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.command_help import complete_hardware, complete_parent
+from puzzledsl.cli.completion import (
+    MEASURED,
+    complete_hardware,
+    complete_parent,
+    std_hardware,
+    std_parents,
+)
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Shape
-
-MEASURED = "measured"
-_STD_PARENT = re.compile(r"^# ([\w-]+/[\w.-]+)\n(?:#.*\n)*let (\w+) = ", re.MULTILINE)
 
 
 def new(
@@ -173,22 +176,6 @@ def _ffn(shape: Shape) -> str:
 
 
 # ---------------------------------------------------------------- what the options name
-
-
-def std_parents() -> dict[str, str]:
-    """Shapes of std/parents.pzl: name -> hub id."""
-    from puzzledsl.base.resources import resource
-
-    text = resource("spaces", "std/parents.pzl").read_text("utf-8")
-    return {name: id for id, name in _STD_PARENT.findall(text)}
-
-
-def std_hardware() -> list[str]:
-    """Profiles of std/hardware.pzl."""
-    from puzzledsl.base.resources import resource
-
-    text = resource("spaces", "std/hardware.pzl").read_text("utf-8")
-    return re.findall(r"^hardware (\w+)", text, re.MULTILINE)
 
 
 def _parent(given: str, folder: Path) -> ParentLines:

@@ -1,13 +1,11 @@
-"""`pzl solve` and `pzl frontier`: proven answers from tables, or an explanation of infeasibility. Loads no torch."""
+"""`pzl solve`: proven answers from tables, or an explanation of infeasibility. Loads no torch."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from puzzledsl.cli.commands.why import why
 from puzzledsl.cli.options import (
     BuildOption,
     FileArgument,
@@ -23,13 +21,6 @@ BaselinesOption = Annotated[
         help="Also solve every baseline under the same requirements, in one table.",
     ),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the application."""
-    app.command("solve")(solve)
-    app.command("frontier")(frontier)
-    app.command("why")(why)
 
 
 def solve(
@@ -83,55 +74,3 @@ def solve(
     if problems:
         output.print_diagnostics(problems, {})
         raise typer.Exit(1)
-
-
-def frontier(
-    file: FileArgument,
-    frontiers: NamesArgument = None,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Solve frontiers: the best child at every value of one metric, each point with its proof.
-
-    Writes search/NAME.csv (one row a point) and search/NAME.svg (a plot any browser shows) beside search/NAME.json. Where it has
-    `children: N`, `pzl refine` measures them at every point, writes refined/NAME.json, and the report draws them.
-    """
-    from puzzledsl.cli import loading, output
-    from puzzledsl.cli.text import answers
-    from puzzledsl.pipeline.execute import locked
-    from puzzledsl.pipeline.solving import ready, solved_frontier
-    from puzzledsl.pipeline.targets import chosen
-
-    ctx = loading.context(file, set_, build)
-    names = chosen("frontier", ctx.program.frontiers, frontiers, ctx.file, "frontier")
-    solvable, problems = [], []
-    for name in names:
-        _, waiting = ready(ctx, [ctx.program.frontiers[name].search])
-        problems += waiting
-        solvable += [] if waiting else [name]
-    with locked(ctx):
-        results = [solved_frontier(ctx, name) for name in solvable]
-    if json:
-        output.print_json([_frontier_json(result) for result in results])
-    for result in [] if json else results:
-        files = [ctx.build.frontier_csv(result.frontier), ctx.build.frontier_plot(result.frontier)]
-        print(answers.frontier_text(ctx.program, result, [_shown(path) for path in files]))
-    if problems:
-        output.print_diagnostics(problems, {})
-        raise typer.Exit(1)
-
-
-def _frontier_json(result) -> dict[str, object]:  # type: ignore[no-untyped-def]
-    from puzzledsl.cli.text import answers
-
-    points = [{"target": p.target, **answers.as_json(p.result, 0.0)} for p in result.points]
-    return {"frontier": result.frontier, "search": result.search, "points": points}
-
-
-def _shown(path: Path) -> str:
-    """A path from the current directory, where it is below it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

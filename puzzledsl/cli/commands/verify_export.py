@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command("verify-export")(verify_export)
-
-
 def verify_export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A child's directory (or a parent's).")],
     runtime: Annotated[
@@ -49,18 +44,14 @@ def verify_export(
     Exits with 1 when an engine gives other numbers, crashes, or was asked for by name and is not there.
     """
     from puzzledsl.base.build_dir import BuildDir
-    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.files import write_text
-    from puzzledsl.cli import loading, output
+    from puzzledsl.cli import output
     from puzzledsl.pipeline.process.reporter import Reporter
 
     engines = _chosen(runtime)
-    try:
-        _refuse_absent(engines if runtime != "all" else [])
-        with Reporter(None) as progress:
-            check = _check(directory, parent, engines, threads, progress)
-    except DiagnosticError as error:
-        loading.fail(error, {})
+    _refuse_absent(engines if runtime != "all" else [])
+    with Reporter(None) as progress:
+        check = _check(directory, parent, engines, threads, progress)
     if build is not None:
         write_text(BuildDir(build).engines(check.name), check.canonical_json())
     if json:

@@ -20,11 +20,6 @@ Version = tuple[tuple[str, int, int, int], ...]
 """Name, inode, modification time and size of each watched file."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add this command to the application."""
-    app.command("watch")(watch)
-
-
 def watch(
     file: FileArgument,
     searches: NamesArgument = None,
@@ -41,7 +36,7 @@ def watch(
     from puzzledsl.pipeline.process import interrupts
     from puzzledsl.pipeline.watch import look
 
-    output.look_in(file.parent)
+    output.add_source_root(file.parent)
     settings, where = loading.settings_of(set_), build or file.parent / "build"
     screen = Screen()
     before: Look | None = None

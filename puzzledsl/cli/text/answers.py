@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def as_json(
     result: SearchResult, seconds: float, name: str = "", refine: Refine | None = None
 ) -> dict[str, object]:
-    """The documented JSON form of one result. `refine`: how children are measured around it."""
+    """Return the documented JSON form of one result. `refine`: the settings of the search that measures children around it."""
     return {
         "search": name or result.search,
         "status": result.status,
@@ -40,7 +40,7 @@ def as_json(
 
 
 def as_text(program: Program, result: SearchResult, seconds: float) -> str:
-    """One result for people: the proof, the figures beside the parent's, the layers, and further solutions."""
+    """Return one result as text: the proof, the figures beside the parent's, the layers, and further solutions."""
     from puzzledsl.pipeline.text.card import metric_text
     from puzzledsl.pipeline.text.refined_text import solve_note
 
@@ -66,7 +66,7 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
 
 
 def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
-    """The dropped layers, where a score that the search mentions measures runs of them."""
+    """Yield the dropped layers if a score of the search measures runs of layers."""
     from puzzledsl.changes.words import ranges
     from puzzledsl.ir.nodes import ReplaceOne
     from puzzledsl.search.needs import needed
@@ -125,7 +125,7 @@ def _worse(value: float, best: float) -> str:
 
 
 def columns_of(search: Search) -> list[str]:
-    """The metrics that a search mentions, and `params`, in the order of mention."""
+    """Return `params` and the metrics that a search mentions, in the order of mention."""
     from puzzledsl.ir.nodes import MetricTerm, ScoreTerm
     from puzzledsl.search.needs import terms_of
 
@@ -149,7 +149,7 @@ def _figures(search: Search, solution: Solution) -> list[str]:
 
 
 def baselines_text(search: Search, results: Sequence[tuple[str, SearchResult]]) -> str:
-    """The answer and the paper's baselines (Puzzle, Tables 10 to 12) in one table. `results`: the answer first."""
+    """Return the answer and the paper's baselines (Puzzle, Tables 10 to 12) as one table. `results`: the answer first."""
     answer = results[0][1]
     rows = [["", "status", "objective", "of the best", *columns_of(search)]]
     for name, result in results:
@@ -168,8 +168,14 @@ def _nothing(result: SearchResult) -> str:
     return "has none" if result.status == "infeasible" else "found none"
 
 
-def frontier_text(program: Program, result: FrontierResult, paths: Sequence[str]) -> str:
-    """A frontier's points as a table, and where they were written."""
+def frontier_json(result: FrontierResult) -> dict[str, object]:
+    """Return a frontier as JSON: its points, each with its target and the answer there."""
+    points = [{"target": p.target, **as_json(p.result, 0.0)} for p in result.points]
+    return {"frontier": result.frontier, "search": result.search, "points": points}
+
+
+def frontier_text(program: Program, result: FrontierResult, paths: Iterable[str]) -> str:
+    """Return the points of a frontier as a table, and the files they were written to."""
     from puzzledsl.pipeline.text.card import bound_text
     from puzzledsl.report.sections.searches import describe_term
 
@@ -191,7 +197,7 @@ def frontier_text(program: Program, result: FrontierResult, paths: Sequence[str]
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns aligned: the first to the left, the others to the right."""
+    """Return aligned columns: the first to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

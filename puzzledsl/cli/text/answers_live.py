@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,18 +24,17 @@ SHADES = "░▒▓"
 
 
 def answer(look: Look, name: str, before: SearchResult | None, *, color: bool) -> str:
-    """One search of a look, beside its answer of the look before."""
+    """Return one search as text, beside its previous answer."""
     from puzzledsl.report.artefacts import Artefacts
     from puzzledsl.report.subject import Subject
 
     assert look.context is not None
     found = Artefacts(look.context.program, results=dict(look.results), costs=dict(look.costs))
-    paint = _painter(color)
-    return "\n".join(_lines(Subject(found, name), look, before, paint))
+    return "\n".join(_lines(Subject(found, name), look, before, _Paint(color)))
 
 
 class _Paint:
-    """Colours text, or not."""
+    """Colours text if `color` is true."""
 
     def __init__(self, color: bool) -> None:
         self._color = color
@@ -44,11 +43,8 @@ class _Paint:
         return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if self._color and text else text
 
 
-def _painter(color: bool) -> _Paint:
-    return _Paint(color)
-
-
 def _lines(subject: Subject, look: Look, before: SearchResult | None, paint: _Paint) -> Iterator[str]:
+    from puzzledsl.changes.words import layers_in_words
     from puzzledsl.pipeline.text.refined_text import solve_note
     from puzzledsl.pipeline.watch import changed_layers
 
@@ -65,9 +61,8 @@ def _lines(subject: Subject, look: Look, before: SearchResult | None, paint: _Pa
         yield paint(f"  {solve_note(subject.search)}", "faint")
     yield from _requirements(subject, paint)
     yield from _strip(subject, paint)
-    changed = changed_layers(before, result)
-    if changed:
-        yield f"  changed    layer{'s' if len(changed) > 1 else ''} {_ranges(changed)}"
+    if changed := changed_layers(before, result):
+        yield f"  changed    {layers_in_words(changed)}"
     elif before is not None and before.solutions:
         yield paint("  the same child as before", "faint")
 
@@ -140,21 +135,3 @@ def _no_answer(look: Look, result: SearchResult, paint: _Paint) -> Iterator[str]
         from puzzledsl.cli.output import sources_for
 
         yield render(problem, sources_for([problem], look.sources), color=paint("x", "bold") != "x")
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """`3, 7, 9–12`."""
-    return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in _runs(numbers))
-
-
-def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    start = end = None
-    for number in numbers:
-        if end is not None and number == end + 1:
-            end = number
-            continue
-        if start is not None and end is not None:
-            yield start, end
-        start = end = number
-    if start is not None and end is not None:
-        yield start, end

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from puzzledsl.cli.output import shown_path
 from puzzledsl.cli.text.answers import table
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ NAMES = {"attention": "attention", "ffn": "FFN"}
 
 
 def as_text(program: Program, result: WhyResult, file: Path, wrote: Path | None) -> str:
-    """Everything of a search, or (`wrote` None) the alternatives of one place."""
+    """Return all regrets and margins of a search; with `wrote` None, the alternatives of one place."""
     from puzzledsl.ir.regrets import indifferent
 
     words = _Words(program, result)
@@ -28,7 +29,7 @@ def as_text(program: Program, result: WhyResult, file: Path, wrote: Path | None)
     lines += [
         "",
         f"`pzl why {file} {result.search} layers[{example.layer}].{example.sub_block}` lists every alternative of one sub-block",
-        f"wrote {_shown(wrote)}",
+        f"wrote {shown_path(wrote)}",
     ]
     return "\n".join(lines)
 
@@ -42,7 +43,7 @@ class _Words:
         self.objective = describe(self.search.objective)
 
     def figure(self, value: float) -> str:
-        """A difference of the objective: with its unit, where it is one metric."""
+        """Return a difference of the objective as text, with its unit if the objective is one metric."""
         from puzzledsl.ir.nodes import MetricTerm
         from puzzledsl.pipeline.text.card import metric_text
 
@@ -52,7 +53,7 @@ class _Words:
         return f"{value:.3g}"
 
     def head(self) -> str:
-        """The optimum, and the meaning of a regret."""
+        """Return the optimum and the meaning of a regret."""
         result = self.result
         proof = "proven" if result.proven else "the best found, not proven"
         return (
@@ -61,7 +62,7 @@ class _Words:
         )
 
     def regret(self, regret: Regret | Move) -> str:
-        """`0.021`, `0.012 to 0.020`, `at least 0.012`, `cannot be met`."""
+        """Return a regret as text: `0.021`, `0.012 to 0.020`, `at least 0.012`, `cannot be met`."""
         if regret.at_least is None:
             return CANNOT
         if regret.at_most is None:
@@ -73,7 +74,7 @@ class _Words:
     # -------------------------------------------------------- places
 
     def place(self, sub_block: SubBlockRegrets) -> Iterator[str]:
-        """Every alternative of one sub-block, the best first."""
+        """Yield every alternative of one sub-block, the best first."""
         from puzzledsl.ir.regrets import by_regret
 
         yield f"layers[{sub_block.layer}].{sub_block.sub_block}: {sub_block.chosen} is chosen"
@@ -92,7 +93,7 @@ class _Words:
         return f"{value / abs(self.result.objective) * 100:.3g} %"
 
     def layers(self) -> list[str]:
-        """A line a layer: what is chosen, and the next best with its regret."""
+        """Return one line per layer: the chosen alternative, and the next best with its regret."""
         rows = [["layer", "attention", "next best", "regret", "FFN", "next best", "regret"]]
         by_place = {(s.layer, s.sub_block): s for s in self.result.sub_blocks}
         for layer in sorted({s.layer for s in self.result.sub_blocks}):
@@ -109,7 +110,7 @@ class _Words:
         return [sub_block.chosen, other.alternative, self.regret(other)]
 
     def free(self, places: tuple[list[SubBlockRegrets], list[SubBlockRegrets]]) -> Iterator[str]:
-        """The choices that do not matter."""
+        """Yield the sub-blocks with a negligible regret for any, or for some other, alternative."""
         limit = self.figure(self.result.negligible)
         if self.result.objective:
             limit += f", {self.result.negligible / abs(self.result.objective) * 100:.2g} % of the objective,"
@@ -120,7 +121,7 @@ class _Words:
     # -------------------------------------------------------- requirements
 
     def margins(self) -> Iterator[str]:
-        """The cost of each requirement."""
+        """Yield the cost of each requirement."""
         yield "requirements: what the optimum loses (or gains) when a bound is moved"
         if not self.result.margins:
             yield "  none"
@@ -150,19 +151,11 @@ class _Words:
 
 def _listed(places: Sequence[SubBlockRegrets]) -> str:
     """`attention of layers 0, 3..5; FFN of layer 7`."""
-    from puzzledsl.changes.words import ranges
+    from puzzledsl.changes.words import layers_in_words
 
     parts = []
     for sub_block, name in NAMES.items():
         layers = [s.layer for s in places if s.sub_block == sub_block]
         if layers:
-            parts.append(f"{name} of layer{'s' if len(layers) > 1 else ''} {ranges(layers)}")
+            parts.append(f"{name} of {layers_in_words(layers)}")
     return "; ".join(parts)
-
-
-def _shown(path: Path) -> str:
-    """A path from the current directory, where it is below it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

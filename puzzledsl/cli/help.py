@@ -77,7 +77,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 """Command -> lines to type. A command that shows examples in its own words needs none."""
 
 
-def teach(app: typer.Typer) -> None:
+def add_help(app: typer.Typer) -> None:
     """Give every registered command its panel and its examples."""
     panel_of = {name: panel for panel, names in PANELS.items() for name in names}
     order = list(panel_of)
@@ -89,28 +89,3 @@ def teach(app: typer.Typer) -> None:
     for group in app.registered_groups:
         group.rich_help_panel = panel_of.get(group.name or "", group.rich_help_panel)
     app.registered_commands.sort(key=lambda c: order.index(c.name) if c.name in order else len(order))
-
-
-def complete_code(incomplete: str) -> list[tuple[str, str]]:
-    """Codes that begin like this, each with its line."""
-    from puzzledsl.cli.codes import all_codes
-
-    return [
-        (code, (kind.__doc__ or "").split("\n", 1)[0])
-        for code, kind in all_codes().items()
-        if code.startswith(incomplete.upper())
-    ]
-
-
-def complete_parent(incomplete: str) -> list[tuple[str, str]]:
-    """Shapes of std/parents.pzl that begin like this, each with its repository."""
-    from puzzledsl.cli.commands.new import std_parents
-
-    return [(name, id) for name, id in std_parents().items() if name.startswith(incomplete)]
-
-
-def complete_hardware(incomplete: str) -> list[str]:
-    """Profiles of std/hardware.pzl that begin like this, and `measured`."""
-    from puzzledsl.cli.commands.new import MEASURED, std_hardware
-
-    return [name for name in (MEASURED, *std_hardware()) if name.startswith(incomplete)]

@@ -7,22 +7,15 @@ from typing import Annotated
 
 import typer
 
-imports = typer.Typer(
-    no_args_is_help=True, help="Turn what another tool left behind into tables and a `.pzl` program."
-)
+import_ = typer.Typer(no_args_is_help=True)
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the application."""
-    imports.callback()(_group)
-    imports.command("puzzletron")(puzzletron)
-    app.add_typer(imports, name="import")
-
-
+@import_.callback()
 def _group() -> None:
     """Turn what another tool left behind into tables and a `.pzl` program."""
 
 
+@import_.command()
 def puzzletron(
     path: Annotated[
         Path,

@@ -24,7 +24,7 @@ MAX_TRIALS = 100
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A fix that was made; its place is that of the text before its round."""
+    """A fix that was made. Its place is in the text before its round."""
 
     diagnostic: Diagnostic
     fix: Fix
@@ -35,8 +35,8 @@ class Made:
 
 
 @dataclass(slots=True)
-class Mending:
-    """The texts of one program while they are mended. `texts` holds those that changed, by the files of their spans."""
+class FixRun:
+    """Texts of one program while fixes are applied. `texts` holds those that changed, by the file of their spans."""
 
     path: Path
     settings: dict[str, str]
@@ -45,7 +45,7 @@ class Mending:
     trials: int = MAX_TRIALS
 
     def run(self) -> Checked:
-        """Mend; what is left is the answer. Nothing is written yet."""
+        """Apply the fixes and return the program with the diagnostics that are left. Writes nothing."""
         checked = self._check(self.texts)
         for _ in range(MAX_ROUNDS):
             better = self._round(checked)
@@ -55,7 +55,7 @@ class Mending:
         return checked
 
     def write(self) -> None:
-        """Write the files that changed, each at once or not at all."""
+        """Write the files that changed, each atomically."""
         for file, text in self.texts.items():
             _write_like(Path(file), text)
 
@@ -64,7 +64,7 @@ class Mending:
         return inspect(self.path, self.settings, unsaved)[0]
 
     def _round(self, checked: Checked) -> Checked | None:
-        """One round of fixes; the program after it, None where nothing could be made better."""
+        """Make one round of fixes. Return the program after it, or None if nothing could be improved."""
         offers = [
             Made(*offer)
             for file in checked.sources
@@ -88,7 +88,7 @@ class Mending:
         return None
 
     def _try(self, before: Checked, chosen: list[Made]) -> Checked | None:
-        """The program with these fixes made, kept where no more is wrong than before; else None, and nothing changed."""
+        """Return the program with these fixes made, or None, changing nothing, if it then has more mistakes."""
         texts = dict(self.texts)
         for file in {edit.span.file for made in chosen for edit in made.fix.edits}:
             fixes = [made.fix for made in chosen if made.fix.edits[0].span.file == file]
@@ -102,18 +102,18 @@ class Mending:
 
 
 def _badness(checked: Checked) -> tuple[int, int]:
-    """Errors, then warnings: these are looked for only where there is no error, so the last fix may bring them up."""
+    """Return the number of errors, then of warnings. Warnings are searched for only if there is no error: a fix may add some."""
     errors = sum(d.severity == "error" for d in checked.diagnostics)
     return errors, len(checked.diagnostics) - errors
 
 
 def _is_own(file: str) -> bool:
-    """True for a file of the user: shipped ones and `--set` texts are no files here."""
+    """True for a file of the user; false for a shipped one and for the text of `--set`."""
     return Path(file).is_file()
 
 
 def _write_like(path: Path, text: str) -> None:
-    """Write a text with the byte order mark and the line ends that the file had."""
+    """Write a text with the byte order mark and the line ends of the existing file."""
     old = path.read_bytes()
     mark = b"\xef\xbb\xbf" if old.startswith(b"\xef\xbb\xbf") else b""
     lines = old.count(b"\n")

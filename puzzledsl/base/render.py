@@ -7,7 +7,7 @@ measured in terminal cells: tabs are expanded, wide characters count twice, and 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,25 @@ from puzzledsl.base.diagnostics import Diagnostic, Label, Span
 
 TAB = 4
 _STYLES = {"error": "1;31", "warning": "1;33", "gutter": "1;34", "bold": "1", "secondary": "1;34", "": ""}
+_STYLES |= {"good": "32", "bad": "31", "faint": "2", "attention": "34", "ffn": "36", "linear": "33"}
+"""Style -> ANSI code."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
-    """An underline within one line, in cells, end exclusive."""
+class Painter:
+    """Colours text in one of the styles if `color` is true."""
+
+    color: bool
+
+    def __call__(self, text: str, style: str) -> str:
+        """Return the text with the ANSI codes of a style."""
+        code = _STYLES[style]
+        return f"\x1b[{code}m{text}\x1b[0m" if self.color and code and text else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Underline:
+    """Underline within one line, in cells, end exclusive."""
 
     start: int
     stop: int
@@ -33,13 +47,14 @@ def render_all(
     """Render every diagnostic, each followed by an empty line, and a line that counts them."""
     shown = list(diagnostics)
     text = "".join(render(d, sources, color=color, width=width) + "\n\n" for d in shown)
-    errors = sum(d.severity == "error" for d in shown)
-    counts = [
-        f"{n} {what}{'s' if n > 1 else ''}"
-        for n, what in ((errors, "error"), (len(shown) - errors, "warning"))
-        if n
-    ]
-    return text + (", ".join(counts) + "\n" if counts else "")
+    return text + (counts(shown) + "\n" if shown else "")
+
+
+def counts(diagnostics: Sequence[Diagnostic]) -> str:
+    """Return the numbers of errors and warnings: `2 errors, 1 warning`."""
+    errors = sum(d.severity == "error" for d in diagnostics)
+    numbers = ((errors, "error"), (len(diagnostics) - errors, "warning"))
+    return ", ".join(f"{n} {word}{'s' if n > 1 else ''}" for n, word in numbers if n)
 
 
 def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, width: int = 120) -> str:
@@ -47,7 +62,7 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, w
 
     `sources` maps the files of its spans to their text; for a missing file only the place is shown.
     """
-    paint = _Painter(color)
+    paint = Painter(color)
     severity = diagnostic.severity
     head = paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {clean(diagnostic.message)}", "bold")
     parts = _parts(diagnostic)
@@ -126,15 +141,6 @@ def _parts(diagnostic: Diagnostic) -> list[tuple[Span, str, bool]]:
     return ([(diagnostic.span, clean(diagnostic.label), True)] if diagnostic.span else []) + secondary
 
 
-@dataclass(frozen=True, slots=True)
-class _Painter:
-    color: bool
-
-    def __call__(self, text: str, style: str) -> str:
-        code = _STYLES[style]
-        return f"\x1b[{code}m{text}\x1b[0m" if self.color and code and text else text
-
-
 def _is_plain(character: str) -> bool:
     return (
         character == " "
@@ -170,27 +176,27 @@ def _expand(line: str) -> tuple[str, list[int]]:
 
 
 def _excerpt(
-    parts: list[tuple[Span, str, bool]], source: str, gutter: int, severity: str, paint: _Painter, width: int
+    parts: list[tuple[Span, str, bool]], source: str, gutter: int, severity: str, paint: Painter, width: int
 ) -> list[str]:
     """Return the source lines that the spans of one file touch, with their underlines."""
     lines = source.removeprefix("\ufeff").split("\n")
-    marks: dict[int, list[_Mark]] = {}
+    underlines: dict[int, list[_Underline]] = {}
     for span, text, primary in parts:
-        for number, mark in _marks(span, text, primary, lines):
-            marks.setdefault(number, []).append(mark)
+        for number, underline in _underlines(span, text, primary, lines):
+            underlines.setdefault(number, []).append(underline)
     bar = paint("|", "gutter")
     out = [f"{' ' * gutter} {bar}"]
     previous = None
-    for number in sorted(marks):
+    for number in sorted(underlines):
         if previous is not None and number == previous + 2:
-            marks_between = _expand(_line(lines, previous + 1))[0]
+            between = _expand(_line(lines, previous + 1))[0]
             out.append(
-                f"{paint(str(previous + 1).rjust(gutter), 'gutter')} {bar} {_crop(marks_between, 0, width - gutter - 3)}".rstrip()
+                f"{paint(str(previous + 1).rjust(gutter), 'gutter')} {bar} {_crop(between, 0, width - gutter - 3)}".rstrip()
             )
         elif previous is not None and number > previous + 2:
             out.append(paint("...", "gutter"))
         drawn = _expand(_line(lines, number))[0]
-        shown, rows = _window(drawn, marks[number], width - gutter - 3)
+        shown, rows = _window(drawn, underlines[number], width - gutter - 3)
         out.append(f"{paint(str(number).rjust(gutter), 'gutter')} {bar} {shown}".rstrip())
         out += [f"{' ' * gutter} {bar} {row}" for row in _draw(rows, severity, paint)]
         previous = number
@@ -201,19 +207,19 @@ def _line(lines: list[str], number: int) -> str:
     return lines[number - 1].rstrip("\r") if 0 < number <= len(lines) else ""
 
 
-def _marks(span: Span, text: str, primary: bool, lines: list[str]) -> list[tuple[int, _Mark]]:
+def _underlines(span: Span, text: str, primary: bool, lines: list[str]) -> list[tuple[int, _Underline]]:
     """Return the underlines of one span: on its single line, or on its first and last."""
     if span.end_line <= span.line:
         starts = _expand(_line(lines, span.line))[1]
         start, stop = _cell(starts, span.column), _cell(starts, span.end_column)
-        return [(span.line, _Mark(start, max(stop, start + 1), text, primary))]
+        return [(span.line, _Underline(start, max(stop, start + 1), text, primary))]
     first, last = _line(lines, span.line), _line(lines, span.end_line)
     starts, ends = _expand(first)[1], _expand(last)[1]
     begin = _cell(starts, span.column)
     indent = ends[len(last) - len(last.lstrip())]
     return [
-        (span.line, _Mark(begin, max(starts[-1], begin + 1), "", primary)),
-        (span.end_line, _Mark(indent, max(_cell(ends, span.end_column), indent + 1), text, primary)),
+        (span.line, _Underline(begin, max(starts[-1], begin + 1), "", primary)),
+        (span.end_line, _Underline(indent, max(_cell(ends, span.end_column), indent + 1), text, primary)),
     ]
 
 
@@ -233,48 +239,48 @@ def _crop(drawn: str, start: int, room: int) -> str:
     return ("…" + shown[1:]) if start else shown
 
 
-def _window(drawn: str, marks: list[_Mark], room: int) -> tuple[str, list[_Mark]]:
+def _window(drawn: str, underlines: list[_Underline], room: int) -> tuple[str, list[_Underline]]:
     """Return the part of a long line that contains its underlines, and the underlines shifted accordingly."""
     room = max(room, 30)
-    if len(drawn) <= room and max(mark.stop for mark in marks) <= room:
-        return drawn, marks
-    primary = next((m for m in marks if m.primary), marks[0])
-    start = max(0, min(m.start for m in marks) - 8)
+    if len(drawn) <= room and max(line.stop for line in underlines) <= room:
+        return drawn, underlines
+    primary = next((m for m in underlines if m.primary), underlines[0])
+    start = max(0, min(m.start for m in underlines) - 8)
     if primary.stop - start > room - len(primary.text):
         start = max(0, min(primary.start - 8, primary.stop + len(primary.text) + 2 - room))
     start = min(start, max(primary.start - 8, 0))
     moved = [
-        _Mark(max(m.start - start, 0), min(m.stop - start, room), m.text, m.primary)
-        for m in marks
+        _Underline(max(m.start - start, 0), min(m.stop - start, room), m.text, m.primary)
+        for m in underlines
         if m.stop > start and m.start < start + room
     ]
     return _crop(drawn, start, room), moved
 
 
-def _draw(marks: list[_Mark], severity: str, paint: _Painter) -> list[str]:
+def _draw(underlines: list[_Underline], severity: str, paint: Painter) -> list[str]:
     """Return the rows below a source line: the underlines with the rightmost label, then the other labels, right to left."""
-    underline = [" "] * max(m.stop for m in marks)
+    underline = [" "] * max(m.stop for m in underlines)
     styles = [""] * len(underline)
-    for mark in sorted(marks, key=lambda m: m.primary):  # the primary over the others
-        for cell in range(mark.start, mark.stop):
-            underline[cell] = "^" if mark.primary else "-"
-            styles[cell] = severity if mark.primary else "secondary"
-    labelled = sorted((m for m in marks if m.text), key=lambda m: (m.start, m.primary))
+    for line in sorted(underlines, key=lambda m: m.primary):  # the primary over the others
+        for cell in range(line.start, line.stop):
+            underline[cell] = "^" if line.primary else "-"
+            styles[cell] = severity if line.primary else "secondary"
+    labelled = sorted((m for m in underlines if m.text), key=lambda m: (m.start, m.primary))
     rows = [list(zip(underline, styles, strict=True))]
     if labelled and labelled[-1].stop == len(underline):
         beside = labelled.pop()
         rows[0] += [(c, severity if beside.primary else "secondary") for c in " " + beside.text]
     while labelled:
-        mark = labelled.pop()
-        row = [(" ", "")] * mark.start
+        line = labelled.pop()
+        row = [(" ", "")] * line.start
         for left in labelled:
-            if left.start < mark.start:
+            if left.start < line.start:
                 row[left.start] = ("|", severity if left.primary else "secondary")
-        rows.append(row + [(c, severity if mark.primary else "secondary") for c in mark.text])
+        rows.append(row + [(c, severity if line.primary else "secondary") for c in line.text])
     return [_join(row, paint) for row in rows]
 
 
-def _join(row: list[tuple[str, str]], paint: _Painter) -> str:
+def _join(row: list[tuple[str, str]], paint: Painter) -> str:
     """Join cells to text, with one colour code per run."""
     out: list[str] = []
     run, style = "", ""

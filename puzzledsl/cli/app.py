@@ -8,26 +8,26 @@ import typer
 
 from puzzledsl.base.version import __version__
 from puzzledsl.cli.commands import stages
-from puzzledsl.cli.commands.calibrate import calibrate
-from puzzledsl.cli.commands.check import check
-from puzzledsl.cli.commands.compile import compile_
-from puzzledsl.cli.commands.cost import cost
-from puzzledsl.cli.commands.explain import explain
-from puzzledsl.cli.commands.fmt import fmt
-from puzzledsl.cli.commands.frontier import frontier
-from puzzledsl.cli.commands.import_ import import_
-from puzzledsl.cli.commands.library import library
-from puzzledsl.cli.commands.lsp import lsp
-from puzzledsl.cli.commands.new import new
-from puzzledsl.cli.commands.plan import plan
-from puzzledsl.cli.commands.run import run
-from puzzledsl.cli.commands.schema import schema
-from puzzledsl.cli.commands.show import show
-from puzzledsl.cli.commands.solve import solve
-from puzzledsl.cli.commands.status import status
-from puzzledsl.cli.commands.verify_export import verify_export
-from puzzledsl.cli.commands.watch import watch
-from puzzledsl.cli.commands.why import why
+from puzzledsl.cli.commands.child.library import library
+from puzzledsl.cli.commands.child.run import run
+from puzzledsl.cli.commands.child.status import status
+from puzzledsl.cli.commands.child.verify_export import verify_export
+from puzzledsl.cli.commands.program.check import check
+from puzzledsl.cli.commands.program.explain import explain
+from puzzledsl.cli.commands.program.fmt import fmt
+from puzzledsl.cli.commands.program.import_ import import_
+from puzzledsl.cli.commands.program.lsp import lsp
+from puzzledsl.cli.commands.program.new import new
+from puzzledsl.cli.commands.program.plan import plan
+from puzzledsl.cli.commands.program.schema import schema
+from puzzledsl.cli.commands.program.show import show
+from puzzledsl.cli.commands.search.calibrate import calibrate
+from puzzledsl.cli.commands.search.compile import compile_
+from puzzledsl.cli.commands.search.cost import cost
+from puzzledsl.cli.commands.search.frontier import frontier
+from puzzledsl.cli.commands.search.solve import solve
+from puzzledsl.cli.commands.search.watch import watch
+from puzzledsl.cli.commands.search.why import why
 from puzzledsl.cli.help import add_help
 
 COMMANDS = {

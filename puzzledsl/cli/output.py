@@ -39,20 +39,15 @@ def sources_for(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> 
 
 def print_diagnostics(diagnostics: Iterable[Diagnostic], known: Mapping[str, str]) -> None:
     """Render diagnostics on stderr, in source order, then a count."""
-    from puzzledsl.base.render import render
+    from puzzledsl.base.render import counts, render
 
     ordered = sorted(diagnostics, key=lambda d: d.sort_key)
     sources = sources_for(ordered, known)
     for diagnostic in ordered:
         print(render(diagnostic, sources, color=use_color(sys.stderr)), file=sys.stderr)
         print(file=sys.stderr)
-    errors = sum(d.severity == "error" for d in ordered)
-    warnings = len(ordered) - errors
-    counts = [
-        f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((errors, "error"), (warnings, "warning")) if n
-    ]
     if len(ordered) > 1:
-        print(", ".join(counts), file=sys.stderr)
+        print(counts(ordered), file=sys.stderr)
 
 
 def print_json(value: object) -> None:

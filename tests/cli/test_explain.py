@@ -14,7 +14,7 @@ from puzzledsl.base.explanations import Explanation
 from puzzledsl.checker.check import check
 from puzzledsl.checker.program import Checked
 from puzzledsl.cli.codes import all_codes
-from puzzledsl.cli.commands.explain import PRELUDE, listing, reference
+from puzzledsl.cli.commands.program.explain import PRELUDE, listing, reference
 from puzzledsl.cli.main import run
 from puzzledsl.syntax.kinds import KINDS, TOP_KEYWORDS
 

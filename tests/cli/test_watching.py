@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.cli.commands.watch import version
+from puzzledsl.cli.commands.search.watch import version
 
 PROGRAM = """\
 parent p = shape(family: llama, layers: 8, hidden: 64, heads: 8, kv_heads: 8, head_dim: 8, intermediate: 256, vocab: 512)

@@ -6,44 +6,27 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from puzzledsl.base.render import Painter
     from puzzledsl.ir.tables import SearchResult
     from puzzledsl.pipeline.watch import Look
     from puzzledsl.report.pictures.architecture import Cell
     from puzzledsl.report.subject import Subject
 
-STYLES = {
-    "good": "32",
-    "bad": "31",
-    "faint": "2",
-    "bold": "1",
-    "attention": "34",
-    "ffn": "36",
-    "linear": "33",
-}
 SHADES = "░▒▓"
 
 
 def answer(look: Look, name: str, before: SearchResult | None, *, color: bool) -> str:
     """Return one search as text, beside its previous answer."""
+    from puzzledsl.base.render import Painter
     from puzzledsl.report.artefacts import Artefacts
     from puzzledsl.report.subject import Subject
 
     assert look.context is not None
     found = Artefacts(look.context.program, results=dict(look.results), costs=dict(look.costs))
-    return "\n".join(_lines(Subject(found, name), look, before, _Paint(color)))
+    return "\n".join(_lines(Subject(found, name), look, before, Painter(color)))
 
 
-class _Paint:
-    """Colours text if `color` is true."""
-
-    def __init__(self, color: bool) -> None:
-        self._color = color
-
-    def __call__(self, text: str, style: str) -> str:
-        return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if self._color and text else text
-
-
-def _lines(subject: Subject, look: Look, before: SearchResult | None, paint: _Paint) -> Iterator[str]:
+def _lines(subject: Subject, look: Look, before: SearchResult | None, paint: Painter) -> Iterator[str]:
     from puzzledsl.changes.words import layers_in_words
     from puzzledsl.pipeline.text.refined_text import solve_note
     from puzzledsl.pipeline.watch import changed_layers
@@ -73,7 +56,7 @@ def _goal(subject: Subject) -> str:
     return describe(subject.search.objective)
 
 
-def _moved(objective: float, before: SearchResult | None, sense: str, paint: _Paint) -> str:
+def _moved(objective: float, before: SearchResult | None, sense: str, paint: Painter) -> str:
     if before is None or not before.solutions:
         return ""
     old = before.solutions[0].objective
@@ -84,7 +67,7 @@ def _moved(objective: float, before: SearchResult | None, sense: str, paint: _Pa
     return paint(f"  (was {old:.6g}{share})", "good" if better else "bad")
 
 
-def _requirements(subject: Subject, paint: _Paint) -> Iterator[str]:
+def _requirements(subject: Subject, paint: Painter) -> Iterator[str]:
     from puzzledsl.report.sections.requirements import requirement_lines
 
     lines = requirement_lines(subject)
@@ -96,7 +79,7 @@ def _requirements(subject: Subject, paint: _Paint) -> Iterator[str]:
         yield f"  {mark} {line.text.ljust(width)}  {got.rjust(12)}  {paint(room, 'faint')}".rstrip()
 
 
-def _strip(subject: Subject, paint: _Paint) -> Iterator[str]:
+def _strip(subject: Subject, paint: Painter) -> Iterator[str]:
     from puzzledsl.report.pictures.architecture import strip_of
 
     strip = strip_of(subject)
@@ -110,7 +93,7 @@ def _strip(subject: Subject, paint: _Paint) -> Iterator[str]:
         yield f"  {label:<10} {''.join(_glyph(cell, paint) for cell in cells)}  {counts}"
 
 
-def _glyph(cell: Cell, paint: _Paint) -> str:
+def _glyph(cell: Cell, paint: Painter) -> str:
     from puzzledsl.report.pictures.shades import FAINTEST
 
     match cell.kind:
@@ -124,7 +107,7 @@ def _glyph(cell: Cell, paint: _Paint) -> str:
             return paint(SHADES[min(int((cell.kept - FAINTEST) / 0.24), 2)], cell.sub_block)
 
 
-def _no_answer(look: Look, result: SearchResult, paint: _Paint) -> Iterator[str]:
+def _no_answer(look: Look, result: SearchResult, paint: Painter) -> Iterator[str]:
     from puzzledsl.base.render import render
     from puzzledsl.search.infeasible.verdicts import no_answer
 
@@ -134,4 +117,4 @@ def _no_answer(look: Look, result: SearchResult, paint: _Paint) -> Iterator[str]
     if problem is not None:
         from puzzledsl.cli.output import sources_for
 
-        yield render(problem, sources_for([problem], look.sources), color=paint("x", "bold") != "x")
+        yield render(problem, sources_for([problem], look.sources), color=paint.color)

@@ -64,11 +64,11 @@ def _dry_run(ctx: Context, until: str | None, only: str | None, json: bool) -> N
     from puzzledsl.cli import output
     from puzzledsl.pipeline.planning.dry_run import plan
 
-    planned = plan(ctx, until, only)
+    found = plan(ctx, until, only)
     if json:
-        output.print_json(planned.as_json())
+        output.print_json(found.as_json())
     else:
-        print(planned.as_text())
+        print(found.as_text())
 
 
 def _run(ctx: Context, until: str | None, only: str | None) -> None:

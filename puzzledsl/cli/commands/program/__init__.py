@@ -1,0 +1,1 @@
+"""Commands on the program text: write, check, format, compare, edit."""

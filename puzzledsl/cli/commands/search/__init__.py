@@ -1,0 +1,1 @@
+"""Commands on cost tables and searches. None of them loads torch."""

@@ -55,6 +55,7 @@ class Near(str):
     alone: bool
 
     def __new__(cls, text: str, *, alone: bool) -> Near:
+        """Make the suggestion; `alone` says that no other name is as near."""
         near = super().__new__(cls, text)
         near.alone = alone
         return near

@@ -42,9 +42,9 @@ def compatible(fixes: Iterable[Fix]) -> list[Fix]:
 
 
 def apply(text: str, fixes: Iterable[Fix]) -> str:
-    """The text with fixes made. They must be `compatible`, and of one file.
+    """Return the text with fixes made. They must be `compatible`, and of one file.
 
-    Spans count lines that end in `\\n` and columns in code points, as the parser does.
+    Spans count lines that end in a line feed and columns in code points, as the parser does.
     """
     offsets = _Offsets(text)
     edits = sorted(

@@ -36,7 +36,7 @@ class Dimension:
 
     @property
     def name(self) -> str:
-        """The name a message uses: `Bytes`, `Time`, `tok/s`, `a plain number` …"""
+        """Name in messages: `Bytes`, `Time`, `tok/s`, `a plain number`."""
         if self in _NAMES:
             return _NAMES[self]
         up = [f"{u}{'' if e == 1 else f'^{e}'}" for u, e in zip(_BASE, self._tuple(), strict=True) if e > 0]

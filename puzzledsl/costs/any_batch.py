@@ -100,8 +100,10 @@ class AnyBatch:
         return self._tables[batch]
 
     def largest(self, layers: Sequence[LayerAssignment]) -> int:
-        """The largest batch that a model fits at, exactly; 0 where it does not fit at 1. Raises KeyError for an alternative
-        that the space does not have."""
+        """Return the largest batch size at which a model fits, exactly; 0 if it does not fit at 1.
+
+        Raises KeyError for an alternative that the space does not have.
+        """
         attention = Counter(choice.attention for choice in layers)
         ffn = Counter(choice.ffn for choice in layers)
         weights = sum(n * self.attention[a].weights_bytes for a, n in attention.items())

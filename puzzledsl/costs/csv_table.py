@@ -50,11 +50,10 @@ _NUMBER = re.compile(r"\d+(\.\d*)?([eE][+-]?\d{1,2})?|\.\d+([eE][+-]?\d{1,2})?")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. `layer` None: every layer. An empty `attention` or `ffn`: a sub-block; both empty: the fixed
-    part.
+    """One row of a table. `values[scenario][metric]` is in bytes or seconds; an empty cell is absent.
 
-    `values[scenario][metric]` is in bytes or seconds; metrics whose cell is empty are absent. `line` is the
-    file's, `span` its place there (None: it has none).
+    `layer` None stands for every layer. With `attention` or `ffn` empty it is one sub-block, with both empty the fixed part.
+    `line` is its line in the file, `span` its place there (None if it has none).
     """
 
     line: int
@@ -86,8 +85,10 @@ class _Column:
 
 
 def read_measured(file: Path, shown: str, span: Span, layers: int, sink: Sink) -> Measured | None:
-    """Read a table for a parent of `layers` layers. `shown` is its name in messages. Mistakes go to `sink`;
-    None where it is unusable."""
+    """Read a table for a parent of `layers` layers; None if it is unusable.
+
+    `shown` is its name in messages. Mistakes go to `sink`.
+    """
     try:
         table = read_long_table(file, shown)
     except NoTable as error:

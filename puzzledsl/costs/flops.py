@@ -18,8 +18,7 @@ from puzzledsl.ir.nodes import Shape
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A scenario at one batch size: `batch` sequences of `prompt` tokens, each continued by `output`
-    tokens."""
+    """Scenario at one batch size: `batch` sequences of `prompt` tokens, each continued by `output` tokens."""
 
     batch: int
     prompt: int

@@ -45,8 +45,10 @@ FREE = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds of one forward, by what they go to. Matrices count as `weights` where reading them is what takes long,
-    as `matrices` where multiplying by them is."""
+    """Seconds of one forward pass, by cause.
+
+    Matrices count as `weights` if reading them takes longer, as `matrices` if multiplying by them does.
+    """
 
     weights: Fraction = NO_TIME
     matrices: Fraction = NO_TIME

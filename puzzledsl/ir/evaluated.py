@@ -16,8 +16,10 @@ def space_evaluated(program: Program, evaluation: str) -> str:
 
 
 def children_in_full(program: Program, evaluation: str) -> tuple[str, ...]:
-    """Children that answer the tasks and are timed: those that `full` names, else the child of `of` and the untrained one it
-    came from. The parent is always measured in full."""
+    """Return the children that answer the tasks and are timed. The parent always is.
+
+    They are those that `full` names; without it, the child of `of` and the untrained child it came from.
+    """
     declaration = program.evals[evaluation]
     usual = (search_behind(program, declaration.of), declaration.of)
     return tuple(dict.fromkeys(declaration.full or usual))

@@ -26,8 +26,10 @@ def is_negligible(result: WhyResult, regret: Regret) -> bool:
 
 
 def indifferent(result: WhyResult) -> tuple[list[SubBlockRegrets], list[SubBlockRegrets]]:
-    """The sub-blocks that have a choice and do not care: those where every alternative has a negligible regret, and the others
-    where one that is not chosen has."""
+    """Return the sub-blocks with a negligible regret: for every alternative, and for one that is not chosen.
+
+    Sub-blocks without a choice are left out.
+    """
     every, some = [], []
     for sub_block in result.sub_blocks:
         others = [regret for regret in sub_block.regrets if regret.alternative != sub_block.chosen]

@@ -227,8 +227,10 @@ class Solution(Frozen):
 
 
 class ConflictItem(Frozen):
-    """A requirement that takes part in a minimal conflict. `reachable`: its best value with the others of the set kept, which
-    some model reaches; empty for a statement about layers."""
+    """Requirement in a minimal conflict.
+
+    `reachable`: its best value with the others of the set kept, which some model reaches; empty for a statement about layers.
+    """
 
     line: int
     text: str
@@ -257,9 +259,10 @@ class Relaxation(Frozen):
 
 
 class SearchResult(Artefact):
-    """`build/solutions/SEARCH.json`. `bound` is a proven bound on the objective; `gap` is relative; "optimal" means proven within
-    the gap that was asked for. `unknown` has no solution, and the bound that was proven before time ran out.
+    """`build/solutions/SEARCH.json`: the answer of a search with its proof.
 
+    `bound` is a proven bound on the objective; `gap` is relative. "optimal" means proven within the gap that was asked for;
+    `unknown` has no solution, and the bound that was proven before time ran out.
     `conflict_minimal`: every requirement of the conflict was shown to be needed for it. `found_by` and `proved_by` name the part
     of the search that found the first solution and the one that ended the proof (or has the best bound); empty for a heuristic.
     """
@@ -280,8 +283,11 @@ class SearchResult(Artefact):
 
 
 class FrontierPoint(Frozen):
-    """One solved point of a frontier; `target` in the swept metric's base unit, `ratio` to the parent's where that is what was
-    swept (where batches are a decision, the parent's differs from point to point)."""
+    """One solved point of a frontier.
+
+    `target` is in the base unit of the swept metric. `ratio` is relative to the parent if the frontier sweeps a ratio; where
+    the batch size is a decision, the figure of the parent differs from point to point.
+    """
 
     target: float
     ratio: float | None = None
@@ -300,8 +306,10 @@ class FrontierResult(Artefact):
 
 
 class MeasuredChild(Frozen):
-    """A child that was built, healed and measured. `predicted`, with its standard error, is what the model of scores gave it
-    before it was measured; `measured` is its score. Both are of the score's unit.
+    """Child that was built, healed and measured.
+
+    `predicted`, with its standard error, is the prediction of the score model before the measurement; `measured` is its score.
+    Both are in the unit of the score.
 
     `origin`: "optimum" of the search's scores, a baseline's child ("uniform", "block_influence", "angular_run"), the optimum of
     refitted scores ("model"), of scores drawn around these ("drawn"), a change of a child measured before ("mutated"), or, at a
@@ -325,12 +333,12 @@ class MeasuredChild(Frozen):
 
 
 class Refinement(Artefact):
-    """`build/refined/SEARCH.json`: children measured around the optimum of the scores, in the order measured. At a point of a
-    frontier, those that were measured elsewhere and meet its requirements come after its own.
+    """`build/refined/SEARCH.json`: children measured around the optimum of the scores, in the order measured.
 
+    At a point of a frontier, children that were measured elsewhere and meet its requirements come after its own.
     `solution` is the best measured child, which nothing proves; its objective and metrics are the search's own, verified.
     `proven` is the objective of the search's optimum. `model_optimum` is the optimum of the refitted scores, and
-    `model_prediction` what they give it.
+    `model_prediction` their prediction for it.
     """
 
     search: str
@@ -390,11 +398,10 @@ class RefinedFrontier(Artefact):
 
 
 class Regret(Frozen):
-    """Rise of the optimum with one alternative fixed in one sub-block and everything else chosen anew, in the
-    objective's units: proven to be `at_least`, and a verified child has `at_most`.
+    """Rise of the optimum with one alternative fixed in one sub-block, and all else chosen anew.
 
-    Both are equal where it is exact. Both None: no child with it meets the requirements. `at_most` alone None: no child with it
-    was found in the time given.
+    In the unit of the objective. It is proven to be `at_least`, and a verified child has `at_most`; both are equal if it is
+    exact. Both None: no child with it meets the requirements. `at_most` alone None: no child with it was found in time.
     """
 
     alternative: str
@@ -435,8 +442,10 @@ class Margin(Frozen):
 
 
 class WhyResult(Artefact):
-    """`build/why/SEARCH.json`. `proven`: that no child is better than `objective`. A regret of at most `negligible` is one that
-    is not worth choosing for."""
+    """`build/why/SEARCH.json`: regrets of every choice, and margins of every requirement.
+
+    `proven`: no child is better than `objective`. `negligible`: a regret up to this value is not worth choosing for.
+    """
 
     search: str
     sense: Literal["minimize", "maximize"]
@@ -481,9 +490,10 @@ class Figure(Frozen):
 
 
 class ModelFigures(Frozen):
-    """Figures measured of one model. Keys: params, checkpoint_bytes, kl, perplexity, top1_agreement (…5…, …10…), hellaswag
-    (accuracy), SCENARIO.prefill_tokens_per_s, SCENARIO.decode_tokens_per_s, SCENARIO.latency_s, SCENARIO.throughput …
+    """Figures measured of one model.
 
+    Keys: params, checkpoint_bytes, kl, perplexity, top1_agreement (also top5, top10), hellaswag (accuracy),
+    SCENARIO.prefill_tokens_per_s, SCENARIO.decode_tokens_per_s, SCENARIO.latency_s, SCENARIO.throughput.
     `texts`: kl, perplexity and agreement on each data that the evaluation names; `figures` has those of the first.
     """
 
@@ -501,8 +511,10 @@ class Interval(Frozen):
 
 
 class Paired(Frozen):
-    """A child's figure beside its parent's on the same items or blocks: child - parent, and child / parent (None where the
-    parent's is 0)."""
+    """Figure of a child beside that of its parent on the same items or blocks.
+
+    It is given as child - parent, and as child / parent (None if that of the parent is 0).
+    """
 
     difference: Interval
     ratio: Interval | None = None
@@ -540,8 +552,11 @@ class TextGap(Frozen):
 
 
 class ModelComparison(Frozen):
-    """A child beside its parent. `accuracy_preserved`: the mean of its tasks as a share of the parent's mean (Puzzle,
-    table 2), None without tasks. `kept`: by task, and `pooled` over them. `text_gap`: None where its texts agree."""
+    """Child beside its parent.
+
+    `accuracy_preserved`: the mean of its tasks as a share of the parent's mean (Puzzle, table 2), None without tasks.
+    `kept`: by task, and `pooled` over them. `text_gap`: None if its texts agree.
+    """
 
     model: str
     paired: dict[str, Paired]

@@ -23,8 +23,7 @@ Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], st
 def model_definition(
     program: Program, search: str, solution: Solution, jobs: Iterable[BldJob]
 ) -> ModelDefinition:
-    """The child of one solution. A pair that was trained together (coupled) is preferred to two sub-block
-    pieces.
+    """Return the definition of the child of one solution, preferring jointly trained (coupled) pieces.
 
     `jobs` may come from several declarations; of two that make the same piece the first counts.
     Raises DiagnosticError (NoPiece), once for each alternative that nothing makes; ValueError for a solution

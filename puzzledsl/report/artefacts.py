@@ -1,5 +1,4 @@
-"""Whatever a build directory holds. What is missing is left out of the page; what cannot be read is named on
-it."""
+"""Read every artefact of a build directory. The page omits missing ones and names unreadable ones."""
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ T = TypeVar("T", bound=Artefact)
 
 @dataclass
 class Artefacts:
-    """Finished work, by the name of the declaration that made it. `unreadable` names files that are
-    damaged."""
+    """Artefacts by the name of the declaration that made them. `unreadable` names damaged files."""
 
     program: Program
     results: dict[str, SearchResult] = field(default_factory=dict)

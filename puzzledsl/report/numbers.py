@@ -13,8 +13,7 @@ from puzzledsl.base import units
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """`text` is for people; `value` is what the artefact holds; `note` (a standard error, a unit) follows in
-    small print."""
+    """Number for the page: `text` to read, `value` as in the artefact, `note` in small print (standard error, unit)."""
 
     text: str
     value: float

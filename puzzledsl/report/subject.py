@@ -40,8 +40,7 @@ PARENT = "parent"
 
 
 def main_search(found: Artefacts) -> str | None:
-    """The search the page is about: an evaluated one, else an uptrained one, else one solved to a proof, else
-    any."""
+    """Return the search that the page is about: an evaluated, else an uptrained, else a proven, else any one."""
     program = found.program
     candidates = [search_behind(program, e.of) for n, e in program.evals.items() if n in found.evaluations]
     candidates += [search_behind(program, e.of) for e in program.evals.values()]
@@ -143,8 +142,7 @@ class Subject:
         ]
 
     def children(self, evaluation: Evaluation) -> list[str]:
-        """Models of an evaluation that have this search's architecture: the child, then what was trained
-        further."""
+        """Return the models of an evaluation with this search's architecture: the child, then trained ones."""
         return [m.model for m in evaluation.models if m.model != PARENT and self._is_child(m.model)]
 
     def _is_child(self, model: str) -> bool:
@@ -172,8 +170,7 @@ class Subject:
         return measured.texts if measured else {}
 
     def timing(self, evaluation: Evaluation, scenario: str) -> dict[str, Figure]:
-        """Figures of the first child whose times in a scenario were measured. Training further changes no
-        times."""
+        """Return the figures of the first child with measured times in a scenario. Training changes no times."""
         for name in self.children(evaluation):
             figures = self.figures(evaluation, name)
             if any(key.startswith(scenario + ".") for key in figures):
@@ -182,8 +179,10 @@ class Subject:
 
     @cached_property
     def scenario(self) -> str | None:
-        """The scenario that times are shown in: the first that the search bounds a time or throughput of,
-        else the first with costs."""
+        """Return the scenario in which times are shown.
+
+        It is the first whose time or throughput the search bounds, else the first with costs.
+        """
         wanted = [
             term.term.scenario
             for requirement in self.search.requirements

@@ -28,7 +28,7 @@ class Lines:
 
     @classmethod
     def of(cls, text: str, encoding: Encoding) -> Lines:
-        """The lines of a text whose line ends are `\\n`."""
+        """Return the lines of a text that ends them with a line feed."""
         return cls(tuple(text.split("\n")), encoding)
 
     def position(self, line: int, column: int) -> types.Position:

@@ -45,6 +45,7 @@ class Line:
 
     @property
     def is_blank(self) -> bool:
+        """Return True for a line without tokens and comment."""
         return not self.tokens and self.comment is None
 
     def __str__(self) -> str:

@@ -51,7 +51,7 @@ def _hand_over(own: Sink, sink: Sink) -> None:
 
 
 def normalise(text: str) -> str:
-    """The text without a byte order mark, its lines ended by `\\n` alone."""
+    """Return the text without a byte order mark and with a line feed as the only line end."""
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -1,5 +1,4 @@
-"""The child as a strip: one column a layer, a cell for attention and one for the FFN, its time and its score
-below."""
+"""Strip of a child: one column per layer, with cells for attention and FFN, its time and its score below."""
 
 from __future__ import annotations
 

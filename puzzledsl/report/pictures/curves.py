@@ -32,8 +32,10 @@ MEASURED = {
 
 @dataclass(frozen=True)
 class Point:
-    """Place in the picture (0 to 1, y upwards) and figures that stand there. `name`: of a search, empty on the curve; `side`: of
-    the mark, on which the name stands."""
+    """Point of a picture: position (0 to 1, y upwards) and figures.
+
+    `name`: of a search, empty on the curve. `side`: of the point, on which the name stands.
+    """
 
     x: float
     y: float
@@ -73,8 +75,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Curve:
-    """A frontier with at least two feasible points. `infeasible` counts the others; `searches` are not on it but beside it.
-    `is_log`: the y axis is logarithmic."""
+    """Frontier with at least two feasible points. `infeasible` counts the others.
+
+    `searches` stand beside the curve, not on it. `is_log`: the y axis is logarithmic.
+    """
 
     name: str
     x_label: str
@@ -160,9 +164,10 @@ Losses = tuple[str, Literal["best", "optimum", "rule"], list[tuple[float, float]
 
 
 def measured_series(along: RefinedFrontier, bounds: Collection[float]) -> list[Losses]:
-    """Bounds and losses of the best measured children, of the optima of the scores, and of each rule.
+    """Return bounds and losses of the best measured children, of the optima of the scores, and of each rule.
 
-    Children at other `bounds` were measured along another frontier than the one that is shown."""
+    Children at other `bounds` were measured along another frontier than the one that is shown.
+    """
     found: list[Losses] = []
     points = [(p.target, p.refinement) for p in along.points if p.refinement and p.target in bounds]
     if not points:

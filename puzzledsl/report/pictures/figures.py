@@ -58,9 +58,10 @@ Draw = Callable[[], "Figure"]
 
 
 def write_figures(found: Artefacts, folder: Path) -> list[Path]:
-    """Every figure there are artefacts for, as NAME.svg and NAME.png; returns the paths.
+    """Write every figure whose artefacts exist as NAME.svg and NAME.png; return the paths.
 
-    Raises DiagnosticError where matplotlib is not installed."""
+    Raises DiagnosticError if matplotlib is not installed.
+    """
     make_directory(folder)
     written = []
     with _styled():
@@ -74,9 +75,10 @@ def write_figures(found: Artefacts, folder: Path) -> list[Path]:
 
 
 def write_frontier(curve: Curve, path: Path) -> None:
-    """One frontier as a picture, in the format that the suffix of `path` names.
+    """Write one frontier as a picture, in the format that the suffix of `path` names.
 
-    Raises DiagnosticError where matplotlib is not installed, ValueError for a format that it does not write."""
+    Raises DiagnosticError if matplotlib is not installed, ValueError for a format that it does not write.
+    """
     with _styled():
         _save(_frontier(curve), path, path.suffix.removeprefix("."))
 

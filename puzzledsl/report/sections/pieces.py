@@ -51,8 +51,7 @@ class Library:
 
 
 def libraries(found: Artefacts) -> list[Library]:
-    """A table a BLD declaration of which at least one piece is made. Pieces of other programs are left
-    out."""
+    """Return one table per BLD declaration with at least one piece. Pieces of other programs are left out."""
     tables = []
     for name in found.program.blds:
         jobs = bld_plan(found.program, name)

@@ -50,8 +50,10 @@ class RefinedRow:
 
 @dataclass(frozen=True)
 class Refined:
-    """The section. `points`: sum of scores (x) against measured loss (y) on one scale; the diagonal is where they agree.
-    Those in `named` have their names beside them."""
+    """Section of a refined search.
+
+    `points`: sum of scores (x) against measured loss (y) on one scale, equal on the diagonal. Points in `named` have a label.
+    """
 
     score: str
     how: str

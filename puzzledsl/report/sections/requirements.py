@@ -128,8 +128,10 @@ def _merged(lines: list[Line]) -> list[Line]:
 
 
 def value_of(subject: Subject, linear: Linear, solution: Solution | None) -> float | None:
-    """An expression's value for a solution, or for the parent (None); None where a table it needs is not
-    there."""
+    """Return the value of an expression for a solution, or for the parent (None).
+
+    None if a table that it needs does not exist.
+    """
     total = float(linear.constant)
     for weighted in linear.terms:
         value = _term(subject, weighted.term, solution)
@@ -174,8 +176,7 @@ def params_of(subject: Subject, layers: tuple[LayerAssignment, ...]) -> float:
 
 
 def alternative_of(subject: Subject, layer: int, sub_block: SubBlock, names: LayerAssignment) -> Alternative:
-    """Return the alternative that a canonical name means in a layer, where the space has it (`Subject.best` has seen to
-    that)."""
+    """Return the alternative of a layer with a canonical name. `Subject.best` ensures that the space has it."""
     choice = subject.space.layers[layer]
     options: list[Alternative] = [*choice.attention, ParentAttention()]
     if sub_block == "ffn":

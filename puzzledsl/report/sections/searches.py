@@ -39,8 +39,7 @@ SOLVERS: dict[BaselineKind, str] = {
 
 @dataclass(frozen=True)
 class SearchRow:
-    """One search. `objective` is the main search's objective for this search's child, so that rows
-    compare."""
+    """One search. `objective` is the objective of the main search for the child of this one, so that rows compare."""
 
     name: str
     is_main: bool

@@ -34,6 +34,7 @@ _DECLARED = {
 
 
 def item(name: str, icon: str, doc: str = "", detail: str = "", insert: str = "") -> types.CompletionItem:
+    """Return one item with its icon, documentation and inserted text."""
     return types.CompletionItem(
         name,
         kind=_ICONS[icon],
@@ -44,15 +45,18 @@ def item(name: str, icon: str, doc: str = "", detail: str = "", insert: str = ""
 
 
 def unique(items: Iterable[types.CompletionItem]) -> Items:
+    """Return the items without repeated labels; the first of each counts."""
     return list({i.label: i for i in reversed(list(items))}.values())[::-1]
 
 
 def keywords(names: Iterable[str]) -> Items:
+    """Return keywords and operators, each followed by a space."""
     known = words.KEYWORDS | words.OPERATORS
     return [item(n, "keyword", known.get(n, ""), insert=f"{n} ") for n in names]
 
 
 def settings(table: Mapping[str, Setting]) -> Items:
+    """Return the settings of a body."""
     return [item(n, "setting", s.doc, insert=f"{n} = ") for n, s in table.items()]
 
 
@@ -63,12 +67,14 @@ def words_of(setting: Setting) -> Items:
 
 
 def alternatives(sub_block: str) -> Items:
+    """Return the alternatives of a sub-block; of both for any other word."""
     tables = {"attention": [calls.ATTENTION], "ffn": [calls.FFN]}
     both = tables.get(sub_block, [calls.ATTENTION, calls.FFN])
     return unique(item(n, "call", c.doc) for table in both for n, c in table.items())
 
 
 def of_meaning(meaning: Declared | Word) -> types.CompletionItem:
+    """Return the item of a declared name or a word."""
     if isinstance(meaning, Word):
         return item(meaning.name, meaning.category, meaning.doc)
     doc = getattr(meaning.symbol.item, "doc", "") if meaning.symbol is not None else ""
@@ -78,6 +84,7 @@ def of_meaning(meaning: Declared | Word) -> types.CompletionItem:
 
 
 def visible(scope: Scope) -> Items:
+    """Return every name that is visible in a scope."""
     return [of_meaning(meaning) for meaning in scope.visible().values()]
 
 
@@ -88,6 +95,7 @@ def declarations(scope: Scope, kinds: tuple[str, ...]) -> Items:
 
 
 def values(scope: Scope, kinds: tuple[str, ...]) -> Items:
+    """Return the declarations of some kinds."""
     found = [m for m in scope.visible().values() if isinstance(m, Declared)]
     return [of_meaning(m) for m in found if m.kind in kinds]
 

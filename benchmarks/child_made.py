@@ -15,6 +15,7 @@ from benchmarks.child_methods import SEARCH, Question, Refined, parse
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import assemble
 from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import healed_weights
 from puzzledsl.child.load import load_child
 from puzzledsl.cli.loading import context
@@ -26,7 +27,6 @@ from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pipeline.inputs import costs_of, jobs_of, scores_of
 from puzzledsl.pipeline.tasks import HEALING
-from puzzledsl.plan.model import model_definition
 from puzzledsl.uptrain.run import METHOD, run_uptrain
 
 HEALED_ON = "heal_tokens" if "heal_tokens" in Bld.model_fields else "calibration_tokens"

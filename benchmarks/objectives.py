@@ -33,6 +33,7 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.checker.check import check
 from puzzledsl.child.assemble import assemble
+from puzzledsl.child.definition import model_definition
 from puzzledsl.costs.table import cost_table
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
@@ -44,7 +45,6 @@ from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pipeline.rounds.penalties import best_move
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.model import model_definition
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import replacements

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from puzzledsl.base.progress import Silent
 from puzzledsl.checker.program import check_file
 from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import healed_weights
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.costs.table import cost_table
@@ -35,7 +36,6 @@ from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.model import model_definition
 from puzzledsl.scoring.run import run_score
 from puzzledsl.search.solve import solve_search
 from tests.tiny import tiny_tokenizer

@@ -287,10 +287,10 @@ def realise(ctx: Context, search: str) -> Task:
 
     def run() -> list[Path]:
         from puzzledsl.child.checkpoint.realise import realise as write_child
+        from puzzledsl.child.definition import model_definition
         from puzzledsl.child.healing.run import healed_weights
         from puzzledsl.pieces.store.library import Library
         from puzzledsl.pipeline.text.card import model_card
-        from puzzledsl.plan.model import model_definition
 
         result = best_solution(ctx, search)
         jobs = tuple(job for name in blds for job in jobs_of(ctx, name))

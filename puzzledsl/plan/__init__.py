@@ -1,1 +1,1 @@
-"""Plans as data: BLD jobs from the IR, a model definition from a solution. No torch."""
+"""Plans as data: BLD jobs and tensor shapes from the IR. No torch."""

@@ -14,6 +14,7 @@ import torch
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.progress import Progress
+from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.chain import child_digest
 from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.ir.nodes import Bld, Program, Refine, ReplaceOne, Score
@@ -24,7 +25,6 @@ from puzzledsl.models.memory import room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.store.origin import origin
-from puzzledsl.plan.model import model_definition
 from puzzledsl.scoring.measures import Measure
 from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.run import measure_of

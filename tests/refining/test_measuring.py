@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from puzzledsl.base.progress import Silent
+from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import CpSat, Refine, ReplaceOne, ScoreTerm, Search
 from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.plan.model import model_definition
 from puzzledsl.refining.measuring import Meter
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.text import healing_blocks, scored_text

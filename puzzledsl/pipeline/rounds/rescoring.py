@@ -16,7 +16,6 @@ from puzzledsl.ir.tables import BldJob, ModelDefinition, ScoreTable, Solution
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import best_solution, costs_of, scores_of
 from puzzledsl.pipeline.rounds.penalties import Move, best_move
-from puzzledsl.plan.model import model_definition
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
 
@@ -42,6 +41,8 @@ def scores_around(
     A round never makes what is measured worse: see `penalties`.
     Raises DiagnosticError (NoSolution) where the search has no answer to score around.
     """
+    from puzzledsl.child.definition import model_definition
+
     method = ctx.program.scores[name].method
     assert isinstance(method, nodes.ReplaceOne) and method.around is not None
     search = method.around

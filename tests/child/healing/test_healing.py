@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing import fit, walk
 from puzzledsl.child.healing.chain import Link
 from puzzledsl.child.healing.layer import ChildSubBlock
@@ -28,7 +29,6 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.tensors import open_weights
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.model import model_definition
 from tests.children import MIXED, PARENT, Choice, define, random_pieces
 from tests.pieces.train.bld_programs import make_program
 from tests.pieces.train.test_bld_run import run as run_bld

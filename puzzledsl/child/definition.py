@@ -1,10 +1,11 @@
-"""Model definition of a solution: the piece of each layer, from the jobs of the space's BLD declarations."""
+"""Model definition of a solution: the piece of each sub-block, by the jobs of the BLD declarations. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.child.errors import NoPiece
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
     FfnAlternative,
@@ -14,7 +15,6 @@ from puzzledsl.ir.alternatives import (
 )
 from puzzledsl.ir.nodes import LayerChoice, Program
 from puzzledsl.ir.tables import BldJob, LayerAssignment, LayerDefinition, ModelDefinition, Solution
-from puzzledsl.plan.errors import NoPiece
 from puzzledsl.plan.shapes import is_trainable
 
 Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str]
@@ -48,7 +48,7 @@ def model_definition(
 def _layer(
     index: int, choice: LayerChoice, names: LayerAssignment, pieces: Pieces
 ) -> tuple[LayerDefinition, list[str]]:
-    """One layer, and the alternatives whose pieces are lacking."""
+    """Return one layer, and its alternatives without a piece."""
     attention, ffn = _chosen(choice, names)
     block = pieces.get((index, attention, ffn))
     if block is not None:
@@ -66,7 +66,7 @@ def _layer(
 
 
 def _chosen(choice: LayerChoice, names: LayerAssignment) -> tuple[AttentionAlternative, FfnAlternative]:
-    """The alternatives that canonical names stand for in a layer; the parent's is always there."""
+    """Return the alternatives of a layer with these canonical names; the parent's always exist."""
     attention = {name_of(a): a for a in (*choice.attention, ParentAttention())}
     ffn = {name_of(f): f for f in (*choice.ffn, ParentFfn())}
     if names.attention not in attention or names.ffn not in ffn:

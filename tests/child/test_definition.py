@@ -1,3 +1,5 @@
+"""A solution and the jobs of a program define a child: the piece of every sub-block."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -5,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.definition import model_definition
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.model import model_definition
 
 Build = Callable[..., Program]
 

@@ -1,0 +1,70 @@
+"""docs/architecture.md names functions that exist, in an order that never returns to a folder, and every folder."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from tests.documents import ROOT
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+MOST_HOPS = 25
+_HOP = re.compile(r"^\| (\d+) \| \[`([\w.]+)`\]\(\.\./(puzzledsl/[\w/]+\.py)\) \| (.+) \|$", re.MULTILINE)
+_FOLDER = re.compile(r"^\| `(\w+)` \| (.+) \|$", re.MULTILINE)
+
+
+def section(title: str) -> str:
+    """Return the text of one section of the page."""
+    (found,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+HOPS = _HOP.findall(section("The walk"))
+
+
+def defines(path: Path, name: str) -> bool:
+    """Return True if a file defines a function, or `Class.method`, of this name."""
+    body: list[ast.stmt] = ast.parse(path.read_text("utf-8")).body
+    *classes, function = name.split(".")
+    for owner in classes:
+        body = [s for c in body if isinstance(c, ast.ClassDef) and c.name == owner for s in c.body]
+    return any(isinstance(s, ast.FunctionDef) and s.name == function for s in body)
+
+
+def test_the_walk_is_short_and_numbered() -> None:
+    rows = [line for line in section("The walk").splitlines() if line.startswith("| ")][1:]
+    assert len(HOPS) == len(rows), "a row is not `| number | [`function`](file) | sentence |`"
+    assert [int(number) for number, *_ in HOPS] == list(range(1, len(HOPS) + 1))
+    assert 20 <= len(HOPS) <= MOST_HOPS
+
+
+@pytest.mark.parametrize(("number", "name", "file", "sentence"), HOPS, ids=[hop[1] for hop in HOPS])
+def test_a_hop_names_a_function_that_exists(number: str, name: str, file: str, sentence: str) -> None:
+    assert (ROOT / file).is_file()
+    assert defines(ROOT / file, name), f"hop {number}: {file} defines no {name}"
+    assert sentence.startswith("Gets ") and " gives " in sentence and sentence.endswith(".")
+
+
+def test_the_walk_never_returns_to_a_folder() -> None:
+    folders = [folder for folder, _ in groupby(file.split("/")[1] for _, _, file, _ in HOPS)]
+    assert len(folders) == len(set(folders)) > 5, folders
+
+
+def test_the_map_has_every_folder_in_the_order_of_imports() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ][0]
+    named = [folder for folder, _ in _FOLDER.findall(section("The folders"))]
+    assert named == contract["layers"][::-1]
+
+
+def test_a_function_that_is_missing_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text("def f(): ...\nclass A:\n    def g(self): ...\n")
+    assert defines(path, "f") and defines(path, "A.g")
+    assert not defines(path, "g") and not defines(path, "A") and not defines(path, "B.g")

@@ -18,7 +18,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from puzzledsl.models.kernels.allocation import keep_freed_memory
 from puzzledsl.models.layerwise import LayerTrace
 from puzzledsl.models.placement import faster_in_bfloat16
-from puzzledsl.models.schedule import learning_rate
+from puzzledsl.models.schedule import learning_rate, warmup_steps
 from puzzledsl.pieces.train.losses import TINY, LossName, loss_of
 from puzzledsl.pieces.train.student import Student
 
@@ -127,7 +127,8 @@ class PieceState:
 
     def check(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
         """Early stopping on a held-out batch: after PATIENCE checks without a new best, restore the best weights and stop."""
-        if self._optimizer is None or self.stopped or self.done < self.student.job.lr.warmup * self.steps:
+        warming_up = self.done < warmup_steps(self.student.job.lr, self.steps)
+        if self._optimizer is None or self.stopped or warming_up:
             return
         errors = SquaredErrors()
         errors.add(self.student, hidden_BSH, trace)

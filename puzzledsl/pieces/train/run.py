@@ -26,8 +26,8 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
-from puzzledsl.data.errors import span_of
 from puzzledsl.ir import nodes
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import check_tokens, load_tokenizer

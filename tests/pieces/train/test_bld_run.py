@@ -14,7 +14,7 @@ import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.child.assemble import assemble_on
+from puzzledsl.child.assemble import assemble
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
@@ -89,7 +89,7 @@ def measured_loss(base: Path, piece: Piece, library: Library, tokens: torch.Tens
         ffn_piece=job.id if job.sub_block == "ffn" else None,
         block_piece=job.id if job.sub_block == "block" else None,
     )
-    assemble_on(child, ModelDefinition(name="c", search="c", parent="p", layers=tuple(layers)), library.load)
+    assemble(child, ModelDefinition(name="c", search="c", parent="p", layers=tuple(layers)), library.load)
     outputs = []
     for model in (parent, child):
         seen: dict[str, torch.Tensor] = {}

@@ -22,7 +22,7 @@ from puzzledsl.cli.loading import context
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.ir.nodes import Bld, Program
 from puzzledsl.ir.tables import CostTable, ModelDefinition
-from puzzledsl.models.families.load import load_tokenizer
+from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pipeline.inputs import costs_of, jobs_of, scores_of
@@ -131,7 +131,7 @@ class Bench:
             realise(definition, self.parent_dir, self.library.load, work / "child", healed=healed)
             self._uptrained(recipe, work)
             return load_child(work / "uptrained", dtype=torch.float32)
-        model = assemble(definition, self.parent_dir, self.library.load)
+        model = assemble(load_parent(self.parent_dir), definition, self.library.load)
         weights = {name: tensor.read() for name, tensor in healed.items()}
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys
         assert not unknown, unknown

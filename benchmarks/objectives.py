@@ -193,7 +193,7 @@ class Bench:
         path = self.work / "objectives" / f"{text}-{size}-{_layers_digest(definition)}.json"
         if not path.is_file():
             runner, measure = (
-                LayerRunner(assemble(definition, self.parent, self.library.load)),
+                LayerRunner(assemble(load_parent(self.parent), definition, self.library.load)),
                 self._measures()[text],
             )
             figures = measure.figures(final_states(runner, measure))
@@ -205,7 +205,7 @@ class Bench:
         """KL of a child in memory at every held-out position."""
         path = self.work / "objectives" / f"positions-{self.heldout}-{_layers_digest(definition)}.json"
         if not path.is_file():
-            runner = LayerRunner(assemble(definition, self.parent, self.library.load))
+            runner = LayerRunner(assemble(load_parent(self.parent), definition, self.library.load))
             measure = self._measures()["heldout"]
             write_text(path, json.dumps(measure.measured(final_states(runner, measure))[1].tolist()))
         return [float(kl) for kl in json.loads(path.read_text())]

@@ -28,9 +28,9 @@ from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import faster_in_bfloat16
 from puzzledsl.pieces.initialise.statistics import collect_statistics
-from puzzledsl.pieces.train import training
-from puzzledsl.pieces.train.student import enrol
-from puzzledsl.pieces.train.training import School
+from puzzledsl.pieces.train import piece_state
+from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train.student import Student
 
 LAYERS, H, N, K, D, F = 8, 512, 8, 4, 64, 1536
 CONTEXT = 256
@@ -100,12 +100,12 @@ def piece_flop(alternative: Alternative, positions: float) -> float:
 @contextmanager
 def in_bfloat16(wanted: bool) -> Iterator[None]:
     """Training's passes in bfloat16, or not, whatever this machine is good at."""
-    before = training.faster_in_bfloat16
-    training.faster_in_bfloat16 = lambda device: wanted  # type: ignore[attr-defined]
+    before = piece_state.faster_in_bfloat16
+    piece_state.faster_in_bfloat16 = lambda device: wanted  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        training.faster_in_bfloat16 = before  # type: ignore[attr-defined]
+        piece_state.faster_in_bfloat16 = before  # type: ignore[attr-defined]
 
 
 class Bench:
@@ -116,37 +116,36 @@ class Bench:
         self.runner, shape = LayerRunner(self.model), shape_of(self.model.config)
         self.tokens = torch.randint(0, 512, (sequences, CONTEXT), generator=torch.Generator().manual_seed(0))
         calibration = collect_statistics(self.model, [self.tokens], layers=range(layers))
-        self.schools = []
+        self.trainers = []
         for layer in range(layers):
             jobs = [job(layer, alternative) for alternative in (*ATTENTION, *FFN)]
-            students = [enrol(j, self.model, calibration[layer], PAPER, shape) for j in jobs]
-            self.schools.append(School(students, steps=10**6))
+            students = [Student.build(j, self.model, calibration[layer], PAPER, shape) for j in jobs]
+            self.trainers.append(LayerTrainer(students, steps=10**6))
 
     def step(self) -> None:
         """One forward pass of the parent feeds every piece of every layer."""
         hidden = self.runner.embed(self.tokens)
-        for layer, school in enumerate(self.schools):
+        for layer, trainer in enumerate(self.trainers):
             with torch.no_grad():
                 trace = self.runner.trace_layer(layer, hidden)
-            school.teach(hidden, trace)
+            trainer.step(hidden, trace)
             hidden = trace.output
 
     def step_by_prefixes(self) -> None:
         """Each job for itself: the parent from the bottom to its layer, then its piece."""
-        for layer, school in enumerate(self.schools):
-            for trainer in school._trainers:
-                assert trainer is not None
+        for layer, trainer in enumerate(self.trainers):
+            for piece in trainer.pieces:
                 with torch.no_grad():
                     hidden: Tensor = self.runner.embed(self.tokens)
                     for below in range(layer):
                         hidden = self.runner.run_layer(below, hidden)
                     trace = self.runner.trace_layer(layer, hidden)
-                trainer.step(hidden, trace)
+                piece.step(hidden, trace)
 
     def flop(self, positions: float = CONTEXT) -> float:
         """That one step must do, with attention to so many positions."""
         pieces = sum(piece_flop(alternative, positions) for alternative in (*ATTENTION, *FFN))
-        return self.tokens.numel() * len(self.schools) * (layer_flop(positions) + pieces)
+        return self.tokens.numel() * len(self.trainers) * (layer_flop(positions) + pieces)
 
 
 def main(options: argparse.Namespace) -> None:

@@ -1,12 +1,10 @@
-"""Assemble a child in memory from its ModelDefinition, the parent's checkpoint and the pieces of the block library."""
+"""Assemble a child in memory from its ModelDefinition, the loaded parent and the pieces of the block library."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -17,7 +15,6 @@ from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.build import build_alternative
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
 from puzzledsl.models.families.access import shape_of, sub_block_name
-from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.replace import number_cache_slots, put
 
 Pieces = Callable[[str], Mapping[str, Tensor]]
@@ -25,25 +22,12 @@ Pieces = Callable[[str], Mapping[str, Tensor]]
 coupled piece start with `self_attn.` or `mlp.`."""
 
 
-def assemble(
-    definition: ModelDefinition,
-    parent_dir: Path,
-    pieces: Pieces,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> PreTrainedModel:
-    """Load the parent and replace its sub-blocks by the definition's. Return the child in evaluation mode, without gradients.
+def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces) -> PreTrainedModel:
+    """Turn a loaded parent into the child, in place, and return it, in evaluation mode and without gradients.
 
     `config.block_configs` describes the child: `export` writes it and `load_child` reads it.
-    Raises DiagnosticError: those of `load_parent`, NoSuchLayer, PieceDoesNotFit, CannotRealise.
+    Raises DiagnosticError: NoSuchLayer, PieceDoesNotFit, CannotRealise.
     """
-    model = load_parent(parent_dir, dtype=dtype, device=device)
-    return assemble_on(model, definition, pieces)
-
-
-def assemble_on(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces) -> PreTrainedModel:
-    """Turn a loaded parent into the child, in place, and return it. Raises DiagnosticError as `assemble` does."""
     shape = shape_of(model.config)
     if len(definition.layers) != shape.layers:
         raise DiagnosticError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.errors import NoPiece
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
@@ -14,6 +14,7 @@ from puzzledsl.ir.alternatives import (
     name_of,
 )
 from puzzledsl.ir.nodes import LayerChoice, Program
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import BldJob, LayerAssignment, LayerDefinition, ModelDefinition, Solution
 from puzzledsl.plan.shapes import is_trainable
 
@@ -76,8 +77,7 @@ def _chosen(choice: LayerChoice, names: LayerAssignment) -> tuple[AttentionAlter
 
 def _no_piece(program: Program, search: str, missing: dict[str, list[int]]) -> DiagnosticError:
     declaration = program.searches[search]
-    where = declaration.where
-    span = Span(where.file, where.line, where.column, where.end_line, where.end_column)
+    span = span_of(declaration.where)
     blds = [name for name, bld in program.blds.items() if bld.space == declaration.space]
     if blds:
         help = f"`bld {blds[0]}` trains other sub-blocks: write `train = attention + ffn` in it"

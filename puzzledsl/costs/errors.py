@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from puzzledsl.base.diagnostics import Diagnostic, Span
-from puzzledsl.ir.nodes import Where
-
-
-def span_of(where: Where) -> Span:
-    """The span a diagnostic of this stage points at: the declaration."""
-    return Span(where.file, where.line, where.column, where.end_line, where.end_column)
+from puzzledsl.base.diagnostics import Diagnostic
 
 
 class NoPeakForDtype(Diagnostic):

@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import ceil
 
 from puzzledsl.base.diagnostics import Sink, Span
+from puzzledsl.base.phrases import first_layers
 from puzzledsl.base.suggest import closest
 from puzzledsl.costs.csv_table import Measured, Row
 from puzzledsl.costs.errors import TableBatch, TableCell, TableMetrics, TableMissing, TableParams
@@ -258,14 +259,6 @@ def _report_missing(
         )
         sink.add(
             TableMissing(
-                span, path=table.path, what=what, scenario=scenario, layers=_listed(indices), help=help
+                span, path=table.path, what=what, scenario=scenario, layers=first_layers(indices), help=help
             )
         )
-
-
-def _listed(indices: list[int]) -> str:
-    if len(indices) == 1:
-        return f"layer {indices[0]}"
-    if indices == list(range(indices[0], indices[-1] + 1)):
-        return f"layers {indices[0]} to {indices[-1]}"
-    return "layers " + ", ".join(str(i) for i in indices[:8]) + (" …" if len(indices) > 8 else "")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.costs.dtypes import DTYPE_BYTES, activation_dtype, head_dtype, peak_flop_per_s
-from puzzledsl.costs.errors import NoLink, NoPeakForDtype, UnknownDtype, span_of
+from puzzledsl.costs.errors import NoLink, NoPeakForDtype, UnknownDtype
 from puzzledsl.ir.nodes import Hardware, RooflineHardware
+from puzzledsl.ir.source_location import span_of
 
 
 def provenance_of(profile: RooflineHardware) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.csv_table import read_measured
-from puzzledsl.costs.errors import span_of
 from puzzledsl.costs.imported import imported_costs
 from puzzledsl.costs.profile import can_run, provenance_of
 from puzzledsl.ir import facts
@@ -29,6 +28,7 @@ from puzzledsl.ir.nodes import (
     Space,
     TableHardware,
 )
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts
 
 PARENT = LayerAssignment(attention="parent", ffn="parent")

@@ -19,9 +19,10 @@ from puzzledsl.base.checksums import is_sealed, seal
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing, sha256_of
 from puzzledsl.data.documents import documents, files_of
-from puzzledsl.data.errors import MixTooShort, NotEnoughText, span_of
+from puzzledsl.data.errors import MixTooShort, NotEnoughText
 from puzzledsl.data.mixing import most_blocks, parts_of, turns
 from puzzledsl.ir import nodes
+from puzzledsl.ir.source_location import span_of
 
 DOCUMENTS_A_CALL = 1024
 PACKING = "1"  # raise it when packing changes, so that caches are made again

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.errors import ColumnMissing, DataMissing, DataUnreadable, LibraryNotInstalled, span_of
+from puzzledsl.data.errors import ColumnMissing, DataMissing, DataUnreadable, LibraryNotInstalled
 from puzzledsl.data.mixing import parts_of
 from puzzledsl.ir import nodes
+from puzzledsl.ir.source_location import span_of
 
 
 def files_of(data: nodes.Data, base: Path) -> tuple[Path, ...]:

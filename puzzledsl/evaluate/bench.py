@@ -27,9 +27,10 @@ from puzzledsl.evaluate.choices import (
 from puzzledsl.evaluate.compare import PERPLEXITY
 from puzzledsl.evaluate.divergence import BlockFigures, compare_block, divergence_figures, final_states
 from puzzledsl.evaluate.errors import OtherModel
-from puzzledsl.evaluate.plan import Plan, Text, span_of
+from puzzledsl.evaluate.plan import Plan, Text
 from puzzledsl.evaluate.speed import ROUNDS, Speed, child_speed, parent_speed, speed_figures
 from puzzledsl.ir.base import Frozen
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import Figure, ModelFigures
 from puzzledsl.models.placement import placement
 
@@ -83,7 +84,7 @@ class Bench:
         model = self._load(directory, *placement(self.parent_dir))
         expected = self._parent().config.vocab_size
         if (got := model.config.vocab_size) != expected:
-            span = span_of(plan.declaration)
+            span = span_of(plan.declaration.where)
             raise DiagnosticError(OtherModel(span, model=name, got=got, expected=expected))
         blocks = {text.name: self._blocks(model, text) for text in plan.texts}
         texts_figures = {text: divergence_figures(of_text) for text, of_text in blocks.items()}
@@ -139,7 +140,7 @@ class Bench:
             scores = log_likelihoods(model, task.encoded, share_context=share, advance=advance)
             found.append(answers(task.name, task.items, scores))
         if self.plan.harness is not None:
-            span = span_of(self.plan.declaration)
+            span = span_of(self.plan.declaration.where)
             found.append(self.plan.harness.answers(model, self.plan.tokenizer, span, lambda rows: None))
         return together(found)
 

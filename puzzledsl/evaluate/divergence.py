@@ -17,9 +17,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.ir.tables import Figure
+from puzzledsl.models.divergence import CHUNK_POSITIONS, kl_divergence
 from puzzledsl.models.kernels.products import fast_products
 
-CHUNK_TOKENS = 512
 FORWARD_TOKENS = 2048
 AGREEMENT = (1, 5, 10)
 
@@ -60,14 +60,14 @@ def compare_block(
     device, positions = model_VH.device, len(ids_T)
     kl = cross_entropy = 0.0
     agreeing = [0] * len(AGREEMENT)
-    for start in range(0, positions, CHUNK_TOKENS):
-        rows = slice(start, start + CHUNK_TOKENS)
+    for start in range(0, positions, CHUNK_POSITIONS):
+        rows = slice(start, start + CHUNK_POSITIONS)
         log_q_CV = _log_probs(model_TH[rows], model_VH)
         log_p_CV = _log_probs(parent_TH[rows], parent_VH).to(device)
-        kl += float(F.kl_div(log_q_CV, log_p_CV, log_target=True, reduction="none").sum(-1).double().sum())
+        kl += float(kl_divergence(log_p_CV, log_q_CV).sum(dtype=torch.float64))
         ahead_C = (log_q_CV > log_q_CV.gather(1, log_p_CV.argmax(-1, keepdim=True))).sum(-1)
         agreeing = [count + int((ahead_C < k).sum()) for count, k in zip(agreeing, AGREEMENT, strict=True)]
-        next_C = ids_T[start + 1 : start + 1 + CHUNK_TOKENS].to(device)
+        next_C = ids_T[start + 1 : start + 1 + CHUNK_POSITIONS].to(device)
         cross_entropy -= float(log_q_CV[: len(next_C)].gather(1, next_C[:, None]).double().sum())
     agreement = tuple(count / positions for count in agreeing)
     return BlockFigures(kl / positions, cross_entropy / max(1, positions - 1), agreement)

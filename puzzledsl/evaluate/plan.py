@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.tasks import EncodedChoice, Item, encode_choice, read_tasks
 from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName
 from puzzledsl.evaluate.harness import Harness
 from puzzledsl.evaluate.kept import POOLED
 from puzzledsl.ir.nodes import Data, Eval, Program
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.measure.device import device_of, measured_scenarios
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.load import load_config, load_tokenizer
@@ -96,9 +97,9 @@ def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Pa
     tasks = tuple(_task(declaration, base / path, tokenizer, positions) for path in declaration.tasks)
     for task in tasks:
         if sum(other.name == task.name for other in tasks) > 1:
-            raise DiagnosticError(SameTaskName(span_of(declaration), name=eval, stem=task.name))
+            raise DiagnosticError(SameTaskName(span_of(declaration.where), name=eval, stem=task.name))
         if task.name in RESERVED:
-            raise DiagnosticError(ReservedTaskName(span_of(declaration), name=eval, stem=task.name))
+            raise DiagnosticError(ReservedTaskName(span_of(declaration.where), name=eval, stem=task.name))
     timed = []
     for name, hardware in measured_scenarios(program).items():
         scenario = program.scenarios[name]
@@ -111,14 +112,8 @@ def _harness(declaration: Eval, base: Path) -> Harness | None:
     if not declaration.lm_eval:
         return None
     harness = Harness(declaration.lm_eval, declaration.shots, declaration.items, base)
-    harness.check(span_of(declaration))
+    harness.check(span_of(declaration.where))
     return harness
-
-
-def span_of(declaration: Eval) -> Span:
-    """Return the source span of the declaration."""
-    at = declaration.where
-    return Span(at.file, at.line, at.column, at.end_line, at.end_column)
 
 
 def _texts(program: Program, declaration: Eval) -> tuple[Data, ...]:
@@ -127,16 +122,16 @@ def _texts(program: Program, declaration: Eval) -> tuple[Data, ...]:
     if len(program.data) == 1:
         return tuple(program.data.values())
     known = ", ".join(program.data) or "(declare one with `data NAME = text(…)`)"
-    raise DiagnosticError(NoEvalData(span_of(declaration), name=declaration.name, known=known))
+    raise DiagnosticError(NoEvalData(span_of(declaration.where), name=declaration.name, known=known))
 
 
 def _task(declaration: Eval, path: Path, tokenizer: Any, positions: int) -> Task:
-    items = read_tasks(path, declaration.items, span=span_of(declaration))
+    items = read_tasks(path, declaration.items, span=span_of(declaration.where))
     encoded = tuple(
         tuple(encode_choice(tokenizer, item.context, choice) for choice in item.choices) for item in items
     )
     task = Task(path.stem, items, encoded)
     if task.longest > positions:
-        problem = ItemTooLong(span_of(declaration), file=path, got=task.longest, limit=positions)
+        problem = ItemTooLong(span_of(declaration.where), file=path, got=task.longest, limit=positions)
         raise DiagnosticError(problem)
     return task

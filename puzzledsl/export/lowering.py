@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.phrases import layer_ranges
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.ir.alternatives import (
@@ -87,7 +88,7 @@ def refuse(child: ChildFiles, runtime: Runtime) -> None:
                 lacking.setdefault((name_of(alternative), answer.reason), []).append(index)
     for (name, reason), layers in lacking.items():
         found.append(
-            RuntimeLacksIt(None, runtime=runtime.title, name=name, layers=listed(layers), reason=reason)
+            RuntimeLacksIt(None, runtime=runtime.title, name=name, layers=layer_ranges(layers), reason=reason)
         )
     if isinstance(runtime.window, Absent) and (window := _sliding_window(child)):
         found.append(
@@ -95,18 +96,6 @@ def refuse(child: ChildFiles, runtime: Runtime) -> None:
         )
     if found:
         raise DiagnosticError(*found)
-
-
-def listed(layers: list[int]) -> str:
-    """Format layers for a message: `layer 3`, `layers 0-4, 7`."""
-    spans: list[list[int]] = []
-    for layer in layers:
-        if spans and layer == spans[-1][1] + 1:
-            spans[-1][1] = layer
-        else:
-            spans.append([layer, layer])
-    text = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
-    return ("layer " if len(layers) == 1 else "layers ") + text
 
 
 def _sliding_window(child: ChildFiles) -> int | None:

@@ -1,7 +1,8 @@
-"""Source places of IR nodes."""
+"""Source places of IR nodes, and their spans for diagnostics."""
 
 from __future__ import annotations
 
+from puzzledsl.base.diagnostics import Span
 from puzzledsl.ir.base import Frozen
 
 
@@ -14,3 +15,8 @@ class Where(Frozen):
     end_line: int
     end_column: int
     text: str = ""
+
+
+def span_of(where: Where, file: str | None = None) -> Span:
+    """Return a place as a span for diagnostics. `file`: another name for its file."""
+    return Span(file or where.file, where.line, where.column, where.end_line, where.end_column)

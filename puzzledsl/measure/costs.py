@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 
-from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.costs.parameters import fixed_size, size_of
 from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, name_of
 from puzzledsl.ir.nodes import Hardware, Program, Scenario, Shape
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, ScenarioCosts
 from puzzledsl.measure.cells import measure_cell, sizes_of
 from puzzledsl.measure.device import device_of, measured_scenarios, memory_bytes
@@ -89,9 +90,9 @@ def _batches(
         free // max(1, shape.layers * parent["kv_cache_bytes"]),
     )
     if limit < 1:
-        at = scenario.where
-        span = Span(at.file, at.line, at.column, at.end_line, at.end_column)
-        raise DiagnosticError(NoWorkload(span, scenario=scenario.name, hardware=hardware.name))
+        raise DiagnosticError(
+            NoWorkload(span_of(scenario.where), scenario=scenario.name, hardware=hardware.name)
+        )
     return [1 << power for power in range(limit.bit_length())]
 
 

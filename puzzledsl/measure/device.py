@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.measure.device_errors import NoSuchDevice, NoSuchDtype, SeveralGpus
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -13,9 +14,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 def device_of(hardware: Hardware) -> tuple[torch.device, torch.dtype]:
     """Return the device and dtype of a measured hardware. Raises DiagnosticError: NoSuchDevice, NoSuchDtype, SeveralGpus."""
-    spec, at = hardware.spec, hardware.where
+    spec, span = hardware.spec, span_of(hardware.where)
     assert isinstance(spec, MeasuredHardware)
-    span = Span(at.file, at.line, at.column, at.end_line, at.end_column)
     here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     if spec.device.split(":")[0] not in here:
         problem = NoSuchDevice(span, name=hardware.name, device=spec.device, devices=", ".join(here))

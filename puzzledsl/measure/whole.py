@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,16 +52,6 @@ class WholeTiming:
     decode_step_s: float
     prefill_stderr_s: float = 0.0
     decode_stderr_s: float = 0.0
-
-    @property
-    def latency_s(self) -> float:
-        """Latency of the batch: prefill + output * decode step."""
-        return self.prefill_s + self.workload.output * self.decode_step_s
-
-    @property
-    def throughput_tokens_per_s(self) -> float:
-        """Output tokens of the batch per second, including the time of the prefill."""
-        return self.workload.batch * self.workload.output / self.latency_s
 
 
 def cache_keyword(model: nn.Module) -> str:
@@ -154,26 +143,3 @@ class WholeTimer:
     def timing(self) -> WholeTiming:
         """Return the medians of the rounds kept so far."""
         return self.samples.timing(self.workload)
-
-
-def time_models(
-    models: Mapping[str, nn.Module], workload: Workload, *, rounds: int = 5
-) -> dict[str, WholeTiming]:
-    """Time several models, alternating by rounds after one warm-up round each."""
-    timers = {name: WholeTimer(model, workload) for name, model in models.items()}
-    for timer in timers.values():
-        timer.round(keep=False)
-    for _ in range(rounds):
-        for timer in timers.values():
-            timer.round()
-    return {name: timer.timing for name, timer in timers.items()}
-
-
-def time_model(
-    model: nn.Module, scenario: Scenario, batch: int | None = None, *, rounds: int = 5
-) -> WholeTiming:
-    """Time one model in one scenario, at `batch` or at the scenario's only (first) batch."""
-    workload = Workload.of(
-        scenario, batch if batch is not None else scenario.batches[0] if scenario.batches else 1
-    )
-    return time_models({"model": model}, workload, rounds=rounds)["model"]

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.pipeline.digests import digest_of, parent_fingerprint
 from puzzledsl.pipeline.errors import (
     DamagedArtefact,
@@ -24,11 +25,6 @@ from puzzledsl.pipeline.errors import (
 from puzzledsl.pipeline.stamps import Stamps
 
 T = TypeVar("T", bound=Artefact)
-
-
-def span_of(where: nodes.Where) -> Span:
-    """Return a place of the IR as a span for diagnostics."""
-    return Span(where.file, where.line, where.column, where.end_line, where.end_column)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 from puzzledsl.ir.evaluated import children_evaluated, children_in_full
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import (
     BldJob,
     CostTable,
@@ -16,7 +17,7 @@ from puzzledsl.ir.tables import (
     SearchResult,
     Solution,
 )
-from puzzledsl.pipeline.context import Context, span_of
+from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.digests import data_fingerprint, digest_of
 from puzzledsl.pipeline.errors import NoSolution, WholeModelChoice
 

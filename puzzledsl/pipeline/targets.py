@@ -7,8 +7,9 @@ from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.suggest import closest
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.pipeline.compile import missing_tables
-from puzzledsl.pipeline.context import Context, span_of
+from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingDeclared, NotReady, UnknownTarget
 
 

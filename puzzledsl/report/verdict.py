@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from puzzledsl.base.phrases import listed
 from puzzledsl.report import numbers
 from puzzledsl.report.headline import ACCURACY_KEPT, BEYOND_CHANCE, Headline, headlines
 from puzzledsl.report.sections.kept import AT_CHANCE
@@ -36,7 +37,7 @@ def verdict(subject: Subject) -> str:
         return ""
     by_label = {headline.label: headline for headline in headlines(subject)}
     parts = [part for part in (_speed(by_label), _kept(by_label), _size(by_label)) if part]
-    first = f"The child {_listed(parts)}. " if parts and subject.best else ""
+    first = f"The child {listed(parts)}. " if parts and subject.best else ""
     return first + _proof(subject, subject.result.status)
 
 
@@ -72,7 +73,3 @@ def _size(found: dict[str, Headline]) -> str:
         return ""
     word = "fewer" if headline.number.value < 0 else "more"
     return f"has {numbers.share(abs(headline.number.value)).text} {word} parameters"
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

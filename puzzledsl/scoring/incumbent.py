@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 from transformers import PreTrainedModel
 
-from puzzledsl.child.assemble import assemble_on, load_piece
+from puzzledsl.child.assemble import assemble, load_piece
 from puzzledsl.ir.alternatives import Alternative, SubBlock
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.build import build_alternative
@@ -39,7 +39,7 @@ class Incumbent:
             layer = layers(self.model)[layer_idx]
             setattr(layer, sub_block_name(sub_block), module)
             setattr(layer, norm_name(sub_block), norm)
-        assemble_on(self.model, definition, self._library.load)
+        assemble(self.model, definition, self._library.load)
 
     @contextmanager
     def replaced(

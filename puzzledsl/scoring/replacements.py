@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.errors import span_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import (
     Alternative,
@@ -19,6 +18,7 @@ from puzzledsl.ir.alternatives import (
     name_of,
 )
 from puzzledsl.ir.layer_runs import runs_to_drop
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import BldJob, LayerDefinition
 from puzzledsl.scoring.errors import NothingTrainsIt
 from puzzledsl.scoring.incumbent import Incumbent

@@ -21,9 +21,9 @@ from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.groups import HealingGroups
-from puzzledsl.data.errors import span_of
 from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.ir import nodes
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import BldJob, ModelDefinition, ScoreTable
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner

@@ -18,8 +18,9 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.text import healing_text
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
-from puzzledsl.data.errors import NotEnoughText, span_of
+from puzzledsl.data.errors import NotEnoughText
 from puzzledsl.ir import nodes
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from puzzledsl.base.diagnostics import Diagnostic, Span
-from puzzledsl.ir.nodes import Where
-
-
-def span_of(where: Where) -> Span:
-    """Return the source span of a node's location."""
-    return Span(where.file, where.line, where.column, where.end_line, where.end_column)
+from puzzledsl.base.diagnostics import Diagnostic
 
 
 class NoSolution(Diagnostic):

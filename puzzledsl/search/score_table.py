@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError, Sink, Span
+from puzzledsl.base.phrases import first_layers
 from puzzledsl.base.suggest import closest
 from puzzledsl.ir.alternatives import SubBlock, name_of
 from puzzledsl.ir.layer_runs import Run, written_run
@@ -30,8 +31,9 @@ from puzzledsl.ir.long_table import (
     row_length,
 )
 from puzzledsl.ir.nodes import Score, ScoreFromTable, Space
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import RunScore, ScoreTable
-from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable, span_of
+from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable
 
 SHOWN_GAPS = 3
 COST_COLUMN = re.compile(r"[^.\[\]]+\.[^.\[\]]+(\[[^\[\]]*\])?")
@@ -218,7 +220,7 @@ class _Reader:
                     if index not in layers:
                         layers.append(index)
         if missing:
-            told = [f"{what} in {_listed(layers)}" for what, layers in missing.items()]
+            told = [f"{what} in {first_layers(layers)}" for what, layers in missing.items()]
             more = f" and {len(told) - SHOWN_GAPS} more" if len(told) > SHOWN_GAPS else ""
             text = ", ".join(told[:SHOWN_GAPS]) + more
             self.sink.add(ScoreTableGap(self.declared, path=self.table.shown, missing=text))
@@ -282,11 +284,3 @@ def _lacking(entries: Entries, layer: int, attention: str, ffn: str) -> list[str
     if len(lacking) == 2 and any(a and f for _, a, f in entries):
         return [f"attention `{attention}` with ffn `{ffn}`"]
     return lacking
-
-
-def _listed(layers: list[int]) -> str:
-    if len(layers) == 1:
-        return f"layer {layers[0]}"
-    if layers == list(range(layers[0], layers[-1] + 1)):
-        return f"layers {layers[0]} to {layers[-1]}"
-    return "layers " + ", ".join(str(i) for i in layers[:8]) + (" …" if len(layers) > 8 else "")

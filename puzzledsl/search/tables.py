@@ -17,6 +17,7 @@ from puzzledsl.ir.facts import fact
 from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.metrics import fits
 from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, ScoreTerm, Search, Shape
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.errors import (
     AlternativeNotCosted,
@@ -27,7 +28,6 @@ from puzzledsl.search.errors import (
     PairwiseNotGoal,
     ScoresNotThere,
     Unbounded,
-    span_of,
 )
 from puzzledsl.search.needs import influence_of, needed, placed_linears
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lark import Token
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix
+from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import UNITS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.kinds import KEYWORDS
@@ -82,11 +83,7 @@ def _label(expected: set[str], before: Token | None) -> str:
     if operator:
         words.append("an operator")
     tail = " after the name" if before is not None and before.type == "NAME" and "EQUAL" in rest else ""
-    return f"expected {_either(words)}{tail}" if words else "this cannot stand here"
-
-
-def _either(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+    return f"expected {listed(words, 'or')}{tail}" if words else "this cannot stand here"
 
 
 def _help(token: Token, before: Token | None, expected: set[str], file: str) -> tuple[str, tuple[Fix, ...]]:

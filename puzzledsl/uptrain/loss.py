@@ -133,17 +133,3 @@ def cosine_loss(child_LNH: Sequence[Tensor], parent_LNH: Sequence[Tensor]) -> Te
         for child, parent in zip(child_LNH, parent_LNH, strict=True)
     ]
     return torch.stack(per_layer).mean()
-
-
-@torch.no_grad()
-def mean_kl(
-    child_NH: Tensor, child_VH: Tensor, parent_NH: Tensor, parent_VH: Tensor, chunk: int = CHUNK_TOKENS
-) -> float:
-    """Return the mean KL(parent || child) in nats over positions, summed in float64."""
-    total = 0.0
-    for start in range(0, child_NH.shape[0], chunk):
-        rows = slice(start, start + chunk)
-        log_q_CV = F.log_softmax((child_NH[rows] @ child_VH.T).float(), dim=-1)
-        log_p_CV = F.log_softmax((parent_NH[rows] @ parent_VH.T).float(), dim=-1)
-        total += float(F.kl_div(log_q_CV, log_p_CV, log_target=True, reduction="sum"))
-    return total / child_NH.shape[0]

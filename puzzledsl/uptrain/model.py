@@ -14,9 +14,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from puzzledsl.ir.nodes import Uptrain
+from puzzledsl.models.divergence import summed_kl
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.placement import faster_in_bfloat16
-from puzzledsl.uptrain.loss import IGNORED, LogitLoss, cosine_loss, logit_loss, mean_kl
+from puzzledsl.uptrain.loss import CHUNK_TOKENS, IGNORED, LogitLoss, cosine_loss, logit_loss
 
 
 class Hidden(NamedTuple):
@@ -70,7 +71,9 @@ class Student(nn.Module):
         child_NH, parent_NH = child.final.flatten(0, 1), target.hidden.final.flatten(0, 1)
         child_VH = output_embedding(self.model)
         if weights is None:
-            return mean_kl(child_NH, child_VH, parent_NH, target.embedding_VH)
+            heads = (lambda rows: rows @ target.embedding_VH.T), (lambda rows: rows @ child_VH.T)
+            summed = summed_kl(parent_NH, child_NH, *heads, chunk=CHUNK_TOKENS)
+            return summed / len(child_NH)
         logits = self._logit_loss(child_NH, child_VH, parent_NH, target.embedding_VH, ids_BT, weights)
         cosine = logits.total.new_zeros(())
         if every_layer:

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from puzzledsl.base.diagnostics import DiagnosticError, Span
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import sha256_of
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.text import blocks_read
@@ -22,6 +22,7 @@ from puzzledsl.child.load import load_child
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.errors import NotEnoughText
 from puzzledsl.ir.nodes import Data, Program, Uptrain
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.placement import placement
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
@@ -66,7 +67,7 @@ def run_uptrain(
     declaration = program.uptrains[uptrain]
     data = _data(program, declaration)
     if declaration.kld == declaration.cosine == declaration.lm == 0:
-        raise DiagnosticError(NoLoss(_span(declaration), name=uptrain))
+        raise DiagnosticError(NoLoss(span_of(declaration.where), name=uptrain))
     device, parent_dtype = placement(parent_dir)
     first = (
         device if ranks.world == 1 else torch.device("cpu")
@@ -76,7 +77,7 @@ def run_uptrain(
     vocabularies = child.config.vocab_size, parent.config.vocab_size
     if vocabularies[0] != vocabularies[1]:
         problem = OtherVocabulary(
-            _span(declaration), name=uptrain, child=vocabularies[0], parent=vocabularies[1]
+            span_of(declaration.where), name=uptrain, child=vocabularies[0], parent=vocabularies[1]
         )
         raise DiagnosticError(problem)
     steps, heldout = steps_of(declaration), heldout_blocks(declaration)
@@ -161,12 +162,7 @@ def _data(program: Program, declaration: Uptrain) -> Data:
     if len(program.data) == 1:
         return next(iter(program.data.values()))
     known = ", ".join(program.data) or "(declare one with `data NAME = text(…)`)"
-    raise DiagnosticError(NoUptrainData(_span(declaration), name=declaration.name, known=known))
-
-
-def _span(declaration: Uptrain) -> Span:
-    at = declaration.where
-    return Span(at.file, at.line, at.column, at.end_line, at.end_column)
+    raise DiagnosticError(NoUptrainData(span_of(declaration.where), name=declaration.name, known=known))
 
 
 def _with_dtype(declaration: Uptrain, device: torch.device, ranks: Ranks, progress: Progress) -> Uptrain:

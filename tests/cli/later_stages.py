@@ -96,7 +96,6 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E0721": {"alternative": "gqa1", "reason": "its rotary embeddings are not in pairs"},
     "E0722": {},
     "E0731": {"path": "child"},
-    "E0732": {"path": "child"},
     "E0733": {
         "runtime": "llama.cpp",
         "family": "qwen3",

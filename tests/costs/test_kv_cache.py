@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel, StaticCache
 
 from puzzledsl.checker.shipped import shipped_profiles
-from puzzledsl.child.assemble import assemble_on
+from puzzledsl.child.assemble import assemble
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import kv_cache_bytes
 from puzzledsl.ir import facts
@@ -104,7 +104,7 @@ def test_a_child_s_cache_is_the_sum_of_its_attentions(monkeypatch: pytest.Monkey
     """No-op, 1 KV head, linear, 2 KV heads with a window, whose cache lets go of what no query will see."""
     parent = tiny_model("llama", layers=4, heads=4, kv_heads=4)
     shape = shape_of(parent.config)
-    child = assemble_on(parent, define(MIXED), random_pieces(parent, MIXED))
+    child = assemble(parent, define(MIXED), random_pieces(parent, MIXED))
     alternatives = [attention for attention, _ in MIXED]
     held = [
         kv_cache_bytes(float32(1), shape, facts.kv_heads(a, shape), facts.window(a, shape), WORK)

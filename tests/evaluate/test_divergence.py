@@ -41,7 +41,7 @@ def figures_of(parent_dir, child_dir, tokens):
 
 @pytest.mark.parametrize("chunk", [512, 5])
 def test_against_an_independent_forward(pair, monkeypatch, chunk):
-    monkeypatch.setattr(divergence, "CHUNK_TOKENS", chunk)
+    monkeypatch.setattr(divergence, "CHUNK_POSITIONS", chunk)
     monkeypatch.setattr(divergence, "FORWARD_TOKENS", 24)
     tokens = tiny_tokens(3, 12)
     found = figures_of(*pair, tokens)

@@ -15,11 +15,8 @@ from puzzledsl.measure.whole import (
     DECODE_WINDOW,
     Forward,
     WholeTimer,
-    WholeTiming,
     Workload,
     cache_keyword,
-    time_model,
-    time_models,
 )
 from puzzledsl.models.families.load import load_parent
 from tests.children import MIXED, define, random_pieces
@@ -78,27 +75,6 @@ def test_the_window_lies_within_the_generation(prompt, output):
     assert workload.context + workload.window <= prompt + output + 1
 
 
-def test_latency_and_throughput_are_the_contract_s():
-    timing = WholeTiming(Workload(batch=4, prompt=10, output=20), prefill_s=2.0, decode_step_s=0.1)
-    assert timing.latency_s == pytest.approx(4.0)
-    assert timing.throughput_tokens_per_s == pytest.approx(20.0)
-
-
-def test_models_take_turns(monkeypatch):
-    order = []
-    real = WholeTimer.round
-
-    def spy(self, *, keep=True):
-        order.append((self._forward.model, keep))
-        return real(self, keep=keep)
-
-    monkeypatch.setattr(WholeTimer, "round", spy)
-    one, two = tiny_model(seed=0), tiny_model(seed=1)
-    found = time_models({"one": one, "two": two}, Workload(1, 4, 3), rounds=2)
-    assert order == [(m, keep) for keep in (False, True, True) for m in (one, two)]
-    assert all(t.prefill_s > 0 and t.decode_step_s > 0 for t in found.values())
-
-
 def test_a_round_runs_one_prompt_and_a_window_of_steps(monkeypatch):
     calls = []
     model = tiny_model()
@@ -108,15 +84,6 @@ def test_a_round_runs_one_prompt_and_a_window_of_steps(monkeypatch):
     prefill, steps = WholeTimer(model, Workload(3, 5, 20)).round()
     assert calls == [(3, 5)] + [(3, 1)] * DECODE_WINDOW
     assert prefill > 0 and len(steps) == DECODE_WINDOW
-
-
-def test_time_model_takes_a_scenario():
-    from puzzledsl.ir.nodes import Scenario
-    from tests.pieces.train.bld_programs import WHERE
-
-    scenario = Scenario(name="s", hardware="h", batches=(2, 3), prompt=4, output=3, where=WHERE)
-    assert time_model(tiny_model(), scenario, rounds=1).workload == Workload(2, 4, 3)
-    assert time_model(tiny_model(), scenario, 5, rounds=1).workload == Workload(5, 4, 3)
 
 
 def test_the_cache_s_name_is_the_model_s():

@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import assemble, assemble_on
+from puzzledsl.child.assemble import assemble
 from puzzledsl.child.block_configs import from_block_configs, to_block_configs
 from puzzledsl.ir.alternatives import (
     GqaAttention,
@@ -34,7 +34,7 @@ NEW_TOKENS = 8
 
 def child_of(choices, family: str = "llama", **sizes) -> PreTrainedModel:
     parent = tiny_model(family, layers=len(choices), **sizes)
-    return assemble_on(
+    return assemble(
         tiny_model(family, layers=len(choices), **sizes), define(choices), random_pieces(parent, choices)
     )
 
@@ -62,7 +62,7 @@ def generate(model: PreTrainedModel, tokens: torch.Tensor, **options) -> torch.T
 @pytest.mark.parametrize("tied", [False, True])
 def test_an_all_parent_child_is_the_parent(tmp_path: Path, family: str, tied: bool) -> None:
     directory = save_tiny(tmp_path, family, tied=tied)
-    child = assemble(define([PARENT] * 3), directory, pieces={}.__getitem__)
+    child = assemble(load_parent(directory), define([PARENT] * 3), {}.__getitem__)
     tokens = tiny_tokens()
     assert torch.equal(child(tokens).logits, load_parent(directory)(tokens).logits)
 
@@ -148,7 +148,7 @@ def test_a_coupled_piece_brings_both_halves() -> None:
         parent="p",
         layers=(LayerDefinition(attention=choice[0], ffn=choice[1], block_piece="b"),),
     )
-    child = assemble_on(tiny_model(layers=1), coupled, {"b": block}.__getitem__)
+    child = assemble(tiny_model(layers=1), coupled, {"b": block}.__getitem__)
     tokens = tiny_tokens()
     assert torch.equal(child(tokens).logits, child_of([choice])(tokens).logits)
 
@@ -160,14 +160,14 @@ def test_a_coupled_piece_with_the_parents_ffn_keeps_it() -> None:
     block = {f"self_attn.{k}": v for k, v in load("attention-0").items()}
     layer = LayerDefinition(attention=choice[0], ffn=choice[1], block_piece="b")
     coupled = ModelDefinition(name="c", search="c", parent="p", layers=(layer,))
-    child = assemble_on(tiny_model(layers=1), coupled, {"b": block}.__getitem__)
+    child = assemble(tiny_model(layers=1), coupled, {"b": block}.__getitem__)
     tokens = tiny_tokens()
     assert torch.equal(child(tokens).logits, child_of([choice])(tokens).logits)
 
 
 def problem(choices, pieces, count: int = 1):
     with pytest.raises(DiagnosticError) as caught:
-        assemble_on(tiny_model(layers=count), define(choices), pieces)
+        assemble(tiny_model(layers=count), define(choices), pieces)
     return caught.value.diagnostics[0]
 
 
@@ -194,7 +194,7 @@ def test_a_missing_piece_is_a_diagnostic() -> None:
     layer = LayerDefinition(attention=LinearAttention(), ffn=ParentFfn())
     definition = ModelDefinition(name="c", search="c", parent="p", layers=(layer,))
     with pytest.raises(DiagnosticError) as caught:
-        assemble_on(tiny_model(layers=1), definition, {}.__getitem__)
+        assemble(tiny_model(layers=1), definition, {}.__getitem__)
     assert isinstance(caught.value.diagnostics[0], PieceDoesNotFit)
 
 

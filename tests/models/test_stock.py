@@ -48,7 +48,7 @@ def generate(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor, *
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 def test_logits(parent: Path, implementation: str) -> None:
-    child = assemble(define([PARENT] * 3), parent, {}.__getitem__)
+    child = assemble(load_parent(parent), define([PARENT] * 3), {}.__getitem__)
     child.set_attn_implementation(implementation)
     tokens = tiny_tokens(2, 12)
     expected = stock(parent, attn_implementation=implementation)
@@ -58,7 +58,7 @@ def test_logits(parent: Path, implementation: str) -> None:
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_generation_of_a_padded_batch(parent: Path, cache: str) -> None:
-    child, expected = assemble(define([PARENT] * 3), parent, {}.__getitem__), stock(parent)
+    child, expected = assemble(load_parent(parent), define([PARENT] * 3), {}.__getitem__), stock(parent)
     batch = tiny_tokens(2, 9)
     mask = torch.ones_like(batch)
     mask[0, :4], batch[0, :4] = 0, 3

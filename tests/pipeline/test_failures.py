@@ -21,7 +21,7 @@ from puzzledsl.cli.main import run
 from puzzledsl.models.families import tensors
 from puzzledsl.pieces.store import library as shelves
 from puzzledsl.pieces.store.keeping import faults, pieces_of
-from puzzledsl.pieces.train import training
+from puzzledsl.pieces.train import piece_state
 from tests.pipeline.tiny_program import write_tiny_program
 from tests.tiny import save_tiny
 
@@ -142,8 +142,8 @@ def test_a_disk_that_is_really_full(program: Path, tiny_disk: Path, fails: objec
 def test_training_that_ends_in_no_number_is_an_error_and_keeps_the_other_pieces_of_the_layer(
     program: Path, fails: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss_of = training.loss_of
-    monkeypatch.setattr(training, "loss_of", lambda *arguments: loss_of(*arguments) * torch.nan)
+    loss_of = piece_state.loss_of
+    monkeypatch.setattr(piece_state, "loss_of", lambda *arguments: loss_of(*arguments) * torch.nan)
     said = fails("bld", str(program))  # type: ignore[operator]
     assert "error[E1411]: bld `pieces`: training `gqa1` of layer 0 ended in a loss of nan" in said
     assert "training `mlp20` of layer 0" in said

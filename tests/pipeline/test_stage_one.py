@@ -15,7 +15,7 @@ from puzzledsl.models.build import build_alternative
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.train.losses import loss_of
-from puzzledsl.pieces.train.student import revive
+from puzzledsl.pieces.train.student import Student
 from puzzledsl.pipeline.planning.stage_one import _Counts
 from puzzledsl.plan.bld import bld_plan
 from tests.pieces.train.bld_programs import make_program
@@ -28,7 +28,7 @@ def flop_of_a_step(parent: Path, job: BldJob) -> int:
     runner = LayerRunner(model := load_parent(parent))
     made = build_alternative(model, job.layer, job.sub_block, job.attention or job.ffn, dtype=torch.float32)  # type: ignore[arg-type]
     weights = {name: torch.randn_like(weight) for name, weight in made.state_dict().items()}
-    student = revive(job, model, weights)
+    student = Student.restore(job, model, weights)
     tokens = torch.randint(4, 260, (2, job.context))
     hidden = runner.embed(tokens)
     with torch.no_grad():

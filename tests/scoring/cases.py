@@ -82,7 +82,7 @@ class Case:
     def figures(self, layers: Sequence[tuple[Any, Any]], samples: int) -> dict[str, float]:
         """All three figures of a child, in float64 from two whole models."""
         child, parent = (
-            assemble(self.child(layers), self.base / "parent", self.library.load),
+            assemble(load_parent(self.base / "parent"), self.child(layers), self.library.load),
             load_parent(self.base / "parent"),
         )
         tokens = self.tokens(samples)
@@ -99,7 +99,7 @@ class Case:
 
     def logits(self, layers: Sequence[tuple[Any, Any]], samples: int) -> torch.Tensor:
         """A child's logits at the scored positions, float64 [P, V]."""
-        model = assemble(self.child(layers), self.base / "parent", self.library.load)
+        model = assemble(load_parent(self.base / "parent"), self.child(layers), self.library.load)
         logits: torch.Tensor = model(self.tokens(samples), use_cache=False).logits
         return logits.double().flatten(0, 1)[:samples]
 

@@ -101,7 +101,7 @@ def naive(case: Case, child: Child, behind: int, work: Path) -> float:
         for name, weight in heal(parent, *given).weights.items()
         if int(name.removeprefix(f"{layers}.").partition(".")[0]) <= behind
     }
-    model = assemble(definition, case.base / "parent", case.library.load)
+    model = assemble(load_parent(case.base / "parent"), definition, case.library.load)
     model.load_state_dict(weights, strict=False)
     tokens = case.tokens(SAMPLES)
     p, q = (

@@ -274,7 +274,7 @@ def test_accuracy_is_the_drop_of_right_answers(small: Case) -> None:
                 attention=ParentAttention(), ffn=f, ffn_piece=pieces[layer, None, f]
             )
             definition = ModelDefinition(name="n", search="n", parent="p", layers=tuple(layers))
-            child = assemble(definition, small.base / "parent", small.library.load)
+            child = assemble(load_parent(small.base / "parent"), definition, small.library.load)
             drops.append(expected - naive_accuracy(child, items[:20]))
             assert table.ffn[layer][name_of(f)] == pytest.approx(drops[-1])
     assert len(set(drops)) > 1, "the replacements differ, or this shows nothing"

@@ -13,6 +13,7 @@ from puzzledsl.checker.diagnostics.refine_errors import (
     RefinesToOne,
 )
 from puzzledsl.ir.nodes import Baseline, Frontier, HfSource, Program, Refine, ReplaceOne, ScoreTerm, Search
+from puzzledsl.ir.source_location import span_of
 
 
 def refined_score(program: Program, search: Search) -> str | None:
@@ -60,7 +61,7 @@ def check_refines(program: Program, files: Mapping[str, str]) -> list[Diagnostic
         (program.searches[f.search], f.where) for f in measured if not program.searches[f.search].refine
     ]
     for search, at in refined:
-        span = Span(files.get(at.file, at.file), at.line, at.column, at.end_line, at.end_column)
+        span = span_of(at, files.get(at.file))
         found += _problems(program, search, span)
     return found
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from puzzledsl.base.diagnostics import Diagnostic, Label, Span
+from puzzledsl.base.phrases import layer_ranges
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker.diagnostics.runtime_errors import (
     CannotRepresent,
@@ -25,6 +26,7 @@ from puzzledsl.ir.runtimes import (
     family_support,
     support,
 )
+from puzzledsl.ir.source_location import span_of
 
 BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625}
 
@@ -66,7 +68,7 @@ def _check(
             "runtime": runtime.title,
             "version": runtime.version,
             "what": what,
-            "layers": listed(layers),
+            "layers": layer_ranges(layers),
         }
         if isinstance(answer, Absent):
             help = _absent_help(runtime, alternative)
@@ -101,18 +103,6 @@ def _used(space: nodes.Space, runtime: Runtime) -> list[tuple[SubBlock, Alternat
     return [(sub_block, alternative, layers) for (sub_block, alternative, _), layers in found.items()]
 
 
-def listed(layers: list[int]) -> str:
-    """Format layers for a message: `layer 3`, `layers 0-4, 7`."""
-    spans: list[list[int]] = []
-    for layer in layers:
-        if spans and layer == spans[-1][1] + 1:
-            spans[-1][1] = layer
-        else:
-            spans.append([layer, layer])
-    text = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
-    return ("layer " if len(layers) == 1 else "layers ") + text
-
-
 def _cost(runtime: Runtime, answer: Lowered, shape: nodes.Shape, export: nodes.Export, layers: int) -> str:
     """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""
     extra = extra_params(runtime, answer, shape)
@@ -128,4 +118,4 @@ def _absent_help(runtime: Runtime, alternative: Alternative) -> str:
 
 
 def _span(where: nodes.Where, files: Mapping[str, str]) -> Span:
-    return Span(files.get(where.file, where.file), where.line, where.column, where.end_line, where.end_column)
+    return span_of(where, files.get(where.file))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.checker.diagnostics.space_errors import NothingMeasured
 from puzzledsl.ir.nodes import (
     Baseline,
@@ -16,6 +16,7 @@ from puzzledsl.ir.nodes import (
     ScoreTerm,
     Search,
 )
+from puzzledsl.ir.source_location import span_of
 
 BY_INFLUENCE: frozenset[BaselineKind] = frozenset({"block_influence", "angular_run"})
 """Baselines that drop layers by how little these change the parent's stream."""
@@ -27,7 +28,7 @@ def check_solvers(program: Program, files: Mapping[str, str]) -> list[Diagnostic
     for name, search in program.searches.items():
         if drops_by_influence(search) and influence_score(program, search) is None:
             at = search.where
-            span = Span(files.get(at.file, at.file), at.line, at.column, at.end_line, at.end_column)
+            span = span_of(at, files.get(at.file))
             solver = search.solver.kind
             found.append(NothingMeasured(span, search=name, solver=solver, space=search.space))
     return found

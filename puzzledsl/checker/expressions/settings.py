@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from puzzledsl.base.diagnostics import Label, Span
+from puzzledsl.base.phrases import listed
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
 from puzzledsl.checker.context import Context
@@ -64,7 +65,9 @@ class Settings:
         self.failed |= bool(missing)
         if missing and not self.quiet_about_missing:
             self.ctx.report(
-                name_errors.MissingPart(self.span, thing=self.thing, what=_listed(missing), help=help)
+                name_errors.MissingPart(
+                    self.span, thing=self.thing, what=listed([f"`{key}`" for key in missing]), help=help
+                )
             )
 
     def value(self, key: str) -> Value:
@@ -180,11 +183,6 @@ class Settings:
         if not isinstance(value, Poison):
             what, got = "each of them" if key.isdigit() else f"`{key}`", describe(value)
             self.ctx.report(types.WrongType(self.place(key), what=what, wanted=wanted, got=got))
-
-
-def _listed(keys: list[str]) -> str:
-    quoted = [f"`{key}`" for key in keys]
-    return " and ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
 
 
 # ---------------------------------------------------------------- collecting

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from itertools import chain, count
 
+from puzzledsl.base.phrases import listed
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
@@ -48,7 +49,7 @@ def _unknown_word(ctx: Context, got: str, expr: tree.Expr, words: Sequence[str],
 
 def _either(words: Sequence[str]) -> str:
     quoted = [f"`{w}`" for w in words]
-    return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + f" or {quoted[-1]}"
+    return listed(quoted, "or")
 
 
 def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Symbol | None:

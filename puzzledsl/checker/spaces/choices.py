@@ -11,6 +11,7 @@ from math import floor, gcd
 from typing import TypeVar
 
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors, space_errors
@@ -187,7 +188,7 @@ class ChoiceReader:
         ]
         for what, heads in (("query", shape.heads), ("key/value", shape.kv_heads)):
             if heads % kv:
-                help = "kv_heads can be " + _listed(divisors)
+                help = "kv_heads can be " + listed(divisors, "or")
                 self.ctx.report(
                     name_errors.KvHeadsDontDivide(option.span, got=kv, heads=heads, what=what, help=help)
                 )
@@ -355,9 +356,3 @@ def _same(alternative: Alternative, call: Constructed, info: SpaceInfo) -> SameA
     else:
         help = f"the parent's width is {shape.intermediate} itself"
     return SameAlternative(call.span, name=name, help=help)
-
-
-def _listed(numbers: list[int]) -> str:
-    if len(numbers) == 1:
-        return str(numbers[0])
-    return ", ".join(map(str, numbers[:-1])) + f" or {numbers[-1]}"

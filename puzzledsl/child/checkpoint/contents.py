@@ -1,7 +1,7 @@
 """A child on disk: content of its config.json, its layers, and its weights, which are read only when needed.
 
-Every exporter starts here. A child comes from a model in memory, from an exported directory, or directly from a
-parent and library pieces (`from_definition`), so that a large child needs no memory for a whole model.
+Every exporter starts here. A child comes from an exported directory, or directly from a parent and library pieces
+(`from_definition`), so that a large child needs no memory for a whole model.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import Pieces, choices_of, fitting, no_piece
 from puzzledsl.child.block_configs import Layer, from_block_configs, to_block_configs
-from puzzledsl.child.checkpoint.errors import NotDescribed
 from puzzledsl.child.load import OWN_KEYS, child_config
 from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock
 from puzzledsl.ir.nodes import Shape
@@ -55,19 +54,6 @@ class ChildFiles:
     def cast(self, dtype: torch.dtype) -> ChildFiles:
         """Return the same child in another dtype; tensors are converted when they are read."""
         return replace(self, weights={name: _cast(weight, dtype) for name, weight in self.weights.items()})
-
-
-def from_model(child: PreTrainedModel, base_dir: Path) -> ChildFiles:
-    """Return the files of a child in memory, made by `assemble` or `load_child`. Raises DiagnosticError (NotDescribed)."""
-    blocks = getattr(child.config, "block_configs", None)
-    if blocks is None:
-        raise DiagnosticError(NotDescribed(None, path=base_dir))
-    shape = shape_of(child.config)
-    layers = tuple(from_block_configs(blocks, shape))
-    state = cast(dict[str, Tensor], child.state_dict())
-    stored = {name: LazyTensor.of(weight) for name, weight in state.items()}
-    content = _base_content(read_config_json(base_dir), family_of(child).model_type)
-    return ChildFiles(shape, content, child.config, layers, select(base_dir, shape, stored, layers))
 
 
 def from_directory(directory: Path) -> ChildFiles:

@@ -21,22 +21,6 @@ class WouldOverwrite(Diagnostic):
     help_template = "choose another directory, or remove this one"
 
 
-class NotDescribed(Diagnostic):
-    """A model without `block_configs` was handed to the exporter.
-
-    Only models that pzl assembled or loaded know what each layer is.
-
-    Wrong:
-        write_child(AutoModelForCausalLM.from_pretrained(path), directory)
-    Right:
-        write_child(load_child(path), directory)
-    """
-
-    code = "E0732"
-    template = "the model to write to `{path}` does not say what its layers are"
-    help_template = "only children made by `assemble` or `load_child` can be exported"
-
-
 class RuntimeLacksFamily(Diagnostic):
     """The runtime cannot run children of this family's parents.
 

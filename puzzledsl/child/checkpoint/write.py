@@ -15,12 +15,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.block_configs import to_block_configs
 from puzzledsl.child.checkpoint.card import model_card
-from puzzledsl.child.checkpoint.contents import ChildFiles, from_model
+from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import WouldOverwrite
 from puzzledsl.child.checkpoint.heterogeneous import megatron_layers, per_layer_config
 from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
@@ -45,23 +43,6 @@ REMOTE_FILES = {
 }
 MEGATRON_FILE = "heterogeneous_layers_config.json"
 """For Megatron-LM's `--heterogeneous-layers-config-path`."""
-
-
-def save_child(
-    child: PreTrainedModel,
-    base_dir: Path,
-    out_dir: Path,
-    card: str | None = None,
-    *,
-    name: str | None = None,
-    parent: str | None = None,
-) -> None:
-    """Write a child made by `assemble` or `load_child` (and perhaps trained since) to `out_dir`.
-
-    `base_dir`: the parent's or another child's directory, for config.json and the tokenizer. Raises DiagnosticError.
-    """
-    refuse_to_overwrite(out_dir)
-    write_checkpoint(from_model(child, base_dir), base_dir, out_dir, card, name=name, parent=parent)
 
 
 def write_checkpoint(

@@ -4,7 +4,7 @@ The parent's stream runs ahead to the goal of the current sub-block. The child's
 pass it; its healed weights are written to `work`, one file per layer. An interrupted walk starts again at the bottom and reads
 finished layers from there, so it repeats only forward passes.
 
-Shapes: N blocks, S context, B sequences, H hidden, P positions, V vocabulary.
+Shapes: N blocks, S context, B sequences, H hidden, P positions.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ from puzzledsl.child.healing.layer import ChildSubBlock
 from puzzledsl.child.healing.passage import Passage
 from puzzledsl.child.healing.streams import HELD_BYTES
 from puzzledsl.ir.tables import LayerDefinition
+from puzzledsl.models.divergence import summed_kl
 from puzzledsl.models.families.access import family_of, sub_block_name
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.layerwise import LayerRunner
 
 GROUP_TOKENS = 2048
 """Tokens that go through a sub-block together."""
-KL_POSITIONS = 512
-"""Positions whose logits are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +146,7 @@ class _Walk:
         return before / positions, after / positions
 
     def _kl(self, parent_BSH: Tensor, child_BSH: Tensor) -> float:
-        total = 0.0
-        for parent, child in zip(
-            torch.split(parent_BSH.flatten(0, 1), KL_POSITIONS),
-            torch.split(child_BSH.flatten(0, 1), KL_POSITIONS),
-            strict=True,
-        ):
-            p_PV, q_PV = self._log_probs(parent), self._log_probs(child)
-            total += float((p_PV.exp() * (p_PV - q_PV)).sum(dtype=torch.float64))
-        return total
+        return summed_kl(parent_BSH.flatten(0, 1), child_BSH.flatten(0, 1), self._logits, self._logits)
 
-    def _log_probs(self, hidden_PH: Tensor) -> Tensor:
-        return self._runner.head(self._runner.final_norm(hidden_PH)).float().log_softmax(-1)
+    def _logits(self, hidden_PH: Tensor) -> Tensor:
+        return self._runner.head(self._runner.final_norm(hidden_PH))

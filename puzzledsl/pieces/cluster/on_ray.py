@@ -19,10 +19,11 @@ from puzzledsl.pieces.cluster.errors import (
     RayNotInstalled,
     WorkersKeepDying,
 )
-from puzzledsl.pieces.cluster.ray_crew import RayCrew, first_line
+from puzzledsl.pieces.cluster.ray_executor import RayExecutor, first_line
+from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.passes import passes
-from puzzledsl.pieces.train.run import Enter, prepare_work
+from puzzledsl.pieces.train.run import prepare_work
 from puzzledsl.pieces.train.stream import MAX_LOSSES, WorkerLost, stream
 from puzzledsl.plan.pipeline import training_bytes
 
@@ -47,8 +48,8 @@ class OnRay:
         with _connected(self.on) as ray:
             try:
                 for part in self._passes(ray, order, progress):
-                    with _crew(ray, self.on, part, progress) as crew:
-                        stream(part, crew, enter, progress)
+                    with _executor(ray, self.on, part, progress) as executor:
+                        stream(part, executor, enter, progress)
             except WorkerLost as lost:
                 reason = str(lost)
                 raise DiagnosticError(
@@ -57,9 +58,9 @@ class OnRay:
 
     def _passes(self, ray: Any, order: Order, progress: Progress) -> list[Order]:
         """Split the order into parts that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit)."""
-        with _crew(ray, self.on, order, progress) as crew:
-            prepare_work(order, crew.result(crew.call(0, "arithmetic")))
-            rooms = [crew.result(crew.call(stage, "room_bytes")) for stage in range(crew.size)]
+        with _executor(ray, self.on, order, progress) as executor:
+            prepare_work(order, executor.result(executor.call(0, "arithmetic")))
+            rooms = [executor.result(executor.call(stage, "room_bytes")) for stage in range(executor.size)]
         parts = passes(order, min(rooms))
         if parts is None:
             largest = max(training_bytes([job]) for job in order.jobs)
@@ -72,12 +73,12 @@ class OnRay:
 
 
 @contextmanager
-def _crew(ray: Any, on: str, order: Order, progress: Progress) -> Iterator[RayCrew]:
-    crew = RayCrew(ray, on, order, progress)
+def _executor(ray: Any, on: str, order: Order, progress: Progress) -> Iterator[RayExecutor]:
+    executor = RayExecutor(ray, on, order, progress)
     try:
-        yield crew
+        yield executor
     finally:
-        crew.dismiss()
+        executor.shutdown()
 
 
 @contextmanager

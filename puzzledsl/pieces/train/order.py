@@ -11,9 +11,7 @@ from torch import Tensor
 
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir.nodes import Initialisers
-from puzzledsl.ir.tables import BldJob, Piece
-from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train.training import Outcome
+from puzzledsl.ir.tables import BldJob
 
 CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES = 2048, 8
 """Most tokens in a calibration batch, and least number of batches (if there are that many blocks). Several batches are needed
@@ -43,6 +41,10 @@ class Order:
         """The highest layer with a job."""
         return max(job.layer for job in self.jobs)
 
+    def jobs_of(self, layer_idx: int) -> list[BldJob]:
+        """Return the jobs of one layer."""
+        return [job for job in self.jobs if job.layer == layer_idx]
+
     def calibration_batches(self) -> tuple[Tensor, ...]:
         """Split the calibration blocks into batches [B, S], which run through a layer together."""
         blocks = self.budget.calibration
@@ -57,12 +59,3 @@ class Order:
     def held_out_batches(self) -> tuple[Tensor, ...]:
         """Split the held-out blocks, on which losses are measured, into batches [B, S]."""
         return torch.split(self.tokens[self.budget.calibration + self.budget.training :], self.budget.batch)
-
-
-def write_piece(library: Library, order: Order, outcome: Outcome, dtype: torch.dtype) -> Piece:
-    """Write the file of a finished piece with its weights in `dtype`, the parent's. The caller enters it into the index."""
-    tensors = {name: tensor.to(dtype) for name, tensor in outcome.weights.items()}
-    trained = outcome.steps * order.budget.batch * order.budget.context
-    job = outcome.student.job
-    losses = outcome.loss_initial, outcome.loss_final
-    return library.write(job, tensors, *losses, trained, order.made_from)

@@ -19,7 +19,7 @@ def passes(order: Order, layer_bytes: float) -> list[Order] | None:
     """
     parts: list[list[BldJob]] = []
     for layer in range(order.last_layer + 1):
-        here = filled([job for job in order.jobs if job.layer == layer], layer_bytes)
+        here = filled(order.jobs_of(layer), layer_bytes)
         if here is None:
             return None
         parts += [[] for _ in range(len(here) - len(parts))]

@@ -19,11 +19,8 @@ from puzzledsl.models.layerwise import LayerTrace
 from puzzledsl.pieces.initialise.gauss_newton import Fit
 from puzzledsl.pieces.initialise.grams import Gram, refit
 from puzzledsl.pieces.initialise.statistics import Call
-from puzzledsl.pieces.train.student import Student
+from puzzledsl.pieces.train.student import Student, TracedBatch
 from puzzledsl.plan.refinement import FITTED_SHARE, has_numbers_enough, is_refined
-
-Seen = tuple[Tensor, LayerTrace]
-"""Hidden states [B, S, H] that enter a layer, and the trace of the parent's layer on them."""
 
 
 def refine(students: Sequence[Student], calls: Sequence[Call]) -> None:
@@ -41,8 +38,8 @@ def refine(students: Sequence[Student], calls: Sequence[Call]) -> None:
     ]
     if not wanted:
         return
-    fitted = [_seen(call) for call in calls[:batches]]
-    judging = [_seen(calls[-1])]
+    fitted = [_traced(call) for call in calls[:batches]]
+    judging = [_traced(calls[-1])]
     for student in wanted:
         if Fit(_linears(student), _Residual(student), fitted, judging).run():
             _refit_last(student, calls)
@@ -68,8 +65,8 @@ class _Residual:
     def __init__(self, student: Student) -> None:
         self._student = student
 
-    def __call__(self, seen: Seen) -> Tensor:
-        return self._student.forward(*seen) - self._student.target(seen[1])
+    def __call__(self, batch: TracedBatch) -> Tensor:
+        return self._student.forward(*batch) - self._student.target(batch[1])
 
 
 @torch.no_grad()
@@ -83,7 +80,7 @@ def _refit_last(student: Student, calls: Sequence[Call]) -> None:
     noted: list[Tensor] = []
     hook = last.register_forward_hook(lambda module, args, output: noted.extend((args[0], output)))
     try:
-        for hidden, trace in map(_seen, calls):
+        for hidden, trace in map(_traced, calls):
             made = student.forward(hidden, trace)
             read, gave = noted
             noted.clear()
@@ -111,7 +108,7 @@ def _last(student: Student) -> nn.Linear | None:
     return None if name is None else cast(nn.Linear, getattr(module, name))
 
 
-def _seen(call: Call) -> Seen:
+def _traced(call: Call) -> TracedBatch:
     entering = call.entering.float()
     trace = LayerTrace(
         attention_input=call.hidden_states.float(),

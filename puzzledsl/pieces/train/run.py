@@ -12,13 +12,12 @@ Callers pass the jobs of exactly one `bld` declaration of the program.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
@@ -27,8 +26,8 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
-from puzzledsl.data.errors import span_of
 from puzzledsl.ir import nodes
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
@@ -38,15 +37,12 @@ from puzzledsl.models.placement import SHARE, reachable_parent
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.store.origin import origin
 from puzzledsl.pieces.train.errors import NoScratchSpace, NoTrainingText
-from puzzledsl.pieces.train.order import Order, write_piece
+from puzzledsl.pieces.train.finished import Enter
+from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.passes import has_begun, passes
 from puzzledsl.pieces.train.stage import Stage
-from puzzledsl.pieces.train.stream import Alone, stream
+from puzzledsl.pieces.train.stream import LocalExecutor, stream
 from puzzledsl.pieces.train.sweep import sweep
-from puzzledsl.pieces.train.training import Outcome
-
-Enter = Callable[[Piece, str], None]
-"""Callback for a piece whose file is written. The string says which weights were kept: "trained" or "initial"."""
 
 
 class Maker(Protocol):
@@ -105,7 +101,7 @@ def make_here(declaration: nodes.Bld, order: Order, enter: Enter, progress: Prog
     needed = 2 * width * order.tokens[order.budget.calibration :].numel()
     free = shutil.disk_usage(order.work).free
     if not has_begun(order) and (needed <= free or any(order.work.glob("hidden-*.bin"))):
-        _sweep(model, order, enter, progress)
+        sweep(model, order, enter, progress)
     elif is_paged(model) or (parts := passes(order, SHARE * room_bytes() / (order.last_layer + 1))) is None:
         raise DiagnosticError(
             NoScratchSpace(
@@ -120,18 +116,7 @@ def make_here(declaration: nodes.Bld, order: Order, enter: Enter, progress: Prog
         text = f"activations ({format_quantity(needed, BYTES)}) are not kept: {format_quantity(free, BYTES)} of disk is free"
         progress.log("streaming", text=text, needed_bytes=needed, free_bytes=free)
         for part in parts:
-            stream(part, Alone(Stage(part, 0, part.last_layer + 1, model)), enter, progress)
-
-
-def _sweep(model: PreTrainedModel, order: Order, enter: Enter, progress: Progress) -> None:
-    library = Library(order.library_root)
-
-    def keep(outcome: Outcome) -> None:
-        piece = write_piece(library, order, outcome, model.dtype)
-        enter(piece, "trained" if outcome.improved else "initial")
-        progress.advance(layer=piece.job.layer, loss=f"{piece.loss_initial:.3g} -> {piece.loss_final:.3g}")
-
-    sweep(model, order, keep)
+            stream(part, LocalExecutor(Stage(part, 0, part.last_layer + 1, model)), enter, progress)
 
 
 def prepare_work(order: Order, arithmetic: str) -> None:

@@ -1,68 +1,44 @@
 """Pipeline stage of BLD: consecutive layers of the parent and their pieces, trained as batches pass through (Puzzle, section 3).
 
 One forward pass of the parent feeds every piece, and no activations are kept. Stages exchange only hidden states, so they can
-run in different processes. Batches and steps are those of `pieces.train.sweep`, and so are the weights, bit for bit. The state of
-training is saved layer by layer, so that stages with other spans of layers can resume from it.
+run in different processes. Each layer has the trainer of `pieces.train.sweep`, with the same batches and steps, so its
+pieces are the same, bit for bit.
 
 Shapes: B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from puzzledsl.base.checksums import is_sealed_beside, seal_beside
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-from puzzledsl.base.files import write_bytes
-from puzzledsl.ir.tables import BldJob, Piece
-from puzzledsl.models.errors import UnfinishedWorkDamaged
-from puzzledsl.models.families.access import layers, shape_of
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.ir.tables import Piece
+from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner, LayerTrace
 from puzzledsl.models.placement import SHARE, free_bytes, placement
 from puzzledsl.pieces.initialise.statistics import walk_from
-from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train.finite import diverged, refuse_what_is_not_finite
-from puzzledsl.pieces.train.order import Order, write_piece
-from puzzledsl.pieces.train.refine import refine
-from puzzledsl.pieces.train.student import Student, enrol, revive
-from puzzledsl.pieces.train.training import Outcome, Squares, Trainer
+from puzzledsl.pieces.train.finished import write_finished
+from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.saved_state import SavedState
 
 EVERYTHING = 1 << 62
 """Limit of a paged parent that keeps every layer it has read. Layers of other stages never run, so they are never read."""
-
-
-@dataclass
-class Pupil:
-    """Training state of a piece: its student, its optimiser (None if it needs no training), initial weights and losses."""
-
-    student: Student
-    trainer: Trainer | None
-    initial: dict[str, Tensor]
-    loss_initial: float = float("nan")
-    squares: Squares = field(default_factory=Squares)
 
 
 @dataclass(frozen=True)
 class Finished:
     """Result of a stage: the pieces whose files are written, and diagnostics of those with non-finite losses."""
 
-    pieces: Sequence[Piece]
-    kept: Sequence[str]  # the weights that each piece keeps: "trained" | "initial"
+    pieces: Sequence[tuple[Piece, str]]  # with the weights that each keeps: "trained" | "initial"
     problems: Sequence[Diagnostic]
-
-
-_Visit = Callable[[Pupil, Tensor, LayerTrace], None]
 
 
 class Stage:
@@ -86,8 +62,8 @@ class Stage:
             device, dtype = placement(order.parent_dir)
             model, _ = paged_parent(order.parent_dir, room_bytes=EVERYTHING, dtype=dtype, device=device)
         self._order, self._layers, self._model = order, range(first, end), model
-        self._runner = LayerRunner(model)
-        self._pupils: dict[int, list[Pupil]] = {}
+        self._runner, self._saved = LayerRunner(model), SavedState(order)
+        self._trainers: dict[int, LayerTrainer] = {}
 
     def arithmetic(self) -> str:
         """Return device type and dtype, on which the bits of a piece depend besides its inputs."""
@@ -98,11 +74,11 @@ class Stage:
 
         This is the stage's share of free memory less the parent's layers, divided by the number of layers.
         """
-        own = sum(weights_of(layer) for layer in self._layers_of_model()) * self._runner.dtype.itemsize
+        own = sum(weights_of(layers(self._model)[layer_idx]) for layer_idx in self._layers)
         room = free_bytes(self._runner.device)
         if self._runner.device.type == "cpu":
             room //= os.cpu_count() or 1  # other stages on this machine need as much
-        return max(0, int(SHARE * room) - own) // len(self._layers)
+        return max(0, int(SHARE * room) - own * self._runner.dtype.itemsize) // len(self._layers)
 
     def embed(self, tokens_BS: Tensor) -> Tensor:
         """Return the hidden states that enter layer 0, [B, S, H], for token ids [B, S]."""
@@ -118,180 +94,70 @@ class Stage:
 
     def initialise(self, *entering: Tensor) -> None:
         """Initialise every piece from the calibration batches [B, S, H] that enter the stage's first layer."""
-        self._pupils = {}
-        wanted = [layer_idx for layer_idx in self._layers if self._jobs(layer_idx)]
-        shape, init = shape_of(self._model.config), self._order.init
+        self._trainers = {}
+        wanted = self._layers_with_jobs()
         for layer_idx, statistics in walk_from(self._model, self._layers[0], entering, wanted):
-            refuse_what_is_not_finite(layer_idx, statistics, self._runner.dtype)
-            students = [enrol(job, self._model, statistics, init, shape) for job in self._jobs(layer_idx)]
-            refine(students, statistics.calls)
-            self._pupils[layer_idx] = [
-                Pupil(student, self._trainer(student), student.weights()) for student in students
-            ]
+            self._trainers[layer_idx] = LayerTrainer.build(self._order, self._model, layer_idx, statistics)
 
-    def examine(self, hidden_BSH: Tensor) -> Tensor:
+    def evaluate(self, hidden_BSH: Tensor) -> Tensor:
         """Add a held-out batch to every piece's loss. Returns the output of the stage's last layer, [B, S, H]."""
-
-        def count(pupil: Pupil, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-            pupil.squares.add(pupil.student, hidden_BSH, trace)
-
-        return self._through(hidden_BSH, count)
+        return self._through(hidden_BSH, LayerTrainer.evaluate)
 
     def begin(self) -> None:
-        """Take the losses of the batches examined so far as the initial losses, and save the initial weights and losses."""
-        for layer_idx, pupils in self._pupils.items():
-            for pupil in pupils:
-                pupil.loss_initial, pupil.squares = pupil.squares.normalized_mse, Squares()
-            tensors = {
-                f"{p.student.job.id}/{name}": weight for p in pupils for name, weight in p.initial.items()
-            }
-            losses = {p.student.job.id: p.loss_initial for p in pupils}
-            self._save(self._initial(layer_idx), tensors, {"losses": json.dumps(losses)})
+        """Take the losses of the batches evaluated so far as the initial losses, and save the initial weights and losses."""
+        for layer_idx, trainer in self._trainers.items():
+            trainer.begin()
+            self._saved.save_initial(layer_idx, trainer)
 
-    def teach(self, hidden_BSH: Tensor) -> Tensor:
+    def step(self, hidden_BSH: Tensor) -> Tensor:
         """Train every piece that needs it for one step. Returns the output of the stage's last layer, [B, S, H]."""
-
-        def step(pupil: Pupil, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-            if pupil.trainer is not None:
-                pupil.trainer.step(hidden_BSH, trace)
-
-        return self._through(hidden_BSH, step)
+        return self._through(hidden_BSH, LayerTrainer.step)
 
     def check(self, hidden_BSH: Tensor) -> Tensor:
         """Check early stopping of every piece in training on a held-out batch. Returns the stage's output, [B, S, H]."""
-
-        def look(pupil: Pupil, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-            if pupil.trainer is not None:
-                pupil.trainer.examine((hidden_BSH, trace))
-
-        return self._through(hidden_BSH, look)
+        return self._through(hidden_BSH, LayerTrainer.check)
 
     def save(self, step: int) -> None:
         """Save the state of training after `step` steps; on return it is on the disk."""
-        for layer_idx, pupils in self._pupils.items():
-            tensors: dict[str, Tensor] = {}
-            for pupil in pupils:
-                if pupil.trainer is not None:
-                    kept = pupil.student.weights() | pupil.trainer.memory()
-                    tensors |= {f"{pupil.student.job.id}/{name}": tensor for name, tensor in kept.items()}
-            self._save(self._trained(step, layer_idx), tensors, {})
+        for layer_idx, trainer in self._trainers.items():
+            self._saved.save(step, layer_idx, trainer)
 
     def restore(self, step: int) -> None:
         """Load the state of these layers that any stages saved after `step` steps.
 
         Raises DiagnosticError (UnfinishedWorkDamaged) for missing or damaged files.
         """
-        self._pupils = {}
-        for layer_idx in self._layers:
-            if not self._jobs(layer_idx):
-                continue
-            self._refuse_damaged(
-                self._initial(layer_idx), *([self._trained(step, layer_idx)] if step else [])
-            )
-            initial = _by_job(load_file(self._initial(layer_idx)))
-            with safe_open(self._initial(layer_idx), "pt") as file:
-                losses = json.loads(file.metadata()["losses"])
-            trained = _by_job(load_file(self._trained(step, layer_idx))) if step else {}
-            self._pupils[layer_idx] = [
-                self._revived(job, initial[job.id], losses[job.id], trained.get(job.id))
-                for job in self._jobs(layer_idx)
-            ]
+        wanted = self._layers_with_jobs()
+        self._trainers = {idx: self._saved.load(step, idx, self._model) for idx in wanted}
 
     def finish(self) -> Finished:
-        """Write every piece with the better of its initial and trained weights, by the loss on batches examined since `begin`."""
-        library = Library(self._order.library_root)
-        outcomes = [_outcome(pupil) for pupils in self._pupils.values() for pupil in pupils]
-        whole = [outcome for outcome in outcomes if outcome.finite]
-        return Finished(
-            [write_piece(library, self._order, outcome, self._runner.dtype) for outcome in whole],
-            ["trained" if outcome.improved else "initial" for outcome in whole],
-            [diverged(outcome) for outcome in outcomes if not outcome.finite],
+        """Write every piece with the better of its initial and trained weights, by the losses before `begin` and since."""
+        outcomes = [outcome for trainer in self._trainers.values() for outcome in trainer.outcomes()]
+        pieces: list[tuple[Piece, str]] = []
+        problems = write_finished(
+            self._order, outcomes, self._runner.dtype, lambda *piece: pieces.append(piece)
         )
+        return Finished(pieces, problems)
 
-    # ------------------------------------------------------------
+    def _layers_with_jobs(self) -> list[int]:
+        return [layer_idx for layer_idx in self._layers if self._order.jobs_of(layer_idx)]
 
-    def _layers_of_model(self) -> list[nn.Module]:
-        return [layers(self._model)[layer_idx] for layer_idx in self._layers]
-
-    def _jobs(self, layer_idx: int) -> list[BldJob]:
-        return [job for job in self._order.jobs if job.layer == layer_idx]
-
-    def _trainer(self, student: Student) -> Trainer | None:
-        steps = self._order.budget.steps
-        return Trainer(student, steps) if steps and student.needs_training else None
-
-    def _revived(
-        self,
-        job: BldJob,
-        initial: dict[str, Tensor],
-        loss_initial: float,
-        trained: dict[str, Tensor] | None,
-    ) -> Pupil:
-        student = revive(job, self._model, initial)
-        trainer = self._trainer(student)
-        if trainer is not None and trained is not None:
-            student.trained.load_state_dict({name: trained[name] for name in initial})
-            trainer.go_on(trained)
-        return Pupil(student, trainer, initial, loss_initial)
-
-    def _through(self, hidden_BSH: Tensor, visit: _Visit) -> Tensor:
+    def _through(
+        self, hidden_BSH: Tensor, visit: Callable[[LayerTrainer, Tensor, LayerTrace], None]
+    ) -> Tensor:
         hidden_BSH = hidden_BSH.to(self._runner.device)
         for layer_idx in self._layers:
+            trainer = self._trainers.get(layer_idx)
             with torch.no_grad():
-                pupils = self._pupils.get(layer_idx, [])
-                if not pupils:
+                if trainer is None:
                     hidden_BSH = self._runner.run_layer(layer_idx, hidden_BSH)
                     continue
                 trace = self._runner.trace_layer(layer_idx, hidden_BSH)
-            for pupil in pupils:
-                visit(pupil, hidden_BSH, trace)
+            visit(trainer, hidden_BSH, trace)
             hidden_BSH = trace.output
         return hidden_BSH.cpu()
-
-    def _save(self, path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        write_bytes(path, save(stored, metadata={"format": "pt", **metadata}))
-        seal_beside(path)
-
-    def _refuse_damaged(self, *paths: Path) -> None:
-        problems = [
-            UnfinishedWorkDamaged(None, path=path, folder=self._order.work)
-            for path in paths
-            if not is_sealed_beside(path)
-        ]
-        if problems:
-            raise DiagnosticError(*problems)
-
-    def _initial(self, layer_idx: int) -> Path:
-        return state_dir(self._order.work) / "initial" / f"layer-{layer_idx}.safetensors"
-
-    def _trained(self, step: int, layer_idx: int) -> Path:
-        return state_dir(self._order.work) / f"step-{step}" / f"layer-{layer_idx}.safetensors"
-
-
-def state_dir(work: Path) -> Path:
-    """Return the directory in which stages save their state."""
-    return work / "state"
 
 
 def weights_of(module: nn.Module) -> int:
     """Return the number of parameters of a module."""
     return sum(weight.numel() for weight in module.parameters())
-
-
-def _by_job(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        job, _, own = name.partition("/")
-        found.setdefault(job, {})[own] = tensor
-    return found
-
-
-def _outcome(pupil: Pupil) -> Outcome:
-    if pupil.trainer is None:
-        return Outcome(pupil.student, pupil.initial, pupil.loss_initial, None)
-    loss_trained, steps = pupil.squares.normalized_mse, pupil.trainer.done
-    outcome = Outcome(pupil.student, pupil.initial, pupil.loss_initial, loss_trained, steps)
-    if outcome.improved:
-        outcome.weights = pupil.student.weights()
-    return outcome

@@ -27,6 +27,9 @@ from puzzledsl.models.layerwise import LayerTrace
 from puzzledsl.pieces.initialise.initialise import initialise
 from puzzledsl.pieces.initialise.statistics import LayerStatistics
 
+TracedBatch = tuple[Tensor, LayerTrace]
+"""Hidden states [B, S, H] that enter a layer, and the trace of the parent's layer on them."""
+
 
 @dataclass
 class Student:
@@ -37,6 +40,34 @@ class Student:
     ffn: nn.Module | None
     ffn_norm: Callable[[Tensor], Tensor]
     trained: nn.Module
+
+    @classmethod
+    def build(
+        cls,
+        job: BldJob,
+        model: PreTrainedModel,
+        statistics: LayerStatistics,
+        init: Initialisers,
+        shape: Shape,
+    ) -> Student:
+        """Build a job's student and initialise its weights, in float32.
+
+        Where one half of a coupled piece is `parent`, it is the parent's own module, neither trained nor stored.
+        Raises DiagnosticError if an alternative cannot be built or initialised.
+        """
+        layer = access.layers(model)[job.layer]
+
+        def initialised(made: nn.Module, sub_block: SubBlock, alternative: Alternative) -> None:
+            made.load_state_dict(initialise(layer, sub_block, alternative, statistics, init, shape))
+
+        return _student(job, model, initialised)
+
+    @classmethod
+    def restore(cls, job: BldJob, model: PreTrainedModel, weights: Mapping[str, Tensor]) -> Student:
+        """Build a job's student with the given weights, named as by `Student.weights`."""
+        student = _student(job, model, lambda made, sub_block, alternative: None)
+        student.trained.load_state_dict(dict(weights))
+        return student
 
     def forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
         """Return the piece's output, which is added to the residual stream, [B, S, H]. Uses `models.kernels.products`.
@@ -85,33 +116,10 @@ def _as_the_parent_multiplies(hidden_BSH: Tensor) -> AbstractContextManager[obje
     return torch.autocast(hidden_BSH.device.type, torch.bfloat16)
 
 
-def enrol(
-    job: BldJob, model: PreTrainedModel, statistics: LayerStatistics, init: Initialisers, shape: Shape
-) -> Student:
-    """Build a job's student and initialise its weights, in float32.
-
-    Where one half of a coupled piece is `parent`, it is the parent's own module, neither trained nor stored.
-    Raises DiagnosticError if an alternative cannot be built or initialised.
-    """
-    layer = access.layers(model)[job.layer]
-
-    def weigh(made: nn.Module, sub_block: SubBlock, alternative: Alternative) -> None:
-        made.load_state_dict(initialise(layer, sub_block, alternative, statistics, init, shape))
-
-    return _student(job, model, weigh)
+_SetWeights = Callable[[nn.Module, SubBlock, Alternative], None]
 
 
-def revive(job: BldJob, model: PreTrainedModel, weights: Mapping[str, Tensor]) -> Student:
-    """Build a job's student with the given weights, named as by `Student.weights`."""
-    student = _student(job, model, lambda made, sub_block, alternative: None)
-    student.trained.load_state_dict(dict(weights))
-    return student
-
-
-Weigh = Callable[[nn.Module, SubBlock, Alternative], None]
-
-
-def _student(job: BldJob, model: PreTrainedModel, weigh: Weigh) -> Student:
+def _student(job: BldJob, model: PreTrainedModel, set_weights: _SetWeights) -> Student:
     layer = access.layers(model)[job.layer]
     trained: dict[str, nn.Module] = {}
 
@@ -121,7 +129,7 @@ def _student(job: BldJob, model: PreTrainedModel, weigh: Weigh) -> Student:
         if alternative.kind == "parent":
             return access.sub_block_of(layer, sub_block)
         made = build_alternative(model, job.layer, sub_block, alternative, dtype=torch.float32)
-        weigh(made, sub_block, alternative)
+        set_weights(made, sub_block, alternative)
         trained[access.sub_block_name(sub_block)] = made.requires_grad_(True)
         return made
 

@@ -1,48 +1,52 @@
 """BLD layer by layer: one pass up the parent that makes all pieces of a layer before it moves on.
 
+It is `pieces.train.stage` with a span of one layer, whose inputs come from disk.
+
 Shapes: N blocks, B sequences, S positions, H hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress
 from puzzledsl.data.budget import Budget
-from puzzledsl.models.families.access import shape_of
+from puzzledsl.ir.tables import Piece
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.train.activations import Activations
-from puzzledsl.pieces.train.finite import keep_finite, refuse_what_is_not_finite
+from puzzledsl.pieces.train.finished import Enter, write_finished
+from puzzledsl.pieces.train.layer_trainer import LayerTrainer, is_checked_after
 from puzzledsl.pieces.train.order import Order
-from puzzledsl.pieces.train.refine import refine
-from puzzledsl.pieces.train.student import enrol
-from puzzledsl.pieces.train.training import Outcome, School
+from puzzledsl.pieces.train.student import TracedBatch
 
 
-def sweep(model: PreTrainedModel, order: Order, keep: Callable[[Outcome], None]) -> None:
-    """Make the pieces of an order, layer by layer, and pass each to `keep`.
+def sweep(model: PreTrainedModel, order: Order, enter: Enter, progress: Progress) -> None:
+    """Make the pieces of an order, layer by layer; call `enter` for each whose file is written.
 
     Resumes from the activations of an interrupted sweep over the same tokens in `order.work`. Calibration tokens are run again
     from layer 0, forward only.
 
-    Raises DiagnosticError: LossNotFinite, ParentNotFinite, and those of `enrol`.
+    Raises DiagnosticError: LossNotFinite, and those of `LayerTrainer.build`.
     """
-    shape, runner, budget = shape_of(model.config), LayerRunner(model), order.budget
+
+    def entered(piece: Piece, kept: str) -> None:
+        enter(piece, kept)
+        progress.advance(layer=piece.job.layer, loss=f"{piece.loss_initial:.3g} -> {piece.loss_final:.3g}")
+
+    runner, budget = LayerRunner(model), order.budget
     layers = sorted({job.layer for job in order.jobs})
     rest = order.tokens[budget.calibration :]
     activations = Activations(runner, rest, _batches(budget), order.work, last_layer=layers[0])
     for layer_idx, statistics in walk_layers(model, order.calibration_batches(), layers=layers):
-        refuse_what_is_not_finite(layer_idx, statistics, runner.dtype)
         activations.move_to(layer_idx)
-        here = [job for job in order.jobs if job.layer == layer_idx]
-        students = [enrol(job, model, statistics, order.init, shape) for job in here]
-        refine(students, statistics.calls)
-        statistics.calls.clear()  # the largest part of the statistics, no longer needed
-        keep_finite(_train(School(students, budget.steps), runner, activations, layer_idx, budget), keep)
+        trainer = LayerTrainer.build(order, model, layer_idx, statistics)
+        _train(trainer, runner, activations, budget)
+        if problems := write_finished(order, trainer.outcomes(), runner.dtype, entered):
+            raise DiagnosticError(*problems)
 
 
 def _batches(budget: Budget) -> list[slice]:
@@ -53,20 +57,25 @@ def _batches(budget: Budget) -> list[slice]:
     return batches + [slice(start, start + budget.batch) for start in range(0, budget.training, budget.batch)]
 
 
-def _train(
-    school: School, runner: LayerRunner, activations: Activations, layer_idx: int, budget: Budget
-) -> Sequence[Outcome]:
-    """Run the parent's layer once over all tokens, and pass every batch to all students of the layer."""
-    examinations = -(-budget.held_out // budget.batch)
+def _train(trainer: LayerTrainer, runner: LayerRunner, activations: Activations, budget: Budget) -> None:
+    """Run the parent's layer once over all tokens, and pass every batch to the layer's trainer."""
+    layer_idx, held_out_batches = activations.layer_idx, -(-budget.held_out // budget.batch)
+    held_out: list[TracedBatch] = []
 
     def visit(number: int, hidden_BSH: Tensor) -> Tensor:
         with torch.no_grad():
             trace = runner.trace_layer(layer_idx, hidden_BSH)
-        if number < examinations:
-            school.examine(hidden_BSH, trace)
+        if number < held_out_batches:
+            held_out.append((hidden_BSH, trace))
+            trainer.evaluate(hidden_BSH, trace)
+            if len(held_out) == held_out_batches:
+                trainer.begin()
         else:
-            school.teach(hidden_BSH, trace)
+            trainer.step(hidden_BSH, trace)
+            if is_checked_after(number + 1 - held_out_batches, budget.steps):
+                trainer.check(*held_out[0])
         return trace.output
 
     activations.step(visit)
-    return list(school.outcomes())
+    for batch in held_out if budget.steps else ():
+        trainer.evaluate(*batch)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.checker.declarations.refines import measured_searches, refined_text
 from puzzledsl.ir import nodes
-from puzzledsl.pipeline.context import Context, span_of
+from puzzledsl.ir.source_location import span_of
+from puzzledsl.pipeline.context import Context
 
 READ_TEXT = ("bld", "score", "refine", "uptrain", "eval")
 """Stages that read text, with the parent's tokenizer."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label
 from puzzledsl.ir.nodes import CpSat, LinearRequirement, Program, Requirement, Search
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import Change, ConflictItem, Relaxation, SearchResult
-from puzzledsl.search.errors import NoAnswerInTime, NoSolution, span_of
+from puzzledsl.search.errors import NoAnswerInTime, NoSolution
 
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
 

@@ -52,7 +52,7 @@ def kls(healed: HealedChildren, children: Sequence[Sequence[Choice]]) -> Mapping
 @torch.no_grad()
 def plain_kl(directory: Path, child: Sequence[Choice]) -> float:
     parent = load_parent(directory)
-    assembled = assemble(define(child), directory, random_pieces(parent, [SMALL] * LAYERS))
+    assembled = assemble(load_parent(directory), define(child), random_pieces(parent, [SMALL] * LAYERS))
     p, q = (m(SCORED, use_cache=False).logits.double().log_softmax(-1) for m in (parent, assembled))
     return float((p.exp() * (p - q)).sum(-1).mean())
 

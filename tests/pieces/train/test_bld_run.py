@@ -14,7 +14,7 @@ import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.child.assemble import assemble_on
+from puzzledsl.child.assemble import assemble
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
@@ -33,7 +33,8 @@ from puzzledsl.models import placement as placing
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import run as bld_run
-from puzzledsl.pieces.train import training
+from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train.piece_state import PieceState
 from puzzledsl.pieces.train.run import run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.interrupting import Interrupting
@@ -88,7 +89,7 @@ def measured_loss(base: Path, piece: Piece, library: Library, tokens: torch.Tens
         ffn_piece=job.id if job.sub_block == "ffn" else None,
         block_piece=job.id if job.sub_block == "block" else None,
     )
-    assemble_on(child, ModelDefinition(name="c", search="c", parent="p", layers=tuple(layers)), library.load)
+    assemble(child, ModelDefinition(name="c", search="c", parent="p", layers=tuple(layers)), library.load)
     outputs = []
     for model in (parent, child):
         seen: dict[str, torch.Tensor] = {}
@@ -191,6 +192,7 @@ def test_a_stopped_student_has_the_weights_of_its_best_examination() -> None:
         """A number that is to be 0; its held-out loss is its square."""
 
         job = type("Job", (), {"lr": nodes.Schedule(peak=1.0)})
+        needs_training = True
 
         def __init__(self) -> None:
             self.trained = torch.nn.Linear(1, 1, bias=False)
@@ -205,13 +207,13 @@ def test_a_stopped_student_has_the_weights_of_its_best_examination() -> None:
             return torch.zeros(1, 1)
 
     student: Any = Student()
-    trainer = training.Trainer(student, steps=100)
+    piece = PieceState(student, steps=100)
     for done, value in enumerate((5.0, 2.0, 1.0, 3.0, 2.0, 1.5, 1.1, 1.0)):
-        assert not trainer.stopped
-        trainer.done = done
+        assert not piece.stopped
+        piece.done = done
         torch.nn.init.constant_(student.trained.weight, value)
-        trainer.examine((torch.zeros(1), student))
-    assert trainer.stopped and float(student.weights()["weight"]) == 1.0 and trainer.done == 7
+        piece.check(torch.zeros(1), student)
+    assert piece.stopped and float(student.weights()["weight"]) == 1.0 and piece.done == 7
 
 
 @pytest.mark.parametrize("loss", ["mse", "cosine"])
@@ -261,15 +263,15 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
 
 def _killed_at(base: Path, program: str, batches: int) -> None:
     torch.set_num_threads(1)
-    original, seen = training.School.teach, []
+    original, seen = LayerTrainer.step, []
 
-    def teach(self: Any, *args: Any) -> None:
+    def step(self: Any, *args: Any) -> None:
         seen.append(1)
         if len(seen) > batches:
             os._exit(9)
         original(self, *args)
 
-    training.School.teach = teach  # type: ignore[method-assign]
+    LayerTrainer.step = step  # type: ignore[method-assign]
     run(nodes.Program.from_json(program), base, "killed")
 
 

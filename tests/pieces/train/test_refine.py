@@ -27,9 +27,9 @@ from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.initialise.statistics import Call, LayerStatistics, collect_statistics
+from puzzledsl.pieces.train.piece_state import SquaredErrors
 from puzzledsl.pieces.train.refine import refine
-from puzzledsl.pieces.train.student import Student, enrol
-from puzzledsl.pieces.train.training import held_out_loss
+from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.bld import initialiser_of
 from puzzledsl.plan.refinement import NUMBERS_A_WEIGHT
 from puzzledsl.plan.shapes import is_trainable
@@ -81,13 +81,15 @@ def of(alternative: Alternative, init: Initialisers | None = None) -> BldJob:
 
 def student_of(family: str, made: BldJob, init: Initialisers | None = None) -> Student:
     model = parent(family)
-    return enrol(made, model, calibration(family), init or Initialisers(), shape_of(model.config))
+    return Student.build(made, model, calibration(family), init or Initialisers(), shape_of(model.config))
 
 
 def unseen_loss(family: str, student: Student) -> float:
     runner, tokens = LayerRunner(parent(family)), tiny_tokens(16, 32, seed=99)
     hidden = runner.run_layer(0, runner.embed(tokens))
-    return held_out_loss(student, [(hidden, runner.trace_layer(1, hidden))])
+    errors = SquaredErrors()
+    errors.add(student, hidden, runner.trace_layer(1, hidden))
+    return errors.normalized_mse
 
 
 @pytest.mark.parametrize("family", FAMILIES)

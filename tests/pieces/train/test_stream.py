@@ -24,12 +24,13 @@ from puzzledsl.ir.alternatives import (
 )
 from puzzledsl.ir.tables import Piece
 from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.train import layer_trainer, piece_state
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train import stream as streaming
-from puzzledsl.pieces.train import training
+from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.passes import passes
-from puzzledsl.pieces.train.run import Enter, prepare_work, run_bld
+from puzzledsl.pieces.train.run import prepare_work, run_bld
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.pieces.train.stream import MAX_LOSSES, WorkerLost, stream
 from puzzledsl.plan.bld import bld_plan
@@ -49,12 +50,12 @@ def one_thread() -> Iterator[None]:
 
 
 class Stages:
-    """A crew in this process, of several stages, which loses a worker at the calls that `lost_at` counts."""
+    """An executor in this process, of several stages, which loses a worker at the calls that `lost_at` counts."""
 
     def __init__(self, order: Order, *spans: tuple[int, int], lost_at: frozenset[int] = frozenset()) -> None:
         self._order, self._spans, self._lost_at = order, spans, lost_at
         self._calls = itertools.count()
-        self.renewed = 0
+        self.restarts = 0
         self.size = len(spans)
         self._stages = [Stage(order, *span) for span in spans]
 
@@ -66,9 +67,9 @@ class Stages:
     def result(self, answer: Any) -> Any:
         return answer
 
-    def renew(self) -> None:
+    def restart(self) -> None:
         """On one worker less, where there are several."""
-        self.renewed += 1
+        self.restarts += 1
         if self.size > 1:
             self._spans = ((self._spans[0][0], self._spans[1][1]), *self._spans[2:])
         self.size = len(self._spans)
@@ -123,7 +124,7 @@ def test_a_lost_worker_costs_nothing_but_time(first: int, tmp_path: Path) -> Non
 
 def test_pieces_stop_at_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Early, for the steps are too small to change a weight; a lost worker's patience is not forgotten."""
-    monkeypatch.setattr(training, "MIN_INTERVAL", 1)
+    monkeypatch.setattr(layer_trainer, "MIN_INTERVAL", 1)
     rate = nodes.Schedule(peak=1e-15)
     program = make_program(tmp_path, tokens=20 * 64, calibration_tokens=128, lr=rate, model={"layers": 2})
     swept = make(program, tmp_path, "sweep")
@@ -158,9 +159,9 @@ def test_a_stage_reads_no_layer_but_its_own(tmp_path: Path) -> None:
 
     def maker(order: Order, enter: Enter, progress: Progress) -> None:
         prepare_work(order, "here")
-        crew = Stages(order, (0, 1), (1, 3))
-        stream(order, crew, enter, progress)
-        seen.extend(stage._model.__dict__["pages"].present for stage in crew._stages)
+        executor = Stages(order, (0, 1), (1, 3))
+        stream(order, executor, enter, progress)
+        seen.extend(stage._model.__dict__["pages"].present for stage in executor._stages)
 
     work = tmp_path / "work"
     jobs, library = bld_plan(program, "b"), Library(tmp_path / "library")
@@ -187,8 +188,8 @@ def test_training_that_ends_in_no_number_keeps_the_other_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = make_program(tmp_path, **SHORT)
-    loss_of = training.loss_of
-    monkeypatch.setattr(training, "loss_of", lambda *arguments: loss_of(*arguments) * torch.nan)
+    loss_of = piece_state.loss_of
+    monkeypatch.setattr(piece_state, "loss_of", lambda *arguments: loss_of(*arguments) * torch.nan)
     with pytest.raises(DiagnosticError) as caught:
         make(program, tmp_path, "stream", ((0, 1), (1, 3)))
     assert {diagnostic.code for diagnostic in caught.value.diagnostics} == {"E1411"}

@@ -23,8 +23,8 @@ from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.pieces.train.stream import WorkerLost
 
 
-class RayCrew:
-    """A `pieces.train.stream.Crew`. `ray` is the package, already connected to the cluster `on`."""
+class RayExecutor:
+    """A `pieces.train.stream.StageExecutor`. `ray` is the package, already connected to the cluster `on`."""
 
     def __init__(self, ray: Any, on: str, order: Order, progress: Progress) -> None:
         self._ray, self._on, self._progress = ray, on, progress
@@ -33,7 +33,7 @@ class RayCrew:
         )  # stages are sent what they need
         self._work = work_of(order, shape_of(load_config(order.parent_dir)))
         self._actors: list[Any] = []
-        self._hire()
+        self._start()
 
     @property
     def size(self) -> int:
@@ -41,11 +41,11 @@ class RayCrew:
         return len(self._actors)
 
     def call(self, stage: int, method: str, *arguments: Any) -> Any:
-        """See `Crew`."""
+        """See `StageExecutor`."""
         return getattr(self._actors[stage], method).remote(*arguments)
 
     def result(self, answer: Any) -> Any:
-        """See `Crew`."""
+        """See `StageExecutor`."""
         errors = self._ray.exceptions
         try:
             return self._ray.get(answer)
@@ -60,18 +60,18 @@ class RayCrew:
                 raise WorkerLost(first_line(error)) from error
             raise
 
-    def renew(self) -> None:
-        """See `Crew`."""
-        self.dismiss()
-        self._hire()
+    def restart(self) -> None:
+        """See `StageExecutor`."""
+        self.shutdown()
+        self._start()
 
-    def dismiss(self) -> None:
+    def shutdown(self) -> None:
         """End all workers."""
         for actor in self._actors:
             self._ray.kill(actor)
         self._actors = []
 
-    def _hire(self) -> None:
+    def _start(self) -> None:
         resources = self._ray.cluster_resources()
         gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
         workers = gpus or cpus

@@ -1,0 +1,94 @@
+"""Train all pieces of one layer side by side on one forward pass of the parent's layer (Puzzle, section 3).
+
+Pieces do not depend on each other, and batches come in the order of the blocks.
+
+Shapes: B sequences, S positions, H hidden.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.layerwise import LayerTrace
+from puzzledsl.pieces.initialise.statistics import LayerStatistics
+from puzzledsl.pieces.train.errors import ParentNotFinite
+from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.piece_state import Outcome, PieceState
+from puzzledsl.pieces.train.refine import refine
+from puzzledsl.pieces.train.student import Student
+
+CHECKS, MIN_INTERVAL = 16, 16
+"""Early stopping is checked on one held-out batch about CHECKS times, at most every MIN_INTERVAL steps. Checks during the
+warm-up do not count. Neither does the initial loss: after a least-squares start, training may get back below it only when the
+learning rate has fallen."""
+
+
+def is_checked_after(step: int, steps: int) -> bool:
+    """True if early stopping is checked after `step` of `steps`. False for the last step."""
+    return step % max(MIN_INTERVAL, math.ceil(steps / CHECKS)) == 0 and step < steps
+
+
+class LayerTrainer:
+    """The pieces of one layer in training.
+
+    Each method takes the hidden states [B, S, H] that enter the layer and the trace of the parent's layer on them. Pass all
+    held-out batches to `evaluate`, call `begin`, pass training batches to `step` and, where `is_checked_after` says so, the first
+    held-out batch to `check`; then pass the held-out batches to `evaluate` again.
+    """
+
+    def __init__(self, students: Sequence[Student], steps: int) -> None:
+        self.pieces = [PieceState(student, steps) for student in students]
+
+    @classmethod
+    def build(
+        cls, order: Order, model: PreTrainedModel, layer_idx: int, statistics: LayerStatistics
+    ) -> LayerTrainer:
+        """Initialise the order's pieces of a layer from its calibration statistics, whose `calls` are dropped.
+
+        Raises DiagnosticError: ParentNotFinite, and those of `Student.build`.
+        """
+        _require_finite(layer_idx, statistics, model.dtype)
+        shape, jobs = shape_of(model.config), order.jobs_of(layer_idx)
+        students = [Student.build(job, model, statistics, order.init, shape) for job in jobs]
+        refine(students, statistics.calls)
+        statistics.calls.clear()  # the largest part of the statistics, no longer needed
+        return cls(students, order.budget.steps)
+
+    def evaluate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Add a held-out batch to every piece's loss."""
+        for piece in self.pieces:
+            piece.evaluate(hidden_BSH, trace)
+
+    def begin(self) -> None:
+        """Take the losses of the batches evaluated so far as the initial losses."""
+        for piece in self.pieces:
+            piece.begin()
+
+    def step(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Train every piece that needs it for one step."""
+        for piece in self.pieces:
+            piece.step(hidden_BSH, trace)
+
+    def check(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Check early stopping of every piece in training."""
+        for piece in self.pieces:
+            piece.check(hidden_BSH, trace)
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the result of each piece, with losses on the batches evaluated since `begin`."""
+        return [piece.outcome() for piece in self.pieces]
+
+
+def _require_finite(layer_idx: int, statistics: LayerStatistics, dtype: torch.dtype) -> None:
+    """Raise DiagnosticError (ParentNotFinite) if a sub-block of the layer outputs NaN or infinity on calibration tokens."""
+    for sub_block, gram in (("attention", statistics.attention), ("ffn", statistics.ffn)):
+        if not math.isfinite(gram.yy):
+            words = str(dtype).removeprefix("torch.")
+            raise DiagnosticError(ParentNotFinite(None, sub_block=sub_block, layer=layer_idx, dtype=words))

@@ -1,0 +1,197 @@
+"""State of one piece in training: weights, AdamW, early stopping, and losses on held-out tokens (Puzzle, section 3).
+
+Weights and losses are float32; passes use bfloat16 where it is faster. Nothing here is random.
+
+Shapes: B sequences, S positions, H hidden.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from puzzledsl.models.kernels.allocation import keep_freed_memory
+from puzzledsl.models.layerwise import LayerTrace
+from puzzledsl.models.placement import faster_in_bfloat16
+from puzzledsl.models.schedule import learning_rate, warmup_steps
+from puzzledsl.pieces.train.losses import TINY, LossName, loss_of
+from puzzledsl.pieces.train.student import Student
+
+BETAS = (0.9, 0.95)
+MAX_GRAD_NORM = 1.0
+PATIENCE = 5
+"""A piece stops after this many checks in a row without a new best loss."""
+
+
+@dataclass
+class Outcome:
+    """Result of a piece. `weights`: the better of initial and trained on held-out tokens. Losses: normalised MSE on these."""
+
+    student: Student
+    weights: dict[str, Tensor]
+    loss_initial: float
+    loss_trained: float | None  # None: not trained
+    steps: int = 0  # number of training steps taken
+
+    @property
+    def improved(self) -> bool:
+        """True when the trained weights are kept."""
+        return self.loss_trained is not None and self.loss_trained < self.loss_initial
+
+    @property
+    def finite(self) -> bool:
+        """False if the initial loss or the loss after training is NaN or infinite."""
+        trained = self.loss_trained
+        return math.isfinite(self.loss_initial) and (trained is None or math.isfinite(trained))
+
+    @property
+    def loss_final(self) -> float:
+        """Loss of the weights that are kept."""
+        return self.loss_trained if self.loss_trained is not None and self.improved else self.loss_initial
+
+
+@dataclass
+class SquaredErrors:
+    """Running sums of ||child - parent||^2 and ||parent||^2 over batches."""
+
+    error: float = 0.0
+    norm: float = 0.0
+
+    @torch.no_grad()
+    def add(self, student: Student, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Add a batch to both sums."""
+        target = student.target(trace).float()
+        difference = student.forward(hidden_BSH, trace).float() - target
+        self.error += float(difference.square().sum(dtype=torch.float64))
+        self.norm += float(target.square().sum(dtype=torch.float64))
+
+    @property
+    def normalized_mse(self) -> float:
+        """Normalised MSE over the batches so far (Puzzle, section 3)."""
+        return self.error / max(self.norm, TINY)
+
+
+@dataclass
+class PieceState:
+    """A piece, and its optimiser if it needs training in a run of `steps` steps."""
+
+    student: Student
+    steps: int
+    initial: dict[str, Tensor] = field(init=False)
+    loss_initial: float = field(init=False, default=math.nan)
+    done: int = field(init=False, default=0)
+    stopped: bool = field(init=False, default=False)
+    _optimizer: torch.optim.Optimizer | None = field(init=False, default=None)
+    _errors: SquaredErrors = field(init=False, default_factory=SquaredErrors)
+    _best: float = field(init=False, default=math.inf)
+    _best_weights: dict[str, Tensor] = field(init=False, default_factory=dict)
+    _stale: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        keep_freed_memory()
+        self.initial = self.student.weights()
+        if self.steps and self.student.needs_training:
+            weights = self.student.trained.parameters()
+            self._optimizer = torch.optim.AdamW(weights, lr=0.0, betas=BETAS, weight_decay=0.0, fused=True)
+
+    def evaluate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Add a held-out batch to the loss. An untrained piece keeps its initial loss."""
+        if self._optimizer is not None or math.isnan(self.loss_initial):
+            self._errors.add(self.student, hidden_BSH, trace)
+
+    def begin(self) -> None:
+        """Take the loss of the batches evaluated so far as the initial loss."""
+        self.loss_initial, self._errors = self._errors.normalized_mse, SquaredErrors()
+
+    @torch.enable_grad()
+    def step(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Take one step of AdamW on one batch, unless the piece needs no training or has stopped."""
+        if self._optimizer is None or self.stopped:
+            return
+        name: LossName = self.student.job.loss  # type: ignore[assignment]
+        device = hidden_BSH.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=faster_in_bfloat16(device)):
+            output = self.student.forward(hidden_BSH, trace)
+        torch.autograd.backward(loss_of(name, output, self.student.target(trace)))
+        self._clip()
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self.student.job.lr, self.done, self.steps)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+
+    def check(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Early stopping on a held-out batch: after PATIENCE checks without a new best, restore the best weights and stop."""
+        warming_up = self.done < warmup_steps(self.student.job.lr, self.steps)
+        if self._optimizer is None or self.stopped or warming_up:
+            return
+        errors = SquaredErrors()
+        errors.add(self.student, hidden_BSH, trace)
+        loss = errors.normalized_mse
+        if not math.isfinite(loss):
+            return  # the final evaluation reports it (`Outcome.finite`)
+        if loss < self._best:
+            self._best, self._best_weights, self._stale = loss, self.student.weights(), 0
+            return
+        self._stale += 1
+        if self._stale >= PATIENCE:
+            self.student.trained.load_state_dict(self._best_weights)
+            self.stopped = True
+
+    def outcome(self) -> Outcome:
+        """Return the result, with the loss of the batches evaluated since `begin`."""
+        if self._optimizer is None:
+            return Outcome(self.student, self.initial, self.loss_initial, None)
+        outcome = Outcome(
+            self.student, self.initial, self.loss_initial, self._errors.normalized_mse, self.done
+        )
+        if outcome.improved:
+            outcome.weights = self.student.weights()
+        return outcome
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state of training besides initial weights and loss; empty for a piece that needs no training.
+
+        The weights; AdamW's `exp_avg.NAME`, `exp_avg_sq.NAME` and `step.NAME`; `best.NAME`, the weights of the best check;
+        `examined`, (best loss, checks since, stopped, steps done).
+        """
+        if self._optimizer is None:
+            return {}
+        kept = self.student.weights()
+        kept |= {f"best.{name}": weight for name, weight in self._best_weights.items()}
+        kept["examined"] = torch.tensor(
+            [self._best, self._stale, self.stopped, self.done], dtype=torch.float64
+        )
+        for name, weight in self.student.trained.named_parameters():
+            for what, value in self._optimizer.state.get(weight, {}).items():
+                kept[f"{what}.{name}"] = value
+        return kept
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        if self._optimizer is None:
+            return
+        self.student.trained.load_state_dict({name: state[name] for name in self.initial})
+        self._best, stale, stopped, done = state["examined"].tolist()
+        self._stale, self.stopped, self.done = int(stale), bool(stopped), int(done)
+        for name, weight in self.student.trained.named_parameters():
+            if f"best.{name}" in state:
+                self._best_weights[name] = state[f"best.{name}"].to(weight.device)
+            moments = {
+                what: state[f"{what}.{name}"].to(weight.device)
+                for what in ("step", "exp_avg", "exp_avg_sq")
+                if f"{what}.{name}" in state
+            }
+            if moments:
+                self._optimizer.state[weight] = moments
+
+    def _clip(self) -> None:
+        weights = list(self.student.trained.parameters())
+        norm = get_total_norm([p.grad for p in weights if p.grad is not None])
+        if norm > MAX_GRAD_NORM:  # rare; otherwise clipping would only multiply all gradients by 1
+            clip_grads_with_norm_(weights, MAX_GRAD_NORM, norm)

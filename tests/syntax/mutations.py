@@ -6,7 +6,8 @@ import random
 import re
 from collections.abc import Callable
 
-from puzzledsl.syntax.kinds import KINDS, STATEMENT_KEYWORDS
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.words import STATEMENT_KEYWORDS
 
 Mutation = Callable[[str, random.Random], str | None]
 """A line of code and a source of chance to the line with one mistake, or None where it offers no place for one."""

@@ -160,7 +160,7 @@ SOLVERS = {
         "The paper's budget-constrained greedy baseline: the cheapest losses first until the requirements hold."
     ),
     "max_params": Call("The most parameters that fit (a baseline)."),
-    "uniform": Call("The same alternative in every layer (a baseline)."),
+    "uniform": Call("The best child whose layers are all alike (a baseline)."),
     "random": Call("A random child that fits (a baseline).", {"seed": _SEED}),
     "noop_only": Call("Only removals (a baseline)."),
     "uniform_width": Call(

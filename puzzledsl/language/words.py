@@ -68,17 +68,17 @@ KEYWORDS: dict[str, str] = {
 """Every reserved word. Kinds are plain names to the grammar."""
 
 FUNCTIONS: dict[str, str] = {
-    "sum": "The sum: of one figure a layer (`sum(attention.kv_heads)`), of values, or over a comprehension.",
+    "sum": "The sum, 0 of none: of one figure a layer (`sum(attention.kv_heads)`), of values, or over a comprehension.",
     "count": "In how many layers something holds: `count(attention is noop)`.",
-    "min": "The least of several constants.",
-    "max": "The greatest of several constants.",
+    "min": "The least of several numbers of one dimension.",
+    "max": "The greatest of several numbers of one dimension.",
     "mean": "The mean: `mean(ffn.width)` is the sum over the layers divided by how many there are.",
     "all": "Holds where every element holds.",
     "any": "Holds where at least one element holds.",
-    "floor": "The largest whole number that is not above a constant.",
-    "ceil": "The smallest whole number that is not below a constant.",
-    "round": "The nearest whole number to a constant.",
-    "abs": "A constant without its sign.",
+    "floor": "The largest whole number, of its base unit, that is not above a constant.",
+    "ceil": "The smallest whole number, of its base unit, that is not below a constant.",
+    "round": "The whole number, of its base unit, that is nearest to a constant; halves round up.",
+    "abs": "A number without its sign.",
     "runs": "How many runs of consecutive layers something holds in: `runs(attention is noop) <= 2`.",
     "longest": "How many layers the longest run has in which something holds: `longest(ffn is noop) <= 4`.",
     "distinct": "How many different values the layers take: `distinct(ffn.width) <= 3`, `distinct(attention) <= 2`.",
@@ -157,7 +157,7 @@ SPACE_WORDS: dict[str, str] = {
     "layers": "The layers: `layers[2..9]`, `layers[..1, -1]`, `layers[40.. where index mod 2 == 1]`. Ends are included.",
     "layer": "One layer: `size(layer)` is how many alternatives it has, sub-blocks multiplied.",
     **SUB_BLOCKS,
-    "size": "How many alternatives: `size(attention)`, `size(ffn)`, `size(layer)`.",
+    "size": "How many alternatives: `size(attention)`, `size(ffn)`, `size(layer)`, `size(layers[3])`, `size(layers[3].ffn)`.",
     "params": "Parameters of the child; tied embeddings count once.",
 }
 
@@ -175,14 +175,14 @@ SUB_BLOCK_FACTS: dict[str, dict[str, str]] = {
 
 TYPES: dict[str, Measure] = {
     "Count": Measure("A whole number: `4096`, `4Ki`, `51B`.", COUNT),
-    "Ratio": Measure("A plain number: `95%`, `0.6x`.", COUNT),
+    "Ratio": Measure("A plain number, a share or a multiple of the parent's: `95%`, `0.6x`.", COUNT),
     "Bytes": Measure("`80GiB`, `512MB`.", BYTES),
     "Time": Measure("`20ms`, `5min`.", TIME),
     "Tokens": Measure("`10tok`.", TOKENS),
     "Bandwidth": Measure("`3.35TB/s`.", BYTES_PER_S),
     "Compute": Measure("`989TFLOP/s`.", FLOP_PER_S),
     "Throughput": Measure("`200 tok/s`.", TOK_PER_S),
-    "Text": Measure('A string: `"corpus/*.txt"`.'),
+    "Text": Measure('A string, `"corpus/*.txt"`, or a bare word.'),
     "Bool": Measure("`true` or `false`."),
 }
 

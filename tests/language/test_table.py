@@ -13,7 +13,13 @@ from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.checker.check import LOWERINGS, check
 from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.ir import facts, nodes
-from puzzledsl.ir.alternatives import AttentionAlternative, FfnAlternative, ParentAttention, ParentFfn
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    AttentionAlternative,
+    FfnAlternative,
+    ParentAttention,
+    ParentFfn,
+)
 from puzzledsl.ir.runtimes import RUNTIMES
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS, pattern_fields
@@ -21,7 +27,7 @@ from puzzledsl.language.calls import SHAPE
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.model import Call, Setting
 
-PARENTS = {"attention": ParentAttention(), "ffn": ParentFfn()}
+PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
 NOT_DECLARED = {"format_version", "inputs", "source", "params"}
 """Fields of a program that hold no declarations."""
 BASE = """\

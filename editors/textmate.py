@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from puzzledsl.base.files import write_text
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.words import KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
 from puzzledsl.syntax.grammar import build_grammar
 from puzzledsl.syntax.highlight import (
     ASSIGNS,
     DECLARES,
     MISTAKES,
-    OPERATOR_WORDS,
     PUNCTUATION,
-    TARGETS,
     TokenClass,
 )
-from puzzledsl.syntax.kinds import KEYWORDS, KINDS
 
 GRAMMAR = Path(__file__).parent / "vscode" / "syntaxes" / "pzl.tmLanguage.json"
 
@@ -62,7 +62,7 @@ def terminals() -> dict[str, str]:
     return {t.name: t.pattern.value if t.pattern.type == "re" else re.escape(t.pattern.value) for t in found}
 
 
-def words(alternatives: tuple[str, ...] | frozenset[str] | list[str]) -> str:
+def words(alternatives: Iterable[str]) -> str:
     """One of several whole words."""
     return (
         f"{NO_LETTER_BEFORE}({'|'.join(sorted(alternatives, key=lambda w: (-len(w), w)))}){NO_LETTER_AFTER}"
@@ -101,7 +101,7 @@ def rules() -> list[dict[str, Any]]:
         }
         and not known[n].isalpha()
     ]
-    plain = frozenset(KEYWORDS) - frozenset(OPERATOR_WORDS)
+    plain = frozenset(KEYWORDS) - frozenset(OPERATOR_KEYWORDS)
     return [
         {"match": rf"^{BLANKS}({known['DOC']})", "captures": {"1": {"name": SCOPES["doc"]}}},
         rule(f"{known['DOC']}|{known['COMMENT']}", "comment"),
@@ -118,9 +118,9 @@ def rules() -> list[dict[str, Any]]:
             *("keyword", "declaration", "punctuation", "type"),
         ),
         rule(rf"{words(DECLARES)}[ \t]+({name})", "keyword", "declaration"),
-        rule(rf"{words(TARGETS)}[ \t]+({name})", "keyword", "name"),
+        rule(rf"{words(TARGET_KEYWORDS)}[ \t]+({name})", "keyword", "name"),
         rule(f"{NO_LETTER_BEFORE}{known['SAME_AS']}", "operator_word"),
-        rule(words(OPERATOR_WORDS), "operator_word"),
+        rule(words(OPERATOR_KEYWORDS), "operator_word"),
         rule(words(plain), "keyword"),
         rule(known["RANGE"], "operator"),
         rule(rf"({known['DOT']}){BLANKS}({name})", "punctuation", "attribute"),

@@ -4,6 +4,7 @@ docs/cli.md     every command, from typer's own description of it
 docs/std.md     what std/ ships, and what each runtime can run
 docs/ir.md      what ir.json holds, from its JSON schema
 docs/python.md  the Python API, from its docstrings (reference_python.py)
+docs/language.md  its tables alone, from puzzledsl/language (reference_language.py)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from puzzledsl.cli.completion import std_parents
 from puzzledsl.cli.help import PANELS
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.runtimes import RUNTIMES, Absent, Lowered, Native, Support
+from scripts.reference_language import language
 from scripts.reference_python import python
 
 ROOT = Path(__file__).parents[1]
@@ -262,6 +264,7 @@ PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "std.md": std,
     "ir.md": ir,
     "python.md": lambda: python(MADE),
+    "language.md": language,
 }
 """File name in docs/ -> its lines."""
 

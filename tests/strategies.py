@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.kinds import KEYWORDS, KINDS
 
 AT = Span("test.pzl", 1, 1, 1, 1)
 WORDS = "attention ffn layers chat memory kl params gqa mlp noop linear x i width kv_heads".split()
@@ -167,7 +168,7 @@ def declarations(draw: st.DrawFn) -> tree.Decl:
     preposition: Literal["of", "on"] | None = draw(st.sampled_from(["of", "on", None]))
     return tree.Decl(
         span=AT,
-        kind=tree.Name(span=AT, text=draw(st.sampled_from(KINDS))),
+        kind=tree.Name(span=AT, text=draw(st.sampled_from([*KINDS]))),
         name=draw(names),
         preposition=preposition,
         target=draw(expressions) if preposition else None,

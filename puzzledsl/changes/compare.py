@@ -12,23 +12,8 @@ from puzzledsl.changes.searches import search_details
 from puzzledsl.changes.spaces import space_details
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Frozen
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.plan.bld import bld_plan
-
-KINDS = {
-    "parent": "parents",
-    "data": "data",
-    "hardware": "hardware",
-    "scenario": "scenarios",
-    "space": "spaces",
-    "bld": "blds",
-    "score": "scores",
-    "search": "searches",
-    "frontier": "frontiers",
-    "uptrain": "uptrains",
-    "eval": "evals",
-    "export": "exports",
-}
-"""Kind -> its dictionary in a program."""
 
 _NO_MEANING = {"name", "where", "runtime_where", "bound_where", "doc", "because", "roundings"}
 _MEASURING = (["refine"], ["children"])
@@ -52,7 +37,7 @@ def compare(old: nodes.Program, new: nodes.Program) -> ProgramChanges:
 
 def declared(program: nodes.Program, kind: str) -> dict[str, Frozen]:
     """The declarations of one kind."""
-    found: dict[str, Frozen] = getattr(program, KINDS[kind])
+    found: dict[str, Frozen] = getattr(program, KINDS[kind].plural)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.checker.assertions import check_assert
@@ -10,29 +10,33 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.settings import Entry, Settings, put, report_unknown_key
 from puzzledsl.checker.names.names import Scope
+from puzzledsl.language.model import Section, Setting
 from puzzledsl.syntax import tree
+
+NO_SECTIONS: Mapping[str, Section] = {}
 
 
 def from_body(
     ctx: Context,
     decl: tree.Decl | tree.Section,
     scope: Scope,
-    keys: Sequence[str],
+    table: Mapping[str, Setting],
     thing: str,
     span: Span,
-    sections: Sequence[str] = (),
+    sections: Mapping[str, Section] = NO_SECTIONS,
 ) -> tuple[Settings, dict[str, tree.Section]]:
     """The settings and sections of a body; other statements are reported. `let`s go into `scope`."""
-    found = Settings(ctx, thing, span, quiet_about_missing=scope.file.is_damaged(decl.span))
+    keys, section_names = tuple(table), tuple(sections)
+    found = Settings(ctx, thing, span, table, quiet_about_missing=scope.file.is_damaged(decl.span))
     parts: dict[str, tree.Section] = {}
     for statement in decl.body or ():
         match statement:
             case tree.Assign(target=tree.Name(text=key), op="=") as assign:
                 value = assign.value
                 assert not isinstance(value, tree.Pattern | tree.PatternChoice)
-                put(found, key, Entry(value, scope, assign.span), assign.target.span, keys, sections)
+                put(found, key, Entry(value, scope, assign.span), assign.target.span, keys, section_names)
             case tree.Section(name=name):
-                _section(found, parts, statement, name, keys, sections)
+                _section(found, parts, statement, name, keys, section_names)
             case tree.Let(name=name):
                 define(ctx, statement, scope)
             case tree.Assert():

@@ -32,24 +32,25 @@ from puzzledsl.checker.parameters import check_settings
 from puzzledsl.checker.program import Checked
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
 
-LOWERINGS: dict[str, tuple[Lower, type, str]] = {
-    "parent": (lower_parent, nodes.Parent, "parents"),
-    "data": (lower_data, nodes.Data, "data"),
-    "hardware": (lower_hardware, nodes.Hardware, "hardware"),
-    "scenario": (lower_scenario, nodes.Scenario, "scenarios"),
-    "space": (lower_space, nodes.Space, "spaces"),
-    "bld": (lower_bld, nodes.Bld, "blds"),
-    "score": (lower_score, nodes.Score, "scores"),
-    "search": (lower_search, nodes.Search, "searches"),
-    "frontier": (lower_frontier, nodes.Frontier, "frontiers"),
-    "uptrain": (lower_uptrain, nodes.Uptrain, "uptrains"),
-    "eval": (lower_eval, nodes.Eval, "evals"),
-    "export": (lower_export, nodes.Export, "exports"),
+LOWERINGS: dict[str, tuple[Lower, type]] = {
+    "parent": (lower_parent, nodes.Parent),
+    "data": (lower_data, nodes.Data),
+    "hardware": (lower_hardware, nodes.Hardware),
+    "scenario": (lower_scenario, nodes.Scenario),
+    "space": (lower_space, nodes.Space),
+    "bld": (lower_bld, nodes.Bld),
+    "score": (lower_score, nodes.Score),
+    "search": (lower_search, nodes.Search),
+    "frontier": (lower_frontier, nodes.Frontier),
+    "uptrain": (lower_uptrain, nodes.Uptrain),
+    "eval": (lower_eval, nodes.Eval),
+    "export": (lower_export, nodes.Export),
 }
-"""Kind -> (its lowering, its node, its dictionary in the program)."""
+"""Kind -> its lowering and its node."""
 
 
 def check(path: Path, settings: dict[str, str]) -> Checked:
@@ -70,7 +71,7 @@ def inspect(
     root = loader.root(path)
     ctx: Context | None = None
     if root is not None:
-        kinds = {kind: lowering for kind, (lowering, _, _) in LOWERINGS.items()}
+        kinds = {kind: lowering for kind, (lowering, _) in LOWERINGS.items()}
         ctx = Context(sink, loader, root, evaluate, kinds, settings)
         try:
             _check_all(ctx)
@@ -169,5 +170,5 @@ def _program(ctx: Context) -> nodes.Program:
                 queue.append(symbol)
     tables: dict[str, Any] = {}
     for symbol in reached:
-        tables.setdefault(LOWERINGS[symbol.kind][2], {})[ctx.name_of(symbol)] = ctx.lowered[symbol]
+        tables.setdefault(KINDS[symbol.kind].plural, {})[ctx.name_of(symbol)] = ctx.lowered[symbol]
     return nodes.Program(source=ctx.root.shown, params=dict(sorted(ctx.parameters.items())), **tables)

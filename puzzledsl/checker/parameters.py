@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.base.suggest import closest
-from puzzledsl.base.units import (
-    BYTES,
-    BYTES_PER_S,
-    COUNT,
-    FLOP_PER_S,
-    TIME,
-    TOK_PER_S,
-    TOKENS,
-    Dimension,
-    Quantity,
-)
+from puzzledsl.base.units import Dimension, Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
@@ -22,20 +12,13 @@ from puzzledsl.checker.expressions.dimensions import EXAMPLES, unit_fixes, would
 from puzzledsl.checker.expressions.values import POISON, Boolean, Poison, Text, Value, describe
 from puzzledsl.checker.names.names import Scope, SourceFile, Symbol
 from puzzledsl.checker.names.words import read_word
+from puzzledsl.language import words
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
 
+_WITHOUT_DIMENSION: dict[str, type[Text] | type[Boolean]] = {"Text": Text, "Bool": Boolean}
 TYPES: dict[str, Dimension | type[Text] | type[Boolean]] = {
-    "Count": COUNT,
-    "Ratio": COUNT,
-    "Bytes": BYTES,
-    "Time": TIME,
-    "Tokens": TOKENS,
-    "Bandwidth": BYTES_PER_S,
-    "Compute": FLOP_PER_S,
-    "Throughput": TOK_PER_S,
-    "Text": Text,
-    "Bool": Boolean,
+    name: known.dimension or _WITHOUT_DIMENSION[name] for name, known in words.TYPES.items()
 }
 
 
@@ -68,21 +51,21 @@ def parameter_value(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
 
 def _word(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
     """A parameter that lists its words: one of them."""
-    words = tuple(dict.fromkeys(word.text for word in param.words))
+    listed = tuple(dict.fromkeys(word.text for word in param.words))
     if symbol.name in ctx.settings:
         expr = _parse_setting(ctx, symbol.name, ctx.settings[symbol.name])
     elif param.default is not None:
         expr = param.default
     else:
-        ctx.report(name_errors.NoValue(param.name.span, name=symbol.name, type=" | ".join(words)))
+        ctx.report(name_errors.NoValue(param.name.span, name=symbol.name, type=" | ".join(listed)))
         return POISON
     if expr is None:
         return POISON
-    word = read_word(ctx, expr, Scope(symbol.file), words, f"value of parameter `{symbol.name}`")
+    word = read_word(ctx, expr, Scope(symbol.file), listed, f"value of parameter `{symbol.name}`")
     if word is None:
         return POISON
     ctx.parameters.setdefault(symbol.name, word)
-    return Text(word, words)
+    return Text(word, listed)
 
 
 def _checked(

@@ -25,7 +25,7 @@ from puzzledsl.ir.alternatives import (
     ParentFfn,
     name_of,
 )
-from puzzledsl.syntax.kinds import KEYWORDS
+from puzzledsl.language.words import KEYWORDS
 
 GOALS = ("cosine_embedding_loss_hidden_states", "kl_div_loss", "kl_div", "lm_loss")
 REQUIREMENTS = {

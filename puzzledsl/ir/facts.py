@@ -19,15 +19,8 @@ from puzzledsl.ir.alternatives import (
     NoOpFfn,
     ParentAttention,
     ParentFfn,
-    SubBlock,
 )
 from puzzledsl.ir.nodes import Shape
-
-ATTRIBUTES: dict[SubBlock, tuple[str, ...]] = {
-    "attention": ("kv_heads", "window", "params"),
-    "ffn": ("width", "params"),
-}
-"""Sub-block -> the attributes of its chosen alternative that expressions can read."""
 
 
 def fact(alternative: Alternative, attribute: str, shape: Shape) -> int:
@@ -127,22 +120,8 @@ def total_params(shape: Shape) -> int:
     return fixed_params(shape) + shape.layers * layer
 
 
-PARENT_FACTS = [
-    "layers",
-    "params",
-    "hidden",
-    "heads",
-    "kv_heads",
-    "head_dim",
-    "intermediate",
-    "vocab",
-    "tied",
-    "family",
-]
-
-
 def parent_fact(shape: Shape, name: str) -> int | str | bool:
-    """Return one of PARENT_FACTS, as in `llama.layers` or `llama.params`."""
+    """Return one of the language's `PARENT_FACTS`, as in `llama.layers` or `llama.params`."""
     if name == "params":
         return total_params(shape)
     value: int | str | bool = getattr(shape, name)

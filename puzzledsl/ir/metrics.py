@@ -9,23 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from puzzledsl.base.units import BYTES, COUNT, FLOPS, TIME, TOK_PER_S, Dimension
+from puzzledsl.base.units import Dimension
 from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
+from puzzledsl.language import words
 
 NANOSECOND = Fraction(1, 10**9)
 
 METRICS: dict[str, Dimension] = {
-    "memory": BYTES,
-    "weights": BYTES,
-    "kv_cache": BYTES,
-    "latency": TIME,
-    "ttft": TIME,
-    "tpot": TIME,
-    "throughput": TOK_PER_S,
-    "flops": FLOPS,
-    "batch": COUNT,
+    name: metric.dimension for name, metric in words.METRICS.items() if metric.dimension is not None
 }
-"""Metric -> dimension, for `SCENARIO.METRIC`. Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
+"""Metric -> dimension, for `SCENARIO.METRIC`."""
 
 
 @dataclass(frozen=True, slots=True)

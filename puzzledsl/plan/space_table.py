@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from math import fsum, log10
 
 from puzzledsl.ir.alternatives import Alternative, SubBlock, name_of
-from puzzledsl.ir.facts import ATTRIBUTES, fact
+from puzzledsl.ir.facts import fact
 from puzzledsl.ir.nodes import Program, Space
+from puzzledsl.language.words import SUB_BLOCK_FACTS
 
 SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
 
@@ -35,7 +36,7 @@ class SpaceTable:
         """Name, sizes and, of a rounded width, the width asked for."""
         shape = self.program.parents[self.space.parent].shape
         found: dict[str, object] = {"name": name_of(alternative)}
-        found |= {key: fact(alternative, key, shape) for key in ATTRIBUTES[sub_block]}
+        found |= {key: fact(alternative, key, shape) for key in SUB_BLOCK_FACTS[sub_block]}
         asked = {r.asked: str(r.exact) for r in self.space.roundings if f"mlp{r.width}" == found["name"]}
         return found | ({"rounded_from": asked} if asked else {})
 
@@ -58,7 +59,7 @@ class SpaceTable:
 
     def rows(self) -> Iterator[dict[str, object]]:
         """One row for each alternative of each sub-block of each layer, with its facts (None where it has none)."""
-        columns = dict.fromkeys(key for part in SUB_BLOCKS for key in ATTRIBUTES[part])
+        columns = dict.fromkeys(key for part in SUB_BLOCKS for key in SUB_BLOCK_FACTS[part])
         facts = {(part, a): self.facts(part, a) for part in SUB_BLOCKS for a in self.distinct(part)}
         for layer, choice in enumerate(self.space.layers):
             for part in SUB_BLOCKS:

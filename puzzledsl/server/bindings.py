@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from puzzledsl.checker.names.builtins import FIELDS
 from puzzledsl.checker.names.names import SourceFile, Symbol
+from puzzledsl.language import calls, words
+from puzzledsl.language.alternatives import ATTENTION, FFN, alternatives_of, pattern_fields
+from puzzledsl.language.kinds import KINDS, PROFILE
+from puzzledsl.language.model import Call, Setting
 from puzzledsl.server.meanings import Declared, Meaning, Occurrence, Word
 from puzzledsl.server.paths import key_of
 from puzzledsl.server.scopes import Nature, Scope, declared, element, member_of_file, members, nature
-from puzzledsl.server.vocabulary import calls, words
-from puzzledsl.server.vocabulary.kinds import KINDS, PROFILE
-from puzzledsl.server.vocabulary.types import Call, Setting
 from puzzledsl.syntax import tree
 
 _ANY = Setting("")
-_SUB_BLOCK = {"attention": Setting("", words=tuple(calls.ATTENTION), calls=calls.ATTENTION)}
-_SUB_BLOCK["ffn"] = Setting("", words=tuple(calls.FFN), calls=calls.FFN)
-_BOTH = Setting("", words=(*calls.ATTENTION, *calls.FFN), calls={**calls.FFN, **calls.ATTENTION})
 
 
 def bindings(file: SourceFile) -> list[Occurrence]:
@@ -70,7 +67,7 @@ class _Binder:
     def param(self, param: tree.Param, scope: Scope) -> None:
         known = words.TYPES.get(param.type.text)
         if not param.words:
-            self.add(param.type, Word(param.type.text, "type", known) if known else None)
+            self.add(param.type, Word(param.type.text, "type", known.doc) if known else None)
         for word in param.words:
             self.add(word, Word(word.text, "word", f"A value of `{param.name.text}`."))
         if param.default is not None:
@@ -122,7 +119,7 @@ class _Binder:
                 self.assign(statement, scope, kind, section)
             case tree.Section(name=name):
                 known = KINDS[kind].sections.get(name.text) if kind in KINDS else None
-                self.add(name, Word(name.text, "setting", "", kind) if known is not None else None)
+                self.add(name, Word(name.text, "setting", known.doc, kind) if known is not None else None)
                 for inner in statement.body:
                     self.statement(inner, scope.inner(), kind, name.text)
             case tree.ForAll():
@@ -153,7 +150,7 @@ class _Binder:
             setting = self.key_of_setting(statement.target, scope, kind, section)
         else:
             self.expr(statement.target, scope, _ANY)
-            setting = _SUB_BLOCK.get(nature(statement.target, scope)[0], _BOTH)
+            setting = alternatives_of(nature(statement.target, scope)[0])
         value = statement.value
         if isinstance(value, tree.Pattern | tree.PatternChoice):
             for pattern in value.options if isinstance(value, tree.PatternChoice) else (value,):
@@ -164,8 +161,7 @@ class _Binder:
     def key_of_setting(self, name: tree.Name, scope: Scope, kind: str, section: str) -> Setting:
         """Note the left side of `KEY = …`; what its right side may be."""
         known = KINDS.get(kind)
-        table = {} if known is None else known.sections.get(section, {}) if section else known.settings
-        setting = table.get(name.text)
+        setting = None if known is None else known.table(section).get(name.text)
         if setting is not None:
             self.add(name, Word(name.text, "setting", setting.doc, section or kind, setting=setting))
             return setting
@@ -307,12 +303,12 @@ class _Binder:
                 self.pattern(option, scope)
             return
         name = pattern.name
-        call = calls.ATTENTION.get(name.text) or calls.FFN.get(name.text)
+        call = ATTENTION.get(name.text) or FFN.get(name.text)
         self.add(name, Word(name.text, "call", call.doc, call=call) if call else None)
         for part in pattern.fields:
             known = (
                 call.arguments.get(part.name.text)
-                if call and part.name.text in FIELDS.get(name.text, ())
+                if call and part.name.text in pattern_fields(name.text)
                 else None
             )
             self.add(

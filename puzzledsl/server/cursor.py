@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from lark import Token
 
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.language.words import KEYWORDS
 from puzzledsl.server.document import Document
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.grammar import lex
-from puzzledsl.syntax.kinds import KEYWORDS
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 
 _NOWHERE = Span("", 1, 1, 1, 1)

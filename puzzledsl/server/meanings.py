@@ -7,7 +7,7 @@ from typing import Literal
 
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.checker.names.names import Symbol
-from puzzledsl.server.vocabulary.types import Call, Setting
+from puzzledsl.language.model import Call, Setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from puzzledsl.checker.expressions.values import Poison
 from puzzledsl.checker.names.names import SourceFile, Symbol
+from puzzledsl.language import words
 from puzzledsl.server.meanings import Declared, Word
 from puzzledsl.server.paths import key_of
-from puzzledsl.server.vocabulary import words
 from puzzledsl.syntax import tree
 
 Nature = str
@@ -142,7 +142,7 @@ def members(kind: Nature, meaning: Declared | Word | None) -> dict[str, Declared
             return {n: Word(n, "fact", d, kind) for n, d in words.SUB_BLOCK_FACTS[kind].items()}
         case "scenario":
             metrics: dict[str, Declared | Word] = {
-                n: Word(n, "metric", d, _name(meaning)) for n, d in words.METRICS.items()
+                n: Word(n, "metric", m.doc, _name(meaning)) for n, m in words.METRICS.items()
             }
             return metrics | {n: Word(n, "fact", d, kind) for n, d in words.SCENARIO_FACTS.items()}
         case "parent":

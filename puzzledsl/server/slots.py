@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.language import calls
+from puzzledsl.language.alternatives import alternatives_of
+from puzzledsl.language.kinds import KINDS, PROFILE
+from puzzledsl.language.model import Setting
 from puzzledsl.server.cursor import Cursor, OpenCall, path_of
 from puzzledsl.server.document import Document
 from puzzledsl.server.meanings import Declared
 from puzzledsl.server.scopes import Scope, element, nature
-from puzzledsl.server.vocabulary import calls
-from puzzledsl.server.vocabulary.kinds import KINDS, PROFILE
-from puzzledsl.server.vocabulary.types import Setting
 from puzzledsl.syntax import tree
 
 ANY = Setting("")
@@ -47,7 +48,7 @@ def table_of(cursor: Cursor) -> Mapping[str, Setting]:
     kind = KINDS.get(body.kind) if body is not None else None
     if body is None or kind is None:
         return {}
-    return kind.sections.get(body.section, {}) if body.section else kind.settings
+    return kind.table(body.section)
 
 
 def setting_at(cursor: Cursor, scope: Scope) -> Setting:
@@ -60,10 +61,7 @@ def setting_at(cursor: Cursor, scope: Scope) -> Setting:
     if kinds[:2] == ["NAME", "EQUAL"] and str(cursor.statement[0]) in table:
         return table[str(cursor.statement[0])]
     if cursor.body.kind == "space" and {"EQUAL", "EXTEND"} & set(kinds):
-        sub_block = sub_block_of(cursor, scope)
-        known = [calls.ATTENTION] if sub_block == "attention" else [calls.FFN] if sub_block else []
-        both = {name: call for each in (known or [calls.FFN, calls.ATTENTION]) for name, call in each.items()}
-        return Setting("", words=tuple(both), calls=both)
+        return alternatives_of(sub_block_of(cursor, scope))
     return ANY
 
 

@@ -7,8 +7,8 @@ from lark import Token
 from puzzledsl.base.diagnostics import Diagnostic, Fix
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import UNITS
+from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax import errors
-from puzzledsl.syntax.kinds import KEYWORDS
 from puzzledsl.syntax.tokens import after, span_of
 
 _BEGINS_VALUE = {"NAME", "QUANTITY", "STRING", "LPAR", "LSQB", "ADD", "NOT", "IF", "VBAR"}

@@ -13,9 +13,9 @@ from itertools import islice
 
 from lark import Token
 
+from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax.align import align_code, align_comments
 from puzzledsl.syntax.grammar import lex
-from puzzledsl.syntax.kinds import KEYWORDS
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise
 

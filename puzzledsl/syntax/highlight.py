@@ -10,8 +10,9 @@ from typing import Literal, get_args
 
 from lark import Token
 
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.words import KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
 from puzzledsl.syntax.grammar import lex
-from puzzledsl.syntax.kinds import KEYWORDS, KINDS
 
 TokenClass = Literal[
     "comment",
@@ -34,11 +35,8 @@ TokenClass = Literal[
 ]
 CLASSES: tuple[TokenClass, ...] = get_args(TokenClass)
 
-OPERATOR_WORDS = ("and", "or", "not", "is", "in", "mod", "implies")
 DECLARES = ("let", "param", "fn")
 """Keywords that a name follows which they declare."""
-TARGETS = ("of", "on")
-"""Keywords that a name follows which is declared elsewhere."""
 PUNCTUATION = ("LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "COMMA", "COLON", "DOT")
 ASSIGNS = ("EQUAL", "EXTEND", "REMOVE", "KEEP")
 MISTAKES = ("FOREIGN", "UNTERMINATED", "UNKNOWN")
@@ -87,7 +85,7 @@ def _class(token: Token, before: list[tuple[Token, TokenClass]], following: Toke
     if token.type == "SAME_AS":
         return "operator_word"
     if token in KEYWORDS:
-        return "operator_word" if token in OPERATOR_WORDS else "keyword"
+        return "operator_word" if token in OPERATOR_KEYWORDS else "keyword"
     return "operator"
 
 
@@ -100,7 +98,7 @@ def _name(token: Token, before: list[tuple[Token, TokenClass]], following: str) 
         return "declaration"
     if last is not None and last.type == "DOT":
         return "attribute"
-    if last is not None and last_class == "keyword" and last in TARGETS:
+    if last is not None and last_class == "keyword" and last in TARGET_KEYWORDS:
         return "name"
     if [t.type for t, _ in before] == ["PARAM", "NAME", "COLON"]:
         return "type"

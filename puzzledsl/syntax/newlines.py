@@ -14,8 +14,9 @@ from lark import Token
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.words import STATEMENT_KEYWORDS
 from puzzledsl.syntax import errors
-from puzzledsl.syntax.kinds import KINDS, STATEMENT_KEYWORDS
 from puzzledsl.syntax.tokens import Words, after, span_of, virtual
 
 MAX_DEPTH = 100

@@ -15,9 +15,10 @@ from lark import Token, Tree
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.words import STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.expected import found, unexpected
-from puzzledsl.syntax.kinds import KINDS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax.machine import Machine
 from puzzledsl.syntax.newlines import starts_declaration
 from puzzledsl.syntax.repair import repair

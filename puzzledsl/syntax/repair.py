@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lark import Token
 
 from puzzledsl.base.suggest import closest
-from puzzledsl.syntax.kinds import KEYWORDS
+from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax.machine import Machine
 from puzzledsl.syntax.tokens import virtual
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puzzledsl.base.suggest import closest
-from puzzledsl.syntax.kinds import KINDS
+from puzzledsl.language.kinds import KINDS
 
 
 @pytest.mark.parametrize(

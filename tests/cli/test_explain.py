@@ -16,7 +16,8 @@ from puzzledsl.checker.program import Checked
 from puzzledsl.cli.codes import all_codes
 from puzzledsl.cli.commands.program.explain import PRELUDE, listing, reference
 from puzzledsl.cli.main import run
-from puzzledsl.syntax.kinds import KINDS, TOP_KEYWORDS
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.words import TOP_KEYWORDS
 
 ROOT = Path(__file__).parents[2]
 EXPLANATIONS = {code: Explanation.of(kind) for code, kind in all_codes().items()}

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from lark import Token
 
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax.grammar import lex
-from puzzledsl.syntax.kinds import KEYWORDS, KINDS
 
 Change = tuple[int, int, str]
 """Start and end column (0-based) of a line's text that is replaced, and by what."""
@@ -111,7 +112,7 @@ def _misspelt_keyword(tokens: list[Token], chance: random.Random) -> Iterator[Ch
 def _wrong_keyword(tokens: list[Token], chance: random.Random) -> Iterator[Change]:
     for token in tokens:
         if token in KEYWORDS:
-            yield _replaced(token, chance.choice(sorted(KEYWORDS - {token})))
+            yield _replaced(token, chance.choice(sorted(KEYWORDS.keys() - {token})))
 
 
 def _wrong_unit(token: Token, chance: random.Random) -> str | None:

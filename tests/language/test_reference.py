@@ -55,8 +55,9 @@ def test_every_rule_and_table_is_named() -> None:
 
 def test_every_feature_is_shown() -> None:
     """Every declaration kind, statement and function of the language stands in an example."""
-    from puzzledsl.checker.names.builtins import ALTERNATIVES
-    from puzzledsl.syntax.kinds import KEYWORDS, KINDS
+    from puzzledsl.language.alternatives import ALTERNATIVES
+    from puzzledsl.language.kinds import KINDS
+    from puzzledsl.language.words import KEYWORDS
 
     examples = "\n".join(re.findall(r"^```pzl.*?\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
     words = set(re.findall(r"\w+", examples))
@@ -66,11 +67,11 @@ def test_every_feature_is_shown() -> None:
 
 @pytest.mark.states("text.reserved")
 def test_the_reserved_words() -> None:
-    from puzzledsl.syntax.kinds import KEYWORDS
+    from puzzledsl.language.words import KEYWORDS
 
     listed = re.search(r"Reserved words are no names: `([^`]+)`", PAGE)
     assert listed is not None
-    assert set(listed.group(1).split()) == KEYWORDS
+    assert set(listed.group(1).split()) == set(KEYWORDS)
 
 
 # ---------------------------------------------------------------- tables
@@ -90,7 +91,7 @@ def words(cell: str) -> list[str]:
 @pytest.mark.states("text.kinds-table")
 def test_kinds() -> None:
     from puzzledsl.checker.check import LOWERINGS
-    from puzzledsl.syntax.kinds import KINDS
+    from puzzledsl.language.kinds import KINDS
 
     assert [words(row[0])[0] for row in table("text.kinds-table")] == list(KINDS) == list(LOWERINGS)
 
@@ -107,7 +108,7 @@ def test_units() -> None:
 
 @pytest.mark.states("values.functions")
 def test_functions() -> None:
-    from puzzledsl.checker.names.builtins import FUNCTIONS
+    from puzzledsl.language.words import FUNCTIONS
 
     listed = [word for row in table("values.functions") for word in words(row[0])]
     assert listed == [*FUNCTIONS, "size"]
@@ -127,12 +128,14 @@ def test_parameter_types(tmp_path: Path) -> None:
 
 @pytest.mark.states("hardware.settings")
 def test_hardware_settings() -> None:
-    from puzzledsl.checker.declarations.hardware import EFFICIENCIES, KEYS, SECTIONS
+    from puzzledsl.language.kinds import KINDS
+
+    hardware = KINDS["hardware"]
 
     listed = [word.split(" ")[0] for row in table("hardware.settings") for word in words(row[0])]
-    assert sorted(listed) == sorted((*KEYS, *SECTIONS))
+    assert sorted(listed) == sorted((*hardware.settings, *hardware.sections))
     (efficiency,) = (row[1] for row in table("hardware.settings") if "efficiency" in row[0])
-    assert words(efficiency) == list(EFFICIENCIES)
+    assert words(efficiency) == list(hardware.sections["efficiency"].settings)
 
 
 @pytest.mark.states("scenario.metrics-table", "scenario.metrics")
@@ -145,7 +148,7 @@ def test_metrics() -> None:
 
 @pytest.mark.states("space.alternatives-table", "space.alternatives")
 def test_alternatives() -> None:
-    from puzzledsl.checker.names.builtins import ALTERNATIVES, FIELDS
+    from puzzledsl.language.alternatives import ALTERNATIVES, pattern_fields
 
     listed: dict[str, list[str]] = {"attention": [], "ffn": []}
     for row in table("space.alternatives-table"):
@@ -153,24 +156,24 @@ def test_alternatives() -> None:
         name, *arguments = re.findall(r"[a-z_]+(?=[:(]|$)", call)
         for sub_block in ("attention", "ffn") if row[1] == "both" else (row[1],):
             listed[sub_block].append(name)
-        assert [a for a in arguments if a != "round"] == list(FIELDS.get(name, ()))
+        assert [a for a in arguments if a != "round"] == list(pattern_fields(name))
     assert {k: sorted(v) for k, v in listed.items()} == {k: sorted(v) for k, v in ALTERNATIVES.items()}
 
 
 @pytest.mark.states("init.table")
 def test_initialisers() -> None:
-    from puzzledsl.checker.declarations.space import INITIALISERS
+    from puzzledsl.language.alternatives import INITIALISERS
 
     assert {words(row[0])[0]: tuple(words(row[1])) for row in table("init.table")} == INITIALISERS
 
 
 @pytest.mark.states("bld.settings-table", "bld.settings")
 def test_bld_settings(tmp_path: Path) -> None:
-    from puzzledsl.checker.declarations.training import BLD_KEYS
+    from puzzledsl.language.kinds import KINDS
     from tests.language.rules import program
 
     rows = table("bld.settings-table")
-    assert [words(row[0])[0] for row in rows] == list(BLD_KEYS)
+    assert [words(row[0])[0] for row in rows] == list(KINDS["bld"].settings)
     given = [f"{words(row[0])[0]} = {words(row[1])[0]}" for row in rows if words(row[1])]
     bare = program(tmp_path, 'data d = text("d.txt")\nbld b of w { tokens = 0 }').blds["b"]
     full = program(tmp_path, f'data d = text("d.txt")\nbld b of w {{ tokens = 0, {", ".join(given)} }}').blds[
@@ -213,13 +216,13 @@ def test_refine_settings(tmp_path: Path) -> None:
 
 @pytest.mark.states("search.figures")
 def test_figures() -> None:
-    from puzzledsl.ir.facts import ATTRIBUTES
+    from puzzledsl.language.words import SUB_BLOCK_FACTS
 
     listed: dict[str, list[str]] = {"attention": [], "ffn": []}
     for row in table("search.figures"):
         for sub_block in ("attention", "ffn") if row[1] == "both" else (row[1],):
             listed[sub_block] += words(row[0])
-    assert listed == {sub_block: list(names) for sub_block, names in ATTRIBUTES.items()}
+    assert listed == {sub_block: list(names) for sub_block, names in SUB_BLOCK_FACTS.items()}
 
 
 @pytest.mark.states("search.terms-table", "search.terms")
@@ -237,7 +240,7 @@ def test_expressions(tmp_path: Path) -> None:
 
 @pytest.mark.states("solver.table", "solver.choice")
 def test_solvers(tmp_path: Path) -> None:
-    from puzzledsl.checker.declarations.search import SOLVERS
+    from puzzledsl.language.calls import SOLVERS
     from tests.language.rules import MEASURED, program, search
 
     calls = [words(row[0])[0] for row in table("solver.table")]
@@ -249,12 +252,12 @@ def test_solvers(tmp_path: Path) -> None:
 
 @pytest.mark.states("export.runtimes")
 def test_runtimes() -> None:
-    from puzzledsl.checker.declarations.results import GGUF_DTYPES, RUNTIMES, TENSOR_DTYPES
+    from puzzledsl.language.calls import EXPORTS
 
     rows = {words(row[0])[0]: row for row in table("export.runtimes")}
-    assert {name: tuple(words(row[1])) for name, row in rows.items()} == RUNTIMES
-    dtypes = {name: tuple(words(row[2])) for name, row in rows.items()}
-    assert dtypes == {"hf": TENSOR_DTYPES, "gguf": GGUF_DTYPES, "mlx": TENSOR_DTYPES}
+    for column, argument in ((1, "runtime"), (2, "dtype")):
+        listed = {name: tuple(words(row[column])) for name, row in rows.items()}
+        assert listed == {name: call.arguments[argument].words for name, call in EXPORTS.items()}
 
 
 @pytest.mark.states("limits.table")

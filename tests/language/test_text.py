@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.checker.check import check
-from puzzledsl.syntax.kinds import KEYWORDS, KINDS
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.words import KEYWORDS
 from tests.language.rules import PRELUDE, codes, holds, outcome, program, refused, search
 
 

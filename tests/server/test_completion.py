@@ -8,13 +8,14 @@ import pytest
 
 from puzzledsl.base.units import UNITS
 from puzzledsl.ir.metrics import METRICS
+from puzzledsl.language import calls, words
+from puzzledsl.language.alternatives import ATTENTION, FFN
+from puzzledsl.language.kinds import KINDS, PROFILE
+from puzzledsl.language.kinds import KINDS as KIND_NAMES
+from puzzledsl.language.words import TOP_KEYWORDS
 from puzzledsl.server.document import LONG
 from puzzledsl.server.features.completion import complete
 from puzzledsl.server.features.signature import signature
-from puzzledsl.server.vocabulary import calls, words
-from puzzledsl.server.vocabulary.kinds import KINDS, PROFILE
-from puzzledsl.syntax.kinds import KINDS as KIND_NAMES
-from puzzledsl.syntax.kinds import TOP_KEYWORDS
 from tests.server.texts import PROGRAM, marked
 
 CHAT = METRICS.keys() | words.SCENARIO_FACTS.keys()
@@ -49,7 +50,7 @@ EXACT = {
     "a layer": (after("search n of w { require layers[3].‸"), set(words.LAYER_FACTS)),
     "alternatives of several patterns": (
         after("search n of w { require layers[1].attention is not (noop | ‸"),
-        set(calls.ATTENTION),
+        set(ATTENTION),
     ),
     "sub-blocks": (after("search n of w { require layers.‸"), {"attention", "ffn"}),
     "a selection of layers": (
@@ -84,7 +85,7 @@ EXACT = {
     ),
     "settings of a section": (
         after("hardware n { efficiency { ‸"),
-        set(KINDS["hardware"].sections["efficiency"]),
+        set(KINDS["hardware"].sections["efficiency"].settings),
     ),
     "initialisers": (
         after("space n of w { init { gqa = ‸"),
@@ -98,14 +99,14 @@ EXACT = {
     "data": (after("bld n of w { data = ‸"), {"d", "few", "headroom"}),
     "alternatives of a pattern": (
         after("search n of w { require layers[1].attention is ‸"),
-        set(calls.ATTENTION),
+        set(ATTENTION),
     ),
     "alternatives of a negated pattern": (
         after("search n of w { require layers[1].ffn is not l‸"),
-        set(calls.FFN),
+        set(FFN),
     ),
-    "alternatives to remove": (after("space n of w { layers[1].ffn -= ‸"), set(calls.FFN)),
-    "alternatives to keep": (after("space n of w { layers[1].attention &= ‸"), set(calls.ATTENTION)),
+    "alternatives to remove": (after("space n of w { layers[1].ffn -= ‸"), set(FFN)),
+    "alternatives to keep": (after("space n of w { layers[1].attention &= ‸"), set(ATTENTION)),
     "behind a value": None,
     "a comment": (after("# sea‸"), set()),
     "a string": (after('assert true because "sea‸'), set()),
@@ -143,10 +144,10 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("search n of w { refine = measured(3, data: ‸", {"d"}, {"w"}),
         ("search one of w { minimize kl }\neval n of one { full = one + ‸", {"one"}, {"d", "w", "kl"}),
         ("eval n of one { ‸", {"full", "items", "data"}, {"require"}),
-        ("space n of p { attention = ‸", set(calls.ATTENTION), {"mlp"}),
-        ("space n of p { ffn = mlp(width: 50%) | ‸", set(calls.FFN), {"gqa"}),
+        ("space n of p { attention = ‸", set(ATTENTION), {"mlp"}),
+        ("space n of p { ffn = mlp(width: 50%) | ‸", set(FFN), {"gqa"}),
         ("space n of p { ffn = mlp(‸", {"width", "round"}, {"kv_heads"}),
-        ("space n of w { layers[2].ffn |= ‸", set(calls.FFN), {"gqa"}),
+        ("space n of w { layers[2].ffn |= ‸", set(FFN), {"gqa"}),
         (
             "space n of w { ‸",
             {"attention", "ffn", "hidden", "layers", "init", "for", "let", "assert"},

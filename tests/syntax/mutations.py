@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from puzzledsl.syntax.kinds import KINDS, STATEMENT_KEYWORDS
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.words import STATEMENT_KEYWORDS
 
 Mutation = Callable[[str, random.Random], str | None]
 """A line of code and a source of chance to the line with one mistake, or None where it offers no place for one."""
@@ -33,7 +34,7 @@ def _misspell(match: re.Match[str], chance: random.Random) -> str:
     return drop if swap == word else chance.choice([drop, swap, word[:i] + word[i] + word[i:]])
 
 
-def _misspell_first(words: tuple[str, ...]) -> Mutation:
+def _misspell_first(words: Iterable[str]) -> Mutation:
     def mutate(line: str, chance: random.Random) -> str | None:
         match = re.match(rf" *({'|'.join(w for w in words if len(w) > 3)}) ", line)
         if match is None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal
 
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.suggest import closest
+from puzzledsl.checker.bodies import from_body
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
-from puzzledsl.checker.expressions.settings import Settings
+from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import (
     BuiltIn,
     Constructed,
@@ -34,6 +34,8 @@ from puzzledsl.checker.names.words import read_ref
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import Where
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.model import Setting
 from puzzledsl.syntax import tree
 
 Need = Literal["needed", "allowed", "none"]
@@ -55,9 +57,17 @@ def where(ctx: Context, symbol: Symbol) -> Where:
     return ctx.where(declaration(symbol).kind.span.to(symbol.span))
 
 
-def check_parts(ctx: Context, symbol: Symbol, value: Need, body: Need, example: str) -> None:
-    """Report a missing or superfluous `= …` or `{ … }`. `example` is the help's correct form."""
-    decl = declaration(symbol)
+def check_parts(
+    ctx: Context, symbol: Symbol, value: Need | None = None, body: Need | None = None, example: str = ""
+) -> None:
+    """Report a missing or superfluous `= …` or `{ … }`: what a kind has but one of must be there.
+
+    `value` and `body` say otherwise. `example` is the help's correct form, the kind's own unless given.
+    """
+    decl, kind = declaration(symbol), KINDS[symbol.kind]
+    value = value or ("none" if kind.value is None else "allowed" if kind.has_body else "needed")
+    body = body or ("needed" if kind.value is None else "allowed" if kind.has_body else "none")
+    example = example or kind.form
     for part, need, sign in ((decl.value, value, "= …"), (decl.body, body, "{ … }")):
         if part is None and need == "needed" and not symbol.file.is_damaged(decl.span):
             what = f"`{sign}`"
@@ -77,11 +87,13 @@ def check_parts(ctx: Context, symbol: Symbol, value: Need, body: Need, example: 
         )
 
 
-def target(
-    ctx: Context, symbol: Symbol, kinds: tuple[str, ...], preposition: Literal["of", "on"] = "of"
-) -> Symbol | None:
-    """Return the declaration after `of` or `on`; None, reported, if it is missing or of a wrong kind."""
-    decl = declaration(symbol)
+def target(ctx: Context, symbol: Symbol, kinds: tuple[str, ...] = ()) -> Symbol | None:
+    """Return the declaration after `of` or `on`; None, reported, if it is missing or of a wrong kind.
+
+    `kinds` restricts those that the symbol's kind can build on.
+    """
+    decl, preposition = declaration(symbol), KINDS[symbol.kind].preposition
+    kinds = kinds or KINDS[symbol.kind].targets
     if decl.target is None:
         if isinstance(decl.value, tree.Name) and symbol.kind in ("search", "bld", "uptrain"):
             return read_ref(ctx, decl.value, Scope(symbol.file), kinds)  # `= x` for `of x` is reported
@@ -109,10 +121,39 @@ def no_target(ctx: Context, symbol: Symbol) -> None:
         ctx.report(name_errors.Misplaced(decl.target.span, what=f"`{decl.preposition}`", where=thing(symbol)))
 
 
-def read_call(
-    ctx: Context, expr: tree.Expr, scope: Scope, names: Sequence[str], what: str, bases: tuple[str, ...] = ()
-) -> Constructed | None:
-    """Return the call on the right: one of `names`, or a declaration of the kinds `bases`. Else None, reported."""
+def body_of(ctx: Context, symbol: Symbol) -> tuple[Settings, dict[str, tree.Section]]:
+    """Return the settings and sections of a declaration's body."""
+    kind, scope = KINDS[symbol.kind], Scope(symbol.file).inner()
+    return from_body(
+        ctx, declaration(symbol), scope, kind.settings, thing(symbol), symbol.span, kind.sections
+    )
+
+
+def section_of(
+    ctx: Context, symbol: Symbol, name: str, section: tree.Section, scope: Scope | None = None
+) -> Settings:
+    """Return the settings of the section `name` of a declaration, which may be misspelt. Its `let`s are its own."""
+    table = KINDS[symbol.kind].sections[name].settings
+    inner = (scope or Scope(symbol.file)).inner()
+    return from_body(ctx, section, inner, table, f"`{name}`", section.name.span)[0]
+
+
+def call_of(ctx: Context, symbol: Symbol) -> Constructed | None:
+    """Return the call right of a declaration's `=`; None if there is none or it is wrong, which is reported."""
+    value, takes = declaration(symbol).value, KINDS[symbol.kind].value
+    return None if value is None or takes is None else read_call(ctx, value, Scope(symbol.file), takes)
+
+
+def arguments_of(ctx: Context, symbol: Symbol, call: Constructed) -> Settings:
+    """Return the arguments of the call right of a declaration's `=`."""
+    takes = KINDS[symbol.kind].value
+    assert takes is not None
+    return from_call(ctx, call, takes.calls[call.name])
+
+
+def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> Constructed | None:
+    """Return a call that a setting takes, or a declaration that it can name. Else None, reported."""
+    names, bases = tuple(takes.calls), takes.kinds
     word = expr.function if isinstance(expr, tree.Call) else expr
     arguments = expr.arguments if isinstance(expr, tree.Call) else ()
     if isinstance(word, tree.Name) and word.text in names and not _means_a_value(word.text, scope):
@@ -126,9 +167,9 @@ def read_call(
         near = closest(word.text, (*names, *_declared(scope, bases)))
         listed = ", ".join(f"`{n}`" for n in (*names, *_declared(scope, bases)))
         help = f"write one of {listed}"
-        ctx.report(types.UnknownWord(word.span, got=word.text, what=what, near=near, help=help))
+        ctx.report(types.UnknownWord(word.span, got=word.text, what=takes.noun, near=near, help=help))
         return Constructed(near, arguments, scope, expr.span) if near in names and near is not None else None
-    return as_call(ctx, ctx.value(expr, scope), expr.span, names, what, bases)
+    return as_call(ctx, ctx.value(expr, scope), expr.span, takes)
 
 
 def _means_a_value(name: str, scope: Scope) -> bool:
@@ -139,27 +180,20 @@ def _means_a_value(name: str, scope: Scope) -> bool:
     )
 
 
-def as_call(
-    ctx: Context,
-    value: Value,
-    span: Span,
-    names: Sequence[str],
-    what: str,
-    bases: tuple[str, ...] = (),
-) -> Constructed | None:
-    """Return a value that is a call of one of `names` or a declaration of the kinds `bases`, called or not."""
+def as_call(ctx: Context, value: Value, span: Span, takes: Setting) -> Constructed | None:
+    """Return a value that is a call that a setting takes, or a declaration that it can name, called or not."""
     match value:
         case Poison():
             return None
-        case Constructed(base=None, name=name) if name in names:
+        case Constructed(base=None, name=name) if name in takes.calls:
             return value
         case Constructed() if value.base is not None:
             return value
-        case Ref(symbol=symbol) if symbol.kind in bases:
+        case Ref(symbol=symbol) if symbol.kind in takes.kinds:
             return Constructed(symbol.name, (), Scope(symbol.file), span, base=symbol)
-    wanted = " or ".join(f"`{n}`" for n in names)
+    wanted = " or ".join(f"`{n}`" for n in takes.calls)
     help = "a declaration takes one" if isinstance(value, Options) else ""
-    ctx.report(types.WrongType(span, what=f"the {what}", wanted=wanted, got=describe(value), help=help))
+    ctx.report(types.WrongType(span, what=f"the {takes.noun}", wanted=wanted, got=describe(value), help=help))
     return None
 
 
@@ -170,7 +204,7 @@ def _declared(scope: Scope, kinds: tuple[str, ...]) -> list[str]:
 def only_data(ctx: Context, symbol: Symbol, settings: Settings, required: bool) -> str | None:
     """Return the data set that a setting names, else the program's only one. `required`: report if several exist."""
     if settings.has("data"):
-        found = settings.ref("data", ("data",))
+        found = settings.ref("data")
     else:
         known = [s for s in symbol.file.names.values() if isinstance(s, Symbol) and s.kind == "data"]
         found = known[0] if len(known) == 1 else None

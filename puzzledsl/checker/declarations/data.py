@@ -9,56 +9,56 @@ from math import gcd, lcm
 from puzzledsl.base.diagnostics import Label, Span
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.common import check_parts, declaration, no_target, read_call, where
+from puzzledsl.checker.declarations.common import (
+    arguments_of,
+    call_of,
+    check_parts,
+    declaration,
+    no_target,
+    where,
+)
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.coercions import as_constant, between
-from puzzledsl.checker.expressions.settings import from_call
 from puzzledsl.checker.expressions.values import Constructed
 from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
 
-DATA_EXAMPLE = 'data d = text("corpus/*.txt")'
 MIX_EXAMPLE = "mix(corpus: 2, stories: 1)"
-SOURCES = ("text", "jsonl", "hf", "mix")
 MAX_WEIGHT = 10**6
 Source = nodes.TextData | nodes.JsonlData | nodes.HfData | nodes.MixData
 
 
 def lower_data(ctx: Context, symbol: Symbol) -> nodes.Data | None:
     """`data d = text(…)`, `jsonl(…)`, `hf(…)` or `mix(…)`."""
-    check_parts(ctx, symbol, "needed", "none", DATA_EXAMPLE)
+    check_parts(ctx, symbol)
     no_target(ctx, symbol)
     decl = declaration(symbol)
-    if decl.value is None:
-        return None
-    call = read_call(ctx, decl.value, Scope(symbol.file), SOURCES, "data source")
-    source = None if call is None else _source(ctx, call)
+    call = call_of(ctx, symbol)
+    source = None if call is None else _source(ctx, symbol, call)
     if source is None:
         return None
     return nodes.Data(name=ctx.name_of(symbol), source=source, doc=decl.doc, where=where(ctx, symbol))
 
 
-def _source(ctx: Context, call: Constructed) -> Source | None:
+def _source(ctx: Context, symbol: Symbol, call: Constructed) -> Source | None:
     if call.name == "mix":
         return _mix(ctx, call)
-    named = {"text": (), "jsonl": ("column",), "hf": ("split", "column")}[call.name]
-    settings = from_call(ctx, call, ("path" if call.name != "hf" else "id",), named, rest=call.name != "hf")
+    settings = arguments_of(ctx, symbol, call)
     settings.need("path" if call.name != "hf" else "id", help=f'write `{call.name}("…")`')
     paths = tuple(settings.text(key) for key in settings.entries if key == "path" or key.isdigit())
-    column, split = settings.column("column", "text"), settings.column("split", "train")
-    id = settings.text("id")
-    if settings.failed:
-        return None
+    source: Source
     match call.name:
         case "text":
-            return nodes.TextData(paths=paths)
+            source = nodes.TextData(paths=paths)
         case "jsonl":
-            return nodes.JsonlData(paths=paths, column=column)
+            source = nodes.JsonlData(paths=paths, column=settings.column("column", "text"))
         case _:
-            return nodes.HfData(id=id, split=split, column=column)
+            split, column = settings.column("split", "train"), settings.column("column", "text")
+            source = nodes.HfData(id=settings.text("id"), split=split, column=column)
+    return None if settings.failed else source
 
 
 # ---------------------------------------------------------------- mixes

@@ -5,9 +5,10 @@ from __future__ import annotations
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
+    arguments_of,
+    call_of,
     check_parts,
     declaration,
-    read_call,
     space_info,
     space_names,
     target,
@@ -20,36 +21,34 @@ from puzzledsl.checker.diagnostics.name_errors import Misplaced
 from puzzledsl.checker.expressions.arithmetic import comparable
 from puzzledsl.checker.expressions.coercions import as_number
 from puzzledsl.checker.expressions.linear import batch_is_no_ratio, to_linear
-from puzzledsl.checker.expressions.settings import Entry, Settings, from_call
+from puzzledsl.checker.expressions.settings import Entry, Settings
 from puzzledsl.checker.expressions.values import Poison, RangeValue, Symbolic, Value, describe
-from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.names.names import Symbol
 from puzzledsl.checker.spaces.space_info import guessed
 from puzzledsl.ir import nodes
+from puzzledsl.language.kinds import KINDS
 
 MAX_POINTS = 10_000
 
 
 def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
     """`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
-    example = "frontier f of s = sweep(chat.throughput, 1x..3x, points: 9)"
-    check_parts(ctx, symbol, "needed", "none", example)
+    check_parts(ctx, symbol)
     decl = declaration(symbol)
-    of = target(ctx, symbol, ("search",))
+    of = target(ctx, symbol)
     space = searched_space(ctx, of) if of is not None else None
     info = space_info(ctx, space) if space is not None else None
     if of is not None:
         ctx.lower_later(of)
-    if decl.value is None:
-        return None
-    call = read_call(ctx, decl.value, Scope(symbol.file), ("sweep",), "frontier")
+    call = call_of(ctx, symbol)
     if call is None:
         return None
     scoped = call.scope.inner(space_names(info or guessed(symbol.name, symbol)))
-    settings = from_call(ctx, call, ("metric", "range"), ("points", "children"))
-    settings.need("metric", "range", help=f"write `{example}`")
+    settings = arguments_of(ctx, symbol, call)
+    settings.need("metric", "range", help=f"write `{KINDS['frontier'].form}`")
     for key in ("metric", "range"):
         if settings.has(key):
-            entry = settings.entries[key]
+            entry = settings.entry(key)
             settings.entries[key] = Entry(entry.expr, scoped, entry.span)
     points = settings.whole("points", 10, 2, MAX_POINTS)
     children = settings.whole("children", 0, 1, MAX_CHILDREN)

@@ -12,17 +12,16 @@ from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
-
-CHILDREN = ("uptrain", "search")
 
 
 def read_full(ctx: Context, symbol: Symbol, of: Symbol, settings: Settings) -> tuple[str, ...]:
     """The children, in order; empty where nothing is said. Reports names twice, of other spaces, and a missing `of`."""
     if not settings.has("full"):
         return ()
-    entry = settings.entries["full"]
-    named = [(expr.span, read_ref(ctx, expr, entry.scope, CHILDREN)) for expr in summands(entry.expr)]
+    entry, kinds = settings.entry("full"), settings.known("full").kinds
+    named = [(expr.span, read_ref(ctx, expr, entry.scope, kinds)) for expr in summands(entry.expr)]
     wanted = _space_of(ctx, of)
     seen: dict[Symbol, Span] = {}
     for span, child in named:
@@ -70,7 +69,9 @@ def _space_of(ctx: Context, child: Symbol) -> str | None:
 
 def _children_of(ctx: Context, symbol: Symbol, space: str) -> str:
     """``children of `w`: `best`, `final` ``: what the file declares of a space."""
-    declared = [s for s in symbol.file.names.values() if isinstance(s, Symbol) and s.kind in CHILDREN]
+    declared = [
+        s for s in symbol.file.names.values() if isinstance(s, Symbol) and s.kind in KINDS["eval"].targets
+    ]
     names = [f"`{s.name}`" for s in declared if s.file is symbol.file and _space_of(ctx, s) == space]
     return f"children of `{space}`: {', '.join(names[:8])}" if names else ""
 

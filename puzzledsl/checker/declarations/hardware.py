@@ -8,15 +8,16 @@ from typing import Literal, cast
 
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, TIME, Dimension, format_quantity
-from puzzledsl.checker.bodies import from_body
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
+    arguments_of,
+    body_of,
+    call_of,
     check_parts,
     declaration,
     located,
-    read_call,
+    section_of,
     target,
-    thing,
     where,
 )
 from puzzledsl.checker.diagnostics import space_errors as errors
@@ -25,23 +26,13 @@ from puzzledsl.checker.diagnostics.name_errors import Misplaced
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Poison
-from puzzledsl.checker.names.builtins import DTYPES
-from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.names.names import Symbol
 from puzzledsl.ir import nodes
+from puzzledsl.language.kinds import MAX_DECODE_HEADS, PROFILE
+from puzzledsl.language.model import Call
 from puzzledsl.syntax import tree
 
-EXAMPLE = "hardware h = h100_sxm(gpus: 1, dtype: fp8)"
-KEYS = (
-    *("memory", "bandwidth", "link", "gpus"),
-    *("dtype", "activations", "kv_cache", "embedding", "head"),
-    *("overhead", "link_latency", "reserve", "kv_fraction", "kv_policy", "page", "max_batch"),
-    *("engine", "calibration", "error"),
-)
-SECTIONS = ("peak", "efficiency", "gqa_decode")
-EFFICIENCIES = ("compute", "bandwidth", "attention", "link")
-KV_POLICIES = ("full", "mean")
-MAX_DECODE_HEADS = 256  # of a `gqa_decode` table
-DEVICES = ("cpu", "cuda", "mps")
+CHANGES = Call("A profile with some settings changed.", PROFILE)
 MAX_GPUS = 1024
 MAX_BATCH = 2**31
 
@@ -65,15 +56,13 @@ def lower_hardware(ctx: Context, symbol: Symbol) -> nodes.Hardware | None:
     decl = declaration(symbol)
     spec: nodes.RooflineHardware | nodes.MeasuredHardware | nodes.TableHardware | None
     if decl.value is None:
-        base = target(ctx, symbol, ("hardware",)) if decl.target is not None else None
+        base = target(ctx, symbol) if decl.target is not None else None
         if decl.target is not None and base is None:
             return None
-        check_parts(ctx, symbol, "allowed", "needed" if base is None else "allowed", EXAMPLE)
+        check_parts(ctx, symbol, "allowed", "needed" if base is None else "allowed")
         spec = _changed(ctx, symbol, base, None) if decl.body is not None or base is not None else None
     else:
-        call = read_call(
-            ctx, decl.value, Scope(symbol.file), ("measured", "table"), "hardware", ("hardware",)
-        )
+        call = call_of(ctx, symbol)
         if call is None:
             return None
         spec = _from_call(ctx, symbol, call)
@@ -87,17 +76,16 @@ def _from_call(
 ) -> nodes.RooflineHardware | nodes.MeasuredHardware | nodes.TableHardware | None:
     if call.base is not None:
         return _changed(ctx, symbol, call.base, call)
-    check_parts(ctx, symbol, "needed", "none", EXAMPLE)
+    check_parts(ctx, symbol, "needed", "none")
+    settings = arguments_of(ctx, symbol, call)
     if call.name == "table":
-        settings = from_call(ctx, call, ("path",), ())
         settings.need("path", help='write `table("costs.csv")`')
         path = settings.text("path")
         return None if settings.failed else nodes.TableHardware(path=path)
-    settings = from_call(ctx, call, (), ("device", "dtype", "gpus", "memory"))
     memory = settings.quantity("memory", BYTES, Fraction(0), Fraction(1)) if settings.has("memory") else None
     spec = nodes.MeasuredHardware(
-        device=settings.word("device", DEVICES, "cpu", "device"),
-        dtype=settings.word("dtype", ("fp32", "bf16", "fp16"), "fp32", "dtype of a measurement"),
+        device=settings.word("device", "cpu"),
+        dtype=settings.word("dtype", "fp32"),
         gpus=settings.whole("gpus", 1, 1, MAX_GPUS),
         memory_bytes=None if memory is None else int(memory),
     )
@@ -123,10 +111,9 @@ def _changed(
             ctx.report(Misplaced(place, what="a change", where=f"hardware `{base.name}`", help=help))
             return None
         old = below.spec
-    inner = Scope(symbol.file).inner()
-    settings, sections = from_body(ctx, decl, inner, KEYS, thing(symbol), symbol.span, SECTIONS)
+    settings, sections = body_of(ctx, symbol)
     if call is not None:
-        arguments = from_call(ctx, call, (), KEYS)
+        arguments = from_call(ctx, call, CHANGES)
         settings.failed |= arguments.failed
         settings.entries = {**arguments.entries, **settings.entries}
     settings.failed |= base is not None and below is None  # whose figures are not known; these are checked
@@ -135,7 +122,6 @@ def _changed(
             "memory", "bandwidth", help="a profile has `memory`, `bandwidth` and `peak { bf16 = … }`"
         )
         if "peak" not in sections:
-            settings.entries.pop("peak", None)
             settings.need("peak", help="write `peak { bf16 = 989TFLOP/s }`")
     return _Profile(ctx, symbol, settings, old).build(sections)
 
@@ -180,7 +166,7 @@ class _Profile:
         page = settings.whole("page", old.page_tokens if old else DEFAULT_PAGE_TOKENS, 1, 2**20)
         max_batch = settings.whole("max_batch", old.max_batch if old else DEFAULT_MAX_BATCH, 1, MAX_BATCH)
         kv_fraction = self._share("kv_fraction", settings, old.kv_fraction if old else DEFAULT_KV_FRACTION)
-        kv_policy = settings.word("kv_policy", KV_POLICIES, old.kv_policy if old else "full", "KV policy")
+        kv_policy = settings.word("kv_policy", old.kv_policy if old else "full")
         gqa_decode = self._gqa_decode(sections.get("gqa_decode"))
         said = old if old and not self._constants_changed(sections) else None
         error = said.calibration_error if said else None
@@ -222,8 +208,7 @@ class _Profile:
         peaks = dict(self.old.flop_per_s) if self.old else {}
         if section is None:
             return peaks
-        scope = Scope(self.symbol.file).inner()
-        found, _ = from_body(self.ctx, section, scope, DTYPES, "`peak`", section.name.span)
+        found = section_of(self.ctx, self.symbol, "peak", section)
         for dtype in found.entries:
             peak = self._positive(dtype, FLOP_PER_S, Fraction(0), settings=found, what=f"the {dtype} peak")
             if peak:
@@ -245,8 +230,7 @@ class _Profile:
                 "link": old.efficiency_link,
             }
         if section is not None:
-            scope = Scope(self.symbol.file).inner()
-            found, _ = from_body(self.ctx, section, scope, EFFICIENCIES, "`efficiency`", section.name.span)
+            found = section_of(self.ctx, self.symbol, "efficiency", section)
             values = {key: self._share(key, found, value, "efficiency of ") for key, value in values.items()}
             self.settings.failed |= found.failed
         return values
@@ -260,8 +244,7 @@ class _Profile:
         if section is None:
             return self.old.gqa_decode if self.old else None
         heads = {f"kv{n}": n for n in range(1, MAX_DECODE_HEADS + 1)}
-        scope = Scope(self.symbol.file).inner()
-        found, _ = from_body(self.ctx, section, scope, ("tokens", *heads), "`gqa_decode`", section.name.span)
+        found = section_of(self.ctx, self.symbol, "gqa_decode", section)
         found.need("tokens", help="write `tokens = 64Ki`: cached tokens of all sequences that were read")
         times = {}
         for key in sorted(set(found.entries) & set(heads), key=heads.__getitem__):
@@ -279,7 +262,7 @@ class _Profile:
         usual = "bf16" if "bf16" in peaks or not peaks else next(iter(peaks))
 
         def word(key: str, default: str | None) -> str | None:
-            return settings.word(key, DTYPES, usual, "dtype") if settings.has(key) else default
+            return settings.word(key, usual) if settings.has(key) else default
 
         found = _Dtypes(
             weights=word("dtype", old.dtype if old else usual) or usual,
@@ -351,22 +334,18 @@ class _Profile:
 
 # ---------------------------------------------------------------- scenarios
 
-SCENARIO_EXAMPLE = "scenario s on h = batch(256, 128 -> 1024)"
-
 
 def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario | None:
     """`scenario s on h = batch(256, 128 -> 1024)`."""
-    check_parts(ctx, symbol, "needed", "none", SCENARIO_EXAMPLE)
+    check_parts(ctx, symbol)
     decl = declaration(symbol)
-    hardware = target(ctx, symbol, ("hardware",), "on")
+    hardware = target(ctx, symbol)
     if hardware is not None:
         ctx.lower_later(hardware)
-    if decl.value is None:
-        return None
-    call = read_call(ctx, decl.value, Scope(symbol.file), ("batch",), "scenario")
+    call = call_of(ctx, symbol)
     if call is None:
         return None
-    settings = from_call(ctx, call, ("batch", "tokens"), ())
+    settings = arguments_of(ctx, symbol, call)
     help = "write `batch(256, 128 -> 1024)`: sequences, prompt and output tokens of each"
     settings.need("batch", "tokens", help=help)
     if settings.failed:
@@ -388,7 +367,7 @@ def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario | None:
 
 def _batches(ctx: Context, settings: Settings) -> tuple[int, ...] | None:
     """Return the candidate batches in ascending order; empty for `auto`."""
-    entry = settings.entries["batch"]
+    entry = settings.entry("batch")
     if isinstance(entry.expr, tree.Name) and entry.expr.text == "auto":
         return ()
     value = ctx.value(entry.expr, entry.scope)
@@ -402,7 +381,7 @@ def _batches(ctx: Context, settings: Settings) -> tuple[int, ...] | None:
 
 
 def _prompt_and_output(ctx: Context, settings: Settings) -> tuple[int, int] | None:
-    entry = settings.entries["tokens"]
+    entry = settings.entry("tokens")
     if not isinstance(entry.expr, tree.Arrow):
         if not isinstance(entry.expr, tree.BadExpr):
             wanted, help = "prompt -> output", "write `128 -> 1024`"

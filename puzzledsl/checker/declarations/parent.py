@@ -8,17 +8,18 @@ from puzzledsl.base.diagnostics import Fix
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
+    arguments_of,
     as_call,
+    call_of,
     check_parts,
     declaration,
     no_target,
-    read_call,
     where,
 )
 from puzzledsl.checker.diagnostics import space_errors as errors
-from puzzledsl.checker.expressions.settings import Settings, from_call
+from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Constructed
-from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.names.names import Symbol
 from puzzledsl.checker.spaces.shapes import (
     BadConfig,
     argument_place,
@@ -29,24 +30,20 @@ from puzzledsl.checker.spaces.shapes import (
 )
 from puzzledsl.ir import nodes
 
-PARENT_EXAMPLE = 'parent p = hf("id-or-directory")'
-
 
 def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent | None:
     """`parent p = hf(…)` or `shape(…)`."""
-    check_parts(ctx, symbol, "needed", "none", PARENT_EXAMPLE)
+    check_parts(ctx, symbol)
     no_target(ctx, symbol)
     decl = declaration(symbol)
-    if decl.value is None:
-        return None
-    call = read_call(ctx, decl.value, Scope(symbol.file), ("hf", "shape"), "parent")
+    call = call_of(ctx, symbol)
     if call is None:
         return None
     source: nodes.HfSource | nodes.ShapeSource
     if call.name == "shape":
         source, shape = nodes.ShapeSource(), read_shape(ctx, call)
     else:
-        settings = from_call(ctx, call, ("id",), ("revision", "shape"))
+        settings = arguments_of(ctx, symbol, call)
         settings.need("id", help='write `hf("meta-llama/Llama-3.1-8B")`, or a directory')
         revision = settings.text("revision") if settings.has("revision") else None
         source = nodes.HfSource(id=settings.text("id"), revision=revision)
@@ -71,7 +68,7 @@ def _shape(ctx: Context, symbol: Symbol, settings: Settings, id: str) -> nodes.S
             looked = f"there is no {file} beside `{symbol.file.shown}`"
             ctx.report(_unknown(settings, symbol.file.path.parent, id, looked))
         return found
-    call = as_call(ctx, settings.value("shape"), settings.place("shape"), ("shape",), "parent's shape")
+    call = as_call(ctx, settings.value("shape"), settings.place("shape"), settings.known("shape"))
     said = read_shape(ctx, call) if call is not None else None
     if said is not None and found is not None and call is not None:
         _verify(ctx, symbol, settings, call, said, found, file)

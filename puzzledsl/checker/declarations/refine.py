@@ -10,15 +10,15 @@ from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.settings import from_call
 from puzzledsl.checker.names.names import Scope
 from puzzledsl.ir import nodes
+from puzzledsl.language.model import Setting
 from puzzledsl.syntax import tree
 
 NONE = "none"
-METHODS = ("measured", "evolutionary", NONE)
 MAX_CHILDREN = 100_000
 DEFAULT_HEALED, DEFAULT_SAMPLES = 4096, 2048
 
 
-def read_refine(ctx: Context, expr: tree.Expr, scope: Scope) -> nodes.Refine | None:
+def read_refine(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> nodes.Refine | None:
     """The setting; None for `none`, and where it has a mistake, which is reported."""
     if isinstance(expr, tree.Literal_):
         number = expr.text if expr.text.isdigit() and int(expr.text) else "24"
@@ -26,18 +26,17 @@ def read_refine(ctx: Context, expr: tree.Expr, scope: Scope) -> nodes.Refine | N
         wanted, got = "`measured(…)`, `evolutionary(…)` or `none`", f"`{ctx.source(expr.span)}`"
         ctx.report(types.WrongType(expr.span, what="the way to refine", wanted=wanted, got=got, help=help))
         return None
-    call = read_call(ctx, expr, scope, METHODS, "way to refine")
+    call = read_call(ctx, expr, scope, takes)
     if call is None:
         return None
+    settings = from_call(ctx, call, takes.calls[call.name])
     if call.name == NONE:
-        from_call(ctx, call, (), ())
         return None
-    settings = from_call(ctx, call, ("children",), ("healed", "samples", "data"))
     settings.need("children", help=f"write `{call.name}(24)`: children that are measured")
     children = settings.whole("children", 1, 1, MAX_CHILDREN)
     healed = settings.whole("healed", DEFAULT_HEALED)
     samples = settings.whole("samples", DEFAULT_SAMPLES, 1)
-    data = settings.ref("data", ("data",))
+    data = settings.ref("data")
     if data is not None:
         ctx.lower_later(data)
     if settings.failed:

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
-from puzzledsl.checker.bodies import from_body
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
+    arguments_of,
+    body_of,
+    call_of,
     check_parts,
     declaration,
     only_data,
-    read_call,
     target,
-    thing,
     where,
 )
 from puzzledsl.checker.declarations.full import read_full, summands
-from puzzledsl.checker.expressions.settings import Settings, from_call
-from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.expressions.settings import Settings
+from puzzledsl.checker.names.names import Symbol
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
-
-FORMATS = ("hf", "gguf", "mlx")
-RUNTIMES: dict[str, tuple[str, ...]] = {
-    "hf": ("transformers", "vllm", "megatron"),
-    "gguf": ("llama_cpp",),
-    "mlx": ("mlx",),
-}
-GGUF_DTYPES = ("f32", "f16", "bf16", "q8_0")
-TENSOR_DTYPES = ("fp32", "fp16", "bf16")
-
 
 MAX_SHOTS = 100
 
@@ -37,16 +27,14 @@ MAX_SHOTS = 100
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
     """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki, full = u }`."""
     decl = declaration(symbol)
-    of = target(ctx, symbol, ("uptrain", "search"))
+    of = target(ctx, symbol)
     tasks: tuple[str, ...] = ()
-    if decl.value is not None:
-        call = read_call(ctx, decl.value, Scope(symbol.file), ("tasks",), "evaluation")
-        if call is not None:
-            files = from_call(ctx, call, ("path",), (), rest=True)
-            files.need("path", help='write `tasks("hellaswag.jsonl")`')
-            tasks = tuple(files.text(key) for key in files.entries)
-    keys = ("items", "data", "tokens", "lm_eval", "shots", "full", "dtype")
-    settings, _ = from_body(ctx, decl, Scope(symbol.file).inner(), keys, thing(symbol), symbol.span)
+    call = call_of(ctx, symbol)
+    if call is not None:
+        files = arguments_of(ctx, symbol, call)
+        files.need("path", help='write `tasks("hellaswag.jsonl")`')
+        tasks = tuple(files.text(key) for key in files.entries)
+    settings, _ = body_of(ctx, symbol)
     items = settings.whole("items", 1, 1) if settings.has("items") else None
     tokens = settings.whole("tokens", 8192)
     named = settings.text("lm_eval") if settings.has("lm_eval") else ""
@@ -74,7 +62,7 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
 def _dtype(settings: Settings) -> Literal["fp32", "bf16"] | None:
     if not settings.has("dtype"):
         return None
-    return cast(Literal["fp32", "bf16"], settings.word("dtype", ("fp32", "bf16"), "fp32", "dtype of tasks"))
+    return cast(Literal["fp32", "bf16"], settings.word("dtype", "fp32"))
 
 
 def _texts(ctx: Context, symbol: Symbol, settings: Settings) -> list[str]:
@@ -82,8 +70,8 @@ def _texts(ctx: Context, symbol: Symbol, settings: Settings) -> list[str]:
     if not settings.has("data"):
         only = only_data(ctx, symbol, settings, required=False)
         return [] if only is None else [only]
-    entry = settings.entries["data"]
-    found = [read_ref(ctx, expr, entry.scope, ("data",)) for expr in summands(entry.expr)]
+    entry, kinds = settings.entry("data"), settings.known("data").kinds
+    found = [read_ref(ctx, expr, entry.scope, kinds) for expr in summands(entry.expr)]
     for data in found:
         if data is not None:
             ctx.lower_later(data)
@@ -92,20 +80,16 @@ def _texts(ctx: Context, symbol: Symbol, settings: Settings) -> list[str]:
 
 def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
     """`export x of u = hf("dir", runtime: vllm)`, `gguf("child.gguf", dtype: f16)` or `mlx("dir")`."""
-    check_parts(ctx, symbol, "needed", "none", 'export x of u = hf("out/child", runtime: vllm)')
+    check_parts(ctx, symbol)
     decl = declaration(symbol)
-    of = target(ctx, symbol, ("uptrain", "search"))
-    if decl.value is None:
-        return None
-    call = read_call(ctx, decl.value, Scope(symbol.file), FORMATS, "export format")
+    of = target(ctx, symbol)
+    call = call_of(ctx, symbol)
     if call is None:
         return None
-    settings = from_call(ctx, call, ("path",), ("runtime", "dtype", "lower"))
+    settings = arguments_of(ctx, symbol, call)
     settings.need("path", help=f'write `{call.name}("out/child")`')
-    runtimes = RUNTIMES[call.name]
-    dtypes = GGUF_DTYPES if call.name == "gguf" else TENSOR_DTYPES
-    runtime = settings.word("runtime", runtimes, runtimes[0], f"runtime of `{call.name}`")
-    dtype = settings.word("dtype", dtypes, "", "dtype of an export") if settings.has("dtype") else None
+    runtime = settings.word("runtime", settings.known("runtime").words[0])
+    dtype = settings.word("dtype", "") if settings.has("dtype") else None
     lower = settings.flag("lower") if settings.has("lower") else None
     path = settings.text("path")
     if of is None or settings.failed:

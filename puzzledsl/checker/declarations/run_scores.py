@@ -55,7 +55,7 @@ def read_runs(ctx: Context, settings: Settings, metric: str, bld: Symbol | None)
     """The least and the most layers of a run; None where none are asked for, or there is a mistake (it is reported)."""
     if not settings.has("runs"):
         return None
-    symbol = None if bld is None else target(ctx, bld, ("space",))
+    symbol = None if bld is None else target(ctx, bld)
     space = None if symbol is None else ctx.lower(symbol, nodes.Space)
     ends = _ends(ctx, settings, LONGEST if space is None else min(LONGEST, len(space.layers)))
     _refuse_beside(ctx, settings, "a score of runs", NOT_WITH_RUNS)

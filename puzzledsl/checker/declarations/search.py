@@ -57,12 +57,12 @@ from puzzledsl.checker.limits import MAX_LAYERS, MAX_REQUIREMENTS
 from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.ir import nodes
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
-EXAMPLE = "search s of w { minimize kl }"
-SOLVERS = ("cpsat", *nodes.BASELINES)
 DEFAULT_SOLVER = nodes.CpSat(time_s=Fraction(60))
-SETTINGS = ("solver", "refine")
+SETTINGS = KINDS["search"].settings
+STATEMENTS = tuple(word for word in KINDS["search"].statements if word not in ("let", "assert"))
 MAX_SEED = 2**31 - 1
 MAX_SOLUTIONS = 10_000
 MAX_POINTS = 10_000
@@ -71,8 +71,8 @@ MAX_TIME_S = Fraction(10**8)
 
 def lower_search(ctx: Context, symbol: Symbol) -> nodes.Search | None:
     """A search over a space, or another search with some things changed; its expressions become linear tables' sums."""
-    check_parts(ctx, symbol, "none", "needed", EXAMPLE)
-    of = target(ctx, symbol, ("space", "search"))
+    check_parts(ctx, symbol)
+    of = target(ctx, symbol)
     base = ctx.lower(of, nodes.Search) if of is not None and of.kind == "search" else None
     space = None if of is None else of if of.kind == "space" else searched_space(ctx, of)
     info = space_info(ctx, space) if space is not None else None
@@ -201,16 +201,16 @@ class _Body:
         self.set_at[key] = target.span
         assert not isinstance(statement.value, tree.Pattern | tree.PatternChoice)
         if key == "refine":
-            self.refine = read_refine(self.ctx, statement.value, scope)
+            self.refine = read_refine(self.ctx, statement.value, scope, SETTINGS[key])
             return
-        call = read_call(self.ctx, statement.value, scope, SOLVERS, "solver")
+        call = read_call(self.ctx, statement.value, scope, SETTINGS[key])
         self.solver = None if call is None else _solver(self.ctx, call)
 
     def _setting(self, target: tree.Name) -> str | None:
         """The setting of a name, a misspelt one reported; None where it is not one."""
         if target.text in SETTINGS:
             return target.text
-        near = closest(target.text, (*SETTINGS, "minimize", "maximize", "require", "prefer", "solutions"))
+        near = closest(target.text, (*SETTINGS, *(word for word in STATEMENTS if word != "for")))
         meant = near if near in SETTINGS else None  # the others are statements, written without `=`
         help = f"did you mean `{near}`?" if near else _HAS
         got = target.text
@@ -389,7 +389,9 @@ class _Body:
         self.solutions = (count or 1, apart or 1)
 
 
-_HAS = "a search has `minimize`, `maximize`, `require`, `prefer`, `for`, `solutions`, `solver = …` and `refine = …`"
+_HAS = f"a search has {', '.join(f'`{word}`' for word in STATEMENTS)}, " + " and ".join(
+    f"`{name} = …`" for name in SETTINGS
+)
 
 
 def _negative(value: Symbolic) -> Symbolic:
@@ -408,9 +410,8 @@ def _require_help(ctx: Context, value: Value, span: Span) -> str:
 
 
 def _solver(ctx: Context, call: Constructed) -> nodes.CpSat | nodes.Baseline | None:
-    named = {"cpsat": ("time", "gap", "seed"), "random": ("seed",)}.get(call.name, ())
-    settings = from_call(ctx, call, (), named)
-    seed = settings.whole("seed", 0, 0, MAX_SEED)
+    settings = from_call(ctx, call, SETTINGS["solver"].calls[call.name])
+    seed = settings.whole("seed", 0, 0, MAX_SEED) if "seed" in settings.table else 0
     if call.name == "cpsat":
         time = settings.quantity("time", TIME, Fraction(60), Fraction(1, 1000), MAX_TIME_S)
         return nodes.CpSat(time_s=time, gap=settings.ratio("gap", Fraction(0)), seed=seed)

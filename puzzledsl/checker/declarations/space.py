@@ -5,12 +5,14 @@ from __future__ import annotations
 from puzzledsl.base.diagnostics import Label
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.assertions import check_assert
-from puzzledsl.checker.bodies import define, from_body, misplaced
+from puzzledsl.checker.bodies import define, misplaced
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
+    arguments_of,
+    call_of,
     check_parts,
     declaration,
-    read_call,
+    section_of,
     space_info,
     space_names,
     target,
@@ -20,32 +22,26 @@ from puzzledsl.checker.declarations.common import (
 from puzzledsl.checker.declarations.whole_model import read_hidden
 from puzzledsl.checker.diagnostics import name_errors, space_errors
 from puzzledsl.checker.expressions.loops import iterate, passes
-from puzzledsl.checker.expressions.settings import from_call
 from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.overrides import Overrides
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
-EXAMPLE = "space w of p { attention = parent | noop }"
-CHOICES = ("attention", "ffn", "hidden")
-_HAS = "it has `attention`, `ffn`, `hidden`, `layers[…]` and `init { … }`"
-INITIALISERS = {
-    "gqa": ("least_squares", "mean_pool"),
-    "mlp": ("least_squares", "channel_contribution"),
-    "linear": ("least_squares", "product"),
-}
+CHOICES, SECTIONS = KINDS["space"].settings, KINDS["space"].sections
+_HAS = "it has " + ", ".join(f"`{key}`" for key in CHOICES) + ", `layers[…]` and `init { … }`"
 
 
 def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     """A space with the choice of every layer; what is known of it goes to `ctx.infos`."""
     decl = declaration(symbol)
     if decl.value is not None:
-        return _used_by(ctx, symbol, decl.value)
-    check_parts(ctx, symbol, "none", "needed", EXAMPLE)
-    base = target(ctx, symbol, ("parent", "space"))
+        return _used_by(ctx, symbol)
+    check_parts(ctx, symbol, "none", "needed")
+    base = target(ctx, symbol)
     info = _start(ctx, symbol, base) if base is not None else None
     if info is None:
         info = guessed(ctx.name_of(symbol), symbol)
@@ -106,7 +102,7 @@ class _SpaceBody:
             and not self.symbol.file.is_damaged(declaration(self.symbol).span)
         ):
             what = "`attention` or `ffn`"
-            help = f"write `{EXAMPLE}`"
+            help = f"write `{KINDS['space'].form}`"
             self.ctx.report(
                 name_errors.MissingPart(self.symbol.span, thing=thing(self.symbol), what=what, help=help)
             )
@@ -193,7 +189,7 @@ class _SpaceBody:
                     self.ctx.report(name_errors.DuplicateKey(statement.name.span, name="init"))
                 self.init = statement
             case tree.Section(name=name):
-                near = closest(name.text, ("init",))
+                near = closest(name.text, SECTIONS)
                 error = name_errors.UnknownKey(
                     name.span, thing=thing(self.symbol), name=name.text, near=near, help="it has `init { … }`"
                 )
@@ -202,12 +198,8 @@ class _SpaceBody:
                 misplaced(self.ctx, statement, thing(self.symbol))
 
     def _initialisers(self, section: tree.Section, old: nodes.Initialisers) -> nodes.Initialisers:
-        keys = tuple(INITIALISERS)
-        settings, _ = from_body(self.ctx, section, self.scope.inner(), keys, "`init`", section.name.span)
-        found = {
-            key: settings.word(key, words, getattr(old, key), f"initialiser of {key}")
-            for key, words in INITIALISERS.items()
-        }
+        settings = section_of(self.ctx, self.symbol, "init", section, self.scope)
+        found = {key: settings.word(key, getattr(old, key)) for key in settings.table}
         return nodes.Initialisers.model_validate(found)
 
     def _node(self, init: nodes.Initialisers) -> nodes.Space:
@@ -230,16 +222,16 @@ class _SpaceBody:
         )
 
 
-def _used_by(ctx: Context, symbol: Symbol, value: tree.Expr) -> nodes.Space | None:
+def _used_by(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     """`space n of w = used_by(s, top: 10)`: `w`, to be narrowed once `s` is solved."""
     check_parts(ctx, symbol, "needed", "none", "space n of w = used_by(search, top: 10)")
     base = target(ctx, symbol, ("space",))
-    call = read_call(ctx, value, Scope(symbol.file), ("used_by",), "sub-space")
+    call = call_of(ctx, symbol)
     if base is None or call is None:
         return None
-    settings = from_call(ctx, call, ("search",), ("top",))
+    settings = arguments_of(ctx, symbol, call)
     settings.need("search", help="write `used_by(search, top: 10)`")
-    search = settings.ref("search", ("search",))
+    search = settings.ref("search")
     top = settings.whole("top", 10, 1, 10_000)
     info, wide = _start(ctx, symbol, base), ctx.lower(base, nodes.Space)
     if info is None or wide is None:

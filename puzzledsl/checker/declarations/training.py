@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
-from puzzledsl.checker.bodies import from_body
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
+    arguments_of,
     as_call,
+    body_of,
+    call_of,
     check_parts,
     declaration,
     only_data,
     read_call,
     target,
-    thing,
     where,
 )
 from puzzledsl.checker.declarations.run_scores import read_healed, read_runs
@@ -25,16 +26,12 @@ from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.coercions import as_constant, between
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Poison
-from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.names.names import Symbol
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
-BLD_KEYS = (
-    *("train", "tokens", "context", "batch", "lr", "loss", "data"),
-    *("calibration", "heal", "heal_data", "seed"),
-)
-LOSSES = ("normalized_mse", "mse", "cosine")
 DEFAULT_LR = nodes.Schedule(kind="cosine", peak=1e-4, warmup=0.01)
 MAX_CONTEXT = 2**24
 MAX_SEED = 2**31 - 1
@@ -43,12 +40,12 @@ MAX_PEAK = Fraction(1000)
 
 def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
     """`bld b of w { train = attention + ffn, tokens = 1B, … }`."""
-    check_parts(ctx, symbol, "none", "needed", "bld b of w { train = attention + ffn, tokens = 1B }")
+    check_parts(ctx, symbol)
     decl = declaration(symbol)
-    space = target(ctx, symbol, ("space",))
+    space = target(ctx, symbol)
     if space is not None:
         ctx.lower_later(space)
-    settings, _ = from_body(ctx, decl, Scope(symbol.file).inner(), BLD_KEYS, thing(symbol), symbol.span)
+    settings, _ = body_of(ctx, symbol)
     if decl.body is not None:
         settings.need(
             "tokens", help="write `tokens = 100M`: each job's budget (`0` for initialisation alone)"
@@ -56,10 +53,10 @@ def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
     mode, sub_blocks = _train(ctx, settings)
     lr = read_schedule(ctx, settings, DEFAULT_LR)
     data = only_data(ctx, symbol, settings, required=True)
-    heal_data = settings.ref("heal_data", ("data",))
+    heal_data = settings.ref("heal_data")
     if heal_data is not None:
         ctx.lower_later(heal_data)
-    loss = settings.word("loss", LOSSES, "normalized_mse", "loss")
+    loss = settings.word("loss", "normalized_mse")
     node = nodes.Bld(
         name=ctx.name_of(symbol),
         space=ctx.name_of(space) if space is not None else "",
@@ -86,7 +83,7 @@ def _train(ctx: Context, settings: Settings) -> tuple[Literal["decoupled", "coup
     both: tuple[SubBlock, SubBlock] = ("attention", "ffn")
     if not settings.has("train"):
         return "decoupled", both
-    expr = settings.entries["train"].expr
+    expr = settings.entry("train").expr
     match expr:
         case tree.Name(text="attention"):
             return "decoupled", ("attention",)
@@ -116,24 +113,23 @@ def read_schedule(ctx: Context, settings: Settings, default: nodes.Schedule) -> 
     """`lr = cosine(1e-4, warmup: 1%)`, `constant(1e-4)`, or a plain number, which is constant."""
     if not settings.has("lr"):
         return default
-    entry = settings.entries["lr"]
-    kinds = ("cosine", "constant")
+    entry, takes = settings.entry("lr"), settings.known("lr")
     call: Constructed | None
     if isinstance(entry.expr, tree.Call | tree.Name):
         value = None
-        if isinstance(entry.expr, tree.Name) and entry.expr.text not in kinds:
+        if isinstance(entry.expr, tree.Name) and entry.expr.text not in takes.calls:
             value = ctx.value(entry.expr, entry.scope)
         if isinstance(value, Quantity | Poison):
             return _constant(ctx, value, settings, default)
-        call = read_call(ctx, entry.expr, entry.scope, kinds, "learning rate schedule")
+        call = read_call(ctx, entry.expr, entry.scope, takes)
     else:
         value = settings.value("lr")
         if not isinstance(value, Constructed):
             return _constant(ctx, value, settings, default)
-        call = as_call(ctx, value, entry.expr.span, kinds, "learning rate schedule")
+        call = as_call(ctx, value, entry.expr.span, takes)
     if call is None:
         return default
-    arguments = from_call(ctx, call, ("peak",), ("warmup",))
+    arguments = from_call(ctx, call, takes.calls[call.name])
     arguments.need("peak", help=f"write `{call.name}(1e-4)`")
     peak = arguments.quantity("peak", COUNT, Fraction(0), Fraction(0), MAX_PEAK)
     warmup = arguments.ratio("warmup", Fraction(0))
@@ -162,21 +158,16 @@ def _constant(ctx: Context, value: object, settings: Settings, default: nodes.Sc
 # ---------------------------------------------------------------- score
 
 Metric = Literal["kl_divergence", "lm_loss", "cosine", "top_k_agreement", "accuracy"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
 FITTED_CHILDREN, FITTED_FROM_SAMPLES = 24, 1024
 """KLs in the parent are fitted to so many children, unless said, where pairwise terms are asked for or so many positions are
 scored, and no runs: with 1,024 of them the fit finds SmolLM2's better children, with 256 the plain sum does."""
-SCORE_EXAMPLE = "score kl of b = replace_one(kl_divergence, samples: 4Ki)"
 
 
 def lower_score(ctx: Context, symbol: Symbol) -> nodes.Score | None:
     """`score kl of b = replace_one(kl_divergence, …)` or `table("scores.csv")`."""
-    check_parts(ctx, symbol, "needed", "none", SCORE_EXAMPLE)
+    check_parts(ctx, symbol)
     decl = declaration(symbol)
-    of = target(ctx, symbol, ("bld", "space"))
-    call = None
-    if decl.value is not None:
-        call = read_call(ctx, decl.value, Scope(symbol.file), ("replace_one", "table"), "way to score")
+    of, call = target(ctx, symbol), call_of(ctx, symbol)
     bld = ctx.lower(of, nodes.Bld) if of is not None and of.kind == "bld" else None
     method = None if call is None else _method(ctx, symbol, call, of, bld)
     if of is None or method is None:
@@ -198,7 +189,7 @@ def _method(
     ctx: Context, symbol: Symbol, call: Constructed, of: Symbol | None, bld: nodes.Bld | None
 ) -> nodes.ReplaceOne | nodes.ScoreFromTable | None:
     if call.name == "table":
-        settings = from_call(ctx, call, ("path",), ())
+        settings = arguments_of(ctx, symbol, call)
         settings.need("path", help='write `table("scores.csv")`')
         path = settings.text("path")
         return None if settings.failed else nodes.ScoreFromTable(path=path)
@@ -208,14 +199,13 @@ def _method(
         help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
         error = name_errors.WrongKind(place.span, name=of.name, got="a space", wanted="a bld", help=help)
         ctx.report(error)
-    named = ("samples", "unit", "pairwise", "children", "runs", "healed", "around", "rounds", "data")
-    settings = from_call(ctx, call, ("metric",), named)
-    settings.need("metric", help=f"write `{SCORE_EXAMPLE}`")
+    settings = arguments_of(ctx, symbol, call)
+    settings.need("metric", help=f"write `{KINDS['score'].form}`")
     metric, tasks, top_k = _metric(ctx, settings)
-    around = settings.ref("around", ("search",))
+    around = settings.ref("around")
     if around is not None:
         ctx.lower_later(around)
-    data = settings.ref("data", ("data",))
+    data = settings.ref("data")
     if data is not None:
         ctx.lower_later(data)
     pairwise, samples = settings.flag("pairwise"), settings.whole("samples", 4096, 1)
@@ -243,16 +233,16 @@ def _metric(ctx: Context, settings: Settings) -> tuple[Metric, str | None, int |
     """The metric, its tasks and how many tokens it compares, where it has them."""
     if not settings.has("metric"):
         return "kl_divergence", None, None
-    entry = settings.entries["metric"]
+    entry, takes = settings.entry("metric"), settings.known("metric")
     name = entry.expr.text if isinstance(entry.expr, tree.Name) else ""
     if name == "top_k_agreement":
         return "top_k_agreement", None, 1
-    if name in METRICS and name != "accuracy":
+    if name in takes.calls and name != "accuracy":
         return cast(Metric, name), None, None
-    call = read_call(ctx, entry.expr, entry.scope, METRICS, "metric")
+    call = read_call(ctx, entry.expr, entry.scope, takes)
     if call is None:
         return "kl_divergence", None, None
-    arguments = from_call(ctx, call, METRIC_ARGUMENTS.get(call.name, ()), ())
+    arguments = from_call(ctx, call, takes.calls[call.name])
     if call.name == "accuracy":
         arguments.need("tasks", help='write `accuracy("tasks.jsonl")`')
         return "accuracy", arguments.text("tasks"), None
@@ -260,13 +250,10 @@ def _metric(ctx: Context, settings: Settings) -> tuple[Metric, str | None, int |
     return cast(Metric, call.name), None, top_k
 
 
-METRIC_ARGUMENTS = {"accuracy": ("tasks",), "top_k_agreement": ("k",)}
-
-
 def _unit(ctx: Context, settings: Settings, bld: nodes.Bld | None) -> Literal["subblock", "block"]:
     """Coupled pieces are measured as blocks; decoupled ones as sub-blocks unless asked otherwise."""
     coupled = bld is not None and bld.mode == "coupled"
-    unit = settings.word("unit", ("subblock", "block"), "block" if coupled else "subblock", "unit of a score")
+    unit = settings.word("unit", "block" if coupled else "subblock")
     if coupled and unit == "subblock":
         what, place = "`unit: subblock`", settings.place("unit")
         help = "a coupled piece holds attention and FFN together: leave `unit` out"

@@ -8,9 +8,8 @@ from typing import Literal, cast
 
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT
-from puzzledsl.checker.bodies import from_body
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.common import check_parts, declaration, only_data, target, thing, where
+from puzzledsl.checker.declarations.common import body_of, check_parts, declaration, only_data, target, where
 from puzzledsl.checker.declarations.training import MAX_CONTEXT, MAX_SEED, read_schedule
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.coercions import as_constant, between
@@ -19,43 +18,28 @@ from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
 
-UPTRAIN_KEYS = (
-    "loss",
-    "tokens",
-    "context",
-    "batch",
-    "micro_batch",
-    "lr",
-    "data",
-    "seed",
-    "dtype",
-    "ema",
-    "recompute",
-)
-UPTRAIN_DTYPES = ("fp32", "bf16")
 SHORT_RUN, SHORT_PEAK, LONG_PEAK, WARMUP = 64 * 1024, 2e-4, 1e-4, 0.05
 """A run of fewer tokens than this has the first peak: of 12 Ki tokens it made the better child (docs/science.md). The second is
 what is usual for long distillations; 48 Ki tokens did well with it."""
 STEP_FACTOR = 85
 """Tokens of a step, squared, by tokens of the run: 1 Ki tokens a step where there are 12 Ki (docs/science.md)."""
-GKD_LOSSES = ("kld", "cosine", "lm")
 MAX_WEIGHT = 10**6
 
 
 def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     """`uptrain u of s { loss = 1 * kld + 1 * cosine + 0 * lm, tokens = 45B, … }`."""
-    check_parts(ctx, symbol, "none", "needed", "uptrain u of s { loss = 1 * kld + 1 * cosine, tokens = 1B }")
+    check_parts(ctx, symbol)
     decl = declaration(symbol)
-    search = target(ctx, symbol, ("search",))
+    search = target(ctx, symbol)
     if search is not None:
         ctx.lower_later(search)
-    settings, _ = from_body(ctx, decl, Scope(symbol.file).inner(), UPTRAIN_KEYS, thing(symbol), symbol.span)
+    settings, _ = body_of(ctx, symbol)
     if decl.body is not None:
         settings.need("tokens", help="write `tokens = 1B`")
     weights = _loss(ctx, settings)
     tokens, context = settings.whole("tokens", 0), settings.whole("context", 2048, 1, MAX_CONTEXT)
     lr = read_schedule(ctx, settings, schedule_of(tokens))
-    dtype = settings.word("dtype", UPTRAIN_DTYPES, "", "dtype of uptraining") if settings.has("dtype") else ""
+    dtype = settings.word("dtype", "")
     node = nodes.Uptrain(
         name=ctx.name_of(symbol),
         search=ctx.name_of(search) if search is not None else "",
@@ -93,10 +77,10 @@ def schedule_of(tokens: int) -> nodes.Schedule:
 
 def _loss(ctx: Context, settings: Settings) -> dict[str, float]:
     """The weights of a sum such as `1 * kld + 0.5 * cosine`; the paper's KL + cosine where none is given."""
-    weights = dict.fromkeys(GKD_LOSSES, 0.0)
+    weights = dict.fromkeys(settings.known("loss").words, 0.0)
     if not settings.has("loss"):
         return {**weights, "kld": 1.0, "cosine": 1.0}
-    entry = settings.entries["loss"]
+    entry = settings.entry("loss")
     parts: list[tree.Expr] = []
     expr = entry.expr
     while isinstance(expr, tree.Binary) and expr.op == "+":
@@ -120,7 +104,7 @@ def _weight(ctx: Context, part: tree.Expr, scope: Scope, weights: dict[str, floa
     if isinstance(word, tree.BadExpr):
         return
     if not isinstance(word, tree.Name) or word.text not in weights:
-        near = closest(word.text, GKD_LOSSES) if isinstance(word, tree.Name) else None
+        near = closest(word.text, weights) if isinstance(word, tree.Name) else None
         help, got = "write a sum such as `1 * kld + 1 * cosine + 0 * lm`", ctx.source(word.span)
         error = types.UnknownWord(word.span, got=got, what="loss of uptraining", near=near, help=help)
         ctx.report(error)

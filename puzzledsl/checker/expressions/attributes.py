@@ -33,8 +33,15 @@ from puzzledsl.checker.names.names import Scope, Symbol, builtin_ref
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import SubBlock
-from puzzledsl.ir.facts import ATTRIBUTES, PARENT_FACTS, parent_fact
+from puzzledsl.ir.facts import parent_fact
 from puzzledsl.ir.metrics import METRICS
+from puzzledsl.language.words import (
+    LAYER_FACTS,
+    PARENT_FACTS,
+    SCENARIO_FACTS,
+    SUB_BLOCK_FACTS,
+    SUB_BLOCKS,
+)
 from puzzledsl.syntax import tree
 
 
@@ -56,8 +63,8 @@ def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
             }
             return Symbolic(terms, space=target.space)
         case Layers():
-            known = ("attention", "ffn", "index", "params") if target.single else ("attention", "ffn")
-            owner = next((part for part in BOTH if name in ATTRIBUTES[part]), None)
+            known = tuple(LAYER_FACTS if target.single else SUB_BLOCKS)
+            owner = next((part for part in BOTH if name in SUB_BLOCK_FACTS[part]), None)
             help = f"it is a figure of the {owner}: write `{owner}.{name}`" if owner else ""
             _unknown(ctx, node, describe(target), known, help)
         case SubBlocks():
@@ -77,7 +84,7 @@ def _unknown(ctx: Context, node: tree.Attribute, thing: str, known: tuple[str, .
 
 
 def _of_sub_block(ctx: Context, target: SubBlocks, node: tree.Attribute) -> Value:
-    known = ATTRIBUTES[target.sub_block]
+    known = tuple(SUB_BLOCK_FACTS[target.sub_block])
     if node.name.text not in known:
         _unknown(ctx, node, f"`{target.sub_block}`", known)
         return POISON
@@ -145,7 +152,7 @@ def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     if name in METRICS:
         ctx.lower_later(symbol)
         return Symbolic({("metric", ctx.name_of(symbol), name): Fraction(1)}, dimension=METRICS[name])
-    _unknown(ctx, node, f"scenario `{symbol.name}`", (*METRICS, "prompt", "output"))
+    _unknown(ctx, node, f"scenario `{symbol.name}`", (*METRICS, *SCENARIO_FACTS))
     return POISON
 
 

@@ -24,9 +24,10 @@ from puzzledsl.checker.expressions.values import (
     Value,
     describe,
 )
-from puzzledsl.checker.names.builtins import CONSTRUCTORS, FUNCTIONS
 from puzzledsl.checker.names.names import Scope
 from puzzledsl.checker.names.resolve import lookup, unknown_name
+from puzzledsl.language.calls import CONSTRUCTORS
+from puzzledsl.language.words import FUNCTIONS
 from puzzledsl.syntax import tree
 
 

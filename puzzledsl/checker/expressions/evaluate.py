@@ -49,10 +49,11 @@ from puzzledsl.checker.expressions.values import (
     describe,
 )
 from puzzledsl.checker.limits import MAX_OPTIONS
-from puzzledsl.checker.names.builtins import CONSTRUCTORS, VALUES
+from puzzledsl.checker.names.builtins import VALUES
 from puzzledsl.checker.names.names import Scope
 from puzzledsl.checker.names.resolve import lookup, unknown_name
 from puzzledsl.checker.names.words import read_word
+from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.syntax import tree
 
 

@@ -6,7 +6,7 @@ that finds a mistake reports it, sets `failed` and returns a harmless value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -31,6 +31,7 @@ from puzzledsl.checker.expressions.values import (
 from puzzledsl.checker.limits import MAX_COUNT
 from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.checker.names.words import read_ref, read_word
+from puzzledsl.language.model import Call, Setting
 from puzzledsl.syntax import tree
 
 
@@ -45,19 +46,33 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Settings:
-    """The settings of one call or body. `thing` names it in diagnostics: `` `gqa` ``, `` bld `pieces` ``."""
+    """The settings of one call or body. `thing` names it in diagnostics: `` `gqa` ``, `` bld `pieces` ``.
+
+    `table` holds all that can be written. Reading a name that it lacks is a KeyError: a fault of the lowering.
+    """
 
     ctx: Context
     thing: str
     span: Span
+    table: Mapping[str, Setting]
     entries: dict[str, Entry] = field(default_factory=dict)
     guessed: set[str] = field(default_factory=set)
     failed: bool = False
     quiet_about_missing: bool = False
 
+    def known(self, key: str) -> Setting:
+        """Return the table's entry of a setting; positional arguments beyond the named ones have numbers."""
+        return _REST if key.isdigit() else self.table[key]
+
     def has(self, key: str) -> bool:
         """Return True if the setting is written."""
+        self.known(key)
         return key in self.entries
+
+    def entry(self, key: str) -> Entry:
+        """Return a setting that is written, not yet evaluated."""
+        self.known(key)
+        return self.entries[key]
 
     def need(self, *keys: str, help: str = "") -> None:
         """Report those of `keys` that are missing."""
@@ -72,20 +87,20 @@ class Settings:
 
     def value(self, key: str) -> Value:
         """Return the value of a setting that is written."""
-        entry = self.entries[key]
+        entry = self.entry(key)
         value = self.ctx.value(entry.expr, entry.scope)
         self.failed |= isinstance(value, Poison)
         return value
 
     def place(self, key: str) -> Span:
         """Return the span of a setting's value; the span of the whole call or body if it is missing."""
-        return self.entries[key].expr.span if key in self.entries else self.span
+        return self.entries[key].expr.span if self.has(key) else self.span
 
     # ------------------------------------------------------------ readers
 
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
         """Return a whole number within bounds."""
-        if key not in self.entries:
+        if not self.has(key):
             return default
         found = as_whole(self.ctx, self.value(key), self.place(key), f"`{key}`", low, high)
         self.failed |= found is None
@@ -100,7 +115,7 @@ class Settings:
         high: Fraction | None = None,
     ) -> Fraction:
         """Return a constant of one dimension within bounds, in base units."""
-        if key not in self.entries:
+        if not self.has(key):
             return default
         found = as_constant(self.ctx, self.value(key), self.place(key), f"`{key}`", dimension)
         if found is not None and (
@@ -120,7 +135,7 @@ class Settings:
 
     def flag(self, key: str, default: bool = False) -> bool:
         """Return `true` or `false`."""
-        if key not in self.entries:
+        if not self.has(key):
             return default
         value = self.value(key)
         if isinstance(value, Boolean):
@@ -130,7 +145,7 @@ class Settings:
 
     def text(self, key: str, default: str = "") -> str:
         """Return a non-empty string."""
-        if key not in self.entries:
+        if not self.has(key):
             return default
         value = self.value(key)
         if isinstance(value, Text) and value.value:
@@ -142,7 +157,7 @@ class Settings:
 
     def column(self, key: str, default: str) -> str:
         """Return a string, or a bare word that no `let` or `param` defines."""
-        entry = self.entries.get(key)
+        entry = self.entry(key) if self.has(key) else None
         if (
             entry
             and isinstance(entry.expr, tree.Name)
@@ -153,21 +168,21 @@ class Settings:
                 return entry.expr.text
         return self.text(key, default)
 
-    def word(self, key: str, words: Sequence[str], default: str, what: str) -> str:
+    def word(self, key: str, default: str) -> str:
         """Return one of a closed list of words. A word of the list means itself even if a declaration has this name."""
-        if key not in self.entries:
+        if not self.has(key):
             return default
-        entry = self.entries[key]
-        found = read_word(self.ctx, entry.expr, entry.scope, words, what)
+        entry, known = self.entry(key), self.known(key)
+        found = read_word(self.ctx, entry.expr, entry.scope, known.words, known.noun)
         self.failed |= found is None
         return default if found is None else found
 
-    def ref(self, key: str, kinds: Iterable[str]) -> Symbol | None:
-        """Return a declaration of one of `kinds`; None if the setting is missing or wrong."""
-        if key not in self.entries:
+    def ref(self, key: str) -> Symbol | None:
+        """Return the declaration that a setting names; None if the setting is missing or wrong."""
+        if not self.has(key):
             return None
-        entry = self.entries[key]
-        found = read_ref(self.ctx, entry.expr, entry.scope, tuple(kinds))
+        entry = self.entry(key)
+        found = read_ref(self.ctx, entry.expr, entry.scope, self.known(key).kinds)
         self.failed |= found is None
         return found
 
@@ -188,27 +203,22 @@ class Settings:
 # ---------------------------------------------------------------- collecting
 
 
-def from_call(
-    ctx: Context,
-    call: Constructed,
-    positional: Sequence[str],
-    named: Sequence[str],
-    rest: bool = False,
-    thing: str = "",
-) -> Settings:
-    """Collect the arguments of a call. `rest`: positional arguments beyond the named ones become `0`, `1`, …"""
+_REST = Setting("One more of the last positional argument.")
+
+
+def from_call(ctx: Context, call: Constructed, form: Call) -> Settings:
+    """Collect the arguments of a call of this form. Positional ones beyond those with names become `0`, `1`, …"""
     name = call.base.name if call.base else call.name
-    found = Settings(
-        ctx, thing or f"`{name}`", call.span, quiet_about_missing=ctx.file_of(call.span).is_damaged(call.span)
-    )
-    known = (*positional, *named)
+    damaged = ctx.file_of(call.span).is_damaged(call.span)
+    found = Settings(ctx, f"`{name}`", call.span, form.arguments, quiet_about_missing=damaged)
+    known, positional = form.names, form.names[: form.positional]
     place = 0
     for argument in call.arguments:
         entry = Entry(argument.value, call.scope, argument.span)
         if argument.name is not None:
             put(found, argument.name.text, entry, argument.name.span, known)
             continue
-        if place >= len(positional) and not rest:
+        if place >= len(positional) and not form.rest:
             _too_many(ctx, name, positional, call, argument)
             found.failed = True
             break

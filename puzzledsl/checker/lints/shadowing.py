@@ -9,10 +9,8 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import Shadowing
 from puzzledsl.checker.names.builtins import VALUES
 from puzzledsl.checker.names.names import SourceFile, Symbol
+from puzzledsl.language.words import SPACE_WORDS
 from puzzledsl.syntax import tree
-
-OF_SPACES = ("layers", "layer", "attention", "ffn", "size", "params")
-"""Names that a space defines for its own statements and for its searches' expressions."""
 
 
 def warn_of_shadowing(ctx: Context, file: SourceFile) -> None:
@@ -29,7 +27,7 @@ def warn_of_shadowing(ctx: Context, file: SourceFile) -> None:
                     name.span, name=name.text, what=f"{_a(before.kind)} of that name", secondary=[label]
                 )
             )
-        elif name.text in (*OF_SPACES, *VALUES):
+        elif name.text in (*SPACE_WORDS, *VALUES):
             ctx.report(Shadowing(name.span, name=name.text, what="a word of the language"))
 
 

@@ -15,8 +15,8 @@ from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.values import POISON, Poison, Ref, Value
 from puzzledsl.checker.limits import MAX_FILES
 from puzzledsl.checker.names.syntax_error_regions import Damage, declares_unread, may_declare_any
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.kinds import KINDS
 from puzzledsl.syntax.parse import normalise, parse, read_source
 
 STD = "std/"

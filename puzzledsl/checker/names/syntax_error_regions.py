@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.suggest import closest
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.kinds import KINDS
 
 _DECLARING = (*KINDS, "param", "let", "fn")
 

@@ -7,70 +7,35 @@ cause further diagnostics.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping
 
 from puzzledsl.base.diagnostics import Near
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.hardware import KEYS as HARDWARE_KEYS
-from puzzledsl.checker.declarations.training import BLD_KEYS
-from puzzledsl.checker.declarations.uptrain import UPTRAIN_KEYS
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.values import article
 from puzzledsl.checker.names.names import SourceFile, Symbol
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.model import Call, Kind
 from puzzledsl.syntax import tree
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """Settings and calls that a kind of declaration takes. `calls`: word on the right -> its named arguments."""
-
-    targets: tuple[str, ...] = ()
-    preposition: str = "of"
-    calls: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    keys: tuple[str, ...] = ()
-    sections: tuple[str, ...] = ()
-    losses: tuple[str, ...] = ()
-    goals: bool = False
-    layers: bool = False
+def _calls(kind: Kind) -> Mapping[str, Call]:
+    return kind.value.calls if kind.value is not None else {}
 
 
-FORMS: dict[str, _Form] = {
-    "parent": _Form(calls={"hf": ("id", "revision", "shape"), "shape": ()}),
-    "data": _Form(
-        calls={"text": (), "jsonl": ("column",), "hf": ("id", "split", "column"), "mix": ()},
-    ),
-    "hardware": _Form(
-        targets=("hardware",),
-        calls={"measured": ("device", "dtype", "gpus", "memory"), "table": ()},
-        keys=HARDWARE_KEYS,
-        sections=("peak", "efficiency"),
-    ),
-    "scenario": _Form(targets=("hardware",), preposition="on", calls={"batch": ()}),
-    "space": _Form(
-        targets=("parent", "space"),
-        calls={"used_by": ("top",)},
-        keys=("attention", "ffn"),
-        sections=("init",),
-        layers=True,
-    ),
-    "bld": _Form(targets=("space",), keys=BLD_KEYS, losses=("normalized_mse", "mse")),
-    "score": _Form(targets=("bld", "space"), calls={"replace_one": (), "table": ()}),
-    "search": _Form(targets=("space", "search"), keys=("solver", "refine"), goals=True),
-    "frontier": _Form(targets=("search",), calls={"sweep": ("points",)}),
-    "uptrain": _Form(targets=("search",), keys=UPTRAIN_KEYS, losses=("kld", "lm")),
-    "eval": _Form(targets=("uptrain", "search"), calls={"tasks": ()}, keys=("items", "data", "tokens")),
-    "export": _Form(
-        targets=("uptrain", "search"),
-        calls=dict.fromkeys(("hf", "gguf", "mlx"), ("path", "runtime", "dtype")),
-    ),
-}
-_CALLS = frozenset(word for form in FORMS.values() for word in form.calls)
-_LOSSES = frozenset(word for form in FORMS.values() for word in form.losses)
+def _losses(kind: Kind) -> set[str]:
+    return set(kind.settings["loss"].words) if "loss" in kind.settings else set()
+
+
+_CALLS = Counter(word for kind in KINDS.values() for word in _calls(kind))
+_LOSSES = Counter(word for kind in KINDS.values() for word in _losses(kind))
+"""Words -> the number of kinds that take them. Those of one kind alone tell it apart."""
 
 
 def settle_kinds(ctx: Context, file: SourceFile) -> None:
     """Report each declaration of a file that is surely of another kind than it says, and take it for that."""
-    symbols = [s for s in file.names.values() if isinstance(s, Symbol) and s.file is file and s.kind in FORMS]
+    symbols = [s for s in file.names.values() if isinstance(s, Symbol) and s.file is file and s.kind in KINDS]
     for symbol in symbols:
         meant = _meant(symbol)
         if meant is not None:
@@ -86,15 +51,15 @@ def settle_kinds(ctx: Context, file: SourceFile) -> None:
 
 
 def _meant(symbol: Symbol) -> str | None:
-    own, certain = _conflicts(symbol, FORMS[symbol.kind])
+    own, certain = _conflicts(symbol, KINDS[symbol.kind])
     if not certain:
         return None
-    others = {kind: _conflicts(symbol, form)[0] for kind, form in FORMS.items() if kind != symbol.kind}
+    others = {kind: _conflicts(symbol, form)[0] for kind, form in KINDS.items() if kind != symbol.kind}
     best = min(others, key=lambda kind: others[kind])
     return best if 4 * others[best] <= own and others[best] < own else None
 
 
-def _conflicts(symbol: Symbol, form: _Form) -> tuple[int, bool]:
+def _conflicts(symbol: Symbol, form: Kind) -> tuple[int, bool]:
     """Number of parts of a declaration that contradict a form, and whether more than the kind of its target does."""
     assert isinstance(symbol.item, tree.Decl)
     decl = symbol.item
@@ -103,45 +68,48 @@ def _conflicts(symbol: Symbol, form: _Form) -> tuple[int, bool]:
     return target + rest, rest > 0 or target > 1
 
 
-def _target(symbol: Symbol, decl: tree.Decl, form: _Form) -> int:
+def _target(symbol: Symbol, decl: tree.Decl, form: Kind) -> int:
     if decl.target is None:
         return 0
     if not form.targets:
         return 2
     found = symbol.file.names.get(decl.target.text) if isinstance(decl.target, tree.Name) else None
-    known = isinstance(found, Symbol) and found is not symbol and found.kind in FORMS
+    known = isinstance(found, Symbol) and found is not symbol and found.kind in KINDS
     return (decl.preposition != form.preposition) + (
         known and isinstance(found, Symbol) and found.kind not in form.targets
     )
 
 
-def _value(call: tree.Expr | None, form: _Form, file: SourceFile) -> int:
+def _value(call: tree.Expr | None, form: Kind, file: SourceFile) -> int:
     named = file.names.get(call.text) if isinstance(call, tree.Name) else None
     if isinstance(named, Symbol) and isinstance(named.item, tree.Let):
         call = named.item.value
     word = call.function if isinstance(call, tree.Call) else call
     if not isinstance(word, tree.Name) or word.text not in _CALLS:
         return 0
-    if word.text not in form.calls:
+    if word.text not in _calls(form):
         return 2
-    known = form.calls[word.text]
-    arguments = call.arguments if isinstance(call, tree.Call) else ()
-    return sum(a.name is not None and a.name.text not in known for a in arguments) if known else 0
+    known = _calls(form)[word.text].arguments
+    arguments = call.arguments if isinstance(call, tree.Call) and _CALLS[word.text] > 1 else ()
+    return sum(a.name is not None and a.name.text not in known for a in arguments)
 
 
-def _statement(statement: tree.Stmt, form: _Form) -> int:
+def _statement(statement: tree.Stmt, form: Kind) -> int:
     match statement:
-        case tree.Assign(target=tree.Name(text="loss"), value=value) if "loss" in form.keys:
+        case tree.Assign(target=tree.Name(text="loss"), value=value) if "loss" in form.settings:
             assert not isinstance(value, tree.Pattern | tree.PatternChoice)
-            return int(bool(words := _words(value) & _LOSSES) and not words & set(form.losses))
+            words = {word for word in _words(value) if _LOSSES[word] == 1}
+            return int(bool(words) and not words & _losses(form))
         case tree.Assign(target=tree.Name(text=name), op="=") if name != "layers":
-            return int(name not in form.keys)
+            return int(name not in form.settings)
         case tree.Assign():
-            return int(not form.layers)
+            return int(not form.edits_layers)
         case tree.Section(name=name):
             return int(name.text not in form.sections)
-        case tree.Require() | tree.Prefer() | tree.Objective() | tree.Solutions() | tree.ForAll():
-            return 2 * int(not form.goals)
+        case tree.ForAll():
+            return 2 * int("for" not in form.statements)
+        case tree.Require() | tree.Prefer() | tree.Objective() | tree.Solutions():
+            return 2 * int("require" not in form.statements)
     return 0
 
 

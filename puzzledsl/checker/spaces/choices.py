@@ -21,7 +21,6 @@ from puzzledsl.checker.expressions.coercions import as_constant, as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Located, Options, Poison, Value, describe
 from puzzledsl.checker.limits import MAX_OPTIONS
-from puzzledsl.checker.names.builtins import ALTERNATIVES
 from puzzledsl.checker.names.names import Scope
 from puzzledsl.checker.spaces.patterns import report_unknown
 from puzzledsl.checker.spaces.space_info import SpaceInfo
@@ -42,6 +41,7 @@ from puzzledsl.ir.alternatives import (
     name_of,
 )
 from puzzledsl.ir.nodes import Rounding
+from puzzledsl.language.alternatives import ALTERNATIVES, GQA, MLP, MOE, NOOP
 from puzzledsl.syntax import tree
 
 MAX_EXPERTS = 4096
@@ -149,14 +149,14 @@ class ChoiceReader:
 
     def _bare(self, call: Constructed) -> None:
         if call.arguments:
-            self._finish(from_call(self.ctx, call, (), ()))
+            self._finish(from_call(self.ctx, call, NOOP))
 
     def _finish(self, settings: Settings) -> bool:
         self.info.incomplete |= settings.failed
         return not settings.failed
 
     def _gqa(self, call: Constructed) -> list[AttentionAlternative]:
-        settings = from_call(self.ctx, call, ("kv_heads",), ("window", "sinks"))
+        settings = from_call(self.ctx, call, GQA)
         settings.need("kv_heads", help="write `gqa(kv_heads: 4)`; several are `gqa(kv_heads: 4 | 2)`")
         heads = [self._kv_heads(o) for o in settings.options("kv_heads")] if settings.has("kv_heads") else []
         windows: list[int | None] = self._windows(settings) if settings.has("window") else [None]
@@ -197,7 +197,7 @@ class ChoiceReader:
 
     def _windows(self, settings: Settings) -> list[int | None]:
         """Return the window sizes in tokens: None for `full`, -1 for an invalid one (already reported)."""
-        entry = settings.entries["window"]
+        entry = settings.entry("window")
         options = entry.expr.options if isinstance(entry.expr, tree.Choice) else (entry.expr,)
         found: list[int | None] = []
         for option in options:
@@ -217,7 +217,7 @@ class ChoiceReader:
         Report a number that does not fit the windows, and return 0.
         """
         sinks = settings.whole("sinks", 0, 0)
-        span = settings.entries["sinks"].expr.span
+        span = settings.place("sinks")
         sizes = [w for w in windows if w is not None and w != -1]
         if not sinks or -1 in windows:
             return 0
@@ -263,7 +263,7 @@ class ChoiceReader:
                 return [ParentFfn()]
 
     def _mlp(self, call: Constructed) -> list[FfnAlternative]:
-        settings = from_call(self.ctx, call, ("width",), ("round",))
+        settings = from_call(self.ctx, call, MLP)
         settings.need("width", help="write `mlp(width: 50%)` or `mlp(width: 4096)`")
         multiple = settings.whole("round", 1, 1, 2**24)
         options = settings.options("width") if settings.has("width") else []
@@ -312,7 +312,7 @@ class ChoiceReader:
         self.ctx.report(error)
 
     def _moe(self, call: Constructed) -> list[FfnAlternative]:
-        settings = from_call(self.ctx, call, ("experts", "top_k"), ("width", "round"))
+        settings = from_call(self.ctx, call, MOE)
         settings.need("experts", "top_k", help="write `moe(experts: 8, top_k: 2)`")
         multiple = settings.whole("round", 1, 1, 2**24)
         if settings.failed:

@@ -18,7 +18,6 @@ from puzzledsl.checker.diagnostics.type_errors import WrongType
 from puzzledsl.checker.expressions.coercions import as_constant
 from puzzledsl.checker.expressions.layer_tables import holds
 from puzzledsl.checker.expressions.values import Located, Options, Poison
-from puzzledsl.checker.names.builtins import ALTERNATIVES, FIELDS
 from puzzledsl.checker.names.names import Scope
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.alternatives import (
@@ -31,6 +30,7 @@ from puzzledsl.ir.alternatives import (
     SubBlock,
     name_of,
 )
+from puzzledsl.language.alternatives import ALTERNATIVES, pattern_fields
 from puzzledsl.syntax import tree
 
 Predicate = Callable[[Alternative], bool]
@@ -105,7 +105,7 @@ def _listed(sub_block: SubBlock) -> str:
 
 
 def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope) -> _Test | None:
-    known = FIELDS.get(name, ())
+    known = pattern_fields(name)
     key = field.name.text
     if key not in known:
         near = closest(key, known)

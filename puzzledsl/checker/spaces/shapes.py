@@ -13,12 +13,12 @@ from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed
 from puzzledsl.checker.limits import MAX_LAYERS
 from puzzledsl.ir.nodes import Shape
+from puzzledsl.language.calls import SHAPE
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+FAMILIES = SHAPE.arguments["family"].words
 MAX_SIZE = 2**24
 MAX_CONFIG_BYTES = 1 << 20
 _WHOLES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab")
-_FLAGS = ("attention_bias", "output_bias", "mlp_bias", "qk_norm")
 
 
 class BadConfig(ValueError):
@@ -33,9 +33,9 @@ def read_shape(ctx: Context, call: Constructed) -> Shape | None:
 
     kv_heads defaults to heads. qwen2's q, k, v biases and qwen3's q/k norms are on unless switched off.
     """
-    settings = from_call(ctx, call, (), ("family", *_WHOLES, "tied", "window", *_FLAGS))
+    settings = from_call(ctx, call, SHAPE)
     settings.need("family", "layers", "hidden", "heads", "head_dim", "intermediate", "vocab")
-    family = settings.word("family", FAMILIES, "llama", "parent family")
+    family = settings.word("family", "llama")
     sizes = {key: settings.whole(key, 1, 1, MAX_LAYERS if key == "layers" else MAX_SIZE) for key in _WHOLES}
     if not settings.has("kv_heads"):
         sizes["kv_heads"] = sizes["heads"]
@@ -53,7 +53,7 @@ def read_shape(ctx: Context, call: Constructed) -> Shape | None:
         return None
     why = impossible(shape)
     if why:
-        span = settings.entries["kv_heads"].span if settings.has("kv_heads") else call.span
+        span = settings.entry("kv_heads").span if settings.has("kv_heads") else call.span
         ctx.report(errors.ImpossibleShape(span, why=why, help=_kv_help(shape)))
         return None
     return shape

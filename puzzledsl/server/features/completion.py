@@ -10,6 +10,10 @@ from lsprotocol import types
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import UNITS
 from puzzledsl.ir.metrics import METRICS
+from puzzledsl.language import words
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.model import Setting
+from puzzledsl.language.words import TOP_KEYWORDS
 from puzzledsl.server.cursor import Cursor, cursor_at, path_of, postfix
 from puzzledsl.server.document import Document
 from puzzledsl.server.features.completion_files import names_of_used, paths
@@ -29,10 +33,6 @@ from puzzledsl.server.features.completion_items import (
 )
 from puzzledsl.server.scopes import Scope, members, nature
 from puzzledsl.server.slots import ANY, arguments_of, scope_at, setting_at, sub_block_of, table_of
-from puzzledsl.server.vocabulary import words
-from puzzledsl.server.vocabulary.kinds import KINDS
-from puzzledsl.server.vocabulary.types import Setting
-from puzzledsl.syntax.kinds import TOP_KEYWORDS
 
 _NUMBER = re.compile(r"\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
@@ -68,7 +68,7 @@ def _top_level(document: Document, cursor: Cursor, scope: Scope) -> Items:
         case "USE":
             return names_of_used(document, cursor)
         case "PARAM" if len(statement) == 3:
-            return [item(n, "type", d) for n, d in words.TYPES.items()]
+            return [item(n, "type", t.doc) for n, t in words.TYPES.items()]
         case "LET" | "FN" | "PARAM" if not any(t.type == "EQUAL" for t in statement):
             return []
         case "NAME" if first in KINDS:
@@ -112,7 +112,7 @@ def _statements(
 ) -> Items:
     found = settings(table)
     found += [item(s, "setting", "", insert=f"{s} {{") for s in sections]
-    if cursor.body is not None and cursor.body.kind == "space":
+    if cursor.body is not None and KINDS[cursor.body.kind].edits_layers:
         found.append(item("layers", "space", words.SPACE_WORDS["layers"]))
     return found + keywords(names)
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from lsprotocol import types
 
+from puzzledsl.language import calls, words
+from puzzledsl.language.alternatives import alternatives_of
+from puzzledsl.language.model import Setting
 from puzzledsl.server.meanings import Declared, Word
 from puzzledsl.server.scopes import Scope
-from puzzledsl.server.vocabulary import calls, words
-from puzzledsl.server.vocabulary.types import Setting
 
 Items = list[types.CompletionItem]
 _ICONS = {
@@ -57,7 +58,7 @@ def keywords(names: Iterable[str]) -> Items:
 
 def settings(table: Mapping[str, Setting]) -> Items:
     """Return the settings of a body."""
-    return [item(n, "setting", s.doc, insert=f"{n} = ") for n, s in table.items()]
+    return [item(n, "setting", s.doc, insert=f"{n} = ") for n, s in table.items() if not s.rare]
 
 
 def words_of(setting: Setting) -> Items:
@@ -68,9 +69,7 @@ def words_of(setting: Setting) -> Items:
 
 def alternatives(sub_block: str) -> Items:
     """Return the alternatives of a sub-block; of both for any other word."""
-    tables = {"attention": [calls.ATTENTION], "ffn": [calls.FFN]}
-    both = tables.get(sub_block, [calls.ATTENTION, calls.FFN])
-    return unique(item(n, "call", c.doc) for table in both for n, c in table.items())
+    return [item(n, "call", c.doc) for n, c in alternatives_of(sub_block).calls.items()]
 
 
 def of_meaning(meaning: Declared | Word) -> types.CompletionItem:

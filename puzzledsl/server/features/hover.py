@@ -9,6 +9,9 @@ from lsprotocol import types
 
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.metrics import METRICS
+from puzzledsl.language.alternatives import ATTENTION, FFN
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.words import KEYWORDS, OPERATORS
 from puzzledsl.server import costs
 from puzzledsl.server.document import Document, span_of
 from puzzledsl.server.features.explaining import explanations_at
@@ -19,9 +22,6 @@ from puzzledsl.server.quantities import explain_quantity
 from puzzledsl.server.scopes import Scope, nature
 from puzzledsl.server.summary import summary
 from puzzledsl.server.values import declared_value, local_let, symbol_of, value_at
-from puzzledsl.server.vocabulary import calls
-from puzzledsl.server.vocabulary.kinds import KINDS
-from puzzledsl.server.vocabulary.words import KEYWORDS, OPERATORS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.unparse import unparse_expr
 
@@ -74,7 +74,7 @@ def _of_meaning(document: Document, occurrence: Occurrence) -> str | None:
             return _parts(f"`{word.owner}.{word.name}` ({unit}): {word.doc}", parent)
         case Word(category="fact") as word:
             return _parts(_said(word.name, word.doc), _value_of_attribute(document, occurrence))
-        case Word(name=name) as word if name in calls.ATTENTION or name in calls.FFN:
+        case Word(name=name) as word if name in ATTENTION or name in FFN:
             if word.category == "call":
                 return _parts(_call(word), _costs(document, occurrence))
         case _:
@@ -189,9 +189,9 @@ def _costs(document: Document, occurrence: Occurrence) -> str:
 def _sub_blocks(document: Document, occurrence: Occurrence) -> list[SubBlock]:
     """Return the sub-blocks of which a word can be an alternative, narrowed by the enclosing assignment."""
     could: list[SubBlock] = []
-    if occurrence.name in calls.ATTENTION:
+    if occurrence.name in ATTENTION:
         could.append("attention")
-    if occurrence.name in calls.FFN:
+    if occurrence.name in FFN:
         could.append("ffn")
     assign = enclosing(document.file.module, occurrence.span, tree.Assign)
     if assign is not None:

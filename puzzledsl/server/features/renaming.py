@@ -11,11 +11,11 @@ from collections import Counter
 
 from lsprotocol import types
 
+from puzzledsl.language.words import KEYWORDS
 from puzzledsl.server.document import Document, Project
 from puzzledsl.server.features.navigation import programs_with
 from puzzledsl.server.meanings import Declared, Occurrence, Word
 from puzzledsl.server.paths import is_shipped
-from puzzledsl.syntax.kinds import KEYWORDS
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Changes = list[tuple[Document, list[Occurrence]]]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from lsprotocol import types
 
+from puzzledsl.language.model import Setting
 from puzzledsl.server.cursor import cursor_at
 from puzzledsl.server.document import Document
 from puzzledsl.server.slots import arguments_of, scope_at, setting_at
-from puzzledsl.server.vocabulary.types import Setting
 
 
 def signature(document: Document, line: int, column: int) -> types.SignatureHelp | None:

@@ -2,49 +2,83 @@
 
 from __future__ import annotations
 
-KEYWORDS: dict[str, str] = {
+from puzzledsl.base.units import (
+    BYTES,
+    BYTES_PER_S,
+    COUNT,
+    FLOP_PER_S,
+    FLOPS,
+    TIME,
+    TOK_PER_S,
+    TOKENS,
+)
+from puzzledsl.language.model import Measure
+
+TOP_KEYWORDS: dict[str, str] = {
     "use": 'Names of another file: `use "std/hardware.pzl" (h100_sxm)`, or `use "lib.pzl" as lib`.',
-    "as": "Gives a used file one name: its declarations are `lib.name`.",
     "param": "A value that `--set NAME=VALUE` changes: `param headroom: Ratio = 95%`.",
     "let": "Names a value. In a body it is visible to the statements after it.",
     "fn": "A pure function: `fn half(x) = x / 2`.",
     "assert": 'Must hold, or the program is refused: `assert llama.layers == 80 because "…"`.',
-    "because": "The reason, for people: diagnostics and reports repeat it.",
-    "of": "What a declaration builds on. `search b of a { … }` is `a` with some things changed.",
-    "on": "The hardware of a scenario.",
+}
+"""Keywords that begin a top-level item."""
+
+STATEMENT_KEYWORDS: dict[str, str] = {
     "require": "A constraint that every solution must meet.",
     "prefer": "A soft goal: maximised after the objective, in the order written. `prefer -x` is less of x.",
     "minimize": "The goal of a search: the smaller the better.",
     "maximize": "The goal of a search: the larger the better.",
     "solutions": "How many solutions to find: `solutions 10 apart 8`.",
-    "apart": "In how many layers any two solutions differ at least.",
     "for": "One requirement for each element: `for i in 3..78 where i mod 4 == 0 { require … }`.",
-    "in": "The elements of a range or list; or whether a value is one of them.",
-    "where": "Keeps the elements for which the condition holds. In `layers[… where …]`, `index` is the layer's number, from 0.",
-    "if": "`if CONDITION then A else B`, decided when the program is checked.",
-    "then": "`if CONDITION then A else B`.",
-    "else": "`if CONDITION then A else B`.",
-    "implies": "If the left side holds, so must the right side.",
+    "let": TOP_KEYWORDS["let"],
+    "assert": TOP_KEYWORDS["assert"],
+}
+"""Keywords that begin a statement in a body."""
+
+OPERATOR_KEYWORDS: dict[str, str] = {
     "and": "Both hold.",
     "or": "At least one holds.",
     "not": "Does not hold.",
     "is": "Whether a sub-block's choice matches a pattern: `attention is gqa(kv_heads: >= 4)`.",
+    "in": "The elements of a range or list; or whether a value is one of them.",
     "mod": "The remainder of a division.",
-    "step": "Every so many of a range: `layers[.. step 4]`, `0..78 step 2`.",
+    "implies": "If the left side holds, so must the right side.",
 }
 
+TARGET_KEYWORDS: dict[str, str] = {
+    "of": "What a declaration builds on. `search b of a { … }` is `a` with some things changed.",
+    "on": "The hardware of a scenario.",
+}
+"""Keywords before the declaration that another one builds on."""
+
+KEYWORDS: dict[str, str] = {
+    **TOP_KEYWORDS,
+    **STATEMENT_KEYWORDS,
+    **OPERATOR_KEYWORDS,
+    **TARGET_KEYWORDS,
+    "as": "Gives a used file one name: its declarations are `lib.name`.",
+    "where": "Keeps the elements for which the condition holds. In `layers[… where …]`, `index` is the layer's number, from 0.",
+    "apart": "In how many layers any two solutions differ at least.",
+    "because": "The reason, for people: diagnostics and reports repeat it.",
+    "if": "`if CONDITION then A else B`, decided when the program is checked.",
+    "then": "`if CONDITION then A else B`.",
+    "else": "`if CONDITION then A else B`.",
+    "step": "Every so many of a range: `layers[.. step 4]`, `0..78 step 2`.",
+}
+"""Every reserved word. Kinds are plain names to the grammar."""
+
 FUNCTIONS: dict[str, str] = {
-    "sum": "The sum: of one figure a layer (`sum(attention.kv_heads)`), of values, or over a comprehension.",
+    "sum": "The sum, 0 of none: of one figure a layer (`sum(attention.kv_heads)`), of values, or over a comprehension.",
     "count": "In how many layers something holds: `count(attention is noop)`.",
-    "min": "The least of several constants.",
-    "max": "The greatest of several constants.",
+    "min": "The least of several numbers of one dimension.",
+    "max": "The greatest of several numbers of one dimension.",
     "mean": "The mean: `mean(ffn.width)` is the sum over the layers divided by how many there are.",
     "all": "Holds where every element holds.",
     "any": "Holds where at least one element holds.",
-    "floor": "The largest whole number that is not above a constant.",
-    "ceil": "The smallest whole number that is not below a constant.",
-    "round": "The nearest whole number to a constant.",
-    "abs": "A constant without its sign.",
+    "floor": "The largest whole number, of its base unit, that is not above a constant.",
+    "ceil": "The smallest whole number, of its base unit, that is not below a constant.",
+    "round": "The whole number, of its base unit, that is nearest to a constant; halves round up.",
+    "abs": "A number without its sign.",
     "runs": "How many runs of consecutive layers something holds in: `runs(attention is noop) <= 2`.",
     "longest": "How many layers the longest run has in which something holds: `longest(ffn is noop) <= 4`.",
     "distinct": "How many different values the layers take: `distinct(ffn.width) <= 3`, `distinct(attention) <= 2`.",
@@ -55,17 +89,27 @@ OPERATORS: dict[str, str] = {
 }
 """Operators of words that are not reserved."""
 
-METRICS: dict[str, str] = {
-    "memory": "Bytes on each GPU: the runtime's reserve + `weights` + `kv_cache`.",
-    "weights": "Bytes of parameters on each GPU, embedding and head included.",
-    "kv_cache": "Bytes of keys and values on each GPU for the whole batch at full length (prompt + output).",
-    "latency": "Seconds for one batch, prompt and all outputs: `ttft + output * tpot`.",
-    "ttft": "Time to first token: one forward pass over the batch's prompts.",
-    "tpot": "Time per output token: one decode step of the whole batch, at the mean context length.",
-    "throughput": "Generated tokens a second over all sequences: `batch * output / latency`.",
-    "flops": "Floating-point operations of one batch, prompt and all outputs.",
-    "batch": "Sequences in one batch: a constant, or what the search decides where there are several or `auto`.",
+METRICS: dict[str, Measure] = {
+    "memory": Measure("Bytes on each GPU: the runtime's reserve + `weights` + `kv_cache`.", BYTES),
+    "weights": Measure("Bytes of parameters on each GPU, embedding and head included.", BYTES),
+    "kv_cache": Measure(
+        "Bytes of keys and values on each GPU for the whole batch at full length (prompt + output).", BYTES
+    ),
+    "latency": Measure("Seconds for one batch, prompt and all outputs: `ttft + output * tpot`.", TIME),
+    "ttft": Measure("Time to first token: one forward pass over the batch's prompts.", TIME),
+    "tpot": Measure(
+        "Time per output token: one decode step of the whole batch, at the mean context length.", TIME
+    ),
+    "throughput": Measure(
+        "Generated tokens a second over all sequences: `batch * output / latency`.", TOK_PER_S
+    ),
+    "flops": Measure("Floating-point operations of one batch, prompt and all outputs.", FLOPS),
+    "batch": Measure(
+        "Sequences in one batch: a constant, or what the search decides where there are several or `auto`.",
+        COUNT,
+    ),
 }
+"""Figures of `SCENARIO.METRIC`. Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
 
 SCENARIO_FACTS: dict[str, str] = {
     "prompt": "Prompt tokens of a sequence.",
@@ -113,7 +157,7 @@ SPACE_WORDS: dict[str, str] = {
     "layers": "The layers: `layers[2..9]`, `layers[..1, -1]`, `layers[40.. where index mod 2 == 1]`. Ends are included.",
     "layer": "One layer: `size(layer)` is how many alternatives it has, sub-blocks multiplied.",
     **SUB_BLOCKS,
-    "size": "How many alternatives: `size(attention)`, `size(ffn)`, `size(layer)`.",
+    "size": "How many alternatives: `size(attention)`, `size(ffn)`, `size(layer)`, `size(layers[3])`, `size(layers[3].ffn)`.",
     "params": "Parameters of the child; tied embeddings count once.",
 }
 
@@ -129,31 +173,32 @@ SUB_BLOCK_FACTS: dict[str, dict[str, str]] = {
     },
 }
 
-TYPES: dict[str, str] = {
-    "Count": "A whole number: `4096`, `4Ki`, `51B`.",
-    "Ratio": "A plain number: `95%`, `0.6x`.",
-    "Bytes": "`80GiB`, `512MB`.",
-    "Time": "`20ms`, `5min`.",
-    "Tokens": "`10tok`.",
-    "Bandwidth": "`3.35TB/s`.",
-    "Compute": "`989TFLOP/s`.",
-    "Throughput": "`200 tok/s`.",
-    "Text": 'A string: `"corpus/*.txt"`.',
-    "Bool": "`true` or `false`.",
+TYPES: dict[str, Measure] = {
+    "Count": Measure("A whole number: `4096`, `4Ki`, `51B`.", COUNT),
+    "Ratio": Measure("A plain number, a share or a multiple of the parent's: `95%`, `0.6x`.", COUNT),
+    "Bytes": Measure("`80GiB`, `512MB`.", BYTES),
+    "Time": Measure("`20ms`, `5min`.", TIME),
+    "Tokens": Measure("`10tok`.", TOKENS),
+    "Bandwidth": Measure("`3.35TB/s`.", BYTES_PER_S),
+    "Compute": Measure("`989TFLOP/s`.", FLOP_PER_S),
+    "Throughput": Measure("`200 tok/s`.", TOK_PER_S),
+    "Text": Measure('A string, `"corpus/*.txt"`, or a bare word.'),
+    "Bool": Measure("`true` or `false`."),
 }
 
 VALUES: dict[str, str] = {"true": "Holds.", "false": "Does not hold."}
+TRUTHS = tuple(VALUES)
 
 DTYPES: dict[str, str] = {
-    "fp64": "64-bit floating point.",
     "fp32": "32-bit floating point.",
     "tf32": "TensorFloat-32: stored in 4 bytes.",
     "bf16": "bfloat16.",
     "fp16": "16-bit floating point.",
     "fp8": "8-bit floating point.",
-    "fp4": "4-bit floating point.",
     "int8": "8-bit integers.",
+    "fp4": "4-bit floating point.",
     "int4": "4-bit integers.",
+    "fp64": "64-bit floating point.",
 }
 
 OTHER: dict[str, str] = {

@@ -1,53 +1,17 @@
-"""Constructor words of the language with their arguments, for completion and hover."""
+"""Constructor words and their arguments. Those of alternatives stand in alternatives.py."""
 
 from __future__ import annotations
 
-from puzzledsl.checker.declarations.hardware import DEVICES
-from puzzledsl.checker.declarations.results import GGUF_DTYPES, RUNTIMES, TENSOR_DTYPES
-from puzzledsl.checker.spaces.shapes import FAMILIES
-from puzzledsl.server.vocabulary.types import Call, Setting
-
-PARENT = Call("The parent's own sub-block, untouched: no job, score 0.")
-LINEAR = Call("One hidden x hidden matrix in place of the sub-block.")
-NOOP = Call("The sub-block is left out: it adds nothing to the residual stream.")
-GQA = Call(
-    "Grouped-query attention with fewer key/value heads, or a window.",
-    {
-        "kv_heads": Setting(
-            "Key/value heads: divisors of the parent's. `8 | 4 | 2 | 1` is one alternative each."
-        ),
-        "window": Setting("Tokens attended to at most: `full`, or `8Ki`.", words=("full",)),
-        "sinks": Setting(
-            "How many of a window's tokens are the sequence's first: 0 unless said; 4 does well."
-        ),
-    },
-    positional=1,
-)
-MLP = Call(
-    "The parent's FFN with fewer intermediate channels.",
-    {
-        "width": Setting("Channels, or a share of the parent's: `100% | 75% | 50%`."),
-        "round": Setting("Widths are rounded to the nearest multiple of this."),
-    },
-    positional=1,
-)
-MOE = Call(
-    "A mixture of experts made of the parent's channels.",
-    {
-        "experts": Setting("How many experts."),
-        "top_k": Setting("Experts that are active for a token."),
-        "width": Setting("Channels of an expert; without it the parent's are shared out."),
-        "round": Setting("Widths are rounded to the nearest multiple of this."),
-    },
-    positional=2,
-)
-ATTENTION = {"parent": PARENT, "gqa": GQA, "linear": LINEAR, "noop": NOOP}
-FFN = {"parent": PARENT, "mlp": MLP, "moe": MOE, "linear": LINEAR, "noop": NOOP}
+from puzzledsl.language.alternatives import ATTENTION, FFN
+from puzzledsl.language.model import Call, Setting
+from puzzledsl.language.words import TRUTHS
 
 SHAPE = Call(
     "A parent's architecture, without a checkpoint.",
     {
-        "family": Setting("Whose implementation it has.", words=FAMILIES),
+        "family": Setting(
+            "Whose implementation it has.", words=("llama", "mistral", "qwen2", "qwen3"), noun="parent family"
+        ),
         "layers": Setting("Layers."),
         "hidden": Setting("Width of the residual stream."),
         "heads": Setting("Query heads."),
@@ -55,12 +19,12 @@ SHAPE = Call(
         "head_dim": Setting("Channels of a head: its own number, never hidden / heads."),
         "intermediate": Setting("Channels of an FFN."),
         "vocab": Setting("Rows of the embedding."),
-        "tied": Setting("Whether embedding and head share their weights.", words=("true", "false")),
-        "attention_bias": Setting("Whether q, k and v have biases.", words=("true", "false")),
-        "output_bias": Setting("Whether the output projection has a bias.", words=("true", "false")),
-        "mlp_bias": Setting("Whether the FFN has biases.", words=("true", "false")),
-        "qk_norm": Setting("Whether queries and keys are normed a head.", words=("true", "false")),
+        "tied": Setting("Whether embedding and head share their weights.", words=TRUTHS),
         "window": Setting("Tokens that every attention sees at most; all unless said."),
+        "attention_bias": Setting("Whether q, k and v have biases.", words=TRUTHS),
+        "output_bias": Setting("Whether the output projection has a bias.", words=TRUTHS),
+        "mlp_bias": Setting("Whether the FFN has biases.", words=TRUTHS),
+        "qk_norm": Setting("Whether queries and keys are normed a head.", words=TRUTHS),
     },
 )
 HF_PARENT = Call(
@@ -69,15 +33,21 @@ HF_PARENT = Call(
         "id": Setting("The id on the hub, or a directory (relative to this file)."),
         "revision": Setting("A branch, tag or commit of the hub's repository."),
         "shape": Setting(
-            "The architecture: with it, checking and solving need no checkpoint.", calls={"shape": SHAPE}
+            "The architecture: with it, checking and solving need no checkpoint.",
+            calls={"shape": SHAPE},
+            noun="parent's shape",
         ),
     },
     positional=1,
 )
-_COLUMN = Setting("The field that holds the text.", bare=True)
+_COLUMN = Setting("The field that holds the text.", bare=True, default="`text`")
 HF_DATA = Call(
     "A data set of the Hugging Face hub.",
-    {"id": Setting("Its id."), "split": Setting("Which part.", bare=True), "column": _COLUMN},
+    {
+        "id": Setting("Its id."),
+        "split": Setting("Which part.", bare=True, default="`train`"),
+        "column": _COLUMN,
+    },
     positional=1,
 )
 TEXT = Call(
@@ -100,8 +70,10 @@ MIX = Call(
 MEASURED = Call(
     "Costs come from `pzl measure` on this machine.",
     {
-        "device": Setting("What computes.", words=DEVICES),
-        "dtype": Setting("What it computes in.", words=("fp32", "bf16", "fp16")),
+        "device": Setting("What computes.", words=("cpu", "cuda", "mps"), noun="device"),
+        "dtype": Setting(
+            "What it computes in.", words=("fp32", "bf16", "fp16"), noun="dtype of a measurement"
+        ),
         "gpus": Setting("Devices that share the model."),
         "memory": Setting("Memory of a device: gives `h.memory` a value."),
     },
@@ -146,43 +118,69 @@ SCORE_METRICS = {
 REPLACE_ONE = Call(
     "Replaces one block of the parent at a time and compares (Puzzle, section 4.1).",
     {
-        "metric": Setting("What is compared.", calls=SCORE_METRICS),
-        "samples": Setting("Token positions that are scored."),
-        "unit": Setting("What is replaced at a time.", words=("subblock", "block")),
-        "pairwise": Setting("Adds second-order terms between layers.", words=("true", "false")),
-        "children": Setting("Fits the scores to this many children, measured whole."),
+        "metric": Setting("What is compared.", calls=SCORE_METRICS, noun="metric"),
+        "samples": Setting("Token positions that are scored, not documents.", default="`4096`"),
+        "unit": Setting(
+            "What is replaced at a time.",
+            words=("subblock", "block"),
+            noun="unit of a score",
+            default="`subblock`; `block` for coupled pieces",
+        ),
+        "pairwise": Setting(
+            "Adds second-order terms between layers, of `kl_divergence`.", words=TRUTHS, default="`false`"
+        ),
+        "children": Setting(
+            "Measures so many whole children, and fits `kl_divergence` to them.",
+            default="`0`; `24` of `kl_divergence` from 1,024 `samples` on, or with `pairwise`; "
+            "`0` with `runs` or `healed`",
+        ),
         "runs": Setting("Scores consecutive layers dropped together, of these lengths: `2..8`."),
-        "healed": Setting("Heals the layer behind each replacement on so many tokens first: `4Ki`."),
-        "around": Setting("Scores inside the child this search found.", kinds=("search",)),
-        "rounds": Setting("How often to solve and score again."),
-        "data": Setting("What is scored on.", kinds=("data",)),
+        "healed": Setting(
+            "Heals the layer behind each replacement or run on so many tokens first: `4Ki`.", default="`0`"
+        ),
+        "around": Setting(
+            "Scores inside the child this search found, and tells what each round changed.", kinds=("search",)
+        ),
+        "rounds": Setting("How often to solve and score again.", default="`1`"),
+        "data": Setting("What is scored on.", kinds=("data",), default="that of the pieces"),
     },
     positional=1,
 )
-_SEED = Setting("Makes the answer repeatable.")
+_SEED = Setting("Makes the answer repeatable.", default="`0`")
 SOLVERS = {
     "cpsat": Call(
         "Proven optimal within the gap, or the best found in time with its bound.",
         {
-            "time": Setting("When to stop."),
-            "gap": Setting("How far from the optimum is near enough: `0`, `0.1%`."),
+            "time": Setting("When to stop.", default="`60s`"),
+            "gap": Setting("How far from the optimum is near enough: `0`, `0.1%`.", default="`0%`"),
             "seed": _SEED,
         },
     ),
-    "greedy": Call("The paper's budget-constrained greedy baseline."),
+    "greedy": Call(
+        "The paper's budget-constrained greedy baseline: the cheapest losses first until the requirements hold."
+    ),
     "max_params": Call("The most parameters that fit (a baseline)."),
-    "uniform": Call("The same alternative in every layer (a baseline)."),
-    "uniform_width": Call("The same FFN width and KV heads in every layer, nothing dropped (a baseline)."),
-    "block_influence": Call("Whole layers dropped, those that change the stream least first (a baseline)."),
-    "angular_run": Call("One run of layers dropped, that of least angular distance (a baseline)."),
+    "uniform": Call("The best child whose layers are all alike (a baseline)."),
     "random": Call("A random child that fits (a baseline).", {"seed": _SEED}),
     "noop_only": Call("Only removals (a baseline)."),
+    "uniform_width": Call(
+        "The same FFN width and KV heads in every layer, nothing dropped and nothing linear (a baseline, as "
+        "Minitron prunes)."
+    ),
+    "block_influence": Call(
+        "Whole layers dropped, those that change the stream least first, until the requirements hold (a "
+        "baseline, as ShortGPT prunes)."
+    ),
+    "angular_run": Call(
+        "One run of consecutive layers dropped: the shortest that will do, of its length the one of least "
+        "angular distance (a baseline, Gromov et al.)."
+    ),
 }
 _REFINE = {
     "children": Setting("How many children are measured."),
-    "healed": Setting("Tokens each child is healed on before it is measured; `0`: none."),
-    "samples": Setting("Token positions that are compared with the parent."),
-    "data": Setting("The text that is measured on; the score's unless said.", kinds=("data",)),
+    "healed": Setting("Tokens each child is healed on before it is measured; `0`: none.", default="`4Ki`"),
+    "samples": Setting("Token positions that are compared with the parent.", default="`2Ki`"),
+    "data": Setting("The text that is measured on.", kinds=("data",), default="the score's, else the bld's"),
 }
 EVOLUTIONARY = Call("Mutation, and selection by measuring (EvoPress, a baseline).", _REFINE, positional=1)
 REFINES = {
@@ -222,26 +220,26 @@ TASKS = Call(
 )
 
 
-def _export(doc: str, name: str, dtypes: tuple[str, ...]) -> Call:
+def _export(doc: str, name: str, runtimes: tuple[str, ...], dtypes: tuple[str, ...]) -> Call:
     return Call(
         doc,
         {
             "path": Setting("Where to, relative to this file."),
-            "runtime": Setting("What will load it.", words=RUNTIMES[name]),
-            "dtype": Setting("What weights are stored in.", words=dtypes),
-            "lower": Setting(
-                "Whether what the runtime lacks may be rewritten exactly.", words=("true", "false")
-            ),
+            "runtime": Setting("What will load it.", words=runtimes, noun=f"runtime of `{name}`"),
+            "dtype": Setting("What weights are stored in.", words=dtypes, noun="dtype of an export"),
+            "lower": Setting("Whether what the runtime lacks may be rewritten exactly.", words=TRUTHS),
         },
         positional=1,
     )
 
 
+_TENSORS = ("fp32", "fp16", "bf16")
 EXPORTS = {
-    "hf": _export("A Hugging Face checkpoint.", "hf", TENSOR_DTYPES),
-    "gguf": _export("One GGUF file for llama.cpp.", "gguf", GGUF_DTYPES),
-    "mlx": _export("A checkpoint for Apple MLX.", "mlx", TENSOR_DTYPES),
+    "hf": _export("A Hugging Face checkpoint.", "hf", ("transformers", "vllm", "megatron"), _TENSORS),
+    "gguf": _export("One GGUF file for llama.cpp.", "gguf", ("llama_cpp",), ("f32", "f16", "bf16", "q8_0")),
+    "mlx": _export("A checkpoint for Apple MLX.", "mlx", ("mlx",), _TENSORS),
 }
+"""Format -> its call; the first of its runtimes is the default."""
 
 ANYWHERE: dict[str, Call] = {
     **FFN,
@@ -265,3 +263,6 @@ ANYWHERE: dict[str, Call] = {
     "evolutionary": EVOLUTIONARY,
 }
 """Constructors whose arguments are known without a context, as on the right of a `let`."""
+
+CONSTRUCTORS = frozenset((*ANYWHERE, "hf"))
+"""Words that construct a value, such as `gqa` and `table`; the declaration that takes the value reads the arguments."""

@@ -1,1 +1,0 @@
-"""Words of the language with their meanings, for completion and hover."""

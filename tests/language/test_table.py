@@ -1,0 +1,321 @@
+"""The table of the vocabulary and the checker agree in both directions, and the table agrees with the IR's types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.checker.check import LOWERINGS, check
+from puzzledsl.checker.expressions.settings import Settings
+from puzzledsl.ir import facts, nodes
+from puzzledsl.ir.alternatives import (
+    Alternative,
+    AttentionAlternative,
+    FfnAlternative,
+    ParentAttention,
+    ParentFfn,
+)
+from puzzledsl.ir.runtimes import RUNTIMES
+from puzzledsl.language import calls, words
+from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS, pattern_fields
+from puzzledsl.language.calls import SHAPE
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.model import Call, Setting
+
+PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
+NOT_DECLARED = {"format_version", "inputs", "source", "params"}
+"""Fields of a program that hold no declarations."""
+BASE = """\
+use "std/hardware.pzl" (h100_sxm)
+parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)
+hardware h = h100_sxm(gpus: 1)
+scenario s on h = batch(1, 1 -> 1)
+space w of p { attention = parent | noop }
+data d = text("x.txt")
+bld b of w { tokens = 1k, data = d }
+score kl of b = replace_one(kl_divergence)
+search q of w { minimize kl }
+uptrain u of q { tokens = 1k, data = d }
+"""
+NOBODY = "zzzzzzzzzzzzzzzz"
+TARGET = {"parent": "p", "space": "w", "hardware": "h", "bld": "b", "search": "q", "uptrain": "u"}
+
+
+def diagnostics(folder: Path, text: str) -> list[Diagnostic]:
+    path = folder / "program.pzl"
+    path.write_text(BASE + text, "utf-8")
+    return list(check(path, {}).diagnostics)
+
+
+def offered(folder: Path, text: str) -> set[str]:
+    """The names that the checker lists when it meets one it does not know."""
+    found = [d for d in diagnostics(folder, text) if NOBODY in d.message]
+    assert found, text
+    return set(re.findall(r"`(\w+)(?: = …| \{ … \}|\[…\])?`", found[0].help))
+
+
+def head(kind: str) -> str:
+    known = KINDS[kind]
+    target = (
+        f" {known.preposition} {TARGET[known.targets[0]]}" if known.targets and kind != "hardware" else ""
+    )
+    return f"{kind} x{target}"
+
+
+def test_the_tables_have_what_the_ir_has() -> None:
+    """The IR's closed unions are types; the tables hold the same words."""
+    assert list(KINDS) == list(LOWERINGS)
+    assert {kind.plural for kind in KINDS.values()} == set(nodes.Program.model_fields) - NOT_DECLARED
+    assert set(words.METRICS) == set(get_args(nodes.MetricTerm.model_fields["metric"].annotation))
+    assert list(calls.SOLVERS) == ["cpsat", *nodes.BASELINES]
+    assert set(calls.SCORE_METRICS) == set(get_args(nodes.ReplaceOne.model_fields["metric"].annotation))
+    assert set(calls.SCHEDULES) == set(get_args(nodes.Schedule.model_fields["kind"].annotation))
+    assert set(calls.EXPORTS) == set(get_args(nodes.Export.model_fields["format"].annotation))
+    assert {r for call in calls.EXPORTS.values() for r in call.arguments["runtime"].words} == set(RUNTIMES)
+    assert set(INITIALISERS) == set(nodes.Initialisers.model_fields)
+    assert set(SHAPE.arguments) == set(nodes.Shape.model_fields)
+
+
+def test_alternatives_are_the_irs() -> None:
+    unions = {"attention": AttentionAlternative, "ffn": FfnAlternative}
+    for sub_block, union in unions.items():
+        members = get_args(get_args(union)[0])
+        assert list(ALTERNATIVES[sub_block]) == [m.model_fields["kind"].default for m in members]
+        for member in members:
+            name = member.model_fields["kind"].default
+            assert set(pattern_fields(name)) == set(member.model_fields) - {"kind"}
+
+
+def test_facts_can_be_read() -> None:
+    shape = nodes.Shape(
+        family="llama", layers=4, hidden=64, heads=8, kv_heads=4, head_dim=8, intermediate=192, vocab=256, tied=False
+    )  # fmt: skip
+    assert all(facts.parent_fact(shape, name) is not None for name in words.PARENT_FACTS)
+    for sub_block, names in words.SUB_BLOCK_FACTS.items():
+        assert all(facts.fact(PARENTS[sub_block], name, shape) >= 0 for name in names)
+
+
+# ---------------------------------------------------------------- both ways
+
+EVERYTHING = f"""\
+parent checkpoint = hf("nowhere", shape: shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
+  intermediate: 192, vocab: 256))
+data lines = jsonl("x.jsonl")
+data hub = hf("x")
+data mixed = mix(d: 1, lines: 2)
+hardware m = measured(device: cpu)
+hardware made_elsewhere = table("costs.csv")
+hardware own {{
+  memory = 80GiB, bandwidth = 1TB/s
+  peak {{ {", ".join(f"{dtype} = 1TFLOP/s" for dtype in words.DTYPES)} }}
+  efficiency {{ compute = 50% }}
+  gqa_decode {{ tokens = 1Ki, kv1 = 1us, kv2 = 1us, kv4 = 1us, kv8 = 1us }}
+}}
+space wide of checkpoint {{
+  attention = gqa(kv_heads: 2) | noop
+  ffn = mlp(width: 50%) | noop
+  init {{ gqa = mean_pool }}
+}}
+space strange of checkpoint {{ attention = linear | gqa(2, window: 64, sinks: 4), ffn = moe(experts: 2, top_k: 1) }}
+bld pieces of wide {{ tokens = 1k, lr = cosine(1e-4), data = d }}
+bld slow of wide {{ tokens = 1k, lr = constant(1e-4), data = d }}
+score divergence of pieces = replace_one(kl_divergence)
+score right of pieces = replace_one(accuracy("t.jsonl"))
+score top of pieces = replace_one(top_k_agreement(3))
+score given of wide = table("scores.csv")
+search best of wide {{ minimize divergence, solver = cpsat(time: 1s), refine = measured(2) }}
+search evolved of wide {{ minimize divergence, refine = evolutionary(2) }}
+search baseline of best {{ solver = random(seed: 1) }}
+frontier curve of q = sweep(params, 0.5x..1x)
+space narrow of wide = used_by(best)
+uptrain final of best {{ tokens = 1k, data = d }}
+eval judged of final = tasks("t.jsonl")
+export a of final = hf("out/a")
+export b2 of final = gguf("out/b.gguf")
+export c of final = mlx("out/c")
+"""
+Tables = dict[int, tuple[Mapping[str, Setting], set[str]]]
+
+
+@pytest.fixture(scope="module")
+def reads(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """Each table that the checker reads from in a program of everything, with the names that it asks for."""
+    found: Tables = {}
+
+    def note(settings: Settings, key: str) -> Setting:
+        found.setdefault(id(settings.table), (settings.table, set()))[1].add(key)
+        return known(settings, key)
+
+    known = Settings.known
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Settings, "known", note)
+        said = diagnostics(tmp_path_factory.mktemp("table"), EVERYTHING)
+    assert [d for d in said if d.severity == "error"] == []
+    return found
+
+
+def _all_tables() -> dict[str, Mapping[str, Setting]]:
+    """Every table whose names are read through `Settings`."""
+    found = {name: kind.settings for name, kind in KINDS.items() if name not in ("space", "search")}
+    found |= {f"{k}.{n}": s.settings for k, v in KINDS.items() for n, s in v.sections.items()}
+    settings = [*((k, v.value) for k, v in KINDS.items() if v.value), *KINDS["space"].settings.items()]
+    queue = [*settings, *KINDS["bld"].settings.items(), *KINDS["search"].settings.items()]
+    while queue:
+        owner, setting = queue.pop()
+        for name, call in setting.calls.items():
+            found[f"{owner}.{name}"] = call.arguments
+            queue += call.arguments.items()
+    return {name: table for name, table in found.items() if table}
+
+
+@pytest.mark.parametrize("name", _all_tables())
+def test_the_checker_reads_every_setting_of_the_table(name: str, reads: Tables) -> None:
+    table = _all_tables()[name]
+    _, asked = reads[id(table)]
+    assert {key for key in asked if not key.isdigit()} == {n for n, s in table.items() if not s.rare}
+
+
+def test_the_checker_reads_from_no_other_table(reads: Tables) -> None:
+    known = {id(table) for table in _all_tables().values()}
+    assert [list(table) for key, (table, _) in reads.items() if key not in known and table] == []
+
+
+def test_what_the_table_lacks_cannot_be_read() -> None:
+    settings = Settings(None, "`gqa`", Span("", 1, 1, 1, 1), ALTERNATIVES["attention"]["gqa"].arguments)  # type: ignore[arg-type]
+    assert not settings.has("window")
+    for reader in (settings.has, settings.entry, settings.place, settings.ref, settings.text):
+        with pytest.raises(KeyError, match="nobody"):
+            reader("nobody")
+
+
+@pytest.mark.parametrize(("kind", "key"), [(k, n) for k in ("space", "search") for n in KINDS[k].settings])
+def test_settings_that_are_no_settings_of_a_call_are_read(kind: str, key: str, tmp_path: Path) -> None:
+    said = diagnostics(tmp_path, f"{head(kind)} {{ {key} = {NOBODY} }}\n")
+    assert any(NOBODY in d.message and "setting" not in d.message for d in said)
+
+
+# ---------------------------------------------------------------- what the checker lists
+
+
+def test_what_a_layer_has_is_the_checkers(tmp_path: Path) -> None:
+    text = f"search x of w {{ minimize kl, require layers[1].{NOBODY} == 1 }}\n"
+    assert offered(tmp_path, text) == set(words.LAYER_FACTS)
+
+
+@pytest.mark.parametrize("thing", ["s", "h"])
+def test_what_stands_behind_a_dot_is_the_checkers(thing: str, tmp_path: Path) -> None:
+    known = {"s": {*words.METRICS, *words.SCENARIO_FACTS}, "h": set(words.HARDWARE_FACTS)}[thing]
+    assert offered(tmp_path, f"let x = {thing}.{NOBODY}\n") == known
+
+
+@pytest.mark.parametrize("kind", [k for k, v in KINDS.items() if v.has_body])
+def test_settings_of_a_body_are_the_checkers(kind: str, tmp_path: Path) -> None:
+    listed = offered(tmp_path, f"{head(kind)} {{ {NOBODY} = 1 }}\n")
+    known = {*KINDS[kind].settings, *KINDS[kind].sections}
+    if kind == "search":
+        known |= set(KINDS[kind].statements) - {"let", "assert"}
+    if kind == "space":
+        known |= {"layers"}
+    assert listed == known
+
+
+@pytest.mark.parametrize(
+    ("kind", "section"), [(k, s) for k, v in KINDS.items() for s in v.sections if s != "gqa_decode"]
+)
+def test_settings_of_a_section_are_the_checkers(kind: str, section: str, tmp_path: Path) -> None:
+    text = f"{head(kind)} {{ {section} {{ {NOBODY} = 1 }} }}\n"
+    assert offered(tmp_path, text) == set(KINDS[kind].sections[section].settings)
+
+
+CALLS = [
+    (f"{head(k)} = {n}({{}})\n", n, c) for k, v in KINDS.items() if v.value for n, c in v.value.calls.items()
+]
+CALLS = [(text.replace("of p = used_by", "of w = used_by"), name, call) for text, name, call in CALLS]
+CALLS += [
+    (f"space x of p {{{{ attention = {n}({{}}) }}}}\n", n, c) for n, c in ALTERNATIVES["attention"].items()
+]
+CALLS += [(f"space x of p {{{{ ffn = {n}({{}}) }}}}\n", n, c) for n, c in ALTERNATIVES["ffn"].items()]
+CALLS += [
+    (f"search x of w {{{{ minimize kl, solver = {n}({{}}) }}}}\n", n, c) for n, c in calls.SOLVERS.items()
+]
+CALLS += [
+    (f"search x of w {{{{ minimize kl, refine = {n}({{}}) }}}}\n", n, c) for n, c in calls.REFINES.items()
+]
+CALLS += [(f"bld x of w {{{{ tokens = 1, lr = {n}({{}}) }}}}\n", n, c) for n, c in calls.SCHEDULES.items()]
+CALLS += [(f"score x of b = replace_one({n}({{}}))\n", n, c) for n, c in calls.SCORE_METRICS.items()]
+
+
+@pytest.mark.parametrize(("text", "name", "call"), CALLS, ids=lambda v: v if isinstance(v, str) else "")
+def test_arguments_of_a_call_are_the_checkers(text: str, name: str, call: Call, tmp_path: Path) -> None:
+    listed = offered(tmp_path, text.format(f"{NOBODY}: 1"))
+    assert listed == set(call.arguments)
+
+
+def test_a_profiles_arguments_are_its_settings(tmp_path: Path) -> None:
+    listed = offered(tmp_path, f"hardware x = h100_sxm({NOBODY}: 1)\n")
+    assert listed == set(KINDS["hardware"].settings)
+
+
+def _positions(call: Call) -> int:
+    return 9 if call.rest else call.positional
+
+
+@pytest.mark.parametrize(("text", "name", "call"), CALLS, ids=lambda v: v if isinstance(v, str) else "")
+def test_a_call_takes_so_many_arguments_without_names(
+    text: str, name: str, call: Call, tmp_path: Path
+) -> None:
+    def too_many(count: int) -> bool:
+        found = diagnostics(tmp_path, text.format(", ".join(["d"] * count)))
+        return any(type(d).__name__ == "TooManyArguments" for d in found)
+
+    assert not too_many(min(_positions(call), 3))
+    assert too_many(_positions(call) + 1) or call.rest
+
+
+WORDS = [
+    (f"{head(k)} {{ {n} = {NOBODY} }}\n", s)
+    for k, v in KINDS.items()
+    for n, s in v.settings.items()
+    if s.words and not s.sums and not s.calls
+]
+WORDS += [
+    (text.format(f"{n}: {NOBODY}"), s)
+    for text, _, c in CALLS
+    for n, s in c.arguments.items()
+    if s.words and set(s.words) != {"true", "false"} and n not in ("window", "batch")
+]
+
+
+@pytest.mark.parametrize(("text", "setting"), WORDS, ids=lambda v: v if isinstance(v, str) else "")
+def test_closed_lists_of_words_are_the_checkers(text: str, setting: Setting, tmp_path: Path) -> None:
+    assert offered(tmp_path, text) == set(setting.words)
+
+
+def _settings() -> list[tuple[str, Setting]]:
+    found = [(f"{k}.{n}", s) for k, v in KINDS.items() for n, s in v.settings.items()]
+    found += [
+        (f"{k}.{p}.{n}", s)
+        for k, v in KINDS.items()
+        for p, t in v.sections.items()
+        for n, s in t.settings.items()
+    ]
+    return found + [(f"{name}.{n}", s) for _, name, c in CALLS for n, s in c.arguments.items()]
+
+
+def test_everything_is_explained() -> None:
+    assert [name for name, setting in _settings() if not setting.doc] == []
+    assert [name for name, call in calls.ANYWHERE.items() if not call.doc] == []
+    named = {w for _, s in _settings() for w in s.words if w not in s.calls}
+    known = {*words.OTHER, *words.DTYPES, *words.VALUES, *words.SUB_BLOCKS}
+    assert (
+        named
+        - known
+        - set(calls.EXPORTS["gguf"].arguments["dtype"].words)
+        - {"llama", "mistral", "qwen2", "qwen3"}
+        == set()
+    )

@@ -9,9 +9,10 @@ from itertools import product
 
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Program
-from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable
+from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, Solution
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import Tables, tables_of
+from puzzledsl.search.verify.verify import Violation, verify
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ def acceptable(child: Child, without: frozenset[int] = frozenset()) -> bool:
     return all(child.fits(name) for name in child.tables.scenarios) and all(
         child.meets(r) for i, r in enumerate(child.tables.search.requirements) if i not in without
     )
+
+
+def violations(
+    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable], solution: Solution
+) -> list[Violation]:
+    """The verifier's complaints about a solution of a search that the program declares."""
+    return verify(program, program.searches[search], costs, scores, solution)
 
 
 def apart(one: Child, other: Child) -> int:

@@ -21,7 +21,7 @@ from puzzledsl.search.answer import solution_of
 from puzzledsl.search.child_figures import batches_of
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
-from puzzledsl.search.verify.verify import verify_with
+from puzzledsl.search.verify.verify import verify
 
 Rule = Literal["uniform", "block_influence", "angular_run"]
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -86,7 +86,8 @@ class Candidates:
     def solution(self, layers: tuple[LayerAssignment, ...], batches: Mapping[str, int]) -> Solution | None:
         """Return the child with its objective and metrics; None if it violates a requirement."""
         solution = solution_of(self._tables, layers, dict(batches))
-        return None if verify_with(self._tables, solution) else solution
+        wrong = verify(self._program, self._search, self._costs, self._scores, solution)
+        return None if wrong else solution
 
     def meeting(self, layers: tuple[LayerAssignment, ...], near: Mapping[str, int]) -> Solution | None:
         """Return a child at the first combination of batches that meets every requirement; None if there is none.

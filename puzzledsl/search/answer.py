@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal
 
+from puzzledsl.ir.nodes import MetricTerm
 from puzzledsl.ir.tables import LayerAssignment, SearchResult, Solution
 from puzzledsl.search.exact import Found
+from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.metrics import Child, report
 from puzzledsl.search.tables import Tables
-from puzzledsl.search.verify.verify import verify_with
+from puzzledsl.search.verify.verify import verify
 
 
 def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict[str, int]) -> Solution:
@@ -74,10 +76,17 @@ def heuristic_result(tables: Tables, found: Sequence[Found], solver: str, proven
 
 
 def checked(tables: Tables, found: Found) -> Solution:
-    """Return the solution of an answer, verified. Raises RuntimeError if it is wrong."""
+    """Return the solution of an answer, verified. Raises RuntimeError if it is wrong.
+
+    A search without one of its requirements may have batches of scenarios that it no longer mentions: these are left out.
+    """
     assert found.layers is not None
-    solution = solution_of(tables, found.layers, found.batches)
-    violations = verify_with(tables, solution)
+    mentioned = {term.scenario for term in terms_of(tables.search) if isinstance(term, MetricTerm)}
+    batches = {name: found.batches[name] for name in tables.scenarios if name in mentioned}
+    solution = solution_of(tables, found.layers, batches)
+    inputs = tables.program, tables.search, tables.costs, tables.scores
+    linear = not tables.has_pairwise_goal  # a baseline's sum is without the pairwise terms
+    violations = verify(*inputs, solution, found.value if linear else None)
     if violations:
         raise RuntimeError("the solver's answer is wrong: " + "; ".join(v.message for v in violations))
     return solution

@@ -39,7 +39,8 @@ def taken(problems: Problems, layers: Model, near: Box) -> tuple[Fraction, Found
     chosen = problem.indices(layers)
     if chosen is None or not feasible(problem, chosen) or not is_right(problems.tables, problem, layers):
         return None
-    return problem.goal.rank(problem.goal.of(chosen)), Found(layers, box.lows, None, False)
+    found = Found(layers, box.lows, None, False, value=problem.goal.exact_value(chosen))
+    return problem.goal.rank(problem.goal.of(chosen)), found
 
 
 def closest(builder: Builder, wanted: LayerAssignment) -> Model:

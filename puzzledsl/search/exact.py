@@ -37,7 +37,8 @@ class Found:
 
     `layers`: None without an answer. `bound`: proven bound on the objective, in its units; None if nothing is known. `proven`:
     the search was finished, so the answer is best within the gap, or none exists. `found_by` and `proved_by`: the engines that
-    found the answer and that finished the last proof.
+    found the answer and that finished the last proof. `value`: the objective by the solver's integers, unless these are rounded;
+    the verifier compares it with its own.
     """
 
     layers: tuple[LayerAssignment, ...] | None
@@ -46,6 +47,7 @@ class Found:
     proven: bool
     found_by: str = ""
     proved_by: str = ""
+    value: Fraction | None = None
 
 
 NOTHING = Found(None, {}, None, True)
@@ -83,9 +85,9 @@ def _plain(problem: Problem) -> bool:
 
 
 def _proven(problem: Problem, chosen: Ints) -> Found:
-    bound = problem.goal.in_units(problem.goal.of(chosen))
-    names = {"found_by": LABELS, "proved_by": LABELS}  # all answers are listed by label setting
-    return Found(problem.choice(chosen), dict(problem.batches), bound, True, **names)
+    value = problem.goal.in_units(problem.goal.of(chosen))
+    # all answers are listed by label setting
+    return Found(problem.choice(chosen), dict(problem.batches), value, True, LABELS, LABELS, value)
 
 
 def best_meeting_all(
@@ -181,7 +183,7 @@ class _Search:
         if outcome.chosen is not None and outcome.value is not None:
             ranks = (problem.goal.rank(outcome.value), *preferred)
             reached = Incumbent(ranks, entry.box)
-            self._reached(problem, problem.choice(outcome.chosen), reached, outcome.found_by)
+            self._reached(problem, outcome.chosen, reached, outcome.found_by)
 
     def _sought(
         self, entry: Entry, effort: Effort, *, canonical: bool
@@ -226,16 +228,15 @@ class _Search:
         if chosen is not None and feasible(problem, chosen):
             unknown = [INFINITE] * len(problem.preferences)
             ranks = (problem.goal.rank(problem.goal.of(chosen)), *unknown)
-            self._reached(problem, layers, Incumbent(ranks, box, final=False), by)
+            self._reached(problem, chosen, Incumbent(ranks, box, final=False), by)
         return box
 
-    def _reached(
-        self, problem: Problem, layers: tuple[LayerAssignment, ...], reached: Incumbent, by: str
-    ) -> None:
+    def _reached(self, problem: Problem, chosen: Ints, reached: Incumbent, by: str) -> None:
         best = self.waiting.best
         if best is None or reached.key < best.key or (reached.key == best.key and not best.final):
             self.waiting.best = reached
-            self.winner = Found(layers, dict(problem.batches), None, True, by)
+            layers, value = problem.choice(chosen), problem.goal.exact_value(chosen)
+            self.winner = Found(layers, dict(problem.batches), None, True, by, value=value)
 
 
 def _short(effort: Effort, tries: int) -> Effort:

@@ -9,7 +9,7 @@ from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.elsewhere import with_elsewhere
 from puzzledsl.refining.proposals import Proposals
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.verify.verify import verify
+from tests.oracles import violations
 from tests.refining.cases import instance, loss
 from tests.search.instances import Instance
 
@@ -73,7 +73,7 @@ def test_every_child_that_meets_a_bound_is_a_candidate_there_and_no_other_is() -
             batches = before.solution.batches
             meeting = {layers for layers in everything if candidates.solution(layers, batches) is not None}
             assert set(names) == meeting
-            assert not verify(*case.args, after.solution)
+            assert not violations(*case.args, after.solution)
             assert after.best.measured == min(child.measured for child in after.children)
             assert after.solution == before.solution or after.best.measured < before.best.measured
             assert after.optimum == before.optimum

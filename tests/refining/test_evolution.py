@@ -19,7 +19,7 @@ from puzzledsl.refining.proposals import Proposal
 from puzzledsl.search.child_figures import batches_of
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.verify.verify import verify
+from tests.oracles import violations
 from tests.refining.cases import instance, loss
 from tests.search.auto_instances import auto_searches
 from tests.search.instances import KL, Instance, alone, chat, problems, require
@@ -58,7 +58,7 @@ def check_all(made: Instance) -> None:
     children = [proposal.solution.layers for proposal, _ in found]
     assert len(set(children)) == len(children) >= 1
     for proposal, _ in found:
-        assert not verify(*made.args, proposal.solution)
+        assert not violations(*made.args, proposal.solution)
 
 
 @settings(max_examples=40, deadline=None)

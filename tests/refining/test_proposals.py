@@ -10,7 +10,7 @@ from puzzledsl.ir.nodes import Baseline, ParamsTerm
 from puzzledsl.refining.candidates import RULES, Candidates
 from puzzledsl.refining.proposals import Proposal, Proposals
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.verify.verify import verify
+from tests.oracles import violations
 from tests.refining.cases import instance, loss
 from tests.search.instances import Instance, alone, chat, require
 
@@ -36,7 +36,7 @@ def test_every_proposal_is_a_verified_answer_and_none_comes_twice(seed: int) -> 
     children = [proposal.solution.layers for proposal, _ in found]
     assert len(set(children)) == len(children) >= 6
     for proposal, _ in found:
-        assert not verify(*made.args, proposal.solution)
+        assert not violations(*made.args, proposal.solution)
 
 
 def test_the_optimum_comes_first_then_the_rules_then_the_model() -> None:

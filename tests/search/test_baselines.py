@@ -11,19 +11,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import synthetic
-from puzzledsl.ir.alternatives import SubBlock, name_of
-from puzzledsl.ir.nodes import BASELINES, Baseline, Is, LayerChoice, LogicRequirement, ParamsTerm, Preference
+from puzzledsl.ir.alternatives import GqaAttention, NoOpFfn, ParentAttention, ParentFfn, SubBlock, name_of
+from puzzledsl.ir.nodes import (
+    BASELINES,
+    Baseline,
+    Is,
+    LayerChoice,
+    LogicRequirement,
+    Not,
+    ParamsTerm,
+    Preference,
+)
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.search.baselines.baselines import solve_baselines
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
-from puzzledsl.search.verify.verify import verify
+from tests.oracles import violations
 from tests.search.instances import (
     ATTENTION,
     FFN,
     HERE,
     Instance,
     alone,
+    at,
     chat,
     measured,
     plain_instance,
@@ -46,12 +56,25 @@ def test_a_baseline_is_right_and_no_better_than_the_optimum(instance: Instance, 
     assert found.solver == kind
     assert len(found.solutions) <= 1
     for solution in found.solutions:
-        assert verify(*instance.args, solution) == []
+        assert violations(*instance.args, solution) == []
         assert best.objective is not None
         sign = 1 if instance.search.sense == "minimize" else -1
         assert sign * solution.objective >= sign * best.objective
     if kind == "random":
         assert (not found.solutions) == (best.status == "infeasible")
+
+
+def test_a_baseline_without_an_answer_names_the_conflict_of_its_own_columns() -> None:
+    """With the parent's sub-blocks and no-ops alone, the space has fewer columns than the diagram of its formulas."""
+    choice = LayerChoice(
+        attention=(ParentAttention(), GqaAttention(kv_heads=2)), ffn=(ParentFfn(), NoOpFfn())
+    )
+    kept = LogicRequirement(
+        formula=Not(operand=Is(layer=1, sub_block="ffn", alternatives=("noop",))), where=at(2)
+    )
+    small = require(ParamsTerm(), "<=", 1)
+    result = baseline(plain_instance((choice, choice), requirements=(small, kept)), "noop_only")
+    assert result.status == "infeasible" and [item.line for item in result.conflict] == [1]
 
 
 @quick

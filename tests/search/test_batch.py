@@ -22,7 +22,7 @@ from puzzledsl.search.problem.per_sequence import TIMES, time_bounds
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify.verify import verify
+from tests.oracles import violations
 from tests.profiles import any_batch
 from tests.search.auto_instances import all_children, an_instance, auto_searches, best_of_all
 from tests.search.instances import HERE, KL, Instance, alone, chat, measured, require
@@ -303,4 +303,4 @@ def test_the_verifier_refuses_any_other_batch() -> None:
             batch = solution.batches["chat"]
             for other in {1, batch - 1, batch + 1, 30} - {0, batch}:
                 changed = solution.model_copy(update={"batches": {"chat": other}})
-                assert any(v.kind == "batch" for v in verify(*instance.args, changed))
+                assert any(v.kind == "batch" for v in violations(*instance.args, changed))

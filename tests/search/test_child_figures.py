@@ -11,8 +11,7 @@ from puzzledsl.search.child_figures import child_figures
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
-from puzzledsl.search.verify.verify import verify_with
-from tests.oracles import acceptable, all_children
+from tests.oracles import acceptable, all_children, violations
 from tests.search import auto_instances
 from tests.search.auto_instances import auto_searches
 from tests.search.instances import Instance, problems
@@ -57,6 +56,6 @@ def test_a_solution_has_these_figures(instance: Instance) -> None:
     for solution in solve_search(*instance.args).solutions:
         given = {name: solution.batches[name] for name in tables.scenarios}
         figures = child_figures(tables, solution.layers, given)
-        assert figures.feasible and verify_with(tables, solution) == []
+        assert figures.feasible and violations(*instance.args, solution) == []
         assert figures.batches == solution.batches and float(figures.objective) == solution.objective
         assert {name: float(value) for name, value in figures.metrics.items()} == solution.metrics

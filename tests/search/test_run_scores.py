@@ -45,8 +45,7 @@ from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify.verify import verify
-from tests.oracles import brute_force
+from tests.oracles import brute_force, violations
 from tests.search.instances import HERE, KL, Instance, alone, at, problems, program_of, require
 from tests.search.run_instances import (
     FREE,
@@ -279,7 +278,7 @@ def test_another_child_with_the_old_figures_is_found_out(instance: Instance, dat
     batches = {name: solution.batches[name] for name in tables_of(*instance.args).scenarios}
     honest = solution_of(tables_of(*instance.args), layers, batches)
     if honest != corrupted:
-        assert verify(*instance.args, corrupted)
+        assert violations(*instance.args, corrupted)
 
 
 def test_large_ones_are_as_cpsat_has_them() -> None:
@@ -357,11 +356,11 @@ def test_verify_rejects_the_sum_in_place_of_the_run() -> None:
         requirements=(require(ParamsTerm(), "<=", 4),)
     )
     solution = solve_search(*instance.args).solutions[0]
-    assert solution.objective == 1.5 and verify(*instance.args, solution) == []
+    assert solution.objective == 1.5 and violations(*instance.args, solution) == []
     wrong = solution.model_copy(update={"objective": 4.0, "metrics": {**solution.metrics, "kl": 4.0}})
-    assert [v.kind for v in verify(*instance.args, wrong)] == ["objective", "metric"]
+    assert [v.kind for v in violations(*instance.args, wrong)] == ["objective", "metric"]
     plain = with_runs(instance, ())
-    assert [v.kind for v in verify(*plain.args, solution)] == ["objective", "metric"]
+    assert [v.kind for v in violations(*plain.args, solution)] == ["objective", "metric"]
 
 
 def test_a_bound_on_the_score_is_one_on_that_of_runs() -> None:

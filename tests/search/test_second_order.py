@@ -21,8 +21,7 @@ from puzzledsl.search.problem.problem import build_problems
 from puzzledsl.search.problem.quadratic import convex_part, quadratic_of, tangent_at
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify.verify import verify
-from tests.oracles import all_children, brute_force
+from tests.oracles import all_children, brute_force, violations
 from tests.search.instances import HERE, KL, Instance, alone, chat, problems, require
 
 quick: Any = settings(
@@ -88,7 +87,7 @@ def test_the_best_model_is_brute_forces(instance: Instance) -> None:
         assert result.status == "optimal"
         assert result.objective == pytest.approx(float(best.objective), abs=1e-9)
         assert result.bound is not None and result.bound <= float(best.objective) + 1e-12
-        assert verify(*instance.args, result.solutions[0]) == []
+        assert violations(*instance.args, result.solutions[0]) == []
 
 
 @quick
@@ -99,7 +98,7 @@ def test_no_model_meets_a_requirement_only_by_rounding(instance: Instance) -> No
         assert not result.solutions
     elif result.status == "optimal":
         assert result.objective == pytest.approx(float(best.objective), rel=1e-6, abs=1e-9)
-        assert verify(*instance.args, result.solutions[0]) == []
+        assert violations(*instance.args, result.solutions[0]) == []
 
 
 @quick

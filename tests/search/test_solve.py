@@ -14,8 +14,7 @@ from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import build_problems
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify.verify import verify
-from tests.oracles import all_children, apart, brute_force
+from tests.oracles import all_children, apart, brute_force, violations
 from tests.search.instances import ATTENTION, FFN, HERE, Instance, alone, chat, plain_instance, problems
 
 quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
@@ -81,7 +80,7 @@ def test_the_answer_depends_on_no_seed_and_no_workers(instance: Instance, seed: 
 def test_every_solution_verifies_and_reports_what_the_cost_stage_computes(instance: Instance) -> None:
     result = solve_search(*instance.args)
     for solution in result.solutions:
-        assert verify(*instance.args, solution) == []
+        assert violations(*instance.args, solution) == []
         for costs in instance.costs.scenarios["chat"]:
             if costs.batch == solution.batches["chat"]:
                 expected = metrics_of(costs, solution.layers)

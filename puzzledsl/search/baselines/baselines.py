@@ -73,6 +73,7 @@ def solve_baseline(
         case "max_params":
             problems = problems.changed(lambda p, box: params_problem(builder, p, box))
             found = best_meeting_all(tables, problems, replace(effort, gap=MAX_PARAMS_GAP))
+            found = replace(found, value=None)  # of another objective
             return heuristic_result(tables, [found], kind, found.proven), problems
         case "noop_only":
             problems = problems.changed(lambda p, _: noop_problem(p))
@@ -157,7 +158,7 @@ def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
     found_best = best_meeting_all(
         problems.tables, problems.changed(lambda p, _: _with_goal(p, values)), effort
     )
-    return replace(found_best, bound=None, proven=False)
+    return replace(found_best, bound=None, proven=False, value=None)
 
 
 def _columns_once(problem: Problem) -> tuple[Columns, Ints]:

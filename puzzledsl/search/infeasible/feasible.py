@@ -98,9 +98,11 @@ class Feasibility:
         return None if undecided else blame
 
     def subset(self, whole: Problem, kept: Kept) -> Problem:
-        """Return the problem with only these requirements, and their decision diagram."""
-        problem = subset_of(whole, kept)
-        diagram = self.problems.builder.diagram(problem.formulas)
+        """Return the problem with only these requirements, and their decision diagram if the builder has it for these columns."""
+        problem, builder = subset_of(whole, kept), self.problems.builder
+        if problem.columns is not builder.columns:
+            return replace(problem, diagram=None, is_large=False)
+        diagram = builder.diagram(problem.formulas)
         return replace(problem, diagram=diagram, is_large=bool(problem.formulas) and diagram is None)
 
     def saw(self, layers: Sequence[LayerAssignment], box: Box) -> Kept:

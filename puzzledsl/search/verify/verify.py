@@ -1,101 +1,140 @@
-"""Independent verification of a solution, in exact fractions from the tables. Imports no solver and no code of one."""
+"""Independent verification of a solution, in exact fractions from the tables. It shares only data types with the solver."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
 from puzzledsl.ir.alternatives import name_of
-from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.nodes import Linear, LinearRequirement, MetricTerm, Program, Search
 from puzzledsl.ir.tables import CostTable, ScoreTable, Solution
-from puzzledsl.search.problem.metrics import Child, report
-from puzzledsl.search.tables import Tables, tables_of
 from puzzledsl.search.verify.batches import largest_batch
+from puzzledsl.search.verify.evaluation import Model
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One mistake in a solution."""
 
-    kind: Literal["shape", "choice", "batch", "requirement", "objective", "metric"]
+    kind: Literal["shape", "choice", "batch", "requirement", "objective", "metric", "sum"]
     message: str
 
 
 def verify(
     program: Program,
-    search: str,
+    search: Search,
     costs: CostTable,
     scores: Mapping[str, ScoreTable],
     solution: Solution,
+    claimed: Fraction | None = None,
 ) -> list[Violation]:
     """Return all mistakes in a solution: choices outside the space, violated requirements, metrics that differ from the tables.
 
-    Empty if it is right. Raises DiagnosticError if a table is missing.
+    Empty if it is right. `claimed`: the objective's value by the solver's integer sum, unless its integers are rounded. The
+    tables are complete.
     """
-    return verify_with(tables_of(program, search, costs, scores), solution)
-
-
-def verify_with(tables: Tables, solution: Solution) -> list[Violation]:
-    """Verify a solution as `verify` does, with inputs that are checked already."""
-    wrong = _choices(tables, solution) or _batches(tables, solution)
+    layers = program.spaces[search.space].layers
+    if len(solution.layers) != len(layers):
+        return [Violation("shape", f"{len(solution.layers)} layers instead of {len(layers)}")]
+    model = Model(program, costs, scores, solution.layers, solution.batches)
+    mentioned = sorted(_scenarios_of(search))
+    wrong = [*_choices(model, search)] or [*_no_batch(model, mentioned)]
     if wrong:
         return wrong
-    child = Child(
-        tables, solution.layers, {name: b for name, b in solution.batches.items() if name in tables.scenarios}
-    )
-    misfits = [
-        Violation("batch", f"batch {solution.batches[name]} of scenario {name} is not the largest that fits")
-        for name in tables.scenarios
-        if not _is_largest(child, name)
-    ]
+    model = replace(model, batches=_all_batches(model, mentioned))
     broken = [
         Violation("requirement", f"requirement {number} `{requirement.where.text}` does not hold")
-        for number, requirement in enumerate(tables.search.requirements, start=1)
-        if not child.meets(requirement)
+        for number, requirement in enumerate(search.requirements, start=1)
+        if not model.meets(requirement)
     ]
-    return misfits + broken + _figures(child, solution)
+    return [*_not_largest(model, mentioned), *broken, *_figures(model, search, solution, claimed)]
 
 
-def _choices(tables: Tables, solution: Solution) -> list[Violation]:
-    if len(solution.layers) != len(tables.layers):
-        return [Violation("shape", f"{len(solution.layers)} layers instead of {len(tables.layers)}")]
-    wrong = []
-    for index, (chosen, choice) in enumerate(zip(solution.layers, tables.layers, strict=True)):
-        if chosen.attention not in map(name_of, choice.attention):
-            wrong.append(Violation("choice", f"layer {index} may not have attention {chosen.attention}"))
-        if chosen.ffn not in map(name_of, choice.ffn):
-            wrong.append(Violation("choice", f"layer {index} may not have ffn {chosen.ffn}"))
-    return wrong
+def _scenarios_of(search: Search) -> set[str]:
+    """Return the scenarios that a search mentions."""
+    linears: list[Linear] = [search.objective, *(preference.goal for preference in search.preferences)]
+    linears += [r.left for r in search.requirements if isinstance(r, LinearRequirement)]
+    terms = [weighted.term for linear in linears for weighted in linear.terms]
+    return {term.scenario for term in terms if isinstance(term, MetricTerm)}
 
 
-def _is_largest(child: Child, scenario: str) -> bool:
-    """True if a batch is given, or is the largest at which the model fits; on a profile, found by trying batches."""
-    tables, batch = child.tables, child.batches[scenario]
-    if scenario not in tables.costs.auto:
-        return child.fits(scenario)
-    return batch == largest_batch(tables.program, tables.costs, scenario, child.layers, batch)
+def _choices(model: Model, search: Search) -> Iterator[Violation]:
+    layers = model.program.spaces[search.space].layers
+    for index, (chosen, offered) in enumerate(zip(model.layers, layers, strict=True)):
+        if chosen.attention not in map(name_of, offered.attention):
+            yield Violation("choice", f"layer {index} may not have attention {chosen.attention}")
+        if chosen.ffn not in map(name_of, offered.ffn):
+            yield Violation("choice", f"layer {index} may not have ffn {chosen.ffn}")
 
 
-def _batches(tables: Tables, solution: Solution) -> list[Violation]:
-    wrong = []
-    for name in tables.scenarios:
-        if solution.batches.get(name) not in tables.candidates(name):
-            wrong.append(Violation("batch", f"scenario {name} has no batch {solution.batches.get(name)}"))
-    return wrong
+# ---------------------------------------------------------------- batches
 
 
-def _figures(child: Child, solution: Solution) -> list[Violation]:
-    wrong = []
-    objective = float(child.linear(child.tables.search.objective))
-    if objective != solution.objective:
-        wrong.append(Violation("objective", f"the objective is {objective!r}, not {solution.objective!r}"))
-    batches, metrics = report(child)
-    if batches != solution.batches:
-        wrong.append(Violation("batch", f"the batches are {batches}, not {solution.batches}"))
+def _no_batch(model: Model, mentioned: list[str]) -> Iterator[Violation]:
+    for name in mentioned:
+        batch, most = model.batches.get(name, None), model.costs.auto.get(name)
+        listed = {costs.batch for costs in model.costs.scenarios[name]}
+        if batch is None or (batch not in listed if most is None else not 1 <= batch <= most):
+            yield Violation("batch", f"scenario {name} has no batch {batch}")
+
+
+def _not_largest(model: Model, mentioned: list[str]) -> Iterator[Violation]:
+    """Yield a violation for each `auto` batch that is not the largest at which the model fits."""
+    for name in mentioned:
+        auto = model.costs.scenarios[name][0].capacity_bytes is not None
+        if auto and model.batches[name] != _largest(model, name, model.batches[name]):
+            message = f"batch {model.batches[name]} of scenario {name} is not the largest that fits"
+            yield Violation("batch", message)
+
+
+def _all_batches(model: Model, mentioned: list[str]) -> dict[str, int]:
+    """Return the batch of every scenario with costs: the model's own, or, if the search mentions none, the largest that fits.
+
+    If none fits, the smallest that is listed.
+    """
+    return {
+        name: model.batches[name]
+        if name in mentioned
+        else _largest(model, name, model.batches.get(name, 1)) or listed[0].batch
+        for name, listed in model.costs.scenarios.items()
+        if listed
+    }
+
+
+def _largest(model: Model, scenario: str, near: int) -> int:
+    """Return the largest batch at which the model fits; 0 if it fits at none."""
+    if scenario in model.costs.auto:
+        return largest_batch(model.program, model.costs, scenario, model.layers, near)
+    batches = (costs.batch for costs in model.costs.scenarios[scenario])
+    return max((batch for batch in batches if model.fits(scenario, batch)), default=0)
+
+
+# ---------------------------------------------------------------- figures
+
+
+def _figures(
+    model: Model, search: Search, solution: Solution, claimed: Fraction | None
+) -> Iterator[Violation]:
+    exact = model.value(search.objective)
+    if claimed is not None and claimed != exact:
+        yield Violation("sum", f"the solver's sum is {float(claimed)!r}, the objective is {float(exact)!r}")
+    if float(exact) != solution.objective:
+        yield Violation("objective", f"the objective is {float(exact)!r}, not {solution.objective!r}")
+    if model.batches != solution.batches:
+        yield Violation("batch", f"the batches are {model.batches}, not {solution.batches}")
+    metrics = _metrics(model)
     for name in sorted(metrics.keys() | solution.metrics.keys()):
         if metrics.get(name) != solution.metrics.get(name):
-            wrong.append(
-                Violation("metric", f"{name} is {metrics.get(name)!r}, not {solution.metrics.get(name)!r}")
-            )
-    return wrong
+            message = f"{name} is {metrics.get(name)!r}, not {solution.metrics.get(name)!r}"
+            yield Violation("metric", message)
+
+
+def _metrics(model: Model) -> dict[str, float]:
+    """Return the parameters, the scores, and every metric of every scenario that its costs do not leave unknown."""
+    found = {"params": model.params, **model.totals}
+    for scenario, metrics in model.metrics.items():
+        left_out = ("batch", *model.costs.scenarios[scenario][0].unknown)
+        found |= {f"{scenario}.{name}": value for name, value in metrics.items() if name not in left_out}
+    return {name: float(value) for name, value in found.items()}

@@ -15,8 +15,8 @@ from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
-from puzzledsl.search.verify.verify import Violation, verify
-from tests.oracles import acceptable, all_children
+from puzzledsl.search.verify.verify import Violation
+from tests.oracles import acceptable, all_children, violations
 from tests.search.instances import Instance, chat, plain_instance, problems, require
 
 quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
@@ -34,7 +34,7 @@ def test_verify_says_of_every_child_whether_it_is_acceptable(instance: Instance)
     tables = tables_of(*instance.args)
     for child in all_children(tables):
         solution = solution_of(tables, child.layers, dict(child.batches))
-        assert (verify(*instance.args, solution) == []) == acceptable(child)
+        assert (violations(*instance.args, solution) == []) == acceptable(child)
 
 
 @quick
@@ -52,8 +52,8 @@ def test_another_choice_with_the_old_figures_is_found_out(instance: Instance, da
     corrupted = solution.model_copy(update={"layers": layers})
     batches = {name: solution.batches[name] for name in tables.scenarios}
     honest = solution_of(tables, layers, batches)
-    assume(honest != corrupted or verify(*instance.args, honest))
-    assert verify(*instance.args, corrupted)
+    assume(honest != corrupted or violations(*instance.args, honest))
+    assert violations(*instance.args, corrupted)
 
 
 @quick
@@ -68,7 +68,7 @@ def test_any_changed_figure_is_found_out(instance: Instance, data: st.DataObject
         changed = {**solution.metrics, name: solution.metrics[name] + by}
         assume(changed != solution.metrics)
         corrupted = solution.model_copy(update={"metrics": changed})
-    assert verify(*instance.args, corrupted)
+    assert violations(*instance.args, corrupted)
 
 
 @quick
@@ -77,7 +77,7 @@ def test_a_choice_outside_the_space_is_found_out(instance: Instance, part: str) 
     solution = solved(instance)
     wrong = solution.layers[0].model_copy(update={part: "gqa3"})
     corrupted = solution.model_copy(update={"layers": (wrong, *solution.layers[1:])})
-    assert [v.kind for v in verify(*instance.args, corrupted)] == ["choice"]
+    assert [v.kind for v in violations(*instance.args, corrupted)] == ["choice"]
 
 
 @quick
@@ -90,7 +90,7 @@ def test_a_missing_layer_metric_or_batch_is_found_out(instance: Instance) -> Non
         {"batches": {**solution.batches, "chat": 64}},
         {"metrics": {k: v for k, v in solution.metrics.items() if k != "params"}},
     ):
-        assert verify(*instance.args, solution.model_copy(update=changes))
+        assert violations(*instance.args, solution.model_copy(update=changes))
 
 
 def test_verifying_imports_no_solver_and_no_array_library() -> None:
@@ -127,12 +127,12 @@ def honest(instance: Instance, *layers: LayerAssignment, batch: int = 2) -> Solu
 
 def said(instance: Instance, solution: Solution, **changes: Any) -> list[tuple[str, str]]:
     """Kind and message of every violation."""
-    return [(v.kind, v.message) for v in verify(*instance.args, solution.model_copy(update=changes))]
+    return [(v.kind, v.message) for v in violations(*instance.args, solution.model_copy(update=changes))]
 
 
 def test_a_right_answer_is_not_complained_of() -> None:
     for layers in ((PARENT, PARENT), (PARENT, NOOP), (NOOP, NOOP)):
-        assert verify(*roomy().args, honest(roomy(), *layers)) == []
+        assert violations(*roomy().args, honest(roomy(), *layers)) == []
 
 
 def test_too_few_and_too_many_layers() -> None:
@@ -164,7 +164,7 @@ def test_a_batch_that_does_not_fit_or_leaves_room_is_named() -> None:
     memory = int(honest(roomy(), PARENT, NOOP).metrics["chat.memory"])  # two bytes of it for the batch of two
     for capacity, right, wrong in ((memory + 1, 2, 4), (memory + 2, 4, 2)):
         instance = roomy(capacity, (2, 4))
-        assert verify(*instance.args, honest(instance, PARENT, NOOP, batch=right)) == []
+        assert violations(*instance.args, honest(instance, PARENT, NOOP, batch=right)) == []
         found = said(instance, honest(instance, PARENT, NOOP, batch=wrong))
         assert found == [("batch", f"batch {wrong} of scenario chat is not the largest that fits")]
 
@@ -208,7 +208,7 @@ def test_every_figure_that_is_not_the_tables_is_named_with_both() -> None:
 def test_wrong_figures_and_broken_requirements_are_said_together() -> None:
     instance = roomy(requirements=(require(chat("memory"), "<=", 0, line=7),))
     right = honest(instance, PARENT, NOOP)
-    found = verify(*instance.args, right.model_copy(update={"objective": 0.5}))
+    found = violations(*instance.args, right.model_copy(update={"objective": 0.5}))
     assert found == [
         Violation("requirement", "requirement 1 `line 7` does not hold"),
         Violation("objective", f"the objective is {right.objective!r}, not 0.5"),

@@ -1,0 +1,303 @@
+"""Exact value of every expression and requirement of a child, from the definitions of docs/language.md.
+
+Deliberately naive: one fraction for each term, layer by layer. It shares no code with the solver, which has its own evaluation
+(`search.problem.metrics`) and its own integers (`search.problem.coefficients`).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import assert_never
+
+from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
+from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock, name_of
+from puzzledsl.ir.facts import fact
+from puzzledsl.ir.nodes import (
+    And,
+    Cardinality,
+    CountTerm,
+    FactTerm,
+    Implies,
+    Is,
+    Linear,
+    LinearRequirement,
+    Logic,
+    LogicRequirement,
+    MetricTerm,
+    Not,
+    Or,
+    ParamsTerm,
+    Program,
+    Requirement,
+    RooflineHardware,
+    ScoreTerm,
+    Shape,
+    TableTerm,
+    Term,
+)
+from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
+
+COMPARE = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+SECONDS = Fraction(1, 10**9)  # the tables' times are in nanoseconds
+
+
+@dataclass(frozen=True)
+class Model:
+    """A child with its batches, and the tables that it is evaluated with."""
+
+    program: Program
+    costs: CostTable
+    scores: Mapping[str, ScoreTable]
+    layers: tuple[LayerAssignment, ...]
+    batches: Mapping[str, int]
+
+    # ---------------------------------------------------------------- requirements
+
+    def meets(self, requirement: Requirement) -> bool:
+        """True if a requirement holds."""
+        match requirement:
+            case LinearRequirement(left=left, op=op, bound=bound, parent_ratio=ratio):
+                if ratio is not None:
+                    bound = ratio * self._parent.value(left)
+                assert bound is not None, "a requirement has a bound or a ratio"
+                return bool(COMPARE[op](self.value(left), bound))
+            case LogicRequirement(formula=formula):
+                return self.is_true(formula)
+            case _:
+                assert_never(requirement)
+
+    @cached_property
+    def _parent(self) -> Model:
+        """The parent at the same batches."""
+        unchanged = LayerAssignment(attention="parent", ffn="parent")
+        return replace(self, layers=(unchanged,) * len(self.layers))
+
+    def is_true(self, formula: Logic) -> bool:
+        """Return the truth value of a formula."""
+        match formula:
+            case Is(layer=layer, sub_block=sub_block, alternatives=alternatives):
+                return self.choice(layer, sub_block) in alternatives
+            case Not(operand=operand):
+                return not self.is_true(operand)
+            case And(operands=operands):
+                return all(map(self.is_true, operands))
+            case Or(operands=operands):
+                return any(map(self.is_true, operands))
+            case Implies(condition=condition, consequence=consequence):
+                return not self.is_true(condition) or self.is_true(consequence)
+            case Cardinality(operands=operands, at_least=least, at_most=most):
+                number = sum(map(self.is_true, operands))
+                return number >= least and (most is None or number <= most)
+            case _:
+                assert_never(formula)
+
+    # ---------------------------------------------------------------- expressions
+
+    def value(self, linear: Linear) -> Fraction:
+        """Return the value of a linear expression, in base units."""
+        return sum((w.coefficient * self.term(w.term) for w in linear.terms), linear.constant)
+
+    def term(self, term: Term) -> Fraction:
+        """Return the value of one term, in base units."""
+        match term:
+            case MetricTerm(scenario=scenario, metric=metric):
+                return self.metrics[scenario][metric]
+            case ScoreTerm(score=score):
+                return self.totals[score]
+            case ParamsTerm():
+                return self.params
+            case FactTerm(sub_block=part, attribute=attribute, layers=layers):
+                return Fraction(sum(self._figure(layer, part, attribute) for layer in layers))
+            case CountTerm(sub_block=part, alternatives=alternatives, layers=layers):
+                return Fraction(sum(self.choice(layer, part) in alternatives for layer in layers))
+            case TableTerm(attention=attention, ffn=ffn, values=values, layers=layers):
+                rows = [attention.index(self.layers[i].attention) if attention else 0 for i in layers]
+                places = [ffn.index(self.layers[i].ffn) if ffn else 0 for i in layers]
+                return sum((values[r][p] for r, p in zip(rows, places, strict=True)), Fraction(0))
+            case _:
+                assert_never(term)
+
+    @property
+    def params(self) -> Fraction:
+        """Number of parameters; a tied embedding counts once."""
+        params = (self._params(layer, part) for layer in range(len(self.layers)) for part in _PARTS)
+        return Fraction(self.costs.params_fixed + sum(params))
+
+    def choice(self, layer: int, part: SubBlock) -> str:
+        """Return the name of a layer's alternative."""
+        return self.layers[layer].attention if part == "attention" else self.layers[layer].ffn
+
+    def _params(self, layer: int, part: SubBlock) -> int:
+        table = self.costs.params_attention if part == "attention" else self.costs.params_ffn
+        return table[layer][self.choice(layer, part)]
+
+    def _figure(self, layer: int, part: SubBlock, attribute: str) -> int:
+        if attribute == "params":
+            return self._params(layer, part)
+        return fact(self._alternative(layer, part), attribute, self._shape)
+
+    def _alternative(self, layer: int, part: SubBlock) -> Alternative:
+        offered = self.program.spaces[self.costs.space].layers[layer]
+        known: tuple[Alternative, ...] = (
+            (*offered.attention, ParentAttention()) if part == "attention" else (*offered.ffn, ParentFfn())
+        )
+        return next(each for each in known if name_of(each) == self.choice(layer, part))
+
+    @property
+    def _shape(self) -> Shape:
+        return self.program.parents[self.program.spaces[self.costs.space].parent].shape
+
+    # ---------------------------------------------------------------- metrics
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, Fraction]]:
+        """Every metric of every scenario with a batch, in base units (docs/language.md, "The metrics of a scenario")."""
+        return {scenario: self._metrics_of(scenario, batch) for scenario, batch in self.batches.items()}
+
+    def _metrics_of(self, scenario: str, batch: int) -> dict[str, Fraction]:
+        costs, head = [*self._costs_of(scenario, batch)], self._head(scenario, batch)
+        weights, cache = sum(c.weights_bytes for c in costs), sum(c.kv_cache_bytes for c in costs)
+        ttft = SECONDS * sum(c.prefill_ns for c in costs)
+        tpot = SECONDS * sum(c.decode_ns for c in costs)
+        latency = ttft + head.output * tpot
+        return {
+            "memory": Fraction(head.reserve_bytes + weights + cache),
+            "weights": Fraction(weights),
+            "kv_cache": Fraction(cache),
+            "latency": latency,
+            "ttft": ttft,
+            "tpot": tpot,
+            "throughput": batch * head.output / latency if latency else Fraction(0),
+            "flops": Fraction(sum(c.prefill_flop + head.output * c.decode_flop for c in costs)),
+            "batch": Fraction(batch),
+        }
+
+    def fits(self, scenario: str, batch: int) -> bool:
+        """True if the KV cache takes at most `kv_fraction` of the memory that the reserve and the weights leave.
+
+        Always true for a given batch, whose memory the search bounds itself.
+        """
+        head = self._head(scenario, batch)
+        if head.capacity_bytes is None:
+            return True
+        costs = [*self._costs_of(scenario, batch)]
+        left = head.capacity_bytes - head.reserve_bytes - sum(c.weights_bytes for c in costs)
+        return sum(c.kv_cache_bytes for c in costs) <= head.kv_fraction * left
+
+    def _head(self, scenario: str, batch: int) -> ScenarioCosts:
+        """Return the costs of a batch, or of the smallest that is listed: they agree in all but the costs themselves."""
+        listed = self.costs.scenarios[scenario]
+        return next((costs for costs in listed if costs.batch == batch), listed[0])
+
+    def _costs_of(self, scenario: str, batch: int) -> Iterator[Cost]:
+        """Yield the costs that add up to the child's: the fixed part, then each layer's.
+
+        Those of a batch that the table does not list are computed from the profile.
+        """
+        table = self._head(scenario, batch)
+        if table.batch != batch:
+            yield from self._roofline(scenario, batch)
+            return
+        yield table.fixed
+        for i, choice in enumerate(self.layers):
+            pair = table.pairs[i].get(f"{choice.attention}/{choice.ffn}") if table.pairs else None
+            if pair is not None:
+                yield pair
+            else:
+                yield table.attention[i][choice.attention]
+                yield table.ffn[i][choice.ffn]
+
+    def _roofline(self, scenario: str, batch: int) -> Iterator[Cost]:
+        here = self.program.scenarios[scenario]
+        hardware = self.program.hardware[here.hardware].spec
+        assert isinstance(hardware, RooflineHardware), "only a profile takes any batch"
+        work, known = Workload(batch, here.prompt, here.output), dict[str, Cost]()
+        yield fixed_cost(hardware, self._shape, work)
+        for part in _PARTS:
+            for layer in range(len(self.layers)):
+                name = f"{part} {self.choice(layer, part)}"
+                if name not in known:
+                    alternative = self._alternative(layer, part)
+                    known[name] = sub_block_cost(hardware, self._shape, alternative, work)
+                yield known[name]
+
+    # ---------------------------------------------------------------- scores
+
+    @cached_property
+    def totals(self) -> dict[str, Fraction]:
+        """Every score, summed over the child."""
+        return {name: self._total(table) for name, table in self.scores.items()}
+
+    def _total(self, table: ScoreTable) -> Fraction:
+        """Return the offset, the measured runs of dropped layers, the other layers, and the pairs of choices made."""
+        measured = {(run.first, run.length): run.value for run in table.runs}
+        runs = self._runs(measured)
+        alone = set(range(len(self.layers))) - {i for first, n in runs for i in range(first, first + n)}
+        values = [table.offset, *(measured[run] for run in runs)]
+        values += [value for layer in sorted(alone) for value in self._entries(table, layer)]
+        values += [
+            term.value
+            for term in table.pairwise
+            if self._made(term.layer, term.sub_block) == term.name
+            and self._made(term.other_layer, term.other_sub_block) == term.other_name
+        ]
+        return sum(map(_decimal, values), Fraction(0))
+
+    def _entries(self, table: ScoreTable, layer: int) -> Iterator[float]:
+        """Yield a layer's entries: of its pair, or of its two sub-blocks. The parent's is 0 where it is not listed."""
+        parts = (
+            (("block", table.pairs),)
+            if table.unit == "block"
+            else (("attention", table.attention), ("ffn", table.ffn))
+        )
+        for part, tables in parts:
+            name = self._made(layer, part)
+            listed = tables[layer] if layer < len(tables) else {}
+            yield listed[name] if name in listed or name not in ("parent", "parent/parent") else 0.0
+
+    def _made(self, layer: int, part: str) -> str:
+        choice = self.layers[layer]
+        match part:
+            case "block":
+                return f"{choice.attention}/{choice.ffn}"
+            case "attention":
+                return choice.attention
+            case _:
+                return choice.ffn
+
+    def _runs(self, measured: Mapping[tuple[int, int], float]) -> list[tuple[int, int]]:
+        """Return the measured runs (first layer, length) that stand in place of their layers' own scores.
+
+        Of consecutive dropped layers, as many as the longest measured run count as one run, then the count begins anew. Of a run
+        that was not measured, the longest measured part from its first layer on counts.
+        """
+        longest = max((length for _, length in measured), default=1)
+        dropped = [choice.attention == choice.ffn == "noop" for choice in self.layers]
+        found, first = [], 0
+        while first < len(dropped):
+            length = 0
+            while dropped[first : first + length + 1] == [True] * (length + 1) and length < longest:
+                length += 1
+            parts = [part for part in range(2, length + 1) if (first, part) in measured]
+            found += [(first, max(parts))] if parts else []
+            first += max(length, 1)
+        return found
+
+
+_PARTS: tuple[SubBlock, ...] = ("attention", "ffn")
+
+
+def _decimal(value: float) -> Fraction:
+    """Return the decimal that a table shows for a float, exactly."""
+    return Fraction(repr(float(value)))

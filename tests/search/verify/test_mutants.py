@@ -1,0 +1,110 @@
+"""A mistake in the solver's evaluation of an answer is caught by the verifier, which shares no code with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
+from puzzledsl.ir.metrics import linear_metrics, metrics_of
+from puzzledsl.ir.nodes import And, CountTerm, Is, LayerChoice, LogicRequirement, Term
+from puzzledsl.search import tables
+from puzzledsl.search.problem import coefficients, metrics, rows
+from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.problem.residuals import Residuals
+from puzzledsl.search.solve import solve_search
+from tests.search.instances import KL, Instance, alone, at, chat, plain_instance, require
+
+LAYERS = (
+    LayerChoice(
+        attention=(ParentAttention(), GqaAttention(kv_heads=2), NoOpAttention()),
+        ffn=(ParentFfn(), MlpFfn(width=16), NoOpFfn()),
+    ),
+) * 3
+MEMORY = require(chat("memory"), "<=", 13_000)
+FASTER = require(chat("throughput"), ">=", ratio=Fraction(3, 2))
+DROPS = tuple(Is(layer=layer, sub_block="attention", alternatives=("noop",)) for layer in (0, 1))
+BOTH = LogicRequirement(formula=And(operands=DROPS), where=at(1))
+DROPPED = CountTerm(sub_block="ffn", alternatives=("noop",), layers=(0, 1, 2))
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def without(name: str, **wrong: Any) -> Callable[..., Any]:
+    """The metrics of a scenario, one of them with another constant or another number for each cost."""
+    return lambda costs: {**(right := linear_metrics(costs)), name: replace(right[name], **wrong)}
+
+
+def every(monkeypatch: pytest.MonkeyPatch, mutant: Callable[..., Any]) -> None:
+    """Use wrong metrics wherever the solver evaluates: in its integers and in its fractions."""
+    monkeypatch.setattr("puzzledsl.ir.metrics.linear_metrics", mutant)
+    monkeypatch.setattr(coefficients, "linear_metrics", mutant)
+
+
+def rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the decimals of scores with one digit."""
+    for module in (tables, metrics, coefficients):
+        monkeypatch.setattr(module, "decimal", lambda value: Fraction(round(value, 1)))
+
+
+def doubled(self: Child, term: Term) -> Fraction:
+    """The value of a term, twice."""
+    return 2 * RIGHT_TERM(self, term)
+
+
+RIGHT_TERM = Child.term
+MUTANTS: dict[str, tuple[Patch, dict[str, Any]]] = {
+    "the latency leaves out decoding": (
+        lambda m: every(m, without("latency", of=lambda cost: cost.prefill_ns)),
+        {"objective": alone(chat("latency")), "requirements": (require(alone(KL), "<=", 2),)},
+    ),
+    "the memory leaves out the cache": (
+        lambda m: every(m, without("memory", of=lambda cost: cost.weights_bytes)),
+        {"requirements": (MEMORY,)},
+    ),
+    "the latency in the integers alone": (
+        lambda m: m.setattr(
+            coefficients, "linear_metrics", without("latency", of=lambda cost: cost.decode_ns)
+        ),
+        {"objective": alone(chat("latency")), "requirements": (require(alone(KL), "<=", 2),)},
+    ),
+    "a constant in the integers alone": (
+        lambda m: m.setattr(coefficients, "linear_metrics", without("memory", constant=1)),
+        {"objective": alone(chat("memory"))},
+    ),
+    "the throughput in the fractions alone": (
+        lambda m: m.setattr(
+            metrics,
+            "metrics_of",
+            lambda *args: {**(right := metrics_of(*args)), "throughput": right["latency"]},
+        ),
+        {"requirements": (FASTER,)},
+    ),
+    "the parent's side of a ratio": (
+        lambda m: m.setattr(rows, "bounds_of", lambda *_: (Fraction(1), Fraction(1))),
+        {"requirements": (FASTER,)},
+    ),
+    "decimals of scores": (rounded, {"requirements": (MEMORY,)}),
+    "the meaning of `and`": (
+        lambda m: m.setattr(Residuals, "every", Residuals.some),
+        {"requirements": (BOTH,)},
+    ),
+    "counts": (
+        lambda m: m.setattr(Child, "term", doubled),
+        {"objective": alone(DROPPED), "requirements": (MEMORY,)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_wrong_evaluation_in_the_solver_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch, search = MUTANTS[name]
+    instance: Instance = plain_instance(LAYERS, **search)
+    assert solve_search(*instance.args).status == "optimal"
+    patch(monkeypatch)
+    with pytest.raises(RuntimeError, match="the solver's answer is wrong"):
+        solve_search(*instance.args)

@@ -17,12 +17,12 @@ import numpy as np
 from puzzledsl.search.cpsat.cores import Cores, slice_of
 from puzzledsl.search.cpsat.solve import Effort
 from puzzledsl.search.label_setting.label_setting import LabelSetting, kept
-from puzzledsl.search.label_setting.layers import sweep_of
+from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.lagrangian.branching import Branching
 from puzzledsl.search.ledger import Ledger, Outcome
 from puzzledsl.search.local_search.incumbent import find_incumbent
-from puzzledsl.search.local_search.local_search import TOGETHER, polished, walked
+from puzzledsl.search.local_search.local_search import TOGETHER, improvements, walked
 from puzzledsl.search.problem.gaps import good_enough
 from puzzledsl.search.problem.instance import Ints, Problem
 from puzzledsl.search.problem.paths import paths_of
@@ -72,7 +72,7 @@ def minimise(
         return NONE
     known = Outcome(None, None, at_least, False)
     if problem.formulas and is_unfinished(presolved.problem.diagram):
-        short = replace(slice_of(effort, EARLY), models=0)
+        short = replace(slice_of(effort, EARLY), labels=0)
         known = _minimise(presolved, short, canonical, known, None, at_most)
         if known.proven or effort.left_s <= 0 or (effort.work is not None and effort.work <= EARLY):
             return known
@@ -120,7 +120,7 @@ class _Portfolio:
         if ledger.lower > ledger.top:  # no answer counts
             return ledger.outcome(True)
         self._first_answer()
-        if effort.gap and self._polished_enough():
+        if effort.gap and self._local_search_is_enough():
             return ledger.outcome(True)
         if effort.gap and self._counts_settle():
             return ledger.outcome(True)
@@ -136,7 +136,7 @@ class _Portfolio:
         labels, cores = LabelSetting(ledger), Cores(ledger, self.canonical)
         structured = paths_of(self.problem) is not None
         turns = TIED if structured else FREE
-        left = max(effort.models, LEAST_TIED if structured else 0)
+        left = max(effort.labels, LEAST_TIED if structured else 0)
         left = left if self.problem.goal.values.any() else 0  # a constant goal prunes no label
         branching = Branching(ledger) if structured and left else None
         work = 0.0
@@ -186,19 +186,19 @@ class _Portfolio:
         if sweep is not None:
             kept(ledger, sweep.run(), keep.nonzero()[0], "beam search")
 
-    def _polished_enough(self) -> bool:
+    def _local_search_is_enough(self) -> bool:
         """Improve the answer by local search until it is within the requested gap. Return True if it is."""
-        for chosen in self._polished():
+        for chosen in self._improvements():
             self.ledger.better(chosen, self.problem.goal.of(chosen), "local search")
             if self.ledger.close_enough() or self.effort.left_s <= 0:
                 break
         return self.ledger.close_enough()
 
-    def _polished(self) -> Iterator[Ints]:
+    def _improvements(self) -> Iterator[Ints]:
         """Yield ever better answers near the known one."""
         chosen = self.ledger.chosen
         if chosen is not None and not self.ledger.close_enough():
             together = 1 if self.hasty else TOGETHER
-            yield from polished(self.problem, self.bound, chosen, together)
+            yield from improvements(self.problem, self.bound, chosen, together)
             if self.hasty and self.ledger.chosen is not None:
                 yield from walked(self.problem, self.bound, self.ledger.chosen)

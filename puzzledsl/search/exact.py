@@ -27,7 +27,7 @@ from puzzledsl.search.waiting import Entry, Floors, Incumbent, Waiting
 MAX_ROUNDING_CUTS = 100
 MOST_GUESSES = 3
 GUESS_GAP = 2e-3
-FEW_MODELS, LITTLE_WORK = 50_000, 0.1  # labels and CP-SAT seconds of a box's first try, if others wait
+FEW_LABELS, LITTLE_WORK = 50_000, 0.1  # labels and CP-SAT seconds of a box's first try, if others wait
 MORE = 8  # growth of the effort from one try to the next
 
 
@@ -241,10 +241,10 @@ class _Search:
 
 def _short(effort: Effort, tries: int) -> Effort:
     """Return a part of an effort, MORE times larger with every try, up to the whole effort."""
-    models, work = FEW_MODELS * MORE**tries, LITTLE_WORK * MORE**tries
-    if models >= effort.models:
+    labels, work = FEW_LABELS * MORE**tries, LITTLE_WORK * MORE**tries
+    if labels >= effort.labels:
         return effort
-    return replace(effort, models=models, work=work if effort.work is None else min(work, effort.work))
+    return replace(effort, labels=labels, work=work if effort.work is None else min(work, effort.work))
 
 
 def minimise_in_order(

@@ -13,14 +13,14 @@ from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import canonical
 from puzzledsl.search.cpsat.distinct import distinct
 from puzzledsl.search.cpsat.solve import Effort, run_cpsat
-from puzzledsl.search.label_setting import layers
+from puzzledsl.search.label_setting import sweep as sweeps
 from puzzledsl.search.label_setting.grid import pairs_of
-from puzzledsl.search.label_setting.layers import sweep, sweep_all
 from puzzledsl.search.label_setting.layout import layout_of
-from puzzledsl.search.label_setting.suffixes import Endings
+from puzzledsl.search.label_setting.suffixes import SuffixTable
+from puzzledsl.search.label_setting.sweep import sweep, sweep_all
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.local_search.incumbent import feasible
-from puzzledsl.search.local_search.local_search import polish
+from puzzledsl.search.local_search.local_search import improvements
 from puzzledsl.search.problem.problem import build_problem
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
@@ -52,8 +52,8 @@ def test_few_models_at_a_time_end_at_the_same_one(
         problem = random_problem(family, seed)
         whole = minimise(problem, Effort.of(60))
         with monkeypatch.context() as patched:
-            patched.setattr(layers, "TOGETHER", together)
-            patched.setattr(layers, "MANY", together)
+            patched.setattr(sweeps, "TOGETHER", together)
+            patched.setattr(sweeps, "MANY", together)
             found = minimise(problem, Effort.of(60))
         assert (found.value, found.proven) == (whole.value, whole.proven)
         assert found.chosen is None or found.chosen.tolist() == list(whole.chosen)  # type: ignore[arg-type]
@@ -71,12 +71,14 @@ def test_a_model_whose_end_is_looked_up_is_the_same(
         looked_up.append(args)
         return pairs_of(*args)
 
-    monkeypatch.setattr(layers, "FIRST_TAILS", 0)
-    monkeypatch.setattr(layers, "MORE_TAILS", 1)
+    monkeypatch.setattr(sweeps, "FIRST_SUFFIXES", 0)
+    monkeypatch.setattr(sweeps, "MORE_SUFFIXES", 1)
     monkeypatch.setattr(
-        layers, "Endings", lambda layout, meters, _, deadline: Endings(layout, meters, most, deadline)
+        sweeps,
+        "SuffixTable",
+        lambda layout, resources, _, deadline: SuffixTable(layout, resources, most, deadline),
     )
-    monkeypatch.setattr(layers, "pairs_of", spied)
+    monkeypatch.setattr(sweeps, "pairs_of", spied)
     for seed in range(EACH):
         problem = random_problem(family, seed)
         bound, answers = lagrangian_bound(problem), every_answer(problem)
@@ -99,7 +101,7 @@ def test_a_sweep_of_everything_ends_at_the_first_of_the_best(
     family: str, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However far above the bound it looks, and whatever it comes upon on the way."""
-    monkeypatch.setattr(layers, "TOGETHER", together)
+    monkeypatch.setattr(sweeps, "TOGETHER", together)
     for seed in range(EACH):
         problem = random_problem(family, seed)
         bound, answers = lagrangian_bound(problem), every_answer(problem)
@@ -136,7 +138,7 @@ def test_without_sweeps_and_with_several_workers_it_is_the_same(family: str) -> 
         problem = random_problem(family, seed)
         swept = minimise(problem, Effort.of(60))
         for workers, solver_seed in ((1, 0), (1, 5), (2, 1), (4, 3)):
-            effort = replace(Effort.of(60, seed=solver_seed, workers=workers), models=0)
+            effort = replace(Effort.of(60, seed=solver_seed, workers=workers), labels=0)
             asked = minimise(problem, effort)
             assert (asked.value, asked.bound, asked.proven) == (swept.value, swept.bound, swept.proven)
             assert asked.chosen is None or asked.chosen.tolist() == list(swept.chosen)  # type: ignore[arg-type]
@@ -157,7 +159,7 @@ def test_nothing_up_to_a_limit_is_only_said_where_there_is_nothing(family: str) 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cores_alone_settle_whether_there_is_an_answer_up_to_a_limit(family: str) -> None:
     """Where CP-SAT has to: a limit between what one batch reaches and what another has found is proven, not given up."""
-    effort = replace(Effort.of(60), models=0)
+    effort = replace(Effort.of(60), labels=0)
     for seed in range(EACH // 4):
         problem = random_problem(family, seed)
         values = problem.goal.values[every_answer(problem)].sum(axis=1)
@@ -189,7 +191,7 @@ def test_a_sweep_of_all_answers_leaves_none_out(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_sweep_that_is_stopped_has_a_bound(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "TOGETHER", 2)
+    monkeypatch.setattr(sweeps, "TOGETHER", 2)
     for seed in range(EACH // 2):
         problem = random_problem(family, seed)
         bound, answers = lagrangian_bound(problem), every_answer(problem)
@@ -227,12 +229,12 @@ def test_distinct_answers_are_each_the_best_given_those_before(family: str) -> N
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_polishing_keeps_an_answer_and_never_worsens_it(family: str) -> None:
+def test_local_search_keeps_an_answer_and_never_worsens_it(family: str) -> None:
     for seed in range(EACH // 4):
         problem = random_problem(family, seed)
         bound = lagrangian_bound(problem)
         for answer in every_answer(problem)[::7][:5]:
-            better = polish(problem, bound, answer)
+            better = [answer, *improvements(problem, bound, answer)][-1]
             assert feasible(problem, better)
             assert problem.goal.of(better) <= problem.goal.of(answer)
 
@@ -269,7 +271,7 @@ def test_the_first_of_the_best_however_few_layers_are_settled_at_once(
             continue
         with monkeypatch.context() as patched:
             patched.setattr(canonical, "LARGEST_INDEX", 3)
-            found = canonical.first_of_the_best(
+            found = canonical.canonical_answer(
                 problem, lagrangian_bound(problem), whole.chosen, Effort.of(60)
             )
         assert found.tolist() == whole.chosen.tolist(), seed

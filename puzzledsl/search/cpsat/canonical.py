@@ -15,7 +15,7 @@ WORK = 30.0  # CP-SAT's deterministic seconds for one group
 LARGEST_INDEX = 2**50  # limit on the number that encodes a group's columns in the canonical order
 
 
-def first_of_the_best(problem: Problem, bound: Bound, chosen: Ints, effort: Effort) -> Ints:
+def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effort) -> Ints:
     """Return the best answer that comes first in the order of the space, given any best answer `chosen`.
 
     If a step takes too long, return the answer so far: only its first groups of layers are then canonical.

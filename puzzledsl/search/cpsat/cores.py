@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from puzzledsl.search.cpsat.canonical import first_of_the_best
+from puzzledsl.search.cpsat.canonical import canonical_answer
 from puzzledsl.search.cpsat.solve import Answer, Effort, run_cpsat
 from puzzledsl.search.ledger import Ledger
 from puzzledsl.search.problem.instance import Ints, Mask
@@ -37,7 +37,7 @@ class Cores:
         if not proven and not self._grow(effort):
             return False
         if self.canonical and ledger.chosen is not None and ledger.value == ledger.lower:
-            first = first_of_the_best(ledger.problem, ledger.bound, ledger.chosen, ledger.effort)
+            first = canonical_answer(ledger.problem, ledger.bound, ledger.chosen, ledger.effort)
             ledger.better(first, ledger.value, NAME)
         return True
 

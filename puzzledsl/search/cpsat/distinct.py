@@ -6,8 +6,8 @@ import numpy as np
 
 from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.label_setting.layers import sweep_all
 from puzzledsl.search.label_setting.layout import layout_of
+from puzzledsl.search.label_setting.sweep import sweep_all
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.problem.instance import Ints, Problem
 from puzzledsl.search.problem.presolve import presolve

@@ -32,7 +32,7 @@ LARGEST_GOAL = 2**62
 class Effort:
     """Limits of a solve. `deadline`: seconds on the monotonic clock. `gap`: relative gap that is accepted.
 
-    `work` limits CP-SAT's deterministic time, and `models` the number of labels of label setting. A search that stops at these
+    `work` limits CP-SAT's deterministic time, and `labels` the number of labels of label setting. A search that stops at these
     limits gives the same answer on every machine.
     """
 
@@ -41,7 +41,7 @@ class Effort:
     seed: int = 0
     workers: int = 1
     work: float | None = None
-    models: int = 10_000_000
+    labels: int = 10_000_000
 
     @classmethod
     def of(cls, time_s: float, gap: float = 0.0, seed: int = 0, workers: int = 1) -> Effort:

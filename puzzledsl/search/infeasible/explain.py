@@ -38,7 +38,7 @@ SENSES: dict[str, tuple[Sense, ...]] = {
 PARENTS_OWN = {"parent_ratio": Fraction(1)}
 GAP = 1e-4  # relative gap of a reachable value, below the digits shown
 WORK = 0.02  # CP-SAT's deterministic seconds for a reachable value, and again for its last digit
-MODELS = 0  # no label setting: with counting requirements the bound removes few columns, and sweeps are slow
+LABELS = 0  # no label setting: with counting requirements the bound removes few columns, and sweeps are slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ def _best_reach(
     """Return the best value of the problems' objective; solved without a gap if GAP does not settle the digits shown."""
     builder, floors = problems.builder, Floors()
     parents = requirement.model_copy(update=PARENTS_OWN)
-    effort = replace(feasibility.effort, gap=GAP, work=WORK, models=MODELS)
+    effort = replace(feasibility.effort, gap=GAP, work=WORK, labels=LABELS)
     for gap in (GAP, 0.0):
         found = best_of(problems, replace(effort, gap=gap), floors, canonical=False)
         if found.layers is None:

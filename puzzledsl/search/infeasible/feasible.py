@@ -175,7 +175,7 @@ class Feasibility:
                 return None
         if answer.chosen is None and answer.proven:
             return every
-        outcome = minimise(aimed, replace(self.effort, models=0), canonical=False)
+        outcome = minimise(aimed, replace(self.effort, labels=0), canonical=False)
         if outcome.chosen is not None and outcome.value is not None and outcome.value <= aim.limit:
             self._shown(whole.choice(origin[outcome.chosen]), box, problem)
             return None

@@ -12,26 +12,26 @@ from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.search.problem.instance import Columns, Formula, Ints, Mask
 from puzzledsl.search.problem.metrics import layers_of
 
-BITS = 7  # bits of a layer's mark, which numbers the classes of columns that formulas distinguish
-A_WORD = 63 // BITS  # marks in a word
+BITS = 7  # bits of a layer's code, which numbers the classes of columns that formulas distinguish
+A_WORD = 63 // BITS  # codes in a word
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Marks:
+class FormulaState:
     """Encoding of partial models' choices for formulas.
 
-    `slots[layer]`: number of the layer's mark. `truths[layer][atom][mark]`: truth of each `Is` of the layer.
+    `slots[layer]`: number of the layer's code. `masks[layer][atom][code]`: truth of each `Is` of the layer.
     `deltas[word][column]`: amount that choosing a column adds to a model's words.
     """
 
     formulas: tuple[Formula, ...]
     slots: dict[int, int]
-    truths: dict[int, dict[Is, Mask]]
+    masks: dict[int, dict[Is, Mask]]
     deltas: Ints
 
     @property
     def words(self) -> int:
-        """Number of words of a partial model's marks."""
+        """Number of words of a partial model's codes."""
         return len(self.deltas)
 
     def holds(self, formula: Formula, words: Ints) -> Mask:
@@ -45,9 +45,9 @@ class Marks:
         match logic:
             case Is(layer=layer):
                 word, place = divmod(self.slots[layer], A_WORD)
-                marks = (words[word] >> (BITS * place)) & (2**BITS - 1)
-                truths: Mask = self.truths[layer][logic][marks]
-                return truths
+                codes = (words[word] >> (BITS * place)) & (2**BITS - 1)
+                masks: Mask = self.masks[layer][logic][codes]
+                return masks
             case Not(operand=operand):
                 return ~self._truth(operand, words)
             case And(operands=operands):
@@ -71,7 +71,7 @@ class Marks:
         return result
 
     def pending(self, layers: Sequence[int]) -> Ints:
-        """Return the bits of each word that hold the marks of these layers."""
+        """Return the bits of each word that hold the codes of these layers."""
         masks = np.zeros(self.words, dtype=np.int64)
         for layer in layers:
             word, place = divmod(self.slots[layer], A_WORD)
@@ -79,24 +79,24 @@ class Marks:
         return masks
 
 
-def marks_of(columns: Columns, formulas: Sequence[Formula]) -> Marks | None:
-    """Build the marks of formulas; None if formulas distinguish more classes of a layer's columns than a mark can number."""
+def formula_state_of(columns: Columns, formulas: Sequence[Formula]) -> FormulaState | None:
+    """Build the codes of formulas; None if formulas distinguish more classes of a layer's columns than a code can number."""
     layers = sorted(frozenset().union(*(layers_of(f.logic) for f in formulas)))
     slots = {layer: slot for slot, layer in enumerate(layers)}
     deltas = np.zeros((-(-len(layers) // A_WORD), len(columns)), dtype=np.int64)
-    truths: dict[int, dict[Is, Mask]] = {}
+    masks: dict[int, dict[Is, Mask]] = {}
     for layer, slot in slots.items():
         atoms = list(dict.fromkeys(a for f in formulas for a in _atoms(f.logic) if a.layer == layer))
         here = columns.of_layer(layer)
         table = np.array([[getattr(c, a.sub_block) in a.alternatives for c in here] for a in atoms])
-        patterns, mark = np.unique(table, axis=1, return_inverse=True)
+        patterns, code = np.unique(table, axis=1, return_inverse=True)
         if patterns.shape[1] > 2**BITS:
             return None
-        truths[layer] = dict(zip(atoms, patterns, strict=True))
+        masks[layer] = dict(zip(atoms, patterns, strict=True))
         begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
         word, place = divmod(slot, A_WORD)
-        deltas[word, begin:end] = mark.reshape(-1).astype(np.int64) << (BITS * place)
-    return Marks(tuple(formulas), slots, truths, deltas)
+        deltas[word, begin:end] = code.reshape(-1).astype(np.int64) << (BITS * place)
+    return FormulaState(tuple(formulas), slots, masks, deltas)
 
 
 def _atoms(logic: Logic) -> list[Is]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from puzzledsl.search.label_setting.layers import Sweep, Swept, sweep_of
+from puzzledsl.search.label_setting.sweep import Sweep, Swept, sweep_of
 from puzzledsl.search.ledger import Ledger
 from puzzledsl.search.problem.gaps import bound_enough
 from puzzledsl.search.problem.instance import Ints, Mask
@@ -101,9 +101,9 @@ class LabelSetting:
             current.sweep.tighten(self.ledger.value)
         swept = current.sweep.run(labels)
         kept(self.ledger, swept, current.keep.nonzero()[0])
-        used, current.labels = swept.models - current.labels, swept.models
+        used, current.labels = swept.labels - current.labels, swept.labels
         if swept.complete:
-            self.seen.append((current.most, swept.models))
+            self.seen.append((current.most, swept.labels))
             self.current = None
         elif swept.bound is not None:
             self.ledger.raise_lower(swept.bound, NAME)

@@ -1,4 +1,4 @@
-"""Data of a problem for label setting: order of the layers, meters, formulas due at each stage, and heuristic completions."""
+"""Data of a problem for label setting: order of the layers, resources, formulas due at each stage, and heuristic completions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from puzzledsl.search.label_setting.formula_state import Marks, marks_of
-from puzzledsl.search.label_setting.resources import Meters, meters_of
-from puzzledsl.search.label_setting.rest import Rest, rest_of
+from puzzledsl.search.label_setting.completions import Completions, completions_of
+from puzzledsl.search.label_setting.formula_state import FormulaState, formula_state_of
+from puzzledsl.search.label_setting.resources import Resources, resources_of
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.local_search.incumbent import meets_formulas
 from puzzledsl.search.problem.instance import Formula, Ints, Problem
@@ -23,13 +23,13 @@ class Layout:
 
     `order`: the layers of the decision diagram's `stages`, then the other layers with a choice, clearest choices first.
     `goal[column]`: objective above the layer's least; `floor`: sum of the least ones. `then[stage][state][column]`: next state.
-    `words[word][column]`: marks (see `marks.py`), then places in the order of the space; `first_words`: those of the layers
-    without a choice. `due[stage]`: formulas outside the diagram whose last layer this is; `pending[stage]`: bits of the marks
-    that later ones read. `hopeless`: no choice satisfies the formulas.
+    `words[word][column]`: formula state (see `formula_state.py`), then place in the order of the space; `first_words`: those of
+    the layers without a choice. `due[stage]`: formulas outside the diagram whose last layer this is; `pending[stage]`: bits of
+    the formula state that later ones read. `hopeless`: no choice satisfies the formulas.
     """
 
     problem: Problem
-    meters: Meters
+    resources: Resources
     order: list[int]
     stages: int
     then: list[Ints]
@@ -37,11 +37,11 @@ class Layout:
     floor: int
     words: Ints
     first_words: Ints
-    marks: Marks | None
+    formula_state: FormulaState | None
     due: list[list[Formula]]
     pending: list[Ints]
     hopeless: bool
-    rest: Rest
+    completions: Completions
 
     def columns(self, stage: int) -> tuple[int, int]:
         """Return the first column of a stage's layer, and the one after its last."""
@@ -54,14 +54,18 @@ class Layout:
         chosen[self.order] = columns
         return chosen
 
-    def lawful(self, chosen: Ints) -> bool:
+    def satisfies_formulas(self, chosen: Ints) -> bool:
         """True if the formulas outside the diagram hold."""
-        return self.marks is None or meets_formulas(self.open_problem, chosen)
+        return self.formula_state is None or meets_formulas(self.open_problem, chosen)
 
     @property
     def open_problem(self) -> Problem:
         """The problem with only the formulas outside the diagram, if there are any."""
-        return self.problem if self.marks is None else replace(self.problem, formulas=self.marks.formulas)
+        return (
+            self.problem
+            if self.formula_state is None
+            else replace(self.problem, formulas=self.formula_state.formulas)
+        )
 
 
 def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
@@ -69,16 +73,16 @@ def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
     columns, diagram = problem.columns, problem.diagram
     covered = frozenset[int]() if diagram is None else diagram.covered
     formulas = [f for place, f in enumerate(problem.formulas) if place not in covered]
-    meters = meters_of(problem, bound, most)
-    marks = marks_of(columns, formulas) if formulas else None
-    if meters is None or (formulas and marks is None) or (columns.period and diagram is None):
+    resources = resources_of(problem, bound, most)
+    state = formula_state_of(columns, formulas) if formulas else None
+    if resources is None or (formulas and state is None) or (columns.period and diagram is None):
         return None
     staged = [] if diagram is None else [*diagram.order]
-    order = [*staged, *_order(problem, meters, staged)]
+    order = [*staged, *_order(problem, resources, staged)]
     least = columns.least(problem.goal.values)
     goal = problem.goal.values - np.repeat(least, columns.sizes)
     places = _places(problem)
-    words = places if marks is None else np.vstack([marks.deltas, places])
+    words = places if state is None else np.vstack([state.deltas, places])
     fixed = [int(columns.start[layer]) for layer in set(range(columns.layers)) - set(order)]
     first_words = words[:, fixed].sum(axis=1)
     stage_of = {layer: stage for stage, layer in enumerate(order)}
@@ -88,11 +92,11 @@ def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
         stages = [stage_of[layer] for layer in layers_of(formula.logic) if layer in stage_of]
         (due[max(stages)] if stages else at_once).append(formula)
     hopeless = (diagram is not None and not diagram.feasible) or (
-        marks is not None and not all(marks.holds(f, first_words[: marks.words, None]).all() for f in at_once)
+        state is not None and not all(state.holds(f, first_words[: state.words, None]).all() for f in at_once)
     )
     return Layout(
-        problem, meters, order, len(staged), _then(problem), goal, int(least.sum()), words, first_words, marks, due,
-        _pending(marks, due), hopeless, rest_of(problem, meters, order, goal),
+        problem, resources, order, len(staged), _then(problem), goal, int(least.sum()), words, first_words, state, due,
+        _pending(state, due), hopeless, completions_of(problem, resources, order, goal),
     )  # fmt: skip
 
 
@@ -107,12 +111,12 @@ def _then(problem: Problem) -> list[Ints]:
     ]
 
 
-def _order(problem: Problem, meters: Meters, staged: list[int]) -> list[int]:
+def _order(problem: Problem, resources: Resources, staged: list[int]) -> list[int]:
     """Return the other layers with a choice, by descending distance of the second cheapest column from the cheapest.
 
     So near-ties, which use up the rest of the budgets, come last.
     """
-    columns, priced = problem.columns, meters.deltas[meters.rows]
+    columns, priced = problem.columns, resources.deltas[resources.rows]
     open_ = columns.sizes > 1
     open_[staged] = False
     layers = open_.nonzero()[0]
@@ -141,12 +145,12 @@ def _places(problem: Problem) -> Ints:
     return words
 
 
-def _pending(marks: Marks | None, due: list[list[Formula]]) -> list[Ints]:
-    """Return, for each stage, the bits of the marks that formulas due later read."""
-    if marks is None:
+def _pending(state: FormulaState | None, due: list[list[Formula]]) -> list[Ints]:
+    """Return, for each stage, the bits of the state that formulas due later read."""
+    if state is None:
         return [np.zeros(0, dtype=np.int64)] * len(due)
     pending, later = [], frozenset[int]()
     for formulas in reversed(due):
-        pending.append(marks.pending(sorted(later)))
+        pending.append(state.pending(sorted(later)))
         later = later.union(*(layers_of(f.logic) for f in formulas))
     return pending[::-1]

@@ -24,12 +24,12 @@ SPREADS = (0.1, 0.3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Meters:
-    """Resources of labels. The first `rows` meters are rows; the others are priced objectives, most selective first.
+class Resources:
+    """Resources of labels. The first `rows` resources are rows; the others are priced objectives, most selective first.
 
-    `deltas[meter][column]`: amount that a column adds, least 0 in every free layer. `limits[meter]`: limits for objectives up to
-    `most`. `scales[i]` and `prices[i][row]`: weights of the objective and of each row in priced objective i.
-    `to_end[stage][meter][state]`: least amount that the stages from there on add; empty without a diagram.
+    `deltas[resource][column]`: amount that a column adds, least 0 in every free layer. `limits[resource]`: limits for objectives
+    up to `most`. `scales[i]` and `prices[i][row]`: weights of the objective and of each row in priced objective i.
+    `to_end[stage][resource][state]`: least amount that the stages from there on add; empty without a diagram.
     """
 
     deltas: Ints
@@ -42,11 +42,11 @@ class Meters:
 
     @property
     def room(self) -> Ints:
-        """Limit on the amount that the free layers add, [meter]; negative if there is no answer."""
+        """Limit on the amount that the free layers add, [resource]; negative if there is no answer."""
         return np.asarray(self.limits - self.to_end[0][:, 0] if self.to_end else self.limits)
 
     def ahead(self, stage: int, states: Ints) -> Ints | int:
-        """Return the least amounts that the stages from `stage` on add, [meter][model], for models in `states`."""
+        """Return the least amounts that the stages from `stage` on add, [resource][model], for models in `states`."""
         return self.to_end[stage].take(states, axis=1) if stage < len(self.to_end) - 1 else 0
 
     @property
@@ -54,14 +54,14 @@ class Meters:
         """Weight of each row in the first priced objective, [rows]."""
         return np.asarray(self.prices[0])
 
-    def at(self, most: int) -> Meters:
-        """Return the meters with limits for objectives up to `most`."""
+    def at(self, most: int) -> Resources:
+        """Return the resources with limits for objectives up to `most`."""
         limits = self.limits.copy()
         limits[self.rows :] -= self.scales * (self.most - most)
         return replace(self, limits=limits, most=most)
 
-    def first(self, number: int) -> Meters:
-        """Return the meters with only the rows and the `number` most selective priced objectives."""
+    def first(self, number: int) -> Resources:
+        """Return the resources with only the rows and the `number` most selective priced objectives."""
         end = self.rows + number
         return replace(
             self,
@@ -75,14 +75,14 @@ class Meters:
     def least_goal(self, sums: Ints) -> Ints:
         """Return lower bounds on the objective of every completion, [model].
 
-        `sums[meter][model]`: meters of partial models including the least amounts ahead.
+        `sums[resource][model]`: resources of partial models including the least amounts ahead.
         """
         room = (self.limits[self.rows :, None] - sums[self.rows :]) // self.scales[:, None]
         return np.asarray(self.most - room.min(axis=0))
 
 
-def meters_of(problem: Problem, bound: Bound, most: int) -> Meters | None:
-    """Build the meters of a problem at and around the bound's prices; None if they do not fit into 64 bits."""
+def resources_of(problem: Problem, bound: Bound, most: int) -> Resources | None:
+    """Build the resources of a problem at and around the bound's prices; None if they do not fit into 64 bits."""
     columns, paths = problem.columns, paths_of(problem)
     free = np.ones(columns.layers, dtype=np.bool_)
     free[list(paths.diagram.order) if paths is not None else []] = False
@@ -107,7 +107,7 @@ def meters_of(problem: Problem, bound: Bound, most: int) -> Meters | None:
     priced -= np.repeat(least, columns.sizes, axis=1)
     ends = scales * most + whole @ problem.limits - least.sum(axis=1)
     values = np.vstack([*deltas, priced])
-    return Meters(
+    return Resources(
         values,
         np.concatenate([limits, ends]).astype(np.int64),
         rows,

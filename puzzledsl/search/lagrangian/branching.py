@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from puzzledsl.search.label_setting.label_setting import kept
-from puzzledsl.search.label_setting.layers import sweep_of
 from puzzledsl.search.label_setting.layout import Layout
+from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.ledger import Ledger
 from puzzledsl.search.problem.diagram import live_columns
@@ -90,7 +90,7 @@ class Branching:
             return 0
         swept = sweep.run(LABELS)
         kept(ledger, swept, origin, NAME)
-        used += swept.models
+        used += swept.labels
         if swept.complete:
             return used
         parts = _halves(problem, sweep.layout)
@@ -112,7 +112,7 @@ class Branching:
             return 0
         swept = sweep.run()
         kept(ledger, swept, origin, NAME)
-        return swept.models
+        return swept.labels
 
 
 def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node | None:
@@ -140,10 +140,10 @@ def _halves(problem: Problem, layout: Layout) -> tuple[Mask, Mask] | None:
     stages = [stage for stage, table in enumerate(diagram.next) if table.shape[1] > 1]
     if not stages:
         return None
-    weight = layout.meters.weights
-    use = (weight @ layout.meters.deltas[: layout.meters.rows]).astype(np.float64)
-    ways = len(layout.meters.scales)
-    paths = np.array([layout.rest.completion(way, 0, 0) for way in range(ways)])[:, : layout.stages]
+    weight = layout.resources.weights
+    use = (weight @ layout.resources.deltas[: layout.resources.rows]).astype(np.float64)
+    ways = len(layout.resources.scales)
+    paths = np.array([layout.completions.completion(way, 0, 0) for way in range(ways)])[:, : layout.stages]
     spread = use[paths].std(axis=0)
     classes = diagram.classes[paths]
     differs = (classes != classes[:1]).any(axis=0)

@@ -26,15 +26,11 @@ STEPS = 12  # steps of a walk
 WORSE = 0.15  # a step of a walk may be worse by this share of the answer's distance from the bound
 
 
-def polish(problem: Problem, bound: Bound, chosen: Ints) -> Ints:
-    """Return an answer at least as good as `chosen`, which must satisfy every row and formula. Deterministic."""
-    for better in polished(problem, bound, chosen):
-        chosen = better
-    return chosen
+def improvements(problem: Problem, bound: Bound, chosen: Ints, together: int = TOGETHER) -> Iterator[Ints]:
+    """Yield ever better answers, starting from `chosen`, which must satisfy every row and formula. Deterministic.
 
-
-def polished(problem: Problem, bound: Bound, chosen: Ints, together: int = TOGETHER) -> Iterator[Ints]:
-    """Yield ever better answers, starting from `chosen`. `together`: most pairs applied in one round."""
+    `together`: most pairs applied in one round.
+    """
     for _ in range(ROUNDS):
         better = _by_pairs(problem, bound, chosen, together)
         if better is None:
@@ -55,7 +51,7 @@ def walked(problem: Problem, bound: Bound, chosen: Ints) -> Iterator[Ints]:
         step = _best_four(problem, bound, chosen, seen)
         if step is None:
             return
-        for chosen in (step, *polished(problem, bound, step, together=1)):
+        for chosen in (step, *improvements(problem, bound, step, together=1)):
             value = problem.goal.of(chosen)
             seen.add(value)
             if value < best:

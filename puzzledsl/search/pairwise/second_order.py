@@ -40,10 +40,10 @@ from puzzledsl.search.tables import Tables
 NAME = "second-order search"
 ROUNDS = 24  # most Frank-Wolfe steps
 ORACLE_GAP = 1e-4
-ORACLE_MODELS = 20_000
+ORACLE_LABELS = 20_000
 ORACLE_WORK = 0.5
 ENOUGH = 1e-4  # relative gain of the bound below which the relaxation ends
-POLISHED = 8  # most rounds of linear searches around the best model
+ROUNDS_AROUND = 8  # most rounds of linear searches around the best model
 IMPROVED = 4  # best models from which swaps start
 PAIRS = 48  # most promising columns tried in swaps of two layers
 MAX_CUTS = 20
@@ -185,7 +185,7 @@ class _Search:
             return _Outcome(None, None, None, True)
         for value in sorted(self.models)[:IMPROVED]:
             self._add(improved(self.quadratic, self.models[value]))
-        self._polish()
+        self._search_around_the_best()
         if not self.models:
             return _Outcome(None, None, self.lower, False)
         proven = self._prove()
@@ -236,13 +236,13 @@ class _Search:
         best = min(self.models)
         return after >= best or (0 < after - before <= ENOUGH * max(abs(after), 1) and best - after > 0)
 
-    def _polish(self) -> None:
+    def _search_around_the_best(self) -> None:
         """Improve the best model by linear searches that price each choice by its pairwise terms with this model.
 
         The terms count fully or by half. Swaps improve each result.
         """
         oracle = self._oracle()
-        for _ in range(POLISHED):
+        for _ in range(ROUNDS_AROUND):
             if not self.models or self.effort.left_s <= 0:
                 return
             best = min(self.models)
@@ -258,7 +258,7 @@ class _Search:
                 return
 
     def _oracle(self) -> Effort:
-        return replace(self.effort, gap=ORACLE_GAP, models=ORACLE_MODELS, work=ORACLE_WORK)
+        return replace(self.effort, gap=ORACLE_GAP, labels=ORACLE_LABELS, work=ORACLE_WORK)
 
     def _relaxed_point(self, vertices: list[Ints], part: Ints) -> Ints:
         """Return the convex combination of models with the least relaxed objective, by place, in units of 2^-POINT_BITS."""

@@ -17,7 +17,7 @@ YES, NO = np.ones(1, dtype=np.bool_), np.zeros(1, dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Truths:
+class KleeneMasks:
     """Masks of the columns with which a formula holds, and fails, whatever the other layers are.
 
     In neither mask, the value depends on other layers. A mask has one entry if it is the same for all columns.
@@ -26,9 +26,9 @@ class Truths:
     holds: Mask
     fails: Mask
 
-    def negated(self) -> Truths:
+    def negated(self) -> KleeneMasks:
         """Return the truth values of the negation."""
-        return Truths(self.fails, self.holds)
+        return KleeneMasks(self.fails, self.holds)
 
 
 def open_columns(problem: Problem) -> Mask | None:
@@ -43,7 +43,7 @@ def open_columns(problem: Problem) -> Mask | None:
             return None
         for layer in _layers_to_read(formula.logic):
             begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
-            keep[begin:end] &= ~reader.truths(formula.logic, layer).fails
+            keep[begin:end] &= ~reader.masks(formula.logic, layer).fails
     return keep if columns.covers(keep) else None
 
 
@@ -58,7 +58,7 @@ def harmless_columns(problem: Problem) -> Mask | None:
         ways = []
         for layer in _layers_to_read(formula.logic):
             begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
-            left = keep[begin:end] & reader.truths(formula.logic, layer).holds
+            left = keep[begin:end] & reader.masks(formula.logic, layer).holds
             ways.append((int(left.sum()), -layer, begin, end, left))
         if not ways or max(ways, key=lambda w: w[:2])[0] == 0:
             return None
@@ -95,28 +95,28 @@ class _Reader:
         self.columns = columns
         self._known: dict[tuple[int, str, tuple[str, ...]], Mask] = {}
 
-    def truths(self, logic: Logic, layer: int) -> Truths:
+    def masks(self, logic: Logic, layer: int) -> KleeneMasks:
         """Return the truth values of a formula over the columns of a layer."""
         match logic:
             case Is():
                 return self._choice(logic, layer)
             case Not(operand=operand):
-                return self.truths(operand, layer).negated()
+                return self.masks(operand, layer).negated()
             case And(operands=operands):
-                return _all([self.truths(o, layer) for o in operands])
+                return _all([self.masks(o, layer) for o in operands])
             case Or(operands=operands):
-                return _all([self.truths(o, layer).negated() for o in operands]).negated()
+                return _all([self.masks(o, layer).negated() for o in operands]).negated()
             case Implies(condition=condition, consequence=consequence):
-                both = [self.truths(condition, layer), self.truths(consequence, layer).negated()]
+                both = [self.masks(condition, layer), self.masks(consequence, layer).negated()]
                 return _all(both).negated()
             case Cardinality(operands=operands, at_least=least, at_most=most):
-                return _counted([self.truths(o, layer) for o in operands], least, most)
+                return _counted([self.masks(o, layer) for o in operands], least, most)
             case _:
                 assert_never(logic)
 
-    def _choice(self, choice: Is, layer: int) -> Truths:
+    def _choice(self, choice: Is, layer: int) -> KleeneMasks:
         if choice.layer != layer:
-            return Truths(NO, NO if choice.alternatives else YES)
+            return KleeneMasks(NO, NO if choice.alternatives else YES)
         pairs = self.columns.pairs[layer]
         key = id(pairs), choice.sub_block, choice.alternatives
         if key not in self._known:
@@ -124,20 +124,20 @@ class _Reader:
             self._known[key] = np.array(inside, dtype=np.bool_)
         begin, end = self.columns.start[layer], self.columns.start[layer + 1]
         holds = self._known[key][self.columns.place[begin:end]]
-        return Truths(holds, ~holds)
+        return KleeneMasks(holds, ~holds)
 
 
-def _all(parts: Sequence[Truths]) -> Truths:
+def _all(parts: Sequence[KleeneMasks]) -> KleeneMasks:
     holds, fails = YES, NO
     for part in parts:
         holds, fails = holds & part.holds, fails | part.fails
-    return Truths(holds, fails)
+    return KleeneMasks(holds, fails)
 
 
-def _counted(parts: Sequence[Truths], least: int, most: int | None) -> Truths:
+def _counted(parts: Sequence[KleeneMasks], least: int, most: int | None) -> KleeneMasks:
     """Return the truth values of "from `least` to `most` of the parts hold"."""
     sure, possible = np.zeros(1, dtype=np.int64), np.full(1, len(parts), dtype=np.int64)
     for part in parts:
         sure, possible = sure + part.holds, possible - part.fails
     most = len(parts) if most is None else most
-    return Truths((sure >= least) & (possible <= most), (possible < least) | (sure > most))
+    return KleeneMasks((sure >= least) & (possible <= most), (possible < least) | (sure > most))

@@ -1,7 +1,7 @@
-"""Arrays of many pinned problems for joint label setting: each pin's columns, meters and order of layers.
+"""Arrays of many pinned problems for joint label setting: each pin's columns, resources and order of layers.
 
-Meters are sums over layers with a limit: several priced objectives, the objective, and the rows. Each layer's least value is
-subtracted, so meters only grow, and a label above a limit is part of no answer of interest. All numbers are exact integers.
+Resources are sums over layers with a limit: several priced objectives, the objective, and the rows. Each layer's least value is
+subtracted, so resources only grow, and a label above a limit is part of no answer of interest. All numbers are exact integers.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ import numpy as np
 from puzzledsl.search.lagrangian.bound import precision
 from puzzledsl.search.lagrangian.interior import Floats
 from puzzledsl.search.problem.instance import Ints, Problem
-from puzzledsl.search.sensitivity.pin_endings import Endings, endings_of
 from puzzledsl.search.sensitivity.pin_prices import EXCLUDED, PinBounds, priced_columns
+from puzzledsl.search.sensitivity.pin_suffixes import PinSuffixes, pin_suffixes_of
 from puzzledsl.search.sensitivity.pins import Pin
 
 SPREAD = 0.15  # logarithmic variation of prices
-GOAL = 1  # number of the objective's meter; meter 0 is the priced objective
-ROWS = 2  # number of the first row's meter
-FIELD = 16  # bits of a packed meter; the top bit is a guard that a borrow clears
-FIELDS = 4  # packed meters in a word
-UNITS = 2 ** (FIELD - 2)  # units that a packed meter's limit is divided into
+GOAL = 1  # number of the objective's resource; resource 0 is the priced objective
+ROWS = 2  # number of the first row's resource
+FIELD = 16  # bits of a packed resource; the top bit is a guard that a borrow clears
+FIELDS = 4  # packed resources in a word
+UNITS = 2 ** (FIELD - 2)  # units that a packed resource's limit is divided into
 GUARDS = np.int64(sum(1 << (FIELD * (i + 1) - 1) for i in range(FIELDS)) - 2**64)
-MANY_STAGES = 16  # average number of layers with a choice above which the last ones are listed as endings
+MANY_STAGES = 16  # average number of layers with a choice above which the last ones are listed as suffixes
 
 
 @dataclass(slots=True, eq=False)
 class PinLayout:
     """Data of all pins. Pin p has `stages[p]` layers with a choice. Its stage s is group `first[p] + s`.
 
-    The columns of a group are the entries `begin[group]` to `begin[group] + size[group] - 1` of `columns` and of `deltas[meter]`,
-    least slack first. `room[meter][pin]`: limits less the least value of every layer, for the priced objective, the objective and
-    the rows. `packed[word][entry]` and `packed_room[word][pin]`: priced objectives at varied prices, several in a word, rounded
-    so that no answer is lost. `base[pin]`: the columns of layers without a choice (any column for others). `endings`: suffixes
-    over layers that are no stages, if they are listed; `ending_floor[meter][pin]`: sums of these layers' least values.
+    The columns of a group are the entries from `begin[group]` on, `size[group]` of them, of `columns` and of `deltas[resource]`,
+    least slack first. `room[resource][pin]`: limits less the least value of every layer, for the priced objective, the objective
+    and the rows. `packed[word][entry]` and `packed_room[word][pin]`: priced objectives at varied prices, several in a word,
+    rounded so that no answer is lost. `base[pin]`: the columns of layers without a choice (any column for others). `suffixes`:
+    suffixes over layers that are no stages, if they are listed; `suffix_floor[resource][pin]`: sums of these layers' least
+    values.
     """
 
     columns: Ints
@@ -49,8 +50,8 @@ class PinLayout:
     begin: Ints
     size: Ints
     base: Ints
-    endings: Endings | None
-    ending_floor: Ints
+    suffixes: PinSuffixes | None
+    suffix_floor: Ints
 
 
 def pin_layout(problem: Problem, pins: Sequence[Pin], bounds: PinBounds, most: Ints) -> PinLayout:
@@ -68,14 +69,14 @@ def pin_layout(problem: Problem, pins: Sequence[Pin], bounds: PinBounds, most: I
     share = np.full(count * layers, 2.0)  # slack of the second column as a share of the pin's room
     choices = (sizes > 1).nonzero()[0]
     share[choices] = core.slack[starts[choices] + 1] / np.maximum(core.left, 1)[choices // layers]
-    endings = None
+    suffixes = None
     if len(choices) > MANY_STAGES * count and (bounds.whole > 0).all(axis=0).any():
         pinned = np.array([pin.layer for pin in pins])
         shares = core.slack / np.maximum(core.left, 1)[core.group // layers]
-        endings = endings_of(problem, share.reshape(count, layers), pinned, core.column, shares)
+        suffixes = pin_suffixes_of(problem, share.reshape(count, layers), pinned, core.column, shares)
     staged = np.ones(layers, dtype=np.bool_)
-    if endings is not None:
-        staged[endings.layers] = False
+    if suffixes is not None:
+        staged[suffixes.layers] = False
     choices = choices[staged[choices % layers]]
     choices = choices[np.lexsort((-share[choices], choices // layers))]
     stages = np.bincount(choices // layers, minlength=count)
@@ -90,8 +91,8 @@ def pin_layout(problem: Problem, pins: Sequence[Pin], bounds: PinBounds, most: I
         begin=starts[choices],
         size=sizes[choices],
         base=core.column[starts].reshape(count, layers),
-        endings=endings,
-        ending_floor=floors.reshape(len(floors), count, layers)[:, :, ~staged].sum(axis=2),
+        suffixes=suffixes,
+        suffix_floor=floors.reshape(len(floors), count, layers)[:, :, ~staged].sum(axis=2),
     )
 
 
@@ -119,7 +120,7 @@ class _Core:
 
 
 def _lifted(values: Ints, limits: Ints, starts: Ints, sizes: Ints) -> tuple[Ints, Ints, Ints]:
-    """Return meters with each group's least value subtracted, these least values by group, and the limits left by pin."""
+    """Return resources with each group's least value subtracted, these least values by group, and the limits left by pin."""
     floors = np.minimum.reduceat(values, starts, axis=1)
     room = limits - floors.reshape(*limits.shape, len(starts) // limits.shape[1]).sum(axis=2)
     return values - np.repeat(floors, sizes, axis=1), floors, room
@@ -139,13 +140,13 @@ def _varied(problem: Problem, bounds: PinBounds, most: Ints, column: Ints, pin: 
 
 
 def _packed(deltas: Ints, room: Ints, pin: Ints) -> tuple[Ints, Ints]:
-    """Pack meters into FIELDS fields per word. Amounts are rounded down, so that no answer exceeds a packed limit."""
+    """Pack resources into FIELDS fields per word. Amounts are rounded down, so that no answer exceeds a packed limit."""
     words = -(-len(deltas) // FIELDS)
     packed = np.zeros((words, deltas.shape[1]), dtype=np.int64)
     packed_room = np.full((words, room.shape[1]), GUARDS)
-    for meter, (own, left) in enumerate(zip(deltas, room, strict=True)):
+    for resource, (own, left) in enumerate(zip(deltas, room, strict=True)):
         unit = np.maximum(1, -(-left // UNITS))
-        word, shift = meter // FIELDS, FIELD * (meter % FIELDS)
+        word, shift = resource // FIELDS, FIELD * (resource % FIELDS)
         packed[word] |= np.minimum(own // unit[pin], 2 * UNITS - 1) << shift
         packed_room[word] |= np.maximum(left // unit, 0) << shift
     return packed, packed_room

@@ -23,9 +23,9 @@ from puzzledsl.search.sensitivity.pins import Lawful, Pin
 
 AT_ONCE = 16_000  # labels extended together
 A_CHECK = 2000  # answers whose formulas are evaluated at once
-TRIES = 15  # pairs of a label and an ending that take as long as one label
+TRIES = 15  # pairs of a label and an suffix that take as long as one label
 CHECK = 10  # work of evaluating the formulas of one answer, in labels
-ANY = 2**31  # no limit on candidate endings per label
+ANY = 2**31  # no limit on candidate suffixes per label
 WORTH = 0.05  # share of dominated labels below which dominance checks pause, each time for longer
 LONGEST_REST = 16
 FEW = 500  # number of labels below which dominance is not checked
@@ -75,7 +75,7 @@ class _Step:
 
 @dataclass(slots=True, eq=False)
 class _Labels:
-    """Labels at one stage with their pins. `room[meter][label]` and `packed[word][label]`: room left in each meter."""
+    """Labels at one stage with their pins. `room[resource][label]` and `packed[word][label]`: room left in each resource."""
 
     stage: int
     pin: Ints
@@ -210,9 +210,9 @@ class _Sweep:
             packed = [*(earlier[good] for earlier in packed), word[good]]
         room = np.empty((len(layout.deltas), len(parent)), dtype=np.int64)
         good = np.ones(len(parent), dtype=np.bool_)
-        for meter, (own, delta) in enumerate(zip(labels.room, layout.deltas, strict=True)):
-            np.subtract(own[parent], delta[entry], out=room[meter])
-            good &= room[meter] >= 0
+        for resource, (own, delta) in enumerate(zip(labels.room, layout.deltas, strict=True)):
+            np.subtract(own[parent], delta[entry], out=room[resource])
+            good &= room[resource] >= 0
         step = _Step(entry, parent, labels.step)
         words = np.array(packed, dtype=np.int64).reshape(len(packed), len(parent))
         grown = _Labels(labels.stage + 1, labels.pin[parent], room, words, step)
@@ -221,18 +221,18 @@ class _Sweep:
     # -------------------------------------------------------- answers
 
     def _end(self, labels: _Labels) -> None:
-        """Keep each pin's best answer among labels that have passed all stages, completed by endings if there are any."""
+        """Keep each pin's best answer among labels that have passed all stages, completed by suffixes if there are any."""
         spare = (
             labels.room[GOAL] - np.where(self.result.found, self.most - self.result.value + 1, 0)[labels.pin]
         )
-        if self.layout.endings is None:
+        if self.layout.suffixes is None:
             some = (spare >= 0).nonzero()[0]
             self._keep_best(labels, some, spare[some], None)
             return
-        endings, floor = self.layout.endings, self.layout.ending_floor[:, labels.pin]
-        room = labels.room[ROWS:] + floor[ROWS:] - endings.least[:, None]
+        suffixes, floor = self.layout.suffixes, self.layout.suffix_floor[:, labels.pin]
+        room = labels.room[ROWS:] + floor[ROWS:] - suffixes.least[:, None]
         spare = spare + floor[GOAL]
-        grid = endings.grid_for(self.bounds, labels.room[0])
+        grid = suffixes.grid_for(self.bounds, labels.room[0])
         weights = np.maximum(self.bounds.whole[labels.pin].T, 1)
         found = pairs_of(grid, room, labels.room[0], weights, spare, ANY)
         assert found is not None
@@ -240,8 +240,8 @@ class _Sweep:
         self.done += np.bincount(labels.pin, minlength=len(self.done)) * (tried // len(labels) // TRIES)
         self._keep_best(labels, model, spare[model] - grid.goal[part], grid.order[part])
 
-    def _keep_best(self, labels: _Labels, some: Ints, spare: Ints, ending: Ints | None) -> None:
-        """Keep the best answer of each pin, among labels with endings, that satisfies the formulas.
+    def _keep_best(self, labels: _Labels, some: Ints, spare: Ints, suffix: Ints | None) -> None:
+        """Keep the best answer of each pin, among labels with suffixes, that satisfies the formulas.
 
         `spare`: amount by which the sum is below the highest acceptable one.
         """
@@ -257,9 +257,9 @@ class _Sweep:
             if self.problem.formulas:
                 self.done += CHECK * np.bincount(pin[now], minlength=len(self.done))
             chosen = self._chosen(labels, some[now])
-            if ending is not None:
-                assert self.layout.endings is not None
-                chosen[:, self.layout.endings.layers] = self.layout.endings.columns[:, ending[now]].T
+            if suffix is not None:
+                assert self.layout.suffixes is not None
+                chosen[:, self.layout.suffixes.layers] = self.layout.suffixes.columns[:, suffix[now]].T
             good = self.lawful(chosen).nonzero()[0][::-1]  # reversed: each pin's best answer is written last
             here = pin[now[good]]
             result.chosen[here] = chosen[good]

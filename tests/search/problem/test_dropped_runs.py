@@ -46,6 +46,7 @@ from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from tests.oracles import brute_force, violations
+from tests.search.cpsat.test_export import check as check_export
 from tests.search.instances import HERE, KL, Instance, alone, at, problems, program_of, require
 from tests.search.run_instances import (
     FREE,
@@ -56,7 +57,6 @@ from tests.search.run_instances import (
     scored,
     with_runs,
 )
-from tests.search.test_export import check as check_export
 
 quick: Any = settings(deadline=None, max_examples=10, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 10**6)

@@ -15,17 +15,17 @@ from puzzledsl.search.lagrangian.interior import Floats
 from puzzledsl.search.problem.instance import Ints, Problem
 from puzzledsl.search.sensitivity.pin_prices import PinBounds
 
-MOST = 60_000  # most endings
-CELLS = 12  # grid cells per ending; labels are many, so trying few endings pays off
+MOST = 60_000  # most suffixes
+CELLS = 12  # grid cells per suffix; labels are many, so trying few suffixes pays off
 ROUNDING = 1e-9  # tolerance, as a share of the room for slack
 UNIT = 2.0**20  # weight of the objective in the grid's integer prices
 
 
 @dataclass(slots=True, eq=False)
-class Endings:
-    """Suffixes over `layers`: `columns[place][ending]` is the column of `layers[place]`.
+class PinSuffixes:
+    """Suffixes over `layers`: `columns[place][suffix]` is the column of `layers[place]`.
 
-    `goal[ending]` and `use[row][ending]`: objective and resource use. `least[row]`: least use of any ending. `grid`: the index,
+    `goal[suffix]` and `use[row][suffix]`: objective and resource use. `least[row]`: least use of any suffix. `grid`: the index,
     built on first use.
     """
 
@@ -51,8 +51,10 @@ class Endings:
         return self.grid
 
 
-def endings_of(problem: Problem, share: Floats, pinned: Ints, column: Ints, shares: Floats) -> Endings | None:
-    """List the endings over layers without a pin; None if there are no suitable layers.
+def pin_suffixes_of(
+    problem: Problem, share: Floats, pinned: Ints, column: Ints, shares: Floats
+) -> PinSuffixes | None:
+    """List the suffixes over layers without a pin; None if there are no suitable layers.
 
     `share[pin][layer]`: slack of the layer's second best column as a share of the pin's room (above 1: there is none). `pinned`:
     layers with pins. `column` and `shares`: columns of all pins, and the share of its pin's room that each needs.
@@ -76,4 +78,6 @@ def endings_of(problem: Problem, share: Floats, pinned: Ints, column: Ints, shar
     if not layers:
         return None
     use = problem.matrix[:, columns].sum(axis=1)
-    return Endings(np.array(layers), columns, problem.goal.values[columns].sum(axis=0), use, use.min(axis=1))
+    return PinSuffixes(
+        np.array(layers), columns, problem.goal.values[columns].sum(axis=0), use, use.min(axis=1)
+    )

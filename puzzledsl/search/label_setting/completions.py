@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from puzzledsl.search.label_setting.resources import Meters
+from puzzledsl.search.label_setting.resources import Resources
 from puzzledsl.search.problem.instance import Ints, Problem
 from puzzledsl.search.problem.paths import paths_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rest:
+class Completions:
     """Completions from each stage and state on.
 
     `use[stage]` [R][W][S] and `goal[stage]` [W][S]: resource use and objective of the completion. `columns[stage]` [W][S]: its
@@ -36,10 +36,10 @@ class Rest:
         return found
 
 
-def rest_of(problem: Problem, meters: Meters, order: list[int], goal: Ints) -> Rest:
+def completions_of(problem: Problem, resources: Resources, order: list[int], goal: Ints) -> Completions:
     """Compute the completions backwards from the last stage. `order`: layers of all stages. `goal[column]`: objective."""
     paths = paths_of(problem)
-    priced, rows = meters.deltas[meters.rows :], meters.deltas[: meters.rows]
+    priced, rows = resources.deltas[resources.rows :], resources.deltas[: resources.rows]
     staged = 0 if paths is None else len(paths.diagram.order)
     rest = _free(problem, priced, rows, order[staged:], goal)
     use, total = rest.use[-1], rest.goal[-1]
@@ -49,17 +49,17 @@ def rest_of(problem: Problem, meters: Meters, order: list[int], goal: Ints) -> R
         lines = np.arange(len(priced))[:, None]
         for stage in reversed(range(staged)):
             table, span = paths.diagram.next[stage], paths.spans[stage]
-            sums = meters.to_end[stage + 1][meters.rows :][:, table] + least[:, None, span]
+            sums = resources.to_end[stage + 1][resources.rows :][:, table] + least[:, None, span]
             picked = sums.argmin(axis=2)
             columns = best[lines, span.start + picked]
             then = table[np.arange(len(table)), picked]
             use = use[:, lines, then] + rows[:, columns]
             total = total[lines, then] + goal[columns]
             _put(rest, use, total, columns, then)
-    return Rest(rest.use[::-1], rest.goal[::-1], rest.columns[::-1], rest.then[::-1])
+    return Completions(rest.use[::-1], rest.goal[::-1], rest.columns[::-1], rest.then[::-1])
 
 
-def _free(problem: Problem, priced: Ints, rows: Ints, layers: list[int], goal: Ints) -> Rest:
+def _free(problem: Problem, priced: Ints, rows: Ints, layers: list[int], goal: Ints) -> Completions:
     """Return the completions through layers without a diagram, which have a single state; last stage first."""
     start = problem.columns.start
     columns = np.zeros((len(layers), len(priced)), dtype=np.int64)
@@ -70,10 +70,10 @@ def _free(problem: Problem, priced: Ints, rows: Ints, layers: list[int], goal: I
     np.cumsum(rows[:, columns].transpose(1, 0, 2), axis=0, out=use[1:, :, :, 0])
     np.cumsum(goal[columns], axis=0, out=total[1:, :, 0])
     steps = [*columns[:, :, None]]
-    return Rest([*use], [*total], steps, [np.zeros_like(step) for step in steps])
+    return Completions([*use], [*total], steps, [np.zeros_like(step) for step in steps])
 
 
-def _put(rest: Rest, use: Ints, goal: Ints, columns: Ints, then: Ints) -> None:
+def _put(rest: Completions, use: Ints, goal: Ints, columns: Ints, then: Ints) -> None:
     rest.use.append(use)
     rest.goal.append(goal)
     rest.columns.append(columns)

@@ -105,7 +105,7 @@ def test_also_where_integers_are_rounded(instance: Instance) -> None:
 
 
 @given(problems(max_layers=5), st.sampled_from([1, 2]))
-def test_endings_and_small_sweeps_change_nothing(instance: Instance, together: int) -> None:
+def test_suffixes_and_small_sweeps_change_nothing(instance: Instance, together: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pin_layout, "MANY_STAGES", 0)
         patch.setattr(regrets, "TOGETHER", together)

@@ -1,0 +1,392 @@
+"""Label setting for the resource-constrained shortest path (Irnich & Desaulniers 2005), one layer at a time, as arrays.
+
+A label is a partial assignment that may still become a good answer. It is pruned if a resource exceeds its limit (see
+`resources.py`), or if a label with the same use of every row dominates it: one with a lower objective, or with the same one and
+first in the order of the space. So the canonical best answer is never pruned. If a layer has too many labels, the most promising
+are extended first and the others wait; answers found meanwhile prune some of these. With a `width`, waiting labels are discarded
+(beam search), which finds good answers fast and proves nothing. After many labels, suffixes over the last layers are listed and
+looked up (see `suffixes.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from puzzledsl.search.label_setting.dominance import added, best_of_each
+from puzzledsl.search.label_setting.grid import pairs_of
+from puzzledsl.search.label_setting.labels import Labels, Step, WaitingLabels
+from puzzledsl.search.label_setting.layout import Layout, layout_of
+from puzzledsl.search.label_setting.suffixes import TOGETHER as AT_ONCE
+from puzzledsl.search.label_setting.suffixes import Suffixes, SuffixTable
+from puzzledsl.search.lagrangian.bound import Bound
+from puzzledsl.search.problem.instance import Ints, Problem
+
+TOGETHER = 3000  # labels extended at once
+MANY = 32_000  # the same, once there are suffixes: the more at once, the more are dominated
+A_LOOK = 256  # labels per layer that are completed heuristically in search of an answer
+WORTH = 0.05  # share of dominated labels below which dominance checks pause
+PAUSE = 3  # layers for which they pause
+A_GROUP = 8  # resources checked at a time
+A_BLOCK = 200_000  # pairs of labels and columns checked at a time
+FIRST_SUFFIXES = 20_000  # labels after which suffixes are listed for the first time
+MORE_SUFFIXES = 5  # growth of that number before they are listed again, further up
+MOST_SUFFIXES = 2_000_000
+PAIRS_A_LABEL = 30  # candidate suffixes that take as long as one label
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Swept:
+    """Result of a sweep for answers with sums up to a limit.
+
+    `chosen`: best answer found, with the sum `value`; it may be above the limit. `complete`: an answer within the limit is the
+    canonical best one, and otherwise none exists within the limit. If not complete, no answer within the limit is below `bound`.
+    """
+
+    chosen: Ints | None
+    value: int | None
+    complete: bool
+    bound: int | None = None
+    labels: int = 0  # number of labels
+
+
+def sweep(
+    layout: Layout,
+    most: int,
+    *,
+    known: int | None = None,
+    width: int | None = None,
+    work: int | None = None,
+    deadline: float | None = None,
+) -> Swept:
+    """Find the best answer with a sum up to `most`; also keep any better than `known`, the sum of a known answer.
+
+    Incomplete with a `width` (beam search), after `work` labels, or after the deadline (monotonic clock).
+    """
+    return Sweep(layout, most, known, width, deadline).run(work)
+
+
+def sweep_of(
+    problem: Problem,
+    bound: Bound,
+    most: int,
+    *,
+    known: int | None = None,
+    width: int | None = None,
+    deadline: float | None = None,
+) -> Sweep | None:
+    """Prepare a sweep of a problem for answers with sums up to `most`; None if its integers or formulas are too large.
+
+    Other modules use label setting only through this function. `known`, `width`, `deadline`: as for `sweep`.
+    """
+    layout = layout_of(problem, bound, most)
+    return None if layout is None else Sweep(layout, most, known, width, deadline)
+
+
+def sweep_all(layout: Layout, most: int, *, work: int, deadline: float) -> Ints | None:
+    """Return all answers with sums up to `most`, [answer][layer], best first, ties in the order of the space.
+
+    None if that takes more than `work` labels or exceeds the deadline.
+    """
+    search = _Every(layout, most, None, None, deadline)
+    if not search.run(work).complete:
+        return None
+    if not search.found:
+        return np.zeros((0, layout.problem.columns.layers), dtype=np.int64)
+    chosen = np.vstack([columns for columns, _ in search.found])
+    keys = np.hstack([keys for _, keys in search.found])
+    return np.asarray(chosen[np.lexsort(keys[::-1])])
+
+
+class _Late(Exception):
+    """Raised when the deadline has passed."""
+
+
+class Sweep:
+    """A sweep that can be interrupted after a number of labels and continued."""
+
+    def __init__(
+        self, layout: Layout, most: int, known: int | None, width: int | None, deadline: float | None
+    ) -> None:
+        self.layout, self.resources = layout, layout.resources.at(most)
+        self.known = most if known is None else known
+        self.width, self.deadline = width, deadline
+        self.last: int | None = None  # value of `done` at which it stops
+        self.waiting: list[WaitingLabels] = []
+        self.best: Swept | None = None
+        self.first: tuple[int, tuple[int, ...]] | None = None  # objective and place of `best`
+        self.done = 0
+        self.pause = 0
+        self.suffix_table: SuffixTable | None = None
+        self.next_suffixes = FIRST_SUFFIXES  # value of `done` at which suffixes are listed next
+
+        if not layout.hopeless and not (self.resources.room < 0).any():
+            none = np.zeros((len(self.resources.limits), 1), np.int64)
+            self._wait(Labels(0, none, none[0], layout.first_words[:, None], none[0], None))
+
+    def tighten(self, value: int) -> None:
+        """Lower the limit to the sum of an answer found elsewhere."""
+        if value < self.known:
+            self.known = value
+            self.best = self.best and replace(self.best, chosen=None, value=None)
+            self.resources = self.resources.at(min(value, self.resources.most))
+
+    def run(self, work: int | None = None) -> Swept:
+        """Sweep all layers; stop after `work` more labels."""
+        self.last = None if work is None else self.done + work
+        while self.waiting:
+            if self._stops():
+                return self._stopped()
+            self._follow(self._hopeful(self.waiting.pop().labels(self.resources)))
+        complete = self.width is None
+        return replace(self.best or Swept(None, None, False), complete=complete, labels=self.done)
+
+    def _stops(self) -> bool:
+        return (self.last is not None and self.done > self.last) or self._late()
+
+    def _late(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def _hopeful(self, labels: Labels) -> Labels:
+        """Return the labels that are still within the limits, which may have become lower."""
+        rows = self.resources.rows
+        fits = self._at_least(labels)[rows:] <= self.resources.limits[rows:, None]
+        return labels.only(np.asarray(fits.all(axis=0)))
+
+    def _at_least(self, labels: Labels) -> Ints:
+        """Return lower bounds on the resources of every completion, [resource][label]."""
+        return np.asarray(labels.sums + self.resources.ahead(labels.stage, labels.states))
+
+    def _follow(self, labels: Labels) -> None:
+        """Extend labels from their layer to the last one, or put them aside when the sweep stops."""
+        while len(labels) and labels.stage < len(self.layout.order):
+            if self._stops():
+                self._wait(labels)
+                return
+            try:
+                grown = self._grown(labels)
+            except _Late:
+                self._wait(labels)
+                return
+            labels = self._with_all_resources(self._undominated(self._satisfying(grown)), labels)
+            self.done += len(labels)
+            if self.width is None and self.done >= self.next_suffixes:
+                self._list_suffixes()
+            suffixes = None if self.suffix_table is None else self.suffix_table.at(labels.stage)
+            if suffixes is not None and self._looked_up(labels, suffixes):
+                return
+            if len(labels) > self._together():
+                labels = self._promising(labels)
+            self._look(labels)
+        if len(labels):
+            self._finish(labels)
+
+    def _wait(self, labels: Labels) -> None:
+        if len(labels):
+            least = int(self.resources.least_goal(self._at_least(labels)).min())
+            self.waiting.append(WaitingLabels.of(labels, self.resources, least))
+
+    def _together(self) -> int:
+        return self.width or (TOGETHER if self.suffix_table is None else max(TOGETHER, MANY))
+
+    def _grown(self, labels: Labels) -> Labels:
+        """Extend each label by each column of the next layer, if no resource exceeds its limit.
+
+        If there are many, only the sums of the rows are computed; `_with_all_resources` adds the others after dominance.
+        """
+        layout, limits = self.layout, self.resources.limits
+        begin, end = layout.columns(labels.stage)
+        deltas, main = self.resources.deltas[:, begin:end], self.resources.rows
+        pairs = self._fitting(labels, deltas[main])
+        if len(pairs[0]) <= A_BLOCK:
+            i, j, states = self._within(labels, deltas, *pairs)
+        else:
+            blocks = [slice(at, at + A_BLOCK) for at in range(0, len(pairs[0]), A_BLOCK)]
+            parts = [self._within(labels, deltas, *(p[block] for p in pairs)) for block in blocks]
+            i, j, states = (np.concatenate(part) for part in zip(*parts, strict=True))
+        j = j + begin
+        read = main if len(i) >= MANY else len(limits)
+        return Labels(
+            labels.stage + 1,
+            added(self.resources.deltas[:read], labels.sums[:read], j, i),
+            labels.goal[i] + layout.goal[j],
+            added(layout.words, labels.words, j, i),
+            states,
+            Step(i.astype(np.int32), j.astype(np.int32), labels.step),
+        )
+
+    def _within(
+        self, labels: Labels, deltas: Ints, i: Ints, j: Ints, states: Ints
+    ) -> tuple[Ints, Ints, Ints]:
+        """Return the pairs (label, column, next state) within the limits of all resources. Raises _Late after the deadline."""
+        if self._late():
+            raise _Late
+        limits = self.resources.limits
+        ahead = self.resources.ahead(labels.stage + 1, states)
+        for first in range(0, len(limits), A_GROUP):
+            part = slice(first, first + A_GROUP)
+            after = labels.sums[part].take(i, axis=1) + deltas[part].take(j, axis=1)
+            if isinstance(ahead, np.ndarray):
+                after += ahead[part]
+            fits = (after <= limits[part, None]).all(axis=0)
+            i, j, states = i[fits], j[fits], states[fits]
+            if isinstance(ahead, np.ndarray):
+                ahead = ahead[:, fits]
+        return i, j, states
+
+    def _fitting(self, labels: Labels, deltas: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return labels, columns and next states of the pairs that keep the main resource within its limit."""
+        main, stage = self.resources.rows, labels.stage
+        limit = self.resources.limits[main]
+        if stage >= self.layout.stages:
+            i, j = (labels.sums[main][:, None] + deltas <= limit).nonzero()
+            return i, j, np.zeros(len(i), dtype=np.int64)
+        then = self.layout.then[stage]
+        after = deltas + self.resources.to_end[stage + 1][main][then]
+        i, j = (after[labels.states] <= (limit - labels.sums[main])[:, None]).nonzero()
+        return i, j, then[labels.states[i], j]
+
+    def _with_all_resources(self, grown: Labels, labels: Labels) -> Labels:
+        """Complete the sums of all resources of grown labels, from the labels that they extend."""
+        if grown.step is None or len(grown.sums) == len(self.resources.limits):
+            return grown
+        sums = added(self.resources.deltas, labels.sums, grown.step.column, grown.step.before)
+        return replace(grown, sums=sums)
+
+    def _satisfying(self, labels: Labels) -> Labels:
+        """Return the labels that satisfy the formulas whose last layer this is."""
+        state = self.layout.formula_state
+        if state is not None:
+            for formula in self.layout.due[labels.stage - 1]:
+                labels = labels.only(state.holds(formula, labels.words[: state.words]))
+        return labels
+
+    def _undominated(self, labels: Labels) -> Labels:
+        """Dominance: of labels with equal row sums, equal relevant state and equal state, keep the best."""
+        if self.pause > 0 or len(labels) < 2:
+            self.pause -= 1
+            return labels
+        bits = self.layout.pending[labels.stage - 1]
+        keys = np.vstack([labels.sums[: self.resources.rows], labels.words[: len(bits)] & bits[:, None]])
+        if labels.stage < self.layout.stages:
+            keys = np.vstack([keys, labels.states])
+        keep = best_of_each(keys, labels.goal, labels.words[len(bits) :])
+        if len(keep) > (1 - WORTH) * len(labels):
+            self.pause = PAUSE
+        return labels if len(keep) == len(labels) else labels.only(keep)
+
+    def _promising(self, labels: Labels) -> Labels:
+        """Return the labels with the lowest bounds; put the others aside, or discard them in a beam search."""
+        rows, resources = self.resources.rows, self.resources
+        over = (self._at_least(labels)[rows:] - resources.limits[rows:, None]) / resources.scales[:, None]
+        order = np.argsort(over.max(axis=0), kind="stable")
+        together = self._together()
+        if self.width is None:
+            nearest = labels.only(order[together : together + 1])  # by floats, so others may be lower by 1
+            least = int(self.resources.least_goal(self._at_least(nearest))[0]) - 1
+            self.waiting.append(WaitingLabels.of(labels.only(order[together:]), self.resources, least))
+        return labels.only(order[:together])
+
+    def _look(self, labels: Labels) -> None:
+        """Complete some labels with the cheapest columns at each variation of the prices; keep a better answer."""
+        if not len(labels):
+            return
+        completions, resources, stage = self.layout.completions, self.resources, labels.stage
+        states = labels.states[:A_LOOK]
+        use, goal = completions.use[stage], completions.goal[stage]
+        if stage < self.layout.stages:
+            use, goal = use[:, :, states], goal[:, states]
+        sums = labels.sums[: resources.rows, None, :A_LOOK] + use
+        fits = np.asarray((sums <= resources.limits[: resources.rows, None, None]).all(axis=0))
+        goals = labels.goal[None, :A_LOOK] + goal
+        way, label = divmod(int(np.argmin(np.where(fits, goals, 2**62))), fits.shape[1])
+        value = int(goals[way, label]) + self.layout.floor
+        if not fits[way, label] or value >= self.known:
+            return
+        rest = completions.completion(way, stage, int(states[label]))
+        chosen = self.layout.chosen([*labels.columns(label), *rest])
+        if self.layout.satisfies_formulas(chosen):
+            self.best, self.known = Swept(chosen, value, False), value
+            self.resources = resources.at(min(value, resources.most))
+
+    def _finish(self, labels: Labels) -> None:
+        """Keep the best of complete labels; ties are broken by the order of the space."""
+        bits = 0 if self.layout.formula_state is None else self.layout.formula_state.words
+        label = int(best_of_each(np.zeros((0, len(labels)), np.int64), labels.goal, labels.words[bits:])[0])
+        value = int(labels.goal[label]) + self.layout.floor
+        if value > self.known:  # within every priced objective, but worse than the answer of `_look`
+            return
+        first = value, tuple(labels.words[bits:, label].tolist())
+        if self.first is None or first < self.first:
+            self.first, self.known = first, value
+            self.best = Swept(self.layout.chosen(labels.columns(label)), value, False)
+            self.resources = self.resources.at(min(value, self.resources.most))
+
+    def _list_suffixes(self) -> None:
+        """List about as many suffixes as there were labels, which pays off if as many labels are still to come."""
+        self.suffix_table = None  # frees the memory of the earlier ones first
+        self.suffix_table = SuffixTable(
+            self.layout, self.resources, min(self.done, MOST_SUFFIXES), self.deadline
+        )
+        self.next_suffixes *= MORE_SUFFIXES
+
+    def _looked_up(self, labels: Labels, suffixes: Suffixes) -> bool:
+        """Look up the completions of labels among the suffixes and keep the best answer. True if all were looked up."""
+        for begin in range(0, len(labels), AT_ONCE):
+            if self._late():
+                return False
+            part = self._hopeful(labels.only(np.arange(begin, min(begin + AT_ONCE, len(labels)))))
+            rows, limits = self.resources.rows, self.resources.limits
+            room, left = limits[:rows, None] - part.sums[:rows], limits[rows] - part.sums[rows]
+            spare = self.known - self.layout.floor - part.goal
+            found = pairs_of(suffixes.grid, room, left, self.resources.weights, spare)
+            if found is None:
+                return False
+            self.done += found[2] // PAIRS_A_LABEL
+            if len(found[0]):
+                self._finish(self._completed(part, suffixes, found[0], found[1]))
+        return True
+
+    def _completed(self, labels: Labels, suffixes: Suffixes, label: Ints, suffix: Ints) -> Labels:
+        """Return the complete labels of the pairs (label, suffix) with the lowest objective."""
+        goal = labels.goal[label] + suffixes.grid.goal[suffix]
+        best = goal == goal.min()
+        labels, columns = labels.only(label[best]), suffixes.columns(suffix[best])
+        step, own = labels.step, np.arange(len(labels), dtype=np.int32)
+        for column in columns.T:
+            step = Step(own, column.astype(np.int32), step)
+        words = labels.words + self.layout.words[:, columns].sum(axis=2)
+        return Labels(len(self.layout.order), labels.sums, goal[best], words, labels.states, step)
+
+    def _stopped(self) -> Swept:
+        """Return the incomplete result of an interrupted sweep, with the bound of the waiting labels."""
+        least = min(group.least for group in self.waiting)
+        best = self.best or Swept(None, None, False)
+        return replace(best, bound=min(least, self.resources.most), labels=self.done)
+
+
+class _Every(Sweep):
+    """A sweep that keeps every answer: no dominance, and limits stay."""
+
+    def __init__(
+        self, layout: Layout, most: int, known: int | None, width: int | None, deadline: float | None
+    ) -> None:
+        super().__init__(layout, most, known, width, deadline)
+        self.found: list[tuple[Ints, Ints]] = []  # (columns [answer][layer], keys: objective, then place)
+        self.next_suffixes = 2**62  # never: suffixes find only the best completions
+
+    def _undominated(self, labels: Labels) -> Labels:
+        return labels
+
+    def _look(self, labels: Labels) -> None:
+        pass
+
+    def _finish(self, labels: Labels) -> None:
+        # the limits of priced objectives alone admit some labels above `most`
+        labels = labels.only(labels.goal + self.layout.floor <= self.resources.most)
+        bits = 0 if self.layout.formula_state is None else self.layout.formula_state.words
+        chosen = np.repeat(self.layout.problem.columns.start[None, :-1], len(labels), axis=0)
+        chosen[:, self.layout.order] = labels.all_columns()
+        self.found.append((chosen, np.vstack([labels.goal, labels.words[bits:]])))

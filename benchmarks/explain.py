@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass, replace
 
 from benchmarks.infeasible import infeasible
-from puzzledsl.search.cpsat.solve import Effort, run_cpsat
+from puzzledsl.search.cpsat.solve import run_cpsat
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.explain import Conflict, explain
 from puzzledsl.search.infeasible.feasible import Feasibility, Kept, subset_of
 from puzzledsl.search.problem.instance import Problem

@@ -7,8 +7,9 @@ import numpy as np
 
 from benchmarks.rivals import Said, cpu_s
 from puzzledsl.search.cpsat.solve import model_of, solve_interruptibly
-from puzzledsl.search.problem.instance import Ints, Problem
-from puzzledsl.search.problem.metrics import holds
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.formulas import holds
+from puzzledsl.search.problem.instance import Problem
 
 
 def plain_cpsat(problem: Problem, limit_s: float) -> Said:

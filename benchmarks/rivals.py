@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.search.cpsat.solve import Effort, run_cpsat
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.cpsat.solve import run_cpsat
+from puzzledsl.search.effort import Effort
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from benchmarks.cold import cold_start
 from benchmarks.rivals import RIVALS, Said, cpu_s
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.ir.nodes import CpSat
-from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.effort import Effort
+from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.solve import solve_search

@@ -24,8 +24,8 @@ from benchmarks.structure_checks import deadlines, mistakes, random_programs, sa
 from benchmarks.structures import ALL_KINDS, structured
 from benchmarks.synthetic import Inputs, with_search
 from puzzledsl.ir.nodes import CpSat
-from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.effort import Effort
+from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.solve import solve_search
 

@@ -18,9 +18,10 @@ from benchmarks.structure_kinds import KINDS, Rng
 from benchmarks.structures import RUN_SCORES, SMALL, WIDE, Choice, mixed
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.ir.nodes import CpSat
-from puzzledsl.search.core import Outcome, minimise
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.effort import Effort
+from puzzledsl.search.portfolio.minimise import Outcome, minimise
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.solve import solve_search
 

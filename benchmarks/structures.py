@@ -29,8 +29,10 @@ from puzzledsl.ir.nodes import (
     Shape,
 )
 from puzzledsl.ir.tables import RunScore
-from puzzledsl.search.cpsat.solve import Effort, model_of, parameters_of, solve_interruptibly
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.cpsat.solve import model_of, parameters_of, solve_interruptibly
+from puzzledsl.search.effort import Effort
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.tables import tables_of

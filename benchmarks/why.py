@@ -17,8 +17,8 @@ from fractions import Fraction
 from benchmarks.infeasible import draw_requirements
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.ir.tables import Regret, WhyResult
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.exact import best_meeting_all
+from puzzledsl.search.batches.exact import best_meeting_all
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.sensitivity.pins import Pin, pins_of

@@ -123,7 +123,7 @@ def _model(
     compiled: Compiled,
     wrote: Callable[[Path, bytes], None],
 ) -> None:
-    from puzzledsl.search.cpsat.export import cpsat_model
+    from puzzledsl.search.export import cpsat_model
 
     missing = missing_tables(ctx, name)
     if missing:

@@ -1,4 +1,22 @@
-"""Choose an alternative for every layer, given costs and scores. Exact integers throughout; every solution is verified.
+"""Exact search for the best child: a multiple-choice knapsack with logical side constraints, in integers, with a proof.
 
-tables -> Problem -> bound -> core -> CP-SAT -> verify -> SearchResult
+    tables -> Problem -> presolve -> bound -> engines in turn -> verify -> SearchResult
+
+Each part imports only parts above it (an import contract holds this):
+
+    verify          independent verification of an answer; imports nothing of the search
+    tables          inputs of a search, checked (with errors, needs, score_table, effort)
+    problem         columns, rows, formulas and their decision diagram
+    lagrangian      Lagrangian bound and reduced costs
+    cpsat           CP-SAT on a problem
+    label_setting   label setting with dominance and suffix lookup
+    local_search    repair and exchange moves
+    portfolio       the exact engines in turn, on one problem
+    batches         branch and bound over boxes of batches
+    answer          verified solutions (and child_figures: any child)
+    baselines, infeasible, pairwise    heuristics, conflicts, second-order scores
+    solve           `pzl solve`
+    frontier        the search along one bound, then curve
+    sensitivity     regrets and margins (`pzl why`)
+    export          the model as a CP-SAT file
 """

@@ -9,7 +9,7 @@ from typing import Literal
 
 from puzzledsl.ir.nodes import MetricTerm
 from puzzledsl.ir.tables import LayerAssignment, SearchResult, Solution
-from puzzledsl.search.exact import Found
+from puzzledsl.search.batches.exact import Found
 from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.metrics import Child, report
 from puzzledsl.search.tables import Tables

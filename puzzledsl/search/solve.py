@@ -9,8 +9,8 @@ from puzzledsl.ir.nodes import Baseline, CpSat, Program, Search
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.search.answer import result_of
 from puzzledsl.search.baselines.baselines import BASELINE_S, solve_baseline
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.exact import Found, several
+from puzzledsl.search.batches.exact import Found, several
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.tables import Tables, tables_of
 

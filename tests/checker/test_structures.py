@@ -20,7 +20,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.problem.metrics import holds, layers_of
+from puzzledsl.search.problem.formulas import holds, layers_of
 from tests.checker.programs import checked, lowered
 
 LAYERS = 5

@@ -8,7 +8,8 @@ from itertools import pairwise, product
 import numpy as np
 
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.problem.instance import Columns, Goal, Ints, Problem, Row
+from puzzledsl.search.problem.columns import Columns, Ints
+from puzzledsl.search.problem.instance import Goal, Problem, Row
 
 FAMILIES = ("unrelated", "correlated", "subset-sum", "alike", "tied", "roomy", "negative")
 

@@ -13,7 +13,9 @@ from benchmarks.structure_kinds import KINDS, Count, Menu, Rng
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.problem.instance import Columns, Formula, Goal, Ints, Mask, Problem, Row
+from puzzledsl.search.problem.columns import Columns, Ints, Mask
+from puzzledsl.search.problem.formulas import Formula
+from puzzledsl.search.problem.instance import Goal, Problem, Row
 from tests.search.random_problems import every_answer
 
 FIGURES = ("unrelated", "correlated", "alike", "tied", "negative")

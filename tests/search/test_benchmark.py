@@ -19,8 +19,8 @@ from benchmarks.structures import ALL_KINDS, SMALL, structured
 from benchmarks.synthetic import Inputs, synthetic
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import CostTable, ScoreTable
-from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.effort import Effort
+from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.problem import build_problem
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.structure_kinds import KINDS, Count, Menu
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.problem.instance import Columns
+from puzzledsl.search.problem.columns import Columns
 from tests.search.structured import truth
 
 LAYERS = 5

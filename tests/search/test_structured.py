@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.plain_cpsat import meets, plain_cpsat
-from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.effort import Effort
+from puzzledsl.search.portfolio.minimise import minimise
 from tests.search.structured import (
     FIGURES,
     MOST_MODELS,

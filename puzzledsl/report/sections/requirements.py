@@ -24,7 +24,7 @@ from puzzledsl.ir.statements import written
 from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.report.numbers import Number, change, of_unit
 from puzzledsl.report.subject import PARENT, Subject
-from puzzledsl.search.problem.metrics import holds
+from puzzledsl.search.problem.formulas import holds
 
 
 @dataclass(frozen=True)

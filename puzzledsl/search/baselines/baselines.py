@@ -27,15 +27,15 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.answer import heuristic_result
+from puzzledsl.search.baselines.candidates import Model, best_of_models, closest, taken
 from puzzledsl.search.baselines.drops import by_angular_distance, by_block_influence
 from puzzledsl.search.baselines.greedy import greedy
-from puzzledsl.search.candidates import Model, best_of_models, closest, taken
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.exact import Found, best_meeting_all
-from puzzledsl.search.local_search.incumbent import feasible
+from puzzledsl.search.batches.exact import Found, best_meeting_all
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.needs import influence_of
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.instance import Columns, Goal, Ints, Problem
+from puzzledsl.search.problem.columns import Columns, Ints
+from puzzledsl.search.problem.instance import Goal, Problem
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.problem.rows import goal_of, without_larger
 from puzzledsl.search.tables import tables_of
@@ -149,7 +149,7 @@ def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
         for _ in range(RANDOM_TRIES):
             drawn = origin[columns.start[:-1] + rng.integers(0, columns.sizes)]
             chosen = relaxed.columns.numbered(drawn)
-            if (chosen < 0).any() or not feasible(relaxed, chosen):
+            if (chosen < 0).any() or not relaxed.is_feasible(chosen):
                 continue
             found = taken(problems, relaxed.choice(chosen), box)
             if found is not None:

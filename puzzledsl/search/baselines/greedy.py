@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.local_search.incumbent import feasible
-from puzzledsl.search.problem.instance import Ints, Problem
-from puzzledsl.search.problem.metrics import holds, layers_of
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.formulas import holds, layers_of
+from puzzledsl.search.problem.instance import Problem
 
 
 def greedy(problem: Problem) -> Ints | None:
@@ -20,7 +20,7 @@ def greedy(problem: Problem) -> Ints | None:
     excess is taken; later layers may need less than their share.
     """
     chosen = _chosen(problem)
-    return chosen if chosen is not None and feasible(problem, chosen) else None
+    return chosen if chosen is not None and problem.is_feasible(chosen) else None
 
 
 def _chosen(problem: Problem) -> Ints | None:

@@ -7,9 +7,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from puzzledsl.search.cpsat.solve import Effort, run_cpsat
+from puzzledsl.search.cpsat.solve import run_cpsat
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.problem.instance import Goal, Ints, Problem, Row
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Goal, Problem, Row
 
 WORK = 30.0  # CP-SAT's deterministic seconds for one group
 LARGEST_INDEX = 2**50  # limit on the number that encodes a group's columns in the canonical order

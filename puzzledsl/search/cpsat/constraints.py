@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
-from puzzledsl.search.problem.instance import Columns, Ints
+from puzzledsl.search.problem.columns import Columns, Ints
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model_helper import CpModelProto

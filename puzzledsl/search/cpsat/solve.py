@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,39 +18,15 @@ from puzzledsl.search.cpsat.constraints import (
     new_choices,
     new_counts,
 )
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.effort import Effort
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.symmetry import Symmetry, symmetry_of
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverResponse, SatParameters, SolveWrapper
 
 LARGEST_GOAL = 2**62
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """Limits of a solve. `deadline`: seconds on the monotonic clock. `gap`: relative gap that is accepted.
-
-    `work` limits CP-SAT's deterministic time, and `labels` the number of labels of label setting. A search that stops at these
-    limits gives the same answer on every machine.
-    """
-
-    deadline: float
-    gap: float = 0.0
-    seed: int = 0
-    workers: int = 1
-    work: float | None = None
-    labels: int = 10_000_000
-
-    @classmethod
-    def of(cls, time_s: float, gap: float = 0.0, seed: int = 0, workers: int = 1) -> Effort:
-        """Return an effort whose deadline is `time_s` seconds from now."""
-        return cls(time.monotonic() + time_s, gap, seed, workers)
-
-    @property
-    def left_s(self) -> float:
-        """Seconds until the deadline."""
-        return self.deadline - time.monotonic()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,16 +15,17 @@ import numpy as np
 
 from puzzledsl.ir.nodes import LinearRequirement, Requirement, ScoreTerm, TableTerm, Where
 from puzzledsl.ir.tables import ConflictItem
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.exact import best_of
+from puzzledsl.search.batches.exact import best_of
+from puzzledsl.search.batches.waiting import Floors
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.feasible import Feasibility, Kept
 from puzzledsl.search.infeasible.reachable import in_users_unit
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.instance import Goal, Mask, Problem
+from puzzledsl.search.problem.columns import Mask
+from puzzledsl.search.problem.instance import Goal, Problem
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.problem.rows import bound_of, bounds_of, goal_of, requirement_rows
-from puzzledsl.search.waiting import Floors
 
 Group = tuple[int, ...]  # numbers of the requirements of one `require` statement (several inside a `for`)
 Sense = Literal["minimize", "maximize"]

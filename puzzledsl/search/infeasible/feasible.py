@@ -14,13 +14,16 @@ import numpy as np
 
 from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat.solve import Effort, run_cpsat
+from puzzledsl.search.cpsat.solve import run_cpsat
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.local_search.incumbent import find_incumbent
+from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.instance import Ints, Mask, Problem, Row
-from puzzledsl.search.problem.metrics import Child, holds
+from puzzledsl.search.problem.columns import Ints, Mask
+from puzzledsl.search.problem.formulas import holds
+from puzzledsl.search.problem.instance import Problem, Row
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.presolve import presolve
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables

@@ -10,8 +10,8 @@ from fractions import Fraction
 from puzzledsl.ir.nodes import And, LinearRequirement, LogicRequirement, Requirement, Search
 from puzzledsl.ir.tables import Change, Relaxation
 from puzzledsl.search.answer import checked
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.exact import best_meeting_all
+from puzzledsl.search.batches.exact import best_meeting_all
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.explain import Conflict, Group, conflict_within, groups_of, reach
 from puzzledsl.search.infeasible.feasible import Feasibility
 from puzzledsl.search.infeasible.reachable import Written, in_users_unit

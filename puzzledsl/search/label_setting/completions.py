@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from puzzledsl.search.label_setting.resources import Resources
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.paths import paths_of
 
 

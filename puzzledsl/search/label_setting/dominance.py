@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.search.problem.instance import Ints
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.hashing import mixed
 
 MANY = 4000  # number of models up to which one operation for all rows is faster
 Indices = NDArray[np.int32] | NDArray[np.int64]
@@ -20,17 +21,6 @@ def added(values: Ints, sums: Ints, column: Indices, model: Indices) -> Ints:
         np.take(before, model, out=line, mode="clip")
         line += own[column]
     return after
-
-
-_ODD = np.array([0x1E3779B97F4A7C15, 0x27D4EB2F165667C5, 0x165667B19E3779F9, 0x3C6EF372FE94F82B], np.int64)
-
-
-def mixed(keys: Ints) -> Ints:
-    """Return a 64-bit hash of each column of `keys` [key][model]: equal for equal keys, and rarely equal for different ones."""
-    numbers = np.zeros(keys.shape[1], dtype=np.int64)
-    for place, key in enumerate(keys):
-        numbers = (numbers ^ (numbers >> 29)) + key * _ODD[place % len(_ODD)]
-    return numbers
 
 
 def best_of_each(keys: Ints, goal: Ints, places: Ints) -> Ints:

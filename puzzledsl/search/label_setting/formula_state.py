@@ -9,8 +9,8 @@ from typing import assert_never
 import numpy as np
 
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
-from puzzledsl.search.problem.instance import Columns, Formula, Ints, Mask
-from puzzledsl.search.problem.metrics import layers_of
+from puzzledsl.search.problem.columns import Columns, Ints, Mask
+from puzzledsl.search.problem.formulas import Formula, layers_of
 
 BITS = 7  # bits of a layer's code, which numbers the classes of columns that formulas distinguish
 A_WORD = 63 // BITS  # codes in a word

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from puzzledsl.search.problem.instance import Ints
+from puzzledsl.search.problem.columns import Ints
 
 AXES = 3  # most dimensions of the grid: the rows that discriminate best between parts
 SPLIT = 4  # initial number of cells along each side of a model's box

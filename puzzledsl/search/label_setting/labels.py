@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.search.label_setting.resources import Resources
-from puzzledsl.search.problem.instance import Ints, Mask
+from puzzledsl.search.problem.columns import Ints, Mask
 
 Short = NDArray[np.int32]
 

@@ -10,9 +10,9 @@ from puzzledsl.search.label_setting.completions import Completions, completions_
 from puzzledsl.search.label_setting.formula_state import FormulaState, formula_state_of
 from puzzledsl.search.label_setting.resources import Resources, resources_of
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.local_search.incumbent import meets_formulas
-from puzzledsl.search.problem.instance import Formula, Ints, Problem
-from puzzledsl.search.problem.metrics import layers_of
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.formulas import Formula, layers_of
+from puzzledsl.search.problem.instance import Problem
 
 LARGEST_PLACE = 2**62
 
@@ -56,7 +56,7 @@ class Layout:
 
     def satisfies_formulas(self, chosen: Ints) -> bool:
         """True if the formulas outside the diagram hold."""
-        return self.formula_state is None or meets_formulas(self.open_problem, chosen)
+        return self.formula_state is None or self.open_problem.meets_formulas(chosen)
 
     @property
     def open_problem(self) -> Problem:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from puzzledsl.search.lagrangian.bound import Bound, precision
-from puzzledsl.search.lagrangian.interior import Floats
-from puzzledsl.search.problem.instance import Ints, Mask, Problem
+from puzzledsl.search.problem.columns import Floats, Ints, Mask
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.paths import paths_of
 
 # Logarithmic variations of the prices: after some layers, other prices are best for the rest of the budgets.

@@ -15,7 +15,7 @@ from puzzledsl.search.label_setting.dominance import added, best_of_each
 from puzzledsl.search.label_setting.grid import Grid, grid_of
 from puzzledsl.search.label_setting.layout import Layout
 from puzzledsl.search.label_setting.resources import Resources
-from puzzledsl.search.problem.instance import Ints
+from puzzledsl.search.problem.columns import Ints
 
 TOGETHER = 4096  # models that are looked up at once
 AT_A_STAGE = 220_000  # most suffixes of a stage before dominance

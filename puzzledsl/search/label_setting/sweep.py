@@ -22,7 +22,8 @@ from puzzledsl.search.label_setting.layout import Layout, layout_of
 from puzzledsl.search.label_setting.suffixes import TOGETHER as AT_ONCE
 from puzzledsl.search.label_setting.suffixes import Suffixes, SuffixTable
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 
 TOGETHER = 3000  # labels extended at once
 MANY = 32_000  # the same, once there are suffixes: the more at once, the more are dominated

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from puzzledsl.search.lagrangian.lagrangian_dual import best_prices
 from puzzledsl.search.lagrangian.path_prices import best_path_prices
-from puzzledsl.search.problem.instance import Ints, Mask, Problem
+from puzzledsl.search.problem.columns import Floats, Ints, Mask
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.paths import NEVER, Paths, paths_of
 
-Floats = NDArray[np.float64]
 MOST_BITS = 28  # binary places of a price, at most
 ENOUGH_BITS = 10  # significant bits of the least weighty price that make int64 precise enough
 WEIGHTY = 1e-6  # share of the total magnitude: a row that contributes less may have an imprecise price

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.search.problem.instance import Ints
+from puzzledsl.search.problem.columns import Floats, Ints
 
-Floats = NDArray[np.float64]
 STEPS = 50
 CLOSE = 1e-7  # relative duality gap at which to stop
 TINY = 1e-3  # added to the bound's absolute value, so that a bound near 0 does not prevent stopping

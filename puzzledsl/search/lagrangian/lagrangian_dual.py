@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from puzzledsl.search.lagrangian.interior import DEAREST, Floats, Relaxation, solve_relaxation
-from puzzledsl.search.problem.instance import Ints, Mask, Problem
+from puzzledsl.search.lagrangian.interior import DEAREST, Relaxation, solve_relaxation
+from puzzledsl.search.problem.columns import Floats, Ints, Mask
+from puzzledsl.search.problem.instance import Problem
 
 HEATS = (1.0, 0.3, 0.1, 0.03, 0.01)
 STEPS_A_HEAT = 2

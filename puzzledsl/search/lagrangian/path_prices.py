@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from puzzledsl.search.lagrangian.interior import Floats, Relaxation, solve_relaxation
+from puzzledsl.search.lagrangian.interior import Relaxation, solve_relaxation
 from puzzledsl.search.lagrangian.lagrangian_dual import scaled_of
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.columns import Floats, Ints
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.paths import Paths
 
 SHARES = np.array([1.0, 0.5, 0.2, 0.05])  # points tried, as shares of the way from the best to the new prices

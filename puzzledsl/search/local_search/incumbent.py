@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.kleene_masks import harmless_columns
-from puzzledsl.search.problem.metrics import holds
 
 
 def find_incumbent(problem: Problem, bound: Bound) -> Ints | None:
@@ -39,7 +39,7 @@ def _without_runs(problem: Problem, bound: Bound) -> Ints | None:
     if chosen is None:
         return None
     numbered = problem.columns.numbered(origin[chosen])
-    return numbered if (numbered >= 0).all() and feasible(problem, numbered) else None
+    return numbered if (numbered >= 0).all() and problem.is_feasible(numbered) else None
 
 
 def _repaired(problem: Problem, bound: Bound) -> Ints | None:
@@ -66,22 +66,7 @@ def _repaired(problem: Problem, bound: Bound) -> Ints | None:
     if (use > problem.limits).any():
         return None
     _improve(problem, chosen)
-    return chosen if meets_formulas(problem, chosen) else None
-
-
-def meets_formulas(problem: Problem, chosen: Ints) -> bool:
-    """True if every formula holds and positions in runs of dropped layers are consecutive."""
-    if not problem.columns.in_order(chosen):
-        return False
-    layers = dict(enumerate(problem.choice(chosen)))
-    return all(holds(formula.logic, layers) for formula in problem.formulas)
-
-
-def feasible(problem: Problem, chosen: Ints) -> bool:
-    """True if the chosen columns satisfy every row and formula."""
-    return bool((problem.matrix[:, chosen].sum(axis=1) <= problem.limits).all()) and meets_formulas(
-        problem, chosen
-    )
+    return chosen if problem.meets_formulas(chosen) else None
 
 
 def _cheapest(problem: Problem, reduced: np.typing.NDArray[np.float64]) -> Ints:

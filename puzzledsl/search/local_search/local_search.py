@@ -13,8 +13,8 @@ import numpy as np
 
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.local_search.exchange import Changes, changes_of, fours_that_fit, pairs_that_fit
-from puzzledsl.search.local_search.incumbent import meets_formulas
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 
 CHANGES = 400  # changes with the least slack that are paired
 TRIES = 64  # best pairs tried, because formulas may forbid some
@@ -106,4 +106,4 @@ def _changed(problem: Problem, chosen: Ints, changes: Changes, which: Ints) -> I
     """Apply the changes `which`; None if a formula is then violated."""
     after = chosen.copy()
     after[changes.layers[which]] = changes.columns[which]
-    return after if meets_formulas(problem, after) else None
+    return after if problem.meets_formulas(after) else None

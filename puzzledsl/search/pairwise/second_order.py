@@ -15,19 +15,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat.products import MOST_PRODUCTS, number_of_products, solve_products
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.exact import NOTHING, Found, cut_off, is_right
+from puzzledsl.search.batches.exact import NOTHING, Found, cut_off, is_right
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.local_search.incumbent import meets_formulas
-from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.instance import INFINITE, Ints, Problem
-from puzzledsl.search.problem.kleene_masks import open_columns
-from puzzledsl.search.problem.problem import Problems
-from puzzledsl.search.problem.quadratic import (
+from puzzledsl.search.pairwise.products import MOST_PRODUCTS, number_of_products, solve_products
+from puzzledsl.search.pairwise.quadratic import (
     POINT_BITS,
-    Floats,
     Quadratic,
     Tangent,
     convex_part,
@@ -35,6 +28,12 @@ from puzzledsl.search.problem.quadratic import (
     quadratic_of,
     tangent_at,
 )
+from puzzledsl.search.portfolio.minimise import minimise
+from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.columns import Floats, Ints
+from puzzledsl.search.problem.instance import INFINITE, Problem
+from puzzledsl.search.problem.kleene_masks import open_columns
+from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
 
 NAME = "second-order search"
@@ -395,7 +394,7 @@ def _take(problem: Problem, chosen: Ints, columns: dict[int, int]) -> bool:
     before = {layer: int(chosen[layer]) for layer in columns}
     for layer, column in columns.items():
         chosen[layer] = column
-    if not problem.formulas or meets_formulas(problem, chosen):
+    if not problem.formulas or problem.meets_formulas(chosen):
         return True
     for layer, column in before.items():
         chosen[layer] = column

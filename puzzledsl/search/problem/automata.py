@@ -8,7 +8,7 @@ from time import monotonic
 
 import numpy as np
 
-from puzzledsl.search.problem.instance import Ints
+from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.residuals import FALSE, Residuals
 
 DEAD = -1

@@ -20,8 +20,8 @@ from puzzledsl.ir.metrics import linear_metrics, room_of
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term
 from puzzledsl.ir.tables import Cost, ScenarioCosts
 from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.columns import Columns
 from puzzledsl.search.problem.dropped_runs import added_by_runs
-from puzzledsl.search.problem.instance import Columns
 from puzzledsl.search.tables import Tables, decimal
 
 Whole = NDArray[Any]  # int64, or object (Python integers) where int64 might overflow

@@ -17,10 +17,11 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.search.label_setting.dominance import mixed
 from puzzledsl.search.problem.automata import DEAD, Automaton, automaton_of, layers_of_bits
+from puzzledsl.search.problem.columns import Columns, Ints, Mask
 from puzzledsl.search.problem.dropped_runs import run_formulas
-from puzzledsl.search.problem.instance import Columns, Formula, Ints, Mask
+from puzzledsl.search.problem.formulas import Formula
+from puzzledsl.search.problem.hashing import mixed
 from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals
 
 MOST_STATES = 4_000  # most states between two layers

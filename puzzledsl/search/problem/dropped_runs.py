@@ -15,7 +15,7 @@ import numpy as np
 
 from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.problem.instance import Columns, Ints
+from puzzledsl.search.problem.columns import Columns, Ints
 from puzzledsl.search.problem.residuals import Residuals
 
 

@@ -9,8 +9,9 @@ from typing import assert_never
 import numpy as np
 
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
-from puzzledsl.search.problem.instance import Columns, Mask, Problem
-from puzzledsl.search.problem.metrics import holds, layers_of
+from puzzledsl.search.problem.columns import Columns, Mask
+from puzzledsl.search.problem.formulas import holds, layers_of, size_of
+from puzzledsl.search.problem.instance import Problem
 
 LARGEST = 20_000  # limit on parts of a formula times its layers; larger formulas are not evaluated
 YES, NO = np.ones(1, dtype=np.bool_), np.zeros(1, dtype=np.bool_)
@@ -71,21 +72,6 @@ def _layers_to_read(logic: Logic) -> list[int]:
     """Return the layers of a formula; none if it is too large to be evaluated once for each layer."""
     layers = layers_of(logic)
     return sorted(layers) if len(layers) * size_of(logic) <= LARGEST else []
-
-
-def size_of(logic: Logic) -> int:
-    """Return the number of parts of a formula."""
-    match logic:
-        case Is():
-            return 1
-        case Not(operand=operand):
-            return 1 + size_of(operand)
-        case And(operands=operands) | Or(operands=operands) | Cardinality(operands=operands):
-            return 1 + sum(map(size_of, operands))
-        case Implies(condition=condition, consequence=consequence):
-            return 1 + size_of(condition) + size_of(consequence)
-        case _:
-            assert_never(logic)
 
 
 class _Reader:

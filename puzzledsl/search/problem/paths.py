@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from puzzledsl.search.problem.columns import Columns, Ints
 from puzzledsl.search.problem.diagram import Diagram
-from puzzledsl.search.problem.instance import Columns, Ints, Problem
+from puzzledsl.search.problem.instance import Problem
 
 NEVER = 2**62  # stands for infinity (no path); finite sums are below half of it
 Values = NDArray[Any]

@@ -7,8 +7,9 @@ from math import inf
 
 import numpy as np
 
+from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.diagram import Diagram, diagram_of, live_columns
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.kleene_masks import open_columns
 
 

@@ -14,7 +14,7 @@ from typing import assert_never
 import numpy as np
 
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
-from puzzledsl.search.problem.instance import Columns, Ints
+from puzzledsl.search.problem.columns import Columns, Ints
 
 TRUE, FALSE = 0, 1
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -23,29 +23,28 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.coefficients import Coefficients, Vector
-from puzzledsl.search.problem.instance import Formula, Goal, Problem, Row, Tokens
+from puzzledsl.search.problem.forms import Forms
+from puzzledsl.search.problem.formulas import Formula
+from puzzledsl.search.problem.instance import Goal, Problem, Row, Tokens
 from puzzledsl.search.problem.per_sequence import TIMES, bounded, times_the_parents
-
-if TYPE_CHECKING:
-    from puzzledsl.search.problem.problem import Builder
 
 FLIPPED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
 Where = Box | Mapping[str, int]
 
 
-def goal_of(builder: Builder, linear: Linear, sense: Literal["minimize", "maximize"], where: Where) -> Goal:
+def goal_of(forms: Forms, linear: Linear, sense: Literal["minimize", "maximize"], where: Where) -> Goal:
     """Return the objective to minimise. One that is maximised is negated; a throughput is maximised by minimising latency."""
     box, upwards = _box(where), sense == "maximize"
     throughput = _throughput(linear)
     if throughput is None:
         negate, tokens = upwards, None
-        vector = builder.coefficients.most(linear, box) if negate else builder.coefficients.least(linear, box)
+        vector = forms.coefficients.most(linear, box) if negate else forms.coefficients.least(linear, box)
     else:
         factor, scenario = throughput
         negate = upwards != (factor > 0)
-        batch, vector = _latency(builder.coefficients, scenario, box, most=negate)
-        tokens = Tokens(factor, batch * builder.output_of(scenario), linear.constant)
-    values, divisor = builder.scaled(-vector.values if negate else vector.values)
+        batch, vector = _latency(forms.coefficients, scenario, box, most=negate)
+        tokens = Tokens(factor, batch * forms.output_of(scenario), linear.constant)
+    values, divisor = forms.scaled(-vector.values if negate else vector.values)
     sign = -1 if negate else 1
     return Goal(values, vector.unit * divisor, vector.constant, sign, upwards, divisor == 1, tokens)
 
@@ -76,29 +75,29 @@ def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool)
 # ---------------------------------------------------------------- requirements
 
 
-def requirement_rows(builder: Builder, index: int, requirement: Requirement, where: Where) -> Iterator[Row]:
+def requirement_rows(forms: Forms, index: int, requirement: Requirement, where: Where) -> Iterator[Row]:
     """Yield the rows of a linear requirement: one, or two for `==`; none if it always holds. Formulas have none."""
     if isinstance(requirement, LogicRequirement):
         return
     box, name = _box(where), requirement.where.text or f"requirement {index + 1}"
-    share = _share_of_the_parent(builder, requirement, box)
+    share = _share_of_the_parent(forms, requirement, box)
     if share is not None:
-        yield builder.row(name, *share, requirement.op in ("<", ">"), index)
+        yield forms.row(name, *share, requirement.op in ("<", ">"), index)
         return
-    least, most = bounds_of(builder, requirement, box)
+    least, most = bounds_of(forms, requirement, box)
     if _throughput(requirement.left) is not None:
-        yield from _throughput_rows(builder, index, requirement, box, (least, most))
+        yield from _throughput_rows(forms, index, requirement, box, (least, most))
     else:
-        op, coefficients = requirement.op, builder.coefficients
+        op, coefficients = requirement.op, forms.coefficients
         if op in ("<=", "<", "=="):
-            yield builder.row(name, coefficients.least(requirement.left, box), most, op == "<", index)
+            yield forms.row(name, coefficients.least(requirement.left, box), most, op == "<", index)
         if op in (">=", ">", "=="):
             negated = coefficients.most(requirement.left, box).negated()
-            yield builder.row(name, negated, -least, op == ">", index)
+            yield forms.row(name, negated, -least, op == ">", index)
 
 
 def _throughput_rows(
-    builder: Builder, index: int, requirement: LinearRequirement, box: Box, bounds: tuple[Fraction, Fraction]
+    forms: Forms, index: int, requirement: LinearRequirement, box: Box, bounds: tuple[Fraction, Fraction]
 ) -> Iterator[Row]:
     """Yield the rows of `factor * batch * output / latency + constant op bound`, as bounds on the latency."""
     found = _throughput(requirement.left)
@@ -110,19 +109,19 @@ def _throughput_rows(
     if factor < 0:
         least, most, op = most, least, FLIPPED[op]
     if op in (">=", ">", "==") and least > 0:
-        batch, latency = _latency(builder.coefficients, scenario, box, most=False)
-        yield builder.row(name, latency, batch * builder.output_of(scenario) / least, op == ">", index)
+        batch, latency = _latency(forms.coefficients, scenario, box, most=False)
+        yield forms.row(name, latency, batch * forms.output_of(scenario) / least, op == ">", index)
     if op in ("<=", "<", "=="):
-        batch, latency = _latency(builder.coefficients, scenario, box, most=True)
+        batch, latency = _latency(forms.coefficients, scenario, box, most=True)
         if most <= 0:  # throughput is above 0
-            yield builder.row(name, Vector(latency.values * 0), Fraction(-1), False, index)
+            yield forms.row(name, Vector(latency.values * 0), Fraction(-1), False, index)
             return
-        limit = batch * builder.output_of(scenario) / most
-        yield builder.row(name, latency.negated(), -limit, op == "<", index)
+        limit = batch * forms.output_of(scenario) / most
+        yield forms.row(name, latency.negated(), -limit, op == "<", index)
 
 
 def _share_of_the_parent(
-    builder: Builder, requirement: LinearRequirement, box: Box
+    forms: Forms, requirement: LinearRequirement, box: Box
 ) -> tuple[Vector, Fraction] | None:
     """Return (time relative to the parent's, limit) for `latency <= 0.8x` or `throughput >= 1.25x` over several batches.
 
@@ -141,37 +140,37 @@ def _share_of_the_parent(
                 return None
             ratio = 1 / requirement.parent_ratio if upwards else requirement.parent_ratio
             time = "latency" if upwards else metric
-            return times_the_parents(builder.coefficients, builder.parent, scenario, time, ends), ratio
+            return times_the_parents(forms.coefficients, forms.parent, scenario, time, ends), ratio
         case _:
             return None
 
 
-def bound_of(builder: Builder, requirement: LinearRequirement, batches: Mapping[str, int]) -> Fraction:
+def bound_of(forms: Forms, requirement: LinearRequirement, batches: Mapping[str, int]) -> Fraction:
     """Return the right-hand side of a requirement: its bound, or its ratio times the parent's value at the same batches."""
-    return bounds_of(builder, requirement, Box.at(batches))[0]
+    return bounds_of(forms, requirement, Box.at(batches))[0]
 
 
-def bounds_of(builder: Builder, requirement: LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:
+def bounds_of(forms: Forms, requirement: LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:
     """Return the least and the greatest right-hand side of a requirement over a box."""
     ratio = requirement.parent_ratio
     if ratio is None:
         assert requirement.bound is not None, "a requirement has a bound or a ratio"
         return requirement.bound, requirement.bound
-    ends = [ratio * value for value in _parents_values(builder, requirement.left, box)]
+    ends = [ratio * value for value in _parents_values(forms, requirement.left, box)]
     return min(ends), max(ends)
 
 
-def _parents_values(builder: Builder, linear: Linear, box: Box) -> tuple[Fraction, Fraction]:
+def _parents_values(forms: Forms, linear: Linear, box: Box) -> tuple[Fraction, Fraction]:
     """Return the least and the greatest value of an expression for the parent over a box; throughput at latency 0 counts as 0."""
     found = _throughput(linear)
     if found is None:
-        return builder.parent.least(linear, box).total(), builder.parent.most(linear, box).total()
+        return forms.parent.least(linear, box).total(), forms.parent.most(linear, box).total()
     factor, scenario = found
 
     def value(*, most: bool) -> Fraction:
-        batch, latency = _latency(builder.parent, scenario, box, most=most)
+        batch, latency = _latency(forms.parent, scenario, box, most=most)
         total = latency.total()
-        tokens = batch * builder.output_of(scenario)
+        tokens = batch * forms.output_of(scenario)
         return factor * tokens / total + linear.constant if total else linear.constant
 
     return value(most=True), value(most=False)
@@ -190,25 +189,25 @@ def without_larger(problem: Problem) -> Problem:
     )
 
 
-def fitting_rows(builder: Builder, where: Where) -> Iterator[Row]:
+def fitting_rows(forms: Forms, where: Where) -> Iterator[Row]:
     """Yield the rows of `auto` batches: the model fits at this batch and at no larger candidate."""
     box = _box(where)
-    for name in builder.tables.scenarios:
+    for name in forms.tables.scenarios:
         low, high = box.of(name)
-        fitting = builder.coefficients.room(name, low)
+        fitting = forms.coefficients.room(name, low)
         if fitting is None:
             continue
         vector, limit = fitting
-        yield builder.row(f"{name} fits at batch {low}", vector, Fraction(limit), False, None)
-        for batch in builder.tables.larger(name, high):
-            beyond = builder.coefficients.room(name, batch)
+        yield forms.row(f"{name} fits at batch {low}", vector, Fraction(limit), False, None)
+        for batch in forms.tables.larger(name, high):
+            beyond = forms.coefficients.room(name, batch)
             assert beyond is not None, "all batches of a scenario are auto, or none"
             vector, limit = beyond
             row = f"{name} {BEYOND} {batch}"
-            yield builder.row(row, vector.negated(), -Fraction(limit), True, None)
-        if name in builder.tables.profiles and not builder.tables.larger(name, high):
+            yield forms.row(row, vector.negated(), -Fraction(limit), True, None)
+        if name in forms.tables.profiles and not forms.tables.larger(name, high):
             # always satisfied; it keeps the rows equal for all boxes, so that prices carry over from one to another
-            yield Row(f"{name} {BEYOND} any", np.zeros(len(builder.columns), dtype=np.int64), 0)
+            yield Row(f"{name} {BEYOND} any", np.zeros(len(forms.columns), dtype=np.int64), 0)
 
 
 def formulas_of(requirements: Sequence[Requirement]) -> Iterator[Formula]:

@@ -14,9 +14,9 @@ from itertools import product
 
 import numpy as np
 
-from puzzledsl.search.problem.instance import Formula, Ints, Problem
-from puzzledsl.search.problem.kleene_masks import size_of
-from puzzledsl.search.problem.metrics import holds, layers_of
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.formulas import Formula, holds, layers_of, size_of
+from puzzledsl.search.problem.instance import Problem
 
 MOST_TUPLES = 4096
 MOST_PARTS = 100_000  # limit on tuples times parts of formulas, for one unit

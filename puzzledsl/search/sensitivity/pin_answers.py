@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.sensitivity.pins import SUB_BLOCKS, Pin
 
 NO_PIN = -1

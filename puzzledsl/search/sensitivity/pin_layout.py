@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from puzzledsl.search.lagrangian.bound import precision
-from puzzledsl.search.lagrangian.interior import Floats
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.columns import Floats, Ints
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.sensitivity.pin_prices import EXCLUDED, PinBounds, priced_columns
 from puzzledsl.search.sensitivity.pin_suffixes import PinSuffixes, pin_suffixes_of
 from puzzledsl.search.sensitivity.pins import Pin

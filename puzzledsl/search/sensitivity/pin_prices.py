@@ -14,9 +14,10 @@ from itertools import groupby
 import numpy as np
 
 from puzzledsl.search.lagrangian.bound import Bound, precision
-from puzzledsl.search.lagrangian.interior import Floats, Relaxation
+from puzzledsl.search.lagrangian.interior import Relaxation
 from puzzledsl.search.lagrangian.lagrangian_dual import NEGLIGIBLE, scaled_of
-from puzzledsl.search.problem.instance import Ints, Mask, Problem
+from puzzledsl.search.problem.columns import Floats, Ints, Mask
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.sensitivity.pins import Pin
 
 HEATS = (0.01, 0.003, 0.001, 0.0003)  # temperatures of the smoothed minimum, one Newton step each

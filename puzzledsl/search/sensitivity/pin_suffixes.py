@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from puzzledsl.search.label_setting.grid import Grid, grid_of
-from puzzledsl.search.lagrangian.interior import Floats
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.problem.columns import Floats, Ints
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.sensitivity.pin_prices import PinBounds
 
 MOST = 60_000  # most suffixes

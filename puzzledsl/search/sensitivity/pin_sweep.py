@@ -16,7 +16,8 @@ import numpy as np
 
 from puzzledsl.search.label_setting.dominance import best_of_each
 from puzzledsl.search.label_setting.grid import pairs_of
-from puzzledsl.search.problem.instance import Ints, Mask, Problem
+from puzzledsl.search.problem.columns import Ints, Mask
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.sensitivity.pin_layout import GOAL, GUARDS, ROWS, PinLayout, pin_layout
 from puzzledsl.search.sensitivity.pin_prices import EXCLUDED, PinBounds
 from puzzledsl.search.sensitivity.pins import Lawful, Pin

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
-from puzzledsl.search.problem.instance import Columns, Ints, Mask, Problem
+from puzzledsl.search.problem.columns import Columns, Ints, Mask
+from puzzledsl.search.problem.instance import Problem
 
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 

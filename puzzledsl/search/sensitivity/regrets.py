@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.local_search.incumbent import feasible
-from puzzledsl.search.problem.instance import Ints, Mask, Problem
+from puzzledsl.search.portfolio.minimise import minimise
+from puzzledsl.search.problem.columns import Ints, Mask
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.paths import paths_of
 from puzzledsl.search.problem.presolve import presolve
 from puzzledsl.search.sensitivity.pin_answers import PinsOfColumns
@@ -220,7 +220,7 @@ class _Pinned:
             if not (
                 chosen[layer] in has
                 and whole.goal.of(chosen) == optima.upper[number]
-                and feasible(whole, chosen)
+                and whole.is_feasible(chosen)
             ):
                 raise RuntimeError(
                     "the answer found for a pin does not have it or does not meet the requirements"

@@ -28,11 +28,12 @@ from puzzledsl.ir.tables import (
     WhyResult,
 )
 from puzzledsl.search.answer import checked
-from puzzledsl.search.core import Outcome, minimise
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.exact import Found, best_meeting_all
+from puzzledsl.search.batches.exact import Found, best_meeting_all
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.needs import terms_of
-from puzzledsl.search.problem.instance import INFINITE, Ints, Problem
+from puzzledsl.search.portfolio.minimise import Outcome, minimise
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import INFINITE, Problem
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.sensitivity.margins import moves_of

@@ -13,9 +13,9 @@ from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverStatus, Sol
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.cpsat import constraints
+from puzzledsl.search.problem.columns import Columns
 from puzzledsl.search.problem.dropped_runs import with_positions
-from puzzledsl.search.problem.instance import Columns
-from puzzledsl.search.problem.metrics import holds
+from puzzledsl.search.problem.formulas import holds
 from tests.search.instances import _formulas
 
 NAMES = ("noop", "parent", "gqa2")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.synthetic import synthetic
 from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
-from puzzledsl.search.local_search.incumbent import feasible, find_incumbent
+from puzzledsl.search.local_search.incumbent import find_incumbent
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.problem import build_problem, build_problems
 from puzzledsl.search.tables import tables_of
@@ -25,7 +25,7 @@ def answers(instance: Instance, problem: Problem) -> list[np.ndarray[Any, Any]]:
     tables = tables_of(*instance.args)
     children = [c for c in all_children(tables) if dict(c.batches) == dict(problem.batches)]
     chosen = [problem.indices(c.layers) for c in children]
-    return [c for c in chosen if c is not None and feasible(problem, c)]
+    return [c for c in chosen if c is not None and problem.is_feasible(c)]
 
 
 def check(instance: Instance, problem: Problem, bound: Any) -> None:
@@ -58,7 +58,7 @@ def test_any_prices_give_a_bound(instance: Instance, prices: list[float]) -> Non
 def test_an_incumbent_meets_everything(instance: Instance) -> None:
     for problem in build_problems(*instance.args):
         chosen = find_incumbent(problem, lagrangian_bound(problem))
-        assert chosen is None or feasible(problem, chosen)
+        assert chosen is None or problem.is_feasible(chosen)
 
 
 def test_the_bound_is_close_and_fixes_almost_every_column() -> None:

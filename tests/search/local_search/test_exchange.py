@@ -6,16 +6,16 @@ from itertools import combinations
 
 import pytest
 
-from puzzledsl.search import core
-from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.local_search import exchange
 from puzzledsl.search.local_search.exchange import Changes, changes_of, fours_that_fit, pairs_that_fit
-from puzzledsl.search.local_search.incumbent import feasible
 from puzzledsl.search.local_search.local_search import walked
-from puzzledsl.search.problem.gaps import bound_enough, good_enough, within_gap
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.portfolio import minimise as core
+from puzzledsl.search.portfolio.gaps import bound_enough, good_enough, within_gap
+from puzzledsl.search.portfolio.minimise import minimise
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
 EACH = 12  # problems of each family
@@ -99,7 +99,7 @@ def test_a_walk_finds_answers_each_better_than_all_before(family: str) -> None:
         problem, bound, chosen = it
         value = problem.goal.of(chosen)
         for better in walked(problem, bound, chosen):
-            assert feasible(problem, better)
+            assert problem.is_feasible(better)
             assert problem.goal.of(better) < value
             value = problem.goal.of(better)
 
@@ -120,7 +120,7 @@ def test_an_answer_in_haste_is_within_the_gap_of_the_best(
             assert found.chosen is None
             continue
         assert found.chosen is not None and found.value is not None and found.bound is not None
-        assert feasible(problem, found.chosen) and problem.goal.of(found.chosen) == found.value
+        assert problem.is_feasible(found.chosen) and problem.goal.of(found.chosen) == found.value
         assert found.bound <= values.min() <= found.value
         assert within_gap(problem.goal, found.value, found.bound, gap), seed
 

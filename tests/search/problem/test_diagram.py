@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from puzzledsl.ir.nodes import And, Implies, Is
-from puzzledsl.search import core
-from puzzledsl.search.cpsat.cores import Cores
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.label_setting.label_setting import LabelSetting
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
-from puzzledsl.search.lagrangian.branching import Branching
-from puzzledsl.search.ledger import Ledger
+from puzzledsl.search.portfolio import minimise as core
+from puzzledsl.search.portfolio.branching import Branching
+from puzzledsl.search.portfolio.cores import Cores
+from puzzledsl.search.portfolio.label_setting import LabelSetting
+from puzzledsl.search.portfolio.ledger import Ledger
 from puzzledsl.search.problem import diagram
+from puzzledsl.search.problem.columns import Columns, Ints
 from puzzledsl.search.problem.diagram import DEAD, Diagram, diagram_of, live_columns
-from puzzledsl.search.problem.instance import Columns, Formula, Ints, Problem
+from puzzledsl.search.problem.formulas import Formula
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.presolve import presolve
 from tests.search.structured import FIGURES, answers_of, structured_problem
 

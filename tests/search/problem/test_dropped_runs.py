@@ -31,14 +31,14 @@ from puzzledsl.ir.nodes import (
 from puzzledsl.ir.tables import PairwiseTerm, RunScore, ScoreTable
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.baselines.baselines import solve_baselines
-from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat.cores import Cores
-from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.frontier import solve_frontier
-from puzzledsl.search.label_setting.label_setting import LabelSetting
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.lagrangian.branching import Branching
-from puzzledsl.search.ledger import Ledger
+from puzzledsl.search.portfolio.branching import Branching
+from puzzledsl.search.portfolio.cores import Cores
+from puzzledsl.search.portfolio.label_setting import LabelSetting
+from puzzledsl.search.portfolio.ledger import Ledger
+from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.presolve import presolve
 from puzzledsl.search.problem.problem import build_problem
@@ -46,7 +46,6 @@ from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from tests.oracles import brute_force, violations
-from tests.search.cpsat.test_export import check as check_export
 from tests.search.instances import HERE, KL, Instance, alone, at, problems, program_of, require
 from tests.search.run_instances import (
     FREE,
@@ -57,6 +56,7 @@ from tests.search.run_instances import (
     scored,
     with_runs,
 )
+from tests.search.test_export import check as check_export
 
 quick: Any = settings(deadline=None, max_examples=10, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 10**6)

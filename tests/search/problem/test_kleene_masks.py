@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from puzzledsl.ir.nodes import And, Implies, Is, Logic, Not, Or
-from puzzledsl.search.problem.instance import Formula, Problem
+from puzzledsl.search.problem.formulas import Formula, holds, layers_of
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.kleene_masks import harmless_columns, open_columns
-from puzzledsl.search.problem.metrics import holds, layers_of
 from tests.search.random_problems import random_problem
 
 PROBLEMS = 300

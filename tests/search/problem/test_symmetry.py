@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.ir.nodes import CountTerm, LayerChoice, ParamsTerm
-from puzzledsl.search.cpsat.solve import Effort, counting_model, model_of, run_cpsat
+from puzzledsl.search.cpsat.solve import counting_model, model_of, run_cpsat
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.instance import Row
 from puzzledsl.search.problem.problem import build_problem, build_problems
 from puzzledsl.search.problem.symmetry import symmetry_of

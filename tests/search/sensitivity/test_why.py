@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from benchmarks.synthetic import synthetic
 from puzzledsl.ir.nodes import CountTerm, Is, LayerChoice, LogicRequirement, ParamsTerm, Requirement
 from puzzledsl.ir.tables import Margin, Regret, SearchResult, WhyResult
-from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.exact import best_meeting_all
+from puzzledsl.search.batches.exact import best_meeting_all
+from puzzledsl.search.effort import Effort
+from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder, Problems, build_problem
 from puzzledsl.search.sensitivity import pin_layout, pin_sweep, regrets

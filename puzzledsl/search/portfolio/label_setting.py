@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from puzzledsl.search.label_setting.sweep import Sweep, Swept, sweep_of
-from puzzledsl.search.ledger import Ledger
-from puzzledsl.search.problem.gaps import bound_enough
-from puzzledsl.search.problem.instance import Ints, Mask
+from puzzledsl.search.portfolio.gaps import bound_enough
+from puzzledsl.search.portfolio.ledger import Ledger
+from puzzledsl.search.problem.columns import Ints, Mask
 
 NAME = "label setting"
 FIRST_CORE = 4  # average columns per layer of the first sweep, if no answer is known

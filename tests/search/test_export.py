@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from benchmarks.synthetic import synthetic
 from puzzledsl.ir.nodes import Baseline, LayerChoice, ParamsTerm
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.cpsat.export import cpsat_model
+from puzzledsl.search.export import cpsat_model
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
@@ -68,7 +68,7 @@ def test_a_large_model_is_small_and_the_same_bytes_in_every_process(tmp_path: Pa
     model = cpsat_model(program, "best", costs, scores)
     check((program, "best", costs, scores))
     code = (
-        "import sys; from benchmarks.synthetic import synthetic; from puzzledsl.search.cpsat.export import cpsat_model\n"
+        "import sys; from benchmarks.synthetic import synthetic; from puzzledsl.search.export import cpsat_model\n"
         "p, c, s = synthetic(seed=2, layers=20); sys.stdout.buffer.write(cpsat_model(p, 'best', c, s))"
     )
     root = str(Path(__file__).parents[2])

@@ -18,14 +18,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from puzzledsl.ir.nodes import ScoreTerm
 from puzzledsl.ir.tables import PairwiseTerm
-from puzzledsl.search.problem.instance import Goal, Ints, Mask, Problem
+from puzzledsl.search.problem.columns import Floats, Ints, Mask
+from puzzledsl.search.problem.instance import Goal, Problem
 from puzzledsl.search.tables import Tables
 
-Floats = NDArray[np.float64]
 Place = tuple[int, str, str]
 MOST_BITS = 44  # bits of the whole objective; leaves room for tangents at points in units of 2^-POINT_BITS
 POINT_BITS = 10

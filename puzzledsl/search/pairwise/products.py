@@ -14,9 +14,10 @@ from puzzledsl.search.cpsat.constraints import (
     new_bool,
     new_choices,
 )
-from puzzledsl.search.cpsat.solve import Answer, Effort, parameters_of, solve_interruptibly
-from puzzledsl.search.problem.instance import Ints
-from puzzledsl.search.problem.quadratic import Quadratic
+from puzzledsl.search.cpsat.solve import Answer, parameters_of, solve_interruptibly
+from puzzledsl.search.effort import Effort
+from puzzledsl.search.pairwise.quadratic import Quadratic
+from puzzledsl.search.problem.columns import Ints
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model_helper import CpModelProto

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from puzzledsl.search.core import minimise
-from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.layout import layout_of
 from puzzledsl.search.label_setting.sweep import sweep_all
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.portfolio.minimise import minimise
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.presolve import presolve
 
 FIRST_REACH = 0.15  # first reach beyond the best answer, as a share of its distance from the bound

@@ -12,8 +12,9 @@ from ortools.sat.python.cp_model_helper import CpSatHelper
 from puzzledsl.ir.nodes import Baseline, CpSat, Program
 from puzzledsl.ir.tables import CostTable, ScoreTable
 from puzzledsl.search.baselines.baselines import noop_problem, params_problem
-from puzzledsl.search.cpsat.solve import Effort, model_of
-from puzzledsl.search.exact import best_of
+from puzzledsl.search.batches.exact import best_of
+from puzzledsl.search.cpsat.solve import model_of
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.problem import Builder, Problems

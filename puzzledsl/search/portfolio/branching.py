@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from puzzledsl.search.label_setting.label_setting import kept
 from puzzledsl.search.label_setting.layout import Layout
 from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.ledger import Ledger
+from puzzledsl.search.portfolio.label_setting import kept
+from puzzledsl.search.portfolio.ledger import Ledger
+from puzzledsl.search.problem.columns import Ints, Mask
 from puzzledsl.search.problem.diagram import live_columns
-from puzzledsl.search.problem.instance import Ints, Mask, Problem
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.paths import paths_of
 
 NAME = "branch and bound"

@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.core import NONE, Outcome, minimise
-from puzzledsl.search.cpsat.distinct import distinct
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.label_setting.label_setting import NAME as LABELS
+from puzzledsl.search.batches.waiting import Entry, Floors, Incumbent, Waiting
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.local_search.incumbent import feasible
+from puzzledsl.search.portfolio.distinct import distinct
+from puzzledsl.search.portfolio.label_setting import NAME as LABELS
+from puzzledsl.search.portfolio.minimise import NONE, Outcome, minimise
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.instance import INFINITE, Goal, Ints, Problem, Row
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import INFINITE, Goal, Problem, Row
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.problem.rows import without_larger
 from puzzledsl.search.tables import Tables
-from puzzledsl.search.waiting import Entry, Floors, Incumbent, Waiting
 
 MAX_ROUNDING_CUTS = 100
 MOST_GUESSES = 3
@@ -225,7 +225,7 @@ class _Search:
             return None
         problem = self.waiting.problems.at(box)
         chosen = problem.indices(layers)
-        if chosen is not None and feasible(problem, chosen):
+        if chosen is not None and problem.is_feasible(chosen):
             unknown = [INFINITE] * len(problem.preferences)
             ranks = (problem.goal.rank(problem.goal.of(chosen)), *unknown)
             self._reached(problem, chosen, Incumbent(ranks, box, final=False), by)

@@ -9,8 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.exact import Found, is_right
-from puzzledsl.search.local_search.incumbent import feasible
+from puzzledsl.search.batches.exact import Found, is_right
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.problem import Builder, Problems
 
@@ -37,7 +36,7 @@ def taken(problems: Problems, layers: Model, near: Box) -> tuple[Fraction, Found
         return None
     problem = problems.at(box)
     chosen = problem.indices(layers)
-    if chosen is None or not feasible(problem, chosen) or not is_right(problems.tables, problem, layers):
+    if chosen is None or not problem.is_feasible(chosen) or not is_right(problems.tables, problem, layers):
         return None
     found = Found(layers, box.lows, None, False, value=problem.goal.exact_value(chosen))
     return problem.goal.rank(problem.goal.of(chosen)), found

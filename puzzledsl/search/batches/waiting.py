@@ -12,10 +12,11 @@ from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.lagrangian.bound import Bound, Floats, certify, lagrangian_bound
+from puzzledsl.search.effort import Effort
+from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
 from puzzledsl.search.lagrangian.lagrangian_dual import carried, nearer
 from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.columns import Floats
 from puzzledsl.search.problem.instance import INFINITE, Problem
 from puzzledsl.search.problem.problem import Problems
 

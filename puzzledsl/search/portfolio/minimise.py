@@ -14,17 +14,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from puzzledsl.search.cpsat.cores import Cores, slice_of
-from puzzledsl.search.cpsat.solve import Effort
-from puzzledsl.search.label_setting.label_setting import LabelSetting, kept
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.lagrangian.branching import Branching
-from puzzledsl.search.ledger import Ledger, Outcome
 from puzzledsl.search.local_search.incumbent import find_incumbent
 from puzzledsl.search.local_search.local_search import TOGETHER, improvements, walked
-from puzzledsl.search.problem.gaps import good_enough
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.portfolio.branching import Branching
+from puzzledsl.search.portfolio.cores import Cores, slice_of
+from puzzledsl.search.portfolio.gaps import good_enough
+from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
+from puzzledsl.search.portfolio.ledger import Ledger, Outcome
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.paths import paths_of
 from puzzledsl.search.problem.presolve import Presolved, is_unfinished, presolve
 from puzzledsl.search.problem.symmetry import symmetry_of

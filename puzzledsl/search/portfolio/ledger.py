@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from puzzledsl.search.cpsat.solve import Effort
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.problem.gaps import within_gap
-from puzzledsl.search.problem.instance import Ints, Problem
+from puzzledsl.search.portfolio.gaps import within_gap
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import synthetic
-from puzzledsl.search.core import minimise
 from puzzledsl.search.cpsat import canonical
-from puzzledsl.search.cpsat.distinct import distinct
-from puzzledsl.search.cpsat.solve import Effort, run_cpsat
+from puzzledsl.search.cpsat.solve import run_cpsat
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting import sweep as sweeps
 from puzzledsl.search.label_setting.grid import pairs_of
 from puzzledsl.search.label_setting.layout import layout_of
 from puzzledsl.search.label_setting.suffixes import SuffixTable
 from puzzledsl.search.label_setting.sweep import sweep, sweep_all
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.local_search.incumbent import feasible
 from puzzledsl.search.local_search.local_search import improvements
+from puzzledsl.search.portfolio.distinct import distinct
+from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.problem import build_problem
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
@@ -235,7 +235,7 @@ def test_local_search_keeps_an_answer_and_never_worsens_it(family: str) -> None:
         bound = lagrangian_bound(problem)
         for answer in every_answer(problem)[::7][:5]:
             better = [answer, *improvements(problem, bound, answer)][-1]
-            assert feasible(problem, better)
+            assert problem.is_feasible(better)
             assert problem.goal.of(better) <= problem.goal.of(answer)
 
 

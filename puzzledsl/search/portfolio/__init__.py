@@ -1,0 +1,1 @@
+"""Portfolio of exact engines that share the incumbent and the bound."""

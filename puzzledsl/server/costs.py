@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from puzzledsl.base.units import BYTES, COUNT, TIME, Dimension, format_quantity
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.names.names import Symbol
+from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.costs.flops import Workload
@@ -141,12 +141,8 @@ def alternatives_of(
     ctx, about = document.inspected[1], shape_for(document, within)
     if ctx is None or about is None:
         return None
-    shape, info = about
-    anyone = next((s for s in ctx.root.names.values() if isinstance(s, Symbol)), None)
-    parent = info.parent if info is not None else anyone
-    if parent is None:
-        return None
-    scratch = SpaceInfo("", parent, shape, (ParentAttention(),), (ParentFfn(),))
+    shape = about[0]
+    scratch = SpaceInfo("", "", "", shape, (ParentAttention(),), (ParentFfn(),))
     found = ChoiceReader(ctx, scratch).alternatives(expr, scope_within(ctx, within, expr), sub_block)
     return shape, list(found)
 

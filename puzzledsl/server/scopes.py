@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from puzzledsl.checker.expressions.values import Poison
-from puzzledsl.checker.names.names import SourceFile, Symbol
+from puzzledsl.checker.expressions.values import Poison, SourceFile, Symbol
 from puzzledsl.language import words
 from puzzledsl.server.meanings import Declared, Word
 from puzzledsl.server.paths import key_of

@@ -8,22 +8,20 @@ from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context, OutOfSteps
 from puzzledsl.checker.declarations.common import space_info, space_names
 from puzzledsl.checker.declarations.search import searched_space
+from puzzledsl.checker.expressions.search_values import Facts, Layers, SubBlocks, Symbolic
 from puzzledsl.checker.expressions.values import (
     Boolean,
     Constructed,
-    Facts,
-    Layers,
     ListValue,
     Options,
     Poison,
     RangeValue,
-    SubBlocks,
-    Symbolic,
+    Scope,
+    Symbol,
     Text,
     Value,
     describe,
 )
-from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.checker.names.resolve import value_of
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.server.document import Document
@@ -117,7 +115,7 @@ def scope_within(ctx: Context, within: str, expr: tree.Expr | None = None) -> Sc
     if not isinstance(symbol, Symbol) or not isinstance(symbol.item, tree.Decl):
         return scope
     if symbol.kind in ("space", "search", "frontier"):
-        scope = scope.inner(space_names(space_of(ctx, symbol) or guessed(within, symbol)))
+        scope = scope.inner(space_names(space_of(ctx, symbol) or guessed(within)))
     inner = scope.inner()
     for statement in symbol.item.body or ():
         if isinstance(statement, tree.Let) and (expr is None or statement.span < expr.span):

@@ -11,24 +11,22 @@ from puzzledsl.checker.bodies import from_body
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
+from puzzledsl.checker.expressions.search_values import Layers, SubBlocks, Symbolic, TermKey
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import (
     BuiltIn,
     Constructed,
-    Layers,
     Located,
     Options,
     Poison,
     Ref,
-    SubBlocks,
-    Symbolic,
-    TermKey,
+    Scope,
+    Symbol,
     Value,
     article,
     describe,
 )
 from puzzledsl.checker.names.missing_use import shipped_names
-from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.checker.names.resolve import unknown_name
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.checker.spaces.space_info import SpaceInfo

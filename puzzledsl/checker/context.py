@@ -28,7 +28,11 @@ class OutOfSteps(Exception):
 
 @dataclass(slots=True, eq=False)
 class Context:
-    """The state of one check. `lowered` maps each declaration reached to its node, or to None if it is too broken to lower."""
+    """The state of one check, which editors read afterwards.
+
+    `lowered` maps each declaration reached to its node, or to None if it is too broken to lower; `infos` maps those
+    about a space to what is known of it, and `scopes` those with expressions of their own to the names that these see.
+    """
 
     sink: Sink
     loader: Loader
@@ -38,6 +42,7 @@ class Context:
     settings: dict[str, str]
     lowered: dict[Symbol, object] = field(default_factory=dict)
     infos: dict[Symbol, SpaceInfo] = field(default_factory=dict)
+    scopes: dict[Symbol, Scope] = field(default_factory=dict)
     names: dict[Symbol, str] = field(default_factory=dict)
     taken: dict[str, Symbol] = field(default_factory=dict)
     pending: list[Symbol] = field(default_factory=list)

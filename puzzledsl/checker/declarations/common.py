@@ -121,7 +121,8 @@ def no_target(ctx: Context, symbol: Symbol) -> None:
 
 def body_of(ctx: Context, symbol: Symbol) -> tuple[Settings, dict[str, tree.Section]]:
     """Return the settings and sections of a declaration's body."""
-    kind, scope = KINDS[symbol.kind], Scope(symbol.file).inner()
+    kind = KINDS[symbol.kind]
+    scope = ctx.scopes[symbol] = Scope(symbol.file).inner()
     return from_body(
         ctx, declaration(symbol), scope, kind.settings, thing(symbol), symbol.span, kind.sections
     )
@@ -227,6 +228,13 @@ def space_names(info: SpaceInfo) -> dict[str, Value]:
         "size": BuiltIn("size"),
         "params": Symbolic(params),
     }
+
+
+def scope_about(ctx: Context, symbol: Symbol, info: SpaceInfo) -> Scope:
+    """Return the scope of a declaration about a space, and record both for editors."""
+    ctx.infos[symbol] = info
+    scope = ctx.scopes[symbol] = Scope(symbol.file).inner(space_names(info))
+    return scope
 
 
 def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:

@@ -9,8 +9,8 @@ from puzzledsl.checker.declarations.common import (
     call_of,
     check_parts,
     declaration,
+    scope_about,
     space_info,
-    space_names,
     target,
     where,
 )
@@ -38,12 +38,13 @@ def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
     of = target(ctx, symbol)
     space = searched_space(ctx, of) if of is not None else None
     info = space_info(ctx, space) if space is not None else None
+    scope = scope_about(ctx, symbol, info or guessed(symbol.name))
     if of is not None:
         ctx.lower_later(of)
     call = call_of(ctx, symbol)
     if call is None:
         return None
-    scoped = call.scope.inner(space_names(info or guessed(symbol.name)))
+    scoped = call.scope.inner(scope.names)
     settings = arguments_of(ctx, symbol, call)
     settings.need("metric", "range", help=f"write `{KINDS['frontier'].form}`")
     for key in ("metric", "range"):

@@ -20,8 +20,8 @@ from puzzledsl.checker.declarations.common import (
     check_parts,
     declaration,
     read_call,
+    scope_about,
     space_info,
-    space_names,
     target,
     thing,
     where,
@@ -80,7 +80,7 @@ def lower_search(ctx: Context, symbol: Symbol) -> nodes.Search | None:
     space = None if of is None else of if of.kind == "space" else searched_space(ctx, of)
     info = space_info(ctx, space) if space is not None else None
     known = info or guessed(symbol.name)
-    body = _Body(ctx, symbol, Scope(symbol.file).inner(space_names(known)), known)
+    body = _Body(ctx, symbol, scope_about(ctx, symbol, known), known)
     for statement in declaration(symbol).body or ():
         body.statement(statement, body.scope, in_for=False)
     if (

@@ -12,9 +12,9 @@ from puzzledsl.checker.declarations.common import (
     call_of,
     check_parts,
     declaration,
+    scope_about,
     section_of,
     space_info,
-    space_names,
     target,
     thing,
     where,
@@ -46,8 +46,7 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     if info is None:
         info = guessed(ctx.name_of(symbol))
     info.incomplete |= symbol.file.is_damaged(decl.span)
-    ctx.infos[symbol] = info
-    scope = Scope(symbol.file).inner(space_names(info))
+    scope = scope_about(ctx, symbol, info)
     node = _SpaceBody(ctx, symbol, info, scope).lower(ctx.lowered.get(base) if base else None)
     return None if info.guessed else node
 

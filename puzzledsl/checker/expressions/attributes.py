@@ -33,9 +33,9 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.facts import parent_fact
 from puzzledsl.ir.metrics import METRICS
+from puzzledsl.language.calls import PARENT_FACTS
 from puzzledsl.language.words import (
     LAYER_FACTS,
-    PARENT_FACTS,
     SCENARIO_FACTS,
     SUB_BLOCK_FACTS,
     SUB_BLOCKS,

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.checker.program import check_file
+from puzzledsl.checker.check import check
 from puzzledsl.checker.shipped import shipped_profiles
 from puzzledsl.pipeline.planning.stage_one import StageOne, stage_one
 from puzzledsl.plan.bld import bld_plan
@@ -36,7 +36,7 @@ def estimate(parent: str, profile: str, workers: int, tokens: str, samples: int)
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "scale.pzl"
         file.write_text(SOURCE.format(parent=parent, tokens=tokens))
-        program = check_file(file).program
+        program = check(file).program
     assert program is not None
     space = program.spaces["wide"].layers[0]
     scored = len(space.attention) + len(space.ffn) - 2

@@ -21,7 +21,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from puzzledsl.base.progress import Silent
-from puzzledsl.checker.program import check_file
+from puzzledsl.checker.check import check
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import healed_weights
@@ -203,7 +203,7 @@ def program_in(
     path.write_text(
         SOURCE.format(space=space, tokens=tokens, settings=settings, params=params or 10**9, samples=samples)
     )
-    checked = check_file(path)
+    checked = check(path)
     if checked.program is None:
         raise SystemExit("\n".join(d.message for d in checked.diagnostics))
     return checked.program

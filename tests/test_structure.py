@@ -15,8 +15,6 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MOST_MODULES = 20
 
 CIRCLES = [
-    {"checker.check", "checker.program"},
-    {"checker.expressions.values", "checker.names.names", "checker.spaces.space_info"},
     {"search.problem.problem", "search.problem.rows"},
     {
         "search.label_setting.dominance",
@@ -26,7 +24,6 @@ CIRCLES = [
         "search.problem.instance",
         "search.problem.residuals",
     },
-    {"syntax.align", "syntax.format"},
 ]
 """Circles that are still there. Only delete from this list."""
 
@@ -67,18 +64,16 @@ HOLDERS = {
     "Crew": {"pieces/train"},
     "Pupil": {"pieces/train"},
     "School": {"pieces/train"},
-    "damage": {"checker/context.py", "checker/names"},
     "enrol": {"pieces/train"},
     "everything": {"changes/again.py", "scoring/healed.py"},
     "go_on": {"pieces/train", "search/label_setting"},
-    "following": {"syntax/recover.py"},
     "meters": {"search/label_setting", "search/lagrangian"},
     "polish": {"search/local_search", "search/pairwise"},
     "prices": {"search/sensitivity/pin_prices.py"},
     "readers": {"pipeline/planning/preflight.py"},
     "revive": {"pieces/train"},
     "tails": {"search/label_setting"},
-    "truths": {"checker/expressions", "checker/lints", "search/label_setting", "search/problem"},
+    "truths": {"search/label_setting", "search/problem"},
 }
 """Retired name -> files and folders that still have it. Only delete from this list."""
 

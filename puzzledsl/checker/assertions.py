@@ -7,17 +7,8 @@ from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
-from puzzledsl.checker.expressions.values import (
-    Boolean,
-    Conjunction,
-    Formula,
-    Matches,
-    Poison,
-    Text,
-    Value,
-    describe,
-)
-from puzzledsl.checker.names.names import Scope
+from puzzledsl.checker.expressions.search_values import Conjunction, Formula, Matches
+from puzzledsl.checker.expressions.values import Boolean, Poison, Scope, Text, Value, describe
 from puzzledsl.syntax import tree
 
 

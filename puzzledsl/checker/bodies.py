@@ -9,7 +9,7 @@ from puzzledsl.checker.assertions import check_assert
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.settings import Entry, Settings, put, report_unknown_key
-from puzzledsl.checker.names.names import Scope
+from puzzledsl.checker.expressions.values import Scope
 from puzzledsl.language.model import Section, Setting
 from puzzledsl.syntax import tree
 

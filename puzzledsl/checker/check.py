@@ -23,9 +23,10 @@ from puzzledsl.checker.declarations.training import lower_bld, lower_score
 from puzzledsl.checker.declarations.uptrain import lower_uptrain
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.evaluate import evaluate
+from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
 from puzzledsl.checker.limits import MAX_DEPTH
 from puzzledsl.checker.lints import warn
-from puzzledsl.checker.names.names import Loader, Parse, Scope, SourceFile, Symbol
+from puzzledsl.checker.names.names import Loader, Parse
 from puzzledsl.checker.names.resolve import report_unknown_names, value_of
 from puzzledsl.checker.names.wrong_kind import settle_kinds
 from puzzledsl.checker.parameters import check_settings
@@ -53,9 +54,9 @@ LOWERINGS: dict[str, tuple[Lower, type]] = {
 """Kind -> its lowering and its node."""
 
 
-def check(path: Path, settings: dict[str, str]) -> Checked:
+def check(path: Path, settings: Mapping[str, str] | None = None) -> Checked:
     """Check and lower the program in the file `path`. `settings` are `--set NAME=VALUE` pairs."""
-    return inspect(path, settings)[0]
+    return inspect(path, dict(settings or {}))[0]
 
 
 def inspect(

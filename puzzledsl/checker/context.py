@@ -10,9 +10,9 @@ from typing import TypeVar
 from puzzledsl.base.diagnostics import Diagnostic, Near, Sink, Span
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.expressions.values import Value
+from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, Value
 from puzzledsl.checker.limits import MAX_DEPTH, MAX_STEPS
-from puzzledsl.checker.names.names import Loader, Scope, SourceFile, Symbol
+from puzzledsl.checker.names.names import Loader
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.nodes import Where
 from puzzledsl.syntax import tree
@@ -28,7 +28,11 @@ class OutOfSteps(Exception):
 
 @dataclass(slots=True, eq=False)
 class Context:
-    """The state of one check. `lowered` maps each declaration reached to its node, or to None if it is too broken to lower."""
+    """The state of one check, which editors read afterwards.
+
+    `lowered` maps each declaration reached to its node, or to None if it is too broken to lower; `infos` maps those
+    about a space to what is known of it, and `scopes` those with expressions of their own to the names that these see.
+    """
 
     sink: Sink
     loader: Loader
@@ -38,6 +42,7 @@ class Context:
     settings: dict[str, str]
     lowered: dict[Symbol, object] = field(default_factory=dict)
     infos: dict[Symbol, SpaceInfo] = field(default_factory=dict)
+    scopes: dict[Symbol, Scope] = field(default_factory=dict)
     names: dict[Symbol, str] = field(default_factory=dict)
     taken: dict[str, Symbol] = field(default_factory=dict)
     pending: list[Symbol] = field(default_factory=list)
@@ -61,7 +66,7 @@ class Context:
     def _follows(self, diagnostic: Diagnostic) -> bool:
         """Return True if the parser reported a syntax error on the same line, which probably caused this diagnostic, too."""
         span = diagnostic.span
-        return span is not None and span.line in self.file_of(span).damage.lines
+        return span is not None and span.line in self.file_of(span).error_regions.lines
 
     def where(self, span: Span) -> Where:
         """Return a span as a place of the IR, with its source text."""

@@ -9,8 +9,17 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.dimensions import EXAMPLES, unit_fixes, would_do
-from puzzledsl.checker.expressions.values import POISON, Boolean, Poison, Text, Value, describe
-from puzzledsl.checker.names.names import Scope, SourceFile, Symbol
+from puzzledsl.checker.expressions.values import (
+    POISON,
+    Boolean,
+    Poison,
+    Scope,
+    SourceFile,
+    Symbol,
+    Text,
+    Value,
+    describe,
+)
 from puzzledsl.checker.names.words import read_word
 from puzzledsl.language import words
 from puzzledsl.syntax import tree

@@ -1,10 +1,9 @@
-"""Load a program from a file: read, parse, check, lower. The only way to do so."""
+"""The outcome of checking a file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.ir.nodes import Program
@@ -20,10 +19,3 @@ class Checked:
     program: Program | None
     diagnostics: tuple[Diagnostic, ...]
     sources: Mapping[str, str]
-
-
-def check_file(path: Path, settings: Mapping[str, str] | None = None) -> Checked:
-    """Check and lower a `.pzl` file. `settings` are `--set NAME=VALUE` pairs. Never raises for a user's mistake."""
-    from puzzledsl.checker.check import check
-
-    return check(path, dict(settings or {}))

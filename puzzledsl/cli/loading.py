@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.program import Checked, check_file
+from puzzledsl.checker.program import Checked
 from puzzledsl.pipeline.context import Context
 
 
@@ -25,10 +25,11 @@ def settings_of(pairs: list[str] | None) -> dict[str, str]:
 
 def check(file: Path, pairs: list[str] | None) -> Checked:
     """Check a file and print its diagnostics. Exit with 1 if there are errors."""
+    from puzzledsl.checker import check as checker
     from puzzledsl.cli.output import add_source_root, print_diagnostics
 
     add_source_root(file.parent)
-    checked = check_file(file, settings_of(pairs))
+    checked = checker.check(file, settings_of(pairs))
     if checked.diagnostics:
         print_diagnostics(checked.diagnostics, checked.sources)
     if checked.program is None:

@@ -27,6 +27,16 @@ SHAPE = Call(
         "qk_norm": Setting("Whether queries and keys are normed a head.", words=TRUTHS),
     },
 )
+PARENT_FACTS: dict[str, str] = {
+    "layers": "How many layers the parent has.",
+    "params": "All its parameters; tied embeddings count once.",
+    **{
+        name: SHAPE.arguments[name].doc
+        for name in ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "tied", "family")
+    },
+}
+"""Figures that expressions can read of a parent: `llama.layers`."""
+
 HF_PARENT = Call(
     "A checkpoint of the Hugging Face hub, or a directory.",
     {

@@ -46,6 +46,15 @@ PROFILE: dict[str, Setting] = {
 }
 """Settings of a hardware profile, in its body or as arguments of a modified profile."""
 
+HARDWARE_FACTS: dict[str, str] = {
+    name: PROFILE[name].doc
+    for name in (
+        *("memory", "bandwidth", "link", "reserve", "gpus"),
+        *("dtype", "activations", "kv_cache", "embedding", "head"),
+    )
+}
+"""Figures that expressions can read of a hardware: `h.memory`."""
+
 _PROFILE_SECTIONS = {
     "peak": Section(
         "Dense FLOP/s by dtype.", {dtype: Setting(f"Dense FLOP/s in {dtype}.") for dtype in DTYPES}

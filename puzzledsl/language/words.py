@@ -116,32 +116,6 @@ SCENARIO_FACTS: dict[str, str] = {
     "output": "Generated tokens of a sequence.",
 }
 
-PARENT_FACTS: dict[str, str] = {
-    "layers": "How many layers the parent has.",
-    "params": "All its parameters; tied embeddings count once.",
-    "hidden": "Width of the residual stream.",
-    "heads": "Query heads of an attention.",
-    "kv_heads": "Key/value heads of an attention.",
-    "head_dim": "Channels of a head.",
-    "intermediate": "Channels of an FFN.",
-    "vocab": "Rows of the embedding.",
-    "tied": "Whether embedding and head share their weights.",
-    "family": "`llama`, `mistral`, `qwen2` …",
-}
-
-HARDWARE_FACTS: dict[str, str] = {
-    "memory": "Memory of one GPU.",
-    "bandwidth": "Memory bandwidth of one GPU.",
-    "link": "Bandwidth between two GPUs, one direction.",
-    "reserve": "Memory kept for the runtime and activations.",
-    "gpus": "GPUs that share the model (tensor parallel).",
-    "dtype": "What weights are stored in.",
-    "activations": "What matrices are multiplied in.",
-    "kv_cache": "What keys and values are stored in.",
-    "embedding": "What the embedding is stored in.",
-    "head": "What the head is stored and multiplied in.",
-}
-
 SUB_BLOCKS: dict[str, str] = {
     "attention": "The attention of a layer: what it may become, or what was chosen.",
     "ffn": "The feed-forward network of a layer: what it may become, or what was chosen.",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.checker.program import Checked, check_file
+from puzzledsl.checker.program import Checked
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.rounds.narrow import resolve_used_by
 
@@ -34,7 +34,10 @@ def open_program(
         build: The build directory; `build/` beside the file by default.
         text: A text that stands for the file's, which need not exist then.
     """
-    checked = check_file(file, settings) if text is None else _check_text(file, settings, text)
+    from puzzledsl.checker.check import inspect
+
+    unsaved = None if text is None else {os.path.realpath(file): text}
+    checked, _ = inspect(file, dict(settings), unsaved)
     context = None if checked.program is None else context_of(file, checked, build)
     return Opened(checked.diagnostics, checked.sources, context)
 
@@ -49,9 +52,3 @@ def context_of(file: Path, checked: Checked, build: Path | None = None) -> Conte
     program, _ = resolve_used_by(checked.program, layout)
     source = next((text for name, text in checked.sources.items() if Path(name).name == file.name), "")
     return Context(file=file, program=program, build=layout, source=source)
-
-
-def _check_text(file: Path, settings: Mapping[str, str], text: str) -> Checked:
-    from puzzledsl.checker.check import inspect
-
-    return inspect(file, dict(settings), {os.path.realpath(file): text})[0]

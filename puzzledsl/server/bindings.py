@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from puzzledsl.checker.names.names import SourceFile, Symbol
+from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ATTENTION, FFN, alternatives_of, pattern_fields
 from puzzledsl.language.kinds import KINDS, PROFILE

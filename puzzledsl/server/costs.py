@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from puzzledsl.base.units import BYTES, COUNT, TIME, Dimension, format_quantity
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.names.names import Symbol
+from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.costs.flops import Workload
@@ -21,7 +21,7 @@ from puzzledsl.ir.metrics import METRICS, metrics_of
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Scenario, Shape, Space
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.server.document import Document
-from puzzledsl.server.values import scope_within, space_of
+from puzzledsl.server.values import scope_within
 from puzzledsl.syntax import tree
 
 MOST_ALTERNATIVES = 12
@@ -120,43 +120,36 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 # ---------------------------------------------------------------- which alternatives, which parent
 
 
-def shape_for(document: Document, within: str) -> tuple[Shape, SpaceInfo | None] | None:
-    """Return the parent of the declaration named `within` and its space; else the program's only parent."""
+def shape_for(document: Document, within: str) -> Shape | None:
+    """Return the parent's shape of the space that the declaration `within` is about; else of the program's only parent."""
     ctx = document.inspected[1]
     if ctx is None:
         return None
     symbol = ctx.root.names.get(within)
-    if isinstance(symbol, Symbol) and symbol.kind in ("space", "search", "frontier"):
-        info = space_of(ctx, symbol)
-        if info is not None:
-            return info.shape, info
+    info = ctx.infos.get(symbol) if isinstance(symbol, Symbol) else None
+    if info is not None and not info.guessed:
+        return info.shape
     parents = [n for n in ctx.lowered.values() if isinstance(n, nodes.Parent)]
-    return (parents[0].shape, None) if len(parents) == 1 else None
+    return parents[0].shape if len(parents) == 1 else None
 
 
 def alternatives_of(
     document: Document, expr: tree.Expr, within: str, sub_block: SubBlock
 ) -> tuple[Shape, list[Alternative]] | None:
     """Return the alternatives that an expression denotes for the parent of the enclosing declaration."""
-    ctx, about = document.inspected[1], shape_for(document, within)
-    if ctx is None or about is None:
+    ctx, shape = document.inspected[1], shape_for(document, within)
+    if ctx is None or shape is None:
         return None
-    shape, info = about
-    anyone = next((s for s in ctx.root.names.values() if isinstance(s, Symbol)), None)
-    parent = info.parent if info is not None else anyone
-    if parent is None:
-        return None
-    scratch = SpaceInfo("", parent, shape, (ParentAttention(),), (ParentFfn(),))
-    found = ChoiceReader(ctx, scratch).alternatives(expr, scope_within(ctx, within, expr), sub_block)
+    scratch = SpaceInfo("", "", "", shape, (ParentAttention(),), (ParentFfn(),))
+    found = ChoiceReader(ctx, scratch).alternatives(expr, scope_within(ctx, within), sub_block)
     return shape, list(found)
 
 
 def parent_metric(document: Document, scenario: str, metric: str, within: str) -> str:
     """Return a scenario's metric for the unchanged parent; empty if its costs are not analytic."""
-    ctx, about = document.inspected[1], shape_for(document, within)
-    if ctx is None or about is None:
+    ctx, shape = document.inspected[1], shape_for(document, within)
+    if ctx is None or shape is None:
         return ""
-    shape = about[0]
     for place in workplaces(ctx, shape):
         if place.scenario.name == scenario:
             return _parent_metric(place, shape, metric)

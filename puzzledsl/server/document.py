@@ -14,7 +14,8 @@ from pygls import uris
 from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
 from puzzledsl.checker.check import inspect
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.names.names import Loader, SourceFile
+from puzzledsl.checker.expressions.values import SourceFile
+from puzzledsl.checker.names.names import Loader
 from puzzledsl.checker.program import Checked
 from puzzledsl.server.bindings import bindings
 from puzzledsl.server.meanings import Occurrence

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.checker.names.names import Symbol
+from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.language.model import Call, Setting
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from puzzledsl.checker.expressions.values import Poison
-from puzzledsl.checker.names.names import SourceFile, Symbol
+from puzzledsl.checker.expressions.values import Poison, SourceFile, Symbol
 from puzzledsl.language import words
+from puzzledsl.language.calls import PARENT_FACTS
+from puzzledsl.language.kinds import HARDWARE_FACTS
 from puzzledsl.server.meanings import Declared, Word
 from puzzledsl.server.paths import key_of
 from puzzledsl.syntax import tree
@@ -146,9 +147,9 @@ def members(kind: Nature, meaning: Declared | Word | None) -> dict[str, Declared
             }
             return metrics | {n: Word(n, "fact", d, kind) for n, d in words.SCENARIO_FACTS.items()}
         case "parent":
-            return {n: Word(n, "fact", d, kind) for n, d in words.PARENT_FACTS.items()}
+            return {n: Word(n, "fact", d, kind) for n, d in PARENT_FACTS.items()}
         case "hardware":
-            return {n: Word(n, "fact", d, kind) for n, d in words.HARDWARE_FACTS.items()}
+            return {n: Word(n, "fact", d, kind) for n, d in HARDWARE_FACTS.items()}
         case "file" if isinstance(meaning, Declared) and meaning.symbol and meaning.symbol.target:
             found = meaning.symbol.target.names
             return {n: declared(s) for n, s in found.items() if isinstance(s, Symbol)}

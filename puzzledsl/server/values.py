@@ -6,26 +6,21 @@ from collections.abc import Callable
 
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context, OutOfSteps
-from puzzledsl.checker.declarations.common import space_info, space_names
-from puzzledsl.checker.declarations.search import searched_space
+from puzzledsl.checker.expressions.search_values import Facts, Layers, SubBlocks, Symbolic
 from puzzledsl.checker.expressions.values import (
     Boolean,
     Constructed,
-    Facts,
-    Layers,
     ListValue,
     Options,
     Poison,
     RangeValue,
-    SubBlocks,
-    Symbolic,
+    Scope,
+    Symbol,
     Text,
     Value,
     describe,
 )
-from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.checker.names.resolve import value_of
-from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.server.document import Document
 from puzzledsl.server.meanings import Declared
 from puzzledsl.server.nodes_at import walk
@@ -96,7 +91,7 @@ def value_at(document: Document, expr: tree.Expr, within: str) -> str:
     ctx = document.inspected[1]
     if ctx is None:
         return ""
-    return _quietly(ctx, lambda: ctx.value(expr, scope_within(ctx, within, expr)))
+    return _quietly(ctx, lambda: ctx.value(expr, scope_within(ctx, within)))
 
 
 def _quietly(ctx: Context, work: Callable[[], Value]) -> str:
@@ -110,32 +105,11 @@ def _quietly(ctx: Context, work: Callable[[], Value]) -> str:
         ctx.steps = steps
 
 
-def scope_within(ctx: Context, within: str, expr: tree.Expr | None = None) -> Scope:
-    """The names that expressions of a declaration see, its own `let`s above `expr` included."""
-    scope = Scope(ctx.root)
+def scope_within(ctx: Context, within: str) -> Scope:
+    """The names that expressions of a declaration see, as the check recorded them."""
     symbol = ctx.root.names.get(within)
-    if not isinstance(symbol, Symbol) or not isinstance(symbol.item, tree.Decl):
-        return scope
-    if symbol.kind in ("space", "search", "frontier"):
-        scope = scope.inner(space_names(space_of(ctx, symbol) or guessed(within, symbol)))
-    inner = scope.inner()
-    for statement in symbol.item.body or ():
-        if isinstance(statement, tree.Let) and (expr is None or statement.span < expr.span):
-            inner.names[statement.name.text] = ctx.value(statement.value, inner)
-    return inner
-
-
-def space_of(ctx: Context, symbol: Symbol) -> SpaceInfo | None:
-    """The space that a declaration is about."""
-    search = symbol
-    if symbol.kind == "frontier" and isinstance(symbol.item, tree.Decl):
-        target = symbol.item.target
-        found = symbol.file.names.get(target.text) if isinstance(target, tree.Name) else None
-        search = found if isinstance(found, Symbol) else symbol
-    if search.kind == "search":
-        space = searched_space(ctx, search)
-        return space_info(ctx, space) if space is not None else None
-    return ctx.infos.get(symbol)
+    known = ctx.scopes.get(symbol) if isinstance(symbol, Symbol) else None
+    return known or Scope(ctx.root)
 
 
 def local_let(document: Document, declared: Declared) -> tuple[tree.Let | None, str]:

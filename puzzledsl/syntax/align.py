@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from lark import Token
 
-if TYPE_CHECKING:
-    from puzzledsl.syntax.format import Line
+from puzzledsl.syntax.lines import Line
 
 COMMENT_COLUMN = 49
 """Column (from 0) of a comment behind code, unless the code or a neighbour's code is longer."""

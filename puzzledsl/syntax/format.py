@@ -8,7 +8,7 @@ same words are spaced, they come out the same.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from lark import Token
@@ -16,6 +16,7 @@ from lark import Token
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax.align import align_code, align_comments
 from puzzledsl.syntax.grammar import lex
+from puzzledsl.syntax.lines import Line
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise
 
@@ -24,35 +25,6 @@ _MISTAKES = {"UNKNOWN", "UNTERMINATED", "FOREIGN"}
 _OPENS, _CLOSES = {"LPAR", "LSQB"}, {"RPAR", "RSQB"}
 _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _ENDS_OPERAND = {"NAME", "QUANTITY", "STRING", "RPAR", "RSQB"}
-
-
-@dataclass(slots=True)
-class Line:
-    """One line of the source. `gaps[i]` are the blanks before `tokens[i]`."""
-
-    tokens: list[Token]
-    comment: Token | None = None
-    gaps: list[int] = field(default_factory=list)
-    indent: int = 0
-    continues: bool = False
-    comment_gap: int = 2
-
-    @property
-    def code(self) -> str:
-        """The line without its comment."""
-        text = "".join(" " * gap + token for gap, token in zip(self.gaps, self.tokens, strict=True))
-        return " " * self.indent + text if self.tokens else ""
-
-    @property
-    def is_blank(self) -> bool:
-        """Return True for a line without tokens and comment."""
-        return not self.tokens and self.comment is None
-
-    def __str__(self) -> str:
-        if self.comment is None:
-            return self.code
-        gap = " " * (self.comment_gap if self.tokens else self.indent)
-        return self.code + gap + self.comment.rstrip()
 
 
 def format_source(text: str) -> str:

@@ -121,7 +121,7 @@ class _Driver:
                 return self.tokens[i]
         return None
 
-    def following(self, offset: int = 1) -> Token | None:
+    def next_token(self, offset: int = 1) -> Token | None:
         at = self.index + offset
         return self.tokens[at] if at < len(self.tokens) else None
 
@@ -161,7 +161,7 @@ class _Driver:
 
     def insert_missing_brace(self) -> None:
         """Insert the missing `{` between `search s of w` and the indented statements below it."""
-        before, following = self.before(), self.following()
+        before, following = self.before(), self.next_token()
         if before is None or following is None or not self.begins_statement(self.index + 1):
             return
         margin = self.tokens[self.statement].column or 1
@@ -186,7 +186,7 @@ class _Driver:
         )
 
     def mended_item(self, token: Token) -> Token:
-        following = self.following()
+        following = self.next_token()
         unnamed = token in KINDS and token.column == 1  # `space = …` lacks its name
         if token.type not in ("LET", "ASSERT") and self.begins_statement(self.index) and not unnamed:
             self.reopen_body(token)
@@ -219,7 +219,7 @@ class _Driver:
         self.open_virtual(before or token)
 
     def mended_statement(self, token: Token) -> Token:
-        following = self.following()
+        following = self.next_token()
         if (
             following is None
             or following.type in _SETS | {"LBRACE", "COMMA", "_NL", "RBRACE"}

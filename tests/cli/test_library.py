@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.checker.program import check_file
+from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
@@ -30,7 +30,7 @@ bld pieces of wide { train = attention + ffn, tokens = 1Ki, data = corpus }
 def program(tmp_path: Path) -> Path:
     file = tmp_path / "tiny.pzl"
     file.write_text(PROGRAM)
-    checked = check_file(file).program
+    checked = check(file).program
     assert checked is not None
     library = Library(tmp_path / "build" / "library")
     for number, job in enumerate(bld_plan(checked, "pieces")):

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.plain_cpsat import plain_cpsat
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.program import check_file
+from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.costs.table import cost_table
 from puzzledsl.importing.puzzletron import read_puzzletron
@@ -74,7 +74,7 @@ def test_its_optimum_is_that_of_its_own_problem_and_of_plain_cpsat(
     library = block_library(seed)
     file = imported(tmp_path, library)
     file.write_text(file.read_text().replace("fp8_64.memory <= 0.7x", f"fp8_64.{metric} <= 0.7x"))
-    program = check_file(file, {}).program
+    program = check(file, {}).program
     assert program is not None
     costs = cost_table(program, "puzzle", file.parent)
     table = file.parent / "scores.csv"

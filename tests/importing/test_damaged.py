@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.program import check_file
+from puzzledsl.checker.check import check
 from puzzledsl.importing.puzzletron import read_puzzletron
 from puzzledsl.importing.write import files_of
 from tests.importing import block_library, puzzle_run
@@ -94,6 +94,6 @@ def test_a_damaged_run_is_refused_or_is_a_program(run: Path, tmp_path: Path, nam
                 continue
             for written, text in files.items():
                 (tmp_path / written).write_text(text)
-            found = check_file(tmp_path / "puzzletron.pzl", {}).diagnostics
+            found = check(tmp_path / "puzzletron.pzl", {}).diagnostics
             assert not [d.message for d in found if d.code.startswith("E")], (at, odd)
     assert refused < next(number)

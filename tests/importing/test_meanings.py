@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.program import check_file
+from puzzledsl.checker.check import check
 from puzzledsl.importing.imported import Imported
 from puzzledsl.importing.puzzletron import read_puzzletron
 from puzzledsl.importing.write import files_of, identifier, program_text, scores_csv
@@ -367,4 +367,4 @@ def test_a_name_can_be_written_in_a_program(tmp_path: Path, text: str, name: str
     assert identifier(text) == name
     program = tmp_path / "a.pzl"
     program.write_text(f"let {name} = 1\n")
-    assert not [d for d in check_file(program).diagnostics if d.code.startswith("E")]
+    assert not [d for d in check(program).diagnostics if d.code.startswith("E")]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.program import check_file
+from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.importing.puzzletron import read_puzzletron
 from puzzledsl.importing.write import files_of, program_text
@@ -59,7 +59,7 @@ def solve(program: Path, capsys: pytest.CaptureFixture[str], *names: str) -> lis
 
 
 def test_an_imported_run_checks_and_says_what_was_imported(imported: Path) -> None:
-    checked = check_file(imported, {})
+    checked = check(imported, {})
     assert checked.diagnostics == ()
     program = checked.program
     assert program is not None

@@ -24,7 +24,7 @@ from puzzledsl.ir.runtimes import RUNTIMES
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS, pattern_fields
 from puzzledsl.language.calls import SHAPE
-from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS
 from puzzledsl.language.model import Call, Setting
 
 PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
@@ -95,7 +95,7 @@ def test_facts_can_be_read() -> None:
     shape = nodes.Shape(
         family="llama", layers=4, hidden=64, heads=8, kv_heads=4, head_dim=8, intermediate=192, vocab=256, tied=False
     )  # fmt: skip
-    assert all(facts.parent_fact(shape, name) is not None for name in words.PARENT_FACTS)
+    assert all(facts.parent_fact(shape, name) is not None for name in calls.PARENT_FACTS)
     for sub_block, names in words.SUB_BLOCK_FACTS.items():
         assert all(facts.fact(PARENTS[sub_block], name, shape) >= 0 for name in names)
 
@@ -209,7 +209,7 @@ def test_what_a_layer_has_is_the_checkers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("thing", ["s", "h"])
 def test_what_stands_behind_a_dot_is_the_checkers(thing: str, tmp_path: Path) -> None:
-    known = {"s": {*words.METRICS, *words.SCENARIO_FACTS}, "h": set(words.HARDWARE_FACTS)}[thing]
+    known = {"s": {*words.METRICS, *words.SCENARIO_FACTS}, "h": set(HARDWARE_FACTS)}[thing]
     assert offered(tmp_path, f"let x = {thing}.{NOBODY}\n") == known
 
 

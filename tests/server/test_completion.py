@@ -10,7 +10,7 @@ from puzzledsl.base.units import UNITS
 from puzzledsl.ir.metrics import METRICS
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ATTENTION, FFN
-from puzzledsl.language.kinds import KINDS, PROFILE
+from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS, PROFILE
 from puzzledsl.language.kinds import KINDS as KIND_NAMES
 from puzzledsl.language.words import TOP_KEYWORDS
 from puzzledsl.server.document import LONG
@@ -45,8 +45,8 @@ EXACT = {
     "of a name that is nobody's": (after("let c = nobody\nlet x = c.‸"), set()),
     "a number that is not at its end": (after("let x = 3.‸"), set()),
     "metrics, half written": (after("let x = chat.lat‸"), CHAT),
-    "facts of a parent": (after("let x = p.‸"), set(words.PARENT_FACTS)),
-    "facts of hardware": (after("let x = h.‸"), set(words.HARDWARE_FACTS)),
+    "facts of a parent": (after("let x = p.‸"), set(calls.PARENT_FACTS)),
+    "facts of hardware": (after("let x = h.‸"), set(HARDWARE_FACTS)),
     "a layer": (after("search n of w { require layers[3].‸"), set(words.LAYER_FACTS)),
     "alternatives of several patterns": (
         after("search n of w { require layers[1].attention is not (noop | ‸"),

@@ -11,24 +11,22 @@ from puzzledsl.checker.bodies import from_body
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
+from puzzledsl.checker.expressions.search_values import Layers, SubBlocks, Symbolic, TermKey
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import (
     BuiltIn,
     Constructed,
-    Layers,
     Located,
     Options,
     Poison,
     Ref,
-    SubBlocks,
-    Symbolic,
-    TermKey,
+    Scope,
+    Symbol,
     Value,
     article,
     describe,
 )
 from puzzledsl.checker.names.missing_use import shipped_names
-from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.checker.names.resolve import unknown_name
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.checker.spaces.space_info import SpaceInfo
@@ -123,7 +121,8 @@ def no_target(ctx: Context, symbol: Symbol) -> None:
 
 def body_of(ctx: Context, symbol: Symbol) -> tuple[Settings, dict[str, tree.Section]]:
     """Return the settings and sections of a declaration's body."""
-    kind, scope = KINDS[symbol.kind], Scope(symbol.file).inner()
+    kind = KINDS[symbol.kind]
+    scope = ctx.scopes[symbol] = Scope(symbol.file).inner()
     return from_body(
         ctx, declaration(symbol), scope, kind.settings, thing(symbol), symbol.span, kind.sections
     )
@@ -229,6 +228,13 @@ def space_names(info: SpaceInfo) -> dict[str, Value]:
         "size": BuiltIn("size"),
         "params": Symbolic(params),
     }
+
+
+def scope_about(ctx: Context, symbol: Symbol, info: SpaceInfo) -> Scope:
+    """Return the scope of a declaration about a space, and record both for editors."""
+    ctx.infos[symbol] = info
+    scope = ctx.scopes[symbol] = Scope(symbol.file).inner(space_names(info))
+    return scope
 
 
 def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:

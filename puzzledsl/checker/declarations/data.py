@@ -20,8 +20,7 @@ from puzzledsl.checker.declarations.common import (
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.coercions import as_constant, between
-from puzzledsl.checker.expressions.values import Constructed
-from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.expressions.values import Constructed, Scope, Symbol
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree

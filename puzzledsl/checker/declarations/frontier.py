@@ -9,8 +9,8 @@ from puzzledsl.checker.declarations.common import (
     call_of,
     check_parts,
     declaration,
+    scope_about,
     space_info,
-    space_names,
     target,
     where,
 )
@@ -21,9 +21,9 @@ from puzzledsl.checker.diagnostics.name_errors import Misplaced
 from puzzledsl.checker.expressions.arithmetic import comparable
 from puzzledsl.checker.expressions.coercions import as_number
 from puzzledsl.checker.expressions.linear import batch_is_no_ratio, to_linear
+from puzzledsl.checker.expressions.search_values import Symbolic
 from puzzledsl.checker.expressions.settings import Entry, Settings
-from puzzledsl.checker.expressions.values import Poison, RangeValue, Symbolic, Value, describe
-from puzzledsl.checker.names.names import Symbol
+from puzzledsl.checker.expressions.values import Poison, RangeValue, Symbol, Value, describe
 from puzzledsl.checker.spaces.space_info import guessed
 from puzzledsl.ir import nodes
 from puzzledsl.language.kinds import KINDS
@@ -38,12 +38,13 @@ def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
     of = target(ctx, symbol)
     space = searched_space(ctx, of) if of is not None else None
     info = space_info(ctx, space) if space is not None else None
+    scope = scope_about(ctx, symbol, info or guessed(symbol.name))
     if of is not None:
         ctx.lower_later(of)
     call = call_of(ctx, symbol)
     if call is None:
         return None
-    scoped = call.scope.inner(space_names(info or guessed(symbol.name, symbol)))
+    scoped = call.scope.inner(scope.names)
     settings = arguments_of(ctx, symbol, call)
     settings.need("metric", "range", help=f"write `{KINDS['frontier'].form}`")
     for key in ("metric", "range"):

@@ -9,7 +9,7 @@ from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics.eval_errors import NotInFull
 from puzzledsl.checker.diagnostics.space_errors import OtherSpace
 from puzzledsl.checker.expressions.settings import Settings
-from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.expressions.values import Scope, Symbol
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
 from puzzledsl.language.kinds import KINDS

@@ -25,8 +25,7 @@ from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.name_errors import Misplaced
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call
-from puzzledsl.checker.expressions.values import Constructed, Poison
-from puzzledsl.checker.names.names import Symbol
+from puzzledsl.checker.expressions.values import Constructed, Poison, Symbol
 from puzzledsl.ir import nodes
 from puzzledsl.language.kinds import MAX_DECODE_HEADS, PROFILE
 from puzzledsl.language.model import Call

@@ -18,8 +18,7 @@ from puzzledsl.checker.declarations.common import (
 )
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.expressions.settings import Settings
-from puzzledsl.checker.expressions.values import Constructed
-from puzzledsl.checker.names.names import Symbol
+from puzzledsl.checker.expressions.values import Constructed, Symbol
 from puzzledsl.checker.spaces.shapes import (
     BadConfig,
     argument_place,

@@ -8,7 +8,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import read_call
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.settings import from_call
-from puzzledsl.checker.names.names import Scope
+from puzzledsl.checker.expressions.values import Scope
 from puzzledsl.ir import nodes
 from puzzledsl.language.model import Setting
 from puzzledsl.syntax import tree

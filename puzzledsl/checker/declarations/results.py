@@ -17,7 +17,7 @@ from puzzledsl.checker.declarations.common import (
 )
 from puzzledsl.checker.declarations.full import read_full, summands
 from puzzledsl.checker.expressions.settings import Settings
-from puzzledsl.checker.names.names import Symbol
+from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
 

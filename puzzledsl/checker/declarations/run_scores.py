@@ -12,8 +12,7 @@ from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.space_errors import NoRunToDrop
 from puzzledsl.checker.expressions.settings import Settings
-from puzzledsl.checker.expressions.values import Poison, RangeValue, describe
-from puzzledsl.checker.names.names import Symbol
+from puzzledsl.checker.expressions.values import Poison, RangeValue, Symbol, describe
 from puzzledsl.ir import nodes
 
 SHORTEST, LONGEST = 2, 8  # the longest is that of the example which messages give

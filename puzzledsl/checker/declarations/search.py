@@ -20,8 +20,8 @@ from puzzledsl.checker.declarations.common import (
     check_parts,
     declaration,
     read_call,
+    scope_about,
     space_info,
-    space_names,
     target,
     thing,
     where,
@@ -37,24 +37,27 @@ from puzzledsl.checker.expressions.layer_tables import layer_spoken_of
 from puzzledsl.checker.expressions.linear import is_cost, is_throughput, to_linear, to_requirement
 from puzzledsl.checker.expressions.logic import which_layer
 from puzzledsl.checker.expressions.loops import iterate, passes
+from puzzledsl.checker.expressions.search_values import (
+    Comparison,
+    Conjunction,
+    Facts,
+    Formula,
+    Matches,
+    Symbolic,
+    Tally,
+)
 from puzzledsl.checker.expressions.settings import from_call
 from puzzledsl.checker.expressions.values import (
     Boolean,
-    Comparison,
-    Conjunction,
     Constructed,
-    Facts,
-    Formula,
     Located,
-    Matches,
     Poison,
-    Symbolic,
-    Tally,
+    Scope,
+    Symbol,
     Value,
     describe,
 )
 from puzzledsl.checker.limits import MAX_LAYERS, MAX_REQUIREMENTS
-from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.ir import nodes
 from puzzledsl.language.kinds import KINDS
@@ -76,8 +79,8 @@ def lower_search(ctx: Context, symbol: Symbol) -> nodes.Search | None:
     base = ctx.lower(of, nodes.Search) if of is not None and of.kind == "search" else None
     space = None if of is None else of if of.kind == "space" else searched_space(ctx, of)
     info = space_info(ctx, space) if space is not None else None
-    known = info or guessed(symbol.name, symbol)
-    body = _Body(ctx, symbol, Scope(symbol.file).inner(space_names(known)), known)
+    known = info or guessed(symbol.name)
+    body = _Body(ctx, symbol, scope_about(ctx, symbol, known), known)
     for statement in declaration(symbol).body or ():
         body.statement(statement, body.scope, in_for=False)
     if (

@@ -12,9 +12,9 @@ from puzzledsl.checker.declarations.common import (
     call_of,
     check_parts,
     declaration,
+    scope_about,
     section_of,
     space_info,
-    space_names,
     target,
     thing,
     where,
@@ -22,7 +22,7 @@ from puzzledsl.checker.declarations.common import (
 from puzzledsl.checker.declarations.whole_model import read_hidden
 from puzzledsl.checker.diagnostics import name_errors, space_errors
 from puzzledsl.checker.expressions.loops import iterate, passes
-from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.expressions.values import Scope, Symbol
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.overrides import Overrides
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
@@ -44,10 +44,9 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     base = target(ctx, symbol)
     info = _start(ctx, symbol, base) if base is not None else None
     if info is None:
-        info = guessed(ctx.name_of(symbol), symbol)
+        info = guessed(ctx.name_of(symbol))
     info.incomplete |= symbol.file.is_damaged(decl.span)
-    ctx.infos[symbol] = info
-    scope = Scope(symbol.file).inner(space_names(info))
+    scope = scope_about(ctx, symbol, info)
     node = _SpaceBody(ctx, symbol, info, scope).lower(ctx.lowered.get(base) if base else None)
     return None if info.guessed else node
 
@@ -61,6 +60,7 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
         return SpaceInfo(
             name=ctx.name_of(symbol),
             parent=other.parent,
+            parent_id=other.parent_id,
             shape=other.shape,
             base_attention=other.base_attention,
             base_ffn=other.base_ffn,
@@ -75,7 +75,9 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
     parent = ctx.lower(base, nodes.Parent)
     if parent is None:
         return None
-    info = SpaceInfo(ctx.name_of(symbol), base, parent.shape, (ParentAttention(),), (ParentFfn(),))
+    info = SpaceInfo(
+        ctx.name_of(symbol), base.name, parent.name, parent.shape, (ParentAttention(),), (ParentFfn(),)
+    )
     info.attention = [info.base_attention] * parent.shape.layers
     info.ffn = [info.base_ffn] * parent.shape.layers
     return info
@@ -212,7 +214,7 @@ class _SpaceBody:
             layers.append(rows[key])
         return nodes.Space(
             name=self.info.name,
-            parent=self.ctx.name_of(self.info.parent),
+            parent=self.info.parent_id,
             layers=tuple(layers),
             init=init,
             roundings=tuple(self.info.roundings),

@@ -14,7 +14,7 @@ from puzzledsl.checker.declarations.training import MAX_CONTEXT, MAX_SEED, read_
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.coercions import as_constant, between
 from puzzledsl.checker.expressions.settings import Settings
-from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.expressions.values import Scope, Symbol
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
 

@@ -7,8 +7,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import located
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.coercions import as_constant
-from puzzledsl.checker.expressions.values import Located, Poison
-from puzzledsl.checker.names.names import Scope
+from puzzledsl.checker.expressions.values import Located, Poison, Scope
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
 

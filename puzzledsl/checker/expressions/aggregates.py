@@ -26,23 +26,18 @@ from puzzledsl.checker.expressions.layer_tables import (
     truth_of,
 )
 from puzzledsl.checker.expressions.run_lengths import read_runs
-from puzzledsl.checker.expressions.values import (
-    POISON,
-    Boolean,
+from puzzledsl.checker.expressions.search_values import (
     Conjunction,
     Facts,
     Formula,
     Layers,
-    Located,
     Matches,
     Number,
-    Poison,
     SubBlocks,
     Symbolic,
     TermKey,
-    Value,
-    describe,
 )
+from puzzledsl.checker.expressions.values import POISON, Boolean, Located, Poison, Value, describe
 from puzzledsl.checker.limits import MAX_FORMULA, TERMS_PER_STEP
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes

@@ -18,7 +18,8 @@ from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.diagnostics.name_errors import TooMuch
 from puzzledsl.checker.expressions.dimensions import is_times, label, times_instead, unit_fixes, would_do
 from puzzledsl.checker.expressions.layer_tables import BOTH, axis_names, layer_of, pointwise, tables_of
-from puzzledsl.checker.expressions.values import POISON, Number, Symbolic, Value, describe
+from puzzledsl.checker.expressions.search_values import Number, Symbolic
+from puzzledsl.checker.expressions.values import POISON, Value, describe
 from puzzledsl.checker.limits import MAX_BITS
 from puzzledsl.syntax import tree
 

@@ -12,32 +12,30 @@ from puzzledsl.checker.diagnostics import name_errors, space_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.layer_tables import BOTH
+from puzzledsl.checker.expressions.search_values import Facts, Layers, SubBlocks, Symbolic, TermKey
 from puzzledsl.checker.expressions.values import (
     POISON,
     Boolean,
-    Facts,
     Function,
-    Layers,
     ListValue,
     Poison,
     RangeValue,
     Ref,
-    SubBlocks,
-    Symbolic,
-    TermKey,
+    Scope,
+    Symbol,
     Text,
     Value,
+    builtin_ref,
     describe,
 )
-from puzzledsl.checker.names.names import Scope, Symbol, builtin_ref
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.facts import parent_fact
 from puzzledsl.ir.metrics import METRICS
+from puzzledsl.language.calls import PARENT_FACTS
 from puzzledsl.language.words import (
     LAYER_FACTS,
-    PARENT_FACTS,
     SCENARIO_FACTS,
     SUB_BLOCK_FACTS,
     SUB_BLOCKS,
@@ -301,7 +299,7 @@ def _layer(ctx: Context, space: SpaceInfo, value: Value, item: tree.Expr, scope:
                 span,
                 "out of range",
                 index=number,
-                parent=space.parent.name,
+                parent=space.parent,
                 layers=layers,
                 last=layers - 1,
                 help=help,

@@ -10,21 +10,20 @@ from puzzledsl.checker.expressions.aggregates import apply_builtin
 from puzzledsl.checker.expressions.coercions import as_number
 from puzzledsl.checker.expressions.logic import which_layer
 from puzzledsl.checker.expressions.loops import iterate, passes
+from puzzledsl.checker.expressions.search_values import Facts, Matches
 from puzzledsl.checker.expressions.values import (
     POISON,
     BuiltIn,
     Constructed,
-    Facts,
     Function,
     ListValue,
     Located,
-    Matches,
     Poison,
     Ref,
+    Scope,
     Value,
     describe,
 )
-from puzzledsl.checker.names.names import Scope
 from puzzledsl.checker.names.resolve import lookup, unknown_name
 from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.language.words import FUNCTIONS

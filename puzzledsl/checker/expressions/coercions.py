@@ -9,19 +9,8 @@ from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.expressions.dimensions import EXAMPLES, unit_fixes, would_do
-from puzzledsl.checker.expressions.values import (
-    Facts,
-    Number,
-    Poison,
-    RangeValue,
-    Ref,
-    SubBlocks,
-    Symbolic,
-    Tally,
-    Value,
-    describe,
-)
-from puzzledsl.checker.names.names import Scope
+from puzzledsl.checker.expressions.search_values import Facts, Number, SubBlocks, Symbolic, Tally
+from puzzledsl.checker.expressions.values import Poison, RangeValue, Ref, Scope, Value, describe
 from puzzledsl.syntax import tree
 
 

@@ -18,7 +18,8 @@ from puzzledsl.base.units import (
     Quantity,
     format_quantity,
 )
-from puzzledsl.checker.expressions.values import Number, Symbolic, describe
+from puzzledsl.checker.expressions.search_values import Number, Symbolic
+from puzzledsl.checker.expressions.values import describe
 
 EXAMPLES: dict[Dimension, str] = {
     COUNT: "8",

@@ -10,21 +10,18 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.expressions.coercions import as_number
 from puzzledsl.checker.expressions.layer_tables import BOTH, layer_of, statement, tables_of
-from puzzledsl.checker.expressions.structures import TRUE
-from puzzledsl.checker.expressions.tallies import fits, wrong_argument
-from puzzledsl.checker.expressions.values import (
-    POISON,
-    Boolean,
+from puzzledsl.checker.expressions.search_values import (
     Facts,
     Formula,
     Layers,
-    Located,
     Matches,
     SubBlocks,
     Symbolic,
     Tally,
-    Value,
 )
+from puzzledsl.checker.expressions.structures import TRUE
+from puzzledsl.checker.expressions.tallies import fits, wrong_argument
+from puzzledsl.checker.expressions.values import POISON, Boolean, Located, Value
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import SubBlock, name_of

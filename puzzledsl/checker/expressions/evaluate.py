@@ -28,29 +28,25 @@ from puzzledsl.checker.expressions.layer_tables import (
 from puzzledsl.checker.expressions.linear import compare
 from puzzledsl.checker.expressions.logic import connect, invert, subject_is
 from puzzledsl.checker.expressions.sameness import same_as
+from puzzledsl.checker.expressions.search_values import Conjunction, Formula, Layers, SubBlocks, Tally
 from puzzledsl.checker.expressions.tallies import compare_tally, tally_between
 from puzzledsl.checker.expressions.values import (
     POISON,
     Boolean,
-    Conjunction,
     Constructed,
-    Formula,
-    Layers,
     ListValue,
     Located,
     Options,
     Poison,
     RangeValue,
     Ref,
-    SubBlocks,
-    Tally,
+    Scope,
     Text,
     Value,
     describe,
 )
 from puzzledsl.checker.limits import MAX_OPTIONS
 from puzzledsl.checker.names.builtins import VALUES
-from puzzledsl.checker.names.names import Scope
 from puzzledsl.checker.names.resolve import lookup, unknown_name
 from puzzledsl.checker.names.words import read_word
 from puzzledsl.language.calls import CONSTRUCTORS

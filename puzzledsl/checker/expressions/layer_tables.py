@@ -16,16 +16,15 @@ from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.name_errors import TooMuch
-from puzzledsl.checker.expressions.values import (
-    Boolean,
+from puzzledsl.checker.expressions.search_values import (
     Comparison,
     Conjunction,
     Formula,
     Number,
     Symbolic,
     TermKey,
-    Value,
 )
+from puzzledsl.checker.expressions.values import Boolean, Value
 from puzzledsl.checker.limits import CELLS_PER_STEP, MAX_CELLS
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes

@@ -18,16 +18,8 @@ from puzzledsl.checker.expressions.arithmetic import (
 )
 from puzzledsl.checker.expressions.dimensions import is_times
 from puzzledsl.checker.expressions.layer_tables import LAYER_TERMS, compared, holds, layer_of
-from puzzledsl.checker.expressions.values import (
-    POISON,
-    Boolean,
-    Comparison,
-    Conjunction,
-    Number,
-    Symbolic,
-    TermKey,
-    Value,
-)
+from puzzledsl.checker.expressions.search_values import Comparison, Conjunction, Number, Symbolic, TermKey
+from puzzledsl.checker.expressions.values import POISON, Boolean, Value
 from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import SubBlock

@@ -11,20 +11,9 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.diagnostics.name_errors import TooMuch
 from puzzledsl.checker.expressions.layer_tables import BOTH, as_formula
-from puzzledsl.checker.expressions.values import (
-    POISON,
-    Boolean,
-    Conjunction,
-    Formula,
-    Layers,
-    Matches,
-    Poison,
-    SubBlocks,
-    Value,
-    describe,
-)
+from puzzledsl.checker.expressions.search_values import Conjunction, Formula, Layers, Matches, SubBlocks
+from puzzledsl.checker.expressions.values import POISON, Boolean, Poison, Scope, Value, describe
 from puzzledsl.checker.limits import MAX_FORMULA
-from puzzledsl.checker.names.names import Scope
 from puzzledsl.checker.spaces.patterns import matching
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes

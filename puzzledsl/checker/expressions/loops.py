@@ -10,18 +10,18 @@ from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors, type_errors
+from puzzledsl.checker.expressions.search_values import Layers
 from puzzledsl.checker.expressions.values import (
     Boolean,
-    Layers,
     ListValue,
     Options,
     Poison,
     RangeValue,
+    Scope,
     Value,
     describe,
 )
 from puzzledsl.checker.limits import MAX_INSTANCES
-from puzzledsl.checker.names.names import Scope
 from puzzledsl.syntax import tree
 
 STEPS = 2

@@ -9,18 +9,10 @@ from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.expressions.layer_tables import as_formula, layer_spoken_of
+from puzzledsl.checker.expressions.search_values import Formula, Matches, SubBlocks, Tally
 from puzzledsl.checker.expressions.structures import FALSE, TRUE, Function
 from puzzledsl.checker.expressions.tallies import fits, wrong_argument
-from puzzledsl.checker.expressions.values import (
-    POISON,
-    Boolean,
-    Formula,
-    Located,
-    Matches,
-    SubBlocks,
-    Tally,
-    Value,
-)
+from puzzledsl.checker.expressions.values import POISON, Boolean, Located, Value
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
@@ -96,12 +88,12 @@ def _out_of_order(ctx: Context, name: str, span: Span, last: int, layer: int) ->
     ctx.report(errors.WrongType(span, what=what, wanted=wanted, got=got, help=help))
 
 
-def _known(name: str, truths: list[bool]) -> int:
+def _known(name: str, held: list[bool]) -> int:
     """The figure of statements that are all constant."""
     if name == "runs":
-        return sum(here and not before for before, here in zip([False, *truths], truths, strict=False))
+        return sum(here and not before for before, here in zip([False, *held], held, strict=False))
     best = length = 0
-    for holds in truths:
+    for holds in held:
         length = length + 1 if holds else 0
         best = max(best, length)
     return best

@@ -7,20 +7,9 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.diagnostics.name_errors import TooMuch
 from puzzledsl.checker.expressions.layer_tables import BOTH, layer_of
+from puzzledsl.checker.expressions.search_values import Facts, Formula, Layers, SubBlocks, Symbolic
 from puzzledsl.checker.expressions.structures import same_choice
-from puzzledsl.checker.expressions.values import (
-    POISON,
-    Boolean,
-    Constructed,
-    Facts,
-    Formula,
-    Layers,
-    Poison,
-    SubBlocks,
-    Symbolic,
-    Value,
-    describe,
-)
+from puzzledsl.checker.expressions.values import POISON, Boolean, Constructed, Poison, Value, describe
 from puzzledsl.checker.limits import MAX_FORMULA, TERMS_PER_STEP
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes

@@ -24,12 +24,13 @@ from puzzledsl.checker.expressions.values import (
     Located,
     Options,
     Poison,
+    Scope,
+    Symbol,
     Text,
     Value,
     describe,
 )
 from puzzledsl.checker.limits import MAX_COUNT
-from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.checker.names.words import read_ref, read_word
 from puzzledsl.language.model import Call, Setting
 from puzzledsl.syntax import tree

@@ -1,4 +1,4 @@
-"""Values of expressions: constants, choices, references, and symbolic values that only a search decides.
+"""Values of expressions, and the symbols and scopes that hold them. search_values.py has what a search decides.
 
 `POISON` is the value of an expression whose mistake is already reported: every operation on it is silent and gives
 POISON again.
@@ -8,17 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
 
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.units import COUNT, Dimension, Quantity
-from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.base.units import Quantity
+from puzzledsl.checker.expressions.search_values import (
+    Conjunction,
+    Facts,
+    Formula,
+    Layers,
+    Matches,
+    SubBlocks,
+    Symbolic,
+    Tally,
+)
+from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, declares_unread
 from puzzledsl.syntax import tree
 
-if TYPE_CHECKING:
-    from puzzledsl.checker.names.names import Scope, Symbol
-    from puzzledsl.checker.spaces.space_info import SpaceInfo
+STD = "std/"
+"""Paths of files that ship with the package begin so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,111 +116,99 @@ class BuiltIn:
     name: str
 
 
-# ---------------------------------------------------------------- layers
+# ---------------------------------------------------------------- names
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Layers:
-    """`layers`, `layers[40..]`; `single` for `layers[i]` and for the variable of `for l in layers`."""
+@dataclass(slots=True, eq=False)
+class Symbol:
+    """Something a file declares. `kind` is a declaration's kind, or `param`, `let`, `fn`, `file`."""
 
-    space: SpaceInfo
-    indices: tuple[int, ...]
-    single: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SubBlocks:
-    """`attention`, `layers[i].ffn`."""
-
-    space: SpaceInfo
-    sub_block: SubBlock
-    indices: tuple[int, ...]
-    single: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Facts:
-    """`attention.kv_heads` of several layers: a vector for `sum`."""
-
-    space: SpaceInfo
-    sub_block: SubBlock
-    attribute: str
-    indices: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Matches:
-    """`attention is noop` of several layers: a vector for `count`. `others` are the alternatives that do not match."""
-
-    space: SpaceInfo
-    sub_block: SubBlock
-    names: tuple[str, ...]
-    others: tuple[str, ...]
-    indices: tuple[int, ...]
-    text: str
-
-
-# ---------------------------------------------------------------- what a search decides
-
-TermKey = tuple[str | int | tuple[Any, ...], ...]
-"""("metric", scenario, metric) | ("score", name) | ("params",) | ("fact", sub_block, attribute, layer) |
-("count", sub_block, names, layer) | ("table", attention_names, ffn_names, cells, layer)"""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Symbolic:
-    """`sum(coefficient * term) + constant`, of one dimension. `space`: the space whose layers the terms are about, if any."""
-
-    terms: dict[TermKey, Fraction]
-    constant: Fraction = Fraction(0)
-    dimension: Dimension = COUNT
-    space: SpaceInfo | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Formula:
-    """A statement about layers' choices; `size` counts its nodes. `whole`: `and` and `or` treat it as one operand."""
-
-    logic: nodes.Logic
-    size: int
-    space: SpaceInfo
-    whole: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Tally:
-    """`runs(P)`, `longest(P)`, `distinct(F)`: a whole number of the child that is not a sum over layers.
-
-    `statements` holds P for each layer, or "some layer takes this value" for each value; `size` counts their nodes.
-    """
-
-    function: Literal["runs", "longest", "distinct"]
-    statements: tuple[nodes.Logic, ...]
-    size: int
-    space: SpaceInfo
-    text: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
-    """A comparison with a value that the search decides, ready to become a requirement."""
-
-    left: Symbolic
-    op: Literal["<=", ">=", "==", "<", ">"]
-    bound: Fraction | None
-    parent_ratio: Fraction | None
+    name: str
+    kind: str
+    item: tree.Item
+    file: SourceFile
     span: Span
-    bound_span: Span
+    target: SourceFile | None = None  # of a `file`
+    value: Value | None = None  # of a `let` or `param`, once evaluated
+    busy: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class SourceFile:
+    """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program, never a machine path)."""
+
+    file: str
+    shown: str
+    path: Path
+    text: str
+    module: tree.Module
+    names: dict[str, Symbol | Poison] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    error_regions: SyntaxErrorRegions = field(
+        default_factory=SyntaxErrorRegions
+    )  # where the parser reported something
+    lost_names: bool = (
+        False  # whether names may be declared that cannot be seen: a file used whole that is not there
+    )
+
+    def __post_init__(self) -> None:
+        self.lines = self.text.split("\n")
+
+    @property
+    def is_std(self) -> bool:
+        """True for a file that ships with the package."""
+        return self.shown.startswith(STD)
+
+    def declares_unread(self, name: str) -> bool:
+        """True where the text seems to declare `name` but parsing lost it: its uses are no further mistake."""
+        return declares_unread(name, self.lines, self.module, self.error_regions)
+
+    def is_damaged(self, span: Span, margin: int = 0) -> bool:
+        """True where the parser reported something within a span, or `margin` lines of it: a part of it may be lost."""
+        return self.error_regions.touches(span, margin)
+
+    def source(self, span: Span) -> str:
+        """The text a span of this file covers."""
+        lines = self.lines[span.line - 1 : span.end_line]
+        if not lines:
+            return ""
+        if len(lines) == 1:
+            return lines[0][span.column - 1 : span.end_column - 1]
+        return "\n".join([lines[0][span.column - 1 :], *lines[1:-1], lines[-1][: span.end_column - 1]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Conjunction:
-    """Comparisons and formulas joined by `and`; each becomes one requirement."""
+class Scope:
+    """Names visible to an expression: local ones, then an outer scope's, then the file's."""
 
-    items: tuple[Comparison | Formula, ...] = field(default=())
+    file: SourceFile
+    names: dict[str, Value] = field(default_factory=dict)
+    outer: Scope | None = None
+
+    def inner(self, names: dict[str, Value] | None = None) -> Scope:
+        """A scope inside this one."""
+        return Scope(self.file, {} if names is None else names, self)
+
+    def local(self, name: str) -> Value | None:
+        """The value of a name bound by a body, a `for`, a parameter of a `fn`; None where there is none."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.names:
+                return scope.names[name]
+            scope = scope.outer
+        return None
+
+    def visible(self) -> list[str]:
+        """Every name that could be meant here, nearest first."""
+        found: dict[str, None] = {}
+        scope: Scope | None = self
+        while scope is not None:
+            found.update(dict.fromkeys(scope.names))
+            scope = scope.outer
+        found.update(dict.fromkeys(self.file.names))
+        return list(found)
 
 
-Number = Quantity | Symbolic
 Value = (
     Poison
     | Quantity
@@ -234,6 +230,11 @@ Value = (
     | Formula
     | Conjunction
 )
+
+
+def builtin_ref(symbol: Symbol | Poison) -> Value:
+    """A symbol as a value."""
+    return symbol if isinstance(symbol, Poison) else Ref(symbol)
 
 
 def describe(value: Value) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from puzzledsl.base.diagnostics import Label
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import Shadowing
+from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names.builtins import VALUES
-from puzzledsl.checker.names.names import SourceFile, Symbol
 from puzzledsl.language.words import SPACE_WORDS
 from puzzledsl.syntax import tree
 

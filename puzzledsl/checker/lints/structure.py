@@ -148,9 +148,9 @@ def _is_possible(outcomes: Outcomes) -> bool:
     return True in outcomes
 
 
-def _longest(truths: Sequence[bool]) -> int:
+def _longest(held: Sequence[bool]) -> int:
     best = length = 0
-    for holds in truths:
+    for holds in held:
         length = length + 1 if holds else 0
         best = max(best, length)
     return best

@@ -10,7 +10,7 @@ from typing import Any
 from puzzledsl.base.diagnostics import Fix, Span
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import UnusedImport, UnusedName
-from puzzledsl.checker.names.names import SourceFile, Symbol
+from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
 from puzzledsl.syntax import tree

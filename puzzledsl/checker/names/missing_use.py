@@ -8,7 +8,7 @@ from functools import cache
 
 from puzzledsl.base.diagnostics import Edit, Fix, Span
 from puzzledsl.base.resources import listing, resource
-from puzzledsl.checker.names.names import SourceFile
+from puzzledsl.checker.expressions.values import SourceFile
 from puzzledsl.syntax import tree
 
 _DECLARED = re.compile(r"^(?:let|fn|param|hardware|parent|space)\s+([a-z]\w*)", re.MULTILINE)

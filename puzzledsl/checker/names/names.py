@@ -1,10 +1,9 @@
-"""Names: the files of a program and their declarations, `use`, and the scopes in which expressions are evaluated."""
+"""Loader of a program: its files, each with the names that it declares and uses."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
@@ -12,103 +11,14 @@ from puzzledsl.base.diagnostics import Fix, Label, Near, Sink, Span
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.expressions.values import POISON, Poison, Ref, Value
+from puzzledsl.checker.expressions.values import POISON, STD, Poison, SourceFile, Symbol
 from puzzledsl.checker.limits import MAX_FILES
-from puzzledsl.checker.names.syntax_error_regions import Damage, declares_unread, may_declare_any
+from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, may_declare_any
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import normalise, parse, read_source
 
-STD = "std/"
 Parse = Callable[[str, str, Sink], tree.Module]
-
-
-@dataclass(slots=True, eq=False)
-class Symbol:
-    """Something a file declares. `kind` is a declaration's kind, or `param`, `let`, `fn`, `file`."""
-
-    name: str
-    kind: str
-    item: tree.Item
-    file: SourceFile
-    span: Span
-    target: SourceFile | None = None  # of a `file`
-    value: Value | None = None  # of a `let` or `param`, once evaluated
-    busy: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class SourceFile:
-    """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program, never a machine path)."""
-
-    file: str
-    shown: str
-    path: Path
-    text: str
-    module: tree.Module
-    names: dict[str, Symbol | Poison] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
-    damage: Damage = field(default_factory=Damage)  # where the parser reported something
-    lost_names: bool = (
-        False  # whether names may be declared that cannot be seen: a file used whole that is not there
-    )
-
-    def __post_init__(self) -> None:
-        self.lines = self.text.split("\n")
-
-    @property
-    def is_std(self) -> bool:
-        """True for a file that ships with the package."""
-        return self.shown.startswith(STD)
-
-    def declares_unread(self, name: str) -> bool:
-        """True where the text seems to declare `name` but parsing lost it: its uses are no further mistake."""
-        return declares_unread(name, self.lines, self.module, self.damage)
-
-    def is_damaged(self, span: Span, margin: int = 0) -> bool:
-        """True where the parser reported something within a span, or `margin` lines of it: a part of it may be lost."""
-        return self.damage.touches(span, margin)
-
-    def source(self, span: Span) -> str:
-        """The text a span of this file covers."""
-        lines = self.lines[span.line - 1 : span.end_line]
-        if not lines:
-            return ""
-        if len(lines) == 1:
-            return lines[0][span.column - 1 : span.end_column - 1]
-        return "\n".join([lines[0][span.column - 1 :], *lines[1:-1], lines[-1][: span.end_column - 1]])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scope:
-    """Names visible to an expression: local ones, then an outer scope's, then the file's."""
-
-    file: SourceFile
-    names: dict[str, Value] = field(default_factory=dict)
-    outer: Scope | None = None
-
-    def inner(self, names: dict[str, Value] | None = None) -> Scope:
-        """A scope inside this one."""
-        return Scope(self.file, {} if names is None else names, self)
-
-    def local(self, name: str) -> Value | None:
-        """The value of a name bound by a body, a `for`, a parameter of a `fn`; None where there is none."""
-        scope: Scope | None = self
-        while scope is not None:
-            if name in scope.names:
-                return scope.names[name]
-            scope = scope.outer
-        return None
-
-    def visible(self) -> list[str]:
-        """Every name that could be meant here, nearest first."""
-        found: dict[str, None] = {}
-        scope: Scope | None = self
-        while scope is not None:
-            found.update(dict.fromkeys(scope.names))
-            scope = scope.outer
-        found.update(dict.fromkeys(self.file.names))
-        return list(found)
 
 
 class Loader:
@@ -143,8 +53,8 @@ class Loader:
         before = len(self.sink.items)
         loaded = SourceFile(file, shown, path, text, self.parse(text, file, self.sink))
         mistakes = self.sink.items[before:]
-        loaded.damage = Damage.of(mistakes)
-        loaded.lost_names = may_declare_any(loaded.lines, loaded.module, loaded.damage)
+        loaded.error_regions = SyntaxErrorRegions.of(mistakes)
+        loaded.lost_names = may_declare_any(loaded.lines, loaded.module, loaded.error_regions)
         self.files[key] = loaded
         self.loading.append(key)
         self._declare(loaded)
@@ -266,11 +176,6 @@ class Loader:
                 return "a path is relative to the file that uses it; shipped files begin with `std/`", None
             near = Near((Path(name).parent / near).as_posix(), alone=near.alone)
         return f"did you mean `{near}`?", near
-
-
-def builtin_ref(symbol: Symbol | Poison) -> Value:
-    """A symbol as a value."""
-    return symbol if isinstance(symbol, Poison) else Ref(symbol)
 
 
 def _declared(file: SourceFile) -> str:

@@ -8,10 +8,9 @@ from puzzledsl.base.diagnostics import Edit, Fix, Label
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.expressions.values import POISON, Function, Poison, Ref, Value
+from puzzledsl.checker.expressions.values import POISON, Function, Poison, Ref, Scope, Symbol, Value
 from puzzledsl.checker.names.builtins import VALUES
 from puzzledsl.checker.names.missing_use import insert_use, shipped_names, use_of
-from puzzledsl.checker.names.names import Scope, Symbol
 from puzzledsl.checker.parameters import parameter_value
 from puzzledsl.syntax import tree
 

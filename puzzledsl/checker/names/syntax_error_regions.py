@@ -19,7 +19,7 @@ _DECLARING = (*KINDS, "param", "let", "fn")
 
 
 @dataclass(frozen=True, slots=True)
-class Damage:
+class SyntaxErrorRegions:
     """Lines and line ranges of syntax errors.
 
     `lines` are the lines of the primary spans. Each range of `ranges` also covers an error's secondary spans, such as
@@ -30,8 +30,8 @@ class Damage:
     ranges: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def of(cls, mistakes: Iterable[Diagnostic]) -> Damage:
-        """Return the damage described by one file's syntax diagnostics."""
+    def of(cls, mistakes: Iterable[Diagnostic]) -> SyntaxErrorRegions:
+        """Return the regions of one file's syntax diagnostics."""
         lines: set[int] = set()
         ranges: set[tuple[int, int]] = set()
         for mistake in mistakes:
@@ -48,12 +48,12 @@ class Damage:
         return any(start <= last and first <= end for start, end in self.ranges)
 
 
-def declares_unread(name: str, lines: list[str], module: tree.Module, damage: Damage) -> bool:
+def declares_unread(name: str, lines: list[str], module: tree.Module, regions: SyntaxErrorRegions) -> bool:
     """Return True if the text seems to declare `name` in a part that the parser lost. Uses of `name` are then not reported."""
     if not module.broken:
         return False
     word = re.compile(rf"\b{re.escape(name)}\b")
-    shown = [lines[n - 1] for n in sorted(damage.lines) if n <= len(lines)]
+    shown = [lines[n - 1] for n in sorted(regions.lines) if n <= len(lines)]
     if any(word.search(line) for line in shown):
         return True
     head = re.compile(rf"\s*(\w+)\s+{word.pattern}")
@@ -64,9 +64,9 @@ def declares_unread(name: str, lines: list[str], module: tree.Module, damage: Da
     return any(used.match(line) for line in lines if name in line)
 
 
-def may_declare_any(lines: list[str], module: tree.Module, damage: Damage) -> bool:
+def may_declare_any(lines: list[str], module: tree.Module, regions: SyntaxErrorRegions) -> bool:
     """Return True if an unknown number of names was lost: by a broken `use` or by a declaration without a name."""
-    shown = [lines[n - 1] for n in damage.lines if n <= len(lines)]
+    shown = [lines[n - 1] for n in regions.lines if n <= len(lines)]
     if any('.pzl"' in line or re.match(r"\s*use\b", line) for line in shown):
         return True
     return module.broken and any(

@@ -10,8 +10,16 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
-from puzzledsl.checker.expressions.values import Constructed, Poison, Ref, Text, article, describe
-from puzzledsl.checker.names.names import Scope, Symbol
+from puzzledsl.checker.expressions.values import (
+    Constructed,
+    Poison,
+    Ref,
+    Scope,
+    Symbol,
+    Text,
+    article,
+    describe,
+)
 from puzzledsl.syntax import tree
 
 

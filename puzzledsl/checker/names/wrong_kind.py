@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from puzzledsl.base.diagnostics import Near
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.expressions.values import article
-from puzzledsl.checker.names.names import SourceFile, Symbol
+from puzzledsl.checker.expressions.values import SourceFile, Symbol, article
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.model import Call, Kind
 from puzzledsl.syntax import tree

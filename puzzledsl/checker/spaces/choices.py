@@ -19,9 +19,8 @@ from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.lints import SameAlternative
 from puzzledsl.checker.expressions.coercions import as_constant, as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call
-from puzzledsl.checker.expressions.values import Constructed, Located, Options, Poison, Value, describe
+from puzzledsl.checker.expressions.values import Constructed, Located, Options, Poison, Scope, Value, describe
 from puzzledsl.checker.limits import MAX_OPTIONS
-from puzzledsl.checker.names.names import Scope
 from puzzledsl.checker.spaces.patterns import report_unknown
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.alternatives import (

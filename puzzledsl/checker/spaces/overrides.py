@@ -9,8 +9,8 @@ from puzzledsl.base.diagnostics import Fix, Span
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types
-from puzzledsl.checker.expressions.values import Layers, Poison, SubBlocks, Value, describe
-from puzzledsl.checker.names.names import Scope
+from puzzledsl.checker.expressions.search_values import Layers, SubBlocks
+from puzzledsl.checker.expressions.values import Poison, Scope, Value, describe
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.patterns import Predicate, predicate
 from puzzledsl.checker.spaces.space_info import SpaceInfo

@@ -17,8 +17,7 @@ from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics.type_errors import WrongType
 from puzzledsl.checker.expressions.coercions import as_constant
 from puzzledsl.checker.expressions.layer_tables import holds
-from puzzledsl.checker.expressions.values import Located, Options, Poison
-from puzzledsl.checker.names.names import Scope
+from puzzledsl.checker.expressions.values import Located, Options, Poison, Scope
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.alternatives import (
     Alternative,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 from puzzledsl.ir.alternatives import (
     Alternative,
@@ -16,20 +15,20 @@ from puzzledsl.ir.alternatives import (
 )
 from puzzledsl.ir.nodes import Rounding, Shape, WholeModel
 
-if TYPE_CHECKING:
-    from puzzledsl.checker.names.names import Symbol
-
 
 @dataclass(slots=True, eq=False)
 class SpaceInfo:
     """A space under construction. `base_*` is the choice before overrides; `asked` maps widths to their unrounded values.
+
+    `parent` is the name that its declaration has, `parent_id` the one that it has in the program.
 
     `incomplete`: a part of a choice could not be read, so diagnostics about its size and gaps are suppressed.
     `guessed`: the parent is unknown, and the shape is a placeholder that almost anything fits.
     """
 
     name: str
-    parent: Symbol
+    parent: str
+    parent_id: str
     shape: Shape
     base_attention: tuple[AttentionAlternative, ...] = ()
     base_ffn: tuple[FfnAlternative, ...] = ()
@@ -74,10 +73,10 @@ _ANY_SHAPE = Shape(
 )
 
 
-def guessed(name: str, symbol: Symbol) -> SpaceInfo:
+def guessed(name: str) -> SpaceInfo:
     """Return a placeholder for a space that could not be read, so that its statements and searches can still be checked."""
     info = SpaceInfo(
-        name, symbol, _ANY_SHAPE, (ParentAttention(),), (ParentFfn(),), incomplete=True, guessed=True
+        name, name, name, _ANY_SHAPE, (ParentAttention(),), (ParentFfn(),), incomplete=True, guessed=True
     )
     info.attention = [info.base_attention] * _ANY_SHAPE.layers
     info.ffn = [info.base_ffn] * _ANY_SHAPE.layers

@@ -8,7 +8,7 @@ from lsprotocol import types
 
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.resources import listing
-from puzzledsl.checker.names.names import Symbol
+from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.server.cursor import Cursor
 from puzzledsl.server.document import Document
 from puzzledsl.server.features.completion_items import Items, keywords, of_meaning

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import at_any_batch, synthetic
-from puzzledsl.checker.program import check_file
+from puzzledsl.checker.check import check
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import BASELINES, Baseline, Frontier, Preference, Requirement, RooflineHardware
 from puzzledsl.ir.tables import Solution
@@ -190,7 +190,7 @@ def test_layers_that_cost_alike_leave_gaps_at_most_batches(tmp_path: Path) -> No
     """Few sums of caches are just so large that one batch fits and the next does not: most batches have hardly any model."""
     file = tmp_path / "alike.pzl"
     file.write_text(ALIKE)
-    program = check_file(file).program
+    program = check(file).program
     assert program is not None
     result = solve_search(program, "tight", cost_table(program, "w"), {})
     assert result.status == "optimal" and result.solutions[0].batches["chat"] >= 700
@@ -214,7 +214,7 @@ def test_the_answer_varies_smoothly_with_the_memory(tmp_path: Path) -> None:
     batches = set()
     for memory in range(8_000 * 10**6, 11_000 * 10**6, step):
         file.write_text(ROOM.format(memory=memory // 10**6))
-        program = check_file(file).program
+        program = check(file).program
         assert program is not None
         result = solve_search(program, "fast", cost_table(program, "w"), {})
         assert result.status == "optimal"

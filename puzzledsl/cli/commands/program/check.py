@@ -68,9 +68,9 @@ def check(
         for made in fix_run.made:
             print(made, file=sys.stdout if wanted is Format.human else sys.stderr)
     else:
-        from puzzledsl.checker.program import check_file
+        from puzzledsl.checker import check as checker
 
-        checked = check_file(file, settings)
+        checked = checker.check(file, settings)
     _print(checked, wanted)
     refused = [d for d in checked.diagnostics if d.severity == "warning" and denied & {"warnings", d.code}]
     if checked.program is None or refused:

@@ -136,7 +136,7 @@ BAD = {
     "twice": (SUB_BLOCKS.replace("chat.memory[bytes]", "chat.latency[ms]"), "is there twice"),
     "other scenario": (
         SUB_BLOCKS.replace("chat.", "rag."),
-        "says neither sizes nor times of scenario `chat`",
+        "gives neither sizes nor times of scenario `chat`",
     ),
     "not a number": (SUB_BLOCKS.replace("12\n", "twelve\n"), "line 7: `twelve`"),
     "negative": (SUB_BLOCKS.replace(",12\n", ",-12\n"), "line 7: `-12`"),

@@ -63,7 +63,7 @@ class Space:
         return f"<Space {self.name} of {self.parent}: {size}>"
 
     def _repr_html_(self) -> str:
-        from puzzledsl.changes.words import ranges
+        from puzzledsl.base.phrases import ranges
         from puzzledsl.plan.space_table import groups
         from puzzledsl.report.notebook import Table, fragment
 

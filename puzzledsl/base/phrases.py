@@ -1,35 +1,34 @@
-"""Lists in messages: `a, b and c`, `layers 0-4, 7`."""
+"""Lists in messages: words with a conjunction, and layers as ranges."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-SHOWN_LAYERS = 8
+from collections.abc import Iterable, Sequence
 
 
-def listed(parts: Sequence[object], last: str = "and") -> str:
-    """Join parts as `a`, `a and b`, or `a, b and c`, with `last` before the last one."""
-    *most, end = map(str, parts)
-    return f"{', '.join(most)} {last} {end}" if most else end
+def listed(words: Iterable[object], last: str = "and") -> str:
+    """Return words as a list: `a`, `a and b`, `a, b and c`. `last` stands before the last word."""
+    *others, end = map(str, words)
+    return f"{', '.join(others)} {last} {end}" if others else end
 
 
-def layer_ranges(layers: Sequence[int]) -> str:
-    """Format ascending layers as `layer 3` or `layers 0-4, 7`."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    text = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
-    return ("layer " if len(layers) == 1 else "layers ") + text
+def layers_in_words(layers: Sequence[int]) -> str:
+    """Return ascending layers as text: `layer 3`, `layers 2..9, 41`."""
+    return ("layer " if len(layers) == 1 else "layers ") + ranges(layers)
 
 
-def first_layers(layers: Sequence[int]) -> str:
-    """Format ascending layers as `layer 3`, `layers 2 to 9`, or the first SHOWN_LAYERS of several runs and `…`."""
-    if len(layers) == 1:
-        return f"layer {layers[0]}"
-    if list(layers) == list(range(layers[0], layers[-1] + 1)):
-        return f"layers {layers[0]} to {layers[-1]}"
-    more = " …" if len(layers) > SHOWN_LAYERS else ""
-    return "layers " + ", ".join(map(str, layers[:SHOWN_LAYERS])) + more
+def ranges(layers: Sequence[int]) -> str:
+    """Return ascending layers as ranges: `0..1, 79`, and `41..77 by 2` for every second one."""
+    parts: list[str] = []
+    at = 0
+    while at < len(layers):
+        last, step = at, 1
+        if at + 1 < len(layers):
+            step = layers[at + 1] - layers[at]
+            while last + 1 < len(layers) and layers[last + 1] - layers[last] == step:
+                last += 1
+        if step > 1 and last - at < 2:  # two layers apart are no series
+            last, step = at, 1
+        ends = f"{layers[at]}" if last == at else f"{layers[at]}..{layers[last]}"
+        parts.append(ends if step == 1 else f"{ends} by {step}")
+        at = last + 1
+    return ", ".join(parts)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.changes.model import Detail
-from puzzledsl.changes.words import layers_in_words
 from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import SubBlock, name_of
 

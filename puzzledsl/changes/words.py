@@ -7,6 +7,7 @@ import re
 from fractions import Fraction
 from typing import assert_never
 
+from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.units import (
     BYTES,
     BYTES_PER_S,
@@ -50,29 +51,6 @@ def figure(path: str, value: object) -> str:
 
 def _is_number(text: str) -> bool:
     return bool(text) and text.lstrip("-").replace("/", "", 1).isdigit()
-
-
-def layers_in_words(layers: list[int]) -> str:
-    """`layer 3`, `layers 2..9, 41`."""
-    return ("layer " if len(layers) == 1 else "layers ") + ranges(layers)
-
-
-def ranges(layers: list[int]) -> str:
-    """Ascending layers as ranges: `0..1, 79`, and `41..77 by 2` where every second one is meant."""
-    parts: list[str] = []
-    at = 0
-    while at < len(layers):
-        last, step = at, 1
-        if at + 1 < len(layers):
-            step = layers[at + 1] - layers[at]
-            while last + 1 < len(layers) and layers[last + 1] - layers[last] == step:
-                last += 1
-        if step > 1 and last - at < 2:  # two layers apart are no series
-            last, step = at, 1
-        ends = f"{layers[at]}" if last == at else f"{layers[at]}..{layers[last]}"
-        parts.append(ends if step == 1 else f"{ends} by {step}")
-        at = last + 1
-    return ", ".join(parts)
 
 
 # ---------------------------------------------------------------- expressions

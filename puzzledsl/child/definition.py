@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.child.errors import NoPiece
 from puzzledsl.ir.alternatives import (
     AttentionAlternative,
@@ -89,7 +90,7 @@ def _no_piece(program: Program, search: str, missing: dict[str, list[int]]) -> D
                 span,
                 search=search,
                 what=what,
-                layers=_listed(layers),
+                layers=layers_in_words(layers),
                 space=declaration.space,
                 it="it" if len(layers) == 1 else "them",
                 help=help,
@@ -97,7 +98,3 @@ def _no_piece(program: Program, search: str, missing: dict[str, list[int]]) -> D
             for what, layers in missing.items()
         )
     )
-
-
-def _listed(layers: list[int]) -> str:
-    return ("layer " if len(layers) == 1 else "layers ") + ", ".join(str(layer) for layer in layers)

@@ -23,7 +23,7 @@ PANELS = {
         "export",
         "report",
     ),
-    "Look after what was built": ("library", "verify-export"),
+    "Maintain and verify": ("library", "verify-export"),
 }
 """Heading -> commands, in the order in which a user meets them."""
 

@@ -10,7 +10,7 @@ import typer
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The `.pzl` program.", show_default=False)]
 NamesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME]...", help="Which of its declarations; all when left out."),
+    typer.Argument(metavar="[NAME]...", help="Names of declarations. Default: all."),
 ]
 BuildOption = Annotated[
     Path | None,
@@ -37,8 +37,8 @@ HealOption = Annotated[
     bool,
     typer.Option(
         "--heal/--no-heal",
-        help="Fit the last weights of every sub-block again (least squares), so that the child's hidden states follow the "
-        "parent's, and keep them if KL on held-out text is lower. `heal` of `bld` says on how many tokens.",
+        help="Refit the last linear map of every sub-block to the parent's hidden states (least squares). Kept if KL on "
+        "held-out text is lower. `heal` of `bld` sets the number of tokens.",
     ),
 ]
 OnOption = Annotated[
@@ -46,7 +46,7 @@ OnOption = Annotated[
     typer.Option(
         "--on",
         metavar="CLUSTER",
-        help="Make pieces on a Ray cluster: `local` (this machine's CPUs or GPUs), `auto` (the one this machine is in), "
+        help="Make pieces on a Ray cluster: `local` (this machine's CPUs or GPUs), `auto` (the cluster of this machine), "
         "or `ray://HOST:10001`. The files are the same.",
     ),
 ]

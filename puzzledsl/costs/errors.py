@@ -109,7 +109,7 @@ class TableMetrics(Diagnostic):
     """
 
     code = "E1013"
-    template = "`{path}` says neither sizes nor times of scenario `{scenario}`"
+    template = "`{path}` gives neither sizes nor times of scenario `{scenario}`"
     help_template = "add columns such as `{scenario}.memory[bytes]` and `{scenario}.latency[us]`"
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import ceil
 
 from puzzledsl.base.diagnostics import Sink, Span
-from puzzledsl.base.phrases import first_layers
+from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.suggest import closest
 from puzzledsl.costs.csv_table import Measured, Row
 from puzzledsl.costs.errors import TableBatch, TableCell, TableMetrics, TableMissing, TableParams
@@ -259,6 +259,11 @@ def _report_missing(
         )
         sink.add(
             TableMissing(
-                span, path=table.path, what=what, scenario=scenario, layers=first_layers(indices), help=help
+                span,
+                path=table.path,
+                what=what,
+                scenario=scenario,
+                layers=layers_in_words(indices),
+                help=help,
             )
         )

@@ -121,7 +121,7 @@ class NoHarness(Diagnostic):
     """
 
     code = "E1605"
-    template = "`lm_eval` is not installed, so its tasks cannot be asked"
+    template = "`lm_eval` is not installed, so its tasks cannot run"
     help_template = 'run `pip install "puzzledsl[evaluation]"`'
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-from puzzledsl.base.phrases import layer_ranges
+from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.ir.alternatives import (
@@ -88,7 +88,9 @@ def refuse(child: ChildFiles, runtime: Runtime) -> None:
                 lacking.setdefault((name_of(alternative), answer.reason), []).append(index)
     for (name, reason), layers in lacking.items():
         found.append(
-            RuntimeLacksIt(None, runtime=runtime.title, name=name, layers=layer_ranges(layers), reason=reason)
+            RuntimeLacksIt(
+                None, runtime=runtime.title, name=name, layers=layers_in_words(layers), reason=reason
+            )
         )
     if isinstance(runtime.window, Absent) and (window := _sliding_window(child)):
         found.append(

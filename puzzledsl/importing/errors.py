@@ -75,5 +75,5 @@ class ShapeOpen(Diagnostic):
     """
 
     code = "E1904"
-    template = "`{path}` does not say the parent's {missing}"
+    template = "`{path}` does not give the parent's {missing}"
     help_template = "give the directory of the parent's config.json: `--parent DIR`"

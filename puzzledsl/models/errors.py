@@ -87,7 +87,7 @@ class UnfinishedWorkDamaged(Diagnostic):
     """
 
     code = "E0716"
-    template = "`{path}`, which the interrupted run would go on from, is damaged"
+    template = "`{path}`, from which the interrupted run would resume, is damaged"
     help_template = "remove `{folder}` and run the same command again: what is finished is kept"
 
 

@@ -77,7 +77,7 @@ class NoFit(Diagnostic):
     """
 
     code = "E1504"
-    template = "score `{score}` is to be fitted to children, which {what} are not"
+    template = "score `{score}` has `children`, but {what} cannot be fitted to children"
     help_template = "`children` goes with `replace_one(kl_divergence, …)` in the parent; leave it out here"
 
 

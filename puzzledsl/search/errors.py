@@ -79,7 +79,7 @@ class AlternativeNotScored(Diagnostic):
     """
 
     code = "E0504"
-    template = "scores `{name}` do not say what `{alternative}` in layer {layer} scores"
+    template = "scores `{name}` have no entry for `{alternative}` in layer {layer}"
     help_template = "run `pzl score {file} {name}` again, or take the alternative out of the space"
 
 
@@ -117,9 +117,7 @@ class NoInfluence(Diagnostic):
     """
 
     code = "E0510"
-    template = (
-        "scores `{name}` do not say how much each layer changes the stream, which `{solver}` drops layers by"
-    )
+    template = "scores `{name}` do not contain the influence of each layer, by which `{solver}` drops layers"
     help_template = "run `pzl score {file} {name}` again"
 
 
@@ -192,7 +190,7 @@ class MetricUnknown(Diagnostic):
     """
 
     code = "E0508"
-    template = "the costs of scenario `{scenario}` do not say its {metric}"
+    template = "the costs of scenario `{scenario}` do not give its {metric}"
     help_template = (
         "add a column `{scenario}.{column}` to the table, or take `{scenario}.{metric}` out of the search"
     )

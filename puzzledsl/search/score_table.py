@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError, Sink, Span
-from puzzledsl.base.phrases import first_layers
+from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.suggest import closest
 from puzzledsl.ir.alternatives import SubBlock, name_of
 from puzzledsl.ir.layer_runs import Run, written_run
@@ -220,7 +220,7 @@ class _Reader:
                     if index not in layers:
                         layers.append(index)
         if missing:
-            told = [f"{what} in {first_layers(layers)}" for what, layers in missing.items()]
+            told = [f"{what} in {layers_in_words(layers)}" for what, layers in missing.items()]
             more = f" and {len(told) - SHOWN_GAPS} more" if len(told) > SHOWN_GAPS else ""
             text = ", ".join(told[:SHOWN_GAPS]) + more
             self.sink.add(ScoreTableGap(self.declared, path=self.table.shown, missing=text))

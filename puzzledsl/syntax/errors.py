@@ -190,7 +190,7 @@ class OutsideBody(Diagnostic):
     """
 
     code = "E0011"
-    template = "{found} stands outside any body"
+    template = "{found} is outside any body"
 
 
 class TooDeep(Diagnostic):

@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from puzzledsl.changes.compare import compare
 from puzzledsl.changes.model import ProgramChanges
 from puzzledsl.changes.text import as_text
-from puzzledsl.changes.words import ranges
 from puzzledsl.ir.nodes import Program
 from puzzledsl.plan.bld import bld_plan
 from tests.checker.programs import NEMOTRON, lowered
@@ -234,16 +231,6 @@ def test_the_paper_program_on_a_smaller_budget(tmp_path: Path) -> None:
         "~ search nemotron51b\n    ~ require: params <= 51.5B -> params <= 49B\n"
         "~ search greedy\n    ~ as nemotron51b\n"
     )
-
-
-@given(st.sets(st.integers(0, 130), min_size=1))
-def test_layers_as_ranges_are_the_layers(layers: set[int]) -> None:
-    read: list[int] = []
-    for part in ranges(sorted(layers)).split(", "):
-        ends, _, step = part.partition(" by ")
-        first, _, last = ends.partition("..")
-        read += range(int(first), int(last or first) + 1, int(step or 1))
-    assert read == sorted(layers)
 
 
 REFINED = (

@@ -11,7 +11,6 @@ from puzzledsl.base.fixes import apply
 from puzzledsl.base.units import parse_quantity
 from puzzledsl.checker.expressions.dimensions import plain
 from puzzledsl.checker.limits import MAX_CELLS
-from puzzledsl.checker.spaces.overrides import layers_text
 from puzzledsl.ir.nodes import Program
 from tests.checker.programs import TINY, checked, lowered, mistakes
 
@@ -103,20 +102,6 @@ def test_a_chain_of_spaces_without_end_is_told(tmp_path: Path) -> None:
 def test_a_plain_number_is_shown_as_it_can_be_written(number: Fraction, text: str) -> None:
     assert plain(number) == text
     assert abs(parse_quantity(text.removeprefix("-")).value - abs(number)) <= abs(number) / 10**5
-
-
-@pytest.mark.parametrize(
-    ("layers", "text"),
-    [
-        ([3], "layer 3"),
-        ([3, 4], "layers 3 and 4"),
-        ([2, 3, 4], "layers 2 to 4"),
-        ([1, 3, 5], "layers 1, 3, 5"),
-        ([1, 3, 5, 7, 9, 11, 13, 15], "layers 1, 3, 5, 7, 9, 11 and 2 more"),
-    ],
-)
-def test_layers_are_named_briefly(layers: list[int], text: str) -> None:
-    assert layers_text(layers) == text
 
 
 def test_what_the_parser_lost_is_no_further_mistake_through_an_alias(tmp_path: Path) -> None:

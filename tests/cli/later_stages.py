@@ -31,7 +31,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "problem": "no layer may have attention `gqa3`",
         "help": "did you mean `gqa2`?",
     },
-    "E0513": {"path": "kl.csv", "missing": "`gqa1` in layers 4 to 9"},
+    "E0513": {"path": "kl.csv", "missing": "`gqa1` in layers 4..9"},
     "E0601": {
         "name": "llama",
         "id": "meta-llama/Llama-3.1-8B",
@@ -104,7 +104,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E0734": {
         "runtime": "vLLM",
         "name": "moe8k2w128",
-        "layers": "layers 4-9",
+        "layers": "layers 4..9",
         "reason": "no runtime's children have mixtures of experts",
     },
     "E0735": {
@@ -137,7 +137,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "path": "costs.csv",
         "what": "attention `gqa1`",
         "scenario": "chat",
-        "layers": "layers 4 to 9",
+        "layers": "layers 4..9",
         "help": "add a row for it; one without a layer is for all layers",
     },
     "E1016": {"path": "costs.csv", "scenario": "chat", "batch": 64, "help": "it has batch 32"},
@@ -151,7 +151,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1021": {
         "search": "best",
         "what": "attention `gqa2`",
-        "layers": "layers 4 to 9",
+        "layers": "layers 4..9",
         "space": "wide",
         "it": "it",
         "help": "write `train = attention + ffn` in a `bld` of it",

@@ -136,7 +136,7 @@ BAD = {
     "twice": (SUB_BLOCKS.replace("chat.memory[bytes]", "chat.latency[ms]"), "is there twice"),
     "other scenario": (
         SUB_BLOCKS.replace("chat.", "rag."),
-        "says neither sizes nor times of scenario `chat`",
+        "gives neither sizes nor times of scenario `chat`",
     ),
     "not a number": (SUB_BLOCKS.replace("12\n", "twelve\n"), "line 7: `twelve`"),
     "negative": (SUB_BLOCKS.replace(",12\n", ",-12\n"), "line 7: `-12`"),
@@ -146,7 +146,7 @@ BAD = {
     "half a layer": (SUB_BLOCKS.replace("1,gqa1", "1.5,gqa1"), "line 5: `1.5` in column `layer`"),
     "empty cell": (SUB_BLOCKS.replace("800,12", "800,"), "line 7: `chat.latency` is empty"),
     "same row twice": (SUB_BLOCKS + ",,mlp32,,1,1\n", "line 8: this is line 7 again"),
-    "misspelt name": (SUB_BLOCKS.replace("mlp32", "mpl32"), "no cost of ffn `mlp32`.*in layers 0 to 1"),
+    "misspelt name": (SUB_BLOCKS.replace("mlp32", "mpl32"), "no cost of ffn `mlp32`.*in layers 0..1"),
     "one layer missing": (SUB_BLOCKS.replace(",gqa1,,,400,6.5\n", ""), "attention `gqa1`.*in layer 0"),
     "half of a key": (
         SUB_BLOCKS.replace("attention,", "atention,", 1),
@@ -273,8 +273,8 @@ def test_parameters_that_do_not_fit_are_said_once(read: Read, tmp_path: Path) ->
     ("layers", "named"),
     [
         ((2,), "layer 2"),
-        ((2, 3), "layers 2 to 3"),
-        (tuple(range(0, 20, 2)), "layers 0, 2, 4, 6, 8, 10, 12, 14 …"),
+        ((2, 3), "layers 2..3"),
+        (tuple(range(0, 20, 2)), "layers 0..18 by 2"),
     ],
 )
 def test_a_pair_that_is_lacking_is_named_with_its_layers(

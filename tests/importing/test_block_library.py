@@ -116,7 +116,7 @@ def test_a_directory_of_a_library_is_read(tmp_path: Path) -> None:
 def test_a_library_without_the_parents_config_says_what_is_missing(tmp_path: Path) -> None:
     source = write_library(tmp_path, block_library())
     assert refusal(lambda: read_puzzletron(source)) == (
-        f"E1904 `{source}` does not say the parent's n_embd, n_head, vocab_size"
+        f"E1904 `{source}` does not give the parent's n_embd, n_head, vocab_size"
     )
 
 

@@ -151,7 +151,7 @@ def test_a_config_is_all_that_must_be_known_of_the_parent(tmp_path: Path) -> Non
 
 
 def test_layers_without_options_are_no_parent(tmp_path: Path) -> None:
-    assert refusal(lambda: gathered(tmp_path, {"block_1": {}})).endswith("does not say the parent's layers")
+    assert refusal(lambda: gathered(tmp_path, {"block_1": {}})).endswith("does not give the parent's layers")
 
 
 def test_a_parents_window_comes_along(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_sizes_of_no_model(tmp_path: Path, hidden: int, heads: int, says: str) -
             for sub in entry["subblocks"]:
                 sub["num_params"] = None
 
-    assert refusal(lambda: with_statistics(tmp_path, spoil)).endswith(f"does not say the parent's {says}")
+    assert refusal(lambda: with_statistics(tmp_path, spoil)).endswith(f"does not give the parent's {says}")
 
 
 # ---------------------------------------------------------------- scores

@@ -162,7 +162,7 @@ def spoil(program: Path, name: str, value: float) -> None:
 def test_a_parent_with_a_number_that_is_none(program: Path, fails: object, sub_block: str, name: str) -> None:
     spoil(program, f"model.layers.1.{name}.weight", torch.nan)
     said = fails("bld", str(program))  # type: ignore[operator]
-    assert f"error[E1412]: the {sub_block} of the parent's layer 1 gives numbers that are not finite" in said
+    assert f"error[E1412]: the {sub_block} of the parent's layer 1 returns NaN or infinite values" in said
     assert {layer for layer, _ in kept(program.parent / "build")} == {0}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from puzzledsl.base.diagnostics import Diagnostic, Label, Span
-from puzzledsl.base.phrases import layer_ranges
+from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker.diagnostics.runtime_errors import (
     CannotRepresent,
@@ -68,7 +68,7 @@ def _check(
             "runtime": runtime.title,
             "version": runtime.version,
             "what": what,
-            "layers": layer_ranges(layers),
+            "layers": layers_in_words(layers),
         }
         if isinstance(answer, Absent):
             help = _absent_help(runtime, alternative)

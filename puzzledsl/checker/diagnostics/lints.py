@@ -117,7 +117,7 @@ class ExcludeEachOther(Diagnostic):
 
     code = "W0303"
     severity = "warning"
-    template = "no child of `{space}` meets both this bound and another one on the same thing"
+    template = "no child of `{space}` meets both this bound and another bound on the same quantity"
     help_template = "together they ask for {low} and {high}: change one of the two"
 
 
@@ -135,7 +135,7 @@ class WrongWayRound(Diagnostic):
 
     code = "W0304"
     severity = "warning"
-    template = "the parent meets `{bound}`, which keeps out only children that are better in this"
+    template = "`{bound}` excludes only children that are better than the parent"
     help_template = "{direction} of `{what}` is better: write `{instead}`"
 
 
@@ -182,5 +182,5 @@ class SameAlternative(Diagnostic):
 
     code = "W0401"
     severity = "warning"
-    template = "this gives `{name}` a second time"
+    template = "this choice has `{name}` twice"
     help_template = "{help}"

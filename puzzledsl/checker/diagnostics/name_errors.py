@@ -239,7 +239,7 @@ class Misplaced(Diagnostic):
     """
 
     code = "E0215"
-    template = "{what} has no place in {where}"
+    template = "{what} is not allowed in {where}"
 
 
 class UnknownSetting(Diagnostic):

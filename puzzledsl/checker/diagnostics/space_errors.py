@@ -81,7 +81,7 @@ class ShapeUnknown(Diagnostic):
     """
 
     code = "E0405"
-    template = "the shape of `{id}` is not known: {looked}"
+    template = "the shape of `{id}` is unknown: {looked}"
     help_template = 'give it: `hf("{id}", shape: shape(family: llama, layers: …))`, or one of std/parents.pzl'
 
 
@@ -259,7 +259,7 @@ class ComputedIndex(Diagnostic):
     """
 
     code = "E0414"
-    template = "`{text}` comes to {index} here, which is before the first layer"
+    template = "`{text}` is {index} here, which is before the first layer"
     help_template = "a computed index does not count from the end; write the number out: `layers[{index}]`"
 
 

@@ -178,7 +178,7 @@ class WhichLayer(Diagnostic):
     """
 
     code = "E0311"
-    template = "this speaks of {layers} at once"
+    template = "this is a statement about {layers} at once"
     help_template = "name one layer (`layers[i].{sub_block}`), or count them: `count({text}) <= 8`"
 
 
@@ -195,7 +195,7 @@ class NothingToDecide(Diagnostic):
     """
 
     code = "E0312"
-    template = "{what} says nothing about the child: it is always {value}"
+    template = "{what} does not depend on the child: it is always {value}"
     help_template = "name a metric, a score, `params`, `sum(…)`, `count(…)` or `layers[i]`; for constants there is `assert`"
 
 

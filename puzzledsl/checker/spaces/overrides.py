@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from puzzledsl.base.diagnostics import Fix, Span
+from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types
@@ -106,7 +107,7 @@ class Overrides:
         for (span, sub_block), layers in groups.items():
             had = ", ".join(f"`{name_of(a)}`" for a in self.emptied[sub_block, layers[0]].before)
             help = f"layer {layers[0]} had {had}"
-            text = f"{layers_text(sorted(layers))} {'is' if len(layers) == 1 else 'are'}"
+            text = f"{layers_in_words(sorted(layers))} {'is' if len(layers) == 1 else 'are'}"
             self.ctx.report(errors.EmptyChoice(span, layers=text, sub_block=sub_block, help=help))
 
 
@@ -133,17 +134,3 @@ class _Edit:
                 return tuple(a for a in old if self.test(a))
             case _:
                 assert_never(self.op)
-
-
-def layers_text(layers: list[int]) -> str:
-    """Format layers for a message: `layer 3`, `layers 2 to 9`, `layers 1, 3, 5 and 7 more`."""
-    if len(layers) == 1:
-        return f"layer {layers[0]}"
-    if layers[-1] - layers[0] == len(layers) - 1:
-        return (
-            f"layers {layers[0]} to {layers[-1]}"
-            if len(layers) > 2
-            else f"layers {layers[0]} and {layers[1]}"
-        )
-    shown = ", ".join(map(str, layers[:6]))
-    return f"layers {shown}" + (f" and {len(layers) - 6} more" if len(layers) > 6 else "")

@@ -67,7 +67,7 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
 
 def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
     """Yield the dropped layers if a score of the search measures runs of layers."""
-    from puzzledsl.changes.words import ranges
+    from puzzledsl.base.phrases import ranges
     from puzzledsl.ir.nodes import ReplaceOne
     from puzzledsl.search.needs import needed
 

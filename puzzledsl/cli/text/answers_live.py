@@ -27,7 +27,7 @@ def answer(look: Look, name: str, before: SearchResult | None, *, color: bool) -
 
 
 def _lines(subject: Subject, look: Look, before: SearchResult | None, paint: Painter) -> Iterator[str]:
-    from puzzledsl.changes.words import layers_in_words
+    from puzzledsl.base.phrases import layers_in_words
     from puzzledsl.pipeline.text.refined_text import solve_note
     from puzzledsl.pipeline.watch import changed_layers
 

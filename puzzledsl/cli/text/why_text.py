@@ -151,7 +151,7 @@ class _Words:
 
 def _listed(places: Sequence[SubBlockRegrets]) -> str:
     """`attention of layers 0, 3..5; FFN of layer 7`."""
-    from puzzledsl.changes.words import layers_in_words
+    from puzzledsl.base.phrases import layers_in_words
 
     parts = []
     for sub_block, name in NAMES.items():

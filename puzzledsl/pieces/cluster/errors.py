@@ -52,7 +52,7 @@ class NoWorkers(Diagnostic):
     """
 
     code = "E1423"
-    template = "the Ray cluster at `{on}` has no worker to give"
+    template = "the Ray cluster at `{on}` has no free worker"
     help_template = (
         "start workers with `ray start --address HEAD:6379`, then run again: what is finished is kept"
     )
@@ -71,7 +71,7 @@ class WorkersKeepDying(Diagnostic):
     """
 
     code = "E1424"
-    template = "workers of `{on}` died {count} times without a step forward: {reason}"
+    template = "workers of `{on}` died {count} times without progress: {reason}"
     help_template = (
         "most often memory: give workers more, or the cluster more workers; what is finished is kept"
     )

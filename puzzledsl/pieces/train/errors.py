@@ -68,5 +68,5 @@ class ParentNotFinite(Diagnostic):
     """
 
     code = "E1412"
-    template = "the {sub_block} of the parent's layer {layer} gives numbers that are not finite"
+    template = "the {sub_block} of the parent's layer {layer} returns NaN or infinite values"
     help_template = "its weights are damaged, or too large for {dtype}: copy the checkpoint again; finished pieces are kept"

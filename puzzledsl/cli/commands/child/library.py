@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from puzzledsl.ir.tables import Piece
 
-library = typer.Typer(no_args_is_help=True, help="Look after the block library: list, verify, clean up.")
+library = typer.Typer(no_args_is_help=True, help="List, verify and clean up the block library.")
 
 
 @library.command()
@@ -67,12 +67,12 @@ def verify(
 @library.command()
 def gc(
     file: FileArgument,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; list the files.")] = False,
     build: BuildOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Remove pieces that no job of the program needs, and files that are no pieces."""
+    """Remove pieces that no job of the program needs, and files that are not pieces."""
     from puzzledsl.cli import loading, output
     from puzzledsl.pieces.store.keeping import remove, unneeded
     from puzzledsl.pipeline.execute import locked

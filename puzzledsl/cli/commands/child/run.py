@@ -26,21 +26,21 @@ def run(
     ] = None,
     only: Annotated[
         str | None,
-        typer.Option("--only", metavar="STAGE", help="Do this stage alone, with what the others have left."),
+        typer.Option(
+            "--only", metavar="STAGE", help="Run this stage alone, with the existing files of the others."
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run", help="Do nothing; say what would be done, how long and how big it will be."
-        ),
+        typer.Option("--dry-run", help="Run nothing; list the tasks with estimates of time and disk space."),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="With --dry-run: one JSON document.")] = False,
     heal: HealOption = True,
     on: OnOption = None,
 ) -> None:
-    """Do everything the program declares that is not done yet, in order.
+    """Run all tasks of the program that are not done yet, in order.
 
-    Interrupt it at any moment (Ctrl-C), or kill it: what is finished is kept, and the same command goes on from there.
+    Interrupt it at any moment (Ctrl-C), or kill it: finished work is kept, and the same command resumes.
     """
     from puzzledsl.cli import loading
     from puzzledsl.pipeline.task import STAGES

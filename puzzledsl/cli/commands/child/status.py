@@ -22,15 +22,15 @@ def status(
     made_by: Annotated[
         Path | None,
         typer.Option(
-            "--made-by", metavar="PATH", help="Say instead which task made a file of the build directory."
+            "--made-by", metavar="PATH", help="Show only the task that made this file of the build directory."
         ),
     ] = None,
     heal: HealOption = True,
 ) -> None:
-    """Say of everything the program declares whether it is done, and if it is not, why. Changes nothing.
+    """Show the state of every task of the program, with the reason. Changes nothing.
 
-    `missing` was never made; `stale` would be made again: its inputs changed, its files did, or it follows something
-    that is. `pzl run` does all of them.
+    `missing`: never made. `stale`: its inputs or its files have changed, or it depends on a task that is stale. `pzl run`
+    runs both.
     """
     from puzzledsl.cli import loading
 

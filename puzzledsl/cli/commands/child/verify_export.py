@@ -21,7 +21,8 @@ def verify_export(
     runtime: Annotated[
         str,
         typer.Option(
-            metavar="NAMES", help="`all` that are installed, or some of transformers,llama_cpp,mlx,vllm."
+            metavar="NAMES",
+            help="`all` installed engines, or a list such as transformers,llama_cpp,mlx,vllm.",
         ),
     ] = "all",
     parent: Annotated[
@@ -41,7 +42,7 @@ def verify_export(
 ) -> None:
     """Run an exported child in each engine and compare logits and greedy tokens with a float64 reference.
 
-    Exits with 1 when an engine gives other numbers, crashes, or was asked for by name and is not there.
+    Exits with 1 if an engine returns other numbers, crashes, or is named and not installed.
     """
     from puzzledsl.base.build_dir import BuildDir
     from puzzledsl.base.files import write_text

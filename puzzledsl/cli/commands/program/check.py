@@ -39,14 +39,16 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
     fix: Annotated[
         bool,
-        typer.Option("--fix", help="Make the fixes that are safe in the files, then report what is left."),
+        typer.Option(
+            "--fix", help="Apply the safe fixes to the files, then report the remaining diagnostics."
+        ),
     ] = False,
     deny: Annotated[
         list[str] | None,
         typer.Option(
             "--deny",
             metavar="warnings|CODE",
-            help="Exit with 1 for warnings, too, or for those of one code. May be repeated.",
+            help="Exit with 1 also for warnings, or for the warnings of one code. May be repeated.",
         ),
     ] = None,
 ) -> None:

@@ -47,7 +47,7 @@ def explain(
         str | None,
         typer.Argument(
             metavar="[CODE]",
-            help="A code such as E0301; all are listed when it is left out.",
+            help="A code such as E0301. Without it all codes are listed.",
             autocompletion=complete_code,
         ),
     ] = None,

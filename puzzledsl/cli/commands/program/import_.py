@@ -12,7 +12,7 @@ import_ = typer.Typer(no_args_is_help=True)
 
 @import_.callback()
 def _group() -> None:
-    """Turn what another tool left behind into tables and a `.pzl` program."""
+    """Convert the results of another tool to tables and a `.pzl` program."""
 
 
 @import_.command()
@@ -37,7 +37,7 @@ def puzzletron(
     """Import a run of NVIDIA Model Optimizer's Puzzletron: nothing is scored or measured again.
 
     Writes scores.csv (one column a metric), costs.csv (memory, KV cache and, where measured, latency at every batch and
-    dtype) and puzzletron.pzl, which checks and solves as it stands. A run's own searches come along with their constraints.
+    dtype) and puzzletron.pzl, which checks and solves as it stands. It contains the searches of the run with their constraints.
     """
     from puzzledsl.base.files import write_text
     from puzzledsl.importing.puzzletron import read_puzzletron

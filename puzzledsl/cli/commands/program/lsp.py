@@ -12,7 +12,9 @@ def lsp(
     stdio: Annotated[
         bool,
         typer.Option(
-            "--stdio", help="Over stdin and stdout, as always; some editors say so.", show_default=False
+            "--stdio",
+            help="Use stdin and stdout. This is the default; some editors pass it.",
+            show_default=False,
         ),
     ] = False,
 ) -> None:

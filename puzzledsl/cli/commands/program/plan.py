@@ -18,20 +18,18 @@ EXIT_CHANGES = 2
 
 def plan(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A program, a build directory or an ir.json.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="The same; what is planned.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The same, after the change.")],
     set_: SetOption = None,
     json: JsonOption = False,
     detailed_exitcode: Annotated[
         bool,
-        typer.Option(
-            "--detailed-exitcode", help="Exit with 0 where nothing changes, with 2 where something does."
-        ),
+        typer.Option("--detailed-exitcode", help="Exit with 0 if nothing changes, with 2 if something does."),
     ] = False,
 ) -> None:
-    """Say what changes from OLD to NEW: declarations, alternatives, requirements, pieces to make, stages to run again.
+    """List the changes from OLD to NEW: declarations, alternatives, requirements, pieces to make, stages to run again.
 
-    `+` is new, `-` is gone, `~` is changed. Where things are written, their order and comments change nothing.
-    `--set` is for NEW.
+    `+` is new, `-` is gone, `~` is changed. Order, comments and line numbers make no difference.
+    `--set` applies to NEW.
     """
     from puzzledsl.changes.compare import compare
     from puzzledsl.cli import output

@@ -61,7 +61,7 @@ def as_text(table: SpaceTable, waiting: dict[str, object]) -> str:
 
 def _layer_table(space: nodes.Space) -> Iterator[str]:
     """Yield one line for each distinct choice: its layers, attention alternatives and FFN alternatives."""
-    from puzzledsl.changes.words import ranges
+    from puzzledsl.base.phrases import ranges
     from puzzledsl.plan.space_table import groups
 
     rows = [("layers", "attention", "ffn")]

@@ -42,7 +42,7 @@ def calibrate(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Fit a profile's constants to throughput figures and write the profile, with where they come from.
+    """Fit a profile's constants to throughput figures and write the profile with the source of each constant.
 
     The CSV has the columns model, prompt, output and throughput (generated tokens a second of all GPUs), and may have
     hardware, gpus, dtype, kv_cache, batch and use. Constants are fitted to rows whose `use` is `fit`; the rows that are

@@ -11,7 +11,7 @@ def compile_(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compile a program: IR, BLD plan, cost tables, and the CP-SAT model where scores exist.
+    """Compile a program: IR, BLD plan, cost tables, and the CP-SAT model if scores exist.
 
     Writes ir.json, bld/NAME.jsonl (one job a line), costs/SPACE.json and search/NAME.pb into the build directory.
     """

@@ -31,9 +31,9 @@ def cost(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what each layer costs in each scenario, and where the time and the bytes go.
+    """Show what each layer costs in each scenario, and the shares of time and bytes.
 
-    Without --solution the parents are shown. Needs no weights; measured scenarios are there once `pzl measure` has run.
+    Without --solution the parents are shown. Needs no weights. Measured scenarios appear after `pzl measure`.
     """
     from puzzledsl.base.files import write_text
     from puzzledsl.cli import loading, output

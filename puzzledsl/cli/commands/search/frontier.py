@@ -16,8 +16,8 @@ def frontier(
 ) -> None:
     """Solve frontiers: the best child at every value of one metric, each point with its proof.
 
-    Writes search/NAME.csv (one row a point) and search/NAME.svg (a plot any browser shows) beside search/NAME.json. Where it has
-    `children: N`, `pzl refine` measures them at every point, writes refined/NAME.json, and the report draws them.
+    Writes search/NAME.csv (one row a point) and search/NAME.svg (a plot any browser shows) beside search/NAME.json. With
+    `children: N`, `pzl refine` measures N children at every point, writes refined/NAME.json, and the report draws them.
     """
     from puzzledsl.cli import loading, output
     from puzzledsl.cli.text import answers

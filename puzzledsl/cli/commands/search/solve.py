@@ -33,8 +33,8 @@ def solve(
 ) -> None:
     """Solve searches: status, objective, proven bound and gap, and the child's layers and metrics.
 
-    A search that needs scores or measurements that are not made yet says which command makes them. One without a
-    solution names a smallest set of requirements that conflict, how far each could go, and what would solve.
+    If scores or measurements are missing, the message names the command that makes them. If there is no solution, it names
+    a smallest set of conflicting requirements, the best value of each, and a relaxation that has a solution.
 
     With --json one list: [{"search", "status": "optimal|feasible|infeasible|unknown", "objective", "bound", "gap",
     "seconds", "found_by", "proved_by", "solutions": [{"objective", "layers": [{"attention", "ffn"}], "metrics":

@@ -25,12 +25,12 @@ def watch(
     searches: NamesArgument = None,
     build: BuildOption = None,
     set_: SetOption = None,
-    once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Check and solve once, then end.")] = False,
 ) -> None:
     """Check and solve again whenever FILE, or a file it uses, is saved. Ctrl-C ends it.
 
-    Shows what each requirement asks and gets, the child layer by layer, and what the last change moved. Uses the scores
-    and costs that are in the build directory, and writes nothing there.
+    Shows the bound and the value of each requirement, the child layer by layer, and the effect of the last change. Reads
+    scores and costs from the build directory, and writes nothing there.
     """
     from puzzledsl.cli import loading, output
     from puzzledsl.pipeline.process import interrupts

@@ -28,7 +28,10 @@ PlaceArgument = Annotated[
 TimeOption = Annotated[
     float,
     typer.Option(
-        "--time", metavar="SECONDS", min=0, help="What is not proven by then is given between bounds."
+        "--time",
+        metavar="SECONDS",
+        min=0,
+        help="Time limit. A regret that is not proven by then is given as bounds.",
     ),
 ]
 
@@ -42,15 +45,15 @@ def why(
     json: JsonOption = False,
     time: TimeOption = TIME_S,
 ) -> None:
-    """Say why the best child is what it is: the regret of every other choice, and what each requirement costs.
+    """Explain the best child: the regret of every other choice, and the cost of each requirement.
 
     A regret is proven: it is how much worse the optimum gets if that alternative is fixed there and everything else is
-    chosen anew; "cannot be met" where no such child meets the requirements. A requirement's margin is how much worse or
+    chosen anew; "cannot be met" if no such child meets the requirements. A requirement's margin is how much worse or
     better the optimum gets if its bound is moved by 1 % (a count by one), or if it is dropped.
 
     Writes build/why/SEARCH.json, which `pzl report` draws. With --json the same document: {"objective", "proven",
     "negligible", "sub_blocks": [{"layer", "sub_block", "chosen", "regrets": [{"alternative", "at_least", "at_most"}]}],
-    "margins": [{"line", "text", "moves": [{"kind", "by", "bound", "at_least", "at_most"}]}]}. A regret is exact where
+    "margins": [{"line", "text", "moves": [{"kind", "by", "bound", "at_least", "at_most"}]}]}. A regret is exact if
     both bounds are equal; null at both is "cannot be met", at "at_most" alone that no child was found in time.
     """
     from puzzledsl.cli import loading, output

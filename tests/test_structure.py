@@ -14,17 +14,7 @@ PACKAGE = Path(puzzledsl.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 MOST_MODULES = 20
 
-CIRCLES = [
-    {"search.problem.problem", "search.problem.rows"},
-    {
-        "search.label_setting.dominance",
-        "search.problem.automata",
-        "search.problem.diagram",
-        "search.problem.dropped_runs",
-        "search.problem.instance",
-        "search.problem.residuals",
-    },
-]
+CIRCLES: list[set[str]] = []
 """Circles that are still there. Only delete from this list."""
 
 RETIRED = {
@@ -59,17 +49,9 @@ RETIRED_DEFINITIONS = RETIRED | {
 }
 """Words that name no file, class or function. A variable may have them: dual prices, the following token."""
 
-HOLDERS = {
-    "damage": {"checker/context.py", "checker/names"},
-    "everything": {"changes/again.py", "scoring/healed.py"},
-    "go_on": {"search/label_setting"},
-    "following": {"syntax/recover.py"},
-    "meters": {"search/label_setting", "search/lagrangian"},
-    "polish": {"search/local_search", "search/pairwise"},
-    "prices": {"search/sensitivity/pin_prices.py"},
+HOLDERS: dict[str, set[str]] = {
+    "everything": {"changes/again.py"},
     "readers": {"pipeline/planning/preflight.py"},
-    "tails": {"search/label_setting"},
-    "truths": {"search/label_setting", "search/problem"},
 }
 """Retired name -> files and folders that still have it. Only delete from this list."""
 

@@ -100,8 +100,8 @@ class HealedSweep(Sweep):
         self, todo: Sequence[Replacement], runs: Sequence[Run], entering: list[Tensor], workers: Workers
     ) -> None:
         """Measure replacements and runs one at a time, by ascending first layer."""
-        everything: list[Scored] = [*todo, *runs]
-        for scored in sorted(everything, key=lambda each: each.layer):
+        replaced: list[Scored] = [*todo, *runs]
+        for scored in sorted(replaced, key=lambda each: each.layer):
             if figures_name(scored) in self.partial.figures:
                 self.progress.advance()
                 continue

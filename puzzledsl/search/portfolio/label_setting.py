@@ -63,7 +63,7 @@ class LabelSetting:
             else:
                 most = self.current.most
             if self.current is not None:
-                used = self._go_on(self.current, labels)
+                used = self._continue(self.current, labels)
                 labels -= used
                 if self.current is not None:
                     return False
@@ -95,7 +95,7 @@ class LabelSetting:
             return None
         return _Current(most, keep, sweep)
 
-    def _go_on(self, current: _Current, labels: int) -> int:
+    def _continue(self, current: _Current, labels: int) -> int:
         """Continue a sweep for `labels` labels. Return the number of labels used, at least 1."""
         if self.ledger.value is not None:
             current.sweep.tighten(self.ledger.value)

@@ -50,7 +50,7 @@ class PinBounds:
 
 def pin_bounds(problem: Problem, bound: Bound, pins: Sequence[Pin]) -> PinBounds:
     """Compute the bound of a problem with each pin, at prices that are nearly best for the pin."""
-    prices = _prices(problem, bound, pins) if problem.rows else np.zeros((len(pins), 0))
+    prices = _duals(problem, bound, pins) if problem.rows else np.zeros((len(pins), 0))
     return bounds_at(problem, pins, prices)
 
 
@@ -89,7 +89,7 @@ def _exact(problem: Problem, pins: Sequence[Pin], whole: Ints, scale: Ints) -> I
     return np.asarray(least.sum(axis=1) - whole @ problem.limits)
 
 
-def _prices(problem: Problem, bound: Bound, pins: Sequence[Pin]) -> Floats:
+def _duals(problem: Problem, bound: Bound, pins: Sequence[Pin]) -> Floats:
     scaled = scaled_of(problem)
     root = bound.float_prices / scaled.units
     near = _near(scaled.relaxation, root)

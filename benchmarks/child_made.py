@@ -25,8 +25,8 @@ from puzzledsl.ir.tables import CostTable, ModelDefinition
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.pieces.store.library import Library
+from puzzledsl.pipeline.healing import HEALING
 from puzzledsl.pipeline.inputs import costs_of, jobs_of, scores_of
-from puzzledsl.pipeline.tasks import HEALING
 from puzzledsl.uptrain.run import METHOD, run_uptrain
 
 HEALED_ON = "heal_tokens" if "heal_tokens" in Bld.model_fields else "calibration_tokens"

@@ -266,7 +266,7 @@ class Program:
             ValueError: There is no such stage, or both `until` and `only` are given.
         """
         from puzzledsl.api.run import Run
-        from puzzledsl.pipeline.task import STAGES
+        from puzzledsl.pipeline.tasks import STAGES
 
         for stage in (until, only):
             if stage is not None and stage not in STAGES:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from puzzledsl.changes import words
-from puzzledsl.changes.again import stages_again
 from puzzledsl.changes.common import common_names
 from puzzledsl.changes.model import Change, Detail, Pieces, ProgramChanges
 from puzzledsl.changes.searches import search_details
@@ -16,23 +15,17 @@ from puzzledsl.language.kinds import KINDS
 from puzzledsl.plan.bld import bld_plan
 
 _NO_MEANING = {"name", "where", "runtime_where", "bound_where", "doc", "because", "roundings"}
-_MEASURING = (["refine"], ["children"])
-"""Differences of a search or a frontier that solve nothing again."""
 _COMPARED_APART = {"layers", "objective", "requirements", "preferences", "sense"}
 
 
 def compare(old: nodes.Program, new: nodes.Program) -> ProgramChanges:
-    """Differences in meaning of `new` from `old`, declaration by declaration, with the work that follows from it."""
+    """Differences in meaning of `new` from `old`, declaration by declaration, with the pieces to make."""
     changes = tuple(_params(old, new)) + tuple(
         change for kind in KINDS for change in _of_kind(kind, old, new)
     )
     waiting = tuple(name for name, bld in new.blds.items() if new.spaces[bld.space].used_by is not None)
     pieces = {name: _pieces(old, new, name) for name in new.blds if name not in waiting}
-    now = [change for change in changes if change.sign != "-" and change.kind != "param"]
-    touched = {change.name for change in now}
-    refined = {change.name for change in now if [detail.what for detail in change.details] in _MEASURING}
-    again = tuple(stages_again(new, touched, pieces, refined))
-    return ProgramChanges(changes, pieces, again, waiting)
+    return ProgramChanges(changes, pieces, waiting)
 
 
 def declared(program: nodes.Program, kind: str) -> dict[str, Frozen]:

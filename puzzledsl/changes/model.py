@@ -46,14 +46,14 @@ class Pieces:
 class ProgramChanges:
     """All differences between two programs.
 
-    `again` lists the stages that must run again, in order. `waiting` lists BLDs whose jobs are unknown until a search
-    is solved.
+    `waiting` lists BLDs whose jobs are unknown until a search is solved. `again` lists the stages that must run again, in
+    order; the pipeline fills it in.
     """
 
     changes: tuple[Change, ...]
     pieces: dict[str, Pieces]
-    again: tuple[tuple[str, str], ...]  # (stage, declaration)
     waiting: tuple[str, ...] = ()
+    again: tuple[tuple[str, str], ...] = ()  # (stage, declaration)
 
     def __bool__(self) -> bool:
         return bool(self.changes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.needs import child
 from puzzledsl.pipeline.targets import chosen
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def load_made_child(ctx: Context, name: str, *, dtype: Any = None, device: Any =
     """
     declared = {**ctx.program.searches, **ctx.program.uptrains}
     chosen("search or uptrain", declared, [name], ctx.file, "realise")
-    ctx.made("uptrain" if name in ctx.program.uptrains else "realise", name, "the child")
+    ctx.made(*child(ctx.program, name), "the child")
     from puzzledsl.child.load import load_child
 
     wanted = {} if dtype is None else {"dtype": dtype}

@@ -13,8 +13,10 @@ from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.rounds.narrow import resolve_used_by
 from puzzledsl.pipeline.stamps import MADE_BY
-from puzzledsl.pipeline.task import COMPILE
 from puzzledsl.plan.summary import SpaceSummary, space_summary
+
+COMPILE = "compile"
+"""The stage in its stamp. Every run makes it again and no task reads it."""
 
 
 @dataclass

@@ -26,7 +26,7 @@ def execute(ctx: Context, tasks: Iterable[Task], *, force: bool = False) -> list
 
 def _one(ctx: Context, task: Task, force: bool) -> bool:
     inputs = task.inputs()
-    if not force and ctx.stamps.is_fresh(task.stage, task.name, inputs) and task.intact():
+    if not force and ctx.stamps.is_fresh(task.stage, task.name, inputs) and not task.damaged():
         ctx.progress.log("fresh", stage=task.stage, name=task.name)
         return False
     ctx.progress.log("start", stage=task.stage, name=task.name)

@@ -38,10 +38,9 @@ def jobs_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
     return bld_plan(ctx.program, bld)
 
 
-def measured_scenarios(ctx: Context) -> list[str]:
-    """Scenarios whose costs must be measured on this machine."""
-    hardware = ctx.program.hardware
-    scenarios = ctx.program.scenarios.items()
+def measured_scenarios(program: nodes.Program) -> list[str]:
+    """Return the scenarios whose costs must be measured on this machine."""
+    hardware, scenarios = program.hardware, program.scenarios.items()
     return [n for n, s in scenarios if isinstance(hardware[s.hardware].spec, nodes.MeasuredHardware)]
 
 
@@ -86,6 +85,13 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
     return tables
 
 
+def table_inputs(ctx: Context, search: str) -> dict[str, str]:
+    """The digests of the costs and scores that a search reads."""
+    scores = {name: table.digest() for name, table in sorted(scores_of(ctx, search).items())}
+    costs = costs_of(ctx, ctx.program.searches[search].space)
+    return {"costs": costs.digest(), "scores": digest_of(scores)}
+
+
 def tables_version(ctx: Context) -> tuple[object, ...]:
     """A value that changes when the costs or scores that a search may read are made anew or edited."""
     made = [ctx.stamps.path("measure", space) for space in ctx.program.spaces]
@@ -121,10 +127,15 @@ def data_inputs(ctx: Context, name: str | None, *more: str) -> dict[str, str]:
     return {"data": texts[0] if len(texts) == 1 else digest_of(texts)}
 
 
+def solution_of(ctx: Context, search: str) -> SearchResult:
+    """A search's answer, which may be that there is no solution. Raises DiagnosticError where it is missing or damaged."""
+    return ctx.load(ctx.build.solution(search), SearchResult, "solve", search)
+
+
 def best_solution(ctx: Context, search: str) -> SearchResult:
     """A search's answer; raises DiagnosticError when it is not solved yet or has no solution."""
     ctx.made("solve", search, "the solutions")
-    result = ctx.load(ctx.build.solution(search), SearchResult, "solve", search)
+    result = solution_of(ctx, search)
     if not result.solutions:
         where = span_of(ctx.program.searches[search].where)
         raise DiagnosticError(NoSolution(where, name=search, file=ctx.file))

@@ -7,11 +7,11 @@ from pathlib import Path
 from puzzledsl.base.files import write_text
 from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.tables import SearchResult, WhyResult
-from puzzledsl.pipeline import tasks
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import costs_of, scores_of
 from puzzledsl.pipeline.process.disk import disk_errors
 from puzzledsl.pipeline.process.locks import locked
+from puzzledsl.pipeline.tasks.solve import Solve
 
 
 def regrets_of(
@@ -33,7 +33,7 @@ def regrets_of(
     result = why_search(ctx.program, search, costs, scores, time_s=time_s, layers=layers)
     if not isinstance(result, WhyResult):
         return result
-    inputs = tasks.solve(ctx, search).inputs()
+    inputs = Solve(ctx, search).inputs()
     if sub_block is None:
         return result.model_copy(update={"inputs": inputs})
     kept = tuple(s for s in result.sub_blocks if s.sub_block == sub_block)

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.ir.tables import FrontierResult, SearchResult
-from puzzledsl.pipeline import inputs, tasks
+from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.execute import execute
 from puzzledsl.pipeline.targets import not_ready
+from puzzledsl.pipeline.tasks.frontier import Frontier
+from puzzledsl.pipeline.tasks.solve import Solve
 
 
 def ready(ctx: Context, searches: Iterable[str]) -> tuple[list[str], list[Diagnostic]]:
@@ -29,14 +31,13 @@ def ready(ctx: Context, searches: Iterable[str]) -> tuple[list[str], list[Diagno
 def solved(ctx: Context, name: str, *, force: bool = True) -> tuple[SearchResult, float]:
     """The result of one search, and the seconds it took. Without `force` an answer to the same inputs is read back."""
     began = time.monotonic()
-    execute(ctx, [tasks.solve(ctx, name)], force=force)
-    result = ctx.load(ctx.build.solution(name), SearchResult, "solve", name)
-    return result, time.monotonic() - began
+    execute(ctx, [Solve(ctx, name)], force=force)
+    return inputs.solution_of(ctx, name), time.monotonic() - began
 
 
 def solved_frontier(ctx: Context, name: str, *, force: bool = True) -> FrontierResult:
     """The points of one frontier; its CSV and picture are written beside them. `force` as for `solved`."""
-    execute(ctx, [tasks.frontier(ctx, name)], force=force)
+    execute(ctx, [Frontier(ctx, name)], force=force)
     return ctx.load(ctx.build.frontier(name), FrontierResult, "frontier", name)
 
 

@@ -1,44 +1,159 @@
-"""Parts of a run: the stages in order, and one thing to make."""
+"""Base class of the pipeline's tasks: all that a run, `pzl status`, dry runs and `pzl plan` ask of one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-STAGES = (
-    "measure",
-    "bld",
-    "score",
-    "solve",
-    "frontier",
-    "refine",
-    "realise",
-    "uptrain",
-    "eval",
-    "export",
-    "report",
-)
-"""In the order in which `pzl run` does them."""
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.changes.model import Pieces
+from puzzledsl.ir import nodes
+from puzzledsl.pipeline.context import Context
 
-COMPILE = "compile"
-"""The stage of what `pzl compile` writes: made anew by every run, read by none."""
+Key = tuple[str, str]
+"""Stage and name of a task."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """One thing to make. `run` returns the paths it wrote; a directory stands for all below it.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Estimate of one task: FLOP, bytes written, and bytes of temporary files.
 
-    `intact` says whether what no stamp can vouch for is there too; raises DiagnosticError where it is damaged.
+    `runs` counts the runs of consecutive layers that a score measures.
     """
 
-    stage: str
-    name: str
-    inputs: Callable[[], dict[str, str]]
-    run: Callable[[], list[Path]]
-    intact: Callable[[], bool] = lambda: True
+    flop: float = 0.0
+    written_bytes: int = 0
+    scratch_bytes: int = 0
+    runs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """Declarations that differ between two programs, or refer to one that does, directly or not.
+
+    `resolved` leaves out searches and frontiers that only measure other children than before: these keep their
+    solutions. `pieces` maps each BLD with known jobs to its pieces.
+    """
+
+    names: Collection[str]
+    resolved: Collection[str]
+    pieces: Mapping[str, Pieces]
+
+
+@dataclass(frozen=True, eq=False)
+class Task(ABC):
+    """One stage of one declaration. Each subclass is a file in `pipeline/tasks/`.
+
+    Class attributes describe the stage:
+        stage: Its name, as in `pzl run --until STAGE`.
+        after: The stage before it in a run; empty for the first.
+        kind: What messages call its declarations.
+        words: Names of its inputs in stamps, in words.
+        by_space: Done for the listed spaces, and again for the spaces that their solutions narrow.
+        reads_text: Reads text, with the parent's tokenizer.
+        sets_pace: Its duration measures the machine's speed for estimates.
+    """
+
+    ctx: Context
+    name: str = ""
+
+    stage: ClassVar[str]
+    after: ClassVar[str]
+    kind: ClassVar[str]
+    words: ClassVar[Mapping[str, str]] = {}
+    by_space: ClassVar[bool] = False
+    reads_text: ClassVar[bool] = False
+    sets_pace: ClassVar[bool] = False
+
+    # ---------------------------------------------------------------- declarations
+
+    @staticmethod
+    @abstractmethod
+    def declared(program: nodes.Program) -> Mapping[str, object]:
+        """Return the declarations that have this stage, by name."""
+
+    @classmethod
+    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
+        """Return the declarations whose change makes the task run again; none where only earlier outputs decide."""
+        return (name,)
+
+    @classmethod
+    def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
+        """Return True if a task that was finished runs again after a change of the program."""
+        names = touched.resolved if cls.by_space else touched.names
+        return any(declaration in names for declaration in cls.rests_on(program, name))
+
+    @property
+    def program(self) -> nodes.Program:
+        """The program, with the spaces narrowed whose searches are solved."""
+        return self.ctx.program
+
+    @property
+    def key(self) -> Key:
+        """Stage and name."""
+        return self.stage, self.name
 
     @property
     def title(self) -> str:
         """`score kl`."""
         return f"{self.stage} {self.name}".strip()
+
+    # ---------------------------------------------------------------- needs
+
+    @property
+    @abstractmethod
+    def space(self) -> str:
+        """The space that the task belongs to; empty if it belongs to none."""
+
+    @abstractmethod
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of all that the outputs depend on. Raises DiagnosticError if an earlier task is not finished."""
+
+    def needs(self) -> tuple[Key, ...]:
+        """Return the tasks whose outputs this one reads. Scores that are read from tables are no tasks."""
+        return ()
+
+    def follows(self, undone: Sequence[Key]) -> tuple[Key, ...]:
+        """Return those of the unfinished tasks that must be done first."""
+        return tuple(key for key in self.needs() if key in undone)
+
+    def texts(self) -> Iterable[str | None]:
+        """Return the data sets that the task reads."""
+        return ()
+
+    def items(self) -> Iterable[tuple[str, nodes.Where]]:
+        """Return the files of tasks' items that the task reads, with the place that names each."""
+        return ()
+
+    def exists(self) -> bool:
+        """Return False if there is nothing to make, for example the child of an infeasible search."""
+        return True
+
+    def obstacle(self) -> Diagnostic | None:
+        """Return the reason why the task cannot run yet."""
+        return None
+
+    # ---------------------------------------------------------------- outputs
+
+    def work(self) -> Work:
+        """Return the estimate of its work; nothing where it takes no time worth mentioning."""
+        return Work()
+
+    @abstractmethod
+    def run(self) -> list[Path]:
+        """Do it. Return the paths written; a directory stands for all below it."""
+
+    def damaged(self) -> tuple[str, ...]:
+        """Return the outputs that are damaged although the stamp matches. Raises DiagnosticError if they are unreadable."""
+        return ()
+
+    def remark(self) -> str:
+        """Return the outcome in a few words, after a comma; empty where there is nothing to say."""
+        return ""
+
+    def dead_end(self) -> Diagnostic | None:
+        """Return the reason why no later task can be done."""
+        return None

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.changes.compare import compare
 from puzzledsl.changes.model import ProgramChanges
 from puzzledsl.changes.text import as_text
 from puzzledsl.ir.nodes import Program
+from puzzledsl.pipeline.planning.again import compare
 from puzzledsl.plan.bld import bld_plan
 from tests.checker.programs import NEMOTRON, lowered
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from puzzledsl.pipeline.stamps import Stamps
-from puzzledsl.pipeline.task import STAGES
+from puzzledsl.pipeline.tasks import STAGES
 from tests.pipeline.test_run import COMMAND, ENVIRONMENT
 
 CLEAR = 1  # the exit code of a mistake that is told

@@ -9,11 +9,11 @@ import pytest
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.pipeline import tasks
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.graph import needs_of
 from puzzledsl.pipeline.inputs import evaluated_models
 from puzzledsl.pipeline.planning.estimate import Estimator
+from puzzledsl.pipeline.tasks.eval import Eval
+from puzzledsl.pipeline.tasks.export import Export
 from tests.checker.programs import lowered
 
 PROGRAM = """\
@@ -81,17 +81,17 @@ def test_a_child_that_is_named_and_not_made_is_a_mistake(tmp_path: Path) -> None
         for stage, name in (("realise", "best"), ("uptrain", "final")):
             ctx.stamps.write(stage, name, {}, [], "test")
         with pytest.raises(DiagnosticError) as told:
-            tasks.evaluate(ctx, "quality").run()
+            Eval(ctx, "quality").run()
         assert [d.code for d in told.value.diagnostics] == ["E0603"] and f"`{missing}`" in str(told.value)
 
 
 def test_the_graph_knows_what_is_named(tmp_path: Path) -> None:
     """An evaluation comes after its children, and before the export whose card shows it."""
     plain, named = run_of(tmp_path, ""), run_of(tmp_path, ", full = final + rule + longer")
-    assert ("uptrain", "longer") not in needs_of(plain, "eval", "quality")
-    assert {("uptrain", "longer"), ("realise", "rule")} <= set(needs_of(named, "eval", "quality"))
-    assert needs_of(plain, "export", "ship") == (("realise", "rule"),)
-    assert needs_of(named, "export", "ship") == (("realise", "rule"), ("eval", "quality"))
+    assert ("uptrain", "longer") not in Eval(plain, "quality").needs()
+    assert {("uptrain", "longer"), ("realise", "rule")} <= set(Eval(named, "quality").needs())
+    assert Export(plain, "ship").needs() == (("realise", "rule"),)
+    assert Export(named, "ship").needs() == (("realise", "rule"), ("eval", "quality"))
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def inputs(ctx: Context) -> dict[str, str]:
         ("uptrain", "longer"),
     ):
         ctx.stamps.write(stage, name, {}, [], "test")
-    return tasks.evaluate(ctx, "quality").inputs()
+    return Eval(ctx, "quality").inputs()
 
 
 def test_an_evaluation_without_the_setting_keeps_its_digest(prepared: Path) -> None:
@@ -132,7 +132,7 @@ def test_each_child_in_full_costs_the_same_more(prepared: Path, monkeypatch: pyt
 
     def seconds(body: str, of: str = "final") -> float:
         ctx = run_of(prepared, body, of)
-        return Estimator(ctx).of(tasks.evaluate(ctx, "quality")).seconds
+        return Estimator(ctx).of(Eval(ctx, "quality")).seconds
 
     one, two, three = (
         seconds(f", full = {names}") for names in ("final", "final + best", "final + best + rule")

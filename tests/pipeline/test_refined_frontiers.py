@@ -13,7 +13,8 @@ from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.child.healing.text import blocks_read
 from puzzledsl.cli import loading
 from puzzledsl.ir.tables import FrontierResult, LayerAssignment, RefinedFrontier, Refinement
-from puzzledsl.pipeline.graph import needs_of
+from puzzledsl.pipeline.tasks.frontier import Frontier
+from puzzledsl.pipeline.tasks.refine import Refine
 from puzzledsl.report.sections.refined import ORIGINS
 from tests.pipeline.test_run import contents, events
 from tests.pipeline.test_status import done_by_a_run, said, told, told_states
@@ -167,9 +168,9 @@ def test_it_is_done_once_and_again_only_when_its_inputs_change(copied_measured: 
 def test_it_reads_solutions_tables_and_pieces(measured: Path) -> None:
     ctx = loading.context(measured, None, None)
     tables = ("score", "kl"), ("bld", "pieces")
-    assert needs_of(ctx, "refine", "curve") == (("frontier", "curve"), ("refine", "refined"), *tables)
-    assert needs_of(ctx, "refine", "refined") == (("solve", "refined"), *tables)
-    assert needs_of(ctx, "frontier", "curve") == (("score", "kl"),)
+    assert Refine(ctx, "curve").needs() == (("frontier", "curve"), ("refine", "refined"), *tables)
+    assert Refine(ctx, "refined").needs() == (("solve", "refined"), *tables)
+    assert Frontier(ctx, "curve").needs() == (("score", "kl"),)
 
 
 def test_a_damaged_file_is_made_again_and_the_same(copied_measured: Callable[[], Path]) -> None:
@@ -241,7 +242,7 @@ def test_a_frontier_of_a_search_without_refine_has_the_defaults(tmp_path: Path) 
     ctx = loading.context(program, None, None)
     refine = refine_of(ctx.program.frontiers["curve"], ctx.program.searches["best"])
     assert (refine.method, refine.children, refine.healed, refine.samples) == ("measured", 2, 4096, 2048)
-    assert needs_of(ctx, "refine", "curve") == (("frontier", "curve"), ("score", "kl"), ("bld", "pieces"))
+    assert Refine(ctx, "curve").needs() == (("frontier", "curve"), ("score", "kl"), ("bld", "pieces"))
 
 
 def test_points_are_measured_where_the_search_has_no_solution(

@@ -14,7 +14,7 @@ import pytest
 
 from puzzledsl.cli import loading, main
 from puzzledsl.pipeline.stamps import Stamps
-from puzzledsl.pipeline.task import STAGES
+from puzzledsl.pipeline.tasks import STAGES
 from tests.pipeline.test_run import events, pzl
 
 OF_NO_TASK = re.compile(

@@ -5,48 +5,27 @@ Hours of measurement precede the first use of some texts; a missing text must be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-from puzzledsl.checker.declarations.refines import measured_searches, refined_text
-from puzzledsl.ir import nodes
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.pipeline.context import Context
-
-READ_TEXT = ("bld", "score", "refine", "uptrain", "eval")
-"""Stages that read text, with the parent's tokenizer."""
+from puzzledsl.pipeline.task import Task
+from puzzledsl.pipeline.tasks import TASKS
 
 
 def missing(ctx: Context, wanted: Callable[[str], bool]) -> list[Diagnostic]:
-    """Everything that the wanted stages would not find, each once, in the order of the declarations."""
-    return [*_parents(ctx, wanted), *_texts(ctx, wanted), *_tasks(ctx, wanted)]
+    """Return everything that the wanted stages would not find, each once, in the order of the declarations."""
+    kinds = [kind for kind in TASKS.values() if wanted(kind.stage)]
+    tasks = [kind(ctx, name) for kind in kinds for name in kind.declared(ctx.program)]
+    parents = _parents(ctx) if any(kind.reads_text for kind in kinds) else ()
+    return [*parents, *_texts(ctx, tasks), *_items(ctx, tasks)]
 
 
-def _readers(ctx: Context, wanted: Callable[[str], bool]) -> Iterator[nodes.Bld | nodes.Uptrain | nodes.Eval]:
-    for stage, declared in (
-        ("bld", ctx.program.blds),
-        ("uptrain", ctx.program.uptrains),
-        ("eval", ctx.program.evals),
-    ):
-        if wanted(stage):
-            yield from declared.values()
-
-
-def _methods(ctx: Context, wanted: Callable[[str], bool]) -> Iterator[tuple[nodes.Score, nodes.ReplaceOne]]:
-    for score in ctx.program.scores.values():
-        if wanted("score") and isinstance(score.method, nodes.ReplaceOne):
-            yield score, score.method
-
-
-def _texts(ctx: Context, wanted: Callable[[str], bool]) -> Iterator[Diagnostic]:
+def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
     from puzzledsl.data.documents import files_of
 
-    names = {reader.data for reader in _readers(ctx, wanted)}
-    names |= {method.data for _, method in _methods(ctx, wanted)}
-    if wanted("eval"):
-        names |= {data for declaration in ctx.program.evals.values() for data in declaration.more_data}
-    if wanted("refine"):
-        names |= {refined_text(ctx.program, search) for search in measured_searches(ctx.program)}
+    names = {name for task in tasks for name in task.texts()}
     for name, data in ctx.program.data.items():
         if name in names:
             try:
@@ -55,22 +34,17 @@ def _texts(ctx: Context, wanted: Callable[[str], bool]) -> Iterator[Diagnostic]:
                 yield from error.diagnostics
 
 
-def _tasks(ctx: Context, wanted: Callable[[str], bool]) -> Iterator[Diagnostic]:
+def _items(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
     from puzzledsl.data.errors import TasksMissing
 
-    named = [(m.tasks, score.where) for score, m in _methods(ctx, wanted) if m.tasks]
-    if wanted("eval"):
-        named += [(task, e.where) for e in ctx.program.evals.values() for task in e.tasks]
-    for path, where in dict(named).items():
+    for path, where in dict(found for task in tasks for found in task.items()).items():
         if not (ctx.base / path).is_file():
             yield TasksMissing(span_of(where), file=path, reason="no such file")
 
 
-def _parents(ctx: Context, wanted: Callable[[str], bool]) -> Iterator[Diagnostic]:
+def _parents(ctx: Context) -> Iterator[Diagnostic]:
     from puzzledsl.models.families.errors import NoCheckpoint
 
-    if not any(wanted(stage) for stage in READ_TEXT):
-        return
     for parent, space in {
         ctx.program.spaces[b.space].parent: b.space for b in ctx.program.blds.values()
     }.items():

@@ -8,40 +8,11 @@ from typing import Literal, assert_never
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.graph import Key, needs_of, tasks_of
-from puzzledsl.pipeline.task import Task
+from puzzledsl.pipeline.graph import tasks_of
+from puzzledsl.pipeline.task import Key, Task
+from puzzledsl.pipeline.tasks import TASKS
 
-MEANINGS = {
-    "across": "how children are measured",
-    "alternatives": "the alternatives",
-    "around": "the search's measured children",
-    "bld": "the pieces",
-    "child": "the child",
-    "costs": "the costs",
-    "data": "the text",
-    "dtype": "the dtype of tasks",
-    "eval": "the declaration",
-    "export": "the declaration",
-    "frontier": "the declaration",
-    "full": "the children in full",
-    "healing": "how children are healed",
-    "jobs": "the list of pieces",
-    "layers": "the solution",
-    "models": "the children",
-    "parent": "the parent's weights",
-    "pieces": "the pieces",
-    "quality": "what was measured of the child",
-    "refine": "how children are measured",
-    "scenarios": "the scenarios",
-    "score": "the declaration",
-    "scores": "the scores",
-    "scoring": "what scoring measures",
-    "search": "the declaration",
-    "source": "the program's text",
-    "space": "the space",
-    "tasks": "the tasks' items",
-    "uptrain": "the declaration",
-}
+MEANINGS = {name: word for kind in TASKS.values() for name, word in kind.words.items()}
 """Names of inputs in stamps, in words."""
 
 
@@ -139,7 +110,7 @@ def statuses(ctx: Context) -> Iterator[TaskStatus]:
     for task in tasks_of(ctx):
         state = _state(ctx, task, undone)
         if not isinstance(state, Done):
-            undone.append((task.stage, task.name))
+            undone.append(task.key)
         yield TaskStatus(task, state)
 
 
@@ -147,16 +118,15 @@ def _state(ctx: Context, task: Task, undone: Sequence[Key]) -> State:
     stamp = ctx.stamps.read(task.stage, task.name)
     if stamp is None:
         return Missing()
-    before = undone if task.stage == "report" else needs_of(ctx, task.stage, task.name)
-    if first := tuple(key for key in before if key in undone):
+    if first := task.follows(undone):
         return Follows(first)
     try:
         inputs = task.inputs()
-        if files := ctx.stamps.damaged(stamp):
-            return Damaged(tuple(files))
+        if files := tuple(ctx.stamps.damaged(stamp)):
+            return Damaged(files)
         if changed := _changed(stamp.inputs, inputs):
             return Changed(changed)
-        return Done() if task.intact() else Damaged(("library/index.jsonl",))
+        return Damaged(files) if (files := task.damaged()) else Done()
     except DiagnosticError as error:
         return Blocked(error.diagnostics[0].message)
 

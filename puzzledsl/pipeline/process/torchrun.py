@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.pipeline import tasks
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.tasks.uptrain import Uptrain
 
 
 def follows() -> bool:
@@ -20,7 +20,7 @@ def follow(ctx: Context) -> bool:
 
     try:
         for name in announced(ranks_of()):
-            tasks.uptrain(ctx, name).run()
+            Uptrain(ctx, name).run()
     except DiagnosticError:
         wait_for_the_end()  # torchrun stops all as soon as one fails: rank 0 speaks first
         return False

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from puzzledsl.ir.tables import Evaluation, SearchResult
+from puzzledsl.ir.tables import Evaluation
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.graph import has_child
-from puzzledsl.pipeline.inputs import refined_frontier_of, refinement_of
+from puzzledsl.pipeline.inputs import refined_frontier_of, refinement_of, solution_of
+from puzzledsl.pipeline.needs import has_child
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 from puzzledsl.pipeline.text.refined_text import refined_line, refined_points_line
 
@@ -40,7 +40,7 @@ def _search_lines(ctx: Context) -> str:
     for name in ctx.program.searches:
         if not ctx.build.solution(name).is_file():
             continue
-        result = ctx.load(ctx.build.solution(name), SearchResult, "solve", name)
+        result = solution_of(ctx, name)
         if not result.solutions:
             lines.append(f"{name:<12} {result.status}")
             continue

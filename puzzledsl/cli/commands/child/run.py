@@ -43,7 +43,7 @@ def run(
     Interrupt it at any moment (Ctrl-C), or kill it: finished work is kept, and the same command resumes.
     """
     from puzzledsl.cli import loading
-    from puzzledsl.pipeline.task import STAGES
+    from puzzledsl.pipeline.tasks import STAGES
 
     for option, stage in (("--until", until), ("--only", only)):
         if stage is not None and stage not in STAGES:

@@ -31,8 +31,8 @@ def plan(
     `+` is new, `-` is gone, `~` is changed. Order, comments and line numbers make no difference.
     `--set` applies to NEW.
     """
-    from puzzledsl.changes.compare import compare
     from puzzledsl.cli import output
+    from puzzledsl.pipeline.planning.again import compare
 
     before, after = _program(old, None), _program(new, set_)
     changes = compare(before, after)

@@ -1,0 +1,29 @@
+"""One stage of a program, for the declarations named on the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from puzzledsl.pipeline.context import Context
+
+
+def do_stage(ctx: Context, stage: str, names: list[str] | None) -> list[str]:
+    """Do one stage for the named declarations (all without names), skipping what is fresh. Return their names."""
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.cli import loading
+    from puzzledsl.pipeline.execute import execute, locked
+    from puzzledsl.pipeline.process.reporter import Reporter
+    from puzzledsl.pipeline.targets import chosen
+    from puzzledsl.pipeline.tasks import TASKS
+
+    task = TASKS[stage]
+    wanted = chosen(task.kind, task.declared(ctx.program), names, ctx.file, stage)
+    try:
+        with locked(ctx), Reporter(ctx.build.log) as progress:
+            ctx.progress = progress
+            for made, done in execute(ctx, [task(ctx, name) for name in wanted]):
+                progress.say(f"{made.title}: {'done' if done else 'up to date'}")
+    except DiagnosticError as error:
+        loading.fail(error, {})
+    return wanted

@@ -1,0 +1,42 @@
+"""Digests of healing: the method, the tokens and the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from puzzledsl.checker.declarations.refines import measured_searches
+from puzzledsl.ir import nodes
+from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.digests import digest_of
+from puzzledsl.pipeline.inputs import data_inputs
+
+HEALING = "2"
+"""Version of the method; raised when it changes, so that children healed before are made again."""
+
+
+def healing_of_children(ctx: Context, blds: Sequence[str]) -> str:
+    """Digest for children that are built: the method, the tokens and the text of each BLD."""
+    if not ctx.heal:
+        return "none"
+    declared = [ctx.program.blds[name] for name in blds]
+    healing = [name for name in blds if ctx.program.blds[name].heal_tokens]
+    method = [HEALING, [bld.heal_tokens for bld in declared], _texts(ctx, healing)]
+    refined = _refined_samples(ctx)
+    return digest_of([*method, refined] if refined else method)
+
+
+def healing_of_scores(ctx: Context, blds: Sequence[str]) -> str:
+    """Digest for what is scored after healing: the method, the text, and how much of it may be scored."""
+    methods = [score.method for score in ctx.program.scores.values()]
+    samples = [method.samples for method in methods if isinstance(method, nodes.ReplaceOne)]
+    return digest_of([HEALING, _texts(ctx, blds), max([*samples, *_refined_samples(ctx)])])
+
+
+def _refined_samples(ctx: Context) -> list[int]:
+    """Positions that children are measured on around each search. No child is healed on this text."""
+    return [search.refine.samples for search in measured_searches(ctx.program) if search.refine is not None]
+
+
+def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:
+    declared = [ctx.program.blds[name] for name in blds]
+    return [data_inputs(ctx, bld.heal_data or bld.data) for bld in declared]

@@ -1,0 +1,27 @@
+"""Tasks of the pipeline, one a file. Every module here defines one subclass of Task; nothing else lists them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+from puzzledsl.pipeline.task import Task
+
+
+def _found() -> Iterator[type[Task]]:
+    for module in pkgutil.iter_modules(__path__):
+        values = vars(importlib.import_module(f"{__name__}.{module.name}")).values()
+        yield from (v for v in values if isinstance(v, type) and v.__module__.endswith(f".{module.name}"))
+
+
+def in_order(kinds: list[type[Task]], after: str = "") -> Iterator[type[Task]]:
+    """Yield the kinds of tasks in the order of a run: each behind the one that its `after` names."""
+    for kind in sorted((k for k in kinds if k.after == after), key=lambda k: k.stage):
+        yield kind
+        yield from in_order(kinds, kind.stage)
+
+
+TASKS = {kind.stage: kind for kind in in_order(list(_found()))}
+"""Stage -> its task, in the order of a run."""
+STAGES = tuple(TASKS)

@@ -1,0 +1,91 @@
+"""Pieces of one BLD declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from puzzledsl.ir import nodes
+from puzzledsl.pipeline import needs
+from puzzledsl.pipeline.digests import digest_of
+from puzzledsl.pipeline.inputs import data_inputs, jobs_of
+from puzzledsl.pipeline.planning.flop import TRAINING, piece_params, shape_of, token_flop, weight_bytes
+from puzzledsl.pipeline.task import Key, Task, Touched, Work
+from puzzledsl.plan.refinement import refinement_tokens
+
+
+class Bld(Task):
+    """Initialise the pieces from the parent and train each against the parent's sub-block."""
+
+    stage, after, kind = "bld", "measure", "bld"
+    words = {"jobs": "the list of pieces", "parent": "the parent's weights", "data": "the text"}
+    by_space, reads_text, sets_pace = True, True, True
+
+    @staticmethod
+    def declared(program: nodes.Program) -> Mapping[str, object]:
+        return program.blds
+
+    @classmethod
+    def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
+        """Return True if there are pieces that were not made before, or if nobody knows yet."""
+        return name not in touched.pieces or touched.pieces[name].make > 0
+
+    @property
+    def declaration(self) -> nodes.Bld:
+        """The `bld` declaration."""
+        return self.program.blds[self.name]
+
+    @property
+    def space(self) -> str:
+        return self.declaration.space
+
+    def needs(self) -> tuple[Key, ...]:
+        return needs.narrowing(self.ctx, self.space)
+
+    def inputs(self) -> dict[str, str]:
+        return {
+            "jobs": digest_of([job.id for job in jobs_of(self.ctx, self.name)]),
+            "parent": self.ctx.fingerprint(self.space, "bld"),
+            **data_inputs(self.ctx, self.declaration.data),
+        }
+
+    def texts(self) -> Iterable[str | None]:
+        return (self.declaration.data,)
+
+    def work(self) -> Work:
+        """One parent forward of all tokens; pieces are initialised and refined on calibration tokens, trained on the others."""
+        declared, shape, jobs = (
+            self.declaration,
+            shape_of(self.program, self.space),
+            jobs_of(self.ctx, self.name),
+        )
+        flop = (declared.tokens + declared.calibration_tokens) * token_flop(shape, head=False)
+        for job in jobs:
+            weights = 2 * piece_params(job, shape)
+            both, forward = refinement_tokens(job, shape.hidden)
+            flop += (declared.calibration_tokens + forward) * weights
+            flop += (declared.tokens + both) * TRAINING * weights
+        params, size = sum(piece_params(job, shape) for job in jobs), weight_bytes(self.ctx, self.space)
+        return Work(flop, params * size, 2 * declared.tokens * shape.hidden * size)
+
+    def run(self) -> list[Path]:
+        from puzzledsl.pieces.store.library import Library
+        from puzzledsl.pieces.train.run import run_bld
+
+        ctx, jobs, library = self.ctx, jobs_of(self.ctx, self.name), Library(self.ctx.build.library)
+        parent, work = ctx.parent_directory(self.space, "bld"), ctx.build.work("bld", self.name)
+        maker = None
+        if ctx.on is not None:
+            from puzzledsl.pieces.cluster.on_ray import OnRay
+
+            maker = OnRay(ctx.on)
+        run_bld(ctx.program, self.name, jobs, parent, ctx.base, library, work, ctx.progress, maker)
+        made = {job.id for job in jobs}
+        return [ctx.build.library / piece.file for piece in library.pieces() if piece.job.id in made]
+
+    def damaged(self) -> tuple[str, ...]:
+        from puzzledsl.pieces.store.index import Index
+
+        index = self.ctx.build.library / "index.jsonl"
+        whole = {job.id for job in jobs_of(self.ctx, self.name)} <= Index(index).read().keys()
+        return () if whole else (f"library/{index.name}",)

@@ -1,0 +1,115 @@
+"""Parent and children side by side, for one evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from puzzledsl.base.files import write_text
+from puzzledsl.ir import nodes
+from puzzledsl.ir.evaluated import children_evaluated, children_in_full, children_wanted, space_evaluated
+from puzzledsl.pipeline import needs
+from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
+from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, measured_scenarios, only_data
+from puzzledsl.pipeline.planning.flop import BYTES_A_TOKEN, shape_of, timed_flop, token_flop
+from puzzledsl.pipeline.task import Key, Task, Work
+
+TIMED_FORWARDS = 12.0  # an evaluation's rounds, parent and child
+
+
+class Eval(Task):
+    """Measure the parent and children: size, speed, KL, perplexity, tasks."""
+
+    stage, after, kind = "eval", "uptrain", "eval"
+    words = {
+        "eval": "the declaration",
+        "full": "the children in full",
+        "dtype": "the dtype of tasks",
+        "models": "the children",
+        "scenarios": "the scenarios",
+        "tasks": "the tasks' items",
+        "parent": "the parent's weights",
+        "data": "the text",
+    }
+    reads_text = True
+
+    @staticmethod
+    def declared(program: nodes.Program) -> Mapping[str, object]:
+        return program.evals
+
+    @property
+    def declaration(self) -> nodes.Eval:
+        """The `eval` declaration."""
+        return self.program.evals[self.name]
+
+    @property
+    def space(self) -> str:
+        return space_evaluated(self.program, self.name)
+
+    def needs(self) -> tuple[Key, ...]:
+        """The children that it must have, and those of the space's other searches that have one."""
+        wanted = children_wanted(self.program, self.name)
+        evaluated = children_evaluated(self.program, self.name)
+        models = [child for child in evaluated if child in wanted or needs.has_child(self.ctx, child)]
+        return tuple(needs.child(self.program, model) for model in models)
+
+    def inputs(self) -> dict[str, str]:
+        ctx, declaration, scenarios = self.ctx, self.declaration, self.program.scenarios
+        models, _ = evaluated_models(ctx, self.name)
+        self._require_children()
+        timed = {name: meaning(scenarios[name]) for name in measured_scenarios(self.program)}
+        data = declaration.data or only_data(ctx)
+        return {
+            "eval": meaning(declaration, without=("full", "dtype")),
+            **({"full": digest_of(declaration.full)} if declaration.full else {}),
+            **({"dtype": declaration.dtype} if declaration.dtype else {}),
+            "models": digest_of({model: self._made(model) for model in models}),
+            "scenarios": digest_of(timed),
+            "tasks": files_fingerprint(declaration.tasks, ctx.base),
+            "parent": ctx.fingerprint(self.space, "eval"),
+            **data_inputs(ctx, data, *declaration.more_data),
+        }
+
+    def _made(self, model: str) -> str:
+        return self.ctx.made(*needs.child(self.program, model), "the child")
+
+    def _require_children(self) -> None:
+        for child in (self.declaration.of, *self.declaration.full):
+            self._made(child)
+
+    def texts(self) -> Iterable[str | None]:
+        return (self.declaration.data, *self.declaration.more_data)
+
+    def items(self) -> Iterable[tuple[str, nodes.Where]]:
+        return [(path, self.declaration.where) for path in self.declaration.tasks]
+
+    def work(self) -> Work:
+        """KL of every model; tasks and times of the parent and of each child in full."""
+        program, shape = self.program, shape_of(self.program, self.space)
+        models = 1 + len(children_evaluated(program, self.name))
+        full = len(children_in_full(program, self.name))
+        forward, items = token_flop(shape, head=True), self._item_tokens()
+        timed = [program.scenarios[name] for name in measured_scenarios(program)]
+        times = sum(TIMED_FORWARDS * timed_flop(shape, scenario) for scenario in timed)
+        tokens = self.declaration.tokens * (1 + len(self.declaration.more_data))
+        return Work(models * tokens * forward + (1 + full) * items * forward + full * times)
+
+    def _item_tokens(self) -> float:
+        total, wanted = 0.0, self.declaration.items
+        for path in (p for pattern in self.declaration.tasks for p in self.ctx.base.glob(pattern)):
+            with path.open("rb") as file:
+                lines = [len(line) for line in file]
+            kept = len(lines) if wanted is None else min(wanted, len(lines))
+            total += sum(lines) / max(len(lines), 1) * kept / BYTES_A_TOKEN
+        return total
+
+    def run(self) -> list[Path]:
+        from puzzledsl.evaluate.run import run_eval
+
+        ctx, name = self.ctx, self.name
+        self._require_children()
+        parent, work = ctx.parent_directory(self.space, "eval"), ctx.build.work("eval", name)
+        given = (*evaluated_models(ctx, name), parent, ctx.base, ctx.build.tokens, work, ctx.progress)
+        output = ctx.build.evaluation(name)
+        write_text(output, run_eval(ctx.program, name, *given).canonical_json())
+        return [output]

@@ -1,0 +1,78 @@
+"""A child, written where and for what it is to be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from puzzledsl.ir import nodes
+from puzzledsl.ir.evaluated import evaluations_of, search_behind
+from puzzledsl.pipeline import needs
+from puzzledsl.pipeline.digests import digest_of, meaning
+from puzzledsl.pipeline.planning.flop import child_bytes
+from puzzledsl.pipeline.task import Key, Task, Work
+from puzzledsl.pipeline.text.quality_card import add_quality, quality_of
+
+
+class Export(Task):
+    """Copy or convert a child, with what evaluations measured of it in its card."""
+
+    stage, after, kind = "export", "eval", "export"
+    words = {
+        "export": "the declaration",
+        "child": "the child",
+        "quality": "what was measured of the child",
+    }
+
+    @staticmethod
+    def declared(program: nodes.Program) -> Mapping[str, object]:
+        return program.exports
+
+    @classmethod
+    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
+        return name, *evaluations_of(program, program.exports[name].of)
+
+    @property
+    def declaration(self) -> nodes.Export:
+        """The `export` declaration."""
+        return self.program.exports[self.name]
+
+    @property
+    def space(self) -> str:
+        return self.program.searches[search_behind(self.program, self.declaration.of)].space
+
+    def needs(self) -> tuple[Key, ...]:
+        of = self.declaration.of
+        cards = (("eval", evaluation) for evaluation in evaluations_of(self.program, of))
+        return needs.child(self.program, of), *cards
+
+    def inputs(self) -> dict[str, str]:
+        quality = quality_of(self.ctx, self.declaration.of)
+        return {
+            "export": meaning(self.declaration),
+            "child": self._child(),
+            **({"quality": digest_of(quality)} if quality else {}),
+        }
+
+    def _child(self) -> str:
+        return self.ctx.made(*needs.child(self.program, self.declaration.of), "the child")
+
+    def work(self) -> Work:
+        return Work(written_bytes=child_bytes(self.ctx, self.space))
+
+    def run(self) -> list[Path]:
+        from puzzledsl.child.checkpoint.write import refuse_to_overwrite
+        from puzzledsl.export.write import write_export
+        from puzzledsl.pipeline.process.copying import clear_leftovers, copy_directory
+
+        declared = self.declaration
+        self._child()
+        child, target = self.ctx.build.model(declared.of), self.ctx.base / declared.path
+        clear_leftovers(target)
+        if declared.runtime == "transformers" and declared.dtype is None:
+            refuse_to_overwrite(target)
+            copy_directory(child, target)
+        else:
+            write_export(child, target, declared.format, declared.runtime, declared.dtype, name=self.name)
+        add_quality(target, quality_of(self.ctx, declared.of))
+        return [target]

@@ -1,0 +1,76 @@
+"""Run times of real blocks on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from puzzledsl.base.files import write_text
+from puzzledsl.ir import nodes
+from puzzledsl.pipeline.digests import digest_of, meaning
+from puzzledsl.pipeline.inputs import measured_scenarios
+from puzzledsl.pipeline.planning.flop import shape_of, timed_flop
+from puzzledsl.pipeline.task import Task, Work
+
+FORWARDS = 30.0  # a scenario's rounds and checks, in whole latencies with a few decode steps
+
+
+class Measure(Task):
+    """Time every distinct alternative of a space in the scenarios on `measured(...)` hardware."""
+
+    stage, after, kind = "measure", "", "space"
+    words = {
+        "alternatives": "the alternatives",
+        "scenarios": "the scenarios",
+        "parent": "the parent's weights",
+    }
+    by_space = True
+
+    @staticmethod
+    def declared(program: nodes.Program) -> Mapping[str, object]:
+        return {name: space for name, space in program.spaces.items() if space.used_by is None}
+
+    @classmethod
+    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
+        measured = measured_scenarios(program)
+        return (name, *measured) if measured else ()
+
+    @property
+    def space(self) -> str:
+        return self.name
+
+    def exists(self) -> bool:
+        return bool(measured_scenarios(self.program))
+
+    def inputs(self) -> dict[str, str]:
+        wanted = measured_scenarios(self.program)
+        scenarios = [self.program.scenarios[name] for name in wanted]
+        hardware = [meaning(self.program.hardware[scenario.hardware]) for scenario in scenarios]
+        return {
+            "alternatives": digest_of(_distinct_alternatives(self.program.spaces[self.name])),
+            "scenarios": digest_of([wanted, list(map(meaning, scenarios)), hardware]),
+            "parent": self.ctx.fingerprint(self.name, "measure"),
+        }
+
+    def work(self) -> Work:
+        shape = shape_of(self.program, self.name)
+        wanted = [self.program.scenarios[name] for name in measured_scenarios(self.program)]
+        return Work(sum(FORWARDS * timed_flop(shape, scenario) for scenario in wanted))
+
+    def run(self) -> list[Path]:
+        from puzzledsl.costs.csv_written import csv_of
+        from puzzledsl.measure.costs import measure_costs
+
+        ctx, space = self.ctx, self.name
+        parent, work = ctx.parent_directory(space, "measure"), ctx.build.work("measure", space)
+        table = measure_costs(ctx.program, space, parent, work, ctx.progress)
+        output, for_others = ctx.build.measured_costs(space), ctx.build.measured_csv(space)
+        write_text(output, table.canonical_json())
+        write_text(for_others, csv_of(table))
+        return [output, for_others]
+
+
+def _distinct_alternatives(space: nodes.Space) -> list[str]:
+    found = {a.model_dump_json() for c in space.layers for a in c.attention}
+    found |= {"ffn" + f.model_dump_json() for c in space.layers for f in c.ffn}
+    return [str(len(space.layers)), *sorted(found)]

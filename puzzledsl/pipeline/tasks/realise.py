@@ -1,0 +1,88 @@
+"""Checkpoint of a search's child."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from puzzledsl.ir import nodes
+from puzzledsl.pipeline import needs
+from puzzledsl.pipeline.digests import digest_of
+from puzzledsl.pipeline.healing import healing_of_children
+from puzzledsl.pipeline.inputs import best_solution, chosen_child, jobs_of
+from puzzledsl.pipeline.planning.flop import HEALING, child_bytes, shape_of, token_flop
+from puzzledsl.pipeline.task import Key, Task, Work
+
+
+class Realise(Task):
+    """Assemble the child that was chosen, and heal it."""
+
+    stage, after, kind = "realise", "refine", "search"
+    words = {
+        "layers": "the solution",
+        "parent": "the parent's weights",
+        "healing": "how children are healed",
+    }
+
+    @staticmethod
+    def declared(program: nodes.Program) -> Mapping[str, object]:
+        return program.searches
+
+    @classmethod
+    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
+        return ()
+
+    @property
+    def space(self) -> str:
+        return self.program.searches[self.name].space
+
+    @property
+    def _blds(self) -> list[str]:
+        return needs.blds_of(self.program, self.space)
+
+    def exists(self) -> bool:
+        return needs.has_child(self.ctx, self.name)
+
+    def needs(self) -> tuple[Key, ...]:
+        refined, pieces = needs.refined(self.program, self.name), needs.pieces(self.program, self.space)
+        return ("solve", self.name), *refined, *pieces
+
+    def inputs(self) -> dict[str, str]:
+        best = chosen_child(self.ctx, self.name)
+        pieces = {bld: self.ctx.made("bld", bld, "the pieces") for bld in self._blds}
+        return {
+            "layers": digest_of([layer.model_dump() for layer in best.layers]),
+            "parent": self.ctx.fingerprint(self.space, "realise"),
+            "healing": healing_of_children(self.ctx, self._blds),
+            **pieces,
+        }
+
+    def work(self) -> Work:
+        """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""
+        tokens = max((self.program.blds[bld].heal_tokens for bld in self._blds), default=0)
+        healing = HEALING * tokens * token_flop(shape_of(self.program, self.space), head=False)
+        return Work(healing if self.ctx.heal else 0.0, child_bytes(self.ctx, self.space))
+
+    def run(self) -> list[Path]:
+        from puzzledsl.child.checkpoint.realise import realise
+        from puzzledsl.child.healing.run import healed_weights
+        from puzzledsl.pieces.store.library import Library
+        from puzzledsl.pipeline.text.card import model_card
+        from puzzledsl.plan.model import model_definition
+
+        ctx, search = self.ctx, self.name
+        card = model_card(ctx, search, best_solution(ctx, search))
+        jobs = tuple(job for bld in self._blds for job in jobs_of(ctx, bld))
+        definition = model_definition(ctx.program, search, chosen_child(ctx, search), jobs)
+        pieces, output = Library(ctx.build.library).load, ctx.build.model(search)
+        parent = ctx.parent_directory(self.space, "realise")
+        work = ctx.build.work("realise", f"{search}-{digest_of(self.inputs())[:16]}")
+        healed = {}
+        if ctx.heal:
+            given = (ctx.program, definition, jobs, parent, ctx.base, pieces, ctx.build.tokens, work)
+            healed = healed_weights(*given, ctx.progress)
+        realise(definition, parent, pieces, output, card, healed=healed)
+        for unfinished in work.parent.glob(f"{search}-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return [output]

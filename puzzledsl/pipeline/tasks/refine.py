@@ -1,0 +1,181 @@
+"""Measured children: around a search's optimum, between solving and building the child, and along a frontier."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from puzzledsl.base.files import write_text
+from puzzledsl.checker.declarations.refines import refine_of, refined_text
+from puzzledsl.ir import nodes
+from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement
+from puzzledsl.pipeline import needs
+from puzzledsl.pipeline.digests import digest_of, meaning
+from puzzledsl.pipeline.healing import healing_of_scores
+from puzzledsl.pipeline.inputs import (
+    best_solution,
+    costs_of,
+    data_inputs,
+    jobs_of,
+    refined_frontier_of,
+    refinement_of,
+    scores_of,
+    table_inputs,
+)
+from puzzledsl.pipeline.planning.flop import shape_of, token_flop
+from puzzledsl.pipeline.task import Key, Task, Work
+from puzzledsl.pipeline.text.refined_text import refined_line, refined_points_line
+
+METHOD = "1"
+"""The method; raised when it changes, so that searches refined before are refined again."""
+ACROSS = "1"
+"""The method of sharing children along a frontier; raised when it changes, so that those measured before are shared again."""
+CHILD_HEALED = (
+    1.0  # a child that is healed in memory, in forwards: it shares the parent's and other children's states
+)
+
+
+class Refine(Task):
+    """Measure children of a search, or at every point of a frontier, and keep the best.
+
+    Children measured for a search count at the points of its frontier whose bound they meet.
+    """
+
+    stage, after, kind = "refine", "frontier", "refined search or frontier with children"
+    words = {
+        "layers": "the solution",
+        "refine": "how children are measured",
+        "search": "the declaration",
+        "costs": "the costs",
+        "scores": "the scores",
+        "pieces": "the pieces",
+        "parent": "the parent's weights",
+        "data": "the text",
+        "healing": "how children are healed",
+        "across": "how children are measured",
+        "around": "the search's measured children",
+    }
+    reads_text = True
+
+    @staticmethod
+    def declared(program: nodes.Program) -> Mapping[str, object]:
+        searches = {name: search for name, search in program.searches.items() if search.refine is not None}
+        return searches | {name: f for name, f in program.frontiers.items() if f.children}
+
+    @property
+    def frontier(self) -> nodes.Frontier | None:
+        """The frontier; None around a search's optimum."""
+        return self.program.frontiers.get(self.name)
+
+    @property
+    def search(self) -> nodes.Search:
+        """The search, with the settings that children are measured by as its `refine`."""
+        if (frontier := self.frontier) is None:
+            return self.program.searches[self.name]
+        search = self.program.searches[frontier.search]
+        return search.model_copy(update={"refine": refine_of(frontier, search)})
+
+    @property
+    def method(self) -> nodes.Refine:
+        """The settings that children are measured by."""
+        method = self.search.refine
+        assert method is not None
+        return method
+
+    @property
+    def space(self) -> str:
+        return self.search.space
+
+    def exists(self) -> bool:
+        if self.frontier is None:
+            return needs.has_child(self.ctx, self.name)
+        return needs.has_pieces(self.program, self.search.name)
+
+    def needs(self) -> tuple[Key, ...]:
+        search, around = self.search.name, ()
+        if self.frontier is not None:
+            around = needs.refined(self.program, search)
+        tables, pieces = needs.tables(self.ctx, search), needs.pieces(self.program, self.space)
+        return (self._solved, self.name), *around, *tables, *pieces
+
+    @property
+    def _solved(self) -> str:
+        """The stage that makes the solutions."""
+        return "solve" if self.frontier is None else "frontier"
+
+    def inputs(self) -> dict[str, str]:
+        ctx, search, method = self.ctx, self.search, self.method
+        blds = needs.blds_of(self.program, self.space)
+        layers = ctx.made(self._solved, self.name, "the solutions")
+        healing = {"healing": healing_of_scores(ctx, blds)} if method.healed else {}
+        found = {
+            "layers": layers,
+            "refine": digest_of([METHOD, meaning(method)]),
+            "search": meaning(search.model_copy(update={"refine": None})),
+            **table_inputs(ctx, search.name),
+            "pieces": digest_of({bld: ctx.made("bld", bld, "the pieces") for bld in blds}),
+            "parent": ctx.fingerprint(self.space, "refine"),
+            **data_inputs(ctx, refined_text(self.program, search)),
+            **healing,
+        }
+        if self.frontier is not None:
+            found["across"] = ACROSS
+            if self._is_refined(search.name):
+                found["around"] = ctx.made("refine", search.name, "the measured children")
+        return found
+
+    def _is_refined(self, search: str) -> bool:
+        """True where a search's children are measured by its present settings, so that their losses compare with others."""
+        if not needs.refined(self.program, search) or self.ctx.stamps.read("refine", search) is None:
+            return False
+        return self.ctx.stamps.is_fresh("refine", search, Refine(self.ctx, search).inputs())
+
+    def texts(self) -> Iterable[str | None]:
+        return (refined_text(self.program, self.search),)
+
+    def work(self) -> Work:
+        """The parent once; each child heals its tokens and is compared on the others."""
+        shape, method = shape_of(self.program, self.space), self.method
+        points = 1 if self.frontier is None else self.frontier.points
+        healed = method.healed * token_flop(shape, head=False)
+        compared = method.samples * token_flop(shape, head=True)
+        return Work(healed + compared + points * method.children * (CHILD_HEALED * healed + compared))
+
+    def run(self) -> list[Path]:
+        work = self.ctx.build.work("refine", f"{self.name}-{digest_of(self.inputs())[:16]}")
+        output = self.ctx.build.refinement(self.name)
+        write_text(output, self._measured(work).canonical_json())
+        for unfinished in work.parent.glob(f"{self.name}-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return [output]
+
+    def _measured(self, work: Path) -> Refinement | RefinedFrontier:
+        from puzzledsl.pieces.store.library import Library
+
+        ctx, search = self.ctx, self.search.name
+        given = (
+            costs_of(ctx, self.space),
+            scores_of(ctx, search),
+            ctx.parent_directory(self.space, "refine"),
+            ctx.base,
+            Library(ctx.build.library),
+            tuple(job for bld in needs.blds_of(self.program, self.space) for job in jobs_of(ctx, bld)),
+            work,
+            ctx.progress,
+        )
+        if self.frontier is None:
+            from puzzledsl.refining.run import run_refine
+
+            return run_refine(ctx.program, self.name, best_solution(ctx, self.name), *given)
+        from puzzledsl.refining.frontier import run_refine_frontier
+
+        solved = ctx.load(ctx.build.frontier(self.name), FrontierResult, "frontier", self.name)
+        around = refinement_of(ctx, search) if self._is_refined(search) else None
+        return run_refine_frontier(ctx.program, self.name, solved, *given, around=around)
+
+    def remark(self) -> str:
+        if self.frontier is not None:
+            return f", {refined_points_line(refined_frontier_of(self.ctx, self.name))}"
+        found = refinement_of(self.ctx, self.name)
+        return "" if found is None else f", {refined_line(found)}"

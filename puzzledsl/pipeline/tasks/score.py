@@ -1,0 +1,162 @@
+"""Replace-1-block scores of one declaration."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import write_text
+from puzzledsl.ir import nodes
+from puzzledsl.ir.layer_runs import Run, runs_to_drop
+from puzzledsl.ir.tables import ModelDefinition, ScoreTable
+from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
+from puzzledsl.pipeline.healing import healing_of_scores
+from puzzledsl.pipeline.inputs import data_inputs, jobs_of
+from puzzledsl.pipeline.planning.flop import (
+    BYTES_A_TOKEN,
+    HEALING,
+    file_bytes,
+    head_flop,
+    shape_of,
+    token_flop,
+)
+from puzzledsl.pipeline.task import Key, Task, Work
+
+SCORING = "influence"
+"""Version of what a measured table holds besides scores; raised when that changes, so that tables made before are made again."""
+LAYERS_HEALED = 1.5  # the layer behind, and of its own what stands around the change
+
+
+class Score(Task):
+    """Replace one block at a time and compare with the parent."""
+
+    stage, after, kind = "score", "bld", "score"
+    words = {
+        "score": "the declaration",
+        "scoring": "what scoring measures",
+        "space": "the space",
+        "pieces": "the pieces",
+        "parent": "the parent's weights",
+        "child": "the child",
+        "tasks": "the tasks' items",
+        "data": "the text",
+        "healing": "how children are healed",
+    }
+    by_space, reads_text = True, True
+
+    @staticmethod
+    def declared(program: nodes.Program) -> Mapping[str, object]:
+        return {n: score for n, score in program.scores.items() if isinstance(score.method, nodes.ReplaceOne)}
+
+    @property
+    def declaration(self) -> nodes.Score:
+        """The `score` declaration."""
+        return self.program.scores[self.name]
+
+    @property
+    def method(self) -> nodes.ReplaceOne:
+        """The settings of `replace_one`."""
+        assert isinstance(self.declaration.method, nodes.ReplaceOne)
+        return self.declaration.method
+
+    @property
+    def bld(self) -> str:
+        """The BLD that makes the pieces."""
+        assert self.declaration.bld is not None
+        return self.declaration.bld
+
+    @property
+    def space(self) -> str:
+        return self.declaration.space
+
+    def needs(self) -> tuple[Key, ...]:
+        around = self.method.around
+        return ("bld", self.bld), *((("solve", around),) if around else ())
+
+    def inputs(self) -> dict[str, str]:
+        ctx, method = self.ctx, self.method
+        tasks = {"tasks": files_fingerprint([method.tasks], ctx.base)} if method.tasks else {}
+        parent = ctx.fingerprint(self.space, "score")
+        pieces = ctx.made("bld", self.bld, "the pieces")
+        child = {"child": ctx.made("solve", method.around, "the solutions")} if method.around else {}
+        return {
+            "score": meaning(method),
+            "scoring": SCORING,
+            "space": meaning(self.program.spaces[self.space]),
+            "pieces": pieces,
+            "parent": parent,
+            **child,
+            **tasks,
+            **data_inputs(ctx, method.data or self.program.blds[self.bld].data),
+            **({"healing": healing_of_scores(ctx, [self.bld])} if method.healed else {}),
+        }
+
+    def texts(self) -> Iterable[str | None]:
+        return (self.method.data,)
+
+    def items(self) -> Iterable[tuple[str, nodes.Where]]:
+        return [(self.method.tasks, self.declaration.where)] if self.method.tasks else []
+
+    def work(self) -> Work:
+        """Every replacement runs the layers above it, half of them on average, and the head."""
+        method, shape = self.method, shape_of(self.program, self.space)
+        layers = self.program.spaces[self.space].layers
+        count = sum(len(layer.attention) + len(layer.ffn) for layer in layers)
+        if method.unit == "block":
+            count = sum(len(layer.attention) * len(layer.ffn) for layer in layers)
+        tokens = method.samples
+        if method.tasks is not None:
+            tokens = int(file_bytes(self.ctx.base, [method.tasks]) / BYTES_A_TOKEN)
+        body, head, dropped = token_flop(shape, head=False), head_flop(shape), self._runs()
+        replaced = method.rounds * (1 + method.pairwise) * count * tokens * (body / 2 + head)
+        whole = method.children * tokens * token_flop(shape, head=True)
+        runs = tokens * sum(body * (1 - (first + length) / shape.layers) + head for first, length in dropped)
+        healed = HEALING * LAYERS_HEALED * (body / shape.layers) * method.healed * (count + len(dropped))
+        return Work(replaced + whole + runs + healed, runs=len(dropped))
+
+    def _runs(self) -> list[Run]:
+        """The runs of layers that are measured."""
+        return runs_to_drop(self.program.spaces[self.space].layers, self.method.runs)
+
+    def run(self) -> list[Path]:
+        from puzzledsl.pieces.store.library import Library
+        from puzzledsl.scoring.run import run_score
+
+        ctx, name, method = self.ctx, self.name, self.method
+        ctx.made("bld", self.bld, "the pieces")
+        library = Library(ctx.build.library)
+        parent = ctx.parent_directory(self.space, "score")
+        jobs = jobs_of(ctx, self.bld)
+
+        def measured(work: Path, child: ModelDefinition | None = None) -> ScoreTable:
+            return run_score(ctx.program, name, parent, ctx.base, library, jobs, work, ctx.progress, child)
+
+        if method.around is None:
+            table = measured(ctx.build.work("score", name))
+        else:
+            from puzzledsl.data.errors import NotEnoughText
+            from puzzledsl.pipeline.rounds.rescoring import scores_around
+            from puzzledsl.scoring.run import score_children
+
+            def judged(children: Sequence[ModelDefinition], *, unseen: bool = False) -> list[float]:
+                given = (ctx.program, name, parent, ctx.base, library, children, ctx.progress)
+                return score_children(*given, unseen=unseen)
+
+            def judged_unseen(children: Sequence[ModelDefinition]) -> list[float] | None:
+                try:
+                    return None if method.metric == "accuracy" else judged(children, unseen=True)
+                except DiagnosticError as error:
+                    if not isinstance(error.diagnostics[0], NotEnoughText):
+                        raise
+                    return None
+
+            work = ctx.build.work("score", f"{name}-{digest_of(self.inputs())[:16]}")
+            table = scores_around(
+                ctx, name, jobs, lambda child, at: measured(at, child), judged, judged_unseen, work
+            )
+        output = ctx.build.scores(name)
+        write_text(output, table.canonical_json())
+        shutil.rmtree(ctx.build.work("score", name), ignore_errors=True)
+        return [output]

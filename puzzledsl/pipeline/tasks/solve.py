@@ -1,0 +1,75 @@
+"""Answer of one search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.files import write_text
+from puzzledsl.ir import nodes
+from puzzledsl.ir.references import references
+from puzzledsl.pipeline import needs
+from puzzledsl.pipeline.digests import meaning
+from puzzledsl.pipeline.inputs import costs_of, scores_of, solution_of, table_inputs
+from puzzledsl.pipeline.targets import not_ready
+from puzzledsl.pipeline.task import Key, Task
+
+
+class Solve(Task):
+    """Choose one alternative for each sub-block of each layer."""
+
+    stage, after, kind = "solve", "score", "search"
+    words = {"search": "the declaration", "costs": "the costs", "scores": "the scores"}
+    by_space = True
+
+    @staticmethod
+    def declared(program: nodes.Program) -> Mapping[str, object]:
+        return program.searches
+
+    @property
+    def declaration(self) -> nodes.Search:
+        """The `search` declaration."""
+        return self.program.searches[self.name]
+
+    @property
+    def space(self) -> str:
+        return self.declaration.space
+
+    def needs(self) -> tuple[Key, ...]:
+        return needs.tables(self.ctx, self.name)
+
+    def inputs(self) -> dict[str, str]:
+        search = meaning(self.declaration.model_copy(update={"refine": None}))
+        return {"search": search, **table_inputs(self.ctx, self.name)}
+
+    def obstacle(self) -> Diagnostic | None:
+        return not_ready(self.ctx, self.name)
+
+    def run(self) -> list[Path]:
+        from puzzledsl.search.solve import solve_search
+
+        ctx, output = self.ctx, self.ctx.build.solution(self.name)
+        tables = costs_of(ctx, self.space), scores_of(ctx, self.name)
+        result = solve_search(ctx.program, self.name, *tables, progress=ctx.progress)
+        write_text(output, result.canonical_json())
+        return [output]
+
+    def remark(self) -> str:
+        result = solution_of(self.ctx, self.name)
+        if not result.solutions:
+            return f", {result.status}"
+        text = f", {result.status}, objective {result.solutions[0].objective:.6g}"
+        proof = f", bound {result.bound:.6g}, gap {result.gap or 0:.2g}" if result.bound is not None else ""
+        return text + proof
+
+    def dead_end(self) -> Diagnostic | None:
+        """Return the conflict of an infeasible search that a later declaration builds on; a baseline may have no solution."""
+        result, program = solution_of(self.ctx, self.name), self.program
+        later = (*program.uptrains.values(), *program.evals.values(), *program.exports.values())
+        wanted = any(self.name in references(declaration) for declaration in later)
+        if result.status != "infeasible" or not wanted:
+            return None
+        from puzzledsl.search.infeasible.verdicts import infeasible_diagnostic
+
+        return infeasible_diagnostic(program, result)

@@ -1,0 +1,75 @@
+"""Global knowledge distillation of one child."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from puzzledsl.ir import facts, nodes
+from puzzledsl.pipeline.digests import meaning
+from puzzledsl.pipeline.inputs import data_inputs, only_data
+from puzzledsl.pipeline.planning.flop import TRAINING, child_bytes, shape_of, token_flop
+from puzzledsl.pipeline.task import Key, Task, Work
+
+OPTIMISER_COPIES = 3  # weights and two moments, float32
+
+
+class Uptrain(Task):
+    """Train a realised child against the parent."""
+
+    stage, after, kind = "uptrain", "realise", "uptrain"
+    words = {
+        "uptrain": "the declaration",
+        "child": "the child",
+        "parent": "the parent's weights",
+        "data": "the text",
+    }
+    reads_text, sets_pace = True, True
+
+    @staticmethod
+    def declared(program: nodes.Program) -> Mapping[str, object]:
+        return program.uptrains
+
+    @property
+    def declaration(self) -> nodes.Uptrain:
+        """The `uptrain` declaration."""
+        return self.program.uptrains[self.name]
+
+    @property
+    def space(self) -> str:
+        return self.program.searches[self.declaration.search].space
+
+    def needs(self) -> tuple[Key, ...]:
+        return (("realise", self.declaration.search),)
+
+    def inputs(self) -> dict[str, str]:
+        return {
+            "uptrain": meaning(self.declaration),
+            "child": self.ctx.made("realise", self.declaration.search, "the child"),
+            "parent": self.ctx.fingerprint(self.space, "uptrain"),
+            **data_inputs(self.ctx, self.declaration.data or only_data(self.ctx)),
+        }
+
+    def texts(self) -> Iterable[str | None]:
+        return (self.declaration.data,)
+
+    def work(self) -> Work:
+        shape = shape_of(self.program, self.space)
+        flop = self.declaration.tokens * (1 + TRAINING) * token_flop(shape, head=True)
+        state = facts.total_params(shape) * 4 * (OPTIMISER_COPIES + 1)
+        return Work(flop, child_bytes(self.ctx, self.space), state)
+
+    def run(self) -> list[Path]:
+        from puzzledsl.uptrain.ranks import announce, ranks_of
+        from puzzledsl.uptrain.run import run_uptrain
+
+        ctx, name, search = self.ctx, self.name, self.declaration.search
+        ranks = ranks_of()
+        if ranks.leads:
+            announce(ranks, name)
+        ctx.made("realise", search, "the child")
+        parent, work = ctx.parent_directory(self.space, "uptrain"), ctx.build.work("uptrain", name)
+        child, output = ctx.build.model(search), ctx.build.model(name)
+        given = (ctx.program, name, parent, child, output, ctx.base, work, ctx.build.tokens, ctx.progress)
+        run_uptrain(*given, ranks)
+        return [output]

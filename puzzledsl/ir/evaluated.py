@@ -1,8 +1,13 @@
-"""Models that an evaluation measures, and those of them that are measured in full: with tasks and times."""
+"""Spaces of declarations, and models that an evaluation measures: some in full, with tasks and times."""
 
 from __future__ import annotations
 
-from puzzledsl.ir.nodes import Program
+from typing import assert_never
+
+from puzzledsl.ir.nodes import Bld, Eval, Export, Frontier, Program, Score, Search, Space, Uptrain
+
+OfASpace = Space | Bld | Score | Search | Frontier | Uptrain | Eval | Export
+"""A declaration that belongs to one space."""
 
 
 def search_behind(program: Program, of: str) -> str:
@@ -10,9 +15,19 @@ def search_behind(program: Program, of: str) -> str:
     return program.uptrains[of].search if of in program.uptrains else of
 
 
-def space_evaluated(program: Program, evaluation: str) -> str:
-    """The space whose children are evaluated."""
-    return program.searches[search_behind(program, program.evals[evaluation].of)].space
+def space_of(program: Program, declaration: OfASpace) -> str:
+    """Return the space that a declaration belongs to: of an evaluation, the one whose children it measures."""
+    match declaration:
+        case Space():
+            return declaration.name
+        case Bld() | Score() | Search():
+            return declaration.space
+        case Frontier() | Uptrain():
+            return program.searches[declaration.search].space
+        case Eval() | Export():
+            return program.searches[search_behind(program, declaration.of)].space
+        case _:
+            assert_never(declaration)
 
 
 def children_in_full(program: Program, evaluation: str) -> tuple[str, ...]:
@@ -34,7 +49,7 @@ def children_wanted(program: Program, evaluation: str) -> tuple[str, ...]:
 
 def children_evaluated(program: Program, evaluation: str) -> tuple[str, ...]:
     """Every child that is measured: the wanted ones, then those of the space's other searches."""
-    space = space_evaluated(program, evaluation)
+    space = space_of(program, program.evals[evaluation])
     others = (name for name, search in program.searches.items() if search.space == space)
     return tuple(dict.fromkeys((*children_wanted(program, evaluation), *others)))
 

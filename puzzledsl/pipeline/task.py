@@ -6,15 +6,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.changes.compare import KINDS
 from puzzledsl.changes.model import Pieces
 from puzzledsl.ir import nodes
+from puzzledsl.ir.evaluated import OfASpace, space_of
 from puzzledsl.pipeline.context import Context
 
 Key = tuple[str, str]
 """Stage and name of a task."""
+Declared = TypeVar("Declared", bound=OfASpace)
+WORDS = {
+    "child": "the child",
+    "costs": "the costs",
+    "data": "the text",
+    "healing": "how children are healed",
+    "layers": "the solution",
+    "parent": "the parent's weights",
+    "pieces": "the pieces",
+    "scenarios": "the scenarios",
+    "scores": "the scores",
+    "tasks": "the tasks' items",
+}
+"""Names of inputs in stamps that several tasks have, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +67,7 @@ class Task(ABC):
         stage: Its name, as in `pzl run --until STAGE`.
         after: The stage before it in a run; empty for the first.
         kind: What messages call its declarations.
-        words: Names of its inputs in stamps, in words.
+        words: Names of its other inputs in stamps, in words.
         by_space: Done for the listed spaces, and again for the spaces that their solutions narrow.
         reads_text: Reads text, with the parent's tokenizer.
         sets_pace: Its duration measures the machine's speed for estimates.
@@ -70,9 +86,9 @@ class Task(ABC):
 
     # ---------------------------------------------------------------- declarations
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def declared(program: nodes.Program) -> Mapping[str, object]:
+    def declared(cls, program: nodes.Program) -> Mapping[str, object]:
         """Return the declarations that have this stage, by name."""
 
     @classmethod
@@ -104,9 +120,9 @@ class Task(ABC):
     # ---------------------------------------------------------------- needs
 
     @property
-    @abstractmethod
     def space(self) -> str:
         """The space that the task belongs to; empty if it belongs to none."""
+        return ""
 
     @abstractmethod
     def inputs(self) -> dict[str, str]:
@@ -157,3 +173,21 @@ class Task(ABC):
     def dead_end(self) -> Diagnostic | None:
         """Return the reason why no later task can be done."""
         return None
+
+
+class DeclaredTask(Task, Generic[Declared]):
+    """One stage of one declaration of a kind."""
+
+    @classmethod
+    def declared(cls, program: nodes.Program) -> Mapping[str, Declared]:
+        found: Mapping[str, Declared] = getattr(program, KINDS[cls.kind])
+        return found
+
+    @property
+    def declaration(self) -> Declared:
+        """The declaration."""
+        return self.declared(self.program)[self.name]
+
+    @property
+    def space(self) -> str:
+        return space_of(self.program, self.declaration)

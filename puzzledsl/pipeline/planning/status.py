@@ -9,10 +9,10 @@ from typing import Literal, assert_never
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.graph import tasks_of
-from puzzledsl.pipeline.task import Key, Task
+from puzzledsl.pipeline.task import WORDS, Key, Task
 from puzzledsl.pipeline.tasks import TASKS
 
-MEANINGS = {name: word for kind in TASKS.values() for name, word in kind.words.items()}
+MEANINGS = WORDS | {name: word for kind in TASKS.values() for name, word in kind.words.items()}
 """Names of inputs in stamps, in words."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from puzzledsl.ir import nodes
@@ -10,34 +10,21 @@ from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of
 from puzzledsl.pipeline.inputs import data_inputs, jobs_of
 from puzzledsl.pipeline.planning.flop import TRAINING, piece_params, shape_of, token_flop, weight_bytes
-from puzzledsl.pipeline.task import Key, Task, Touched, Work
+from puzzledsl.pipeline.task import DeclaredTask, Key, Touched, Work
 from puzzledsl.plan.refinement import refinement_tokens
 
 
-class Bld(Task):
+class Bld(DeclaredTask[nodes.Bld]):
     """Initialise the pieces from the parent and train each against the parent's sub-block."""
 
     stage, after, kind = "bld", "measure", "bld"
-    words = {"jobs": "the list of pieces", "parent": "the parent's weights", "data": "the text"}
+    words = {"jobs": "the list of pieces"}
     by_space, reads_text, sets_pace = True, True, True
-
-    @staticmethod
-    def declared(program: nodes.Program) -> Mapping[str, object]:
-        return program.blds
 
     @classmethod
     def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
         """Return True if there are pieces that were not made before, or if nobody knows yet."""
         return name not in touched.pieces or touched.pieces[name].make > 0
-
-    @property
-    def declaration(self) -> nodes.Bld:
-        """The `bld` declaration."""
-        return self.program.blds[self.name]
-
-    @property
-    def space(self) -> str:
-        return self.declaration.space
 
     def needs(self) -> tuple[Key, ...]:
         return needs.narrowing(self.ctx, self.space)

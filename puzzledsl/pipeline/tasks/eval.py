@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
-from puzzledsl.ir.evaluated import children_evaluated, children_in_full, children_wanted, space_evaluated
+from puzzledsl.ir.evaluated import children_evaluated, children_in_full, children_wanted
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, measured_scenarios, only_data
 from puzzledsl.pipeline.planning.flop import BYTES_A_TOKEN, shape_of, timed_flop, token_flop
-from puzzledsl.pipeline.task import Key, Task, Work
+from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 
 TIMED_FORWARDS = 12.0  # an evaluation's rounds, parent and child
 
 
-class Eval(Task):
+class Eval(DeclaredTask[nodes.Eval]):
     """Measure the parent and children: size, speed, KL, perplexity, tasks."""
 
     stage, after, kind = "eval", "uptrain", "eval"
@@ -26,25 +26,8 @@ class Eval(Task):
         "full": "the children in full",
         "dtype": "the dtype of tasks",
         "models": "the children",
-        "scenarios": "the scenarios",
-        "tasks": "the tasks' items",
-        "parent": "the parent's weights",
-        "data": "the text",
     }
     reads_text = True
-
-    @staticmethod
-    def declared(program: nodes.Program) -> Mapping[str, object]:
-        return program.evals
-
-    @property
-    def declaration(self) -> nodes.Eval:
-        """The `eval` declaration."""
-        return self.program.evals[self.name]
-
-    @property
-    def space(self) -> str:
-        return space_evaluated(self.program, self.name)
 
     def needs(self) -> tuple[Key, ...]:
         """The children that it must have, and those of the space's other searches that have one."""

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.evaluated import evaluations_of, search_behind
+from puzzledsl.ir.evaluated import evaluations_of
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.planning.flop import child_bytes
-from puzzledsl.pipeline.task import Key, Task, Work
+from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.pipeline.text.quality_card import add_quality, quality_of
 
 
-class Export(Task):
+class Export(DeclaredTask[nodes.Export]):
     """Copy or convert a child, with what evaluations measured of it in its card."""
 
     stage, after, kind = "export", "eval", "export"
-    words = {
-        "export": "the declaration",
-        "child": "the child",
-        "quality": "what was measured of the child",
-    }
-
-    @staticmethod
-    def declared(program: nodes.Program) -> Mapping[str, object]:
-        return program.exports
+    words = {"export": "the declaration", "quality": "what was measured of the child"}
 
     @classmethod
     def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
         return name, *evaluations_of(program, program.exports[name].of)
-
-    @property
-    def declaration(self) -> nodes.Export:
-        """The `export` declaration."""
-        return self.program.exports[self.name]
-
-    @property
-    def space(self) -> str:
-        return self.program.searches[search_behind(self.program, self.declaration.of)].space
 
     def needs(self) -> tuple[Key, ...]:
         of = self.declaration.of

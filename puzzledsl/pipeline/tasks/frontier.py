@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from puzzledsl.base.files import write_text
@@ -10,35 +9,27 @@ from puzzledsl.ir import nodes
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import meaning
 from puzzledsl.pipeline.inputs import costs_of, scores_of
-from puzzledsl.pipeline.task import Key, Task
+from puzzledsl.pipeline.task import DeclaredTask, Key
 from puzzledsl.pipeline.tasks.solve import Solve
 
 
-class Frontier(Task):
+class Frontier(DeclaredTask[nodes.Frontier]):
     """Solve a search at every point of a frontier."""
 
     stage, after, kind = "frontier", "solve", "frontier"
-    words = {"frontier": "the declaration", **Solve.words}
+    words = {"frontier": "the declaration"}
     by_space = True
-
-    @staticmethod
-    def declared(program: nodes.Program) -> Mapping[str, object]:
-        return program.frontiers
 
     @property
     def search(self) -> str:
         """The search that is solved at every point."""
-        return self.program.frontiers[self.name].search
-
-    @property
-    def space(self) -> str:
-        return self.program.searches[self.search].space
+        return self.declaration.search
 
     def needs(self) -> tuple[Key, ...]:
         return needs.tables(self.ctx, self.search)
 
     def inputs(self) -> dict[str, str]:
-        own = meaning(self.program.frontiers[self.name], without=("children",))
+        own = meaning(self.declaration, without=("children",))
         return {"frontier": own, **Solve(self.ctx, self.search).inputs()}
 
     def run(self) -> list[Path]:

@@ -10,34 +10,26 @@ from puzzledsl.ir import nodes
 from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.inputs import measured_scenarios
 from puzzledsl.pipeline.planning.flop import shape_of, timed_flop
-from puzzledsl.pipeline.task import Task, Work
+from puzzledsl.pipeline.task import DeclaredTask, Work
 
 FORWARDS = 30.0  # a scenario's rounds and checks, in whole latencies with a few decode steps
 
 
-class Measure(Task):
+class Measure(DeclaredTask[nodes.Space]):
     """Time every distinct alternative of a space in the scenarios on `measured(...)` hardware."""
 
     stage, after, kind = "measure", "", "space"
-    words = {
-        "alternatives": "the alternatives",
-        "scenarios": "the scenarios",
-        "parent": "the parent's weights",
-    }
+    words = {"alternatives": "the alternatives"}
     by_space = True
 
-    @staticmethod
-    def declared(program: nodes.Program) -> Mapping[str, object]:
+    @classmethod
+    def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Space]:
         return {name: space for name, space in program.spaces.items() if space.used_by is None}
 
     @classmethod
     def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
         measured = measured_scenarios(program)
         return (name, *measured) if measured else ()
-
-    @property
-    def space(self) -> str:
-        return self.name
 
     def exists(self) -> bool:
         return bool(measured_scenarios(self.program))

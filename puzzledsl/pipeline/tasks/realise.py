@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from puzzledsl.ir import nodes
@@ -12,30 +12,17 @@ from puzzledsl.pipeline.digests import digest_of
 from puzzledsl.pipeline.healing import healing_of_children
 from puzzledsl.pipeline.inputs import best_solution, chosen_child, jobs_of
 from puzzledsl.pipeline.planning.flop import HEALING, child_bytes, shape_of, token_flop
-from puzzledsl.pipeline.task import Key, Task, Work
+from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 
 
-class Realise(Task):
+class Realise(DeclaredTask[nodes.Search]):
     """Assemble the child that was chosen, and heal it."""
 
     stage, after, kind = "realise", "refine", "search"
-    words = {
-        "layers": "the solution",
-        "parent": "the parent's weights",
-        "healing": "how children are healed",
-    }
-
-    @staticmethod
-    def declared(program: nodes.Program) -> Mapping[str, object]:
-        return program.searches
 
     @classmethod
     def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
         return ()
-
-    @property
-    def space(self) -> str:
-        return self.program.searches[self.name].space
 
     @property
     def _blds(self) -> list[str]:

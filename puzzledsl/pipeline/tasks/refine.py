@@ -24,7 +24,7 @@ from puzzledsl.pipeline.inputs import (
     table_inputs,
 )
 from puzzledsl.pipeline.planning.flop import shape_of, token_flop
-from puzzledsl.pipeline.task import Key, Task, Work
+from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.pipeline.text.refined_text import refined_line, refined_points_line
 
 METHOD = "1"
@@ -32,11 +32,11 @@ METHOD = "1"
 ACROSS = "1"
 """The method of sharing children along a frontier; raised when it changes, so that those measured before are shared again."""
 CHILD_HEALED = (
-    1.0  # a child that is healed in memory, in forwards: it shares the parent's and other children's states
+    1.0  # in memory, in forwards: the parent's states and those shared with other children are there
 )
 
 
-class Refine(Task):
+class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
     """Measure children of a search, or at every point of a frontier, and keep the best.
 
     Children measured for a search count at the points of its frontier whose bound they meet.
@@ -44,22 +44,14 @@ class Refine(Task):
 
     stage, after, kind = "refine", "frontier", "refined search or frontier with children"
     words = {
-        "layers": "the solution",
-        "refine": "how children are measured",
-        "search": "the declaration",
-        "costs": "the costs",
-        "scores": "the scores",
-        "pieces": "the pieces",
-        "parent": "the parent's weights",
-        "data": "the text",
-        "healing": "how children are healed",
         "across": "how children are measured",
         "around": "the search's measured children",
+        "refine": "how children are measured",
     }
     reads_text = True
 
-    @staticmethod
-    def declared(program: nodes.Program) -> Mapping[str, object]:
+    @classmethod
+    def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Search | nodes.Frontier]:
         searches = {name: search for name, search in program.searches.items() if search.refine is not None}
         return searches | {name: f for name, f in program.frontiers.items() if f.children}
 
@@ -71,10 +63,9 @@ class Refine(Task):
     @property
     def search(self) -> nodes.Search:
         """The search, with the settings that children are measured by as its `refine`."""
-        if (frontier := self.frontier) is None:
-            return self.program.searches[self.name]
-        search = self.program.searches[frontier.search]
-        return search.model_copy(update={"refine": refine_of(frontier, search)})
+        search = self.program.searches[self.name if self.frontier is None else self.frontier.search]
+        refine = search.refine if self.frontier is None else refine_of(self.frontier, search)
+        return search.model_copy(update={"refine": refine})
 
     @property
     def method(self) -> nodes.Refine:
@@ -83,19 +74,14 @@ class Refine(Task):
         assert method is not None
         return method
 
-    @property
-    def space(self) -> str:
-        return self.search.space
-
     def exists(self) -> bool:
         if self.frontier is None:
             return needs.has_child(self.ctx, self.name)
         return needs.has_pieces(self.program, self.search.name)
 
     def needs(self) -> tuple[Key, ...]:
-        search, around = self.search.name, ()
-        if self.frontier is not None:
-            around = needs.refined(self.program, search)
+        search = self.search.name
+        around = () if self.frontier is None else needs.refined(self.program, search)
         tables, pieces = needs.tables(self.ctx, search), needs.pieces(self.program, self.space)
         return (self._solved, self.name), *around, *tables, *pieces
 

@@ -18,17 +18,13 @@ class Report(Task):
     stage, after, kind = "report", "export", "report"
     words = {"source": "the program's text"}
 
-    @staticmethod
-    def declared(program: nodes.Program) -> Mapping[str, object]:
+    @classmethod
+    def declared(cls, program: nodes.Program) -> Mapping[str, object]:
         return {"": program}
 
     @classmethod
     def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
         return ()
-
-    @property
-    def space(self) -> str:
-        return ""
 
     def follows(self, undone: Sequence[Key]) -> tuple[Key, ...]:
         return tuple(undone)

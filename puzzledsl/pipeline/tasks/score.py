@@ -22,38 +22,23 @@ from puzzledsl.pipeline.planning.flop import (
     shape_of,
     token_flop,
 )
-from puzzledsl.pipeline.task import Key, Task, Work
+from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 
 SCORING = "influence"
 """Version of what a measured table holds besides scores; raised when that changes, so that tables made before are made again."""
 LAYERS_HEALED = 1.5  # the layer behind, and of its own what stands around the change
 
 
-class Score(Task):
+class Score(DeclaredTask[nodes.Score]):
     """Replace one block at a time and compare with the parent."""
 
     stage, after, kind = "score", "bld", "score"
-    words = {
-        "score": "the declaration",
-        "scoring": "what scoring measures",
-        "space": "the space",
-        "pieces": "the pieces",
-        "parent": "the parent's weights",
-        "child": "the child",
-        "tasks": "the tasks' items",
-        "data": "the text",
-        "healing": "how children are healed",
-    }
+    words = {"score": "the declaration", "scoring": "what scoring measures", "space": "the space"}
     by_space, reads_text = True, True
 
-    @staticmethod
-    def declared(program: nodes.Program) -> Mapping[str, object]:
+    @classmethod
+    def declared(cls, program: nodes.Program) -> Mapping[str, nodes.Score]:
         return {n: score for n, score in program.scores.items() if isinstance(score.method, nodes.ReplaceOne)}
-
-    @property
-    def declaration(self) -> nodes.Score:
-        """The `score` declaration."""
-        return self.program.scores[self.name]
 
     @property
     def method(self) -> nodes.ReplaceOne:
@@ -66,10 +51,6 @@ class Score(Task):
         """The BLD that makes the pieces."""
         assert self.declaration.bld is not None
         return self.declaration.bld
-
-    @property
-    def space(self) -> str:
-        return self.declaration.space
 
     def needs(self) -> tuple[Key, ...]:
         around = self.method.around

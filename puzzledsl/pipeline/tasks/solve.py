@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic
@@ -13,28 +12,15 @@ from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import meaning
 from puzzledsl.pipeline.inputs import costs_of, scores_of, solution_of, table_inputs
 from puzzledsl.pipeline.targets import not_ready
-from puzzledsl.pipeline.task import Key, Task
+from puzzledsl.pipeline.task import DeclaredTask, Key
 
 
-class Solve(Task):
+class Solve(DeclaredTask[nodes.Search]):
     """Choose one alternative for each sub-block of each layer."""
 
     stage, after, kind = "solve", "score", "search"
-    words = {"search": "the declaration", "costs": "the costs", "scores": "the scores"}
+    words = {"search": "the declaration"}
     by_space = True
-
-    @staticmethod
-    def declared(program: nodes.Program) -> Mapping[str, object]:
-        return program.searches
-
-    @property
-    def declaration(self) -> nodes.Search:
-        """The `search` declaration."""
-        return self.program.searches[self.name]
-
-    @property
-    def space(self) -> str:
-        return self.declaration.space
 
     def needs(self) -> tuple[Key, ...]:
         return needs.tables(self.ctx, self.name)

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from puzzledsl.ir import facts, nodes
 from puzzledsl.pipeline.digests import meaning
 from puzzledsl.pipeline.inputs import data_inputs, only_data
 from puzzledsl.pipeline.planning.flop import TRAINING, child_bytes, shape_of, token_flop
-from puzzledsl.pipeline.task import Key, Task, Work
+from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 
 OPTIMISER_COPIES = 3  # weights and two moments, float32
 
 
-class Uptrain(Task):
+class Uptrain(DeclaredTask[nodes.Uptrain]):
     """Train a realised child against the parent."""
 
     stage, after, kind = "uptrain", "realise", "uptrain"
-    words = {
-        "uptrain": "the declaration",
-        "child": "the child",
-        "parent": "the parent's weights",
-        "data": "the text",
-    }
+    words = {"uptrain": "the declaration"}
     reads_text, sets_pace = True, True
-
-    @staticmethod
-    def declared(program: nodes.Program) -> Mapping[str, object]:
-        return program.uptrains
-
-    @property
-    def declaration(self) -> nodes.Uptrain:
-        """The `uptrain` declaration."""
-        return self.program.uptrains[self.name]
-
-    @property
-    def space(self) -> str:
-        return self.program.searches[self.declaration.search].space
 
     def needs(self) -> tuple[Key, ...]:
         return (("realise", self.declaration.search),)

@@ -13,6 +13,7 @@ from puzzledsl import refining
 from puzzledsl.base.progress import Silent
 from puzzledsl.ir.tables import BldJob, LayerAssignment, Refinement, ScoreTable, Solution
 from puzzledsl.pieces.store.library import Library
+from puzzledsl.refining.inputs import RefineInputs
 from puzzledsl.refining.run import run_refine
 from puzzledsl.refining.surrogate import Surrogate
 
@@ -73,10 +74,9 @@ def _refined(method: Refined, question: Question, inputs: Inputs) -> Chosen | st
         return result.status
     program = method.program(question)
     blds = {name: bld.model_copy(update={"seed": inputs.seed}) for name, bld in program.blds.items()}
-    refinement = run_refine(
+    given = RefineInputs(
         program.model_copy(update={"blds": blds}),
         SEARCH,
-        result,
         question.costs,
         question.scores,
         inputs.parent_dir,
@@ -87,6 +87,7 @@ def _refined(method: Refined, question: Question, inputs: Inputs) -> Chosen | st
         Silent(),
         inputs.work / "figures.jsonl",
     )
+    refinement = run_refine(given, result)
     predicted = _predicted(method, question.scores[refinement.score], refinement)
     return Chosen(
         "measured", refinement.solution, refinement.parent_metrics, predicted, question.speed, refinement

@@ -16,7 +16,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import assemble
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.definition import model_definition
-from puzzledsl.child.healing.run import healed_weights
+from puzzledsl.child.healing.run import HealingInputs, healed_weights
 from puzzledsl.child.load import load_child
 from puzzledsl.cli.loading import context
 from puzzledsl.data.blocks import token_blocks
@@ -27,7 +27,7 @@ from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pipeline.healing import HEALING
 from puzzledsl.pipeline.inputs import costs_of, jobs_of, scores_of
-from puzzledsl.uptrain.run import METHOD, run_uptrain
+from puzzledsl.uptrain.run import METHOD, UptrainInputs, run_uptrain
 
 HEALED_ON = "heal_tokens" if "heal_tokens" in Bld.model_fields else "calibration_tokens"
 
@@ -142,15 +142,17 @@ class Bench:
         seed = self.bld.seed + recipe.seed
         bld = self.bld.model_copy(update={HEALED_ON: recipe.tokens, "seed": seed})
         return healed_weights(
-            self.program.model_copy(update={"blds": {bld.name: bld}}),
-            definition,
-            self._jobs,
-            self.parent_dir,
-            self.base,
-            self.library.load,
-            self._ctx.build.tokens,
-            work / "healing",
-            Silent(),
+            HealingInputs(
+                self.program.model_copy(update={"blds": {bld.name: bld}}),
+                definition,
+                self._jobs,
+                self.parent_dir,
+                self.base,
+                self.library.load,
+                self._ctx.build.tokens,
+                work / "healing",
+                Silent(),
+            )
         )
 
     def _uptrained(self, recipe: Recipe, work: Path) -> None:
@@ -158,15 +160,17 @@ class Bench:
         name, declared = next((n, u) for n, u in self.program.uptrains.items() if u.search == SEARCH)
         changed = declared.model_copy(update={"tokens": recipe.uptrain, "seed": declared.seed + recipe.seed})
         run_uptrain(
-            self.program.model_copy(update={"uptrains": {name: changed}}),
-            name,
-            self.parent_dir,
-            work / "child",
-            work / "uptrained",
-            self.base,
-            work / "uptrain",
-            self._ctx.build.tokens,
-            Silent(),
+            UptrainInputs(
+                self.program.model_copy(update={"uptrains": {name: changed}}),
+                name,
+                self.parent_dir,
+                work / "child",
+                work / "uptrained",
+                self.base,
+                work / "uptrain",
+                self._ctx.build.tokens,
+                Silent(),
+            )
         )
 
     def text(self, data: str | None, count: int, *, seed: int = 0) -> Tensor:

@@ -26,7 +26,7 @@ from puzzledsl.evaluate.divergence import compare_block, divergence_figures, fin
 from puzzledsl.ir.nodes import Program
 from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.uptrain.model import output_embedding
-from puzzledsl.uptrain.run import run_uptrain
+from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 
 PROGRAM = Path(__file__).parents[1] / "examples" / "smollm2" / "losses.pzl"
 LOSSES = ("lm", "cosine", "kld")
@@ -74,7 +74,9 @@ class Trial:
         if any(weights):
             directory = self.work / "trained"
             folders = self.parent_dir, self.child_dir, directory, self.build.parent, self.work / "unfinished"
-            run_uptrain(self.lower(weights), "ablation", *folders, self.work / "tokens", Silent())
+            run_uptrain(
+                UptrainInputs(self.lower(weights), "ablation", *folders, self.work / "tokens", Silent())
+            )
         seconds = time.process_time() - began
         found = {**self.measure(directory), "cpu_s": seconds}
         write_text(kept, json.dumps(found))

@@ -37,7 +37,7 @@ from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.uptrain.model import output_embedding
-from puzzledsl.uptrain.run import run_uptrain
+from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "smollm2"
 LAYERS, EVAL_CONTEXT = 30, 512
@@ -162,7 +162,7 @@ class Bench:
             directory = self.work / "trained"
             shutil.rmtree(directory, ignore_errors=True)
             folders = self.base / "parent", self.child, directory, self.base, self.work / "unfinished"
-            run_uptrain(self.program(settings), "row", *folders, self.work / "tokens", clock)
+            run_uptrain(UptrainInputs(self.program(settings), "row", *folders, self.work / "tokens", clock))
         found = {**self.measure(directory), "cpu_s": clock.spent, "steps": clock.steps}
         write_text(kept, json.dumps(found))
         return found

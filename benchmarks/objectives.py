@@ -46,6 +46,7 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.pipeline.rounds.penalties import best_move
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring.incumbent import Incumbent
+from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import replacements
 from puzzledsl.scoring.run import run_score
@@ -158,7 +159,17 @@ class Bench:
             of = "parent" if around is None and metric == "kl_divergence" else name
             work = self.build.work("score", f"{of}-{self.samples}")
             return run_score(
-                program, "kl", self.parent, self.example, self.library, self.jobs, work, self.progress, around
+                ScoreInputs(
+                    program,
+                    "kl",
+                    self.parent,
+                    self.example,
+                    self.library,
+                    self.jobs,
+                    work,
+                    self.progress,
+                    around,
+                )
             )
 
         return self._once(f"scores-{name}", ScoreTable, measured)

@@ -24,7 +24,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.definition import model_definition
-from puzzledsl.child.healing.run import healed_weights
+from puzzledsl.child.healing.run import HealingInputs, healed_weights
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.costs.table import cost_table
 from puzzledsl.data.blocks import token_blocks
@@ -34,8 +34,9 @@ from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train.run import run_bld
+from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.plan.bld import bld_plan
+from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from puzzledsl.search.solve import solve_search
 from tests.tiny import tiny_tokenizer
@@ -221,7 +222,11 @@ def made(program: Program, directory: Path, bld: str) -> Made:
     text = program.data[declaration.data or ""]
     token_blocks(text, directory, tokenizer, context=declaration.context, tokens=1, seed=0, cache=cache)
     began = time.process_time()
-    run_bld(program, bld, jobs, directory / "parent", directory, library, directory / bld / "work", Silent())
+    run_bld(
+        BldInputs(
+            program, bld, jobs, directory / "parent", directory, library, directory / bld / "work", Silent()
+        )
+    )
     took = time.process_time() - began
     mine = {job.id for job in jobs}
     pieces = {
@@ -285,7 +290,7 @@ def child_kl(program: Program, directory: Path, bld: str, score: str, search: st
     library, jobs = Library(directory / bld / "library"), bld_plan(program, bld)
     parent, quiet = directory / "parent", Silent()
     work = directory / bld / "work"
-    table = run_score(program, score, parent, directory, library, jobs, work, quiet)
+    table = run_score(ScoreInputs(program, score, parent, directory, library, jobs, work, quiet))
     costs = cost_table(program, program.searches[search].space, directory)
     solution = solve_search(program, search, costs, {score: table}).solutions[0]
     definition = model_definition(program, search, solution, jobs)
@@ -293,7 +298,7 @@ def child_kl(program: Program, directory: Path, bld: str, score: str, search: st
     if heal:
         cache = directory / bld / "tokens"
         healed = healed_weights(
-            program, definition, jobs, parent, directory, library.load, cache, work, quiet
+            HealingInputs(program, definition, jobs, parent, directory, library.load, cache, work, quiet)
         )
     realise(definition, parent, library.load, directory / "children" / search, healed=healed)
     blocks = token_blocks(

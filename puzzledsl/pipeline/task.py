@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.changes.compare import KINDS
 from puzzledsl.changes.model import Pieces
 from puzzledsl.ir import nodes
 from puzzledsl.ir.evaluated import OfASpace, space_of
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.context import Context
 
 Key = tuple[str, str]
@@ -180,7 +180,7 @@ class DeclaredTask(Task, Generic[Declared]):
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, Declared]:
-        found: Mapping[str, Declared] = getattr(program, KINDS[cls.kind])
+        found: Mapping[str, Declared] = getattr(program, KINDS[cls.kind].plural)
         return found
 
     @property

@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.base.progress import Progress
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.chain import child_digest
 from puzzledsl.child.healing.children import HealedChildren
-from puzzledsl.ir.nodes import Bld, Program, Refine, ReplaceOne, Score
-from puzzledsl.ir.tables import BldJob, Solution
-from puzzledsl.models.families.load import check_tokens, load_tokenizer
+from puzzledsl.ir.nodes import Bld
+from puzzledsl.ir.tables import Solution
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.memory import room_bytes
 from puzzledsl.models.placement import reachable_parent
-from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.store.origin import origin
+from puzzledsl.refining.inputs import RefineInputs
 from puzzledsl.scoring.measures import Measure
 from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.run import measure_of
@@ -39,53 +34,22 @@ KEPT_SHARE = 4
 class Meter:
     """Measures the loss of children of one search. Each loss is written to the disk as soon as it is known."""
 
-    def __init__(
-        self,
-        program: Program,
-        search: str,
-        score: Score,
-        refine: Refine,
-        jobs: Sequence[BldJob],
-        parent_dir: Path,
-        base: Path,
-        library: Library,
-        work: Path,
-        progress: Progress,
-        figures: Path | None = None,
-    ) -> None:
+    def __init__(self, inputs: RefineInputs, score: str) -> None:
         """Read the text to score on and the text to heal on.
 
-        `figures`: file of measured losses, in place of the one in the build directory. `work`: directory for temporary files.
         Raises DiagnosticError: no text, too little of it, a parent that cannot be read.
         """
-        assert isinstance(score.method, ReplaceOne) and score.bld is not None
-        self._program, self._search, self._jobs = program, search, jobs
-        self.metric = score.method.metric
-        self._library, self._work = library, work
-        bld = program.blds[score.bld]
-        cache = BuildDir(library.root.parent).tokens
-        self._model = reachable_parent(parent_dir, progress, once=False)
-        changed = {"samples": refine.samples, "data": refine.data or score.method.data}
-        self._measure: Measure = measure_of(
-            program,
-            score,
-            score.method.model_copy(update=changed),
-            bld,
-            LayerRunner(self._model),
-            parent_dir,
-            base,
-            library,
-            progress,
-        )
+        self._inputs, own, refine = inputs, inputs.of_score(score), inputs.refine
+        scored = own.with_method(samples=refine.samples, data=refine.data or own.method.data)
+        self.metric = scored.method.metric
+        self._model = reachable_parent(inputs.parent_dir, inputs.progress, once=False)
+        self._measure: Measure = measure_of(scored, LayerRunner(self._model))
         self._fitted = refine.healed > 0
-        self._calibration_NS = healing_blocks(
-            program, score, refine.healed, bld, base, load_tokenizer(parent_dir), cache
-        )
-        check_tokens(parent_dir, self._calibration_NS)
+        self._calibration_NS = healing_blocks(own, refine.healed)
         self._children: HealedChildren | None = None
-        key = self._key(parent_dir, bld)
+        key = self._key(scored.bld)
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
-        self._known = Partial(figures or BuildDir(library.root.parent).figures(f"children-{name}"), key)
+        self._known = Partial(inputs.figures or scored.build.figures(f"children-{name}"), key)
 
     def samples(self) -> int:
         """Return the number of token positions that a loss is a mean over."""
@@ -93,7 +57,8 @@ class Meter:
 
     def loss(self, solution: Solution) -> float:
         """Return the score's metric for a child after healing. Raises DiagnosticError for a missing or damaged piece."""
-        layers = model_definition(self._program, self._search, solution, self._jobs).layers
+        inputs = self._inputs
+        layers = model_definition(inputs.program, inputs.search, solution, inputs.jobs).layers
         name = (0, "child", child_digest(layers))
         if name not in self._known.figures:
             if self._children is None:  # the parent runs once, when there is something new to compare with it
@@ -105,19 +70,20 @@ class Meter:
     def _prepared(self) -> HealedChildren:
         return HealedChildren(
             self._model,
-            self._library.load,
+            self._inputs.library.load,
             self._calibration_NS,
             self._measure,
             fitted=("attention", "ffn") if self._fitted else (),
             kept_bytes=room_bytes() // KEPT_SHARE,
-            folder=self._work,
+            folder=self._inputs.work,
         )
 
-    def _key(self, parent_dir: Path, bld: Bld) -> str:
+    def _key(self, bld: Bld) -> str:
         """Return the cache's key: everything besides the child that losses depend on. Each key has its own file."""
-        pieces = {piece.job.id: piece.sha256 for piece in self._library.pieces()}
+        pieces = {piece.job.id: piece.sha256 for piece in self._inputs.library.pieces()}
+        parent_dir = self._inputs.parent_dir
         measured = origin(parent_dir, torch.cat([group.flatten() for group in self._measure.groups]))
         healed = origin(parent_dir, self._calibration_NS)["text"]
-        made = [pieces.get(job.id, "") for job in self._jobs]
+        made = [pieces.get(job.id, "") for job in self._inputs.jobs]
         parts = [METHOD, self._measure.identity(), self._fitted, bld.name, measured, healed, made]
         return json.dumps(parts, sort_keys=True)

@@ -7,71 +7,41 @@ the best child that was measured; it is not proven optimal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import assert_never
 
-from puzzledsl.base.progress import Progress
 from puzzledsl.ir.nodes import Program, Refine
 from puzzledsl.ir.tables import (
-    BldJob,
-    CostTable,
     MeasuredChild,
     Refinement,
-    ScoreTable,
     SearchResult,
     Solution,
 )
-from puzzledsl.pieces.store.library import Library
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.evolution import Evolution
+from puzzledsl.refining.inputs import RefineInputs
 from puzzledsl.refining.measuring import Meter
 from puzzledsl.refining.proposals import Proposals, Proposer
 
 
-def run_refine(
-    program: Program,
-    search: str,
-    result: SearchResult,
-    costs: CostTable,
-    scores: Mapping[str, ScoreTable],
-    parent_dir: Path,
-    base: Path,
-    library: Library,
-    jobs: Sequence[BldJob],
-    work: Path,
-    progress: Progress,
-    figures: Path | None = None,
-) -> Refinement:
+def run_refine(inputs: RefineInputs, result: SearchResult) -> Refinement:
     """Measure `refine.children` children of a solved search. Children measured by an earlier run are not measured again.
-
-    `figures`: file of measured losses, in place of the one in the build directory.
 
     Raises DiagnosticError: missing tables, pieces or text. ValueError for a search without `refine` or without a solution.
     """
-    refine = program.searches[search].refine
-    if refine is None or not result.solutions:
-        raise ValueError(f"search {search} has nothing to refine")
-    candidates = Candidates(program, search, costs, scores)
-    score = program.scores[candidates.score]
-    work.mkdir(parents=True, exist_ok=True)
-    meter = Meter(program, search, score, refine, jobs, parent_dir, base, library, work, progress, figures)
-    progress.start(f"refine {search}", refine.children)
-    return refined(program, search, refine, result, candidates, meter, progress)
+    refine, candidates = inputs.refine, inputs.candidates()
+    if not result.solutions:
+        raise ValueError(f"search {inputs.search} has nothing to refine")
+    inputs.work.mkdir(parents=True, exist_ok=True)
+    meter = Meter(inputs, candidates.score)
+    inputs.progress.start(f"refine {inputs.search}", refine.children)
+    return refined(inputs, result, candidates, meter)
 
 
-def refined(
-    program: Program,
-    search: str,
-    refine: Refine,
-    result: SearchResult,
-    candidates: Candidates,
-    meter: Meter,
-    progress: Progress,
-) -> Refinement:
+def refined(inputs: RefineInputs, result: SearchResult, candidates: Candidates, meter: Meter) -> Refinement:
     """Propose and measure children until there are `refine.children` of them or no new one is proposed."""
+    refine, progress = inputs.refine, inputs.progress
     optimum = result.solutions[0]
-    proposals = _proposer(refine, candidates, optimum, _seed(program, candidates.score))
+    proposals = _proposer(refine, candidates, optimum, _seed(inputs.program, candidates.score))
     measured: list[MeasuredChild] = []
     best: tuple[float, Solution] | None = None
     while len(measured) < refine.children and (proposal := proposals.next()) is not None:
@@ -85,7 +55,7 @@ def refined(
     assert best is not None, "the optimum is proposed first"
     model_optimum = proposals.model_optimum() or optimum
     return Refinement(
-        search=search,
+        search=inputs.search,
         score=candidates.score,
         metric=meter.metric,
         healed=refine.healed,

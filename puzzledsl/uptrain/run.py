@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -41,33 +42,48 @@ HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = (
 )  # 1/16 of the budget, at least 4 blocks, at most 16Ki tokens
 
 
-def run_uptrain(
-    program: Program,
-    uptrain: str,
-    parent_dir: Path,
-    child_dir: Path,
-    out_dir: Path,
-    base: Path,
-    work: Path,
-    cache: Path,
-    progress: Progress,
-    ranks: Ranks = ALONE,
-) -> None:
-    """Train the child against its parent by global knowledge distillation (Puzzle, section 3) and write `out_dir`.
+@dataclass(frozen=True)
+class UptrainInputs:
+    """Inputs of one uptraining: `child_dir` is trained against `parent_dir`, and written to `out_dir`.
+
+    Relative data paths start at `base`; `cache` holds tokenised text. Interrupted, training goes on from `work`, which is
+    removed at the end.
+    """
+
+    program: Program
+    uptrain: str
+    parent_dir: Path
+    child_dir: Path
+    out_dir: Path
+    base: Path
+    work: Path
+    cache: Path
+    progress: Progress
+    ranks: Ranks = ALONE
+
+
+def run_uptrain(inputs: UptrainInputs) -> None:
+    """Train the child against its parent by global knowledge distillation (Puzzle, section 3).
 
     The loss is kld * KL(parent || child) + cosine * mean over layers of 1 - cos + lm * cross-entropy. All weights are
     trained. The weights written are the best of those evaluated on held-out blocks of the same data (at the start and
     five times since), so they are never worse there than the child that came in; with `ema`, the weights that are
-    evaluated are the average. Interrupted, it goes on from `work`, which is removed at the end.
+    evaluated are the average.
 
     Where there are several `ranks` each process calls this with the same arguments; both models are sharded over them, and
     rank 0 writes. Raises DiagnosticError.
     """
+    ranks, progress, parent_dir, child_dir = (
+        inputs.ranks,
+        inputs.progress,
+        inputs.parent_dir,
+        inputs.child_dir,
+    )
     join(ranks)
-    declaration = program.uptrains[uptrain]
-    data = _data(program, declaration)
+    declaration = inputs.program.uptrains[inputs.uptrain]
+    data = _data(inputs.program, declaration)
     if declaration.kld == declaration.cosine == declaration.lm == 0:
-        raise DiagnosticError(NoLoss(span_of(declaration.where), name=uptrain))
+        raise DiagnosticError(NoLoss(span_of(declaration.where), name=inputs.uptrain))
     device, parent_dtype = placement(parent_dir)
     first = (
         device if ranks.world == 1 else torch.device("cpu")
@@ -77,19 +93,17 @@ def run_uptrain(
     vocabularies = child.config.vocab_size, parent.config.vocab_size
     if vocabularies[0] != vocabularies[1]:
         problem = OtherVocabulary(
-            span_of(declaration.where), name=uptrain, child=vocabularies[0], parent=vocabularies[1]
+            span_of(declaration.where), name=inputs.uptrain, child=vocabularies[0], parent=vocabularies[1]
         )
         raise DiagnosticError(problem)
     steps, heldout = steps_of(declaration), heldout_blocks(declaration)
     if not ranks.leads:
         ranks.wait()  # rank 0 tokenises, the others read what it kept
-    blocks_NT = _unread_blocks(
-        program, declaration, data, heldout + steps * declaration.batch, parent_dir, base, cache, progress
-    )
+    blocks_NT = _unread_blocks(inputs, data, heldout + steps * declaration.batch)
     if ranks.leads:
         ranks.wait()
     declaration = _with_dtype(declaration, device, ranks, progress)
-    folder = work / _digest(declaration, blocks_NT, parent_dir, child_dir)
+    folder = inputs.work / _digest(declaration, blocks_NT, parent_dir, child_dir)
     trainer = Trainer(
         declaration,
         parent,
@@ -107,41 +121,33 @@ def run_uptrain(
     state = whole_state(child)
     if ranks.leads:
         text = json.dumps(record, indent=1, sort_keys=True) + "\n"
-        write_child(state, child_dir, out_dir, {"uptrain.json": text})
-        shutil.rmtree(work, ignore_errors=True)
+        write_child(state, child_dir, inputs.out_dir, {"uptrain.json": text})
+        shutil.rmtree(inputs.work, ignore_errors=True)
     ranks.wait()
 
 
-def _unread_blocks(
-    program: Program,
-    declaration: Uptrain,
-    data: Data,
-    count: int,
-    parent_dir: Path,
-    base: Path,
-    cache: Path,
-    progress: Progress,
-) -> Tensor:
+def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> Tensor:
     """So many blocks [N, T] behind those that pieces, scores and healing read; the first ones where the text is too short.
 
     A healed child's last maps are a least-squares fit: on the text that they were fitted to, its loss says nothing.
     """
-    context, tokenizer = declaration.context, load_tokenizer(parent_dir)
+    declaration, tokenizer = inputs.program.uptrains[inputs.uptrain], load_tokenizer(inputs.parent_dir)
+    context, cache = declaration.context, inputs.cache
 
     def read(first: int) -> Tensor:
         tokens, seed = (first + count) * context, declaration.seed
-        return token_blocks(data, base, tokenizer, context=context, tokens=tokens, seed=seed, cache=cache)[
-            first:
-        ]
+        return token_blocks(
+            data, inputs.base, tokenizer, context=context, tokens=tokens, seed=seed, cache=cache
+        )[first:]
 
-    first = blocks_read(program, data.name, context, declaration.seed)
+    first = blocks_read(inputs.program, data.name, context, declaration.seed)
     try:
         return read(first)
     except DiagnosticError as error:
         if not first or not isinstance(error.diagnostics[0], NotEnoughText):
             raise
         text = f"data `{data.name}` is too short to uptrain on text that the child was not made from"
-        progress.log("warning", text=text)
+        inputs.progress.log("warning", text=text)
         return read(0)
 
 

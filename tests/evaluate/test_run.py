@@ -12,7 +12,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.child.load import load_child
 from puzzledsl.evaluate import bench
 from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName
-from puzzledsl.evaluate.run import run_eval
+from puzzledsl.evaluate.run import EvalInputs, run_eval
 from puzzledsl.ir import nodes
 from tests.pieces.train.bld_programs import WHERE
 from tests.uptrain.cases import Case, Interrupted, Recorder, make_case
@@ -58,7 +58,9 @@ def run(case: Case, work, progress=None, models=None, full=("best",)):
     found = {"best": case.child} if models is None else models
     cache = case.base / "tokens"
     result = run_eval(
-        case.program, "e", found, set(full), case.parent, case.base, cache, work, progress or Silent()
+        EvalInputs(
+            case.program, "e", found, set(full), case.parent, case.base, cache, work, progress or Silent()
+        )
     )
     return {m.model: m.figures for m in result.models}
 
@@ -78,15 +80,17 @@ def test_who_gets_which_figures(case, tmp_path):
 def test_children_are_compared_with_the_parent_on_the_same_items(case, tmp_path):
     models = {"best": case.child, "same": case.parent}
     result = run_eval(
-        case.program,
-        "e",
-        models,
-        {"best", "same"},
-        case.parent,
-        case.base,
-        case.base / "tokens",
-        tmp_path,
-        Silent(),
+        EvalInputs(
+            case.program,
+            "e",
+            models,
+            {"best", "same"},
+            case.parent,
+            case.base,
+            case.base / "tokens",
+            tmp_path,
+            Silent(),
+        )
     )
     parent, best, same = (m.figures for m in result.models)
     of_best, of_same = result.comparisons
@@ -175,10 +179,10 @@ def test_several_texts_are_measured_each_by_itself(case, tmp_path):
     both = with_eval(case, more_data=("other",))
     data = {**both.program.data, "other": other}
     both.program = both.program.model_copy(update={"data": data})
-    result = run_eval(
+    result = run_eval(EvalInputs(
         both.program, "e", {"best": both.child}, set(), both.parent, both.base, both.base / "tokens", tmp_path / "w",
         Silent(),
-    )  # fmt: skip
+    ))  # fmt: skip
     parent, best = result.models
     quality = {"kl", "perplexity", *(f"top{k}_agreement" for k in (1, 5, 10))}
     for found in (parent, best):
@@ -194,9 +198,9 @@ def test_several_texts_are_measured_each_by_itself(case, tmp_path):
 
 def test_what_a_child_keeps_is_in_the_comparison(case, tmp_path):
     """Paired over the same items as its figures, with their number of choices as chance."""
-    result = run_eval(
+    result = run_eval(EvalInputs(
         case.program, "e", {"same": case.parent}, {"same"}, case.parent, case.base, case.base / "tokens", tmp_path, Silent()
-    )  # fmt: skip
+    ))  # fmt: skip
     [comparison], parent = result.comparisons, result.models[0].figures
     assert list(comparison.kept) == ["quiz", "pooled"]
     quiz = comparison.kept["quiz"]

@@ -15,9 +15,10 @@ from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import CpSat, Refine, ReplaceOne, ScoreTerm, Search
-from puzzledsl.ir.tables import LayerAssignment, Solution
-from puzzledsl.models.families.load import load_parent, load_tokenizer
+from puzzledsl.ir.tables import CostTable, LayerAssignment, Solution
+from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.refining.inputs import RefineInputs
 from puzzledsl.refining.measuring import Meter
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.text import healing_blocks, scored_text
@@ -58,20 +59,15 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return case
 
 
+def inputs_of(case: Case, work: Path, refine: Refine = REFINE) -> RefineInputs:
+    search = case.program.searches["best"].model_copy(update={"refine": refine})
+    program = case.program.model_copy(update={"searches": {"best": search}})
+    given = (case.base / "parent", case.base, case.library, case.jobs, work, Silent())
+    return RefineInputs(program, "best", CostTable.model_construct(), {}, *given)
+
+
 def meter(case: Case, work: Path, refine: Refine = REFINE) -> Meter:
-    program, parent = case.program, case.base / "parent"
-    return Meter(
-        program,
-        "best",
-        program.scores["s"],
-        refine,
-        case.jobs,
-        parent,
-        case.base,
-        case.library,
-        work,
-        Silent(),
-    )
+    return Meter(inputs_of(case, work, refine), "s")
 
 
 def child(*changes: tuple[int, str, str]) -> Solution:
@@ -89,13 +85,10 @@ CHILDREN = (
 
 def test_a_loss_is_that_of_the_child_healed_alone_on_the_scores_text(case: Case, tmp_path: Path) -> None:
     """On `samples` positions behind the pieces' text, healed on `healed` tokens."""
-    program, parent = case.program, case.base / "parent"
-    score, bld, cache = program.scores["s"], program.blds["b"], case.base / "build" / "tokens"
-    tokenizer, model = load_tokenizer(parent), load_parent(parent)
-    method = METHOD.model_copy(update={"samples": SAMPLES})
-    data = program.data[bld.data or ""]
-    scored_NS = scored_text(data, case.base, tokenizer, method, bld, True, cache, Silent(), False)
-    healing_NS = healing_blocks(program, score, HEALED, bld, case.base, tokenizer, cache)
+    program, model = case.program, load_parent(case.base / "parent")
+    own = case.inputs()
+    scored_NS = scored_text(own.with_method(samples=SAMPLES))
+    healing_NS = healing_blocks(own, HEALED)
     measured = meter(case, tmp_path)
     assert measured.samples() == SAMPLES
     for solution in CHILDREN:

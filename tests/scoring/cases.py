@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, ScoreTable
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train.run import run_bld
+from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.plan.bld import bld_plan
+from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from tests.tiny import tiny_tokenizer
 
@@ -38,24 +39,24 @@ class Case:
         self.library = Library(self.base / "build" / "library")
         self.jobs = bld_plan(self.program, "b")
         work = self.base / "build" / "work" / "bld"
-        run_bld(self.program, "b", self.jobs, self.base / "parent", self.base, self.library, work, Silent())
+        run_bld(
+            BldInputs(
+                self.program, "b", self.jobs, self.base / "parent", self.base, self.library, work, Silent()
+            )
+        )
+
+    def inputs(self, work: str = "score", around: ModelDefinition | None = None) -> ScoreInputs:
+        """Inputs of the program's own score."""
+        given = (self.program, "s", self.base / "parent", self.base, self.library, self.jobs)
+        return ScoreInputs(*given, self.base / work, Silent(), around)
 
     def score(self, work: str = "score", around: ModelDefinition | None = None, **method: Any) -> ScoreTable:
-        program = self.program
+        inputs = self.inputs(work, around)
         if method:
-            score = program.scores["s"].model_copy(update={"method": nodes.ReplaceOne(**method)})
-            program = program.model_copy(update={"scores": {"s": score}})
-        return run_score(
-            program,
-            "s",
-            self.base / "parent",
-            self.base,
-            self.library,
-            self.jobs,
-            self.base / work,
-            Silent(),
-            around,
-        )
+            score = self.program.scores["s"].model_copy(update={"method": nodes.ReplaceOne(**method)})
+            program = self.program.model_copy(update={"scores": {"s": score}})
+            inputs = replace(inputs, program=program)
+        return run_score(inputs)
 
     def naive(self, layer: int, attention: Any, ffn: Any, samples: int) -> dict[str, float]:
         """All three figures of one replacement in the parent."""

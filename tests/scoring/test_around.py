@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from puzzledsl.base.progress import Silent
-from puzzledsl.ir import nodes
 from puzzledsl.ir.alternatives import (
     GqaAttention,
     LinearFfn,
@@ -95,19 +93,9 @@ def test_a_table_around_a_child_is_right_for_it_and_its_neighbours(
 def test_whole_children_are_measured_one_after_another(case: Case) -> None:
     plain: list[tuple[Any, Any]] = [(ParentAttention(), ParentFfn())] * 3
     other: list[tuple[Any, Any]] = [*plain[:2], (NoOpAttention(), LinearFfn())]
-    program = case.program
-    method = nodes.ReplaceOne(metric="kl_divergence", samples=SAMPLES)
-    score = program.scores["s"].model_copy(update={"method": method})
     children = [CHILD, other, plain, CHILD]
-    found = score_children(
-        program.model_copy(update={"scores": {"s": score}}),
-        "s",
-        case.base / "parent",
-        case.base,
-        case.library,
-        [case.child(layers) for layers in children],
-        Silent(),
-    )
+    inputs = case.inputs().with_method(metric="kl_divergence", samples=SAMPLES, data=None)
+    found = score_children(inputs, [case.child(layers) for layers in children])
     expected = [case.figures(layers, SAMPLES)["kl_divergence"] for layers in children]
     assert found == pytest.approx(expected, abs=1e-5) and found[0] == found[3]
 

@@ -26,6 +26,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.scoring import run
+from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Divergence
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
@@ -174,8 +175,8 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bytes(case: Case, table: Score
     given = case.program, "s", case.base / "parent", case.base, case.library, case.jobs, case.base / "cut"
     for after in (1, 9, 17, 28):
         with pytest.raises(KeyboardInterrupt):
-            run.run_score(*given, Interrupting(after))
-    assert run.run_score(*given, Silent()).canonical_json() == table.canonical_json()
+            run.run_score(ScoreInputs(*given, Interrupting(after)))
+    assert run.run_score(ScoreInputs(*given, Silent())).canonical_json() == table.canonical_json()
 
 
 def test_threads_files_and_paged_parents_find_the_same(
@@ -223,5 +224,5 @@ def test_there_must_be_text_to_heal_on(case: Case) -> None:
     program = program.model_copy(update={"scores": {"s": score}})
     given = program, "s", case.base / "parent", case.base, case.library, case.jobs, case.base / "none"
     with pytest.raises(DiagnosticError) as error:
-        run.run_score(*given, Silent())
+        run.run_score(ScoreInputs(*given, Silent()))
     assert [d.code for d in error.value.diagnostics] == ["E1505"]

@@ -29,6 +29,7 @@ from puzzledsl.ir.alternatives import (
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.scoring import measures, vocabulary
+from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
@@ -164,7 +165,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(small: Case, monkeypatch: 
     )
     for after in (1, 4):
         with pytest.raises(KeyboardInterrupt):
-            run_score(*arguments, Interrupting(after))
+            run_score(ScoreInputs(*arguments, Interrupting(after)))
         (kept,) = figures_of(small)
         with kept.open("a") as file:
             file.write('[2, "ffn", "li')  # torn while it was written
@@ -173,7 +174,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(small: Case, monkeypatch: 
     monkeypatch.setattr(
         measures.Divergence, "figures", lambda self, normed: measured.append(1) or original(self, normed)
     )
-    assert run_score(*arguments, Silent()).canonical_json() == whole
+    assert run_score(ScoreInputs(*arguments, Silent())).canonical_json() == whole
     assert len(measured) == 12 - 4 and not (small.base / "cut").exists()
 
 

@@ -16,6 +16,7 @@ from puzzledsl.ir.nodes import LayerChoice, ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.scoring import measures, run
+from puzzledsl.scoring.inputs import ScoreInputs
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.scoring.test_replace_one import Interrupting, figures_of, forget
@@ -100,8 +101,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(case: Case) -> None:
     given = case.program, "s", case.base / "parent", case.base, case.library, case.jobs, case.base / "cut"
     for after in (1, 9, 17, 20):
         with pytest.raises(KeyboardInterrupt):
-            run.run_score(*given, Interrupting(after))
-    assert run.run_score(*given, Silent()).canonical_json() == whole
+            run.run_score(ScoreInputs(*given, Interrupting(after)))
+    assert run.run_score(ScoreInputs(*given, Silent())).canonical_json() == whole
     assert sorted(kept.read_bytes().splitlines()) == sorted(bytes_of.splitlines())
 
 

@@ -19,7 +19,7 @@ import torch
 from puzzledsl.ir.nodes import Program
 from puzzledsl.base.progress import Silent
 from puzzledsl.uptrain import train
-from puzzledsl.uptrain.run import run_uptrain
+from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 torch.set_num_threads(1)
 train.CHECKPOINT_S, train.CHECKPOINT_SHARE = 0.0, 1e9
 class Steps(Silent):
@@ -28,7 +28,7 @@ class Steps(Silent):
             print(fields["step"], flush=True)
 base, out, work = map(Path, sys.argv[1:])
 program = Program.model_validate_json((base / "program.json").read_text())
-run_uptrain(program, "final", base / "parent", base / "models" / "best", out, base, work, base / "tokens", Steps())
+run_uptrain(UptrainInputs(program, "final", base / "parent", base / "models" / "best", out, base, work, base / "tokens", Steps()))
 """
 
 

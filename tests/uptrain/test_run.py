@@ -18,7 +18,7 @@ from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.uptrain import model, train
 from puzzledsl.uptrain.errors import LossDiverged, NoLoss, NoUptrainData
-from puzzledsl.uptrain.run import heldout_blocks, run_uptrain
+from puzzledsl.uptrain.run import UptrainInputs, heldout_blocks, run_uptrain
 from puzzledsl.uptrain.train import Trainer
 from tests.uptrain.cases import Case, Interrupted, Recorder, make_case, with_uptrain
 
@@ -44,7 +44,7 @@ def checkpoint_every_step(monkeypatch) -> None:
 
 def run(case: Case, out, work, progress=None, program=None):
     directories = case.parent, case.child, out, case.base, work, case.base / "tokens"
-    run_uptrain(program or case.program, "final", *directories, progress or Silent())
+    run_uptrain(UptrainInputs(program or case.program, "final", *directories, progress or Silent()))
 
 
 def heldout_kl(case: Case, directory) -> float:

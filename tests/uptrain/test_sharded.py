@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from puzzledsl.child.load import load_child
 from puzzledsl.uptrain.ranks import Ranks, announce, ranks_of, shares
-from puzzledsl.uptrain.run import run_uptrain
+from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 from tests.uptrain.cases import Recorder, make_case
 from tests.uptrain.worker import STOP
 
@@ -41,7 +41,7 @@ def runs(tmp_path_factory):
         case.base / "work1",
         case.base / "tokens",
     )
-    run_uptrain(case.program, "final", *directories, alone)
+    run_uptrain(UptrainInputs(case.program, "final", *directories, alone))
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [*TORCHRUN, "-m", "tests.uptrain.worker", str(case.base)]

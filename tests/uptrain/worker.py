@@ -54,7 +54,7 @@ def main(base: Path) -> None:
             base / "work",
             base / "tokens",
         )
-        run.run_uptrain(program, "final", *directories, progress, ranks)
+        run.run_uptrain(run.UptrainInputs(program, "final", *directories, progress, ranks))
 
     whole, resumed = Recorder(), Recorder()
     train_to("whole", whole)

@@ -6,6 +6,7 @@ Callers guarantee that the definition's pieces are in the library and that `jobs
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from puzzledsl.base.progress import Progress
@@ -24,34 +25,44 @@ STREAMS_AT_A_TIME = 16
 """Upper bound n on the number of streams alive at once. A stream above 1 / n of the free memory is kept in a file."""
 
 
-def healed_weights(
-    program: Program,
-    definition: ModelDefinition,
-    jobs: Iterable[BldJob],
-    parent_dir: Path,
-    base: Path,
-    pieces: Pieces,
-    cache: Path,
-    work: Path,
-    progress: Progress,
-) -> dict[str, LazyTensor]:
+@dataclass(frozen=True)
+class HealingInputs:
+    """Inputs of healing one child: its definition, the jobs and weights of its pieces, and the parent.
+
+    Relative data paths start at `base`; `cache` holds tokenised text. Layers that an interrupted run of the same child left
+    in `work` are reused.
+    """
+
+    program: Program
+    definition: ModelDefinition
+    jobs: Iterable[BldJob]
+    parent_dir: Path
+    base: Path
+    pieces: Pieces
+    cache: Path
+    work: Path
+    progress: Progress
+
+
+def healed_weights(inputs: HealingInputs) -> dict[str, LazyTensor]:
     """Heal a child and return the weights that replace the assembled ones, by transformers' names.
 
-    Empty if there is nothing to heal, no text to heal on, or healing does not lower the KL divergence on held-out tokens.
-    Layers that an interrupted run of the same child left in `work` are reused. The result reads files in `work`; the caller
-    removes it afterwards. Raises DiagnosticError.
+    Empty if there is nothing to heal, no text to heal on, or healing does not lower the KL divergence on held-out tokens. The
+    result reads files in `work`; the caller removes it afterwards. Raises DiagnosticError.
     """
-    declaration = _bld_of(program, definition, jobs)
+    program, definition, progress = inputs.program, inputs.definition, inputs.progress
+    declaration = _bld_of(program, definition, inputs.jobs)
     if declaration is None or _is_the_parent(definition):
         return {}
-    text = healing_text(program, declaration, base, load_tokenizer(parent_dir), cache)
+    tokenizer = load_tokenizer(inputs.parent_dir)
+    text = healing_text(program, declaration, inputs.base, tokenizer, inputs.cache)
     if text is None:
         return {}
     calibration_NS, held_out_NS = text
-    model = reachable_parent(parent_dir, progress, once=True)
+    model = reachable_parent(inputs.parent_dir, progress, once=True)
     held_bytes = min(HELD_BYTES, room_bytes() // STREAMS_AT_A_TIME)
-    layers = definition.layers
-    healed = heal(model, layers, pieces, calibration_NS, held_out_NS, work, progress, held_bytes=held_bytes)
+    given = (definition.layers, inputs.pieces, calibration_NS, held_out_NS, inputs.work, progress)
+    healed = heal(model, *given, held_bytes=held_bytes)
     progress.log(
         "healed",
         search=definition.search,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -52,41 +53,55 @@ class Maker(Protocol):
         """Make every piece of the order and call `enter` for each whose file is written. Raises DiagnosticError."""
 
 
-def run_bld(
-    program: nodes.Program,
-    bld: str,
-    jobs: Sequence[BldJob],
-    parent_dir: Path,
-    base: Path,
-    library: Library,
-    work: Path,
-    progress: Progress,
-    make: Maker | None = None,
-) -> None:
-    """Make the pieces of `jobs` that the library lacks, and write its index in canonical order.
+@dataclass(frozen=True)
+class BldInputs:
+    """Inputs of one BLD: `jobs` are all those of the declaration `bld`.
+
+    Relative data paths start at `base`. `work` holds the state that an interrupted run resumes from and is removed at the
+    end. `make` executes the order; the default is `make_here`.
+    """
+
+    program: nodes.Program
+    bld: str
+    jobs: Sequence[BldJob]
+    parent_dir: Path
+    base: Path
+    library: Library
+    work: Path
+    progress: Progress
+    make: Maker | None = None
+
+    @property
+    def declaration(self) -> nodes.Bld:
+        """The `bld` declaration."""
+        return self.program.blds[self.bld]
+
+
+def run_bld(inputs: BldInputs) -> None:
+    """Make the pieces that the library lacks, and write its index in canonical order.
 
     Pieces are trained for `tokens / (context * batch)` steps and keep the better of their initial and trained weights
-    on held-out tokens; linear sub-blocks initialised by least squares are already optimal and are not trained. `work` holds
-    the state that an interrupted run resumes from and is removed at the end. Relative data paths start at `base`. `make`
-    executes the order; the default is `make_here`.
+    on held-out tokens; linear sub-blocks initialised by least squares are already optimal and are not trained.
     Raises DiagnosticError: missing or too little text, checkpoints that cannot be read, alternatives that cannot be made.
     """
+    jobs, library, progress = inputs.jobs, inputs.library, inputs.progress
     if not jobs:
         library.finish()
         return
-    declaration = program.blds[bld]
-    budget = _one_budget(jobs)
-    tokens = _text(program, declaration, budget, parent_dir, base, library)
+    declaration, budget, parent_dir = inputs.declaration, _one_budget(jobs), inputs.parent_dir
+    tokens = _text(inputs, budget)
     made_from = origin(parent_dir, tokens)
     todo = [job for job in jobs if not library.has(job.id, made_from)]
-    progress.start(f"bld {bld}", len(jobs))
+    progress.start(f"bld {inputs.bld}", len(jobs))
     progress.advance(len(jobs) - len(todo))
     if todo:
-        init = program.spaces[declaration.space].init
-        order = Order(bld, parent_dir, todo, budget, init, tokens, library.root, work, made_from)
-        (make or partial(make_here, declaration))(order, partial(_enter, library, progress), progress)
+        init = inputs.program.spaces[declaration.space].init
+        order = Order(
+            inputs.bld, parent_dir, todo, budget, init, tokens, library.root, inputs.work, made_from
+        )
+        (inputs.make or partial(make_here, declaration))(order, partial(_enter, library, progress), progress)
     library.finish()
-    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(inputs.work, ignore_errors=True)
 
 
 def make_here(declaration: nodes.Bld, order: Order, enter: Enter, progress: Progress) -> None:
@@ -144,25 +159,19 @@ def _one_budget(jobs: Sequence[BldJob]) -> Budget:
     return budgets.pop()
 
 
-def _text(
-    program: nodes.Program,
-    declaration: nodes.Bld,
-    budget: Budget,
-    parent_dir: Path,
-    base: Path,
-    library: Library,
-) -> Tensor:
+def _text(inputs: BldInputs, budget: Budget) -> Tensor:
     """Return the tokens of calibration, training and held-out blocks, in this order, [N, S]."""
+    declaration = inputs.declaration
     if declaration.data is None:
         raise DiagnosticError(NoTrainingText(span_of(declaration.where), name=declaration.name))
     tokens = token_blocks(
-        program.data[declaration.data],
-        base,
-        load_tokenizer(parent_dir),
+        inputs.program.data[declaration.data],
+        inputs.base,
+        load_tokenizer(inputs.parent_dir),
         context=budget.context,
         tokens=budget.blocks * budget.context,
         seed=budget.seed,
-        cache=BuildDir(library.root.parent).tokens,
+        cache=BuildDir(inputs.library.root.parent).tokens,
     )
-    check_tokens(parent_dir, tokens)
+    check_tokens(inputs.parent_dir, tokens)
     return tokens

@@ -9,6 +9,7 @@ from puzzledsl.changes import compare as changes
 from puzzledsl.changes.model import ProgramChanges
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.task import Key, Touched
 from puzzledsl.pipeline.tasks import TASKS
 
@@ -34,7 +35,7 @@ def _again(program: nodes.Program, found: ProgramChanges) -> Iterator[Key]:
 
 def _resting_on(program: nodes.Program, touched: set[str]) -> set[str]:
     """Return `touched`, and every declaration that refers to one of these, directly or not."""
-    nodes_of = [changes.declared(program, kind) for kind in changes.KINDS]
+    nodes_of = [changes.declared(program, kind) for kind in KINDS]
     read = {name: set(references(node)) for declared in nodes_of for name, node in declared.items()}
     stale = set(touched)
     while more := {name for name, names in read.items() if stale & names} - stale:

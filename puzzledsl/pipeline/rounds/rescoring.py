@@ -7,71 +7,74 @@ child are exact for that child and its neighbours, which is where the next answe
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from puzzledsl.base.checksums import read_sealed, write_sealed
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
-from puzzledsl.ir.tables import BldJob, ModelDefinition, ScoreTable, Solution
+from puzzledsl.ir.tables import ModelDefinition, ScoreTable, Solution
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import best_solution, costs_of, scores_of
 from puzzledsl.pipeline.rounds.penalties import Move, best_move
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
 
-Measure = Callable[[ModelDefinition, Path], ScoreTable]
-"""A child -> the table of scores inside it; the path is for unfinished work."""
-Judge = Callable[[Sequence[ModelDefinition]], list[float]]
-"""Children -> how much worse than the parent each is, measured as a whole on the score's text."""
-Unseen = Callable[[Sequence[ModelDefinition]], list[float] | None]
-"""The same on text that is not scored; None where there is too little of it, and for tasks."""
+if TYPE_CHECKING:
+    from puzzledsl.scoring.inputs import ScoreInputs
 
 
-def scores_around(
-    ctx: Context,
-    name: str,
-    jobs: tuple[BldJob, ...],
-    measure: Measure,
-    judge: Judge,
-    unseen: Unseen,
-    work: Path,
-) -> ScoreTable:
-    """The table of the last round. Finished rounds are kept in `work` until all are done.
+def scores_around(ctx: Context, inputs: ScoreInputs, search: str) -> ScoreTable:
+    """Return the table of the last round. Finished rounds are kept in `inputs.work` until all are done.
 
-    A round never makes what is measured worse: see `penalties`.
+    A round never makes the measured loss worse: see `penalties`.
     Raises DiagnosticError (NoSolution) where the search has no answer to score around.
     """
     from puzzledsl.child.definition import model_definition
+    from puzzledsl.scoring.run import run_score, score_children
 
-    method = ctx.program.scores[name].method
-    assert isinstance(method, nodes.ReplaceOne) and method.around is not None
-    search = method.around
     solution = best_solution(ctx, search).solutions[0]
 
     def define(answer: Solution) -> ModelDefinition:
-        return model_definition(ctx.program, search, answer, jobs)
+        return model_definition(ctx.program, search, answer, tuple(inputs.jobs))
 
     def solve(table: ScoreTable) -> Solution | None:
-        return _solved_with(ctx, search, method, table)
+        return _solved_with(ctx, search, inputs.method, table)
 
-    def judge_all(answers: Sequence[Solution]) -> list[float]:
-        return judge([define(answer) for answer in answers])
+    def judge(answers: Sequence[Solution]) -> list[float]:
+        return score_children(inputs, [define(answer) for answer in answers])
 
-    for number in range(method.rounds):
-        kept = work / f"round-{number}.json"
+    for number in range(inputs.method.rounds):
+        kept = inputs.work / f"round-{number}.json"
         if (content := read_sealed(kept)) is not None:
             table = ScoreTable.from_json(content)
             solution = solve(table) or solution
             continue
-        move = best_move(measure(define(solution), kept.with_suffix("")), solution, solve, judge_all)
-        _tell(ctx, name, number + 1, move, unseen([define(solution), define(move.solution)]))
+        measured = run_score(replace(inputs, work=kept.with_suffix(""), around=define(solution)))
+        move = best_move(measured, solution, solve, judge)
+        unseen = _on_unseen_text(inputs, [define(solution), define(move.solution)])
+        _log_round(ctx, inputs.score, number + 1, move, unseen)
         table, solution = move.table, move.solution
         write_sealed(kept, table.canonical_json())
-    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(inputs.work, ignore_errors=True)
     return table
 
 
-def _tell(ctx: Context, name: str, number: int, move: Move, unseen: list[float] | None) -> None:
+def _on_unseen_text(inputs: ScoreInputs, children: Sequence[ModelDefinition]) -> list[float] | None:
+    """Return the children's losses on text that is not scored; None where there is too little of it, and for tasks."""
+    from puzzledsl.data.errors import NotEnoughText
+    from puzzledsl.scoring.run import score_children
+
+    try:
+        return None if inputs.method.metric == "accuracy" else score_children(inputs, children, unseen=True)
+    except DiagnosticError as error:
+        if not isinstance(error.diagnostics[0], NotEnoughText):
+            raise
+        return None
+
+
+def _log_round(ctx: Context, name: str, number: int, move: Move, unseen: list[float] | None) -> None:
     text = f"score `{name}`, round {number}: {move.before:.4g} became {move.after:.4g} on the scored text"
     fields = {"score": name, "round": number, "before": move.before, "after": move.after}
     if unseen is not None:

@@ -57,7 +57,7 @@ class Bld(DeclaredTask[nodes.Bld]):
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library
-        from puzzledsl.pieces.train.run import run_bld
+        from puzzledsl.pieces.train.run import BldInputs, run_bld
 
         ctx, jobs, library = self.ctx, jobs_of(self.ctx, self.name), Library(self.ctx.build.library)
         parent, work = ctx.parent_directory(self.space, "bld"), ctx.build.work("bld", self.name)
@@ -66,7 +66,8 @@ class Bld(DeclaredTask[nodes.Bld]):
             from puzzledsl.pieces.cluster.on_ray import OnRay
 
             maker = OnRay(ctx.on)
-        run_bld(ctx.program, self.name, jobs, parent, ctx.base, library, work, ctx.progress, maker)
+        given = (ctx.program, self.name, jobs, parent, ctx.base, library, work, ctx.progress, maker)
+        run_bld(BldInputs(*given))
         made = {job.id for job in jobs}
         return [ctx.build.library / piece.file for piece in library.pieces() if piece.job.id in made]
 

@@ -87,12 +87,12 @@ class Eval(DeclaredTask[nodes.Eval]):
         return total
 
     def run(self) -> list[Path]:
-        from puzzledsl.evaluate.run import run_eval
+        from puzzledsl.evaluate.run import EvalInputs, run_eval
 
         ctx, name = self.ctx, self.name
         self._require_children()
         parent, work = ctx.parent_directory(self.space, "eval"), ctx.build.work("eval", name)
         given = (*evaluated_models(ctx, name), parent, ctx.base, ctx.build.tokens, work, ctx.progress)
         output = ctx.build.evaluation(name)
-        write_text(output, run_eval(ctx.program, name, *given).canonical_json())
+        write_text(output, run_eval(EvalInputs(ctx.program, name, *given)).canonical_json())
         return [output]

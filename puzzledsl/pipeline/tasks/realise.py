@@ -53,10 +53,10 @@ class Realise(DeclaredTask[nodes.Search]):
 
     def run(self) -> list[Path]:
         from puzzledsl.child.checkpoint.realise import realise
-        from puzzledsl.child.healing.run import healed_weights
+        from puzzledsl.child.definition import model_definition
+        from puzzledsl.child.healing.run import HealingInputs, healed_weights
         from puzzledsl.pieces.store.library import Library
         from puzzledsl.pipeline.text.card import model_card
-        from puzzledsl.plan.model import model_definition
 
         ctx, search = self.ctx, self.name
         card = model_card(ctx, search, best_solution(ctx, search))
@@ -68,7 +68,7 @@ class Realise(DeclaredTask[nodes.Search]):
         healed = {}
         if ctx.heal:
             given = (ctx.program, definition, jobs, parent, ctx.base, pieces, ctx.build.tokens, work)
-            healed = healed_weights(*given, ctx.progress)
+            healed = healed_weights(HealingInputs(*given, ctx.progress))
         realise(definition, parent, pieces, output, card, healed=healed)
         for unfinished in work.parent.glob(f"{search}-*"):
             shutil.rmtree(unfinished, ignore_errors=True)

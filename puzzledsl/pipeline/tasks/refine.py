@@ -138,9 +138,14 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
 
     def _measured(self, work: Path) -> Refinement | RefinedFrontier:
         from puzzledsl.pieces.store.library import Library
+        from puzzledsl.refining.frontier import run_refine_frontier
+        from puzzledsl.refining.inputs import RefineInputs
+        from puzzledsl.refining.run import run_refine
 
         ctx, search = self.ctx, self.search.name
-        given = (
+        inputs = RefineInputs(
+            ctx.program,
+            search,
             costs_of(ctx, self.space),
             scores_of(ctx, search),
             ctx.parent_directory(self.space, "refine"),
@@ -151,14 +156,10 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
             ctx.progress,
         )
         if self.frontier is None:
-            from puzzledsl.refining.run import run_refine
-
-            return run_refine(ctx.program, self.name, best_solution(ctx, self.name), *given)
-        from puzzledsl.refining.frontier import run_refine_frontier
-
+            return run_refine(inputs, best_solution(ctx, search))
         solved = ctx.load(ctx.build.frontier(self.name), FrontierResult, "frontier", self.name)
         around = refinement_of(ctx, search) if self._is_refined(search) else None
-        return run_refine_frontier(ctx.program, self.name, solved, *given, around=around)
+        return run_refine_frontier(inputs, self.name, solved, around)
 
     def remark(self) -> str:
         if self.frontier is not None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.layer_runs import Run, runs_to_drop
-from puzzledsl.ir.tables import ModelDefinition, ScoreTable
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.healing import healing_of_scores
 from puzzledsl.pipeline.inputs import data_inputs, jobs_of
@@ -103,40 +101,18 @@ class Score(DeclaredTask[nodes.Score]):
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library
+        from puzzledsl.pipeline.rounds.rescoring import scores_around
+        from puzzledsl.scoring.inputs import ScoreInputs
         from puzzledsl.scoring.run import run_score
 
-        ctx, name, method = self.ctx, self.name, self.method
+        ctx, name, around = self.ctx, self.name, self.method.around
         ctx.made("bld", self.bld, "the pieces")
-        library = Library(ctx.build.library)
-        parent = ctx.parent_directory(self.space, "score")
-        jobs = jobs_of(ctx, self.bld)
-
-        def measured(work: Path, child: ModelDefinition | None = None) -> ScoreTable:
-            return run_score(ctx.program, name, parent, ctx.base, library, jobs, work, ctx.progress, child)
-
-        if method.around is None:
-            table = measured(ctx.build.work("score", name))
-        else:
-            from puzzledsl.data.errors import NotEnoughText
-            from puzzledsl.pipeline.rounds.rescoring import scores_around
-            from puzzledsl.scoring.run import score_children
-
-            def judged(children: Sequence[ModelDefinition], *, unseen: bool = False) -> list[float]:
-                given = (ctx.program, name, parent, ctx.base, library, children, ctx.progress)
-                return score_children(*given, unseen=unseen)
-
-            def judged_unseen(children: Sequence[ModelDefinition]) -> list[float] | None:
-                try:
-                    return None if method.metric == "accuracy" else judged(children, unseen=True)
-                except DiagnosticError as error:
-                    if not isinstance(error.diagnostics[0], NotEnoughText):
-                        raise
-                    return None
-
+        library, jobs = Library(ctx.build.library), jobs_of(ctx, self.bld)
+        parent, work = ctx.parent_directory(self.space, "score"), ctx.build.work("score", name)
+        if around is not None:
             work = ctx.build.work("score", f"{name}-{digest_of(self.inputs())[:16]}")
-            table = scores_around(
-                ctx, name, jobs, lambda child, at: measured(at, child), judged, judged_unseen, work
-            )
+        inputs = ScoreInputs(ctx.program, name, parent, ctx.base, library, jobs, work, ctx.progress)
+        table = run_score(inputs) if around is None else scores_around(ctx, inputs, around)
         output = ctx.build.scores(name)
         write_text(output, table.canonical_json())
         shutil.rmtree(ctx.build.work("score", name), ignore_errors=True)

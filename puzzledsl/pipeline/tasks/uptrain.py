@@ -43,7 +43,7 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
 
     def run(self) -> list[Path]:
         from puzzledsl.uptrain.ranks import announce, ranks_of
-        from puzzledsl.uptrain.run import run_uptrain
+        from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 
         ctx, name, search = self.ctx, self.name, self.declaration.search
         ranks = ranks_of()
@@ -53,5 +53,5 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
         parent, work = ctx.parent_directory(self.space, "uptrain"), ctx.build.work("uptrain", name)
         child, output = ctx.build.model(search), ctx.build.model(name)
         given = (ctx.program, name, parent, child, output, ctx.base, work, ctx.build.tokens, ctx.progress)
-        run_uptrain(*given, ranks)
+        run_uptrain(UptrainInputs(*given, ranks))
         return [output]

@@ -16,7 +16,7 @@ from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing import fit, walk
 from puzzledsl.child.healing.chain import Link
 from puzzledsl.child.healing.layer import ChildSubBlock
-from puzzledsl.child.healing.run import healed_weights
+from puzzledsl.child.healing.run import HealingInputs, healed_weights
 from puzzledsl.child.healing.walk import Healed, heal
 from puzzledsl.child.load import load_child
 from puzzledsl.data.blocks import token_blocks
@@ -349,13 +349,15 @@ def by_program(
     work: str = "work",
 ) -> dict[str, Any]:
     return healed_weights(
-        program,
-        definition,
-        bld_plan(program, "b"),
-        base / "parent",
-        base,
-        library.load,
-        base / "tokens",
-        base / work,
-        progress or Silent(),
+        HealingInputs(
+            program,
+            definition,
+            bld_plan(program, "b"),
+            base / "parent",
+            base,
+            library.load,
+            base / "tokens",
+            base / work,
+            progress or Silent(),
+        )
     )

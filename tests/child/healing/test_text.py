@@ -12,6 +12,8 @@ from puzzledsl.child.healing.text import blocks_read, healing_text
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.text import scored_text
 from tests.pieces.train.bld_programs import WHERE, make_program
 from tests.tiny import tiny_tokenizer
@@ -49,10 +51,9 @@ def test_blocks_behind_are_new(tmp_path: Path, bld: dict[str, Any], data: str) -
     used: set[tuple[int, ...]] = set()
     if data == declared.data:
         used |= set(blocks(Budget.of(declared).blocks))
-        method = program.scores["s"].method
-        assert isinstance(method, nodes.ReplaceOne)
-        given = program.data[data], tmp_path, tokenizer, method, declared, True, cache, Silent()
-        used |= {tuple(block) for block in scored_text(*given, False).tolist() if len(block) == CONTEXT}
+        library = Library(tmp_path / "library")
+        inputs = ScoreInputs(program, "s", tmp_path / "parent", tmp_path, library, (), tmp_path, Silent())
+        used |= {tuple(block) for block in scored_text(inputs).tolist() if len(block) == CONTEXT}
     healed = healing_text(program, declared, tmp_path, tokenizer, cache)
     if healed is not None and data == (declared.heal_data or declared.data):
         used |= {tuple(block) for part in healed for block in part.tolist()}

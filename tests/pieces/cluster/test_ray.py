@@ -19,7 +19,7 @@ from puzzledsl.pieces.cluster.on_ray import OnRay
 from puzzledsl.pieces.store.keeping import faults, pieces_of
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
-from puzzledsl.pieces.train.run import run_bld
+from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import make_program
@@ -50,7 +50,7 @@ def make(
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
     maker = OnRay(on) if on else None
-    run_bld(program, "b", jobs, base / "parent", base, library, work, progress or Silent(), maker)
+    run_bld(BldInputs(program, "b", jobs, base / "parent", base, library, work, progress or Silent(), maker))
     return contents(library.root)
 
 

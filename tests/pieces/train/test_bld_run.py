@@ -35,7 +35,7 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import run as bld_run
 from puzzledsl.pieces.train.layer_trainer import LayerTrainer
 from puzzledsl.pieces.train.piece_state import PieceState
-from puzzledsl.pieces.train.run import run_bld
+from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import make_program, write_text
@@ -57,7 +57,11 @@ def run(
 ) -> Library:
     library = Library(base / build / "library")
     work = base / build / "work" / "bld" / "b"
-    run_bld(program, "b", bld_plan(program, "b"), base / "parent", base, library, work, progress or Silent())
+    run_bld(
+        BldInputs(
+            program, "b", bld_plan(program, "b"), base / "parent", base, library, work, progress or Silent()
+        )
+    )
     return library
 
 
@@ -346,14 +350,16 @@ def test_jobs_of_several_budgets_are_refused(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match="one token budget"):
         run_bld(
-            program,
-            "b",
-            jobs,
-            tmp_path / "parent",
-            tmp_path,
-            Library(tmp_path / "l"),
-            tmp_path / "w",
-            Silent(),
+            BldInputs(
+                program,
+                "b",
+                jobs,
+                tmp_path / "parent",
+                tmp_path,
+                Library(tmp_path / "l"),
+                tmp_path / "w",
+                Silent(),
+            )
         )
 
 

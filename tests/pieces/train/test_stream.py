@@ -30,7 +30,7 @@ from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.passes import passes
-from puzzledsl.pieces.train.run import prepare_work, run_bld
+from puzzledsl.pieces.train.run import BldInputs, prepare_work, run_bld
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.pieces.train.stream import MAX_LOSSES, WorkerLost, stream
 from puzzledsl.plan.bld import bld_plan
@@ -94,7 +94,7 @@ def make(
 
     chosen = maker if spans else None
     jobs = bld_plan(program, "b")
-    run_bld(program, "b", jobs, base / "parent", base, library, work, progress or Silent(), chosen)
+    run_bld(BldInputs(program, "b", jobs, base / "parent", base, library, work, progress or Silent(), chosen))
     assert len(library.pieces()) == len(jobs) and not work.exists()
     return {p.name: p.read_bytes() for p in library.root.iterdir() if not p.name.startswith(".")}
 
@@ -165,7 +165,7 @@ def test_a_stage_reads_no_layer_but_its_own(tmp_path: Path) -> None:
 
     work = tmp_path / "work"
     jobs, library = bld_plan(program, "b"), Library(tmp_path / "library")
-    run_bld(program, "b", jobs, tmp_path / "parent", tmp_path, library, work, Silent(), maker)
+    run_bld(BldInputs(program, "b", jobs, tmp_path / "parent", tmp_path, library, work, Silent(), maker))
     assert seen == [("model.embed_tokens", "model.layers.0"), ("model.layers.1", "model.layers.2")]
 
 

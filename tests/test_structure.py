@@ -49,10 +49,7 @@ RETIRED_DEFINITIONS = RETIRED | {
 }
 """Words that name no file, class or function. A variable may have them: dual prices, the following token."""
 
-HOLDERS: dict[str, set[str]] = {
-    "everything": {"changes/again.py"},
-    "readers": {"pipeline/planning/preflight.py"},
-}
+HOLDERS: dict[str, set[str]] = {}
 """Retired name -> files and folders that still have it. Only delete from this list."""
 
 

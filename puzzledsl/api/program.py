@@ -266,11 +266,11 @@ class Program:
             ValueError: There is no such stage, or both `until` and `only` are given.
         """
         from puzzledsl.api.run import Run
-        from puzzledsl.pipeline.tasks import STAGES
+        from puzzledsl.pipeline.tasks import TASKS
 
         for stage in (until, only):
-            if stage is not None and stage not in STAGES:
-                raise ValueError(f"{stage!r} is no stage; stages: {', '.join(STAGES)}")
+            if stage is not None and stage not in TASKS:
+                raise ValueError(f"{stage!r} is no stage; stages: {', '.join(TASKS)}")
         if until is not None and only is not None:
             raise ValueError("give until or only, not both")
         self._session.context.heal, self._session.context.on = heal, on
@@ -281,15 +281,15 @@ class Program:
     def _run(self, until: str | None, only: str | None, progress: bool) -> None:
         from puzzledsl.base.progress import Silent
         from puzzledsl.pipeline.process.reporter import Reporter
-        from puzzledsl.pipeline.run_all import run_everything
+        from puzzledsl.pipeline.run_all import run_all
 
         if not progress:
-            run_everything(self._session.context, until, only, lambda text: None)
+            run_all(self._session.context, until, only, lambda text: None)
             return
         try:
             with Reporter(self._session.context.build.log) as reporter:
                 self._session.context.progress = reporter
-                run_everything(self._session.context, until, only, reporter.say)
+                run_all(self._session.context, until, only, reporter.say)
         finally:
             self._session.context.progress = Silent()
 

@@ -8,11 +8,8 @@ from collections.abc import Iterable
 from puzzledsl.base import gc_tuning
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.process.disk import disk_errors
-from puzzledsl.pipeline.process.locks import locked
 from puzzledsl.pipeline.stamps import MADE_BY
 from puzzledsl.pipeline.task import Task
-
-__all__ = ["execute", "locked"]
 
 
 def execute(ctx: Context, tasks: Iterable[Task], *, force: bool = False) -> list[tuple[Task, bool]]:

@@ -92,8 +92,8 @@ def table_inputs(ctx: Context, search: str) -> dict[str, str]:
     return {"costs": costs.digest(), "scores": digest_of(scores)}
 
 
-def tables_version(ctx: Context) -> tuple[object, ...]:
-    """A value that changes when the costs or scores that a search may read are made anew or edited."""
+def table_files(ctx: Context) -> list[Path]:
+    """Return the files that change when the costs or scores that a search may read are made anew or edited."""
     made = [ctx.stamps.path("measure", space) for space in ctx.program.spaces]
     made += [ctx.stamps.path("score", score) for score in ctx.program.scores]
     read = [
@@ -103,7 +103,12 @@ def tables_version(ctx: Context) -> tuple[object, ...]:
     ]
     methods = [score.method for score in ctx.program.scores.values()]
     read += [ctx.base / m.path for m in methods if isinstance(m, nodes.ScoreFromTable)]
-    return tuple(map(file_version, [*made, *read]))
+    return [*made, *read]
+
+
+def tables_version(ctx: Context) -> tuple[object, ...]:
+    """Return a value that changes with the costs or scores that a search may read."""
+    return tuple(map(file_version, table_files(ctx)))
 
 
 def file_version(path: Path) -> tuple[int, int] | None:

@@ -7,21 +7,22 @@ from collections.abc import Callable
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.pipeline.compile import compile_program
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.execute import execute, locked
+from puzzledsl.pipeline.execute import execute
 from puzzledsl.pipeline.graph import tasks_of
 from puzzledsl.pipeline.planning.preflight import missing
-from puzzledsl.pipeline.process.locks import holder_of
-from puzzledsl.pipeline.tasks import STAGES
+from puzzledsl.pipeline.process.locks import holder_of, locked
+from puzzledsl.pipeline.tasks import TASKS
 
 
 def is_wanted(stage: str, until: str | None, only: str | None) -> bool:
     """True where `--until` and `--only` leave a stage in."""
     if only is not None:
         return stage == only
-    return until is None or STAGES.index(stage) <= STAGES.index(until)
+    stages = list(TASKS)
+    return until is None or stages.index(stage) <= stages.index(until)
 
 
-def run_everything(ctx: Context, until: str | None, only: str | None, say: Callable[[str], None]) -> None:
+def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[str], None]) -> None:
     """Do all that is stale. Raises DiagnosticError where a child is asked for that the search cannot give.
 
     With `only`, what the stage reads is taken as it is."""

@@ -12,13 +12,13 @@ from puzzledsl.ir.tables import CostTable, SearchResult
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.opening import open_program
-from puzzledsl.pipeline.targets import not_ready
+from puzzledsl.pipeline.tasks.solve import Solve
 from puzzledsl.search.solve import solve_search
 
 
 @dataclass(frozen=True)
-class Look:
-    """Result of one evaluation.
+class Snapshot:
+    """A saved program, checked and solved once.
 
     `context` is None if the program has errors. `waiting` maps each unsolvable search to the diagnostics of what it
     lacks.
@@ -33,8 +33,16 @@ class Look:
     checked_s: float
     solved_s: float
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that the program and its tables were read from."""
+        sources = [Path(name) for name in self.sources if not name.startswith("std/")]
+        return sources if self.context is None else sources + inputs.table_files(self.context)
 
-def look(file: Path, settings: Mapping[str, str], build: Path, searches: Iterable[str] = ()) -> Look:
+
+def check_and_solve(
+    file: Path, settings: Mapping[str, str], build: Path, searches: Iterable[str] = ()
+) -> Snapshot:
     """Check a file and solve its searches (those named, or all) with the scores and costs of the build directory.
 
     Never raises for a user's mistake: it is in `diagnostics` or in `waiting`.
@@ -44,7 +52,7 @@ def look(file: Path, settings: Mapping[str, str], build: Path, searches: Iterabl
     checked_s = time.perf_counter() - began
     ctx = opened.context
     if ctx is None:
-        return Look(opened.diagnostics, opened.sources, None, {}, {}, {}, checked_s, 0.0)
+        return Snapshot(opened.diagnostics, opened.sources, None, {}, {}, {}, checked_s, 0.0)
     program = ctx.program
     results: dict[str, SearchResult] = {}
     costs: dict[str, CostTable] = {}
@@ -53,7 +61,7 @@ def look(file: Path, settings: Mapping[str, str], build: Path, searches: Iterabl
     wanted = list(searches) or list(program.searches)
     for name in (n for n in wanted if n in program.searches):
         try:
-            if (problem := not_ready(ctx, name)) is not None:
+            if (problem := Solve(ctx, name).obstacle()) is not None:
                 waiting[name] = (problem,)
                 continue
             space = program.searches[name].space
@@ -62,7 +70,7 @@ def look(file: Path, settings: Mapping[str, str], build: Path, searches: Iterabl
         except DiagnosticError as error:
             waiting[name] = error.diagnostics
     solved_s = time.perf_counter() - began
-    return Look(opened.diagnostics, opened.sources, ctx, results, costs, waiting, checked_s, solved_s)
+    return Snapshot(opened.diagnostics, opened.sources, ctx, results, costs, waiting, checked_s, solved_s)
 
 
 def changed_layers(before: SearchResult | None, now: SearchResult) -> list[int]:

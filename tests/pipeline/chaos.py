@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from puzzledsl.pipeline.stamps import Stamps
-from puzzledsl.pipeline.tasks import STAGES
+from puzzledsl.pipeline.tasks import TASKS
 from tests.pipeline.test_run import COMMAND, ENVIRONMENT
 
 CLEAR = 1  # the exit code of a mistake that is told
@@ -68,9 +68,9 @@ def flip(path: Path, dice: random.Random) -> str:
 
 def forget_after(program: Path, build: Path, stage: str | None) -> None:
     """Leave of a build what was there when `stage` had just ended (None: nothing but tokenised text)."""
-    first = 0 if stage is None else STAGES.index(stage) + 1
+    first = 0 if stage is None else TASKS.index(stage) + 1
     for stamp in list(Stamps(build).all()):
-        if stamp.stage not in STAGES or STAGES.index(stamp.stage) < first:
+        if stamp.stage not in TASKS or TASKS.index(stamp.stage) < first:
             continue
         for path in stamp.outputs:
             (build / path).unlink(missing_ok=True)

@@ -8,32 +8,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from puzzledsl.base.render import Painter
     from puzzledsl.ir.tables import SearchResult
-    from puzzledsl.pipeline.watch import Look
+    from puzzledsl.pipeline.watch import Snapshot
     from puzzledsl.report.pictures.architecture import Cell
     from puzzledsl.report.subject import Subject
 
 SHADES = "░▒▓"
 
 
-def answer(look: Look, name: str, before: SearchResult | None, *, color: bool) -> str:
+def answer(snapshot: Snapshot, name: str, before: SearchResult | None, *, color: bool) -> str:
     """Return one search as text, beside its previous answer."""
     from puzzledsl.base.render import Painter
     from puzzledsl.report.artefacts import Artefacts
     from puzzledsl.report.subject import Subject
 
-    assert look.context is not None
-    found = Artefacts(look.context.program, results=dict(look.results), costs=dict(look.costs))
-    return "\n".join(_lines(Subject(found, name), look, before, Painter(color)))
+    assert snapshot.context is not None
+    found = Artefacts(snapshot.context.program, results=dict(snapshot.results), costs=dict(snapshot.costs))
+    return "\n".join(_lines(Subject(found, name), snapshot, before, Painter(color)))
 
 
-def _lines(subject: Subject, look: Look, before: SearchResult | None, paint: Painter) -> Iterator[str]:
+def _lines(
+    subject: Subject, snapshot: Snapshot, before: SearchResult | None, paint: Painter
+) -> Iterator[str]:
     from puzzledsl.base.phrases import layers_in_words
     from puzzledsl.pipeline.text.refined_text import solve_note
     from puzzledsl.pipeline.watch import changed_layers
 
-    result = look.results[subject.name]
+    result = snapshot.results[subject.name]
     if not result.solutions:
-        yield from _no_answer(look, result, paint)
+        yield from _no_answer(snapshot, result, paint)
         return
     objective = result.solutions[0].objective
     head = (
@@ -107,14 +109,14 @@ def _glyph(cell: Cell, paint: Painter) -> str:
             return paint(SHADES[min(int((cell.kept - FAINTEST) / 0.24), 2)], cell.sub_block)
 
 
-def _no_answer(look: Look, result: SearchResult, paint: Painter) -> Iterator[str]:
+def _no_answer(snapshot: Snapshot, result: SearchResult, paint: Painter) -> Iterator[str]:
     from puzzledsl.base.render import render
     from puzzledsl.search.infeasible.verdicts import no_answer
 
-    assert look.context is not None
-    problem = no_answer(look.context.program, result)
+    assert snapshot.context is not None
+    problem = no_answer(snapshot.context.program, result)
     yield f"{paint(result.search, 'bold')}  {paint(result.status, 'bad')}"
     if problem is not None:
         from puzzledsl.cli.output import sources_for
 
-        yield render(problem, sources_for([problem], look.sources), color=paint.color)
+        yield render(problem, sources_for([problem], snapshot.sources), color=paint.color)

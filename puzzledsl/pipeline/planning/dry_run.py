@@ -24,7 +24,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DryRun:
     """The tasks of a run and the free disk space."""
 
     steps: tuple[Step, ...]
@@ -52,7 +52,7 @@ class Plan:
         return self.written_bytes + self.scratch_bytes <= self.free_bytes
 
     def as_json(self) -> dict[str, object]:
-        """Return the plan as a JSON object."""
+        """Return the tasks as a JSON object."""
         return {
             "steps": [
                 {
@@ -73,7 +73,7 @@ class Plan:
         }
 
     def as_text(self) -> str:
-        """Return the plan as text."""
+        """Return the tasks as text."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
@@ -112,12 +112,12 @@ def _like_before(step: Step) -> str:
     return f"{duration(step.estimate.seconds)} (as before)"
 
 
-def plan(ctx: Context, until: str | None, only: str | None) -> Plan:
-    """Return the plan of `pzl run` with these options. Changes nothing."""
+def dry_run(ctx: Context, until: str | None, only: str | None) -> DryRun:
+    """Return what `pzl run` does with these options. Changes nothing."""
     wanted = [s for s in statuses(ctx) if is_wanted(s.task.stage, until, only)]
     estimator = Estimator(ctx)
     steps = tuple(Step(status, estimator.of(status.task)) for status in wanted if status.word != "done")
-    return Plan(steps, len(wanted) - len(steps), shutil.disk_usage(_existing(ctx.build.root)).free)
+    return DryRun(steps, len(wanted) - len(steps), shutil.disk_usage(_existing(ctx.build.root)).free)
 
 
 def _existing(path: Path) -> Path:

@@ -9,12 +9,12 @@ from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.tasks.uptrain import Uptrain
 
 
-def follows() -> bool:
+def is_follower() -> bool:
     """Return True on nonzero ranks."""
     return os.environ.get("RANK", "0") != "0"
 
 
-def follow(ctx: Context) -> bool:
+def join_trainings(ctx: Context) -> bool:
     """Join the training that rank 0 announces until it is done. Return False after a diagnostic, which rank 0 shows."""
     from puzzledsl.uptrain.ranks import announced, leave, ranks_of, wait_for_the_end
 
@@ -28,7 +28,7 @@ def follow(ctx: Context) -> bool:
     return True
 
 
-def dismiss() -> None:
+def release_followers() -> None:
     """On rank 0, after all work: let the other ranks end."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return

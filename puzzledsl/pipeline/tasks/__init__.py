@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from puzzledsl.pipeline.task import Task
 
 
-def _found() -> Iterator[type[Task]]:
+def found() -> Iterator[type[Task]]:
+    """Yield the task that each module defines."""
     for module in pkgutil.iter_modules(__path__):
         values = vars(importlib.import_module(f"{__name__}.{module.name}")).values()
         yield from (v for v in values if isinstance(v, type) and v.__module__.endswith(f".{module.name}"))
@@ -22,6 +23,5 @@ def in_order(kinds: list[type[Task]], after: str = "") -> Iterator[type[Task]]:
         yield from in_order(kinds, kind.stage)
 
 
-TASKS = {kind.stage: kind for kind in in_order(list(_found()))}
+TASKS = {kind.stage: kind for kind in in_order(list(found()))}
 """Stage -> its task, in the order of a run."""
-STAGES = tuple(TASKS)

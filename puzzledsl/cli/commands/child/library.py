@@ -75,8 +75,8 @@ def gc(
     """Remove pieces that no job of the program needs, and files that are not pieces."""
     from puzzledsl.cli import loading, output
     from puzzledsl.pieces.store.keeping import remove, unneeded
-    from puzzledsl.pipeline.execute import locked
     from puzzledsl.pipeline.inputs import jobs_of
+    from puzzledsl.pipeline.process.locks import locked
 
     ctx = loading.context(file, set_, build)
     with locked(ctx):

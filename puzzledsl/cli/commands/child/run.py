@@ -43,11 +43,11 @@ def run(
     Interrupt it at any moment (Ctrl-C), or kill it: finished work is kept, and the same command resumes.
     """
     from puzzledsl.cli import loading
-    from puzzledsl.pipeline.tasks import STAGES
+    from puzzledsl.pipeline.tasks import TASKS
 
     for option, stage in (("--until", until), ("--only", only)):
-        if stage is not None and stage not in STAGES:
-            raise typer.BadParameter(f"`{stage}` is no stage; stages: {', '.join(STAGES)}", param_hint=option)
+        if stage is not None and stage not in TASKS:
+            raise typer.BadParameter(f"`{stage}` is no stage; stages: {', '.join(TASKS)}", param_hint=option)
     if until is not None and only is not None:
         raise typer.BadParameter("give --until or --only, not both", param_hint="--only")
     if json and not dry_run:
@@ -62,9 +62,9 @@ def run(
 
 def _dry_run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
     from puzzledsl.cli import output
-    from puzzledsl.pipeline.planning.dry_run import plan
+    from puzzledsl.pipeline.planning.dry_run import dry_run
 
-    found = plan(ctx, until, only)
+    found = dry_run(ctx, until, only)
     if json:
         output.print_json(found.as_json())
     else:
@@ -74,13 +74,13 @@ def _dry_run(ctx: Context, until: str | None, only: str | None, json: bool) -> N
 def _run(ctx: Context, until: str | None, only: str | None) -> None:
     from puzzledsl.cli.output import print_diagnostics
     from puzzledsl.pipeline.process.reporter import Reporter
-    from puzzledsl.pipeline.run_all import is_wanted, run_everything
+    from puzzledsl.pipeline.run_all import is_wanted, run_all
     from puzzledsl.pipeline.text.evaluation_text import disagreeing_texts
     from puzzledsl.pipeline.text.summary import summary
 
     with Reporter(ctx.build.log) as progress:
         ctx.progress = progress
-        run_everything(ctx, until, only, progress.say)
+        run_all(ctx, until, only, progress.say)
     print(summary(ctx, lambda stage: is_wanted(stage, until, only)))
     if is_wanted("eval", until, only):
         print_diagnostics(disagreeing_texts(ctx, list(ctx.program.evals)), {})

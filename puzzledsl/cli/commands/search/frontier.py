@@ -21,7 +21,7 @@ def frontier(
     """
     from puzzledsl.cli import loading, output
     from puzzledsl.cli.text import answers
-    from puzzledsl.pipeline.execute import locked
+    from puzzledsl.pipeline.process.locks import locked
     from puzzledsl.pipeline.solving import ready, solved_frontier
     from puzzledsl.pipeline.targets import chosen
 

@@ -44,7 +44,7 @@ def solve(
     from puzzledsl.cli import loading, output
     from puzzledsl.cli.text import answers
     from puzzledsl.ir.nodes import CpSat
-    from puzzledsl.pipeline.execute import locked
+    from puzzledsl.pipeline.process.locks import locked
     from puzzledsl.pipeline.solving import baselines_of, ready, solved
     from puzzledsl.pipeline.targets import chosen
     from puzzledsl.search.infeasible.verdicts import no_answer

@@ -13,7 +13,7 @@ import typer
 from puzzledsl.cli.options import BuildOption, FileArgument, NamesArgument, SetOption
 
 if TYPE_CHECKING:
-    from puzzledsl.pipeline.watch import Look
+    from puzzledsl.pipeline.watch import Snapshot
 
 POLL_S, SETTLE_S = 0.15, 0.05
 Version = tuple[tuple[str, int, int, int], ...]
@@ -34,22 +34,22 @@ def watch(
     """
     from puzzledsl.cli import loading, output
     from puzzledsl.pipeline.process import interrupts
-    from puzzledsl.pipeline.watch import look
+    from puzzledsl.pipeline.watch import check_and_solve
 
     output.add_source_root(file.parent)
     settings, where = loading.settings_of(set_), build or file.parent / "build"
     screen = Screen()
-    before: Look | None = None
+    before: Snapshot | None = None
     try:
         with screen:
             while True:
-                now = look(file, settings, where, searches or ())
-                seen = version([file, *_used(now)])
+                now = check_and_solve(file, settings, where, searches or ())
+                seen = version([file, *now.files])
                 screen.show(_text(file, now, before))
                 before = now if now.context is not None else before
                 if once:
                     break
-                _wait_for_another(seen, [file, *_used(now)])
+                _wait_for_another(seen, [file, *now.files])
                 interrupts.check()
     except KeyboardInterrupt:
         pass  # how one stops watching
@@ -80,19 +80,6 @@ def _wait_for_another(seen: Version, files: list[Path]) -> None:
         time.sleep(SETTLE_S)
         if version(files) == now:
             return
-
-
-def _used(look: Look) -> list[Path]:
-    """Return the files that the program was read from, its tables, and the scores and costs in the build directory."""
-    found = [Path(name) for name in look.sources if not name.startswith("std/")]
-    if look.context is not None:
-        program, base = look.context.program, look.context.base
-        specs = [h.spec for h in program.hardware.values()] + [s.method for s in program.scores.values()]
-        found += [base / spec.path for spec in specs if spec.kind == "table"]
-        build = look.context.build
-        found += [build.scores(name) for name in program.scores]
-        found += [build.measured_costs(name) for name in program.spaces]
-    return found
 
 
 class Screen:
@@ -134,7 +121,7 @@ class Screen:
             sys.stdout.write(self._last + "\n")
 
 
-def _text(file: Path, now: Look, before: Look | None) -> str:
+def _text(file: Path, now: Snapshot, before: Snapshot | None) -> str:
     from puzzledsl.base.render import render_all
     from puzzledsl.cli import output
     from puzzledsl.cli.text import answers_live

@@ -12,7 +12,8 @@ def do_stage(ctx: Context, stage: str, names: list[str] | None) -> list[str]:
     """Do one stage for the named declarations (all without names), skipping what is fresh. Return their names."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.cli import loading
-    from puzzledsl.pipeline.execute import execute, locked
+    from puzzledsl.pipeline.execute import execute
+    from puzzledsl.pipeline.process.locks import locked
     from puzzledsl.pipeline.process.reporter import Reporter
     from puzzledsl.pipeline.targets import chosen
     from puzzledsl.pipeline.tasks import TASKS

@@ -21,7 +21,8 @@ def report(
 ) -> None:
     """Write report.html: one self-contained page with everything that is in the build directory."""
     from puzzledsl.cli import loading
-    from puzzledsl.pipeline.execute import execute, locked
+    from puzzledsl.pipeline.execute import execute
+    from puzzledsl.pipeline.process.locks import locked
     from puzzledsl.pipeline.tasks.report import Report
 
     ctx = loading.context(file, set_, build)

@@ -20,12 +20,12 @@ def uptrain(
     (FSDP2). Interrupt it at any moment: the same command goes on from there.
     """
     from puzzledsl.cli import loading
-    from puzzledsl.pipeline.process.torchrun import dismiss, follow, follows
+    from puzzledsl.pipeline.process.torchrun import is_follower, join_trainings, release_followers
 
     ctx = loading.context(file, set_, build)
-    if follows():
-        if not follow(ctx):
+    if is_follower():
+        if not join_trainings(ctx):
             raise typer.Exit(1)
         return
     do_stage(ctx, "uptrain", names)
-    dismiss()
+    release_followers()

@@ -1,0 +1,158 @@
+"""The tasks as data: one file adds a stage, and order, status, dry runs, runs and plans derive from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.cli import loading
+from puzzledsl.pipeline import tasks
+from puzzledsl.pipeline.graph import tasks_of
+from puzzledsl.pipeline.planning.again import compare
+from puzzledsl.pipeline.planning.status import MEANINGS
+from puzzledsl.pipeline.stamps import Stamps
+from puzzledsl.pipeline.tasks import TASKS
+from tests.pipeline.test_status import said, told, told_states
+from tests.pipeline.tiny_program import write_tiny_program
+
+FIGURES = """
+from puzzledsl.base.files import write_text
+from puzzledsl.ir import nodes
+from puzzledsl.pipeline.task import DeclaredTask, Work
+
+
+class Figures(DeclaredTask[nodes.Search]):
+    stage, after, kind = "figures", "export", "search"
+    words = {"drawn": "the drawing"}
+
+    def needs(self):
+        return (("solve", self.name),)
+
+    def inputs(self):
+        return {"drawn": "1", "layers": self.ctx.made("solve", self.name, "the solutions")}
+
+    def texts(self):
+        return ("figures",)
+
+    def work(self):
+        return Work(written_bytes=1 << 20)
+
+    def run(self):
+        path = self.ctx.build.root / "figures" / f"{self.name}.txt"
+        write_text(path, self.name)
+        return [path]
+"""
+MORE = """
+space narrow of wide = used_by(best, top: 4)
+bld pairs of narrow { train = attention * ffn, tokens = 256, context = 32, batch = 2, data = corpus }
+score together of pairs = replace_one(kl_divergence, samples: 128)
+search second of narrow { minimize together }
+score again of pieces = replace_one(kl_divergence, samples: 64, around: better)
+search last of best { minimize again }
+search better of best { minimize kl, refine = measured(2) }
+frontier far of better = sweep(chat.throughput, 1.2x..1.6x, points: 2, children: 2)
+eval early of last = tasks("items.jsonl") { data = corpus, full = last + final }
+"""
+"""Declarations before what they read."""
+EDITS = {
+    "samples: 128": "samples: 64",
+    "1.2x": "1.3x",
+    "width: 50%": "width: 25%",
+    "loss = 1 * kld + 1 * cosine": "loss = 1 * kld",
+    "data = corpus, tokens = 256": "data = corpus, tokens = 512",
+    'hf("out")': 'hf("elsewhere")',
+}
+
+
+@pytest.fixture
+def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that one file adds."""
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "figures.py").write_text(FIGURES)
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path / "tasks")])
+    found = {kind.stage: kind for kind in tasks.in_order(list(tasks.found()))}
+    assert list(found) == [*list(TASKS)[:-1], "figures", "report"]
+    monkeypatch.setitem(TASKS, "figures", found["figures"])
+    monkeypatch.setitem(TASKS, "report", TASKS.pop("report"))
+
+
+def test_one_file_adds_a_stage(copied: Callable[[], Path], figures: None) -> None:
+    program = copied()
+    text = program.read_text()
+    now = told_states(program)
+    assert list(now)[-4:] == ["figures best", "figures greedy", "figures most", "report"]
+    assert {now[key][0] for key in list(now)[-4:-1]} == {"missing"}
+    steps = told("run", program, "--dry-run", "--only", "figures")["steps"]
+    assert [(step["name"], step["bytes"]) for step in steps] == [
+        (n, 1 << 20) for n in ("best", "greedy", "most")
+    ]
+    program.write_text(text + 'data figures = text("none.txt")\n')
+    code, _, err = said("run", program, "--only", "figures")
+    assert code == 1 and "data `figures`: no file matches `none.txt`" in err
+    program.write_text(text)
+    code, _, err = said("run", program, "--only", "figures")
+    assert code == 0 and "figures most: done" in err, err
+    assert (program.parent / "build" / "figures" / "best.txt").read_text() == "best"
+    assert {state for key, (state, _) in told_states(program).items() if key != "report"} == {"done"}
+    program.write_text(text.replace("chat.throughput >= 1.2x", "chat.throughput >= 1.3x"))
+    assert told_states(program)["figures best"] == ("stale", "after solve best")
+    old, new = (loading.check(path, None).program for path in (_with(program, text), program))
+    assert old is not None and new is not None
+    assert ("figures", "best") in compare(old, new).again
+
+
+def _with(program: Path, text: str) -> Path:
+    path = program.with_name("old.pzl")
+    path.write_text(text)
+    return path
+
+
+def test_every_task_comes_after_those_it_needs(tmp_path: Path) -> None:
+    program = write_tiny_program(tmp_path)
+    program.write_text(program.read_text() + MORE)
+    seen: list[tuple[str, str]] = []
+    for task in tasks_of(loading.context(program, None, tmp_path / "none")):
+        seen.append(task.key)
+        assert {stage for stage, _ in task.needs()} <= TASKS.keys()
+    order = {key: place for place, key in enumerate(seen)}
+    assert len(order) == len(seen)
+    for task in tasks_of(loading.context(program, None, tmp_path / "none")):
+        assert all(order.get(key, -1) < order[task.key] for key in task.needs()), task.title
+    places = [order[key] for key in (("solve", "better"), ("score", "again"), ("solve", "last"))]
+    assert places == sorted(places)
+    assert ("bld", "pairs") not in order, "its space is not known yet"
+
+
+def test_a_search_that_needs_scores_around_its_own_child_says_what_it_lacks(tmp_path: Path) -> None:
+    program = write_tiny_program(tmp_path)
+    circle = "score own of pieces = replace_one(kl_divergence, samples: 64, around: best)\n"
+    program.write_text(program.read_text().replace("minimize kl", "minimize own") + circle)
+    keys = [task.key for task in tasks_of(loading.context(program, None, tmp_path / "none"))]
+    assert ("score", "own") not in keys and ("solve", "best") in keys
+    code, _, err = said("solve", program, "best", "-o", tmp_path / "none")
+    assert code == 1 and "E0610" in err and "score `own`" in err
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_what_a_plan_runs_again_is_stale(copied: Callable[[], Path], edit: str) -> None:
+    """The differences of two programs and the digests of a build directory agree."""
+    program = copied()
+    text = program.read_text()
+    assert edit in text
+    old = loading.check(_with(program, text), None).program
+    program.write_text(text.replace(edit, EDITS[edit]))
+    new = loading.check(program, None).program
+    assert old is not None and new is not None
+    again = {f"{stage} {name}" for stage, name in compare(old, new).again}
+    stale = {key for key, (state, _) in told_states(program).items() if state != "done"}
+    assert again and again <= stale
+
+
+def test_every_input_has_a_name_in_words(finished: Path) -> None:
+    """Except the pieces of each BLD and the tasks that a report shows, which have their own names."""
+    program = loading.context(finished, None, None).program
+    for stamp in Stamps(finished.parent / "build").all():
+        if stamp.stage not in ("compile", "report"):
+            assert stamp.inputs.keys() <= MEANINGS.keys() | program.blds.keys(), stamp.title

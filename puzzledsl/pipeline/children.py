@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_made_child(ctx: Context, name: str, *, dtype: Any = None, device: Any = "cpu") -> PreTrainedModel:
-    """The child of a search or of an uptraining, in evaluation mode. `dtype` None: float32.
+    """Load the child of a search or of an uptraining, in evaluation mode. `dtype` None: float32.
 
     Raises DiagnosticError for an unknown name, and for a child that is not made yet.
     """

@@ -25,9 +25,9 @@ def digest_of(value: object) -> str:
 
 
 def meaning(node: Frozen, without: Iterable[str] = ()) -> str:
-    """A declaration's digest without its name, comments and place in the file: moving a line makes nothing stale.
+    """Digest of a declaration without its name, comments and place in the file: moving a line makes nothing stale.
 
-    `without`: fields that a task digests apart."""
+    `without`: fields that a task digests separately."""
     return digest_of(_strip(node.model_dump(mode="json", exclude=set(without))))
 
 
@@ -38,7 +38,7 @@ def _strip(value: Any) -> Any:
 
 
 def parent_fingerprint(directory: Path) -> str:
-    """A checkpoint's digest: small files whole; of each safetensors file the size and 256 evenly spread chunks.
+    """Digest of a checkpoint: all of the small files; the size and 256 evenly spaced chunks of each safetensors file.
 
     A 140 GB parent is fingerprinted in well under a second; any retrained or converted checkpoint differs.
     """
@@ -63,7 +63,7 @@ def _sampled(path: Path) -> str:
 
 
 def files_fingerprint(patterns: Iterable[str], base: Path) -> str:
-    """The digest of every file that the globs match, relative to `base`."""
+    """Digest of every file that the globs match, relative to `base`."""
     found: dict[str, str] = {}
     for pattern in patterns:
         for name in glob.glob(str(base / pattern)):
@@ -72,7 +72,7 @@ def files_fingerprint(patterns: Iterable[str], base: Path) -> str:
 
 
 def data_fingerprint(data: nodes.Data, base: Path) -> str:
-    """A data set's digest: its declaration, and its files where it has any."""
+    """Digest of a data set: its declaration, and its files if it has any."""
     match data.source:
         case nodes.TextData(paths=paths) | nodes.JsonlData(paths=paths):
             return digest_of([meaning(data), files_fingerprint(paths, base)])

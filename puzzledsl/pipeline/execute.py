@@ -13,7 +13,7 @@ from puzzledsl.pipeline.task import Task
 
 
 def execute(ctx: Context, tasks: Iterable[Task], *, force: bool = False) -> list[tuple[Task, bool]]:
-    """Do each task that is stale (every task with `force`). Returns each with whether it was done now."""
+    """Run each stale task (every task with `force`). Return each task with True if it ran now."""
     gc_tuning.work()
     outcome = []
     for task in tasks:

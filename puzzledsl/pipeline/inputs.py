@@ -23,7 +23,7 @@ from puzzledsl.pipeline.errors import NoSolution, WholeModelChoice
 
 
 def layers_only(ctx: Context, space: str) -> None:
-    """Raises DiagnosticError where a space chooses something for the whole model: later stages choose layer by layer."""
+    """Raise DiagnosticError if a space has a choice for the whole model: later stages choose layer by layer."""
     chosen = ctx.program.spaces[space]
     if chosen.whole_model is not None:
         widths = " | ".join(map(str, chosen.whole_model.hidden))
@@ -31,7 +31,7 @@ def layers_only(ctx: Context, space: str) -> None:
 
 
 def jobs_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
-    """The jobs of a BLD declaration. Raises DiagnosticError for a choice that no stage can make."""
+    """Return the jobs of a BLD declaration. Raises DiagnosticError for a choice that no stage can make."""
     from puzzledsl.plan.bld import bld_plan
 
     layers_only(ctx, ctx.program.blds[bld].space)
@@ -45,7 +45,7 @@ def measured_scenarios(program: nodes.Program) -> list[str]:
 
 
 def costs_of(ctx: Context, space: str) -> CostTable:
-    """Analytic costs, and the measured ones where `pzl measure` has made them.
+    """Return the analytic costs, and the measured ones that `pzl measure` has made.
 
     Raises DiagnosticError for a choice that no stage can cost."""
     from puzzledsl.costs.table import cost_table, merge
@@ -60,9 +60,9 @@ def costs_of(ctx: Context, space: str) -> CostTable:
 
 
 def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
-    """Every score table of the search's space that is there; a table from elsewhere is read on the spot.
+    """Return every finished score table of the search's space; tables from elsewhere are read from their files.
 
-    Scores made around a child are only for the searches that ask for them: that child's own search comes before them.
+    Scores made around a child are only for searches that name them: the child's own search runs before them.
     """
     from puzzledsl.search.needs import needed
 
@@ -86,7 +86,7 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
 
 
 def table_inputs(ctx: Context, search: str) -> dict[str, str]:
-    """The digests of the costs and scores that a search reads."""
+    """Digests of the costs and scores that a search reads."""
     scores = {name: table.digest() for name, table in sorted(scores_of(ctx, search).items())}
     costs = costs_of(ctx, ctx.program.searches[search].space)
     return {"costs": costs.digest(), "scores": digest_of(scores)}
@@ -112,7 +112,7 @@ def tables_version(ctx: Context) -> tuple[object, ...]:
 
 
 def file_version(path: Path) -> tuple[int, int] | None:
-    """Time of its last change and size of a file; None where it cannot be read."""
+    """Return a file's modification time and size; None if it cannot be read."""
     try:
         status = path.stat()
     except OSError:
@@ -125,7 +125,7 @@ def _around(score: nodes.Score) -> str | None:
 
 
 def data_inputs(ctx: Context, name: str | None, *more: str) -> dict[str, str]:
-    """The digest of a text, or of several, for a task that reads them."""
+    """Digest of the texts that a task reads."""
     texts = [data_fingerprint(ctx.program.data[text], ctx.base) for text in (name, *more) if text]
     if not texts:
         return {}
@@ -133,12 +133,12 @@ def data_inputs(ctx: Context, name: str | None, *more: str) -> dict[str, str]:
 
 
 def solution_of(ctx: Context, search: str) -> SearchResult:
-    """A search's answer, which may be that there is no solution. Raises DiagnosticError where it is missing or damaged."""
+    """Return a search's answer, which may have no solution. Raises DiagnosticError if it is missing or damaged."""
     return ctx.load(ctx.build.solution(search), SearchResult, "solve", search)
 
 
 def best_solution(ctx: Context, search: str) -> SearchResult:
-    """A search's answer; raises DiagnosticError when it is not solved yet or has no solution."""
+    """Return a search's answer. Raises DiagnosticError if it is not solved yet or has no solution."""
     ctx.made("solve", search, "the solutions")
     result = solution_of(ctx, search)
     if not result.solutions:
@@ -148,7 +148,7 @@ def best_solution(ctx: Context, search: str) -> SearchResult:
 
 
 def refinement_of(ctx: Context, search: str) -> Refinement | None:
-    """The children that were measured around a search's optimum; None of a search that is not refined.
+    """Return the children measured around a search's optimum; None for a search without `refine`.
 
     Raises DiagnosticError when they are not measured yet."""
     if ctx.program.searches[search].refine is None:
@@ -158,12 +158,12 @@ def refinement_of(ctx: Context, search: str) -> Refinement | None:
 
 
 def refined_frontier_of(ctx: Context, frontier: str) -> RefinedFrontier:
-    """The children that were measured along a frontier. Raises DiagnosticError where they were not, or the file is damaged."""
+    """Return the children measured along a frontier. Raises DiagnosticError if the file is missing or damaged."""
     return ctx.load(ctx.build.refinement(frontier), RefinedFrontier, "refine", frontier)
 
 
 def chosen_child(ctx: Context, search: str) -> Solution:
-    """The child that is built: the best one measured where a search is refined, else the solver's.
+    """Return the child to build: the best measured one for a search with `refine`, else the solver's.
 
     Raises DiagnosticError when the search is not solved or not refined yet, or has no solution."""
     result = best_solution(ctx, search)
@@ -172,21 +172,21 @@ def chosen_child(ctx: Context, search: str) -> Solution:
 
 
 def child_so_far(ctx: Context, search: str) -> Solution:
-    """`chosen_child`, or the solver's while no children are measured yet."""
+    """Return the child to build, or the solver's while no children are measured yet."""
     if ctx.stamps.read("refine", search) is None:
         return best_solution(ctx, search).solutions[0]
     return chosen_child(ctx, search)
 
 
 def only_data(ctx: Context) -> str | None:
-    """The text of a program that has only one."""
+    """Return the data set of a program that has only one."""
     return next(iter(ctx.program.data)) if len(ctx.program.data) == 1 else None
 
 
 def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]]:
-    """The children an evaluation measures that are made, and which of them in full (tasks and timing).
+    """Return the finished children that an evaluation measures, and the names of those measured in full.
 
-    The others, baselines for instance, are compared by KL and perplexity.
+    In full means with tasks and timing. Others, such as baselines, are compared by KL and perplexity.
     """
     names = children_evaluated(ctx.program, name)
     made = {child: ctx.build.model(child) for child in names if ctx.build.model(child).is_dir()}

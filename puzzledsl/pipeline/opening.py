@@ -16,7 +16,7 @@ from puzzledsl.pipeline.rounds.narrow import resolve_used_by
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A checked program. `context` is None where it has errors; `sources` maps file names to texts."""
+    """A checked program. `context` is None if it has errors; `sources` maps file names to texts."""
 
     diagnostics: tuple[Diagnostic, ...]
     sources: Mapping[str, str]
@@ -43,9 +43,9 @@ def open_program(
 
 
 def context_of(file: Path, checked: Checked, build: Path | None = None) -> Context:
-    """The run context of a program without errors.
+    """Return the run context of a program without errors.
 
-    Spaces that `used_by` narrows are narrowed where their search is solved.
+    `used_by` spaces are narrowed if their search is solved.
     """
     assert checked.program is not None, "a program with errors has no context"
     layout = BuildDir((build or file.parent / "build").resolve())

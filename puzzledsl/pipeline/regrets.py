@@ -22,9 +22,9 @@ def regrets_of(
     *,
     time_s: float,
 ) -> WhyResult | SearchResult:
-    """The regrets of one layer (or of one sub-block of it); of all layers, and the margins, without `layer`.
+    """Return the regrets of one layer (or of one of its sub-blocks); without `layer`, of all layers, and the margins.
 
-    The search's result where it has no solution. Raises DiagnosticError when a table is missing.
+    Return the search's result if it has no solution. Raises DiagnosticError when a table is missing.
     """
     from puzzledsl.search.sensitivity.why import why_search
 
@@ -41,7 +41,7 @@ def regrets_of(
 
 
 def keep_regrets(ctx: Context, result: WhyResult) -> Path:
-    """Write the regrets of all layers where `pzl report` finds them; returns the path."""
+    """Write the regrets of all layers for `pzl report`. Return the path."""
     path = ctx.build.why(result.search)
     with locked(ctx), disk_errors(ctx.build.root):
         write_text(path, result.canonical_json())

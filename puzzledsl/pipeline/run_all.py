@@ -15,7 +15,7 @@ from puzzledsl.pipeline.tasks import TASKS
 
 
 def is_wanted(stage: str, until: str | None, only: str | None) -> bool:
-    """True where `--until` and `--only` leave a stage in."""
+    """Return True if `--until` and `--only` include a stage."""
     if only is not None:
         return stage == only
     stages = list(TASKS)
@@ -23,9 +23,9 @@ def is_wanted(stage: str, until: str | None, only: str | None) -> bool:
 
 
 def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[str], None]) -> None:
-    """Do all that is stale. Raises DiagnosticError where a child is asked for that the search cannot give.
+    """Run every stale task. Raises DiagnosticError if a later declaration needs a child that the search cannot give.
 
-    With `only`, what the stage reads is taken as it is."""
+    With `only`, the stage's inputs are taken as they are."""
     before = holder_of(ctx.build.root)
     with locked(ctx):
         if before is not None:

@@ -16,7 +16,7 @@ from puzzledsl.pipeline.tasks.solve import Solve
 
 
 def ready(ctx: Context, searches: Iterable[str]) -> tuple[list[str], list[Diagnostic]]:
-    """The searches whose tables are all there, and a diagnostic for each of the others."""
+    """Return the searches that have all their tables, and a diagnostic for each of the others."""
     found: list[str] = []
     problems: list[Diagnostic] = []
     for name in searches:
@@ -29,20 +29,20 @@ def ready(ctx: Context, searches: Iterable[str]) -> tuple[list[str], list[Diagno
 
 
 def solved(ctx: Context, name: str, *, force: bool = True) -> tuple[SearchResult, float]:
-    """The result of one search, and the seconds it took. Without `force` an answer to the same inputs is read back."""
+    """Return the result of one search and the seconds it took. Without `force` an answer to the same inputs is read back."""
     began = time.monotonic()
     execute(ctx, [Solve(ctx, name)], force=force)
     return inputs.solution_of(ctx, name), time.monotonic() - began
 
 
 def solved_frontier(ctx: Context, name: str, *, force: bool = True) -> FrontierResult:
-    """The points of one frontier; its CSV and picture are written beside them. `force` as for `solved`."""
+    """Return the points of one frontier, and write its CSV and picture. `force` as for `solved`."""
     execute(ctx, [Frontier(ctx, name)], force=force)
     return ctx.load(ctx.build.frontier(name), FrontierResult, "frontier", name)
 
 
 def baselines_of(ctx: Context, name: str) -> dict[str, SearchResult]:
-    """Every baseline under a search's requirements."""
+    """Solve every baseline under a search's requirements."""
     from puzzledsl.search.baselines.baselines import solve_baselines
 
     space = ctx.program.searches[name].space

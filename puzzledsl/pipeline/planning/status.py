@@ -42,14 +42,14 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True)
 class Follows:
-    """A task it reads from is to be done first; if that leaves the same files, this one stays done."""
+    """Waits for a task that it reads from. If that task leaves the same files, this one stays done."""
 
     tasks: tuple[Key, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """It cannot be said: something outside the build directory is not there."""
+    """Unknown, because something outside the build directory is missing."""
 
     because: str
 
@@ -59,7 +59,7 @@ State = Done | Missing | Changed | Damaged | Follows | Blocked
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
-    """One task and where it stands."""
+    """One task and its state."""
 
     task: Task
     state: State
@@ -81,7 +81,7 @@ class TaskStatus:
 
     @property
     def why(self) -> str:
-        """The reason for anything but `done`."""
+        """The reason for a state other than `done`."""
         match self.state:
             case Done():
                 return ""
@@ -105,7 +105,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def statuses(ctx: Context) -> Iterator[TaskStatus]:
-    """Every task that `pzl run` would look at, in its order."""
+    """Yield every task of `pzl run` with its state, in order."""
     undone: list[Key] = []
     for task in tasks_of(ctx):
         state = _state(ctx, task, undone)

@@ -1,4 +1,4 @@
-"""The figures of a run as curves, for TensorBoard, where that is installed: `tensorboard --logdir build/board`."""
+"""TensorBoard curves of a run's figures, if TensorBoard is installed: `tensorboard --logdir build/board`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Board:
-    """Writes to `directory`. Does nothing where TensorBoard is not installed, or before a stage has loaded torch."""
+    """Writer of curves to `directory`. Does nothing without TensorBoard, or before a stage has loaded torch."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -18,7 +18,7 @@ class Board:
         self._writer: Any = None
 
     def add(self, task: str, step: int, figures: dict[str, float | str]) -> None:
-        """One point on the curve of each figure that is a number: `bld pieces/loss`, after so many units of the task."""
+        """Add one point to the curve of each numeric figure, such as `bld pieces/loss`, after `step` units of the task."""
         numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}
         if not numbers or not self._ready():
             return
@@ -26,7 +26,7 @@ class Board:
             self._writer.add_scalar(f"{task}/{name}", value, step)
 
     def close(self) -> None:
-        """Have everything on the disk."""
+        """Write everything to the disk."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -20,7 +20,7 @@ def copy_directory(source: Path, target: Path) -> None:
 
 
 def clear_leftovers(target: Path) -> None:
-    """Remove what a killed process was writing in place of `target`: its temporary neighbours. Only under the build's lock."""
+    """Remove the temporary neighbours of `target` that a killed process left. Only under the build's lock."""
     for leftover in [
         *target.parent.glob(f".{target.name}.*tmp"),
         *target.parent.glob(f".{target.name}.*old"),

@@ -20,7 +20,7 @@ _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy: an OSError
 
 @contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
-    """Turn a refusal to write, from whichever library, into DiskFull. `root` is named where the error names no file."""
+    """Turn any library's failed write into DiskFull. The message names `root` if the error names no file."""
     try:
         yield
     except DiagnosticError:
@@ -34,7 +34,7 @@ def disk_errors(root: Path) -> Iterator[None]:
 
 
 def refusal(error: BaseException) -> tuple[str | None, str] | None:
-    """The file, where it is known, and the operating system's reason, if this error or a cause of it is a refusal to write."""
+    """Return the file (None if unknown) and the operating system's reason of a failed write; None for another error."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (*REFUSALS, *NO_PLACE):

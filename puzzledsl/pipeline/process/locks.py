@@ -37,7 +37,7 @@ class Holder(Frozen):
 
     @classmethod
     def ourselves(cls) -> Holder:
-        """This process."""
+        """Return this process."""
         command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
         since = datetime.now().isoformat(" ", "seconds")
         return cls(pid=os.getpid(), host=socket.gethostname(), command=f"pzl {command}".strip(), since=since)
@@ -49,9 +49,9 @@ class Holder(Frozen):
 
 @contextmanager
 def locked(ctx: Context) -> Iterator[None]:
-    """Hold the build directory for one process, and put away what a killed one was writing.
+    """Hold the build directory for one process, and remove what a killed one was writing.
 
-    Raises DiagnosticError when another process has it, and for a disk that takes no more."""
+    Raises DiagnosticError if another process holds it, or if the disk is full."""
     with disk_errors(ctx.build.root):
         make_directory(ctx.build.root)
         lock = FileLock(ctx.build.root / LOCK)
@@ -74,7 +74,7 @@ def locked(ctx: Context) -> Iterator[None]:
 
 
 def holder_of(build: Path) -> Holder | None:
-    """Who works here, or did when it was killed; None where nobody does."""
+    """Return the process that works here, or worked here when it was killed; None if there is none."""
     try:
         return Holder.from_json((build / HOLDER).read_bytes())
     except (OSError, ValueError):
@@ -82,7 +82,7 @@ def holder_of(build: Path) -> Holder | None:
 
 
 def at_work(build: Path) -> Holder | None:
-    """The process that works here now. Looks without taking the lock, so that no other process is ever turned away."""
+    """Return the process that works here now. Does not take the lock, so it never turns another process away."""
     holder = holder_of(build)
     if holder is None or holder.host != socket.gethostname():
         return holder
@@ -96,7 +96,7 @@ def at_work(build: Path) -> Holder | None:
 
 
 def sweep(root: Path) -> None:
-    """Remove what a killed run was writing: temporary files and directories, which nobody else can hold under the lock."""
+    """Remove the temporary files and directories of a killed run. Under the lock they belong to no other process."""
     for leftover in [*root.rglob(".*.tmp"), *root.rglob(".*.old")]:
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Progress for people (a rich bar on stderr, or plain lines where it is no terminal) and for machines (JSON lines)."""
+"""Progress for people (a rich bar on stderr, or plain lines without a terminal) and for machines (JSON lines)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Reporter:
             self._board.close()
 
     def start(self, task: str, total: int) -> None:
-        """Begin a bar; the one before is finished."""
+        """Begin a bar and finish the one before."""
         interrupts.check()
         self._finish()
         self._name, self._total, self._done = task, total, 0
@@ -74,7 +74,7 @@ class Reporter:
             print(f"  {task}: 0/{total}", file=sys.stderr, flush=True)
 
     def advance(self, amount: int = 1, **figures: float | str) -> None:
-        """Move the bar on."""
+        """Advance the bar."""
         interrupts.check()
         self._done += amount
         if self._board is not None:
@@ -91,7 +91,7 @@ class Reporter:
             )
 
     def log(self, event: str, **fields: object) -> None:
-        """Append one JSON line; a `text` among its fields is for people, and is shown too."""
+        """Append one JSON line. A field `text` is also shown on stderr."""
         interrupts.check()
         if "text" in fields:
             self._console.print(f"  {fields['text']}", highlight=False, markup=False, soft_wrap=True)
@@ -107,7 +107,7 @@ class Reporter:
             file.write(json.dumps(line, default=str) + "\n")
 
     def say(self, text: str) -> None:
-        """A line above the bar, on stderr."""
+        """Print a line above the bar, on stderr."""
         self._finish()
         self._console.print(text, highlight=False, soft_wrap=True)
 

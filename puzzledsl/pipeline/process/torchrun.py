@@ -29,7 +29,7 @@ def join_trainings(ctx: Context) -> bool:
 
 
 def release_followers() -> None:
-    """On rank 0, after all work: let the other ranks end."""
+    """End the other ranks. Called by rank 0 after all work."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return
     from puzzledsl.uptrain.ranks import announce, leave, ranks_of

@@ -1,1 +1,1 @@
-"""Tasks that solve again: narrowed spaces, refined scores, rounds of scoring."""
+"""Searches that are solved again: in narrowed spaces, and with scores around their child."""

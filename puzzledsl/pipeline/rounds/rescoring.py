@@ -85,7 +85,7 @@ def _log_round(ctx: Context, name: str, number: int, move: Move, unseen: list[fl
 
 
 def _solved_with(ctx: Context, search: str, method: nodes.ReplaceOne, table: ScoreTable) -> Solution | None:
-    """The answer of the search where its own replace-1-block scores of this metric are replaced by the table."""
+    """Return the answer of the search with the table in place of its own replace-1-block scores of this metric."""
     scores = scores_of(ctx, search)
     for name in needed(ctx.program, search).scores:
         own = ctx.program.scores[name].method

@@ -1,4 +1,4 @@
-"""The model card of a child: how it was made, from what, and what the search promised."""
+"""Model card of a child: its parent, the search, the proof and the metrics."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from puzzledsl.pipeline.inputs import chosen_child, refinement_of
 
 
 def metric_text(name: str, value: float) -> str:
-    """A metric of a solution as a person would write it: `chat.memory` 8.4e10 -> `78.2GiB`."""
+    """Format a metric of a solution: `chat.memory` 8.4e10 -> `78.2GiB`."""
     dimension = METRICS.get(name.rpartition(".")[2], units.COUNT)
     return units.format_quantity(Fraction(value), dimension)
 
 
 def bound_text(swept: str, target: float, ratio: float | None) -> str:
-    """A point's bound as the frontier gives it: `1.2x` of the parent's, or an amount."""
+    """Format a point's bound as the frontier gives it: `1.2x` of the parent's, or an amount."""
     return metric_text(swept, target) if ratio is None else f"{ratio:.4g}x"
 
 
 def model_card(ctx: Context, search: str, result: SearchResult) -> str:
-    """Markdown with the parent, the search, its proof, the architecture and how to load the checkpoint."""
+    """Return Markdown with the parent, the search, its proof, the architecture and code that loads the checkpoint."""
     declaration = ctx.program.searches[search]
     parent = ctx.program.parents[ctx.program.spaces[declaration.space].parent]
     best, refinement = chosen_child(ctx, search), refinement_of(ctx, search)
@@ -83,7 +83,7 @@ def _answer(result: SearchResult, bound: str) -> str:
 
 
 def _measured(found: Refinement) -> str:
-    """The child of this card: not the proven optimum, but the best of those measured around it."""
+    """Return a sentence on the child: not the proven optimum, but the best of those measured around it."""
     optimum = "" if found.optimum is None else f"; the proven optimum's is {found.optimum.measured:.4g}"
     return (
         f"This child is the best of {len(found.children)} that were measured around that optimum, which nothing proves: "

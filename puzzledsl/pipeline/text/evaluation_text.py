@@ -17,14 +17,14 @@ ABSENT = "-"  # a figure that only models in full have
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
-    """Tables in plain text: figures by model, then what each child keeps."""
+    """Return tables in plain text: figures by model, then the accuracy that each child keeps."""
     blocks = [_figures(evaluation), *(_kept_table(found) for found in evaluation.comparisons if found.kept)]
     lines = [_preserved(found) for found in evaluation.comparisons if not found.kept]
     return "\n\n".join(block for block in [*blocks, "\n".join(filter(None, lines))] if block)
 
 
 def disagreeing_texts(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
-    """A warning for each child that is made for one of its texts, of the evaluations that are there."""
+    """Return a warning for each child, in finished evaluations, that is near its parent on one text and far on another."""
     from puzzledsl.evaluate.errors import TextsDisagree
 
     found: list[Diagnostic] = []
@@ -52,7 +52,7 @@ def disagreeing_texts(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
 
 
 def figure_text(key: str, figure: Figure) -> str:
-    """A measured figure as a person would write it, with its standard error where it has one."""
+    """Format a measured figure, with its standard error if it has one."""
     if key == "params":
         text = format_quantity(figure.value, COUNT)
     elif key.endswith("_bytes"):
@@ -74,7 +74,7 @@ def _figures(evaluation: Evaluation) -> str:
 
 
 def _rows(model: ModelFigures, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Labels and texts. Where there are several texts, their figures are labelled with them."""
+    """Yield labels and figures. With several data sets, each figure's label names its own."""
     by_text = {name: model.texts[name] for name in names if name in model.texts} if len(names) > 1 else {}
     for key, figure in model.figures.items():
         if any(key in figures for figures in by_text.values()):

@@ -1,4 +1,4 @@
-"""The part of a model card on quality: what an evaluation measured of a child, beside its parent."""
+"""Quality section of a model card: an evaluation's figures of a child beside its parent's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEANING = (
 
 
 def quality_of(ctx: Context, model: str) -> str:
-    """The section, from every evaluation of `model` that is there; empty where there is none."""
+    """Return the section from every finished evaluation of `model`; empty without one."""
     lines: list[str] = []
     for name in evaluations_of(ctx.program, model):
         if ctx.stamps.read("eval", name):
@@ -31,7 +31,7 @@ def quality_of(ctx: Context, model: str) -> str:
 
 
 def add_quality(directory: Path, section: str) -> None:
-    """Append the section to a directory's model card, where it has one."""
+    """Append the section to a directory's model card, if it has one."""
     card = directory / CARD
     if section and card.is_file():
         write_text(card, f"{card.read_text(encoding='utf-8').rstrip()}\n\n{section}")

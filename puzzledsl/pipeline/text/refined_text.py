@@ -1,4 +1,4 @@
-"""Children that were measured around a search's optimum, as text. "Proven" is what the search proved, and nothing else."""
+"""Measured children as text. Only the search's optimum is called proven."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def refined_points_line(found: RefinedFrontier) -> str:
 
 
 def solve_note(search: Search) -> str:
-    """The line that the answer of a search to be refined bears."""
+    """Return the line below the answer of a search with `refine`."""
     assert search.refine is not None
     return f"the optimum of the scores; `pzl refine` measures around it: {refine_words(search.refine)}"
 
 
 def refinement_text(found: Refinement) -> str:
-    """The best child beside the optimum of the scores, then the children in the order measured."""
+    """Return the best child beside the optimum of the scores, then the children in the order measured."""
     return "\n".join(_lines(found))
 
 
@@ -61,8 +61,9 @@ def _figures(found: Refinement, child: MeasuredChild) -> str:
 
 
 def refined_frontier_text(program: Program, found: RefinedFrontier) -> str:
-    """Each point's best measured child beside the optimum of the scores, a line a point: out of the children measured for it and
-    those measured elsewhere that meet its bound."""
+    """Return one line for each point: its best measured child beside the optimum of the scores.
+
+    Children measured elsewhere count at every point whose bound they meet."""
     swept = describe_term(program.frontiers[found.frontier].term)
     first = next((point.refinement for point in found.points if point.refinement is not None), None)
     head = f"frontier {found.frontier}: "
@@ -81,7 +82,7 @@ def refined_frontier_text(program: Program, found: RefinedFrontier) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
-    """Rows with columns aligned; `sides`: `<` or `>` for each."""
+    """Yield rows with aligned columns; `sides`: `<` or `>` for each."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True))

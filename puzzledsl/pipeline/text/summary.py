@@ -13,7 +13,7 @@ from puzzledsl.pipeline.text.refined_text import refined_line, refined_points_li
 
 
 def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -> str:
-    """Plain text. Empty sections are left out, and what stages made that this run did not cover (`--until`, `--only`)."""
+    """Return plain text without empty sections, and without stages that this run did not cover (`--until`, `--only`)."""
     blocks = [_search_lines(ctx)] if covered("solve") else []
     if covered("refine"):
         blocks.append("\n".join(_refined(ctx)))
@@ -24,7 +24,7 @@ def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -
 
 
 def _places(ctx: Context, covered: Callable[[str], bool]) -> Iterator[str]:
-    """Paths of what was made."""
+    """Yield the paths of children, exports and the report."""
     for name in ctx.program.uptrains if covered("uptrain") else ():
         if (folder := ctx.build.model(name)).is_dir():
             yield f"child {name}: {folder}"
@@ -52,7 +52,7 @@ def _search_lines(ctx: Context) -> str:
 
 
 def _refined(ctx: Context) -> Iterator[str]:
-    """The best child of each search that was refined, nothing of one that has no solution; then those along each frontier."""
+    """Yield the best measured child of each search that has a solution, then those along each frontier."""
     for name in ctx.program.searches:
         if not (ctx.build.refinement(name).is_file() and has_child(ctx, name)):
             continue

@@ -127,23 +127,8 @@ def _model(
 ) -> None:
     from puzzledsl.search.export import cpsat_model
 
-    missing = missing_tables(ctx, name)
-    if missing:
+    if missing := inputs.missing_tables(ctx, name).described():
         compiled.unscored[name] = missing
         return
     model = cpsat_model(ctx.program, name, inputs.costs_of(ctx, search.space), inputs.scores_of(ctx, name))
     wrote(ctx.build.cpsat_model(name), model)
-
-
-def missing_tables(ctx: Context, search: str) -> list[str]:
-    """Describe the scores and measured scenarios that a search reads and that do not exist yet."""
-    from puzzledsl.search.needs import needed
-
-    needs = needed(ctx.program, search)
-    space = ctx.program.searches[search].space
-    scores, costs = inputs.scores_of(ctx, search), inputs.costs_of(ctx, space)
-    missing = [f"score `{name}`" for name in sorted(needs.scores) if name not in scores]
-    missing += [
-        f"costs of scenario `{name}`" for name in sorted(needs.scenarios) if name not in costs.scenarios
-    ]
-    return missing

@@ -20,6 +20,7 @@ from puzzledsl.ir.tables import (
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.digests import data_fingerprint, digest_of
 from puzzledsl.pipeline.errors import NoSolution, WholeModelChoice
+from puzzledsl.search.needs import Needed, needed
 
 
 def layers_only(ctx: Context, space: str) -> None:
@@ -64,8 +65,6 @@ def scores_of(ctx: Context, search: str) -> dict[str, ScoreTable]:
 
     Scores made around a child are only for searches that name them: the child's own search runs before them.
     """
-    from puzzledsl.search.needs import needed
-
     space = ctx.program.searches[search].space
     asked = needed(ctx.program, search).scores
     tables: dict[str, ScoreTable] = {}
@@ -90,6 +89,14 @@ def table_inputs(ctx: Context, search: str) -> dict[str, str]:
     scores = {name: table.digest() for name, table in sorted(scores_of(ctx, search).items())}
     costs = costs_of(ctx, ctx.program.searches[search].space)
     return {"costs": costs.digest(), "scores": digest_of(scores)}
+
+
+def missing_tables(ctx: Context, search: str) -> Needed:
+    """Return the scores and scenarios that a search reads and whose tables do not exist yet."""
+    needs = needed(ctx.program, search)
+    costs = costs_of(ctx, ctx.program.searches[search].space).scenarios
+    scores = frozenset(needs.scores - scores_of(ctx, search).keys())
+    return Needed(scores, frozenset(n for n in needs.scenarios if n not in costs))
 
 
 def table_files(ctx: Context) -> list[Path]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.suggest import closest
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.pipeline.compile import missing_tables
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingDeclared, NotReady, UnknownTarget
+from puzzledsl.pipeline.inputs import missing_tables
 
 
 def chosen(
@@ -40,14 +40,12 @@ def _unknown(kind: str, name: str, declared: Mapping[str, object]) -> UnknownTar
 def not_ready(ctx: Context, search: str) -> NotReady | None:
     """Return the diagnostic of a search with missing inputs, with the commands that make them; None if it is ready."""
     missing = missing_tables(ctx, search)
-    if not missing:
+    file, commands = ctx.file, []
+    if missing.scenarios:
+        commands.append(f"`pzl measure {file}` measures costs on this machine")
+    for name in sorted(missing.scores):
+        commands.append(f"`pzl score {file} {name}` makes the scores (after `pzl bld {file}`)")
+    if not commands:
         return None
-    commands = []
-    if any("scenario" in item for item in missing):
-        commands.append(f"`pzl measure {ctx.file}` measures costs on this machine")
-    for item in missing:
-        if item.startswith("score"):
-            name = item.split("`")[1]
-            commands.append(f"`pzl score {ctx.file} {name}` makes the scores (after `pzl bld {ctx.file}`)")
-    where = span_of(ctx.program.searches[search].where)
-    return NotReady(where, name=search, missing=" and ".join(missing), help="; ".join(commands))
+    where, described = span_of(ctx.program.searches[search].where), " and ".join(missing.described())
+    return NotReady(where, name=search, missing=described, help="; ".join(commands))

@@ -30,6 +30,11 @@ class Needed:
     scores: frozenset[str]
     scenarios: frozenset[str]
 
+    def described(self) -> list[str]:
+        """Return what is needed, in words: "score `kl`"."""
+        scores = [f"score `{name}`" for name in sorted(self.scores)]
+        return scores + [f"costs of scenario `{name}`" for name in sorted(self.scenarios)]
+
 
 def needed(program: Program, search: str) -> Needed:
     """Return the scores and scenarios whose tables `search` needs. Raises KeyError for a search that is not declared."""

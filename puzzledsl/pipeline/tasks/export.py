@@ -11,7 +11,6 @@ from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.planning.flop import child_bytes
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
-from puzzledsl.pipeline.text.quality_card import add_quality, quality_of
 
 
 class Export(DeclaredTask[nodes.Export]):
@@ -30,6 +29,8 @@ class Export(DeclaredTask[nodes.Export]):
         return needs.child(self.program, of), *cards
 
     def inputs(self) -> dict[str, str]:
+        from puzzledsl.pipeline.text.quality_card import quality_of
+
         quality = quality_of(self.ctx, self.declaration.of)
         return {
             "export": meaning(self.declaration),
@@ -47,6 +48,7 @@ class Export(DeclaredTask[nodes.Export]):
         from puzzledsl.child.checkpoint.write import refuse_to_overwrite
         from puzzledsl.export.write import write_export
         from puzzledsl.pipeline.process.copying import clear_leftovers, copy_directory
+        from puzzledsl.pipeline.text.quality_card import add_quality, quality_of
 
         declared = self.declaration
         self._child()

@@ -25,7 +25,6 @@ from puzzledsl.pipeline.inputs import (
 )
 from puzzledsl.pipeline.planning.flop import shape_of, token_flop
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
-from puzzledsl.pipeline.text.refined_text import refined_line, refined_points_line
 
 METHOD = "1"
 """The method; raised when it changes, so that searches refined before are refined again."""
@@ -162,6 +161,8 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
         return run_refine_frontier(inputs, self.name, solved, around)
 
     def remark(self) -> str:
+        from puzzledsl.pipeline.text.refined_text import refined_line, refined_points_line
+
         if self.frontier is not None:
             return f", {refined_points_line(refined_frontier_of(self.ctx, self.name))}"
         found = refinement_of(self.ctx, self.name)

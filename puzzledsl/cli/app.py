@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -30,7 +31,7 @@ from puzzledsl.cli.commands.search.watch import watch
 from puzzledsl.cli.commands.search.why import why
 from puzzledsl.cli.help import add_help
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "new": new,
     "check": check,
     "explain": explain,
@@ -50,7 +51,7 @@ COMMANDS = {
     "status": status,
     "verify-export": verify_export,
 }
-"""Name -> function. The stages' commands are in stages.py; `import` and `library` are groups."""
+"""Name -> function. The stages' commands are in stages/; `import` and `library` are groups."""
 
 app = typer.Typer(
     name="pzl",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class BuildDir:
-    """`build/` beside a program. Every noun of the pipeline is a file here."""
+    """Layout of `build/` beside a program: one path per artefact of the pipeline."""
 
     root: Path
 
@@ -43,7 +43,7 @@ class BuildDir:
         return self.root / "scores" / f"{score}.json"
 
     def figures(self, digest: str) -> Path:
-        """All figures of one set of replacements on one text, whichever of them is a score."""
+        """All metrics of one set of replacements on one text, also those that no score uses."""
         return self.root / "scores" / "figures" / f"{digest}.jsonl"
 
     def cpsat_model(self, search: str) -> Path:
@@ -79,7 +79,7 @@ class BuildDir:
         return self.root / "models" / name
 
     def work(self, stage: str, name: str) -> Path:
-        """Unfinished work of a stage, removed when it ends: what makes it resumable."""
+        """Unfinished work of a stage, from which it resumes; removed when the stage ends."""
         return self.root / "work" / stage / name
 
     def evaluation(self, evaluation: str) -> Path:

@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def make_directory(path: Path) -> None:
-    """With its parents. Raises OSError; EROFS where a file system has no place for directories, such as /proc."""
+    """Create a directory and its parents. Raises OSError; EROFS if the file system has no directories, such as /proc."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:

@@ -13,9 +13,9 @@ from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Span
 
 
 def safe_fixes(diagnostics: Iterable[Diagnostic], file: str) -> list[tuple[Diagnostic, Fix]]:
-    """The one fix of each diagnostic that may be made unasked and touches nothing but `file`.
+    """Return the diagnostics with exactly one safe fix, if it edits only `file`, and the fix.
 
-    A diagnostic with several safe fixes leaves a choice, which is the user's.
+    Of several safe fixes the user must choose.
     """
     found = []
     for diagnostic in diagnostics:
@@ -26,7 +26,7 @@ def safe_fixes(diagnostics: Iterable[Diagnostic], file: str) -> list[tuple[Diagn
 
 
 def compatible(fixes: Iterable[Fix]) -> list[Fix]:
-    """The fixes that can be made together, the first of two that touch each other before the second.
+    """Return the fixes that can be made together: of two that touch each other, the first.
 
     Two that make the very same edits are one.
     """
@@ -63,7 +63,7 @@ def apply(text: str, fixes: Iterable[Fix]) -> str:
 
 
 class _Offsets:
-    """From lines and columns to places in a text; what lies beyond an end is that end."""
+    """Conversion of lines and columns to offsets in a text, clamped to its ends."""
 
     def __init__(self, text: str) -> None:
         lengths = [len(line) + 1 for line in text.split("\n")]
@@ -71,7 +71,7 @@ class _Offsets:
         self.size = len(text)
 
     def of(self, line: int, column: int) -> int:
-        """The offset of a 1-based place."""
+        """Return the offset of a 1-based line and column."""
         row = min(max(line - 1, 0), len(self.starts) - 2)
         return min(self.starts[row] + max(column - 1, 0), self.starts[row + 1] - 1, self.size)
 

@@ -13,12 +13,12 @@ _USUAL = gc.get_threshold()
 
 
 def rest() -> None:
-    """From now on collect rarely: the process starts, and what it makes stays."""
+    """Collect rarely from now on: objects made while the process starts live to its end."""
     gc.set_threshold(RARELY, *_USUAL[1:])
 
 
 def work() -> None:
-    """From now on collect as usual, and leave alone what the start has made."""
+    """Collect as usual from now on, except the objects made so far."""
     if gc.get_threshold()[0] == RARELY:
         gc.freeze()
         gc.set_threshold(*_USUAL)

@@ -8,11 +8,11 @@ from puzzledsl.base.diagnostics import Near
 
 
 def closest(name: str, candidates: Iterable[str]) -> Near | None:
-    """The candidate most likely meant by a misspelt `name`, or None where nothing is near enough.
+    """Return the candidate that a misspelt `name` most likely means, or None if none is near enough.
 
     Letter case and `_`/`-` are ignored; swapping two neighbours counts as one slip. One slip is allowed in a name
     of up to four letters, two up to eight, three beyond. The first candidate wins a tie, and is then not
-    `alone`. The one name that goes on behind `name_` comes before all: `h100_sxm` for `h100`.
+    `alone`. A single candidate that starts with `name_` comes first: `h100_sxm` for `h100`.
     """
     candidates = list(candidates)
     longer = [c for c in candidates if len(name) > 2 and c.startswith(f"{name}_")]

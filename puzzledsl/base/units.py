@@ -122,7 +122,7 @@ class Quantity:
 
 
 class BadLiteral(ValueError):
-    """A literal that is no quantity. `help` says what would work; `meant` is the one literal that must be meant, if any."""
+    """Raised for a literal that is not a quantity. `help` describes a correct one; `meant` is the only likely one, if any."""
 
     def __init__(self, message: str, help: str = "", meant: str = "") -> None:
         super().__init__(message)
@@ -131,7 +131,7 @@ class BadLiteral(ValueError):
 
 @functools.lru_cache(maxsize=4096)  # a `for` reads its literals again at each step
 def parse_quantity(text: str) -> Quantity:
-    """The quantity a literal such as `78_000`, `25%`, `2.17x`, `80GiB`, `5min` or `200 tok/s` stands for.
+    """Return the quantity of a literal such as `78_000`, `25%`, `2.17x`, `80GiB`, `5min` or `200 tok/s`.
 
     Raises BadLiteral for an unknown unit or a number too long to be meant.
     """
@@ -154,9 +154,9 @@ def parse_quantity(text: str) -> Quantity:
 
 
 def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
-    """Help for an unknown unit, and the literal that must be meant: letters in the wrong case say which.
+    """Return the help for an unknown unit, and the literal that it must mean, known by letters in the wrong case.
 
-    `5m` may be minutes or millions, so a single letter says it only where it is `S` or `H`.
+    `5m` may be minutes or millions, so of single letters only `S` and `H` are certain.
     """
     if unit == "b" or unit == "K":
         return {
@@ -181,7 +181,7 @@ def _decimal(value: Fraction, digits: int = 4) -> str:
 
 
 def format_quantity(value: Fraction | float, dimension: Dimension, digits: int = 4) -> str:
-    """A value in base units as a person would write it: `76.2GiB`, `31ms`, `51.5B`, `1234`.
+    """Format a value in base units: `76.2GiB`, `31ms`, `51.5B`, `1234`.
 
     For messages and tables; it rounds to `digits` significant digits. The text parses back as a literal where a unit exists.
     """

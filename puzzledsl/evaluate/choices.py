@@ -96,9 +96,9 @@ def log_likelihoods(
     share_context: bool,
     advance: Callable[[int], None] = lambda items: None,
 ) -> list[list[float]]:
-    """log p(choice | context) of each choice of each item. Items of like length share a forward.
+    """Return log p(choice | context) of each choice of each item. Items of similar length share a forward pass.
 
-    `share_context` needs `can_share`. `advance` hears of finished items.
+    `share_context` needs `can_share`. `advance` is called with the number of finished items.
     """
     found = score_choices(model, items, share_context=share_context, advance=advance)
     return [[scored.log_prob for scored in item] for item in found]

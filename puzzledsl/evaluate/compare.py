@@ -101,8 +101,10 @@ def _around(value: float, error: float, freedom: int) -> Interval:
 
 
 def student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t: exact for 1 and 2 degrees of freedom, Cornish and Fisher's series (within 1 %)
-    beyond."""
+    """Return the 97.5 % quantile of Student's t distribution.
+
+    Exact for 1 and 2 degrees of freedom, by the series of Cornish and Fisher (within 1 %) for more.
+    """
     if freedom == 1:
         return math.tan(0.475 * math.pi)
     if freedom == 2:

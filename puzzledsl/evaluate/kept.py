@@ -114,7 +114,7 @@ def _of(tasks: Sequence[Task]) -> Kept:
 
 
 def _ratios(child: Floats, parent: Floats) -> Floats:
-    """child / parent. Where a resample's parent is not above chance, infinite: it counts for an interval's end alone."""
+    """Return child / parent; infinite for a resample whose parent is not above chance: it counts for one end of the interval."""
     infinite = np.where(child > 0, np.inf, -np.inf)
     return np.where(parent > 0, child / np.where(parent > 0, parent, 1.0), infinite)
 

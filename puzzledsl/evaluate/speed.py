@@ -72,8 +72,10 @@ def _ratios(child: Sequence[float], parent: Sequence[float]) -> list[float]:
 
 
 def speed_figures(scenario: str, speed: Speed, workload: Workload) -> dict[str, Figure]:
-    """`SCENARIO.prefill_tokens_per_s`, `.decode_tokens_per_s`, `.latency_s` (prompt + all outputs) and `.throughput`
-    (output tokens of the batch a second, prefill included)."""
+    """Return `SCENARIO.prefill_tokens_per_s`, `.decode_tokens_per_s`, `.latency_s` and `.throughput`.
+
+    Latency is that of the prompt and all outputs. Throughput is in output tokens of the batch per second, prefill included.
+    """
     prefill, step = speed.prefill_s, speed.decode_step_s
     latency = prefill + workload.output * step
     parts = prefill * speed.prefill_error, workload.output * step * speed.decode_error

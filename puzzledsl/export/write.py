@@ -27,8 +27,10 @@ def write_export(
     *,
     name: str | None = None,
 ) -> None:
-    """Write the child of `child_dir` to `target`, rewritten where the runtime lacks something, in `dtype` (default: its own;
-    f16 for GGUF). Raises DiagnosticError."""
+    """Write the child of `child_dir` to `target`, rewritten for a runtime that lacks some of its alternatives.
+
+    `dtype`: default the child's, f16 for GGUF. Raises DiagnosticError.
+    """
     child, found = from_directory(child_dir), RUNTIMES[runtime]
     title = name or target.stem
     match format:

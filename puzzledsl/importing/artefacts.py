@@ -29,7 +29,7 @@ MEASURED_AT = "measurement_info.json"
 
 @dataclass(slots=True)
 class Artefacts:
-    """Everything found. `args`: of the validation, where it is known; `measured_at`: what gathered stats were measured at."""
+    """Artefacts of a run. `args`: of the validation, if known; `measured_at`: batch, length and dtype of gathered stats."""
 
     path: Path
     replacements: list[Replacement] = field(default_factory=list)
@@ -132,7 +132,7 @@ def _placed(file: Path, solution: Mapping[str, Any]) -> tuple[int, Mapping[str, 
 
 
 def _averages(raw: Mapping[str, Any]) -> dict[str, Decimal]:
-    """Metric -> its mean, of every entry that has one."""
+    """Return metric -> mean, for every entry that has a mean."""
     averages = {
         name: value["avg"] for name, value in raw.items() if isinstance(value, dict) and "avg" in value
     }

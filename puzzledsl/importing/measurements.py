@@ -82,7 +82,7 @@ def _cost(
 
 
 def _layer(sub: Mapping[str, Any], naming: Naming) -> int | None:
-    """The layer that was measured; None, of every layer, where the tool has none or -1."""
+    """Return the measured layer; None (every layer) if the tool gives none or -1."""
     layers = naming.shape.layers
     match sub.get("parent_layer_index"):
         case None | -1:
@@ -95,13 +95,13 @@ def _layer(sub: Mapping[str, Any], naming: Naming) -> int | None:
 
 
 def _number(stats: Mapping[str, Any], key: str) -> Decimal | None:
-    """A figure; None where there is none, or one that is no number at all."""
+    """Return a figure; None if it is absent or not a number."""
     value = stats.get(key)
     return Decimal(value) if is_number(value) and Decimal(value).is_finite() else None
 
 
 def _scenario_name(args: Mapping[str, Any], taken: set[str]) -> str:
-    """`bf16_96`, `int8_kv_bf16_64`: dtypes and batch, and the lengths where those are not enough."""
+    """Return a name such as `bf16_96` or `int8_kv_bf16_64`: dtypes and batch size, and the lengths if needed for uniqueness."""
     weights, cache = (str(args.get(f"{what}_dtype", "bf16")) for what in ("weights", "kv_cache"))
     weights, cache = DTYPES.get(weights, weights), DTYPES.get(cache, cache)
     dtypes = weights if weights == cache else f"{weights}_kv_{cache}"
@@ -117,7 +117,7 @@ def _scenario_name(args: Mapping[str, Any], taken: set[str]) -> str:
 
 
 def stats_of_gathered(found: Artefacts) -> Iterator[Mapping[str, Any]]:
-    """Statistics that were gathered with the metrics, as one measurement; nothing where there are none."""
+    """Yield statistics that were gathered with the metrics, as one measurement, if there are any."""
     sub_blocks: dict[str, dict[str, Any]] = {}
     for replacement in found.replacements:
         for config, entry in _gathered_entries(replacement):

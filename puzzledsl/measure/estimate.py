@@ -45,7 +45,7 @@ class Estimate:
 
     @property
     def relative_spread(self) -> dict[str, float]:
-        """Each one's standard error as a share of its time, by `attention.gqa1`, `fixed` …"""
+        """Standard error of each part as a share of its time, by names such as `attention.gqa1` and `fixed`."""
         return {
             ".".join(filter(None, key)): round(self.stderr[key] / value, 4) if value else 0.0
             for key, value in self.seconds.items()

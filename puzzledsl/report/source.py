@@ -1,4 +1,4 @@
-"""The program's text with a little colour. Every piece of it is escaped."""
+"""Text of the program as highlighted, escaped HTML."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN: dict[TokenClass, str] = {
 
 
 def source_lines(text: str) -> list[Markup]:
-    """One piece of HTML a line, without its line end."""
+    """Return one piece of HTML per line, without the line end."""
     source = normalise(text)
     lines = source.split("\n")
     coloured: dict[int, list[tuple[int, int, str]]] = {}
@@ -33,7 +33,7 @@ def source_lines(text: str) -> list[Markup]:
 
 
 def _line(line: str, coloured: list[tuple[int, int, str]]) -> Markup:
-    """A line with some stretches of it coloured, from left to right."""
+    """Return a line with highlighted ranges, from left to right."""
     parts, at = [], 0
     for start, stop, style in coloured:
         parts.append(escape(line[at:start]))

@@ -53,7 +53,7 @@ def main_search(found: Artefacts) -> str | None:
 
 @dataclass(frozen=True)
 class Subject:
-    """A search with a view of all that belongs to it."""
+    """One search with its space, parent, answer, children and measurements."""
 
     found: Artefacts
     name: str
@@ -90,7 +90,7 @@ class Subject:
 
     @cached_property
     def best(self) -> Solution | None:
-        """The child that is built, where there is one and it is a child of the space as it is now."""
+        """The child that is built; None without one, or if the space has changed since."""
         return self.child(self.name)
 
     @cached_property
@@ -113,13 +113,13 @@ class Subject:
         return found if found is not None and self._fits(found.solution) else None
 
     def best_of(self, result: SearchResult | None) -> Solution | None:
-        """A result's best child, unless its layers are none of this space."""
+        """Return the best child of a result; None if its layers are not in this space."""
         if result is None or not result.solutions:
             return None
         return result.solutions[0] if self._fits(result.solutions[0]) else None
 
     def _fits(self, solution: Solution) -> bool:
-        """True of a child of this space."""
+        """Return True if the layers are a child of this space."""
         space = self.space.layers
         return len(solution.layers) == len(space) and all(
             names.attention in (PARENT, *map(name_of, choice.attention))
@@ -197,7 +197,7 @@ class Subject:
 
     @cached_property
     def score(self) -> str | None:
-        """The score that the objective minimises, else the first one of the space that is there."""
+        """The score that the objective minimises, else the first existing score of the space."""
         named = [t.term.score for t in self.search.objective.terms if isinstance(t.term, ScoreTerm)]
         spare = [n for n, s in self.program.scores.items() if s.space == self.search.space]
         return next((n for n in [*named, *spare] if n in self.found.scores), None)
@@ -220,7 +220,7 @@ class Subject:
     def predicted(self, scenario: str, model: str = "", solution: Solution | None = None) -> dict[str, float]:
         """A scenario's metrics as the search saw them, of the parent or of a solution (default: the best).
 
-        What the search recorded counts; the other metrics follow from the cost table.
+        Recorded metrics come from the search, the others from the cost table.
         """
         chosen = solution or self.best
         costs = self.scenario_costs(scenario, chosen)

@@ -1,4 +1,4 @@
-"""The page in two sentences, for who reads no further."""
+"""Summary of the page in two sentences."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REFINED_UNPROVEN = (
 
 
 def verdict(subject: Subject) -> str:
-    """Comparison of the child with its parent, and the proof that the search has. Empty before the search is solved."""
+    """Compare the child with its parent, and name the proof of the search. Empty before the search is solved."""
     if subject.result is None:
         return ""
     by_label = {headline.label: headline for headline in headlines(subject)}

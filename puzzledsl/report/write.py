@@ -1,4 +1,4 @@
-"""The page: everything it says is worked out before the template sees it, and everything in it is escaped."""
+"""Write report.html: values are computed here, the template only places them, and escapes every one."""
 
 from __future__ import annotations
 

@@ -99,8 +99,10 @@ class Sweep:
         work: Path,
         behind: Sequence[Tensor] = (),
     ) -> None:
-        """`work`: folder for temporary files. `behind`: groups of tokens [B, S] after the scored ones, used only for block
-        influence."""
+        """Prepare a sweep.
+
+        `work`: folder for temporary files. `behind`: groups of tokens [B, S] after the scored ones, only for block influence.
+        """
         self.runner, self.measure, self.metric, self.partial = runner, measure, metric, partial
         self.progress, self.incumbent, self.rows = progress, incumbent, rows
         self.work, self.behind = work, behind

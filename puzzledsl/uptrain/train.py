@@ -82,8 +82,11 @@ class Trainer:
         device: torch.device | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        """`train_NT`: every step's blocks in order, [steps * batch, T]. The child is changed in place, and where there are
-        several `ranks` both models are sharded: each process holds its part of their weights."""
+        """Prepare a training.
+
+        `train_NT`: every step's blocks in order, [steps * batch, T]. The child is changed in place. With several `ranks` both
+        models are sharded: each process holds its part of their weights.
+        """
         self.declaration, self.lr, self.ranks = declaration, declaration.lr, ranks
         self.child = child
         self.train_NT, self.heldout_NT = train_NT, heldout_NT

@@ -40,8 +40,11 @@ def drops_by_influence(search: Search) -> bool:
 
 
 def influence_score(program: Program, search: Search) -> str | None:
-    """The score whose table has the block influences that a search reads: the first measured one that its goal and requirements
-    mention, else the first of its space that is measured in the parent."""
+    """Return the score whose block influences a search reads.
+
+    It is the first measured score that its goal and requirements mention, else the first one of its space that is measured
+    in the parent.
+    """
     for name in (*mentioned_scores(search), *program.scores):
         score = program.scores[name]
         if isinstance(score.method, ReplaceOne) and score.space == search.space:

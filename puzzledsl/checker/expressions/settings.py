@@ -208,7 +208,7 @@ _REST = Setting("One more of the last positional argument.")
 
 
 def from_call(ctx: Context, call: Constructed, form: Call) -> Settings:
-    """Collect the arguments of a call of this form. Positional ones beyond those with names become `0`, `1`, …"""
+    """Collect the arguments of a call of this form. Positional ones beyond those with names become `0`, `1` and so on."""
     name = call.base.name if call.base else call.name
     damaged = ctx.file_of(call.span).is_damaged(call.span)
     found = Settings(ctx, f"`{name}`", call.span, form.arguments, quiet_about_missing=damaged)

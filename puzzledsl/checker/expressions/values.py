@@ -111,7 +111,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
-    """A built-in function: `sum`, `count`, `min` …"""
+    """Built-in function, such as `sum`, `count` or `min`."""
 
     name: str
 
@@ -238,7 +238,7 @@ def builtin_ref(symbol: Symbol | Poison) -> Value:
 
 
 def describe(value: Value) -> str:
-    """Return a value's description for diagnostics: `a string`, `Bytes`, `a space` …"""
+    """Return a value's description for diagnostics, such as `a string`, `Bytes` or `a space`."""
     match value:
         case Quantity(form="percent"):
             return "a percentage"

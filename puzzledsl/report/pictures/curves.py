@@ -1,4 +1,4 @@
-"""A frontier as a picture: the best child at every value of one metric, and where the searches of the same space are."""
+"""Picture of a frontier: the best child at every value of one metric, and the other searches of the same space."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Point:
 
     @property
     def place(self) -> Place:
-        """Both directions."""
+        """Position, 0 to 1 in both directions."""
         return self.x, self.y
 
     @property

@@ -1,4 +1,4 @@
-"""Kind and shade of a sub-block in the strip: the more of the parent's is kept, the stronger. Shades differ in grey, too."""
+"""Kind and shade of a sub-block in the strip: darker for a larger share of the parent's. Shades also differ in grey."""
 
 from __future__ import annotations
 

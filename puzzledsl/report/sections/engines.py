@@ -1,4 +1,4 @@
-"""The child in engines that nobody wrote for it: whether they compute the same, and how fast parent and child are there."""
+"""Parent and child in third-party engines: equality of their outputs with a reference, and their speed."""
 
 from __future__ import annotations
 

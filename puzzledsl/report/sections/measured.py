@@ -36,7 +36,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Row:
-    """A figure of each model, and how the last that has it compares with the parent."""
+    """One figure of every model, and the last model relative to the parent."""
 
     label: str
     cells: tuple[Number | None, ...]
@@ -73,7 +73,7 @@ class Prediction:
 
 
 def comparisons(subject: Subject) -> list[Comparison]:
-    """A table an evaluation of this search."""
+    """Return one table per evaluation of this search."""
     tables = []
     for declaration, evaluation in subject.evaluations:
         models = (PARENT, *subject.shown(declaration, evaluation))

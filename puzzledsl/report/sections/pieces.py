@@ -1,4 +1,4 @@
-"""The block library: how good pieces were when initialised and after training, by alternative."""
+"""Losses of the block library, initial and trained, by alternative."""
 
 from __future__ import annotations
 

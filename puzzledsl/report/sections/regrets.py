@@ -1,4 +1,4 @@
-"""Every other choice as a heat map: a row an alternative, a column a layer, the strength of a cell what it would cost."""
+"""Heat map of regrets: one row per alternative, one column per layer, with the regret as the strength of a cell."""
 
 from __future__ import annotations
 

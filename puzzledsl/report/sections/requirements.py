@@ -1,4 +1,4 @@
-"""Requirements: what was asked, what the child achieves, and how much room is left."""
+"""Requirements of a search: bound, achieved value and slack."""
 
 from __future__ import annotations
 

@@ -50,8 +50,10 @@ def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effor
 
 
 def _is_only_best(problem: Problem, chosen: Ints, effort: Effort) -> bool:
-    """True if every other answer is proven worse. CP-SAT minimises over the others, which is far easier than to prove that
-    none is as good."""
+    """Return True if every other answer is proven worse.
+
+    CP-SAT minimises over the others, which is far easier than to prove that none is as good.
+    """
     other = problem.with_rows(problem.apart_from(problem.choice(chosen), 1))
     if (np.diff(problem.columns.start) == 1).all():
         return True

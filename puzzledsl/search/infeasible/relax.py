@@ -1,5 +1,7 @@
-"""Smallest relaxation of an infeasible search: move one bound as far as necessary (one for each conflict, if there are several),
-and solve the relaxed search to verify it."""
+"""Smallest relaxation of an infeasible search, verified by a solution.
+
+One bound moves as far as necessary (one for each conflict, if there are several).
+"""
 
 from __future__ import annotations
 

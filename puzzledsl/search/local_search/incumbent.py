@@ -1,5 +1,7 @@
-"""Heuristic for a good first answer: start from the cheapest columns at the bound's prices, repair violated rows, then improve
-by single swaps."""
+"""Heuristic for a good first answer.
+
+Start from the cheapest columns at the bound's prices, repair violated rows, then improve by single swaps.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Local search from a known answer: exchange two layers' columns at a time, so that one makes up for the other's resource use.
-Where no pair helps, a walk exchanges four at a time and may go through slightly worse answers.
+"""Local search from a known answer.
+
+Exchange two layers' columns at a time, so that one makes up for the other's resource use. Where no pair helps, a walk exchanges
+four at a time and may go through slightly worse answers.
 
 If interchangeable layers make a proof hopeless (for example, when parameters are maximised), this closes almost all of the gap:
 some pair of a few hundred changes fills a budget almost exactly.

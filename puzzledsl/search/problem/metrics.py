@@ -117,7 +117,7 @@ def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
 
 
 def exact_report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
-    """Return the batch of every scenario with costs, and all other metrics in base units: `chat.memory`, `params`, `kl`, …
+    """Return the batch of every scenario with costs, and all other metrics in base units, such as `chat.memory` or `kl`.
 
     A scenario that the search does not mention is evaluated at its largest candidate batch; if `auto`, the largest that fits.
     """

@@ -19,16 +19,16 @@ SHAPE = Call(
         "head_dim": Setting("Channels of a head: its own number, never hidden / heads."),
         "intermediate": Setting("Channels of an FFN."),
         "vocab": Setting("Rows of the embedding."),
-        "tied": Setting("Whether embedding and head share their weights.", words=TRUTHS),
+        "tied": Setting("True if embedding and head share their weights.", words=TRUTHS),
         "window": Setting("Tokens that every attention sees at most; all unless said."),
-        "attention_bias": Setting("Whether q, k and v have biases.", words=TRUTHS),
-        "output_bias": Setting("Whether the output projection has a bias.", words=TRUTHS),
-        "mlp_bias": Setting("Whether the FFN has biases.", words=TRUTHS),
-        "qk_norm": Setting("Whether queries and keys are normed a head.", words=TRUTHS),
+        "attention_bias": Setting("True if q, k and v have biases.", words=TRUTHS),
+        "output_bias": Setting("True if the output projection has a bias.", words=TRUTHS),
+        "mlp_bias": Setting("True if the FFN has biases.", words=TRUTHS),
+        "qk_norm": Setting("True if queries and keys are normalised per head.", words=TRUTHS),
     },
 )
 PARENT_FACTS: dict[str, str] = {
-    "layers": "How many layers the parent has.",
+    "layers": "The number of layers.",
     "params": "All its parameters; tied embeddings count once.",
     **{
         name: SHAPE.arguments[name].doc
@@ -55,7 +55,7 @@ HF_DATA = Call(
     "A data set of the Hugging Face hub.",
     {
         "id": Setting("Its id."),
-        "split": Setting("Which part.", bare=True, default="`train`"),
+        "split": Setting("The part that is read.", bare=True, default="`train`"),
         "column": _COLUMN,
     },
     positional=1,
@@ -80,9 +80,9 @@ MIX = Call(
 MEASURED = Call(
     "Costs come from `pzl measure` on this machine.",
     {
-        "device": Setting("What computes.", words=("cpu", "cuda", "mps"), noun="device"),
+        "device": Setting("The device that computes.", words=("cpu", "cuda", "mps"), noun="device"),
         "dtype": Setting(
-            "What it computes in.", words=("fp32", "bf16", "fp16"), noun="dtype of a measurement"
+            "Number type of the computation.", words=("fp32", "bf16", "fp16"), noun="dtype of a measurement"
         ),
         "gpus": Setting("Devices that share the model."),
         "memory": Setting("Memory of a device: gives `h.memory` a value."),
@@ -116,7 +116,7 @@ SCORE_METRICS = {
     "cosine": Call("Cosine distance of the last hidden state."),
     "top_k_agreement": Call(
         "Share of the parent's likeliest tokens that are not among the child's.",
-        {"k": Setting("How many tokens a position; 1 unless said.")},
+        {"k": Setting("Tokens per position; 1 unless said.")},
         positional=1,
     ),
     "accuracy": Call(
@@ -128,10 +128,10 @@ SCORE_METRICS = {
 REPLACE_ONE = Call(
     "Replaces one block of the parent at a time and compares (Puzzle, section 4.1).",
     {
-        "metric": Setting("What is compared.", calls=SCORE_METRICS, noun="metric"),
+        "metric": Setting("The measure of difference.", calls=SCORE_METRICS, noun="metric"),
         "samples": Setting("Token positions that are scored, not documents.", default="`4096`"),
         "unit": Setting(
-            "What is replaced at a time.",
+            "The unit of one replacement.",
             words=("subblock", "block"),
             noun="unit of a score",
             default="`subblock`; `block` for coupled pieces",
@@ -151,8 +151,8 @@ REPLACE_ONE = Call(
         "around": Setting(
             "Scores inside the child this search found, and tells what each round changed.", kinds=("search",)
         ),
-        "rounds": Setting("How often to solve and score again.", default="`1`"),
-        "data": Setting("What is scored on.", kinds=("data",), default="that of the pieces"),
+        "rounds": Setting("Rounds of solving and scoring again.", default="`1`"),
+        "data": Setting("The text that is scored on.", kinds=("data",), default="that of the pieces"),
     },
     positional=1,
 )
@@ -162,7 +162,7 @@ SOLVERS = {
         "Proven optimal within the gap, or the best found in time with its bound.",
         {
             "time": Setting("When to stop.", default="`60s`"),
-            "gap": Setting("How far from the optimum is near enough: `0`, `0.1%`.", default="`0%`"),
+            "gap": Setting("The distance from the optimum that is near enough: `0`, `0.1%`.", default="`0%`"),
             "seed": _SEED,
         },
     ),
@@ -187,7 +187,7 @@ SOLVERS = {
     ),
 }
 _REFINE = {
-    "children": Setting("How many children are measured."),
+    "children": Setting("Children that are measured."),
     "healed": Setting("Tokens each child is healed on before it is measured; `0`: none.", default="`4Ki`"),
     "samples": Setting("Token positions that are compared with the parent.", default="`2Ki`"),
     "data": Setting("The text that is measured on.", kinds=("data",), default="the score's, else the bld's"),
@@ -207,9 +207,9 @@ SWEEP = Call(
     {
         "metric": Setting("The amount: `chat.throughput`, `params`, a score."),
         "range": Setting("From .. to, in its unit or in multiples of the parent's: `1x..3x`."),
-        "points": Setting("How many, evenly spaced."),
+        "points": Setting("The number of bounds, evenly spaced."),
         "children": Setting(
-            "How many children are measured at each point, as `refine` of the search does. Without it none is."
+            "Children that are measured at each point, as `refine` of the search does. Without it none is."
         ),
     },
     positional=2,
@@ -217,8 +217,8 @@ SWEEP = Call(
 USED_BY = Call(
     "The sub-space of what a search's best solutions use, for coupled BLD.",
     {
-        "search": Setting("Which search.", kinds=("search",)),
-        "top": Setting("How many of its solutions."),
+        "search": Setting("The search whose solutions count.", kinds=("search",)),
+        "top": Setting("The number of its best solutions."),
     },
     positional=1,
 )
@@ -234,10 +234,12 @@ def _export(doc: str, name: str, runtimes: tuple[str, ...], dtypes: tuple[str, .
     return Call(
         doc,
         {
-            "path": Setting("Where to, relative to this file."),
-            "runtime": Setting("What will load it.", words=runtimes, noun=f"runtime of `{name}`"),
-            "dtype": Setting("What weights are stored in.", words=dtypes, noun="dtype of an export"),
-            "lower": Setting("Whether what the runtime lacks may be rewritten exactly.", words=TRUTHS),
+            "path": Setting("The destination, relative to this file."),
+            "runtime": Setting("The runtime that loads it.", words=runtimes, noun=f"runtime of `{name}`"),
+            "dtype": Setting("Number type of the stored weights.", words=dtypes, noun="dtype of an export"),
+            "lower": Setting(
+                "True: what the runtime lacks is rewritten exactly. False: it is an error.", words=TRUTHS
+            ),
         },
         positional=1,
     )

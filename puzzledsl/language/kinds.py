@@ -24,24 +24,24 @@ PROFILE: dict[str, Setting] = {
     "bandwidth": Setting("Memory bandwidth of one GPU."),
     "link": Setting("Bandwidth between two GPUs, one direction."),
     "gpus": Setting("GPUs that share the model (tensor parallel)."),
-    "dtype": _dtype("What weights are stored in."),
-    "activations": _dtype("What matrices are multiplied in; as `dtype` unless said."),
-    "kv_cache": _dtype("What keys and values are stored in."),
-    "embedding": _dtype("What the embedding, norms and biases are stored in."),
-    "head": _dtype("What the head is stored and multiplied in; as `embedding` unless said."),
+    "dtype": _dtype("Number type of the stored weights."),
+    "activations": _dtype("Number type of matrix products; as `dtype` unless said."),
+    "kv_cache": _dtype("Number type of stored keys and values."),
+    "embedding": _dtype("Number type of the stored embedding, norms and biases."),
+    "head": _dtype("Number type of the head, stored and multiplied; as `embedding` unless said."),
     "overhead": Setting("Time a sub-block takes on top, each forward pass."),
     "link_latency": Setting("Time a step of an all-reduce takes on top."),
     "reserve": Setting("Memory kept for the runtime and activations."),
     "kv_fraction": Setting("Share of the free memory that the KV cache may take."),
     "kv_policy": Setting(
-        "What the KV cache must hold: every sequence at `full` length, or at its `mean` length.",
+        "The sequences that the KV cache must hold: each at `full` length, or at its `mean` length.",
         words=("full", "mean"),
         noun="KV policy",
     ),
     "page": Setting("Tokens in a page of the KV cache."),
     "max_batch": Setting("Largest batch the runtime takes."),
     "engine": Setting("The runtime whose figures the constants were fitted to."),
-    "calibration": Setting("What the constants were fitted to."),
+    "calibration": Setting("The measurements that the constants were fitted to."),
     "error": Setting("Mean relative error of the calibration."),
 }
 """Settings of a hardware profile, in its body or as arguments of a modified profile."""
@@ -102,7 +102,7 @@ KINDS: dict[str, Kind] = {
         has_body=False,
     ),
     "hardware": Kind(
-        "Where the child must run.",
+        "The machine that the child must run on.",
         "hardware h = h100_sxm(gpus: 1, dtype: fp8)",
         "hardware",
         preposition="of",
@@ -126,23 +126,25 @@ KINDS: dict[str, Kind] = {
         has_body=False,
     ),
     "space": Kind(
-        "What each layer may become.",
+        "The alternatives of each layer.",
         "space w of p { attention = parent | noop }",
         "spaces",
         preposition="of",
         targets=("parent", "space"),
         value=Setting("", calls={"used_by": calls.USED_BY}, noun="sub-space"),
         settings={
-            "attention": Setting("What an attention may become.", words=tuple(ATTENTION), calls=ATTENTION),
-            "ffn": Setting("What an FFN may become.", words=tuple(FFN), calls=FFN),
+            "attention": Setting(
+                "The alternatives of an attention.", words=tuple(ATTENTION), calls=ATTENTION
+            ),
+            "ffn": Setting("The alternatives of an FFN.", words=tuple(FFN), calls=FFN),
             "hidden": Setting("Widths of the residual stream, one for the whole child: `100% | 75%`."),
         },
         sections={
             "init": Section(
-                "How alternatives start.",
+                "Initial weights of alternatives.",
                 {
                     name: Setting(
-                        f"How {name} alternatives start.", words=words, noun=f"initialiser of {name}"
+                        f"Initial weights of {name} alternatives.", words=words, noun=f"initialiser of {name}"
                     )
                     for name, words in INITIALISERS.items()
                 },
@@ -171,7 +173,7 @@ KINDS: dict[str, Kind] = {
             "batch": Setting("Sequences in a step.", default="`1`"),
             "lr": Setting(_LR.doc, calls=_LR.calls, noun=_LR.noun, default="`cosine(1e-4, warmup: 1%)`"),
             "loss": Setting(
-                "What is minimised.",
+                "The loss that is minimised.",
                 words=("normalized_mse", "mse", "cosine"),
                 noun="loss",
                 default="`normalized_mse`",
@@ -190,7 +192,7 @@ KINDS: dict[str, Kind] = {
         },
     ),
     "score": Kind(
-        "How much worse the parent gets with one replacement, for each alternative of each layer.",
+        "The loss in quality of one replacement in the parent, for each alternative of each layer.",
         "score kl of b = replace_one(kl_divergence, samples: 4Ki)",
         "scores",
         preposition="of",
@@ -207,7 +209,7 @@ KINDS: dict[str, Kind] = {
         preposition="of",
         targets=("space", "search"),
         settings={
-            "solver": Setting("Who solves it.", calls=calls.SOLVERS, noun="solver"),
+            "solver": Setting("The solver, or a baseline.", calls=calls.SOLVERS, noun="solver"),
             "refine": Setting(
                 "Measures children whole around the solver's answer, and takes the best.",
                 calls=calls.REFINES,
@@ -240,7 +242,7 @@ KINDS: dict[str, Kind] = {
                 noun="loss of uptraining",
                 sums=True,
             ),
-            "tokens": Setting("How many tokens it is trained on."),
+            "tokens": Setting("Tokens that it is trained on."),
             "context": Setting("Tokens of a sequence."),
             "batch": Setting("Sequences in a step; grows with the root of `tokens` unless said."),
             "micro_batch": Setting("Sequences in one forward; gradients add up to those of the step."),
@@ -248,27 +250,27 @@ KINDS: dict[str, Kind] = {
             "data": _DATA,
             "seed": _SEED,
             "dtype": Setting(
-                "What matrix products are computed in.", words=("fp32", "bf16"), noun="dtype of uptraining"
+                "Number type of matrix products.", words=("fp32", "bf16"), noun="dtype of uptraining"
             ),
-            "ema": Setting("How much of the average of the weights each step leaves; 0 keeps none."),
+            "ema": Setting("Share of the average of the weights that each step leaves; 0 keeps none."),
             "recompute": Setting(
                 "Gradient checkpointing: less memory, a third more time.", default="`false`"
             ),
         },
     ),
     "eval": Kind(
-        "What is measured on the parent and the child.",
+        "Measurements on the parent and the child.",
         'eval e of u = tasks("hellaswag.jsonl")',
         "evals",
         preposition="of",
         targets=("uptrain", "search"),
         value=Setting("", calls={"tasks": calls.TASKS}, noun="evaluation"),
         settings={
-            "items": Setting("How many items of each task."),
+            "items": Setting("Items of each task."),
             "data": Setting(
-                "What perplexity and divergence are measured on: `heldout + code` on each.", kinds=("data",)
+                "The text of perplexity and divergence; `heldout + code` measures on each.", kinds=("data",)
             ),
-            "tokens": Setting("How many tokens of each."),
+            "tokens": Setting("Tokens of each text."),
             "lm_eval": Setting('Tasks of the lm-evaluation-harness: `"arc_easy, hellaswag"`.'),
             "shots": Setting("Examples before each question of these."),
             "full": Setting(
@@ -277,7 +279,7 @@ KINDS: dict[str, Kind] = {
                 kinds=("uptrain", "search"),
             ),
             "dtype": Setting(
-                "In which models answer the tasks: `bf16` is faster where the processor has it.",
+                "Number type in which models answer the tasks: `bf16` is faster where the processor has it.",
                 words=("fp32", "bf16"),
                 noun="dtype of tasks",
             ),

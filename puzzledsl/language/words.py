@@ -28,7 +28,7 @@ STATEMENT_KEYWORDS: dict[str, str] = {
     "prefer": "A soft goal: maximised after the objective, in the order written. `prefer -x` is less of x.",
     "minimize": "The goal of a search: the smaller the better.",
     "maximize": "The goal of a search: the larger the better.",
-    "solutions": "How many solutions to find: `solutions 10 apart 8`.",
+    "solutions": "The number of solutions to find: `solutions 10 apart 8`.",
     "for": "One requirement for each element: `for i in 3..78 where i mod 4 == 0 { require … }`.",
     "let": TOP_KEYWORDS["let"],
     "assert": TOP_KEYWORDS["assert"],
@@ -39,14 +39,14 @@ OPERATOR_KEYWORDS: dict[str, str] = {
     "and": "Both hold.",
     "or": "At least one holds.",
     "not": "Does not hold.",
-    "is": "Whether a sub-block's choice matches a pattern: `attention is gqa(kv_heads: >= 4)`.",
+    "is": "True if a sub-block's choice matches a pattern: `attention is gqa(kv_heads: >= 4)`.",
     "in": "The elements of a range or list; or whether a value is one of them.",
     "mod": "The remainder of a division.",
     "implies": "If the left side holds, so must the right side.",
 }
 
 TARGET_KEYWORDS: dict[str, str] = {
-    "of": "What a declaration builds on. `search b of a { … }` is `a` with some things changed.",
+    "of": "The declaration that another builds on. `search b of a { … }` is `a` with some things changed.",
     "on": "The hardware of a scenario.",
 }
 """Keywords before the declaration that another one builds on."""
@@ -80,8 +80,8 @@ FUNCTIONS: dict[str, str] = {
     "round": "The whole number, of its base unit, that is nearest to a constant; halves round up.",
     "abs": "A number without its sign.",
     "runs": "How many runs of consecutive layers something holds in: `runs(attention is noop) <= 2`.",
-    "longest": "How many layers the longest run has in which something holds: `longest(ffn is noop) <= 4`.",
-    "distinct": "How many different values the layers take: `distinct(ffn.width) <= 3`, `distinct(attention) <= 2`.",
+    "longest": "The length in layers of the longest run in which something holds: `longest(ffn is noop) <= 4`.",
+    "distinct": "The number of different values that the layers take: `distinct(ffn.width) <= 3`, `distinct(attention) <= 2`.",
 }
 
 OPERATORS: dict[str, str] = {
@@ -131,7 +131,7 @@ SPACE_WORDS: dict[str, str] = {
     "layers": "The layers: `layers[2..9]`, `layers[..1, -1]`, `layers[40.. where index mod 2 == 1]`. Ends are included.",
     "layer": "One layer: `size(layer)` is how many alternatives it has, sub-blocks multiplied.",
     **SUB_BLOCKS,
-    "size": "How many alternatives: `size(attention)`, `size(ffn)`, `size(layer)`, `size(layers[3])`, `size(layers[3].ffn)`.",
+    "size": "Number of alternatives: `size(attention)`, `size(ffn)`, `size(layer)`, `size(layers[3])`, `size(layers[3].ffn)`.",
     "params": "Parameters of the child; tied embeddings count once.",
 }
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.child.healing.chain import Link, chain, first_changed
-from puzzledsl.child.healing.fit import RIDGE_TOKENS, Seen, choose_shares
+from puzzledsl.child.healing.fit import RIDGE_TOKENS, FitBatch, choose_shares
 from puzzledsl.child.healing.layer import ChildSubBlock
 from puzzledsl.child.healing.parent import ParentStream
 from puzzledsl.data.blocks import token_blocks
@@ -99,10 +99,10 @@ class Lab:
         stream = list(self.parent.at(first_changed(links)))
         for link in links[first_changed(links) :]:
             sub_block = ChildSubBlock(self.model, link, dict)
-            read = [sub_block.reads(h, self.parent.attention_kwargs(link.layer_idx, h)) for h in stream]
+            read = [sub_block.last_input(h, self.parent.attention_kwargs(link.layer_idx, h)) for h in stream]
             if link.sub_block in variant.fitted:
                 self._fit(sub_block, link, read, stream, variant)
-            stream = [h + sub_block.adds(r) for h, r in zip(stream, read, strict=True)]
+            stream = [h + sub_block.output(r) for h, r in zip(stream, read, strict=True)]
         return self.measure.figures(self.normed(stream))["kl_divergence"]
 
     def _fit(
@@ -110,7 +110,7 @@ class Lab:
     ) -> None:
         goal = self.parent.at(link.goal if variant.ahead else link.point + 1)
         parent = self.parent.at(link.point)
-        seen = [Seen(*group) for group in zip(read, stream, parent, goal, strict=True)]
+        seen = [FitBatch(*group) for group in zip(read, stream, parent, goal, strict=True)]
         steps = self._steps(sub_block, seen[: self.judging], variant)
         shares = (1.0, 1.0 if variant.pull is None else variant.pull)
         if variant.pull is None:
@@ -118,12 +118,14 @@ class Lab:
         weight = sub_block.last.weight
         weight += (shares[0] * steps[0] + shares[1] * steps[1]).T.to(weight)
 
-    def _steps(self, sub_block: ChildSubBlock, seen: Iterable[Seen], variant: Variant) -> Sequence[Tensor]:
+    def _steps(
+        self, sub_block: ChildSubBlock, seen: Iterable[FitBatch], variant: Variant
+    ) -> Sequence[Tensor]:
         last = sub_block.last
         gram = Gram.zeros(last.in_features, 2 * last.out_features)
         for group in seen:
             weight = group.weight() if variant.weighted else torch.ones(())
-            missing = group.added() - sub_block.adds(group.read).float()
+            missing = group.added() - sub_block.output(group.read).float()
             gram.add(group.read.float() * weight, torch.cat([missing, group.drift()], -1) * weight)
         step_PQ = solve_ridge(gram.xx, gram.xy, relative=gram.ridge(variant.ridge))
         return torch.split(step_PQ, last.out_features, dim=1)

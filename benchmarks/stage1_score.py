@@ -33,9 +33,9 @@ from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring import vocabulary
+from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.measures import Divergence
-from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.replacements import Replacement, replacements
 from puzzledsl.scoring.sweep import Rows, Sweep
 
@@ -72,11 +72,11 @@ class Subject:
         measure = Divergence(self.runner, self.tokens_NS, self.tokens_NS.numel())
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
-            partial = Partial(work / "figures.jsonl", "")
+            known = FiguresCache(work / "figures.jsonl", "")
             incumbent = Incumbent(self.model, self.library)
-            given = (self.runner, measure, "kl_divergence", partial, Silent(), incumbent, Rows(), work)
+            given = (self.runner, measure, "kl_divergence", known, Silent(), incumbent, Rows(), work)
             Sweep(*given).run(todo, None)
-        return [partial.figures[r.layer, r.table, r.name]["kl_divergence"] for r in todo]
+        return [known.figures[r.layer, r.table, r.name]["kl_divergence"] for r in todo]
 
     def whole(self, todo: list[Replacement]) -> list[float]:
         """By whole forward passes."""

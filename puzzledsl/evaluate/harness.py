@@ -122,7 +122,7 @@ def language_model(model: PreTrainedModel, tokenizer: Any, advance: Callable[[in
 
     positions = int(getattr(model.config, "max_position_embeddings", 2048))
 
-    class Ours(TemplateLM):  # type: ignore[misc]
+    class OwnModel(TemplateLM):  # type: ignore[misc]
         """One loaded model, evaluated in batches of rows of similar length."""
 
         @property
@@ -158,7 +158,7 @@ def language_model(model: PreTrainedModel, tokenizer: Any, advance: Callable[[in
                 advance(1)
             return texts
 
-    return Ours()
+    return OwnModel()
 
 
 def endings(

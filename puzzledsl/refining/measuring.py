@@ -20,8 +20,8 @@ from puzzledsl.models.memory import room_bytes
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.pieces.store.origin import origin
 from puzzledsl.refining.inputs import RefineInputs
+from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.measures import Measure
-from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.run import measure_of
 from puzzledsl.scoring.text import healing_blocks
 
@@ -49,7 +49,7 @@ class Meter:
         self._children: HealedChildren | None = None
         key = self._key(scored.bld)
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
-        self._known = Partial(inputs.figures or scored.build.figures(f"children-{name}"), key)
+        self._known = FiguresCache(inputs.figures or scored.build.figures(f"children-{name}"), key)
 
     def samples(self) -> int:
         """Return the number of token positions that a loss is a mean over."""

@@ -21,11 +21,11 @@ from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.scoring.draw import Floats, Places, drawn
 from puzzledsl.scoring.draw import Rows as Child
+from puzzledsl.scoring.figures_cache import FiguresCache, Name
 from puzzledsl.scoring.fit import Form, fitted
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.measures import Measure
 from puzzledsl.scoring.pairwise import covariances
-from puzzledsl.scoring.partial import Name, Partial
 from puzzledsl.scoring.replacements import Replacement
 from puzzledsl.scoring.sweep import Rows, final_states
 from puzzledsl.scoring.workers import Workers
@@ -43,7 +43,7 @@ class Children:
     runner: LayerRunner
     measure: Measure
     incumbent: Incumbent
-    partial: Partial
+    cache: FiguresCache
     progress: Progress
 
     def form(self, count: int, seed: int, parent_PH: Tensor, rows: Rows) -> Form:
@@ -82,9 +82,9 @@ class Children:
         """Return the KL divergence of a child, from the cache or measured now."""
         names = [(r.layer, r.table, r.name) for r in (self.todo[row] for row in rows)]
         name: Name = (WHOLE, "child", hashlib.sha256(repr(names).encode()).hexdigest()[:24])
-        if name not in self.partial.figures:
+        if name not in self.cache.figures:
             with ExitStack() as stack:
                 for row in rows:
                     stack.enter_context(self.todo[row].applied(self.incumbent))
-                self.partial.add(name, self.measure.figures(final_states(self.runner, self.measure)))
-        return self.partial.figures[name]["kl_divergence"]
+                self.cache.add(name, self.measure.figures(final_states(self.runner, self.measure)))
+        return self.cache.figures[name]["kl_divergence"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from puzzledsl.base.diagnostics import Diagnostic
 
 
-class NothingTrainsIt(Diagnostic):
+class NoPieceForAlternative(Diagnostic):
     """An alternative for which the score's BLD makes no piece.
 
     A score replaces parts of the parent by pieces, so the `bld` must make one for every alternative of the

@@ -102,7 +102,7 @@ class HealedSweep(Sweep):
         """Measure replacements and runs one at a time, by ascending first layer."""
         replaced: list[Scored] = [*todo, *runs]
         for scored in sorted(replaced, key=lambda each: each.layer):
-            if figures_name(scored) in self.partial.figures:
+            if figures_name(scored) in self.cache.figures:
                 self.progress.advance()
                 continue
             healed = Healed.of(scored, len(self.runner))
@@ -121,7 +121,7 @@ class HealedSweep(Sweep):
         top = max(wanted)
         if not self.healing.parent.reaches(top):
             self._wait_until_above((top - 1) // 2)
-        self.healing.parent.forget_below(max(0, 2 * below - 1))
+        self.healing.parent.drop_below(max(0, 2 * below - 1))
         return {point: self.healing.parent.at(point) for point in sorted(wanted)}
 
     def _healed(self, scored: Scored, healed: Healed, points: Points, ascent: Ascent) -> list[Measured]:

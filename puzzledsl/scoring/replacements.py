@@ -20,7 +20,7 @@ from puzzledsl.ir.alternatives import (
 from puzzledsl.ir.layer_runs import runs_to_drop
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import BldJob, LayerDefinition
-from puzzledsl.scoring.errors import NothingTrainsIt
+from puzzledsl.scoring.errors import NoPieceForAlternative
 from puzzledsl.scoring.incumbent import Incumbent
 
 Part = tuple[SubBlock, Alternative, str | None]
@@ -83,7 +83,7 @@ def replacements(
 
     In the parent, these are the parent's own sub-blocks, whose score is 0. In a child with layers `around`, they are the child's
     own choices, and the parent's sub-blocks are scored too.
-    Raises DiagnosticError (NothingTrainsIt) for an alternative without a piece.
+    Raises DiagnosticError (NoPieceForAlternative) for an alternative without a piece.
     """
     pieces: Pieces = {}
     for job in jobs:
@@ -133,7 +133,7 @@ class _Layer:
         if piece is None:
             what, score = f"{sub_block} `{name_of(alternative)}`", self.score
             raise DiagnosticError(
-                NothingTrainsIt(
+                NoPieceForAlternative(
                     span_of(score.where), score=score.name, bld=score.bld, what=what, layer=self.layer
                 )
             )

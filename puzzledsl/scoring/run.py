@@ -30,12 +30,12 @@ from puzzledsl.models.placement import reachable_parent
 from puzzledsl.pieces.store.origin import origin
 from puzzledsl.scoring.children import Children
 from puzzledsl.scoring.errors import NoFit, NoPairwiseTerms, NoScoringText
+from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.healed import METHOD, HealedSweep, points_at_a_time
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.influence import block_influence
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Accuracy, Divergence, Measure
-from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.replacements import Replacement, replacements, runs_to_score
 from puzzledsl.scoring.states import States
 from puzzledsl.scoring.sweep import Rows, Sweep, final_states
@@ -69,13 +69,13 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
     # have a separate cache, in which every entry implies that its states or KLs are stored.
     more = method.pairwise or method.children > 0
     also = "-states" * method.pairwise + "-kls" * (method.children > 0)
-    partial = Partial(work / f"figures{also}.jsonl" if more else kept, key)
+    known = FiguresCache(work / f"figures{also}.jsonl" if more else kept, key)
     rows = _rows(work, measure, method, runner, len(todo))
     incumbent = Incumbent(model, library)
     behind = text_behind(inputs, measure.samples(), runner.device)
     progress.start(f"score {score}", len(todo) + len(runs))
     with torch.inference_mode():
-        given = (runner, measure, method.metric, partial, progress, incumbent, rows, work, behind)
+        given = (runner, measure, method.metric, known, progress, incumbent, rows, work, behind)
         sweep = Sweep(*given)
         if blocks_NS is not None:
             held_bytes = room_bytes() // points_at_a_time(runs)
@@ -85,14 +85,14 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
             sweep = HealedSweep(healing, *given)
         sweep.run(todo, around, runs)
         samples = measure.samples()
-        table = score_table(score, method.metric, unit, samples, len(runner), partial.figures, layers, runs)
+        table = score_table(score, method.metric, unit, samples, len(runner), known.figures, layers, runs)
         if more:
             shape = inputs.program.parents[space.parent].shape
-            children = Children(todo, shape, runner, measure, incumbent, partial, progress)
+            children = Children(todo, shape, runner, measure, incumbent, known, progress)
             form = children.form(method.children, bld.seed, sweep.parent_PH, rows)
             table = fitted_table(table, form, todo)
             _tell_fit(score, table, progress)
-            partial.copy_to(kept)
+            known.copy_to(kept)
     influence = block_influence(sweep.influence, method.tasks or inputs.data or "")
     return table.model_copy(update={"inputs": digests, "influence": influence})
 

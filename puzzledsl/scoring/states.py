@@ -1,6 +1,6 @@
 """Final hidden states (or KLs by position) of every replacement, in a file, for pairwise terms and fits.
 
-Rows survive an interrupted run: a row is on the disk before the replacement's entry in `Partial`, so every entry has its row.
+Rows survive an interrupted run: a row is on the disk before the replacement's entry in `FiguresCache`.
 Shapes: R replacements, P positions, H hidden.
 """
 

@@ -22,10 +22,10 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.memory import room_bytes
+from puzzledsl.scoring.figures_cache import FiguresCache, Name
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.influence import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Divergence, Figures, Measure, group_tokens
-from puzzledsl.scoring.partial import Name, Partial
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.states import States
 from puzzledsl.scoring.table import INCUMBENT
@@ -85,14 +85,14 @@ class _UnderWay:
 
 
 class Sweep:
-    """One pass up the layers of a model (`incumbent`) that measures every replacement and stores its metrics in `partial`."""
+    """One pass up the layers of a model (`incumbent`) that measures every replacement and stores its metrics in `cache`."""
 
     def __init__(
         self,
         runner: LayerRunner,
         measure: Measure,
         metric: str,
-        partial: Partial,
+        cache: FiguresCache,
         progress: Progress,
         incumbent: Incumbent,
         rows: Rows,
@@ -103,7 +103,7 @@ class Sweep:
 
         `work`: folder for temporary files. `behind`: groups of tokens [B, S] after the scored ones, only for block influence.
         """
-        self.runner, self.measure, self.metric, self.partial = runner, measure, metric, partial
+        self.runner, self.measure, self.metric, self.cache = runner, measure, metric, cache
         self.progress, self.incumbent, self.rows = progress, incumbent, rows
         self.work, self.behind = work, behind
         self.parent_PH = torch.empty(0)
@@ -121,12 +121,12 @@ class Sweep:
             self.parent_PH = self.rows.positions(normed)
             if around is not None:
                 self.incumbent.become(around)
-                if INCUMBENT not in self.partial.figures:
-                    self.partial.add(INCUMBENT, self.measure.figures(self._leaving(0, entering)))
+                if INCUMBENT not in self.cache.figures:
+                    self.cache.add(INCUMBENT, self.measure.figures(self._leaving(0, entering)))
             with self.runner.packed():
                 self._ask_for_arguments(todo, runs, entering)
                 self._up_the_layers(todo, runs, entering, workers)
-        self.partial.mend([*([] if around is None else [INCUMBENT]), *self._in_order(todo, runs)])
+        self.cache.restore_order([*([] if around is None else [INCUMBENT]), *self._in_order(todo, runs)])
 
     def _in_order(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> Iterator[Name]:
         """Yield the names of all entries in the order measured; at a layer the runs that end below it come first."""
@@ -223,7 +223,7 @@ class Sweep:
         together = self._together()
         for start in range(0, len(of_layer), together):
             batch = of_layer[start : start + together]
-            if all(figures_name(replacement) in self.partial.figures for _, replacement in batch):
+            if all(figures_name(replacement) in self.cache.figures for _, replacement in batch):
                 self.progress.advance(len(batch))
             else:
                 yield batch
@@ -280,7 +280,7 @@ class Sweep:
         normed = [self.runner.final_norm(hidden) for hidden in together]
         apart = [torch.split(hidden, length) for hidden, length in zip(normed, lengths, strict=True)]
         return [
-            None if figures_name(replacement) in self.partial.figures else self.rows.of(self.measure, states)
+            None if figures_name(replacement) in self.cache.figures else self.rows.of(self.measure, states)
             for (_, replacement), states in zip(batch, zip(*apart, strict=True), strict=True)
         ]
 
@@ -292,7 +292,7 @@ class Sweep:
             figures, states_PH, kl_P = measured
             if row >= 0:
                 self.rows.put(row, states_PH, kl_P)  # before the entry, which implies that they are stored
-            self.partial.add(figures_name(replacement), figures)
+            self.cache.add(figures_name(replacement), figures)
             named = f"{replacement.length} dropped" if isinstance(replacement, Run) else replacement.name
             self.progress.advance(layer=replacement.layer, alternative=named, score=figures[self.metric])
 

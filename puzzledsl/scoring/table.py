@@ -8,9 +8,9 @@ from typing import Literal, cast
 from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.tables import LayerDefinition, PairwiseTerm, RunScore, ScoreTable
 from puzzledsl.scoring.draw import Floats
+from puzzledsl.scoring.figures_cache import Name
 from puzzledsl.scoring.fit import Form
 from puzzledsl.scoring.measures import Figures
-from puzzledsl.scoring.partial import Name
 from puzzledsl.scoring.replacements import PARENT, Replacement, Run
 
 INCUMBENT: Name = (-1, "", "")

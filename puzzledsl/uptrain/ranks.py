@@ -41,16 +41,16 @@ class Ranks:
         dist.all_reduce(total)
         return [float(value) for value in total.tolist()]
 
-    def agreed(self, value: bool) -> bool:
+    def broadcast(self, value: bool) -> bool:
         """Return rank 0's value."""
         return bool(self.sum([float(value) if self.leads else 0.0])[0])
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait for all processes."""
         self.sum([0.0])
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Ranks()
 
 
 def ranks_of(environment: Mapping[str, str] = os.environ) -> Ranks:

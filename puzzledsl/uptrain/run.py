@@ -29,9 +29,9 @@ from puzzledsl.models.placement import placement
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
 from puzzledsl.uptrain.model import in_bf16
 from puzzledsl.uptrain.output import write_child
-from puzzledsl.uptrain.ranks import ALONE, Ranks, join
-from puzzledsl.uptrain.shard import whole_state
-from puzzledsl.uptrain.state import Standing
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, join
+from puzzledsl.uptrain.shard import gathered_state
+from puzzledsl.uptrain.state import TrainingProgress
 from puzzledsl.uptrain.train import Trainer, schedule_for
 
 METHOD = "4"  # raise it when training changes, so that unfinished work is not continued
@@ -59,7 +59,7 @@ class UptrainInputs:
     work: Path
     cache: Path
     progress: Progress
-    ranks: Ranks = ALONE
+    ranks: Ranks = SINGLE_PROCESS
 
 
 def run_uptrain(inputs: UptrainInputs) -> None:
@@ -98,10 +98,10 @@ def run_uptrain(inputs: UptrainInputs) -> None:
         raise DiagnosticError(problem)
     steps, heldout = steps_of(declaration), heldout_blocks(declaration)
     if not ranks.leads:
-        ranks.wait()  # rank 0 tokenises, the others read what it kept
+        ranks.barrier()  # rank 0 tokenises, the others read what it kept
     blocks_NT = _unread_blocks(inputs, data, heldout + steps * declaration.batch)
     if ranks.leads:
-        ranks.wait()
+        ranks.barrier()
     declaration = _with_dtype(declaration, device, ranks, progress)
     folder = inputs.work / _digest(declaration, blocks_NT, parent_dir, child_dir)
     trainer = Trainer(
@@ -115,15 +115,15 @@ def run_uptrain(inputs: UptrainInputs) -> None:
         device=device,
         ranks=ranks,
     )
-    standing = trainer.run()
-    record = _record(declaration, steps, heldout, standing)
+    done = trainer.run()
+    record = _record(declaration, steps, heldout, done)
     progress.log("uptrained", **record)
-    state = whole_state(child)
+    state = gathered_state(child)
     if ranks.leads:
         text = json.dumps(record, indent=1, sort_keys=True) + "\n"
         write_child(state, child_dir, inputs.out_dir, {"uptrain.json": text})
         shutil.rmtree(inputs.work, ignore_errors=True)
-    ranks.wait()
+    ranks.barrier()
 
 
 def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> Tensor:
@@ -173,7 +173,7 @@ def _data(program: Program, declaration: Uptrain) -> Data:
 
 def _with_dtype(declaration: Uptrain, device: torch.device, ranks: Ranks, progress: Progress) -> Uptrain:
     """The declaration with the dtype of matrix products settled: one that is left out depends on the machine, rank 0's."""
-    bf16 = ranks.agreed(in_bf16(device, declaration.dtype))
+    bf16 = ranks.broadcast(in_bf16(device, declaration.dtype))
     dtype: Literal["bf16", "fp32"] = "bf16" if bf16 else "fp32"
     why = "as the program says" if declaration.dtype else f"the fastest that is safe on this {device.type}"
     progress.log("uptrain_dtype", text=f"uptraining multiplies in {dtype}, {why}", dtype=dtype)
@@ -188,17 +188,17 @@ def _digest(declaration: Uptrain, blocks_NT: torch.Tensor, parent_dir: Path, chi
     return hashlib.sha256("\n".join([METHOD, meaning, tokens, *weights]).encode()).hexdigest()[:16]
 
 
-def _record(declaration: Uptrain, steps: int, heldout: int, standing: Standing) -> dict[str, object]:
-    best = standing.best_step
+def _record(declaration: Uptrain, steps: int, heldout: int, done: TrainingProgress) -> dict[str, object]:
+    best = done.best_step
     return {
         "uptrain": declaration.name,
         "dtype": declaration.dtype,
-        "peak_rate": schedule_for(declaration, standing.heldout[0]).peak,
+        "peak_rate": schedule_for(declaration, done.heldout[0]).peak,
         "steps": steps,
         "tokens": steps * declaration.batch * declaration.context,
         "heldout_tokens": heldout * declaration.context,
-        "heldout_kl": {str(step): kl for step, kl in sorted(standing.heldout.items())},
-        "heldout_kl_before": standing.heldout[0],
-        "heldout_kl_after": standing.heldout[best],
+        "heldout_kl": {str(step): kl for step, kl in sorted(done.heldout.items())},
+        "heldout_kl_before": done.heldout[0],
+        "heldout_kl_after": done.heldout[best],
         "best_step": best,
     }

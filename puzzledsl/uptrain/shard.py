@@ -19,7 +19,7 @@ def shard(module: Teacher | Student, ranks: Ranks, *, bf16: bool) -> None:
     """Leave each process its part of the weights. Where `bf16`, weights travel as bfloat16 and gradients as float32.
 
     What lies outside the layers (embeddings, final norm) is one group. A teacher's stays gathered after its forward, for its
-    output embedding is read then, until `put_away`; a student's does not, because its weights change.
+    output embedding is read then, until `reshard`; a student's does not, because its weights change.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bf16 else None,
@@ -33,13 +33,13 @@ def shard(module: Teacher | Student, ranks: Ranks, *, bf16: bool) -> None:
 
 
 def embedding_of(teacher: Teacher) -> Tensor:
-    """The parent's output embedding [V, H], gathered until `put_away`. Collective."""
+    """The parent's output embedding [V, H], gathered until `reshard`. Collective."""
     if isinstance(teacher, FSDPModule):
         teacher.unshard()
     return output_embedding(teacher.model)
 
 
-def put_away(teacher: Teacher) -> None:
+def reshard(teacher: Teacher) -> None:
     """Keep no more of the parent than this process's part."""
     if isinstance(teacher, FSDPModule):
         teacher.reshard()
@@ -50,17 +50,17 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gathered(tensor: Tensor) -> Tensor:
     """All of a tensor, gathered from every process. Collective."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
+def gathered_state(model: nn.Module) -> dict[str, Tensor]:
     """`state_dict` with whole tensors on the CPU, gathered one by one; tied ones share their memory. Collective."""
-    gathered: dict[int, Tensor] = {}
+    by_id: dict[int, Tensor] = {}
     state = {}
     for name, value in model.state_dict(keep_vars=True).items():
-        if id(value) not in gathered:
-            gathered[id(value)] = whole(value.detach()).cpu()
-        state[name] = gathered[id(value)]
+        if id(value) not in by_id:
+            by_id[id(value)] = gathered(value.detach()).cpu()
+        state[name] = by_id[id(value)]
     return state

@@ -17,7 +17,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass(slots=True)
-class Standing:
+class TrainingProgress:
     """Progress of a training: steps done, and the held-out KL at each evaluation so far, by step."""
 
     step: int = 0
@@ -69,18 +69,18 @@ class Run:
             _set_random_state(tensors[self._random_key])
 
 
-def save_state(store: Store, run: Run, standing: Standing) -> None:
+def save_state(store: Store, run: Run, done: TrainingProgress) -> None:
     """Save everything that a run needs to resume exactly."""
-    heldout = {str(step): kl for step, kl in standing.heldout.items()}
-    store.save(STATE, run.tensors(), {"step": str(standing.step), "heldout": json.dumps(heldout)})
+    heldout = {str(step): kl for step, kl in done.heldout.items()}
+    store.save(STATE, run.tensors(), {"step": str(done.step), "heldout": json.dumps(heldout)})
 
 
-def load_state(store: Store, run: Run) -> Standing | None:
+def load_state(store: Store, run: Run) -> TrainingProgress | None:
     """Restore a saved run and return its progress.
 
     Return None, and change nothing, if nothing is saved or it does not fit the model.
     """
-    found = store.look(STATE)
+    found = store.contents(STATE)
     if found is None:
         return None
     names, notes = found
@@ -94,7 +94,7 @@ def load_state(store: Store, run: Run) -> Standing | None:
     store.load(STATE, tensors)
     run.set_random(tensors)
     heldout = {int(step): kl for step, kl in json.loads(notes["heldout"]).items()}
-    return Standing(int(notes["step"]), heldout)
+    return TrainingProgress(int(notes["step"]), heldout)
 
 
 def save_weights(store: Store, model: nn.Module) -> None:

@@ -32,7 +32,7 @@ class Store(Protocol):
     def save(self, key: str, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
         """Save a set; it replaces an older one of this key."""
 
-    def look(self, key: str) -> tuple[set[str], dict[str, str]] | None:
+    def contents(self, key: str) -> tuple[set[str], dict[str, str]] | None:
         """Return the names of a set's tensors, and its notes; None if there is no readable set."""
 
     def load(self, key: str, into: Mapping[str, Tensor]) -> None:
@@ -57,7 +57,7 @@ class FileStore:
             save_file(held, temporary, dict(notes))
         seal_beside(self._path(key))
 
-    def look(self, key: str) -> tuple[set[str], dict[str, str]] | None:
+    def contents(self, key: str) -> tuple[set[str], dict[str, str]] | None:
         """See Store."""
         if not is_sealed_beside(self._path(key)):
             return None
@@ -93,12 +93,12 @@ class ShardStore:
     def save(self, key: str, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> None:
         """See Store."""
         before = self._directory(key)
-        self.ranks.wait()  # all have looked before rank 0 changes anything
+        self.ranks.barrier()  # all have looked before rank 0 changes anything
         number = 0 if before is None else int(before.name.rpartition("-")[2]) + 1
         target = self.folder / f"{key}-{number}"
         if self.ranks.leads:
             shutil.rmtree(target, ignore_errors=True)
-        self.ranks.wait()
+        self.ranks.barrier()
         state_dict_saver.save(dict(tensors), checkpoint_id=target)
         if self.ranks.leads:
             write_text(
@@ -106,9 +106,9 @@ class ShardStore:
             )
             if before is not None:
                 shutil.rmtree(before, ignore_errors=True)
-        self.ranks.wait()
+        self.ranks.barrier()
 
-    def look(self, key: str) -> tuple[set[str], dict[str, str]] | None:
+    def contents(self, key: str) -> tuple[set[str], dict[str, str]] | None:
         """See Store."""
         directory = self._directory(key)
         if directory is None:

@@ -30,9 +30,9 @@ from puzzledsl.uptrain.model import (
     in_bf16,
     recompute_layers,
 )
-from puzzledsl.uptrain.ranks import ALONE, Ranks, shares
-from puzzledsl.uptrain.shard import embedding_of, put_away, shard, whole
-from puzzledsl.uptrain.state import Run, Standing, load_state, load_weights, save_state, save_weights
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, shares
+from puzzledsl.uptrain.shard import embedding_of, gathered, reshard, shard
+from puzzledsl.uptrain.state import Run, TrainingProgress, load_state, load_weights, save_state, save_weights
 from puzzledsl.uptrain.store import store_at
 
 BETAS, EPSILON, MAX_GRAD_NORM = (0.9, 0.95), 1e-8, 1.0
@@ -80,7 +80,7 @@ class Trainer:
         progress: Progress,
         *,
         device: torch.device | None = None,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         """Prepare a training.
 
@@ -110,36 +110,36 @@ class Trainer:
         self._store = store_at(work, ranks)
         self._parent_heldout: list[Tensor] = []
 
-    def run(self) -> Standing:
+    def run(self) -> TrainingProgress:
         """Train to the end, then put the best evaluated weights (the start's, if nothing was better) into the child."""
         with torch.random.fork_rng():
             torch.manual_seed(self.declaration.seed + self.ranks.rank)
             return self._run_seeded()
 
-    def _run_seeded(self) -> Standing:
-        standing = load_state(self._store, self._run) or Standing()
+    def _run_seeded(self) -> TrainingProgress:
+        done = load_state(self._store, self._run) or TrainingProgress()
         self.progress.start(f"uptraining {self.declaration.name}", self.steps)
-        if standing.step:
-            self.progress.log("uptrain_resumed", step=standing.step)
-            self.progress.advance(standing.step)
+        if done.step:
+            self.progress.log("uptrain_resumed", step=done.step)
+            self.progress.advance(done.step)
         last_saved, writing_s = time.monotonic(), 0.0
-        self._evaluate_when_due(standing)
-        self.lr = schedule_for(self.declaration, standing.heldout[0])
-        while standing.step < self.steps:
+        self._evaluate_when_due(done)
+        self.lr = schedule_for(self.declaration, done.heldout[0])
+        while done.step < self.steps:
             began = time.monotonic()
-            figures = self.step(standing.step)
-            standing.step += 1
+            figures = self.step(done.step)
+            done.step += 1
             tokens_per_s = self.declaration.batch * self.train_NT.shape[1] / (time.monotonic() - began)
-            self._report(standing.step, figures, tokens_per_s)
-            self._evaluate_when_due(standing)
+            self._report(done.step, figures, tokens_per_s)
+            self._evaluate_when_due(done)
             due = time.monotonic() - last_saved >= max(CHECKPOINT_S, writing_s / CHECKPOINT_SHARE)
-            if self.ranks.agreed(due):
+            if self.ranks.broadcast(due):
                 began = time.monotonic()
-                save_state(self._store, self._run, standing)
+                save_state(self._store, self._run, done)
                 last_saved = time.monotonic()
                 writing_s = last_saved - began
         load_weights(self._store, self.child)
-        return standing
+        return done
 
     def step(self, step: int) -> Step:
         """One optimiser step over `batch` blocks, a micro-batch at a time, each process its share."""
@@ -151,14 +151,14 @@ class Trainer:
             totals = [
                 total + share * float(value.detach()) for total, value in zip(totals, losses, strict=True)
             ]
-        put_away(self.teacher)
+        reshard(self.teacher)
         loss, kld, cosine, lm = self.ranks.sum(totals)
         if not math.isfinite(loss):
             peak = self.lr.peak
             raise DiagnosticError(
                 LossDiverged(None, name=declaration.name, loss=loss, step=step + 1, peak=peak)
             )
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.child.parameters(), MAX_GRAD_NORM))
+        norm = gathered(torch.nn.utils.clip_grad_norm_(self.child.parameters(), MAX_GRAD_NORM))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.lr, step, self.steps)
         self.optimizer.step()
@@ -183,7 +183,7 @@ class Trainer:
             for i, (rows_BT, share) in enumerate(shares(self.heldout_NT, self.micro, self.ranks)):
                 ids_BT = rows_BT.to(self.device)
                 total += share * float(self.student(ids_BT, self._heldout_target(i, ids_BT), None))
-        put_away(self.teacher)
+        reshard(self.teacher)
         return self.ranks.sum([total])[0]
 
     def _heldout_target(self, number: int, ids_BT: Tensor) -> Target:
@@ -195,17 +195,17 @@ class Trainer:
         kept = Hidden(self._parent_heldout[number].to(self.device), [])
         return Target(kept, embedding_of(self.teacher))
 
-    def _evaluate_when_due(self, standing: Standing) -> None:
+    def _evaluate_when_due(self, done: TrainingProgress) -> None:
         count = max(1, min(EVALUATIONS, self.steps // EVALUATION_STEPS))
         due = {round(self.steps * i / count) for i in range(count + 1)}
-        if standing.step not in due or standing.step in standing.heldout:
+        if done.step not in due or done.step in done.heldout:
             return
         if self.average is not None:
             self.average.exchange(self.child)
         kl = self.heldout_kl()
-        standing.heldout[standing.step] = kl
-        self.progress.log("uptrain_heldout", step=standing.step, kl=kl)
-        if standing.best_step == standing.step:
+        done.heldout[done.step] = kl
+        self.progress.log("uptrain_heldout", step=done.step, kl=kl)
+        if done.best_step == done.step:
             save_weights(self._store, self.child)
         if self.average is not None:
             self.average.exchange(self.child)

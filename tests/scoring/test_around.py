@@ -19,8 +19,8 @@ from puzzledsl.ir.alternatives import (
     name_of,
 )
 from puzzledsl.ir.tables import ScoreTable
+from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.fit import FEWEST
-from puzzledsl.scoring.partial import Partial
 from puzzledsl.scoring.run import score_children
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
@@ -147,15 +147,15 @@ def test_an_interrupted_score_goes_on(
     """Among the replacements, and among the children."""
     method = {"metric": "kl_divergence", "samples": SAMPLES, **method}
     whole = case.score(f"whole {method}", **method)
-    original, left = Partial.add, [0]
+    original, left = FiguresCache.add, [0]
 
-    def add(self: Partial, name: Any, figures: Any) -> None:
+    def add(self: FiguresCache, name: Any, figures: Any) -> None:
         if left[0] == 0:
             raise KeyboardInterrupt
         left[0] -= 1
         original(self, name, figures)
 
-    monkeypatch.setattr(Partial, "add", add)
+    monkeypatch.setattr(FiguresCache, "add", add)
     steps = (5, 13, 3, 2) if method.get("children") else (5,)  # of 15 replacements, then of children
     for steps_left in steps:
         left[0] = steps_left

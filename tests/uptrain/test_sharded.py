@@ -108,5 +108,5 @@ def test_shares_are_the_step_once(blocks, micro, world):
 def test_without_torchrun_there_is_one():
     assert ranks_of({}) == Ranks(0, 1) and ranks_of({"RANK": "1", "WORLD_SIZE": "2"}) == Ranks(1, 2)
     alone = Ranks()
-    assert alone.leads and alone.agreed(True) and not alone.agreed(False) and alone.sum([1.5]) == [1.5]
+    assert alone.leads and alone.broadcast(True) and not alone.broadcast(False) and alone.sum([1.5]) == [1.5]
     announce(alone, None)  # nobody to tell

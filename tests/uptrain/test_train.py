@@ -127,11 +127,11 @@ def test_what_is_measured_and_kept_is_the_average(case, tmp_path, monkeypatch):
     plain, averaged = Recorder(), Recorder()
     trainer_of(case, tmp_path / "plain", plain).run()
     trainer = trainer_of(case, tmp_path / "averaged", averaged, ema=0.8)
-    standing = trainer.run()
+    done = trainer.run()
     assert plain.named("uptrain_step") == averaged.named("uptrain_step")
     before, *ours = averaged.named("uptrain_heldout")
     assert before == plain.named("uptrain_heldout")[0] and ours != plain.named("uptrain_heldout")[1:]
-    assert trainer.heldout_kl() == pytest.approx(standing.heldout[standing.best_step], rel=1e-6)
+    assert trainer.heldout_kl() == pytest.approx(done.heldout[done.best_step], rel=1e-6)
 
 
 @pytest.mark.parametrize("stop", [2, 4])

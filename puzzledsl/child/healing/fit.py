@@ -33,7 +33,7 @@ condition number by T / RIDGE_TOKENS, so that rounding is a thousandth of the st
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FitBatch:
     """One group of sequences at a sub-block.
 
     `read` [B, S, P]: input of its last map. `child` and `parent` [B, S, H]: the two streams where the sub-block reads. `goal`
@@ -60,7 +60,7 @@ class Seen:
 
 @torch.no_grad()
 def fit_last(
-    sub_block: ChildSubBlock, calibration: Iterable[Seen], held_out: Iterable[Seen]
+    sub_block: ChildSubBlock, calibration: Iterable[FitBatch], held_out: Iterable[FitBatch]
 ) -> tuple[float, float]:
     """Fit the last map in place; its bias stays. Return the shares of the two steps (`added`, `drift`) that were taken."""
     steps_KPH = _steps(sub_block, calibration)
@@ -71,7 +71,7 @@ def fit_last(
     return shares
 
 
-def _steps(sub_block: ChildSubBlock, calibration: Iterable[Seen]) -> Sequence[Tensor]:
+def _steps(sub_block: ChildSubBlock, calibration: Iterable[FitBatch]) -> Sequence[Tensor]:
     """Return the two steps of the map, each [P, H]: the one that fits `added` and the one that fits `drift`."""
     last = sub_block.last
     gram = Gram.zeros(last.in_features, 2 * last.out_features, last.weight.device)
@@ -84,9 +84,9 @@ def _steps(sub_block: ChildSubBlock, calibration: Iterable[Seen]) -> Sequence[Te
     return torch.split(step, last.out_features, dim=1)
 
 
-def _weighted(sub_block: ChildSubBlock, seen: Seen) -> tuple[Tensor, Tensor]:
+def _weighted(sub_block: ChildSubBlock, seen: FitBatch) -> tuple[Tensor, Tensor]:
     """Return the weighted inputs [T, P] and residual targets [T, Q] of the regression."""
-    missing = seen.added() - sub_block.adds(seen.read).float()
+    missing = seen.added() - sub_block.output(seen.read).float()
     weight = seen.weight()
     wanted = torch.cat([missing, seen.drift()], -1)
     return (seen.read.float() * weight).flatten(0, 1), (wanted * weight).flatten(0, 1)
@@ -107,14 +107,14 @@ def _joined(parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Te
 
 
 def choose_shares(
-    sub_block: ChildSubBlock, steps_KPH: Sequence[Tensor], held_out: Iterable[Seen]
+    sub_block: ChildSubBlock, steps_KPH: Sequence[Tensor], held_out: Iterable[FitBatch]
 ) -> tuple[float, float]:
     """Return the shares of the two steps, in [0, 1], that minimise the weighted squared error of held-out tokens at the goal."""
     square_KK = torch.zeros(2, 2, dtype=torch.float64)
     product_K = torch.zeros(2, dtype=torch.float64)
     for seen in held_out:
         weight = seen.weight()
-        missing = (seen.added() + seen.drift() - sub_block.adds(seen.read).float()) * weight
+        missing = (seen.added() + seen.drift() - sub_block.output(seen.read).float()) * weight
         moved = [(seen.read.float() @ step.float()) * weight for step in steps_KPH]
         for row, one in enumerate(moved):
             product_K[row] += float((one * missing).sum(dtype=torch.float64))

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.healing.chain import Link
-from puzzledsl.child.healing.fit import Seen, fit_last
+from puzzledsl.child.healing.fit import FitBatch, fit_last
 from puzzledsl.child.healing.layer import ChildSubBlock
 from puzzledsl.child.healing.parent import ParentStream
 from puzzledsl.child.healing.streams import HELD_BYTES, Streams
@@ -74,12 +74,12 @@ class HealingGroups:
         is missing, is damaged or does not fit.
         """
         sub_block = ChildSubBlock(self._model, link, self._pieces)
-        read = [sub_block.reads(h, self.parent.attention_kwargs(link.layer_idx, h)) for h in stream]
+        read = [sub_block.last_input(h, self.parent.attention_kwargs(link.layer_idx, h)) for h in stream]
         if fit:
             parent, goal = points[link.point], points[link.goal]
 
-            def seen(groups: range) -> Iterator[Seen]:
-                return (Seen(read[i], stream[i], parent[i], goal[i]) for i in groups)
+            def seen(groups: range) -> Iterator[FitBatch]:
+                return (FitBatch(read[i], stream[i], parent[i], goal[i]) for i in groups)
 
             fit_last(sub_block, seen(self._calibration), seen(self._judging))
-        return [h + sub_block.adds(r) for h, r in zip(stream, read, strict=True)]
+        return [h + sub_block.output(r) for h, r in zip(stream, read, strict=True)]

@@ -1,6 +1,6 @@
 """One sub-block of a child, split before its last linear map, which healing fits.
 
-`reads` computes the input of the last map from the child's stream; `adds` applies the map and gives the sub-block's output.
+`last_input` computes the input of the last map from the child's stream; `output` applies the map.
 
 Shapes: B sequences, S positions, H hidden, P inputs of the last map.
 """
@@ -17,7 +17,7 @@ from puzzledsl.child.assemble import Pieces, load_piece, no_piece
 from puzzledsl.child.healing.chain import Link
 from puzzledsl.models.build import build_alternative, last_map
 from puzzledsl.models.families import access
-from puzzledsl.models.families.paged import bring_weights
+from puzzledsl.models.families.paged import load_module_weights
 from puzzledsl.models.kernels.products import fast_products
 
 
@@ -34,7 +34,7 @@ class ChildSubBlock:
         assert name is not None, "a no-op is no link of the chain"
         self.name = name
         if link.alternative.kind == "parent":
-            bring_weights(model, parents)
+            load_module_weights(model, parents)
             self._module = copy.copy(parents)
             self._module._modules = dict(parents._modules)  # so that the parent keeps its last map
             self._module.__dict__.pop(
@@ -45,7 +45,7 @@ class ChildSubBlock:
         self.last = _copied(cast(nn.Linear, getattr(self._module, self.name)))
         setattr(self._module, self.name, nn.Identity())
 
-    def reads(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
+    def last_input(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
         """Return the input of the last map, [B, S, H] -> [B, S, P]."""
         with fast_products():
             normed = self._norm(stream_BSH)
@@ -53,14 +53,14 @@ class ChildSubBlock:
                 return cast(Tensor, self._module(hidden_states=normed, **attention_kwargs)[0])
             return cast(Tensor, self._module(normed))
 
-    def adds(self, read_BSP: Tensor) -> Tensor:
-        """Apply the last map to the result of `reads`: [B, S, P] -> the sub-block's output [B, S, H]."""
+    def output(self, read_BSP: Tensor) -> Tensor:
+        """Apply the last map to the result of `last_input`: [B, S, P] -> the sub-block's output [B, S, H]."""
         with fast_products():
             return cast(Tensor, self.last(read_BSP))
 
     def run(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
         """Return the stream after the sub-block, [B, S, H] -> [B, S, H]."""
-        return stream_BSH + self.adds(self.reads(stream_BSH, attention_kwargs))
+        return stream_BSH + self.output(self.last_input(stream_BSH, attention_kwargs))
 
 
 def _copied(linear: nn.Linear) -> nn.Linear:

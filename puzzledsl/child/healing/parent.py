@@ -44,7 +44,7 @@ class ParentStream:
         """True if `at` returns this point without running a layer."""
         return point <= 2 * self._layer_idx
 
-    def forget_below(self, point: int) -> None:
+    def drop_below(self, point: int) -> None:
         """Drop the streams below a point. The last computed point is kept, because the next layer reads it."""
         self.at(point)
         for old in [p for p in self._points if p < point and p != 2 * self._layer_idx]:

@@ -26,7 +26,7 @@ from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.healing.chain import Link, chain, first_changed
 from puzzledsl.child.healing.fit import fit_last
 from puzzledsl.child.healing.layer import ChildSubBlock
-from puzzledsl.child.healing.passage import Passage
+from puzzledsl.child.healing.stream_pair import StreamPair
 from puzzledsl.child.healing.streams import HELD_BYTES
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.divergence import summed_kl
@@ -73,7 +73,7 @@ def heal(
     links = chain(layers)
     runner = LayerRunner(model)
     calibration, held_out = (
-        Passage(runner, _groups(tokens_NS), work, held_bytes=held_bytes)
+        StreamPair(runner, _groups(tokens_NS), work, held_bytes=held_bytes)
         for tokens_NS in (calibration_NS, held_out_NS)
     )
     walk = _Walk(model, pieces, work, calibration, held_out)
@@ -98,7 +98,12 @@ class _Walk:
     """The streams of a walk: calibration and held-out tokens, and held-out tokens in the child without healing."""
 
     def __init__(
-        self, model: PreTrainedModel, pieces: Pieces, work: Path, calibration: Passage, held_out: Passage
+        self,
+        model: PreTrainedModel,
+        pieces: Pieces,
+        work: Path,
+        calibration: StreamPair,
+        held_out: StreamPair,
     ) -> None:
         self._runner, self._model, self._pieces, self._work = LayerRunner(model), model, pieces, work
         self._calibration, self._held_out = calibration, held_out
@@ -120,7 +125,9 @@ class _Walk:
             name = self._name(sub_block)
             self._unhealed = [self._held_out.run(sub_block, hidden) for hidden in self._unhealed]
             if stored is None:
-                fit_last(sub_block, self._calibration.seen(sub_block), self._held_out.seen(sub_block))
+                fit_last(
+                    sub_block, self._calibration.fit_batches(sub_block), self._held_out.fit_batches(sub_block)
+                )
             else:
                 sub_block.last.weight.copy_(stored[name].read())
             weights[name] = sub_block.last.weight

@@ -43,7 +43,7 @@ class Engine:
         """Free the model."""
         self._llama.close()
 
-    def forget(self) -> None:
+    def reset_cache(self) -> None:
         """Empty the KV cache."""
         self._lib.llama_memory_clear(self._lib.llama_get_memory(self._llama._ctx), True)
 
@@ -68,7 +68,7 @@ class Engine:
 
     def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:
         """Return the logits of the prompt (S, V) and the `steps` greedy tokens after it, decoded with the KV cache."""
-        self.forget()
+        self.reset_cache()
         logits = self.forward(prompt, 0)
         chosen = [int(logits[-1].argmax())]
         while len(chosen) < steps:
@@ -78,7 +78,7 @@ class Engine:
 
     def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
         """Return prompt tokens per second and output tokens per second of one sequence."""
-        self.forget()
+        self.reset_cache()
         start = time.perf_counter()
         row = self.forward(prompt, 0, every=False)[-1]
         middle = time.perf_counter()

@@ -32,7 +32,7 @@ class Engine:
         """Free the model."""
         self._model = self._cache = None
 
-    def forget(self) -> None:
+    def reset_cache(self) -> None:
         """Start a new KV cache."""
         self._cache = self._new_cache(self._model)
 
@@ -44,7 +44,7 @@ class Engine:
 
     def greedy(self, prompt: Sequence[int], steps: int) -> tuple[Any, list[int]]:
         """Return the logits of the prompt (S, V) and the `steps` greedy tokens after it, decoded with the KV cache."""
-        self.forget()
+        self.reset_cache()
         logits = self.forward(prompt)
         chosen = [int(logits[-1].argmax())]
         while len(chosen) < steps:
@@ -53,7 +53,7 @@ class Engine:
 
     def speed(self, prompt: Sequence[int], steps: int) -> tuple[float, float]:
         """Return prompt tokens per second and output tokens per second of one sequence."""
-        self.forget()
+        self.reset_cache()
         start = time.perf_counter()
         row = self.forward(prompt)[-1]
         middle = time.perf_counter()

@@ -63,25 +63,25 @@ class Pages:
         for slot in page.slots:
             _put(slot, slot.weight.read().to(device=self._device, dtype=self._dtype))
 
-    def adopt(self, module: nn.Module, page: Page) -> None:
+    def load_on_call(self, module: nn.Module, page: Page) -> None:
         """Drop the page, and read it whenever the module or one inside it is called."""
-        self._forget(page)
+        self._unload(page)
 
         def read(_: nn.Module, __: Any) -> None:
-            self.bring(page)
+            self.load(page)
 
         for inner in module.modules():
             inner.register_forward_pre_hook(read)
             inner.__dict__["page"] = page
 
-    def bring(self, page: Page) -> None:
+    def load(self, page: Page) -> None:
         """Load the page, dropping the least recently used pages to make room."""
         if page.name in self._present:
             self._present.move_to_end(page.name)
             return
         while self._present and self._held_bytes() + page.size_bytes > self._room_bytes:
             _, oldest = self._present.popitem(last=False)
-            self._forget(oldest)
+            self._unload(oldest)
         self.pin(page)
         self._present[page.name] = page
         self.reads += 1
@@ -89,7 +89,7 @@ class Pages:
     def _held_bytes(self) -> int:
         return sum(page.size_bytes for page in self._present.values())
 
-    def _forget(self, page: Page) -> None:
+    def _unload(self, page: Page) -> None:
         for slot in page.slots:
             nothing = torch.full((), torch.nan, dtype=self._dtype, device=self._device)
             _put(slot, nothing.expand(slot.weight.shape))
@@ -104,10 +104,10 @@ def is_paged(model: PreTrainedModel) -> bool:
     return "pages" in model.__dict__
 
 
-def bring_weights(model: PreTrainedModel, module: nn.Module) -> None:
+def load_module_weights(model: PreTrainedModel, module: nn.Module) -> None:
     """Load a module's weights for reading them without running it. Does nothing for a fully loaded model."""
     if is_paged(model) and "page" in module.__dict__:
-        model.__dict__["pages"].bring(module.__dict__["page"])
+        model.__dict__["pages"].load(module.__dict__["page"])
 
 
 def paged_parent(
@@ -131,12 +131,12 @@ def paged_parent(
     pages = Pages(dtype, device, room_bytes)
     for name in (family.embedding, *(f"{family.layers}.{i}" for i in range(len(layers(model))))):
         module = model.get_submodule(name)
-        pages.adopt(module, _page(name, module, weights, dtype))
+        pages.load_on_call(module, _page(name, module, weights, dtype))
     pages.pin(_page(family.final_norm, model.get_submodule(family.final_norm), weights, dtype))
     head = model.get_submodule(family.head)
     stored = f"{family.embedding if shape_of(config).tied else family.head}.weight"
     page = _page_of([Slot(head, "weight", weights[stored])], family.head, dtype)
-    pages.pin(page) if keep_head else pages.adopt(head, page)
+    pages.pin(page) if keep_head else pages.load_on_call(head, page)
     model.__dict__["pages"] = pages
     return frozen(model, device), pages
 

@@ -33,7 +33,7 @@ PATIENCE_S = 10.0
 
 @dataclass(frozen=True)
 class OnRay:
-    """A `Maker` of pieces. `on`: `local` starts a cluster on this machine, `auto` uses the surrounding one, else an address."""
+    """A `BldExecutor` on Ray. `on`: `local` starts a cluster on this machine, `auto` uses the one around it, else an address."""
 
     on: str
 

@@ -46,8 +46,8 @@ from puzzledsl.pieces.train.stream import LocalExecutor, stream
 from puzzledsl.pieces.train.sweep import sweep
 
 
-class Maker(Protocol):
-    """Executor of an order, in this process or on other machines."""
+class BldExecutor(Protocol):
+    """Trainer of all pieces of an order, in this process or on other machines."""
 
     def __call__(self, order: Order, enter: Enter, progress: Progress) -> None:
         """Make every piece of the order and call `enter` for each whose file is written. Raises DiagnosticError."""
@@ -58,7 +58,7 @@ class BldInputs:
     """Inputs of one BLD: `jobs` are all those of the declaration `bld`.
 
     Relative data paths start at `base`. `work` holds the state that an interrupted run resumes from and is removed at the
-    end. `make` executes the order; the default is `make_here`.
+    end. `make` executes the order; the default is `train_locally`.
     """
 
     program: nodes.Program
@@ -69,7 +69,7 @@ class BldInputs:
     library: Library
     work: Path
     progress: Progress
-    make: Maker | None = None
+    make: BldExecutor | None = None
 
     @property
     def declaration(self) -> nodes.Bld:
@@ -99,12 +99,14 @@ def run_bld(inputs: BldInputs) -> None:
         order = Order(
             inputs.bld, parent_dir, todo, budget, init, tokens, library.root, inputs.work, made_from
         )
-        (inputs.make or partial(make_here, declaration))(order, partial(_enter, library, progress), progress)
+        (inputs.make or partial(train_locally, declaration))(
+            order, partial(_enter, library, progress), progress
+        )
     library.finish()
     shutil.rmtree(inputs.work, ignore_errors=True)
 
 
-def make_here(declaration: nodes.Bld, order: Order, enter: Enter, progress: Progress) -> None:
+def train_locally(declaration: nodes.Bld, order: Order, enter: Enter, progress: Progress) -> None:
     """Make an order's pieces in this process: by `sweep` if the activations fit on the disk, else by `stream`.
 
     Raises DiagnosticError (NoScratchSpace) if they do not fit on the disk and streaming is not possible either: the parent is

@@ -15,14 +15,14 @@ Name = tuple[int, str, str]
 """(layer, table, alternative or pair of alternatives)."""
 
 
-class Partial:
+class FiguresCache:
     """A file of metrics by name. It is emptied if its key differs from `key`, a string of everything that metrics depend on."""
 
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._head = path, json.dumps({"key": key})
         self.figures: dict[Name, Figures] = {}
         self._damaged = False
-        lines = self._whole_lines()
+        lines = self._complete_lines()
         if lines and unsealed_line(lines[0]) == self._head:
             for line in lines[1:]:
                 if (text := unsealed_line(line)) is None:
@@ -33,7 +33,7 @@ class Partial:
         else:
             write_text(self._path, sealed_line(self._head))
 
-    def _whole_lines(self) -> list[str]:
+    def _complete_lines(self) -> list[str]:
         """Return the complete lines; an incomplete last line is cut off the file."""
         try:
             content = self._path.read_bytes()
@@ -52,7 +52,7 @@ class Partial:
             file.flush()
             os.fsync(file.fileno())
 
-    def mend(self, order: Sequence[Name]) -> None:
+    def restore_order(self, order: Sequence[Name]) -> None:
         """Rewrite a file that had damaged lines to the bytes of an undamaged run.
 
         Call it when all of `order`, the order of an undamaged run, is measured.

@@ -24,8 +24,8 @@ from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
 from puzzledsl.ir.nodes import Program
+from puzzledsl.models.families.access import output_embedding
 from puzzledsl.models.families.load import load_tokenizer
-from puzzledsl.uptrain.model import output_embedding
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 
 PROGRAM = Path(__file__).parents[1] / "examples" / "smollm2" / "losses.pzl"

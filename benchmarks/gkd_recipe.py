@@ -35,8 +35,8 @@ from puzzledsl.evaluate.divergence import compare_block, divergence_figures, fin
 from puzzledsl.ir.alternatives import NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
+from puzzledsl.models.families.access import output_embedding
 from puzzledsl.models.families.load import load_tokenizer
-from puzzledsl.uptrain.model import output_embedding
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "smollm2"

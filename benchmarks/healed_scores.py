@@ -30,7 +30,7 @@ from puzzledsl.ir.alternatives import NoOpAttention, NoOpFfn, name_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.scoring.healed import Healed
+from puzzledsl.scoring.healed import HealedReplacement
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.sweep import Scored
@@ -56,7 +56,7 @@ class Lab:
 
     def kls(self, scored: Scored) -> Iterator[tuple[float, float]]:
         """KL and CPU seconds of every row."""
-        healed = Healed.of(scored, len(self.runner))
+        healed = HealedReplacement.of(scored, len(self.runner))
 
         def is_behind(link: Link) -> bool:
             return healed.is_fitted(link) and link.goal == link.point + 1
@@ -68,7 +68,9 @@ class Lab:
         yield self._timed(lambda: next(self.children.measured([healed.layers]))[1]["kl_divergence"])
 
     @torch.no_grad()
-    def _kl(self, groups: HealingGroups, healed: Healed, is_fitted: Callable[[Link], bool]) -> float:
+    def _kl(
+        self, groups: HealingGroups, healed: HealedReplacement, is_fitted: Callable[[Link], bool]
+    ) -> float:
         stream: Sequence[torch.Tensor] = list(groups.parent.at(healed.start))
         for link in healed.changed:
             stream = groups.past(link, stream, groups.points_of(link), fit=is_fitted(link))

@@ -148,7 +148,7 @@ def small(folder: Path, tokens: int) -> Subject:
     model, jobs = _parent(folder / "parent"), bld_plan(program, "b")
     library = Library(folder / "library")
     for job in jobs:
-        library.put(job, _random_piece(model, job), 0.0, 0.0, 0)
+        library.enter(library.write(job, _random_piece(model, job), 0.0, 0.0, 0))
     todo = replacements(program.scores["s"], program.spaces["w"], "subblock", jobs)
     return Subject("small Llama", model, library, todo, torch.randint(0, 4096, (tokens // 256, 256)))
 

@@ -69,7 +69,7 @@ def _shuffled(stream: Tokens, context: int, blocks: int, seed: int) -> Tokens:
 def _check_enough(
     source: nodes.Data, streams: Sequence[Tokens], order: npt.NDArray[np.int64], blocks: int, context: int
 ) -> None:
-    """Raise DiagnosticError (NotEnoughText, MixTooShort) where a text has fewer blocks than are drawn from it."""
+    """Raise DiagnosticError (NotEnoughText, MixTooShort) if a text has fewer blocks than are drawn from it."""
     available = [len(stream) // context for stream in streams]
     short = [p for p, count in enumerate(available) if count < int((order == p).sum())]
     if not short:
@@ -102,7 +102,7 @@ def _check_enough(
 
 
 def _stream(source: nodes.Data, base: Path, tokenizer: Any, cache: Path | None) -> Tokens:
-    """The whole text as token ids, int32 [tokens], from the cache where it is there and whole."""
+    """Return the whole text as token ids, int32 [tokens], from the cache if it holds an intact copy."""
     files = files_of(source, base)
     if cache is None or (not files and isinstance(source.source, nodes.HfData)):
         return _tokenise(documents(source, base), tokenizer)
@@ -115,7 +115,7 @@ def _stream(source: nodes.Data, base: Path, tokenizer: Any, cache: Path | None) 
 
 
 def _write(path: Path, parts: Iterable[Sequence[int]]) -> None:
-    """One .npy array of all parts, written as they come: text need not fit in memory.
+    """Write all parts as one .npy array, part by part, so that text need not fit in memory.
 
     Not `np.save`: on a full disk it raises an OSError that does not say so.
     """
@@ -147,7 +147,7 @@ def _digest(source: nodes.Data, files: Iterable[Path], tokenizer: Any) -> str:
 
 
 def fingerprint(tokenizer: Any) -> str:
-    """Digest of what decides a tokenizer's output: vocabulary, merges, normalisation, special tokens."""
+    """Return a digest of all that a tokenizer's output depends on: vocabulary, merges, normalisation, special tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
     special = f"{tokenizer.bos_token_id} {tokenizer.eos_token_id} {type(tokenizer).__name__}"
@@ -160,7 +160,7 @@ def _tokenise(texts: Iterable[str], tokenizer: Any) -> Tokens:
 
 
 def _documents_to_ids(texts: Iterable[str], tokenizer: Any) -> Iterator[list[int]]:
-    """Token ids of each document: begun as the tokenizer begins one, ended with its end-of-text token where it has one."""
+    """Yield the token ids of each document, with the tokenizer's first token and its end-of-text token, if it has them."""
     end, remaining = tokenizer.eos_token_id, iter(texts)
     while batch := list(islice(remaining, DOCUMENTS_A_CALL)):
         for ids in tokenizer(batch, return_attention_mask=False, verbose=False)["input_ids"]:

@@ -1,4 +1,4 @@
-"""Documents of a data declaration: plain strings, by file name and by place in the file.
+"""Documents of a data declaration: plain strings, in order of file name and of place in the file.
 
 Reads text (blank lines separate documents), JSON lines, Parquet, and data sets of the `datasets` package.
 """
@@ -20,7 +20,7 @@ from puzzledsl.ir.source_location import span_of
 
 
 def files_of(data: nodes.Data, base: Path) -> tuple[Path, ...]:
-    """The local files of a declaration, sorted by name within each glob. Empty for a data set that is no local directory.
+    """Return the local files of a declaration, sorted by name within each glob; none for a data set outside local directories.
 
     Raises DiagnosticError for a glob that matches nothing.
     """
@@ -45,7 +45,7 @@ def _matching(data: nodes.Data, base: Path, pattern: str) -> list[Path]:
 
 
 def documents(data: nodes.Data, base: Path) -> Iterator[str]:
-    """Every document that is not blank. Raises DiagnosticError for anything missing or unreadable."""
+    """Yield every document that is not blank. Raises DiagnosticError for anything missing or unreadable."""
     match data.source:
         case nodes.TextData():
             for file in files_of(data, base):

@@ -11,7 +11,7 @@ from puzzledsl.ir import nodes
 
 
 def parts_of(data: nodes.Data) -> list[tuple[nodes.Data, int]]:
-    """The texts that a declaration draws from, each with its weight: those of a mix, or itself alone."""
+    """Return the texts of a mix with their weights; for another declaration, itself with weight 1."""
     if not isinstance(data.source, nodes.MixData):
         return [(data, 1)]
     return [
@@ -21,7 +21,7 @@ def parts_of(data: nodes.Data) -> list[tuple[nodes.Data, int]]:
 
 
 def turns(weights: Sequence[int], count: int) -> list[int]:
-    """The part that each of `count` blocks is drawn from. After n blocks, a part has had its share of n to within one."""
+    """Return the part that each of `count` blocks comes from. After n blocks, every part has had its share of n to within one."""
     total = sum(weights)
     owed = [0] * len(weights)
     found = []
@@ -34,7 +34,7 @@ def turns(weights: Sequence[int], count: int) -> list[int]:
 
 
 def most_blocks(weights: Sequence[int], available: Sequence[int], limit: int) -> int:
-    """Blocks that can be drawn before a part has too few, `limit` at most."""
+    """Return the number of blocks that can be drawn before a part runs out, at most `limit`."""
     left = list(available)
     for number, part in enumerate(turns(weights, limit)):
         if not left[part]:

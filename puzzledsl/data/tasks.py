@@ -1,6 +1,6 @@
 """Multiple-choice tasks: JSON lines of `{"context": …, "choices": […], "answer": index}`.
 
-What a model reads is `context + " " + choice`; what it is scored on are the choice's tokens.
+A model reads `context + " " + choice` and is scored on the choice's tokens.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class EncodedChoice:
-    """Token ids of context and choice together; the choice's begin at `start` (at least 1)."""
+    """Token ids of context and choice together; the choice starts at `start` (at least 1)."""
 
     ids: tuple[int, ...]
     start: int
 
 
 def read_tasks(path: Path, limit: int | None = None, *, span: Span | None = None) -> tuple[Item, ...]:
-    """The first `limit` items (all). Raises DiagnosticError, at `span`, for a missing file or a line that is no item."""
+    """Return the first `limit` items (default: all). Raises DiagnosticError, at `span`, for a missing file or an invalid line."""
     try:
         with path.open(encoding="utf-8") as lines:
             numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
@@ -62,9 +62,9 @@ def _item(path: Path, number: int, line: str, span: Span | None) -> Item:
 
 
 def encode_choice(tokenizer: Any, context: str, choice: str) -> EncodedChoice:
-    """Tokens of `context + " " + choice`, as the tokenizer begins a text, without an end-of-text token.
+    """Return the tokens of `context + " " + choice`, with the tokenizer's first token and without an end-of-text token.
 
-    Where a token spans the border, it belongs to the choice.
+    A token that spans both belongs to the choice.
     """
     begun: list[int] = tokenizer(context)["input_ids"]
     ids: list[int] = tokenizer(f"{context} {choice}")["input_ids"]

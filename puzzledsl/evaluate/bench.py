@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -32,6 +31,7 @@ from puzzledsl.evaluate.speed import ROUNDS, Speed, child_speed, parent_speed, s
 from puzzledsl.ir.base import Frozen
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import Figure, ModelFigures
+from puzzledsl.models.families.access import output_embedding
 from puzzledsl.models.placement import placement
 
 METHOD = "3"  # raise it when a figure's meaning changes, so that unfinished work is not continued
@@ -116,7 +116,7 @@ class Bench:
             self._parent_states[text.name] = final_states(parent, blocks_NT)
         parent_states = self._parent_states[text.name]
         states = parent_states if model is parent else final_states(model, blocks_NT)
-        parent_VH, model_VH = _embedding(parent), _embedding(model)
+        parent_VH, model_VH = output_embedding(parent), output_embedding(model)
         found = []
         for ids_T, parent_TH, model_TH in zip(blocks_NT, parent_states, states, strict=True):
             found.append(compare_block(ids_T, parent_TH, parent_VH, model_TH, model_VH))
@@ -205,12 +205,6 @@ def _read(path: Path) -> Measured | None:
         return None if content is None else Measured.from_json(content)
     except ValidationError:  # another version's
         return None
-
-
-def _embedding(model: PreTrainedModel) -> Tensor:
-    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    weight: Tensor = head.weight
-    return weight
 
 
 def _stored_bytes(directory: Path) -> int:

@@ -3,8 +3,8 @@
     kept = (child - chance) / (parent - chance)
 
 A task's chance is the mean over its items of 1 / choices. The pooled figure is the sum over tasks of the child's excess over
-chance, divided by the sum of the parent's: tasks weigh alike however many items they have, and a task on which the parent is
-at chance is left out. A resample draws items of each task anew, with the answers of both models and their chance together.
+chance, divided by the sum of the parent's: tasks have equal weights, and a task on which the parent is at chance is left out.
+A resample draws items of each task anew, with the answers of both models and their chance together.
 """
 
 from __future__ import annotations

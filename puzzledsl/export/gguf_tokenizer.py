@@ -31,7 +31,6 @@ PRE_TOKENIZERS: dict[tuple[str, ...], str] = {
 
 # llama.cpp's llama_token_type
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-SPACE = "\u2581"
 
 
 def add_tokenizer(writer: Any, directory: Path, vocab: int) -> None:

@@ -3,7 +3,7 @@
 Guaranteed before: the program is checked, `parent_dir` holds the weights of the space's parent. Method: whole models
 whose layers hold random mixtures of the alternatives are run beside the parent, with the time of every sub-block noted
 (`laps`, `rounds`); one time an alternative is estimated from all of them, scaled to the parent (`estimate`); random
-whole children say how far a sum of such times is off.
+whole children show the error of a sum of such times.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def measure_costs(
 ) -> CostTable:
     """Costs of a space in every scenario on a `measured(...)` hardware; other scenarios are left out.
 
-    Interrupted, it goes on where it was, from the files in `work`, which is removed at the end. Raises DiagnosticError:
+    An interrupted run resumes from the files in `work`, which is removed at the end. Raises DiagnosticError:
     an unknown device or dtype, a parent that cannot be loaded, an alternative that cannot be built.
     """
     here = program.spaces[space]

@@ -1,4 +1,4 @@
-"""One parent model whose sub-blocks can be exchanged at will: the setting in which every alternative is timed.
+"""A parent model whose sub-blocks can be exchanged, in which every alternative is timed.
 
 Each layer holds a module of its own, so that weights are as cold as in the model that is being predicted: by the time
 a layer runs again, every other layer's weights have gone through the caches.
@@ -78,7 +78,7 @@ class Host:
 
 @torch.no_grad()
 def _with_values(module: nn.Module) -> nn.Module:
-    """Ordinary weights: what lies in fresh memory may be subnormal, which is slow, or infinite."""
+    """Fill the weights with ordinary values: fresh memory may hold subnormal numbers, which are slow, or infinities."""
     for weight in module.parameters():
         if weight.ndim > 1:
             weight.normal_(0, 0.02)
@@ -102,7 +102,7 @@ def alternatives_of(space: Space) -> dict[SubBlock, dict[str, Alternative]]:
 
 
 def balanced(names: Mapping[SubBlock, Sequence[str]], depth: int, seed: int) -> Arrangement:
-    """Every alternative equally often, in random places: each is timed beside all the others.
+    """Return an arrangement with every alternative equally often, in random layers.
 
     With more alternatives than layers, consecutive seeds take turns: `seed` shifts which alternatives are used.
     """
@@ -117,7 +117,7 @@ def balanced(names: Mapping[SubBlock, Sequence[str]], depth: int, seed: int) -> 
 
 
 def random_child(space: Space, seed: int) -> Arrangement:
-    """A random child that leans to few or to many changes: each layer keeps the parent with a probability of its own."""
+    """Return a random child: a random share of its layers, few or many, differs from the parent."""
     from puzzledsl.ir.alternatives import name_of
 
     dice = random.Random(seed)

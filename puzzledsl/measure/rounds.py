@@ -1,4 +1,4 @@
-"""Rounds of measurements of one scenario at one batch, kept in a file as they come so that an interrupted run goes on."""
+"""Rounds of measurements of one scenario at one batch, kept in a file so that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Check(Frozen):
 
 
 def rounds_needed(alternatives: int, depth: int) -> int:
-    """Enough rounds that every alternative is timed in at least `ROUNDS` layers in all."""
+    """Return the number of rounds in which every alternative is timed in at least `ROUNDS` layers in all."""
     return max(ROUNDS, -(-ROUNDS * alternatives // depth))
 
 
 def measure_rounds(host: Host, workload: Workload, partial: Path, progress: Progress) -> list[Round]:
-    """All rounds of a workload; those in `partial` are not measured again."""
+    """Measure all rounds of a workload; those in `partial` are not measured again."""
     names = {s: tuple(host.alternatives[s]) for s in SUB_BLOCKS}
     wanted = rounds_needed(max(map(len, names.values())), host.depth)
     done = _read(partial, Round)[:wanted]
@@ -93,7 +93,7 @@ def measure_checks(
     children: int = CHECKED_CHILDREN,
     turns: int | None = None,
 ) -> list[Check]:
-    """Whole random children of the space, each in turn with the parent; those in `partial` are not measured again."""
+    """Measure random children of the space, each in turn with the parent; those in `partial` are not measured again."""
     done = _read(partial, Check)[:children]
     progress.advance(len(done))
     for seed in range(len(done), children):
@@ -104,7 +104,7 @@ def measure_checks(
 
 
 def measure_check(host: Host, child: Arrangement, workload: Workload, seed: int, turns: int) -> Check:
-    """One child in turn with the parent, `turns` times after a warm-up of both."""
+    """Measure one child in turn with the parent, `turns` times after a warm-up of both."""
     timers = [(arrangement, WholeTimer(host.model, workload)) for arrangement in (host.parent(), child)]
     for turn in range(turns + 1):
         for arrangement, timer in timers:
@@ -125,7 +125,7 @@ def measure_check(host: Host, child: Arrangement, workload: Workload, seed: int,
 def speed_up_errors(
     checks: list[Check], prefill: Estimate, decode: Estimate, output: int
 ) -> Iterator[tuple[float, float, float]]:
-    """Predicted speed-up / measured speed-up - 1 of each checked child: in prefill, a decode step and latency."""
+    """Return predicted speed-up / measured speed-up - 1 of each checked child: in prefill, a decode step and latency."""
     for check in checks:
         predicted_prefill = prefill.sum_of(check.attention, check.ffn)
         predicted_decode = decode.sum_of(check.attention, check.ffn)
@@ -140,12 +140,12 @@ def speed_up_errors(
 
 
 def mean_size(errors: list[float]) -> float:
-    """Mean absolute value; 0 for none."""
+    """Return the mean absolute value; 0 for none."""
     return statistics.fmean(map(abs, errors)) if errors else 0.0
 
 
 def _read(path: Path, kind: type[T]) -> list[T]:
-    """The lines that are whole; a damaged line and all after it are measured again."""
+    """Return the intact lines up to the first damaged one; the rest is measured again."""
     found: list[T] = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:

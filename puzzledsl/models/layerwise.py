@@ -78,14 +78,14 @@ class LayerRunner:
     @torch.no_grad()
     def embed(self, tokens_BS: Tensor) -> Tensor:
         """Return the hidden states that enter layer 0, [B, S, H], for token ids [B, S]."""
-        return self._ask(input_ids=tokens_BS)
+        return self._record(input_ids=tokens_BS)
 
     def layer_kwargs(self, layer_idx: int, hidden_BSH: Tensor) -> dict[str, Any]:
         """Return the keyword arguments (mask, positions, …) that the model passes to a layer for states of this shape."""
         key = (hidden_BSH.shape[0], hidden_BSH.shape[1])
         if key not in self._kwargs:
             with torch.no_grad():
-                self._ask(inputs_embeds=hidden_BSH)
+                self._record(inputs_embeds=hidden_BSH)
         return self._kwargs[key][layer_idx]
 
     @contextmanager
@@ -157,8 +157,8 @@ class LayerRunner:
         weight_VH, bias_V = cast(Tensor, self._head.weight), cast(Tensor | None, self._head.bias)
         return weight_VH.detach(), None if bias_V is None else bias_V.detach()
 
-    def _ask(self, **inputs: Tensor) -> Tensor:
-        """Run the model's forward over recorders, keep their arguments, and return the hidden states that enter layer 0."""
+    def _record(self, **inputs: Tensor) -> Tensor:
+        """Run the model's forward with recorders as layers. Keep their arguments; return the hidden states that enter layer 0."""
         real = getattr(self._base, self._name)
         recorders = nn.ModuleList([_Recorder(layer) for layer in real])
         setattr(self._base, self._name, recorders)

@@ -27,7 +27,7 @@ from puzzledsl.scoring.text import healing_blocks
 
 METHOD = "1"
 """Version of healing and measuring, part of the cache's key. Increase it when a change of the code changes losses."""
-KEPT_SHARE = 4
+KEPT_SHARE = 8
 """1 / KEPT_SHARE of the free memory may hold healed streams, which children with equal first layers share."""
 
 

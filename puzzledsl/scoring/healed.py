@@ -36,7 +36,7 @@ def points_at_a_time(runs: Sequence[Run]) -> int:
 
 
 @dataclass(frozen=True)
-class Healed:
+class HealedReplacement:
     """A child with a single replacement or run, and its sub-blocks up to the last layer that is healed."""
 
     layers: Sequence[LayerDefinition]
@@ -53,7 +53,7 @@ class Healed:
         object.__setattr__(self, "links", [link for link in links if link.layer_idx <= self.behind])
 
     @classmethod
-    def of(cls, scored: Scored, layers: int) -> Healed:
+    def of(cls, scored: Scored, layers: int) -> HealedReplacement:
         """Make the child of a replacement or run in a parent with `layers` layers."""
         child = [LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())] * layers
         match scored:
@@ -105,14 +105,14 @@ class HealedSweep(Sweep):
             if figures_name(scored) in self.cache.figures:
                 self.progress.advance()
                 continue
-            healed = Healed.of(scored, len(self.runner))
+            healed = HealedReplacement.of(scored, len(self.runner))
             points = self._points(healed, below=scored.layer)
             ascent = Ascent(0)
             work = partial(self._healed, scored, healed, points, ascent)
             self._start([(-1, scored)], ascent, work, workers)
         self._keep_all()
 
-    def _points(self, healed: Healed, *, below: int) -> Points:
+    def _points(self, healed: HealedReplacement, *, below: int) -> Points:
         """Return the parent's streams that a child needs, and drop those that only children changed below `below` need.
 
         If the parent has to run further layers, first wait until no worker runs them: they are hooked meanwhile.
@@ -124,7 +124,9 @@ class HealedSweep(Sweep):
         self.healing.parent.drop_below(max(0, 2 * below - 1))
         return {point: self.healing.parent.at(point) for point in sorted(wanted)}
 
-    def _healed(self, scored: Scored, healed: Healed, points: Points, ascent: Ascent) -> list[Measured]:
+    def _healed(
+        self, scored: Scored, healed: HealedReplacement, points: Points, ascent: Ascent
+    ) -> list[Measured]:
         """Heal the child up to `healed.behind`, run the layers above and the final norm, and measure it."""
         with ascent:
             stream: Sequence[Tensor] = list(points[healed.start])

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from puzzledsl.child.healing.children import Measure as ChildMeasure
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.scoring.vocabulary import Vocabulary
@@ -30,11 +31,9 @@ def group_tokens(device: torch.device) -> int:
     return GROUP_TOKENS.get(device.type, GROUP_TOKENS["cpu"])
 
 
-class Measure(Protocol):
-    """Comparison of a model with the parent on a fixed set of tokens."""
+class Measure(ChildMeasure, Protocol):
+    """Comparison of a model with the parent on a fixed set of tokens: metrics are 0 for the parent itself, larger is worse."""
 
-    groups: Sequence[Tensor]
-    """Groups of token ids, [B, S] each."""
     is_text: Sequence[Tensor]
     """Masks of the groups, bool [B, S] each: False at padding."""
 
@@ -43,12 +42,6 @@ class Measure(Protocol):
 
     def identity(self) -> str:
         """Return a string of everything that metrics depend on besides the tokens and the models; part of cache keys."""
-
-    def set_parent(self, normed: Sequence[Tensor]) -> None:
-        """Set the parent's final hidden states after the last norm, one [B, S, H] for each group."""
-
-    def figures(self, normed: Sequence[Tensor]) -> Figures:
-        """Return a child's metrics by name, relative to the parent: 0 for the parent itself, larger is worse."""
 
 
 class Divergence:

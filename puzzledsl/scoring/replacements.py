@@ -91,7 +91,7 @@ def replacements(
     found: list[Replacement] = []
     for layer, choice in enumerate(space.layers):
         has = PARENT if around is None else around[layer]
-        made = _Layer(score, layer, pieces, has, inside_child=around is not None)
+        made = _LayerReplacements(score, layer, pieces, has, inside_child=around is not None)
         attention = dict.fromkeys([*choice.attention, ParentAttention()] if around else choice.attention)
         ffn = dict.fromkeys([*choice.ffn, ParentFfn()] if around else choice.ffn)
         if unit == "block":
@@ -103,7 +103,7 @@ def replacements(
 
 
 @dataclass(frozen=True)
-class _Layer:
+class _LayerReplacements:
     """Maker of one layer's replacements. `has`: the alternatives that the model has there."""
 
     score: nodes.Score

@@ -6,7 +6,7 @@ Shape legend: B sequences, T tokens of each, N = B * T positions, H hidden size,
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.ir.nodes import Uptrain
 from puzzledsl.models.divergence import summed_kl
-from puzzledsl.models.families.access import layers
+from puzzledsl.models.families.access import layers, output_embedding
 from puzzledsl.models.placement import faster_in_bfloat16
 from puzzledsl.uptrain.loss import CHUNK_TOKENS, IGNORED, LogitLoss, cosine_loss, logit_loss
 
@@ -108,12 +108,6 @@ def hidden_states(model: PreTrainedModel, ids_BT: Tensor, *, every_layer: bool) 
         for handle in handles:
             handle.remove()
     return Hidden(output.last_hidden_state, found)
-
-
-def output_embedding(model: PreTrainedModel) -> Tensor:
-    """Return the head's weight [V, H]; no supported family has a bias there."""
-    embeddings: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    return cast(Tensor, embeddings.weight)
 
 
 def recompute_layers(model: PreTrainedModel) -> None:

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from puzzledsl.models.families.access import layers
-from puzzledsl.uptrain.model import Student, Teacher, output_embedding
+from puzzledsl.models.families.access import layers, output_embedding
+from puzzledsl.uptrain.model import Student, Teacher
 from puzzledsl.uptrain.ranks import Ranks
 
 
 def shard(module: Teacher | Student, ranks: Ranks, *, bf16: bool) -> None:
-    """Leave each process its part of the weights. Where `bf16`, weights travel as bfloat16 and gradients as float32.
+    """Shard the weights over the processes. With `bf16`, weights are gathered in bfloat16 and gradients reduced in float32.
 
-    What lies outside the layers (embeddings, final norm) is one group. A teacher's stays gathered after its forward, for its
-    output embedding is read then, until `reshard`; a student's does not, because its weights change.
+    Embeddings and final norm are one group. A teacher's group stays gathered after its forward until `reshard`, because its
+    output embedding is read then; a student's does not, because its weights change.
     """
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bf16 else None,
@@ -33,25 +33,25 @@ def shard(module: Teacher | Student, ranks: Ranks, *, bf16: bool) -> None:
 
 
 def embedding_of(teacher: Teacher) -> Tensor:
-    """The parent's output embedding [V, H], gathered until `reshard`. Collective."""
+    """Return the parent's output embedding [V, H], gathered until `reshard`. Collective."""
     if isinstance(teacher, FSDPModule):
         teacher.unshard()
     return output_embedding(teacher.model)
 
 
 def reshard(teacher: Teacher) -> None:
-    """Keep no more of the parent than this process's part."""
+    """Free the gathered weights of the parent except this process's part."""
     if isinstance(teacher, FSDPModule):
         teacher.reshard()
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's part of a tensor (all of it, if it is not sharded), sharing its memory."""
+    """Return this process's part of a tensor (all of it, if it is not sharded), sharing its memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """All of a tensor, gathered from every process. Collective."""
+    """Return the whole tensor, gathered from every process. Collective."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

@@ -30,7 +30,7 @@ class TrainingProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TrainingState:
     """All state that changes while training. `average` is None if no average is kept."""
 
     model: nn.Module
@@ -69,13 +69,13 @@ class Run:
             _set_random_state(tensors[self._random_key])
 
 
-def save_state(store: Store, run: Run, done: TrainingProgress) -> None:
+def save_state(store: Store, run: TrainingState, done: TrainingProgress) -> None:
     """Save everything that a run needs to resume exactly."""
     heldout = {str(step): kl for step, kl in done.heldout.items()}
     store.save(STATE, run.tensors(), {"step": str(done.step), "heldout": json.dumps(heldout)})
 
 
-def load_state(store: Store, run: Run) -> TrainingProgress | None:
+def load_state(store: Store, run: TrainingState) -> TrainingProgress | None:
     """Restore a saved run and return its progress.
 
     Return None, and change nothing, if nothing is saved or it does not fit the model.

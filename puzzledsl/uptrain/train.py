@@ -32,7 +32,14 @@ from puzzledsl.uptrain.model import (
 )
 from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, shares
 from puzzledsl.uptrain.shard import embedding_of, gathered, reshard, shard
-from puzzledsl.uptrain.state import Run, TrainingProgress, load_state, load_weights, save_state, save_weights
+from puzzledsl.uptrain.state import (
+    TrainingProgress,
+    TrainingState,
+    load_state,
+    load_weights,
+    save_state,
+    save_weights,
+)
 from puzzledsl.uptrain.store import store_at
 
 BETAS, EPSILON, MAX_GRAD_NORM = (0.9, 0.95), 1e-8, 1.0
@@ -49,7 +56,7 @@ CHECKPOINT_SHARE = 0.05  # would take more than this share of the time
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The means of one optimiser step, before weighting."""
+    """Mean losses of one optimiser step, before weighting, and the gradient norm."""
 
     loss: float
     kld: float
@@ -59,7 +66,7 @@ class Step:
 
 
 def schedule_for(declaration: Uptrain, kl: float) -> Schedule:
-    """The learning rate of a run whose child begins `kl` nats from its parent: lowered for a near one, unless it was given."""
+    """Return the schedule for a child at `kl` nats: a lower peak near the parent, unless the program gives the rate."""
     lr = declaration.lr
     if not declaration.fits_child:
         return lr
@@ -67,7 +74,7 @@ def schedule_for(declaration: Uptrain, kl: float) -> Schedule:
 
 
 class Trainer:
-    """One run: parent, child, data and where it keeps itself between interruptions."""
+    """One training run of a child against its parent, with its data and the store of its unfinished state."""
 
     def __init__(
         self,
@@ -106,7 +113,7 @@ class Trainer:
             child.parameters(), lr=declaration.lr.peak, betas=BETAS, eps=EPSILON, weight_decay=0.0, fused=True
         )
         self.average = Average(child, declaration.ema) if declaration.ema else None
-        self._run = Run(child, self.optimizer, self.average, ranks)
+        self._run = TrainingState(child, self.optimizer, self.average, ranks)
         self._store = store_at(work, ranks)
         self._parent_heldout: list[Tensor] = []
 
@@ -187,7 +194,7 @@ class Trainer:
         return self.ranks.sum([total])[0]
 
     def _heldout_target(self, number: int, ids_BT: Tensor) -> Target:
-        """The parent's side of a held-out micro-batch, whose hidden states are computed once and wait on the CPU."""
+        """Return the parent's hidden states of a held-out micro-batch; they are computed once and kept on the CPU."""
         if number == len(self._parent_heldout):
             target = cast(Target, self.teacher(ids_BT, False))
             self._parent_heldout.append(target.hidden.final.cpu())

@@ -34,7 +34,7 @@ def program(tmp_path: Path) -> Path:
     assert checked is not None
     library = Library(tmp_path / "build" / "library")
     for number, job in enumerate(bld_plan(checked, "pieces")):
-        library.put(job, weights(number), 0.5, 0.25, 8)
+        library.enter(library.write(job, weights(number), 0.5, 0.25, 8))
     put(library, "old")
     return file
 

@@ -6,21 +6,21 @@ import torch
 
 from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.ranks import Ranks
-from puzzledsl.uptrain.state import Run, TrainingProgress, load_state, save_state
+from puzzledsl.uptrain.state import TrainingProgress, TrainingState, load_state, save_state
 from puzzledsl.uptrain.store import FileStore
 from tests.tiny import tiny_model, tiny_tokens
 
 
-def trained(seed: int, steps: int = 2, **sizes) -> Run:
+def trained(seed: int, steps: int = 2, **sizes) -> TrainingState:
     model = tiny_model(seed=seed, **{"tied": True, **sizes}).requires_grad_(True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
-    run = Run(model, optimizer, Average(model, 0.9), Ranks())
+    run = TrainingState(model, optimizer, Average(model, 0.9), Ranks())
     for step in range(steps):
         take_step(run, step)
     return run
 
 
-def take_step(run: Run, step: int) -> None:
+def take_step(run: TrainingState, step: int) -> None:
     noisy = torch.dropout(run.model(tiny_tokens(seed=step)).logits, 0.5, train=True)
     noisy.square().mean().backward()
     run.optimizer.step()

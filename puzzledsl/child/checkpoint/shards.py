@@ -53,7 +53,7 @@ def _groups(weights: Mapping[str, LazyTensor], shard_bytes: int) -> list[list[st
 
 
 def write_safetensors(weights: Mapping[str, LazyTensor], path: Path) -> None:
-    """One safetensors file; bytes depend on the tensors alone."""
+    """Write one safetensors file, whose bytes depend only on the tensors."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, weight in weights.items():
@@ -80,7 +80,7 @@ def _write(weight: LazyTensor, file: BinaryIO) -> None:
 
 
 def bytes_of(value: Tensor) -> memoryview:
-    """The bytes of a CPU tensor, without a copy where it is contiguous."""
+    """Return the bytes of a CPU tensor, without a copy if it is contiguous."""
     flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     numpy: Any = flat.numpy()
     return memoryview(numpy)

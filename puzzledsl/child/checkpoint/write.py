@@ -1,4 +1,4 @@
-"""Child -> checkpoint directory in the DeciLM / nemotron-nas layout, with code of its own that transformers runs.
+"""Child -> checkpoint directory in the DeciLM / nemotron-nas layout, with model code that transformers runs.
 
 The directory appears whole or not at all, and the same child gives the same bytes.
 """
@@ -75,7 +75,7 @@ def write_checkpoint(
 
 
 def copy_tokenizer(base_dir: Path, directory: Path) -> None:
-    """The tokenizer's files and the settings of generation, as they are."""
+    """Copy the tokenizer's files and the generation settings unchanged."""
     for file_name in COPIED_FILES:
         if (base_dir / file_name).is_file():
             shutil.copyfile(base_dir / file_name, directory / file_name)
@@ -101,12 +101,12 @@ def child_config_json(child: ChildFiles) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: object) -> None:
-    """One file of a directory that is not there yet."""
+    """Write one file of a directory that is not complete yet."""
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def remote_code(file_name: str, model_type: str) -> str:
-    """The code that travels with a checkpoint, written for Llama; other families' classes differ in their prefix only."""
+    """Return the model code of a checkpoint. It is written for Llama; other families' classes differ only in their prefix."""
     text = (resources.files("puzzledsl") / REMOTE_FILES[file_name]).read_text(encoding="utf-8")
     return text.replace("llama", model_type).replace("Llama", model_type.capitalize())
 

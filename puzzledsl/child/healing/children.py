@@ -1,8 +1,8 @@
 """Heal and measure many children in memory, sharing the work for sub-blocks that they have in common.
 
 The parent's stream is computed once, at every point. A child is healed from the first point where it differs from the parent to
-the last layer. The healed stream after each of its sub-blocks is kept while there is room, and a child with the same first
-sub-blocks continues from there. Children are sorted so that neighbours share many of their first sub-blocks.
+the last layer. The healed stream after every KEPT_EVERY-th sub-block is kept while there is room, and a child with the same
+first sub-blocks continues from there. Children are sorted so that neighbours share many of their first sub-blocks.
 
 Shapes: N blocks, S context, B sequences, H hidden.
 """
@@ -30,6 +30,9 @@ HELD_BYTES = 1 << 25
 """The parent's stream at one point is kept in memory up to this size, in a file above it."""
 KEPT_BYTES = 1 << 31
 """Bytes of healed streams that are kept for children with the same first sub-blocks."""
+KEPT_EVERY = 4
+"""A child repeats at most KEPT_EVERY - 1 sub-blocks that another one shares (of 60 in a model of 30 layers); a kept child takes
+1 / KEPT_EVERY of the memory."""
 
 
 class Measure(Protocol):
@@ -98,7 +101,8 @@ class HealedChildren:
         reached, stream = self._start(links)
         for index in range(reached, len(links)):
             stream = self._past(links[index], stream)
-            self._keep(links[: index + 1], stream)
+            if (index + 1) % KEPT_EVERY == 0 or index + 1 == len(links):
+                self._keep(links[: index + 1], stream)
         return self._measure.figures(self._normed(stream))
 
     def _start(self, links: tuple[Link, ...]) -> tuple[int, list[Tensor]]:

@@ -36,13 +36,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """The engine's process ended badly; `reason` is the last thing it said."""
+    """The engine's process failed; `reason` is its last line of output."""
 
     reason: str
 
 
 def python_of(engine: str) -> Path | None:
-    """The interpreter that has an engine; None where it is not installed.
+    """Return the interpreter that has an engine; None if it is not installed.
 
     vLLM's is $PZL_VLLM_VENV, or `.venv-vllm` in the working directory or beside our own environment.
     """
@@ -66,7 +66,7 @@ def ask(
     speed: dict[str, Any] | None = None,
     text: str | None = None,
 ) -> Answer | Crash:
-    """Run models that lie on disk in an engine that is installed. See `worker.py` for what is asked."""
+    """Run models on disk in an installed engine. See `worker.py` for the request."""
     request: dict[str, Any] = {
         "models": [str(path.absolute()) for path in models],
         "prompts": [list(prompt) for prompt in prompts],

@@ -1,4 +1,4 @@
-"""`python worker.py ENGINE REQUEST.json RESULT.npz`: load models in an engine, and write down what they answer.
+"""`python worker.py ENGINE REQUEST.json RESULT.npz`: run models in an engine and write their answers.
 
 Request: `models` (paths), `prompts` (lists of token ids), `steps` (tokens to choose greedily), `context` (of the KV cache),
 `threads`, `dtype`; and perhaps `speed` {`prompt`: token ids, `steps`, `rounds`} and `text`, a prompt in words.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any, assert_never, cast
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
@@ -98,3 +98,9 @@ def sub_block_of(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
 def norm_of(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
     """The norm whose output is the sub-block's input."""
     return cast(nn.Module, getattr(layer, norm_name(sub_block)))
+
+
+def output_embedding(model: PreTrainedModel) -> Tensor:
+    """The head's weight [V, H]; no supported family has a bias there."""
+    embeddings: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return cast(Tensor, embeddings.weight)

@@ -69,7 +69,7 @@ def load_parent(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
-    """The parent in evaluation mode, with no gradients, SDPA attention and weights in `dtype` on `device`.
+    """Load the parent in evaluation mode, without gradients, with SDPA attention and weights in `dtype` on `device`.
 
     Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily.
     """
@@ -87,7 +87,7 @@ def load_weights(
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
-    """A model of `model_class` with these weights: made without storage, then filled one tensor at a time.
+    """Return a model of `model_class` with these weights: created without storage, then filled one tensor at a time.
 
     Peak memory is the model's bytes plus one stored tensor. `weights` must be the model's own (see `inventory.select`).
     """
@@ -110,16 +110,16 @@ def load_weights(
 def empty_model(
     model_class: Any, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device | str
 ) -> PreTrainedModel:
-    """A model without storage for its weights; its tables (rotary frequencies) are on `device`."""
+    """Return a model without storage for its weights; its buffers (rotary frequencies) are on `device`."""
     with quiet():
         with torch.device("meta"):
             model = model_class._from_config(config, attn_implementation="sdpa", dtype=dtype)
-        _make_tables(model, device)
+        _make_buffers(model, device)
     return cast(PreTrainedModel, model)
 
 
-def _make_tables(model: PreTrainedModel, device: torch.device | str) -> None:
-    """Compute what a model keeps beside its weights, the frequencies of rotary embeddings, as its own class does."""
+def _make_buffers(model: PreTrainedModel, device: torch.device | str) -> None:
+    """Compute the model's buffers, the frequencies of rotary embeddings, by its own class."""
     held: Any = model
     for name, module in list(held.named_modules()):
         if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
@@ -128,7 +128,7 @@ def _make_tables(model: PreTrainedModel, device: torch.device | str) -> None:
 
 
 def frozen(model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTrainedModel:
-    """The same model on `device`, in evaluation mode, wanting no gradients."""
+    """Move the model to `device`, in evaluation mode, without gradients; return it."""
     untyped: Any = model
     untyped.eval().requires_grad_(False).to(device)
     return model
@@ -165,12 +165,12 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
         ) from error
-    _know_the_end(directory, tokenizer)
+    _check_end_tokens(directory, tokenizer)
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
-def _know_the_end(directory: Path, tokenizer: Any) -> None:
-    """A tokenizer that has no token of the number that ends the model's texts is another model's."""
+def _check_end_tokens(directory: Path, tokenizer: Any) -> None:
+    """Raise DiagnosticError (WrongTokenizer) if the tokenizer lacks every end-of-text token of config.json."""
     path = directory / "config.json"
     content = read_config_json(directory) if path.is_file() else {}
     named = content.get("eos_token_id")

@@ -1,7 +1,7 @@
 """Weights on disk, one tensor at a time: safetensors files are checked before anything is read from them, and nothing
-is read before it is asked for.
+is read before it is requested.
 
-What a reader may rely on: every name is in exactly one file of the directory itself, every tensor's bytes lie inside its
+Guarantees: every name is in exactly one file of the directory itself, every tensor's bytes lie inside its
 file, and their number is what shape and dtype say. No pickle, no code.
 """
 
@@ -36,7 +36,7 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 @dataclass(frozen=True, slots=True)
 class LazyTensor:
-    """A tensor that is read when `read` is called: shape, dtype and bytes are known before."""
+    """A tensor that is read when `read` is called; its shape, dtype and size are known before."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype

@@ -1,7 +1,7 @@
 """The block library on disk: `<job id>.safetensors` for each finished piece, and `index.jsonl`.
 
 A piece exists once its index line does, and the line is written after the file: killed at any moment, a library
-holds only whole pieces. Only safetensors are written and read, never pickles.
+holds only complete pieces. Only safetensors are written and read, never pickles.
 """
 
 from __future__ import annotations
@@ -39,32 +39,14 @@ class Library:
         return tuple(piece for _, piece in sorted(self._known.items()))
 
     def has(self, id: str, inputs: Mapping[str, str] | None = None) -> bool:
-        """True when the piece is in the index and its file is there and whole (its hash is checked).
+        """Return True if the piece is in the index and its file is intact (its hash is checked).
 
-        With `inputs`, it must also have been made from them: a job id knows nothing of the parent's weights.
+        With `inputs`, it must also have been made from them: a job id does not depend on the parent's weights.
         """
         piece = self._find(id)
         if piece is None or (inputs is not None and piece.inputs != dict(inputs)):
             return False
         return self._fault(piece, self._read(piece)) is None
-
-    def put(
-        self,
-        job: BldJob,
-        tensors: Mapping[str, Tensor],
-        loss_initial: float,
-        loss_final: float,
-        tokens: int,
-        inputs: Mapping[str, str] | None = None,
-    ) -> Piece:
-        """Add a finished piece: its file first, then its index line, each on the disk before the next.
-
-        `tokens`: how many the piece was trained on; `inputs`: digests of what it was made from besides the job. The
-        same job and tensors give the same bytes. A piece that was there is replaced.
-        """
-        piece = self.write(job, tensors, loss_initial, loss_final, tokens, inputs)
-        self.enter(piece)
-        return piece
 
     def write(
         self,
@@ -75,7 +57,11 @@ class Library:
         tokens: int,
         inputs: Mapping[str, str] | None = None,
     ) -> Piece:
-        """The first half of `put`: the file alone, so that several machines may write pieces and one of them enters them."""
+        """Write the file of a finished piece, without its index line: several machines may write pieces, and one enters them.
+
+        `tokens`: number of tokens that the piece was trained on. `inputs`: digests of what it was made from besides the job.
+        The same job and tensors give the same bytes.
+        """
         if not _SAFE_NAME.fullmatch(job.id):
             raise ValueError(f"a job id is a file name here, and {job.id!r} is none")
         file = f"{job.id}.safetensors"
@@ -93,7 +79,7 @@ class Library:
         )
 
     def enter(self, piece: Piece) -> None:
-        """The second half of `put`: the index line of a piece whose file is on the disk."""
+        """Add the index line of a piece whose file is on the disk. It replaces an older one of the job."""
         if self._find(piece.job.id) != piece:
             self.index.append(piece)
             self._known[piece.job.id] = piece

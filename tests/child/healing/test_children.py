@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from puzzledsl.child.assemble import assemble
+from puzzledsl.child.healing import children as healed_children
 from puzzledsl.child.healing import groups as healing
 from puzzledsl.child.healing.chain import chain, child_digest, first_changed
 from puzzledsl.child.healing.children import HealedChildren
@@ -86,7 +87,11 @@ def test_what_dropped_layers_cost_shrinks(tmp_path: Path) -> None:
         assert healed[child_digest(layers_of(child))] < plain_kl(directory, child)
 
 
-def test_a_prefix_that_children_share_is_healed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_prefix_that_children_share_is_healed_once(
+    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(healed_children, "KEPT_EVERY", every)
     fitted: list[object] = []
     real = healing.fit_last
     monkeypatch.setattr(healing, "fit_last", lambda *args: (fitted.append(args[0].link), real(*args)))
@@ -96,7 +101,8 @@ def test_a_prefix_that_children_share_is_healed_once(tmp_path: Path, monkeypatch
     shared = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
     begun = first_changed(one)
     assert 0 < begun < shared < len(one)
-    assert len(fitted) == len(one) - begun + len(other) - shared
+    resumed = max(begun, shared - shared % every)
+    assert len(fitted) == len(one) - begun + len(other) - resumed
 
 
 def test_results_come_one_by_one(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def weights(seed: int = 0) -> dict[str, Tensor]:
 
 
 def put(library: Library, name: str, seed: int = 0) -> None:
-    library.put(job(name), weights(seed), 0.5, 0.25, 8)
+    library.enter(library.write(job(name), weights(seed), 0.5, 0.25, 8))
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -83,9 +83,9 @@ def test_a_reader_sees_what_another_process_adds(tmp_path: Path) -> None:
 
 def test_a_piece_made_from_other_inputs_is_not_there(tmp_path: Path) -> None:
     library = Library(tmp_path)
-    library.put(job("a"), weights(), 1, 1, 8, inputs={"parent": "p1"})
+    library.enter(library.write(job("a"), weights(), 1, 1, 8, inputs={"parent": "p1"}))
     assert library.has("a") and library.has("a", {"parent": "p1"}) and not library.has("a", {"parent": "p2"})
-    library.put(job("a"), weights(1), 1, 1, 8, inputs={"parent": "p2"})
+    library.enter(library.write(job("a"), weights(1), 1, 1, 8, inputs={"parent": "p2"}))
     assert Library(tmp_path).has("a", {"parent": "p2"}) and len(library.pieces()) == 1
 
 

@@ -48,5 +48,5 @@ def test_cleaning_up_leaves_what_is_needed_as_it_was(tmp_path: Path) -> None:
 def test_pieces_are_listed_layer_by_layer(tmp_path: Path) -> None:
     library = Library(tmp_path)
     for name, layer in (("a", 2), ("b", 0), ("c", 1)):
-        library.put(job(name, layer), weights(), 0.5, 0.25, 8)
+        library.enter(library.write(job(name, layer), weights(), 0.5, 0.25, 8))
     assert [p.job.layer for p in pieces_of(tmp_path)] == [0, 1, 2]

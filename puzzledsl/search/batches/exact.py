@@ -1,7 +1,6 @@
-"""Best answers of a search over all batches, with preferences, and several diverse ones.
+"""Branch and bound over boxes of batches (Land & Doig 1960): best answers, with preferences, and several diverse ones.
 
-Branch and bound over boxes of batches (Land & Doig 1960): the box with the best bound is solved if it is single, else split.
-Boxes that cannot beat the best answer so far are pruned.
+The box with the best bound is solved if it is single, else split. Boxes that cannot beat the best answer so far are pruned.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Smallest relaxation of an infeasible search: move one bound as far as necessary (one for each conflict, if there are several),
-and solve the relaxed search to verify it."""
+"""Smallest relaxation of an infeasible search: one bound of each conflict moves as far as necessary.
+
+The relaxed search is solved to verify it."""
 
 from __future__ import annotations
 

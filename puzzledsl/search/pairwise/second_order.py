@@ -1,6 +1,6 @@
-"""Search for objectives with pairwise terms: heuristic with a proven bound, and exact if few choices are left.
+"""Frank-Wolfe (1956) for objectives with pairwise terms: good models with a proven bound, exact if few choices are left.
 
-1. Convex relaxation by Frank-Wolfe (1956). Its oracle is the linear search, so each step also finds a model and proves a bound
+1. Convex relaxation. Its oracle is the linear search, so each step also finds a model and proves a bound
    (quadratic.py).
 2. The best models are improved by swaps of one layer, then of two.
 3. Columns with too much slack in the tangent are dropped. If few products of choices are left, CP-SAT solves the rest exactly

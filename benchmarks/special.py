@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from benchmarks.explain import TARGET_S, explained
+from benchmarks.problems import build_problem
 from benchmarks.rivals import cpu_s, highs
 from benchmarks.synthetic import Inputs, at_any_batch, synthetic, with_search
 from puzzledsl.ir.nodes import CpSat, Frontier, MetricTerm, Program
@@ -18,7 +19,7 @@ from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.frontier import point_search, solve_frontier, targets
 from puzzledsl.search.portfolio.minimise import minimise
-from puzzledsl.search.problem.problem import Builder, build_problem
+from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 

@@ -19,6 +19,7 @@ from itertools import chain
 
 from benchmarks.cpu_limits import with_cpu_limit
 from benchmarks.plain_cpsat import plain_cpsat
+from benchmarks.problems import build_problem
 from benchmarks.rivals import Said, cpu_s
 from benchmarks.structure_checks import deadlines, mistakes, random_programs, same_bytes
 from benchmarks.structures import ALL_KINDS, structured
@@ -26,7 +27,6 @@ from benchmarks.synthetic import Inputs, with_search
 from puzzledsl.ir.nodes import CpSat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.portfolio.minimise import minimise
-from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.solve import solve_search
 
 LAYERS = (16, 32, 80)

@@ -14,6 +14,7 @@ from itertools import pairwise, product
 import numpy as np
 
 from benchmarks.plain_cpsat import meets, plain_cpsat
+from benchmarks.problems import build_problem
 from benchmarks.structure_kinds import KINDS, Rng
 from benchmarks.structures import RUN_SCORES, SMALL, WIDE, Choice, mixed
 from benchmarks.synthetic import Inputs, synthetic, with_search
@@ -22,7 +23,6 @@ from puzzledsl.search.effort import Effort
 from puzzledsl.search.portfolio.minimise import Outcome, minimise
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.solve import solve_search
 
 LATE_S, LATE_SHARE = 0.3, 0.05  # a run may end so much after its limit, whichever is more

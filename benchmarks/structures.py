@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.problems import build_problem
 from benchmarks.structure_kinds import KINDS, Count, Menu, Rng
 from benchmarks.synthetic import HERE, Budget, Inputs, budgets, requirement, single, synthetic, with_search
 from puzzledsl.ir import facts
@@ -34,7 +35,6 @@ from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.tables import tables_of
 
 REFERENCE_WORK = 4.0  # CP-SAT's deterministic seconds for the child that budgets are taken from

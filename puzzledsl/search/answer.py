@@ -1,4 +1,4 @@
-"""Turn answers of the solvers into verified solutions with exact objectives and metrics."""
+"""Verified solutions: exact objectives and metrics of the solvers' answers."""
 
 from __future__ import annotations
 

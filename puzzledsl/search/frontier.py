@@ -1,4 +1,4 @@
-"""Solve a search at several bounds of one metric (epsilon-constraint method): the Pareto front of objective and metric."""
+"""Epsilon-constraint method (Haimes et al. 1971): a search solved at several bounds of one metric, for the Pareto front."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from benchmarks.plain_cpsat import plain_cpsat
+from benchmarks.problems import build_problem
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.costs.table import cost_table
 from puzzledsl.importing.puzzletron import read_puzzletron
 from puzzledsl.ir.alternatives import name_of
-from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.score_table import read_score_table
 from puzzledsl.search.solve import solve_search
 from tests.importing import block_library as made

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import cpu_limits
 from benchmarks.plain_cpsat import meets
+from benchmarks.problems import build_problem
 from benchmarks.rivals import RIVALS
 from benchmarks.special import LAWS
 from benchmarks.structure_checks import brute_force, mistakes
@@ -21,7 +22,6 @@ from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import CostTable, ScoreTable
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.portfolio.minimise import minimise
-from puzzledsl.search.problem.problem import build_problem
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,11 +6,11 @@ from fractions import Fraction
 
 import pytest
 
+from benchmarks.problems import build_problem
 from benchmarks.synthetic import synthetic
 from puzzledsl.ir.nodes import CpSat
 from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.solve import solve_search
 
 

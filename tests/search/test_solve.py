@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.problems import build_problems
 from puzzledsl.ir.metrics import METRICS, metrics_of
 from puzzledsl.ir.nodes import CpSat, LayerChoice, Preference
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.problem import build_problems
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from tests.oracles import all_children, apart, brute_force, violations

@@ -1,4 +1,4 @@
-"""Pick the best of given models; each is checked against the requirements at suitable batches."""
+"""Best of given models, each checked against the requirements at suitable batches."""
 
 from __future__ import annotations
 

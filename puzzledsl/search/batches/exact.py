@@ -1,11 +1,11 @@
-"""Best answers of a search over all batches, with preferences, and several diverse ones.
+"""Branch and bound over boxes of batches (Land & Doig 1960): best answers, with preferences, and several diverse ones.
 
-Branch and bound over boxes of batches (Land & Doig 1960): the box with the best bound is solved if it is single, else split.
-Boxes that cannot beat the best answer so far are pruned.
+The box with the best bound is solved if it is single, else split. Boxes that cannot beat the best answer so far are pruned.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -97,9 +97,16 @@ def best_meeting_all(
 
     Answers of `best_of` that meet one only because its integers are rounded are cut off, up to MAX_ROUNDING_CUTS times.
     """
-    floors = {} if floors is None else floors
-    for _ in range(MAX_ROUNDING_CUTS):
-        found = best_of(problems, effort, floors)
+    known = {} if floors is None else floors
+    return meeting_all(tables, problems, lambda cut: best_of(cut, effort, known), MAX_ROUNDING_CUTS)
+
+
+def meeting_all(
+    tables: Tables, problems: Problems, best: Callable[[Problems], Found], most_cuts: int
+) -> Found:
+    """Return the best answer that meets every requirement exactly, not only in rounded integers; others are cut off in turn."""
+    for _ in range(most_cuts):
+        found = best(problems)
         if found.layers is None:
             return found
         if is_right(tables, problems.at(Box.at(found.batches)), found.layers):

@@ -1,6 +1,6 @@
-"""Explain infeasibility: an irreducible set of conflicting requirements, and the best reachable value of each.
+"""Irreducible infeasible set by deletion filter (Chinneck & Dravnieks 1991), and the best reachable value of each requirement.
 
-Deletion filter (Chinneck & Dravnieks 1991): drop a requirement; if the rest is still infeasible, it stays dropped. CP-SAT's
+Drop a requirement; if the rest is still infeasible, it stays dropped. CP-SAT's
 assumption literals are no alternative: on such rows they are slow and their cores wrong. `feasible.py` answers each question.
 """
 

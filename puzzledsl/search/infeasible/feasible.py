@@ -1,4 +1,4 @@
-"""Decide, with memory, if some model meets a set of requirements.
+"""Feasibility of sets of requirements, with memory.
 
 A model that was found decides every subset of the requirements that it meets; a refuted set decides every superset. A new
 question goes first to the Lagrangian relaxation, which often proves infeasibility and names the rows it needed. A repaired

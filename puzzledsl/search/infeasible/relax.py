@@ -1,6 +1,6 @@
-"""Smallest relaxation of an infeasible search, verified by a solution.
+"""Smallest relaxation of an infeasible search: one bound of each conflict moves as far as necessary.
 
-One bound moves as far as necessary (one for each conflict, if there are several).
+The relaxed search is solved to verify it.
 """
 
 from __future__ import annotations

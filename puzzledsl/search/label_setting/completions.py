@@ -1,4 +1,4 @@
-"""Heuristic completions of partial models: the cheapest columns of all later layers, at each variation of the prices.
+"""Heuristic completions of labels: the cheapest columns of all later layers, at each variation of the prices.
 
 Shapes: R rows, W ways (variations of the prices), S states of a stage.
 """

@@ -1,4 +1,4 @@
-"""Dominance between partial models (labels) with equal resource use: only the best of each group is kept."""
+"""Dominance: of the labels with equal resource use and state, only the best is kept."""
 
 from __future__ import annotations
 

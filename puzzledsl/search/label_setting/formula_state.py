@@ -1,4 +1,4 @@
-"""State of formulas for many partial models at once: choices in the layers that formulas mention, packed into integers."""
+"""Formula states of many labels at once: choices in the layers that formulas mention, packed into integers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resource limits on a label: the rows and several priced objectives (surrogate constraints), all sums over layers with limits.
+"""Resource limits on a label: the rows, and several priced objectives as surrogate constraints (Glover 1968).
 
 An answer with an objective up to `most` satisfies every row, and so every priced objective, too:
     objective + prices . rows <= most + prices . limits.

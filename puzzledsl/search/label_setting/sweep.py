@@ -53,22 +53,6 @@ class Swept:
     labels: int = 0  # number of labels
 
 
-def sweep(
-    layout: Layout,
-    most: int,
-    *,
-    known: int | None = None,
-    width: int | None = None,
-    work: int | None = None,
-    deadline: float | None = None,
-) -> Swept:
-    """Find the best answer with a sum up to `most`; also keep any better than `known`, the sum of a known answer.
-
-    Incomplete with a `width` (beam search), after `work` labels, or after the deadline (monotonic clock).
-    """
-    return Sweep(layout, most, known, width, deadline).run(work)
-
-
 def sweep_of(
     problem: Problem,
     bound: Bound,
@@ -80,7 +64,8 @@ def sweep_of(
 ) -> Sweep | None:
     """Prepare a sweep of a problem for answers with sums up to `most`; None if its integers or formulas are too large.
 
-    Other modules use label setting only through this function. `known`, `width`, `deadline`: as for `sweep`.
+    Other modules use label setting only through this function. `known`: sum of a known answer; better ones are kept even above
+    `most`. With a `width` (beam search) or after the deadline (monotonic clock) the sweep is incomplete.
     """
     layout = layout_of(problem, bound, most)
     return None if layout is None else Sweep(layout, most, known, width, deadline)
@@ -91,7 +76,7 @@ def sweep_all(layout: Layout, most: int, *, work: int, deadline: float) -> Ints 
 
     None if that takes more than `work` labels or exceeds the deadline.
     """
-    search = _Every(layout, most, None, None, deadline)
+    search = _Every(layout, most, deadline)
     if not search.run(work).complete:
         return None
     if not search.found:
@@ -109,7 +94,12 @@ class Sweep:
     """A sweep that can be interrupted after a number of labels and continued."""
 
     def __init__(
-        self, layout: Layout, most: int, known: int | None, width: int | None, deadline: float | None
+        self,
+        layout: Layout,
+        most: int,
+        known: int | None = None,
+        width: int | None = None,
+        deadline: float | None = None,
     ) -> None:
         self.layout, self.resources = layout, layout.resources.at(most)
         self.known = most if known is None else known
@@ -371,10 +361,8 @@ class Sweep:
 class _Every(Sweep):
     """A sweep that keeps every answer: no dominance, and limits stay."""
 
-    def __init__(
-        self, layout: Layout, most: int, known: int | None, width: int | None, deadline: float | None
-    ) -> None:
-        super().__init__(layout, most, known, width, deadline)
+    def __init__(self, layout: Layout, most: int, deadline: float) -> None:
+        super().__init__(layout, most, deadline=deadline)
         self.found: list[tuple[Ints, Ints]] = []  # (columns [answer][layer], keys: objective, then place)
         self.next_suffixes = 2**62  # never: suffixes find only the best completions
 

@@ -1,9 +1,9 @@
-"""Lagrangian lower bound: constraints are priced into the objective, so that each layer takes its cheapest column independently.
+"""Lagrangian lower bound (Geoffrion 1974): priced constraints let each layer take its cheapest column independently.
 
     L(price) = sum over layers of min over columns (cost + price . row) - price . limits,   price >= 0
 
-The prices are found in floating point (see `prices.py`). Their bound is then recomputed in exact integers, so rounding cannot
-make it wrong. A column whose slack exceeds the difference between a known answer and the bound is in no better answer
+The prices are found in floating point (see `lagrangian_dual.py`). Their bound is then recomputed in exact integers, so rounding
+cannot make it wrong. A column whose slack exceeds the difference between a known answer and the bound is in no better answer
 (reduced-cost fixing).
 """
 

@@ -1,6 +1,6 @@
-"""Lagrangian dual of a problem: prices of the best bound, which are the dual solution of its linear relaxation.
+"""Lagrangian dual by column generation: prices of the best bound, which are the dual solution of the linear relaxation.
 
-Column generation, since few columns of a layer matter near the best prices. First, Newton steps on a smoothed bound (soft minimum
+Few columns of a layer matter near the best prices. First, Newton steps on a smoothed bound (soft minimum
 with falling temperature) give rough prices. Then an interior-point method solves the relaxation on each layer's cheapest columns,
 and columns that are cheaper at the resulting prices are added until there are none.
 """

@@ -1,8 +1,8 @@
-"""Lagrangian dual over paths of a decision diagram, by column generation with in-out separation.
+"""Dantzig-Wolfe column generation (1960) with in-out separation: Lagrangian dual over paths of a decision diagram.
 
     L(price) = min over paths (cost + price . rows) - price . limits,   price >= 0
 
-Column generation (Dantzig & Wolfe 1960): a linear program over the paths found so far gives prices; the cheapest path at these
+A linear program over the paths found so far gives prices; the cheapest path at these
 prices is added. Points between the best and the new prices are evaluated too (in-out separation, Ben-Ameur & Neto 2007), because
 the first programs know few paths.
 """

@@ -1,7 +1,4 @@
-"""Heuristic for a good first answer.
-
-Start from the cheapest columns at the bound's prices, repair violated rows, then improve by single swaps.
-"""
+"""Lagrangian heuristic: repair the cheapest columns at the bound's prices, then improve by single swaps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Local search from a known answer.
+"""Exchange local search: change two layers at a time, so that one makes up for the other's resource use.
 
-Exchange two layers' columns at a time, so that one makes up for the other's resource use. Where no pair helps, a walk exchanges
-four at a time and may go through slightly worse answers.
+Where no pair helps, a walk exchanges four at a time and may go through slightly worse answers.
 
 If interchangeable layers make a proof hopeless (for example, when parameters are maximised), this closes almost all of the gap:
 some pair of a few hundred changes fills a budget almost exactly.

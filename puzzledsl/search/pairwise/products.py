@@ -1,4 +1,4 @@
-"""Quadratic objectives in CP-SAT: a Boolean for each place, and one for each product with a nonzero value."""
+"""Linearised products in CP-SAT (Glover & Woolsey 1974): a Boolean for each place, and one for each product that counts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Search for objectives with pairwise terms: heuristic with a proven bound, and exact if few choices are left.
+"""Frank-Wolfe (1956) for objectives with pairwise terms: good models with a proven bound, exact if few choices are left.
 
-1. Convex relaxation by Frank-Wolfe (1956). Its oracle is the linear search, so each step also finds a model and proves a bound
+1. Convex relaxation. Its oracle is the linear search, so each step also finds a model and proves a bound
    (quadratic.py).
 2. The best models are improved by swaps of one layer, then of two.
 3. Columns with too much slack in the tangent are dropped. If few products of choices are left, CP-SAT solves the rest exactly
@@ -15,7 +15,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from puzzledsl.search.batches.exact import NOTHING, Found, cut_off, is_right
+from puzzledsl.search.batches.exact import NOTHING, Found, cut_off, meeting_all
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.pairwise.products import MOST_PRODUCTS, number_of_products, solve_products
@@ -57,24 +57,12 @@ def second_order(tables: Tables, problems: Problems, number: int, apart: int, ef
     effort = replace(effort, seed=0, workers=1)  # unproven answers must not depend on these either
     results: list[Found] = []
     for _ in range(number):
-        found = _best(tables, problems, effort)
+        found = meeting_all(tables, problems, lambda cut: _best_of(tables, cut, effort), MAX_CUTS)
         results.append(found)
         if found.layers is None:
             break
         problems = cut_off(problems, found.layers, max(1, apart))
     return results if len(results) == 1 or results[-1].layers is not None else results[:-1]
-
-
-def _best(tables: Tables, problems: Problems, effort: Effort) -> Found:
-    """Return the best model found over all batches that meets every requirement exactly, not only in rounded integers."""
-    for _ in range(MAX_CUTS):
-        found = _best_of(tables, problems, effort)
-        if found.layers is None:
-            return found
-        if is_right(tables, problems.at(Box.at(found.batches)), found.layers):
-            return found
-        problems = cut_off(problems, found.layers, 1)
-    return replace(found, layers=None, proven=False)
 
 
 def _best_of(tables: Tables, problems: Problems, effort: Effort) -> Found:

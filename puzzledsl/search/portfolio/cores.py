@@ -1,4 +1,4 @@
-"""CP-SAT on a core: a subset of columns with small slack (reduced-cost fixing), grown until no other can matter."""
+"""Core problems (Balas & Zemel 1980) in CP-SAT: the columns with small slack, grown until no other can matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label setting with a growing limit on the objective. The first answer found is the best, since there is none below the limit.
+"""Iterative deepening of label setting: the limit on the objective grows, so the first answer found is the best.
 
 Labels with dominance and completion bounds for the resource-constrained shortest path (Irnich & Desaulniers 2005); suffixes over
 the last layers are looked up in a table (meet in the middle).

@@ -1,4 +1,4 @@
-"""Minimise a problem by a portfolio of exact engines that share the incumbent and the bound.
+"""Algorithm portfolio: exact engines in turn on one problem, which share the incumbent and the bound.
 
 Label setting, branch and bound on the decision diagram, and CP-SAT take turns in slices of deterministic work (numbers of labels,
 CP-SAT's deterministic time). The first proof of optimality ends the search.

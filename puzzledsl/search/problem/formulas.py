@@ -1,4 +1,4 @@
-"""Propositional formulas about layers, in Kleene's three-valued logic (Kleene 1952): layers may be unknown."""
+"""Kleene's three-valued logic (1952) for formulas about layers: layers may be unknown."""
 
 from __future__ import annotations
 

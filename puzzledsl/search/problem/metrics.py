@@ -1,4 +1,4 @@
-"""Evaluate a child's metrics, facts and requirements in exact fractions, independently of problems, bounds and solvers."""
+"""Exact evaluation of a child: metrics, figures and requirements in fractions. The verifier has another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cheapest paths through a decision diagram: dynamic programming over its stages, for several values of the columns at once.
+"""Dynamic programming over a decision diagram: cheapest paths, for several values of the columns at once.
 
     to_end[t][s]  = min over columns c of stage t:  value(c) + to_end[t + 1][next(s, c)]
     through(c)    = min over states s:  from_start[t][s] + to_end[t + 1][next(s, c)]

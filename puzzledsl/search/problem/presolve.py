@@ -1,4 +1,4 @@
-"""Presolve: build the decision diagram of a problem's formulas and remove the columns that they rule out."""
+"""Presolve: decision diagram of a problem's formulas, and removal of the columns that they rule out."""
 
 from __future__ import annotations
 

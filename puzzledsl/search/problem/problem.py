@@ -8,29 +8,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
-from puzzledsl.ir.nodes import Program, Search
-from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable
+from puzzledsl.ir.nodes import Search
+from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
 from puzzledsl.search.problem.forms import Forms
 from puzzledsl.search.problem.formulas import Formula
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.rows import fitting_rows, formulas_of, goal_of, requirement_rows
-from puzzledsl.search.tables import Tables, tables_of
-
-
-def build_problems(
-    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
-) -> list[Problem]:
-    """Return one problem for each combination of candidate batches. Raises DiagnosticError if a table or an entry is missing."""
-    return [*Builder(tables_of(program, search, costs, scores)).all()]
-
-
-def build_problem(
-    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
-) -> Problem:
-    """Return the problem of a search with given batches; if the search chooses batches, that of the smallest ones."""
-    return next(iter(Builder(tables_of(program, search, costs, scores)).all()))
+from puzzledsl.search.tables import Tables
 
 
 class Builder(Forms):

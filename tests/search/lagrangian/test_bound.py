@@ -9,11 +9,11 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.problems import build_problem, build_problems
 from benchmarks.synthetic import synthetic
 from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
 from puzzledsl.search.local_search.incumbent import find_incumbent
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.problem import build_problem, build_problems
 from puzzledsl.search.tables import tables_of
 from tests.oracles import all_children
 from tests.search.instances import Instance, problems

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.problems import build_problems
 from benchmarks.second_order import gram_scores, paired
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import CpSat, Preference, ScoreTerm
@@ -18,7 +19,6 @@ from puzzledsl.ir.tables import PairwiseTerm, ScoreTable
 from puzzledsl.search.pairwise.quadratic import convex_part, quadratic_of, tangent_at
 from puzzledsl.search.pairwise.second_order import improved, simplex_minimum
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.problem import build_problems
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from tests.oracles import all_children, brute_force, violations

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.problems import build_problem
 from benchmarks.synthetic import synthetic
 from puzzledsl.search.cpsat import canonical
 from puzzledsl.search.cpsat.solve import run_cpsat
@@ -16,12 +17,11 @@ from puzzledsl.search.label_setting import sweep as sweeps
 from puzzledsl.search.label_setting.grid import pairs_of
 from puzzledsl.search.label_setting.layout import layout_of
 from puzzledsl.search.label_setting.suffixes import SuffixTable
-from puzzledsl.search.label_setting.sweep import sweep, sweep_all
+from puzzledsl.search.label_setting.sweep import Sweep, sweep_all
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.local_search.local_search import improvements
 from puzzledsl.search.portfolio.distinct import distinct
 from puzzledsl.search.portfolio.minimise import minimise
-from puzzledsl.search.problem.problem import build_problem
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
 EACH = 40  # problems of each family
@@ -88,7 +88,7 @@ def test_a_model_whose_end_is_looked_up_is_the_same(
             continue
         values = problem.goal.values[answers].sum(axis=1)
         for limit in (top, int(values.min())):
-            swept = sweep(layout_of(problem, bound, limit) or layout, limit)
+            swept = Sweep(layout_of(problem, bound, limit) or layout, limit).run()
             assert swept.complete and swept.value == values.min(), seed
             assert swept.chosen is not None
             assert swept.chosen.tolist() == answers[int(np.argmin(values))].tolist(), seed
@@ -110,7 +110,7 @@ def test_a_sweep_of_everything_ends_at_the_first_of_the_best(
         if layout is None or not len(answers):
             continue
         values = problem.goal.values[answers].sum(axis=1)
-        swept = sweep(layout, most)
+        swept = Sweep(layout, most).run()
         assert swept.complete and swept.value == values.min(), seed
         assert swept.chosen is not None
         assert problem.goal.of(swept.chosen) == swept.value, seed
@@ -127,7 +127,7 @@ def test_a_sweep_that_looks_further_ends_at_the_same_answer() -> None:
         keep = bound.within(most)
         layout = layout_of(problem.only(keep), bound, most)
         assert layout is not None
-        swept = sweep(layout, most)
+        swept = Sweep(layout, most).run()
         assert swept.complete and swept.value == best.value
 
 
@@ -202,7 +202,7 @@ def test_a_sweep_that_is_stopped_has_a_bound(family: str, monkeypatch: pytest.Mo
         assert layout is not None
         stopped = 0
         for work in (-1, 3, 9, 27):
-            swept = sweep(layout, int(values.max()), work=work)
+            swept = Sweep(layout, int(values.max())).run(work)
             stopped += not swept.complete
             if not swept.complete:
                 assert swept.bound is not None and swept.bound <= values.min()
@@ -298,7 +298,7 @@ def test_a_list_of_answers_is_whole_or_none(family: str, monkeypatch: pytest.Mon
         assert below is not None and below.shape == (0, problem.columns.layers)
         few = distinct(problem, 4, 2, Effort.of(60))
         with monkeypatch.context() as patched:
-            patched.setattr("puzzledsl.search.cpsat.distinct.MODELS", 0)
+            patched.setattr("puzzledsl.search.portfolio.distinct.MODELS", 0)
             found = distinct(problem, 4, 2, Effort.of(60))
         assert found is None or (few is not None and list(map(list, found)) == list(map(list, few)))
     assert not none_stopped

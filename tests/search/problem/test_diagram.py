@@ -96,7 +96,7 @@ def test_each_engine_alone_proves_the_first_of_the_best(
     figures: str, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Branching with so few labels a node that it branches."""
-    monkeypatch.setattr("puzzledsl.search.lagrangian.branching.LABELS", 3)
+    monkeypatch.setattr("puzzledsl.search.portfolio.branching.LABELS", 3)
     ended = 0
     for seed in range(EACH if engine != "CP-SAT" else EACH // 3):
         problem = structured_problem(figures, seed)

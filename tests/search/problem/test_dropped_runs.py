@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from benchmarks.plain_cpsat import meets, plain_cpsat
+from benchmarks.problems import build_problem
 from benchmarks.structure_kinds import dropped
 from benchmarks.structures import SMALL, structured
 from puzzledsl.base.diagnostics import DiagnosticError
@@ -41,7 +42,6 @@ from puzzledsl.search.portfolio.ledger import Ledger
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.presolve import presolve
-from puzzledsl.search.problem.problem import build_problem
 from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of

@@ -8,11 +8,11 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.problems import build_problem, build_problems
 from puzzledsl.ir.nodes import CountTerm, LayerChoice, ParamsTerm
 from puzzledsl.search.cpsat.solve import counting_model, model_of, run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.instance import Row
-from puzzledsl.search.problem.problem import build_problem, build_problems
 from puzzledsl.search.problem.symmetry import symmetry_of
 from puzzledsl.search.solve import solve_search
 from tests.oracles import brute_force

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.problems import build_problem
 from benchmarks.synthetic import synthetic
 from puzzledsl.ir.nodes import CountTerm, Is, LayerChoice, LogicRequirement, ParamsTerm, Requirement
 from puzzledsl.ir.tables import Margin, Regret, SearchResult, WhyResult
@@ -18,7 +19,7 @@ from puzzledsl.search.batches.exact import best_meeting_all
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.problem import Builder, Problems, build_problem
+from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.sensitivity import pin_layout, pin_sweep, regrets
 from puzzledsl.search.sensitivity.pins import Pin, classes_of, pins_of
 from puzzledsl.search.sensitivity.regrets import optima_of

@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.files import write_text
 from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
@@ -32,7 +34,6 @@ from puzzledsl.child.healing.walk import heal
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
-from puzzledsl.ir.alternatives import NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.families.access import output_embedding

@@ -22,11 +22,11 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.healing import CONTEXT, text
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.healing.chain import Link
 from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.child.healing.groups import HealingGroups
-from puzzledsl.ir.alternatives import NoOpAttention, NoOpFfn, name_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library
@@ -103,7 +103,7 @@ def drawn(layers: int, library: Library | None, singles: int, runs: int, pieces:
             assert alternative is not None
             sub_block = "attention" if job.attention else "ffn"
             part = (sub_block, alternative, job.id)
-            found.append(Replacement(job.layer, sub_block, name_of(alternative), (part,)))
+            found.append(Replacement(job.layer, sub_block, alternative.name, (part,)))
     return found
 
 

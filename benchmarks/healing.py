@@ -19,17 +19,18 @@ from time import process_time
 import torch
 from torch import Tensor
 
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.healing.chain import Link, chain, first_changed
 from puzzledsl.child.healing.fit import RIDGE_TOKENS, FitBatch, choose_shares
 from puzzledsl.child.healing.layer import ChildSubBlock
 from puzzledsl.child.healing.parent import ParentStream
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.pieces.initialise.grams import TOWARDS_START, Gram, solve_ridge
+from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, solve_ridge
 from puzzledsl.scoring.measures import Divergence
 
 CONTEXT, BLOCKS_A_GROUP, JUDGING_BLOCKS, SCORED_BLOCKS = 256, 2, 2, 8

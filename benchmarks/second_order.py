@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.synthetic import Inputs, synthetic
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import CpSat, ScoreTerm
 from puzzledsl.ir.tables import PairwiseTerm, ScoreTable
 from puzzledsl.search.problem.metrics import Child
@@ -44,8 +43,8 @@ def paired(layers: int = 80, attention: int = 6, ffn: int = 9, seed: int = 0) ->
     changes: list[Floats] = []
     for layer, choice in enumerate(program.spaces["wide"].layers):
         for part, names in (
-            ("attention", [name_of(a) for a in choice.attention]),
-            ("ffn", [name_of(f) for f in choice.ffn]),
+            ("attention", [a.name for a in choice.attention]),
+            ("ffn", [f.name for f in choice.ffn]),
         ):
             own = rng.normal(size=WIDTH) * (1 - ALIKE) + common * ALIKE
             scale = np.exp(rng.normal(-3.2, 0.9))

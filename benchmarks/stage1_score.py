@@ -26,7 +26,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.models.build import build_alternative
+from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
@@ -108,7 +108,7 @@ class Subject:
         ]
         own = each[replacement.layer]
         for sub_block, alternative, _ in replacement.parts:
-            module = build_alternative(self.model, replacement.layer, sub_block, alternative)
+            module = build_alternative(self.model, replacement.layer, alternative)
             parent = getattr(
                 layers(self.model)[replacement.layer], "self_attn" if sub_block == "attention" else "mlp"
             )
@@ -154,9 +154,9 @@ def small(folder: Path, tokens: int) -> Subject:
 
 
 def _random_piece(model: PreTrainedModel, job: BldJob) -> dict[str, Tensor]:
-    sub_block, alternative = ("attention", job.attention) if job.attention else ("ffn", job.ffn)
+    alternative = job.attention or job.ffn
     assert alternative is not None
-    module = build_alternative(model, job.layer, sub_block, alternative)  # type: ignore[arg-type]
+    module = build_alternative(model, job.layer, alternative)
     return {name: torch.randn_like(p) * 0.02 for name, p in module.state_dict().items()}
 
 

@@ -21,8 +21,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from benchmarks.matmul import cpu_s, matmul_flop_per_s
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import Alternative, GqaAttention, LinearAttention, LinearFfn, MlpFfn
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner

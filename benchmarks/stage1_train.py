@@ -29,7 +29,6 @@ from puzzledsl.child.load import load_checkpoint
 from puzzledsl.costs.table import cost_table
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.evaluate.divergence import compare_block, final_states
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models.families.load import load_parent, load_tokenizer
@@ -230,7 +229,7 @@ def made(program: Program, directory: Path, bld: str) -> Made:
     took = time.process_time() - began
     mine = {job.id for job in jobs}
     pieces = {
-        (p.job.layer, p.job.sub_block, name_of(p.job.attention or p.job.ffn)): p  # type: ignore[arg-type]
+        (p.job.layer, p.job.sub_block, (p.job.attention or p.job.ffn).name): p  # type: ignore[arg-type]
         for p in library.pieces()
         if p.job.id in mine
     }

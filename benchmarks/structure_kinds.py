@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 
 Rng = np.random.Generator

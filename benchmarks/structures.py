@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.problems import build_problem
 from benchmarks.structure_kinds import KINDS, Count, Menu, Rng
 from benchmarks.synthetic import HERE, Budget, Inputs, budgets, requirement, single, synthetic, with_search
-from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import AttentionAlternative, FfnAlternative, name_of
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.ir.nodes import (
     CountTerm,
     LayerChoice,
@@ -143,17 +142,17 @@ def menu_of(inputs: Inputs) -> Menu:
     layers, shape = program.spaces["wide"].layers, program.parents["llama"].shape
     return Menu(
         len(layers),
-        {name_of(a): _heads(a, shape) for a in layers[0].attention},
-        {name_of(f): _width(f, shape) for f in layers[0].ffn},
+        {a.name: _heads(a, shape) for a in layers[0].attention},
+        {f.name: _width(f, shape) for f in layers[0].ffn},
     )
 
 
 def _heads(alternative: AttentionAlternative, shape: Shape) -> int:
-    return facts.kv_heads(alternative, shape)
+    return alternative.cached_heads(shape)
 
 
 def _width(alternative: FfnAlternative, shape: Shape) -> int:
-    return facts.width(alternative, shape)
+    return alternative.channels(shape)
 
 
 def budgeted(

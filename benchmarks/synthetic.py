@@ -15,21 +15,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.ir.nodes import (
     CpSat,
     FactTerm,
@@ -263,7 +255,7 @@ def _scores(program: Program, rng: np.random.Generator) -> ScoreTable:
         together = a[:, None] + f[None, :] + rng.uniform(0, 0.3) * np.sqrt(np.outer(a, f))
         pairs.append(
             {
-                f"{name_of(x)}/{name_of(y)}": float(f"{together[i, j]:.6g}")
+                f"{x.name}/{y.name}": float(f"{together[i, j]:.6g}")
                 for i, x in enumerate(attention)
                 for j, y in enumerate(ffn)
             }
@@ -292,7 +284,7 @@ def _attention_loss(alternative: AttentionAlternative) -> float:
 def _ffn_loss(alternative: FfnAlternative, shape: Shape) -> float:
     if isinstance(alternative, LinearFfn):
         return LINEAR_LOSS
-    share = facts.width(alternative, shape) / shape.intermediate
+    share = alternative.channels(shape) / shape.intermediate
     return float(np.interp(share, WIDTH_LOSS[0], WIDTH_LOSS[1]))
 
 
@@ -300,7 +292,7 @@ def _reference(tables: Tables, wanted: list[Budget], speedup: float, rng: np.ran
     """The child that is cheapest at random prices of all budgets, whose latency is the parent's over `speedup`."""
     chat = tables.costs.scenarios["chat"][0]
     batches = {"chat": chat.batch, "rag": 32, "think": 512}
-    keys = [(name_of(a), name_of(f)) for a in tables.layers[0].attention for f in tables.layers[0].ffn]
+    keys = [(a.name, f.name) for a in tables.layers[0].attention for f in tables.layers[0].ffn]
     layers = range(len(tables.layers))
     score = np.array([[tables.scores["kl"].pairs[i][f"{a}/{f}"] for a, f in keys] for i in layers])
     uses = []

@@ -18,13 +18,18 @@ from typing import Any
 
 import typer
 
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.support import Absent, Lowered, Native, Support
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import inspect
 from puzzledsl.cli.app import app
 from puzzledsl.cli.completion import std_parents
 from puzzledsl.cli.help import PANELS
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.runtimes import RUNTIMES, Absent, Lowered, Native, Support
+from puzzledsl.ir.runtimes import RUNTIMES
 from scripts.reference_language import language
 from scripts.reference_python import python
 
@@ -167,16 +172,9 @@ def _runtimes() -> Iterator[str]:
     for runtime in RUNTIMES.values():
         for family, support in runtime.families.items():
             rows.setdefault(f"{family} parents", []).append(_support(support))
-        for field in (
-            "window",
-            "sinks",
-            "linear_attention",
-            "noop_attention",
-            "noop_attention_first",
-            "linear_ffn",
-            "noop_ffn",
-        ):
-            rows.setdefault(_WORDS[field], []).append(_support(getattr(runtime, field)))
+        for name, (alternative, first) in _ROWS.items():
+            support = alternative.support(runtime.name, first=first)
+            rows.setdefault(name, []).append(_support(support))
     titles = [r.title for r in RUNTIMES.values()]
     yield f"| | {' | '.join(titles)} |\n|---|{'---|' * len(titles)}"
     yield from (f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())
@@ -185,15 +183,16 @@ def _runtimes() -> Iterator[str]:
     yield ""
 
 
-_WORDS: Mapping[str, str] = {
-    "window": "sliding window",
-    "sinks": "sliding window with the first tokens",
-    "linear_attention": "linear in attention's place",
-    "noop_attention": "no attention",
-    "noop_attention_first": "no attention in the first layer",
-    "linear_ffn": "linear in the FFN's place",
-    "noop_ffn": "no FFN",
+_ROWS: Mapping[str, tuple[Alternative, bool]] = {
+    "sliding window": (GqaAttention(kv_heads=1, window=64), False),
+    "sliding window with the first tokens": (GqaAttention(kv_heads=1, window=64, sinks=4), False),
+    "linear in attention's place": (LinearAttention(), False),
+    "no attention": (NoOpAttention(), False),
+    "no attention in the first layer": (NoOpAttention(), True),
+    "linear in the FFN's place": (LinearFfn(), False),
+    "no FFN": (NoOpFfn(), False),
 }
+"""Row -> an alternative, and True if it stands in the first layer."""
 
 
 def _support(support: Support) -> str:

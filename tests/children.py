@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import ATTENTION, FFN, AttentionAlternative, FfnAlternative
 from puzzledsl.child.assemble import Pieces
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-)
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
-from puzzledsl.models.build import build_alternative
+from puzzledsl.models.alternatives.build import build_alternative
 
 Choice = tuple[AttentionAlternative, FfnAlternative]
+A = TypeVar("A", bound=Alternative)
+
+
+def of_packages(kinds: Mapping[str, type[A]]) -> Iterator[A]:
+    """One alternative of each installed package, with 7 in every field."""
+    for kind in kinds.values():
+        if not kind.__module__.startswith("puzzledsl."):
+            yield kind.model_validate(dict.fromkeys(kind.fields(), 7))
+
+
 PARENT: Choice = (ParentAttention(), ParentFfn())
 ATTENTIONS: tuple[AttentionAlternative, ...] = (
     GqaAttention(kv_heads=1),
@@ -33,8 +39,9 @@ ATTENTIONS: tuple[AttentionAlternative, ...] = (
     GqaAttention(kv_heads=4, window=5, sinks=2),
     LinearAttention(),
     NoOpAttention(),
+    *of_packages(ATTENTION),
 )
-FFNS: tuple[FfnAlternative, ...] = (MlpFfn(width=17), LinearFfn(), NoOpFfn())
+FFNS: tuple[FfnAlternative, ...] = (MlpFfn(width=17), LinearFfn(), NoOpFfn(), *of_packages(FFN))
 MIXED: tuple[Choice, ...] = (
     (NoOpAttention(), ParentFfn()),
     (GqaAttention(kv_heads=1), NoOpFfn()),
@@ -70,9 +77,9 @@ def random_pieces(parent: PreTrainedModel, layers: Sequence[Choice]) -> Pieces:
         attention, ffn = layers[int(index)]
         generator = torch.Generator().manual_seed(int(index))
         if sub_block == "attention":
-            module = build_alternative(parent, int(index), "attention", attention)
+            module = build_alternative(parent, int(index), attention)
         else:
-            module = build_alternative(parent, int(index), "ffn", ffn)
+            module = build_alternative(parent, int(index), ffn)
         return {
             name: torch.randn(weight.shape, generator=generator) * 0.3 + (1 if "norm" in name else 0)
             for name, weight in module.state_dict().items()

@@ -6,6 +6,7 @@
 ```console                `$ command` lines with what they print; a line `…` stands for any lines
 ```console copy=PATH      the same, with a file of the repository beside it
 ```console skip="REASON"  not run, for one of REASONS
+```python                 run; with `same-as=PATH` the repository's file, which is tested where it lies
 ```json, ```csv           parsed, and kept with `file=NAME`; a `text` block is prose
 """
 
@@ -167,6 +168,10 @@ class Runner:
     # ------------------------------------------------------------ Python
 
     def _python(self, block: Block) -> Iterator[str]:
+        if path := block.settings.get("same-as"):
+            if (ROOT / path).read_text("utf-8") != block.text:
+                yield f"differs from {path}"
+            return
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-W", "error", "-c", block.text]
         done = subprocess.run(

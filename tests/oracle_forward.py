@@ -38,6 +38,9 @@ def _rms_norm(x: Array, scale: Array, config: dict[str, Any]) -> Array:
 
 
 def _linear(x: Array, layer: dict[str, Array], name: str) -> Array:
+    thin = name.removesuffix("_proj")  # a map of low rank: tests/plugins/low_rank
+    if f"{thin}_in.weight" in layer:
+        return _linear(x @ layer[f"{thin}_in.weight"].T, layer, f"{thin}_out")
     return x @ layer[f"{name}.weight"].T + layer.get(f"{name}.bias", 0.0)
 
 

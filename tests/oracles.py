@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, Solution
 from puzzledsl.search.problem.metrics import Child
@@ -26,10 +25,7 @@ class Best:
 def all_children(tables: Tables) -> Iterator[Child]:
     """Every child at every combination of batches, in canonical order of the layers, smallest batches first."""
     per_layer = [
-        [
-            LayerAssignment(attention=name_of(a), ffn=name_of(f))
-            for a, f in product(choice.attention, choice.ffn)
-        ]
+        [LayerAssignment(attention=a.name, ffn=f.name) for a, f in product(choice.attention, choice.ffn)]
         for choice in tables.layers
     ]
     for batches in tables.batch_choices():

@@ -5,21 +5,14 @@ from __future__ import annotations
 from fractions import Fraction
 from random import Random
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.costs.any_batch import AnyBatch
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    MoeFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.ir.nodes import GqaDecode, LayerChoice, RooflineHardware, Scenario, Shape, Where
 from puzzledsl.ir.tables import LayerAssignment
 
@@ -123,6 +116,5 @@ def with_memory(made: AnyBatch, rng: Random) -> AnyBatch:
 def a_child(layers: tuple[LayerChoice, ...], rng: Random) -> tuple[LayerAssignment, ...]:
     """A random model."""
     return tuple(
-        LayerAssignment(attention=name_of(rng.choice(c.attention)), ffn=name_of(rng.choice(c.ffn)))
-        for c in layers
+        LayerAssignment(attention=rng.choice(c.attention).name, ffn=rng.choice(c.ffn).name) for c in layers
     )

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from puzzledsl.alternatives.alternative import SubBlock
     from puzzledsl.ir import nodes
-    from puzzledsl.ir.alternatives import SubBlock
     from puzzledsl.ir.tables import FrontierResult, SearchResult
     from puzzledsl.pipeline.context import Context
     from puzzledsl.report.subject import Subject

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import SubBlock, name_of
-from puzzledsl.ir.base import Frozen
 
 Common = dict[SubBlock, set[str]]
 _NO_MEANING = {"where", "runtime_where", "bound_where", "because"}
@@ -22,7 +22,7 @@ def common_names(old: nodes.Space, new: nodes.Space) -> Common:
 
     def names(space: nodes.Space, sub_block: SubBlock) -> set[str]:
         choices = (c.attention if sub_block == "attention" else c.ffn for c in space.layers)
-        return {"parent", *(name_of(alternative) for choice in choices for alternative in choice)}
+        return {"parent", *(alternative.name for choice in choices for alternative in choice)}
 
     return {
         "attention": names(old, "attention") & names(new, "attention"),

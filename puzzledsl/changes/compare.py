@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from puzzledsl.base.frozen import Frozen
 from puzzledsl.changes import words
 from puzzledsl.changes.common import common_names
 from puzzledsl.changes.model import Change, Detail, Pieces, ProgramChanges
 from puzzledsl.changes.searches import search_details
 from puzzledsl.changes.spaces import space_details
 from puzzledsl.ir import nodes
-from puzzledsl.ir.base import Frozen
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.plan.bld import bld_plan
 

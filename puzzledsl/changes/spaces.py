@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.changes.model import Detail
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import SubBlock, name_of
 
 Names = tuple[str, ...]
 
@@ -36,4 +36,4 @@ def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
 
 def _names(choice: nodes.LayerChoice, sub_block: SubBlock) -> Names:
     alternatives = choice.attention if sub_block == "attention" else choice.ffn
-    return tuple(name_of(alternative) for alternative in alternatives)
+    return tuple(alternative.name for alternative in alternatives)

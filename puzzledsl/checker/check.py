@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, assert_never
 
+from puzzledsl.alternatives.registry import BROKEN
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.checker.assertions import check_assert
 from puzzledsl.checker.context import Context, Lower, OutOfSteps
@@ -71,6 +72,8 @@ def inspect(
     program: nodes.Program | None = None
     root = loader.root(path)
     ctx: Context | None = None
+    for problem in BROKEN:
+        sink.add(problem)
     if root is not None:
         kinds = {kind: lowering for kind, (lowering, _) in LOWERINGS.items()}
         ctx = Context(sink, loader, root, evaluate, kinds, settings)

@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.block_configs import to_block_configs
-from puzzledsl.ir.alternatives import Alternative, SubBlock, name_of
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
-from puzzledsl.models.build import build_alternative
+from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
 from puzzledsl.models.families.access import shape_of, sub_block_name
 from puzzledsl.models.replace import number_cache_slots, put
@@ -46,7 +46,7 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
         for sub_block, alternative, piece in choices_of(layer):
             if alternative.kind == "parent":  # a coupled piece stores its own half only
                 continue
-            module = build_alternative(model, layer_idx, sub_block, alternative)
+            module = build_alternative(model, layer_idx, alternative)
             if piece is not None:
                 load_piece(module, pieces(piece), piece, layer_idx, sub_block, alternative)
             elif alternative.kind != "noop":
@@ -118,7 +118,7 @@ def _misfit(
             piece=piece,
             layer=layer,
             sub_block=sub_block,
-            alternative=name_of(alternative),
+            alternative=alternative.name,
             reason=reason,
         )
     )

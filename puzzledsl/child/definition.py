@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.child.errors import NoPiece
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.ir.nodes import LayerChoice, Program
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import BldJob, LayerAssignment, LayerDefinition, ModelDefinition, Solution
-from puzzledsl.plan.shapes import is_trainable
 
 Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str]
 
@@ -57,9 +50,9 @@ def _layer(
         return LayerDefinition(attention=attention, ffn=ffn, block_piece=block), []
     attention_piece, ffn_piece = pieces.get((index, attention, None)), pieces.get((index, None, ffn))
     lacking = []
-    if is_trainable(attention) and attention_piece is None:
+    if attention.trainable and attention_piece is None:
         lacking.append(f"attention `{names.attention}`")
-    if is_trainable(ffn) and ffn_piece is None:
+    if ffn.trainable and ffn_piece is None:
         lacking.append(f"ffn `{names.ffn}`")
     definition = LayerDefinition(
         attention=attention, ffn=ffn, attention_piece=attention_piece, ffn_piece=ffn_piece
@@ -69,8 +62,7 @@ def _layer(
 
 def _chosen(choice: LayerChoice, names: LayerAssignment) -> tuple[AttentionAlternative, FfnAlternative]:
     """Return the alternatives of a layer with these canonical names; the parent's always exist."""
-    attention = {name_of(a): a for a in (*choice.attention, ParentAttention())}
-    ffn = {name_of(f): f for f in (*choice.ffn, ParentFfn())}
+    attention, ffn = choice.by_name()
     if names.attention not in attention or names.ffn not in ffn:
         raise ValueError(f"a layer of the space has no {names.attention}/{names.ffn}: solve the search again")
     return attention[names.attention], ffn[names.ffn]

@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.block_configs import from_block_configs
-from puzzledsl.models.build import build_alternative
+from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NotAChild
 from puzzledsl.models.families.access import family_of, shape_of
 from puzzledsl.models.families.inventory import check_sizes, select
@@ -85,10 +85,10 @@ def install(model: PreTrainedModel) -> None:
                 model,
                 layer_idx,
                 "attention",
-                build_alternative(model, layer_idx, "attention", attention),
+                build_alternative(model, layer_idx, attention),
             )
         if ffn.kind != "parent":
-            put(model, layer_idx, "ffn", build_alternative(model, layer_idx, "ffn", ffn))
+            put(model, layer_idx, "ffn", build_alternative(model, layer_idx, ffn))
     number_cache_slots(model)
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.lines import CostLine, fixed_line, line_of
 from puzzledsl.costs.memory import cache_room, largest_batch
-from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, name_of
 from puzzledsl.ir.nodes import LayerChoice, Program, RooflineHardware, Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts
 
@@ -56,13 +57,13 @@ class AnyBatch:
     def attention(self) -> dict[str, CostLine]:
         """Every attention of the space, and the parent's, by name."""
         choices = chain.from_iterable(choice.attention for choice in self._choices.values())
-        return {name_of(a): self._line(a) for a in dict.fromkeys((*choices, ParentAttention()))}
+        return {a.name: self._line(a) for a in dict.fromkeys((*choices, ParentAttention()))}
 
     @cached_property
     def ffn(self) -> dict[str, CostLine]:
         """Every FFN of the space, and the parent's, by name."""
         choices = chain.from_iterable(choice.ffn for choice in self._choices.values())
-        return {name_of(f): self._line(f) for f in dict.fromkeys((*choices, ParentFfn()))}
+        return {f.name: self._line(f) for f in dict.fromkeys((*choices, ParentFfn()))}
 
     @cached_property
     def fixed(self) -> CostLine:
@@ -124,12 +125,12 @@ class AnyBatch:
         """The largest batch where every layer has the most (or the least) weights and the most (or the least) cache."""
 
         def weights(choice: LayerChoice) -> int:
-            attention = pick(self.attention[name_of(a)].weights_bytes for a in choice.attention)
-            return attention + pick(self.ffn[name_of(f)].weights_bytes for f in choice.ffn)
+            attention = pick(self.attention[a.name].weights_bytes for a in choice.attention)
+            return attention + pick(self.ffn[f.name].weights_bytes for f in choice.ffn)
 
         def cache(batch: int) -> int:
             return sum(
-                n * pick(self.attention[name_of(a)].cache_at(batch) for a in choice.attention)
+                n * pick(self.attention[a.name].cache_at(batch) for a in choice.attention)
                 for choice, n in self._counts
             )
 
@@ -140,8 +141,7 @@ class AnyBatch:
 
 
 def _layer(costs: BatchCosts, choice: LayerChoice) -> tuple[dict[str, Cost], dict[str, Cost]]:
-    attention = map(name_of, (*choice.attention, ParentAttention()))
-    ffn = map(name_of, (*choice.ffn, ParentFfn()))
+    attention, ffn = choice.by_name()
     return {n: costs.attention[n] for n in attention}, {n: costs.ffn[n] for n in ffn}
 
 

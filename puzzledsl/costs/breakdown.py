@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
+from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import Times, fixed_times, sub_block_times
-from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, name_of
 from puzzledsl.ir.metrics import costs_of_layer, fits, metrics_of
 from puzzledsl.ir.nodes import Program, RooflineHardware, Space
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts
@@ -181,9 +181,8 @@ def _causes(
     prefill, decode = head, head
     known: dict[Alternative, tuple[Times, Times]] = {}
     for choice, chosen in zip(space.layers, layers, strict=True):
-        attention = {name_of(a): a for a in (*choice.attention, ParentAttention())}[chosen.attention]
-        ffn = {name_of(f): f for f in (*choice.ffn, ParentFfn())}[chosen.ffn]
-        for alternative in (attention, ffn):
+        attention, ffn = choice.by_name()
+        for alternative in (attention[chosen.attention], ffn[chosen.ffn]):
             if alternative not in known:
                 known[alternative] = sub_block_times(hardware, shape, alternative, work)
             prefill += known[alternative][0]

@@ -13,10 +13,10 @@ from fractions import Fraction
 from math import exp, log
 from statistics import fmean
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import largest_parent_batch
 from puzzledsl.costs.roofline import fixed_times, sub_block_times
-from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 Predict = Callable[[RooflineHardware, "Cell"], float]

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
-from puzzledsl.costs.parameters import fixed_size, kv_heads_of, size_of
-from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import Alternative
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import Shape
 
 
@@ -49,11 +48,11 @@ def sub_block_flop(shape: Shape, alternative: Alternative, work: Workload) -> tu
 
 def mean_flop(shape: Shape, alternative: Alternative, work: Workload) -> tuple[Fraction, Fraction]:
     """`sub_block_flop`, exactly: proportional to the batch."""
-    per_token = 2 * size_of(shape, alternative).active
+    per_token = 2 * alternative.size(shape).active
     prefill = Fraction(per_token * work.batch * work.prompt)
     decode = Fraction(per_token * work.batch)
-    if kv_heads_of(shape, alternative):
-        window, per_pair = facts.window(alternative, shape), 4 * shape.heads * shape.head_dim
+    if alternative.cached_heads(shape):
+        window, per_pair = alternative.attended(shape), 4 * shape.heads * shape.head_dim
         prefill += work.batch * per_pair * causal_pairs(work.prompt, window)
         decode += work.batch * per_pair * mean_context(work.prompt, work.output, window)
     return prefill, decode

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
+from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.suggest import closest
@@ -13,7 +15,6 @@ from puzzledsl.costs.csv_table import Measured, Row
 from puzzledsl.costs.errors import TableBatch, TableCell, TableMetrics, TableMissing, TableParams
 from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, name_of
 from puzzledsl.ir.nodes import Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, ScenarioCosts
 
@@ -28,8 +29,8 @@ Key = tuple[str, str]  # attention, ffn; an empty one: sub-block
 class _Names:
     """The alternatives and pairs of one layer that need costs."""
 
-    attention: dict[str, Alternative]
-    ffn: dict[str, Alternative]
+    attention: Mapping[str, Alternative]
+    ffn: Mapping[str, Alternative]
     pairs: set[Key]
 
 
@@ -37,12 +38,8 @@ def _asked(space: Space) -> list[_Names]:
     """Return, for every layer, the space's alternatives and the parent's, and the pairs of a child or of the parent."""
     layers = []
     for choice in space.layers:
-        attention = {name_of(a): a for a in choice.attention}
-        ffn = {name_of(f): f for f in choice.ffn}
-        pairs = {(a, f) for a in attention for f in ffn} | {("parent", "parent")}
-        layers.append(
-            _Names({**attention, "parent": ParentAttention()}, {**ffn, "parent": ParentFfn()}, pairs)
-        )
+        pairs = {(a.name, f.name) for a in choice.attention for f in choice.ffn} | {("parent", "parent")}
+        layers.append(_Names(*choice.by_name(), pairs))
     return layers
 
 
@@ -213,7 +210,7 @@ def _check_params(
     known = all(found or not name for name, found in ((row.attention, attention), (row.ffn, ffn)))
     if row.params is None or not known:
         return
-    chosen = [facts.params(a, shape) for a in (attention, ffn) if a]
+    chosen = [a.params(shape) for a in (attention, ffn) if a]
     expected = sum(chosen) if chosen else facts.fixed_params(shape)
     if abs(row.params - expected) > expected * PARAMS_TOLERANCE:
         what = " with ".join(f"`{n}`" for n in (row.attention, row.ffn) if n) or "the part no layer changes"

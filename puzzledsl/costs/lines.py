@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
 
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.weights import Size
 from puzzledsl.costs.dtypes import DTYPE_BYTES, activation_dtype, head_dtype
 from puzzledsl.costs.flops import Workload, fixed_flop, mean_flop
 from puzzledsl.costs.memory import cached_tokens, fixed_bytes, kv_bytes_per_token, weights_bytes
-from puzzledsl.costs.parameters import Size, fixed_size, kv_heads_of, size_of
+from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.costs.roofline import (
     FREE,
     NO_TIME,
@@ -26,7 +28,6 @@ from puzzledsl.costs.roofline import (
     matrix_times,
 )
 from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import Alternative, MoeFfn
 from puzzledsl.ir.nodes import RooflineHardware, Scenario, Shape
 from puzzledsl.ir.tables import Cost
 
@@ -103,8 +104,8 @@ def line_of(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, scenario: Scenario
 ) -> CostLine:
     """The line of one alternative."""
-    size, one = size_of(shape, alternative, hardware.gpus), Workload(1, scenario.prompt, scenario.output)
-    heads, window = kv_heads_of(shape, alternative), facts.window(alternative, shape)
+    size, one = alternative.size(shape, hardware.gpus), Workload(1, scenario.prompt, scenario.output)
+    heads, window = alternative.cached_heads(shape), alternative.attended(shape)
     scores = attention_scores_s(hardware, shape, window, one) if heads else NO_TIME
     reads = kv_read_s(hardware, shape, heads, window, one) if heads else NO_TIME
     cache = cached_tokens(hardware, window, one) * kv_bytes_per_token(hardware, shape, heads)
@@ -115,11 +116,12 @@ def line_of(
         compute = matrix_times(hardware, NO_TIME, size.active, tokens, dtype).total
         start, exchange = all_reduce_s(hardware, shape, 0), all_reduce_s(hardware, shape, tokens)
         others = compute, start + hardware.overhead_s, exchange - start + attention
-        experts, touched = _experts(alternative, tokens)
+        experts, of_token = alternative.routing()
+        touched = tokens * of_token if experts > 1 else 1
         return TimeLine.of(_read_s(hardware, size) / experts, experts, touched, others)
 
     return CostLine(
-        params=facts.params(alternative, shape) if size.params else 0,
+        params=alternative.params(shape),
         weights_bytes=weights_bytes(hardware, size),
         cache_bytes=Fraction(cache),
         prefill=forward(scenario.prompt, scores),
@@ -132,13 +134,6 @@ def line_of(
 def _read_s(hardware: RooflineHardware, size: Size) -> Fraction:
     """Seconds to read all matrices."""
     return size.matrices * DTYPE_BYTES[hardware.dtype] / bandwidth(hardware)
-
-
-def _experts(alternative: Alternative, tokens: int) -> tuple[int, int]:
-    """The number of experts, and of those that `tokens` tokens of each sequence need at most."""
-    if isinstance(alternative, MoeFfn):
-        return alternative.experts, tokens * alternative.top_k
-    return 1, 1
 
 
 def fixed_line(hardware: RooflineHardware, shape: Shape, scenario: Scenario) -> CostLine:

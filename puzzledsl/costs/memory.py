@@ -6,10 +6,11 @@ from collections.abc import Callable
 from fractions import Fraction
 from math import ceil
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.weights import Size, split
 from puzzledsl.costs.dtypes import DTYPE_BYTES, head_dtype
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.parameters import Size, fixed_size, size_of, split
-from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
+from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 
@@ -55,7 +56,7 @@ def kv_cache_bytes(
 def parent_weights_bytes(hardware: RooflineHardware, shape: Shape) -> int:
     """Return the bytes of the whole parent's weights on one GPU."""
     blocks = (ParentAttention(), ParentFfn())
-    layer = sum(weights_bytes(hardware, size_of(shape, block, hardware.gpus)) for block in blocks)
+    layer = sum(weights_bytes(hardware, block.size(shape, hardware.gpus)) for block in blocks)
     return fixed_bytes(hardware, shape) + shape.layers * layer
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.weights import Size, split
 from puzzledsl.costs.dtypes import (
     DTYPE_BYTES,
     activation_dtype,
@@ -32,9 +34,8 @@ from puzzledsl.costs.flops import (
     sub_block_flop,
 )
 from puzzledsl.costs.memory import fixed_bytes, kv_bytes_per_token, kv_cache_bytes, weights_bytes
-from puzzledsl.costs.parameters import Size, fixed_size, kv_heads_of, size_of, split
+from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import Alternative, MoeFfn
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.tables import Cost
 
@@ -139,9 +140,9 @@ def all_reduce_s(hardware: RooflineHardware, shape: Shape, tokens: int) -> Fract
 
 
 def _read_bytes(hardware: RooflineHardware, size: Size, alternative: Alternative, tokens: int) -> Fraction:
-    if not isinstance(alternative, MoeFfn):
-        return size.matrices * DTYPE_BYTES[hardware.dtype]
-    touched = Fraction(min(alternative.experts, tokens * alternative.top_k), alternative.experts)
+    """Bytes of all matrices, of which a mixture of experts reads those that `tokens` tokens touch."""
+    experts, of_token = alternative.routing()
+    touched = Fraction(min(experts, tokens * of_token), experts) if experts > 1 else 1
     return size.matrices * touched * DTYPE_BYTES[hardware.dtype]
 
 
@@ -149,7 +150,7 @@ def sub_block_times(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
 ) -> tuple[Times, Times]:
     """One prefill of the batch, and one decode step of it at the mean context."""
-    size = size_of(shape, alternative, hardware.gpus)
+    size = alternative.size(shape, hardware.gpus)
     if not size.params:
         return Times(), Times()
 
@@ -159,8 +160,8 @@ def sub_block_times(
         return matrix_times(hardware, read, size.active, tokens, activation_dtype(hardware)) + rest
 
     prefill, decode = forward(work.batch * work.prompt), forward(work.batch)
-    if kv_heads := kv_heads_of(shape, alternative):
-        window = facts.window(alternative, shape)
+    if kv_heads := alternative.cached_heads(shape):
+        window = alternative.attended(shape)
         prefill += Times(attention=attention_scores_s(hardware, shape, window, work))
         decode += Times(attention=kv_read_s(hardware, shape, kv_heads, window, work))
     return prefill, decode
@@ -180,16 +181,16 @@ def sub_block_cost(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
 ) -> Cost:
     """The cost of one alternative."""
-    size = size_of(shape, alternative, hardware.gpus)
+    size = alternative.size(shape, hardware.gpus)
     if not size.params:
         return FREE
     prefill, decode = sub_block_times(hardware, shape, alternative, work)
     prefill_flop, decode_flop = sub_block_flop(shape, alternative, work)
-    kv_heads = kv_heads_of(shape, alternative)
+    kv_heads = alternative.cached_heads(shape)
     return Cost(
-        params=facts.params(alternative, shape),
+        params=alternative.params(shape),
         weights_bytes=weights_bytes(hardware, size),
-        kv_cache_bytes=kv_cache_bytes(hardware, shape, kv_heads, facts.window(alternative, shape), work),
+        kv_cache_bytes=kv_cache_bytes(hardware, shape, kv_heads, alternative.attended(shape), work),
         prefill_ns=_ns(prefill.total),
         decode_ns=_ns(decode.total),
         prefill_flop=prefill_flop,

@@ -11,13 +11,6 @@ from puzzledsl.costs.csv_table import read_measured
 from puzzledsl.costs.imported import imported_costs
 from puzzledsl.costs.profile import can_run, provenance_of
 from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.ir.nodes import (
     LayerChoice,
     MeasuredHardware,
@@ -112,15 +105,9 @@ def roofline_costs(
     return tuple(map(costs.at, sorted(shown)))
 
 
-def _with_parent(choice: LayerChoice) -> tuple[dict[str, AttentionAlternative], dict[str, FfnAlternative]]:
-    attention = {name_of(a): a for a in (*choice.attention, ParentAttention())}
-    ffn = {name_of(f): f for f in (*choice.ffn, ParentFfn())}
-    return attention, ffn
-
-
 def _layer_params(shape: Shape, choice: LayerChoice) -> tuple[dict[str, int], dict[str, int]]:
-    attention, ffn = _with_parent(choice)
+    attention, ffn = choice.by_name()
     return (
-        {name: facts.params(a, shape) for name, a in attention.items()},
-        {name: facts.params(f, shape) for name, f in ffn.items()},
+        {name: a.params(shape) for name, a in attention.items()},
+        {name: f.params(shape) for name, f in ffn.items()},
     )

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from puzzledsl.base.checksums import read_sealed, write_sealed
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import sha256_of
+from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.evaluate.choices import (
@@ -28,7 +29,6 @@ from puzzledsl.evaluate.divergence import BlockFigures, compare_block, divergenc
 from puzzledsl.evaluate.errors import OtherModel
 from puzzledsl.evaluate.plan import Plan, Text
 from puzzledsl.evaluate.speed import ROUNDS, Speed, child_speed, parent_speed, speed_figures
-from puzzledsl.ir.base import Frozen
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import Figure, ModelFigures
 from puzzledsl.models.families.access import output_embedding

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from transformers import PreTrainedModel
 
-from puzzledsl.ir.base import Frozen
+from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir.tables import Figure
 from puzzledsl.measure.stopwatch import spread
 from puzzledsl.measure.whole import WholeTimer, Workload

@@ -15,19 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import MissingPackage, NotAGguf, UnknownRope
 from puzzledsl.export.gguf_tokenizer import add_tokenizer
 from puzzledsl.export.lowering import lower, pad_widths
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearAttention,
-    NoOpAttention,
-    ParentAttention,
-)
-from puzzledsl.ir.facts import width
 from puzzledsl.ir.runtimes import LLAMA_CPP
 from puzzledsl.models.families.tensors import LazyTensor
 
@@ -143,16 +137,9 @@ def _add_shape(writer: Any, child: ChildFiles) -> None:
     kv_heads: list[int] = []
     widths: list[int] = []
     for attention, ffn in child.layers:
-        match attention:
-            case ParentAttention():
-                heads, kv_heads = [*heads, shape.heads], [*kv_heads, shape.kv_heads]
-            case GqaAttention(kv_heads=count):
-                heads, kv_heads = [*heads, shape.heads], [*kv_heads, count]
-            case LinearAttention():
-                heads, kv_heads = [*heads, shape.heads], [*kv_heads, 0]
-            case NoOpAttention():
-                heads, kv_heads = [*heads, 0], [*kv_heads, 0]
-        widths.append(width(ffn, shape))
+        heads.append(0 if isinstance(attention, NoOpAttention) else shape.heads)
+        kv_heads.append(attention.cached_heads(shape))
+        widths.append(ffn.channels(shape))
     writer.add_block_count(shape.layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(shape.hidden)

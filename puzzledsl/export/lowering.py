@@ -1,6 +1,6 @@
 """Exact rewriting of a child into alternatives that a runtime has.
 
-Every added factor is zero, one, or 32 / 32. `puzzledsl.ir.runtimes` lists the rewritings as data; this file
+Every added factor is zero, one, or 32 / 32. each alternative lists its rewritings as data; this file
 implements them. Shapes: H hidden, N query heads, D head_dim, F intermediate width.
 """
 
@@ -14,29 +14,22 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING
 
+from puzzledsl.alternatives.gqa import NO_WINDOW, GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.alternatives.support import Absent, Lowered
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.runtimes import Absent, Lowered, Runtime, family_support, support
+from puzzledsl.ir.runtimes import Runtime, family_support
 from puzzledsl.models.families.access import norm_name, sub_block_name
 from puzzledsl.models.families.families import FAMILIES
 from puzzledsl.models.families.tensors import LazyTensor
-from puzzledsl.plan.shapes import attention_shapes, mlp_shapes
 
 GATE = 32.0
 """Gate value: silu(32) rounds to 32 in every dtype (its relative error is 1e-14), and 32 * (1/32) is exactly 1."""
@@ -83,19 +76,18 @@ def refuse(child: ChildFiles, runtime: Runtime) -> None:
     lacking: dict[tuple[str, str], list[int]] = {}
     for index, layer in enumerate(child.layers):
         for alternative in layer:
-            answer = support(runtime, alternative, first=index == 0)
+            answer = alternative.support(runtime.name, first=index == 0)
             if isinstance(answer, Absent):
-                lacking.setdefault((name_of(alternative), answer.reason), []).append(index)
+                lacking.setdefault((alternative.name, answer.reason), []).append(index)
     for (name, reason), layers in lacking.items():
         found.append(
             RuntimeLacksIt(
                 None, runtime=runtime.title, name=name, layers=layers_in_words(layers), reason=reason
             )
         )
-    if isinstance(runtime.window, Absent) and (window := _sliding_window(child)):
-        found.append(
-            RuntimeLacksWindow(None, runtime=runtime.title, window=window, reason=runtime.window.reason)
-        )
+    no_window = NO_WINDOW.get(runtime.name)
+    if no_window is not None and (window := _sliding_window(child)):
+        found.append(RuntimeLacksWindow(None, runtime=runtime.title, window=window, reason=no_window.reason))
     if found:
         raise DiagnosticError(*found)
 
@@ -141,8 +133,8 @@ def with_ffn_biases(child: ChildFiles) -> ChildFiles:
     for layer in split(child):
         weights = dict(layer.weights)
         if isinstance(layer.ffn, ParentFfn | MlpFfn):
-            width = layer.ffn.width if isinstance(layer.ffn, MlpFfn) else shape.intermediate
-            for name, size in mlp_shapes(shape, width).items():
+            width = layer.ffn.channels(shape)
+            for name, size in MlpFfn(width=width).stored(shape).items():
                 weights.setdefault(f"mlp.{name}", zeros(*size))
         layers.append(replace(layer, weights=weights))
     return joined(_with(child, shape, child.content | {"mlp_bias": True}), layers)
@@ -168,7 +160,7 @@ def pad_widths(child: ChildFiles, multiple: int) -> ChildFiles:
     """Pad each FFN with zero channels to a multiple of `multiple`."""
     layers = []
     for layer in split(child):
-        width = layer.ffn.width if isinstance(layer.ffn, MlpFfn) else child.shape.intermediate
+        width = layer.ffn.channels(child.shape)
         room = -width % multiple
         if room and isinstance(layer.ffn, ParentFfn | MlpFfn):
             weights = dict(layer.weights)
@@ -241,11 +233,11 @@ class _Zeros:
 def _lowered(layer: _Layer, runtime: Runtime, zeros: _Zeros, *, first: bool) -> list[_Layer]:
     """Rewrite one layer into one layer, or into two if its linear attention becomes a separate layer."""
     layers = [layer]
-    answer = support(runtime, layer.attention, first=first)
+    answer = layer.attention.support(runtime.name, first=first)
     if isinstance(answer, Lowered):
         layers = _lower_attention(layer, answer, zeros)
     if first and len(layers) > 1:  # what was put in front is the first layer now, and has no attention
-        head = support(runtime, layers[0].attention, first=True)
+        head = layers[0].attention.support(runtime.name, first=True)
         if isinstance(head, Lowered):
             layers[:1] = _lower_attention(layers[0], head, zeros)
     kept = [each for each in layers if not (runtime.drops_empty_layers and _is_empty(each))]
@@ -264,7 +256,7 @@ def _lower_attention(layer: _Layer, answer: Lowered, zeros: _Zeros) -> list[_Lay
                 replace(layer, attention=NoOpAttention(), weights=kept),
             ]
         case "zero_attention":
-            made = {name: zeros(*size) for name, size in attention_shapes(zeros.shape, 1).items()}
+            made = {name: zeros(*size) for name, size in GqaAttention(kv_heads=1).stored(zeros.shape).items()}
             new: AttentionAlternative = GqaAttention(kv_heads=1)
         case "zero_linear":
             made, new = {"linear.weight": zeros(hidden, hidden)}, LinearAttention()
@@ -277,14 +269,16 @@ def _lower_attention(layer: _Layer, answer: Lowered, zeros: _Zeros) -> list[_Lay
 
 
 def _lower_ffn(layer: _Layer, runtime: Runtime, zeros: _Zeros) -> _Layer:
-    answer = support(runtime, layer.ffn, first=False)
+    answer = layer.ffn.support(runtime.name, first=False)
     if not isinstance(answer, Lowered):
         return layer
     norm, hidden = f"{norm_name('ffn')}.weight", zeros.shape.hidden
     match answer.way:
         case "zero_ffn":
             width = runtime.zero_ffn_width
-            made = {f"mlp.{name}": zeros(*size) for name, size in mlp_shapes(zeros.shape, width).items()}
+            made = {
+                f"mlp.{name}": zeros(*size) for name, size in MlpFfn(width=width).stored(zeros.shape).items()
+            }
             made[norm] = zeros.full(1, hidden)
         case "biased_ffn":
             width, made = hidden, biased_ffn(layer.weights["mlp.linear.weight"], zeros)
@@ -322,7 +316,9 @@ def _has_cache(layer: _Layer) -> bool:
 
 def _needs_biases(child: ChildFiles, runtime: Runtime) -> bool:
     """Return True if some sub-block is rewritten as an FFN that needs a bias."""
-    answers = [support(runtime, alternative, first=False) for layer in child.layers for alternative in layer]
+    answers = [
+        alternative.support(runtime.name, first=False) for layer in child.layers for alternative in layer
+    ]
     return any(isinstance(a, Lowered) and a.way in ("biased_ffn", "extra_layer") for a in answers)
 
 

@@ -14,8 +14,11 @@ from typing import Any, cast
 
 import torch
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.noop import NoOpAttention
+from puzzledsl.alternatives.parent import FFN_MULTIPLE, ffn_mult
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.block_configs import FFN_MULTIPLE, ffn_mult, to_block_configs
+from puzzledsl.child.block_configs import to_block_configs
 from puzzledsl.child.checkpoint.card import model_card
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import UnknownRope
@@ -23,7 +26,6 @@ from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
 from puzzledsl.child.checkpoint.write import appearing, copy_tokenizer, refuse_to_overwrite, write_json
 from puzzledsl.child.load import CHILD_MODEL_TYPE
 from puzzledsl.export.lowering import as_llama, lower, pad_widths, with_linear_biases
-from puzzledsl.ir.alternatives import GqaAttention, LinearAttention, NoOpAttention
 from puzzledsl.ir.runtimes import MLX
 
 MODEL_FILE = "mlx_model.py"
@@ -74,7 +76,7 @@ def is_native(child: ChildFiles) -> bool:
         and shape.head_dim * shape.heads == shape.hidden
         and not any(_windows(child))
         and bool(attentions)
-        and not isinstance(attentions[0], LinearAttention)
+        and attentions[0].cached_heads(shape) > 0
     )
 
 

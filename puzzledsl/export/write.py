@@ -12,7 +12,6 @@ from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.export.gguf_file import GgufDtype, write_gguf
 from puzzledsl.export.lowering import lower
 from puzzledsl.export.mlx_directory import is_native, write_mlx
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.runtimes import RUNTIMES, Runtime
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -57,7 +56,7 @@ def _card(child_dir: Path, child: ChildFiles, lowered: ChildFiles, runtime: Runt
     card = path.read_text(encoding="utf-8").rstrip("\n")
     lines = [card, "", f"## For {runtime.title}", "", _how_to_load(runtime, child), ""]
     if lowered.layers != child.layers:
-        rows = [f"| {i} | {name_of(a)} | {name_of(f)} |" for i, (a, f) in enumerate(lowered.layers)]
+        rows = [f"| {i} | {a.name} | {f.name} |" for i, (a, f) in enumerate(lowered.layers)]
         lines += [
             f"{runtime.title} (looked at: {runtime.version}, `{runtime.source}`) lacks some of these sub-blocks. In this copy",
             "they are rewritten into others that compute the same; what it stores:",

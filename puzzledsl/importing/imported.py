@@ -8,10 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-)
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.ir.nodes import Shape
 
 Pair = tuple[AttentionAlternative, FfnAlternative]

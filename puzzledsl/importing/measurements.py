@@ -8,15 +8,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.importing.artefacts import STATS, Artefacts
 from puzzledsl.importing.configs import is_attention, part_of, size_of
 from puzzledsl.importing.imported import Measurement, SubBlockCost
 from puzzledsl.importing.naming import Naming
 from puzzledsl.importing.reading import Replacement, is_number, unreadable
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-)
 
 DTYPES = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32", "torch.int8": "int8"}
 GATHERED = ("memory_mib", "kv_cache_memory_mib", "runtime_ms", "num_params")

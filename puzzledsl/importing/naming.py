@@ -7,22 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from puzzledsl.alternatives.registry import (
+    ATTENTION,
+    FFN,
+    AttentionAlternative,
+    FfnAlternative,
+    from_block_config,
+)
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.importing.configs import kv_heads_of, part_of, width_of
 from puzzledsl.importing.errors import NotInTheLanguage
 from puzzledsl.importing.imported import Pair
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-)
 from puzzledsl.ir.nodes import Shape
 
 
@@ -44,34 +39,36 @@ class Naming:
 
     def attention(self, config: Mapping[str, Any]) -> AttentionAlternative | None:
         """An attention configuration."""
-        if config.get("no_op"):
-            return NoOpAttention()
-        if config.get("replace_with_linear"):
-            return LinearAttention()
-        for kind in ("mamba", "llama4"):
-            if config.get(kind):
-                self._cannot(f"a {kind} attention")
+        entry = _flags(config)
+        if not any(entry.values()):
+            for kind in ("mamba", "llama4"):
+                if config.get(kind):
+                    self._cannot(f"a {kind} attention")
+                    return None
+            heads = kv_heads_of(config, self.shape.heads)
+            if heads is None or self.shape.heads % heads:
+                self._cannot("an attention without KV heads" if heads is None else f"{heads} KV heads")
                 return None
-        heads = kv_heads_of(config, self.shape.heads)
-        if heads is None or self.shape.heads % heads:
-            self._cannot("an attention without KV heads" if heads is None else f"{heads} KV heads")
-            return None
-        return ParentAttention() if heads == self.shape.kv_heads else GqaAttention(kv_heads=heads)
+            entry["n_heads_in_group"] = self.shape.heads // heads
+        return from_block_config(ATTENTION, entry, self.shape)
 
     def ffn(self, config: Mapping[str, Any]) -> FfnAlternative | None:
         """An FFN configuration."""
-        if config.get("no_op"):
-            return NoOpFfn()
-        if config.get("replace_with_linear"):
-            return LinearFfn()
-        if config.get("moe"):
-            self._cannot("a mixture of experts")
-            return None
-        width = width_of(config)
-        if width is None:
-            self._cannot("an FFN without a width")
-            return None
-        return ParentFfn() if width == self.shape.intermediate else MlpFfn(width=width)
+        entry = _flags(config)
+        if not any(entry.values()):
+            if config.get("moe"):
+                self._cannot("a mixture of experts")
+                return None
+            width = width_of(config)
+            if width is None:
+                self._cannot("an FFN without a width")
+                return None
+            entry["intermediate_size"] = width
+        return from_block_config(FFN, entry, self.shape)
 
     def _cannot(self, what: str) -> None:
         self.sink.add(NotInTheLanguage(None, what=what, path=self.path))
+
+
+def _flags(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: bool(config.get(key)) for key in ("no_op", "replace_with_linear")}

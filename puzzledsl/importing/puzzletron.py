@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 from pathlib import Path
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.importing.artefacts import Artefacts, read_artefacts
 from puzzledsl.importing.imported import Imported, Pair
@@ -13,10 +14,6 @@ from puzzledsl.importing.measurements import measurement_of, stats_of_gathered
 from puzzledsl.importing.naming import Naming
 from puzzledsl.importing.reading import unreadable
 from puzzledsl.importing.teacher import parent_directory, shape_of_config, shape_of_statistics
-from puzzledsl.ir.alternatives import (
-    ParentAttention,
-    ParentFfn,
-)
 
 HIGHER_IS_BETTER = re.compile("accuracy|top_[0-9]|agreement")
 NOT_ZERO_AT_THE_PARENT = re.compile(rf"lm_loss|perplexity|{HIGHER_IS_BETTER.pattern}")

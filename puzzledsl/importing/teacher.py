@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.spaces.shapes import BadConfig, impossible, read_config
 from puzzledsl.importing.artefacts import Artefacts
 from puzzledsl.importing.configs import is_attention, kv_heads_of, part_of, size_of, width_of
 from puzzledsl.importing.errors import ShapeOpen
 from puzzledsl.importing.reading import unreadable
-from puzzledsl.ir.facts import attention_params
 from puzzledsl.ir.nodes import Shape
 
 FAMILIES = {
@@ -126,6 +126,6 @@ def _with_head_dim(shape: Shape, params: int | None) -> Shape:
     """Return the shape with the head_dim that matches the parent's attention parameters; unchanged if none matches."""
     for head_dim in (shape.head_dim, *HEAD_DIMS):
         candidate = shape.model_copy(update={"head_dim": head_dim})
-        if params == attention_params(candidate, shape.kv_heads):
+        if params == ParentAttention().params(candidate):
             return candidate
     return shape

@@ -14,17 +14,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.importing.imported import Imported, Measurement, SubBlockCost
 from puzzledsl.importing.reading import is_number
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-    GqaAttention,
-    MlpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.language.words import KEYWORDS
 
 GOALS = ("cosine_embedding_loss_hidden_states", "kl_div_loss", "kl_div", "lm_loss")
@@ -62,12 +57,12 @@ def scores_csv(imported: Imported) -> str:
     metrics = list(imported.scores)
     keys = sorted(
         {key for values in imported.scores.values() for key in values},
-        key=lambda k: (k[0], name_of(k[1][0]), name_of(k[1][1])),
+        key=lambda k: (k[0], k[1][0].name, k[1][1].name),
     )
     rows = []
     for layer, (attention, ffn) in keys:
-        a = "" if isinstance(attention, ParentAttention) else name_of(attention)
-        f = "" if isinstance(ffn, ParentFfn) else name_of(ffn)
+        a = "" if isinstance(attention, ParentAttention) else attention.name
+        f = "" if isinstance(ffn, ParentFfn) else ffn.name
         values = [imported.scores[m].get((layer, (attention, ffn))) for m in metrics]
         rows.append([layer, a, f, *("" if v is None else _plain(v) for v in values)])
     return _csv(["layer", "attention", "ffn", *map(identifier, metrics)], rows)
@@ -94,8 +89,8 @@ def costs_csv(imported: Imported) -> str:
 
 
 def _names(cost: SubBlockCost) -> tuple[str, str]:
-    attention = "" if cost.attention is None else name_of(cost.attention)
-    return attention, "" if cost.ffn is None else name_of(cost.ffn)
+    attention = "" if cost.attention is None else cost.attention.name
+    return attention, "" if cost.ffn is None else cost.ffn.name
 
 
 def _columns(measurement: Measurement) -> list[str]:
@@ -219,7 +214,7 @@ def _alternatives(found: set[Any]) -> str:
     """Return a choice in source form: the parent's alternative, then sizes from large to small, linear, no-op."""
     heads = sorted((a.kv_heads for a in found if isinstance(a, GqaAttention)), reverse=True)
     widths = sorted((f.width for f in found if isinstance(f, MlpFfn)), reverse=True)
-    names = {name_of(a) for a in found}
+    names = {a.name for a in found}
     parts = ["parent"]
     if heads:
         parts.append(f"gqa(kv_heads: {' | '.join(map(str, heads))})")

@@ -1,13 +1,13 @@
-"""Base class of every artefact: frozen, without unknown keys, exact numbers, one canonical JSON text."""
+"""Base class of every artefact, and exact numbers in JSON."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from fractions import Fraction
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+from puzzledsl.base.frozen import Frozen
 
 FORMAT_VERSION = "1.0"
 
@@ -23,28 +23,6 @@ Exact = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^-?\d+(/\d+)?$"}),
 ]
 """An exact number, written as `"217/100"`."""
-
-
-class Frozen(BaseModel):
-    """A hashable value that compares by content."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    def canonical_json(self) -> str:
-        """The one JSON text of this value: sorted keys, two-space indent, final newline."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-    def digest(self) -> str:
-        """SHA-256 of the compact canonical JSON, hexadecimal. Equal content, equal digest."""
-        text = json.dumps(
-            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Parse and validate. Raises pydantic.ValidationError."""
-        return cls.model_validate_json(text)
 
 
 class Artefact(Frozen):

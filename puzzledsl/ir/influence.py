@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from puzzledsl.ir.base import Frozen
+from puzzledsl.base.frozen import Frozen
 
 
 class BlockInfluence(Frozen):

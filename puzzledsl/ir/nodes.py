@@ -15,8 +15,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from puzzledsl.ir.alternatives import AttentionAlternative, FfnAlternative, SubBlock
-from puzzledsl.ir.base import FORMAT_VERSION, Artefact, Exact, Frozen
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.base.frozen import Frozen
+from puzzledsl.ir.base import FORMAT_VERSION, Artefact, Exact
 from puzzledsl.ir.search_nodes import (
     BASELINES,
     And,
@@ -113,25 +117,6 @@ __all__ = [  # of a search
 
 
 # ---------------------------------------------------------------- parent, data, hardware, scenario
-
-
-class Shape(Frozen):
-    """A parent's architecture. head_dim is its own number, never hidden / heads."""
-
-    family: str  # "llama", "mistral", "qwen2", "qwen3"
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    vocab: int
-    tied: bool
-    attention_bias: bool = False  # q, k, v biases
-    output_bias: bool = False  # o_proj bias
-    mlp_bias: bool = False
-    qk_norm: bool = False
-    window: int | None = None  # tokens that every attention sees at most, itself included (None: all)
 
 
 class HfSource(Frozen):
@@ -297,18 +282,27 @@ class LayerChoice(Frozen):
     attention: tuple[AttentionAlternative, ...]
     ffn: tuple[FfnAlternative, ...]
 
+    def with_parent(self) -> LayerChoice:
+        """Return the choice with the parent's sub-blocks in it, at the end where it lacks them."""
+        return LayerChoice.model_construct(
+            attention=tuple(dict.fromkeys((*self.attention, ParentAttention()))),
+            ffn=tuple(dict.fromkeys((*self.ffn, ParentFfn()))),
+        )
+
+    @classmethod
+    def of_parent(cls) -> LayerChoice:
+        """Return the choice of a layer that stays as it is."""
+        return cls(attention=(ParentAttention(),), ffn=(ParentFfn(),))
+
+    def by_name(self) -> tuple[dict[str, AttentionAlternative], dict[str, FfnAlternative]]:
+        """Return the alternatives by canonical name, the parent's among them."""
+        full = self.with_parent()
+        return {a.name: a for a in full.attention}, {f.name: f for f in full.ffn}
+
     @property
     def can_be_dropped(self) -> bool:
         """True where the layer may have neither attention nor FFN."""
         return all(any(a.kind == "noop" for a in part) for part in (self.attention, self.ffn))
-
-
-class Initialisers(Frozen):
-    """Initialisation of alternatives."""
-
-    gqa: Literal["least_squares", "mean_pool"] = "least_squares"
-    mlp: Literal["least_squares", "channel_contribution"] = "least_squares"
-    linear: Literal["least_squares", "product"] = "least_squares"
 
 
 class Rounding(Frozen):

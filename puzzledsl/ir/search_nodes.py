@@ -7,8 +7,9 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from puzzledsl.ir.alternatives import SubBlock
-from puzzledsl.ir.base import Exact, Frozen
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.base.frozen import Frozen
+from puzzledsl.ir.base import Exact
 from puzzledsl.ir.source_location import Where
 
 

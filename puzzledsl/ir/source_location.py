@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.ir.base import Frozen
+from puzzledsl.base.frozen import Frozen
 
 
 class Where(Frozen):

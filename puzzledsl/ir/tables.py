@@ -21,8 +21,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from puzzledsl.ir.alternatives import AttentionAlternative, FfnAlternative
-from puzzledsl.ir.base import Artefact, Exact, Frozen
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.base.frozen import Frozen
+from puzzledsl.ir.base import Artefact, Exact
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.nodes import Schedule
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import torch
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.progress import Progress
 from puzzledsl.costs.flops import fixed_flop, sub_block_flop
-from puzzledsl.costs.parameters import fixed_size, kv_heads_of, size_of
-from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock, name_of
+from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, ScenarioCosts
 from puzzledsl.measure.estimate import FIXED, Estimate, Key, estimate
@@ -71,9 +70,7 @@ def _costs(
         }
 
     def cost(sub_block: SubBlock, alternative: Alternative) -> Cost:
-        return Cost(
-            **sizes_of(shape, alternative, workload, dtype), **times((sub_block, name_of(alternative)))
-        )
+        return Cost(**sizes_of(shape, alternative, workload, dtype), **times((sub_block, alternative.name)))
 
     fixed, flop = fixed_size(shape).params, fixed_flop(shape, workload)
     return ScenarioCosts(
@@ -90,10 +87,9 @@ def _costs(
             **times(FIXED),
         ),
         attention=tuple(
-            {name_of(a): cost("attention", a) for a in (ParentAttention(), *layer.attention)}
-            for layer in space.layers
+            {a.name: cost("attention", a) for a in layer.with_parent().attention} for layer in space.layers
         ),
-        ffn=tuple({name_of(f): cost("ffn", f) for f in (ParentFfn(), *layer.ffn)} for layer in space.layers),
+        ffn=tuple({f.name: cost("ffn", f) for f in layer.with_parent().ffn} for layer in space.layers),
     )
 
 
@@ -101,12 +97,12 @@ def sizes_of(
     shape: Shape, alternative: Alternative, workload: Workload, dtype: torch.dtype
 ) -> dict[str, int]:
     """Return parameters, bytes and FLOP, exactly. A window caps the cache: a runtime with windows frees older tokens."""
-    params = size_of(shape, alternative).params
+    params = alternative.size(shape).params
     prefill_flop, decode_flop = sub_block_flop(shape, alternative, workload)
     length = workload.prompt + workload.output
-    if (window := facts.window(alternative, shape)) is not None:
+    if (window := alternative.attended(shape)) is not None:
         length = min(length, window)
-    per_token = 2 * kv_heads_of(shape, alternative) * shape.head_dim * dtype.itemsize
+    per_token = 2 * alternative.cached_heads(shape) * shape.head_dim * dtype.itemsize
     return {
         "params": params,
         "weights_bytes": params * dtype.itemsize,

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.costs.parameters import fixed_size, size_of
-from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, name_of
+from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import Hardware, Program, Scenario, Shape
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, ScenarioCosts
@@ -66,12 +66,9 @@ def measure_costs(
         scenarios=tables,
         params_fixed=fixed_size(shape).params,
         params_attention=tuple(
-            {name_of(a): size_of(shape, a).params for a in (ParentAttention(), *layer.attention)}
-            for layer in here.layers
+            {a.name: a.params(shape) for a in layer.with_parent().attention} for layer in here.layers
         ),
-        params_ffn=tuple(
-            {name_of(f): size_of(shape, f).params for f in (ParentFfn(), *layer.ffn)} for layer in here.layers
-        ),
+        params_ffn=tuple({f.name: f.params(shape) for f in layer.with_parent().ffn} for layer in here.layers),
     )
 
 
@@ -82,7 +79,7 @@ def _batches(
     if scenario.batches:
         return sorted(set(scenario.batches))
     parent = sizes_of(shape, ParentAttention(), Workload.of(scenario, 1), dtype)
-    layer = size_of(shape, ParentAttention()).params + size_of(shape, ParentFfn()).params
+    layer = ParentAttention().params(shape) + ParentFfn().params(shape)
     weights = (fixed_size(shape).params + shape.layers * layer) * dtype.itemsize
     free = memory_bytes(hardware, device) - weights
     limit = min(

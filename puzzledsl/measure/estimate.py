@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS
 from puzzledsl.measure.laps import Laps, Phase, Round
 from puzzledsl.measure.stopwatch import spread, undisturbed

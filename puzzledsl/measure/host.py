@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from puzzledsl.ir.alternatives import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir.nodes import Space
-from puzzledsl.models.build import build_alternative
+from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import layers, norm_name, norm_of, sub_block_name, sub_block_of
 from puzzledsl.models.replace import number_cache_slots, put
 
@@ -67,7 +67,7 @@ class Host:
     def _take(self, sub_block: SubBlock, name: str, index: int) -> nn.Module:
         key = (sub_block, name, index)
         if key not in self._pool:
-            module = build_alternative(self.model, 0, sub_block, self.alternatives[sub_block][name])
+            module = build_alternative(self.model, 0, self.alternatives[sub_block][name])
             self._pool[key] = _with_values(module)
         return self._pool[key]
 
@@ -89,15 +89,12 @@ def _with_values(module: nn.Module) -> nn.Module:
 
 def alternatives_of(space: Space) -> dict[SubBlock, dict[str, Alternative]]:
     """Every distinct alternative of any layer by canonical name, the parent's own first."""
-    from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, name_of
+    from puzzledsl.alternatives.parent import PARENTS
 
-    found: dict[SubBlock, dict[str, Alternative]] = {
-        "attention": {PARENT: ParentAttention()},
-        "ffn": {PARENT: ParentFfn()},
-    }
+    found: dict[SubBlock, dict[str, Alternative]] = {part: {PARENT: own} for part, own in PARENTS.items()}
     for layer in space.layers:
-        found["attention"] |= {name_of(a): a for a in layer.attention}
-        found["ffn"] |= {name_of(a): a for a in layer.ffn}
+        found["attention"] |= {a.name: a for a in layer.attention}
+        found["ffn"] |= {a.name: a for a in layer.ffn}
     return found
 
 
@@ -118,13 +115,11 @@ def balanced(names: Mapping[SubBlock, Sequence[str]], depth: int, seed: int) -> 
 
 def random_child(space: Space, seed: int) -> Arrangement:
     """Return a random child: a random share of its layers, few or many, differs from the parent."""
-    from puzzledsl.ir.alternatives import name_of
-
     dice = random.Random(seed)
     keep = dice.uniform(0, 0.8)
 
     def pick(choices: Sequence[Alternative]) -> str:
-        return PARENT if dice.random() < keep else name_of(dice.choice(choices))
+        return PARENT if dice.random() < keep else dice.choice(choices).name
 
     return {
         "attention": tuple(pick(cast(Sequence[Alternative], layer.attention)) for layer in space.layers),

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import torch
 
-from puzzledsl.ir.alternatives import SubBlock
-from puzzledsl.ir.base import Frozen
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.base.frozen import Frozen
 from puzzledsl.measure.host import Arrangement, Host
 from puzzledsl.measure.stopwatch import Stopwatch
 from puzzledsl.measure.whole import Forward, Workload

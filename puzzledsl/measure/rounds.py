@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from puzzledsl.base.checksums import sealed_line, unsealed_line
 from puzzledsl.base.files import write_text
+from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.progress import Progress
-from puzzledsl.ir.base import Frozen
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.estimate import Estimate
 from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, Host, balanced, random_child

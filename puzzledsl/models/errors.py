@@ -1,4 +1,4 @@
-"""Diagnostics of building, assembling and loading models (E0711 to E0716)."""
+"""Diagnostics of building, initialising, assembling and loading models (E0711 to E0717, E0721)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,24 @@ class CannotRealise(Diagnostic):
     help_template = (
         "it can be costed and searched, but not trained, scored or exported; leave it out of the space"
     )
+
+
+class BrokenModule(Diagnostic):
+    """An installed package whose module of an alternative does not load.
+
+    A package has two files: one for the language, which was read, and one for the module.
+
+    Wrong:
+        $ pip install low-rank==0.1   # made for another version
+        $ pzl bld wide.pzl
+    Right:
+        $ pip install --upgrade low-rank
+        $ pzl bld wide.pzl
+    """
+
+    code = "E0717"
+    template = "the module of `{alternative}` does not load: {reason}"
+    help_template = "upgrade the package that adds `{alternative}`, or leave it out of the space"
 
 
 class HeadsDontDivide(Diagnostic):
@@ -105,3 +123,18 @@ class NotAChild(Diagnostic):
     code = "E0715"
     template = "`{path}` is not a child checkpoint: {reason}"
     help_template = "a child's config.json has `block_configs`, one entry a layer"
+
+
+class CannotInitialise(Diagnostic):
+    """An alternative that no initialiser can make from this parent.
+
+    Some alternatives need a parent with certain layers.
+
+    Wrong:
+        space v of p { attention = linear }            # of a parent whose attention cannot be read
+    Right:
+        space v of p { attention = gqa(kv_heads: 2) }
+    """
+
+    code = "E0721"
+    template = "`{alternative}` cannot be initialised from this parent: {reason}"

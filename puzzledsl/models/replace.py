@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from puzzledsl.ir.alternatives import SubBlock
-from puzzledsl.models.blocks import LinearSubBlock, NoOp
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.models.alternatives.noop import NoOp
 from puzzledsl.models.families.access import attention, layers, norm_name, sub_block_name
 
 
@@ -66,5 +66,5 @@ def number_cache_slots(model: PreTrainedModel) -> None:
         free[kind].append(slot)
     for layer, kind in zip(layers(model), kinds, strict=True):
         held: Any = attention(layer)
-        if not isinstance(held, NoOp | LinearSubBlock):
+        if hasattr(held, "layer_idx"):  # it has a KV cache
             held.layer_idx = free[kind].popleft()

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.base.files import sha256_of
+from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir import nodes
-from puzzledsl.ir.base import Frozen
 
 PROVENANCE_KEYS = frozenset({"where", "runtime_where", "bound_where", "doc", "because", "name"})
 SAMPLED_CHUNK_BYTES = 1 << 16

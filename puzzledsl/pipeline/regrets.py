@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.files import write_text
-from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.tables import SearchResult, WhyResult
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import costs_of, scores_of

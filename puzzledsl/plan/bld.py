@@ -15,30 +15,18 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Literal
 
 from pydantic import ValidationError
 
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.alternatives.weights import Shapes
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
-from puzzledsl.ir.alternatives import (
-    Alternative,
-    AttentionAlternative,
-    FfnAlternative,
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    MoeFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-)
 from puzzledsl.ir.nodes import Bld, Initialisers, LayerChoice, Program, Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.errors import BadPlan
-from puzzledsl.plan.shapes import Shapes, is_trainable, shapes_of
 
 ID_LENGTH = 24  # hexadecimal digits: 96 bits of SHA-256
 Kind = Literal["attention", "ffn", "block"]
@@ -93,13 +81,13 @@ def _drafts(choice: LayerChoice, bld: Bld) -> Iterator[Draft]:
     if bld.mode == "coupled":
         for a in choice.attention:
             for f in choice.ffn:
-                if is_trainable(a) or is_trainable(f):
+                if a.trainable or f.trainable:
                     yield "block", a, f
         return
     if "attention" in bld.sub_blocks:
-        yield from (("attention", a, None) for a in choice.attention if is_trainable(a))
+        yield from (("attention", a, None) for a in choice.attention if a.trainable)
     if "ffn" in bld.sub_blocks:
-        yield from (("ffn", None, f) for f in choice.ffn if is_trainable(f))
+        yield from (("ffn", None, f) for f in choice.ffn if f.trainable)
 
 
 def _described(draft: Draft, shape: Shape, init: Initialisers) -> tuple[str, Shapes, dict[str, object]]:
@@ -113,9 +101,9 @@ def _described(draft: Draft, shape: Shape, init: Initialisers) -> tuple[str, Sha
     shapes = {
         (prefix if kind == "block" else "") + name: size
         for prefix, alternative in parts
-        for name, size in shapes_of(shape, alternative).items()
+        for name, size in alternative.stored(shape).items()
     }
-    names = [initialiser_of(alternative, init) for _, alternative in parts if is_trainable(alternative)]
+    names = [alternative.initialiser(init) for _, alternative in parts if alternative.trainable]
     identity: dict[str, object] = {
         "sub_block": kind,
         "attention": attention.model_dump(mode="json") if attention else None,
@@ -123,21 +111,6 @@ def _described(draft: Draft, shape: Shape, init: Initialisers) -> tuple[str, Sha
         "init": names,
     }
     return "+".join(names), shapes, identity
-
-
-def initialiser_of(alternative: Alternative, init: Initialisers) -> str:
-    """Return the method that initialises an alternative; `none` if there is nothing to initialise."""
-    match alternative:
-        case GqaAttention():
-            return init.gqa
-        case MlpFfn() | MoeFfn():
-            return init.mlp
-        case LinearAttention() | LinearFfn():
-            return init.linear
-        case ParentAttention() | ParentFfn() | NoOpAttention() | NoOpFfn():
-            return "none"
-        case _:
-            assert_never(alternative)
 
 
 def _training(bld: Bld) -> dict[str, object]:

@@ -10,7 +10,6 @@ import math
 from fractions import Fraction
 
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.plan.shapes import is_trainable
 
 FITTED_SHARE = Fraction(1, 2)
 """Share of the calibration tokens that all maps are fitted to. The last calibration batch is held out to compare points."""
@@ -23,10 +22,10 @@ CURVED_SHARE = Fraction(3, 4)
 
 
 def is_refined(job: BldJob) -> bool:
-    """Return True for a `gqa` or `mlp` piece initialised by least squares. Linear sub-blocks are already optimal."""
-    made = [a for a in (job.attention, job.ffn) if a is not None and is_trainable(a)]
+    """Return True for a piece initialised by least squares that more maps than its last can improve."""
+    made = [a for a in (job.attention, job.ffn) if a is not None and a.trainable]
     pairs = zip(made, job.init.split("+"), strict=True)
-    return any(a.kind in ("gqa", "mlp") and init == "least_squares" for a, init in pairs)
+    return any(a.refined and init == "least_squares" for a, init in pairs)
 
 
 def has_numbers_enough(weights: int, numbers: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import fsum, log10
 
-from puzzledsl.ir.alternatives import Alternative, SubBlock, name_of
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.nodes import Program, Space
 from puzzledsl.language.words import SUB_BLOCK_FACTS
@@ -35,7 +35,7 @@ class SpaceTable:
     def facts(self, sub_block: SubBlock, alternative: Alternative) -> dict[str, object]:
         """Name, sizes and, of a rounded width, the width asked for."""
         shape = self.program.parents[self.space.parent].shape
-        found: dict[str, object] = {"name": name_of(alternative)}
+        found: dict[str, object] = {"name": alternative.name}
         found |= {key: fact(alternative, key, shape) for key in SUB_BLOCK_FACTS[sub_block]}
         asked = {r.asked: str(r.exact) for r in self.space.roundings if f"mlp{r.width}" == found["name"]}
         return found | ({"rounded_from": asked} if asked else {})
@@ -49,8 +49,8 @@ class SpaceTable:
             "layers": [
                 {
                     "layer": layer,
-                    "attention": [name_of(a) for a in choice.attention],
-                    "ffn": [name_of(f) for f in choice.ffn],
+                    "attention": [a.name for a in choice.attention],
+                    "ffn": [f.name for f in choice.ffn],
                 }
                 for layer, choice in enumerate(self.space.layers)
             ],
@@ -77,8 +77,8 @@ def groups(space: Space) -> list[tuple[list[int], list[str], list[str]]]:
     return [
         (
             layers,
-            [*map(name_of, space.layers[layers[0]].attention)],
-            [*map(name_of, space.layers[layers[0]].ffn)],
+            [a.name for a in space.layers[layers[0]].attention],
+            [a.name for a in space.layers[layers[0]].ffn],
         )
         for layers in found.values()
     ]

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from puzzledsl.ir.alternatives import SubBlock, name_of
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.nodes import LayerChoice
 from puzzledsl.ir.tables import CostTable, LayerAssignment
 
@@ -47,7 +47,7 @@ class Mutation:
         """`choices`: the alternatives of each layer. `costs`: a table with the parameters of all of them."""
         self._places = list(_places(choices, costs))
         self._choices = [
-            ({name_of(a) for a in choice.attention}, {name_of(f) for f in choice.ffn}) for choice in choices
+            ({a.name for a in choice.attention}, {f.name for f in choice.ffn}) for choice in choices
         ]
 
     def mutant(self, parent: Layers, generator: np.random.Generator) -> Layers:
@@ -104,8 +104,8 @@ class Mutation:
 def _places(choices: Sequence[LayerChoice], costs: CostTable) -> Iterator[Place]:
     for layer, choice in enumerate(choices):
         parts: tuple[tuple[SubBlock, Sequence[str], dict[str, int]], ...] = (
-            ("attention", [*map(name_of, choice.attention)], costs.params_attention[layer]),
-            ("ffn", [*map(name_of, choice.ffn)], costs.params_ffn[layer]),
+            ("attention", [a.name for a in choice.attention], costs.params_attention[layer]),
+            ("ffn", [a.name for a in choice.ffn], costs.params_ffn[layer]),
         )
         for sub_block, names, params in parts:
             levels = sorted(names, key=lambda name: -params[name])

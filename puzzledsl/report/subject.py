@@ -8,7 +8,6 @@ from fractions import Fraction
 from functools import cached_property
 
 from puzzledsl.costs.breakdown import costs_at
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.evaluated import search_behind
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
@@ -122,8 +121,8 @@ class Subject:
         """Return True if the layers are a child of this space."""
         space = self.space.layers
         return len(solution.layers) == len(space) and all(
-            names.attention in (PARENT, *map(name_of, choice.attention))
-            and names.ffn in (PARENT, *map(name_of, choice.ffn))
+            names.attention in (PARENT, *(a.name for a in choice.attention))
+            and names.ffn in (PARENT, *(a.name for a in choice.ffn))
             for names, choice in zip(solution.layers, space, strict=True)
         )
 

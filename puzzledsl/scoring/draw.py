@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.scoring.replacements import Replacement
 
@@ -88,9 +87,8 @@ class Places:
 
 
 def _saved(replacement: Replacement, shape: Shape) -> int:
-    parents: dict[SubBlock, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
     return sum(
-        facts.params(parents[sub_block], shape) - facts.params(alternative, shape)
+        PARENTS[sub_block].params(shape) - alternative.params(shape)
         for sub_block, alternative, _ in replacement.parts
     )
 

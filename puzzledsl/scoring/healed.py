@@ -18,9 +18,11 @@ from typing import Any
 
 from torch import Tensor
 
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.healing.chain import Link, chain, first_changed
 from puzzledsl.child.healing.groups import HealingGroups, Points
-from puzzledsl.ir.alternatives import Alternative, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.sweep import Measured, Scored, Sweep, figures_name

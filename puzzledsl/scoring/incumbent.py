@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from torch import nn
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.child.assemble import assemble, load_piece
-from puzzledsl.ir.alternatives import Alternative, SubBlock
 from puzzledsl.ir.tables import ModelDefinition
-from puzzledsl.models.build import build_alternative
+from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import layers, norm_name, norm_of, sub_block_name, sub_block_of
 from puzzledsl.models.replace import replace
 from puzzledsl.pieces.store.library import Library
@@ -48,7 +48,7 @@ class Incumbent:
         """Inside the context, one sub-block is the alternative with its piece's weights, or the parent's own for `parent`."""
         module, norm = self._parents[layer_idx, sub_block]
         if alternative.kind != "parent":
-            module = build_alternative(self.model, layer_idx, sub_block, alternative)
+            module = build_alternative(self.model, layer_idx, alternative)
             if piece is not None:
                 load_piece(module, self._library.load(piece), piece, layer_idx, sub_block, alternative)
             module.requires_grad_(False)

@@ -6,17 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import (
-    Alternative,
-    AttentionAlternative,
-    FfnAlternative,
-    ParentAttention,
-    ParentFfn,
-    SubBlock,
-    name_of,
-)
 from puzzledsl.ir.layer_runs import runs_to_drop
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import BldJob, LayerDefinition
@@ -92,8 +86,8 @@ def replacements(
     for layer, choice in enumerate(space.layers):
         has = PARENT if around is None else around[layer]
         made = _LayerReplacements(score, layer, pieces, has, inside_child=around is not None)
-        attention = dict.fromkeys([*choice.attention, ParentAttention()] if around else choice.attention)
-        ffn = dict.fromkeys([*choice.ffn, ParentFfn()] if around else choice.ffn)
+        full = choice.with_parent() if around else choice
+        attention, ffn = dict.fromkeys(full.attention), dict.fromkeys(full.ffn)
         if unit == "block":
             found += [made.pair(a, f) for a in attention for f in ffn if (a, f) != (has.attention, has.ffn)]
         else:
@@ -115,7 +109,7 @@ class _LayerReplacements:
     def sub_block(self, sub_block: SubBlock, alternative: Alternative) -> Replacement:
         key = (alternative, None) if sub_block == "attention" else (None, alternative)
         part = self._part(sub_block, alternative, self.pieces.get((self.layer, *key)))
-        return Replacement(self.layer, sub_block, name_of(alternative), part)
+        return Replacement(self.layer, sub_block, alternative.name, part)
 
     def pair(self, attention: AttentionAlternative, ffn: FfnAlternative) -> Replacement:
         """Return the replacement of both sub-blocks, from a coupled piece if there is one, else from two pieces."""
@@ -123,7 +117,7 @@ class _LayerReplacements:
         attention_piece = block or self.pieces.get((self.layer, attention, None))
         ffn_piece = block or self.pieces.get((self.layer, None, ffn))
         parts = self._part("attention", attention, attention_piece) + self._part("ffn", ffn, ffn_piece)
-        return Replacement(self.layer, "pairs", f"{name_of(attention)}/{name_of(ffn)}", parts)
+        return Replacement(self.layer, "pairs", f"{attention.name}/{ffn.name}", parts)
 
     def _part(self, sub_block: SubBlock, alternative: Alternative, piece: str | None) -> tuple[Part, ...]:
         if alternative.kind == "parent":  # already there, unless the model is a child
@@ -131,7 +125,7 @@ class _LayerReplacements:
         if alternative.kind == "noop":
             return ((sub_block, alternative, None),)
         if piece is None:
-            what, score = f"{sub_block} `{name_of(alternative)}`", self.score
+            what, score = f"{sub_block} `{alternative.name}`", self.score
             raise DiagnosticError(
                 NoPieceForAlternative(
                     span_of(score.where), score=score.name, bld=score.bld, what=what, layer=self.layer

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.tables import LayerDefinition, PairwiseTerm, RunScore, ScoreTable
 from puzzledsl.scoring.draw import Floats
 from puzzledsl.scoring.figures_cache import Name
@@ -66,7 +65,7 @@ def score_table(
 
 
 def _names(layer: LayerDefinition) -> dict[str, str]:
-    attention, ffn = name_of(layer.attention), name_of(layer.ffn)
+    attention, ffn = layer.attention.name, layer.ffn.name
     return {"attention": attention, "ffn": ffn, "pairs": f"{attention}/{ffn}"}
 
 

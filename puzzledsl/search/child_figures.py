@@ -8,7 +8,6 @@ from fractions import Fraction
 from itertools import product
 from typing import assert_never
 
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
 from puzzledsl.ir.statements import written
 from puzzledsl.ir.tables import LayerAssignment
@@ -138,7 +137,7 @@ def _check_layers(tables: Tables, layers: Layers) -> None:
             ("attention", chosen.attention, choice.attention),
             ("ffn", chosen.ffn, choice.ffn),
         ):
-            names = [*map(name_of, offered)]
+            names = [a.name for a in offered]
             if name not in names:
                 raise ValueError(
                     f"layer {index} may not have {part} {name!r}; it may have {', '.join(names)}"

@@ -14,10 +14,11 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.base.diagnostics import DiagnosticError, Sink, Span
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.suggest import closest
-from puzzledsl.ir.alternatives import SubBlock, name_of
 from puzzledsl.ir.layer_runs import Run, written_run
 from puzzledsl.ir.long_table import (
     KEYS,
@@ -181,7 +182,7 @@ class _Reader:
         """True if a cell names a possible alternative, also one outside the space; else report the mistake to `problems`."""
         known = self._names[sub_block]
         name = self.table.text(line, sub_block)
-        if not name or name in known or _is_canonical(name, sub_block):
+        if not name or name in known or is_canonical(name, sub_block):
             self._accepted[sub_block].add(name)
             return True
         cell = self.table.at(line, sub_block)
@@ -198,14 +199,14 @@ class _Reader:
         parts: tuple[SubBlock, SubBlock] = ("attention", "ffn")
         return {
             part: list(
-                dict.fromkeys(["parent", *(name_of(a) for c in self.space.layers for a in getattr(c, part))])
+                dict.fromkeys(["parent", *(a.name for c in self.space.layers for a in getattr(c, part))])
             )
             for part in parts
         }
 
     def _wanted(self, index: int) -> tuple[list[str], list[str]]:
         choice = self.space.layers[index]
-        return [name_of(a) for a in choice.attention], [name_of(f) for f in choice.ffn]
+        return [a.name for a in choice.attention], [f.name for f in choice.ffn]
 
     def _report_gaps(self, entries: Entries) -> None:
         """Report one diagnostic for all pairs that have neither their own row nor rows for both sub-blocks."""
@@ -257,12 +258,6 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) and "_" not in text else None
-
-
-def _is_canonical(name: str, sub_block: SubBlock) -> bool:
-    """True if a name has the form of an alternative's canonical name; a table may be for a larger space than this one."""
-    shape = r"gqa\d+(w\d+)?|linear|noop" if sub_block == "attention" else r"mlp\d+|moe\d+k\d+w\d+|linear|noop"
-    return re.fullmatch(shape, name) is not None
 
 
 def _sub_blocks(entries: Entries, layer: int, part: SubBlock, names: list[str]) -> dict[str, float]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.checker.declarations.solvers import drops_by_influence, influence_score
 from puzzledsl.checker.diagnostics.space_errors import NothingMeasured
 from puzzledsl.costs.any_batch import AnyBatch, any_batch
-from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, SubBlock, name_of
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.metrics import fits
@@ -163,11 +163,8 @@ class Tables:
         if attribute == "params":
             here = self.costs.params_attention if sub_block == "attention" else self.costs.params_ffn
             return here[layer][name]
-        choice = self.layers[layer]
-        known = (
-            (*choice.attention, ParentAttention()) if sub_block == "attention" else (*choice.ffn, ParentFfn())
-        )
-        return fact(next(a for a in known if name_of(a) == name), attribute, self.shape)
+        known = getattr(self.layers[layer].with_parent(), sub_block)
+        return fact(next(a for a in known if a.name == name), attribute, self.shape)
 
 
 def _places_of(layer: int, choice: LayerAssignment) -> tuple[Place, Place, Place]:
@@ -285,7 +282,7 @@ def _not_costed(costs: ScenarioCosts, layers: tuple[LayerChoice, ...]) -> list[t
     known: dict[int, tuple[list[str], list[str]]] = {}
     for index, choice in enumerate(layers):
         if id(choice) not in known:
-            known[id(choice)] = [*map(name_of, choice.attention)], [*map(name_of, choice.ffn)]
+            known[id(choice)] = [a.name for a in choice.attention], [a.name for a in choice.ffn]
         attentions, ffns = known[id(choice)]
         if costs.attention[index].keys() >= {*attentions} and costs.ffn[index].keys() >= {*ffns}:
             continue

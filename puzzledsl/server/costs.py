@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.units import BYTES, COUNT, TIME, Dimension, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.values import Symbol
@@ -15,8 +17,6 @@ from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import NS_PER_S, sub_block_cost
 from puzzledsl.costs.table import roofline_costs
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock, name_of
-from puzzledsl.ir.facts import params
 from puzzledsl.ir.metrics import METRICS, metrics_of
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Scenario, Shape, Space
 from puzzledsl.ir.tables import LayerAssignment
@@ -70,8 +70,7 @@ def _batch(scenario: Scenario, hardware: RooflineHardware, shape: Shape) -> int:
 
 
 def _all_parent(scenario: Scenario, shape: Shape) -> Space:
-    choice = LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(),))
-    return Space(name="", parent="", layers=(choice,) * shape.layers, where=scenario.where)
+    return Space(name="", parent="", layers=(LayerChoice.of_parent(),) * shape.layers, where=scenario.where)
 
 
 # ---------------------------------------------------------------- tables
@@ -84,7 +83,7 @@ def cost_tables(ctx: Context, shape: Shape, alternatives: Sequence[Alternative])
     tail = f"\n\n… and {more} more" if more > 0 else ""
     places = workplaces(ctx, shape)
     if not places:
-        rows = [(name_of(a), _amount(params(a, shape), COUNT)) for a in shown]
+        rows = [(a.name, _amount(a.params(shape), COUNT)) for a in shown]
         return _table(("a layer", "parameters"), rows) + tail
     return "\n\n".join(_at(place, shape, shown) for place in places) + tail
 
@@ -97,7 +96,7 @@ def _at(place: Workplace, shape: Shape, alternatives: Iterable[Alternative]) -> 
         latency_ns = cost.prefill_ns + work.output * cost.decode_ns
         rows.append(
             (
-                name_of(alternative),
+                alternative.name,
                 _amount(cost.params, COUNT),
                 _amount(cost.weights_bytes, BYTES),
                 _amount(cost.kv_cache_bytes, BYTES),

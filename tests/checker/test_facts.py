@@ -7,19 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.spaces.shapes import BadConfig, read_config
 from puzzledsl.ir import facts, nodes
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    MoeFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-)
 from puzzledsl.ir.nodes import Shape
 from tests.checker.programs import checked, lowered, mistakes
 
@@ -30,24 +25,24 @@ PLAIN = Shape(
 
 def test_attention_parameters_by_hand() -> None:
     matrices = 10 * 24 + 2 * 10 * 12 + 24 * 10
-    assert facts.params(ParentAttention(), PLAIN) == matrices + 10
-    assert facts.params(GqaAttention(kv_heads=2), PLAIN) == facts.params(ParentAttention(), PLAIN)
-    assert facts.params(GqaAttention(kv_heads=1), PLAIN) == matrices - 2 * 10 * 6 + 10
+    assert ParentAttention().params(PLAIN) == matrices + 10
+    assert GqaAttention(kv_heads=2).params(PLAIN) == ParentAttention().params(PLAIN)
+    assert GqaAttention(kv_heads=1).params(PLAIN) == matrices - 2 * 10 * 6 + 10
     biased = PLAIN.model_copy(update={"attention_bias": True, "output_bias": True, "qk_norm": True})
-    assert facts.params(ParentAttention(), biased) == matrices + 10 + (24 + 12 + 12) + 10 + 2 * 6
+    assert ParentAttention().params(biased) == matrices + 10 + (24 + 12 + 12) + 10 + 2 * 6
 
 
 def test_ffn_parameters_by_hand() -> None:
-    assert facts.params(ParentFfn(), PLAIN) == 3 * 10 * 7 + 10
-    assert facts.params(MlpFfn(width=5), PLAIN) == 3 * 10 * 5 + 10
-    assert facts.params(MoeFfn(experts=3, top_k=1, width=2), PLAIN) == 10 * 3 + 3 * (3 * 10 * 2) + 10
+    assert ParentFfn().params(PLAIN) == 3 * 10 * 7 + 10
+    assert MlpFfn(width=5).params(PLAIN) == 3 * 10 * 5 + 10
+    assert MoeFfn(experts=3, top_k=1, width=2).params(PLAIN) == 10 * 3 + 3 * (3 * 10 * 2) + 10
     biased = PLAIN.model_copy(update={"mlp_bias": True})
-    assert facts.params(MlpFfn(width=5), biased) == 3 * 10 * 5 + (5 + 5 + 10) + 10
+    assert MlpFfn(width=5).params(biased) == 3 * 10 * 5 + (5 + 5 + 10) + 10
 
 
 def test_linear_and_noop() -> None:
-    assert facts.params(LinearAttention(), PLAIN) == facts.params(LinearFfn(), PLAIN) == 10 * 10 + 10
-    assert facts.params(NoOpAttention(), PLAIN) == facts.params(NoOpFfn(), PLAIN) == 0
+    assert LinearAttention().params(PLAIN) == LinearFfn().params(PLAIN) == 10 * 10 + 10
+    assert NoOpAttention().params(PLAIN) == NoOpFfn().params(PLAIN) == 0
 
 
 def test_tied_embeddings_count_once() -> None:

@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import pytest
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import ParentAttention, ParentFfn, name_of
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.size import alternatives_per_layer, log10_children
 from tests.checker.programs import NEMOTRON
@@ -23,11 +23,11 @@ def program() -> nodes.Program:
 
 
 def attention(space: nodes.Space, layer: int) -> list[str]:
-    return [name_of(a) for a in space.layers[layer].attention]
+    return [a.name for a in space.layers[layer].attention]
 
 
 def ffn(space: nodes.Space, layer: int) -> list[str]:
-    return [name_of(a) for a in space.layers[layer].ffn]
+    return [a.name for a in space.layers[layer].ffn]
 
 
 def test_every_declaration_is_there(program: nodes.Program) -> None:

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import GqaAttention, MoeFfn, name_of
 from puzzledsl.ir.size import alternatives_per_layer
 from tests.checker.programs import TINY, lowered, mistakes
 
@@ -82,7 +83,7 @@ def _joined(parts: list[Written]) -> Written:
 
 
 def names_of(space: nodes.Space, sub_block: str) -> list[list[str]]:
-    return [[name_of(a) for a in getattr(layer, sub_block)] for layer in space.layers]
+    return [[a.name for a in getattr(layer, sub_block)] for layer in space.layers]
 
 
 @given(attention_choices(), ffn_choices())

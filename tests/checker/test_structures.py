@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from puzzledsl.checker.expressions.structures import Same, Structure, recognised, within
 from puzzledsl.checker.lints.structure import Layerwise, distinct_ends
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.problem.formulas import holds, layers_of
@@ -288,5 +287,5 @@ def test_the_tables_above_are_the_language_s_own(tmp_path: Path) -> None:
     choice: Choices = ((tuple(ATTENTION), tuple(FFN)),) * LAYERS
     program = program_of(choice, "layers[0].ffn is noop", tmp_path)
     layer, shape = program.spaces["w"].layers[0], program.parents["p"].shape
-    assert {name_of(a): fact(a, "kv_heads", shape) for a in layer.attention} == HEADS
-    assert {name_of(f): fact(f, "width", shape) for f in layer.ffn} == WIDTH
+    assert {a.name: fact(a, "kv_heads", shape) for a in layer.attention} == HEADS
+    assert {f.name: fact(f, "width", shape) for f in layer.ffn} == WIDTH

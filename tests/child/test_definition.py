@@ -8,7 +8,6 @@ import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.definition import model_definition
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.plan.bld import bld_plan
@@ -30,14 +29,14 @@ def test_every_trainable_choice_gets_its_piece(program: Build) -> None:
     by_id = {j.id: j for j in jobs}
     child = model_definition(whole, "best", CHILD, jobs)
     assert (child.name, child.search, child.parent) == ("best", "best", "p")
-    assert [(name_of(x.attention), name_of(x.ffn)) for x in child.layers] == [
+    assert [(x.attention.name, x.ffn.name) for x in child.layers] == [
         ("gqa1", "mlp32"),
         ("parent", "noop"),
         ("noop", "linear"),
     ]
     for index, layer in enumerate(child.layers):
         for alternative, piece in ((layer.attention, layer.attention_piece), (layer.ffn, layer.ffn_piece)):
-            assert (piece is None) == (name_of(alternative) in ("parent", "noop"))
+            assert (piece is None) == (alternative.name in ("parent", "noop"))
             if piece is not None:
                 job = by_id[piece]
                 assert job.layer == index

@@ -8,6 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 MESSAGES: dict[str, dict[str, Any]] = {
+    "W0204": {
+        "package": "low-rank",
+        "name": "low_rank",
+        "reason": "ImportError: cannot import name 'Ffn' from 'puzzledsl.alternatives'",
+    },
     "E0013": {"limit": 100},
     "E0014": {"path": "wide.pzl", "limit": "1,048,576 bytes and 50,000 words and signs"},
     "E0016": {"path": "wide", "why": "no such file or directory", "help": "did you mean `wide.pzl`?"},
@@ -92,6 +97,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "path": "build/work/uptrain/final/3f9c/best.safetensors",
         "folder": "build/work/uptrain/final/3f9c",
     },
+    "E0717": {"alternative": "low_rank", "reason": "ModuleNotFoundError: No module named 'low_rank_module'"},
     "E0715": {"path": "parent", "reason": "its config.json has no `block_configs`"},
     "E0721": {"alternative": "gqa1", "reason": "its rotary embeddings are not in pairs"},
     "E0722": {},

@@ -11,8 +11,6 @@ import pytest
 
 from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
-from puzzledsl.ir.alternatives import name_of
-from puzzledsl.ir.facts import params
 
 NEMOTRON = Path(__file__).parents[2] / "examples" / "nemotron51b.pzl"
 PROGRAM = """\
@@ -73,8 +71,8 @@ def test_json_is_the_lowered_space(program: Path, capsys: pytest.CaptureFixture[
         it = lowered.spaces[name]
         assert [layer["layer"] for layer in space["layers"]] == list(range(6))
         for layer, choice in zip(space["layers"], it.layers, strict=True):
-            assert layer["attention"] == [name_of(a) for a in choice.attention]
-            assert layer["ffn"] == [name_of(f) for f in choice.ffn]
+            assert layer["attention"] == [a.name for a in choice.attention]
+            assert layer["ffn"] == [f.name for f in choice.ffn]
         children = 1
         for choice in it.layers:
             children *= len(choice.attention) * len(choice.ffn)
@@ -86,7 +84,7 @@ def test_every_alternative_has_its_parameters(program: Path, capsys: pytest.Capt
     assert lowered is not None
     space = lowered.spaces["w"]
     shape = lowered.parents["p"].shape
-    expected = {name_of(a): params(a, shape) for choice in space.layers for a in choice.attention}
+    expected = {a.name: a.params(shape) for choice in space.layers for a in choice.attention}
     found = shown(capsys, "w.pzl", "w")["w"]["alternatives"]
     assert {each["name"]: each["params"] for each in found["attention"]} == expected
     assert found["attention"][0] == {

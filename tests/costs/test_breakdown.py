@@ -9,11 +9,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.breakdown import PARENT, Breakdown, added, breakdown
 from puzzledsl.costs.breakdown_svg import PANEL, as_html, as_svg
 from puzzledsl.costs.breakdown_text import as_text
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Shape
 from puzzledsl.ir.tables import CostTable, LayerAssignment
 from tests.costs.conftest import Build

@@ -7,10 +7,13 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.csv_written import csv_of
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpFfn, ParentAttention, ParentFfn, name_of
 from puzzledsl.ir.nodes import LayerChoice, Shape, TableHardware
 from puzzledsl.ir.tables import Cost, CostTable, ScenarioCosts
 from tests.costs.conftest import Build
@@ -39,10 +42,10 @@ def tables(draw: st.DrawFn, shape: Shape) -> CostTable:
         for index, choice in enumerate(SPACE):
             for part, alternatives in ((attention, choice.attention), (ffn, choice.ffn)):
                 for alternative in alternatives:
-                    key = f"{alternative.__class__.__name__}{name_of(alternative)}"
+                    key = f"{alternative.__class__.__name__}{alternative.name}"
                     if not alike or key not in known:
-                        known[key] = cost(facts.params(alternative, shape))
-                    part[index][name_of(alternative)] = known[key]
+                        known[key] = cost(alternative.params(shape))
+                    part[index][alternative.name] = known[key]
         return ScenarioCosts(
             scenario=name,
             batch=batch,

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.costs.breakdown import breakdown
 from puzzledsl.costs.breakdown_text import as_text
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import LayerChoice, Program, Shape, TableHardware
 from puzzledsl.ir.tables import LayerAssignment

@@ -6,12 +6,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel, StaticCache
 
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.checker.shipped import shipped_profiles
 from puzzledsl.child.assemble import assemble
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import kv_cache_bytes
-from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import ParentAttention
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.measure.cells import sizes_of
 from puzzledsl.measure.whole import cache_keyword
@@ -42,7 +41,7 @@ def float32(page: int) -> RooflineHardware:
 
 
 def counted(shape: Shape, page: int = 1) -> int:
-    window = facts.window(ParentAttention(), shape)
+    window = ParentAttention().attended(shape)
     return shape.layers * kv_cache_bytes(float32(page), shape, shape.kv_heads, window, WORK)
 
 
@@ -107,7 +106,7 @@ def test_a_child_s_cache_is_the_sum_of_its_attentions(monkeypatch: pytest.Monkey
     child = assemble(parent, define(MIXED), random_pieces(parent, MIXED))
     alternatives = [attention for attention, _ in MIXED]
     held = [
-        kv_cache_bytes(float32(1), shape, facts.kv_heads(a, shape), facts.window(a, shape), WORK)
+        kv_cache_bytes(float32(1), shape, a.cached_heads(shape), a.attended(shape), WORK)
         for a in alternatives
     ]
     assert sum(held) == read_in_last_step(child, monkeypatch)

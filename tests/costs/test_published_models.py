@@ -10,22 +10,16 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.checker.shipped import shipped_profiles, shipped_shapes
-from puzzledsl.costs.parameters import fixed_size, size_of
+from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import (
-    Alternative,
-    AttentionAlternative,
-    FfnAlternative,
-    GqaAttention,
-    MlpFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Shape
 from puzzledsl.ir.tables import LayerAssignment
@@ -69,15 +63,13 @@ def test_published_heterogeneous_models_have_their_published_size(name: str, pro
     choices = tuple(LayerChoice(attention=(a,), ffn=(f,)) for a, f in blocks)
     hardware = shipped_profiles()["h200"].model_copy(update={"gpus": 8})
     table = cost_table(program(shape, choices, chat=(hardware, (1,), 64, 64)), "wide")
-    child = [LayerAssignment(attention=name_of(a), ffn=name_of(f)) for a, f in blocks]
+    child = [LayerAssignment(attention=a.name, ffn=f.name) for a, f in blocks]
     params = table.params_fixed + sum(
         table.params_attention[i][c.attention] + table.params_ffn[i][c.ffn] for i, c in enumerate(child)
     )
     assert round(params / 10**9, 4) == BILLIONS[name]
-    assert params == facts.fixed_params(shape) + sum(
-        facts.params(piece, shape) for pair in blocks for piece in pair
-    )
-    norms = shape.hidden * (1 + sum(bool(facts.params(piece, shape)) for pair in blocks for piece in pair))
+    assert params == facts.fixed_params(shape) + sum(piece.params(shape) for pair in blocks for piece in pair)
+    norms = shape.hidden * (1 + sum(bool(piece.params(shape)) for pair in blocks for piece in pair))
     weights = metrics_of(table.scenarios["chat"][0], child)["weights"]
     assert weights == 2 * ((params - norms) // 8 + norms)  # bf16 over eight GPUs, the norms on each
 
@@ -110,7 +102,7 @@ def test_std_parents_have_the_size_of_transformers_models(name: str) -> None:
     for sub_block, alternative in blocks:
         module, norm = sub_block_of(layer, sub_block), norm_of(layer, sub_block)  # type: ignore[arg-type]
         own = [p for part in (module, norm) for p in part.parameters()]
-        size = size_of(shape, alternative)
+        size = alternative.size(shape)
         assert size.params == sum(p.numel() for p in own)
         assert size.matrices == sum(p.numel() for p in own if p.ndim == 2)
     assert fixed_size(shape).params == sum(

@@ -8,14 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.costs.flops import Workload, mean_context
 from puzzledsl.costs.memory import kv_cache_bytes, largest_parent_batch
-from puzzledsl.costs.parameters import fixed_size, size_of
+from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.costs.roofline import attention_scores_s, sub_block_cost
 from puzzledsl.costs.table import cost_table, merge
 from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, MoeFfn, NoOpAttention, NoOpFfn, ParentAttention
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.metrics import fits, metrics_of
 from puzzledsl.ir.nodes import LayerChoice, MeasuredHardware, Program, RooflineHardware, Shape
@@ -84,7 +88,7 @@ def test_one_gpu_holds_what_the_model_counts(small: Shape, wide: LayerChoice, bi
         update={"attention_bias": biased, "output_bias": biased, "mlp_bias": biased, "qk_norm": biased}
     )
     for alternative in (*wide.attention, *wide.ffn, MoeFfn(experts=4, top_k=2, width=48)):
-        assert size_of(shape, alternative).params == facts.params(alternative, shape), alternative
+        assert alternative.size(shape).params == alternative.params(shape), alternative
     assert fixed_size(shape).params == facts.fixed_params(shape)
 
 
@@ -254,7 +258,7 @@ def test_a_mixture_reads_the_experts_it_needs_and_multiplies_by_top_k(
 ) -> None:
     moe = MoeFfn(experts=8, top_k=2, width=3584)
     one = sub_block_cost(h100, llama70b, moe, Workload(1, 1, 1)).decode_ns
-    assert size_of(llama70b, moe).params == 8 * 3 * 8192 * 3584 + 8 * 8192 + 8192
+    assert moe.size(llama70b).params == 8 * 3 * 8192 * 3584 + 8 * 8192 + 8192
     assert one < sub_block_cost(h100, llama70b, moe, Workload(4, 1, 1)).decode_ns
     assert sub_block_cost(h100, llama70b, moe, Workload(4096, 8, 1)).prefill_ns < (
         sub_block_cost(h100, llama70b, MlpFfn(width=28672), Workload(4096, 8, 1)).prefill_ns

@@ -8,6 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.noop import NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.shipped import shipped_shapes
 from puzzledsl.costs.flops import Workload, sub_block_flop
 from puzzledsl.costs.roofline import (
@@ -15,15 +21,6 @@ from puzzledsl.costs.roofline import (
     fixed_times,
     kv_read_s,
     sub_block_times,
-)
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearFfn,
-    MlpFfn,
-    MoeFfn,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
 )
 from puzzledsl.ir.nodes import GqaDecode, RooflineHardware, Shape
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.shipped import shipped_profiles
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import kv_cache_bytes
 from puzzledsl.export.write import write_export
-from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
 from tests.child.checkpoint.test_checkpoint import Made
@@ -68,7 +70,7 @@ def test_pages_that_vllm_has_are_those_that_fit(tmp_path: Path) -> None:
     page = reported["page_tokens"]
     hardware = shipped_profiles()["h100_sxm"].model_copy(update={"kv_dtype": "bf16", "page_tokens": page})
     one_page = sum(
-        kv_cache_bytes(hardware, shape, facts.kv_heads(attention, shape), None, Workload(1, page, 0))
+        kv_cache_bytes(hardware, shape, attention.cached_heads(shape), None, Workload(1, page, 0))
         for attention, _ in CHILD
     )
     assert reported["pages"] == SPACE_GIB * 2**30 // one_page

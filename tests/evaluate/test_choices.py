@@ -8,6 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.load import load_child
 from puzzledsl.data.tasks import EncodedChoice, Item
@@ -23,7 +25,6 @@ from puzzledsl.evaluate.choices import (
     single_rows,
     visible,
 )
-from puzzledsl.ir.alternatives import GqaAttention, LinearFfn
 from puzzledsl.models.families.load import load_parent
 from tests.children import MIXED, define, random_pieces
 from tests.oracle_forward import oracle_logits

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.lowering import lower
 from puzzledsl.export.prepare import prepare
-from puzzledsl.ir.alternatives import GqaAttention
 from puzzledsl.ir.runtimes import RUNTIMES
 from tests.export.test_engines import request_for
 from tests.export.variants import G1, LA, LF, MIXTURE, NA, NF, STEPS, TOLERANCE, A, F, M, Made, Variant, make

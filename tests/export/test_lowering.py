@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from puzzledsl.alternatives.support import Lowered
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.load import load_child
 from puzzledsl.export.lowering import lower, pad_widths
-from puzzledsl.ir.alternatives import name_of
-from puzzledsl.ir.runtimes import RUNTIMES, Lowered, extra_params, support
+from puzzledsl.ir.runtimes import RUNTIMES, extra_params
 from puzzledsl.ir.tables import EngineName
 from tests.export.variants import (
     LA,
@@ -50,7 +50,7 @@ def test_a_lowered_child_computes_the_same(made: Made, runtime: str, tmp_path: P
     assert np.abs(logits.numpy() - made.logits).max() <= TOLERANCE
     for index, layer in enumerate(lowered.layers):
         for alternative in layer:
-            assert support(RUNTIMES[runtime], alternative, first=index == 0).kind == "native"
+            assert alternative.support(RUNTIMES[runtime].name, first=index == 0).kind == "native"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -78,19 +78,23 @@ def test_what_it_costs_is_what_is_said(tmp_path: Path) -> None:
         made = make(Variant(layer), tmp_path / str(index))
         child = from_directory(made.child)
         answers = [
-            support(RUNTIMES[runtime], part, first=i == 0) for i, pair in enumerate(layer) for part in pair
+            part.support(RUNTIMES[runtime].name, first=i == 0)
+            for i, pair in enumerate(layer)
+            for part in pair
         ]
         said = sum(extra_params(RUNTIMES[runtime], a, child.shape) for a in answers if isinstance(a, Lowered))
         assert lower(child, RUNTIMES[runtime]).params - child.params == said
 
 
-@pytest.mark.parametrize("layer", [(A, LF), (LA, F)], ids=lambda pair: "-".join(map(name_of, pair)))
+@pytest.mark.parametrize("layer", [(A, LF), (LA, F)], ids=lambda pair: "-".join(a.name for a in pair))
 def test_what_a_linear_one_costs_is_what_is_said(tmp_path: Path, layer) -> None:
     """Biases of zeros in the other FFNs come on top: a part in hidden."""
     made = make(Variant(((A, F), layer)), tmp_path)
     child = from_directory(made.child)
     vllm = RUNTIMES["vllm"]
-    answer = next(a for a in (support(vllm, part, first=False) for part in layer) if isinstance(a, Lowered))
+    answer = next(
+        a for a in (part.support(vllm.name, first=False) for part in layer) if isinstance(a, Lowered)
+    )
     biases = sum(
         2 * child.shape.intermediate + child.shape.hidden for pair in ((A, F), layer) if pair[1] == F
     )
@@ -107,7 +111,7 @@ def test_padding_changes_widths_and_nothing_else(tmp_path: Path) -> None:
     made = make(Variant(((A, M), (A, F), (NA, NF), (LA, LF))), tmp_path)
     padded = pad_widths(from_directory(made.child), 32)
     write_checkpoint(padded, made.child, tmp_path / "out")
-    assert [name_of(ffn) for _, ffn in padded.layers] == ["mlp32", "mlp64", "noop", "linear"]
+    assert [ffn.name for _, ffn in padded.layers] == ["mlp32", "mlp64", "noop", "linear"]
     logits = load_child(tmp_path / "out", dtype=torch.float64)(torch.tensor([made.prompt])).logits[0]
     assert np.abs(logits.numpy() - made.logits).max() <= TOLERANCE
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.write import MEGATRON_FILE
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, ParentAttention, ParentFfn
 from tests.export.variants import MIXTURE, Variant, make
 
 PLAIN = (ParentAttention(), ParentFfn())

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.cli.main import run
 from puzzledsl.export import verify
 from puzzledsl.export.write import write_export
-from puzzledsl.ir.alternatives import GqaAttention, ParentAttention, ParentFfn
 from puzzledsl.ir.tables import EngineCheck
 from tests.export.variants import MIXTURE, Made, Variant, make
 

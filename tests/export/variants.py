@@ -8,17 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.realise import realise
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-)
 from puzzledsl.models.families.load import load_parent
 from tests.children import Choice, define, random_pieces
 from tests.oracle_forward import oracle_logits

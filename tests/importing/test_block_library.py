@@ -18,7 +18,6 @@ from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.costs.table import cost_table
 from puzzledsl.importing.puzzletron import read_puzzletron
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.search.score_table import read_score_table
 from puzzledsl.search.solve import solve_search
 from tests.importing import block_library as made
@@ -93,7 +92,7 @@ def test_a_block_costs_what_was_measured_of_it_whole(tmp_path: Path) -> None:
     [measured] = read_puzzletron(source, source.parent).measurements
     assert (measured.name, measured.batch, measured.prompt, measured.output) == ("fp8_64", 64, 1, 1200)
     whole = {
-        (cost.layer, name_of(cost.attention), name_of(cost.ffn)): cost.latency_ms
+        (cost.layer, cost.attention.name, cost.ffn.name): cost.latency_ms
         for cost in measured.costs
         if cost.attention is not None and cost.ffn is not None
     }
@@ -104,8 +103,8 @@ def test_a_block_costs_what_was_measured_of_it_whole(tmp_path: Path) -> None:
 def test_a_width_that_the_name_rounds_is_that_of_the_stats(tmp_path: Path) -> None:
     source = write_library(tmp_path, block_library())
     read = read_puzzletron(source, source.parent)
-    assert {name_of(f) for _, f in read.layers[0]} == {"parent", "mlp6144", "mlp2816", "noop"}
-    assert {name_of(a) for a, _ in read.layers[0]} == {"parent", "gqa2", "noop"}
+    assert {f.name for _, f in read.layers[0]} == {"parent", "mlp6144", "mlp2816", "noop"}
+    assert {a.name for a, _ in read.layers[0]} == {"parent", "gqa2", "noop"}
 
 
 def test_a_directory_of_a_library_is_read(tmp_path: Path) -> None:
@@ -126,7 +125,7 @@ def test_linear_sub_blocks_have_no_size_and_a_name(tmp_path: Path) -> None:
     library["layer_0"]["attention = linear (parent * 0%)\t&&\tffn = linear (parent * 0%)"] = option
     source = write_library(tmp_path, library)
     assert ("linear", "linear") in {
-        (name_of(a), name_of(f)) for a, f in read_puzzletron(source, source.parent).layers[0]
+        (a.name, f.name) for a, f in read_puzzletron(source, source.parent).layers[0]
     }
 
 

@@ -15,7 +15,6 @@ from puzzledsl.checker.check import check
 from puzzledsl.importing.imported import Imported
 from puzzledsl.importing.puzzletron import read_puzzletron
 from puzzledsl.importing.write import files_of, identifier, program_text, scores_csv
-from puzzledsl.ir.alternatives import name_of
 from tests.importing.puzzle_run import (
     HEADS,
     KV,
@@ -83,7 +82,7 @@ def refusal(read: Callable[[], object]) -> str:
 )
 def test_blocks_that_only_have_a_name(tmp_path: Path, name: str, attention: str, ffn: str) -> None:
     imported = gathered(tmp_path, {"block_1": {name: {"metrics": {"kl_div": 1}}}}, CONFIG)
-    assert (attention, ffn) in {(name_of(a), name_of(f)) for a, f in imported.layers[1]}
+    assert (attention, ffn) in {(a.name, f.name) for a, f in imported.layers[1]}
 
 
 def listed(*configs: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def test_blocks_that_list_their_sub_blocks(
     tmp_path: Path, block: dict[str, Any], attention: str, ffn: str
 ) -> None:
     imported = gathered(tmp_path, {"a": option(block, 1)}, CONFIG)
-    assert (attention, ffn) in {(name_of(a), name_of(f)) for a, f in imported.layers[1]}
+    assert (attention, ffn) in {(a.name, f.name) for a, f in imported.layers[1]}
 
 
 @pytest.mark.parametrize(
@@ -263,8 +262,7 @@ def test_statistics_gathered_by_sub_block_are_costs(tmp_path: Path) -> None:
     options = {"own": {**option(OWN), "stats": stats}, "small": {**option(SMALL), "stats": stats}}
     [measured] = gathered(tmp_path, options, CONFIG).measurements
     found = [
-        (c.layer, c.attention and name_of(c.attention), c.ffn and name_of(c.ffn), c.params)
-        for c in measured.costs
+        (c.layer, c.attention and c.attention.name, c.ffn and c.ffn.name, c.params) for c in measured.costs
     ]
     assert found == [
         (None, None, None, None),

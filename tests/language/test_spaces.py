@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import SubBlock, name_of
 from tests.language.rules import codes, program, refused, search
 
 WIDE = "attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop\n ffn = mlp(width: 100% | 75% | 50%) | noop"
@@ -26,7 +26,7 @@ def edited(line: str) -> str:
 
 def names(found: nodes.Space, sub_block: SubBlock, layer: int = 0) -> str:
     """A layer's alternatives, blanks between them."""
-    return " ".join(map(name_of, getattr(found.layers[layer], sub_block)))
+    return " ".join(a.name for a in getattr(found.layers[layer], sub_block))
 
 
 def changed(folder: Path, line: str, sub_block: SubBlock = "ffn") -> list[str]:

@@ -9,17 +9,13 @@ from typing import get_args
 
 import pytest
 
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.checker.check import LOWERINGS, check
 from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.ir import facts, nodes
-from puzzledsl.ir.alternatives import (
-    Alternative,
-    AttentionAlternative,
-    FfnAlternative,
-    ParentAttention,
-    ParentFfn,
-)
 from puzzledsl.ir.runtimes import RUNTIMES
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS, pattern_fields

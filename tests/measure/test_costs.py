@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.costs.parameters import size_of
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import MoeFfn, name_of
 from puzzledsl.measure import rounds
 from puzzledsl.measure.costs import measure_costs
 from puzzledsl.measure.errors import NoWorkload
@@ -60,11 +59,11 @@ def test_every_alternative_of_every_layer_has_its_cost(tmp_path):
         (ATTENTION, costs.attention[0], table.params_attention[0]),
         (FFN, costs.ffn[0], table.params_ffn[0]),
     ):
-        assert list(layer) == list(params) == [name_of(a) for a in alternatives]
+        assert list(layer) == list(params) == [a.name for a in alternatives]
         for alternative in alternatives:
-            cost = layer[name_of(alternative)]
-            size = size_of(shape, alternative).params
-            assert cost.params == params[name_of(alternative)] == size and cost.weights_bytes == 4 * size
+            cost = layer[alternative.name]
+            size = alternative.size(shape).params
+            assert cost.params == params[alternative.name] == size and cost.weights_bytes == 4 * size
             assert cost.prefill_ns > 0 and cost.decode_ns > 0
     assert costs.attention[0]["parent"].kv_cache_bytes == 2 * 30 * 2 * 2 * 32 * 4
     assert costs.attention[0]["gqa2w6"].kv_cache_bytes == 2 * 6 * 2 * 2 * 32 * 4
@@ -112,7 +111,7 @@ def test_an_auto_batch_is_tried_as_far_as_the_parent_fits(tmp_path, monkeypatch)
     monkeypatch.setattr(rounds, "ROUNDS", 1)
     monkeypatch.setattr(rounds, "CHECK_ROUNDS", 1)
     shape = program(tmp_path, batches=()).parents["p"].shape
-    sizes = [size_of(shape, a).params for a in (ATTENTION[0], FFN[0])]
+    sizes = [a.size(shape).params for a in (ATTENTION[0], FFN[0])]
     weights = 4 * (2 * shape.vocab * shape.hidden + shape.hidden + shape.layers * sum(sizes))
     cache = shape.layers * 30 * 2 * 2 * 32 * 4
     table = measure(tmp_path, program(tmp_path, batches=(), memory=weights + 3 * cache))

@@ -9,8 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.costs.parameters import size_of
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.measure.host import SUB_BLOCKS, Host, alternatives_of, balanced, random_child
 from puzzledsl.measure.laps import time_laps
 from puzzledsl.measure.stopwatch import CpuStopwatch
@@ -19,7 +17,7 @@ from puzzledsl.models.families.access import layers, norm_of, shape_of, sub_bloc
 from tests.pieces.train.bld_programs import ATTENTION, FFN, make_program
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
-NAMES = {"attention": tuple(map(name_of, ATTENTION)), "ffn": tuple(map(name_of, FFN))}
+NAMES = {"attention": tuple(a.name for a in ATTENTION), "ffn": tuple(a.name for a in FFN)}
 
 
 def host_of(tmp_path, family="llama", **sizes) -> Host:
@@ -50,7 +48,7 @@ def test_every_layer_holds_what_it_was_given_and_no_module_twice(tmp_path):
                 held.append(module)
                 alternative = host.alternatives[sub_block][arrangement[sub_block][index]]
                 numbers = sum(w.numel() for part in (module, norm) for w in part.parameters())
-                assert numbers == size_of(shape, alternative).params
+                assert numbers == alternative.size(shape).params
                 assert all(torch.isfinite(w).all() for w in module.parameters())
         assert len(set(map(id, held))) == len(held)
 

@@ -8,19 +8,14 @@ import pytest
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import assemble
 from puzzledsl.child.block_configs import from_block_configs, to_block_configs
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearAttention,
-    MlpFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
@@ -77,7 +72,7 @@ def test_generation_with_a_cache_is_greedy_decoding(family: str, cache: str) -> 
 
 
 @pytest.mark.parametrize("position", [0, 1, 2], ids=["first", "middle", "last"])
-@pytest.mark.parametrize("attention", ATTENTIONS, ids=name_of)
+@pytest.mark.parametrize("attention", ATTENTIONS, ids=lambda a: a.name)
 def test_each_attention_anywhere_generates_alike(position: int, attention) -> None:
     choices = [PARENT] * 3
     choices[position] = (attention, ParentFfn())

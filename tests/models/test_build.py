@@ -5,22 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    MlpFfn,
-    MoeFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
-from puzzledsl.models.build import build_alternative
+from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import CannotRealise, HeadsDontDivide
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.replace import replace
-from puzzledsl.plan.shapes import shapes_of
 from tests.children import ATTENTIONS, FFNS
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
@@ -39,28 +33,28 @@ def filled(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    ("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else name_of(x)
+    ("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else x.name
 )
 def test_weights_have_the_planned_names_and_shapes(family: str, sub_block, alternative) -> None:
     model = tiny_model(family)
-    module = build_alternative(model, 1, sub_block, alternative)
+    module = build_alternative(model, 1, alternative)
     made = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
     if alternative.kind == "parent":
         own = sub_block_of(layers(model)[1], sub_block)
         assert made == {name: tuple(weight.shape) for name, weight in own.state_dict().items()}
     else:
-        assert made == shapes_of(shape_of(model.config), alternative)
+        assert made == alternative.stored(shape_of(model.config))
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 @pytest.mark.parametrize(
-    ("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else name_of(x)
+    ("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else x.name
 )
 def test_a_replacement_is_causal(implementation: str, sub_block, alternative) -> None:
     """Changing the last token changes no earlier logits: the trap of a config that forgot its attention."""
     model = tiny_model()
     model.set_attn_implementation(implementation)
-    module = filled(build_alternative(model.config, 1, sub_block, alternative))
+    module = filled(build_alternative(model.config, 1, alternative))
     tokens = tiny_tokens(1, 12)
     other = tokens.clone()
     other[0, -1] += 1
@@ -70,11 +64,11 @@ def test_a_replacement_is_causal(implementation: str, sub_block, alternative) ->
     assert not torch.equal(a[:, -1], b[:, -1])
 
 
-@pytest.mark.parametrize("alternative", [a for a in ATTENTIONS if a.kind == "gqa"], ids=name_of)
+@pytest.mark.parametrize("alternative", [a for a in ATTENTIONS if a.kind == "gqa"], ids=lambda a: a.name)
 def test_eager_and_sdpa_agree(alternative) -> None:
     """Switching the model switches its replaced layers too."""
     model = tiny_model()
-    module = filled(build_alternative(model, 1, "attention", alternative))
+    module = filled(build_alternative(model, 1, alternative))
     tokens = tiny_tokens()
     with replace(model, 1, "attention", module):
         sdpa = model(tokens, use_cache=False).logits
@@ -84,12 +78,12 @@ def test_eager_and_sdpa_agree(alternative) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else name_of(x)
+    ("sub_block", "alternative"), EVERY, ids=lambda x: x if isinstance(x, str) else x.name
 )
 def test_replace_gives_back_the_parent(sub_block, alternative) -> None:
     model, tokens = tiny_model(), tiny_tokens()
     before, names = model(tokens).logits, list(model.state_dict())
-    module = filled(build_alternative(model, 1, sub_block, alternative))
+    module = filled(build_alternative(model, 1, alternative))
     with replace(model, 1, sub_block, module) as old:
         inside = model(tokens, use_cache=False).logits
         assert isinstance(old, torch.nn.Module)
@@ -104,7 +98,7 @@ def test_replace_gives_back_the_parent_after_an_error() -> None:
     before = model(tokens).logits
     with (
         pytest.raises(RuntimeError, match="boom"),
-        replace(model, 0, "ffn", build_alternative(model, 0, "ffn", NoOpFfn())),
+        replace(model, 0, "ffn", build_alternative(model, 0, NoOpFfn())),
     ):
         raise RuntimeError("boom")
     assert torch.equal(model(tokens).logits, before)
@@ -121,7 +115,7 @@ def test_the_parent_alternative_with_the_parents_weights_is_the_parent(family: s
         ("ffn", ParentFfn()),
         ("ffn", MlpFfn(width=40)),
     ):
-        module = build_alternative(model, 1, sub_block, alternative)
+        module = build_alternative(model, 1, alternative)
         module.load_state_dict(sub_block_of(own, sub_block).state_dict())
         with replace(model, 1, sub_block, module):
             assert torch.equal(model(tokens, use_cache=False).logits, expected)
@@ -132,7 +126,7 @@ def test_a_window_that_covers_everything_changes_nothing() -> None:
     expected = model(tokens, use_cache=False).logits
     state = layers(model)[1].self_attn.state_dict()
     for window, same in ((9, True), (8, False)):
-        module = build_alternative(model, 1, "attention", GqaAttention(kv_heads=2, window=window))
+        module = build_alternative(model, 1, GqaAttention(kv_heads=2, window=window))
         module.load_state_dict(state)
         with replace(model, 1, "attention", module):
             assert torch.equal(model(tokens, use_cache=False).logits, expected) == same
@@ -141,7 +135,7 @@ def test_a_window_that_covers_everything_changes_nothing() -> None:
 def test_a_no_op_has_no_weights_and_writes_nothing() -> None:
     model = tiny_model()
     for sub_block, alternative in (("attention", NoOpAttention()), ("ffn", NoOpFfn())):
-        module = build_alternative(model, 0, sub_block, alternative)
+        module = build_alternative(model, 0, alternative)
         result = module(hidden_states=torch.ones(2, 3, 24))
         output = result[0] if sub_block == "attention" else result
         assert output.shape == (2, 3, 24)
@@ -151,11 +145,11 @@ def test_a_no_op_has_no_weights_and_writes_nothing() -> None:
 
 def test_what_cannot_be_built_is_a_diagnostic() -> None:
     model = tiny_model()
-    for sub_block, alternative, kind in (
-        ("ffn", MoeFfn(experts=4, top_k=2, width=8), CannotRealise),
-        ("attention", GqaAttention(kv_heads=3), HeadsDontDivide),
-        ("attention", GqaAttention(kv_heads=0), HeadsDontDivide),
+    for alternative, kind in (
+        (MoeFfn(experts=4, top_k=2, width=8), CannotRealise),
+        (GqaAttention(kv_heads=3), HeadsDontDivide),
+        (GqaAttention(kv_heads=0), HeadsDontDivide),
     ):
         with pytest.raises(DiagnosticError) as caught:
-            build_alternative(model, 0, sub_block, alternative)
+            build_alternative(model, 0, alternative)
         assert isinstance(caught.value.diagnostics[0], kind)

@@ -9,9 +9,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.scale import estimate, rows
-from puzzledsl.ir.alternatives import GqaAttention, LinearFfn, MlpFfn, ParentAttention, ParentFfn
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.models.build import build_alternative
+from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.train.losses import loss_of
@@ -26,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 def flop_of_a_step(parent: Path, job: BldJob) -> int:
     """What torch counts in one forward and backward pass of a piece, a token."""
     runner = LayerRunner(model := load_parent(parent))
-    made = build_alternative(model, job.layer, job.sub_block, job.attention or job.ffn, dtype=torch.float32)  # type: ignore[arg-type]
+    made = build_alternative(model, job.layer, job.attention or job.ffn, dtype=torch.float32)  # type: ignore[arg-type]
     weights = {name: torch.randn_like(weight) for name, weight in made.state_dict().items()}
     student = Student.restore(job, model, weights)
     tokens = torch.randint(4, 260, (2, job.context))

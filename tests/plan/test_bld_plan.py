@@ -8,23 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    MoeFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
-from puzzledsl.ir.facts import params
 from puzzledsl.ir.nodes import Initialisers, LayerChoice, Program, Schedule, Shape
 from puzzledsl.plan.bld import bld_plan, read_plan, write_plan
-from puzzledsl.plan.shapes import shapes_of
 from puzzledsl.plan.summary import space_summary
 
 Build = Callable[..., Program]
@@ -72,22 +64,20 @@ def test_jobs_are_what_the_space_needs_and_nothing_else(layers: list[LayerChoice
     plain = ("parent", "noop")
     whole = _program(tuple(layers))
     pairs = {
-        (i, name_of(a), name_of(f))
+        (i, a.name, f.name)
         for i, c in enumerate(layers)
         for a in c.attention
         for f in c.ffn
-        if name_of(a) not in plain or name_of(f) not in plain
+        if a.name not in plain or f.name not in plain
     }
     coupled = bld_plan(whole, "coupled")
-    assert {
-        (j.layer, name_of(j.attention), name_of(j.ffn)) for j in coupled if j.attention and j.ffn
-    } == pairs
+    assert {(j.layer, j.attention.name, j.ffn.name) for j in coupled if j.attention and j.ffn} == pairs
     assert len(coupled) == len(pairs)
     decoupled = bld_plan(whole, "decoupled")
     singles = {(i, "a" + n) for i, a, _ in _names(layers) for n in a if n not in plain}
     singles |= {(i, "f" + n) for i, _, f in _names(layers) for n in f if n not in plain}
     found = {
-        (j.layer, "a" + name_of(j.attention) if j.attention else "f" + name_of(j.ffn or NoOpFfn()))
+        (j.layer, "a" + j.attention.name if j.attention else "f" + (j.ffn or NoOpFfn()).name)
         for j in decoupled
     }
     assert found == singles
@@ -96,7 +86,7 @@ def test_jobs_are_what_the_space_needs_and_nothing_else(layers: list[LayerChoice
 
 
 def _names(layers: list[LayerChoice]) -> list[tuple[int, set[str], set[str]]]:
-    return [(i, {name_of(a) for a in c.attention}, {name_of(f) for f in c.ffn}) for i, c in enumerate(layers)]
+    return [(i, {a.name for a in c.attention}, {f.name for f in c.ffn}) for i, c in enumerate(layers)]
 
 
 def _program(layers: tuple[LayerChoice, ...]) -> Program:
@@ -159,7 +149,7 @@ def test_an_initialiser_changes_only_the_pieces_it_makes(program: Build) -> None
     before = bld_plan(program(), "decoupled")
     after = bld_plan(program(init=Initialisers(gqa="mean_pool")), "decoupled")
     changed = [
-        name_of(a.attention or a.ffn or NoOpFfn()) for a, b in zip(before, after, strict=True) if a.id != b.id
+        (a.attention or a.ffn or NoOpFfn()).name for a, b in zip(before, after, strict=True) if a.id != b.id
     ]
     assert changed == ["gqa1"] * 3
 
@@ -205,7 +195,7 @@ def test_shapes_are_as_stored(program: Build, small: Shape) -> None:
         LinearFfn(),
         MoeFfn(experts=4, top_k=2, width=8),
     ],
-    ids=name_of,
+    ids=lambda a: a.name,
 )
 @pytest.mark.parametrize("biased", [False, True])
 def test_stored_weights_and_counted_parameters_agree(small: Shape, alternative: object, biased: bool) -> None:
@@ -214,8 +204,8 @@ def test_stored_weights_and_counted_parameters_agree(small: Shape, alternative: 
         update={"attention_bias": biased, "output_bias": biased, "mlp_bias": biased, "qk_norm": biased}
     )
     assert isinstance(alternative, GqaAttention | LinearAttention | MlpFfn | LinearFfn | MoeFfn)
-    stored = sum(math.prod(s) for s in shapes_of(shape, alternative).values())
-    assert stored + shape.hidden == params(alternative, shape)
+    stored = sum(math.prod(s) for s in alternative.stored(shape).values())
+    assert stored + shape.hidden == alternative.params(shape)
 
 
 def test_only_the_sub_blocks_asked_for_are_trained(program: Build) -> None:

@@ -7,7 +7,6 @@ from fractions import Fraction
 from itertools import combinations
 from random import Random
 
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import LayerChoice
 from puzzledsl.ir.tables import LayerAssignment, RunScore
 from tests.search.instances import ATTENTION, FFN, Instance, chat, measured, plain_instance, require
@@ -21,8 +20,8 @@ def instance(seed: int, *, ratio: Fraction = Fraction(1, 2)) -> Instance:
     limit = require(chat("latency"), "<=", ratio=ratio)
     made = measured(plain_instance((LAYER,) * COUNT, requirements=(limit,)), seed)
     rng = Random(seed)
-    attention = tuple(_scores(rng, [name_of(a) for a in LAYER.attention]) for _ in range(COUNT))
-    ffn = tuple(_scores(rng, [name_of(f) for f in LAYER.ffn]) for _ in range(COUNT))
+    attention = tuple(_scores(rng, [a.name for a in LAYER.attention]) for _ in range(COUNT))
+    ffn = tuple(_scores(rng, [f.name for f in LAYER.ffn]) for _ in range(COUNT))
     alone = [a["noop"] + f["noop"] for a, f in zip(attention, ffn, strict=True)]
     runs = tuple(
         RunScore(first=first, length=length, value=0.9 * sum(alone[first : first + length]))

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.children import HealedChildren
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import CpSat, Refine, ReplaceOne, ScoreTerm, Search
 from puzzledsl.ir.tables import CostTable, LayerAssignment, Solution
 from puzzledsl.models.families.load import load_parent

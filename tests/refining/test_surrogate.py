@@ -7,7 +7,6 @@ from random import Random
 import numpy as np
 import pytest
 
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import LayerChoice
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable
 from puzzledsl.refining.surrogate import LEAST, Surrogate
@@ -23,7 +22,7 @@ def some_children(made: Instance, number: int, seed: int) -> list[Child]:
     batches = {name: tables.candidates(name)[0] for name in tables.scenarios}
 
     def drawn(choice: LayerChoice) -> LayerAssignment:
-        names = name_of(rng.choice(choice.attention)), name_of(rng.choice(choice.ffn))
+        names = rng.choice(choice.attention).name, rng.choice(choice.ffn).name
         return LayerAssignment(attention=names[0], ffn=names[1])
 
     return [Child(tables, tuple(map(drawn, tables.layers)), batches) for _ in range(number)]

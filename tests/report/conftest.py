@@ -11,21 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.files import write_text
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
@@ -416,8 +409,8 @@ def the_scores() -> ScoreTable:
         score="kl",
         metric="kl_divergence",
         samples=4096,
-        attention=tuple(layer(i, [name_of(a) for a in c.attention], 0.0) for i, c in enumerate(layers)),
-        ffn=tuple(layer(i, [name_of(f) for f in c.ffn], 2.0) for i, c in enumerate(layers)),
+        attention=tuple(layer(i, [a.name for a in c.attention], 0.0) for i, c in enumerate(layers)),
+        ffn=tuple(layer(i, [f.name for f in c.ffn], 2.0) for i, c in enumerate(layers)),
     )
 
 
@@ -525,7 +518,7 @@ def make_build(root: Path) -> Built:
         )
         for job in bld_plan(program, "pieces")
         for share in [
-            1 - facts.params(job.attention or job.ffn or NoOpFfn(), program.parents["smol"].shape) / 2.7e6
+            1 - (job.attention or job.ffn or NoOpFfn()).params(program.parents["smol"].shape) / 2.7e6
         ]
     )
     built = Built(program, build, SOURCE, costs, scores, results, evaluation, pieces)

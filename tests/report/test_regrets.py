@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from puzzledsl.base.files import write_text
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import Margin, Move, Regret, SearchResult, SubBlockRegrets, WhyResult
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
@@ -29,7 +28,7 @@ def why_of(program: Program, result: SearchResult) -> WhyResult:
             chosen = getattr(names, sub_block)
             listed = []
             for place, alternative in enumerate(getattr(choice, sub_block)):
-                name = name_of(alternative)
+                name = alternative.name
                 value = 0.0 if name == chosen else 0.01 * layer * place
                 last = name != chosen and place == len(getattr(choice, sub_block)) - 1
                 listed.append(

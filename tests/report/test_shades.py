@@ -7,14 +7,11 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearAttention,
-    MlpFfn,
-    NoOpAttention,
-    ParentAttention,
-    ParentFfn,
-)
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice, Program
 from puzzledsl.report.artefacts import load_artefacts
 from puzzledsl.report.pictures.architecture import strip_of

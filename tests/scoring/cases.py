@@ -10,12 +10,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import assemble
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, ScoreTable
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.pieces.store.library import Library

@@ -8,16 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearFfn,
-    MlpFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.fit import FEWEST
@@ -51,9 +46,9 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 def total(table: ScoreTable, layers: list[tuple[Any, Any]]) -> float:
     """What a table predicts of a child, pairwise terms included."""
-    chosen = {(i, "attention", name_of(a)) for i, (a, _) in enumerate(layers)}
-    chosen |= {(i, "ffn", name_of(f)) for i, (_, f) in enumerate(layers)}
-    chosen |= {(i, "block", f"{name_of(a)}/{name_of(f)}") for i, (a, f) in enumerate(layers)}
+    chosen = {(i, "attention", a.name) for i, (a, _) in enumerate(layers)}
+    chosen |= {(i, "ffn", f.name) for i, (_, f) in enumerate(layers)}
+    chosen |= {(i, "block", f"{a.name}/{f.name}") for i, (a, f) in enumerate(layers)}
     tables = {"attention": table.attention, "ffn": table.ffn, "block": table.pairs}
     single = sum(tables[part][i].get(name, 0.0) for i, part, name in chosen if tables[part])
     return (
@@ -125,7 +120,7 @@ def test_pairwise_terms_are_covariances_of_whole_models_logits(case: Case) -> No
     for layer, part, alternative in ((0, "attention", ATTENTION[2]), (0, "ffn", FFN[1]), (2, "ffn", FFN[3])):
         choice = (alternative, ParentFfn()) if part == "attention" else (ParentAttention(), alternative)
         change = case.logits([*parent[:layer], choice, *parent[layer + 1 :]], SAMPLES) - logits
-        choices[layer, part, name_of(alternative)] = change - (p * change).sum(-1, keepdim=True)
+        choices[layer, part, alternative.name] = change - (p * change).sum(-1, keepdim=True)
     seen = 0
     for term in table.pairwise:
         one, other = (

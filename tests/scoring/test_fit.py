@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.scoring.draw import Floats, Places, Rows, drawn
 from puzzledsl.scoring.fit import FEWEST, SATURATIONS, Form, fitted, saturated

@@ -10,6 +10,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.child.assemble import assemble
@@ -18,7 +22,6 @@ from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.child.healing.groups import JUDGING_PART
 from puzzledsl.child.healing.text import healing_text
 from puzzledsl.child.healing.walk import heal
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.models.families.access import family_of

@@ -12,20 +12,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.assemble import assemble
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearFfn,
-    MlpFfn,
-    NoOpAttention,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.scoring import measures, vocabulary
@@ -55,8 +51,8 @@ def test_scores_are_those_of_whole_forward_passes(family: str, tmp_path: Path) -
         metric: case.score(metric=metric, samples=45) for metric in ("kl_divergence", "lm_loss", "cosine")
     }
     for layer, choice in enumerate(case.program.spaces["w"].layers):
-        expected = {name_of(a): case.naive(layer, a, ParentFfn(), 45) for a in choice.attention[1:]}
-        expected |= {"ffn " + name_of(f): case.naive(layer, ParentAttention(), f, 45) for f in choice.ffn[1:]}
+        expected = {a.name: case.naive(layer, a, ParentFfn(), 45) for a in choice.attention[1:]}
+        expected |= {"ffn " + f.name: case.naive(layer, ParentAttention(), f, 45) for f in choice.ffn[1:]}
         for metric, table in tables.items():
             assert table.metric == metric and table.samples == 45
             assert table.unit == "subblock" and not table.pairs
@@ -84,7 +80,7 @@ def test_pairs_are_measured_together(small: Case) -> None:
     assert table.unit == "block" and not table.attention and not table.ffn
     for layer, choice in enumerate(small.program.spaces["w"].layers):
         expected = {
-            f"{name_of(a)}/{name_of(f)}": small.naive(layer, a, f, 32)["kl_divergence"]
+            f"{a.name}/{f.name}": small.naive(layer, a, f, 32)["kl_divergence"]
             for a in choice.attention
             for f in choice.ffn
             if (a.kind, f.kind) != ("parent", "parent")
@@ -277,7 +273,7 @@ def test_accuracy_is_the_drop_of_right_answers(small: Case) -> None:
             definition = ModelDefinition(name="n", search="n", parent="p", layers=tuple(layers))
             child = assemble(load_parent(small.base / "parent"), definition, small.library.load)
             drops.append(expected - naive_accuracy(child, items[:20]))
-            assert table.ffn[layer][name_of(f)] == pytest.approx(drops[-1])
+            assert table.ffn[layer][f.name] == pytest.approx(drops[-1])
     assert len(set(drops)) > 1, "the replacements differ, or this shows nothing"
 
 

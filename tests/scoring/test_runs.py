@@ -10,8 +10,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.ir.alternatives import MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice, ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.models.families.paged import paged_parent

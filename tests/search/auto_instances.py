@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.metrics import METRICS, fits
 from puzzledsl.ir.nodes import (
     CountTerm,
@@ -85,8 +84,8 @@ def _scores(rng: Random, space: Space) -> ScoreTable:
         score="kl",
         metric="kl_divergence",
         samples=1,
-        attention=tuple({name_of(a): score(name_of(a)) for a in c.attention} for c in space.layers),
-        ffn=tuple({name_of(f): score(name_of(f)) for f in c.ffn} for c in space.layers),
+        attention=tuple({a.name: score(a.name) for a in c.attention} for c in space.layers),
+        ffn=tuple({f.name: score(f.name) for f in c.ffn} for c in space.layers),
     )
 
 
@@ -148,7 +147,7 @@ def own_batches(tables: Tables, layers: tuple[LayerAssignment, ...]) -> dict[str
 def all_children(tables: Tables) -> Iterator[Child]:
     """Every model that fits, at its own batches, in the order of the space."""
     per_layer = [
-        [LayerAssignment(attention=name_of(a), ffn=name_of(f)) for a, f in product(c.attention, c.ffn)]
+        [LayerAssignment(attention=a.name, ffn=f.name) for a, f in product(c.attention, c.ffn)]
         for c in tables.layers
     ]
     for layers in product(*per_layer):

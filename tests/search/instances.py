@@ -9,20 +9,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
-from puzzledsl.ir.facts import fixed_params, params
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.ir.facts import fixed_params
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.metrics import METRICS
 from puzzledsl.ir.nodes import (
@@ -253,8 +246,8 @@ def _cost(rng: Random, zero: bool, batch: int) -> Cost:
 def _cost_table(
     rng: Random, layers: tuple[LayerChoice, ...], batches: tuple[int, ...], auto: bool
 ) -> CostTable:
-    attention = [{name_of(a): a for a in (*c.attention, ParentAttention())} for c in layers]
-    ffn = [{name_of(f): f for f in (*c.ffn, ParentFfn())} for c in layers]
+    attention = [{a.name: a for a in (*c.attention, ParentAttention())} for c in layers]
+    ffn = [{f.name: f for f in (*c.ffn, ParentFfn())} for c in layers]
     capacity = rng.randint(50, 1500) if auto else None
     scenarios = []
     for batch in batches:
@@ -282,8 +275,8 @@ def _cost_table(
         space="wide",
         scenarios={"chat": tuple(scenarios)},
         params_fixed=fixed_params(SHAPE),
-        params_attention=tuple({n: params(a, SHAPE) for n, a in names.items()} for names in attention),
-        params_ffn=tuple({n: params(f, SHAPE) for n, f in names.items()} for names in ffn),
+        params_attention=tuple({n: a.params(SHAPE) for n, a in names.items()} for names in attention),
+        params_ffn=tuple({n: f.params(SHAPE) for n, f in names.items()} for names in ffn),
     )
 
 
@@ -299,7 +292,7 @@ def _score_table(rng: Random, layers: tuple[LayerChoice, ...], exact: bool) -> S
         return rng.randint(0, 9) / 10 if coarse else rng.randint(-50, 2000) / 1000
 
     def names(choice: LayerChoice, part: str) -> list[str]:
-        return [name_of(a) for a in getattr(choice, part)]
+        return [a.name for a in getattr(choice, part)]
 
     offset = rng.choice([0.0, 0.25, -1.5])
     if rng.random() < 0.5:
@@ -367,7 +360,7 @@ def _requirements(
     tables = tables_of(*instance.with_search(objective=left).args)
     layers = tuple(
         LayerAssignment(
-            attention=name_of(draw(st.sampled_from(c.attention))), ffn=name_of(draw(st.sampled_from(c.ffn)))
+            attention=draw(st.sampled_from(c.attention)).name, ffn=draw(st.sampled_from(c.ffn)).name
         )
         for c in tables.layers
     )
@@ -412,11 +405,11 @@ def _formulas(count: int) -> st.SearchStrategy[Logic]:
 
 def plain_instance(layers: tuple[LayerChoice, ...], **search: Any) -> Instance:
     """A plain instance without drawing: everything that is left out costs and scores less."""
-    attention = [{name_of(a): a for a in (*c.attention, ParentAttention())} for c in layers]
-    ffn = [{name_of(f): f for f in (*c.ffn, ParentFfn())} for c in layers]
+    attention = [{a.name: a for a in (*c.attention, ParentAttention())} for c in layers]
+    ffn = [{f.name: f for f in (*c.ffn, ParentFfn())} for c in layers]
 
     def cost(alternative: Any) -> Cost:
-        size = params(alternative, SHAPE)
+        size = alternative.params(SHAPE)
         return Cost(
             params=size, weights_bytes=2 * size, kv_cache_bytes=size, prefill_ns=3 * size, decode_ns=size
         )
@@ -437,20 +430,20 @@ def plain_instance(layers: tuple[LayerChoice, ...], **search: Any) -> Instance:
             )
         },
         params_fixed=fixed_params(SHAPE),
-        params_attention=tuple({n: params(a, SHAPE) for n, a in names.items()} for names in attention),
-        params_ffn=tuple({n: params(f, SHAPE) for n, f in names.items()} for names in ffn),
+        params_attention=tuple({n: a.params(SHAPE) for n, a in names.items()} for names in attention),
+        params_ffn=tuple({n: f.params(SHAPE) for n, f in names.items()} for names in ffn),
     )
-    full = params(ParentAttention(), SHAPE), params(ParentFfn(), SHAPE)
+    full = ParentAttention().params(SHAPE), ParentFfn().params(SHAPE)
     scores = ScoreTable(
         score="kl",
         metric="kl_divergence",
         samples=1,
         attention=tuple(
-            {n: (full[0] - params(a, SHAPE)) / 1000 * (i + 1) for n, a in names.items()}
+            {n: (full[0] - a.params(SHAPE)) / 1000 * (i + 1) for n, a in names.items()}
             for i, names in enumerate(attention)
         ),
         ffn=tuple(
-            {n: (full[1] - params(f, SHAPE)) / 1000 * (i + 1) for n, f in names.items()}
+            {n: (full[1] - f.params(SHAPE)) / 1000 * (i + 1) for n, f in names.items()}
             for i, names in enumerate(ffn)
         ),
     )

@@ -9,16 +9,11 @@ from random import Random
 from typing import Any
 
 from benchmarks.structure_kinds import dropped
+from puzzledsl.alternatives.linear import LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.expressions.structures import within
-from puzzledsl.ir.alternatives import (
-    LinearFfn,
-    MlpFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.ir.nodes import LayerChoice, LogicRequirement, ParamsTerm, Requirement
 from puzzledsl.ir.tables import LayerAssignment, RunScore, ScoreTable
 from puzzledsl.search.problem.metrics import Child
@@ -85,7 +80,7 @@ def children_of(instance: Instance) -> list[Child]:
     tables = tables_of(*instance.args)
     batches = {name: tables.candidates(name)[0] for name in tables.scenarios}
     pairs = [
-        [LayerAssignment(attention=name_of(a), ffn=name_of(f)) for a, f in product(c.attention, c.ffn)]
+        [LayerAssignment(attention=a.name, ffn=f.name) for a, f in product(c.attention, c.ffn)]
         for c in tables.layers
     ]
     return [Child(tables, layers, batches) for layers in product(*pairs)]

@@ -10,7 +10,7 @@ from typing import assert_never
 import numpy as np
 
 from benchmarks.structure_kinds import KINDS, Count, Menu, Rng
-from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.problem.columns import Columns, Ints, Mask

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, name_of
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.ir.nodes import (
     CountTerm,
     FactTerm,
@@ -75,7 +76,7 @@ def test_adding_a_duplicate_changes_nothing(instance: Instance, data: st.DataObj
     layer = data.draw(st.integers(0, len(instance.program.spaces["wide"].layers) - 1))
     part = data.draw(st.sampled_from(["attention", "ffn"]))
     twin = TWINS[part]
-    names = [name_of(a) for a in getattr(instance.program.spaces["wide"].layers[layer], part)]
+    names = [a.name for a in getattr(instance.program.spaces["wide"].layers[layer], part)]
     name = data.draw(st.sampled_from(names))
     requirements = [r for r in instance.search.requirements if not tells_apart(r)]
     assume(not tells_apart(instance.search))
@@ -94,7 +95,7 @@ def tells_apart(part: BaseModel) -> bool:
 
 def doubled(instance: Instance, layer: int, part: str, name: str, twin: Any) -> Instance:
     """With `twin` among a layer's alternatives, an equal of `name` in every table."""
-    own = name_of(twin)
+    own = twin.name
 
     def twice(values: Any) -> Any:
         """A layer's table with the twin's entries: of the sub-block, and of each pair that it is in."""

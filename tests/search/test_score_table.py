@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.ir.alternatives import GqaAttention, LinearFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice, Program
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.score_table import read_score_table

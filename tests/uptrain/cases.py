@@ -8,9 +8,12 @@ from typing import Any
 
 import torch
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, ParentAttention, ParentFfn
 from puzzledsl.models.families.load import load_parent
 from tests.children import Choice, define, random_pieces
 from tests.pieces.train.bld_programs import WHERE, make_program

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.support import Absent, Lowered
 from puzzledsl.base.diagnostics import Diagnostic, Label, Span
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.units import BYTES, format_quantity
@@ -15,17 +17,8 @@ from puzzledsl.checker.diagnostics.runtime_errors import (
     NoSuchFamily,
 )
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import Alternative, SubBlock, name_of
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.runtimes import (
-    RUNTIMES,
-    Absent,
-    Lowered,
-    Runtime,
-    extra_params,
-    family_support,
-    support,
-)
+from puzzledsl.ir.runtimes import RUNTIMES, Runtime, extra_params, family_support
 from puzzledsl.ir.source_location import span_of
 
 BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625}
@@ -62,8 +55,8 @@ def _check(
         yield NoSuchFamily(where, secondary=[Label(span(parent.where), "the parent")], **arguments)
         return
     for sub_block, alternative, layers in _used(space, runtime):
-        answer = support(runtime, alternative, first=layers == [0])
-        what = f"`{name_of(alternative)}` {'FFN' if sub_block == 'ffn' else 'attention'}"
+        answer = alternative.support(runtime.name, first=layers == [0])
+        what = f"`{alternative.name}` {'FFN' if sub_block == 'ffn' else 'attention'}"
         common: dict[str, Any] = {
             "runtime": runtime.title,
             "version": runtime.version,
@@ -75,9 +68,7 @@ def _check(
             yield CannotRepresent(where, secondary=[label], help=help, reason=answer.reason, **common)
         elif isinstance(answer, Lowered):
             cost = _cost(runtime, answer, parent.shape, export, len(layers))
-            drop = (
-                f"drop `{name_of(alternative)}` from {'that layer' if len(layers) == 1 else 'those layers'}"
-            )
+            drop = f"drop `{alternative.name}` from {'that layer' if len(layers) == 1 else 'those layers'}"
             arguments = common | {"into": answer.into, "cost": cost, "drop": drop}
             if export.lower is None:
                 yield IsLowered(where, secondary=[label], **arguments)
@@ -93,12 +84,12 @@ def _used(space: nodes.Space, runtime: Runtime) -> list[tuple[SubBlock, Alternat
     found: dict[tuple[SubBlock, Alternative, bool], list[int]] = {}
     for index, choice in enumerate(space.layers):
         for alternative in choice.attention:
-            native_here = support(runtime, alternative, first=index == 0).kind == "native"
+            native_here = alternative.support(runtime.name, first=index == 0).kind == "native"
             if not native_here:
-                only_first = support(runtime, alternative, first=False).kind == "native"
+                only_first = alternative.support(runtime.name, first=False).kind == "native"
                 found.setdefault(("attention", alternative, only_first), []).append(index)
         for ffn in choice.ffn:
-            if support(runtime, ffn, first=False).kind != "native":
+            if ffn.support(runtime.name, first=False).kind != "native":
                 found.setdefault(("ffn", ffn, False), []).append(index)
     return [(sub_block, alternative, layers) for (sub_block, alternative, _), layers in found.items()]
 
@@ -112,8 +103,8 @@ def _cost(runtime: Runtime, answer: Lowered, shape: nodes.Shape, export: nodes.E
 
 
 def _absent_help(runtime: Runtime, alternative: Alternative) -> str:
-    able = [r.name for r in RUNTIMES.values() if support(r, alternative, first=False).kind != "absent"]
-    drop = f"drop `{name_of(alternative)}` from the space"
+    able = [r.name for r in RUNTIMES.values() if alternative.support(r.name, first=False).kind != "absent"]
+    drop = f"drop `{alternative.name}` from the space"
     return f"{drop}, or write `runtime: {able[0]}`" if able else drop
 
 

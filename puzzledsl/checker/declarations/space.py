@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import Label
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.assertions import check_assert
@@ -27,7 +28,6 @@ from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.overrides import Overrides
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal, cast
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker.context import Context
@@ -27,7 +28,6 @@ from puzzledsl.checker.expressions.coercions import as_constant, between
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Poison, Symbol
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 

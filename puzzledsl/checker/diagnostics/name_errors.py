@@ -100,22 +100,6 @@ class UnknownAttribute(Diagnostic):
     template = "{thing} has no `{name}`"
 
 
-class KvHeadsDontDivide(Diagnostic):
-    """A number of key/value heads that does not divide the parent's heads.
-
-    Grouped-query attention shares every key/value head among equally many query heads, and new heads are made by
-    merging the parent's heads in groups of equal size.
-
-    Wrong:
-        space v of p { attention = gqa(kv_heads: 3) }
-    Right:
-        space v of p { attention = gqa(kv_heads: 2) }
-    """
-
-    code = "E0207"
-    template = "kv_heads={got} does not divide the parent's {heads} {what} heads"
-
-
 class DuplicateKey(Diagnostic):
     """A setting, argument or objective given twice.
 
@@ -352,19 +336,3 @@ class MistakenKind(Diagnostic):
 
     code = "E0222"
     template = "`{name}` is declared as {got} but written like {like}"
-
-
-class SinksDontFit(Diagnostic):
-    """`sinks` that do not fit into a window.
-
-    A window lets a token see a number of tokens, and `sinks` of these are the first of the sequence. It needs a
-    window larger than `sinks`, because a token sees itself, in a parent whose own attention has no window.
-
-    Wrong:
-        space v of p { attention = gqa(kv_heads: 2, sinks: 4) }
-    Right:
-        space v of p { attention = gqa(kv_heads: 2, window: 64, sinks: 4) }
-    """
-
-    code = "E0223"
-    template = "no room for {sinks} first tokens: this attention {reason}"

@@ -169,22 +169,6 @@ class NoPeak(Diagnostic):
     template = "`{hardware}` has no {dtype} peak"
 
 
-class ImpossibleExperts(Diagnostic):
-    """More active experts than experts.
-
-    A mixture of experts sends a token to `top_k` of its `experts`.
-
-    Wrong:
-        space v of p { ffn = moe(experts: 2, top_k: 4) }
-    Right:
-        space v of p { ffn = moe(experts: 4, top_k: 2) }
-    """
-
-    code = "E0411"
-    template = "top_k={top_k} of experts={experts}"
-    help_template = "top_k goes from 1 to experts"
-
-
 class OverrideDoesNothing(Diagnostic):
     """An override that changes no layer: probably a mistake.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import cast
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import BYTES, BYTES_PER_S, COUNT, Quantity
 from puzzledsl.checker.context import Context
@@ -30,7 +31,6 @@ from puzzledsl.checker.expressions.values import (
 )
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.facts import parent_fact
 from puzzledsl.ir.metrics import METRICS
 from puzzledsl.language.calls import PARENT_FACTS

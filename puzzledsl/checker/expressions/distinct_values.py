@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
@@ -24,7 +25,6 @@ from puzzledsl.checker.expressions.tallies import fits, wrong_argument
 from puzzledsl.checker.expressions.values import POISON, Boolean, Located, Value
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import SubBlock, name_of
 from puzzledsl.ir.facts import fact
 from puzzledsl.syntax import tree
 
@@ -116,20 +116,20 @@ def _facts(space: SpaceInfo, part: SubBlock, attribute: str, indices: tuple[int,
     for layer in indices:
         by_value: dict[int, list[str]] = {}
         for alternative in space.choices(part)[layer]:
-            by_value.setdefault(fact(alternative, attribute, space.shape), []).append(name_of(alternative))
+            by_value.setdefault(fact(alternative, attribute, space.shape), []).append(alternative.name)
         for value, names in by_value.items():
             yield Fraction(value), nodes.Is(layer=layer, sub_block=part, alternatives=tuple(names)), 1
 
 
 def _names(space: SpaceInfo, part: SubBlock, indices: tuple[int, ...]) -> Iterator[Takes]:
     for layer in indices:
-        for name in map(name_of, space.choices(part)[layer]):
+        for name in (a.name for a in space.choices(part)[layer]):
             yield name, nodes.Is(layer=layer, sub_block=part, alternatives=(name,)), 1
 
 
 def _pairs(space: SpaceInfo, indices: tuple[int, ...]) -> Iterator[Takes]:
     for layer in indices:
-        attention, ffn = (tuple(map(name_of, space.choices(part)[layer])) for part in BOTH)
+        attention, ffn = (tuple(a.name for a in space.choices(part)[layer]) for part in BOTH)
         for pair in ((a, f) for a in attention for f in ffn):
             choices = (
                 nodes.Is(layer=layer, sub_block=part, alternatives=(name,))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.context import Context
@@ -28,7 +30,6 @@ from puzzledsl.checker.expressions.values import Boolean, Value
 from puzzledsl.checker.limits import CELLS_PER_STEP, MAX_CELLS
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock, name_of
 from puzzledsl.ir.facts import fact
 
 Cells = tuple[tuple[Fraction, ...], ...]
@@ -50,13 +51,13 @@ class Table:
 def axis(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[Alternative, ...]:
     """Return a layer's alternatives of one sub-block, with the parent's own among them."""
     here: tuple[Alternative, ...] = tuple(space.choices(sub_block)[layer])
-    parent: Alternative = ParentAttention() if sub_block == "attention" else ParentFfn()
+    parent = PARENTS[sub_block]
     return here if parent in here else (*here, parent)
 
 
 def axis_names(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[str, ...]:
     """Return the canonical names of `axis`."""
-    return tuple(map(name_of, axis(space, layer, sub_block)))
+    return tuple(a.name for a in axis(space, layer, sub_block))
 
 
 # ---------------------------------------------------------------- numbers to tables
@@ -130,7 +131,7 @@ def _one(key: TermKey, alternative: Alternative, space: SpaceInfo) -> int:
         return fact(alternative, str(key[2]), space.shape)
     names = key[2]
     assert isinstance(names, tuple)
-    return name_of(alternative) in names
+    return alternative.name in names
 
 
 def entry(key: TermKey, row: int, column: int) -> Fraction:

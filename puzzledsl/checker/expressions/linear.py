@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal, cast
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import BYTES, TIME, TOK_PER_S, Quantity
 from puzzledsl.checker.context import Context
@@ -22,7 +23,6 @@ from puzzledsl.checker.expressions.search_values import Comparison, Conjunction,
 from puzzledsl.checker.expressions.values import POISON, Boolean, Value
 from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.syntax.tree import CompareOp
 
 FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}

@@ -17,7 +17,6 @@ from puzzledsl.checker.limits import MAX_FORMULA
 from puzzledsl.checker.spaces.patterns import matching
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.syntax import tree
 
 _BOUND = "a bound on a metric or on several layers"
@@ -34,7 +33,9 @@ def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Val
             names = matching(ctx, node.pattern, scope, space, sub_block, indices)
             if names is None:
                 return POISON
-            others = tuple(n for n in map(name_of, space.alternatives(sub_block, indices)) if n not in names)
+            others = tuple(
+                n for n in (a.name for a in space.alternatives(sub_block, indices)) if n not in names
+            )
             if node.negated:
                 names, others = others, names
             return Matches(space, sub_block, names, others, indices, ctx.source(node.span))

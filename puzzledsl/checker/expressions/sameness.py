@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
@@ -13,7 +14,6 @@ from puzzledsl.checker.expressions.values import POISON, Boolean, Constructed, P
 from puzzledsl.checker.limits import MAX_FORMULA, TERMS_PER_STEP
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import SubBlock, name_of
 from puzzledsl.syntax import tree
 
 One = Layers | SubBlocks
@@ -53,7 +53,7 @@ def same_as(ctx: Context, node: tree.SameAs, left: Value, right: Value) -> Value
 
 def _choice(space: SpaceInfo, part: SubBlock, left: int, right: int) -> nodes.Logic | bool:
     """The formula for one sub-block; True or False where nothing is left to choose."""
-    own, others = (tuple(map(name_of, space.choices(part)[layer])) for layer in (left, right))
+    own, others = (tuple(a.name for a in space.choices(part)[layer]) for layer in (left, right))
     if not set(own) & set(others):
         return False
     return True if own == others and len(own) == 1 else same_choice(left, right, part, own, others)

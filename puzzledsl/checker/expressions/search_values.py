@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import SubBlock
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.checker.expressions.layer_tables import collect_layers
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import SubBlock
 
 Function = Literal["runs", "longest", "distinct"]
 Statements = tuple[nodes.Logic, ...]

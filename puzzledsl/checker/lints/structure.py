@@ -13,7 +13,6 @@ from typing import assert_never
 from puzzledsl.checker.expressions.layer_tables import collect_layers, is_true
 from puzzledsl.checker.expressions.structures import Structure
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import name_of
 
 Outcomes = frozenset[bool]
 MAX_TRIES = 20_000
@@ -36,11 +35,11 @@ class Layerwise:
         choice = self.space.layers[layers.pop()] if layers else self.space.layers[0]
         if isinstance(logic, nodes.Is):
             own = choice.attention if logic.sub_block == "attention" else choice.ffn
-            return frozenset(name_of(alternative) in logic.alternatives for alternative in own)
+            return frozenset(alternative.name in logic.alternatives for alternative in own)
         key = id(choice), logic
         if key not in self._known:
             self._known[key] = frozenset(
-                is_true(logic, name_of(a), name_of(f)) for a in choice.attention for f in choice.ffn
+                is_true(logic, a.name, f.name) for a in choice.attention for f in choice.ffn
             )
         return self._known[key]
 
@@ -105,7 +104,7 @@ class Layerwise:
     def _of_layer(self, layer: int, taken: Sequence[tuple[int, nodes.Logic]]) -> frozenset[int] | None:
         choice = self.space.layers[layer]
         values: set[int] = set()
-        for pair in ((name_of(a), name_of(f)) for a in choice.attention for f in choice.ffn):
+        for pair in ((a.name, f.name) for a in choice.attention for f in choice.ffn):
             here = [value for value, logic in taken if is_true(logic, *pair)]
             if len(here) != 1:
                 return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker.context import Context
@@ -12,14 +13,7 @@ from puzzledsl.checker.diagnostics.lints import AlwaysHolds, NeverHolds
 from puzzledsl.checker.expressions.structures import Structure, recognised
 from puzzledsl.checker.lints.structure import Layerwise
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
-from puzzledsl.ir.facts import fact, fixed_params, params
+from puzzledsl.ir.facts import fact, fixed_params
 from puzzledsl.ir.nodes import Shape
 
 Pair = tuple[AttentionAlternative, FfnAlternative]
@@ -178,7 +172,7 @@ def reachable(linear: nodes.Linear, space: nodes.Space, shape: Shape) -> tuple[F
 
 def at_parent(linear: nodes.Linear, shape: Shape) -> Fraction:
     """Return the value of a sum at the parent."""
-    kept = nodes.LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(),))
+    kept = nodes.LayerChoice.of_parent()
     where = nodes.Where(file="", line=1, column=1, end_line=1, end_column=1)
     parent = nodes.Space(name="", parent="", layers=(kept,) * shape.layers, where=where)
     ends = reachable(linear, parent, shape)
@@ -196,12 +190,12 @@ def _figure(term: nodes.Term, shape: Shape) -> Figure | None:
     """Return the function from a layer's choice to its contribution to a term; None for metrics and scores."""
     match term:
         case nodes.ParamsTerm():
-            return lambda pair: Fraction(params(pair[0], shape) + params(pair[1], shape))
+            return lambda pair: Fraction(pair[0].params(shape) + pair[1].params(shape))
         case nodes.FactTerm(sub_block=sub_block, attribute=attribute):
             return lambda pair: Fraction(fact(pair[sub_block == "ffn"], attribute, shape))
         case nodes.CountTerm(sub_block=sub_block, alternatives=names):
-            return lambda pair: Fraction(name_of(pair[sub_block == "ffn"]) in names)
+            return lambda pair: Fraction(pair[sub_block == "ffn"].name in names)
         case nodes.TableTerm() as table:
-            return lambda pair: table.value(name_of(pair[0]), name_of(pair[1]))
+            return lambda pair: table.value(pair[0].name, pair[1].name)
         case _:
             return None

@@ -5,13 +5,15 @@ An alternative equal to the parent's own sub-block becomes `parent`. Duplicates 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor, gcd
-from typing import TypeVar
+from math import floor
 
-from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.phrases import listed
+from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, SubBlock
+from puzzledsl.alternatives.arguments import Arguments
+from puzzledsl.alternatives.registry import KINDS, AttentionAlternative, FfnAlternative
+from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors, space_errors
@@ -20,33 +22,12 @@ from puzzledsl.checker.diagnostics.lints import SameAlternative
 from puzzledsl.checker.expressions.coercions import as_constant, as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Located, Options, Poison, Scope, Value, describe
-from puzzledsl.checker.limits import MAX_OPTIONS
+from puzzledsl.checker.limits import MAX_COUNT, MAX_OPTIONS
 from puzzledsl.checker.spaces.patterns import report_unknown
 from puzzledsl.checker.spaces.space_info import SpaceInfo
-from puzzledsl.ir.alternatives import (
-    Alternative,
-    AttentionAlternative,
-    FfnAlternative,
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    MoeFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    SubBlock,
-    name_of,
-)
 from puzzledsl.ir.nodes import Rounding
-from puzzledsl.language.alternatives import ALTERNATIVES, GQA, MLP, MOE, NOOP
+from puzzledsl.language.alternatives import ALTERNATIVES
 from puzzledsl.syntax import tree
-
-MAX_EXPERTS = 4096
-
-
-T = TypeVar("T", bound=Alternative)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,28 +39,29 @@ class ChoiceReader:
 
     def attention(self, expr: tree.Expr, scope: Scope) -> tuple[AttentionAlternative, ...]:
         """Return the attention alternatives that an expression denotes."""
-        found: dict[AttentionAlternative, None] = {}
-        for call in self._calls(expr, scope, "attention"):
-            self._add(found, self._attention(call), call)
-        return tuple(found)
+        return tuple(a for a in self.alternatives(expr, scope, "attention") if isinstance(a, Attention))
 
     def ffn(self, expr: tree.Expr, scope: Scope) -> tuple[FfnAlternative, ...]:
         """Return the FFN alternatives that an expression denotes."""
-        found: dict[FfnAlternative, None] = {}
-        for call in self._calls(expr, scope, "ffn"):
-            self._add(found, self._ffn(call), call)
-        return tuple(found)
-
-    def _add(self, found: dict[T, None], more: list[T], call: Constructed) -> None:
-        """Add a call's alternatives to a choice; warn about those that the choice already contains."""
-        for alternative in more:
-            if alternative in found and not call.scope.file.is_std:
-                self.ctx.warnings.append(_same(alternative, call, self.info))
-            found[alternative] = None
+        return tuple(f for f in self.alternatives(expr, scope, "ffn") if isinstance(f, Ffn))
 
     def alternatives(self, expr: tree.Expr, scope: Scope, sub_block: SubBlock) -> tuple[Alternative, ...]:
         """Return the alternatives that an expression denotes for the given sub-block."""
-        return self.attention(expr, scope) if sub_block == "attention" else self.ffn(expr, scope)
+        found: dict[Alternative, None] = {}
+        for call in self._calls(expr, scope, sub_block):
+            for alternative in self._read(call, KINDS[sub_block][call.name]):
+                if alternative in found and not call.scope.file.is_std:
+                    self.ctx.warnings.append(_same(alternative, call, self.info))
+                found[alternative] = None
+        return tuple(found)
+
+    def _read(self, call: Constructed, kind: type[Alternative]) -> Sequence[Alternative]:
+        """Return the alternatives of one call."""
+        settings = from_call(self.ctx, call, ALTERNATIVES[kind.sub_block][call.name])
+        arguments = CallArguments(self.ctx, self.info, settings)
+        found = kind.read(arguments)
+        self.info.incomplete |= arguments.failed
+        return found
 
     # ------------------------------------------------------------ which words
 
@@ -130,155 +112,108 @@ class ChoiceReader:
         self.info.incomplete = True
         return []
 
-    # ------------------------------------------------------------ attention
 
-    def _attention(self, call: Constructed) -> list[AttentionAlternative]:
-        match call.name:
-            case "gqa":
-                return self._gqa(call)
-            case "linear":
-                self._bare(call)
-                return [LinearAttention()]
-            case "noop":
-                self._bare(call)
-                return [NoOpAttention()]
-            case _:
-                self._bare(call)
-                return [ParentAttention()]
+class CallArguments(Arguments):
+    """The arguments of one call, read by the rules of the language. Rounded widths are recorded in `info`."""
 
-    def _bare(self, call: Constructed) -> None:
-        if call.arguments:
-            self._finish(from_call(self.ctx, call, NOOP))
+    def __init__(self, ctx: Context, info: SpaceInfo, settings: Settings) -> None:
+        self.ctx, self.info, self.shape, self.settings = ctx, info, info.shape, settings
+        self._invalid: set[str] = set()
 
-    def _finish(self, settings: Settings) -> bool:
-        self.info.incomplete |= settings.failed
-        return not settings.failed
+    @property
+    def failed(self) -> bool:
+        """True once a mistake was found."""
+        return self.settings.failed or bool(self._invalid)
 
-    def _gqa(self, call: Constructed) -> list[AttentionAlternative]:
-        settings = from_call(self.ctx, call, GQA)
-        settings.need("kv_heads", help="write `gqa(kv_heads: 4)`; several are `gqa(kv_heads: 4 | 2)`")
-        heads = [self._kv_heads(o) for o in settings.options("kv_heads")] if settings.has("kv_heads") else []
-        windows: list[int | None] = self._windows(settings) if settings.has("window") else [None]
-        sinks = self._sinks(settings, windows) if settings.has("sinks") else 0
-        settings.failed |= None in heads or -1 in windows
-        self._finish(settings)
-        if not self._affordable(call, len(heads) * len(windows)):
-            return []
-        return [
-            self._same_as_parent(kv, window, sinks if window else 0)
-            for kv in heads
-            if kv is not None
-            for window in windows
-            if window != -1
-        ]
+    def need(self, *keys: str, help: str) -> None:
+        """Report those of `keys` that are missing."""
+        self.settings.need(*keys, help=help)
 
-    def _same_as_parent(self, kv_heads: int, window: int | None, sinks: int) -> AttentionAlternative:
-        if kv_heads == self.info.shape.kv_heads and window is None:
-            return ParentAttention()
-        return GqaAttention(kv_heads=kv_heads, window=window, sinks=sinks)
+    def has(self, key: str) -> bool:
+        """Return True if the argument is written."""
+        return self.settings.has(key)
 
-    def _kv_heads(self, option: Located) -> int | None:
-        kv = as_whole(self.ctx, option.value, option.span, "`kv_heads`", 1)
-        if kv is None:
-            return None
-        shape = self.info.shape
-        divisors = [
-            d for d in range(1, min(shape.kv_heads, 4096) + 1) if gcd(shape.kv_heads, shape.heads) % d == 0
-        ]
-        for what, heads in (("query", shape.heads), ("key/value", shape.kv_heads)):
-            if heads % kv:
-                help = "kv_heads can be " + listed(divisors, "or")
-                self.ctx.report(
-                    name_errors.KvHeadsDontDivide(option.span, got=kv, heads=heads, what=what, help=help)
-                )
-                return None
-        return kv
+    def place(self, key: str) -> Span:
+        """Return the span of an argument's value; the span of the call if it is missing."""
+        return self.settings.place(key)
 
-    def _windows(self, settings: Settings) -> list[int | None]:
-        """Return the window sizes in tokens: None for `full`, -1 for an invalid one (already reported)."""
-        entry = settings.entry("window")
-        options = entry.expr.options if isinstance(entry.expr, tree.Choice) else (entry.expr,)
+    def is_valid(self, key: str) -> bool:
+        """Return False once a mistake was found in this argument."""
+        return key not in self._invalid
+
+    def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
+        """Return a whole number within bounds."""
+        return self.settings.whole(key, default, low, high)
+
+    def wholes(
+        self,
+        key: str,
+        low: int = 1,
+        high: int | None = None,
+        check: Callable[[int, Span], Diagnostic | None] = lambda number, span: None,
+    ) -> list[int]:
+        """Return the whole numbers of `a | b` within bounds that `check` does not refuse; empty if there are none."""
+        options = self.settings.options(key) if self.settings.has(key) else []
+        found = [self._whole(key, option, low, high, check) for option in options]
+        return [number for number in found if number is not None]
+
+    def wholes_or(self, key: str, word: str, low: int = 1, high: int | None = None) -> list[int | None]:
+        """Return whole numbers like `wholes`; None stands for `word`."""
+        entry = self.settings.entry(key)
         found: list[int | None] = []
-        for option in options:
-            if isinstance(option, tree.Name) and option.text == "full":
+        for expr in entry.expr.options if isinstance(entry.expr, tree.Choice) else (entry.expr,):
+            if isinstance(expr, tree.Name) and expr.text == word:
                 found.append(None)
                 continue
-            value = self.ctx.value(option, entry.scope)
-            located = value.options if isinstance(value, Options) else (Located(value, option.span),)
-            for one in located:
-                window = as_whole(self.ctx, one.value, one.span, "`window`", 1, 2**40)
-                found.append(-1 if window is None else window)
+            value = self.ctx.value(expr, entry.scope)
+            options = value.options if isinstance(value, Options) else (Located(value, expr.span),)
+            numbers = [self._whole(key, option, low, high) for option in options]
+            found += [number for number in numbers if number is not None]
         return found
 
-    def _sinks(self, settings: Settings, windows: list[int | None]) -> int:
-        """Return the number of attention sinks: tokens at the start of the sequence that every window keeps.
+    def _whole(
+        self,
+        key: str,
+        option: Located,
+        low: int,
+        high: int | None,
+        check: Callable[[int, Span], Diagnostic | None] = lambda number, span: None,
+    ) -> int | None:
+        number = as_whole(self.ctx, option.value, option.span, f"`{key}`", low, high)
+        problem = None if number is None else check(number, option.span)
+        if problem is not None:
+            self.ctx.report(problem)
+        if number is None or problem is not None:
+            self._invalid.add(key)
+            return None
+        return number
 
-        Report a number that does not fit the windows, and return 0.
-        """
-        sinks = settings.whole("sinks", 0, 0)
-        span = settings.place("sinks")
-        sizes = [w for w in windows if w is not None and w != -1]
-        if not sinks or -1 in windows:
-            return 0
-        if not sizes:
-            reason, help = "has no window", f"write `window: 64, sinks: {sinks}`, or leave `sinks` out"
-        elif self.info.shape.window is not None:
-            reason = f"belongs to a parent that sees {self.info.shape.window:,} tokens at most"
-            help = "leave `sinks` out: the parent's own window hides the first tokens"
-        elif sinks >= min(sizes):
-            reason = f"sees {min(sizes):,} tokens in all, itself among them"
-            help = f"`sinks` can be 0 to {min(sizes) - 1:,}" + ("; 4 does well" if min(sizes) > 4 else "")
-        else:
-            return sinks
-        self.ctx.report(name_errors.SinksDontFit(span, sinks=sinks, reason=reason, help=help))
-        settings.failed = True
-        return 0
+    def refuse(self, key: str, problem: Diagnostic) -> None:
+        """Report a mistake in an argument."""
+        self.ctx.report(problem)
+        self._invalid.add(key)
 
-    def _affordable(self, call: Constructed, count: int) -> bool:
-        if count > MAX_OPTIONS:
-            self.ctx.report(
-                name_errors.TooMuch(call.span, what="this choice", limit=f"{MAX_OPTIONS} alternatives")
-            )
-            self.info.incomplete = True
-            return False
-        return True
+    def affords(self, count: int) -> bool:
+        """Return False, reported, if so many alternatives are too many."""
+        if count <= MAX_OPTIONS:
+            return True
+        limit = f"{MAX_OPTIONS} alternatives"
+        self.ctx.report(name_errors.TooMuch(self.settings.span, what="this choice", limit=limit))
+        self.settings.failed = True
+        return False
 
-    # ------------------------------------------------------------ ffn
+    def widths(self, key: str, multiple: int) -> list[int]:
+        """Return FFN widths of `25% | 4096`, rounded to the nearest multiple."""
+        if self.failed or not self.settings.has(key):
+            return []
+        found = [self._width(key, option, multiple) for option in self.settings.options(key)]
+        return [width for width in found if width is not None]
 
-    def _ffn(self, call: Constructed) -> list[FfnAlternative]:
-        match call.name:
-            case "mlp":
-                return self._mlp(call)
-            case "moe":
-                return self._moe(call)
-            case "linear":
-                self._bare(call)
-                return [LinearFfn()]
-            case "noop":
-                self._bare(call)
-                return [NoOpFfn()]
-            case _:
-                self._bare(call)
-                return [ParentFfn()]
-
-    def _mlp(self, call: Constructed) -> list[FfnAlternative]:
-        settings = from_call(self.ctx, call, MLP)
-        settings.need("width", help="write `mlp(width: 50%)` or `mlp(width: 4096)`")
-        multiple = settings.whole("round", 1, 1, 2**24)
-        options = settings.options("width") if settings.has("width") else []
-        widths = [self._width(o, multiple) for o in options] if not settings.failed else []
-        settings.failed |= None in widths
-        self._finish(settings)
-        return [
-            ParentFfn() if width == self.info.shape.intermediate else MlpFfn(width=width)
-            for width in widths
-            if width is not None
-        ]
-
-    def _width(self, option: Located, multiple: int) -> int | None:
+    def _width(self, key: str, option: Located, multiple: int) -> int | None:
         """Return the channels that one width denotes, rounded to the nearest multiple (ties up); None if it is invalid."""
-        number = as_constant(self.ctx, option.value, option.span, "`width`", COUNT)
+        number = as_constant(self.ctx, option.value, option.span, f"`{key}`", COUNT)
         if number is None:
+            self._invalid.add(key)
             return None
         intermediate = self.info.shape.intermediate
         exact = number.value * intermediate if number.form == "percent" else number.value
@@ -286,6 +221,7 @@ class ChoiceReader:
         width = int(exact) if exact == intermediate else rounded
         if exact <= 0 or exact > intermediate or width > intermediate or width < 1:
             self._impossible(option, multiple, exact, width)
+            self._invalid.add(key)
             return None
         self.info.asked.setdefault(width, set()).add(exact)
         if width != exact:
@@ -310,48 +246,13 @@ class ChoiceReader:
         )
         self.ctx.report(error)
 
-    def _moe(self, call: Constructed) -> list[FfnAlternative]:
-        settings = from_call(self.ctx, call, MOE)
-        settings.need("experts", "top_k", help="write `moe(experts: 8, top_k: 2)`")
-        multiple = settings.whole("round", 1, 1, 2**24)
-        if settings.failed:
-            self._finish(settings)
-            return []
-        experts = self._wholes(settings, "experts")
-        active = self._wholes(settings, "top_k")
-        asked = settings.options("width") if settings.has("width") else None
-        widths = [self._width(o, multiple) for o in asked] if asked is not None else None
-        settings.failed |= bool(widths) and None in (widths or [])
-        self._finish(settings)
-        if not self._affordable(call, len(experts) * len(active) * (1 if widths is None else len(widths))):
-            return []
-        found: list[FfnAlternative] = []
-        for count in experts:
-            for top_k in active:
-                if top_k > count:
-                    error = space_errors.ImpossibleExperts(
-                        settings.place("top_k"), top_k=top_k, experts=count
-                    )
-                    self.ctx.report(error)
-                    self.info.incomplete = True
-                    continue
-                own = widths if widths is not None else [max(1, self.info.shape.intermediate // count)]
-                found += [MoeFfn(experts=count, top_k=top_k, width=w) for w in own if w is not None]
-        return found
-
-    def _wholes(self, settings: Settings, key: str) -> list[int]:
-        options = settings.options(key)
-        found = [as_whole(self.ctx, o.value, o.span, f"`{key}`", 1, MAX_EXPERTS) for o in options]
-        settings.failed |= None in found
-        return [f for f in found if f is not None]
-
 
 def _same(alternative: Alternative, call: Constructed, info: SpaceInfo) -> SameAlternative:
-    name, shape = name_of(alternative), info.shape
-    if name != "parent" or call.name == "parent":
+    shape = info.shape
+    if alternative.kind != "parent" or call.name == "parent":
         help = "keep one of them"
-    elif call.name == "gqa":
+    elif alternative.sub_block == "attention":
         help = f"the parent has {shape.kv_heads} key/value heads itself"
     else:
         help = f"the parent's width is {shape.intermediate} itself"
-    return SameAlternative(call.span, name=name, help=help)
+    return SameAlternative(call.span, name=alternative.name, help=help)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.diagnostics import Fix, Span
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.checker.context import Context
@@ -15,7 +16,6 @@ from puzzledsl.checker.expressions.values import Poison, Scope, Value, describe
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.patterns import Predicate, predicate
 from puzzledsl.checker.spaces.space_info import SpaceInfo
-from puzzledsl.ir.alternatives import Alternative, SubBlock, name_of
 from puzzledsl.syntax import tree
 
 Choice = tuple[Alternative, ...]
@@ -105,7 +105,7 @@ class Overrides:
         for (sub_block, layer), emptied in self.emptied.items():
             groups.setdefault((emptied.span, sub_block), []).append(layer)
         for (span, sub_block), layers in groups.items():
-            had = ", ".join(f"`{name_of(a)}`" for a in self.emptied[sub_block, layers[0]].before)
+            had = ", ".join(f"`{a.name}`" for a in self.emptied[sub_block, layers[0]].before)
             help = f"layer {layers[0]} had {had}"
             text = f"{layers_in_words(sorted(layers))} {'is' if len(layers) == 1 else 'are'}"
             self.ctx.report(errors.EmptyChoice(span, layers=text, sub_block=sub_block, help=help))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context
@@ -19,21 +20,10 @@ from puzzledsl.checker.expressions.coercions import as_constant
 from puzzledsl.checker.expressions.layer_tables import holds
 from puzzledsl.checker.expressions.values import Located, Options, Poison, Scope
 from puzzledsl.checker.spaces.space_info import SpaceInfo
-from puzzledsl.ir.alternatives import (
-    Alternative,
-    GqaAttention,
-    MlpFfn,
-    MoeFfn,
-    ParentAttention,
-    ParentFfn,
-    SubBlock,
-    name_of,
-)
 from puzzledsl.language.alternatives import ALTERNATIVES, pattern_fields
 from puzzledsl.syntax import tree
 
 Predicate = Callable[[Alternative], bool]
-UNCAPPED = Fraction(2**200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +55,7 @@ def predicate(
         return None
 
     def matches(alternative: Alternative) -> bool:
-        return _has_name(alternative, name) and all(_passes(t, alternative, info) for t in known)
+        return alternative.answers_to(name) and all(_passes(t, alternative, info) for t in known)
 
     return matches
 
@@ -82,7 +72,7 @@ def matching(
     test = predicate(ctx, pattern, scope, info, sub_block)
     if test is None:
         return None
-    return tuple(name_of(a) for a in info.alternatives(sub_block, layers) if test(a))
+    return tuple(a.name for a in info.alternatives(sub_block, layers) if test(a))
 
 
 def report_unknown(ctx: Context, name: tree.Name, sub_block: SubBlock) -> str | None:
@@ -130,14 +120,6 @@ def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope) -> _
     return _Test(key, field.op, tuple(found)) if len(found) == len(options) else None
 
 
-def _has_name(alternative: Alternative, name: str) -> bool:
-    if alternative.kind == name:
-        return True
-    return (name == "gqa" and isinstance(alternative, ParentAttention)) or (
-        name == "mlp" and isinstance(alternative, ParentFfn)
-    )
-
-
 def _passes(test: _Test, alternative: Alternative, info: SpaceInfo) -> bool:
     op: tree.CompareOp = "==" if test.op == "!=" else test.op
     found = any(
@@ -150,30 +132,10 @@ def _passes(test: _Test, alternative: Alternative, info: SpaceInfo) -> bool:
 
 def _figures(alternative: Alternative, field: str, percent: bool, info: SpaceInfo) -> list[Fraction]:
     """The alternative's figures a test compares: several where one width was asked for in several ways."""
-    shape = info.shape
-    match alternative, field:
-        case ParentAttention(), "kv_heads":
-            return [Fraction(shape.kv_heads)]
-        case GqaAttention(kv_heads=heads), "kv_heads":
-            return [Fraction(heads)]
-        case GqaAttention(window=window), "window":
-            return [UNCAPPED if window is None else Fraction(window)]
-        case GqaAttention(sinks=sinks), "sinks":
-            return [Fraction(sinks)]
-        case ParentAttention(), "sinks":
-            return [Fraction(0)]
-        case ParentAttention(), _:
-            return [UNCAPPED]
-        case MoeFfn(experts=experts), "experts":
-            return [Fraction(experts)]
-        case MoeFfn(top_k=top_k), "top_k":
-            return [Fraction(top_k)]
-        case ParentFfn(), _:
-            width = shape.intermediate
-        case (MlpFfn() | MoeFfn()) as ffn, _:
-            width = ffn.width
-        case _:
-            return []
+    figure = alternative.figure(field, info.shape)
+    if figure is None:
+        return []
     if not percent:
-        return [Fraction(width)]
-    return [exact / shape.intermediate for exact in sorted(info.asked.get(width, {Fraction(width)}))]
+        return [figure]
+    asked = info.asked.get(int(figure), {figure})
+    return [exact / info.shape.intermediate for exact in sorted(asked)]

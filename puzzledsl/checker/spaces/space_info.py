@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from puzzledsl.ir.alternatives import (
-    Alternative,
-    AttentionAlternative,
-    FfnAlternative,
-    ParentAttention,
-    ParentFfn,
-    SubBlock,
-)
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.ir.nodes import Rounding, Shape, WholeModel
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from puzzledsl.child.block_configs import Layer
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Shape
 
 
@@ -30,7 +29,7 @@ def model_card(name: str, parent: str, shape: Shape, layers: Sequence[Layer], pa
     for (attention, ffn), group in groupby(enumerate(layers), key=lambda item: item[1]):
         indices = [index for index, _ in group]
         span = str(indices[0]) if len(indices) == 1 else f"{indices[0]}-{indices[-1]}"
-        lines.append(f"| {span} | {name_of(attention)} | {name_of(ffn)} |")
+        lines.append(f"| {span} | {attention.name} | {ffn.name} |")
     lines += [
         "",
         "```python",

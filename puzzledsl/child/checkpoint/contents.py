@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import Pieces, choices_of, fitting, no_piece
 from puzzledsl.child.block_configs import Layer, from_block_configs, to_block_configs
 from puzzledsl.child.load import OWN_KEYS, child_config
-from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.errors import NoSuchLayer
@@ -28,7 +29,6 @@ from puzzledsl.models.families.families import FAMILIES
 from puzzledsl.models.families.inventory import select
 from puzzledsl.models.families.load import load_config, read_config_json
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
-from puzzledsl.plan.shapes import shapes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def _put(
         elif piece is None:
             raise no_piece(index, sub_block, alternative)
         else:
-            wanted = shapes_of(shape, alternative)
+            wanted = alternative.stored(shape)
             for name, size in wanted.items():
                 read = _reader(pieces, piece, wanted, index, sub_block, alternative, name, dtype)
                 weights[own + name] = LazyTensor(size, dtype, read)

@@ -6,21 +6,19 @@ Both are exact: they contain sizes, not `ffn_mult`, from which readers round to 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, assert_never
+from typing import Any
 
-from puzzledsl.child.block_configs import Layer, cannot
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    MoeFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-)
+from puzzledsl.child.block_configs import Layer
 from puzzledsl.ir.nodes import Shape
+
+DEFAULTS: dict[str, Any] = {
+    "linear_sub_blocks": [],
+    "sliding_window": None,
+    "sink_tokens": 0,
+    "attention_module": None,
+    "mlp_module": None,
+}
+"""Keys that transformers has no global value for, unless some layer has them."""
 
 
 def per_layer_config(layers: Sequence[Layer], shape: Shape) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -32,70 +30,26 @@ def per_layer_config(layers: Sequence[Layer], shape: Shape) -> tuple[dict[str, A
     found: dict[str, dict[str, Any]] = {}
     digits = len(str(len(layers) - 1))
     for index, (attention, ffn) in enumerate(layers):
-        entry: dict[str, Any] = {}
-        if isinstance(attention, GqaAttention):
-            if attention.kv_heads != shape.kv_heads:
-                entry["num_key_value_heads"] = attention.kv_heads
-            if attention.window is not None:
-                entry["sliding_window"] = attention.window
-            if attention.sinks:
-                entry["sink_tokens"] = attention.sinks
-        if isinstance(ffn, MlpFfn):
-            entry["intermediate_size"] = ffn.width
-        removed = [
-            name
-            for name, part in (("attention", attention), ("mlp", ffn))
-            if isinstance(part, NoOpAttention | NoOpFfn)
-        ]
-        linear = [
-            name
-            for name, part in (("attention", attention), ("mlp", ffn))
-            if isinstance(part, LinearAttention | LinearFfn)
-        ]
-        entry |= {"skip": removed} if removed else {}
-        entry |= {"linear_sub_blocks": linear} if linear else {}
+        entry = attention.per_layer(shape)
+        for key, value in ffn.per_layer(shape).items():
+            entry[key] = entry.get(key, []) + value if isinstance(value, list) else value
         if entry:
             found[str(index).zfill(digits)] = entry
     keys = {key for entry in found.values() for key in entry}
-    shared: dict[str, Any] = {"linear_sub_blocks": []} if "linear_sub_blocks" in keys else {}
-    shared |= {"sliding_window": None} if "sliding_window" in keys else {}
-    shared |= {"sink_tokens": 0} if "sink_tokens" in keys else {}
-    return shared, found
+    return {key: value for key, value in DEFAULTS.items() if key in keys}, found
 
 
-def megatron_layers(layers: Sequence[Layer], shape: Shape) -> dict[str, Any]:
+def megatron_layers(layers: Sequence[Layer], shape: Shape) -> dict[str, Any] | None:
     """Return the file for `--heterogeneous-layers-config-path`: `block_configs` with `num_query_groups`, `ffn_hidden_size`.
 
-    The format has no window (Megatron would attend to all tokens), so that runtime refuses windows.
+    The format has no window (Megatron would attend to all tokens), so that runtime refuses windows. None if it cannot
+    hold some sub-block.
     """
-    return {"block_configs": [_megatron_layer(layer, shape) for layer in layers]}
-
-
-def _megatron_layer(layer: Layer, shape: Shape) -> dict[str, Any]:
-    attention, ffn = layer
-    none: dict[str, bool | int | None] = {"no_op": False, "replace_with_linear": False}
-    match attention:
-        case ParentAttention():
-            first = none | {"num_query_groups": shape.kv_heads}
-        case GqaAttention(kv_heads=kv_heads):
-            first = none | {"num_query_groups": kv_heads}
-        case LinearAttention():
-            first = none | {"num_query_groups": None, "replace_with_linear": True}
-        case NoOpAttention():
-            first = none | {"num_query_groups": None, "no_op": True}
-        case _:
-            assert_never(attention)
-    match ffn:
-        case ParentFfn():
-            second = none | {"ffn_hidden_size": shape.intermediate}
-        case MlpFfn(width=width):
-            second = none | {"ffn_hidden_size": width}
-        case LinearFfn():
-            second = none | {"ffn_hidden_size": None, "replace_with_linear": True}
-        case NoOpFfn():
-            second = none | {"ffn_hidden_size": None, "no_op": True}
-        case MoeFfn():
-            raise cannot(ffn)
-        case _:
-            assert_never(ffn)
-    return {"attention": first, "ffn": second}
+    flags = {"no_op": False, "replace_with_linear": False}
+    found: list[dict[str, Any]] = []
+    for attention, ffn in layers:
+        first, second = attention.megatron(shape), ffn.megatron(shape)
+        if first is None or second is None:
+            return None
+        found.append({"attention": flags | first, "ffn": flags | second})
+    return {"block_configs": found}

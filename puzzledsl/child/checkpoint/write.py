@@ -5,6 +5,7 @@ The directory appears whole or not at all, and the same child gives the same byt
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from puzzledsl.child.checkpoint.errors import WouldOverwrite
 from puzzledsl.child.checkpoint.heterogeneous import megatron_layers, per_layer_config
 from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
 from puzzledsl.child.load import CHILD_MODEL_TYPE
+from puzzledsl.models.alternatives.registry import module_class
 from puzzledsl.models.families.load import read_config_json
 
 COPIED_FILES = (
@@ -67,9 +69,10 @@ def write_checkpoint(
     with appearing(out_dir) as directory:
         write_shards(child.weights, directory, shard_bytes)
         write_json(directory / "config.json", child_config_json(child))
-        write_json(directory / MEGATRON_FILE, megatron_layers(child.layers, child.shape))
+        if (layers := megatron_layers(child.layers, child.shape)) is not None:
+            write_json(directory / MEGATRON_FILE, layers)
         for file_name in REMOTE_FILES:
-            (directory / file_name).write_text(remote_code(file_name, child.shape.family), encoding="utf-8")
+            (directory / file_name).write_text(remote_code(file_name, child), encoding="utf-8")
         copy_tokenizer(base_dir, directory)
         (directory / "README.md").write_text(card, encoding="utf-8")
 
@@ -105,10 +108,20 @@ def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def remote_code(file_name: str, model_type: str) -> str:
-    """Return the model code of a checkpoint. It is written for Llama; other families' classes differ only in their prefix."""
+def remote_code(file_name: str, child: ChildFiles) -> str:
+    """Return the model code of a checkpoint. It is written for Llama; other families' classes differ only in their prefix.
+
+    It has the source of the modules that come from installed packages.
+    """
     text = (resources.files("puzzledsl") / REMOTE_FILES[file_name]).read_text(encoding="utf-8")
-    return text.replace("llama", model_type).replace("Llama", model_type.capitalize())
+    family = child.shape.family
+    text = text.replace("llama", family).replace("Llama", family.capitalize())
+    modules = {a.kind: module for pair in child.layers for a in pair if (module := module_class(a))}
+    if not modules:
+        return text
+    sources = [inspect.getsource(module) for module in dict.fromkeys(modules.values())]
+    table = ", ".join(f'"{kind}": {module.__name__}' for kind, module in sorted(modules.items()))
+    return text.replace("MODULES = {}", "\n\n".join([*sources, f"MODULES = {{{table}}}"]))
 
 
 def refuse_to_overwrite(out_dir: Path) -> None:

@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.child.assemble import choices_of
-from puzzledsl.ir.alternatives import Alternative, SubBlock
 from puzzledsl.ir.tables import LayerDefinition
 
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.child.healing.chain import Link, chain, child_digest, first_changed
 from puzzledsl.child.healing.groups import HealingGroups
-from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.layerwise import LayerRunner
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.child.healing.layer import ChildSubBlock
-from puzzledsl.pieces.initialise.grams import Gram, solve_ridge
+from puzzledsl.models.least_squares.grams import Gram, solve_ridge
 
 SMALLEST_STREAM = 1e-6
 """Added to the mean square of a stream before the inverse square root."""

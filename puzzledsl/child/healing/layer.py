@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.child.assemble import Pieces, load_piece, no_piece
 from puzzledsl.child.healing.chain import Link
-from puzzledsl.models.build import build_alternative, last_map
+from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families import access
 from puzzledsl.models.families.paged import load_module_weights
 from puzzledsl.models.kernels.products import fast_products
@@ -30,7 +30,7 @@ class ChildSubBlock:
         self.link = link
         self._norm = access.norm_of(layer, link.sub_block)
         parents = access.sub_block_of(layer, link.sub_block)
-        name = last_map(link.sub_block, link.alternative)
+        name = link.alternative.last_map
         assert name is not None, "a no-op is no link of the chain"
         self.name = name
         if link.alternative.kind == "parent":
@@ -75,6 +75,6 @@ def _copied(linear: nn.Linear) -> nn.Linear:
 def _piece(model: PreTrainedModel, link: Link, pieces: Pieces) -> nn.Module:
     if link.piece is None:
         raise no_piece(link.layer_idx, link.sub_block, link.alternative)
-    module = build_alternative(model, link.layer_idx, link.sub_block, link.alternative).requires_grad_(False)
+    module = build_alternative(model, link.layer_idx, link.alternative).requires_grad_(False)
     load_piece(module, pieces(link.piece), link.piece, link.layer_idx, link.sub_block, link.alternative)
     return module

@@ -8,8 +8,8 @@ from typing import Any, assert_never, cast
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.ir.alternatives import SubBlock
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.families.errors import UnknownFamily
 from puzzledsl.models.families.families import FAMILIES, Family

@@ -6,21 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.alternatives.weights import Shapes
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.ir.alternatives import (
-    AttentionAlternative,
-    FfnAlternative,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-)
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.families.access import norm_name, sub_block_name
 from puzzledsl.models.families.errors import AbsurdConfig, WeightsDontFit
 from puzzledsl.models.families.families import FAMILIES
 from puzzledsl.models.families.tensors import LazyTensor
-from puzzledsl.plan.shapes import Shapes, attention_shapes, mlp_shapes, shapes_of
 
 Layer = tuple[AttentionAlternative, FfnAlternative]
 
@@ -66,16 +60,11 @@ def inventory(shape: Shape, layers: Sequence[Layer] | None = None) -> Shapes:
     for index in range(shape.layers):
         attention, ffn = layers[index] if layers is not None else (ParentAttention(), ParentFfn())
         prefix = f"{family.layers}.{index}."
-        if not isinstance(attention, NoOpAttention):
-            own = attention_shapes(shape, shape.kv_heads)
-            own = own if isinstance(attention, ParentAttention) else shapes_of(shape, attention)
-            found[f"{prefix}{norm_name('attention')}.weight"] = (shape.hidden,)
-            found |= {f"{prefix}{sub_block_name('attention')}.{name}": size for name, size in own.items()}
-        if not isinstance(ffn, NoOpFfn):
-            own = mlp_shapes(shape, shape.intermediate)
-            own = own if isinstance(ffn, ParentFfn) else shapes_of(shape, ffn)
-            found[f"{prefix}{norm_name('ffn')}.weight"] = (shape.hidden,)
-            found |= {f"{prefix}{sub_block_name('ffn')}.{name}": size for name, size in own.items()}
+        for alternative in (attention, ffn):
+            part, own = alternative.sub_block, alternative.weights(shape)
+            if own:
+                found[f"{prefix}{norm_name(part)}.weight"] = (shape.hidden,)
+            found |= {f"{prefix}{sub_block_name(part)}.{name}": weight.shape for name, weight in own.items()}
     found[f"{family.final_norm}.weight"] = (shape.hidden,)
     if not shape.tied:
         found[f"{family.head}.weight"] = (shape.vocab, shape.hidden)

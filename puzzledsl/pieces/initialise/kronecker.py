@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.pieces.initialise.grams import Gram
+from puzzledsl.models.least_squares.grams import Gram
 
 DAMPING = 0.5
 """Damping of each factor: added to its diagonal, relative to the diagonal's mean.

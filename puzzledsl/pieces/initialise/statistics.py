@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -19,40 +19,12 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.models.families import access
+from puzzledsl.models.least_squares.grams import Gram
+from puzzledsl.models.least_squares.layer_statistics import Call, LayerStatistics
 from puzzledsl.pieces.initialise.errors import NoCalibration
-from puzzledsl.pieces.initialise.grams import Gram
 
 KEPT_TOKENS = 8192
 """Number of tokens per layer whose calls `collect_statistics` keeps, to fit alternatives on."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One batch in one layer (B, S, H): the layer's input, and the inputs and outputs of its two sub-blocks' modules."""
-
-    entering: Tensor
-    hidden_states: Tensor  # normed, as attention read them
-    kwargs: dict[str, Any]  # attention's other arguments
-    output: Tensor  # of attention
-    ffn_input: Tensor
-    ffn_output: Tensor
-
-
-@dataclass
-class LayerStatistics:
-    """Calibration statistics of one layer. Grams are float64."""
-
-    attention: Gram  # normed input -> attention output
-    ffn: Gram  # normed input -> FFN output
-    activations: Gram  # what down_proj reads, by itself
-    activation_abs: Tensor  # sum over tokens of |activation| (F,), float64
-    calls: list[Call] = field(default_factory=list)
-    channel_order: Tensor | None = None  # FFN channels, first to go first; made once, serves every width
-
-    @property
-    def tokens(self) -> int:
-        """Number of calibration tokens counted."""
-        return self.attention.tokens
 
 
 def collect_statistics(

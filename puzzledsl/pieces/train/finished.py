@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.tables import Piece
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.errors import LossNotFinite
@@ -42,6 +41,6 @@ def _write(library: Library, order: Order, outcome: Outcome, dtype: torch.dtype)
 
 def _diverged(outcome: Outcome) -> LossNotFinite:
     job = outcome.student.job
-    what = "/".join(f"`{name_of(a)}`" for a in (job.attention, job.ffn) if a is not None)
+    what = "/".join(f"`{a.name}`" for a in (job.attention, job.ffn) if a is not None)
     loss = outcome.loss_trained if outcome.loss_trained is not None else outcome.loss_initial
     return LossNotFinite(None, name=job.bld, what=what, layer=job.layer, loss=loss, peak=job.lr.peak)

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerTrace
-from puzzledsl.pieces.initialise.statistics import LayerStatistics
+from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 from puzzledsl.pieces.train.errors import ParentNotFinite
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.piece_state import Outcome, PieceState

@@ -14,11 +14,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.models.build import last_map
 from puzzledsl.models.layerwise import LayerTrace
+from puzzledsl.models.least_squares.grams import Gram, refit
+from puzzledsl.models.least_squares.layer_statistics import Call
 from puzzledsl.pieces.initialise.gauss_newton import Fit
-from puzzledsl.pieces.initialise.grams import Gram, refit
-from puzzledsl.pieces.initialise.statistics import Call
 from puzzledsl.pieces.train.student import Student, TracedBatch
 from puzzledsl.plan.refinement import FITTED_SHARE, has_numbers_enough, is_refined
 
@@ -100,9 +99,9 @@ def _last(student: Student) -> nn.Linear | None:
     if job.ffn is not None and job.ffn.kind == "parent":
         return None
     if job.ffn is not None and job.ffn.kind != "noop":
-        module, name = student.ffn, last_map("ffn", job.ffn)
+        module, name = student.ffn, job.ffn.last_map
     elif job.attention is not None and job.attention.kind != "parent":
-        module, name = student.attention, last_map("attention", job.attention)
+        module, name = student.attention, job.attention.last_map
     else:
         return None
     return None if name is None else cast(nn.Linear, getattr(module, name))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.pieces.train.order import Order
-from puzzledsl.plan.shapes import attention_shapes, mlp_shapes
 
 
 def spans(work: Sequence[float], workers: int) -> tuple[tuple[int, int], ...]:
@@ -48,8 +48,8 @@ def work_of(order: Order, shape: Shape) -> list[float]:
 
     2 per weight of the parent's layer (forward) and 6 per weight of its pieces (forward and backward).
     """
-    own = [*attention_shapes(shape, shape.kv_heads).values(), *mlp_shapes(shape, shape.intermediate).values()]
-    work = [2.0 * sum(map(math.prod, own))] * (order.last_layer + 1)
+    own = [*ParentAttention().weights(shape).values(), *ParentFfn().weights(shape).values()]
+    work = [2.0 * sum(math.prod(weight.shape) for weight in own)] * (order.last_layer + 1)
     for job in order.jobs:
         work[job.layer] += 6.0 * sum(map(math.prod, job.shapes.values()))
     return work

@@ -17,15 +17,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from puzzledsl.ir.alternatives import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir.nodes import Initialisers, Shape
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.models.build import build_alternative
+from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.families import access
 from puzzledsl.models.kernels.products import fast_products
 from puzzledsl.models.layerwise import LayerTrace
-from puzzledsl.pieces.initialise.initialise import initialise
-from puzzledsl.pieces.initialise.statistics import LayerStatistics
+from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 
 TracedBatch = tuple[Tensor, LayerTrace]
 """Hidden states [B, S, H] that enter a layer, and the trace of the parent's layer on them."""
@@ -58,7 +57,7 @@ class Student:
         layer = access.layers(model)[job.layer]
 
         def initialised(made: nn.Module, sub_block: SubBlock, alternative: Alternative) -> None:
-            made.load_state_dict(initialise(layer, sub_block, alternative, statistics, init, shape))
+            made.load_state_dict(initialise(layer, alternative, statistics, init, shape))
 
         return _student(job, model, initialised)
 
@@ -102,8 +101,8 @@ class Student:
     def needs_training(self) -> bool:
         """False for a linear sub-block initialised by least squares: it is the optimum already, so BLD cannot improve it."""
         alternative = self.job.attention or self.job.ffn
-        solved = alternative is not None and alternative.kind == "linear" and self.job.init == "least_squares"
-        return self.job.sub_block == "block" or not solved
+        assert alternative is not None
+        return self.job.sub_block == "block" or not alternative.is_solved(self.job.init)
 
     def weights(self) -> dict[str, Tensor]:
         """Return a float32 copy of the trained weights, by the names that the piece's file uses."""
@@ -128,7 +127,7 @@ def _student(job: BldJob, model: PreTrainedModel, set_weights: _SetWeights) -> S
             return None
         if alternative.kind == "parent":
             return access.sub_block_of(layer, sub_block)
-        made = build_alternative(model, job.layer, sub_block, alternative, dtype=torch.float32)
+        made = build_alternative(model, job.layer, alternative, dtype=torch.float32)
         set_weights(made, sub_block, alternative)
         trained[access.sub_block_name(sub_block)] = made.requires_grad_(True)
         return made

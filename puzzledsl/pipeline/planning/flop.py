@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.ir import facts, nodes
-from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.pipeline.context import Context
 
@@ -45,7 +46,7 @@ def timed_flop(shape: nodes.Shape, scenario: nodes.Scenario) -> float:
 def piece_params(job: BldJob, shape: nodes.Shape) -> int:
     """Return the parameters of a job's piece."""
     alternatives: list[Alternative] = [a for a in (job.attention, job.ffn) if a is not None]
-    return sum(facts.params(a, shape) for a in alternatives)
+    return sum(a.params(shape) for a in alternatives)
 
 
 def child_bytes(ctx: Context, space: str) -> int:

@@ -23,10 +23,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.dtypes import DTYPE_BYTES, peak_flop_per_s
 from puzzledsl.costs.flops import Workload, sub_block_flop
-from puzzledsl.costs.parameters import fixed_size, size_of
-from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
+from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.pipeline import BYTES_A_WEIGHT, filled, training_bytes
@@ -144,7 +144,7 @@ class _Counts:
         self._work = Workload(batch=1, prompt=jobs[0].context, output=1)
         self._shape = shape
         own = ParentAttention(), ParentFfn()
-        self.layer_weights = sum(size_of(shape, alternative).params for alternative in own)
+        self.layer_weights = sum(alternative.size(shape).params for alternative in own)
         self.parent = sum(self._forward(alternative) for alternative in own)
         self.grams = 2 * (4 * shape.hidden**2 + shape.intermediate**2)
         self.by_layer: defaultdict[int, list[BldJob]] = defaultdict(list)
@@ -161,7 +161,7 @@ class _Counts:
 
     def _training(self, job: BldJob) -> int:
         alternatives = [a for a in (job.attention, job.ffn) if a is not None]
-        if any(a.kind == "linear" for a in alternatives) and job.init == "least_squares":
+        if any(a.is_solved(job.init) for a in alternatives):
             return 0  # optimal as it starts
         first = sum(math.prod(size) for name, size in job.shapes.items() if name.startswith(READ_FIRST))
         return sum(3 * self._forward(a) for a in alternatives) - 2 * first

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import make_directory, write_text
-from puzzledsl.ir.base import Frozen
+from puzzledsl.base.frozen import Frozen
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import BuildLocked
 from puzzledsl.pipeline.process.disk import disk_errors

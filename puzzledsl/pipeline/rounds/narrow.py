@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.tables import SearchResult
 
 
@@ -44,7 +43,7 @@ def _solution(build: BuildDir, search: str) -> SearchResult | None:
 
 def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:
     """Return True if a space contains every child of a result."""
-    offered = [(set(map(name_of, layer.attention)), set(map(name_of, layer.ffn))) for layer in space.layers]
+    offered = [({a.name for a in layer.attention}, {a.name for a in layer.ffn}) for layer in space.layers]
     return all(
         len(solution.layers) == len(offered)
         and all(
@@ -67,8 +66,8 @@ def narrowed(space: nodes.Space, wide: nodes.Space, result: SearchResult, top: i
         ffn = {s.layers[index].ffn for s in best} | {"parent"}
         layers.append(
             nodes.LayerChoice(
-                attention=tuple(a for a in choice.attention if name_of(a) in attention),
-                ffn=tuple(f for f in choice.ffn if name_of(f) in ffn),
+                attention=tuple(a for a in choice.attention if a.name in attention),
+                ffn=tuple(f for f in choice.ffn if f.name in ffn),
             )
         )
     return space.model_copy(update={"layers": tuple(layers)})

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.costs.breakdown import PARENT, Breakdown, breakdown
-from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice, Space
 from puzzledsl.ir.tables import CostTable
 from puzzledsl.pipeline import inputs
@@ -61,7 +60,11 @@ def _alone(ctx: Context, parent: str) -> tuple[Space, CostTable]:
     from puzzledsl.costs.table import cost_table
 
     it = ctx.program.parents[parent]
-    only = LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(),))
-    space = Space(name=f"{parent} alone", parent=parent, layers=(only,) * it.shape.layers, where=it.where)
+    space = Space(
+        name=f"{parent} alone",
+        parent=parent,
+        layers=(LayerChoice.of_parent(),) * it.shape.layers,
+        where=it.where,
+    )
     program = ctx.program.model_copy(update={"spaces": {space.name: space}})
     return space, cost_table(program, space.name, ctx.base)

@@ -6,13 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from puzzledsl.ir.alternatives import (
-    Alternative,
-    ParentAttention,
-    ParentFfn,
-    SubBlock,
-    name_of,
-)
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir.layer_runs import counted_runs
 from puzzledsl.ir.nodes import LayerChoice, Shape
 from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts, ScoreTable, Solution
@@ -180,13 +174,11 @@ class _Draft:
         )
 
     def _cell(self, sub_block: SubBlock) -> Cell:
-        attention = sub_block == "attention"
-        name = self.layer.attention if attention else self.layer.ffn
-        options: list[Alternative] = [*self.choice.attention] if attention else [*self.choice.ffn]
-        options.append(ParentAttention() if attention else ParentFfn())
-        alternative = next((a for a in options if name_of(a) == name), None)
+        name = self.layer.attention if sub_block == "attention" else self.layer.ffn
+        options: tuple[Alternative, ...] = getattr(self.choice.with_parent(), sub_block)
+        alternative = next((a for a in options if a.name == name), None)
         kind, kept = appearance(alternative, self.shape, self.windows) if alternative else ("reduced", 0.5)
-        title = f"layer {self.index} · {'attention' if attention else 'FFN'} · {name}"
+        title = f"layer {self.index} · {'attention' if sub_block == 'attention' else 'FFN'} · {name}"
         if (cost := self._parts(self.layer).get(sub_block)) is not None:
             title += f" · prefill {_us(cost.prefill_ns)}, decode {_us(cost.decode_ns)}"
         if (score := self._sub_score(sub_block)) is not None:

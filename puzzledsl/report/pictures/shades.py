@@ -5,21 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
-from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import (
-    Alternative,
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    MoeFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-)
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.ir.nodes import LayerChoice, Program, Shape
 
 FAINTEST, STRONGEST = 0.18, 0.9
@@ -42,7 +30,7 @@ class WindowScale:
 
 def window_scale(program: Program, layers: Sequence[LayerChoice], shape: Shape) -> WindowScale:
     """The scale of a space's windows: full is the parent's window, else the longest scenario, but more than any window."""
-    found = {facts.window(a, shape) for choice in layers for a in choice.attention} - {None, shape.window}
+    found = {a.attended(shape) for choice in layers for a in choice.attention} - {None, shape.window}
     windows = sorted(window for window in found if window is not None)
     longest = max((s.prompt + s.output for s in program.scenarios.values()), default=1)
     full = shape.window or max([longest, *(2 * window for window in windows)])
@@ -51,18 +39,8 @@ def window_scale(program: Program, layers: Sequence[LayerChoice], shape: Shape) 
 
 def appearance(alternative: Alternative, shape: Shape, windows: WindowScale) -> tuple[str, float]:
     """Sort of an alternative, and the share of the parent's sub-block it keeps, 0 to 1, as its shade."""
-    match alternative:
-        case ParentAttention() | ParentFfn():
-            return "parent", 1.0
-        case GqaAttention(kv_heads=kv_heads):
-            heads = (kv_heads / shape.kv_heads) ** 0.5  # steps of two heads should look alike
-            kept = heads * windows.share(facts.window(alternative, shape))
-        case MlpFfn() | MoeFfn():
-            kept = facts.width(alternative, shape) / shape.intermediate
-        case LinearAttention() | LinearFfn():
-            return "linear", 1.0
-        case NoOpAttention() | NoOpFfn():
-            return "noop", 0.0
-        case _:
-            assert_never(alternative)
+    if alternative.look != "reduced":
+        return alternative.look, 0.0 if alternative.look == "noop" else 1.0
+    whole = PARENTS[alternative.sub_block].params(shape)
+    kept = alternative.kept(shape, whole) * windows.share(alternative.attended(shape))
     return "reduced", FAINTEST + (STRONGEST - FAINTEST) * min(kept, 1.0)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.tables import Piece
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.report import numbers
@@ -91,10 +90,10 @@ def _layer(piece: Piece, worst: float) -> LayerLoss:
 def _group(piece: Piece) -> tuple[str, str]:
     job = piece.job
     if job.attention and job.ffn:
-        return "block", f"{name_of(job.attention)}/{name_of(job.ffn)}"
+        return "block", f"{job.attention.name}/{job.ffn.name}"
     if job.attention:
-        return "attention", name_of(job.attention)
-    return "FFN", name_of(job.ffn) if job.ffn else ""
+        return "attention", job.attention.name
+    return "FFN", job.ffn.name if job.ffn else ""
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from puzzledsl.ir.alternatives import SubBlock, name_of
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.regrets import indifferent, is_negligible
 from puzzledsl.ir.tables import Margin, Move, Regret, SubBlockRegrets, WhyResult
 from puzzledsl.report.numbers import Number
@@ -95,7 +95,7 @@ def _is_current(subject: Subject, why: WhyResult) -> bool:
         return False
     within = (CLOSE + (result.gap or 0.0)) * max(abs(result.objective), abs(why.objective))
     names = {
-        (layer, sub_block): [name_of(a) for a in getattr(choice, sub_block)]
+        (layer, sub_block): [a.name for a in getattr(choice, sub_block)]
         for layer, choice in enumerate(layers)
         for sub_block, _ in LABELS
     }

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import assert_never
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir import facts
-from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock, name_of
 from puzzledsl.ir.nodes import (
     CountTerm,
     FactTerm,
@@ -172,16 +172,13 @@ def params_of(subject: Subject, layers: tuple[LayerAssignment, ...]) -> float:
     shape = subject.shape
     both: tuple[SubBlock, SubBlock] = ("attention", "ffn")
     chosen = (alternative_of(subject, i, b, layer) for i, layer in enumerate(layers) for b in both)
-    return float(facts.fixed_params(shape) + sum(facts.params(a, shape) for a in chosen))
+    return float(facts.fixed_params(shape) + sum(a.params(shape) for a in chosen))
 
 
 def alternative_of(subject: Subject, layer: int, sub_block: SubBlock, names: LayerAssignment) -> Alternative:
     """Return the alternative of a layer with a canonical name. `Subject.best` ensures that the space has it."""
-    choice = subject.space.layers[layer]
-    options: list[Alternative] = [*choice.attention, ParentAttention()]
-    if sub_block == "ffn":
-        options = [*choice.ffn, ParentFfn()]
-    return next(a for a in options if name_of(a) == _name(names, sub_block))
+    options: tuple[Alternative, ...] = getattr(subject.space.layers[layer].with_parent(), sub_block)
+    return next(a for a in options if a.name == _name(names, sub_block))
 
 
 def _name(layer: LayerAssignment, sub_block: SubBlock) -> str:

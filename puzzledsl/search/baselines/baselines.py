@@ -15,7 +15,6 @@ from typing import assert_never
 import numpy as np
 
 from puzzledsl.checker.declarations.solvers import BY_INFLUENCE
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import (
     BASELINES,
     Baseline,
@@ -136,7 +135,7 @@ def uniform_models(builder: Builder, *, widths_only: bool = False) -> tuple[Mode
     """
     wanted = dict.fromkeys((c.attention, c.ffn) for c in builder.columns.choices)
     if widths_only:
-        kinds = {name_of(a): a.kind for c in builder.tables.layers for a in (*c.attention, *c.ffn)}
+        kinds = {a.name: a.kind for c in builder.tables.layers for a in (*c.attention, *c.ffn)}
         wanted = {pair: None for pair in wanted if {kinds[name] for name in pair} <= {"parent", "gqa", "mlp"}}
     return tuple(closest(builder, LayerAssignment(attention=a, ffn=f)) for a, f in wanted)
 

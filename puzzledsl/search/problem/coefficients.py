@@ -14,7 +14,7 @@ from typing import Any, TypeVar, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.metrics import linear_metrics, room_of
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term

@@ -8,7 +8,6 @@ from itertools import product
 
 import numpy as np
 
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import LayerChoice, ScoreTerm
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.needs import terms_of
@@ -61,7 +60,7 @@ Names = tuple[tuple[str, ...], tuple[str, ...]]
 
 def _names(choice: LayerChoice) -> Names:
     """Return the canonical names of a layer's attention alternatives and of its FFN alternatives."""
-    return tuple(map(name_of, choice.attention)), tuple(map(name_of, choice.ffn))
+    return tuple(a.name for a in choice.attention), tuple(a.name for a in choice.ffn)
 
 
 def _pairs_of(layers: Sequence[Names]) -> tuple[tuple[LayerAssignment, ...], ...]:

@@ -9,7 +9,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.search.problem.columns import Columns, Ints, Mask
 from puzzledsl.search.problem.instance import Problem

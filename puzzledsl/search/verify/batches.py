@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import ceil
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.costs.dtypes import DTYPE_BYTES
-from puzzledsl.ir.alternatives import GqaAttention, ParentAttention, name_of
 from puzzledsl.ir.nodes import Program, RooflineHardware, Scenario, Shape
 from puzzledsl.ir.tables import CostTable, LayerAssignment
 
@@ -30,7 +31,7 @@ def largest_batch(
     hardware = program.hardware[here.hardware].spec
     assert isinstance(hardware, RooflineHardware), "only a profile takes any batch"
     shape = program.parents[space.parent].shape
-    known = {name_of(a): a for choice in space.layers for a in choice.attention}
+    known = {a.name: a for choice in space.layers for a in choice.attention}
     attentions = Counter(choice.attention for choice in layers)
     caches = [
         (number, _bytes_of_a_sequence(hardware, shape, here, known.get(name, ParentAttention())))

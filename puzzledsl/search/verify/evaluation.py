@@ -13,9 +13,10 @@ from fractions import Fraction
 from functools import cached_property
 from typing import assert_never
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
-from puzzledsl.ir.alternatives import Alternative, ParentAttention, ParentFfn, SubBlock, name_of
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.nodes import (
     And,
@@ -152,7 +153,7 @@ class Model:
         known: tuple[Alternative, ...] = (
             (*offered.attention, ParentAttention()) if part == "attention" else (*offered.ffn, ParentFfn())
         )
-        return next(each for each in known if name_of(each) == self.choice(layer, part))
+        return next(each for each in known if each.name == self.choice(layer, part))
 
     @property
     def _shape(self) -> Shape:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-from puzzledsl.ir.alternatives import name_of
 from puzzledsl.ir.nodes import Linear, LinearRequirement, MetricTerm, Program, Search
 from puzzledsl.ir.tables import CostTable, ScoreTable, Solution
 from puzzledsl.search.verify.batches import largest_batch
@@ -63,9 +62,9 @@ def _scenarios_of(search: Search) -> set[str]:
 def _choices(model: Model, search: Search) -> Iterator[Violation]:
     layers = model.program.spaces[search.space].layers
     for index, (chosen, offered) in enumerate(zip(model.layers, layers, strict=True)):
-        if chosen.attention not in map(name_of, offered.attention):
+        if chosen.attention not in (a.name for a in offered.attention):
             yield Violation("choice", f"layer {index} may not have attention {chosen.attention}")
-        if chosen.ffn not in map(name_of, offered.ffn):
+        if chosen.ffn not in (a.name for a in offered.ffn):
             yield Violation("choice", f"layer {index} may not have ffn {chosen.ffn}")
 
 

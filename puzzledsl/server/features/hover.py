@@ -7,7 +7,7 @@ from typing import cast
 from lark import Token
 from lsprotocol import types
 
-from puzzledsl.ir.alternatives import SubBlock
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.metrics import METRICS
 from puzzledsl.language.alternatives import ATTENTION, FFN
 from puzzledsl.language.kinds import KINDS

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.checker.lints.vacuous import reachable
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import name_of
-from puzzledsl.ir.facts import fact, fixed_params, params
+from puzzledsl.ir.facts import fact, fixed_params
 from tests.checker.programs import ROOT, TINY, checked, lowered
 
 SEARCH = "search s of w { minimize kl }\n"
@@ -187,11 +186,11 @@ def test_reachable_is_what_all_children_reach(
 
     def value(term: Any, child: tuple[Any, ...]) -> int:
         if isinstance(term, nodes.ParamsTerm):
-            return fixed_params(shape) + sum(params(a, shape) + params(f, shape) for a, f in child)
+            return fixed_params(shape) + sum(a.params(shape) + f.params(shape) for a, f in child)
         pairs = [child[layer] for layer in term.layers]
         if isinstance(term, nodes.FactTerm):
             return sum(fact(f, term.attribute, shape) for _, f in pairs)
-        return sum(name_of(a) in term.alternatives for a, _ in pairs)
+        return sum(a.name in term.alternatives for a, _ in pairs)
 
     layers = [list(product(c.attention[:3], c.ffn)) for c in space.layers]
     trimmed = space.model_copy(

@@ -11,6 +11,9 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import assemble
 from puzzledsl.child.checkpoint.contents import from_directory
@@ -18,14 +21,6 @@ from puzzledsl.child.checkpoint.errors import WouldOverwrite
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.load import load_checkpoint, load_child
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.models.errors import NotAChild
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from tests.children import ATTENTIONS, FFNS, MIXED, PARENT, define, random_pieces
@@ -97,7 +92,7 @@ def test_an_all_parent_child_is_the_parent(tmp_path: Path, family: str, tied: bo
 @pytest.mark.parametrize(
     "choice",
     [(a, ParentFfn()) for a in ATTENTIONS] + [(ParentAttention(), f) for f in FFNS],
-    ids=lambda c: "-".join(map(name_of, c)),
+    ids=lambda c: "-".join(a.name for a in c),
 )
 def test_each_alternative_anywhere(tmp_path: Path, position: int, choice) -> None:
     """Remote code, our own loader and the float64 oracle, with each alternative in the first, middle and last layer."""

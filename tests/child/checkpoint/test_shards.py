@@ -128,7 +128,10 @@ print(json.dumps({"extra": peak - before}))
 
 
 def big_definition():
-    from puzzledsl.ir.alternatives import GqaAttention, LinearAttention, MlpFfn, NoOpAttention, NoOpFfn
+    from puzzledsl.alternatives.gqa import GqaAttention
+    from puzzledsl.alternatives.linear import LinearAttention
+    from puzzledsl.alternatives.mlp import MlpFfn
+    from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
     from tests.children import PARENT
 
     return define(
@@ -144,7 +147,6 @@ def big_definition():
 
 def big_pieces(name: str) -> dict[str, torch.Tensor]:
     """Float32 pieces, as the library stores them, made when they are asked for."""
-    from puzzledsl.plan.shapes import shapes_of
     from tests.tiny import CONFIG_MAPPING
 
     sub_block, _, index = name.partition("-")
@@ -153,7 +155,7 @@ def big_pieces(name: str) -> dict[str, torch.Tensor]:
     config = CONFIG_MAPPING["llama"](**big_config())
     from puzzledsl.models.families.access import shape_of
 
-    return {key: torch.full(size, 0.01) for key, size in shapes_of(shape_of(config), alternative).items()}
+    return {key: torch.full(size, 0.01) for key, size in alternative.stored(shape_of(config)).items()}
 
 
 def big_config() -> dict[str, object]:

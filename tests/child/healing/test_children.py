@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.child.assemble import assemble
 from puzzledsl.child.healing import children as healed_children
 from puzzledsl.child.healing import groups as healing
 from puzzledsl.child.healing.chain import chain, child_digest, first_changed
 from puzzledsl.child.healing.children import HealedChildren
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner

@@ -7,9 +7,10 @@ import itertools
 import pytest
 import torch
 
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.healing.chain import chain, first_changed
 from puzzledsl.child.healing.fit import least_in_box
-from puzzledsl.ir.alternatives import NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from tests.children import PARENT, Choice, define
 
 DROPPED: Choice = (NoOpAttention(), NoOpFfn())

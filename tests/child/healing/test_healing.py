@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.definition import model_definition
@@ -22,7 +26,6 @@ from puzzledsl.child.load import load_child
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
 from puzzledsl.ir.tables import LayerAssignment, ModelDefinition, Solution
 from puzzledsl.models import placement
 from puzzledsl.models.families.load import load_parent

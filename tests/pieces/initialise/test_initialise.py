@@ -8,25 +8,20 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    MoeFfn,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.ir.nodes import Initialisers
-from puzzledsl.models.build import build_alternative
+from puzzledsl.models.alternatives.build import build_alternative, initialise
+from puzzledsl.models.errors import CannotInitialise, CannotRealise
 from puzzledsl.models.families.access import ffn, layers, shape_of, sub_block_of
+from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 from puzzledsl.models.replace import replace
-from puzzledsl.pieces.initialise.errors import CannotInitialise, NoCalibration
-from puzzledsl.pieces.initialise.initialise import initialise, initialise_layer
-from puzzledsl.pieces.initialise.statistics import LayerStatistics, collect_statistics, walk_layers
+from puzzledsl.pieces.initialise.errors import NoCalibration
+from puzzledsl.pieces.initialise.statistics import collect_statistics, walk_layers
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
@@ -69,8 +64,8 @@ def held_out_error(family: str, sub_block: str, alternative, init: Initialisers)
     model, errors = parent(family), []
     for layer_idx, layer in enumerate(layers(model)):
         statistics = calibration(family)[layer_idx]
-        state = initialise(layer, sub_block, alternative, statistics, init, shape_of(model.config))
-        module = build_alternative(model, layer_idx, sub_block, alternative)
+        state = initialise(layer, alternative, statistics, init, shape_of(model.config))
+        module = build_alternative(model, layer_idx, alternative)
         module.load_state_dict(state)
         args, kwargs, target = traffic(model, layer_idx, sub_block, tiny_tokens(8, 32, seed=99))
         output = module(*args, **kwargs)
@@ -82,7 +77,7 @@ def held_out_error(family: str, sub_block: str, alternative, init: Initialisers)
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    ("sub_block", "alternative"), SHRUNK, ids=lambda x: x if isinstance(x, str) else name_of(x)
+    ("sub_block", "alternative"), SHRUNK, ids=lambda x: x if isinstance(x, str) else x.name
 )
 def test_least_squares_beats_the_papers_initialisers(family: str, sub_block: str, alternative) -> None:
     ours = held_out_error(family, sub_block, alternative, Initialisers())
@@ -101,16 +96,14 @@ def test_least_squares_beats_the_papers_initialisers(family: str, sub_block: str
         ("ffn", ParentFfn()),
         ("ffn", MlpFfn(width=48)),
     ],
-    ids=lambda x: x if isinstance(x, str) else name_of(x),
+    ids=lambda x: x if isinstance(x, str) else x.name,
 )
 def test_an_alternative_of_the_parents_size_is_the_parent(
     family: str, init, sub_block: str, alternative
 ) -> None:
     model, tokens = parent(family), tiny_tokens(2, 32, seed=7)
-    state = initialise(
-        layers(model)[1], sub_block, alternative, calibration(family)[1], init, shape_of(model.config)
-    )
-    module = build_alternative(model, 1, sub_block, alternative)
+    state = initialise(layers(model)[1], alternative, calibration(family)[1], init, shape_of(model.config))
+    module = build_alternative(model, 1, alternative)
     module.load_state_dict(state)
     expected = model(tokens, use_cache=False).logits
     with replace(model, 1, sub_block, module):
@@ -126,15 +119,15 @@ def test_llama_biases_are_kept(flags: dict[str, bool]) -> None:
     for sub_block, alternative in SHRUNK:
         errors = []
         for init in (Initialisers(), PAPER):
-            state = initialise(layers(model)[0], sub_block, alternative, statistics[0], init, shape)
-            module = build_alternative(model, 0, sub_block, alternative)
+            state = initialise(layers(model)[0], alternative, statistics[0], init, shape)
+            module = build_alternative(model, 0, alternative)
             module.load_state_dict(state)
             args, kwargs, target = traffic(model, 0, sub_block, tiny_tokens(8, 32, seed=99))
             output = module(*args, **kwargs)
             if sub_block == "attention":
                 output, target = output[0], target[0]
             errors.append(float((output - target).square().sum()))
-        assert errors[0] < errors[1], name_of(alternative)
+        assert errors[0] < errors[1], alternative.name
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -186,43 +179,25 @@ def test_statistics_leave_the_parent_as_it_was() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_all_alternatives_of_a_layer_at_once() -> None:
-    model, statistics = parent("llama"), calibration("llama")[0]
-    shape, layer = shape_of(model.config), layers(model)[0]
-    every = initialise_layer(layer, [*SHRUNK, ("ffn", NoOpFfn())], statistics, Initialisers(), shape)
-    assert every["ffn", "noop"] == {}
-    for sub_block, alternative in SHRUNK:
-        alone = initialise(layer, sub_block, alternative, statistics, Initialisers(), shape)
-        assert all(torch.equal(alone[k], v) for k, v in every[sub_block, name_of(alternative)].items())
-
-
 def test_weights_have_the_parents_dtype() -> None:
     model = tiny_model(layers=1).to(torch.bfloat16)
     statistics = collect_statistics(model, [tiny_tokens(8, 32)])[0]
-    for sub_block, alternative in (
-        ("attention", GqaAttention(kv_heads=1)),
-        ("ffn", MlpFfn(width=9)),
-        ("ffn", LinearFfn()),
-    ):
-        state = initialise(
-            layers(model)[0], sub_block, alternative, statistics, Initialisers(), shape_of(model.config)
-        )
+    for alternative in (GqaAttention(kv_heads=1), MlpFfn(width=9), LinearFfn()):
+        state = initialise(layers(model)[0], alternative, statistics, Initialisers(), shape_of(model.config))
         assert {weight.dtype for weight in state.values()} == {torch.bfloat16}
 
 
 def test_what_cannot_be_made_is_a_diagnostic() -> None:
     model = parent("llama")
     shape = shape_of(model.config)
-    for sub_block, alternative in (
-        ("ffn", MoeFfn(experts=2, top_k=1, width=8)),
-        ("ffn", MlpFfn(width=49)),
-        ("attention", GqaAttention(kv_heads=3)),
+    for alternative, kind in (
+        (MoeFfn(experts=2, top_k=1, width=8), CannotRealise),
+        (MlpFfn(width=49), CannotInitialise),
+        (GqaAttention(kv_heads=3), CannotInitialise),
     ):
         with pytest.raises(DiagnosticError) as caught:
-            initialise(
-                layers(model)[0], sub_block, alternative, calibration("llama")[0], Initialisers(), shape
-            )
-        assert isinstance(caught.value.diagnostics[0], CannotInitialise)
+            initialise(layers(model)[0], alternative, calibration("llama")[0], Initialisers(), shape)
+        assert isinstance(caught.value.diagnostics[0], kind)
     with pytest.raises(DiagnosticError) as caught:
         collect_statistics(model, [])
     assert isinstance(caught.value.diagnostics[0], NoCalibration)

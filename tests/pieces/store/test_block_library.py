@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.ir.alternatives import MlpFfn
 from puzzledsl.ir.nodes import Schedule
 from puzzledsl.ir.piece_lines import line_of_piece
 from puzzledsl.ir.tables import BldJob

@@ -9,30 +9,23 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir import nodes
-from puzzledsl.ir.alternatives import (
-    Alternative,
-    GqaAttention,
-    LinearAttention,
-    LinearFfn,
-    MlpFfn,
-    NoOpAttention,
-    NoOpFfn,
-    ParentAttention,
-    ParentFfn,
-    name_of,
-)
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.pieces.initialise.statistics import Call, LayerStatistics, collect_statistics
+from puzzledsl.models.least_squares.layer_statistics import Call, LayerStatistics
+from puzzledsl.pieces.initialise.statistics import collect_statistics
 from puzzledsl.pieces.train.piece_state import SquaredErrors
 from puzzledsl.pieces.train.refine import refine
 from puzzledsl.pieces.train.student import Student
-from puzzledsl.plan.bld import initialiser_of
 from puzzledsl.plan.refinement import NUMBERS_A_WEIGHT
-from puzzledsl.plan.shapes import is_trainable
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
@@ -58,7 +51,7 @@ def calibration(family: str) -> LayerStatistics:
 def job(attention: Alternative | None, ffn: Alternative | None, init: Initialisers) -> BldJob:
     """Of layer 1."""
     both = attention is not None and ffn is not None
-    names = [initialiser_of(a, init) for a in (attention, ffn) if a is not None and is_trainable(a)]
+    names = [a.initialiser(init) for a in (attention, ffn) if a is not None and a.trainable]
     return BldJob.model_construct(
         id="piece",
         bld="b",
@@ -93,7 +86,7 @@ def unseen_loss(family: str, student: Student) -> float:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("alternative", SHRUNK, ids=name_of)
+@pytest.mark.parametrize("alternative", SHRUNK, ids=lambda a: a.name)
 def test_pieces_come_nearer_on_unseen_tokens(family: str, alternative: Alternative) -> None:
     student = student_of(family, of(alternative))
     before = unseen_loss(family, student)
@@ -111,7 +104,7 @@ def test_pieces_come_nearer_on_unseen_tokens(family: str, alternative: Alternati
         (NoOpAttention(), MlpFfn(width=12)),
         (LinearAttention(), MlpFfn(width=12)),
     ],
-    ids=name_of,
+    ids=lambda a: a.name,
 )
 def test_coupled_pieces_do_too(attention: Alternative, ffn: Alternative) -> None:
     student = student_of("llama", job(attention, ffn, Initialisers()))

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, ParentAttention, ParentFfn
 from puzzledsl.models import placement
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.run import BldInputs, run_bld

@@ -10,18 +10,15 @@ from typing import Any
 import pytest
 import torch
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.data.budget import Budget
-from puzzledsl.ir import alternatives, nodes
-from puzzledsl.ir.alternatives import (
-    GqaAttention,
-    LinearFfn,
-    MlpFfn,
-    NoOpAttention,
-    ParentAttention,
-    ParentFfn,
-)
+from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import Piece
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import layer_trainer, piece_state
@@ -135,7 +132,9 @@ def test_pieces_stop_at_the_same_steps(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def name_of(piece: Piece) -> str:
-    return alternatives.name_of(piece.job.attention or piece.job.ffn)  # type: ignore[arg-type]
+    made = piece.job.attention or piece.job.ffn
+    assert made is not None
+    return made.name
 
 
 def test_a_run_that_only_loses_workers_ends(tmp_path: Path) -> None:

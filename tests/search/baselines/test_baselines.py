@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import synthetic
-from puzzledsl.ir.alternatives import GqaAttention, NoOpFfn, ParentAttention, ParentFfn, SubBlock, name_of
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.noop import NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import (
     BASELINES,
     Baseline,
@@ -112,7 +115,7 @@ def test_the_best_of_all_models_that_are_alike_everywhere(instance: Instance, ki
     for a, f in product(*(set.intersection(*(set(getattr(c, part)) for c in layers)) for part in PARTS)):
         if widths and not {a.kind, f.kind} <= {"parent", "gqa", "mlp"}:
             continue
-        names = {"attention": name_of(a), "ffn": name_of(f)}
+        names = {"attention": a.name, "ffn": f.name}
         pinned = (*instance.search.requirements, *alike(len(layers), names))
         other = solve_search(*instance.with_search(requirements=pinned).args)
         if other.objective is not None:

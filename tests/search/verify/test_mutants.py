@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.ir.alternatives import GqaAttention, MlpFfn, NoOpAttention, NoOpFfn, ParentAttention, ParentFfn
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.metrics import linear_metrics, metrics_of
 from puzzledsl.ir.nodes import And, CountTerm, Is, LayerChoice, LogicRequirement, Term
 from puzzledsl.search import tables

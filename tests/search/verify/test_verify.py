@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.ir.alternatives import NoOpAttention, NoOpFfn, ParentAttention, ParentFfn, name_of
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import LayerChoice
 from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.search.answer import solution_of
@@ -45,8 +46,8 @@ def test_another_choice_with_the_old_figures_is_found_out(instance: Instance, da
     layer = data.draw(st.integers(0, len(solution.layers) - 1))
     choice = tables.layers[layer]
     other = LayerAssignment(
-        attention=name_of(data.draw(st.sampled_from(choice.attention))),
-        ffn=name_of(data.draw(st.sampled_from(choice.ffn))),
+        attention=data.draw(st.sampled_from(choice.attention)).name,
+        ffn=data.draw(st.sampled_from(choice.ffn)).name,
     )
     layers = (*solution.layers[:layer], other, *solution.layers[layer + 1 :])
     corrupted = solution.model_copy(update={"layers": layers})

@@ -12,6 +12,8 @@ from transformers.models.llama.modeling_llama import LlamaAttention, LlamaForCau
 from .configuration_decilm import DeciLMConfig
 from .window import LimitWindow
 
+MODULES = {}  # sub-blocks of installed packages, by their words
+
 
 class SubBlock(nn.Module):
     """One matrix, or nothing (no size), in place of a sub-block. Attention answers with a pair."""
@@ -39,6 +41,10 @@ class DeciLMForCausalLM(LlamaForCausalLM):
                 layer.self_attn, layer.input_layernorm = SubBlock(True), nn.Identity()
             elif attention.replace_with_linear:
                 layer.self_attn = SubBlock(True, config.hidden_size)
+            elif "module" in attention:
+                layer.self_attn = MODULES[attention.module](config, **attention.arguments)
+                if hasattr(layer.self_attn, "layer_idx"):  # it fills a slot of the KV cache
+                    layer.self_attn.layer_idx = slots[kind].pop(0)
             else:
                 own.num_key_value_heads = config.num_attention_heads // attention.n_heads_in_group
                 layer.self_attn = LlamaAttention(own, slots[kind].pop(0))  # slot 0 must be one that is filled
@@ -50,6 +56,8 @@ class DeciLMForCausalLM(LlamaForCausalLM):
                 layer.mlp, layer.post_attention_layernorm = SubBlock(False), nn.Identity()
             elif ffn.replace_with_linear:
                 layer.mlp = SubBlock(False, config.hidden_size)
+            elif "module" in ffn:
+                layer.mlp = MODULES[ffn.module](config, **ffn.arguments)
             else:
                 own.intermediate_size = ffn.intermediate_size
                 layer.mlp = LlamaMLP(own)

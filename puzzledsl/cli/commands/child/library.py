@@ -118,9 +118,8 @@ def _row(root: Path, piece: Piece) -> dict[str, object]:
 
 
 def _alternative(piece: Piece) -> str:
-    from puzzledsl.ir.alternatives import name_of
 
-    return "/".join(name_of(a) for a in (piece.job.attention, piece.job.ffn) if a is not None)
+    return "/".join(a.name for a in (piece.job.attention, piece.job.ffn) if a is not None)
 
 
 def _bytes(count: int) -> str:

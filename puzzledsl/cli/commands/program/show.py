@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
 
 if TYPE_CHECKING:
+    from puzzledsl.alternatives.alternative import SubBlock
     from puzzledsl.ir import nodes
-    from puzzledsl.ir.alternatives import SubBlock
     from puzzledsl.pipeline.context import Context
     from puzzledsl.plan.space_table import SpaceTable
 
@@ -91,13 +91,11 @@ def _wrapped(text: str, room: int) -> list[str]:
 
 def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
     """Yield one line per alternative: dimensions, parameters, share of the parent's, and number of layers that offer it."""
+    from puzzledsl.alternatives.parent import PARENTS
     from puzzledsl.base.units import COUNT, format_quantity
-    from puzzledsl.ir.alternatives import ParentAttention, ParentFfn
-    from puzzledsl.ir.facts import params
 
     space = table.space
-    parent = ParentAttention() if sub_block == "attention" else ParentFfn()
-    whole = params(parent, table.program.parents[space.parent].shape)
+    whole = PARENTS[sub_block].params(table.program.parents[space.parent].shape)
     key = "kv_heads" if sub_block == "attention" else "width"
     rows: list[tuple[str, ...]] = [
         (sub_block, key.replace("_", " "), "parameters", "of parent", "layers", "")

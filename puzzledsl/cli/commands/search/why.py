@@ -10,8 +10,8 @@ import typer
 from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
 
 if TYPE_CHECKING:
+    from puzzledsl.alternatives.alternative import SubBlock
     from puzzledsl.base.diagnostics import Diagnostic
-    from puzzledsl.ir.alternatives import SubBlock
     from puzzledsl.pipeline.context import Context
 
 TIME_S = 60.0

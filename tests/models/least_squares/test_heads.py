@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from puzzledsl.ir.alternatives import GqaAttention
-from puzzledsl.models.build import build_alternative
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import attention, layers, shape_of
+from puzzledsl.models.least_squares.heads import Heads, groups, mean_pool, merge_heads
 from puzzledsl.models.replace import replace
-from puzzledsl.pieces.initialise.heads import Heads, groups, mean_pool, merge_heads
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 
@@ -28,7 +28,7 @@ def gram_for(model) -> torch.Tensor:
 
 
 def run_with(model, kv_heads: int, state, tokens: torch.Tensor) -> torch.Tensor:
-    module = build_alternative(model, 0, "attention", GqaAttention(kv_heads=kv_heads))
+    module = build_alternative(model, 0, GqaAttention(kv_heads=kv_heads))
     module.load_state_dict(state)
     with replace(model, 0, "attention", module):
         return model(tokens, use_cache=False).logits

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from puzzledsl.pieces.initialise.grams import TOWARDS_START, Gram, ridge_of, solve_ridge
+from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, ridge_of, solve_ridge
 
 BLOCK_SHARE, MAX_BLOCK, POOL = 32, 64, 4
 """A round removes 1/32 of the channels left (at most 64), choosing one by one among the 4 x as many cheapest."""

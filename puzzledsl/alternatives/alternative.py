@@ -1,0 +1,187 @@
+"""Base classes of the alternatives of a sub-block.
+
+An alternative is a frozen value: its fields are its arguments. Everything the other folders ask of it is a method, with
+a default that is right for a module of dense linear maps. Tables, reports and JSON use the canonical names: `parent`,
+`gqa4`, `gqa4w8192`, `gqa4w64s4`, `mlp21504`, `moe8k2w1024`, `linear`, `noop`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from puzzledsl.alternatives.arguments import Argument, Arguments
+from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.alternatives.support import NATIVE, Absent, Support
+from puzzledsl.alternatives.weights import Shapes, Size, Weights, size_of_weights
+from puzzledsl.base.frozen import Frozen
+
+SubBlock = Literal["attention", "ffn"]
+SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
+Look = Literal["parent", "reduced", "linear", "noop"]
+UNCAPPED = Fraction(2**200)
+"""Figure of a field without a limit, in comparisons."""
+
+
+class Alternative(Frozen, ABC):
+    """Alternative of a sub-block. A sub-block owns the norm before it, so a no-op removes both."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def kind(self) -> str:
+            """The word of the language, and the tag in JSON."""
+
+    sub_block: ClassVar[SubBlock]
+    part: ClassVar[str]
+    """Name of the sub-block in transformers' `per_layer_config`."""
+    megatron_size: ClassVar[str]
+    """Field of the size in Megatron-LM's layers file."""
+    no_size: ClassVar[Mapping[str, None]]
+    """Fields of a `block_configs` entry that stay empty without a size."""
+    summary: ClassVar[str]
+    """One sentence, for editors."""
+    arguments: ClassVar[Mapping[str, Argument]] = {}
+    positional: ClassVar[int] = 0
+    """Number of arguments that can be given without a name."""
+    name_pattern: ClassVar[str] = ""
+    """Regular expression of the canonical names; empty if the word is the name."""
+    trainable: ClassVar[bool] = True
+    """True if the alternative has weights of its own."""
+    refined: ClassVar[bool] = False
+    """True if a least-squares start is refined before training (`plan.refinement`)."""
+    last_map: ClassVar[str | None] = None
+    """Name of the last linear map inside the module, in whose weight the output is linear; None without one."""
+    look: ClassVar[Look] = "reduced"
+    """Colour in pictures."""
+
+    # ------------------------------------------------------------ language
+
+    @classmethod
+    def read(cls, call: Arguments) -> Sequence[Alternative]:
+        """Return the alternatives that a call denotes; one equal to the parent's sub-block is `parent`."""
+        return [cls()]
+
+    @property
+    def name(self) -> str:
+        """Canonical name within its sub-block, such as `gqa4w64s4` or `mlp21504`."""
+        return self.kind
+
+    def answers_to(self, word: str) -> bool:
+        """Return True if a pattern with this word matches."""
+        return self.kind == word
+
+    @classmethod
+    def fields(cls) -> tuple[str, ...]:
+        """Return the names of the fields that a pattern can test."""
+        return tuple(name for name in cls.model_fields if name != "kind")
+
+    def figure(self, field: str, shape: Shape) -> Fraction | None:
+        """Return a field as patterns compare it; None if the alternative has no such field."""
+        value = getattr(self, field, None)
+        return Fraction(value) if isinstance(value, int) else None
+
+    # ------------------------------------------------------------ sizes
+
+    @abstractmethod
+    def weights(self, shape: Shape) -> Weights:
+        """Return the weights by their names inside the sub-block; without the norm before it, which is the parent's."""
+
+    def size(self, shape: Shape, gpus: int = 1) -> Size:
+        """Return the parameters on one of `gpus` tensor-parallel GPUs, including biases and the norm."""
+        return size_of_weights(self.weights(shape), shape.hidden, self.routing(), gpus)
+
+    def params(self, shape: Shape) -> int:
+        """Return the parameters, including biases and the norm."""
+        return self.size(shape).params
+
+    def stored(self, shape: Shape) -> Shapes:
+        """Return names and shapes of the weights that a piece stores; empty for the parent's sub-block and a no-op."""
+        if not self.trainable:
+            return {}
+        return {name: weight.shape for name, weight in self.weights(shape).items()}
+
+    def routing(self) -> tuple[int, int]:
+        """Return the number of experts and the number that one token uses."""
+        return 1, 1
+
+    def cached_heads(self, shape: Shape) -> int:
+        """Return the key/value heads with a cache; 0 without one."""
+        return 0
+
+    def attended(self, shape: Shape) -> int | None:
+        """Return the most tokens that a token attends to: the shorter of the parent's window and its own. None: no cap."""
+        return None
+
+    def channels(self, shape: Shape) -> int:
+        """Return the intermediate channels of an FFN, over all experts."""
+        return 0
+
+    # ------------------------------------------------------------ training and pictures
+
+    def initialiser(self, init: Initialisers) -> str:
+        """Return the method that initialises the weights; `none` if there are none."""
+        return "least_squares" if self.trainable else "none"
+
+    def is_solved(self, initialiser: str) -> bool:
+        """Return True if the initial weights are the optimum already, so that training cannot improve them."""
+        return False
+
+    def kept(self, shape: Shape, parent_params: int) -> float:
+        """Return the share of the parent's sub-block that is kept, as the shade in pictures."""
+        return self.params(shape) / parent_params
+
+    # ------------------------------------------------------------ other tools
+
+    def support(self, runtime: str, *, first: bool) -> Support:
+        """Return a runtime's support. `first`: all layers before this one are no-ops.
+
+        By default only the code that is written into a checkpoint for transformers has the module.
+        """
+        return NATIVE if runtime == "transformers" else Absent(reason=f"it has no `{self.kind}` sub-blocks")
+
+    def block_config(self, shape: Shape) -> dict[str, Any] | None:
+        """Return the fields of a DeciLM / nemotron-nas `block_configs` entry; None without a module."""
+        arguments = self.model_dump(mode="json", exclude={"kind"})
+        return {"module": self.kind, "arguments": arguments}
+
+    @classmethod
+    def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
+        """Return the alternative of an entry; None if it is another's."""
+        return cls.model_validate(entry["arguments"]) if entry.get("module") == cls.kind_of() else None
+
+    @classmethod
+    def kind_of(cls) -> str:
+        """Return the word of the language."""
+        return str(cls.model_fields["kind"].default)
+
+    def per_layer(self, shape: Shape) -> dict[str, Any]:
+        """Return the fields of transformers' `per_layer_config` that differ from the parent's.
+
+        By default the fields of `block_config`, for which transformers has no keys.
+        """
+        return {f"{self.part}_module": self.block_config(shape)}
+
+    def megatron(self, shape: Shape) -> dict[str, Any] | None:
+        """Return the fields of Megatron-LM's heterogeneous layers file; None if it cannot hold the alternative."""
+        return None
+
+
+class Attention(Alternative):
+    """Alternative of an attention."""
+
+    sub_block: ClassVar[SubBlock] = "attention"
+    part: ClassVar[str] = "attention"
+    megatron_size: ClassVar[str] = "num_query_groups"
+    no_size: ClassVar[Mapping[str, None]] = {}
+
+
+class Ffn(Alternative):
+    """Alternative of an FFN."""
+
+    sub_block: ClassVar[SubBlock] = "ffn"
+    part: ClassVar[str] = "mlp"
+    megatron_size: ClassVar[str] = "ffn_hidden_size"
+    no_size: ClassVar[Mapping[str, None]] = {"ffn_mult": None}

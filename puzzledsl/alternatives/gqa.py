@@ -1,0 +1,181 @@
+"""Grouped-query attention with fewer key/value heads, a sliding window, attention sinks (arXiv 2305.13245, 2309.17453)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import gcd
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention
+from puzzledsl.alternatives.arguments import Argument, Arguments
+from puzzledsl.alternatives.errors import KvHeadsDontDivide, SinksDontFit
+from puzzledsl.alternatives.parent import ParentAttention, attention_weights
+from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.alternatives.support import NATIVE, Absent, Support
+from puzzledsl.alternatives.weights import Weights
+from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.phrases import listed
+
+MAX_WINDOW = 2**40
+NO_WINDOW = {
+    "vllm": Absent(reason="it ignores `window_length` and attends to everything"),
+    "llama_cpp": Absent(reason="its `deci` architecture has no sliding window"),
+    "megatron": Absent(reason="its heterogeneous layers have no sliding window"),
+}
+NO_SINKS = NO_WINDOW | {"mlx": Absent(reason="a window there has no first tokens beside it")}
+"""Runtime -> why it cannot run a window, or a window with attention sinks."""
+
+
+class GqaAttention(Attention):
+    """Grouped-query attention with `kv_heads` key/value heads; `window` caps the KV length in tokens (None: no cap).
+
+    With a window, a token attends to `window` tokens in total: the first `sinks` of the sequence, then the most
+    recent ones, itself included.
+    """
+
+    kind: Literal["gqa"] = "gqa"
+    kv_heads: int
+    window: int | None = None
+    sinks: int = Field(
+        default=0, exclude_if=lambda sinks: not sinks
+    )  # so that plain attention keeps its pieces' ids
+
+    summary: ClassVar[str] = "Grouped-query attention with fewer key/value heads, or a window."
+    arguments: ClassVar[Mapping[str, Argument]] = {
+        "kv_heads": Argument(
+            "Key/value heads: divisors of the parent's. `8 | 4 | 2 | 1` is one alternative each."
+        ),
+        "window": Argument(
+            "Tokens attended to at most: `full`, or `8Ki`.", words=("full",), default="`full`"
+        ),
+        "sinks": Argument(
+            "How many of a window's tokens are the sequence's first: 0 unless said; 4 does well.",
+            default="`0`",
+        ),
+    }
+    positional: ClassVar[int] = 1
+    name_pattern: ClassVar[str] = r"gqa\d+(w\d+(s\d+)?)?"
+    refined: ClassVar[bool] = True
+    last_map: ClassVar[str | None] = "o_proj"
+
+    @classmethod
+    def read(cls, call: Arguments) -> Sequence[Alternative]:
+        """Return an alternative for each number of heads and each window."""
+        call.need("kv_heads", help="write `gqa(kv_heads: 4)`; several are `gqa(kv_heads: 4 | 2)`")
+        heads = call.wholes("kv_heads", check=lambda heads, span: _indivisible(heads, span, call.shape))
+        windows = call.wholes_or("window", "full", 1, MAX_WINDOW) if call.has("window") else [None]
+        sinks = _sinks(call, windows) if call.has("sinks") else 0
+        if not call.affords(len(heads) * len(windows)):
+            return []
+        return [
+            ParentAttention()
+            if kv == call.shape.kv_heads and window is None
+            else cls(kv_heads=kv, window=window, sinks=sinks if window else 0)
+            for kv in heads
+            for window in windows
+        ]
+
+    @property
+    def name(self) -> str:
+        """`gqa4`, `gqa4w8192`, `gqa4w64s4`."""
+        seen = "" if self.window is None else f"w{self.window}"
+        return f"gqa{self.kv_heads}{seen}" + (f"s{self.sinks}" if self.sinks else "")
+
+    def figure(self, field: str, shape: Shape) -> Fraction | None:
+        """Return a field; a missing window compares as larger than any."""
+        if field == "window" and self.window is None:
+            return UNCAPPED
+        return super().figure(field, shape)
+
+    def weights(self, shape: Shape) -> Weights:
+        """Return q, k, v, o with optional biases and per-head q/k norms."""
+        return attention_weights(shape, self.kv_heads)
+
+    def cached_heads(self, shape: Shape) -> int:
+        """Return the key/value heads."""
+        return self.kv_heads
+
+    def attended(self, shape: Shape) -> int | None:
+        """Return the shorter of the parent's window and this one's."""
+        return min((w for w in (self.window, shape.window) if w is not None), default=None)
+
+    def initialiser(self, init: Initialisers) -> str:
+        """Return `init { gqa = … }`."""
+        return init.gqa
+
+    def kept(self, shape: Shape, parent_params: int) -> float:
+        """Return the root of the share of heads: steps of two heads look alike."""
+        return float((self.kv_heads / shape.kv_heads) ** 0.5)
+
+    def support(self, runtime: str, *, first: bool) -> Support:
+        """Any number of heads is native; windows and sinks are not everywhere."""
+        if self.window is None:
+            return NATIVE
+        return (NO_SINKS if self.sinks else NO_WINDOW).get(runtime, NATIVE)
+
+    def block_config(self, shape: Shape) -> dict[str, Any]:
+        """Return query heads per key/value head, window and sinks."""
+        return {
+            "n_heads_in_group": shape.heads // self.kv_heads,
+            "window_length": self.window,
+            "num_sink_tokens": self.sinks or None,
+        }
+
+    @classmethod
+    def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
+        """An attention with fewer heads than the parent's, or with a window."""
+        if entry["no_op"] or entry["replace_with_linear"]:
+            return None
+        kv_heads, window = shape.heads // int(entry["n_heads_in_group"]), entry.get("window_length")
+        if window is None and kv_heads == shape.kv_heads:
+            return None
+        return cls(kv_heads=kv_heads, window=window, sinks=entry.get("num_sink_tokens") or 0)
+
+    def per_layer(self, shape: Shape) -> dict[str, Any]:
+        """Return heads, window and sinks; transformers itself has no key for sinks."""
+        fields: dict[str, Any] = {}
+        if self.kv_heads != shape.kv_heads:
+            fields["num_key_value_heads"] = self.kv_heads
+        if self.window is not None:
+            fields["sliding_window"] = self.window
+        if self.sinks:
+            fields["sink_tokens"] = self.sinks
+        return fields
+
+    def megatron(self, shape: Shape) -> dict[str, Any]:
+        """Megatron calls key/value heads query groups."""
+        return {"num_query_groups": self.kv_heads}
+
+
+def _indivisible(kv_heads: int, span: Span, shape: Shape) -> Diagnostic | None:
+    """Return the diagnostic of a number of heads that divides the parent's query or key/value heads not."""
+    for what, heads in (("query", shape.heads), ("key/value", shape.kv_heads)):
+        if heads % kv_heads:
+            common = gcd(shape.kv_heads, shape.heads)
+            divisors = [d for d in range(1, min(shape.kv_heads, 4096) + 1) if common % d == 0]
+            help = "kv_heads can be " + listed(divisors, "or")
+            return KvHeadsDontDivide(span, got=kv_heads, heads=heads, what=what, help=help)
+    return None
+
+
+def _sinks(call: Arguments, windows: Sequence[int | None]) -> int:
+    """Return the number of attention sinks: tokens at the start of the sequence that every window keeps."""
+    sinks = call.whole("sinks", 0)
+    sizes = [window for window in windows if window is not None]
+    if not sinks or not call.is_valid("window"):
+        return 0
+    if not sizes:
+        reason, help = "has no window", f"write `window: 64, sinks: {sinks}`, or leave `sinks` out"
+    elif call.shape.window is not None:
+        reason = f"belongs to a parent that sees {call.shape.window:,} tokens at most"
+        help = "leave `sinks` out: the parent's own window hides the first tokens"
+    elif sinks >= min(sizes):
+        reason = f"sees {min(sizes):,} tokens in all, itself among them"
+        help = f"`sinks` can be 0 to {min(sizes) - 1:,}" + ("; 4 does well" if min(sizes) > 4 else "")
+    else:
+        return sinks
+    call.refuse("sinks", SinksDontFit(call.place("sinks"), sinks=sinks, reason=reason, help=help))
+    return 0

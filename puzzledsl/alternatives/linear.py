@@ -1,0 +1,78 @@
+"""One hidden x hidden matrix in place of a sub-block (Puzzle, arXiv 2411.19146, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Look
+from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.alternatives.support import NATIVE, Lowered, Support
+from puzzledsl.alternatives.weights import Weight, Weights
+
+BIASED = Lowered(way="biased_ffn", into="an FFN of the hidden size whose gate is 1 by its bias")
+AS_ATTENTION: dict[str, Support] = {
+    "vllm": Lowered(
+        way="extra_layer",
+        into="a layer of its own whose FFN, of the hidden size, has a gate of 1 by its bias",
+    )
+}
+AS_FFN: dict[str, Support] = {"vllm": BIASED, "llama_cpp": BIASED}
+"""Runtime -> the rewriting; the others have the matrix."""
+
+
+class _Linear(Alternative):
+    """A matrix in place of either sub-block."""
+
+    summary: ClassVar[str] = "One hidden x hidden matrix in place of the sub-block."
+    last_map: ClassVar[str | None] = "linear"
+    look: ClassVar[Look] = "linear"
+
+    def weights(self, shape: Shape) -> Weights:
+        """Return one matrix, split by rows."""
+        return {"linear.weight": Weight((shape.hidden, shape.hidden), 0)}
+
+    def initialiser(self, init: Initialisers) -> str:
+        """Return `init { linear = … }`."""
+        return init.linear
+
+    def is_solved(self, initialiser: str) -> bool:
+        """A least-squares fit is the optimum."""
+        return initialiser == "least_squares"
+
+    def block_config(self, shape: Shape) -> dict[str, Any]:
+        """Return the flag."""
+        return {**self.no_size, "replace_with_linear": True}
+
+    @classmethod
+    def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
+        """An entry with the flag."""
+        return cls() if entry["replace_with_linear"] and not entry["no_op"] else None
+
+    def per_layer(self, shape: Shape) -> dict[str, Any]:
+        """Return the name of the sub-block; transformers itself has no key for it."""
+        return {"linear_sub_blocks": [self.part]}
+
+    def megatron(self, shape: Shape) -> dict[str, Any]:
+        """Return the flag."""
+        return {self.megatron_size: None, "replace_with_linear": True}
+
+
+class LinearAttention(_Linear, Attention):
+    """One hidden x hidden matrix that replaces attention."""
+
+    kind: Literal["linear"] = "linear"
+
+    def support(self, runtime: str, *, first: bool) -> Support:
+        """Rewritten where attention cannot be a matrix."""
+        return AS_ATTENTION.get(runtime, NATIVE)
+
+
+class LinearFfn(_Linear, Ffn):
+    """One hidden x hidden matrix that replaces the FFN."""
+
+    kind: Literal["linear"] = "linear"
+
+    def support(self, runtime: str, *, first: bool) -> Support:
+        """Rewritten where an FFN cannot be a matrix."""
+        return AS_FFN.get(runtime, NATIVE)

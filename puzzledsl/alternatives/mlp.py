@@ -1,0 +1,87 @@
+"""The parent's gated FFN with fewer intermediate channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+from puzzledsl.alternatives.alternative import Alternative, Ffn
+from puzzledsl.alternatives.arguments import Argument, Arguments
+from puzzledsl.alternatives.parent import ParentFfn, ffn_weights, width_fields
+from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.alternatives.support import NATIVE, Support
+from puzzledsl.alternatives.weights import Weights
+
+MAX_ROUND = 2**24
+
+
+class MlpFfn(Ffn):
+    """A gated FFN of `width` intermediate channels."""
+
+    kind: Literal["mlp"] = "mlp"
+    width: int
+
+    summary: ClassVar[str] = "The parent's FFN with fewer intermediate channels."
+    arguments: ClassVar[Mapping[str, Argument]] = {
+        "width": Argument("Channels, or a share of the parent's: `100% | 75% | 50%`."),
+        "round": Argument("Widths are rounded to the nearest multiple of this.", default="`1`"),
+    }
+    positional: ClassVar[int] = 1
+    name_pattern: ClassVar[str] = r"mlp\d+"
+    refined: ClassVar[bool] = True
+    last_map: ClassVar[str | None] = "down_proj"
+
+    @classmethod
+    def read(cls, call: Arguments) -> Sequence[Alternative]:
+        """Return an alternative for each width."""
+        call.need("width", help="write `mlp(width: 50%)` or `mlp(width: 4096)`")
+        multiple = call.whole("round", 1, 1, MAX_ROUND)
+        return [
+            ParentFfn() if width == call.shape.intermediate else cls(width=width)
+            for width in call.widths("width", multiple)
+        ]
+
+    @property
+    def name(self) -> str:
+        """`mlp21504`."""
+        return f"mlp{self.width}"
+
+    def weights(self, shape: Shape) -> Weights:
+        """Return gate, up and down with optional biases."""
+        return ffn_weights(shape, self.width)
+
+    def channels(self, shape: Shape) -> int:
+        """Return the width."""
+        return self.width
+
+    def initialiser(self, init: Initialisers) -> str:
+        """Return `init { mlp = … }`."""
+        return init.mlp
+
+    def kept(self, shape: Shape, parent_params: int) -> float:
+        """Return the share of channels."""
+        return self.width / shape.intermediate
+
+    def support(self, runtime: str, *, first: bool) -> Support:
+        """Native everywhere."""
+        return NATIVE
+
+    def block_config(self, shape: Shape) -> dict[str, Any]:
+        """Return the width."""
+        return width_fields(self.width, shape.hidden)
+
+    @classmethod
+    def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
+        """An FFN of another width than the parent's."""
+        if entry["no_op"] or entry["replace_with_linear"]:
+            return None
+        width = int(entry["intermediate_size"])
+        return None if width == shape.intermediate else cls(width=width)
+
+    def per_layer(self, shape: Shape) -> dict[str, Any]:
+        """Return the width."""
+        return {"intermediate_size": self.width}
+
+    def megatron(self, shape: Shape) -> dict[str, Any]:
+        """Return the width."""
+        return {"ffn_hidden_size": self.width}

@@ -1,0 +1,102 @@
+"""All alternatives: those of this package, and those of installed packages (entry points `puzzledsl.alternatives`).
+
+An entry point is named after the alternative and refers to its class. A package that does not load is a diagnostic in
+`BROKEN`; it never stops the program. The unions for JSON are closed once this module is imported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, Union, get_args
+
+from pydantic import Field
+
+from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, SubBlock
+from puzzledsl.alternatives.errors import BrokenPackage
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.shape import Shape
+
+GROUP = "puzzledsl.alternatives"
+ATTENTION: dict[str, type[Attention]] = {
+    "parent": ParentAttention,
+    "gqa": GqaAttention,
+    "linear": LinearAttention,
+    "noop": NoOpAttention,
+}
+FFN: dict[str, type[Ffn]] = {
+    "parent": ParentFfn,
+    "mlp": MlpFfn,
+    "moe": MoeFfn,
+    "linear": LinearFfn,
+    "noop": NoOpFfn,
+}
+KINDS: Mapping[SubBlock, Mapping[str, type[Alternative]]] = {"attention": ATTENTION, "ffn": FFN}
+"""Sub-block -> word -> class, in the order of documentation."""
+BROKEN: list[BrokenPackage] = []
+"""Installed packages whose alternative does not load."""
+A = TypeVar("A", bound=Alternative)
+
+
+def _install(entry: EntryPoint) -> None:
+    """Add the alternative of an entry point, or a diagnostic to BROKEN."""
+    try:
+        found = entry.load()
+        reason = _objection(entry.name, found)
+    except Exception as error:  # whatever the package's code raises
+        found, reason = None, f"{type(error).__name__}: {error}"
+    if reason:
+        package = entry.dist.name if entry.dist is not None else entry.module
+        BROKEN.append(BrokenPackage(None, package=package, name=entry.name, reason=reason))
+    elif issubclass(found, Attention):
+        ATTENTION[entry.name] = found
+    else:
+        FFN[entry.name] = found
+
+
+def _objection(name: str, found: Any) -> str:
+    """Return the reason why an entry point adds no alternative; empty if there is none."""
+    if not (isinstance(found, type) and issubclass(found, Attention | Ffn)):
+        return f"`{found!r}` is no subclass of `Attention` or `Ffn`"
+    kind = found.model_fields.get("kind")
+    if kind is None or (*get_args(kind.annotation), kind.default) != (name, name):
+        return f'its class has no field `kind: Literal["{name}"] = "{name}"`'
+    if found.__abstractmethods__:
+        return f"its class has no {', '.join(sorted(found.__abstractmethods__))}"
+    taken = any(name in kinds for kinds in KINDS.values())
+    return "there is one of this name already" if taken else ""
+
+
+for _entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    _install(_entry)
+
+if TYPE_CHECKING:
+    AttentionAlternative: TypeAlias = Attention
+    FfnAlternative: TypeAlias = Ffn
+else:
+    AttentionAlternative = Annotated[Union[tuple(ATTENTION.values())], Field(discriminator="kind")]  # noqa: UP007
+    FfnAlternative = Annotated[Union[tuple(FFN.values())], Field(discriminator="kind")]  # noqa: UP007
+
+
+def from_block_config(kinds: Mapping[str, type[A]], entry: Mapping[str, Any], shape: Shape) -> A:
+    """Return the alternative of a `block_configs` entry; one of the parent's size is `parent`.
+
+    Raises KeyError if the entry lacks a field, ValueError if no installed package has its module.
+    """
+    if (module := entry.get("module")) is not None:
+        if module not in kinds:
+            raise ValueError(f"no installed package has the alternative `{module}`")
+        kinds = {module: kinds[module]}
+    found = (kind.from_block_config(entry, shape) for kind in kinds.values())
+    return next(alternative for alternative in found if alternative is not None)
+
+
+def is_canonical(name: str, sub_block: SubBlock) -> bool:
+    """Return True if a text has the form of an alternative's canonical name."""
+    return any(re.fullmatch(kind.name_pattern or word, name) for word, kind in KINDS[sub_block].items())

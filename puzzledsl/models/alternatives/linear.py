@@ -1,0 +1,66 @@
+"""One matrix in place of a sub-block: the least-squares map from its inputs to its outputs, or a product of its own maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, like
+from puzzledsl.models.least_squares.grams import TOWARDS_ZERO, Gram, solve_ridge
+from puzzledsl.models.least_squares.heads import Heads
+
+
+class LinearSubBlock(nn.Module):
+    """Linear sub-block: one H x H matrix without a bias, whose weight is named `linear.weight`."""
+
+    def __init__(
+        self,
+        hidden: int,
+        sub_block: SubBlock,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.sub_block = sub_block
+        self.linear = nn.Linear(hidden, hidden, bias=False, dtype=dtype, device=device)
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Map [B, S, H] to [B, S, H]. In place of attention it returns (output, None), as transformers' attention does."""
+        output = self.linear(hidden_states)
+        return (output, None) if self.sub_block == "attention" else output
+
+
+def build(alternative: LinearAttention | LinearFfn, site: Site) -> nn.Module:
+    """Build one matrix."""
+    hidden, sub_block = site.shape.hidden, alternative.sub_block
+    return LinearSubBlock(hidden, sub_block, dtype=site.dtype, device=site.device).eval()
+
+
+def initialise(alternative: LinearAttention | LinearFfn, parent: ParentLayer) -> State:
+    """Return the matrix that `init { linear = … }` names."""
+    own = parent.sub_block(alternative.sub_block)
+    is_attention = isinstance(alternative, LinearAttention)
+    last = own.o_proj.weight if is_attention else own.down_proj.weight
+    if parent.init.linear == "least_squares":
+        weight = _best(parent.statistics.attention if is_attention else parent.statistics.ffn)
+    else:
+        weight = _product_of_heads(parent) if is_attention else last @ own.up_proj.weight
+    return {"linear.weight": like(weight, last)}
+
+
+def _best(gram: Gram) -> Tensor:
+    """The matrix that maps a sub-block's inputs nearest to its outputs (ridge), as `nn.Linear` stores it."""
+    return solve_ridge(gram.xx, gram.xy, relative=gram.ridge(TOWARDS_ZERO)).T
+
+
+def _product_of_heads(parent: ParentLayer) -> Tensor:
+    """W_o W_v with each value head repeated for its queries: attention in which a token sees only itself (H, H)."""
+    shape = parent.shape
+    heads = Heads.of(parent.sub_block("attention"), shape)
+    values = heads.v.repeat_interleave(shape.heads // shape.kv_heads, 0)[..., :-1]
+    return heads.o.flatten(0, 1).T @ values.flatten(0, 1)

@@ -1,0 +1,77 @@
+"""Interface of the files in this folder: each builds the module of one alternative and computes its initial weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.models.errors import CannotInitialise
+from puzzledsl.models.families import access
+from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
+
+State = dict[str, Tensor]
+"""Weights by their names inside the sub-block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The place of a module: a layer of a model with this config."""
+
+    config: PreTrainedConfig
+    shape: Shape
+    layer_idx: int
+    dtype: torch.dtype
+    device: torch.device | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ParentLayer:
+    """A layer of the parent with the statistics of its activations.
+
+    Work that several alternatives share (the order in which FFN channels go) is kept in `statistics`.
+    """
+
+    layer: nn.Module
+    shape: Shape
+    statistics: LayerStatistics
+    init: Initialisers
+
+    def sub_block(self, sub_block: SubBlock) -> Any:
+        """Return the parent's module."""
+        return access.sub_block_of(self.layer, sub_block)
+
+    def weights(self, sub_block: SubBlock) -> State:
+        """Return a copy of the parent's weights."""
+        state = self.sub_block(sub_block).state_dict()
+        return {name: weight.detach().clone() for name, weight in state.items()}
+
+
+class Realisation(Protocol):
+    """A file of this folder. Alternatives are matched by class, so each file takes its own.
+
+    A package's file also has `MODULE`, the class of its module: its source is written into exported checkpoints, where
+    transformers constructs it with the config and the alternative's fields.
+    """
+
+    def build(self, alternative: Any, site: Site) -> nn.Module:
+        """Build the module with the call signature of the sub-block it replaces, in evaluation mode, weights uninitialised."""
+
+    def initialise(self, alternative: Any, parent: ParentLayer) -> State:
+        """Return the initial weights, in the parent's dtype."""
+
+
+def cannot_initialise(alternative: Alternative, reason: str) -> DiagnosticError:
+    """Return the error for an alternative that this parent does not allow."""
+    return DiagnosticError(CannotInitialise(None, alternative=alternative.name, reason=reason))
+
+
+def like(weight: Tensor, model: Tensor) -> Tensor:
+    """Return a fitted weight with the dtype and device of one of the parent's."""
+    return weight.detach().to(model).contiguous()

@@ -1,0 +1,88 @@
+"""The registry holds every alternative once, under its word, and reads what checkpoints and tables call it."""
+
+from __future__ import annotations
+
+import pytest
+
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import PARENTS, ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import ATTENTION, FFN, KINDS, from_block_config, is_canonical
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.ir.nodes import LayerChoice
+
+LLAMA_8B = Shape(
+    family="llama",
+    layers=32,
+    hidden=4096,
+    heads=32,
+    kv_heads=8,
+    head_dim=128,
+    intermediate=14336,
+    vocab=128256,
+    tied=False,
+)
+EXAMPLES: tuple[Alternative, ...] = (
+    ParentAttention(),
+    GqaAttention(kv_heads=4),
+    GqaAttention(kv_heads=4, window=8192),
+    GqaAttention(kv_heads=2, window=64, sinks=4),
+    LinearAttention(),
+    NoOpAttention(),
+    ParentFfn(),
+    MlpFfn(width=21504),
+    MoeFfn(experts=8, top_k=2, width=1024),
+    LinearFfn(),
+    NoOpFfn(),
+)
+
+
+def test_there_is_an_example_of_each() -> None:
+    assert {type(example) for example in EXAMPLES} == {*ATTENTION.values(), *FFN.values()}
+
+
+@pytest.mark.parametrize("sub_block", SUB_BLOCKS)
+def test_each_is_under_its_word_and_sub_block(sub_block) -> None:
+    for word, kind in KINDS[sub_block].items():
+        assert (kind.kind_of(), kind.sub_block) == (word, sub_block)
+        assert kind.summary.endswith(".")
+        assert set(kind.fields()) <= set(kind.arguments)
+        assert 0 <= kind.positional <= len(kind.arguments)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda a: f"{a.sub_block}-{a.name}")
+def test_names_are_canonical_in_their_sub_block_alone(example: Alternative) -> None:
+    assert is_canonical(example.name, example.sub_block)
+    assert not is_canonical(example.name + "x", example.sub_block)
+    (other,) = {*SUB_BLOCKS} - {example.sub_block}
+    assert is_canonical(example.name, other) == (example.kind in KINDS[other])
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda a: f"{a.sub_block}-{a.name}")
+def test_parts_on_several_gpus_make_up_the_whole(example: Alternative) -> None:
+    """Where everything divides, the GPUs' matrices add up; the parent's key/value heads are 8."""
+    if example.kind == "moe":
+        pytest.skip("every GPU has the router")
+    for gpus in (1, 2, 4) if example.kind != "gqa" else (1, 2):
+        assert gpus * example.size(LLAMA_8B, gpus).matrices == example.size(LLAMA_8B).matrices
+
+
+def test_a_module_that_no_package_has_is_an_error() -> None:
+    entry = {"no_op": False, "replace_with_linear": False, "module": "mamba", "arguments": {}}
+    with pytest.raises(ValueError, match="`mamba`"):
+        from_block_config(ATTENTION, entry, LLAMA_8B)
+
+
+def test_a_choice_with_the_parent_keeps_its_order() -> None:
+    fewer, narrow = GqaAttention(kv_heads=4), MlpFfn(width=8)
+    choice = LayerChoice(attention=(fewer,), ffn=(ParentFfn(), narrow))
+    full = choice.with_parent()
+    assert full.attention == (fewer, PARENTS["attention"])
+    assert full.ffn == choice.ffn
+    assert full.with_parent() == full
+    assert [list(names) for names in choice.by_name()] == [["gqa4", "parent"], ["parent", "mlp8"]]
+    assert LayerChoice.of_parent().with_parent() == LayerChoice.of_parent()

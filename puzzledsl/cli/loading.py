@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
 
 import typer
 
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.program import Checked
 from puzzledsl.pipeline.context import Context
 
@@ -42,11 +40,3 @@ def context(file: Path, pairs: list[str] | None, build: Path | None) -> Context:
     from puzzledsl.pipeline.opening import context_of
 
     return context_of(file, check(file, pairs), build)
-
-
-def fail(error: DiagnosticError, sources: dict[str, str]) -> NoReturn:
-    """Print an error's diagnostics and exit with 1."""
-    from puzzledsl.cli.output import print_diagnostics
-
-    print_diagnostics(error.diagnostics, sources)
-    raise typer.Exit(1)

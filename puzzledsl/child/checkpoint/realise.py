@@ -27,8 +27,9 @@ def realise(
     dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write the child to `out_dir`, in the parent's stored dtype unless another is asked for. One tensor or one piece is in
-    memory at a time. `healed`: weights that take the place of the pieces' own.
+    """Write the child to `out_dir`, with one tensor or one piece in memory at a time.
+
+    `dtype`: default the parent's stored dtype. `healed`: weights that take the place of the pieces' own.
 
     Raises DiagnosticError: those of `from_definition` and of reading a piece, and WouldOverwrite.
     """

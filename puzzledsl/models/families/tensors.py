@@ -1,5 +1,4 @@
-"""Weights on disk, one tensor at a time: safetensors files are checked before anything is read from them, and nothing
-is read before it is requested.
+"""Weights on disk, read one tensor at a time on request, from safetensors files that are checked first.
 
 Guarantees: every name is in exactly one file of the directory itself, every tensor's bytes lie inside its
 file, and their number is what shape and dtype say. No pickle, no code.

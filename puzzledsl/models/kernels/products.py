@@ -84,8 +84,10 @@ def linear(
 
 @cache
 def has_fast_products() -> bool:
-    """True if the CPU has AVX-512 (where oneDNN was measured faster), this PyTorch has the operator, and it agrees with
-    `F.linear`."""
+    """Return True if the fast operator exists here, agrees with `F.linear`, and the CPU has AVX-512.
+
+    oneDNN was measured faster on CPUs with AVX-512.
+    """
     backends: Any = torch.backends  # not typed
     if not backends.mkldnn.is_available() or backends.cpu.get_cpu_capability() != "AVX512":
         return False

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
 def do_stage(ctx: Context, stage: str, names: list[str] | None) -> list[str]:
     """Do one stage for the named declarations (all without names), skipping what is fresh. Return their names."""
-    from puzzledsl.base.diagnostics import DiagnosticError
-    from puzzledsl.cli import loading
     from puzzledsl.pipeline.execute import execute
     from puzzledsl.pipeline.process.locks import locked
     from puzzledsl.pipeline.process.reporter import Reporter
@@ -20,11 +18,8 @@ def do_stage(ctx: Context, stage: str, names: list[str] | None) -> list[str]:
 
     task = TASKS[stage]
     wanted = chosen(task.kind, task.declared(ctx.program), names, ctx.file, stage)
-    try:
-        with locked(ctx), Reporter(ctx.build.log) as progress:
-            ctx.progress = progress
-            for made, done in execute(ctx, [task(ctx, name) for name in wanted]):
-                progress.say(f"{made.title}: {'done' if done else 'up to date'}")
-    except DiagnosticError as error:
-        loading.fail(error, {})
+    with locked(ctx), Reporter(ctx.build.log) as progress:
+        ctx.progress = progress
+        for made, done in execute(ctx, [task(ctx, name) for name in wanted]):
+            progress.say(f"{made.title}: {'done' if done else 'up to date'}")
     return wanted

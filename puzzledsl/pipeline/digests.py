@@ -27,7 +27,8 @@ def digest_of(value: object) -> str:
 def meaning(node: Frozen, without: Iterable[str] = ()) -> str:
     """Digest of a declaration without its name, comments and place in the file: moving a line makes nothing stale.
 
-    `without`: fields that a task digests separately."""
+    `without`: fields that a task digests separately.
+    """
     return digest_of(_strip(node.model_dump(mode="json", exclude=set(without))))
 
 

@@ -48,7 +48,8 @@ def measured_scenarios(program: nodes.Program) -> list[str]:
 def costs_of(ctx: Context, space: str) -> CostTable:
     """Return the analytic costs, and the measured ones that `pzl measure` has made.
 
-    Raises DiagnosticError for a choice that no stage can cost."""
+    Raises DiagnosticError for a choice that no stage can cost.
+    """
     from puzzledsl.costs.table import cost_table, merge
 
     layers_only(ctx, space)
@@ -157,7 +158,8 @@ def best_solution(ctx: Context, search: str) -> SearchResult:
 def refinement_of(ctx: Context, search: str) -> Refinement | None:
     """Return the children measured around a search's optimum; None for a search without `refine`.
 
-    Raises DiagnosticError when they are not measured yet."""
+    Raises DiagnosticError when they are not measured yet.
+    """
     if ctx.program.searches[search].refine is None:
         return None
     ctx.made("refine", search, "the measured children")
@@ -172,7 +174,8 @@ def refined_frontier_of(ctx: Context, frontier: str) -> RefinedFrontier:
 def chosen_child(ctx: Context, search: str) -> Solution:
     """Return the child to build: the best measured one for a search with `refine`, else the solver's.
 
-    Raises DiagnosticError when the search is not solved or not refined yet, or has no solution."""
+    Raises DiagnosticError when the search is not solved or not refined yet, or has no solution.
+    """
     result = best_solution(ctx, search)
     refinement = refinement_of(ctx, search)
     return result.solutions[0] if refinement is None else refinement.solution

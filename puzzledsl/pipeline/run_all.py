@@ -25,7 +25,8 @@ def is_wanted(stage: str, until: str | None, only: str | None) -> bool:
 def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[str], None]) -> None:
     """Run every stale task. Raises DiagnosticError if a later declaration needs a child that the search cannot give.
 
-    With `only`, the stage's inputs are taken as they are."""
+    With `only`, the stage's inputs are taken as they are.
+    """
     before = holder_of(ctx.build.root)
     with locked(ctx):
         if before is not None:

@@ -180,6 +180,7 @@ class DeclaredTask(Task, Generic[Declared]):
 
     @classmethod
     def declared(cls, program: nodes.Program) -> Mapping[str, Declared]:
+        """Return the declarations of the kind, by name."""
         found: Mapping[str, Declared] = getattr(program, KINDS[cls.kind].plural)
         return found
 
@@ -190,4 +191,5 @@ class DeclaredTask(Task, Generic[Declared]):
 
     @property
     def space(self) -> str:
+        """The space of the declaration."""
         return space_of(self.program, self.declaration)

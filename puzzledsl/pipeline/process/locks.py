@@ -51,7 +51,8 @@ class Holder(Frozen):
 def locked(ctx: Context) -> Iterator[None]:
     """Hold the build directory for one process, and remove what a killed one was writing.
 
-    Raises DiagnosticError if another process holds it, or if the disk is full."""
+    Raises DiagnosticError if another process holds it, or if the disk is full.
+    """
     with disk_errors(ctx.build.root):
         make_directory(ctx.build.root)
         lock = FileLock(ctx.build.root / LOCK)

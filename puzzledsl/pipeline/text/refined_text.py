@@ -63,7 +63,8 @@ def _figures(found: Refinement, child: MeasuredChild) -> str:
 def refined_frontier_text(program: Program, found: RefinedFrontier) -> str:
     """Return one line for each point: its best measured child beside the optimum of the scores.
 
-    Children measured elsewhere count at every point whose bound they meet."""
+    Children measured elsewhere count at every point whose bound they meet.
+    """
     swept = describe_term(program.frontiers[found.frontier].term)
     first = next((point.refinement for point in found.points if point.refinement is not None), None)
     head = f"frontier {found.frontier}: "

@@ -58,9 +58,10 @@ def share(value: float) -> Number:
 
 
 def change(value: float) -> Number:
-    """A signed relative change: -0.27 -> `−27.0 %`."""
-    sign = "−" if value < 0 else "+" if value > 0 else "±"
-    return Number(f"{sign}{abs(value) * 100:.1f} %", value)
+    """A signed relative change: -0.27 -> `−27.0 %`; `±0.0 %` for one that rounds to nothing."""
+    shown = round(value * 100, 1)
+    sign = "−" if shown < 0 else "+" if shown > 0 else "±"
+    return Number(f"{sign}{abs(shown):.1f} %", value)
 
 
 def of_unit(value: float, unit: str) -> Number:

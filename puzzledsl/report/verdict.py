@@ -71,5 +71,7 @@ def _size(found: dict[str, Headline]) -> str:
     headline = found.get("parameters")
     if headline is None:
         return ""
+    if headline.number.text.startswith("±"):
+        return "has as many parameters"
     word = "fewer" if headline.number.value < 0 else "more"
     return f"has {numbers.share(abs(headline.number.value)).text} {word} parameters"

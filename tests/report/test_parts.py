@@ -314,6 +314,20 @@ def test_the_verdict_without_any_speed(found: Artefacts) -> None:
     assert said.startswith("The child has ") and "fast as" not in said
 
 
+@pytest.mark.parametrize(
+    ("share", "words"), [(1, "as many"), (1.0001, "as many"), (0.9, "10.0 % fewer"), (1.2, "20.0 % more")]
+)
+def test_the_verdict_on_parameters(found: Artefacts, share: float, words: str) -> None:
+    found.costs.clear()
+    found.evaluations.clear()
+    result = found.results["fast"]
+    best = result.solutions[0].model_copy(update={"metrics": {"params": share * 1e9}})
+    found.results["fast"] = result.model_copy(
+        update={"solutions": (best,), "parent_metrics": {"params": 1e9}}
+    )
+    assert verdict(Subject(found, "fast")).startswith(f"The child has {words} parameters. ")
+
+
 def test_a_damaged_line_of_the_library_is_named_once(copied: Callable[..., Any]) -> None:
     mine = copied()
     index = mine.build.library / "index.jsonl"

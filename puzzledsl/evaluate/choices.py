@@ -1,4 +1,4 @@
-"""Multiple choice: which ending does a model find likeliest, as a whole (accuracy) and a character (`_norm`).
+"""Multiple choice: the ending with the highest log-probability, in total (accuracy) or per character (`_norm`).
 
 An item's context is read once: its endings follow it in one row, each seeing the context and itself only.
 

@@ -1,7 +1,7 @@
-"""A child beside its parent on the same items and blocks: differences, ratios, and how sure they are.
+"""Differences and ratios between a child and its parent on the same items and blocks, with confidence intervals.
 
-Pairing matters: most of the noise of an accuracy is which questions were asked, and both models were asked the same. All
-intervals are 95 % ones with Student's t, from the linearised statistic (the delta method).
+Pairing matters: most of the noise of an accuracy comes from the draw of questions, which both models share. All
+intervals are 95 % intervals with Student's t, from the linearised statistic (the delta method).
 """
 
 from __future__ import annotations

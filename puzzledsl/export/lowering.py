@@ -1,6 +1,6 @@
 """Exact rewriting of a child into alternatives that a runtime has.
 
-Every added factor is zero, one, or 32 / 32. each alternative lists its rewritings as data; this file
+Every added factor is zero, one, or 32 / 32. Each alternative lists its rewritings as data; this file
 implements them. Shapes: H hidden, N query heads, D head_dim, F intermediate width.
 """
 

@@ -5,7 +5,7 @@ offspring is the next parent. Two differences from the paper:
 
 - The first parent is the optimum of the search's scores, in place of the best of random children. This favours evolution.
 - Every child is measured on all of the text. The paper's multi-step selection discards most offspring on little text first,
-  which pays off in large generations. Generations are small here, which saves measurements too.
+  which pays off in large generations. Small generations, as here, save measurements too.
 """
 
 from __future__ import annotations

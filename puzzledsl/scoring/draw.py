@@ -1,4 +1,4 @@
-"""Draw children to measure whole, near what searches with any parameter budget would find.
+"""Draw whole children to measure, near the answers of searches with any parameter budget.
 
 No search is needed: in the Lagrangian relaxation of "least score with at most a share of the parameters", each place chooses
 independently, given a price per saved parameter. Prices are set so that the children's sizes cover the range that searches may

@@ -2,8 +2,8 @@
 
 Children are healed before use (`puzzledsl.child.healing`), so the loss that counts is the one that healing cannot undo. The
 first layer above a change undoes nearly all that can be undone; fitting further layers changes scores little and costs one
-fit per layer. So each child with a single replacement is healed up to the layer above it. Refitted are the last maps of
-sub-blocks that read a changed stream or whose next sub-block is dropped. A piece that still connects the points
+fit per layer. So each child with a single replacement is healed up to the layer above it: the last maps of sub-blocks
+that read a changed stream, or whose next sub-block is dropped, are refitted. A piece that still connects the points
 that it was trained for is not refitted. Layers further up run unchanged.
 
 Shapes: B sequences, S positions, H hidden.

@@ -1,8 +1,8 @@
 """Block influence of the parent's layers (ShortGPT: Men et al., arXiv 2403.03853) and angular distance of its runs of layers.
 
-The angular distance is that of Gromov et al. (arXiv 2403.17887), averaged over all tokens, where they use each text's last token.
+The angular distance is that of Gromov et al. (arXiv 2403.17887), but over all tokens in place of each text's last one.
 Both come from the parent's forward pass, which a sweep makes anyway. They are means over the scored positions and, if these are
-few, text after them: on SmolLM2 the order of layers settles between 1,024 and 2,048 positions, that of runs at 256.
+few, over the text after them: on SmolLM2 the order of layers settles between 1,024 and 2,048 positions, that of runs at 256.
 
 Shapes: B sequences, S positions of a group; P positions that count; L layers; H hidden.
 """

@@ -1,4 +1,4 @@
-"""`hidden = 100% | 75%` in a space: what is chosen once for the whole child."""
+"""`hidden = 100% | 75%` in a space: a choice made once for the whole child."""
 
 from __future__ import annotations
 

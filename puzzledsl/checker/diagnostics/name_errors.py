@@ -1,4 +1,4 @@
-"""Diagnostics of names and structure: E02xx. Types are in errors_types.py, spaces and hardware in errors_spaces.py."""
+"""Diagnostics of names and structure: E02xx. Types are in type_errors.py, spaces and hardware in space_errors.py."""
 
 from __future__ import annotations
 

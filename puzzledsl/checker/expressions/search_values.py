@@ -1,4 +1,4 @@
-"""Values that speak of a space's layers, and symbolic ones that only a search decides."""
+"""Values that refer to a space's layers, and symbolic values that only a search decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparisons of `runs(P)`, `longest(P)` and `distinct(F)`: figures of the whole child that are no sums, beside whole numbers."""
+"""Comparisons of `runs(P)`, `longest(P)` and `distinct(F)` with whole numbers: these values are not sums over layers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Lint of formulas that all children meet, or none, and the reachable values of `runs`, `longest` and `distinct`.
 
-Layers choose independently, so the values of each layer determine those of the child: a walk over the layers for
-runs, a matching of values to layers for the most different values (Kuhn 1955), a smallest hitting set for the fewest.
+Layers choose independently, so the values of each layer determine those of the child. Runs come from a walk over the
+layers, the most distinct values from a matching of values to layers (Kuhn 1955), the fewest from a smallest hitting set.
 """
 
 from __future__ import annotations

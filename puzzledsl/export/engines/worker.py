@@ -1,7 +1,7 @@
 """`python worker.py ENGINE REQUEST.json RESULT.npz`: run models in an engine and write their answers.
 
 Request: `models` (paths), `prompts` (lists of token ids), `steps` (tokens to choose greedily), `context` (of the KV cache),
-`threads`, `dtype`; and perhaps `speed` {`prompt`: token ids, `steps`, `rounds`} and `text`, a prompt in words.
+`threads`, `dtype`; optionally `speed` {`prompt`: token ids, `steps`, `rounds`} and `text`, a prompt in words.
 Result: `logits.M.P` [S, V] and `greedy.M.P` [steps] for model M and prompt P; `facts`, JSON: the engine's `version`, whether
 the logits are log-probabilities, and for each model `prefill` and `decode` (tokens a second, by round) and `text`.
 """

@@ -52,6 +52,7 @@ class Variant:
     weighted: bool = True
     pull: float | None = None
     ridge: float = RIDGE_TOKENS
+    sweeps: int = 1
 
 
 BASE = Variant("healed")
@@ -59,6 +60,7 @@ WHOLE = replace(BASE, pull=1.0, ridge=TOWARDS_START)
 VARIANTS = (
     Variant("assembled", fitted=()),
     BASE,
+    replace(BASE, name="two sweeps", sweeps=2),
     *(replace(BASE, name=f"ridge {ridge:g}", ridge=ridge) for ridge in (0.8, 2.0, 5.0)),
     replace(BASE, name="attention's maps alone", fitted=("attention",)),
     replace(BASE, name="FFNs' maps alone", fitted=("ffn",)),
@@ -96,15 +98,24 @@ class Lab:
     @torch.no_grad()
     def kl(self, layers: Sequence[LayerDefinition], variant: Variant) -> float:
         """KL of a child of the parent's own sub-blocks, healed."""
-        links = chain(layers)
+        healed: dict[int, Tensor] = {}
+        for _ in range(variant.sweeps):
+            stream = self._sweep(chain(layers), variant, healed)
+        return self.measure.figures(self.normed(stream))["kl_divergence"]
+
+    def _sweep(self, links: Sequence[Link], variant: Variant, healed: dict[int, Tensor]) -> list[Tensor]:
+        """Fit every link, front to back, from `healed` on: last maps by the point that a link reads."""
         stream = list(self.parent.at(first_changed(links)))
         for link in links[first_changed(links) :]:
             sub_block = ChildSubBlock(self.model, link, dict)
+            if link.point in healed:
+                sub_block.last.weight.copy_(healed[link.point])
             read = [sub_block.last_input(h, self.parent.attention_kwargs(link.layer_idx, h)) for h in stream]
             if link.sub_block in variant.fitted:
                 self._fit(sub_block, link, read, stream, variant)
+                healed[link.point] = sub_block.last.weight.clone()
             stream = [h + sub_block.output(r) for h, r in zip(stream, read, strict=True)]
-        return self.measure.figures(self.normed(stream))["kl_divergence"]
+        return stream
 
     def _fit(
         self, sub_block: ChildSubBlock, link: Link, read: list[Tensor], stream: list[Tensor], variant: Variant

@@ -169,3 +169,9 @@ def test_what_does_not_fit_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_operator_that_multiplies_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "_product", lambda x, w, b=None: F.linear(x, w.to_dense(), b) * 1.001)
     assert not has_fast_products.__wrapped__()
+
+
+@needs_fast_products
+def test_are_found_inside_autocast_too() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert has_fast_products.__wrapped__()

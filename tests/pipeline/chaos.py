@@ -68,9 +68,9 @@ def flip(path: Path, dice: random.Random) -> str:
 
 def forget_after(program: Path, build: Path, stage: str | None) -> None:
     """Leave of a build what was there when `stage` had just ended (None: nothing but tokenised text)."""
-    first = 0 if stage is None else TASKS.index(stage) + 1
+    first = 0 if stage is None else list(TASKS).index(stage) + 1
     for stamp in list(Stamps(build).all()):
-        if stamp.stage not in TASKS or TASKS.index(stamp.stage) < first:
+        if stamp.stage not in TASKS or list(TASKS).index(stamp.stage) < first:
             continue
         for path in stamp.outputs:
             (build / path).unlink(missing_ok=True)

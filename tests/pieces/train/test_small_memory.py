@@ -40,6 +40,7 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.models.memory import _used_by_this_process
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.plan.bld import bld_plan
+from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from tests.pieces.train.test_small_memory import Log
 

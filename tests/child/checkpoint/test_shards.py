@@ -202,8 +202,8 @@ def test_realising_an_8b_takes_less_memory_than_a_shard(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
     )
     assert found.returncode == 0, found.stderr
     extra = json.loads(found.stdout)["extra"]

@@ -1,4 +1,4 @@
-"""How well analytic costs predict published serving figures: `python -m benchmarks.costs`.
+"""Error of analytic costs against published serving figures: `python -m benchmarks.costs`.
 
 Data: the throughput tables of TensorRT-LLM's performance overview, three releases (benchmarks/data; sources inside).
 The constants are fitted to the cells marked `fit` (on H100, release 1.0: Llama 3.3 70B on two GPUs, 3.1 405B on eight)
@@ -78,7 +78,7 @@ ABLATIONS: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "memory as the driver reports it (80 and 141 GB)": (_advertised, ()),
 }
-"""What is taken away, how, and the constants that go with it."""
+"""Ablations: name, the change, and the constants that go with it."""
 
 
 def shown(fit: Fit) -> str:

@@ -1,4 +1,4 @@
-"""How well `pzl check` finds mistakes: generated programs with 1-6 planted ones each, through the whole checker.
+"""Recall of `pzl check` on planted mistakes: generated programs with 1-6 planted ones each, through the whole checker.
 
     python -m benchmarks.diagnostics [--quick] [--programs 500] [--seed 0] [--show 10]
 
@@ -27,7 +27,7 @@ APART = 3
 
 @dataclass
 class Figures:
-    """What was counted. `missed` and `spurious` hold what to look at: seed, mistake or diagnostic, its kind."""
+    """Counts. `missed` and `spurious` list seed, mistake or diagnostic, and its kind."""
 
     programs: int = 0
     lines: int = 0

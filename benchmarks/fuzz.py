@@ -27,7 +27,7 @@ FINDINGS = Path("fuzz-findings")
 
 @dataclass
 class Figures:
-    """What was counted."""
+    """Counts of a run."""
 
     inputs: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)

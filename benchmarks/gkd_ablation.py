@@ -36,7 +36,7 @@ FIGURES = {"kl": "kl", "perplexity": "perplexity", "agreement": "top1_agreement"
 
 
 class Trial:
-    """Where things lie, and how a checkpoint is measured."""
+    """Paths, and the measurement of a checkpoint."""
 
     def __init__(self, program: Path, build: Path, work: Path, settings: dict[str, str], tokens: int) -> None:
         self.program, self.build, self.work, self.settings = program, build, work, settings

@@ -1,4 +1,4 @@
-"""What this process multiplies: the limit that benchmarks of training and scoring are held to."""
+"""Matrix-product throughput of this process: the limit that benchmarks of training and scoring are held to."""
 
 from __future__ import annotations
 

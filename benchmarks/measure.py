@@ -1,4 +1,4 @@
-"""How well the sum of measured blocks predicts whole children on this machine: `python -m benchmarks.measure`.
+"""Error of the sum of measured blocks against whole children on this machine: `python -m benchmarks.measure`.
 
 The parent is SmolLM2-135M (made by examples/smollm2/prepare.py), or a random Llama of any size (`--random`). Every
 alternative is timed as `pzl measure` does it; then random whole children of the space are run in turn with the parent,

@@ -1,4 +1,4 @@
-"""What no test would notice: each mutant that mutmut makes of the code that must be right, run against the tests that reach it.
+"""Mutants that no test notices: each that mutmut makes of the code that must be right, run against the tests that reach it.
 
     python -m benchmarks.mutants [--files GLOB] [--only GLOB] [--sample N] [--budget 10] [--floor 85] [--out FILE] [--again FILE]
 
@@ -164,7 +164,7 @@ class MutatedModules(importlib.abc.MetaPathFinder, importlib.machinery.SourceFil
 
 
 def forked(work: Callable[[], Any], cpu_s: int | None = None) -> Any:
-    """What `work` returns, run in a fork of this process; None where a signal ended it, as after `cpu_s`."""
+    """Return the result of `work`, run in a fork of this process; None where a signal ended it, as after `cpu_s`."""
     with tempfile.TemporaryFile() as answer:
         sys.stdout.flush()
         child = os.fork()

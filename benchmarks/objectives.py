@@ -139,7 +139,7 @@ class Bench:
         return model_definition(self.program, "best", answer, self.jobs)
 
     def predicted(self, budget: int, table: ScoreTable, result: SearchResult) -> float:
-        """What a table says of a child."""
+        """Value of a child in a table."""
         scores = {"kl": table.model_copy(update={"score": "kl"})}
         tables = tables_of(self._program(budget), "best", self.costs, scores)
         child = Child(tables, result.solutions[0].layers, result.solutions[0].batches)
@@ -334,7 +334,7 @@ def _row(
 
 
 def why_line(bench: Bench, budget: int) -> str:
-    """What the theory needs, of the sum's child: that the KL is quadratic, and that changes of the logits add up."""
+    """Assumptions of the theory, checked on the sum's child: the KL is quadratic, and changes of the logits add up."""
     result = bench.solved(budget, bench.table())
     theory = bench.predicted(budget, bench.table(pairwise=True, children=1), result)
     count = sum((a.attention != "parent") + (a.ffn != "parent") for a in result.solutions[0].layers)

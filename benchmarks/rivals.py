@@ -22,7 +22,7 @@ from puzzledsl.search.problem.instance import Problem
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a solver says: `value` is recomputed from its choice, in exact integers; None where it has none or breaks a row.
+    """Answer of a solver: `value` is recomputed from its choice, in exact integers; None where it has none or breaks a row.
 
     `proven`: it calls its answer optimal (which is not always true).
     """

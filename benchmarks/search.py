@@ -64,7 +64,7 @@ QUICK = (Family(12, 4, 5, 3, 2, {"highs": 5, "cbc": 5, "cpsat": 5}),)
 
 @dataclass(slots=True)
 class Tally:
-    """What all instances say together."""
+    """Totals over all instances."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)  # family and solver -> per instance
     proven: dict[str, list[bool]] = field(default_factory=dict)
@@ -193,7 +193,7 @@ def overall(families: Sequence[Family], tally: Tally) -> Iterator[str]:
 
 
 def never_worse(tally: Tally) -> Iterator[str]:
-    """How the rivals' answers compare with ours, in exact integers."""
+    """Compare the rivals' answers with ours, in exact integers."""
     for solver in tally.worse:
         yield (
             f"{tally.compared} instances: {solver}'s answer is better than ours {tally.better[solver]} times (target: none), "

@@ -1,4 +1,4 @@
-"""What searches do beyond one answer, beside HiGHS asked again and again: frontiers, batches, several answers. Then determinism
+"""Searches for more than one answer, beside HiGHS asked again and again: frontiers, batches, several answers. Then determinism
 and memory, conflicts, and where the laws are that have no figure."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast a BLD step is: all pieces of a layer on one forward pass of the parent's.
+"""Speed of a BLD step: all pieces of a layer on one forward pass of the parent's.
 
 The parent is a random Llama of 8 layers; each has eight pieces that start as in the paper and are all trained. Counted is the
 arithmetic that must be done: the parent's layer once, each piece forward, and backward without the gradient of its input;
@@ -146,7 +146,7 @@ class Bench:
                 piece.step(hidden, trace)
 
     def flop(self, positions: float = CONTEXT) -> float:
-        """That one step must do, with attention to so many positions."""
+        """FLOP of one step, with attention to so many positions."""
         pieces = sum(piece_flop(alternative, positions) for alternative in (*ATTENTION, *FFN))
         return self.tokens.numel() * len(self.trainers) * (layer_flop(positions) + pieces)
 

@@ -1,4 +1,4 @@
-"""How long `pzl` takes to start and to check, as a whole process, beside `python -c pass`.
+"""Time that `pzl` takes to start and to check, as a whole process, beside `python -c pass`.
 
     python -m benchmarks.startup [--quick] [--rounds 15]
 

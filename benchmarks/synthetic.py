@@ -321,7 +321,7 @@ def _reference(tables: Tables, wanted: list[Budget], speedup: float, rng: np.ran
 
 
 def _use(tables: Tables, term: Term, batches: dict[str, int], layer: int, attention: str, ffn: str) -> float:
-    """How much of a budget one pair of one layer takes."""
+    """Share of a budget that one pair of one layer takes."""
     if isinstance(term, MetricTerm):
         at = tables.at(term.scenario, batches[term.scenario])
         parts = (at.attention[layer][attention], at.ffn[layer][ffn])

@@ -1,4 +1,4 @@
-"""What share of the lines and of the branches the tests take, a package a line, from the `.coverage` of `make coverage`.
+"""Share of the lines and of the branches that the tests take, a package a line, from the `.coverage` of `make coverage`.
 
 python scripts/branches.py [--floor PERCENT]
 

@@ -12,6 +12,7 @@ import pytest
 import puzzledsl
 
 PACKAGE = Path(puzzledsl.__file__).parent
+CODE = [PACKAGE, *(PACKAGE.parent / folder for folder in ("benchmarks", "examples", "scripts"))]
 OPENING = re.compile(r"\s*(What|How|Where|Whether|Of|That)\b")
 
 
@@ -34,7 +35,8 @@ def wrong_openings(source: str, name: str) -> Iterator[str]:
 def test_docstrings_open_with_a_verb_or_a_noun_phrase() -> None:
     found = [
         place
-        for path in sorted(PACKAGE.rglob("*.py"))
+        for root in CODE
+        for path in sorted(root.rglob("*.py"))
         for place in wrong_openings(
             path.read_text(encoding="utf-8"), path.relative_to(PACKAGE.parent).as_posix()
         )

@@ -31,7 +31,7 @@ demo: $(VENV)/.examples ## fetch SmolLM2-135M-Instruct and search a faster child
 
 night: $(VENV)/.examples ## the demo with a budget for a night on two cores; stop it at any time, the same command goes on
 	$(BIN)/python $(EXAMPLE)/prepare.py
-	$(BIN)/pzl run $(EXAMPLE)/smollm2.pzl -o $(EXAMPLE)/build/night --set healing=64Ki --set children=48 --set distilling=2Mi --set items=700
+	$(BIN)/pzl run $(EXAMPLE)/smollm2.pzl -o $(EXAMPLE)/build/night --set healing=64Ki --set children=48 --set distilling=1Mi --set items=700
 
 vllm: $(VENV)/.made ## make .venv-vllm, where the slow tests and `pzl verify-export` find vLLM
 	PYTHON=$(BIN)/python scripts/vllm_env.sh

@@ -1,16 +1,78 @@
-"""Architecture of a parent, and the initialisers of its alternatives."""
+"""Architecture of a parent, layer by layer, and the initialisers of its alternatives."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from puzzledsl.base.frozen import Frozen
 
+Mixer = Literal["attention", "mamba2", "delta_net", "none"]
+"""Kind of a layer's token mixer, its sub-block `attention`."""
+Channels = Literal["dense", "moe", "none"]
+"""Kind of a layer's channel mixer, its sub-block `ffn`."""
+
+
+def _or(default: Any) -> Any:
+    """Return a field that JSON leaves out at its default, so that shapes without it keep their digests."""
+    return Field(default=default, exclude_if=lambda value: value == default)
+
+
+class StateShape(Frozen):
+    """Sizes of a mixer that keeps a state in place of a cache: Mamba2, or a gated delta net."""
+
+    heads: int  # of values
+    head_dim: int  # channels of a value head
+    groups: int  # Mamba2: groups that share B and C; delta net: key heads
+    state: int  # Mamba2: state channels; delta net: channels of a key head
+    conv: int  # taps of the causal convolution
+
+
+class LayerShape(Frozen):
+    """Layers that differ from the rest of their parent in the same way: their indices and what is different.
+
+    JSON has only the fields that are set. No layer is in two groups.
+    """
+
+    layers: tuple[int, ...]
+    heads: int = 0
+    kv_heads: int = 0
+    head_dim: int = 0
+    intermediate: int = 0
+    window: int | None = None
+    mixer: Mixer = "attention"
+    ffn: Channels = "dense"
+    experts: int = 0
+    top_k: int = 0
+    expert_width: int = 0
+    shared_width: int = 0
+    rope: bool = True
+    state: StateShape | None = None
+
+    @model_serializer(mode="wrap")
+    def _set_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that are set, without the layers."""
+        return {name: getattr(self, name) for name in self.model_fields_set if name != "layers"}
+
+
+LAYER_FIELDS = tuple(name for name in LayerShape.model_fields if name != "layers")
+"""Fields of a shape that layers can differ in."""
+
 
 class Shape(Frozen):
-    """A parent's architecture. head_dim is its own number, never hidden / heads."""
+    """A parent's architecture. head_dim is its own number, never hidden / heads.
 
-    family: str  # "llama", "mistral", "qwen2", "qwen3"
+    The fields say what most layers are like; `by_layer` says how others differ. Ask a layer's own with `at(layer)`.
+    """
+
+    family: str  # "llama", "qwen3_moe", …: see puzzledsl.families
     layers: int
     hidden: int
     heads: int
@@ -21,9 +83,73 @@ class Shape(Frozen):
     tied: bool
     attention_bias: bool = False  # q, k, v biases
     output_bias: bool = False  # o_proj bias
-    mlp_bias: bool = False
+    mlp_bias: bool = False  # of an FFN, of experts
     qk_norm: bool = False
-    window: int | None = None  # tokens that every attention sees at most, itself included (None: all)
+    window: int | None = None  # tokens that an attention sees at most, itself included (None: all)
+    mixer: Mixer = _or("attention")
+    ffn: Channels = _or("dense")
+    experts: int = _or(0)
+    top_k: int = _or(0)  # experts of a token
+    expert_width: int = _or(0)
+    shared_width: int = _or(0)  # channels that a mixture uses for every token, over all shared experts
+    shared_gate: bool = _or(False)  # a sigmoid scales what the shared experts give
+    router_bias: bool = _or(False)
+    gated: bool = _or(True)  # FFN and experts multiply by a gate
+    sinks: bool = _or(False)  # each head has a logit of no token
+    rope: bool = _or(True)  # False: attention without rotary embedding
+    qk_norm_whole: bool = _or(False)  # one norm over all heads, not one a head
+    norms: Literal[1, 2] = _or(1)  # norm vectors of a sub-block: one before it or behind it, or both
+    output_gate: bool = _or(False)  # q_proj makes a gate of attention's output, too
+    state: StateShape | None = _or(None)
+    by_layer: tuple[LayerShape, ...] = _or(())
+
+    @property
+    def each(self) -> tuple[Shape, ...]:
+        """The shape as each layer has it; alike layers share one object."""
+        return self._of_layers if self.by_layer else (self,) * self.layers
+
+    @cached_property
+    def _of_layers(self) -> tuple[Shape, ...]:
+        rest = self.model_copy(update={"by_layer": ()})
+        found = [rest] * self.layers
+        for group in self.by_layer:
+            own = rest.model_copy(update=group.changes())
+            for layer in group.layers:
+                found[layer] = own
+        return tuple(found)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy that works out its layers anew."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("_of_layers", None)
+        return copy
+
+    def at(self, layer: int) -> Shape:
+        """Return the shape as one layer has it. Raises IndexError beyond the layers."""
+        return self._of_layers[layer] if self.by_layer else self
+
+    def kinds(self) -> Iterator[tuple[Shape, tuple[int, ...]]]:
+        """Yield each distinct layer's shape with the indices of its layers, in the order of the first of them."""
+        found: dict[int, list[int]] = {}
+        for layer, own in enumerate(self.each):
+            found.setdefault(id(own), []).append(layer)
+        for layers in found.values():
+            yield self.each[layers[0]], tuple(layers)
+
+    def with_layers(self, layers: Sequence[Mapping[str, Any]]) -> Shape:
+        """Return the shape whose layers have these fields (of LAYER_FIELDS; the same ones in each layer).
+
+        What most layers have becomes the shape's own, the rest `by_layer`.
+        """
+        drafts = [tuple(sorted(layer.items(), key=lambda item: item[0])) for layer in layers]
+        common = dict(Counter(drafts).most_common(1)[0][0])
+        groups: dict[tuple[tuple[str, Any], ...], list[int]] = {}
+        for index, draft in enumerate(drafts):
+            different = tuple((name, value) for name, value in draft if value != common[name])
+            if different:
+                groups.setdefault(different, []).append(index)
+        by_layer = tuple(LayerShape(layers=tuple(where), **dict(what)) for what, where in groups.items())
+        return self.model_copy(update={**common, "layers": len(layers), "by_layer": by_layer})
 
 
 class Initialisers(Frozen):

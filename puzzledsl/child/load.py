@@ -14,6 +14,7 @@ from puzzledsl.child.block_configs import from_block_configs
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NotAChild
 from puzzledsl.models.families.access import family_of, shape_of
+from puzzledsl.models.families.families import classes_of
 from puzzledsl.models.families.inventory import check_sizes, select
 from puzzledsl.models.families.load import load_parent, load_weights, read_config_json
 from puzzledsl.models.families.tensors import open_weights
@@ -93,7 +94,7 @@ def install(model: PreTrainedModel) -> None:
 
 
 def _child_class(config: PreTrainedConfig) -> type[nn.Module]:
-    base = family_of(config).causal_lm
+    base = classes_of(family_of(config).model_type).causal_lm
 
     class Child(base):  # type: ignore[misc, valid-type]
         """The family's causal LM with the child's modules in it."""

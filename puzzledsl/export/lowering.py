@@ -25,10 +25,10 @@ from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
+from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.runtimes import Runtime, family_support
 from puzzledsl.models.families.access import norm_name, sub_block_name
-from puzzledsl.models.families.families import FAMILIES
 from puzzledsl.models.families.tensors import LazyTensor
 
 GATE = 32.0

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from puzzledsl.checker.spaces.shapes import MAX_SIZE
+from puzzledsl.families.config import MAX_SIZE
 
 
 def is_attention(sub: Mapping[str, Any]) -> bool:

@@ -34,8 +34,9 @@ def fixed_params(shape: Shape) -> int:
 
 def total_params(shape: Shape) -> int:
     """Return the parameters of the whole parent."""
-    layer = ParentAttention().params(shape) + ParentFfn().params(shape)
-    return fixed_params(shape) + shape.layers * layer
+    attention, ffn = ParentAttention(), ParentFfn()
+    layers = sum(len(layers) * (attention.params(own) + ffn.params(own)) for own, layers in shape.kinds())
+    return fixed_params(shape) + layers
 
 
 def parent_fact(shape: Shape, name: str) -> int | str | bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from puzzledsl.families.registry import FAMILIES
 from puzzledsl.language.alternatives import ATTENTION, FFN
 from puzzledsl.language.model import Call, Setting
 from puzzledsl.language.words import TRUTHS
@@ -9,9 +10,7 @@ from puzzledsl.language.words import TRUTHS
 SHAPE = Call(
     "A parent's architecture, without a checkpoint.",
     {
-        "family": Setting(
-            "Whose implementation it has.", words=("llama", "mistral", "qwen2", "qwen3"), noun="parent family"
-        ),
+        "family": Setting("Whose implementation it has.", words=tuple(FAMILIES), noun="parent family"),
         "layers": Setting("Layers."),
         "hidden": Setting("Width of the residual stream."),
         "heads": Setting("Query heads."),

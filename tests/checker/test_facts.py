@@ -135,7 +135,7 @@ def test_biases_by_family(tmp_path: Path) -> None:
         ({"num_key_value_heads": 3}, "does not divide"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings"),
-        ({"model_type": "qwen2", "use_sliding_window": True}, "windows in some layers only"),
+        ({"model_type": "qwen2", "use_sliding_window": True, "layer_types": ["full"]}, "layer_types"),
         ({"model_type": "mistral", "sliding_window": 0}, "sliding_window is 0"),
     ],
 )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.checker.spaces.shapes import FAMILIES
 from puzzledsl.costs.table import cost_table
+from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import nodes
 from puzzledsl.ir.evaluated import children_evaluated, children_in_full
 from puzzledsl.ir.references import references

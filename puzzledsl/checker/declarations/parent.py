@@ -20,13 +20,13 @@ from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Constructed, Symbol
 from puzzledsl.checker.spaces.shapes import (
-    BadConfig,
     argument_place,
     config_path,
     mismatch,
     read_config,
     read_shape,
 )
+from puzzledsl.families.config import BadConfig
 from puzzledsl.ir import nodes
 
 

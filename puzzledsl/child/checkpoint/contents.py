@@ -21,11 +21,11 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import Pieces, choices_of, fitting, no_piece
 from puzzledsl.child.block_configs import Layer, from_block_configs, to_block_configs
 from puzzledsl.child.load import OWN_KEYS, child_config
+from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.errors import NoSuchLayer
 from puzzledsl.models.families.access import family_of, norm_name, shape_of, sub_block_name
-from puzzledsl.models.families.families import FAMILIES
 from puzzledsl.models.families.inventory import select
 from puzzledsl.models.families.load import load_config, read_config_json
 from puzzledsl.models.families.tensors import LazyTensor, open_weights

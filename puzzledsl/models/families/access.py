@@ -10,12 +10,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.families.config import BadConfig
+from puzzledsl.families.family import Family, Names
+from puzzledsl.families.registry import FAMILIES, shape_of_config
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.models.families.errors import UnknownFamily
-from puzzledsl.models.families.families import FAMILIES, Family
+from puzzledsl.models.families.errors import UnknownFamily, UnreadableCheckpoint
 
-_TABLES = tuple(FAMILIES.values())
-_ANY = _TABLES[0]  # module names inside a layer are the same in every family; a test says so
+_ANY = Names()  # names inside a layer are the same in every family so far; a test says so
 
 
 def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
@@ -28,29 +29,15 @@ def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
 
 
 def shape_of(config: PreTrainedConfig) -> Shape:
-    """The architecture a config describes. Raises DiagnosticError (UnknownFamily)."""
+    """The architecture a config describes. Raises DiagnosticError (UnknownFamily, UnreadableCheckpoint)."""
     family = family_of(config)
-    heads = int(config.num_attention_heads)
-    return Shape(
-        family=family.model_type,
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        heads=heads,
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-        intermediate=config.intermediate_size,
-        vocab=config.vocab_size,
-        tied=bool(config.tie_word_embeddings),
-        attention_bias=_flag(config, family.qkv_bias),
-        output_bias=_flag(config, family.output_bias),
-        mlp_bias=_flag(config, family.mlp_bias),
-        qk_norm=family.qk_norm,
-        window=getattr(config, "sliding_window", None) if family.sliding_window else None,
-    )
-
-
-def _flag(config: Any, rule: bool | str) -> bool:
-    return bool(getattr(config, rule, False)) if isinstance(rule, str) else rule
+    try:
+        return shape_of_config(config.to_dict() | {"model_type": family.model_type})
+    except BadConfig as error:
+        path = str(getattr(config, "_name_or_path", "")) or family.model_type
+        raise DiagnosticError(
+            UnreadableCheckpoint(None, path=path, reason=f"config.json: {error}")
+        ) from error
 
 
 def layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -83,9 +70,9 @@ def norm_name(sub_block: SubBlock) -> str:
     """The attribute of a layer that holds the norm in front of a sub-block."""
     match sub_block:
         case "attention":
-            return _ANY.attention_norm
+            return _ANY.attention_norms[0]
         case "ffn":
-            return _ANY.ffn_norm
+            return _ANY.ffn_norms[0]
         case _:
             assert_never(sub_block)
 

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from puzzledsl.models.families.access import family_of
+from puzzledsl.models.families.families import classes_of
 from puzzledsl.models.families.window import LimitWindow
 
 
@@ -33,7 +34,7 @@ def new_attention(
     `window`: tokens that a query sees at most, the first `sinks` of them the sequence's first.
     """
     module = _construct(
-        family_of(config).attention_class,
+        classes_of(family_of(config).model_type).attention,
         config,
         {"num_key_value_heads": kv_heads},
         layer_idx,
@@ -54,7 +55,7 @@ def new_ffn(
 ) -> nn.Module:
     """Gated FFN of the config's family with `width` channels; weights are allocated, not initialised."""
     return _construct(
-        family_of(config).ffn_class,
+        classes_of(family_of(config).model_type).ffn,
         config,
         {"intermediate_size": width},
         None,

@@ -42,7 +42,7 @@ class UnreadableCheckpoint(Diagnostic):
 class UnknownFamily(Diagnostic):
     """The checkpoint's model type is not supported.
 
-    The supported families are Llama, Mistral, Qwen2 and Qwen3. Each has a table of its weights in `models.families.families`.
+    Each supported family has a file in `puzzledsl.families`.
 
     Wrong:
         # parent/config.json: {"model_type": "gpt2", …}

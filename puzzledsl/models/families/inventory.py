@@ -10,10 +10,9 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.weights import Shapes
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.models.families.access import norm_name, sub_block_name
 from puzzledsl.models.families.errors import AbsurdConfig, WeightsDontFit
-from puzzledsl.models.families.families import FAMILIES
 from puzzledsl.models.families.tensors import LazyTensor
 
 Layer = tuple[AttentionAlternative, FfnAlternative]
@@ -59,12 +58,16 @@ def inventory(shape: Shape, layers: Sequence[Layer] | None = None) -> Shapes:
     found: Shapes = {f"{family.embedding}.weight": (shape.vocab, shape.hidden)}
     for index in range(shape.layers):
         attention, ffn = layers[index] if layers is not None else (ParentAttention(), ParentFfn())
-        prefix = f"{family.layers}.{index}."
-        for alternative in (attention, ffn):
-            part, own = alternative.sub_block, alternative.weights(shape)
+        prefix, here = f"{family.layers}.{index}.", shape.at(index)
+        names = family.names(here)
+        for alternative, part, norms in (
+            (attention, names.attention, names.attention_norms),
+            (ffn, names.ffn, names.ffn_norms),
+        ):
+            own = alternative.weights(here)
             if own:
-                found[f"{prefix}{norm_name(part)}.weight"] = (shape.hidden,)
-            found |= {f"{prefix}{sub_block_name(part)}.{name}": weight.shape for name, weight in own.items()}
+                found |= {f"{prefix}{norm}.weight": (shape.hidden,) for norm in norms}
+            found |= {f"{prefix}{part}.{name}": weight.shape for name, weight in own.items()}
     found[f"{family.final_norm}.weight"] = (shape.hidden,)
     if not shape.tied:
         found[f"{family.head}.weight"] = (shape.vocab, shape.hidden)

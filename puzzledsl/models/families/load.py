@@ -23,6 +23,7 @@ from transformers.utils import logging
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.families.access import family_of, shape_of
 from puzzledsl.models.families.errors import NoCheckpoint, UnreadableCheckpoint, WrongTokenizer
+from puzzledsl.models.families.families import classes_of
 from puzzledsl.models.families.inventory import check_sizes, select
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 
@@ -75,7 +76,14 @@ def load_parent(
     """
     config = load_config(directory)
     weights = select(directory, shape_of(config), open_weights(directory))
-    return load_weights(family_of(config).causal_lm, directory, config, weights, dtype=dtype, device=device)
+    return load_weights(
+        classes_of(family_of(config).model_type).causal_lm,
+        directory,
+        config,
+        weights,
+        dtype=dtype,
+        device=device,
+    )
 
 
 def load_weights(

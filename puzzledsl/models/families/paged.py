@@ -21,6 +21,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from puzzledsl.models.families.access import family_of, layers, shape_of
+from puzzledsl.models.families.families import classes_of
 from puzzledsl.models.families.inventory import select
 from puzzledsl.models.families.load import empty_model, frozen, load_config
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
@@ -127,7 +128,7 @@ def paged_parent(
     config = load_config(directory)
     weights = select(directory, shape_of(config), open_weights(directory))
     family = family_of(config)
-    model = empty_model(family.causal_lm, config, dtype, device)
+    model = empty_model(classes_of(family.model_type).causal_lm, config, dtype, device)
     pages = Pages(dtype, device, room_bytes)
     for name in (family.embedding, *(f"{family.layers}.{i}" for i in range(len(layers(model))))):
         module = model.get_submodule(name)

@@ -1,0 +1,69 @@
+"""Content of a config.json, read field by field as transformers reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_SIZE = 2**24
+MAX_VOCAB = 2**26
+MAX_LAYERS = 2_000
+MAX_WINDOW = 2**40
+
+
+class BadConfig(ValueError):
+    """A config.json that cannot be used; the message gives the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The fields of a config.json. Every method raises BadConfig for a value of the wrong kind."""
+
+    content: Mapping[str, Any]
+
+    def has(self, key: str) -> bool:
+        """Return True if the field is there and not null."""
+        return self.content.get(key) is not None
+
+    def whole(self, key: str, high: int = MAX_SIZE) -> int:
+        """Return a whole number from 1 to `high`."""
+        value = self.content.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+            what = "missing" if key not in self.content else shown(value)
+            raise BadConfig(f"{key} is {what}")
+        return value
+
+    def optional(self, key: str, absent: int, null: int, high: int = MAX_SIZE) -> int:
+        """Return a whole number; a missing field has one default, an explicit null another."""
+        if key not in self.content:
+            return absent
+        return null if self.content[key] is None else self.whole(key, high)
+
+    def flag(self, key: str, absent: bool = False) -> bool:
+        """Return a truth value."""
+        value = self.content.get(key, absent)
+        if not isinstance(value, bool):
+            raise BadConfig(f"{key} is {shown(value)}")
+        return value
+
+    def words(self, key: str, allowed: tuple[str, ...], count: int) -> tuple[str, ...] | None:
+        """Return a list of `count` words, one a layer; None if the field is missing or null."""
+        value = self.content.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != count:
+            raise BadConfig(f"{key} is not a list of {count} words, one a layer")
+        for word in value:
+            if word not in allowed:
+                raise BadConfig(f"{key} contains {shown(word)}; known words are {', '.join(allowed)}")
+        return tuple(value)
+
+
+def shown(value: object) -> str:
+    """Return a value as JSON, cut to 40 characters."""
+    try:
+        return json.dumps(value)[:40]
+    except (TypeError, ValueError):
+        return repr(value)[:40]

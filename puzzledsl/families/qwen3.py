@@ -1,0 +1,24 @@
+"""Qwen3, dense: queries and keys are normalised a head."""
+
+from __future__ import annotations
+
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.families.config import Config
+from puzzledsl.families.family import Family, dense_fields
+from puzzledsl.families.windows import upper_windows
+
+
+def _read(config: Config) -> Shape:
+    bias = config.flag("attention_bias")
+    shape = Shape(
+        family="qwen3",
+        tied=config.flag("tie_word_embeddings"),
+        attention_bias=bias,
+        output_bias=bias,
+        qk_norm=True,
+        **dense_fields(config, head_dim=128, kv_heads=32),
+    )
+    return upper_windows(config, shape)
+
+
+FAMILY = Family("qwen3", "Qwen3", _read, literal={"qk_norm": True})

@@ -96,10 +96,10 @@ def run_uptrain(inputs: UptrainInputs) -> None:
             span_of(declaration.where), name=inputs.uptrain, child=vocabularies[0], parent=vocabularies[1]
         )
         raise DiagnosticError(problem)
-    steps, heldout = steps_of(declaration), heldout_blocks(declaration)
+    steps, heldout, count = steps_of(declaration), heldout_blocks(declaration), blocks_of(declaration)
     if not ranks.leads:
         ranks.barrier()  # rank 0 tokenises, the others read what it kept
-    blocks_NT = _unread_blocks(inputs, data, heldout + steps * declaration.batch)
+    blocks_NT = _unread_blocks(inputs, data, count)
     if ranks.leads:
         ranks.barrier()
     declaration = _with_dtype(declaration, device, ranks, progress)
@@ -154,6 +154,11 @@ def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> Tensor:
 def steps_of(declaration: Uptrain) -> int:
     """Optimiser steps that the token budget pays for, at least one."""
     return max(1, declaration.tokens // (declaration.batch * declaration.context))
+
+
+def blocks_of(declaration: Uptrain) -> int:
+    """Blocks that are read: those kept apart and those trained on."""
+    return heldout_blocks(declaration) + steps_of(declaration) * declaration.batch
 
 
 def heldout_blocks(declaration: Uptrain) -> int:

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.ir import nodes
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.task import Task
 from puzzledsl.pipeline.tasks import TASKS
+
+BYTES_A_TOKEN = 16
+"""Bytes of text a token at most: one with more is certainly long enough."""
 
 
 def missing(ctx: Context, wanted: Callable[[str], bool]) -> list[Diagnostic]:
@@ -19,7 +23,8 @@ def missing(ctx: Context, wanted: Callable[[str], bool]) -> list[Diagnostic]:
     kinds = [kind for kind in TASKS.values() if wanted(kind.stage)]
     tasks = [kind(ctx, name) for kind in kinds for name in kind.declared(ctx.program)]
     parents = _parents(ctx) if any(kind.reads_text for kind in kinds) else ()
-    return [*parents, *_texts(ctx, tasks), *_items(ctx, tasks)]
+    found = [*parents, *_texts(ctx, tasks), *_items(ctx, tasks)]
+    return found or list(_too_short(ctx, tasks))
 
 
 def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
@@ -32,6 +37,45 @@ def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
                 files_of(data, ctx.base)
             except DiagnosticError as error:
                 yield from error.diagnostics
+
+
+def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
+    """Yield each text that a task would find too short. Only short texts are tokenised, and their tokens are kept."""
+    from puzzledsl.data.blocks import token_blocks
+    from puzzledsl.data.errors import NotEnoughText
+    from puzzledsl.models.families.load import load_tokenizer
+
+    said: set[str] = set()
+    for task in tasks:
+        for name, tokens, context in task.budgets():
+            data = ctx.program.data.get(name or "")
+            if data is None or data.name in said or not _may_be_short(data, ctx, tokens):
+                continue
+            tokenizer = load_tokenizer(ctx.parent_directory(task.space, task.stage))
+            size = {"context": context, "tokens": tokens, "seed": 0}
+            try:
+                token_blocks(data, ctx.base, tokenizer, **size, cache=ctx.build.tokens)
+            except DiagnosticError as error:
+                short = [problem for problem in error.diagnostics if isinstance(problem, NotEnoughText)]
+                if not short:
+                    raise
+                said.add(data.name)
+                yield from short
+
+
+def _may_be_short(data: nodes.Data, ctx: Context, tokens: int) -> bool:
+    """Return True if the files of one part have so few bytes that its share of the tokens may not be in them."""
+    from puzzledsl.data.documents import files_of
+    from puzzledsl.data.mixing import parts_of
+
+    parts = parts_of(data)
+    weights = sum(weight for _, weight in parts)
+    for part, weight in parts:
+        files = files_of(part, ctx.base)
+        read = sum(path.stat().st_size for path in files)
+        if files and read < BYTES_A_TOKEN * tokens * weight / weights:
+            return True
+    return False
 
 
 def _items(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:

@@ -39,6 +39,14 @@ class Bld(DeclaredTask[nodes.Bld]):
     def texts(self) -> Iterable[str | None]:
         return (self.declaration.data,)
 
+    def budgets(self) -> Iterable[tuple[str | None, int, int]]:
+        from puzzledsl.data.budget import Budget
+
+        if not jobs_of(self.ctx, self.name):
+            return ()
+        budget = Budget.of(self.declaration)
+        return ((self.declaration.data, budget.blocks * budget.context, budget.context),)
+
     def work(self) -> Work:
         """One parent forward of all tokens; pieces are initialised and refined on calibration tokens, trained on the others."""
         declared, shape, jobs = (

@@ -66,6 +66,13 @@ class Eval(DeclaredTask[nodes.Eval]):
     def items(self) -> Iterable[tuple[str, nodes.Where]]:
         return [(path, self.declaration.where) for path in self.declaration.tasks]
 
+    def budgets(self) -> Iterable[tuple[str | None, int, int]]:
+        from puzzledsl.evaluate.plan import BLOCK_TOKENS
+
+        tokens = self.declaration.tokens
+        names = (self.declaration.data or only_data(self.ctx), *self.declaration.more_data)
+        return [(name, tokens, max(2, min(BLOCK_TOKENS, tokens))) for name in names]
+
     def work(self) -> Work:
         """KL of every model; tasks and times of the parent and of each child in full."""
         program, shape = self.program, shape_of(self.program, self.space)

@@ -35,6 +35,13 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
     def texts(self) -> Iterable[str | None]:
         return (self.declaration.data,)
 
+    def budgets(self) -> Iterable[tuple[str | None, int, int]]:
+        from puzzledsl.uptrain.run import blocks_of
+
+        declared = self.declaration
+        data, context = declared.data or only_data(self.ctx), declared.context
+        return ((data, blocks_of(declared) * context, context),)
+
     def work(self) -> Work:
         shape = shape_of(self.program, self.space)
         flop = self.declaration.tokens * (1 + TRAINING) * token_flop(shape, head=True)

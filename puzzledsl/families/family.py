@@ -29,8 +29,10 @@ class Family:
     """Start of its classes' names: `Llama` of LlamaForCausalLM, LlamaAttention, LlamaMLP."""
     read: Callable[[Config], Shape]
     """Return the shape that a config.json describes. Raises BadConfig."""
-    literal: Mapping[str, bool | str] = field(default_factory=dict)
-    """Fields of a `shape(…)` literal that differ from the language's defaults, where they are not written."""
+    literal: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of a shape, and rules for its layers (`families.literal`), where a `shape(…)` does not write them."""
+    takes: tuple[str, ...] = ()
+    """Arguments that a `shape(…)` of it takes beside the usual ones (`families.literal`)."""
     names: Callable[[Shape], Names] = lambda shape: Names()
     """Return the names inside a layer of this (layer's) shape."""
     layers: str = "model.layers"

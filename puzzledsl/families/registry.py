@@ -11,6 +11,7 @@ import puzzledsl.families
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import BadConfig, Config, shown
 from puzzledsl.families.family import Family
+from puzzledsl.families.layouts import canonical
 
 
 def _found() -> Iterator[Family]:
@@ -32,19 +33,24 @@ def shape_of_config(content: Mapping[str, Any]) -> Shape:
     model_type = content.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise BadConfig(f"model_type is {shown(model_type)}; known families are {', '.join(FAMILIES)}")
-    shape = FAMILIES[model_type].read(Config(content))
-    if why := impossible(shape):
-        raise BadConfig(why)
+    shape = canonical(FAMILIES[model_type].read(Config(content)))
+    if wrong := impossible(shape):
+        raise BadConfig(wrong[1])
     return shape
 
 
-def impossible(shape: Shape) -> str:
-    """Return the reason why no model can have this shape; empty if one can."""
+def impossible(shape: Shape) -> tuple[str, str] | None:
+    """Return the argument that is wrong in a shape that no model can have, and the reason; None if one can."""
     for own, _ in shape.kinds():
         if own.mixer == "attention" and own.heads % own.kv_heads:
-            return f"kv_heads={own.kv_heads} does not divide heads={own.heads}"
+            return "kv_heads", f"kv_heads={own.kv_heads} does not divide heads={own.heads}"
         if own.mixer == "attention" and own.rope and own.head_dim % 2:
-            return f"head_dim={own.head_dim} is odd, which rotary embeddings cannot use"
-        if own.top_k > own.experts:
-            return f"top_k={own.top_k} is more than experts={own.experts}"
-    return ""
+            return "head_dim", f"head_dim={own.head_dim} is odd, which rotary embeddings cannot use"
+        if own.ffn == "moe" and own.top_k > own.experts:
+            return "top_k", f"top_k={own.top_k} is more than experts={own.experts}"
+        if own.mixer in ("mamba2", "delta_net") and own.state and own.state.heads % own.state.groups:
+            return (
+                "mixer",
+                f"{own.state.groups} groups do not divide the {own.state.heads} heads of its mixer",
+            )
+    return None

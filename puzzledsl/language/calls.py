@@ -7,6 +7,31 @@ from puzzledsl.language.alternatives import ATTENTION, FFN
 from puzzledsl.language.model import Call, Setting
 from puzzledsl.language.words import TRUTHS
 
+CONV_TAPS = 4
+"""Taps of a mixer's convolution unless said."""
+_CONV = Setting("Taps of its causal convolution.", default=f"`{CONV_TAPS}`")
+MIXERS = {
+    "mamba2": Call(
+        "Sizes of a Mamba2 mixer.",
+        {
+            "heads": Setting("Heads."),
+            "head_dim": Setting("Channels of a head."),
+            "groups": Setting("Groups of heads that share B and C."),
+            "state": Setting("State channels."),
+            "conv": _CONV,
+        },
+    ),
+    "delta_net": Call(
+        "Sizes of a gated delta net.",
+        {
+            "heads": Setting("Heads of values."),
+            "head_dim": Setting("Channels of a value head."),
+            "key_heads": Setting("Heads of keys."),
+            "key_dim": Setting("Channels of a key head."),
+            "conv": _CONV,
+        },
+    ),
+}
 SHAPE = Call(
     "A parent's architecture, without a checkpoint.",
     {
@@ -24,6 +49,26 @@ SHAPE = Call(
         "output_bias": Setting("True if the output projection has a bias.", words=TRUTHS),
         "mlp_bias": Setting("True if the FFN has biases.", words=TRUTHS),
         "qk_norm": Setting("True if queries and keys are normalised per head.", words=TRUTHS),
+        "experts": Setting("Experts of a mixture."),
+        "top_k": Setting("Experts that a token uses."),
+        "expert_width": Setting("Channels of an expert."),
+        "shared_width": Setting("Channels that a mixture uses for every token; none unless said."),
+        "full_every": Setting(
+            "Every so many layers one without the window: of 6, the layers 5, 11, ….", default="the family's"
+        ),
+        "no_rope_every": Setting(
+            "Every so many layers one without rotary embedding.", default="the family's"
+        ),
+        "dense_first": Setting("So many first layers have an FFN in place of a mixture.", default="`0`"),
+        "attention_every": Setting(
+            "Every so many layers one with attention; the others have the `mixer`.", default="the family's"
+        ),
+        "pattern": Setting(
+            'The layers, each of one sub-block: `"M-M*E"` has Mamba2, an FFN, Mamba2, attention and a mixture.'
+        ),
+        "mixer": Setting(
+            "Sizes of the layers that have a state in place of attention.", calls=MIXERS, noun="mixer"
+        ),
     },
 )
 PARENT_FACTS: dict[str, str] = {
@@ -256,6 +301,7 @@ ANYWHERE: dict[str, Call] = {
     **FFN,
     **ATTENTION,
     "shape": SHAPE,
+    **MIXERS,
     "text": TEXT,
     "jsonl": JSONL,
     "mix": MIX,

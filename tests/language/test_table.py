@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import pytest
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.alternatives.shape import Mixer, StateShape
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.checker.check import LOWERINGS, check
 from puzzledsl.checker.expressions.settings import Settings
+from puzzledsl.families.family import Family
+from puzzledsl.families.literal import LAYER_RULES
+from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.runtimes import RUNTIMES
 from puzzledsl.language import calls, words
@@ -74,7 +79,9 @@ def test_the_tables_have_what_the_ir_has() -> None:
     assert set(calls.EXPORTS) == set(get_args(nodes.Export.model_fields["format"].annotation))
     assert {r for call in calls.EXPORTS.values() for r in call.arguments["runtime"].words} == set(RUNTIMES)
     assert set(INITIALISERS) == set(nodes.Initialisers.model_fields)
-    assert set(SHAPE.arguments) <= set(nodes.Shape.model_fields)
+    assert set(SHAPE.arguments) <= {*nodes.Shape.model_fields, *LAYER_RULES}
+    assert {"attention", "none", *calls.MIXERS} == set(get_args(Mixer))
+    assert all(len(mixer.arguments) == len(StateShape.model_fields) for mixer in calls.MIXERS.values())
 
 
 def test_alternatives_are_the_irs() -> None:
@@ -101,6 +108,10 @@ def test_facts_can_be_read() -> None:
 EVERYTHING = f"""\
 parent checkpoint = hf("nowhere", shape: shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
   intermediate: 192, vocab: 256))
+parent recurrent = shape(family: mistral, layers: 4, hidden: 64, heads: 8, head_dim: 8, intermediate: 192, vocab: 256,
+  mixer: mamba2(heads: 8, head_dim: 16, groups: 2, state: 16))
+parent delta = shape(family: qwen3, layers: 4, hidden: 64, heads: 8, head_dim: 8, intermediate: 192, vocab: 256,
+  mixer: delta_net(heads: 8, head_dim: 16, key_heads: 2, key_dim: 16))
 data lines = jsonl("x.jsonl")
 data hub = hf("x")
 data mixed = mix(d: 1, lines: 2)
@@ -150,6 +161,9 @@ def reads(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     known = Settings.known
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Settings, "known", note)
+        for family, mixer in (("mistral", "mamba2"), ("qwen3", "delta_net")):
+            recurrent = replace(FAMILIES[family], takes=("mixer",), literal={"mixer": mixer})
+            patch.setitem(cast(dict[str, Family], FAMILIES), family, recurrent)
         said = diagnostics(tmp_path_factory.mktemp("table"), EVERYTHING)
     assert [d for d in said if d.severity == "error"] == []
     return found
@@ -308,10 +322,4 @@ def test_everything_is_explained() -> None:
     assert [name for name, call in calls.ANYWHERE.items() if not call.doc] == []
     named = {w for _, s in _settings() for w in s.words if w not in s.calls}
     known = {*words.OTHER, *words.DTYPES, *words.VALUES, *words.SUB_BLOCKS}
-    assert (
-        named
-        - known
-        - set(calls.EXPORTS["gguf"].arguments["dtype"].words)
-        - {"llama", "mistral", "qwen2", "qwen3"}
-        == set()
-    )
+    assert named - known - set(calls.EXPORTS["gguf"].arguments["dtype"].words) - set(FAMILIES) == set()

@@ -6,61 +6,104 @@ import json
 from pathlib import Path
 from typing import Any
 
+from puzzledsl.alternatives.moe import MAX_EXPERTS
+from puzzledsl.alternatives.shape import Shape, StateShape
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.phrases import listed
 from puzzledsl.checker.context import Context
+from puzzledsl.checker.declarations.common import read_call
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed
-from puzzledsl.checker.limits import MAX_LAYERS
+from puzzledsl.checker.limits import MAX_COUNT, MAX_LAYERS
 from puzzledsl.families.config import MAX_SIZE, BadConfig
+from puzzledsl.families.family import Family
+from puzzledsl.families.literal import USUAL, BadLiteral, needed, shape_of_literal
 from puzzledsl.families.registry import FAMILIES, impossible, shape_of_config
-from puzzledsl.ir.nodes import Shape
-from puzzledsl.language.calls import SHAPE
+from puzzledsl.language.calls import CONV_TAPS, SHAPE
+from puzzledsl.language.words import TRUTHS
 
 MAX_CONFIG_BYTES = 1 << 20
-_WHOLES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab")
+_MOST = {"layers": MAX_LAYERS, "window": MAX_COUNT, "experts": MAX_EXPERTS, "top_k": MAX_EXPERTS}
 
 
 # ---------------------------------------------------------------- literals
 
 
 def read_shape(ctx: Context, call: Constructed) -> Shape | None:
-    """Return the shape of a `shape(…)` call; None, reported, if a field is missing, wrong or impossible.
-
-    kv_heads defaults to heads; what else is not written is as the family's `literal` says.
-    """
+    """Return the shape of a `shape(…)` call; None, reported, if a field is missing, wrong or impossible."""
     settings = from_call(ctx, call, SHAPE)
-    settings.need("family", "layers", "hidden", "heads", "head_dim", "intermediate", "vocab")
-    family = settings.word("family", "llama")
-    usual = FAMILIES[family].literal
-    sizes: dict[str, Any] = {
-        key: settings.whole(key, 1, 1, MAX_LAYERS if key == "layers" else MAX_SIZE) for key in _WHOLES
-    }
-    if not settings.has("kv_heads"):
-        sizes["kv_heads"] = sizes["heads"]
-    shape = Shape(
-        family=family,
-        tied=settings.flag("tied"),
-        attention_bias=settings.flag("attention_bias", bool(usual.get("attention_bias"))),
-        output_bias=settings.flag("output_bias", bool(usual.get("output_bias"))),
-        mlp_bias=settings.flag("mlp_bias", bool(usual.get("mlp_bias"))),
-        qk_norm=settings.flag("qk_norm", bool(usual.get("qk_norm"))),
-        window=settings.whole("window", 1, 1) if settings.has("window") else None,
-        **sizes,
-    )
+    family = FAMILIES[settings.word("family", "llama")]
+    written = _written(ctx, settings, family)
+    settings.need(*needed(family, written))
+    _refuse_others(ctx, settings, family)
     if settings.failed:
         return None
-    why = impossible(shape)
-    if why:
-        span = settings.entry("kv_heads").span if settings.has("kv_heads") else call.span
-        ctx.report(errors.ImpossibleShape(span, why=why, help=_kv_help(shape)))
+    try:
+        shape = shape_of_literal(family, written)
+    except BadLiteral as error:
+        place = settings.entry(error.argument).span if settings.has(error.argument) else call.span
+        ctx.report(errors.ImpossibleShape(place, why=str(error), help=error.help))
+        return None
+    if wrong := impossible(shape):
+        key, why = wrong
+        span = settings.entry(key).span if settings.has(key) else call.span
+        ctx.report(errors.ImpossibleShape(span, why=why, help=_kv_help(shape) if key == "kv_heads" else ""))
         return None
     return shape
 
 
+def _written(ctx: Context, settings: Settings, family: Family) -> dict[str, Any]:
+    """Return the values of the arguments that are written, without the family."""
+    found: dict[str, Any] = {}
+    for key, setting in settings.table.items():
+        if not settings.has(key):
+            continue
+        if setting.words == TRUTHS:
+            found[key] = settings.flag(key)
+        elif key == "pattern":
+            found[key] = settings.text(key)
+        elif key == "mixer":
+            found[key] = _state(ctx, settings, family)
+        elif key != "family":
+            found[key] = settings.whole(key, 1, 1, _MOST.get(key, MAX_SIZE))
+    return found
+
+
+def _state(ctx: Context, settings: Settings, family: Family) -> StateShape | None:
+    """Return the sizes of `mixer: mamba2(…)` or `delta_net(…)`; None, reported, if one is missing or wrong."""
+    entry, setting = settings.entry("mixer"), settings.known("mixer")
+    call = read_call(ctx, entry.expr, entry.scope, setting)
+    settings.failed |= call is None
+    if call is None or "mixer" not in family.takes:
+        return None
+    if call.name != (its := family.literal["mixer"]):
+        why = f"a `{family.model_type}` has no `{call.name}` mixers"
+        ctx.report(errors.ImpossibleShape(call.span, why=why, help=f"write `{its}(…)`"))
+        settings.failed = True
+        return None
+    sizes = from_call(ctx, call, setting.calls[call.name])
+    sizes.need(*(name for name, each in sizes.table.items() if not each.default))
+    own = zip(StateShape.model_fields, sizes.table, strict=True)
+    wholes = {field: sizes.whole(name, CONV_TAPS, 1, MAX_SIZE) for field, name in own}
+    settings.failed |= sizes.failed
+    return StateShape(**wholes)
+
+
+def _refuse_others(ctx: Context, settings: Settings, family: Family) -> None:
+    """Report the arguments that say nothing about a family."""
+    for key, entry in settings.entries.items():
+        if key in (*USUAL, *family.takes):
+            continue
+        having = [f"`{name}`" for name, other in FAMILIES.items() if key in other.takes]
+        help = f"{listed(having)} {'has' if len(having) == 1 else 'have'} it" if having else ""
+        ctx.report(
+            errors.ImpossibleShape(entry.span, why=f"a `{family.model_type}` has no `{key}`", help=help)
+        )
+        settings.failed = True
+
+
 def _kv_help(shape: Shape) -> str:
-    if shape.heads % shape.kv_heads == 0:
-        return ""
     near = [d for d in range(1, min(shape.heads, 1024) + 1) if shape.heads % d == 0]
     return "kv_heads can be " + ", ".join(map(str, near))
 

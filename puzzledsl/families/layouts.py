@@ -1,0 +1,63 @@
+"""Layers that differ from each other by a rule: every n-th, the first n, or a pattern of letters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from puzzledsl.alternatives.shape import Shape
+
+LETTERS: Mapping[str, Mapping[str, str]] = {
+    "M": {"mixer": "mamba2", "ffn": "none"},
+    "*": {"mixer": "attention", "ffn": "none"},
+    "-": {"mixer": "none", "ffn": "dense"},
+    "E": {"mixer": "none", "ffn": "moe"},
+}
+"""Letter of a pattern -> the layer's only sub-block."""
+
+
+def every(layers: int, n: int) -> list[bool]:
+    """Return True for every n-th layer: n - 1, 2n - 1 and so on."""
+    return [(layer + 1) % n == 0 for layer in range(layers)]
+
+
+def by_pattern(letters: str) -> list[Mapping[str, str]]:
+    """Return mixer and FFN of each letter's layer. Raises KeyError for an unknown letter."""
+    return [LETTERS[letter] for letter in letters]
+
+
+def laid_out(shape: Shape, rules: Mapping[str, Any]) -> Shape:
+    """Return the shape whose layers differ as these layer arguments of a literal say. Raises KeyError as `by_pattern`."""
+    layers: list[dict[str, Any]] = [{} for _ in range(shape.layers)]
+
+    def put(key: str, values: list[Any]) -> None:
+        for layer, value in zip(layers, values, strict=True):
+            layer[key] = value
+
+    if "pattern" in rules:
+        for layer, only in zip(layers, by_pattern(rules["pattern"]), strict=True):
+            layer |= only
+    if "attention_every" in rules:
+        attends = every(shape.layers, rules["attention_every"])
+        put("mixer", ["attention" if here else shape.mixer for here in attends])
+    if "full_every" in rules:
+        put("window", [None if full else shape.window for full in every(shape.layers, rules["full_every"])])
+    if "no_rope_every" in rules:
+        put("rope", [not bare for bare in every(shape.layers, rules["no_rope_every"])])
+    if "dense_first" in rules:
+        put("ffn", ["dense" if i < rules["dense_first"] else shape.ffn for i in range(shape.layers)])
+    return shape.with_layers(layers)
+
+
+def canonical(shape: Shape) -> Shape:
+    """Return the shape without the sizes that no layer uses, so that equal parents have equal shapes."""
+    kinds = [own for own, _ in shape.kinds()]
+    unused: dict[str, Any] = {}
+    if not any(own.ffn == "dense" for own in kinds):
+        unused |= {"intermediate": 0}
+    if not any(own.ffn == "moe" for own in kinds):
+        unused |= dict.fromkeys(("experts", "top_k", "expert_width", "shared_width"), 0)
+    if not any(own.mixer in ("mamba2", "delta_net") for own in kinds):
+        unused |= {"state": None}
+    changed = {name: value for name, value in unused.items() if getattr(shape, name) != value}
+    return shape.model_copy(update=changed) if changed else shape

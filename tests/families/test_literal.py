@@ -1,0 +1,117 @@
+"""A `shape(…)` literal: sizes and rules for layers that the user writes, and the rest from the family's table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from puzzledsl.alternatives.shape import Shape, StateShape
+from puzzledsl.families.family import Family
+from puzzledsl.families.literal import LAYER_RULES, USUAL, BadLiteral, needed, shape_of_literal
+from puzzledsl.families.registry import FAMILIES
+from puzzledsl.language.calls import SHAPE
+
+SIZES = {"layers": 6, "hidden": 64, "heads": 8, "head_dim": 8, "intermediate": 192, "vocab": 256}
+EXPERTS = {"experts": 8, "top_k": 2, "expert_width": 16}
+STATE = StateShape(heads=8, head_dim=16, groups=2, state=16, conv=4)
+
+
+def family(*takes: str, **literal: Any) -> Family:
+    return replace(FAMILIES["llama"], takes=takes, literal=literal)
+
+
+def own(shape: Shape, field: str) -> list[Any]:
+    return [getattr(layer, field) for layer in shape.each]
+
+
+def test_a_literal_of_an_all_alike_parent_has_no_layers() -> None:
+    shape = shape_of_literal(family(qk_norm=True), SIZES)
+    assert shape == Shape(family="llama", kv_heads=8, tied=False, qk_norm=True, **SIZES)
+    assert "by_layer" not in shape.model_dump()
+
+
+def test_what_is_written_beats_what_the_family_says() -> None:
+    says = family("full_every", window=64, full_every=3, attention_bias=True)
+    shape = shape_of_literal(says, {**SIZES, "window": 32, "attention_bias": False})
+    assert own(shape, "window") == [32, 32, None, 32, 32, None]
+    assert not shape.attention_bias
+    assert own(shape_of_literal(says, {**SIZES, "full_every": 2}), "window") == [64, None] * 3
+
+
+def test_rules_for_layers_may_be_combined() -> None:
+    shape = shape_of_literal(family(full_every=2, no_rope_every=3), {**SIZES, "window": 32})
+    assert own(shape, "window") == [32, None] * 3
+    assert own(shape, "rope") == [True, True, False] * 2
+
+
+def test_the_first_layers_of_a_mixture_may_be_dense() -> None:
+    shape = shape_of_literal(family(ffn="moe"), {**SIZES, **EXPERTS, "dense_first": 2})
+    assert own(shape, "ffn") == ["dense"] * 2 + ["moe"] * 4
+    assert shape.intermediate == 192
+
+
+def test_sizes_that_no_layer_has_are_left_out() -> None:
+    assert shape_of_literal(family(ffn="moe"), {**SIZES, **EXPERTS}).intermediate == 0
+    assert shape_of_literal(family(), {**SIZES, **EXPERTS}).experts == 0
+    assert shape_of_literal(family(mixer="attention"), {**SIZES, "mixer": STATE}).state is None
+
+
+def test_every_so_many_layers_has_attention() -> None:
+    shape = shape_of_literal(family(mixer="delta_net", attention_every=3), {**SIZES, "mixer": STATE})
+    assert own(shape, "mixer") == ["delta_net", "delta_net", "attention"] * 2
+    assert shape.state == STATE
+
+
+def test_a_pattern_gives_each_layer_one_sub_block() -> None:
+    says = family("pattern", "mixer", mixer="mamba2")
+    sizes = {name: size for name, size in SIZES.items() if name != "layers"}
+    shape = shape_of_literal(says, {**sizes, **EXPERTS, "pattern": "M-M*E", "mixer": STATE})
+    assert shape.layers == 5
+    assert own(shape, "mixer") == ["mamba2", "none", "mamba2", "attention", "none"]
+    assert own(shape, "ffn") == ["none", "dense", "none", "none", "moe"]
+    assert own(shape.at(2), "ffn") == ["none"] * 5
+
+
+@pytest.mark.parametrize(
+    ("says", "written", "argument"),
+    [
+        (family("pattern"), {"pattern": "M?"}, "pattern"),
+        (family("pattern"), {"pattern": "**"}, "layers"),
+        (family(ffn="moe"), {**EXPERTS, "dense_first": 7}, "dense_first"),
+    ],
+)
+def test_a_wrong_rule_is_named(says: Family, written: dict[str, Any], argument: str) -> None:
+    with pytest.raises(BadLiteral) as error:
+        shape_of_literal(says, {**SIZES, **written})
+    assert error.value.argument == argument
+    assert error.value.help
+
+
+@pytest.mark.parametrize(
+    ("says", "written", "more", "fewer"),
+    [
+        (family(), {}, set(), set()),
+        (family(ffn="moe"), {}, set(EXPERTS), {"intermediate"}),
+        (family(ffn="moe"), {"dense_first": 1}, set(EXPERTS), set()),
+        (family(), {"full_every": 2}, {"window"}, set()),
+        (family(window=64, full_every=2), {}, set(), set()),
+        (family("pattern", "mixer", mixer="mamba2"), {"pattern": "M*"}, {"pattern", "mixer"}, {"layers", "intermediate"}),
+        (family("pattern"), {"pattern": "-E"}, {"pattern", *EXPERTS}, {"layers"}),
+        (family(mixer="delta_net", attention_every=2), {}, {"mixer"}, set()),
+    ],
+)  # fmt: skip
+def test_the_layers_say_which_sizes_are_needed(
+    says: Family, written: dict[str, Any], more: set[str], fewer: set[str]
+) -> None:
+    assert set(needed(says, written)) == ({"family", *SIZES} | more) - fewer
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_familys_table_speaks_of_fields_and_arguments(name: str) -> None:
+    says = FAMILIES[name]
+    assert set(says.literal) <= {*Shape.model_fields, *LAYER_RULES}
+    assert set(says.takes) <= set(SHAPE.arguments) - set(USUAL)
+    assert {rule for rule in says.literal if rule in LAYER_RULES} <= set(says.takes)
+    assert {"mixer"} & set(says.takes) <= set(says.literal)

@@ -8,14 +8,15 @@ a default that is right for a module of dense linear maps. Tables, reports and J
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.alternatives.state import NO_STATE, StateSize
 from puzzledsl.alternatives.support import NATIVE, Absent, Support
-from puzzledsl.alternatives.weights import Shapes, Size, Weights, size_of_weights
+from puzzledsl.alternatives.weights import Shapes, Size, Weight, Weights, size_of_weights
 from puzzledsl.base.frozen import Frozen
 
 SubBlock = Literal["attention", "ffn"]
@@ -89,13 +90,26 @@ class Alternative(Frozen, ABC):
     def weights(self, shape: Shape) -> Weights:
         """Return the weights by their names inside the sub-block; without the norm before it, which is the parent's."""
 
-    def size(self, shape: Shape, gpus: int = 1) -> Size:
-        """Return the parameters on one of `gpus` tensor-parallel GPUs, including biases and the norm."""
-        return size_of_weights(self.weights(shape), shape.hidden, self.routing(), gpus)
+    def counted(self, shape: Shape) -> Iterable[tuple[Weight, int]]:
+        """Return each weight and its number; a mixture gives one expert's weights with the number of experts."""
+        return ((weight, 1) for weight in self.weights(shape).values())
+
+    def size(self, shape: Shape, gpus: int = 1, expert_parallel: int = 1) -> Size:
+        """Return the parameters on one of `gpus` tensor-parallel GPUs, including biases and the norm.
+
+        `expert_parallel`: groups of GPUs that share out the experts of a mixture.
+        """
+        norms = shape.norms * shape.hidden
+        return size_of_weights(self.counted(shape), norms, self.routing(shape), gpus, expert_parallel)
 
     def params(self, shape: Shape) -> int:
         """Return the parameters, including biases and the norm."""
         return self.size(shape).params
+
+    def active_params(self, shape: Shape) -> int:
+        """Return the parameters that one token uses: all but those of the experts that it leaves out."""
+        size = self.size(shape)
+        return size.params - size.idle
 
     def stored(self, shape: Shape) -> Shapes:
         """Return names and shapes of the weights that a piece stores; empty for the parent's sub-block and a no-op."""
@@ -103,9 +117,13 @@ class Alternative(Frozen, ABC):
             return {}
         return {name: weight.shape for name, weight in self.weights(shape).items()}
 
-    def routing(self) -> tuple[int, int]:
+    def routing(self, shape: Shape) -> tuple[int, int]:
         """Return the number of experts and the number that one token uses."""
         return 1, 1
+
+    def query_heads(self, shape: Shape) -> int:
+        """Return the heads that score keys and weigh values; 0 without a cache."""
+        return shape.heads if self.cached_heads(shape) else 0
 
     def cached_heads(self, shape: Shape) -> int:
         """Return the key/value heads with a cache; 0 without one."""
@@ -114,6 +132,14 @@ class Alternative(Frozen, ABC):
     def attended(self, shape: Shape) -> int | None:
         """Return the most tokens that a token attends to: the shorter of the parent's window and its own. None: no cap."""
         return None
+
+    def state_size(self, shape: Shape, gpus: int = 1) -> StateSize:
+        """Return the numbers that a sequence keeps in place of a cache, on the most loaded GPU."""
+        return NO_STATE
+
+    def scan_flop(self, shape: Shape, gpus: int = 1) -> int:
+        """Return the FLOP of one token's recurrence on the most loaded GPU, beside the linear maps."""
+        return 0
 
     def channels(self, shape: Shape) -> int:
         """Return the intermediate channels of an FFN, over all experts."""

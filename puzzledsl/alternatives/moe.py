@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from puzzledsl.alternatives.alternative import Alternative, Ffn
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.errors import ImpossibleExperts
 from puzzledsl.alternatives.mlp import MAX_ROUND
-from puzzledsl.alternatives.parent import ffn_weights
+from puzzledsl.alternatives.parent import counted_mixture, mixture_weights
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.support import Absent, Support
 from puzzledsl.alternatives.weights import Weight, Weights
@@ -65,12 +65,13 @@ class MoeFfn(Ffn):
 
     def weights(self, shape: Shape) -> Weights:
         """Return the router, whole on every GPU, and the experts, each split by channels."""
-        found: dict[str, Weight] = {"router.weight": Weight((self.experts, shape.hidden))}
-        for expert in range(self.experts):
-            found |= ffn_weights(shape, self.width, f"experts.{expert}.", of_expert=True)
-        return found
+        return mixture_weights(shape, self.experts, self.width)
 
-    def routing(self) -> tuple[int, int]:
+    def counted(self, shape: Shape) -> Iterable[tuple[Weight, int]]:
+        """Return one expert's weights with the number of experts."""
+        return counted_mixture(shape, self.experts, self.width)
+
+    def routing(self, shape: Shape) -> tuple[int, int]:
         """Return the number of experts and the number that one token uses."""
         return self.experts, self.top_k
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, assert_never
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention, Ffn, Look, SubBlock
 from puzzledsl.alternatives.shape import Shape
+from puzzledsl.alternatives.state import NO_STATE, StateSize, scan_flop, state_size
 from puzzledsl.alternatives.support import NATIVE, Support
 from puzzledsl.alternatives.weights import Weight, Weights
 
@@ -47,16 +48,28 @@ class ParentAttention(_Parent, Attention):
         return {"kv_heads": Fraction(shape.kv_heads), "sinks": Fraction(0)}.get(field, UNCAPPED)
 
     def weights(self, shape: Shape) -> Weights:
-        """Return q, k, v, o with optional biases and per-head q/k norms."""
-        return attention_weights(shape, shape.kv_heads)
+        """Return q, k, v, o with optional biases and norms; nothing without an attention."""
+        return attention_weights(shape, shape.kv_heads) if shape.mixer == "attention" else {}
 
     def cached_heads(self, shape: Shape) -> int:
-        """Return the parent's key/value heads."""
-        return shape.kv_heads
+        """Return the parent's key/value heads; 0 of a mixer that is no attention."""
+        return shape.kv_heads if shape.mixer == "attention" else 0
 
     def attended(self, shape: Shape) -> int | None:
         """Return the parent's window."""
-        return shape.window
+        return shape.window if shape.mixer == "attention" else None
+
+    def state_size(self, shape: Shape, gpus: int = 1) -> StateSize:
+        """Return the state of a Mamba2 layer or a delta net."""
+        return state_size(shape.state, gpus) if shape.state and self._has_state(shape) else NO_STATE
+
+    def scan_flop(self, shape: Shape, gpus: int = 1) -> int:
+        """Return the FLOP of one token's recurrence."""
+        return scan_flop(shape.mixer, shape.state, gpus) if shape.state and self._has_state(shape) else 0
+
+    @staticmethod
+    def _has_state(shape: Shape) -> bool:
+        return shape.mixer in ("mamba2", "delta_net")
 
     def block_config(self, shape: Shape) -> dict[str, Any]:
         """Return the number of query heads per key/value head."""
@@ -86,15 +99,41 @@ class ParentFfn(_Parent, Ffn):
 
     def figure(self, field: str, shape: Shape) -> Fraction | None:
         """Return the width of the parent as an `mlp`."""
-        return Fraction(shape.intermediate)
+        return Fraction(self.channels(shape))
 
     def weights(self, shape: Shape) -> Weights:
-        """Return gate, up and down with optional biases."""
-        return ffn_weights(shape, shape.intermediate)
+        """Return the weights of a dense FFN, or of a mixture."""
+        match shape.ffn:
+            case "dense":
+                return ffn_weights(shape, shape.intermediate)
+            case "moe":
+                return mixture_weights(shape, shape.experts, shape.expert_width)
+            case "none":
+                return {}
+            case _:
+                assert_never(shape.ffn)
+
+    def counted(self, shape: Shape) -> Iterable[tuple[Weight, int]]:
+        """Return one expert's weights with the number of experts."""
+        if shape.ffn == "moe":
+            return counted_mixture(shape, shape.experts, shape.expert_width)
+        return super().counted(shape)
+
+    def routing(self, shape: Shape) -> tuple[int, int]:
+        """Return the experts of a mixture and those of one token."""
+        return (shape.experts, shape.top_k) if shape.ffn == "moe" else (1, 1)
 
     def channels(self, shape: Shape) -> int:
-        """Return the parent's width."""
-        return shape.intermediate
+        """Return the parent's width; of a mixture, over all experts."""
+        match shape.ffn:
+            case "dense":
+                return shape.intermediate
+            case "moe":
+                return shape.experts * shape.expert_width + shape.shared_width
+            case "none":
+                return 0
+            case _:
+                assert_never(shape.ffn)
 
     def block_config(self, shape: Shape) -> dict[str, Any]:
         """Return the width."""
@@ -123,39 +162,68 @@ def attention_weights(shape: Shape, kv_heads: int) -> Weights:
     """
     dim = shape.head_dim
     queries, keys = shape.heads * dim, kv_heads * dim
+    made = 2 * queries if shape.output_gate else queries
     found = {
-        "q_proj.weight": Weight((queries, shape.hidden), 0, dim),
+        "q_proj.weight": Weight((made, shape.hidden), 0, made // shape.heads),
         "k_proj.weight": Weight((keys, shape.hidden), 0, dim),
         "v_proj.weight": Weight((keys, shape.hidden), 0, dim),
         "o_proj.weight": Weight((shape.hidden, queries), 1, dim),
     }
     if shape.attention_bias:
         found |= {
-            "q_proj.bias": Weight((queries,), 0, dim),
+            "q_proj.bias": Weight((made,), 0, made // shape.heads),
             "k_proj.bias": Weight((keys,), 0, dim),
             "v_proj.bias": Weight((keys,), 0, dim),
         }
     if shape.output_bias:
         found["o_proj.bias"] = Weight((shape.hidden,))
-    if shape.qk_norm:
+    if shape.qk_norm_whole:
+        found |= {
+            "q_norm.weight": Weight((queries,), 0, dim),
+            "k_norm.weight": Weight((keys,), 0, dim),
+        }
+    elif shape.qk_norm:
         found |= {"q_norm.weight": Weight((dim,)), "k_norm.weight": Weight((dim,))}
+    if shape.sinks:
+        found["sinks"] = Weight((shape.heads,), 0)
     return found
 
 
 def ffn_weights(shape: Shape, width: int, prefix: str = "", *, of_expert: bool = False) -> Weights:
-    """Return the weights of a gated FFN, split by channels: gate and up [width, hidden], down [hidden, width]."""
-    found = {
-        "gate_proj.weight": Weight((width, shape.hidden), 0, of_expert=of_expert),
-        "up_proj.weight": Weight((width, shape.hidden), 0, of_expert=of_expert),
-        "down_proj.weight": Weight((shape.hidden, width), 1, of_expert=of_expert),
-    }
+    """Return the weights of an FFN, split by channels: gate (if it has one) and up [width, hidden], down [hidden, width]."""
+    into = ("gate_proj", "up_proj") if shape.gated else ("up_proj",)
+    found = {f"{name}.weight": Weight((width, shape.hidden), 0, of_expert=of_expert) for name in into}
+    found["down_proj.weight"] = Weight((shape.hidden, width), 1, of_expert=of_expert)
     if shape.mlp_bias:
-        found |= {
-            "gate_proj.bias": Weight((width,), 0),
-            "up_proj.bias": Weight((width,), 0),
-            "down_proj.bias": Weight((shape.hidden,)),
-        }
+        found |= {f"{name}.bias": Weight((width,), 0, of_expert=of_expert) for name in into}
+        found["down_proj.bias"] = Weight((shape.hidden,), of_expert=of_expert)
     return {prefix + name: weight for name, weight in found.items()}
+
+
+def mixture_weights(shape: Shape, experts: int, width: int) -> Weights:
+    """Return the weights of a mixture: the router, whole on every GPU, `experts` FFNs of `width` channels, and shared ones."""
+    found = dict(_of_every_token(shape, experts))
+    for expert in range(experts):
+        found |= ffn_weights(shape, width, f"experts.{expert}.", of_expert=True)
+    return found
+
+
+def counted_mixture(shape: Shape, experts: int, width: int) -> Iterable[tuple[Weight, int]]:
+    """Return the weights of `mixture_weights`, one expert's with the number of experts."""
+    yield from ((weight, 1) for weight in _of_every_token(shape, experts).values())
+    yield from ((weight, experts) for weight in ffn_weights(shape, width, of_expert=True).values())
+
+
+def _of_every_token(shape: Shape, experts: int) -> Weights:
+    """Return the weights of a mixture that every token uses: router and shared experts."""
+    found = {"gate.weight": Weight((experts, shape.hidden))}
+    if shape.router_bias:
+        found["gate.bias"] = Weight((experts,))
+    if shape.shared_width:
+        found |= ffn_weights(shape, shape.shared_width, "shared_expert.")
+    if shape.shared_gate:
+        found["shared_expert_gate.weight"] = Weight((1, shape.hidden))
+    return found
 
 
 def width_fields(width: int, hidden: int) -> dict[str, Any]:

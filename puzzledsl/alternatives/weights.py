@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -37,12 +37,15 @@ class Size:
     """Parameters of a sub-block, or of the part that no layer changes, on one of `t` GPUs.
 
     `matrices` are stored in the hardware's weight dtype, `vectors` (norms, biases) unquantised. `active` counts the
-    matrix parameters used in one token's forward pass: fewer than `matrices` only for a mixture of experts.
+    matrix parameters used in one token's forward pass: fewer than `matrices` only for a mixture of experts, of which
+    `experts` are the matrices that belong to an expert and `idle` all parameters of the experts that a token leaves out.
     """
 
     matrices: int
     vectors: int
     active: int
+    experts: int = 0
+    idle: int = 0
 
     @property
     def params(self) -> int:
@@ -50,21 +53,45 @@ class Size:
         return self.matrices + self.vectors
 
 
-def size_of_weights(weights: Weights, hidden: int, experts: tuple[int, int], gpus: int) -> Size:
-    """Return the size of a sub-block, with the norm before it; `experts`: their number, and those of one token."""
+def size_of_weights(
+    counted: Iterable[tuple[Weight, int]],
+    norms: int,
+    routing: tuple[int, int],
+    gpus: int,
+    expert_parallel: int = 1,
+) -> Size:
+    """Return the size of a sub-block on the most loaded GPU, with its `norms`; nothing without weights.
+
+    `counted`: each weight and its number. `routing`: the number of experts, and those of one token. Experts are spread
+    over `expert_parallel` groups of GPUs and split by channels within a group; a GPU's experts get their share of tokens.
+    """
+    experts, top_k = routing
+    here = split(experts, expert_parallel)
+    matrices = vectors = expert_matrices = expert_vectors = 0
+    weights = list(counted)
+    for weight, number in weights:
+        count = weight.count(gpus // expert_parallel if weight.of_expert else gpus) * number
+        match len(weight.shape) == 1, weight.of_expert:
+            case True, True:
+                expert_vectors += count
+            case True, False:
+                vectors += count
+            case False, True:
+                expert_matrices += count
+            case _:
+                matrices += count
     if not weights:
         return Size(0, 0, 0)
-    matrices = expert = 0
-    vectors = hidden
-    for weight in weights.values():
-        count = weight.count(gpus)
-        if len(weight.shape) == 1:
-            vectors += count
-        else:
-            matrices += count
-            expert += count * weight.of_expert
-    number, active = experts
-    return Size(matrices, vectors, matrices - expert + expert * active // number)
+    expert_matrices, expert_vectors = (n * here // experts for n in (expert_matrices, expert_vectors))
+    used = split(expert_matrices * top_k, experts)
+    used_vectors = split(expert_vectors * top_k, experts)
+    return Size(
+        matrices=matrices + expert_matrices,
+        vectors=vectors + expert_vectors + norms,
+        active=matrices + used,
+        experts=expert_matrices,
+        idle=expert_matrices - used + expert_vectors - used_vectors,
+    )
 
 
 def split(count: int, gpus: int) -> int:

@@ -1,7 +1,7 @@
 """Costs of a scenario on a profile at any batch, computed on demand: the candidates of `batch(auto, …)`.
 
-A cost depends only on the alternative, not on its layer, so a batch needs about twenty costs, however many layers
-there are.
+A cost depends on the alternative and on the layer's shape, not on its place: a batch needs about twenty costs for each
+kind of layer, however many layers there are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
@@ -19,12 +18,14 @@ from puzzledsl.costs.memory import cache_room, largest_batch
 from puzzledsl.ir.nodes import LayerChoice, Program, RooflineHardware, Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts
 
-Costs = Mapping[str, Cost]
+Key = tuple[int, str]
+"""Kind of layer (`AnyBatch.kinds`) and alternative's name."""
+Costs = Mapping[Key, Cost]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchCosts:
-    """The cost of every alternative at one batch, by its name, and of what no layer changes."""
+    """The cost of every alternative at one batch, by kind of layer and name, and of what no layer changes."""
 
     attention: Costs
     ffn: Costs
@@ -43,49 +44,75 @@ class AnyBatch:
     _tables: dict[int, ScenarioCosts] = field(default_factory=dict)
 
     @cached_property
-    def _choices(self) -> dict[int, LayerChoice]:
-        """Each layer's choice once, by its identity: hashing one takes long."""
-        return {id(choice): choice for choice in self.layers}
+    def kinds(self) -> tuple[int, ...]:
+        """The kind of each layer: layers of one kind have one shape. In the order of the first of them."""
+        found = [0] * self.shape.layers
+        for kind, (_, layers) in enumerate(self.shape.kinds()):
+            for layer in layers:
+                found[layer] = kind
+        return tuple(found)
 
     @cached_property
-    def _counts(self) -> list[tuple[LayerChoice, int]]:
-        """Each choice, and how many layers have it."""
-        counts = Counter(map(id, self.layers))
-        return [(choice, counts[key]) for key, choice in self._choices.items()]
+    def _shapes(self) -> tuple[Shape, ...]:
+        """The shape of each kind of layer."""
+        return tuple(shape for shape, _ in self.shape.kinds())
 
     @cached_property
-    def attention(self) -> dict[str, CostLine]:
-        """Every attention of the space, and the parent's, by name."""
-        choices = chain.from_iterable(choice.attention for choice in self._choices.values())
-        return {a.name: self._line(a) for a in dict.fromkeys((*choices, ParentAttention()))}
+    def _places(self) -> list[tuple[int, int]]:
+        """Each layer's kind, and its choice by identity: hashing one takes long."""
+        return [(kind, id(choice)) for kind, choice in zip(self.kinds, self.layers, strict=True)]
 
     @cached_property
-    def ffn(self) -> dict[str, CostLine]:
-        """Every FFN of the space, and the parent's, by name."""
-        choices = chain.from_iterable(choice.ffn for choice in self._choices.values())
-        return {f.name: self._line(f) for f in dict.fromkeys((*choices, ParentFfn()))}
+    def _choices(self) -> dict[tuple[int, int], LayerChoice]:
+        """Each choice of each kind of layer once."""
+        return dict(zip(self._places, self.layers, strict=True))
+
+    @cached_property
+    def _counts(self) -> list[tuple[int, LayerChoice, int]]:
+        """Each choice of each kind of layer, and how many layers have it."""
+        counts = Counter(self._places)
+        return [(place[0], choice, counts[place]) for place, choice in self._choices.items()]
+
+    @cached_property
+    def attention(self) -> dict[Key, CostLine]:
+        """Every attention of the space, and the parent's, in the kinds of layers that may have it."""
+        return self._lines(ParentAttention(), lambda choice: choice.attention)
+
+    @cached_property
+    def ffn(self) -> dict[Key, CostLine]:
+        """Every FFN of the space, and the parent's, in the kinds of layers that may have it."""
+        return self._lines(ParentFfn(), lambda choice: choice.ffn)
+
+    def _lines(
+        self, parent: Alternative, part: Callable[[LayerChoice], Sequence[Alternative]]
+    ) -> dict[Key, CostLine]:
+        alternatives: dict[int, dict[Alternative, None]] = {kind: {} for kind in range(len(self._shapes))}
+        for (kind, _), choice in self._choices.items():
+            alternatives[kind] |= dict.fromkeys(part(choice))
+        return {
+            (kind, a.name): line_of(self.hardware, self._shapes[kind], a, self.scenario)
+            for kind, offered in alternatives.items()
+            for a in {**offered, parent: None}
+        }
 
     @cached_property
     def fixed(self) -> CostLine:
         """The part that no layer changes."""
         return fixed_line(self.hardware, self.shape, self.scenario)
 
-    def _line(self, alternative: Alternative) -> CostLine:
-        return line_of(self.hardware, self.shape, alternative, self.scenario)
-
     def costs(self, batch: int) -> BatchCosts:
         """The costs at a batch."""
         if batch not in self._costs:
-            attention = {name: line.at(batch) for name, line in self.attention.items()}
-            ffn = {name: line.at(batch) for name, line in self.ffn.items()}
+            attention = {key: line.at(batch) for key, line in self.attention.items()}
+            ffn = {key: line.at(batch) for key, line in self.ffn.items()}
             self._costs[batch] = BatchCosts(attention, ffn, self.fixed.at(batch))
         return self._costs[batch]
 
     def at(self, batch: int) -> ScenarioCosts:
-        """The costs at a batch as a cost table has them. Layers of the same choice share their dictionaries."""
+        """The costs at a batch as a cost table has them. Layers alike in kind and choice share their dictionaries."""
         if batch not in self._tables:
             costs = self.costs(batch)
-            known = {key: _layer(costs, choice) for key, choice in self._choices.items()}
+            known = {place: _layer(costs, place[0], choice) for place, choice in self._choices.items()}
             self._tables[batch] = ScenarioCosts.model_construct(
                 scenario=self.scenario.name,
                 batch=batch,
@@ -93,8 +120,8 @@ class AnyBatch:
                 output=self.scenario.output,
                 fixed=costs.fixed,
                 reserve_bytes=self.hardware.reserve_bytes,
-                attention=tuple(known[id(choice)][0] for choice in self.layers),
-                ffn=tuple(known[id(choice)][1] for choice in self.layers),
+                attention=tuple(known[place][0] for place in self._places),
+                ffn=tuple(known[place][1] for place in self._places),
                 capacity_bytes=self.hardware.memory_bytes,
                 kv_fraction=self.hardware.kv_fraction,
             )
@@ -105,8 +132,8 @@ class AnyBatch:
 
         Raises KeyError for an alternative that the space does not have.
         """
-        attention = Counter(choice.attention for choice in layers)
-        ffn = Counter(choice.ffn for choice in layers)
+        attention = Counter((kind, choice.attention) for kind, choice in zip(self.kinds, layers, strict=True))
+        ffn = Counter((kind, choice.ffn) for kind, choice in zip(self.kinds, layers, strict=True))
         weights = sum(n * self.attention[a].weights_bytes for a, n in attention.items())
         weights += sum(n * self.ffn[f].weights_bytes for f, n in ffn.items())
         room = cache_room(self.hardware, self.fixed.weights_bytes + weights)
@@ -124,25 +151,25 @@ class AnyBatch:
     def _extreme(self, pick: Callable[[Iterable[int]], int]) -> int:
         """The largest batch where every layer has the most (or the least) weights and the most (or the least) cache."""
 
-        def weights(choice: LayerChoice) -> int:
-            attention = pick(self.attention[a.name].weights_bytes for a in choice.attention)
-            return attention + pick(self.ffn[f.name].weights_bytes for f in choice.ffn)
+        def weights(kind: int, choice: LayerChoice) -> int:
+            attention = pick(self.attention[kind, a.name].weights_bytes for a in choice.attention)
+            return attention + pick(self.ffn[kind, f.name].weights_bytes for f in choice.ffn)
 
         def cache(batch: int) -> int:
             return sum(
-                n * pick(self.attention[a.name].cache_at(batch) for a in choice.attention)
-                for choice, n in self._counts
+                n * pick(self.attention[kind, a.name].cache_at(batch) for a in choice.attention)
+                for kind, choice, n in self._counts
             )
 
         room = cache_room(
-            self.hardware, self.fixed.weights_bytes + sum(n * weights(c) for c, n in self._counts)
+            self.hardware, self.fixed.weights_bytes + sum(n * weights(kind, c) for kind, c, n in self._counts)
         )
         return largest_batch(self.hardware.max_batch, lambda batch: cache(batch) <= room)
 
 
-def _layer(costs: BatchCosts, choice: LayerChoice) -> tuple[dict[str, Cost], dict[str, Cost]]:
+def _layer(costs: BatchCosts, kind: int, choice: LayerChoice) -> tuple[dict[str, Cost], dict[str, Cost]]:
     attention, ffn = choice.by_name()
-    return {n: costs.attention[n] for n in attention}, {n: costs.ffn[n] for n in ffn}
+    return {n: costs.attention[kind, n] for n in attention}, {n: costs.ffn[kind, n] for n in ffn}
 
 
 def any_batch(program: Program, space: Space, table: CostTable, scenario: str) -> AnyBatch | None:

@@ -179,12 +179,13 @@ def _causes(
     work = Workload(costs.batch, costs.prompt, costs.output)
     head = fixed_times(hardware, shape, work)
     prefill, decode = head, head
-    known: dict[Alternative, tuple[Times, Times]] = {}
-    for choice, chosen in zip(space.layers, layers, strict=True):
+    known: dict[tuple[int, Alternative], tuple[Times, Times]] = {}
+    for own, choice, chosen in zip(shape.each, space.layers, layers, strict=True):
         attention, ffn = choice.by_name()
         for alternative in (attention[chosen.attention], ffn[chosen.ffn]):
-            if alternative not in known:
-                known[alternative] = sub_block_times(hardware, shape, alternative, work)
-            prefill += known[alternative][0]
-            decode += known[alternative][1]
+            key = id(own), alternative
+            if key not in known:
+                known[key] = sub_block_times(hardware, own, alternative, work)
+            prefill += known[key][0]
+            decode += known[key][1]
     return prefill, decode

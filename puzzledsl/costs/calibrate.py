@@ -80,10 +80,11 @@ def forward_seconds(profile: RooflineHardware, cell: Cell, batch: int) -> tuple[
     """Return the seconds of one prefill of `batch` sequences through the whole model, and of one decode step."""
     work = Workload(batch, cell.prompt, cell.output)
     prefill = decode = fixed_times(profile, cell.shape, work).total
-    for block in (ParentAttention(), ParentFfn()):
-        times = sub_block_times(profile, cell.shape, block, work)
-        prefill += cell.shape.layers * times[0].total
-        decode += cell.shape.layers * times[1].total
+    for own, layers in cell.shape.kinds():
+        for block in (ParentAttention(), ParentFfn()):
+            times = sub_block_times(profile, own, block, work)
+            prefill += len(layers) * times[0].total
+            decode += len(layers) * times[1].total
     return prefill, decode
 
 

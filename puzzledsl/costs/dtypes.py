@@ -16,13 +16,20 @@ DTYPE_BYTES: dict[str, Fraction] = {
     "int8": Fraction(1),
     "fp4": Fraction(1, 2),
     "int4": Fraction(1, 2),
+    "mxfp4": Fraction(17, 32),  # 4 bits, and 8 bits of scale for 32 numbers
 }
+STATE_BYTES = Fraction(4)  # recurrent states are sums over the whole past, and stay fp32
 RESIDUAL_BYTES = Fraction(2)  # the residual stream stays bf16 where matrices are multiplied in fewer bits
 
 
 def activation_dtype(hardware: RooflineHardware) -> str:
     """Return the type of matrix products: the profile's `activation_dtype`, else the weights' type."""
     return hardware.activation_dtype or hardware.dtype
+
+
+def expert_dtype(hardware: RooflineHardware) -> str:
+    """Return the type that experts are stored in: the profile's `expert_dtype`, else the weights' type."""
+    return hardware.expert_dtype or hardware.dtype
 
 
 def head_dtype(hardware: RooflineHardware) -> str:

@@ -1,7 +1,8 @@
 """FLOP of a forward pass, counted: independent of the hardware, and exact up to the use of the mean context.
 
 A multiplication and an addition are two FLOP. Norms, activations, the softmax and look-ups are not counted (below 1
-%).
+%), nor
+are the experts of a mixture that a token does not choose.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ def sub_block_flop(shape: Shape, alternative: Alternative, work: Workload) -> tu
 
 def mean_flop(shape: Shape, alternative: Alternative, work: Workload) -> tuple[Fraction, Fraction]:
     """`sub_block_flop`, exactly: proportional to the batch."""
-    per_token = 2 * alternative.size(shape).active
+    per_token = 2 * alternative.size(shape).active + alternative.scan_flop(shape)
     prefill = Fraction(per_token * work.batch * work.prompt)
     decode = Fraction(per_token * work.batch)
-    if alternative.cached_heads(shape):
-        window, per_pair = alternative.attended(shape), 4 * shape.heads * shape.head_dim
+    if heads := alternative.query_heads(shape):
+        window, per_pair = alternative.attended(shape), 4 * heads * shape.head_dim
         prefill += work.batch * per_pair * causal_pairs(work.prompt, window)
         decode += work.batch * per_pair * mean_context(work.prompt, work.output, window)
     return prefill, decode

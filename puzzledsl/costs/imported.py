@@ -27,19 +27,20 @@ Key = tuple[str, str]  # attention, ffn; an empty one: sub-block
 
 @dataclass(slots=True)
 class _Names:
-    """The alternatives and pairs of one layer that need costs."""
+    """The alternatives and pairs of one layer that need costs, and the layer's shape."""
 
+    shape: Shape
     attention: Mapping[str, Alternative]
     ffn: Mapping[str, Alternative]
     pairs: set[Key]
 
 
-def _asked(space: Space) -> list[_Names]:
+def _asked(space: Space, shape: Shape) -> list[_Names]:
     """Return, for every layer, the space's alternatives and the parent's, and the pairs of a child or of the parent."""
     layers = []
-    for choice in space.layers:
+    for own, choice in zip(shape.each, space.layers, strict=True):
         pairs = {(a.name, f.name) for a in choice.attention for f in choice.ffn} | {("parent", "parent")}
-        layers.append(_Names(*choice.by_name(), pairs))
+        layers.append(_Names(own, *choice.by_name(), pairs))
     return layers
 
 
@@ -103,7 +104,7 @@ def _at_batch(
     span: Span,
     sink: Sink,
 ) -> ScenarioCosts:
-    asked, fixed = _asked(space), ZERO
+    asked, fixed = _asked(space, shape), ZERO
     layers: list[dict[Key, Cost]] = [{} for _ in asked]
     seen: dict[tuple[int | None, str, str], int] = {}
     for row in sorted(
@@ -118,12 +119,14 @@ def _at_batch(
             sink.add(_cell(table, row, span, problem))
         seen[where] = row.line
         _check_params(row, asked, shape, table, span, sink)
-        cost = _with_flop(cost, row, asked, shape, Workload(batch, scenario.prompt, scenario.output))
+        work = Workload(batch, scenario.prompt, scenario.output)
         if not row.attention and not row.ffn:
-            fixed = cost
+            flop = dict.fromkeys(("prefill_flop", "decode_flop"), fixed_flop(shape, work))
+            fixed = cost.model_copy(update=flop)
         else:
+            known: dict[tuple[int, bool, bool], Cost] = {}
             for index in range(len(asked)) if row.layer is None else (row.layer,):
-                layers[index][row.attention, row.ffn] = cost
+                layers[index][row.attention, row.ffn] = _with_flop(cost, row, asked[index], work, known)
     for cost_of, names in zip(layers, asked, strict=True):
         for sub_block, key in ((names.attention, ("noop", "")), (names.ffn, ("", "noop"))):
             if "noop" in sub_block:
@@ -185,15 +188,20 @@ def _cost(row: Row, scenario: Scenario, table: Measured, span: Span, sink: Sink)
     )
 
 
-def _with_flop(cost: Cost, row: Row, asked: list[_Names], shape: Shape, work: Workload) -> Cost:
-    """Return the cost with its FLOP, which are computed from the shape: tables do not contain them."""
-    if not row.attention and not row.ffn:
-        return cost.model_copy(update=dict.fromkeys(("prefill_flop", "decode_flop"), fixed_flop(shape, work)))
-    named = ((row.attention, [n.attention for n in asked]), (row.ffn, [n.ffn for n in asked]))
-    chosen = [next((names[name] for names in layers if name in names), None) for name, layers in named]
-    flop = [sub_block_flop(shape, alternative, work) for alternative in chosen if alternative]
-    prefill, decode = (sum(part) for part in zip(*flop, strict=True)) if flop else (0, 0)
-    return cost.model_copy(update={"prefill_flop": prefill, "decode_flop": decode})
+def _with_flop(
+    cost: Cost, row: Row, names: _Names, work: Workload, known: dict[tuple[int, bool, bool], Cost]
+) -> Cost:
+    """Return the cost with its FLOP in one layer, which are computed from its shape: tables do not contain them.
+
+    `known`: the same row's in other layers.
+    """
+    attention, ffn = names.attention.get(row.attention), names.ffn.get(row.ffn)
+    key = id(names.shape), attention is None, ffn is None
+    if key not in known:
+        flop = [sub_block_flop(names.shape, a, work) for a in (attention, ffn) if a]
+        prefill, decode = (sum(part) for part in zip(*flop, strict=True)) if flop else (0, 0)
+        known[key] = cost.model_copy(update={"prefill_flop": prefill, "decode_flop": decode})
+    return known[key]
 
 
 def _cell(table: Measured, row: Row, declared: Span, problem: str) -> TableCell:
@@ -204,13 +212,13 @@ def _cell(table: Measured, row: Row, declared: Span, problem: str) -> TableCell:
 def _check_params(
     row: Row, asked: list[_Names], shape: Shape, table: Measured, span: Span, sink: Sink
 ) -> None:
-    """Report a `params` cell that differs from the count for the parent's shape by more than PARAMS_TOLERANCE."""
+    """Report a `params` cell that differs from the count for the layer's shape by more than PARAMS_TOLERANCE."""
     names = asked[row.layer or 0]
     attention, ffn = names.attention.get(row.attention), names.ffn.get(row.ffn)
     known = all(found or not name for name, found in ((row.attention, attention), (row.ffn, ffn)))
     if row.params is None or not known:
         return
-    chosen = [a.params(shape) for a in (attention, ffn) if a]
+    chosen = [a.params(names.shape) for a in (attention, ffn) if a]
     expected = sum(chosen) if chosen else facts.fixed_params(shape)
     if abs(row.params - expected) > expected * PARAMS_TOLERANCE:
         what = " with ".join(f"`{n}`" for n in (row.attention, row.ffn) if n) or "the part no layer changes"

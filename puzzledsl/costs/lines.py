@@ -1,8 +1,8 @@
 """Cost of a sub-block as a function of the batch, in whole numbers: the roofline's formulas with precomputed coefficients.
 
 On a profile the time of b sequences is `max(read(b), b * compute) + rest + b * slope`; only a mixture of experts
-reads more weights for more tokens. The coefficients come from the formulas of `costs.roofline`, so the costs agree to
-the nanosecond.
+reads more weights for more tokens: the expected share of its experts (`costs.mixture`). The coefficients come from the
+formulas of `costs.roofline`, so the costs agree to the nanosecond.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ from fractions import Fraction
 from math import lcm
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.weights import Size
 from puzzledsl.costs.dtypes import DTYPE_BYTES, activation_dtype, head_dtype
 from puzzledsl.costs.flops import Workload, fixed_flop, mean_flop
-from puzzledsl.costs.memory import cached_tokens, fixed_bytes, kv_bytes_per_token, weights_bytes
+from puzzledsl.costs.memory import fixed_bytes, matrix_bytes, sequence_bytes, size_on, weights_bytes
+from puzzledsl.costs.mixture import share_read
 from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.costs.roofline import (
     FREE,
     NO_TIME,
     NS_PER_S,
     all_reduce_s,
-    attention_scores_s,
     bandwidth,
-    kv_read_s,
     matrix_times,
+    mixing_s,
 )
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import RooflineHardware, Scenario, Shape
@@ -34,14 +33,15 @@ from puzzledsl.ir.tables import Cost
 
 @dataclass(frozen=True, slots=True)
 class TimeLine:
-    """`ceil((max(read * min(experts, b * touched), b * compute) + rest + b * slope) / unit)` nanoseconds of b sequences.
+    """`ceil((max(read + experts * share(b), b * compute) + rest + b * slope) / unit)` nanoseconds of b sequences.
 
-    A dense sub-block reads all its weights: one expert, touched by any token.
+    `share(b)` is the share of a mixture's experts that b sequences of `tokens` tokens read; `experts` is 0 without any.
     """
 
     read: int
     experts: int
-    touched: int
+    routing: tuple[int, int]
+    tokens: int
     compute: int
     rest: int
     slope: int
@@ -49,19 +49,24 @@ class TimeLine:
 
     @classmethod
     def of(
-        cls, read: Fraction, experts: int, touched: int, others: tuple[Fraction, Fraction, Fraction]
+        cls,
+        reads: tuple[Fraction, Fraction],
+        others: tuple[Fraction, Fraction, Fraction],
+        routing: tuple[int, int] = (1, 1),
+        tokens: int = 1,
     ) -> TimeLine:
-        """From seconds: `read` for each expert; others are `compute`, `rest` and `slope`."""
-        times = [NS_PER_S * time for time in (read, *others)]
+        """From seconds: `reads` of what every token needs and of all experts; others are `compute`, `rest` and `slope`."""
+        times = [NS_PER_S * time for time in (*reads, *others)]
         unit = lcm(*(time.denominator for time in times))
-        first, compute, rest, slope = (int(time * unit) for time in times)
-        return cls(first, experts, touched, compute, rest, slope, unit)
+        read, experts, compute, rest, slope = (int(time * unit) for time in times)
+        return cls(read, experts, routing, tokens, compute, rest, slope, unit)
 
     def at(self, batch: int) -> int:
         """Nanoseconds, rounded up."""
-        read = self.read * min(self.experts, batch * self.touched)
-        total = max(read, batch * self.compute) + self.rest + batch * self.slope
-        return -(-total // self.unit)
+        read, share = share_read(*self.routing, batch * self.tokens) if self.experts else (0, 1)
+        total = max(self.read * share + self.experts * read, batch * self.compute * share)
+        total += (self.rest + batch * self.slope) * share
+        return -(-total // (self.unit * share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,37 +108,28 @@ def _times(one: Fraction, batch: int) -> int:
 def line_of(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, scenario: Scenario
 ) -> CostLine:
-    """The line of one alternative."""
-    size, one = alternative.size(shape, hardware.gpus), Workload(1, scenario.prompt, scenario.output)
-    heads, window = alternative.cached_heads(shape), alternative.attended(shape)
-    scores = attention_scores_s(hardware, shape, window, one) if heads else NO_TIME
-    reads = kv_read_s(hardware, shape, heads, window, one) if heads else NO_TIME
-    cache = cached_tokens(hardware, window, one) * kv_bytes_per_token(hardware, shape, heads)
+    """The line of one alternative in a layer of this shape."""
+    size, one = size_on(hardware, shape, alternative), Workload(1, scenario.prompt, scenario.output)
     prefill_flop, decode_flop = mean_flop(shape, alternative, one)
+    rate, dtype = bandwidth(hardware), activation_dtype(hardware)
+    always, experts = matrix_bytes(hardware, size)
 
-    def forward(tokens: int, attention: Fraction) -> TimeLine:
-        dtype = activation_dtype(hardware)
+    def forward(tokens: int, mixing: Fraction) -> TimeLine:
         compute = matrix_times(hardware, NO_TIME, size.active, tokens, dtype).total
         start, exchange = all_reduce_s(hardware, shape, 0), all_reduce_s(hardware, shape, tokens)
-        others = compute, start + hardware.overhead_s, exchange - start + attention
-        experts, of_token = alternative.routing()
-        touched = tokens * of_token if experts > 1 else 1
-        return TimeLine.of(_read_s(hardware, size) / experts, experts, touched, others)
+        others = compute, start + hardware.overhead_s, exchange - start + mixing
+        return TimeLine.of((always / rate, experts / rate), others, alternative.routing(shape), tokens)
 
+    prefill, decode = mixing_s(hardware, shape, alternative, one)
     return CostLine(
         params=alternative.params(shape),
         weights_bytes=weights_bytes(hardware, size),
-        cache_bytes=Fraction(cache),
-        prefill=forward(scenario.prompt, scores),
-        decode=forward(1, reads),
+        cache_bytes=Fraction(sequence_bytes(hardware, shape, alternative, one)),
+        prefill=forward(scenario.prompt, prefill),
+        decode=forward(1, decode),
         prefill_flop=prefill_flop,
         decode_flop=decode_flop,
     )
-
-
-def _read_s(hardware: RooflineHardware, size: Size) -> Fraction:
-    """Seconds to read all matrices."""
-    return size.matrices * DTYPE_BYTES[hardware.dtype] / bandwidth(hardware)
 
 
 def fixed_line(hardware: RooflineHardware, shape: Shape, scenario: Scenario) -> CostLine:
@@ -141,6 +137,6 @@ def fixed_line(hardware: RooflineHardware, shape: Shape, scenario: Scenario) -> 
     size, dtype = fixed_size(shape, hardware.gpus), head_dtype(hardware)
     read = size.active * DTYPE_BYTES[dtype] / bandwidth(hardware)
     compute = matrix_times(hardware, NO_TIME, size.active, 1, dtype).total
-    head = TimeLine.of(read, 1, 1, (compute, NO_TIME, NO_TIME))
+    head = TimeLine.of((read, NO_TIME), (compute, NO_TIME, NO_TIME))
     flop = Fraction(fixed_flop(shape, Workload(1, scenario.prompt, scenario.output)))
     return CostLine(facts.fixed_params(shape), fixed_bytes(hardware, shape), NO_TIME, head, head, flop, flop)

@@ -1,4 +1,4 @@
-"""Memory of one GPU: weights in their storage types, and the KV cache in pages."""
+"""Memory of one GPU: weights in their storage types, the KV cache in pages, and states."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ from collections.abc import Callable
 from fractions import Fraction
 from math import ceil
 
+from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.weights import Size, split
-from puzzledsl.costs.dtypes import DTYPE_BYTES, head_dtype
+from puzzledsl.costs.dtypes import DTYPE_BYTES, STATE_BYTES, expert_dtype, head_dtype, residual_bytes
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 
+def matrix_bytes(hardware: RooflineHardware, size: Size) -> tuple[Fraction, Fraction]:
+    """Return the bytes of the matrices that every forward pass reads, and of all experts on the GPU."""
+    always = (size.matrices - size.experts) * DTYPE_BYTES[hardware.dtype]
+    return always, size.experts * DTYPE_BYTES[expert_dtype(hardware)]
+
+
 def weights_bytes(hardware: RooflineHardware, size: Size) -> int:
-    """Return the bytes of a sub-block: matrices in the weight type, norms and biases in the embedding's type."""
+    """Return the bytes of a sub-block: matrices in their types, norms and biases in the embedding's type."""
     vectors = size.vectors * DTYPE_BYTES[hardware.embedding_dtype]
-    return ceil(size.matrices * DTYPE_BYTES[hardware.dtype] + vectors)
+    return ceil(sum(matrix_bytes(hardware, size)) + vectors)
 
 
 def fixed_bytes(hardware: RooflineHardware, shape: Shape) -> int:
@@ -45,19 +52,38 @@ def cached_tokens(hardware: RooflineHardware, window: int | None, work: Workload
     return split(tokens, hardware.page_tokens) * hardware.page_tokens
 
 
-def kv_cache_bytes(
-    hardware: RooflineHardware, shape: Shape, kv_heads: int, window: int | None, work: Workload
-) -> int:
-    """Return the bytes of the whole batch's KV cache in one layer, in whole pages."""
-    tokens = work.batch * cached_tokens(hardware, window, work)
-    return ceil(tokens * kv_bytes_per_token(hardware, shape, kv_heads))
+def state_bytes(hardware: RooflineHardware, shape: Shape, alternative: Alternative) -> Fraction:
+    """Return the bytes of one sequence's state in one layer on one GPU: the convolution's inputs and the recurrent state."""
+    size = alternative.state_size(shape, hardware.gpus)
+    return size.conv * residual_bytes(hardware) + size.scan * STATE_BYTES
+
+
+def sequence_bytes(
+    hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
+) -> Fraction:
+    """Return the bytes that one sequence keeps in one layer: its KV cache in whole pages, and its state."""
+    tokens = cached_tokens(hardware, alternative.attended(shape), work)
+    cache = tokens * kv_bytes_per_token(hardware, shape, alternative.cached_heads(shape))
+    return cache + state_bytes(hardware, shape, alternative)
+
+
+def kv_cache_bytes(hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload) -> int:
+    """Return the bytes of the whole batch's KV cache and states in one layer."""
+    return ceil(work.batch * sequence_bytes(hardware, shape, alternative, work))
+
+
+def size_on(hardware: RooflineHardware, shape: Shape, alternative: Alternative) -> Size:
+    """Return the size of an alternative in a layer of this shape on the most loaded GPU."""
+    return alternative.size(shape, hardware.gpus, hardware.expert_parallel)
 
 
 def parent_weights_bytes(hardware: RooflineHardware, shape: Shape) -> int:
     """Return the bytes of the whole parent's weights on one GPU."""
-    blocks = (ParentAttention(), ParentFfn())
-    layer = sum(weights_bytes(hardware, block.size(shape, hardware.gpus)) for block in blocks)
-    return fixed_bytes(hardware, shape) + shape.layers * layer
+    return fixed_bytes(hardware, shape) + sum(
+        len(layers) * weights_bytes(hardware, size_on(hardware, own, block))
+        for own, layers in shape.kinds()
+        for block in (ParentAttention(), ParentFfn())
+    )
 
 
 def largest_parent_batch(hardware: RooflineHardware, shape: Shape, prompt: int, output: int) -> int:
@@ -66,10 +92,11 @@ def largest_parent_batch(hardware: RooflineHardware, shape: Shape, prompt: int, 
     The KV cache may use the profile's share of the memory that reserve and weights leave.
     """
     free = cache_room(hardware, parent_weights_bytes(hardware, shape))
+    one, block = Workload(1, prompt, output), ParentAttention()
+    caches = [(len(layers), sequence_bytes(hardware, own, block, one)) for own, layers in shape.kinds()]
 
     def fits(batch: int) -> bool:
-        work = Workload(batch, prompt, output)
-        return shape.layers * kv_cache_bytes(hardware, shape, shape.kv_heads, shape.window, work) <= free
+        return sum(number * ceil(batch * one) for number, one in caches) <= free
 
     return largest_batch(hardware.max_batch, fits)
 

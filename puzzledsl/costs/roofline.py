@@ -5,10 +5,15 @@ For a forward over n tokens, with P parameters a GPU of b_w bytes each and t GPU
     sub-block = max(P * b_w / (BW * eta_m), 2 * P_active * n / (F * eta_c)) + overhead
     decode attention  + batch * mean context * 2 * ceil(kv_heads / t) * head_dim * b_kv / (BW * eta_m)
     prefill attention + 4 * ceil(heads / t) * head_dim * (causal pairs of positions) / (F * eta_a)
+    decode state      + batch * 2 * (bytes of a state) / (BW * eta_m)
+    prefill state     + n * (FLOP of the recurrence) / (F * eta_a)
     t > 1             + (t - 1) * link_latency + 2 * (t - 1) / t * n * hidden * b_residual / (link * eta_l)
 
-F is the peak of the type that matrices are multiplied in. A no-op takes no time, its overhead included. The constants
-are fitted to published serving figures of Llama models (`costs.calibrate`).
+F is the peak of the type that matrices are multiplied in. Of a mixture's experts the expected share of n tokens is read
+(`costs.mixture`). A no-op takes no time, its overhead included. The constants are fitted to published serving figures of
+Llama models (`costs.calibrate`).
+
+`shape` is one layer's (`Shape.at`) but for `fixed_times` and `fixed_cost`.
 """
 
 from __future__ import annotations
@@ -33,7 +38,16 @@ from puzzledsl.costs.flops import (
     mean_context,
     sub_block_flop,
 )
-from puzzledsl.costs.memory import fixed_bytes, kv_bytes_per_token, kv_cache_bytes, weights_bytes
+from puzzledsl.costs.memory import (
+    fixed_bytes,
+    kv_bytes_per_token,
+    kv_cache_bytes,
+    matrix_bytes,
+    size_on,
+    state_bytes,
+    weights_bytes,
+)
+from puzzledsl.costs.mixture import share_read
 from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import RooflineHardware, Shape
@@ -53,7 +67,9 @@ class Times:
 
     weights: Fraction = NO_TIME
     matrices: Fraction = NO_TIME
-    attention: Fraction = NO_TIME  # decode: reading keys and values; prefill: scores and values
+    attention: Fraction = (
+        NO_TIME  # decode: reading keys and values, or states; prefill: scores and values, or scans
+    )
     link: Fraction = NO_TIME
     overhead: Fraction = NO_TIME
 
@@ -115,18 +131,33 @@ def _measured_decode_s(hardware: RooflineHardware, heads: int, tokens: Fraction)
 
 
 def attention_scores_s(
-    hardware: RooflineHardware, shape: Shape, window: int | None, work: Workload
+    hardware: RooflineHardware, shape: Shape, heads: int, window: int | None, work: Workload
 ) -> Fraction:
     """Seconds of the causal score and value products over the prompt: 4 * heads * head_dim FLOP a pair of positions."""
-    flop = (
-        4
-        * split(shape.heads, hardware.gpus)
-        * shape.head_dim
-        * work.batch
-        * causal_pairs(work.prompt, window)
-    )
+    pairs = work.batch * causal_pairs(work.prompt, window)
+    return _mixing_s(hardware, 4 * split(heads, hardware.gpus) * shape.head_dim * pairs)
+
+
+def _mixing_s(hardware: RooflineHardware, flop: Fraction | int) -> Fraction:
+    """Seconds of FLOP between tokens, which reach less of the peak than matrices do."""
     peak = peak_flop_per_s(hardware, activation_dtype(hardware))
     return flop / (peak * hardware.efficiency_attention)
+
+
+def mixing_s(
+    hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
+) -> tuple[Fraction, Fraction]:
+    """Seconds that tokens take for others in a prefill and in a decode step: attention, or a recurrence and its state."""
+    prefill = decode = NO_TIME
+    if kv_heads := alternative.cached_heads(shape):
+        window = alternative.attended(shape)
+        prefill = attention_scores_s(hardware, shape, alternative.query_heads(shape), window, work)
+        decode = kv_read_s(hardware, shape, kv_heads, window, work)
+    if flop := alternative.scan_flop(shape, hardware.gpus):
+        prefill += _mixing_s(hardware, flop * work.batch * work.prompt)
+    if state := state_bytes(hardware, shape, alternative):
+        decode += 2 * work.batch * state / bandwidth(hardware)
+    return prefill, decode
 
 
 def all_reduce_s(hardware: RooflineHardware, shape: Shape, tokens: int) -> Fraction:
@@ -139,32 +170,29 @@ def all_reduce_s(hardware: RooflineHardware, shape: Shape, tokens: int) -> Fract
     return hops * hardware.link_latency_s + sent / rate
 
 
-def _read_bytes(hardware: RooflineHardware, size: Size, alternative: Alternative, tokens: int) -> Fraction:
-    """Bytes of all matrices, of which a mixture of experts reads those that `tokens` tokens touch."""
-    experts, of_token = alternative.routing()
-    touched = Fraction(min(experts, tokens * of_token), experts) if experts > 1 else 1
-    return size.matrices * touched * DTYPE_BYTES[hardware.dtype]
+def _read_bytes(hardware: RooflineHardware, size: Size, routing: tuple[int, int], tokens: int) -> Fraction:
+    """Bytes of the matrices that `tokens` tokens read: of a mixture's experts the expected share."""
+    always, experts = matrix_bytes(hardware, size)
+    return always + experts * Fraction(*share_read(*routing, tokens)) if experts else always
 
 
 def sub_block_times(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
 ) -> tuple[Times, Times]:
     """One prefill of the batch, and one decode step of it at the mean context."""
-    size = alternative.size(shape, hardware.gpus)
+    size = size_on(hardware, shape, alternative)
     if not size.params:
         return Times(), Times()
+    routing = alternative.routing(shape)
 
-    def forward(tokens: int) -> Times:
-        read = _read_bytes(hardware, size, alternative, tokens)
-        rest = Times(link=all_reduce_s(hardware, shape, tokens), overhead=hardware.overhead_s)
+    def forward(tokens: int, mixing: Fraction) -> Times:
+        read = _read_bytes(hardware, size, routing, tokens)
+        exchange = all_reduce_s(hardware, shape, tokens)
+        rest = Times(attention=mixing, link=exchange, overhead=hardware.overhead_s)
         return matrix_times(hardware, read, size.active, tokens, activation_dtype(hardware)) + rest
 
-    prefill, decode = forward(work.batch * work.prompt), forward(work.batch)
-    if kv_heads := alternative.cached_heads(shape):
-        window = alternative.attended(shape)
-        prefill += Times(attention=attention_scores_s(hardware, shape, window, work))
-        decode += Times(attention=kv_read_s(hardware, shape, kv_heads, window, work))
-    return prefill, decode
+    prefill, decode = mixing_s(hardware, shape, alternative, work)
+    return forward(work.batch * work.prompt, prefill), forward(work.batch, decode)
 
 
 def fixed_times(hardware: RooflineHardware, shape: Shape, work: Workload) -> Times:
@@ -181,16 +209,15 @@ def sub_block_cost(
     hardware: RooflineHardware, shape: Shape, alternative: Alternative, work: Workload
 ) -> Cost:
     """The cost of one alternative."""
-    size = alternative.size(shape, hardware.gpus)
+    size = size_on(hardware, shape, alternative)
     if not size.params:
         return FREE
     prefill, decode = sub_block_times(hardware, shape, alternative, work)
     prefill_flop, decode_flop = sub_block_flop(shape, alternative, work)
-    kv_heads = alternative.cached_heads(shape)
     return Cost(
         params=alternative.params(shape),
         weights_bytes=weights_bytes(hardware, size),
-        kv_cache_bytes=kv_cache_bytes(hardware, shape, kv_heads, alternative.attended(shape), work),
+        kv_cache_bytes=kv_cache_bytes(hardware, shape, alternative, work),
         prefill_ns=_ns(prefill.total),
         decode_ns=_ns(decode.total),
         prefill_flop=prefill_flop,

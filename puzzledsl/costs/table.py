@@ -56,7 +56,7 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
                 pass
     if sink.has_errors:
         raise DiagnosticError(*sink.sorted())
-    layers = [_layer_params(shape, choice) for choice in here.layers]
+    layers = [_layer_params(own, choice) for own, choice in zip(shape.each, here.layers, strict=True)]
     return CostTable(
         space=space,
         provenance=provenance,

@@ -207,11 +207,17 @@ class RooflineHardware(Frozen):
     kind: Literal["roofline"] = "roofline"
     profile: str
     gpus: int = 1
+    expert_parallel: int = Field(
+        default=1, exclude_if=lambda groups: groups == 1
+    )  # groups of GPUs that experts are shared out to; inside a group they are split by channels
     memory_bytes: int
     bandwidth_bytes_per_s: Exact
     flop_per_s: dict[str, Exact]  # dense peak by dtype: bf16, fp8, fp32 …
     link_bytes_per_s: Exact = Fraction(0)
     dtype: str = "bf16"  # weights
+    expert_dtype: str | None = Field(
+        default=None, exclude_if=lambda dtype: dtype is None
+    )  # of experts (None: as the other weights)
     activation_dtype: str | None = None  # what matrices are multiplied in (None: the weights')
     kv_dtype: str = "bf16"
     embedding_dtype: str = "bf16"  # embedding, norms and biases

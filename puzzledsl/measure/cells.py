@@ -12,6 +12,7 @@ import torch
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.progress import Progress
+from puzzledsl.costs.dtypes import STATE_BYTES
 from puzzledsl.costs.flops import fixed_flop, sub_block_flop
 from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import Scenario, Shape, Space
@@ -69,8 +70,8 @@ def _costs(
             "decode_ns": round(decode.seconds[key] * NS_PER_S),
         }
 
-    def cost(sub_block: SubBlock, alternative: Alternative) -> Cost:
-        return Cost(**sizes_of(shape, alternative, workload, dtype), **times((sub_block, alternative.name)))
+    def cost(sub_block: SubBlock, own: Shape, alternative: Alternative) -> Cost:
+        return Cost(**sizes_of(own, alternative, workload, dtype), **times((sub_block, alternative.name)))
 
     fixed, flop = fixed_size(shape).params, fixed_flop(shape, workload)
     return ScenarioCosts(
@@ -87,26 +88,32 @@ def _costs(
             **times(FIXED),
         ),
         attention=tuple(
-            {a.name: cost("attention", a) for a in layer.with_parent().attention} for layer in space.layers
+            {a.name: cost("attention", own, a) for a in layer.with_parent().attention}
+            for own, layer in zip(shape.each, space.layers, strict=True)
         ),
-        ffn=tuple({f.name: cost("ffn", f) for f in layer.with_parent().ffn} for layer in space.layers),
+        ffn=tuple(
+            {f.name: cost("ffn", own, f) for f in layer.with_parent().ffn}
+            for own, layer in zip(shape.each, space.layers, strict=True)
+        ),
     )
 
 
 def sizes_of(
     shape: Shape, alternative: Alternative, workload: Workload, dtype: torch.dtype
 ) -> dict[str, int]:
-    """Return parameters, bytes and FLOP, exactly. A window caps the cache: a runtime with windows frees older tokens."""
+    """Return parameters, bytes and FLOP in one layer, exactly. A window caps the cache: a runtime frees older tokens."""
     params = alternative.size(shape).params
     prefill_flop, decode_flop = sub_block_flop(shape, alternative, workload)
     length = workload.prompt + workload.output
     if (window := alternative.attended(shape)) is not None:
         length = min(length, window)
     per_token = 2 * alternative.cached_heads(shape) * shape.head_dim * dtype.itemsize
+    state = alternative.state_size(shape)
+    kept = state.conv * dtype.itemsize + state.scan * int(STATE_BYTES)
     return {
         "params": params,
         "weights_bytes": params * dtype.itemsize,
-        "kv_cache_bytes": workload.batch * length * per_token,
+        "kv_cache_bytes": workload.batch * (length * per_token + kept),
         "prefill_flop": prefill_flop,
         "decode_flop": decode_flop,
     }

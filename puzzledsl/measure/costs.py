@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.costs.parameters import fixed_size
+from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import Hardware, Program, Scenario, Shape
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, ScenarioCosts
@@ -60,15 +61,16 @@ def measure_costs(
             checks = "; ".join(note for _, note in cells)
             provenance[scenario.name] = f"measured on {machine(device)}, {_dtype_name(dtype)}; {checks}"
     shutil.rmtree(work, ignore_errors=True)
+    layers = [*zip(shape.each, here.layers, strict=True)]
     return CostTable(
         space=space,
         provenance=provenance,
         scenarios=tables,
         params_fixed=fixed_size(shape).params,
         params_attention=tuple(
-            {a.name: a.params(shape) for a in layer.with_parent().attention} for layer in here.layers
+            {a.name: a.params(own) for a in layer.with_parent().attention} for own, layer in layers
         ),
-        params_ffn=tuple({f.name: f.params(shape) for f in layer.with_parent().ffn} for layer in here.layers),
+        params_ffn=tuple({f.name: f.params(own) for f in layer.with_parent().ffn} for own, layer in layers),
     )
 
 
@@ -78,13 +80,14 @@ def _batches(
     """The declared batches, or for `auto` the powers of two at which the parent fits and that are quick enough to time."""
     if scenario.batches:
         return sorted(set(scenario.batches))
-    parent = sizes_of(shape, ParentAttention(), Workload.of(scenario, 1), dtype)
-    layer = ParentAttention().params(shape) + ParentFfn().params(shape)
-    weights = (fixed_size(shape).params + shape.layers * layer) * dtype.itemsize
-    free = memory_bytes(hardware, device) - weights
+    free = memory_bytes(hardware, device) - facts.total_params(shape) * dtype.itemsize
+    sequence = sum(
+        len(layers) * sizes_of(own, ParentAttention(), Workload.of(scenario, 1), dtype)["kv_cache_bytes"]
+        for own, layers in shape.kinds()
+    )
     limit = min(
         AUTO_PREFILL_TOKENS.get(device.type, AUTO_PREFILL_TOKENS["cpu"]) // max(1, scenario.prompt),
-        free // max(1, shape.layers * parent["kv_cache_bytes"]),
+        free // max(1, sequence),
     )
     if limit < 1:
         raise DiagnosticError(

@@ -164,7 +164,7 @@ class Tables:
             here = self.costs.params_attention if sub_block == "attention" else self.costs.params_ffn
             return here[layer][name]
         known = getattr(self.layers[layer].with_parent(), sub_block)
-        return fact(next(a for a in known if a.name == name), attribute, self.shape)
+        return fact(next(a for a in known if a.name == name), attribute, self.shape.at(layer))
 
 
 def _places_of(layer: int, choice: LayerAssignment) -> tuple[Place, Place, Place]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, StaticCache
 
+from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.checker.shipped import shipped_profiles
 from puzzledsl.child.assemble import assemble
@@ -41,8 +42,7 @@ def float32(page: int) -> RooflineHardware:
 
 
 def counted(shape: Shape, page: int = 1) -> int:
-    window = ParentAttention().attended(shape)
-    return shape.layers * kv_cache_bytes(float32(page), shape, shape.kv_heads, window, WORK)
+    return sum(kv_cache_bytes(float32(page), own, ParentAttention(), WORK) for own in shape.each)
 
 
 @torch.inference_mode()
@@ -94,9 +94,9 @@ def test_pages_are_whole(page: int) -> None:
 def test_a_policy_that_grows_holds_half_the_output_on_the_mean() -> None:
     shape = shape_of(model_of("llama").config)
     mean = float32(1).model_copy(update={"kv_policy": "mean"})
-    held = kv_cache_bytes(mean, shape, shape.kv_heads, None, WORK)
+    held = kv_cache_bytes(mean, shape, ParentAttention(), WORK)
     assert held * shape.layers * (PROMPT + OUTPUT) == counted(shape) * (PROMPT + OUTPUT // 2)
-    assert kv_cache_bytes(mean, shape, shape.kv_heads, 8, WORK) * 14 == held * 8
+    assert kv_cache_bytes(mean, shape, GqaAttention(kv_heads=shape.kv_heads, window=8), WORK) * 14 == held * 8
 
 
 def test_a_child_s_cache_is_the_sum_of_its_attentions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,10 +105,7 @@ def test_a_child_s_cache_is_the_sum_of_its_attentions(monkeypatch: pytest.Monkey
     shape = shape_of(parent.config)
     child = assemble(parent, define(MIXED), random_pieces(parent, MIXED))
     alternatives = [attention for attention, _ in MIXED]
-    held = [
-        kv_cache_bytes(float32(1), shape, a.cached_heads(shape), a.attended(shape), WORK)
-        for a in alternatives
-    ]
+    held = [kv_cache_bytes(float32(1), shape, a, WORK) for a in alternatives]
     assert sum(held) == read_in_last_step(child, monkeypatch)
-    unlimited = kv_cache_bytes(float32(1), shape, 2, None, WORK)
+    unlimited = kv_cache_bytes(float32(1), shape, GqaAttention(kv_heads=2), WORK)
     assert held[3] * (PROMPT + OUTPUT) == unlimited * 5

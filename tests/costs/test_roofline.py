@@ -225,19 +225,21 @@ def test_windowed_prefill_counts_the_positions_inside(prompt: int, window: int) 
         max_batch=1,
     )
     steps = [min(i + Fraction(1, 2), Fraction(window)) for i in range(prompt)]
-    assert attention_scores_s(hardware, shape, window, Workload(1, prompt, 0)) == sum(steps)
+    assert attention_scores_s(hardware, shape, shape.heads, window, Workload(1, prompt, 0)) == sum(steps)
 
 
 def test_cache_is_paged_windowed_and_replicated(llama70b: Shape, h100: RooflineHardware) -> None:
     work = Workload(batch=3, prompt=100, output=1)
-    assert kv_cache_bytes(h100, llama70b, 8, None, work) == 3 * 128 * 2 * 8 * 128
-    assert kv_cache_bytes(h100, llama70b, 8, 65, work) == 3 * 128 * 2 * 8 * 128
-    assert kv_cache_bytes(h100, llama70b, 8, 64, work) == 3 * 64 * 2 * 8 * 128
+    assert kv_cache_bytes(h100, llama70b, ParentAttention(), work) == 3 * 128 * 2 * 8 * 128
+    assert kv_cache_bytes(h100, llama70b, GqaAttention(kv_heads=8, window=65), work) == 3 * 128 * 2 * 8 * 128
+    assert kv_cache_bytes(h100, llama70b, GqaAttention(kv_heads=8, window=64), work) == 3 * 64 * 2 * 8 * 128
     four = h100.model_copy(update={"gpus": 4})
-    assert kv_cache_bytes(four, llama70b, 8, None, work) == 3 * 128 * 2 * 2 * 128
-    assert kv_cache_bytes(four, llama70b, 1, None, work) == 3 * 128 * 2 * 1 * 128  # one head, on each GPU
+    assert kv_cache_bytes(four, llama70b, ParentAttention(), work) == 3 * 128 * 2 * 2 * 128
+    assert (
+        kv_cache_bytes(four, llama70b, GqaAttention(kv_heads=1), work) == 3 * 128 * 2 * 1 * 128
+    )  # one head, on each GPU
     eight = h100.model_copy(update={"gpus": 8, "kv_dtype": "bf16"})
-    assert kv_cache_bytes(eight, llama70b, 8, None, work) == 3 * 128 * 2 * 1 * 128 * 2
+    assert kv_cache_bytes(eight, llama70b, ParentAttention(), work) == 3 * 128 * 2 * 1 * 128 * 2
 
 
 def test_tensor_parallel_splits_weights_and_pays_for_the_link(

@@ -69,8 +69,5 @@ def test_pages_that_vllm_has_are_those_that_fit(tmp_path: Path) -> None:
     shape = shape_of(load_parent(made.parent).config)
     page = reported["page_tokens"]
     hardware = shipped_profiles()["h100_sxm"].model_copy(update={"kv_dtype": "bf16", "page_tokens": page})
-    one_page = sum(
-        kv_cache_bytes(hardware, shape, attention.cached_heads(shape), None, Workload(1, page, 0))
-        for attention, _ in CHILD
-    )
+    one_page = sum(kv_cache_bytes(hardware, shape, attention, Workload(1, page, 0)) for attention, _ in CHILD)
     assert reported["pages"] == SPACE_GIB * 2**30 // one_page

@@ -28,8 +28,12 @@ def shape_of(program: nodes.Program, space: str) -> nodes.Shape:
 def token_flop(shape: nodes.Shape, *, head: bool) -> float:
     """FLOP of one token's forward in a long prefill."""
     work = Workload(1, 1024, 1)
-    layer = sum(sub_block_flop(shape, a, work)[0] for a in (ParentAttention(), ParentFfn()))
-    return shape.layers * layer / work.prompt + (head_flop(shape) if head else 0.0)
+    layers = sum(
+        len(layers) * sub_block_flop(own, a, work)[0]
+        for own, layers in shape.kinds()
+        for a in (ParentAttention(), ParentFfn())
+    )
+    return layers / work.prompt + (head_flop(shape) if head else 0.0)
 
 
 def head_flop(shape: nodes.Shape) -> float:
@@ -46,7 +50,7 @@ def timed_flop(shape: nodes.Shape, scenario: nodes.Scenario) -> float:
 def piece_params(job: BldJob, shape: nodes.Shape) -> int:
     """Return the parameters of a job's piece."""
     alternatives: list[Alternative] = [a for a in (job.attention, job.ffn) if a is not None]
-    return sum(a.params(shape) for a in alternatives)
+    return sum(a.params(shape.at(job.layer)) for a in alternatives)
 
 
 def child_bytes(ctx: Context, space: str) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.costs.any_batch import Key
 from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.metrics import linear_metrics, room_of
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term
@@ -71,7 +72,7 @@ class Coefficients:
         self._known: dict[tuple[Term, int | None], Vector] = {}
         self._sums: dict[tuple[Linear, tuple[int | None, ...]], Vector] = {}
         self._flat: dict[int, list[Cost]] = {}
-        self._spreads: dict[tuple[SubBlock, tuple[str, ...]], NDArray[np.int64]] = {}
+        self._spreads: dict[tuple[SubBlock, tuple[int, ...], tuple[Key, ...]], NDArray[np.int64]] = {}
 
     @cached_property
     def _pair_names(self) -> list[list[str]]:
@@ -190,12 +191,14 @@ class Coefficients:
     def _facts(self, part: SubBlock, attribute: str, layers: Sequence[int]) -> Whole:
         """Return a fact (`attribute`) of each column's attention or FFN, and 0 outside `layers`.
 
-        Computed once for layers that share a choice object, except parameters, which depend on the layer.
+        Computed once for layers alike that share a choice object, except parameters, which the cost table has by layer.
         """
-        known: dict[tuple[int, str], int] = {}
+        known: dict[tuple[int, int, str], int] = {}
+        choices, shape = self.tables.layers, self.tables.shape
 
         def value(layer: int, name: str) -> int:
-            key = layer if attribute == "params" else id(self.tables.layers[layer]), name
+            own = layer if attribute == "params" else id(choices[layer])
+            key = own, id(shape.at(layer)), name
             if key not in known:
                 known[key] = self.tables.fact(part, attribute, layer, name)
             return known[key]
@@ -296,11 +299,12 @@ class Coefficients:
         """Return the sum of `measure` over a model's costs, in `unit`. `more`: an additional constant in that unit."""
         constant = unit * (measure(costs.fixed) + more)
         if costs.scenario in self.tables.profiles:
-            here = self.tables.profiles[costs.scenario].costs(costs.batch)
+            profile = self.tables.profiles[costs.scenario]
+            here = profile.costs(costs.batch)
             attentions, ffns = (
-                {n: measure(c) for n, c in part.items()} for part in (here.attention, here.ffn)
+                {key: measure(c) for key, c in part.items()} for part in (here.attention, here.ffn)
             )
-            return Vector(self.spread(attentions, ffns), unit, constant)
+            return Vector(self.spread(profile.kinds, attentions, ffns), unit, constant)
         if not costs.pairs:
             parts = self._costs(costs.attention, self.attention), self._costs(costs.ffn, self.ffn)
             return Vector(self._added(*([*map(measure, part)] for part in parts)), unit, constant)
@@ -314,18 +318,22 @@ class Coefficients:
                 values.append(attention[layer][a] + ffn[layer][f] if pair is None else pair)
         return Vector(self._each(_whole_numbers(values)), unit, constant)
 
-    def spread(self, attention: Mapping[str, int], ffn: Mapping[str, int]) -> Whole:
-        """Return, for each column, its attention's number plus its FFN's, where numbers do not depend on the layer."""
-        left, right = (self._spread(part, values) for part, values in ((ATTENTION, attention), (FFN, ffn)))
+    def spread(self, kinds: tuple[int, ...], attention: Mapping[Key, int], ffn: Mapping[Key, int]) -> Whole:
+        """Return, for each column, its attention's number plus its FFN's: numbers by kind of layer (`kinds`) and name."""
+        parts = ((ATTENTION, attention), (FFN, ffn))
+        left, right = (self._spread(part, kinds, values) for part, values in parts)
         return left + right
 
-    def _spread(self, part: SubBlock, values: Mapping[str, int]) -> Whole:
-        key = part, tuple(values)
+    def _spread(self, part: SubBlock, kinds: tuple[int, ...], values: Mapping[Key, int]) -> Whole:
+        key = part, kinds, tuple(values)
         if key not in self._spreads:
-            place = {name: i for i, name in enumerate(values)}
+            place = {key: i for i, key in enumerate(values)}
             names = self.attention if part == ATTENTION else self.ffn
-            known = {id(here): [place[name] for name in here] for here in names}
-            flat = np.fromiter(chain.from_iterable(known[id(here)] for here in names), dtype=np.int64)
+            layers = [*zip(kinds, map(id, names), names, strict=True)]
+            known = {(kind, one): [place[kind, name] for name in here] for kind, one, here in layers}
+            flat = np.fromiter(
+                chain.from_iterable(known[kind, one] for kind, one, _ in layers), dtype=np.int64
+            )
             self._spreads[key] = flat[self._places[0 if part == ATTENTION else 1]]
         safe = max(map(abs, values.values()), default=0) < SAFE // (2 * len(self.attention))
         numbers: Whole = np.array([*values.values()], dtype=np.int64 if safe else object)

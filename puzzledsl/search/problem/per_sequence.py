@@ -3,11 +3,12 @@
 Let x(b) be the exact time of one sub-block in a prefill or decode step of b sequences (`costs.roofline`), and c(b) = ceil(x(b))
 the nanoseconds in the tables. With n = b tokens (or b * prompt), x is the sum of
 
-    max(P * min(1, n k / E) * bytes / BW, 2 P n / F)     matrices (k / E: the share of the experts that a token needs; else 1)
-    b * constant                                          attention
+    max(P * share(n) * bytes / BW, 2 P n / F)            matrices; share(n) = 1 - (1 - k / E)^n of a mixture's experts, else 1
+    b * constant                                          attention, states
     constant + n * constant                               overhead and the exchange between GPUs
 
-Each term does not decrease with b, and divided by b does not increase; max and + preserve both properties, so x has them, too.
+Each term does not decrease with b, and divided by b does not increase (`costs.mixture` shows it of the share); max and +
+preserve both properties, so x has them, too.
 Hence for low <= b <= high
 
     c(low)              <=  c(b)      <=  c(high)
@@ -76,10 +77,10 @@ def bounded(
     def number(at_low: Cost, at_high: Cost) -> int:
         return of(time_bounds(metric, output, at_low, at_high))
 
-    attention = {name: number(cost, high.attention[name]) for name, cost in low.attention.items()}
-    ffn = {name: number(cost, high.ffn[name]) for name, cost in low.ffn.items()}
+    attention = {key: number(cost, high.attention[key]) for key, cost in low.attention.items()}
+    ffn = {key: number(cost, high.ffn[key]) for key, cost in low.ffn.items()}
     constant = NANOSECOND * number(low.fixed, high.fixed)
-    return Vector(coefficients.spread(attention, ffn), NANOSECOND, constant)
+    return Vector(coefficients.spread(profile.kinds, attention, ffn), NANOSECOND, constant)
 
 
 def times_the_parents(

@@ -1,7 +1,8 @@
 """Largest batch that fits into memory, by trying batches: the verifier's own computation, sharing no formula with the costs.
 
 The KV cache of one layer takes `ceil(batch * tokens * 2 * kv_heads per GPU * head_dim * bytes per number)`. The tokens of a
-sequence are limited by the window and rounded up to whole pages. Weights are those of the cost table.
+sequence are limited by the window and rounded up to whole pages. A Mamba2 layer or a delta net keeps, of each sequence, a
+state of `heads * head_dim * state` numbers of 4 bytes and the convolution's earlier inputs. Weights are those of the cost table.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from math import ceil
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentAttention
+from puzzledsl.alternatives.shape import StateShape
 from puzzledsl.costs.dtypes import DTYPE_BYTES
 from puzzledsl.ir.nodes import Program, RooflineHardware, Scenario, Shape
 from puzzledsl.ir.tables import CostTable, LayerAssignment
@@ -32,10 +34,11 @@ def largest_batch(
     assert isinstance(hardware, RooflineHardware), "only a profile takes any batch"
     shape = program.parents[space.parent].shape
     known = {a.name: a for choice in space.layers for a in choice.attention}
-    attentions = Counter(choice.attention for choice in layers)
+    owns = {id(own): own for own in shape.each}
+    attentions = Counter((id(own), choice.attention) for own, choice in zip(shape.each, layers, strict=True))
     caches = [
-        (number, _bytes_of_a_sequence(hardware, shape, here, known.get(name, ParentAttention())))
-        for name, number in attentions.items()
+        (number, _bytes_of_a_sequence(hardware, owns[own], here, known.get(name, ParentAttention())))
+        for (own, name), number in attentions.items()
     ]
     costs = table.scenarios[scenario][0]
     weights = costs.fixed.weights_bytes + sum(
@@ -61,9 +64,11 @@ def _tried(most: int, near: int) -> Iterable[int]:
 def _bytes_of_a_sequence(
     hardware: RooflineHardware, shape: Shape, scenario: Scenario, attention: object
 ) -> Fraction:
-    """Return the bytes of one sequence's keys and values in one layer on one GPU; 0 for attention without a cache."""
+    """Return the bytes of one sequence's keys and values, or its state, in one layer on one GPU; 0 if it keeps neither."""
     window = shape.window
     match attention:
+        case ParentAttention() if shape.mixer != "attention":
+            return _bytes_of_a_state(hardware, shape.state)
         case ParentAttention():
             heads = shape.kv_heads
         case GqaAttention(kv_heads=heads):
@@ -77,3 +82,13 @@ def _bytes_of_a_sequence(
     tokens = ceil(Fraction(kept, hardware.page_tokens)) * hardware.page_tokens
     numbers = 2 * ceil(Fraction(heads, hardware.gpus)) * shape.head_dim
     return tokens * numbers * DTYPE_BYTES[hardware.kv_dtype]
+
+
+def _bytes_of_a_state(hardware: RooflineHardware, state: StateShape | None) -> Fraction:
+    """Return the bytes of one sequence's state; 0 without a mixer."""
+    if state is None:
+        return Fraction(0)
+    heads, groups = ceil(Fraction(state.heads, hardware.gpus)), ceil(Fraction(state.groups, hardware.gpus))
+    values, keys = heads * state.head_dim, groups * state.state
+    residual = max(DTYPE_BYTES[hardware.activation_dtype or hardware.dtype], Fraction(2))
+    return 4 * values * state.state + residual * (values + keys + keys) * (state.conv - 1)

@@ -146,7 +146,7 @@ class Model:
     def _figure(self, layer: int, part: SubBlock, attribute: str) -> int:
         if attribute == "params":
             return self._params(layer, part)
-        return fact(self._alternative(layer, part), attribute, self._shape)
+        return fact(self._alternative(layer, part), attribute, self._shape.at(layer))
 
     def _alternative(self, layer: int, part: SubBlock) -> Alternative:
         offered = self.program.spaces[self.costs.space].layers[layer]
@@ -223,15 +223,15 @@ class Model:
         here = self.program.scenarios[scenario]
         hardware = self.program.hardware[here.hardware].spec
         assert isinstance(hardware, RooflineHardware), "only a profile takes any batch"
-        work, known = Workload(batch, here.prompt, here.output), dict[str, Cost]()
+        work, known = Workload(batch, here.prompt, here.output), dict[tuple[int, str], Cost]()
         yield fixed_cost(hardware, self._shape, work)
         for part in _PARTS:
             for layer in range(len(self.layers)):
-                name = f"{part} {self.choice(layer, part)}"
-                if name not in known:
-                    alternative = self._alternative(layer, part)
-                    known[name] = sub_block_cost(hardware, self._shape, alternative, work)
-                yield known[name]
+                own = self._shape.at(layer)
+                key = id(own), f"{part} {self.choice(layer, part)}"
+                if key not in known:
+                    known[key] = sub_block_cost(hardware, own, self._alternative(layer, part), work)
+                yield known[key]
 
     # ---------------------------------------------------------------- scores
 

@@ -1,0 +1,39 @@
+"""State of a Mamba2 layer or a gated delta net: what a sequence keeps of its past, and the FLOP of one step.
+
+Mamba2 (arXiv 2405.21060): h = a h + (dt x) B^T and y = h C, for heads of x [head_dim] and B, C [state].
+Gated delta net (arXiv 2412.06464): h = a h, then h = h + b (v - h k) k^T and y = h q, for heads of v [head_dim] and k, q
+[state]. Before either, a causal convolution over x, B, C (v, k, q) needs the inputs of its earlier taps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from puzzledsl.alternatives.shape import Mixer, StateShape
+from puzzledsl.alternatives.weights import split
+
+FLOP_OF_A_CELL: dict[Mixer, int] = {"mamba2": 5, "delta_net": 7}
+"""FLOP of one token for each number of a state: decay, update and output; a delta net reads what it corrects, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateSize:
+    """Numbers that a sequence keeps in one layer: inputs of the convolution, and the recurrent state."""
+
+    conv: int
+    scan: int
+
+
+NO_STATE = StateSize(0, 0)
+
+
+def state_size(state: StateShape, gpus: int = 1) -> StateSize:
+    """Return the size on the most loaded of `gpus`: heads and groups are split, fewer groups than GPUs replicated."""
+    heads, groups = split(state.heads, gpus), split(state.groups, gpus)
+    channels = heads * state.head_dim + 2 * groups * state.state
+    return StateSize(conv=(state.conv - 1) * channels, scan=heads * state.head_dim * state.state)
+
+
+def scan_flop(mixer: Mixer, state: StateShape, gpus: int = 1) -> int:
+    """Return the FLOP of one token's recurrence on the most loaded of `gpus`; a chunked prefill is counted alike."""
+    return FLOP_OF_A_CELL[mixer] * state_size(state, gpus).scan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from puzzledsl.base.diagnostics import Sink
-from puzzledsl.costs.dtypes import DTYPE_BYTES, activation_dtype, head_dtype, peak_flop_per_s
+from puzzledsl.costs.dtypes import DTYPE_BYTES, activation_dtype, expert_dtype, head_dtype, peak_flop_per_s
 from puzzledsl.costs.errors import NoLink, NoPeakForDtype, UnknownDtype
 from puzzledsl.ir.nodes import Hardware, RooflineHardware
 from puzzledsl.ir.source_location import span_of
@@ -21,7 +21,7 @@ def can_run(hardware: Hardware, profile: RooflineHardware, sink: Sink) -> bool:
     """Report figures that the roofline needs and the profile lacks; return True if there are none."""
     span, name, before = span_of(hardware.where), hardware.name, len(sink.items)
     dtypes = (
-        *(profile.dtype, activation_dtype(profile), profile.kv_dtype),
+        *(profile.dtype, expert_dtype(profile), activation_dtype(profile), profile.kv_dtype),
         *(profile.embedding_dtype, head_dtype(profile)),
     )
     for dtype in dict.fromkeys(dtypes):

@@ -24,7 +24,11 @@ PROFILE: dict[str, Setting] = {
     "bandwidth": Setting("Memory bandwidth of one GPU."),
     "link": Setting("Bandwidth between two GPUs, one direction."),
     "gpus": Setting("GPUs that share the model (tensor parallel)."),
+    "expert_parallel": Setting(
+        "Groups of GPUs that share out a mixture's experts; a group splits each of its own by channels."
+    ),
     "dtype": _dtype("Number type of the stored weights."),
+    "experts": _dtype("Number type of a mixture's stored experts; as `dtype` unless said."),
     "activations": _dtype("Number type of matrix products; as `dtype` unless said."),
     "kv_cache": _dtype("Number type of stored keys and values."),
     "embedding": _dtype("Number type of the stored embedding, norms and biases."),
@@ -49,8 +53,8 @@ PROFILE: dict[str, Setting] = {
 HARDWARE_FACTS: dict[str, str] = {
     name: PROFILE[name].doc
     for name in (
-        *("memory", "bandwidth", "link", "reserve", "gpus"),
-        *("dtype", "activations", "kv_cache", "embedding", "head"),
+        *("memory", "bandwidth", "link", "reserve", "gpus", "expert_parallel"),
+        *("dtype", "experts", "activations", "kv_cache", "embedding", "head"),
     )
 }
 """Figures that expressions can read of a hardware: `h.memory`."""

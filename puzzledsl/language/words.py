@@ -172,6 +172,7 @@ DTYPES: dict[str, str] = {
     "int8": "8-bit integers.",
     "fp4": "4-bit floating point.",
     "int4": "4-bit integers.",
+    "mxfp4": "4-bit floating point with an 8-bit scale for 32 numbers.",
     "fp64": "64-bit floating point.",
 }
 

@@ -127,9 +127,10 @@ def _changed(
 
 @dataclass(frozen=True, slots=True)
 class _Dtypes:
-    """Number types of a profile: weights, matrix products, KV cache, embedding, head."""
+    """Number types of a profile: weights, experts, matrix products, KV cache, embedding, head."""
 
     weights: str
+    experts: str | None
     activations: str | None
     kv: str
     embedding: str
@@ -149,6 +150,7 @@ class _Profile:
         peaks = self._peaks(sections.get("peak"))
         efficiency = self._efficiency(sections.get("efficiency"))
         gpus = settings.whole("gpus", old.gpus if old else 1, 1, MAX_GPUS)
+        groups = settings.whole("expert_parallel", old.expert_parallel if old else 1, 1, MAX_GPUS)
         memory = self._positive("memory", BYTES, Fraction(old.memory_bytes if old else 0))
         bandwidth = self._positive(
             "bandwidth", BYTES_PER_S, old.bandwidth_bytes_per_s if old else Fraction(0)
@@ -173,15 +175,17 @@ class _Profile:
             error = settings.quantity("error", COUNT, Fraction(0), Fraction(0), Fraction(1))
         if settings.failed or dtypes is None:
             return None
-        self._consistent(gpus, link, reserve, memory)
+        self._consistent(gpus, groups, link, reserve, memory)
         return nodes.RooflineHardware(
             profile=old.profile if old else self.symbol.name,
             gpus=gpus,
+            expert_parallel=groups,
             memory_bytes=int(memory),
             bandwidth_bytes_per_s=bandwidth,
             flop_per_s=peaks,
             link_bytes_per_s=link,
             dtype=dtypes.weights,
+            expert_dtype=dtypes.experts,
             activation_dtype=dtypes.activations,
             kv_dtype=dtypes.kv,
             embedding_dtype=dtypes.embedding,
@@ -265,6 +269,7 @@ class _Profile:
 
         found = _Dtypes(
             weights=word("dtype", old.dtype if old else usual) or usual,
+            experts=word("experts", old.expert_dtype if old else None),
             activations=word("activations", old.activation_dtype if old else None),
             kv=word("kv_cache", old.kv_dtype if old else usual) or usual,
             embedding=word("embedding", old.embedding_dtype if old else usual) or usual,
@@ -319,7 +324,12 @@ class _Profile:
         )
         self.ctx.report(error)
 
-    def _consistent(self, gpus: int, link: Fraction, reserve: Fraction, memory: Fraction) -> None:
+    def _consistent(
+        self, gpus: int, groups: int, link: Fraction, reserve: Fraction, memory: Fraction
+    ) -> None:
+        if gpus % groups:
+            place = self.settings.place("expert_parallel" if self.settings.has("expert_parallel") else "gpus")
+            self._impossible(place, "`expert_parallel`", f"a divisor of the {gpus} GPUs", str(groups))
         if gpus > 1 and link == 0:
             place = self.settings.place("gpus")
             self._impossible(place, "`link`", f"more than 0 for {gpus} GPUs", "0")

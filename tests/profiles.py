@@ -12,6 +12,7 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.alternatives.shape import StateShape
 from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.ir.nodes import GqaDecode, LayerChoice, RooflineHardware, Scenario, Shape, Where
 from puzzledsl.ir.tables import LayerAssignment
@@ -51,6 +52,29 @@ def a_shape(rng: Random, layers: int | None = None) -> Shape:
     )
 
 
+def a_mixed_shape(rng: Random) -> Shape:
+    """A shape of two to four layers of any kinds: mixtures, windows, states, absent sub-blocks."""
+    shape = a_shape(rng, rng.randint(2, 4)).model_copy(
+        update={
+            "experts": rng.randint(3, 6),
+            "top_k": rng.randint(1, 3),
+            "expert_width": 8,
+            "shared_width": rng.choice([0, 16]),
+            "state": StateShape(heads=4, head_dim=8, groups=2, state=4, conv=3),
+        }
+    )
+    kinds = [
+        {
+            "mixer": rng.choice(["attention", "attention", "mamba2", "delta_net", "none"]),
+            "ffn": rng.choice(["moe", "moe", "dense", "none"]),
+            "window": rng.choice([None, 5]),
+            "kv_heads": rng.choice([2, 4]),
+        }
+        for _ in range(shape.layers)
+    ]
+    return shape.with_layers(kinds)
+
+
 def a_profile(rng: Random, max_batch: int) -> RooflineHardware:
     """A profile whose times are nanoseconds, so that rounding shows; its memory is set later."""
     measured = {1: Fraction(rng.randint(1, 50), 10**8), 4: Fraction(rng.randint(50, 90), 10**8)}
@@ -78,11 +102,22 @@ def a_profile(rng: Random, max_batch: int) -> RooflineHardware:
     )
 
 
-def a_choice(rng: Random) -> LayerChoice:
-    """One to three alternatives of each sub-block."""
+def shared_out(profile: RooflineHardware, rng: Random) -> RooflineHardware:
+    """The same, with a type of experts and perhaps with experts shared out to its GPUs."""
+    groups = rng.choice([1, profile.gpus])
+    return profile.model_copy(update={"expert_parallel": groups, "expert_dtype": rng.choice([None, "mxfp4"])})
+
+
+def a_choice(rng: Random, own: Shape | None = None) -> LayerChoice:
+    """One to three alternatives of each sub-block, of those that a layer of this shape can have."""
+    attention, ffn = ATTENTION, FFN
+    if own is not None and own.mixer != "attention":
+        attention = ATTENTION[:1] if own.mixer == "none" else (ATTENTION[0], *ATTENTION[-2:])
+    if own is not None and own.ffn == "none":
+        ffn = FFN[:1]
     return LayerChoice(
-        attention=tuple(rng.sample(ATTENTION, rng.randint(1, 3))),
-        ffn=tuple(rng.sample(FFN, rng.randint(1, 3))),
+        attention=tuple(rng.sample(attention, rng.randint(1, min(3, len(attention))))),
+        ffn=tuple(rng.sample(ffn, rng.randint(1, min(3, len(ffn))))),
     )
 
 
@@ -90,6 +125,14 @@ def a_scenario(rng: Random, name: str, hardware: str) -> Scenario:
     """A few tokens at any batch."""
     prompt, output = rng.randint(1, 9), rng.randint(1, 6)
     return Scenario(name=name, hardware=hardware, batches=(), prompt=prompt, output=output, where=HERE)
+
+
+def mixed_any_batch(rng: Random, max_batch: int = 40) -> AnyBatch:
+    """As `any_batch`, for a parent whose layers are of any kinds."""
+    shape = a_mixed_shape(rng)
+    layers = tuple(a_choice(rng, own) for own in shape.each)
+    profile = shared_out(a_profile(rng, max_batch), rng)
+    return with_memory(AnyBatch(profile, shape, layers, a_scenario(rng, "chat", "h")), rng)
 
 
 def any_batch(rng: Random, max_batch: int = 40) -> AnyBatch:

@@ -14,7 +14,7 @@ from puzzledsl.costs.memory import largest_parent_batch
 from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
 from puzzledsl.ir.metrics import fits, metrics_of
 from puzzledsl.ir.tables import LayerAssignment
-from tests.profiles import ATTENTION, FFN, a_child, a_profile, a_scenario, a_shape, any_batch
+from tests.profiles import ATTENTION, FFN, a_child, a_profile, a_scenario, a_shape, any_batch, mixed_any_batch
 
 PARENT = LayerAssignment(attention="parent", ffn="parent")
 
@@ -31,15 +31,28 @@ def test_a_line_is_the_roofline_at_every_batch(seed: int) -> None:
             assert found == sub_block_cost(hardware, shape, alternative, work), alternative
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_a_line_is_the_roofline_in_every_kind_of_layer(seed: int) -> None:
+    made = mixed_any_batch(Random(seed))
+    for batch in (1, 2, 3, 17, 400):
+        work = Workload(batch, made.scenario.prompt, made.scenario.output)
+        costs = made.at(batch)
+        for layer, (own, choice) in enumerate(zip(made.shape.each, made.layers, strict=True)):
+            for found, offered in ((costs.attention, choice.attention), (costs.ffn, choice.ffn)):
+                for alternative in offered:
+                    expected = sub_block_cost(made.hardware, own, alternative, work)
+                    assert found[layer][alternative.name] == expected, (layer, alternative)
+
+
 def brute_force(made: AnyBatch, layers: tuple[LayerAssignment, ...]) -> int:
     """Every batch tried, from the roofline's own costs: 0 where none fits."""
     here, found = made.hardware, 0
     for batch in range(1, here.max_batch + 1):
         work = Workload(batch, made.scenario.prompt, made.scenario.output)
         costs = [fixed_cost(here, made.shape, work)]
-        for layer, choice in zip(made.layers, layers, strict=True):
+        for own, layer, choice in zip(made.shape.each, made.layers, layers, strict=True):
             costs += [
-                sub_block_cost(here, made.shape, alternative, work)
+                sub_block_cost(here, own, alternative, work)
                 for part, name in ((layer.attention, choice.attention), (layer.ffn, choice.ffn))
                 for alternative in part
                 if _named(alternative) == name
@@ -71,9 +84,20 @@ def test_the_largest_batch_is_brute_forces_for_500_profiles_and_children() -> No
     assert seen == set(range(13)), "none, all, and every number between"
 
 
+def test_the_largest_batch_is_brute_forces_for_parents_of_several_kinds_of_layers() -> None:
+    for seed in range(200):
+        rng = Random(seed)
+        made = mixed_any_batch(rng, max_batch=12)
+        layers = a_child(made.layers, rng)
+        found = made.largest(layers)
+        assert found == brute_force(made, layers), seed
+        low, high = made.reach
+        assert low <= found <= high
+
+
 def test_calibration_and_search_agree_on_the_parents_batch() -> None:
     for seed in range(100):
-        made = any_batch(Random(seed))
+        made = (mixed_any_batch if seed % 2 else any_batch)(Random(seed))
         here = made.scenario
         expected = largest_parent_batch(made.hardware, made.shape, here.prompt, here.output)
         assert made.largest([PARENT] * made.shape.layers) == expected

@@ -21,6 +21,8 @@ from puzzledsl.base.frozen import Frozen
 
 SubBlock = Literal["attention", "ffn"]
 SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
+PREFIXES: Mapping[SubBlock, str] = {"attention": "self_attn", "ffn": "mlp"}
+"""Starts of the names of weights in a coupled piece, whatever the family calls its sub-blocks."""
 Look = Literal["parent", "reduced", "linear", "noop"]
 UNCAPPED = Fraction(2**200)
 """Figure of a field without a limit, in comparisons."""

@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.block_configs import to_block_configs
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
-from puzzledsl.models.families.access import shape_of, sub_block_name
+from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.replace import number_cache_slots, put
 
 Pieces = Callable[[str], Mapping[str, Tensor]]
@@ -89,7 +89,7 @@ def fitting(
 
     Raises DiagnosticError (PieceDoesNotFit) if their names and shapes are not exactly those in `wanted`.
     """
-    prefixes = {name: f"{sub_block_name(name)}." for name in ("attention", "ffn")}
+    prefixes = {name: f"{prefix}." for name, prefix in PREFIXES.items()}
     if any(key.startswith(tuple(prefixes.values())) for key in weights):
         own = prefixes[sub_block]
         weights = {key.removeprefix(own): value for key, value in weights.items() if key.startswith(own)}

@@ -30,8 +30,8 @@ _FFN = _FLAGS | {"intermediate_size": None}
 def to_block_configs(layers: Sequence[Layer], shape: Shape) -> list[dict[str, Any]]:
     """Return one `block_configs` entry per layer. Raises DiagnosticError (CannotRealise) for a mixture of experts."""
     return [
-        {"attention": _ATTENTION | _entry(attention, shape), "ffn": _FFN | _entry(ffn, shape)}
-        for attention, ffn in layers
+        {"attention": _ATTENTION | _entry(attention, own), "ffn": _FFN | _entry(ffn, own)}
+        for (attention, ffn), own in zip(layers, _each(shape, len(layers)), strict=True)
     ]
 
 
@@ -42,11 +42,16 @@ def from_block_configs(entries: Sequence[Mapping[str, Any]], shape: Shape) -> li
     """
     return [
         (
-            from_block_config(ATTENTION, entry["attention"], shape),
-            from_block_config(FFN, entry["ffn"], shape),
+            from_block_config(ATTENTION, entry["attention"], own),
+            from_block_config(FFN, entry["ffn"], own),
         )
-        for entry in entries
+        for entry, own in zip(entries, _each(shape, len(entries)), strict=True)
     ]
+
+
+def _each(shape: Shape, layers: int) -> Sequence[Shape]:
+    """Return the shape of each of so many layers; a list of another length than the parent's is an error elsewhere."""
+    return shape.each if layers == shape.layers else (shape,) * layers
 
 
 def _entry(alternative: Alternative, shape: Shape) -> dict[str, Any]:

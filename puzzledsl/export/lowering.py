@@ -25,15 +25,17 @@ from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
+from puzzledsl.families.family import Part
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.runtimes import Runtime, family_support
-from puzzledsl.models.families.access import norm_name, sub_block_name
 from puzzledsl.models.families.tensors import LazyTensor
 
 GATE = 32.0
 """Gate value: silu(32) rounds to 32 in every dtype (its relative error is 1e-14), and 32 * (1/32) is exactly 1."""
-
+ATTENTION = Part("self_attn", "input_layernorm", pair=True)
+FFN = Part("mlp", "post_attention_layernorm")
+"""The parts of the layers that are rewritten."""
 Weights = dict[str, LazyTensor]
 
 
@@ -245,11 +247,11 @@ def _lowered(layer: _Layer, runtime: Runtime, zeros: _Zeros, *, first: bool) -> 
 
 
 def _lower_attention(layer: _Layer, answer: Lowered, zeros: _Zeros) -> list[_Layer]:
-    norm, hidden = f"{norm_name('attention')}.weight", zeros.shape.hidden
+    norm, hidden = f"{ATTENTION.before}.weight", zeros.shape.hidden
     match answer.way:
         case "extra_layer":
             matrix = layer.weights["self_attn.linear.weight"]
-            ffn = biased_ffn(matrix, zeros) | {f"{norm_name('ffn')}.weight": layer.weights[norm]}
+            ffn = biased_ffn(matrix, zeros) | {f"{FFN.before}.weight": layer.weights[norm]}
             kept = {key: value for key, value in layer.weights.items() if not _is_attention(key)}
             return [
                 _Layer(NoOpAttention(), MlpFfn(width=hidden), ffn),
@@ -264,7 +266,7 @@ def _lower_attention(layer: _Layer, answer: Lowered, zeros: _Zeros) -> list[_Lay
             raise AssertionError(f"{answer.way} is for FFNs")
         case _:
             assert_never(answer.way)
-    weights = {f"{sub_block_name('attention')}.{name}": tensor for name, tensor in made.items()}
+    weights = {f"{ATTENTION.module}.{name}": tensor for name, tensor in made.items()}
     return [replace(layer, attention=new, weights=layer.weights | weights | {norm: zeros.full(1, hidden)})]
 
 
@@ -272,7 +274,7 @@ def _lower_ffn(layer: _Layer, runtime: Runtime, zeros: _Zeros) -> _Layer:
     answer = layer.ffn.support(runtime.name, first=False)
     if not isinstance(answer, Lowered):
         return layer
-    norm, hidden = f"{norm_name('ffn')}.weight", zeros.shape.hidden
+    norm, hidden = f"{FFN.before}.weight", zeros.shape.hidden
     match answer.way:
         case "zero_ffn":
             width = runtime.zero_ffn_width
@@ -327,7 +329,7 @@ def _is_empty(layer: _Layer) -> bool:
 
 
 def _is_attention(name: str) -> bool:
-    return name.startswith((f"{sub_block_name('attention')}.", f"{norm_name('attention')}."))
+    return name.startswith((f"{ATTENTION.module}.", f"{ATTENTION.before}."))
 
 
 def _padded(weight: LazyTensor, dim: int, room: int) -> LazyTensor:

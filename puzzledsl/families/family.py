@@ -6,23 +6,46 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_LAYERS, MAX_VOCAB, Config
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """Attributes of a layer that hold its sub-blocks and their norms; prefixes of their weights as well."""
+class Part:
+    """Attributes of a layer that hold a sub-block's module and its norms; prefixes of their weights as well."""
 
-    attention: str = "self_attn"
-    ffn: str = "mlp"
-    attention_norms: tuple[str, ...] = ("input_layernorm",)
-    ffn_norms: tuple[str, ...] = ("post_attention_layernorm",)
+    module: str
+    before: str | None = None
+    """The norm of what the module reads; None: it reads the residual stream itself."""
+    behind: str | None = None
+    """The norm of what the module gives to the residual stream."""
+    pair: bool = False
+    """True if the module returns a tuple, whose first item is its output."""
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """Return the attributes of the norms."""
+        return tuple(name for name in (self.before, self.behind) if name is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The parts of a layer; None for a sub-block that the layer does not have."""
+
+    attention: Part | None = Part("self_attn", "input_layernorm", pair=True)
+    ffn: Part | None = Part("mlp", "post_attention_layernorm")
+    factor: str | None = None
+    """Attribute that holds the factor of everything that is added to the residual stream; None: 1."""
+
+    def of(self, sub_block: SubBlock) -> Part | None:
+        """Return the part of a sub-block."""
+        return self.attention if sub_block == "attention" else self.ffn
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A family. Its classes are transformers' own, in `transformers.models.{model_type}.modeling_{model_type}`."""
+    """A family. Its classes are transformers' own, in `transformers.models.{module}.modeling_{module}`."""
 
     model_type: str
     prefix: str
@@ -39,6 +62,20 @@ class Family:
     embedding: str = "model.embed_tokens"
     final_norm: str = "model.norm"
     head: str = "lm_head"
+    package: str = ""
+    """The folder of its classes in `transformers.models`, if it is not the model type."""
+    config_prefix: str = ""
+    """Start of its configuration's name, if it differs: `Gemma3Text` of Gemma3TextConfig."""
+
+    @property
+    def config(self) -> str:
+        """Return the start of its configuration's name."""
+        return self.config_prefix or self.prefix
+
+    @property
+    def module(self) -> str:
+        """Return the folder of its classes in `transformers.models`."""
+        return self.package or self.model_type
 
 
 def dense_fields(

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir.nodes import Space
 from puzzledsl.models.alternatives.build import build_alternative
-from puzzledsl.models.families.access import layers, norm_name, norm_of, sub_block_name, sub_block_of
+from puzzledsl.models.families.access import give_back, held_by, layers
 from puzzledsl.models.replace import number_cache_slots, put
 
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
@@ -40,9 +40,7 @@ class Host:
         self.model = model
         self.alternatives = alternatives
         self._pool: dict[tuple[SubBlock, str, int], nn.Module] = {}
-        self._own = [
-            {s: (sub_block_of(layer, s), norm_of(layer, s)) for s in SUB_BLOCKS} for layer in layers(model)
-        ]
+        self._own = [{s: held_by(layer, s) for s in SUB_BLOCKS} for layer in layers(model)]
 
     @property
     def depth(self) -> int:
@@ -53,9 +51,7 @@ class Host:
         """Give every layer the named alternatives; `parent` is the layer's own module."""
         for layer_idx, layer in enumerate(layers(self.model)):
             for sub_block in SUB_BLOCKS:
-                module, norm = self._own[layer_idx][sub_block]
-                setattr(layer, sub_block_name(sub_block), module)
-                setattr(layer, norm_name(sub_block), norm)
+                give_back(layer, self._own[layer_idx][sub_block])
         for sub_block in SUB_BLOCKS:
             used: Counter[str] = Counter()
             for layer_idx, name in enumerate(arrangement[sub_block]):

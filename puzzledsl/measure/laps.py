@@ -17,7 +17,7 @@ from puzzledsl.base.frozen import Frozen
 from puzzledsl.measure.host import Arrangement, Host
 from puzzledsl.measure.stopwatch import Stopwatch
 from puzzledsl.measure.whole import Forward, Workload
-from puzzledsl.models.families.access import layers, norm_of
+from puzzledsl.models.families.access import entrance, layers, part_of
 
 
 class Laps(Frozen):
@@ -48,7 +48,11 @@ def marked(host: Host, watch: Stopwatch) -> Iterator[None]:
 
     decoder = list(layers(host.model))
     handles = [layer.register_forward_pre_hook(mark) for layer in decoder]
-    handles += [norm_of(layer, "ffn").register_forward_pre_hook(mark) for layer in decoder]
+    for layer in decoder:
+        if part_of(layer, "ffn") is None:
+            handles.append(layer.register_forward_hook(mark))  # its FFN takes no time
+        else:
+            handles.append(entrance(layer, "ffn").register_forward_pre_hook(mark))
     handles.append(decoder[-1].register_forward_hook(mark))
     try:
         yield

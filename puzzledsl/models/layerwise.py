@@ -8,8 +8,8 @@ Shapes: B sequences, S tokens, H hidden, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, cast
@@ -18,22 +18,21 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from puzzledsl.models.families.access import attention, family_of, ffn, layers, norm_of
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.models.families.access import (
+    entrance,
+    family_of,
+    ffn,
+    layers,
+    norm_behind,
+    part_of,
+    sub_block_of,
+)
 from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.kernels.gated import fused_ffns
 from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, fast_products
-
-
-@dataclass(frozen=True, slots=True)
-class LayerTrace:
-    """Inputs and outputs of a layer's two sub-blocks, each [B, S, H]. The inputs are normed: the arguments of the modules."""
-
-    attention_input: Tensor
-    attention_output: Tensor
-    ffn_input: Tensor
-    ffn_output: Tensor
-    output: Tensor
-    attention_kwargs: dict[str, Any]  # the attention module's other arguments
+from puzzledsl.models.layer_trace import LayerTrace
+from puzzledsl.models.replace import without
 
 
 class LayerRunner:
@@ -98,7 +97,8 @@ class LayerRunner:
         linears = [module for module in layers(self._model).modules() if isinstance(module, nn.Linear)]
         self._packed = NOT_PACKED if self.paged else PackedWeights(module.weight for module in linears)
         try:
-            with fused_ffns((ffn(layer) for layer in layers(self._model)), self._packed):
+            ffns = [ffn(layer) for layer in layers(self._model) if part_of(layer, "ffn") is not None]
+            with fused_ffns(ffns, self._packed):
                 yield
         finally:
             self._packed = NOT_PACKED
@@ -110,19 +110,19 @@ class LayerRunner:
             return cast(Tensor, layer(hidden_BSH, **kwargs))
 
     def run_halves(self, layer_idx: int, hidden_BSH: Tensor) -> tuple[Tensor, Tensor]:
-        """Run one layer. Return the stream after attention (the FFN norm's input) and the layer's output, [B, S, H] each."""
-        with _tapped(attention(layers(self._model)[layer_idx])) as tap:
+        """Run one layer. Return the stream after attention and the layer's output, [B, S, H] each."""
+        with _between(layers(self._model)[layer_idx]) as seen:
             leaving = self.run_layer(layer_idx, hidden_BSH)
-        return hidden_BSH + cast(Tensor, tap["output"]), leaving
+        return seen.get("between", leaving), leaving
 
     def run_ffn(self, layer_idx: int, attended_BSH: Tensor) -> Tensor:
-        """Run the second half of a layer, from the FFN's norm on: [B, S, H] -> [B, S, H].
+        """Run a layer without its attention, on the stream after attention: [B, S, H] -> [B, S, H].
 
         Not for a `paged` model, whose weights are read only when the whole layer is called.
         """
-        layer = layers(self._model)[layer_idx]
+        half = without(layers(self._model)[layer_idx], "attention")
         with fast_products(self._packed):
-            return attended_BSH + cast(Tensor, ffn(layer)(norm_of(layer, "ffn")(attended_BSH)))
+            return cast(Tensor, half(attended_BSH, **self.layer_kwargs(layer_idx, attended_BSH)))
 
     def run_suffix(self, start: int, hidden_BSH: Tensor) -> Tensor:
         """Run the layers from `start` to the last, [B, S, H] -> [B, S, H]."""
@@ -132,17 +132,9 @@ class LayerRunner:
 
     def trace_layer(self, layer_idx: int, hidden_BSH: Tensor) -> LayerTrace:
         """Run one whole layer and return the inputs and outputs of its two sub-blocks."""
-        layer = layers(self._model)[layer_idx]
-        with _tapped(attention(layer)) as a, _tapped(ffn(layer)) as f:
+        with traced(layers(self._model)[layer_idx]) as seen:
             output = self.run_layer(layer_idx, hidden_BSH)
-        return LayerTrace(
-            attention_input=a["input"],
-            attention_output=a["output"],
-            ffn_input=f["input"],
-            ffn_output=f["output"],
-            output=output,
-            attention_kwargs=a["kwargs"],
-        )
+        return seen.trace(hidden_BSH, output, self.layer_kwargs(layer_idx, hidden_BSH))
 
     def final_norm(self, hidden_BSH: Tensor) -> Tensor:
         """Apply the norm between the last layer and the head, [..., H] -> [..., H]."""
@@ -191,19 +183,85 @@ class _Recorder(nn.Module):
         return hidden_states
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Notes of hooks on one run of a layer: calls of its parts, and the stream between them."""
+
+    attention: Mapping[str, Any]
+    ffn: Mapping[str, Any]
+    between: Mapping[str, Tensor]
+
+    def trace(self, entering: Tensor, leaving: Tensor, layer_kwargs: dict[str, Any]) -> LayerTrace:
+        """Return the trace of the run."""
+        between = self.between.get("between", leaving)
+        a, f = self.attention or _nothing(entering), self.ffn or _nothing(between)
+        return LayerTrace(
+            attention_input=a["input"],
+            attention_output=a["output"],
+            attention_added=a["added"],
+            between=between,
+            ffn_input=f["input"],
+            ffn_output=f["output"],
+            ffn_added=f["added"],
+            output=leaving,
+            attention_kwargs=a["kwargs"],
+            layer_kwargs=layer_kwargs,
+        )
+
+
+def _nothing(stream: Tensor) -> dict[str, Any]:
+    zeros = stream.new_zeros(()).expand_as(stream)
+    return {"input": stream, "output": zeros, "added": zeros, "kwargs": {}}
+
+
 @contextmanager
-def _tapped(module: nn.Module) -> Iterator[dict[str, Any]]:
-    """Inside the context, each call of `module` writes its `input`, `kwargs` (other arguments) and `output` to the dictionary."""
+def traced(layer: nn.Module) -> Iterator[Seen]:
+    """Inside the context, note the parts of each run of a layer."""
+    with _tapped(layer, "attention") as a, _tapped(layer, "ffn") as f, _between(layer) as between:
+        yield Seen(a, f, between)
+
+
+@contextmanager
+def _between(layer: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Inside the context, each run of a layer writes the stream `between` its parts; nothing if it has no FFN."""
+    seen: dict[str, Tensor] = {}
+    if part_of(layer, "ffn") is None:
+        yield seen
+        return
+
+    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen["between"] = args[0] if args else kwargs["hidden_states"]
+
+    handle = entrance(layer, "ffn").register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _tapped(layer: nn.Module, sub_block: SubBlock) -> Iterator[dict[str, Any]]:
+    """Inside the context, each run writes the module's `input`, `kwargs` (other arguments), `output`, and what is `added`.
+
+    `added` is the output behind the norm there, if there is one. Nothing is written if the layer has no such sub-block.
+    """
     seen: dict[str, Any] = {}
+    if part_of(layer, sub_block) is None:
+        yield seen
+        return
 
     def tap(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         rest = dict(kwargs)
         seen["input"] = args[0] if args else rest.pop("hidden_states")
         seen["kwargs"] = rest
-        seen["output"] = output[0] if isinstance(output, tuple) else output
+        seen["output"] = seen["added"] = output[0] if isinstance(output, tuple) else output
 
-    handle = module.register_forward_hook(tap, with_kwargs=True)
-    try:
+    def normed(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        seen["added"] = output
+
+    with ExitStack() as hooks:
+        handle = sub_block_of(layer, sub_block).register_forward_hook(tap, with_kwargs=True)
+        hooks.callback(handle.remove)
+        if (behind := norm_behind(layer, sub_block)) is not None:
+            hooks.callback(behind.register_forward_hook(normed).remove)
         yield seen
-    finally:
-        handle.remove()

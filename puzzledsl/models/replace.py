@@ -1,9 +1,10 @@
-"""Put modules into a model, for a while or permanently, and renumber the slots of its KV cache."""
+"""Put modules into a model, for a while or permanently, run a layer with others, and renumber the slots of a KV cache."""
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +13,15 @@ from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.models.alternatives.noop import NoOp
-from puzzledsl.models.families.access import attention, layers, norm_name, sub_block_name
+from puzzledsl.models.families.access import (
+    attention,
+    give_back,
+    held_by,
+    layers,
+    part,
+    part_of,
+    sub_block_of,
+)
 
 
 @contextmanager
@@ -21,37 +30,55 @@ def replace(
     layer_idx: int,
     sub_block: SubBlock,
     module: nn.Module,
-    norm: nn.Module | None = None,
+    parents: dict[str, nn.Module] | None = None,
 ) -> Iterator[nn.Module]:
     """Inside the context, `module` replaces one sub-block; the old one comes back afterwards. Yields the old module.
 
-    For forward passes without a KV cache (`use_cache=False`), such as replace-1-block scoring. A no-op also removes the norm
-    before it. Pass `norm` to set that norm, if a no-op in the model has removed it and `module` needs it.
+    For forward passes without a KV cache (`use_cache=False`), such as replace-1-block scoring. A no-op also removes the
+    norms. Pass `parents`, from `held_by`, to set them if a no-op in the model has removed them and `module` needs them.
     """
     layer = layers(model)[layer_idx]
-    names = (sub_block_name(sub_block), norm_name(sub_block))
-    before = {name: getattr(layer, name) for name in names}
+    before, old = held_by(layer, sub_block), sub_block_of(layer, sub_block)
     try:
-        if norm is not None:
-            setattr(layer, names[1], norm)
+        give_back(layer, parents or {})
         put(model, layer_idx, sub_block, module)
-        yield before[names[0]]
+        yield old
     finally:
-        for name, old in before.items():
-            setattr(layer, name, old)
+        give_back(layer, before)
 
 
 def put(model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.Module) -> None:
-    """Replace a sub-block permanently; a no-op also removes its norm. Call `number_cache_slots` after the last one."""
+    """Replace a sub-block permanently; a no-op also removes its norms. Call `number_cache_slots` after the last one."""
     layer = layers(model)[layer_idx]
     held: Any = module
     if hasattr(module, "config"):
         held.config = model.config  # so that it follows the model's attention implementation
     if hasattr(module, "layer_idx"):
         held.layer_idx = layer_idx
-    setattr(layer, sub_block_name(sub_block), module)
+    _set(layer, sub_block, module)
+
+
+def _set(layer: nn.Module, sub_block: SubBlock, module: nn.Module) -> None:
+    own = part(layer, sub_block)
+    setattr(layer, own.module, module)
     if isinstance(module, NoOp):
-        setattr(layer, norm_name(sub_block), nn.Identity())
+        for name in own.norms:
+            setattr(layer, name, nn.Identity())
+
+
+def with_modules(layer: nn.Module, modules: Mapping[SubBlock, nn.Module]) -> nn.Module:
+    """Return a copy of a layer that shares its modules but for these sub-blocks. The layer is not changed."""
+    copied = copy.copy(layer)
+    copied._modules = dict(layer._modules)
+    for sub_block, module in modules.items():
+        _set(copied, sub_block, module)
+    return copied
+
+
+def without(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
+    """Return a copy of a layer that shares its modules and has a no-op in place of one sub-block."""
+    own = part_of(layer, sub_block)
+    return layer if own is None else with_modules(layer, {sub_block: NoOp(pair=own.pair)})
 
 
 def number_cache_slots(model: PreTrainedModel) -> None:
@@ -65,6 +92,6 @@ def number_cache_slots(model: PreTrainedModel) -> None:
     for slot, kind in enumerate(kinds):
         free[kind].append(slot)
     for layer, kind in zip(layers(model), kinds, strict=True):
-        held: Any = attention(layer)
+        held: Any = attention(layer) if part_of(layer, "attention") is not None else None
         if hasattr(held, "layer_idx"):  # it has a KV cache
             held.layer_idx = free[kind].popleft()

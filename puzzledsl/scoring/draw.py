@@ -87,8 +87,9 @@ class Places:
 
 
 def _saved(replacement: Replacement, shape: Shape) -> int:
+    own = shape.at(replacement.layer)
     return sum(
-        PARENTS[sub_block].params(shape) - alternative.params(shape)
+        PARENTS[sub_block].params(own) - alternative.params(own)
         for sub_block, alternative, _ in replacement.parts
     )
 

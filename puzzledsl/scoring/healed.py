@@ -21,9 +21,10 @@ from torch import Tensor
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.healing.chain import Link, chain, first_changed
+from puzzledsl.child.healing.chain import Absent, Link, chain, first_changed, points
 from puzzledsl.child.healing.groups import HealingGroups, Points
 from puzzledsl.ir.tables import LayerDefinition
+from puzzledsl.models.families.access import absent
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.sweep import Measured, Scored, Sweep, figures_name
 from puzzledsl.scoring.workers import Ascent, Workers
@@ -44,19 +45,23 @@ class HealedReplacement:
     layers: Sequence[LayerDefinition]
     behind: int
     """Index of the last healed layer."""
-    links: Sequence[Link] = field(init=False)
+    without: Absent
+    """The sub-blocks that the parent does not have."""
+    changed: Sequence[Link] = field(init=False)
+    """The sub-blocks from the first changed one to the last healed layer."""
     start: int = field(init=False)
     """The point (`child.healing.chain`) up to which the child's stream equals the parent's."""
 
     def __post_init__(self) -> None:
-        """Compute `start`, and `links` up to the last healed layer."""
-        links = chain(self.layers)
-        object.__setattr__(self, "start", first_changed(links))
-        object.__setattr__(self, "links", [link for link in links if link.layer_idx <= self.behind])
+        """Compute `start` and `changed`."""
+        links, of_parent = chain(self.layers, self.without), points(len(self.layers), self.without)
+        first = first_changed(links, of_parent)
+        object.__setattr__(self, "start", of_parent[first])
+        object.__setattr__(self, "changed", [k for k in links[first:] if k.layer_idx <= self.behind])
 
     @classmethod
-    def of(cls, scored: Scored, layers: int) -> HealedReplacement:
-        """Make the child of a replacement or run in a parent with `layers` layers."""
+    def of(cls, scored: Scored, layers: int, without: Absent) -> HealedReplacement:
+        """Make the child of a replacement or run in a parent with `layers` layers, which lack some sub-blocks."""
         child = [LayerDefinition(attention=ParentAttention(), ffn=ParentFfn())] * layers
         match scored:
             case Run():
@@ -66,16 +71,11 @@ class HealedReplacement:
             case Replacement():
                 child[scored.layer] = _layer(scored)
                 behind = scored.layer + 1
-        return cls(child, min(behind, layers - 1))
-
-    @property
-    def changed(self) -> Sequence[Link]:
-        """The sub-blocks from the first changed one to the last healed layer."""
-        return self.links[self.start :]
+        return cls(child, min(behind, layers - 1), without)
 
     def is_fitted(self, link: Link) -> bool:
         """False for a piece that reads the parent's stream and leads to the next point, as it was trained to."""
-        return link.point != self.start or link.goal != link.point + 1
+        return link.point != self.start or not link.adjacent
 
 
 def _layer(replacement: Replacement) -> LayerDefinition:
@@ -91,7 +91,7 @@ class HealedSweep(Sweep):
     def __init__(self, healing: HealingGroups, *given: Any) -> None:
         """`healing`: groups whose measured part are the scored tokens. `given`: the arguments of `Sweep`."""
         super().__init__(*given)
-        self.healing = healing
+        self.healing, self._without = healing, absent(self.incumbent.model)
 
     def _ask_for_arguments(
         self, todo: Sequence[Replacement], runs: Sequence[Run], entering: Sequence[Tensor]
@@ -107,7 +107,7 @@ class HealedSweep(Sweep):
             if figures_name(scored) in self.cache.figures:
                 self.progress.advance()
                 continue
-            healed = HealedReplacement.of(scored, len(self.runner))
+            healed = HealedReplacement.of(scored, len(self.runner), self._without)
             points = self._points(healed, below=scored.layer)
             ascent = Ascent(0)
             work = partial(self._healed, scored, healed, points, ascent)

@@ -23,7 +23,7 @@ from puzzledsl.ir import facts
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Shape
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.models.families.access import layers, norm_of, shape_of, sub_block_of
+from puzzledsl.models.families.access import layers, norm_before, shape_of, sub_block_of
 from tests.costs.conftest import Build
 
 NEMOTRON = json.loads((Path(__file__).parent / "nemotron.json").read_text("utf-8"))["models"]
@@ -100,7 +100,7 @@ def test_std_parents_have_the_size_of_transformers_models(name: str) -> None:
     layer = layers(model)[0]
     blocks: list[tuple[str, Alternative]] = [("attention", ParentAttention()), ("ffn", ParentFfn())]
     for sub_block, alternative in blocks:
-        module, norm = sub_block_of(layer, sub_block), norm_of(layer, sub_block)  # type: ignore[arg-type]
+        module, norm = sub_block_of(layer, sub_block), norm_before(layer, sub_block)  # type: ignore[arg-type]
         own = [p for part in (module, norm) for p in part.parameters()]
         size = alternative.size(shape)
         assert size.params == sum(p.numel() for p in own)

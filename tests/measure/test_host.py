@@ -13,7 +13,7 @@ from puzzledsl.measure.host import SUB_BLOCKS, Host, alternatives_of, balanced, 
 from puzzledsl.measure.laps import time_laps
 from puzzledsl.measure.stopwatch import CpuStopwatch
 from puzzledsl.measure.whole import Workload
-from puzzledsl.models.families.access import layers, norm_of, shape_of, sub_block_of
+from puzzledsl.models.families.access import layers, norm_before, shape_of, sub_block_of
 from tests.pieces.train.bld_programs import ATTENTION, FFN, make_program
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
@@ -44,7 +44,7 @@ def test_every_layer_holds_what_it_was_given_and_no_module_twice(tmp_path):
         held = []
         for index, layer in enumerate(layers(host.model)):
             for sub_block in SUB_BLOCKS:
-                module, norm = sub_block_of(layer, sub_block), norm_of(layer, sub_block)
+                module, norm = sub_block_of(layer, sub_block), norm_before(layer, sub_block)
                 held.append(module)
                 alternative = host.alternatives[sub_block][arrangement[sub_block][index]]
                 numbers = sum(w.numel() for part in (module, norm) for w in part.parameters())
@@ -97,6 +97,6 @@ def test_laps_cover_the_forward(tmp_path):
         assert sum(laps.attention) + sum(laps.ffn) + laps.fixed == pytest.approx(sum(stretches))
         assert min(*laps.attention, *laps.ffn, laps.fixed) > 0
     assert not any(
-        m._forward_pre_hooks for layer in layers(host.model) for m in (layer, norm_of(layer, "ffn"))
+        m._forward_pre_hooks for layer in layers(host.model) for m in (layer, norm_before(layer, "ffn"))
     )
     assert not any(layer._forward_hooks for layer in layers(host.model))

@@ -25,7 +25,7 @@ from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.errors import NoSuchLayer
-from puzzledsl.models.families.access import family_of, norm_name, shape_of, sub_block_name
+from puzzledsl.models.families.access import family_of, names_of, shape_of
 from puzzledsl.models.families.inventory import select
 from puzzledsl.models.families.load import load_config, read_config_json
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
@@ -129,15 +129,18 @@ def _put(
     for sub_block, alternative, piece in choices_of(layer):
         if alternative.kind == "parent":  # a coupled piece stores its own half only
             continue
-        own = f"{prefix}{sub_block_name(sub_block)}."
+        part = names_of(shape, index).of(sub_block)
+        assert part is not None, f"layer {index} has no {sub_block}"
+        own = f"{prefix}{part.module}."
         for name in [name for name in weights if name.startswith(own)]:
             del weights[name]
         if alternative.kind == "noop":
-            del weights[f"{prefix}{norm_name(sub_block)}.weight"]
+            for norm in part.norms:
+                del weights[f"{prefix}{norm}.weight"]
         elif piece is None:
             raise no_piece(index, sub_block, alternative)
         else:
-            wanted = alternative.stored(shape)
+            wanted = alternative.stored(shape.at(index))
             for name, size in wanted.items():
                 read = _reader(pieces, piece, wanted, index, sub_block, alternative, name, dtype)
                 weights[own + name] = LazyTensor(size, dtype, read)

@@ -30,8 +30,9 @@ def per_layer_config(layers: Sequence[Layer], shape: Shape) -> tuple[dict[str, A
     found: dict[str, dict[str, Any]] = {}
     digits = len(str(len(layers) - 1))
     for index, (attention, ffn) in enumerate(layers):
-        entry = attention.per_layer(shape)
-        for key, value in ffn.per_layer(shape).items():
+        own = shape.at(index)
+        entry = attention.per_layer(own)
+        for key, value in ffn.per_layer(own).items():
             entry[key] = entry.get(key, []) + value if isinstance(value, list) else value
         if entry:
             found[str(index).zfill(digits)] = entry
@@ -47,8 +48,9 @@ def megatron_layers(layers: Sequence[Layer], shape: Shape) -> dict[str, Any] | N
     """
     flags = {"no_op": False, "replace_with_linear": False}
     found: list[dict[str, Any]] = []
-    for attention, ffn in layers:
-        first, second = attention.megatron(shape), ffn.megatron(shape)
+    for index, (attention, ffn) in enumerate(layers):
+        own = shape.at(index)
+        first, second = attention.megatron(own), ffn.megatron(own)
         if first is None or second is None:
             return None
         found.append({"attention": flags | first, "ffn": flags | second})

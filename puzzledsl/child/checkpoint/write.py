@@ -24,6 +24,9 @@ from puzzledsl.child.checkpoint.errors import WouldOverwrite
 from puzzledsl.child.checkpoint.heterogeneous import megatron_layers, per_layer_config
 from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
 from puzzledsl.child.load import CHILD_MODEL_TYPE
+from puzzledsl.families.family import Family
+from puzzledsl.families.registry import FAMILIES
+from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.alternatives.registry import module_class
 from puzzledsl.models.families.load import read_config_json
 
@@ -109,19 +112,32 @@ def write_json(path: Path, content: object) -> None:
 
 
 def remote_code(file_name: str, child: ChildFiles) -> str:
-    """Return the model code of a checkpoint. It is written for Llama; other families' classes differ only in their prefix.
+    """Return the model code of a checkpoint. It is written for Llama; other families differ in their classes and names.
 
     It has the source of the modules that come from installed packages.
     """
     text = (resources.files("puzzledsl") / REMOTE_FILES[file_name]).read_text(encoding="utf-8")
-    family = child.shape.family
-    text = text.replace("llama", family).replace("Llama", family.capitalize())
+    family = FAMILIES[child.shape.family]
+    for old, new in remote_names(family, child.shape):
+        text = text.replace(old, new)
     modules = {a.kind: module for pair in child.layers for a in pair if (module := module_class(a))}
     if not modules:
         return text
     sources = [inspect.getsource(module) for module in dict.fromkeys(modules.values())]
     table = ", ".join(f'"{kind}": {module.__name__}' for kind, module in sorted(modules.items()))
     return text.replace("MODULES = {}", "\n\n".join([*sources, f"MODULES = {{{table}}}"]))
+
+
+def remote_names(family: Family, shape: Shape) -> Iterator[tuple[str, str]]:
+    """Yield what a family's model code has in place of Llama's words, longest first."""
+    names = family.names(shape.at(0))
+    for part, word in ((names.attention, "ATTENTION_NORMS"), (names.ffn, "FFN_NORMS")):
+        assert part is not None
+        yield f"{word} = ()", f"{word} = {part.norms!r}"
+    yield "LlamaConfig", f"{family.config}Config"
+    yield "Llama", family.prefix
+    yield "models.llama", f"models.{family.module}"
+    yield "_llama", f"_{family.module}"
 
 
 def refuse_to_overwrite(out_dir: Path) -> None:

@@ -21,9 +21,10 @@ from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.child.assemble import Pieces
-from puzzledsl.child.healing.chain import Link, chain, child_digest, first_changed
+from puzzledsl.child.healing.chain import Link, chain, child_digest, first_changed, points
 from puzzledsl.child.healing.groups import HealingGroups
 from puzzledsl.ir.tables import LayerDefinition
+from puzzledsl.models.families.access import absent
 from puzzledsl.models.layerwise import LayerRunner
 
 HELD_BYTES = 1 << 25
@@ -76,6 +77,8 @@ class HealedChildren:
         Healed streams of children take at most `kept_bytes`, but one is always kept.
         """
         self._runner, self._measure = LayerRunner(model), measure
+        self._without = absent(model)
+        self._points = points(len(self._runner), self._without)
         self._kept: OrderedDict[tuple[Link, ...], list[Tensor]] = OrderedDict()
         self._sub_blocks, self._kept_bytes = fitted, kept_bytes
         folder = folder or Path(tempfile.gettempdir())
@@ -93,8 +96,9 @@ class HealedChildren:
 
         Raises DiagnosticError if a piece is missing, is damaged or does not fit.
         """
-        for layers in sorted(children, key=lambda layers: [repr(link) for link in chain(layers)]):
-            yield child_digest(layers), self._figures(chain(layers))
+        chains = [(chain(layers, self._without), child_digest(layers)) for layers in children]
+        for links, digest in sorted(chains, key=lambda item: [repr(link) for link in item[0]]):
+            yield digest, self._figures(links)
 
     @torch.no_grad()
     def _figures(self, links: tuple[Link, ...]) -> Mapping[str, float]:
@@ -107,12 +111,12 @@ class HealedChildren:
 
     def _start(self, links: tuple[Link, ...]) -> tuple[int, list[Tensor]]:
         """Return the number of first links whose healed stream is known, and this stream."""
-        changed = first_changed(links)
+        changed = first_changed(links, self._points)
         for reached in range(len(links), changed, -1):
             if links[:reached] in self._kept:
                 self._kept.move_to_end(links[:reached])
                 return reached, self._kept[links[:reached]]
-        return changed, list(self._parent.at(changed))
+        return changed, list(self._parent.at(self._points[changed]))
 
     def _past(self, link: Link, stream: Sequence[Tensor]) -> list[Tensor]:
         """Return the healed child's stream after one more sub-block."""

@@ -1,10 +1,11 @@
 """Ridge regression of a sub-block's last linear map that brings the child's residual stream back to the parent's.
 
 A sub-block should add two terms: the parent's change between the same two points of its stream (`added`), and the difference
-between the parent's and the child's stream where the sub-block reads (`drift`). Each gives a step from the present weights, by
-ridge regression towards these. Tokens are weighted by the inverse mean square of the parent's stream, because the next norm
-divides by it; without weights a few tokens with massive activations dominate the fit. Held-out tokens decide the share of each
-step that is taken, so that a step which does not generalise is left out.
+between the parent's and the child's stream where the sub-block reads (`drift`). Each gives a step from the present weights,
+by ridge regression towards these. Tokens are weighted by the inverse mean square of the parent's stream, because the next
+norm divides by it; without weights a few tokens with massive activations dominate the fit. In a family with a norm behind
+its sub-blocks, the norm is taken for a multiplication of each channel and token by what it multiplies the present output by.
+Held-out tokens decide the share of each step that is taken, so that a step which does not generalise is left out.
 
 Shapes: B sequences, S positions, T tokens, H hidden, P inputs of the last map, Q = 2 H outputs, K the two steps.
 """
@@ -66,14 +67,14 @@ def fit_last(
     steps_KPH = _steps(sub_block, calibration)
     shares = choose_shares(sub_block, steps_KPH, held_out)
     step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
-    weight = sub_block.last.weight
+    weight = sub_block.last_map.weight
     weight.copy_((weight.T.to(step_PH) + step_PH).T.to(weight))
     return shares
 
 
 def _steps(sub_block: ChildSubBlock, calibration: Iterable[FitBatch]) -> Sequence[Tensor]:
     """Return the two steps of the map, each [P, H]: the one that fits `added` and the one that fits `drift`."""
-    last = sub_block.last
+    last = sub_block.last_map
     gram = Gram.zeros(last.in_features, 2 * last.out_features, last.weight.device)
     for read_TP, wanted_TQ in _joined(_weighted(sub_block, seen) for seen in calibration):
         gram.add(read_TP, wanted_TQ)
@@ -86,10 +87,12 @@ def _steps(sub_block: ChildSubBlock, calibration: Iterable[FitBatch]) -> Sequenc
 
 def _weighted(sub_block: ChildSubBlock, seen: FitBatch) -> tuple[Tensor, Tensor]:
     """Return the weighted inputs [T, P] and residual targets [T, Q] of the regression."""
-    missing = seen.added() - sub_block.output(seen.read).float()
-    weight = seen.weight()
-    wanted = torch.cat([missing, seen.drift()], -1)
-    return (seen.read.float() * weight).flatten(0, 1), (wanted * weight).flatten(0, 1)
+    missing = seen.added() - sub_block.added(seen.read).float()
+    weight, channels_H = seen.weight() * sub_block.scale(seen.read), sub_block.channels_H
+    wanted = torch.cat([missing, seen.drift()], -1) * seen.weight()
+    if channels_H is not None:
+        wanted = wanted / channels_H.expand(seen.child.shape[-1]).repeat(2)
+    return (seen.read.float() * weight).flatten(0, 1), wanted.flatten(0, 1)
 
 
 def _joined(parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -114,8 +117,11 @@ def choose_shares(
     product_K = torch.zeros(2, dtype=torch.float64)
     for seen in held_out:
         weight = seen.weight()
-        missing = (seen.added() + seen.drift() - sub_block.output(seen.read).float()) * weight
-        moved = [(seen.read.float() @ step.float()) * weight for step in steps_KPH]
+        missing = (seen.added() + seen.drift() - sub_block.added(seen.read).float()) * weight
+        gain = weight * sub_block.scale(seen.read)
+        if sub_block.channels_H is not None:
+            gain = gain * sub_block.channels_H
+        moved = [(seen.read.float() @ step.float()) * gain for step in steps_KPH]
         for row, one in enumerate(moved):
             product_K[row] += float((one * missing).sum(dtype=torch.float64))
             for column, other in enumerate(moved):

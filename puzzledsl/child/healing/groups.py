@@ -75,11 +75,11 @@ class HealingGroups:
         """
         sub_block = ChildSubBlock(self._model, link, self._pieces)
         read = [sub_block.last_input(h, self.parent.attention_kwargs(link.layer_idx, h)) for h in stream]
-        if fit:
+        if fit and sub_block.last is not None:
             parent, goal = points[link.point], points[link.goal]
 
             def seen(groups: range) -> Iterator[FitBatch]:
                 return (FitBatch(read[i], stream[i], parent[i], goal[i]) for i in groups)
 
             fit_last(sub_block, seen(self._calibration), seen(self._judging))
-        return [h + sub_block.output(r) for h, r in zip(stream, read, strict=True)]
+        return [h + sub_block.added(r) for h, r in zip(stream, read, strict=True)]

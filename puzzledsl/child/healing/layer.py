@@ -1,8 +1,9 @@
 """One sub-block of a child, split before its last linear map, which healing fits.
 
-`last_input` computes the input of the last map from the child's stream; `output` applies the map.
+`last_input` computes the input of the last map from the child's stream; `added` applies the map, and the norm behind it if there
+is one, and returns what the stream gets. A sub-block without a last map, such as a mixture of experts, is not fitted.
 
-Shapes: B sequences, S positions, H hidden, P inputs of the last map.
+Shapes: B sequences, S positions, H hidden, P inputs of the last map (the H outputs without one).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -28,11 +30,10 @@ class ChildSubBlock:
         """Build the module of `link.alternative`. Raises DiagnosticError if its piece is missing or does not fit."""
         layer = access.layers(model)[link.layer_idx]
         self.link = link
-        self._norm = access.norm_of(layer, link.sub_block)
+        self._norm = access.norm_before(layer, link.sub_block)
+        self._behind = access.norm_behind(layer, link.sub_block)
+        self._factor = access.residual_factor(layer)
         parents = access.sub_block_of(layer, link.sub_block)
-        name = link.alternative.last_map
-        assert name is not None, "a no-op is no link of the chain"
-        self.name = name
         if link.alternative.kind == "parent":
             load_module_weights(model, parents)
             self._module = copy.copy(parents)
@@ -42,25 +43,61 @@ class ChildSubBlock:
             )  # a fused one (`models.kernels.gated`) applies the last map
         else:
             self._module = _piece(model, link, pieces)
-        self.last = _copied(cast(nn.Linear, getattr(self._module, self.name)))
-        setattr(self._module, self.name, nn.Identity())
+        name = link.alternative.last_map
+        last = None if name is None else getattr(self._module, name, None)
+        self.last: tuple[str, nn.Linear] | None = None
+        """Name and module of the last map."""
+        if name is not None and isinstance(last, nn.Linear):
+            self.last = name, _copied(last)
+            setattr(self._module, name, nn.Identity())
+        self.channels_H = self._channels(model)
+        """Factor of each channel between the last map's output and what is added; None: 1."""
+
+    @property
+    def last_map(self) -> nn.Linear:
+        """The last map of a sub-block that has one."""
+        assert self.last is not None
+        return self.last[1]
 
     def last_input(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
         """Return the input of the last map, [B, S, H] -> [B, S, P]."""
         with fast_products():
             normed = self._norm(stream_BSH)
             if self.link.sub_block == "attention":
-                return cast(Tensor, self._module(hidden_states=normed, **attention_kwargs)[0])
-            return cast(Tensor, self._module(normed))
+                output = self._module(hidden_states=normed, **attention_kwargs)
+            else:
+                output = self._module(normed)
+        return cast(Tensor, output[0] if isinstance(output, tuple) else output)
 
-    def output(self, read_BSP: Tensor) -> Tensor:
-        """Apply the last map to the result of `last_input`: [B, S, P] -> the sub-block's output [B, S, H]."""
-        with fast_products():
-            return cast(Tensor, self.last(read_BSP))
+    def added(self, read_BSP: Tensor) -> Tensor:
+        """Return what is added to the stream, from the result of `last_input`: [B, S, P] -> [B, S, H]."""
+        output = self._output(read_BSP)
+        if self._behind is not None:
+            output = cast(Tensor, self._behind(output))
+        return output if self._factor == 1 else output * self._factor
+
+    def scale(self, read_BSP: Tensor) -> Tensor | float:
+        """Return the factor of each token between the last map's output and what is added, [B, S, 1]."""
+        if self._behind is None:
+            return 1.0
+        mean = self._output(read_BSP).float().square().mean(-1, keepdim=True)
+        return mean.clamp_min(torch.finfo(torch.float32).tiny).rsqrt()
 
     def run(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
         """Return the stream after the sub-block, [B, S, H] -> [B, S, H]."""
-        return stream_BSH + self.output(self.last_input(stream_BSH, attention_kwargs))
+        return stream_BSH + self.added(self.last_input(stream_BSH, attention_kwargs))
+
+    def _output(self, read_BSP: Tensor) -> Tensor:
+        if self.last is None:
+            return read_BSP
+        with fast_products():
+            return cast(Tensor, self.last[1](read_BSP))
+
+    def _channels(self, model: PreTrainedModel) -> Tensor | None:
+        if self._behind is None:
+            return None if self._factor == 1 else torch.tensor(self._factor, device=model.device)
+        ones_H = torch.ones(cast(Any, model.config).hidden_size, dtype=model.dtype, device=model.device)
+        return cast(Tensor, self._behind(ones_H)).float() * self._factor
 
 
 def _copied(linear: nn.Linear) -> nn.Linear:

@@ -61,7 +61,7 @@ class ParentStream:
         entering, between, leaving = self._points[2 * self._layer_idx], self.new(), self.new()
         for index, hidden in enumerate(entering):
             trace = self._runner.trace_layer(self._layer_idx, hidden)
-            between[index], leaving[index] = hidden + trace.attention_output, trace.output
+            between[index], leaving[index] = trace.between, trace.output
             self._kwargs[self._layer_idx, hidden.shape] = trace.attention_kwargs
         self._points[2 * self._layer_idx + 1] = between
         self._layer_idx += 1

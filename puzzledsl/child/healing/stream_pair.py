@@ -50,7 +50,7 @@ class StreamPair:
     def move(self, sub_block: ChildSubBlock) -> None:
         """Move the child's stream past a sub-block."""
         for index, child in enumerate(self.child):
-            self.child[index] = child + sub_block.output(self._last_input(index, sub_block, child))
+            self.child[index] = child + sub_block.added(self._last_input(index, sub_block, child))
         self._read.clear()
         self.parent.drop_below(sub_block.link.goal)
 

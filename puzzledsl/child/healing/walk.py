@@ -23,14 +23,14 @@ from puzzledsl.base.checksums import is_sealed_beside, seal_beside
 from puzzledsl.base.files import write_bytes
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.assemble import Pieces
-from puzzledsl.child.healing.chain import Link, chain, first_changed
+from puzzledsl.child.healing.chain import Link, chain, first_changed, points
 from puzzledsl.child.healing.fit import fit_last
 from puzzledsl.child.healing.layer import ChildSubBlock
 from puzzledsl.child.healing.stream_pair import StreamPair
 from puzzledsl.child.healing.streams import HELD_BYTES
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.divergence import summed_kl
-from puzzledsl.models.families.access import family_of, sub_block_name
+from puzzledsl.models.families.access import absent, family_of, layers, part
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.layerwise import LayerRunner
 
@@ -70,7 +70,8 @@ def heal(
     Hidden states above `held_bytes` are kept in files in `work`.
     Raises DiagnosticError if a piece is damaged or does not fit.
     """
-    links = chain(layers)
+    without = absent(model)
+    links, of_parent = chain(layers, without), points(len(layers), without)
     runner = LayerRunner(model)
     calibration, held_out = (
         StreamPair(runner, _groups(tokens_NS), work, held_bytes=held_bytes)
@@ -78,8 +79,8 @@ def heal(
     )
     walk = _Walk(model, pieces, work, calibration, held_out)
     progress.start("heal", len(layers))
-    changed = first_changed(links)
-    walk.enter(changed)
+    changed = first_changed(links, of_parent)
+    walk.enter(of_parent[changed])
     weights: dict[str, LazyTensor] = {}
     done = 0
     for layer_idx, of_layer in groupby(links[changed:], key=lambda link: link.layer_idx):
@@ -122,15 +123,15 @@ class _Walk:
         weights: dict[str, Tensor] = {}
         for link in links:
             sub_block = ChildSubBlock(self._model, link, self._pieces)
-            name = self._name(sub_block)
             self._unhealed = [self._held_out.run(sub_block, hidden) for hidden in self._unhealed]
-            if stored is None:
-                fit_last(
-                    sub_block, self._calibration.fit_batches(sub_block), self._held_out.fit_batches(sub_block)
-                )
-            else:
-                sub_block.last.weight.copy_(stored[name].read())
-            weights[name] = sub_block.last.weight
+            if (last := sub_block.last) is not None:
+                name = self._name(link, last[0])
+                if stored is None:
+                    pairs = self._calibration, self._held_out
+                    fit_last(sub_block, *(pair.fit_batches(sub_block) for pair in pairs))
+                else:
+                    last[1].weight.copy_(stored[name].read())
+                weights[name] = last[1].weight
             self._calibration.move(sub_block)
             self._held_out.move(sub_block)
         if stored is None:
@@ -138,11 +139,10 @@ class _Walk:
             seal_beside(path)
         return open_file(path)
 
-    def _name(self, sub_block: ChildSubBlock) -> str:
-        """Return the name of the last map's weight in the checkpoint."""
-        link = sub_block.link
-        layers = family_of(self._model).layers
-        return f"{layers}.{link.layer_idx}.{sub_block_name(link.sub_block)}.{sub_block.name}.weight"
+    def _name(self, link: Link, last: str) -> str:
+        """Return the name of a last map's weight in the checkpoint."""
+        module = part(layers(self._model)[link.layer_idx], link.sub_block).module
+        return f"{family_of(self._model).layers}.{link.layer_idx}.{module}.{last}.weight"
 
     def divergences(self, end: int) -> tuple[float, float]:
         """Return KL(parent || child) of the child before and after healing, in nats, means over held-out positions."""

@@ -32,7 +32,7 @@ def build_alternative(
         dtype, device = dtype or model_or_config.dtype, device or model_or_config.device
     else:
         config = model_or_config
-    site = Site(config, shape_of(config), layer_idx, dtype or torch.float32, device)
+    site = Site(config, shape_of(config).at(layer_idx), layer_idx, dtype or torch.float32, device)
     return realisation_of(alternative).build(alternative, site)
 
 
@@ -45,6 +45,7 @@ def initialise(
 ) -> State:
     """Return the initial weights of one alternative; empty for a no-op, the parent's own for `parent`.
 
+    `shape`: the layer's.
     Names are those inside the sub-block: `q_proj.weight`, `down_proj.weight`, `linear.weight`. Weights have the parent's
     dtype. Raises DiagnosticError: CannotInitialise, CannotRealise, BrokenModule.
     """

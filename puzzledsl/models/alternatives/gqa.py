@@ -44,7 +44,7 @@ def initialise(alternative: GqaAttention, parent: ParentLayer) -> State:
         return mean_pool(heads, kv_heads).state_dict(attention)
     merged = merge_heads(heads, kv_heads, statistics.attention.augmented(), qk_norm=shape.qk_norm)
     state = merged.state_dict(attention)
-    longest = max((call.hidden_states.shape[1] for call in statistics.calls), default=0)
+    longest = max((entering.shape[1] for entering, _ in statistics.calls), default=0)
     if kv_heads % shape.kv_heads == 0 and (window is None or longest <= window):
         return state  # every query still reads the head it read
     return _refit_output(alternative, state, parent)
@@ -62,7 +62,8 @@ def _refit_output(alternative: GqaAttention, state: State, parent: ParentLayer) 
     gram = Gram.zeros(weight.shape[1], weight.shape[0], weight.device)
     bias = state.get("o_proj.bias")
     with torch.no_grad():
-        for call in parent.statistics.calls:
-            activations, _ = module(hidden_states=call.hidden_states, **call.kwargs)
-            gram.add(activations, call.output if bias is None else call.output - bias)
+        for _, trace in parent.statistics.calls:
+            activations, _ = module(hidden_states=trace.attention_input, **trace.attention_kwargs)
+            output = trace.attention_output
+            gram.add(activations, output if bias is None else output - bias)
     return state | {"o_proj.weight": refit(gram, weight)}

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, like
 from puzzledsl.models.least_squares.grams import TOWARDS_ZERO, Gram, solve_ridge
@@ -20,25 +19,25 @@ class LinearSubBlock(nn.Module):
     def __init__(
         self,
         hidden: int,
-        sub_block: SubBlock,
         *,
+        pair: bool,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        self.sub_block = sub_block
+        self.pair = pair
         self.linear = nn.Linear(hidden, hidden, bias=False, dtype=dtype, device=device)
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Map [B, S, H] to [B, S, H]. In place of attention it returns (output, None), as transformers' attention does."""
+        """Map [B, S, H] to [B, S, H]; return (output, None) in place of a module that returns a tuple."""
         output = self.linear(hidden_states)
-        return (output, None) if self.sub_block == "attention" else output
+        return (output, None) if self.pair else output
 
 
 def build(alternative: LinearAttention | LinearFfn, site: Site) -> nn.Module:
     """Build one matrix."""
-    hidden, sub_block = site.shape.hidden, alternative.sub_block
-    return LinearSubBlock(hidden, sub_block, dtype=site.dtype, device=site.device).eval()
+    pair = site.part(alternative.sub_block).pair
+    return LinearSubBlock(site.shape.hidden, pair=pair, dtype=site.dtype, device=site.device).eval()
 
 
 def initialise(alternative: LinearAttention | LinearFfn, parent: ParentLayer) -> State:

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.families.family import Part
 from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families import access
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
@@ -22,7 +23,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The place of a module: a layer of a model with this config."""
+    """The place of a module: a layer of a model with this config. `shape` is the layer's."""
 
     config: PreTrainedConfig
     shape: Shape
@@ -30,10 +31,16 @@ class Site:
     dtype: torch.dtype
     device: torch.device | str | None
 
+    def part(self, sub_block: SubBlock) -> Part:
+        """Return the names of a sub-block that the layer has."""
+        found = access.names_of(self.shape, self.layer_idx).of(sub_block)
+        assert found is not None, f"layer {self.layer_idx} has no {sub_block}"
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class ParentLayer:
-    """A layer of the parent with the statistics of its activations.
+    """A layer of the parent with its own shape and the statistics of its activations.
 
     Work that several alternatives share (the order in which FFN channels go) is kept in `statistics`.
     """

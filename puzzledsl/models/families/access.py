@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any, assert_never, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.config import BadConfig
-from puzzledsl.families.family import Family, Names
+from puzzledsl.families.family import Family, Names, Part
 from puzzledsl.families.registry import FAMILIES, shape_of_config
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.families.errors import UnknownFamily, UnreadableCheckpoint
 
-_ANY = Names()  # names inside a layer are the same in every family so far; a test says so
+_NAMES = "names_of_parts"
+"""Attribute of a layer in which `layers` notes its names."""
 
 
 def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
@@ -40,51 +41,92 @@ def shape_of(config: PreTrainedConfig) -> Shape:
         ) from error
 
 
+def names_of(shape: Shape, layer_idx: int) -> Names:
+    """The names inside a layer of a model of this shape."""
+    return FAMILIES[shape.family].names(shape.at(layer_idx))
+
+
 def layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder layers."""
-    return cast(nn.ModuleList, attrgetter(family_of(model).layers)(model))
+    """The decoder layers. The first call notes in each of them what its parts are called."""
+    found = cast(nn.ModuleList, attrgetter(family_of(model).layers)(model))
+    if any(_NAMES not in layer.__dict__ for layer in found):
+        shape = shape_of(model.config)
+        for layer_idx, layer in enumerate(found):
+            layer.__dict__[_NAMES] = names_of(shape, layer_idx)
+    return found
+
+
+def part_of(layer: nn.Module, sub_block: SubBlock) -> Part | None:
+    """The names of a sub-block in a layer from `layers`; None if the layer has no such sub-block."""
+    return cast(Names, layer.__dict__[_NAMES]).of(sub_block)
+
+
+def part(layer: nn.Module, sub_block: SubBlock) -> Part:
+    """The names of a sub-block that the layer has."""
+    found = part_of(layer, sub_block)
+    assert found is not None, f"the layer has no {sub_block}"
+    return found
+
+
+def absent(model: PreTrainedModel) -> frozenset[tuple[int, SubBlock]]:
+    """The sub-blocks that layers of the parent do not have, as (layer, sub-block)."""
+    return frozenset(
+        (layer_idx, sub_block)
+        for layer_idx, layer in enumerate(layers(model))
+        for sub_block in SUB_BLOCKS
+        if part_of(layer, sub_block) is None
+    )
 
 
 def attention(layer: nn.Module) -> nn.Module:
     """The attention module of a layer (a child's may be a linear one or a no-op)."""
-    return cast(nn.Module, getattr(layer, _ANY.attention))
+    return sub_block_of(layer, "attention")
 
 
 def ffn(layer: nn.Module) -> nn.Module:
     """The feed-forward module of a layer."""
-    return cast(nn.Module, getattr(layer, _ANY.ffn))
-
-
-def sub_block_name(sub_block: SubBlock) -> str:
-    """The attribute of a layer that holds a sub-block: also the prefix of its weights inside the layer."""
-    match sub_block:
-        case "attention":
-            return _ANY.attention
-        case "ffn":
-            return _ANY.ffn
-        case _:
-            assert_never(sub_block)
-
-
-def norm_name(sub_block: SubBlock) -> str:
-    """The attribute of a layer that holds the norm in front of a sub-block."""
-    match sub_block:
-        case "attention":
-            return _ANY.attention_norms[0]
-        case "ffn":
-            return _ANY.ffn_norms[0]
-        case _:
-            assert_never(sub_block)
+    return sub_block_of(layer, "ffn")
 
 
 def sub_block_of(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
     """The module of a layer's sub-block."""
-    return cast(nn.Module, getattr(layer, sub_block_name(sub_block)))
+    return cast(nn.Module, getattr(layer, part(layer, sub_block).module))
 
 
-def norm_of(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
-    """The norm whose output is the sub-block's input."""
-    return cast(nn.Module, getattr(layer, norm_name(sub_block)))
+def held_by(layer: nn.Module, sub_block: SubBlock) -> dict[str, nn.Module]:
+    """The modules of a layer that belong to a sub-block, by attribute: its own and its norms. Empty without the sub-block."""
+    own = part_of(layer, sub_block)
+    return {} if own is None else {name: getattr(layer, name) for name in (own.module, *own.norms)}
+
+
+def give_back(layer: nn.Module, held: dict[str, nn.Module]) -> None:
+    """Set the attributes that `held_by` returned."""
+    for name, module in held.items():
+        setattr(layer, name, module)
+
+
+def norm_before(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
+    """The norm whose output the sub-block's module reads; an identity if there is none."""
+    name = part(layer, sub_block).before
+    return nn.Identity() if name is None else cast(nn.Module, getattr(layer, name))
+
+
+def norm_behind(layer: nn.Module, sub_block: SubBlock) -> nn.Module | None:
+    """The norm of what the sub-block's module gives to the residual stream; None if there is none."""
+    name = part(layer, sub_block).behind
+    return None if name is None else cast(nn.Module, getattr(layer, name))
+
+
+def entrance(layer: nn.Module, sub_block: SubBlock) -> nn.Module:
+    """The module of a sub-block that reads the residual stream: the norm before it or, without one, its own."""
+    own = part(layer, sub_block)
+    return cast(nn.Module, getattr(layer, own.before or own.module))
+
+
+def residual_factor(layer: nn.Module) -> float:
+    """The factor by which a layer multiplies what its sub-blocks add to the residual stream."""
+    name = cast(Names, layer.__dict__[_NAMES]).factor
+    return 1.0 if name is None else float(getattr(layer, name))
 
 
 def output_embedding(model: PreTrainedModel) -> Tensor:

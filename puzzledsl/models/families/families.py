@@ -24,6 +24,8 @@ class Classes:
 @cache
 def classes_of(model_type: str) -> Classes:
     """Return a family's classes; the module that defines them is imported on first use."""
-    prefix = FAMILIES[model_type].prefix
-    module = importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
-    return Classes(*(getattr(module, f"{prefix}{part}") for part in ("ForCausalLM", "Attention", "MLP")))
+    family = FAMILIES[model_type]
+    module = importlib.import_module(f"transformers.models.{family.module}.modeling_{family.module}")
+    return Classes(
+        *(getattr(module, f"{family.prefix}{part}") for part in ("ForCausalLM", "Attention", "MLP"))
+    )

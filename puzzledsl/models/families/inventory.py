@@ -60,14 +60,12 @@ def inventory(shape: Shape, layers: Sequence[Layer] | None = None) -> Shapes:
         attention, ffn = layers[index] if layers is not None else (ParentAttention(), ParentFfn())
         prefix, here = f"{family.layers}.{index}.", shape.at(index)
         names = family.names(here)
-        for alternative, part, norms in (
-            (attention, names.attention, names.attention_norms),
-            (ffn, names.ffn, names.ffn_norms),
-        ):
+        for alternative, part in ((attention, names.attention), (ffn, names.ffn)):
             own = alternative.weights(here)
-            if own:
-                found |= {f"{prefix}{norm}.weight": (shape.hidden,) for norm in norms}
-            found |= {f"{prefix}{part}.{name}": weight.shape for name, weight in own.items()}
+            if part is None or not own:
+                continue
+            found |= {f"{prefix}{norm}.weight": (shape.hidden,) for norm in part.norms}
+            found |= {f"{prefix}{part.module}.{name}": weight.shape for name, weight in own.items()}
     found[f"{family.final_norm}.weight"] = (shape.hidden,)
     if not shape.tied:
         found[f"{family.head}.weight"] = (shape.vocab, shape.hidden)

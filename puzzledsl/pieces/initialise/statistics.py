@@ -2,14 +2,13 @@
 
 The hidden states of all calibration tokens advance one layer at a time, so that a layer's inputs are still available
 when its statistics are complete: merged heads and narrow FFNs are fitted to the layer's own inputs and outputs
-(`Call`). Shapes: B sequences, S positions, H hidden, F intermediate width.
+(`calls`). Shapes: B sequences, S positions, H hidden, F intermediate width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -18,9 +17,11 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.families import access
+from puzzledsl.models.layerwise import LayerRunner, traced
 from puzzledsl.models.least_squares.grams import Gram
-from puzzledsl.models.least_squares.layer_statistics import Call, LayerStatistics
+from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 from puzzledsl.pieces.initialise.errors import NoCalibration
 
 KEPT_TOKENS = 8192
@@ -53,8 +54,9 @@ def walk_layers(
     statistics before requesting the next. Raises DiagnosticError (NoCalibration).
     """
     wanted = range(len(access.layers(model))) if layers is None else layers
-    chunks = [_enter(model, input_ids=tokens.to(model.device)) for tokens in token_blocks]
-    yield from _walk(model, chunks, 0, wanted, progress or Silent(), keep_tokens)
+    runner = LayerRunner(model)
+    entering = [runner.embed(tokens.to(model.device)) for tokens in token_blocks]
+    yield from _walk(model, runner, entering, 0, wanted, progress or Silent(), keep_tokens)
 
 
 def walk_from(
@@ -66,114 +68,81 @@ def walk_from(
     keep_tokens: int | None = None,
 ) -> Iterator[tuple[int, LayerStatistics]]:
     """Yield the statistics like `walk_layers`, from hidden states (B, S, H) that enter layer `first`; skip earlier layers."""
-    chunks = [_enter(model, inputs_embeds=hidden.to(model.device)) for hidden in hidden_states]
-    yield from _walk(model, chunks, first, layers, Silent(), keep_tokens)
+    entering = [hidden.to(model.device) for hidden in hidden_states]
+    yield from _walk(model, LayerRunner(model), entering, first, layers, Silent(), keep_tokens)
 
 
 def _walk(
     model: PreTrainedModel,
-    chunks: Sequence[_Chunk],
+    runner: LayerRunner,
+    entering: list[Tensor],
     first: int,
     layers: Sequence[int],
     report: Progress,
     keep_tokens: int | None,
 ) -> Iterator[tuple[int, LayerStatistics]]:
-    if not chunks:
+    if not entering:
         raise DiagnosticError(NoCalibration(None))
     wanted, end = set(layers), max(layers, default=-1) + 1
-    report.start("calibrate", max(0, end - first) * len(chunks))
+    report.start("calibrate", max(0, end - first) * len(entering))
+    shape = access.shape_of(model.config)
     for layer_idx in range(first, end):
         layer = access.layers(model)[layer_idx]
-        statistics = _empty(layer, model) if layer_idx in wanted else None
-        for chunk in chunks:
-            with torch.no_grad(), _observing(layer, statistics, chunk.hidden_states, keep_tokens):
-                chunk.hidden_states = layer(chunk.hidden_states, **chunk.calls[layer_idx])
+        statistics = _empty(shape.at(layer_idx), model.device) if layer_idx in wanted else None
+        for index, hidden in enumerate(entering):
+            kwargs = runner.layer_kwargs(layer_idx, hidden)
+            with torch.no_grad():
+                entering[index] = _run(layer, statistics, hidden, kwargs, keep_tokens)
             report.advance()
         if statistics is not None:
             yield layer_idx, statistics
 
 
-@dataclass
-class _Chunk:
-    hidden_states: Tensor
-    calls: list[dict[str, Any]]  # the keyword arguments each layer is called with
-
-
-class _Recorder(nn.Module):
-    """Replacement of a layer that records the arguments of its call and returns its input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden_states: Tensor | None = None
-        self.kwargs: dict[str, Any] = {}
-
-    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
-        self.hidden_states, self.kwargs = hidden_states, kwargs
-        return hidden_states
-
-
-def _enter(model: PreTrainedModel, **inputs: Tensor) -> _Chunk:
-    """Run the model's embedding on a block; return the hidden states and the arguments of each layer (masks, positions)."""
-    base: Any = cast(Any, model).model
-    real = base.layers
-    recorders = [_Recorder() for _ in real]
-    try:
-        base.layers = nn.ModuleList(recorders)
-        with torch.no_grad():
-            base(**inputs, use_cache=False)
-    finally:
-        base.layers = real
-    first = recorders[0].hidden_states
-    assert first is not None
-    return _Chunk(first, [recorder.kwargs for recorder in recorders])
-
-
-def _empty(layer: nn.Module, model: PreTrainedModel) -> LayerStatistics:
-    shape, device = access.shape_of(model.config), model.device
+def _empty(shape: Shape, device: torch.device) -> LayerStatistics:
+    width = shape.intermediate if shape.ffn == "dense" else 0
     return LayerStatistics(
         attention=Gram.zeros(shape.hidden, shape.hidden, device),
         ffn=Gram.zeros(shape.hidden, shape.hidden, device),
-        activations=Gram.zeros(shape.intermediate, 0, device),
-        activation_abs=torch.zeros(shape.intermediate, dtype=torch.float64, device=device),
+        activations=Gram.zeros(width, 0, device),
+        activation_abs=torch.zeros(width, dtype=torch.float64, device=device),
     )
 
 
-@contextmanager
-def _observing(
-    layer: nn.Module, statistics: LayerStatistics | None, entering: Tensor, keep_tokens: int | None
-) -> Iterator[None]:
-    """Context in which a running layer adds its sub-blocks' inputs and outputs to `statistics`."""
+def _run(
+    layer: nn.Module,
+    statistics: LayerStatistics | None,
+    entering: Tensor,
+    layer_kwargs: dict[str, Any],
+    keep_tokens: int | None,
+) -> Tensor:
+    """Run a layer, add its sub-blocks' inputs and outputs to `statistics`, and return its output."""
     if statistics is None:
+        return cast(Tensor, layer(entering, **layer_kwargs))
+    with _counting_activations(layer, statistics), traced(layer) as seen:
+        leaving = layer(entering, **layer_kwargs)
+    trace = seen.trace(entering, leaving, layer_kwargs)
+    statistics.attention.add(trace.attention_input, trace.attention_output)
+    statistics.ffn.add(trace.ffn_input, trace.ffn_output)
+    kept = sum(hidden.shape[:-1].numel() for hidden, _ in statistics.calls)
+    if keep_tokens is None or kept < keep_tokens:
+        statistics.calls.append((entering, trace))
+    return trace.output
+
+
+@contextmanager
+def _counting_activations(layer: nn.Module, statistics: LayerStatistics) -> Iterator[None]:
+    """Context in which a dense FFN adds what its last map reads to `statistics`."""
+    if not len(statistics.activation_abs):
         yield
         return
-    seen: dict[str, Any] = {}
-
-    def attention(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        kwargs = dict(kwargs)
-        x = kwargs.pop("hidden_states") if "hidden_states" in kwargs else args[0]
-        seen.update(hidden_states=x, kwargs=kwargs, output=output[0])
-        statistics.attention.add(x, output[0])
-
-    def ffn(module: nn.Module, args: Any, output: Tensor) -> None:
-        seen.update(ffn_input=args[0], ffn_output=output)
-        statistics.ffn.add(args[0], output)
 
     def down(module: nn.Module, args: Any) -> None:
         statistics.activations.add(args[0])
         flat = args[0].reshape(-1, args[0].shape[-1])
         statistics.activation_abs.add_(flat.abs().sum(0, dtype=torch.float32))
 
-    down_proj = cast(nn.Module, access.ffn(layer).down_proj)
-    hooks = [
-        access.attention(layer).register_forward_hook(attention, with_kwargs=True),
-        access.ffn(layer).register_forward_hook(ffn),
-        down_proj.register_forward_pre_hook(down),
-    ]
+    hook = cast(nn.Module, access.ffn(layer).down_proj).register_forward_pre_hook(down)
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
-    kept = sum(call.entering.shape[:-1].numel() for call in statistics.calls)
-    if keep_tokens is None or kept < keep_tokens:
-        statistics.calls.append(Call(entering=entering, **seen))
+        hook.remove()

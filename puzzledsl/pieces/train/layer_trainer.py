@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.families.access import shape_of
-from puzzledsl.models.layerwise import LayerTrace
+from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 from puzzledsl.pieces.train.errors import ParentNotFinite
 from puzzledsl.pieces.train.order import Order
@@ -55,7 +55,7 @@ class LayerTrainer:
         Raises DiagnosticError: ParentNotFinite, and those of `Student.build`.
         """
         _require_finite(layer_idx, statistics, model.dtype)
-        shape, jobs = shape_of(model.config), order.jobs_of(layer_idx)
+        shape, jobs = shape_of(model.config).at(layer_idx), order.jobs_of(layer_idx)
         students = [Student.build(job, model, statistics, order.init, shape) for job in jobs]
         refine(students, statistics.calls)
         statistics.calls.clear()  # the largest part of the statistics, no longer needed

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from puzzledsl.models.kernels.allocation import keep_freed_memory
-from puzzledsl.models.layerwise import LayerTrace
+from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.placement import faster_in_bfloat16
 from puzzledsl.models.schedule import learning_rate, warmup_steps
 from puzzledsl.pieces.train.losses import TINY, LossName, loss_of

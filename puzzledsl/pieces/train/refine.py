@@ -9,27 +9,29 @@ Shapes: B sequences, S positions, H hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from puzzledsl.models.layerwise import LayerTrace
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.models.families.access import norm_behind, sub_block_of
+from puzzledsl.models.layer_trace import LayerTrace, TracedBatch
 from puzzledsl.models.least_squares.grams import Gram, refit
-from puzzledsl.models.least_squares.layer_statistics import Call
 from puzzledsl.pieces.initialise.gauss_newton import Fit
-from puzzledsl.pieces.train.student import Student, TracedBatch
+from puzzledsl.pieces.train.student import Student, alternatives_of
 from puzzledsl.plan.refinement import FITTED_SHARE, has_numbers_enough, is_refined
 
 
-def refine(students: Sequence[Student], calls: Sequence[Call]) -> None:
+def refine(students: Sequence[Student], calls: Sequence[TracedBatch]) -> None:
     """Fit the pieces of one layer, in place, to the parent's outputs on most of the calibration batches.
 
     A fit is kept only if it also reduces the error on the last batch, which it is not fitted to. Skips pieces that are not to
     be refined, that have too many weights for the number of calibration values, or whose weights are not all float32.
     """
     batches = int(FITTED_SHARE * len(calls))
-    numbers = sum(call.entering.numel() for call in calls[:batches])
+    numbers = sum(entering.numel() for entering, _ in calls[:batches])
     wanted = [
         student
         for student in students
@@ -37,8 +39,8 @@ def refine(students: Sequence[Student], calls: Sequence[Call]) -> None:
     ]
     if not wanted:
         return
-    fitted = [_traced(call) for call in calls[:batches]]
-    judging = [_traced(calls[-1])]
+    fitted = [_float_batch(call) for call in calls[:batches]]
+    judging = [_float_batch(calls[-1])]
     for student in wanted:
         if Fit(_linears(student), _Residual(student), fitted, judging).run():
             _refit_last(student, calls)
@@ -54,12 +56,12 @@ def _size(student: Student) -> int:
 
 def _is_float32(student: Student) -> bool:
     """False if one half of a coupled piece is the parent's module in bfloat16; a fit would then follow its rounding errors."""
-    modules = [module for module in (student.attention, student.ffn) if module is not None]
+    modules = [sub_block_of(student.layer, sub_block) for sub_block in alternatives_of(student.job)]
     return all(weight.dtype == torch.float32 for module in modules for weight in module.parameters())
 
 
 class _Residual:
-    """Residual of the fit: the piece's output minus the parent sub-block's output, [B, S, H]."""
+    """Residual of the fit: what the piece adds to the stream minus what the parent's sub-block adds, [B, S, H]."""
 
     def __init__(self, student: Student) -> None:
         self._student = student
@@ -69,7 +71,7 @@ class _Residual:
 
 
 @torch.no_grad()
-def _refit_last(student: Student, calls: Sequence[Call]) -> None:
+def _refit_last(student: Student, calls: Sequence[TracedBatch]) -> None:
     """Refit the last linear map of a piece by least squares on all calibration tokens; `Fit` used only a part of them."""
     last = _last(student)
     if last is None:
@@ -79,7 +81,7 @@ def _refit_last(student: Student, calls: Sequence[Call]) -> None:
     noted: list[Tensor] = []
     hook = last.register_forward_hook(lambda module, args, output: noted.extend((args[0], output)))
     try:
-        for hidden, trace in map(_traced, calls):
+        for hidden, trace in map(_float_batch, calls):
             made = student.forward(hidden, trace)
             read, gave = noted
             noted.clear()
@@ -93,31 +95,27 @@ def _refit_last(student: Student, calls: Sequence[Call]) -> None:
 def _last(student: Student) -> nn.Linear | None:
     """Return the last linear map of a piece if its output is linear in it.
 
-    None for a piece without such a map of its own, for example one whose attention is followed by the parent's FFN.
+    None for a piece without such a map of its own, for example one whose attention is followed by the parent's FFN, and for
+    one with a norm behind it.
     """
     job = student.job
     if job.ffn is not None and job.ffn.kind == "parent":
         return None
+    sub_block: SubBlock
     if job.ffn is not None and job.ffn.kind != "noop":
-        module, name = student.ffn, job.ffn.last_map
+        sub_block, name = "ffn", job.ffn.last_map
     elif job.attention is not None and job.attention.kind != "parent":
-        module, name = student.attention, job.attention.last_map
+        sub_block, name = "attention", job.attention.last_map
     else:
         return None
-    return None if name is None else cast(nn.Linear, getattr(module, name))
+    if name is None or norm_behind(student.layer, sub_block) is not None:
+        return None
+    return cast(nn.Linear, getattr(sub_block_of(student.layer, sub_block), name))
 
 
-def _traced(call: Call) -> TracedBatch:
-    entering = call.entering.float()
-    trace = LayerTrace(
-        attention_input=call.hidden_states.float(),
-        attention_output=call.output.float(),
-        ffn_input=call.ffn_input.float(),
-        ffn_output=call.ffn_output.float(),
-        output=entering + call.output.float() + call.ffn_output.float(),
-        attention_kwargs=_float(call.kwargs),
-    )
-    return entering, trace
+def _float_batch(call: TracedBatch) -> TracedBatch:
+    entering, trace = call
+    return entering.float(), LayerTrace(**{f.name: _float(getattr(trace, f.name)) for f in fields(trace)})
 
 
 def _float(value: Any) -> Any:

@@ -48,8 +48,10 @@ def work_of(order: Order, shape: Shape) -> list[float]:
 
     2 per weight of the parent's layer (forward) and 6 per weight of its pieces (forward and backward).
     """
-    own = [*ParentAttention().weights(shape).values(), *ParentFfn().weights(shape).values()]
-    work = [2.0 * sum(math.prod(weight.shape) for weight in own)] * (order.last_layer + 1)
+    work = []
+    for own in shape.each[: order.last_layer + 1]:
+        weights = [*ParentAttention().weights(own).values(), *ParentFfn().weights(own).values()]
+        work.append(2.0 * sum(math.prod(weight.shape) for weight in weights))
     for job in order.jobs:
         work[job.layer] += 6.0 * sum(map(math.prod, job.shapes.values()))
     return work

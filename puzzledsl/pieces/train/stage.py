@@ -21,7 +21,8 @@ from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.paged import paged_parent
-from puzzledsl.models.layerwise import LayerRunner, LayerTrace
+from puzzledsl.models.layer_trace import LayerTrace
+from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import SHARE, free_bytes, placement
 from puzzledsl.pieces.initialise.statistics import walk_from
 from puzzledsl.pieces.train.finished import write_finished

@@ -1,7 +1,7 @@
 """The modules of a piece in training, with their inputs and targets.
 
 Norms stay the parent's and are not trained (the weights after a norm absorb its scale). So all pieces of a sub-block share one
-normed input, and no gradient flows to it.
+normed input, and no gradient flows to it. In a family with norms behind its sub-blocks, losses compare what comes out of these.
 
 Shapes: B sequences, S positions, H hidden.
 """
@@ -11,23 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
 from puzzledsl.ir.nodes import Initialisers, Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.families import access
 from puzzledsl.models.kernels.products import fast_products
-from puzzledsl.models.layerwise import LayerTrace
+from puzzledsl.models.layer_trace import LayerTrace
+from puzzledsl.models.layerwise import traced
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
-
-TracedBatch = tuple[Tensor, LayerTrace]
-"""Hidden states [B, S, H] that enter a layer, and the trace of the parent's layer on them."""
+from puzzledsl.models.replace import with_modules
 
 
 @dataclass
@@ -35,10 +34,11 @@ class Student:
     """Modules of a job. `trained` holds those that are not the parent's, under the names that the piece's file uses."""
 
     job: BldJob
-    attention: nn.Module | None
-    ffn: nn.Module | None
-    ffn_norm: Callable[[Tensor], Tensor]
+    layer: nn.Module
+    """The parent's layer with the student's modules."""
     trained: nn.Module
+    trained_norm: nn.Module | None
+    """The parent's norm behind the sub-block that is trained; None without one, and for a coupled piece."""
 
     @classmethod
     def build(
@@ -69,40 +69,47 @@ class Student:
         return student
 
     def forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
-        """Return the piece's output, which is added to the residual stream, [B, S, H]. Uses `models.kernels.products`.
+        """Return what the piece adds to the residual stream, [B, S, H]. Uses `models.kernels.products`.
 
-        For a coupled block it is the sum of its attention's and its FFN's outputs; the FFN reads the stream after the new
+        For a coupled block it is the sum of its attention's and its FFN's; the FFN reads the stream after the new
         attention. With a bfloat16 parent, the float32 weights are multiplied in bfloat16 (autocast).
         """
         with fast_products(), _as_the_parent_multiplies(hidden_BSH):
             return self._forward(hidden_BSH, trace)
 
     def _forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
-        if self.attention is None:
-            assert self.ffn is not None
-            return cast(Tensor, self.ffn(trace.ffn_input))
-        kwargs: dict[str, Any] = trace.attention_kwargs
-        attended, _ = self.attention(hidden_states=trace.attention_input, **kwargs)
-        if self.ffn is None:
-            return cast(Tensor, attended)
-        return cast(Tensor, attended + self.ffn(self.ffn_norm(hidden_BSH + attended)))
-
-    def target(self, trace: LayerTrace) -> Tensor:
-        """Return the output of the parent's sub-block (or block), [B, S, H]."""
         match self.job.sub_block:
             case "attention":
-                return trace.attention_output
+                output = self.trained(hidden_states=trace.attention_input, **trace.attention_kwargs)
             case "ffn":
-                return trace.ffn_output
+                output = self.trained(trace.ffn_input)
             case "block":
-                return trace.attention_output + trace.ffn_output
+                with traced(self.layer) as seen:
+                    self.layer(hidden_BSH, **trace.layer_kwargs)
+                return cast(Tensor, seen.attention["added"] + seen.ffn["added"])
+        output = output[0] if isinstance(output, tuple) else output
+        return cast(Tensor, output if self.trained_norm is None else self.trained_norm(output))
+
+    def target(self, trace: LayerTrace) -> Tensor:
+        """Return what the parent's sub-block (or block) adds to the residual stream, [B, S, H]."""
+        match self.job.sub_block:
+            case "attention":
+                return trace.attention_added
+            case "ffn":
+                return trace.ffn_added
+            case "block":
+                return trace.attention_added + trace.ffn_added
 
     @property
     def needs_training(self) -> bool:
-        """False for a linear sub-block initialised by least squares: it is the optimum already, so BLD cannot improve it."""
+        """False for a linear sub-block initialised by least squares: it is the optimum already, so BLD cannot improve it.
+
+        With a norm behind it, it is the optimum in front of the norm, and training can improve it.
+        """
         alternative = self.job.attention or self.job.ffn
         assert alternative is not None
-        return self.job.sub_block == "block" or not alternative.is_solved(self.job.init)
+        solved = alternative.is_solved(self.job.init) and self.trained_norm is None
+        return self.job.sub_block == "block" or not solved
 
     def weights(self) -> dict[str, Tensor]:
         """Return a float32 copy of the trained weights, by the names that the piece's file uses."""
@@ -120,18 +127,20 @@ _SetWeights = Callable[[nn.Module, SubBlock, Alternative], None]
 
 def _student(job: BldJob, model: PreTrainedModel, set_weights: _SetWeights) -> Student:
     layer = access.layers(model)[job.layer]
-    trained: dict[str, nn.Module] = {}
+    made: dict[SubBlock, nn.Module] = {}
+    for sub_block, alternative in alternatives_of(job).items():
+        if alternative.kind != "parent":
+            module = build_alternative(model, job.layer, alternative, dtype=torch.float32)
+            set_weights(module, sub_block, alternative)
+            made[sub_block] = module.requires_grad_(True)
+    changed = with_modules(layer, made)
+    if job.sub_block == "block":
+        held = nn.ModuleDict({PREFIXES[sub_block]: module for sub_block, module in made.items()})
+        return Student(job, changed, held, None)
+    return Student(job, changed, made[job.sub_block], access.norm_behind(layer, job.sub_block))
 
-    def module(sub_block: SubBlock, alternative: Alternative | None) -> nn.Module | None:
-        if alternative is None:
-            return None
-        if alternative.kind == "parent":
-            return access.sub_block_of(layer, sub_block)
-        made = build_alternative(model, job.layer, alternative, dtype=torch.float32)
-        set_weights(made, sub_block, alternative)
-        trained[access.sub_block_name(sub_block)] = made.requires_grad_(True)
-        return made
 
-    attention, ffn = module("attention", job.attention), module("ffn", job.ffn)
-    held = nn.ModuleDict(trained) if job.sub_block == "block" else next(iter(trained.values()))
-    return Student(job, attention, ffn, access.norm_of(layer, "ffn"), held)
+def alternatives_of(job: BldJob) -> dict[SubBlock, Alternative]:
+    """Return the alternatives of a job, by sub-block."""
+    pairs: tuple[tuple[SubBlock, Alternative | None], ...] = (("attention", job.attention), ("ffn", job.ffn))
+    return {sub_block: alternative for sub_block, alternative in pairs if alternative is not None}

@@ -15,13 +15,13 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir.tables import Piece
+from puzzledsl.models.layer_trace import TracedBatch
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.train.activations import Activations
 from puzzledsl.pieces.train.finished import Enter, write_finished
 from puzzledsl.pieces.train.layer_trainer import LayerTrainer, is_checked_after
 from puzzledsl.pieces.train.order import Order
-from puzzledsl.pieces.train.student import TracedBatch
 
 
 def sweep(model: PreTrainedModel, order: Order, enter: Enter, progress: Progress) -> None:

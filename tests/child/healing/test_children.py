@@ -15,7 +15,7 @@ from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.child.assemble import assemble
 from puzzledsl.child.healing import children as healed_children
 from puzzledsl.child.healing import groups as healing
-from puzzledsl.child.healing.chain import chain, child_digest, first_changed
+from puzzledsl.child.healing.chain import chain, child_digest, first_changed, points
 from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.load import load_parent
@@ -102,7 +102,7 @@ def test_a_prefix_that_children_share_is_healed_once(
     kls(healed, CHILDREN[1:3])
     one, other = (chain(layers_of(child)) for child in CHILDREN[1:3])
     shared = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
-    begun = first_changed(one)
+    begun = first_changed(one, points(LAYERS))
     assert 0 < begun < shared < len(one)
     resumed = max(begun, shared - shared % every)
     assert len(fitted) == len(one) - begun + len(other) - resumed

@@ -9,7 +9,7 @@ import torch
 
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.healing.chain import chain, first_changed
+from puzzledsl.child.healing.chain import chain, first_changed, points
 from puzzledsl.child.healing.fit import least_in_box
 from tests.children import PARENT, Choice, define
 
@@ -51,4 +51,4 @@ def test_a_sub_block_aims_at_where_its_output_is_read(
     """The stream starts at point 0, so that a child without its first layer reads the embedding everywhere."""
     links = chain(define(layers).layers)
     assert [link.goal for link in links] == goals
-    assert first_changed(links) == changed
+    assert first_changed(links, points(len(layers))) == changed

@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING, AutoTokenizer
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.family import Names
 from puzzledsl.families.registry import FAMILIES as TABLES
-from puzzledsl.models.families.access import attention, family_of, ffn, layers, norm_of, shape_of
+from puzzledsl.models.families.access import attention, family_of, ffn, layers, norm_before, shape_of
 from puzzledsl.models.families.errors import (
     DamagedWeights,
     NoCheckpoint,
@@ -63,7 +63,7 @@ def test_the_shape_is_that_of_the_weights(family: str) -> None:
     assert feed["up_proj.weight"] == (shape.intermediate, shape.hidden)
     assert ("up_proj.bias" in feed) == shape.mlp_bias
     assert len(layers(model)) == shape.layers
-    assert norm_of(layer, "attention") is layer.input_layernorm
+    assert norm_before(layer, "attention") is layer.input_layernorm
     assert shape.family == family_of(model).model_type == family
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from functools import cache
 
 import pytest
@@ -19,8 +20,9 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.layer_trace import TracedBatch
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.least_squares.layer_statistics import Call, LayerStatistics
+from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 from puzzledsl.pieces.initialise.statistics import collect_statistics
 from puzzledsl.pieces.train.piece_state import SquaredErrors
 from puzzledsl.pieces.train.refine import refine
@@ -29,13 +31,19 @@ from puzzledsl.plan.refinement import NUMBERS_A_WEIGHT
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
-TENSORS = ("entering", "hidden_states", "output", "ffn_input", "ffn_output")
 SHRUNK: list[Alternative] = [
     GqaAttention(kv_heads=2),
     GqaAttention(kv_heads=1),
     MlpFfn(width=36),
     MlpFfn(width=12),
 ]
+
+
+def mapped(call: TracedBatch, change: Callable[[torch.Tensor], torch.Tensor]) -> TracedBatch:
+    hidden, trace = call
+    tensors = {f.name: getattr(trace, f.name) for f in fields(trace)}
+    changed = {n: change(value) for n, value in tensors.items() if isinstance(value, torch.Tensor)}
+    return change(hidden), replace(trace, **changed)
 
 
 @cache
@@ -135,19 +143,19 @@ def test_a_piece_with_too_many_weights_for_the_tokens_is_left_alone() -> None:
     alternative, calls = MlpFfn(width=36), calibration("llama").calls
     student = student_of("llama", of(alternative))
     weights = sum(weight.numel() for weight in student.weights().values())
-    few = [replace(call, **{name: getattr(call, name)[:1] for name in TENSORS}) for call in calls[:2]]
-    assert few[0].entering.numel() < NUMBERS_A_WEIGHT * weights
+    few = [mapped(call, lambda tensor: tensor[:1]) for call in calls[:2]]
+    assert few[0][0].numel() < NUMBERS_A_WEIGHT * weights
     before = student.weights()
     refine([student], few)
     assert all(torch.equal(weight, before[name]) for name, weight in student.weights().items())
 
 
 def test_a_parent_in_bfloat16_is_fitted_in_float32() -> None:
-    def rounded(call: Call) -> Call:
-        kwargs = dict(call.kwargs)
-        cos, sin = kwargs["position_embeddings"]
-        kwargs["position_embeddings"] = cos.bfloat16(), sin.bfloat16()
-        return replace(call, kwargs=kwargs, **{name: getattr(call, name).bfloat16() for name in TENSORS})
+    def rounded(call: TracedBatch) -> TracedBatch:
+        hidden, trace = mapped(call, lambda tensor: tensor.bfloat16())
+        cos, sin = trace.attention_kwargs["position_embeddings"]
+        kwargs = trace.attention_kwargs | {"position_embeddings": (cos.bfloat16(), sin.bfloat16())}
+        return hidden, replace(trace, attention_kwargs=kwargs, layer_kwargs=kwargs)
 
     for alternative in (GqaAttention(kv_heads=1), MlpFfn(width=12)):
         student = student_of("llama", of(alternative))

@@ -12,6 +12,8 @@ from transformers.models.llama.modeling_llama import LlamaAttention, LlamaForCau
 from .configuration_decilm import DeciLMConfig
 from .window import LimitWindow
 
+ATTENTION_NORMS = ()  # attributes of a layer
+FFN_NORMS = ()
 MODULES = {}  # sub-blocks of installed packages, by their words
 
 
@@ -28,6 +30,12 @@ class SubBlock(nn.Module):
         return (out, None) if self.pair else out
 
 
+def drop(layer, name, norms, module):
+    setattr(layer, name, module)
+    for norm in norms:
+        setattr(layer, norm, nn.Identity())
+
+
 class DeciLMForCausalLM(LlamaForCausalLM):
     config_class = DeciLMConfig
 
@@ -38,7 +46,7 @@ class DeciLMForCausalLM(LlamaForCausalLM):
         for layer, block, kind in zip(self.model.layers, config.block_configs, kinds, strict=True):
             attention, ffn, own = block.attention, block.ffn, copy.deepcopy(config)
             if attention.no_op:
-                layer.self_attn, layer.input_layernorm = SubBlock(True), nn.Identity()
+                drop(layer, "self_attn", ATTENTION_NORMS, SubBlock(True))
             elif attention.replace_with_linear:
                 layer.self_attn = SubBlock(True, config.hidden_size)
             elif "module" in attention:
@@ -53,7 +61,7 @@ class DeciLMForCausalLM(LlamaForCausalLM):
                     hook = LimitWindow(attention.window_length, attention.num_sink_tokens or 0)
                     layer.self_attn.register_forward_pre_hook(hook, with_kwargs=True)
             if ffn.no_op:
-                layer.mlp, layer.post_attention_layernorm = SubBlock(False), nn.Identity()
+                drop(layer, "mlp", FFN_NORMS, SubBlock(False))
             elif ffn.replace_with_linear:
                 layer.mlp = SubBlock(False, config.hidden_size)
             elif "module" in ffn:

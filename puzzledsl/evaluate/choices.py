@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.ir.tables import Figure
+from puzzledsl.models.families.access import read_by_head
 from puzzledsl.models.kernels.products import fast_products
 
 ROW_TOKENS = {"cpu": 768, "cuda": 16384}  # tokens of one forward, padding included
@@ -160,7 +161,7 @@ def _score(
     states_BTH = base(input_ids=ids_BT.to(device), use_cache=False, **inputs).last_hidden_state
     wanted = [(i, place, token) for i, row in enumerate(rows) for place, token, _ in row.targets]
     rows_M, places_M, tokens_M = torch.tensor(wanted, device=device).T
-    states_MH = states_BTH[rows_M, places_M]
+    states_MH = read_by_head(model, states_BTH[rows_M, places_M])
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     log_probs: list[float] = []
     likeliest: list[bool] = []

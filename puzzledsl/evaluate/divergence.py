@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.ir.tables import Figure
 from puzzledsl.models.divergence import CHUNK_POSITIONS, kl_divergence
+from puzzledsl.models.families.access import read_by_head
 from puzzledsl.models.kernels.products import fast_products
 
 FORWARD_TOKENS = 2048
@@ -41,13 +42,13 @@ class BlockFigures:
 def final_states(
     model: PreTrainedModel, blocks_NT: Tensor, advance: Callable[[int], None] = lambda blocks: None
 ) -> list[Tensor]:
-    """Return each block's hidden states after the final norm, [T, H], on the CPU in the model's dtype."""
+    """Return each block's hidden states as the head reads them, after the final norm, [T, H], on the CPU in the model's dtype."""
     base: Any = model.base_model
     found: list[Tensor] = []
     for rows_BT in torch.split(blocks_NT, max(1, FORWARD_TOKENS // blocks_NT.shape[1])):
         with fast_products():
-            states_BTH = base(input_ids=rows_BT.to(model.device), use_cache=False).last_hidden_state.cpu()
-        found += list(states_BTH)
+            states_BTH = base(input_ids=rows_BT.to(model.device), use_cache=False).last_hidden_state
+        found += list(read_by_head(model, states_BTH).cpu())
         advance(len(rows_BT))
     return found
 

@@ -48,6 +48,15 @@ class Config:
             raise BadConfig(f"{key} is {shown(value)}")
         return value
 
+    def flags(self, key: str, count: int) -> tuple[bool, ...] | None:
+        """Return a list of at least `count` truth values or zeros and ones, one a layer; None if missing or null."""
+        value = self.content.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) < count or any(item not in (0, 1) for item in value):
+            raise BadConfig(f"{key} is not a list of {count} truth values, one a layer")
+        return tuple(bool(item) for item in value[:count])
+
     def words(self, key: str, allowed: tuple[str, ...], count: int) -> tuple[str, ...] | None:
         """Return a list of `count` words, one a layer; None if the field is missing or null."""
         value = self.content.get(key)

@@ -62,6 +62,8 @@ class Family:
     embedding: str = "model.embed_tokens"
     final_norm: str = "model.norm"
     head: str = "lm_head"
+    logits_divisor: str = ""
+    """Field of its configuration by which the head's logits are divided; empty: 1."""
     package: str = ""
     """The folder of its classes in `transformers.models`, if it is not the model type."""
     config_prefix: str = ""

@@ -26,6 +26,7 @@ from puzzledsl.models.families.access import (
     layers,
     norm_behind,
     part_of,
+    read_by_head,
     sub_block_of,
 )
 from puzzledsl.models.families.paged import is_paged
@@ -137,8 +138,8 @@ class LayerRunner:
         return seen.trace(hidden_BSH, output, self.layer_kwargs(layer_idx, hidden_BSH))
 
     def final_norm(self, hidden_BSH: Tensor) -> Tensor:
-        """Apply the norm between the last layer and the head, [..., H] -> [..., H]."""
-        return cast(Tensor, self._norm(hidden_BSH))
+        """Return what the head reads (`read_by_head`), from the last layer's output: [..., H] -> [..., H]."""
+        return read_by_head(self._model, cast(Tensor, self._norm(hidden_BSH)))
 
     def head(self, normed_BSH: Tensor) -> Tensor:
         """Return the logits [..., V] of normed hidden states [..., H]."""

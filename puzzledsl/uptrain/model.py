@@ -15,13 +15,13 @@ from transformers import PreTrainedModel
 
 from puzzledsl.ir.nodes import Uptrain
 from puzzledsl.models.divergence import summed_kl
-from puzzledsl.models.families.access import layers, output_embedding
+from puzzledsl.models.families.access import layers, output_embedding, read_by_head
 from puzzledsl.models.placement import faster_in_bfloat16
 from puzzledsl.uptrain.loss import CHUNK_TOKENS, IGNORED, LogitLoss, cosine_loss, logit_loss
 
 
 class Hidden(NamedTuple):
-    """`final`: after the final norm, [B, T, H]. `layers`: each layer's output, [B, T, H]; empty unless asked for."""
+    """`final`: as the head reads them, [B, T, H]. `layers`: each layer's output, [B, T, H]; empty unless asked for."""
 
     final: Tensor
     layers: list[Tensor]
@@ -107,7 +107,7 @@ def hidden_states(model: PreTrainedModel, ids_BT: Tensor, *, every_layer: bool) 
     finally:
         for handle in handles:
             handle.remove()
-    return Hidden(output.last_hidden_state, found)
+    return Hidden(read_by_head(model, output.last_hidden_state), found)
 
 
 def recompute_layers(model: PreTrainedModel) -> None:

@@ -43,13 +43,12 @@ class ChildSubBlock:
             )  # a fused one (`models.kernels.gated`) applies the last map
         else:
             self._module = _piece(model, link, pieces)
-        name = link.alternative.last_map
-        last = None if name is None else getattr(self._module, name, None)
-        self.last: tuple[str, nn.Linear] | None = None
-        """Name and module of the last map."""
-        if name is not None and isinstance(last, nn.Linear):
-            self.last = name, _copied(last)
-            setattr(self._module, name, nn.Identity())
+        self.name = link.alternative.last_map or ""
+        last = getattr(self._module, self.name, None)
+        self.last = _copied(last) if isinstance(last, nn.Linear) else None
+        """The last map; None for a sub-block without one."""
+        if self.last is not None:
+            setattr(self._module, self.name, nn.Identity())
         self.channels_H = self._channels(model)
         """Factor of each channel between the last map's output and what is added; None: 1."""
 
@@ -57,7 +56,7 @@ class ChildSubBlock:
     def last_map(self) -> nn.Linear:
         """The last map of a sub-block that has one."""
         assert self.last is not None
-        return self.last[1]
+        return self.last
 
     def last_input(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
         """Return the input of the last map, [B, S, H] -> [B, S, P]."""
@@ -91,7 +90,7 @@ class ChildSubBlock:
         if self.last is None:
             return read_BSP
         with fast_products():
-            return cast(Tensor, self.last[1](read_BSP))
+            return cast(Tensor, self.last(read_BSP))
 
     def _channels(self, model: PreTrainedModel) -> Tensor | None:
         if self._behind is None:

@@ -125,13 +125,13 @@ class _Walk:
             sub_block = ChildSubBlock(self._model, link, self._pieces)
             self._unhealed = [self._held_out.run(sub_block, hidden) for hidden in self._unhealed]
             if (last := sub_block.last) is not None:
-                name = self._name(link, last[0])
+                name = self._name(link, sub_block.name)
                 if stored is None:
                     pairs = self._calibration, self._held_out
                     fit_last(sub_block, *(pair.fit_batches(sub_block) for pair in pairs))
                 else:
-                    last[1].weight.copy_(stored[name].read())
-                weights[name] = last[1].weight
+                    last.weight.copy_(stored[name].read())
+                weights[name] = last.weight
             self._calibration.move(sub_block)
             self._held_out.move(sub_block)
         if stored is None:

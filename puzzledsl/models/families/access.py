@@ -129,6 +129,13 @@ def residual_factor(layer: nn.Module) -> float:
     return 1.0 if name is None else float(getattr(layer, name))
 
 
+def read_by_head(model: PreTrainedModel, normed: Tensor) -> Tensor:
+    """Final hidden states after the last norm -> states whose products with the head's weight are the logits."""
+    name = family_of(model).logits_divisor
+    divisor = 1 if not name else getattr(model.config, name)
+    return normed if divisor == 1 else normed / divisor
+
+
 def output_embedding(model: PreTrainedModel) -> Tensor:
     """The head's weight [V, H]; no supported family has a bias there."""
     embeddings: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -127,12 +128,18 @@ def empty_model(
 
 
 def _make_buffers(model: PreTrainedModel, device: torch.device | str) -> None:
-    """Compute the model's buffers, the frequencies of rotary embeddings, by its own class."""
+    """Compute the model's buffers by its own code: frequencies of rotary embeddings, the scale of an embedding."""
     held: Any = model
     for name, module in list(held.named_modules()):
-        if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
+        meta = [own for own, buffer in module.named_buffers(recurse=False) if buffer.is_meta]
+        if meta and "config" in inspect.signature(type(module)).parameters:
             holder, _, own = name.rpartition(".")
             setattr(held.get_submodule(holder), own, type(module)(config=held.config).to(device))
+        elif meta:
+            for own in meta:
+                module._buffers[own] = torch.empty_like(module._buffers[own], device=device)
+            with torch.no_grad():
+                held._init_weights(module)
 
 
 def frozen(model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTrainedModel:

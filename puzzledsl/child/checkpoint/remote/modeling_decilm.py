@@ -43,23 +43,30 @@ class DeciLMForCausalLM(LlamaForCausalLM):
         super().__init__(config)
         kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
         slots = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in kinds}  # of the KV cache
-        for layer, block, kind in zip(self.model.layers, config.block_configs, kinds, strict=True):
-            attention, ffn, own = block.attention, block.ffn, copy.deepcopy(config)
+        for index, (block, kind) in enumerate(zip(config.block_configs, kinds, strict=True)):
+            layer, attention, ffn, own = (
+                self.model.layers[index],
+                block.attention,
+                block.ffn,
+                copy.deepcopy(config),
+            )
             if attention.no_op:
                 drop(layer, "self_attn", ATTENTION_NORMS, SubBlock(True))
             elif attention.replace_with_linear:
                 layer.self_attn = SubBlock(True, config.hidden_size)
             elif "module" in attention:
                 layer.self_attn = MODULES[attention.module](config, **attention.arguments)
-                if hasattr(layer.self_attn, "layer_idx"):  # it fills a slot of the KV cache
-                    layer.self_attn.layer_idx = slots[kind].pop(0)
             else:
                 own.num_key_value_heads = config.num_attention_heads // attention.n_heads_in_group
-                layer.self_attn = LlamaAttention(own, slots[kind].pop(0))  # slot 0 must be one that is filled
+                layer.self_attn = LlamaAttention(own, index)
                 layer.self_attn.config = config  # the copy does not know the attention implementation
                 if attention.window_length is not None:
                     hook = LimitWindow(attention.window_length, attention.num_sink_tokens or 0)
                     layer.self_attn.register_forward_pre_hook(hook, with_kwargs=True)
+            if hasattr(
+                layer.self_attn, "layer_idx"
+            ):  # it fills a slot of the KV cache; slot 0 must be filled
+                layer.self_attn.layer_idx = slots[kind].pop(0)
             if ffn.no_op:
                 drop(layer, "mlp", FFN_NORMS, SubBlock(False))
             elif ffn.replace_with_linear:

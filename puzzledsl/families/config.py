@@ -35,6 +35,10 @@ class Config:
             raise BadConfig(f"{key} is {what}")
         return value
 
+    def given(self, key: str, absent: int, high: int = MAX_SIZE) -> int:
+        """Return a whole number; `absent` if the field is missing."""
+        return self.whole(key, high) if key in self.content else absent
+
     def optional(self, key: str, absent: int, null: int, high: int = MAX_SIZE) -> int:
         """Return a whole number; a missing field has one default, an explicit null another."""
         if key not in self.content:
@@ -67,6 +71,18 @@ class Config:
         for word in value:
             if word not in allowed:
                 raise BadConfig(f"{key} contains {shown(word)}; known words are {', '.join(allowed)}")
+        return tuple(value)
+
+    def indices(self, key: str, count: int) -> tuple[int, ...]:
+        """Return a list of indices of `count` layers; empty if the field is missing or null."""
+        value = self.content.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            raise BadConfig(f"{key} is {shown(value)}, and should be a list of layers")
+        for index in value:
+            if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
+                raise BadConfig(f"{key} contains {shown(index)}; layers are 0 to {count - 1}")
         return tuple(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.shape import Shape
@@ -58,6 +58,10 @@ class Family:
     """Arguments that a `shape(…)` of it takes beside the usual ones (`families.literal`)."""
     names: Callable[[Shape], Names] = lambda shape: Names()
     """Return the names inside a layer of this (layer's) shape."""
+    experts: Literal["stacked", "interleaved"] = "stacked"
+    """Fused experts of transformers: gate above up, as [E, 2 W, H]; or gate and up in turn, transposed, as [E, H, 2 W]."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Start of a canonical name inside the FFN -> start of transformers' name."""
     layers: str = "model.layers"
     embedding: str = "model.embed_tokens"
     final_norm: str = "model.norm"

@@ -1,0 +1,1 @@
+"""Tests of the families\x27 readers of config.json."""

@@ -113,8 +113,10 @@ def test_shapes(tmp_path: Path, family: str) -> None:
     found = program(tmp_path, f"parent q = shape(family: {family}, {SHAPE})").parents["q"]
     assert found.source == nodes.ShapeSource()
     shape = found.shape
-    assert (shape.kv_heads, shape.tied, shape.output_bias, shape.mlp_bias) == (4, False, False, False)
-    assert (shape.attention_bias, shape.qk_norm) == (family == "qwen2", family == "qwen3")
+    assert (shape.kv_heads, shape.tied) == (4, False)
+    assert shape.attention_bias == (family in ("qwen2", "gpt_oss"))
+    assert (shape.output_bias, shape.mlp_bias) == (family == "gpt_oss", family == "gpt_oss")
+    assert shape.qk_norm == (family in ("qwen3", "qwen3_moe"))
 
 
 @pytest.mark.states("data.text", "data.jsonl", "data.hf", "data.only")

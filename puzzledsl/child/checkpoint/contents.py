@@ -53,7 +53,7 @@ class ChildFiles:
 
     def cast(self, dtype: torch.dtype) -> ChildFiles:
         """Return the same child in another dtype; tensors are converted when they are read."""
-        return replace(self, weights={name: _cast(weight, dtype) for name, weight in self.weights.items()})
+        return replace(self, weights={name: weight.cast(dtype) for name, weight in self.weights.items()})
 
 
 def from_directory(directory: Path) -> ChildFiles:
@@ -163,12 +163,6 @@ def _reader(
         return weights[name].to(dtype).contiguous()
 
     return read
-
-
-def _cast(weight: LazyTensor, dtype: torch.dtype) -> LazyTensor:
-    if weight.dtype == dtype:
-        return weight
-    return LazyTensor(weight.shape, dtype, lambda: weight.read().to(dtype))
 
 
 def _base_content(content: Mapping[str, Any], model_type: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -73,10 +72,12 @@ def write_safetensors(weights: Mapping[str, LazyTensor], path: Path) -> None:
 
 
 def _write(weight: LazyTensor, file: BinaryIO) -> None:
-    value = weight.read()
-    assert tuple(value.shape) == weight.shape and value.dtype == weight.dtype
-    if math.prod(weight.shape):
-        file.write(bytes_of(value))
+    written = 0
+    for value in weight.chunks():
+        assert tuple(value.shape[1:]) == weight.shape[1:] and value.dtype == weight.dtype
+        if value.numel():
+            written += file.write(bytes_of(value))
+    assert written == weight.nbytes
 
 
 def bytes_of(value: Tensor) -> memoryview:

@@ -13,6 +13,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.families.errors import AbsurdConfig, WeightsDontFit
+from puzzledsl.models.families.stored import canonical, stored_name
 from puzzledsl.models.families.tensors import LazyTensor
 
 Layer = tuple[AttentionAlternative, FfnAlternative]
@@ -77,21 +78,24 @@ def select(
 ) -> dict[str, LazyTensor]:
     """Return the weights of the architecture, in its order.
 
-    Raises DiagnosticError (WeightsDontFit) if one is missing or has a wrong shape, or if there are others. A copy of
-    a tied head and the tables of old checkpoints are allowed.
+    Names are canonical, whatever form the experts of a mixture are stored in. Raises DiagnosticError (WeightsDontFit) if one
+    is missing or has a wrong shape, or if there are others. A copy of a tied head and the tables of old checkpoints are
+    allowed.
     """
-    wanted = inventory(shape, layers)
+    wanted, family = inventory(shape, layers), FAMILIES[shape.family]
+    weights, reasons = canonical(weights, wanted, family)
     missing = sorted(set(wanted) - set(weights))
     odd = sorted(name for name in set(weights) - set(wanted) if not _harmless(name, shape))
     wrong = [name for name in wanted if name in weights and weights[name].shape != wanted[name]]
-    reasons = []
     if wrong:
         first = wrong[0]
-        what = f"`{first}` is {list(weights[first].shape)}, and should be {list(wanted[first])}"
+        found, size = list(weights[first].shape), list(wanted[first])
+        what = f"`{stored_name(first, family)}` is {found}, and should be {size}"
         reasons.append(what + (f" ({len(wrong) - 1} more like it)" if len(wrong) > 1 else ""))
     for names, what in ((missing, "missing"), (odd, "unexpected")):
         if names:
-            reasons.append(f"{len(names)} {what} weights ({', '.join(names[:3])}{', …' * (len(names) > 3)})")
+            first_names = ", ".join(stored_name(name, family) for name in names[:3])
+            reasons.append(f"{len(names)} {what} weights ({first_names}{', …' * (len(names) > 3)})")
     if reasons:
         raise DiagnosticError(*(WeightsDontFit(None, path=directory, reason=reason) for reason in reasons))
     return {name: weights[name] for name in wanted}

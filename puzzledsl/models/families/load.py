@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -26,6 +26,7 @@ from puzzledsl.models.families.access import family_of, shape_of
 from puzzledsl.models.families.errors import NoCheckpoint, UnreadableCheckpoint, WrongTokenizer
 from puzzledsl.models.families.families import classes_of
 from puzzledsl.models.families.inventory import check_sizes, select
+from puzzledsl.models.families.slots import allocate, slots
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 
 
@@ -98,14 +99,15 @@ def load_weights(
 ) -> PreTrainedModel:
     """Return a model of `model_class` with these weights: created without storage, then filled one tensor at a time.
 
-    Peak memory is the model's bytes plus one stored tensor. `weights` must be the model's own (see `inventory.select`).
+    Peak memory is the model's bytes plus one stored tensor, or one expert. `weights` must be the model's own, by canonical
+    names (see `inventory.select`).
     """
     model = empty_model(model_class, config, dtype, device)
     with quiet():
+        places = slots(model)
+        allocate(places.values(), device, dtype)
         for name, weight in weights.items():
-            holder, _, own = name.rpartition(".")
-            value = weight.read().to(device=device, dtype=dtype)
-            setattr(model.get_submodule(holder), own, nn.Parameter(value, requires_grad=False))
+            places[name].put(weight.read(), device, dtype)
         model.tie_weights()
         if (directory / "generation_config.json").is_file():
             try:
@@ -122,7 +124,8 @@ def empty_model(
     """Return a model without storage for its weights; its buffers (rotary frequencies) are on `device`."""
     with quiet():
         with torch.device("meta"):
-            model = model_class._from_config(config, attn_implementation="sdpa", dtype=dtype)
+            attention = "sdpa" if model_class._supports_sdpa else "eager"
+            model = model_class._from_config(config, attn_implementation=attention, dtype=dtype)
         _make_buffers(model, device)
     return cast(PreTrainedModel, model)
 

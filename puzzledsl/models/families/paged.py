@@ -24,24 +24,16 @@ from puzzledsl.models.families.access import family_of, layers, shape_of
 from puzzledsl.models.families.families import classes_of
 from puzzledsl.models.families.inventory import select
 from puzzledsl.models.families.load import empty_model, frozen, load_config
+from puzzledsl.models.families.slots import Slot, allocate, slots
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 
 
 @dataclass(frozen=True)
-class Slot:
-    """The module and parameter name to which one weight belongs."""
-
-    holder: nn.Module
-    name: str
-    weight: LazyTensor
-
-
-@dataclass(frozen=True)
 class Page:
-    """Weights that are read and dropped together."""
+    """Weights that are read and dropped together, with their places."""
 
     name: str
-    slots: Sequence[Slot]
+    weights: Sequence[tuple[Slot, LazyTensor]]
     size_bytes: int
 
 
@@ -61,8 +53,9 @@ class Pages:
 
     def pin(self, page: Page) -> None:
         """Read the page now and keep it for good, in addition to `room_bytes`."""
-        for slot in page.slots:
-            _put(slot, slot.weight.read().to(device=self._device, dtype=self._dtype))
+        allocate((slot for slot, _ in page.weights), self._device, self._dtype)
+        for slot, weight in page.weights:
+            slot.put(weight.read(), self._device, self._dtype)
 
     def load_on_call(self, module: nn.Module, page: Page) -> None:
         """Drop the page, and read it whenever the module or one inside it is called."""
@@ -91,13 +84,8 @@ class Pages:
         return sum(page.size_bytes for page in self._present.values())
 
     def _unload(self, page: Page) -> None:
-        for slot in page.slots:
-            nothing = torch.full((), torch.nan, dtype=self._dtype, device=self._device)
-            _put(slot, nothing.expand(slot.weight.shape))
-
-
-def _put(slot: Slot, value: torch.Tensor) -> None:
-    slot.holder._parameters[slot.name] = nn.Parameter(value, requires_grad=False)
+        for slot, _ in page.weights:
+            slot.clear(self._device, self._dtype)
 
 
 def is_paged(model: PreTrainedModel) -> bool:
@@ -136,21 +124,17 @@ def paged_parent(
     pages.pin(_page(family.final_norm, model.get_submodule(family.final_norm), weights, dtype))
     head = model.get_submodule(family.head)
     stored = f"{family.embedding if shape_of(config).tied else family.head}.weight"
-    page = _page_of([Slot(head, "weight", weights[stored])], family.head, dtype)
+    page = _page_of([(Slot(head, "weight"), weights[stored])], family.head, dtype)
     pages.pin(page) if keep_head else pages.load_on_call(head, page)
     model.__dict__["pages"] = pages
     return frozen(model, device), pages
 
 
 def _page(path: str, module: nn.Module, weights: Mapping[str, LazyTensor], dtype: torch.dtype) -> Page:
-    slots = []
-    for name, weight in weights.items():
-        if name.startswith(f"{path}."):
-            holder, _, own = name.removeprefix(f"{path}.").rpartition(".")
-            slots.append(Slot(module.get_submodule(holder), own, weight))
-    return _page_of(slots, path, dtype)
+    places = slots(module).items()
+    return _page_of([(slot, weights[f"{path}.{name}"]) for name, slot in places], path, dtype)
 
 
-def _page_of(slots: Sequence[Slot], name: str, dtype: torch.dtype) -> Page:
-    numbers = sum(math.prod(slot.weight.shape) for slot in slots)
-    return Page(name, slots, numbers * dtype.itemsize)
+def _page_of(own: Sequence[tuple[Slot, LazyTensor]], name: str, dtype: torch.dtype) -> Page:
+    numbers = sum(math.prod(weight.shape) for _, weight in own)
+    return Page(name, own, numbers * dtype.itemsize)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ DTYPES: dict[str, torch.dtype] = {
     "I32": torch.int32,
     "U8": torch.uint8,
 }
+CHUNK_BYTES = 1 << 26
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
@@ -40,11 +41,34 @@ class LazyTensor:
     shape: tuple[int, ...]
     dtype: torch.dtype
     read: Callable[[], Tensor]
+    read_rows: Callable[[int, int], Tensor] | None = None
+    """Read a range of the first dimension alone; None if only the whole can be read."""
 
     @property
     def nbytes(self) -> int:
         """Bytes in its own dtype."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return a range of the first dimension."""
+        return self.read()[start:stop] if self.read_rows is None else self.read_rows(start, stop)
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield the tensor in ranges of its first dimension: one at a time, or as many as CHUNK_BYTES hold."""
+        if self.read_rows is None or self.nbytes <= CHUNK_BYTES:
+            yield self.read()
+            return
+        step = max(1, CHUNK_BYTES * self.shape[0] // self.nbytes)
+        for start in range(0, self.shape[0], step):
+            yield self.read_rows(start, min(start + step, self.shape[0]))
+
+    def cast(self, dtype: torch.dtype) -> LazyTensor:
+        """Return the tensor in another dtype; it is converted when it is read."""
+        if dtype == self.dtype:
+            return self
+        rows = self.read_rows
+        some = None if rows is None else lambda start, stop: rows(start, stop).to(dtype)
+        return LazyTensor(self.shape, dtype, lambda: self.read().to(dtype), some)
 
     @classmethod
     def of(cls, tensor: Tensor) -> LazyTensor:
@@ -131,7 +155,14 @@ def _tensor(path: Path, start: int, room: int, name: str, entry: Any) -> LazyTen
             f"`{name}` has {end - begin:,} bytes, and {code} {list(shape)} needs "
             f"{math.prod(shape) * dtype.itemsize:,}",
         )
-    return LazyTensor(shape, dtype, lambda: _read(path, start + begin, end - begin, shape, dtype))
+    first = start + begin
+    row = (end - begin) // max(1, shape[0]) if shape else 0
+
+    def rows(low: int, high: int) -> Tensor:
+        return _read(path, first + low * row, (high - low) * row, (high - low, *shape[1:]), dtype)
+
+    whole = lambda: _read(path, first, end - begin, shape, dtype)  # noqa: E731
+    return LazyTensor(shape, dtype, whole, rows if shape else None)
 
 
 def _whole(value: object) -> int:

@@ -1,0 +1,46 @@
+"""gpt-oss: attention with sinks and biases, windows in every other layer, and a mixture of clamped gated experts with biases."""
+
+from __future__ import annotations
+
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.families.config import MAX_WINDOW, Config
+from puzzledsl.families.experts import experts_fields
+from puzzledsl.families.family import Family, dense_fields
+from puzzledsl.families.windows import KINDS, windowed
+
+
+def _read(config: Config) -> Shape:
+    bias = config.flag("attention_bias", True)
+    sizes = dense_fields(config, head_dim=64, kv_heads=8)
+    shape = Shape(
+        family="gpt_oss",
+        tied=config.flag("tie_word_embeddings"),
+        attention_bias=bias,
+        output_bias=bias,
+        mlp_bias=True,
+        router_bias=True,
+        sinks=True,
+        **sizes,
+        **experts_fields(config, experts=128, top_k=4),
+        expert_width=sizes["intermediate"],
+    )
+    window = config.optional("sliding_window", 128, 0, MAX_WINDOW)
+    alternating = [KINDS[layer % 2 == 0] for layer in range(shape.layers)]
+    kinds = config.words("layer_types", KINDS, shape.layers) or alternating
+    return windowed(shape, kinds, window) if window else shape
+
+
+FAMILY = Family(
+    "gpt_oss",
+    "GptOss",
+    _read,
+    literal={
+        "attention_bias": True,
+        "output_bias": True,
+        "mlp_bias": True,
+        "router_bias": True,
+        "sinks": True,
+    },
+    experts="interleaved",
+    renamed={"gate.": "router."},
+)

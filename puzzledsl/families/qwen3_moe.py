@@ -1,0 +1,28 @@
+"""Qwen3 mixtures of experts: Qwen3's attention, and a softmax router over gated experts in all layers or in some."""
+
+from __future__ import annotations
+
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.families.config import MAX_WINDOW, Config
+from puzzledsl.families.experts import experts_fields, sparse_layers
+from puzzledsl.families.family import Family, dense_fields
+
+
+def _read(config: Config) -> Shape:
+    bias = config.flag("attention_bias")
+    windowed = config.flag("use_sliding_window")
+    shape = Shape(
+        family="qwen3_moe",
+        tied=config.flag("tie_word_embeddings"),
+        attention_bias=bias,
+        output_bias=bias,
+        qk_norm=True,
+        window=config.optional("sliding_window", 4096, 0, MAX_WINDOW) or None if windowed else None,
+        **dense_fields(config, kv_heads=4),
+        **experts_fields(config, experts=128, top_k=8),
+        expert_width=config.given("moe_intermediate_size", 768),
+    )
+    return sparse_layers(config, shape)
+
+
+FAMILY = Family("qwen3_moe", "Qwen3Moe", _read, literal={"qk_norm": True})

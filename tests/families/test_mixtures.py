@@ -1,0 +1,150 @@
+"""Readers of mixtures of experts: sizes of published models, layers of two kinds, and fields that contradict each other."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from puzzledsl.alternatives.parent import PARENTS, ParentFfn
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.families.config import BadConfig
+from puzzledsl.families.registry import shape_of_config
+from puzzledsl.ir.facts import total_params
+
+QWEN3 = {
+    "model_type": "qwen3_moe",
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "sliding_window": None,
+    "use_sliding_window": False,
+    "vocab_size": 151936,
+    "tie_word_embeddings": False,
+}
+QWEN3_235B = QWEN3 | {
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "num_hidden_layers": 94,
+    "num_attention_heads": 64,
+    "moe_intermediate_size": 1536,
+}
+GPT_OSS = {
+    "model_type": "gpt_oss",
+    "hidden_size": 2880,
+    "intermediate_size": 2880,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "num_local_experts": 128,
+    "num_experts_per_tok": 4,
+    "sliding_window": 128,
+    "vocab_size": 201088,
+    "attention_bias": True,
+    "tie_word_embeddings": False,
+}
+GPT_OSS_20B = GPT_OSS | {"num_hidden_layers": 24, "num_local_experts": 32}
+
+
+def active_params(shape: Shape, *, embedding: bool) -> int:
+    """Return the parameters that one token uses; an embedding is used one row at a time, and counts by convention."""
+    found = shape.hidden + shape.vocab * shape.hidden * (1 + embedding)
+    for own, layers in shape.kinds():
+        for alternative in PARENTS.values():
+            experts, active = alternative.routing(own)
+            weights = alternative.weights(own).values()
+            found += len(layers) * own.hidden
+            found += len(layers) * sum(
+                math.prod(w.shape) * (active if w.of_expert else experts) // experts for w in weights
+            )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("content", "total", "active", "embedding"),
+    [
+        # Qwen3's model cards: 30.5B and 3.3B activated; 235B and 22B activated
+        (QWEN3, 30_532_122_624, "3.35", True),
+        (QWEN3_235B, 235_093_634_560, "22.19", True),
+        # OpenAI, gpt-oss model card, table 1: 116.83B and 5.13B active, 20.91B and 3.61B active, without the embedding
+        (GPT_OSS, 116_829_156_672, "5.13", False),
+        (GPT_OSS_20B, 20_914_757_184, "3.61", False),
+    ],
+)
+def test_published_sizes(content: dict[str, Any], total: int, active: str, embedding: bool) -> None:
+    shape = shape_of_config(content)
+    assert total_params(shape) == total
+    assert f"{active_params(shape, embedding=embedding) / 1e9:.2f}" == active
+
+
+def test_active_matrices_of_a_layer_are_those_of_the_token_s_experts() -> None:
+    shape = shape_of_config(QWEN3)
+    size = ParentFfn().size(shape)
+    assert size.active == 128 * 2048 + 8 * 3 * 2048 * 768
+    assert size.matrices == 128 * 2048 + 128 * 3 * 2048 * 768
+    assert ParentFfn().routing(shape) == (128, 8) and ParentFfn().channels(shape) == 128 * 768
+
+
+def test_layers_that_a_step_skips_and_those_of_the_list_are_dense() -> None:
+    shape = shape_of_config(
+        QWEN3 | {"num_hidden_layers": 6, "decoder_sparse_step": 2, "mlp_only_layers": [1]}
+    )
+    assert [own.ffn for own in shape.each] == ["dense", "dense", "dense", "moe", "dense", "moe"]
+    assert shape.at(0).intermediate == 6144 and shape.at(0).experts == 0
+    assert ParentFfn().routing(shape.at(0)) == (1, 1)
+    assert "gate_proj.weight" in ParentFfn().weights(shape.at(0))
+    assert "experts.127.gate_proj.weight" in ParentFfn().weights(shape.at(3))
+
+
+def test_gpt_oss_has_windows_in_every_other_layer_sinks_and_biases() -> None:
+    shape = shape_of_config(GPT_OSS_20B)
+    assert [own.window for own in shape.each][:4] == [128, None, 128, None]
+    attention, ffn = (PARENTS[name].weights(shape.at(1)) for name in ("attention", "ffn"))
+    assert attention["sinks"].shape == (64,) and attention["o_proj.bias"].shape == (2880,)
+    assert ffn["gate.bias"].shape == (32,) and ffn["experts.31.down_proj.bias"].shape == (2880,)
+    listed = ["full_attention"] * 23 + ["sliding_attention"]
+    assert [own.window for own in shape_of_config(GPT_OSS_20B | {"layer_types": listed}).each][22:] == [
+        None,
+        128,
+    ]
+
+
+def test_either_name_of_the_number_of_experts_is_read() -> None:
+    other = {name: value for name, value in QWEN3.items() if name != "num_experts"}
+    assert shape_of_config(other | {"num_local_experts": 64}).experts == 64
+    assert shape_of_config(QWEN3 | {"num_local_experts": 128}).experts == 128
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_local_experts": 64}, "num_experts is 128 and num_local_experts is 64"),
+        ({"num_experts": 0}, "num_experts is 0"),
+        ({"num_experts": None}, "num_experts is null"),
+        ({"num_experts_per_tok": 129}, "top_k=129 is more than experts=128"),
+        ({"num_experts_per_tok": "8"}, 'num_experts_per_tok is "8"'),
+        ({"moe_intermediate_size": -1}, "moe_intermediate_size is -1"),
+        ({"moe_intermediate_size": None}, "moe_intermediate_size is null"),
+        ({"mlp_only_layers": [48]}, "mlp_only_layers contains 48"),
+        ({"mlp_only_layers": 3}, "mlp_only_layers is 3"),
+        ({"decoder_sparse_step": 0}, "decoder_sparse_step is 0"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(BadConfig, match=reason.replace("[", r"\[")):
+        shape_of_config(QWEN3 | change)
+
+
+def test_layer_types_of_another_number_of_layers_are_refused() -> None:
+    with pytest.raises(BadConfig, match="layer_types is not a list of 24 words"):
+        shape_of_config(GPT_OSS_20B | {"layer_types": ["full_attention"] * 23})

@@ -11,6 +11,17 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, 
 
 torch.set_num_threads(1)  # tests share the machine
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+MIXTURES = ("qwen3_moe", "gpt_oss")
+EXPERTS: dict[str, dict[str, Any]] = {
+    "qwen3_moe": {
+        "num_experts": 6,
+        "moe_intermediate_size": 16,
+        "norm_topk_prob": True,
+        "mlp_only_layers": [1],
+    },
+    "gpt_oss": {"num_local_experts": 6, "sliding_window": 9},
+}
+"""Fields of a mixture's config.json; each token has two experts."""
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 VOCAB = 260  # 256 bytes and the special tokens
 
@@ -48,9 +59,10 @@ def tiny_model(
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=3,
-        **extra,
+        **({"num_experts_per_tok": 2} | EXPERTS[family] if family in EXPERTS else {}) | extra,
     )
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+    attention = "eager" if family == "gpt_oss" else "sdpa"  # transformers has no other of it
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():

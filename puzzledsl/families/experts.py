@@ -7,7 +7,7 @@ from typing import Any
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import BadConfig, Config
 
-MAX_EXPERTS = 65_536
+MAX_EXPERTS = 4096
 
 
 def experts_fields(config: Config, *, experts: int, top_k: int) -> dict[str, Any]:
@@ -29,6 +29,4 @@ def sparse_layers(config: Config, shape: Shape) -> Shape:
     dense |= {layer for layer in range(shape.layers) if (layer + 1) % step}
     if not dense:
         return shape
-    mixture = {name: getattr(shape, name) for name in ("ffn", "experts", "top_k", "expert_width")}
-    plain = {"ffn": "dense", "experts": 0, "top_k": 0, "expert_width": 0}
-    return shape.with_layers([plain if layer in dense else mixture for layer in range(shape.layers)])
+    return shape.with_layers([{"ffn": "dense" if layer in dense else "moe"} for layer in range(shape.layers)])

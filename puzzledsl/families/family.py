@@ -44,6 +44,22 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
+class Mixture:
+    """Transformers' class of a mixture of experts, and names that families do not share."""
+
+    block: str = "SparseMoeBlock"
+    """The end of the class's name."""
+    count: str = "num_experts"
+    """Field of config.json with the number of experts."""
+    width: str = "moe_intermediate_size"
+    """Field of config.json with the channels of an expert."""
+    fused: Literal["stacked", "interleaved"] = "stacked"
+    """Layout of fused experts: gate above up, [E, 2 W, H]; or gate and up in turn and transposed, [E, H, 2 W]."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Start of a canonical name inside the FFN -> start of transformers' name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """A family. Its classes are transformers' own, in `transformers.models.{module}.modeling_{module}`."""
 
@@ -58,10 +74,8 @@ class Family:
     """Arguments that a `shape(…)` of it takes beside the usual ones (`families.literal`)."""
     names: Callable[[Shape], Names] = lambda shape: Names()
     """Return the names inside a layer of this (layer's) shape."""
-    experts: Literal["stacked", "interleaved"] = "stacked"
-    """Fused experts of transformers: gate above up, as [E, 2 W, H]; or gate and up in turn, transposed, as [E, H, 2 W]."""
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    """Start of a canonical name inside the FFN -> start of transformers' name."""
+    mixture: Mixture = Mixture()
+    """Its mixtures of experts, if it has any."""
     layers: str = "model.layers"
     embedding: str = "model.embed_tokens"
     final_norm: str = "model.norm"

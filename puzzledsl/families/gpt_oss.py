@@ -5,7 +5,8 @@ from __future__ import annotations
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, Config
 from puzzledsl.families.experts import experts_fields
-from puzzledsl.families.family import Family, dense_fields
+from puzzledsl.families.family import Family, Mixture, dense_fields
+from puzzledsl.families.layouts import every
 from puzzledsl.families.windows import KINDS, windowed
 
 
@@ -25,7 +26,7 @@ def _read(config: Config) -> Shape:
         expert_width=sizes["intermediate"],
     )
     window = config.optional("sliding_window", 128, 0, MAX_WINDOW)
-    alternating = [KINDS[layer % 2 == 0] for layer in range(shape.layers)]
+    alternating = [KINDS[not full] for full in every(shape.layers, 2)]
     kinds = config.words("layer_types", KINDS, shape.layers) or alternating
     return windowed(shape, kinds, window) if window else shape
 
@@ -40,7 +41,10 @@ FAMILY = Family(
         "mlp_bias": True,
         "router_bias": True,
         "sinks": True,
+        "ffn": "moe",
+        "full_every": 2,
+        "window": 128,
     },
-    experts="interleaved",
-    renamed={"gate.": "router."},
+    takes=("experts", "top_k", "expert_width", "full_every"),
+    mixture=Mixture("MLP", "num_local_experts", "intermediate_size", "interleaved", {"gate.": "router."}),
 )

@@ -25,4 +25,10 @@ def _read(config: Config) -> Shape:
     return sparse_layers(config, shape)
 
 
-FAMILY = Family("qwen3_moe", "Qwen3Moe", _read, literal={"qk_norm": True})
+FAMILY = Family(
+    "qwen3_moe",
+    "Qwen3Moe",
+    _read,
+    literal={"qk_norm": True, "ffn": "moe"},
+    takes=("experts", "top_k", "expert_width", "dense_first"),
+)

@@ -27,6 +27,9 @@ def _found() -> Iterator[Family]:
 FAMILIES: Mapping[str, Family] = {family.model_type: family for family in _found()}
 """`model_type` of config.json -> the family."""
 
+MAX_ALL_EXPERTS = 1 << 18
+"""Each has weights with names, which are listed."""
+
 
 def shape_of_config(content: Mapping[str, Any]) -> Shape:
     """Return the shape that a config.json describes. Raises BadConfig if there is none, or no model can have it."""
@@ -41,6 +44,11 @@ def shape_of_config(content: Mapping[str, Any]) -> Shape:
 
 def impossible(shape: Shape) -> tuple[str, str] | None:
     """Return the argument that is wrong in a shape that no model can have, and the reason; None if one can."""
+    if (experts := sum(own.experts for own in shape.each if own.ffn == "moe")) > MAX_ALL_EXPERTS:
+        return (
+            "experts",
+            f"{experts:,} experts in all layers are more than {MAX_ALL_EXPERTS:,}, which no model has",
+        )
     for own, _ in shape.kinds():
         if own.mixer == "attention" and own.heads % own.kv_heads:
             return "kv_heads", f"kv_heads={own.kv_heads} does not divide heads={own.heads}"

@@ -110,7 +110,8 @@ def test_config_json(tmp_path: Path) -> None:
 @pytest.mark.states("parent.shape", "parent.shape-defaults", "parent.families")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shapes(tmp_path: Path, family: str) -> None:
-    found = program(tmp_path, f"parent q = shape(family: {family}, {SHAPE})").parents["q"]
+    experts = ", experts: 4, top_k: 2, expert_width: 8" if "experts" in FAMILIES[family].takes else ""
+    found = program(tmp_path, f"parent q = shape(family: {family}, {SHAPE}{experts})").parents["q"]
     assert found.source == nodes.ShapeSource()
     shape = found.shape
     assert (shape.kv_heads, shape.tied) == (4, False)

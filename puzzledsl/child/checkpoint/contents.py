@@ -167,5 +167,5 @@ def _reader(
 
 def _base_content(content: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     """Return a config.json without the fields that describe a child or this machine."""
-    dropped = (*OWN_KEYS, "block_configs", "_name_or_path", "torch_dtype", "dtype")
+    dropped = (*OWN_KEYS, "block_configs", "_name_or_path", "torch_dtype", "dtype", "quantization_config")
     return {key: value for key, value in content.items() if key not in dropped} | {"model_type": model_type}

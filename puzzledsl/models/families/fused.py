@@ -55,10 +55,10 @@ def view(block: Tensor, share: Share, family: Family) -> Tensor:
 
     `block`: [2 W, H] (transposed: [H, 2 W]), [H, W] (transposed: [W, H]), or a bias.
     """
-    rows = block.T if family.experts == "interleaved" and block.ndim == 2 else block
+    rows = block.T if family.mixture.fused == "interleaved" and block.ndim == 2 else block
     if not share.parameter.removesuffix("_bias").endswith("gate_up_proj"):
         return rows
-    if family.experts == "interleaved":
+    if family.mixture.fused == "interleaved":
         return rows[share.part == "up" :: 2]
     half = len(rows) // 2
     return rows[:half] if share.part == "gate" else rows[half:]
@@ -68,17 +68,17 @@ def fused_shape(share: Share, shape: tuple[int, ...], experts: int, family: Fami
     """Return the shape of the fused parameter whose shares have this shape."""
     if share.parameter.removesuffix("_bias").endswith("gate_up_proj"):
         shape = (2 * shape[0], *shape[1:])
-    return (experts, *(reversed(shape) if family.experts == "interleaved" else shape))
+    return (experts, *(reversed(shape) if family.mixture.fused == "interleaved" else shape))
 
 
 def canonical_name(name: str, family: Family) -> str:
     """Return the canonical name of a parameter that is not fused, inside the FFN: `gate.weight` of `router.weight`."""
-    return _renamed(name, {theirs: ours for ours, theirs in family.renamed.items()})
+    return _renamed(name, {theirs: ours for ours, theirs in family.mixture.renamed.items()})
 
 
 def parameter_name(name: str, family: Family) -> str:
     """Return transformers' name of a canonical weight that is not fused, inside the FFN."""
-    return _renamed(name, family.renamed)
+    return _renamed(name, family.mixture.renamed)
 
 
 def _renamed(name: str, starts: Mapping[str, str]) -> str:

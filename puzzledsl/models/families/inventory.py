@@ -26,6 +26,10 @@ LIMITS: dict[str, int] = {
     "head_dim": 1 << 16,
     "intermediate_size": 1 << 24,
     "vocab_size": 1 << 26,
+    "num_experts": 1 << 12,
+    "num_local_experts": 1 << 12,
+    "num_experts_per_tok": 1 << 12,
+    "moe_intermediate_size": 1 << 24,
 }
 """Limits far above any model, and low enough that an allocation of one such size does not exhaust memory."""
 

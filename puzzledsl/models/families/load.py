@@ -22,6 +22,7 @@ from transformers import (
 from transformers.utils import logging
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.families.config import shown
 from puzzledsl.models.families.access import family_of, shape_of
 from puzzledsl.models.families.errors import NoCheckpoint, UnreadableCheckpoint, WrongTokenizer
 from puzzledsl.models.families.families import classes_of
@@ -52,7 +53,9 @@ def read_config_json(directory: Path) -> dict[str, Any]:
 
 def load_config(directory: Path) -> PreTrainedConfig:
     """The config of a parent of a known family. Raises DiagnosticError."""
-    check_sizes(directory, read_config_json(directory))
+    content = read_config_json(directory)
+    check_sizes(directory, content)
+    _check_quantisation(directory, content)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
@@ -63,7 +66,20 @@ def load_config(directory: Path) -> PreTrainedConfig:
             UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
         ) from error
     family_of(config)
+    if hasattr(config, "quantization_config"):  # weights are dequantised as they are read
+        del config.quantization_config
     return cast(PreTrainedConfig, config)
+
+
+def _check_quantisation(directory: Path, content: Mapping[str, Any]) -> None:
+    """Raise DiagnosticError (UnreadableCheckpoint) for weights in a quantised form that is not read."""
+    quantisation = content.get("quantization_config")
+    method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation
+    if method not in (None, "mxfp4"):
+        reason = (
+            f"its weights are quantised by {shown(method)}; bfloat16, float16, float32 and MXFP4 are read"
+        )
+        raise DiagnosticError(UnreadableCheckpoint(None, path=directory, reason=reason))
 
 
 def load_parent(

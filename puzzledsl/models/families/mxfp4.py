@@ -21,6 +21,6 @@ def dequantised(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
     table = torch.tensor(_E2M1, device=blocks.device)
     pairs = torch.stack((blocks & 0x0F, blocks >> 4), -1).flatten(-2).int()
     exponents = scales.to(torch.int32) - _BIAS
-    values = torch.ldexp(table[pairs].unflatten(-1, (-1, BLOCK)), exponents[..., None])
+    values = torch.ldexp(table[pairs], exponents[..., None])
     values[scales == _NOT_A_NUMBER] = torch.nan
     return values.flatten(-2).to(dtype)

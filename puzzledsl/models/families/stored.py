@@ -72,7 +72,7 @@ def stored_name(name: str, family: Family) -> str:
 
 
 def _renamed(name: str, family: Family, rename: _Rename) -> str:
-    found = re.match(rf"{re.escape(family.layers)}\.\d+\.\w+\.", name) if family.renamed else None
+    found = re.match(rf"{re.escape(family.layers)}\.\d+\.\w+\.", name) if family.mixture.renamed else None
     return name if found is None else found[0] + rename(name.removeprefix(found[0]), family)
 
 

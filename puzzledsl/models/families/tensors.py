@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def open_file(path: Path) -> dict[str, LazyTensor]:
                 raise _damaged(
                     path, "its header is longer than the file; it is truncated or no safetensors file"
                 )
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length), object_pairs_hook=lambda pairs: _once(path, pairs))
     except OSError as error:
         raise _unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
@@ -135,6 +135,16 @@ def open_file(path: Path) -> dict[str, LazyTensor]:
     start = 8 + length
     header.pop("__metadata__", None)
     return {name: _tensor(path, start, size - start, name, entry) for name, entry in header.items()}
+
+
+def _once(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a header. Raises DiagnosticError (DamagedWeights) for a name that it has twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise _damaged(path, f"its header has `{twice}` twice")
+    return found
 
 
 def _tensor(path: Path, start: int, room: int, name: str, entry: Any) -> LazyTensor:

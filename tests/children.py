@@ -19,6 +19,7 @@ from puzzledsl.alternatives.registry import ATTENTION, FFN, AttentionAlternative
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
+from puzzledsl.models.families.slots import weights_of
 
 Choice = tuple[AttentionAlternative, FfnAlternative]
 A = TypeVar("A", bound=Alternative)
@@ -82,7 +83,7 @@ def random_pieces(parent: PreTrainedModel, layers: Sequence[Choice]) -> Pieces:
             module = build_alternative(parent, int(index), ffn)
         return {
             name: torch.randn(weight.shape, generator=generator) * 0.3 + (1 if "norm" in name else 0)
-            for name, weight in module.state_dict().items()
+            for name, weight in weights_of(module).items()
         }
 
     return load

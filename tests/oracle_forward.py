@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from tests.oracle_mixtures import activated, mixture
+
 Array = NDArray[np.float64]
 
 
@@ -26,7 +28,7 @@ def oracle_logits(directory: Path, token_ids: list[int]) -> Array:
         prefix = f"model.layers.{index}."
         layer = {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
         block = config["block_configs"][index] if "block_configs" in config else {"attention": {}, "ffn": {}}
-        x = x + _attention(x, layer, config, block["attention"])
+        x = x + _attention(x, layer, config, block["attention"], index)
         x = x + _ffn(x, layer, config, block["ffn"])
     x = _rms_norm(x, weights["model.norm.weight"], config)
     head = "model.embed_tokens.weight" if config["tie_word_embeddings"] else "lm_head.weight"
@@ -50,11 +52,15 @@ def _ffn(x: Array, layer: dict[str, Array], config: dict[str, Any], block: dict[
     x = _rms_norm(x, layer["post_attention_layernorm.weight"], config)
     if block.get("replace_with_linear"):
         return x @ layer["mlp.linear.weight"].T
-    gate = _linear(x, layer, "mlp.gate_proj")
-    return _linear(gate / (1 + np.exp(-gate)) * _linear(x, layer, "mlp.up_proj"), layer, "mlp.down_proj")
+    if any(".experts." in name for name in layer):
+        return mixture(x, layer, config, block)
+    gate, up = _linear(x, layer, "mlp.gate_proj"), _linear(x, layer, "mlp.up_proj")
+    return _linear(activated(gate, up, config), layer, "mlp.down_proj")
 
 
-def _attention(x: Array, layer: dict[str, Array], config: dict[str, Any], block: dict[str, Any]) -> Array:
+def _attention(
+    x: Array, layer: dict[str, Array], config: dict[str, Any], block: dict[str, Any], index: int
+) -> Array:
     if block.get("no_op"):
         return np.zeros_like(x)
     x = _rms_norm(x, layer["input_layernorm.weight"], config)
@@ -69,7 +75,9 @@ def _attention(x: Array, layer: dict[str, Array], config: dict[str, Any], block:
         q = _rms_norm(q, layer["self_attn.q_norm.weight"], config)
         k = _rms_norm(k, layer["self_attn.k_norm.weight"], config)
     q, k = _rotate(q, config), _rotate(k, config)
-    window = block.get("window_length") or config.get("sliding_window") or length
+    kinds = config.get("layer_types") or ["sliding_attention"] * (index + 1)
+    own = config.get("sliding_window") if kinds[index] == "sliding_attention" else None
+    window = block.get("window_length") or own or length
     outputs = []
     for head in range(q.shape[1]):
         shared = head * k.shape[1] // q.shape[1]
@@ -77,32 +85,49 @@ def _attention(x: Array, layer: dict[str, Array], config: dict[str, Any], block:
         row, column = np.indices(logits.shape)
         sinks = block.get("num_sink_tokens") or 0
         logits[(column > row) | ((column <= row - window + sinks) & (column >= sinks))] = -np.inf
+        if own:
+            logits[column <= row - own] = -np.inf
+        if "self_attn.sinks" in layer:  # a column without a value
+            logits = np.column_stack([logits, np.full(length, layer["self_attn.sinks"][head])])
         chances = np.exp(logits - logits.max(-1, keepdims=True))
-        outputs.append(chances / chances.sum(-1, keepdims=True) @ v[:, shared])
+        chances = chances / chances.sum(-1, keepdims=True)
+        outputs.append(chances[:, :length] @ v[:, shared])
     return _linear(np.concatenate(outputs, -1), layer, "self_attn.o_proj")
 
 
 def _rotate(x: Array, config: dict[str, Any]) -> Array:
     """Turn the pair (i, i + D/2) of each head by position * frequency of i."""
     half = x.shape[-1] // 2
-    angles = np.arange(len(x))[:, None] * _frequencies(half, config)
-    turn = np.exp(1j * angles)[:, None, :]
+    frequencies, scale = _frequencies(half, config)
+    turn = scale * np.exp(1j * np.arange(len(x))[:, None] * frequencies)[:, None, :]
     turned = (x[..., :half] + 1j * x[..., half:]) * turn
     return np.concatenate([turned.real, turned.imag], -1)
 
 
-def _frequencies(half: int, config: dict[str, Any]) -> Array:
-    """theta^(-2i/D), slowed down as the scaling says: by `factor` altogether, or (llama3) the more the longer the wave is."""
+def _frequencies(half: int, config: dict[str, Any]) -> tuple[Array, float]:
+    """theta^(-2i/D), slowed down as the scaling says, and the factor of what is turned.
+
+    By `factor` altogether, or (llama3, yarn) the more the longer the wave is.
+    """
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     theta = rope.get("rope_theta") or config["rope_theta"]  # older config.json files have it at the top
     frequencies = theta ** (-np.arange(half) / half)
     kind = rope.get("rope_type", "default")
     if kind == "linear":
-        return frequencies / rope["factor"]
+        return frequencies / rope["factor"], 1.0
     if kind == "llama3":
         turns = rope["original_max_position_embeddings"] * frequencies / (2 * np.pi)  # in the old context
         low, high = rope["low_freq_factor"], rope["high_freq_factor"]
         kept = np.clip((turns - low) / (high - low), 0, 1)
-        return kept * frequencies + (1 - kept) * frequencies / rope["factor"]
+        return kept * frequencies + (1 - kept) * frequencies / rope["factor"], 1.0
+    if kind == "yarn":
+        context = rope["original_max_position_embeddings"]
+        places = [
+            half * np.log(context / (2 * np.pi * rope[b])) / np.log(theta) for b in ("beta_fast", "beta_slow")
+        ]
+        low, high = max(places[0], 0), min(places[1], 2 * half - 1)
+        kept = 1 - np.clip((np.arange(half) - low) / (high - low), 0, 1)
+        scaled = kept * frequencies + (1 - kept) * frequencies / rope["factor"]
+        return scaled, 0.1 * np.log(rope["factor"]) + 1
     assert kind == "default", kind
-    return frequencies
+    return frequencies, 1.0

@@ -73,10 +73,10 @@ class MlpFfn(Ffn):
     @classmethod
     def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
         """An FFN of another width than the parent's."""
-        if entry["no_op"] or entry["replace_with_linear"]:
+        if entry["no_op"] or entry["replace_with_linear"] or entry.get("num_experts") is not None:
             return None
         width = int(entry["intermediate_size"])
-        return None if width == shape.intermediate else cls(width=width)
+        return None if shape.ffn == "dense" and width == shape.intermediate else cls(width=width)
 
     def per_layer(self, shape: Shape) -> dict[str, Any]:
         """Return the width."""

@@ -136,19 +136,22 @@ class ParentFfn(_Parent, Ffn):
                 assert_never(shape.ffn)
 
     def block_config(self, shape: Shape) -> dict[str, Any]:
-        """Return the width."""
+        """Return the width, or the sizes of a mixture."""
+        if shape.ffn == "moe":
+            return mixture_fields(shape.experts, shape.top_k, shape.expert_width)
         return width_fields(shape.intermediate, shape.hidden)
 
     @classmethod
     def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
-        """An FFN of the parent's width."""
+        """An FFN of the parent's width, or a mixture of its sizes."""
         if entry["no_op"] or entry["replace_with_linear"]:
             return None
-        return cls() if int(entry["intermediate_size"]) == shape.intermediate else None
+        own = cls().block_config(shape)
+        return cls() if all(entry.get(name) == own[name] for name in own if name != "ffn_mult") else None
 
-    def megatron(self, shape: Shape) -> dict[str, Any]:
-        """Return the width."""
-        return {"ffn_hidden_size": shape.intermediate}
+    def megatron(self, shape: Shape) -> dict[str, Any] | None:
+        """Return the width; the format has no mixtures."""
+        return None if shape.ffn == "moe" else {"ffn_hidden_size": shape.intermediate}
 
 
 PARENTS: Mapping[SubBlock, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
@@ -236,6 +239,11 @@ def width_fields(width: int, hidden: int) -> dict[str, Any]:
     if width % FFN_MULTIPLE:
         return {"intermediate_size": width}
     return {"ffn_mult": ffn_mult(width, hidden), "intermediate_size": width}
+
+
+def mixture_fields(experts: int, top_k: int, width: int) -> dict[str, Any]:
+    """Return the fields of a mixture's `block_configs` entry."""
+    return {"num_experts": experts, "num_experts_per_tok": top_k, "moe_intermediate_size": width}
 
 
 def ffn_mult(width: int, hidden: int) -> float:

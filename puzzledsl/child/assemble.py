@@ -15,6 +15,7 @@ from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
 from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.replace import number_cache_slots, put
 
 Pieces = Callable[[str], Mapping[str, Tensor]]
@@ -73,8 +74,8 @@ def load_piece(
     alternative: Alternative,
 ) -> None:
     """Copy a piece's weights (all, or one half of a coupled piece) into `module`. Raises DiagnosticError (PieceDoesNotFit)."""
-    wanted = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
-    module.load_state_dict(fitting(weights, wanted, piece, layer_idx, sub_block, alternative))
+    wanted = {name: tuple(weight.shape) for name, weight in weights_of(module).items()}
+    load_weights_into(module, fitting(weights, wanted, piece, layer_idx, sub_block, alternative))
 
 
 def fitting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, Config
 from puzzledsl.families.experts import experts_fields
-from puzzledsl.families.family import Family, Mixture, dense_fields
+from puzzledsl.families.family import Family, Mixture, Names, Part, dense_fields
 from puzzledsl.families.layouts import every
 from puzzledsl.families.windows import KINDS, windowed
 
@@ -45,6 +45,7 @@ FAMILY = Family(
         "full_every": 2,
         "window": 128,
     },
+    names=lambda shape: Names(ffn=Part("mlp", "post_attention_layernorm", pair=True)),
     takes=("experts", "top_k", "expert_width", "full_every"),
     mixture=Mixture("MLP", "num_local_experts", "intermediate_size", "interleaved", {"gate.": "router."}),
 )

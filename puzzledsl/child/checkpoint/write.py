@@ -28,7 +28,9 @@ from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.alternatives.registry import module_class
+from puzzledsl.models.families.families import DENSE
 from puzzledsl.models.families.load import read_config_json
+from puzzledsl.models.families.stored import as_parameters
 
 COPIED_FILES = (
     "tokenizer.json",
@@ -41,7 +43,8 @@ COPIED_FILES = (
     "chat_template.jinja",
     "generation_config.json",
 )
-REMOTE_FILES = {
+_REMOTE_FILES = {
+    "clamped.py": "models/families/clamped.py",
     "configuration_decilm.py": "child/checkpoint/remote/configuration_decilm.py",
     "modeling_decilm.py": "child/checkpoint/remote/modeling_decilm.py",
     "window.py": "models/families/window.py",
@@ -70,11 +73,11 @@ def write_checkpoint(
             name or out_dir.name, parent or base_dir.name, child.shape, child.layers, child.params
         )
     with appearing(out_dir) as directory:
-        write_shards(child.weights, directory, shard_bytes)
+        write_shards(as_parameters(child.weights, FAMILIES[child.shape.family]), directory, shard_bytes)
         write_json(directory / "config.json", child_config_json(child))
         if (layers := megatron_layers(child.layers, child.shape)) is not None:
             write_json(directory / MEGATRON_FILE, layers)
-        for file_name in REMOTE_FILES:
+        for file_name in remote_files(child.shape):
             (directory / file_name).write_text(remote_code(file_name, child), encoding="utf-8")
         copy_tokenizer(base_dir, directory)
         (directory / "README.md").write_text(card, encoding="utf-8")
@@ -111,12 +114,17 @@ def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def remote_files(shape: Shape) -> list[str]:
+    """Return the names of the files of model code."""
+    return [name for name in _REMOTE_FILES if name != "clamped.py" or shape.family in DENSE]
+
+
 def remote_code(file_name: str, child: ChildFiles) -> str:
     """Return the model code of a checkpoint. It is written for Llama; other families differ in their classes and names.
 
     It has the source of the modules that come from installed packages.
     """
-    text = (resources.files("puzzledsl") / REMOTE_FILES[file_name]).read_text(encoding="utf-8")
+    text = (resources.files("puzzledsl") / _REMOTE_FILES[file_name]).read_text(encoding="utf-8")
     family = FAMILIES[child.shape.family]
     for old, new in remote_names(family, child.shape):
         text = text.replace(old, new)
@@ -130,10 +138,20 @@ def remote_code(file_name: str, child: ChildFiles) -> str:
 
 def remote_names(family: Family, shape: Shape) -> Iterator[tuple[str, str]]:
     """Yield what a family's model code has in place of Llama's words, longest first."""
-    names = family.names(shape.at(0))
-    for part, word in ((names.attention, "ATTENTION_NORMS"), (names.ffn, "FFN_NORMS")):
-        assert part is not None
-        yield f"{word} = ()", f"{word} = {part.norms!r}"
+    names, mixture = family.names(shape.at(0)), family.mixture
+    assert names.attention is not None and names.ffn is not None
+    yield "ATTENTION_NORMS = ()", f"ATTENTION_NORMS = {names.attention.norms!r}"
+    yield "FFN_NORMS = ()", f"FFN_NORMS = {names.ffn.norms!r}"
+    yield "FFN_PAIR = False", f"FFN_PAIR = {names.ffn.pair}"
+    if family.model_type in DENSE:
+        yield "DENSE = LlamaMLP", f"from .clamped import {DENSE[family.model_type].__name__} as DENSE"
+    if any(own.ffn == "moe" for own, _ in shape.kinds()):
+        yield "MIXTURE = None", f"MIXTURE = modeling_llama.Llama{mixture.block}"
+        yield "import nn\n", "import nn\nfrom transformers.models.llama import modeling_llama\n"
+        yield (
+            'WIDTH = "num_experts", "moe_intermediate_size"',
+            f"WIDTH = {mixture.count!r}, {mixture.width!r}",
+        )
     yield "LlamaConfig", f"{family.config}Config"
     yield "Llama", family.prefix
     yield "models.llama", f"models.{family.module}"

@@ -15,6 +15,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.family import Part
 from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families import access
+from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 
 State = dict[str, Tensor]
@@ -56,8 +57,7 @@ class ParentLayer:
 
     def weights(self, sub_block: SubBlock) -> State:
         """Return a copy of the parent's weights."""
-        state = self.sub_block(sub_block).state_dict()
-        return {name: weight.detach().clone() for name, weight in state.items()}
+        return {name: weight.clone() for name, weight in weights_of(self.sub_block(sub_block)).items()}
 
 
 class Realisation(Protocol):

@@ -6,7 +6,7 @@ Shapes: H hidden, N query heads, K key/value heads, D head_dim, F intermediate w
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -62,6 +62,28 @@ def new_ffn(
         dtype,
         device,
     )
+
+
+def new_mixture(
+    config: PreTrainedConfig,
+    experts: int,
+    top_k: int,
+    width: int,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> nn.Module:
+    """Mixture of the config's family; weights are allocated, not initialised.
+
+    The experts keep the model's own `config`, so that they follow its implementation of experts.
+    """
+    family = family_of(config)
+    block, names = classes_of(family.model_type).mixture, family.mixture
+    assert block is not None
+    sizes = {names.count: experts, "num_experts_per_tok": top_k, names.width: width}
+    module: Any = _construct(block, config, sizes, None, dtype, device)
+    module.experts.config = config
+    return cast(nn.Module, module)
 
 
 def _construct(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from puzzledsl.models.families.slots import load_weights_into
 from puzzledsl.models.kernels.allocation import keep_freed_memory
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.placement import faster_in_bfloat16
@@ -140,7 +141,7 @@ class PieceState:
             return
         self._stale += 1
         if self._stale >= PATIENCE:
-            self.student.trained.load_state_dict(self._best_weights)
+            load_weights_into(self.student.trained, self._best_weights)
             self.stopped = True
 
     def outcome(self) -> Outcome:
@@ -176,12 +177,13 @@ class PieceState:
         """Restore what `state_dict` returned."""
         if self._optimizer is None:
             return
-        self.student.trained.load_state_dict({name: state[name] for name in self.initial})
+        load_weights_into(self.student.trained, {name: state[name] for name in self.initial})
         self._best, stale, stopped, done = state["examined"].tolist()
         self._stale, self.stopped, self.done = int(stale), bool(stopped), int(done)
-        for name, weight in self.student.trained.named_parameters():
+        for name, first in self.initial.items():
             if f"best.{name}" in state:
-                self._best_weights[name] = state[f"best.{name}"].to(weight.device)
+                self._best_weights[name] = state[f"best.{name}"].to(first.device)
+        for name, weight in self.student.trained.named_parameters():
             moments = {
                 what: state[f"{what}.{name}"].to(weight.device)
                 for what in ("step", "exp_avg", "exp_avg_sq")

@@ -22,6 +22,7 @@ from puzzledsl.ir.nodes import Initialisers, Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.families import access
+from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import fast_products
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.layerwise import traced
@@ -57,7 +58,7 @@ class Student:
         layer = access.layers(model)[job.layer]
 
         def initialised(made: nn.Module, sub_block: SubBlock, alternative: Alternative) -> None:
-            made.load_state_dict(initialise(layer, alternative, statistics, init, shape))
+            load_weights_into(made, initialise(layer, alternative, statistics, init, shape))
 
         return _student(job, model, initialised)
 
@@ -65,7 +66,7 @@ class Student:
     def restore(cls, job: BldJob, model: PreTrainedModel, weights: Mapping[str, Tensor]) -> Student:
         """Build a job's student with the given weights, named as by `Student.weights`."""
         student = _student(job, model, lambda made, sub_block, alternative: None)
-        student.trained.load_state_dict(dict(weights))
+        load_weights_into(student.trained, weights)
         return student
 
     def forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
@@ -113,7 +114,7 @@ class Student:
 
     def weights(self) -> dict[str, Tensor]:
         """Return a float32 copy of the trained weights, by the names that the piece's file uses."""
-        return {name: tensor.detach().clone() for name, tensor in self.trained.state_dict().items()}
+        return {name: tensor.clone() for name, tensor in weights_of(self.trained).items()}
 
 
 def _as_the_parent_multiplies(hidden_BSH: Tensor) -> AbstractContextManager[object]:

@@ -14,11 +14,15 @@ from .window import LimitWindow
 
 ATTENTION_NORMS = ()  # attributes of a layer
 FFN_NORMS = ()
+DENSE = LlamaMLP
+FFN_PAIR = False  # an FFN answers with a pair
+MIXTURE = None  # class of a mixture of experts, and its fields of the configuration
+COUNT, WIDTH = "num_experts", "moe_intermediate_size"
 MODULES = {}  # sub-blocks of installed packages, by their words
 
 
 class SubBlock(nn.Module):
-    """One matrix, or nothing (no size), in place of a sub-block. Attention answers with a pair."""
+    """One matrix, or nothing (no size), in place of a sub-block. Where the sub-block answers with a pair, it does, too."""
 
     def __init__(self, pair, size=None):
         super().__init__()
@@ -68,11 +72,17 @@ class DeciLMForCausalLM(LlamaForCausalLM):
             ):  # it fills a slot of the KV cache; slot 0 must be filled
                 layer.self_attn.layer_idx = slots[kind].pop(0)
             if ffn.no_op:
-                drop(layer, "mlp", FFN_NORMS, SubBlock(False))
+                drop(layer, "mlp", FFN_NORMS, SubBlock(FFN_PAIR))
             elif ffn.replace_with_linear:
-                layer.mlp = SubBlock(False, config.hidden_size)
+                layer.mlp = SubBlock(FFN_PAIR, config.hidden_size)
             elif "module" in ffn:
                 layer.mlp = MODULES[ffn.module](config, **ffn.arguments)
+            elif ffn.get("num_experts"):
+                sizes = {COUNT: ffn.num_experts, WIDTH: ffn.moe_intermediate_size}
+                for name, size in {**sizes, "num_experts_per_tok": ffn.num_experts_per_tok}.items():
+                    setattr(own, name, size)
+                layer.mlp = MIXTURE(own)
+                layer.mlp.experts.config = config
             else:
                 own.intermediate_size = ffn.intermediate_size
-                layer.mlp = LlamaMLP(own)
+                layer.mlp = DENSE(own)

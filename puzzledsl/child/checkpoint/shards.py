@@ -14,6 +14,8 @@ from puzzledsl.models.families.tensors import CODES, INDEX, LazyTensor, total_by
 
 SHARD_BYTES = 5_000_000_000
 ALIGNMENT = 8  # of the first tensor, as the format asks
+STACK_ALIGNMENT = 64
+"""Of a file that starts with stacks of matrices: transformers uses them in place, and sums in another order if unaligned."""
 
 
 def write_shards(
@@ -64,7 +66,8 @@ def write_safetensors(weights: Mapping[str, LazyTensor], path: Path) -> None:
         }
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % ALIGNMENT)
+    stacked = any(len(weight.shape) > 2 for weight in weights.values())
+    text += b" " * (-(8 + len(text)) % (STACK_ALIGNMENT if stacked else ALIGNMENT))
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for weight in weights.values():

@@ -148,10 +148,7 @@ def remote_names(family: Family, shape: Shape) -> Iterator[tuple[str, str]]:
     if any(own.ffn == "moe" for own, _ in shape.kinds()):
         yield "MIXTURE = None", f"MIXTURE = modeling_llama.Llama{mixture.block}"
         yield "import nn\n", "import nn\nfrom transformers.models.llama import modeling_llama\n"
-        yield (
-            'WIDTH = "num_experts", "moe_intermediate_size"',
-            f"WIDTH = {mixture.count!r}, {mixture.width!r}",
-        )
+        yield "own.num_experts, own.moe_intermediate_size", f"own.{mixture.count}, own.{mixture.width}"
     yield "LlamaConfig", f"{family.config}Config"
     yield "Llama", family.prefix
     yield "models.llama", f"models.{family.module}"

@@ -57,13 +57,14 @@ def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str
 
 
 def as_parameters(weights: Tensors, family: Family) -> dict[str, LazyTensor]:
-    """Return canonical weights as the parameters of transformers' classes."""
+    """Return canonical weights as the parameters of transformers' classes; fused matrices first, where files align them."""
     fused = {}
     for one in _fused({name: weight.shape for name, weight in weights.items()}, family):
         tensor = _joined(one, weights, family)
         fused |= dict.fromkeys(one.shares, (one.name, tensor))
     named = ((_renamed(name, family, parameter_name), weight) for name, weight in weights.items())
-    return dict(fused.get(old, new) for old, new in zip(weights, named, strict=True))
+    found = dict(fused.get(old, new) for old, new in zip(weights, named, strict=True))
+    return dict(sorted(found.items(), key=lambda item: len(item[1].shape) < 3))
 
 
 def stored_name(name: str, family: Family) -> str:

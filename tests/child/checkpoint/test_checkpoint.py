@@ -25,7 +25,7 @@ from puzzledsl.models.errors import NotAChild
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from tests.children import ATTENTIONS, FFNS, MIXED, PARENT, define, random_pieces
 from tests.oracle_forward import oracle_logits
-from tests.tiny import FAMILIES, save_tiny, tiny_model, tiny_tokens
+from tests.tiny import FAMILIES, MIXTURES, save_tiny, tiny_model, tiny_tokens
 
 
 class Made:
@@ -94,11 +94,12 @@ def test_an_all_parent_child_is_the_parent(tmp_path: Path, family: str, tied: bo
     [(a, ParentFfn()) for a in ATTENTIONS] + [(ParentAttention(), f) for f in FFNS],
     ids=lambda c: "-".join(a.name for a in c),
 )
-def test_each_alternative_anywhere(tmp_path: Path, position: int, choice) -> None:
+@pytest.mark.parametrize("family", ["llama", *MIXTURES])
+def test_each_alternative_anywhere(tmp_path: Path, position: int, choice, family: str) -> None:
     """Remote code, our own loader and the float64 oracle, with each alternative in the first, middle and last layer."""
     choices = [PARENT] * 3
     choices[position] = choice
-    made, tokens = Made(tmp_path, choices, tied=position == 1), tiny_tokens(1, 9)
+    made, tokens = Made(tmp_path, choices, family, tied=position == 1), tiny_tokens(1, 12)
     expected = made.child(tokens).logits
     remote = made.with_remote_code()
     assert torch.equal(remote(tokens).logits, expected)

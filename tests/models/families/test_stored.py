@@ -52,6 +52,10 @@ def reasons(parent: Path) -> str:
 @pytest.mark.parametrize("parent", MIXTURES, indirect=True)
 def test_loading_is_bit_identical_to_transformers(parent: Path) -> None:
     stock: Any = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32).eval()
+    for weight in stock.parameters():
+        weight.data = (
+            weight.data.clone()
+        )  # where the file has it, it may be unaligned, and summed in another order
     ours, tokens = load_parent(parent), tiny_tokens()
     paged, _ = paged_parent(parent, room_bytes=0)
     assert ours.config._experts_implementation == stock.config._experts_implementation

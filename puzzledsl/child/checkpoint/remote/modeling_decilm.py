@@ -16,8 +16,7 @@ ATTENTION_NORMS = ()  # attributes of a layer
 FFN_NORMS = ()
 DENSE = LlamaMLP
 FFN_PAIR = False  # an FFN answers with a pair
-MIXTURE = None  # class of a mixture of experts, and its fields of the configuration
-COUNT, WIDTH = "num_experts", "moe_intermediate_size"
+MIXTURE = None  # class of a mixture of experts
 MODULES = {}  # sub-blocks of installed packages, by their words
 
 
@@ -78,9 +77,8 @@ class DeciLMForCausalLM(LlamaForCausalLM):
             elif "module" in ffn:
                 layer.mlp = MODULES[ffn.module](config, **ffn.arguments)
             elif ffn.get("num_experts"):
-                sizes = {COUNT: ffn.num_experts, WIDTH: ffn.moe_intermediate_size}
-                for name, size in {**sizes, "num_experts_per_tok": ffn.num_experts_per_tok}.items():
-                    setattr(own, name, size)
+                own.num_experts, own.moe_intermediate_size = ffn.num_experts, ffn.moe_intermediate_size
+                own.num_experts_per_tok = ffn.num_experts_per_tok
                 layer.mlp = MIXTURE(own)
                 layer.mlp.experts.config = config
             else:

@@ -84,6 +84,8 @@ def test_equal_heads_pool_without_loss(family: str) -> None:
         for linear in (own.k_proj, own.v_proj):
             for weight in linear.parameters():
                 weight[shape.head_dim :] = weight[: shape.head_dim]
+        if shape.qk_norm_whole:
+            own.k_norm.weight[shape.head_dim :] = own.k_norm.weight[: shape.head_dim]
     expected = model(tokens, use_cache=False).logits
     heads = Heads.of(own.state_dict(), shape)
     for small in (mean_pool(heads, 1), merge_heads(heads, 1, gram_for(model))):

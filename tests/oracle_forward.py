@@ -17,25 +17,51 @@ from safetensors.numpy import load_file
 from tests.oracle_mixtures import activated, mixture
 
 Array = NDArray[np.float64]
+USUAL_NORMS = (("input_layernorm", "post_attention_layernorm"), ("", ""))
+NORMS = {
+    "gemma3_text": (
+        ("input_layernorm", "pre_feedforward_layernorm"),
+        ("post_attention_layernorm", "post_feedforward_layernorm"),
+    ),
+    "olmo2": (("", ""), ("post_attention_layernorm", "post_feedforward_layernorm")),
+}
+"""Family -> norms before its two sub-blocks, and behind them."""
 
 
 def oracle_logits(directory: Path, token_ids: list[int]) -> Array:
     """Logits (S, vocabulary) of one sequence."""
     config = json.loads((directory / "config.json").read_text())
     weights = {k: v.astype(np.float64) for k, v in load_file(directory / "model.safetensors").items()}
-    x = weights["model.embed_tokens.weight"][token_ids]
+    x = weights["model.embed_tokens.weight"][token_ids] * config.get("embedding_multiplier", 1)
+    if _family(config) == "gemma3_text":
+        x = x * np.sqrt(x.shape[1])
+    before, behind = NORMS.get(_family(config), USUAL_NORMS)
+    factor = config.get("residual_multiplier", 1)
     for index in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{index}."
         layer = {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
         block = config["block_configs"][index] if "block_configs" in config else {"attention": {}, "ffn": {}}
-        x = x + _attention(x, layer, config, block["attention"], index)
-        x = x + _ffn(x, layer, config, block["ffn"])
+        for part, run in enumerate((_attention, _ffn)):
+            own = block[("attention", "ffn")[part]]
+            if not own.get("no_op"):
+                y = run(_normed(x, layer, before[part], config), layer, config, own, index)
+                x = x + factor * _normed(y, layer, behind[part], config)
     x = _rms_norm(x, weights["model.norm.weight"], config)
     head = "model.embed_tokens.weight" if config["tie_word_embeddings"] else "lm_head.weight"
-    return x @ weights[head].T
+    return x @ weights[head].T / config.get("logits_scaling", 1)
+
+
+def _family(config: dict[str, Any]) -> str:
+    return config.get("base_model_type") or config["model_type"]
+
+
+def _normed(x: Array, layer: dict[str, Array], name: str, config: dict[str, Any]) -> Array:
+    return _rms_norm(x, layer[f"{name}.weight"], config) if name else x
 
 
 def _rms_norm(x: Array, scale: Array, config: dict[str, Any]) -> Array:
+    if _family(config) == "gemma3_text":
+        scale = 1 + scale
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + config["rms_norm_eps"]) * scale
 
 
@@ -46,42 +72,42 @@ def _linear(x: Array, layer: dict[str, Array], name: str) -> Array:
     return x @ layer[f"{name}.weight"].T + layer.get(f"{name}.bias", 0.0)
 
 
-def _ffn(x: Array, layer: dict[str, Array], config: dict[str, Any], block: dict[str, Any]) -> Array:
-    if block.get("no_op"):
-        return np.zeros_like(x)
-    x = _rms_norm(x, layer["post_attention_layernorm.weight"], config)
+def _ffn(
+    x: Array, layer: dict[str, Array], config: dict[str, Any], block: dict[str, Any], index: int
+) -> Array:
     if block.get("replace_with_linear"):
         return x @ layer["mlp.linear.weight"].T
     if any(".experts." in name for name in layer):
         return mixture(x, layer, config, block)
     gate, up = _linear(x, layer, "mlp.gate_proj"), _linear(x, layer, "mlp.up_proj")
+    if config.get("hidden_activation") == "gelu_pytorch_tanh":
+        gate = gate / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)))
+        return _linear(gate * up, layer, "mlp.down_proj")
     return _linear(activated(gate, up, config), layer, "mlp.down_proj")
 
 
 def _attention(
     x: Array, layer: dict[str, Array], config: dict[str, Any], block: dict[str, Any], index: int
 ) -> Array:
-    if block.get("no_op"):
-        return np.zeros_like(x)
-    x = _rms_norm(x, layer["input_layernorm.weight"], config)
     if block.get("replace_with_linear"):
         return x @ layer["self_attn.linear.weight"].T
     length, dim = len(x), config.get("head_dim") or x.shape[1] // config["num_attention_heads"]
-    q, k, v = (
-        _linear(x, layer, f"self_attn.{name}").reshape(length, -1, dim)
-        for name in ("q_proj", "k_proj", "v_proj")
-    )
-    if "self_attn.q_norm.weight" in layer:
-        q = _rms_norm(q, layer["self_attn.q_norm.weight"], config)
-        k = _rms_norm(k, layer["self_attn.k_norm.weight"], config)
-    q, k = _rotate(q, config), _rotate(k, config)
+    q, k, v = (_linear(x, layer, f"self_attn.{name}") for name in ("q_proj", "k_proj", "v_proj"))
+    whole = "self_attn.q_norm.weight" in layer and len(layer["self_attn.q_norm.weight"]) > dim
+    if whole:  # one norm over all heads
+        q, k = (_normed(y, layer, f"self_attn.{n}_norm", config) for y, n in ((q, "q"), (k, "k")))
+    q, k, v = (y.reshape(length, -1, dim) for y in (q, k, v))
+    if "self_attn.q_norm.weight" in layer and not whole:
+        q, k = (_normed(y, layer, f"self_attn.{n}_norm", config) for y, n in ((q, "q"), (k, "k")))
+    if config.get("no_rope_layers", [1] * (index + 1))[index]:
+        q, k = _rotate(q, config, index), _rotate(k, config, index)
     kinds = config.get("layer_types") or ["sliding_attention"] * (index + 1)
     own = config.get("sliding_window") if kinds[index] == "sliding_attention" else None
     window = block.get("window_length") or own or length
     outputs = []
     for head in range(q.shape[1]):
         shared = head * k.shape[1] // q.shape[1]
-        logits = q[:, head] @ k[:, shared].T / np.sqrt(dim)
+        logits = q[:, head] @ k[:, shared].T * _sharpness(config, dim)
         row, column = np.indices(logits.shape)
         sinks = block.get("num_sink_tokens") or 0
         logits[(column > row) | ((column <= row - window + sinks) & (column >= sinks))] = -np.inf
@@ -95,21 +121,29 @@ def _attention(
     return _linear(np.concatenate(outputs, -1), layer, "self_attn.o_proj")
 
 
-def _rotate(x: Array, config: dict[str, Any]) -> Array:
+def _sharpness(config: dict[str, Any], dim: int) -> float:
+    if "query_pre_attn_scalar" in config:
+        return config["query_pre_attn_scalar"] ** -0.5
+    return config.get("attention_multiplier") or dim**-0.5
+
+
+def _rotate(x: Array, config: dict[str, Any], index: int) -> Array:
     """Turn the pair (i, i + D/2) of each head by position * frequency of i."""
     half = x.shape[-1] // 2
-    frequencies, scale = _frequencies(half, config)
+    frequencies, scale = _frequencies(half, config, index)
     turn = scale * np.exp(1j * np.arange(len(x))[:, None] * frequencies)[:, None, :]
     turned = (x[..., :half] + 1j * x[..., half:]) * turn
     return np.concatenate([turned.real, turned.imag], -1)
 
 
-def _frequencies(half: int, config: dict[str, Any]) -> tuple[Array, float]:
+def _frequencies(half: int, config: dict[str, Any], index: int) -> tuple[Array, float]:
     """theta^(-2i/D), slowed down as the scaling says, and the factor of what is turned.
 
     By `factor` altogether, or (llama3, yarn) the more the longer the wave is.
     """
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if "full_attention" in rope:  # one of each kind of layer
+        rope = rope[config["layer_types"][index]]
     theta = rope.get("rope_theta") or config["rope_theta"]  # older config.json files have it at the top
     frequencies = theta ** (-np.arange(half) / half)
     kind = rope.get("rope_type", "default")

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 torch.set_num_threads(1)  # tests share the machine
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gpt_oss")
 MIXTURES = ("qwen3_moe", "gpt_oss")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "olmo2", "smollm3", "granite", *MIXTURES)
 EXPERTS: dict[str, dict[str, Any]] = {
     "qwen3_moe": {
         "num_experts": 6,
@@ -22,6 +22,17 @@ EXPERTS: dict[str, dict[str, Any]] = {
     "gpt_oss": {"num_local_experts": 6, "sliding_window": 9},
 }
 """Fields of a mixture's config.json; each token has two experts."""
+USUAL: dict[str, dict[str, Any]] = {
+    "gemma3_text": {"sliding_window": 6, "sliding_window_pattern": 3, "query_pre_attn_scalar": 12},
+    "smollm3": {"no_rope_layer_interval": 2},
+    "granite": {
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.6,
+        "attention_multiplier": 0.2,
+        "logits_scaling": 2.0,
+    },
+}
+"""Settings of a family's tiny models, without which it would be another's."""
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 VOCAB = 260  # 256 bytes and the special tokens
 
@@ -59,7 +70,9 @@ def tiny_model(
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=3,
-        **({"num_experts_per_tok": 2} | EXPERTS[family] if family in EXPERTS else {}) | extra,
+        **USUAL.get(family, {})
+        | ({"num_experts_per_tok": 2} | EXPERTS[family] if family in EXPERTS else {})
+        | extra,
     )
     attention = "eager" if family == "gpt_oss" else "sdpa"  # transformers has no other of it
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
@@ -67,7 +80,8 @@ def tiny_model(
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
-            weight.copy_(1 + 0.3 * noise if "norm" in name else scale * noise)
+            centre = 0 if family == "gemma3_text" else 1  # it adds 1 to the weights of norms
+            weight.copy_(centre + 0.3 * noise if "norm" in name else scale * noise)
     return model.eval().requires_grad_(False)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from puzzledsl.models.families.access import layers, residual_factor
 from puzzledsl.models.layerwise import LayerRunner
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
@@ -29,7 +30,16 @@ def test_layer_by_layer_is_the_whole_model(family: str, extra: dict[str, Any], i
         for layer_idx in range(len(runner)):
             assert torch.equal(hidden, whole.hidden_states[layer_idx])
             trace = runner.trace_layer(layer_idx, hidden)
-            torch.testing.assert_close(hidden + trace.attention_output + trace.ffn_output, trace.output)
+            factor = residual_factor(layers(model)[layer_idx])
+            torch.testing.assert_close(hidden + factor * trace.attention_added, trace.between)
+            torch.testing.assert_close(trace.between + factor * trace.ffn_added, trace.output)
+            assert all(
+                torch.equal(half, whole)
+                for half, whole in zip(
+                    runner.run_halves(layer_idx, hidden), (trace.between, trace.output), strict=True
+                )
+            )
+            assert torch.equal(runner.run_ffn(layer_idx, trace.between), trace.output)
             hidden = trace.output
         assert torch.equal(runner.head(runner.final_norm(hidden)), whole.logits)
         assert torch.equal(runner.run_suffix(0, runner.embed(tokens)), hidden)

@@ -38,16 +38,21 @@ def initialise(alternative: GqaAttention, parent: ParentLayer) -> State:
     shape, statistics = parent.shape, parent.statistics
     if kv_heads < 1 or shape.heads % kv_heads:
         raise cannot_initialise(alternative, f"{kv_heads} does not divide its {shape.heads} query heads")
-    attention: nn.Module = parent.sub_block("attention")
-    heads = Heads.of(attention, shape)
+    own = parent.weights("attention")
+    heads = Heads.of(own, shape, _turning(parent))
     if parent.init.gqa == "mean_pool":
-        return mean_pool(heads, kv_heads).state_dict(attention)
-    merged = merge_heads(heads, kv_heads, statistics.attention.augmented(), qk_norm=shape.qk_norm)
-    state = merged.state_dict(attention)
+        return mean_pool(heads, kv_heads).state_dict(own)
+    state = merge_heads(heads, kv_heads, statistics.attention.augmented()).state_dict(own)
     longest = max((entering.shape[1] for entering, _ in statistics.calls), default=0)
     if kv_heads % shape.kv_heads == 0 and (window is None or longest <= window):
         return state  # every query still reads the head it read
     return _refit_output(alternative, state, parent)
+
+
+def _turning(parent: ParentLayer) -> int:
+    """Dimensions of a head that the layer's rotary embedding turns."""
+    rope = getattr(parent.sub_block("attention").config, "rope_parameters", None) or {}
+    return int(parent.shape.head_dim * rope.get("partial_rotary_factor", 1)) if parent.shape.rope else 0
 
 
 def _refit_output(alternative: GqaAttention, state: State, parent: ParentLayer) -> State:

@@ -60,6 +60,6 @@ def _best(gram: Gram) -> Tensor:
 def _product_of_heads(parent: ParentLayer) -> Tensor:
     """W_o W_v with each value head repeated for its queries: attention in which a token sees only itself (H, H)."""
     shape = parent.shape
-    heads = Heads.of(parent.sub_block("attention"), shape)
+    heads = Heads.of(parent.weights("attention"), shape)
     values = heads.v.repeat_interleave(shape.heads // shape.kv_heads, 0)[..., :-1]
     return heads.o.flatten(0, 1).T @ values.flatten(0, 1)

@@ -4,53 +4,66 @@ A rotary key head is, for each frequency f, one complex number k_f turning with 
 sum_f Re(q_f conj(k_f)). Multiplying by a complex scalar commutes with the turning, so the heads j of a group may share
 one key kappa_f with k_jf ~ c_jf kappa_f: a complex principal component, whose scalar the queries absorb,
 q_f conj(c_jf) conj(kappa_f). Values have no positions: the shared D-dimensional value is a principal component analysis
-of the group's values, in the metric of what W_o makes of them.
+of the group's values, in the metric of what W_o makes of them. Keys without positions (no rotary embedding) are merged as values
+are, in the metric of their queries; of a partial rotary embedding, the dimensions that do not turn are paired among themselves.
 
 Shapes: N query heads, K key/value heads, J heads of a group, D head_dim, H hidden; weights carry a bias column (H + 1).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from puzzledsl.ir.nodes import Shape
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Attention weights by head, float64: q (N, D, H + 1), k and v (K, D, H + 1), o (N, D, H)."""
+    """Attention weights by head, float64: q (N, D, H + 1), k and v (K, D, H + 1), o (N, D, H).
+
+    `turning`: dimensions of a head that a rotary embedding turns. `normed`: keys are normalised a head. `key_scale` (K, D):
+    weight of the norm over all key heads; None without one.
+    """
 
     q: Tensor
     k: Tensor
     v: Tensor
     o: Tensor
+    turning: int
+    normed: bool = False
+    key_scale: Tensor | None = None
 
     @classmethod
-    def of(cls, attention: nn.Module, shape: Shape) -> Heads:
-        """Split a parent's attention into heads."""
-        held: Any = attention
+    def of(cls, weights: Mapping[str, Tensor], shape: Shape, turning: int | None = None) -> Heads:
+        """Split a parent's attention, by its weights' canonical names, into heads. `turning`: by default all or none."""
 
-        def rows(linear: nn.Linear, heads: int) -> Tensor:
-            weight = linear.weight.detach().double()
-            own: Tensor | None = cast(Any, linear).bias
+        def rows(name: str, heads: int) -> Tensor:
+            weight = weights[f"{name}.weight"].detach().double()
+            own = weights.get(f"{name}.bias")
             bias = torch.zeros_like(weight[:, 0]) if own is None else own.detach().double()
             return torch.cat([weight, bias[:, None]], 1).view(heads, shape.head_dim, -1)
 
-        output = held.o_proj.weight.detach().double().T.reshape(shape.heads, shape.head_dim, -1)
+        output = weights["o_proj.weight"].detach().double().T.reshape(shape.heads, shape.head_dim, -1)
+        whole = shape.qk_norm and shape.qk_norm_whole
         return cls(
-            rows(held.q_proj, shape.heads),
-            rows(held.k_proj, shape.kv_heads),
-            rows(held.v_proj, shape.kv_heads),
+            rows("q_proj", shape.heads),
+            rows("k_proj", shape.kv_heads),
+            rows("v_proj", shape.kv_heads),
             output,
+            turning if turning is not None else shape.head_dim * shape.rope,
+            shape.qk_norm and not whole,
+            weights["k_norm.weight"].detach().double().view(shape.kv_heads, -1) if whole else None,
         )
 
-    def state_dict(self, attention: nn.Module) -> dict[str, Tensor]:
-        """Weights under the names and in the dtype of `attention`; what is not a head (norms, output bias) is its own."""
-        own = {name: value.detach().clone() for name, value in attention.state_dict().items()}
+    def state_dict(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return these heads under the names and in the dtype of the parent's `weights`, with its other weights."""
+        own = {name: value.detach().clone() for name, value in weights.items()}
+        if self.key_scale is not None:
+            own["k_norm.weight"] = self.key_scale.flatten().to(own["k_norm.weight"]).contiguous()
         for name, rows in (("q_proj", self.q), ("k_proj", self.k), ("v_proj", self.v)):
             flat = rows.flatten(0, 1)
             for part, value in (("weight", flat[:, :-1]), ("bias", flat[:, -1])):
@@ -60,38 +73,82 @@ class Heads:
         return own
 
 
-def merge_heads(heads: Heads, kv_heads: int, gram: Tensor, *, qk_norm: bool) -> Heads:
+def merge_heads(heads: Heads, kv_heads: int, gram: Tensor) -> Heads:
     """`heads` with `kv_heads` key/value heads; `gram` is the inputs' with a column of ones (H + 1, H + 1), float64.
 
     Query heads keep their order: the first N / kv_heads share the first new head, and so on. A group served by one old
     head keeps it as it is, so as many heads as the parent's give the parent's weights.
     """
     q, o = heads.q.clone(), heads.o.clone()
+    merging = kv_heads % len(heads.k) != 0
+    old_keys = _scaled(heads.k, heads.key_scale) if merging else heads.k
     keys, values = [], []
     for queries, old in groups(len(q), len(heads.k), kv_heads):
         members = sorted(set(old))
         if len(members) == 1:
-            keys.append(heads.k[members[0]])
+            keys.append(old_keys[members[0]])
             values.append(heads.v[members[0]])
             continue
         place = [members.index(j) for j in old]
-        if qk_norm:
-            keys.append(_mean_direction(heads.k[members], gram))
-        else:
-            key, scalars = _shared_key(heads.k[members], heads.q[queries], place, gram)
+        if heads.normed or heads.key_scale is not None:
+            keys.append(_mean_direction(old_keys[members], gram))
+        elif not heads.turning:
+            key, lift = _shared(old_keys[members], heads.q[queries] @ _root(gram), place, gram)
             keys.append(key)
-            q[queries] = _real(_complex(heads.q[queries]) * scalars[place].conj()[..., None])
-        value, lift = _shared_value(heads.v[members], heads.o[queries], place, gram)
+            q[queries] = lift[place].transpose(1, 2) @ heads.q[queries]
+        else:
+            key, scalars = _shared_key(
+                _complex(old_keys[members], heads.turning),
+                _complex(heads.q[queries], heads.turning),
+                place,
+                gram,
+            )
+            keys.append(_real(key, heads.turning))
+            turned = _complex(heads.q[queries], heads.turning) * scalars[place].conj()[..., None]
+            q[queries] = _real(turned, heads.turning)
+        value, lift = _shared(heads.v[members], heads.o[queries], place, gram)
         values.append(value)
         o[queries] = lift[place].transpose(1, 2) @ heads.o[queries]
-    return Heads(q, torch.stack(keys), torch.stack(values), o)
+    found = replace(heads, q=q, k=torch.stack(keys), v=torch.stack(values), o=o)
+    if heads.key_scale is None:
+        return found
+    return _rescaled(found, heads, gram) if merging else replace(found, key_scale=_repeated(heads, kv_heads))
 
 
 def mean_pool(heads: Heads, kv_heads: int) -> Heads:
-    """Keys and values averaged over each group (GQA, arXiv 2305.13245; Puzzle, section 3)."""
-    members = [sorted(set(old)) for _, old in groups(len(heads.q), len(heads.k), kv_heads)]
+    """Keys and values averaged over each group (GQA, arXiv 2305.13245; Puzzle, section 3), scales of keys as well."""
+    members = _members(heads, kv_heads)
     keys, values = (torch.stack([rows[m].mean(0) for m in members]) for rows in (heads.k, heads.v))
-    return Heads(heads.q, keys, values, heads.o)
+    scale = heads.key_scale
+    scale = None if scale is None else torch.stack([scale[m].mean(0) for m in members])
+    return replace(heads, k=keys, v=values, key_scale=scale)
+
+
+def _members(heads: Heads, kv_heads: int) -> list[list[int]]:
+    """For each new head, the old heads that it stands for."""
+    return [sorted(set(old)) for _, old in groups(len(heads.q), len(heads.k), kv_heads)]
+
+
+def _scaled(k_KDP: Tensor, scale_KD: Tensor | None) -> Tensor:
+    return k_KDP if scale_KD is None else k_KDP * scale_KD[..., None]
+
+
+def _repeated(heads: Heads, kv_heads: int) -> Tensor:
+    assert heads.key_scale is not None
+    return torch.cat([heads.key_scale[m] for m in _members(heads, kv_heads)])
+
+
+def _rescaled(merged: Heads, heads: Heads, gram: Tensor) -> Heads:
+    """Split merged keys, which have the old norm's scales in them, into keys and scales of a norm over the new heads.
+
+    New scales are quadratic means of a group's. They make up for the new keys' mean square, by which the norm divides.
+    """
+    assert heads.key_scale is not None
+    squares = [heads.key_scale[m].square().mean(0) for m in _members(heads, len(merged.k))]
+    scale = torch.stack(squares).sqrt().clamp_min(1e-12)
+    keys = merged.k / scale[..., None]
+    old, new = (float(((k @ gram) * k).sum(-1).mean()) for k in (heads.k, keys))
+    return replace(merged, k=keys, key_scale=scale * (new / max(old, 1e-300)) ** 0.5)
 
 
 def groups(query_heads: int, old_kv_heads: int, new_kv_heads: int) -> list[tuple[list[int], list[int]]]:
@@ -104,28 +161,37 @@ def groups(query_heads: int, old_kv_heads: int, new_kv_heads: int) -> list[tuple
     return found
 
 
-def _complex(rows: Tensor) -> Tensor:
-    """(…, D, P) -> (…, D / 2, P) complex: rotary embedding pairs dimension f with f + D / 2."""
-    half = rows.shape[-2] // 2
-    return torch.complex(rows[..., :half, :], rows[..., half:, :])
+def _complex(rows: Tensor, turning: int) -> Tensor:
+    """(…, D, P) -> (…, D / 2, P) complex: rotary embedding pairs dimension f with f + R / 2 of the R that turn.
+
+    Those that do not turn are paired in the same way among themselves.
+    """
+    parts = [part for part in (rows[..., :turning, :], rows[..., turning:, :]) if part.shape[-2]]
+    halves = [(part[..., : part.shape[-2] // 2, :], part[..., part.shape[-2] // 2 :, :]) for part in parts]
+    return torch.cat([torch.complex(first, second) for first, second in halves], -2)
 
 
-def _real(rows: Tensor) -> Tensor:
-    return torch.cat([rows.real, rows.imag], -2)
+def _real(rows: Tensor, turning: int) -> Tensor:
+    """Undo `_complex`."""
+    parts = [part for part in (rows[..., : turning // 2, :], rows[..., turning // 2 :, :]) if part.shape[-2]]
+    return torch.cat([half for part in parts for half in (part.real, part.imag)], -2)
 
 
-def _shared_key(k_JDH: Tensor, q_QDH: Tensor, place: list[int], gram: Tensor) -> tuple[Tensor, Tensor]:
-    """The shared key (D, H + 1) and each old head's scalar (J, D / 2), complex.
+def _root(gram: Tensor) -> Tensor:
+    """A square root R of a Gram matrix: R R' = gram."""
+    levels, axes = torch.linalg.eigh((gram + gram.T) / 2)
+    return axes * levels.clamp_min(0).sqrt()
+
+
+def _shared_key(k_JFH: Tensor, q_QFH: Tensor, place: list[int], gram: Tensor) -> tuple[Tensor, Tensor]:
+    """The shared key (D / 2, H + 1) and each old head's scalar (J, D / 2), complex; from complex keys and queries.
 
     Heads weigh as much as the energy of the queries that read them, for each frequency.
     """
-    k, q = (
-        _complex(k_JDH).transpose(0, 1),
-        _complex(q_QDH),
-    )  # (D/2, J, H + 1), (Q, D/2, H + 1)
+    k, q = k_JFH.transpose(0, 1), q_QFH  # (D/2, J, H + 1), (Q, D/2, H + 1)
     metric = gram.to(k.dtype)
     energy = ((q @ metric) * q.conj()).sum(-1).real  # (Q, D/2)
-    weight = torch.zeros(len(k_JDH), k.shape[0], dtype=energy.dtype, device=energy.device)
+    weight = torch.zeros(len(k_JFH), k.shape[0], dtype=energy.dtype, device=energy.device)
     weight.index_add_(0, torch.tensor(place, device=energy.device), energy)
     root = (weight / weight.mean().clamp_min(1e-300)).clamp_min(1e-9).sqrt().T  # (D/2, J)
     covariance = k @ metric @ k.mH
@@ -136,7 +202,7 @@ def _shared_key(k_JDH: Tensor, q_QDH: Tensor, place: list[int], gram: Tensor) ->
     power = ((key @ metric) * key.conj()).sum(-1).real
     usual = covariance.diagonal(dim1=-2, dim2=-1).real.mean(-1)
     scale = (power / usual.clamp_min(1e-300)).sqrt().clamp_min(1e-12)
-    return _real(key / scale[:, None]), (top / root * scale[:, None]).T
+    return key / scale[:, None], (top / root * scale[:, None]).T
 
 
 def _mean_direction(k_JDH: Tensor, gram: Tensor) -> Tensor:
@@ -145,8 +211,11 @@ def _mean_direction(k_JDH: Tensor, gram: Tensor) -> Tensor:
     return (k_JDH / power.clamp_min(1e-300).sqrt()[:, None, None]).mean(0) * power.mean().sqrt()
 
 
-def _shared_value(v_JDH: Tensor, o_QDH: Tensor, place: list[int], gram: Tensor) -> tuple[Tensor, Tensor]:
-    """The shared value (D, H + 1) and the map back to each old head's value (J, D, D): v_j ~ lift_j @ shared."""
+def _shared(v_JDH: Tensor, o_QDH: Tensor, place: list[int], gram: Tensor) -> tuple[Tensor, Tensor]:
+    """The shared value (D, H + 1) and the map back to each old head's value (J, D, D): v_j ~ lift_j @ shared.
+
+    `o_QDH`: what reads the values; for keys, queries times a root of the inputs' Gram matrix.
+    """
     members, dim = v_JDH.shape[:2]
     metric = torch.zeros(members, dim, dim, dtype=v_JDH.dtype, device=v_JDH.device)
     metric.index_add_(0, torch.tensor(place, device=v_JDH.device), o_QDH @ o_QDH.transpose(1, 2))

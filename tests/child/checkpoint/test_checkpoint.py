@@ -109,6 +109,21 @@ def test_each_alternative_anywhere(tmp_path: Path, position: int, choice, family
     np.testing.assert_allclose(expected[0].numpy(), oracle, atol=2e-5 * np.abs(oracle).max())
 
 
+@pytest.mark.parametrize("family", FAMILIES[1:])
+@pytest.mark.parametrize("turn", range(len(ATTENTIONS) + 1))
+def test_each_alternative_of_each_family_anywhere(tmp_path: Path, family: str, turn: int) -> None:
+    """Over all turns, the first, the middle and the last layer have every alternative."""
+    attentions, ffns = (*ATTENTIONS, ParentAttention()), (*FFNS, ParentFfn())
+    choices = [(attentions[(turn + i) % len(attentions)], ffns[(turn + i) % len(ffns)]) for i in range(3)]
+    made, tokens = Made(tmp_path, choices, family), tiny_tokens(1, 9)
+    expected, remote = made.child(tokens).logits, made.with_remote_code()
+    assert torch.equal(remote(tokens).logits, expected)
+    assert torch.equal(load_child(made.out)(tokens).logits, expected)
+    assert torch.equal(generate(remote, tokens), greedy(made.child, tokens))
+    oracle = oracle_logits(made.out, tokens[0].tolist())
+    np.testing.assert_allclose(expected[0].numpy(), oracle, atol=2e-5 * np.abs(oracle).max())
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_oracle_agrees(tmp_path: Path, family: str, tied: bool) -> None:

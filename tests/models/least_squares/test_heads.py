@@ -38,13 +38,14 @@ def run_with(model, kv_heads: int, state, tokens: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("kv_heads", [2, 4])
 def test_as_many_heads_or_more_change_nothing(family: str, kv_heads: int) -> None:
     model, tokens = tiny_model(family), tiny_tokens()
-    own, shape = attention(layers(model)[0]), shape_of(model.config)
-    merged = merge_heads(Heads.of(own, shape), kv_heads, gram_for(model), qk_norm=shape.qk_norm)
-    logits = run_with(model, kv_heads, merged.state_dict(own), tokens)
+    own, shape = attention(layers(model)[0]), shape_of(model.config).at(0)
+    merged = merge_heads(Heads.of(own.state_dict(), shape), kv_heads, gram_for(model))
+    logits = run_with(model, kv_heads, merged.state_dict(own.state_dict()), tokens)
     torch.testing.assert_close(logits, model(tokens, use_cache=False).logits, rtol=1e-4, atol=1e-5)
     if kv_heads == 2:
         assert all(
-            torch.equal(value, own.state_dict()[name]) for name, value in merged.state_dict(own).items()
+            torch.equal(value, own.state_dict()[name])
+            for name, value in merged.state_dict(own.state_dict()).items()
         )
 
 
@@ -52,7 +53,7 @@ def test_as_many_heads_or_more_change_nothing(family: str, kv_heads: int) -> Non
 def test_heads_that_differ_by_a_turn_merge_without_loss(family: str) -> None:
     """Key heads equal up to a complex scalar a frequency, value heads up to an invertible map, biases included."""
     model, tokens = tiny_model(family), tiny_tokens()
-    own, shape = attention(layers(model)[0]), shape_of(model.config)
+    own, shape = attention(layers(model)[0]), shape_of(model.config).at(0)
     dim = shape.head_dim
     turn = torch.complex(torch.randn(dim // 2), torch.randn(dim // 2)).to(torch.complex128)
     mix = torch.randn(dim, dim, dtype=torch.float64) + 2 * torch.eye(dim, dtype=torch.float64)
@@ -64,11 +65,13 @@ def test_heads_that_differ_by_a_turn_merge_without_loss(family: str) -> None:
             turned = turned * (turn if name == "bias" else turn[:, None])
             key[dim:] = torch.cat([turned.real, turned.imag]).float()
             value[dim:] = (mix @ value[:dim].double()).float()
-    merged = merge_heads(Heads.of(own, shape), 1, gram_for(model), qk_norm=False)
+    merged = merge_heads(Heads.of(own.state_dict(), shape), 1, gram_for(model))
     expected = model(tokens, use_cache=False).logits
-    logits = run_with(model, 1, merged.state_dict(own), tokens)
+    logits = run_with(model, 1, merged.state_dict(own.state_dict()), tokens)
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
-    pooled = run_with(model, 1, mean_pool(Heads.of(own, shape), 1).state_dict(own), tokens)
+    pooled = run_with(
+        model, 1, mean_pool(Heads.of(own.state_dict(), shape), 1).state_dict(own.state_dict()), tokens
+    )
     assert (pooled - expected).abs().max() > 0.1
 
 
@@ -76,25 +79,27 @@ def test_heads_that_differ_by_a_turn_merge_without_loss(family: str) -> None:
 def test_equal_heads_pool_without_loss(family: str) -> None:
     """What mean pooling is exact for; merging must be no worse, whatever is normalised."""
     model, tokens = tiny_model(family), tiny_tokens()
-    own, shape = attention(layers(model)[0]), shape_of(model.config)
+    own, shape = attention(layers(model)[0]), shape_of(model.config).at(0)
     with torch.no_grad():
         for linear in (own.k_proj, own.v_proj):
             for weight in linear.parameters():
                 weight[shape.head_dim :] = weight[: shape.head_dim]
+        if shape.qk_norm_whole:
+            own.k_norm.weight[shape.head_dim :] = own.k_norm.weight[: shape.head_dim]
     expected = model(tokens, use_cache=False).logits
-    heads = Heads.of(own, shape)
-    for small in (mean_pool(heads, 1), merge_heads(heads, 1, gram_for(model), qk_norm=shape.qk_norm)):
+    heads = Heads.of(own.state_dict(), shape)
+    for small in (mean_pool(heads, 1), merge_heads(heads, 1, gram_for(model))):
         torch.testing.assert_close(
-            run_with(model, 1, small.state_dict(own), tokens), expected, rtol=1e-3, atol=1e-3
+            run_with(model, 1, small.state_dict(own.state_dict()), tokens), expected, rtol=1e-3, atol=1e-3
         )
 
 
 def test_unused_heads_do_no_harm() -> None:
     """A dead key/value head (all zero) merges into finite weights."""
     model = tiny_model()
-    own, shape = attention(layers(model)[0]), shape_of(model.config)
+    own, shape = attention(layers(model)[0]), shape_of(model.config).at(0)
     with torch.no_grad():
         for linear in (own.k_proj, own.v_proj):
             linear.weight.zero_()
-    merged = merge_heads(Heads.of(own, shape), 1, gram_for(model), qk_norm=False).state_dict(own)
+    merged = merge_heads(Heads.of(own.state_dict(), shape), 1, gram_for(model)).state_dict(own.state_dict())
     assert all(torch.isfinite(value).all() for value in merged.values())

@@ -1,0 +1,52 @@
+"""Gemma 3, text: norms before and behind the sub-blocks, windows in most layers, and a scaled embedding."""
+
+from __future__ import annotations
+
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.families.config import MAX_WINDOW, BadConfig, Config, shown
+from puzzledsl.families.family import Family, Names, Part, dense_fields
+from puzzledsl.families.layouts import every
+from puzzledsl.families.windows import KINDS, windowed
+
+UNSUPPORTED = ("final_logit_softcapping", "attn_logit_softcapping", "use_bidirectional_attention")
+"""Fields of the models before and beside Gemma 3, which none of its published checkpoints sets."""
+
+
+def _read(config: Config) -> Shape:
+    for name in UNSUPPORTED:
+        if config.content.get(name):
+            raise BadConfig(f"{name} is {shown(config.content[name])}, which is not supported")
+    bias = config.flag("attention_bias")
+    shape = Shape(
+        family="gemma3_text",
+        tied=config.flag("tie_word_embeddings", absent=True),
+        attention_bias=bias,
+        output_bias=bias,
+        qk_norm=True,
+        norms=2,
+        **dense_fields(config, head_dim=256, kv_heads=4),
+    )
+    window = config.optional("sliding_window", 4096, 0, MAX_WINDOW)
+    if not window:
+        raise BadConfig("sliding_window is null")
+    kinds = config.words("layer_types", KINDS, shape.layers)
+    if kinds is None:
+        interval = config.optional("sliding_window_pattern", 6, 6)
+        kinds = tuple(KINDS[not full] for full in every(shape.layers, interval))
+    return windowed(shape, kinds, window)
+
+
+NAMES = Names(
+    attention=Part("self_attn", "input_layernorm", "post_attention_layernorm", pair=True),
+    ffn=Part("mlp", "pre_feedforward_layernorm", "post_feedforward_layernorm"),
+)
+FAMILY = Family(
+    "gemma3_text",
+    "Gemma3",
+    _read,
+    literal={"qk_norm": True, "norms": 2, "full_every": 6, "tied": True},
+    takes=("full_every",),
+    names=lambda shape: NAMES,
+    package="gemma3",
+    config_prefix="Gemma3Text",
+)

@@ -155,7 +155,7 @@ def main() -> int:
     else:
         model = load_parent(options.parent, dtype=torch.float32, device=torch.device("cpu"))
     space = space_of(model)
-    host = Host(model, alternatives_of(space))
+    host = Host(model, alternatives_of(space, shape_of(model.config)))
     print(f"{machine(model.device)}; {model.num_parameters():,} parameters")
     outcomes = []
     for name in options.workload or WORKLOADS:

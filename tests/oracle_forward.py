@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from tests import oracle_hybrids
 from tests.oracle_mixtures import activated, mixture
 
 Array = NDArray[np.float64]
@@ -32,6 +33,8 @@ def oracle_logits(directory: Path, token_ids: list[int]) -> Array:
     """Logits (S, vocabulary) of one sequence."""
     config = json.loads((directory / "config.json").read_text())
     weights = {k: v.astype(np.float64) for k, v in load_file(directory / "model.safetensors").items()}
+    if _family(config) in ("nemotron_h", "qwen3_next"):
+        return oracle_hybrids.logits(config, weights, token_ids)
     x = weights["model.embed_tokens.weight"][token_ids] * config.get("embedding_multiplier", 1)
     if _family(config) == "gemma3_text":
         x = x * np.sqrt(x.shape[1])

@@ -20,6 +20,27 @@ EXPERTS: dict[str, dict[str, Any]] = {
         "mlp_only_layers": [1],
     },
     "gpt_oss": {"num_local_experts": 6, "sliding_window": 9},
+    "nemotron_h": {
+        "n_routed_experts": 6,
+        "moe_intermediate_size": 16,
+        "moe_shared_expert_intermediate_size": 20,
+        "routed_scaling_factor": 1.5,
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 6,
+        "n_groups": 2,
+        "ssm_state_size": 8,
+        "chunk_size": 8,
+    },
+    "qwen3_next": {
+        "num_experts": 6,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 20,
+        "full_attention_interval": 2,
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2,
+        "linear_value_head_dim": 6,
+        "linear_key_head_dim": 8,
+    },
 }
 """Fields of a mixture's config.json; each token has two experts."""
 USUAL: dict[str, dict[str, Any]] = {
@@ -33,6 +54,9 @@ USUAL: dict[str, dict[str, Any]] = {
     },
 }
 """Settings of a family's tiny models, without which it would be another's."""
+HYBRIDS = ("nemotron_h", "qwen3_next")
+PATTERN = "M*-EM*-EM*-E"
+"""Kinds of nemotron_h's layers: each of the four among the first, in the middle, and among the last."""
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 VOCAB = 260  # 256 bytes and the special tokens
 
@@ -57,8 +81,11 @@ def tiny_model(
     Weights are wide (standard deviation `scale`), so that attention attends and no sub-block is negligible;
     biases and norms are random too, so that forgetting one is noticed.
     """
+    if family == "nemotron_h":
+        extra.setdefault("hybrid_override_pattern", PATTERN[:layers])
+    else:
+        extra["num_hidden_layers"] = layers
     config = CONFIG_MAPPING[family](
-        num_hidden_layers=layers,
         hidden_size=hidden,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
@@ -78,7 +105,10 @@ def tiny_model(
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        buffers = (
+            (name, buffer) for name, buffer in model.named_buffers() if name.endswith("correction_bias")
+        )
+        for name, weight in (*model.named_parameters(), *buffers):
             noise = torch.randn(weight.shape, generator=generator)
             centre = 0 if family == "gemma3_text" else 1  # it adds 1 to the weights of norms
             weight.copy_(centre + 0.3 * noise if "norm" in name else scale * noise)

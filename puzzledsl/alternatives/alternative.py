@@ -131,6 +131,10 @@ class Alternative(Frozen, ABC):
         """Return the key/value heads with a cache; 0 without one."""
         return 0
 
+    def last(self, shape: Shape) -> str | None:
+        """Return the name of the last linear map in a layer of this shape."""
+        return self.last_map
+
     def attended(self, shape: Shape) -> int | None:
         """Return the most tokens that a token attends to: the shorter of the parent's window and its own. None: no cap."""
         return None

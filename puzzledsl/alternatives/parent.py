@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Literal, Self, assert_never
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention, Ffn, Look, SubBlock
+from puzzledsl.alternatives.mixers import mixer_weights
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.state import NO_STATE, StateSize, scan_flop, state_size
 from puzzledsl.alternatives.support import NATIVE, Support
@@ -48,8 +49,14 @@ class ParentAttention(_Parent, Attention):
         return {"kv_heads": Fraction(shape.kv_heads), "sinks": Fraction(0)}.get(field, UNCAPPED)
 
     def weights(self, shape: Shape) -> Weights:
-        """Return q, k, v, o with optional biases and norms; nothing without an attention."""
-        return attention_weights(shape, shape.kv_heads) if shape.mixer == "attention" else {}
+        """Return q, k, v, o with optional biases and per-head q/k norms, or the weights of another mixer."""
+        if shape.mixer != "attention":
+            return mixer_weights(shape)
+        return attention_weights(shape, shape.kv_heads)
+
+    def last(self, shape: Shape) -> str | None:
+        """Return attention's output projection, or that of another mixer."""
+        return self.last_map if shape.mixer == "attention" else "out_proj"
 
     def cached_heads(self, shape: Shape) -> int:
         """Return the parent's key/value heads; 0 of a mixer that is no attention."""
@@ -72,19 +79,21 @@ class ParentAttention(_Parent, Attention):
         return shape.mixer in ("mamba2", "delta_net")
 
     def block_config(self, shape: Shape) -> dict[str, Any]:
-        """Return the number of query heads per key/value head."""
-        return {"n_heads_in_group": shape.heads // shape.kv_heads}
+        """Return the number of query heads per key/value head; nothing for another mixer, or for none."""
+        return {"n_heads_in_group": shape.heads // shape.kv_heads} if shape.mixer == "attention" else {}
 
     @classmethod
     def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
-        """An attention with the parent's heads and no window."""
+        """An attention with the parent's heads and no window, or what the parent has in its place."""
         if entry["no_op"] or entry["replace_with_linear"] or entry.get("window_length") is not None:
             return None
+        if shape.mixer != "attention":
+            return cls()
         return cls() if shape.heads // int(entry["n_heads_in_group"]) == shape.kv_heads else None
 
-    def megatron(self, shape: Shape) -> dict[str, Any]:
-        """Megatron calls key/value heads query groups."""
-        return {"num_query_groups": shape.kv_heads}
+    def megatron(self, shape: Shape) -> dict[str, Any] | None:
+        """Megatron calls key/value heads query groups; its heterogeneous layers have no other mixers."""
+        return {"num_query_groups": shape.kv_heads} if shape.mixer == "attention" else None
 
 
 class ParentFfn(_Parent, Ffn):
@@ -136,22 +145,28 @@ class ParentFfn(_Parent, Ffn):
                 assert_never(shape.ffn)
 
     def block_config(self, shape: Shape) -> dict[str, Any]:
-        """Return the width, or the sizes of a mixture."""
-        if shape.ffn == "moe":
-            return mixture_fields(shape.experts, shape.top_k, shape.expert_width)
-        return width_fields(shape.intermediate, shape.hidden)
+        """Return the width, or the sizes of a mixture; nothing in a layer without an FFN."""
+        match shape.ffn:
+            case "dense":
+                return width_fields(shape.intermediate, shape.hidden)
+            case "moe":
+                return mixture_fields(shape.experts, shape.top_k, shape.expert_width)
+            case "none":
+                return {}
+            case _:
+                assert_never(shape.ffn)
 
     @classmethod
     def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
-        """An FFN of the parent's width, or a mixture of its sizes."""
+        """An FFN of the parent's width, or a mixture of its sizes, or none where the parent has none."""
         if entry["no_op"] or entry["replace_with_linear"]:
             return None
         own = cls().block_config(shape)
         return cls() if all(entry.get(name) == own[name] for name in own if name != "ffn_mult") else None
 
     def megatron(self, shape: Shape) -> dict[str, Any] | None:
-        """Return the width; the format has no mixtures."""
-        return None if shape.ffn == "moe" else {"ffn_hidden_size": shape.intermediate}
+        """Return the width; the format has no mixtures, and two sub-blocks in each layer."""
+        return {"ffn_hidden_size": shape.intermediate} if shape.ffn == "dense" else None
 
 
 PARENTS: Mapping[SubBlock, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}

@@ -67,7 +67,8 @@ def child_config(directory: Path) -> PreTrainedConfig:
     if base not in CONFIG_MAPPING:
         raise DiagnosticError(NotAChild(None, path=directory, reason=f"unknown base model type `{base}`"))
     try:
-        config = CONFIG_MAPPING[base](**{key: value for key, value in content.items() if key not in OWN_KEYS})
+        kept = {key: value for key, value in content.items() if key not in OWN_KEYS}
+        config = CONFIG_MAPPING[base](**PreTrainedConfig._decode_special_floats(kept))
         alternatives = from_block_configs(blocks, shape_of(config))
     except (KeyError, TypeError, ValueError) as error:
         raise DiagnosticError(NotAChild(None, path=directory, reason=f"bad config.json: {error}")) from error

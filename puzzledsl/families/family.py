@@ -82,6 +82,8 @@ class Family:
     head: str = "lm_head"
     logits_divisor: str = ""
     """Field of its configuration by which the head's logits are divided; empty: 1."""
+    published: Mapping[str, str] = field(default_factory=dict)
+    """Start of a weight's name in published files -> start of its name in the model."""
     package: str = ""
     """The folder of its classes in `transformers.models`, if it is not the model type."""
     config_prefix: str = ""

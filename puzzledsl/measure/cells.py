@@ -18,7 +18,7 @@ from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, ScenarioCosts
 from puzzledsl.measure.estimate import FIXED, Estimate, Key, estimate
-from puzzledsl.measure.host import SUB_BLOCKS, Host
+from puzzledsl.measure.host import Host, label
 from puzzledsl.measure.rounds import (
     CHECKED_CHILDREN,
     Check,
@@ -41,10 +41,7 @@ def measure_cell(
     """Return one scenario's costs at one batch, and a note with the error of summed costs."""
     workload = Workload.of(scenario, batch)
     partial = work / _digest(host, space, workload)
-    most = max(len(host.alternatives[sub_block]) for sub_block in SUB_BLOCKS)
-    progress.start(
-        f"measuring {scenario.name}, batch {batch}", rounds_needed(most, host.depth) + CHECKED_CHILDREN
-    )
+    progress.start(f"measuring {scenario.name}, batch {batch}", rounds_needed(host) + CHECKED_CHILDREN)
     rounds = measure_rounds(host, workload, partial.with_suffix(".rounds.jsonl"), progress)
     prefill, decode = estimate(rounds, lambda r: r.prefill), estimate(rounds, lambda r: r.decode)
     checks = measure_checks(host, space, workload, partial.with_suffix(".checks.jsonl"), progress)
@@ -70,8 +67,9 @@ def _costs(
             "decode_ns": round(decode.seconds[key] * NS_PER_S),
         }
 
-    def cost(sub_block: SubBlock, own: Shape, alternative: Alternative) -> Cost:
-        return Cost(**sizes_of(own, alternative, workload, dtype), **times((sub_block, alternative.name)))
+    def cost(sub_block: SubBlock, layer_idx: int, alternative: Alternative) -> Cost:
+        key = sub_block, label(alternative.name, host.kinds[layer_idx])
+        return Cost(**sizes_of(shape.at(layer_idx), alternative, workload, dtype), **times(key))
 
     fixed, flop = fixed_size(shape).params, fixed_flop(shape, workload)
     return ScenarioCosts(
@@ -88,12 +86,12 @@ def _costs(
             **times(FIXED),
         ),
         attention=tuple(
-            {a.name: cost("attention", own, a) for a in layer.with_parent().attention}
-            for own, layer in zip(shape.each, space.layers, strict=True)
+            {a.name: cost("attention", index, a) for a in layer.with_parent().attention}
+            for index, layer in enumerate(space.layers)
         ),
         ffn=tuple(
-            {f.name: cost("ffn", own, f) for f in layer.with_parent().ffn}
-            for own, layer in zip(shape.each, space.layers, strict=True)
+            {f.name: cost("ffn", index, f) for f in layer.with_parent().ffn}
+            for index, layer in enumerate(space.layers)
         ),
     )
 

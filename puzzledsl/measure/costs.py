@@ -50,7 +50,7 @@ def measure_costs(
     for hardware_name, scenarios in by_hardware.items():
         hardware = program.hardware[hardware_name]
         device, dtype = device_of(hardware)
-        host = Host(load_parent(parent_dir, dtype=dtype, device=device), alternatives_of(here))
+        host = Host(load_parent(parent_dir, dtype=dtype, device=device), alternatives_of(here, shape))
         for scenario in scenarios:
             cells = [
                 measure_cell(host, here, scenario, batch, shape, work, progress)

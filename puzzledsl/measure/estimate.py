@@ -1,4 +1,4 @@
-"""Rounds of measurements -> one time an alternative. Numbers in, numbers out.
+"""Rounds of measurements -> one time an alternative and kind of layer. Numbers in, numbers out.
 
 The model: the time of alternative a in forward f is cost(a) * slowness(f), where slowness is whatever the machine was
 doing at that moment. Both are found in turn, as lower deciles, so that neither a slow forward nor an interrupted
@@ -9,13 +9,13 @@ What interruptions cost on the whole is in `scale`.
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.measure.host import PARENT, SUB_BLOCKS
+from puzzledsl.measure.host import SUB_BLOCKS, parent_beside
 from puzzledsl.measure.laps import Laps, Phase, Round
 from puzzledsl.measure.stopwatch import spread, undisturbed
 
@@ -65,15 +65,16 @@ def estimate(rounds: Sequence[Round], phase: Callable[[Round], Phase]) -> Estima
         seconds = _usual_seconds(flat, slowness)
     stderr = {key: spread(values) for key, values in _by_key(flat, slowness).items()}
 
-    depth, at = len(rounds[0].attention), 0
+    at = 0
     parents: list[float] = []
     for r, own in zip(rounds, forwards, strict=True):
         slow = statistics.median(slowness[at : at + len(own)])
         parents += [seconds_of_parent / slow for seconds_of_parent in phase(r).parent]
         at += len(own)
     parent_s = undisturbed(parents)
-    blocks = sum(seconds[sub_block, PARENT] for sub_block in SUB_BLOCKS)
-    scale = parent_s / (seconds[FIXED] + depth * blocks)
+    kinds = Counter(parent_beside(name) for name in rounds[0].attention)
+    blocks = sum(depth * sum(seconds[s, own] for s in SUB_BLOCKS) for own, depth in kinds.items())
+    scale = parent_s / (seconds[FIXED] + blocks)
     return Estimate(
         {key: value * scale for key, value in seconds.items()},
         {key: value * scale for key, value in stderr.items()},

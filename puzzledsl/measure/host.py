@@ -2,6 +2,9 @@
 
 Each layer holds a module of its own, so that weights are as cold as in the model that is being predicted: by the time
 a layer runs again, every other layer's weights have gone through the caches.
+
+Where layers differ, an alternative is timed in each kind of layer by itself. Labels tell them apart: `noop` is the no-op
+in a layer like the first one, `noop@1` in a layer of the second kind.
 """
 
 from __future__ import annotations
@@ -16,22 +19,45 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.ir.nodes import Space
+from puzzledsl.ir.nodes import Shape, Space
 from puzzledsl.models.alternatives.build import build_alternative
-from puzzledsl.models.families.access import give_back, held_by, layers
+from puzzledsl.models.families.access import give_back, held_by, layers, shape_of
 from puzzledsl.models.replace import number_cache_slots, put
 
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 PARENT = "parent"
 
 Arrangement = dict[SubBlock, tuple[str, ...]]
-"""For each sub-block, the name of every layer's alternative."""
+"""For each sub-block, the label of every layer's alternative."""
+
+
+def kinds_of(shape: Shape) -> tuple[int, ...]:
+    """Return the number of each layer's kind, from 0 in the order of their first layers."""
+    found = dict.fromkeys(range(shape.layers), 0)
+    for kind, (_, layers_alike) in enumerate(shape.kinds()):
+        found |= dict.fromkeys(layers_alike, kind)
+    return tuple(found.values())
+
+
+def label(name: str, kind: int) -> str:
+    """Return the label of an alternative in a kind of layer."""
+    return f"{name}@{kind}" if kind else name
+
+
+def kind_of(label: str) -> int:
+    """Return the kind of layer that a label is about."""
+    return int(label.partition("@")[2] or 0)
+
+
+def parent_beside(other: str) -> str:
+    """Return the label of the parent's sub-block in the kind of layer of another label."""
+    return label(PARENT, kind_of(other))
 
 
 class Host:
     """A parent whose layers can be rearranged, and a growing pool of alternatives with random weights.
 
-    Run times do not depend on the values of weights; all layers of a parent have the same shape.
+    Run times do not depend on the values of weights. `alternatives` are by label, as of `alternatives_of`.
     """
 
     def __init__(
@@ -39,6 +65,7 @@ class Host:
     ) -> None:
         self.model = model
         self.alternatives = alternatives
+        self.kinds = kinds_of(shape_of(model.config))
         self._pool: dict[tuple[SubBlock, str, int], nn.Module] = {}
         self._own = [{s: held_by(layer, s) for s in SUB_BLOCKS} for layer in layers(model)]
 
@@ -48,14 +75,14 @@ class Host:
         return len(self._own)
 
     def arrange(self, arrangement: Arrangement) -> None:
-        """Give every layer the named alternatives; `parent` is the layer's own module."""
+        """Give every layer the alternatives of these labels; `parent` is the layer's own module."""
         for layer_idx, layer in enumerate(layers(self.model)):
             for sub_block in SUB_BLOCKS:
                 give_back(layer, self._own[layer_idx][sub_block])
         for sub_block in SUB_BLOCKS:
             used: Counter[str] = Counter()
             for layer_idx, name in enumerate(arrangement[sub_block]):
-                if name != PARENT:
+                if name != parent_beside(name):
                     put(self.model, layer_idx, sub_block, self._take(sub_block, name, used[name]))
                     used[name] += 1
         number_cache_slots(self.model)
@@ -63,13 +90,18 @@ class Host:
     def _take(self, sub_block: SubBlock, name: str, index: int) -> nn.Module:
         key = (sub_block, name, index)
         if key not in self._pool:
-            module = build_alternative(self.model, 0, self.alternatives[sub_block][name])
+            alike = self.kinds.index(kind_of(name))
+            module = build_alternative(self.model, alike, self.alternatives[sub_block][name])
             self._pool[key] = _with_values(module)
         return self._pool[key]
 
     def parent(self) -> Arrangement:
         """The parent itself."""
-        return dict.fromkeys(SUB_BLOCKS, (PARENT,) * self.depth)
+        return dict.fromkeys(SUB_BLOCKS, tuple(label(PARENT, kind) for kind in self.kinds))
+
+    def balanced(self, seed: int) -> Arrangement:
+        """Return a balanced arrangement of all alternatives."""
+        return balanced({s: tuple(self.alternatives[s]) for s in SUB_BLOCKS}, self.kinds, seed)
 
 
 @torch.no_grad()
@@ -83,41 +115,51 @@ def _with_values(module: nn.Module) -> nn.Module:
     return module.requires_grad_(False)
 
 
-def alternatives_of(space: Space) -> dict[SubBlock, dict[str, Alternative]]:
-    """Every distinct alternative of any layer by canonical name, the parent's own first."""
+def alternatives_of(space: Space, shape: Shape) -> dict[SubBlock, dict[str, Alternative]]:
+    """Every distinct alternative of any kind of layer by its label, the parent's own first."""
     from puzzledsl.alternatives.parent import PARENTS
 
-    found: dict[SubBlock, dict[str, Alternative]] = {part: {PARENT: own} for part, own in PARENTS.items()}
-    for layer in space.layers:
-        found["attention"] |= {a.name: a for a in layer.attention}
-        found["ffn"] |= {a.name: a for a in layer.ffn}
+    kinds = kinds_of(shape)
+    found: dict[SubBlock, dict[str, Alternative]] = {
+        part: {label(PARENT, kind): own for kind in range(max(kinds) + 1)} for part, own in PARENTS.items()
+    }
+    for kind, layer in zip(kinds, space.layers, strict=True):
+        found["attention"] |= {label(a.name, kind): a for a in layer.attention}
+        found["ffn"] |= {label(a.name, kind): a for a in layer.ffn}
     return found
 
 
-def balanced(names: Mapping[SubBlock, Sequence[str]], depth: int, seed: int) -> Arrangement:
-    """Return an arrangement with every alternative equally often, in random layers.
+def balanced(labels: Mapping[SubBlock, Sequence[str]], kinds: Sequence[int], seed: int) -> Arrangement:
+    """Return an arrangement with every alternative equally often in its kind of layer, in random ones of these.
 
     With more alternatives than layers, consecutive seeds take turns: `seed` shifts which alternatives are used.
     """
     shuffle = random.Random(seed)
 
-    def one(choices: Sequence[str]) -> tuple[str, ...]:
-        picked = [choices[(seed * depth + i) % len(choices)] for i in range(depth)]
-        shuffle.shuffle(picked)
-        return tuple(picked)
+    def one(labels: Sequence[str]) -> tuple[str, ...]:
+        found = [""] * len(kinds)
+        for kind in dict.fromkeys(kinds):
+            alike = [layer for layer, other in enumerate(kinds) if other == kind]
+            choices = [name for name in labels if kind_of(name) == kind]
+            picked = [choices[(seed * len(alike) + i) % len(choices)] for i in range(len(alike))]
+            shuffle.shuffle(picked)
+            for layer, name in zip(alike, picked, strict=True):
+                found[layer] = name
+        return tuple(found)
 
-    return {sub_block: one(names[sub_block]) for sub_block in SUB_BLOCKS}
+    return {sub_block: one(labels[sub_block]) for sub_block in SUB_BLOCKS}
 
 
-def random_child(space: Space, seed: int) -> Arrangement:
+def random_child(space: Space, kinds: Sequence[int], seed: int) -> Arrangement:
     """Return a random child: a random share of its layers, few or many, differs from the parent."""
     dice = random.Random(seed)
     keep = dice.uniform(0, 0.8)
 
-    def pick(choices: Sequence[Alternative]) -> str:
-        return PARENT if dice.random() < keep else dice.choice(choices).name
+    def pick(kind: int, choices: Sequence[Alternative]) -> str:
+        return label(PARENT if dice.random() < keep else dice.choice(choices).name, kind)
 
+    both = list(zip(kinds, space.layers, strict=True))
     return {
-        "attention": tuple(pick(cast(Sequence[Alternative], layer.attention)) for layer in space.layers),
-        "ffn": tuple(pick(cast(Sequence[Alternative], layer.ffn)) for layer in space.layers),
+        "attention": tuple(pick(kind, cast(Sequence[Alternative], layer.attention)) for kind, layer in both),
+        "ffn": tuple(pick(kind, cast(Sequence[Alternative], layer.ffn)) for kind, layer in both),
     }

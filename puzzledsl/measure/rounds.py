@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,7 @@ from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.progress import Progress
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.estimate import Estimate
-from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, Host, balanced, random_child
+from puzzledsl.measure.host import Arrangement, Host, kind_of, random_child
 from puzzledsl.measure.laps import Phase, Round, time_laps
 from puzzledsl.measure.stopwatch import stopwatch_for, undisturbed
 from puzzledsl.measure.whole import WholeTimer, Workload
@@ -44,28 +45,33 @@ class Check(Frozen):
         return parent / (self.child_prefill_s + output * self.child_decode_s)
 
 
-def rounds_needed(alternatives: int, depth: int) -> int:
-    """Return the number of rounds in which every alternative is timed in at least `ROUNDS` layers in all."""
-    return max(ROUNDS, -(-ROUNDS * alternatives // depth))
+def rounds_needed(host: Host) -> int:
+    """Return the number of rounds in which every alternative is timed in at least `ROUNDS` layers of its kind in all."""
+    depths = Counter(host.kinds)
+    return max(
+        ROUNDS,
+        *(
+            -(-ROUNDS * alternatives // depths[kind])
+            for labels in host.alternatives.values()
+            for kind, alternatives in Counter(map(kind_of, labels)).items()
+        ),
+    )
 
 
 def measure_rounds(host: Host, workload: Workload, partial: Path, progress: Progress) -> list[Round]:
     """Measure all rounds of a workload; those in `partial` are not measured again."""
-    names = {s: tuple(host.alternatives[s]) for s in SUB_BLOCKS}
-    wanted = rounds_needed(max(map(len, names.values())), host.depth)
+    wanted = rounds_needed(host)
     done = _read(partial, Round)[:wanted]
     progress.advance(len(done))
     if len(done) < wanted:
         parent, watch = WholeTimer(host.model, workload), stopwatch_for(host.model.device)
         host.arrange(host.parent())
         parent.round(keep=False)
-        time_laps(
-            host, balanced(names, host.depth, len(done)), workload, watch
-        )  # warm-up: allocates what it needs
+        time_laps(host, host.balanced(len(done)), workload, watch)  # warm-up: allocates what it needs
     for seed in range(len(done), wanted):
         host.arrange(host.parent())
         parent_prefill_s, parent_decode_s = parent.round()
-        arrangement = balanced(names, host.depth, seed)
+        arrangement = host.balanced(seed)
         prefill, decode = time_laps(host, arrangement, workload, watch)
         done.append(
             Round(
@@ -97,7 +103,9 @@ def measure_checks(
     done = _read(partial, Check)[:children]
     progress.advance(len(done))
     for seed in range(len(done), children):
-        done.append(measure_check(host, random_child(space, seed), workload, seed, turns or CHECK_ROUNDS))
+        done.append(
+            measure_check(host, random_child(space, host.kinds, seed), workload, seed, turns or CHECK_ROUNDS)
+        )
         _write(partial, done)
         progress.advance()
     return done

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import CacheLayerMixin
 
 from puzzledsl.costs import flops
 from puzzledsl.ir.nodes import Scenario
@@ -87,6 +88,8 @@ class Forward:
     def lengthen(self) -> None:
         """Repeat cache entries until the cache holds `workload.context` tokens."""
         for index, layer in enumerate(self._cache.layers):
+            if not isinstance(layer, CacheLayerMixin):
+                continue  # a state, which does not grow
             missing = self.workload.context - layer.get_seq_length()
             if 0 < missing < self.workload.context:  # a layer without attention holds nothing
                 shape = (-1, -1, missing, -1)

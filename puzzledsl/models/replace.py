@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.models.alternatives.noop import NoOp
+from puzzledsl.models.alternatives.noop import NoNorm, NoOp
 from puzzledsl.models.families.access import (
     attention,
     give_back,
@@ -63,7 +63,7 @@ def _set(layer: nn.Module, sub_block: SubBlock, module: nn.Module) -> None:
     setattr(layer, own.module, module)
     if isinstance(module, NoOp):
         for name in own.norms:
-            setattr(layer, name, nn.Identity())
+            setattr(layer, name, NoNorm(getattr(layer, name)))
 
 
 def with_modules(layer: nn.Module, modules: Mapping[SubBlock, nn.Module]) -> nn.Module:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.measure.estimate import FIXED, estimate
-from puzzledsl.measure.host import balanced
+from puzzledsl.measure.host import balanced, kind_of, label
 from puzzledsl.measure.laps import Laps, Phase, Round, laps_from
 
 DEPTH = 12
@@ -33,7 +33,7 @@ def rounds(
     whole = FIXED_S + DEPTH * (TRUE["attention"]["parent"] + TRUE["ffn"]["parent"])
     made = []
     for index in range(count):
-        names = balanced({s: tuple(TRUE[s]) for s in TRUE}, DEPTH, index)
+        names = balanced({s: tuple(TRUE[s]) for s in TRUE}, (0,) * DEPTH, index)
         slow = dice.choice([1.0, 1.0, 1.4, 3.0])
         laps = []
         for _ in range(6):
@@ -79,3 +79,29 @@ def test_one_round_is_enough_to_go_on():
 def test_stretches_become_laps():
     laps = laps_from([10.0, 1.0, 2.0, 3.0, 4.0, 0.5])
     assert laps == Laps(attention=(1.0, 3.0), ffn=(2.0, 4.0), fixed=10.5)
+
+
+def test_layers_of_two_kinds_have_their_own_times():
+    """Odd layers take twice as long as even ones, whatever they hold."""
+    kinds = (0, 1) * 6
+    labels = {s: tuple(label(name, kind) for kind in (0, 1) for name in TRUE[s]) for s in TRUE}
+
+    def seconds(sub_block: str, name: str) -> float:
+        return TRUE[sub_block][name.partition("@")[0]] * (1 + kind_of(name))
+
+    whole = FIXED_S + 6 * (1 + 2) * (TRUE["attention"]["parent"] + TRUE["ffn"]["parent"])
+    made = []
+    for index in range(12):
+        names = balanced(labels, kinds, index)
+        laps = Laps(
+            attention=tuple(seconds("attention", n) for n in names["attention"]),
+            ffn=tuple(seconds("ffn", n) for n in names["ffn"]),
+            fixed=FIXED_S,
+        )
+        phase = Phase(parent=(whole,), laps=(laps,))
+        made.append(Round(seed=index, **names, prefill=phase, decode=phase))
+    found = estimate(made, lambda r: r.prefill)
+    assert found.scale == pytest.approx(1) and found.parent_s == pytest.approx(whole)
+    for sub_block in TRUE:
+        for name in labels[sub_block]:
+            assert found.seconds[sub_block, name] == pytest.approx(seconds(sub_block, name))

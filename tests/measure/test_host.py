@@ -9,7 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.measure.host import SUB_BLOCKS, Host, alternatives_of, balanced, random_child
+from puzzledsl.measure.host import (
+    SUB_BLOCKS,
+    Host,
+    alternatives_of,
+    balanced,
+    kind_of,
+    kinds_of,
+    label,
+    random_child,
+)
 from puzzledsl.measure.laps import time_laps
 from puzzledsl.measure.stopwatch import CpuStopwatch
 from puzzledsl.measure.whole import Workload
@@ -19,17 +28,21 @@ from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 NAMES = {"attention": tuple(a.name for a in ATTENTION), "ffn": tuple(a.name for a in FFN)}
 
+ALIKE = (0,) * 6
+"""Kinds of six layers of one kind."""
+
 
 def host_of(tmp_path, family="llama", **sizes) -> Host:
     space = make_program(tmp_path, family, model={"layers": 6, **sizes}).spaces["w"]
-    return Host(tiny_model(family, layers=6, **sizes), alternatives_of(space))
+    model = tiny_model(family, layers=6, **sizes)
+    return Host(model, alternatives_of(space, shape_of(model.config)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_arranging_leaves_the_parent_as_it_was(tmp_path, family):
     host, tokens = host_of(tmp_path, family), tiny_tokens()
     before = host.model(tokens).logits
-    host.arrange(balanced(NAMES, 6, 0))
+    host.arrange(balanced(NAMES, ALIKE, 0))
     assert not torch.allclose(host.model(tokens).logits, before)
     host.arrange(host.parent())
     assert torch.equal(host.model(tokens).logits, before)
@@ -39,7 +52,7 @@ def test_every_layer_holds_what_it_was_given_and_no_module_twice(tmp_path):
     host = host_of(tmp_path)
     shape = shape_of(host.model.config)
     for seed in range(5):
-        arrangement = balanced(NAMES, 6, seed)
+        arrangement = balanced(NAMES, ALIKE, seed)
         host.arrange(arrangement)
         held = []
         for index, layer in enumerate(layers(host.model)):
@@ -58,7 +71,7 @@ def test_arrangements_are_balanced(first, second, depth, seed):
     names = {"attention": tuple(f"a{i}" for i in range(first)), "ffn": tuple(f"f{i}" for i in range(second))}
     total = {sub_block: Counter() for sub_block in SUB_BLOCKS}
     for turn in range(seed, seed + 4):
-        arrangement = balanced(names, depth, turn)
+        arrangement = balanced(names, (0,) * depth, turn)
         for sub_block in SUB_BLOCKS:
             counts = Counter(arrangement[sub_block])
             total[sub_block] += counts
@@ -72,7 +85,7 @@ def test_arrangements_are_balanced(first, second, depth, seed):
 
 def test_random_children_come_from_the_space_and_differ(tmp_path):
     space = make_program(tmp_path, model={"layers": 6}).spaces["w"]
-    children = [random_child(space, seed) for seed in range(8)]
+    children = [random_child(space, ALIKE, seed) for seed in range(8)]
     for child in children:
         assert all(set(child[s]) <= set(NAMES[s]) and len(child[s]) == 6 for s in SUB_BLOCKS)
     changed = {sum(name != "parent" for s in SUB_BLOCKS for name in child[s]) for child in children}
@@ -90,7 +103,7 @@ def test_laps_cover_the_forward(tmp_path):
         return lambda: totals.append(run()) or totals[-1]
 
     watch.prepare = spy  # type: ignore[method-assign]
-    prefill, steps = time_laps(host, balanced(NAMES, 6, 1), Workload(2, 8, 4), watch)
+    prefill, steps = time_laps(host, balanced(NAMES, ALIKE, 1), Workload(2, 8, 4), watch)
     assert len(steps) == 4
     for laps, stretches in zip([prefill, *steps], totals, strict=True):
         assert len(laps.attention) == len(laps.ffn) == 6
@@ -100,3 +113,28 @@ def test_laps_cover_the_forward(tmp_path):
         m._forward_pre_hooks for layer in layers(host.model) for m in (layer, norm_before(layer, "ffn"))
     )
     assert not any(layer._forward_hooks for layer in layers(host.model))
+
+
+@given(
+    kinds=st.lists(st.integers(0, 2), min_size=3, max_size=12).map(lambda tail: (0, 1, 2, *tail)),
+    seed=st.integers(0, 99),
+)
+def test_a_layer_gets_the_alternatives_of_its_kind(kinds, seed):
+    labels = {s: tuple(label(name, k) for k in range(3) for name in NAMES[s][: 2 + k]) for s in SUB_BLOCKS}
+    depths, seen = Counter(kinds), {s: Counter() for s in SUB_BLOCKS}
+    for turn in range(seed, seed + 60):
+        arrangement = balanced(labels, kinds, turn)
+        for sub_block in SUB_BLOCKS:
+            assert tuple(map(kind_of, arrangement[sub_block])) == kinds
+            seen[sub_block].update(arrangement[sub_block])
+    for sub_block in SUB_BLOCKS:
+        for kind in range(3):
+            own = [seen[sub_block][name] for name in labels[sub_block] if kind_of(name) == kind]
+            assert sum(own) == 60 * depths[kind] and max(own) - min(own) <= 1
+
+
+def test_kinds_are_numbered_by_their_first_layers():
+    shape = shape_of(tiny_model().config)
+    assert kinds_of(shape) == (0, 0, 0)
+    mixed = shape.with_layers([{"window": w} for w in (8, None, 8, 4)])
+    assert kinds_of(mixed) == (0, 1, 0, 2)

@@ -59,6 +59,12 @@ PUBLISHED_PARAMS = {
     "qwen3_8b": 8_190_735_360,
     "qwen3_14b": 14_768_307_200,
     "qwen3_32b": 32_762_123_264,
+    "nemotron_h_8b": 8_100_852_736,
+    "nemotron_h_47b": 46_791_554_816,
+    "nemotron_h_56b": 56_324_350_464,
+    "nemotron_nano_9b_v2": 8_888_227_328,
+    "nemotron_3_nano_30b_a3b": 31_577_937_344 + 23 * 128,  # published without buffers: a bias of each router
+    "qwen3_next_80b_a3b": 79_674_391_296,  # Qwen3-Coder-Next's total; the Instruct model's has one more layer
     "smollm2_135m": 134_515_008,
     "smollm2_360m": 361_821_120,
     "smollm2_1_7b": 1_711_376_384,

@@ -24,7 +24,7 @@ from puzzledsl.child.checkpoint.errors import WouldOverwrite
 from puzzledsl.child.checkpoint.heterogeneous import megatron_layers, per_layer_config
 from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
 from puzzledsl.child.load import CHILD_MODEL_TYPE
-from puzzledsl.families.family import Family
+from puzzledsl.families.family import Names, Part
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.alternatives.registry import module_class
@@ -125,8 +125,7 @@ def remote_code(file_name: str, child: ChildFiles) -> str:
     It has the source of the modules that come from installed packages.
     """
     text = (resources.files("puzzledsl") / _REMOTE_FILES[file_name]).read_text(encoding="utf-8")
-    family = FAMILIES[child.shape.family]
-    for old, new in remote_names(family, child.shape):
+    for old, new in _remote_names(child):
         text = text.replace(old, new)
     modules = {a.kind: module for pair in child.layers for a in pair if (module := module_class(a))}
     if not modules:
@@ -136,16 +135,14 @@ def remote_code(file_name: str, child: ChildFiles) -> str:
     return text.replace("MODULES = {}", "\n\n".join([*sources, f"MODULES = {{{table}}}"]))
 
 
-def remote_names(family: Family, shape: Shape) -> Iterator[tuple[str, str]]:
+def _remote_names(child: ChildFiles) -> Iterator[tuple[str, str]]:
     """Yield what a family's model code has in place of Llama's words, longest first."""
-    names, mixture = family.names(shape.at(0)), family.mixture
-    assert names.attention is not None and names.ffn is not None
-    yield "ATTENTION_NORMS = ()", f"ATTENTION_NORMS = {names.attention.norms!r}"
-    yield "FFN_NORMS = ()", f"FFN_NORMS = {names.ffn.norms!r}"
-    yield "FFN_PAIR = False", f"FFN_PAIR = {names.ffn.pair}"
+    family = FAMILIES[child.shape.family]
+    mixture = family.mixture
+    yield "PARTS = {}", f"PARTS = {_parts(child)}"
     if family.model_type in DENSE:
         yield "DENSE = LlamaMLP", f"from .clamped import {DENSE[family.model_type].__name__} as DENSE"
-    if any(own.ffn == "moe" for own, _ in shape.kinds()):
+    if any(own.ffn == "moe" for own, _ in child.shape.kinds()):
         yield "MIXTURE = None", f"MIXTURE = modeling_llama.Llama{mixture.block}"
         yield "import nn\n", "import nn\nfrom transformers.models.llama import modeling_llama\n"
         yield "own.num_experts, own.moe_intermediate_size", f"own.{mixture.count}, own.{mixture.width}"
@@ -153,6 +150,20 @@ def remote_names(family: Family, shape: Shape) -> Iterator[tuple[str, str]]:
     yield "Llama", family.prefix
     yield "models.llama", f"models.{family.module}"
     yield "_llama", f"_{family.module}"
+
+
+def _parts(child: ChildFiles) -> str:
+    """Return the source of the places of sub-blocks, by the type of layer in config.json."""
+    names = FAMILIES[child.shape.family].names
+    types = getattr(child.config, "layer_types", None) or ["full_attention"] * child.shape.layers
+    found: dict[str, Names] = {}
+    for kind, own in zip(types, child.shape.each, strict=True):
+        found.setdefault(kind, names(own))
+
+    def place(part: Part | None) -> tuple[str, tuple[str, ...], bool] | None:
+        return None if part is None else (part.module, part.norms, part.pair)
+
+    return repr({kind: (place(own.attention), place(own.ffn)) for kind, own in found.items()})
 
 
 def refuse_to_overwrite(out_dir: Path) -> None:

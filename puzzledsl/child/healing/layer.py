@@ -43,7 +43,7 @@ class ChildSubBlock:
             )  # a fused one (`models.kernels.gated`) applies the last map
         else:
             self._module = _piece(model, link, pieces)
-        self.name = link.alternative.last_map or ""
+        self.name = link.alternative.last(access.shape_of(model.config).at(link.layer_idx)) or ""
         last = getattr(self._module, self.name, None)
         self.last = _copied(last) if isinstance(last, nn.Linear) else None
         """The last map; None for a sub-block without one."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
@@ -21,6 +23,19 @@ class NoOp(nn.Module):
         """Return zeros [B, S, H], or (zeros, None) in place of a module that returns a tuple."""
         output = hidden_states.new_zeros(()).expand_as(hidden_states)
         return (output, None) if self.pair else output
+
+
+class NoNorm(nn.Identity):
+    """Norm of a removed sub-block. It has no weights, but some layers ask its `weight` for the dtype of the norm."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        weight: Any = norm.weight
+        self.__dict__["weight"] = torch.empty(0, dtype=weight.dtype, device="cpu")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        self.__dict__["weight"] = fn(self.__dict__["weight"])
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def build(alternative: NoOpAttention | NoOpFfn, site: Site) -> nn.Module:

@@ -29,7 +29,13 @@ LIMITS: dict[str, int] = {
     "num_experts": 1 << 12,
     "num_local_experts": 1 << 12,
     "num_experts_per_tok": 1 << 12,
+    "n_routed_experts": 1 << 12,
     "moe_intermediate_size": 1 << 24,
+    "moe_shared_expert_intermediate_size": 1 << 24,
+    "shared_expert_intermediate_size": 1 << 24,
+    **dict.fromkeys(("mamba_num_heads", "linear_num_value_heads", "linear_num_key_heads"), 1 << 16),
+    **dict.fromkeys(("mamba_head_dim", "linear_value_head_dim", "linear_key_head_dim"), 1 << 16),
+    **dict.fromkeys(("n_groups", "ssm_state_size", "conv_kernel", "linear_conv_kernel_dim"), 1 << 16),
 }
 """Limits far above any model, and low enough that an allocation of one such size does not exhaust memory."""
 
@@ -107,4 +113,7 @@ def select(
 
 def _harmless(name: str, shape: Shape) -> bool:
     tied_head = shape.tied and name == f"{FAMILIES[shape.family].head}.weight"
-    return tied_head or name.endswith(".rotary_emb.inv_freq")
+    extra = name.startswith(
+        "mtp."
+    )  # layers for multi-token prediction, which transformers does not run either
+    return tied_head or extra or name.endswith(".rotary_emb.inv_freq")

@@ -26,26 +26,36 @@ class Slot:
     @property
     def weight(self) -> Tensor:
         """Return the present weight, a view of the parameter."""
-        whole = cast(Tensor, self.holder._parameters[self.name]).detach()
+        whole = cast(Tensor, getattr(self.holder, self.name)).detach()
         return whole if self.share is None else self.share(whole)
 
     def put(self, value: Tensor, device: torch.device | str, dtype: torch.dtype) -> None:
-        """Set the weight. A whole parameter takes the value's memory; a share is copied into storage made by `allocate`."""
-        if self.share is None:
+        """Set the weight. A whole parameter takes the value's memory; a share is copied into storage made by `allocate`.
+
+        A buffer keeps its own dtype.
+        """
+        if self.name in self.holder._buffers:
+            self.holder._buffers[self.name] = value.to(device=device, dtype=self.weight.dtype)
+        elif self.share is None:
             value = value.to(device=device, dtype=dtype)
             self.holder._parameters[self.name] = nn.Parameter(value, requires_grad=False)
         else:
             self.weight.copy_(value)
 
     def clear(self, device: torch.device | str, dtype: torch.dtype) -> None:
-        """Drop the parameter: a single NaN, expanded to its shape, takes its place."""
+        """Drop the parameter: a single NaN, expanded to its shape, takes its place. A buffer stays."""
+        if self.name in self.holder._buffers:
+            return
         shape = cast(Tensor, self.holder._parameters[self.name]).shape
         nothing = torch.full((), torch.nan, dtype=dtype, device=device)
         self.holder._parameters[self.name] = nn.Parameter(nothing.expand(shape), requires_grad=False)
 
 
 def slots(module: nn.Module) -> dict[str, Slot]:
-    """Return the places of all weights of a module, of a sub-block or of a model, in the order of their parameters."""
+    """Return the places of all weights of a module, of a sub-block or of a model, in the order of their parameters.
+
+    Buffers that checkpoints hold are weights, too: the correction bias of a router.
+    """
     found: dict[str, Slot] = {}
     mixtures = {
         path: family_of(cast(Any, inner).experts.config)
@@ -56,7 +66,8 @@ def slots(module: nn.Module) -> dict[str, Slot]:
         own = f"{path}." if path else ""
         holder, _, last = path.rpartition(".")
         family = mixtures.get(holder) if last == "experts" else None
-        for name, parameter in inner._parameters.items():
+        buffers = {n: b for n, b in inner._buffers.items() if n not in inner._non_persistent_buffers_set}
+        for name, parameter in (inner._parameters | buffers).items():
             if parameter is None:
                 continue
             if family is not None and parameter.ndim > 1:

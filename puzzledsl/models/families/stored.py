@@ -44,7 +44,7 @@ def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str
 
     `wanted`: the canonical weights of the architecture.
     """
-    found = {_renamed(name, family, canonical_name): tensor for name, tensor in stored.items()}
+    found = {_renamed(_present(name, family), family, canonical_name): t for name, t in stored.items()}
     wrong: list[str] = []
     last = _Last()
     for fused in _fused(wanted, family):
@@ -70,6 +70,14 @@ def as_parameters(weights: Tensors, family: Family) -> dict[str, LazyTensor]:
 def stored_name(name: str, family: Family) -> str:
     """Return transformers' name of a canonical weight that is not fused."""
     return _renamed(name, family, parameter_name)
+
+
+def _present(name: str, family: Family) -> str:
+    """Return the name in the model of a weight in a file."""
+    for old, new in family.published.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
 
 
 def _renamed(name: str, family: Family, rename: _Rename) -> str:

@@ -45,7 +45,9 @@ class Heads:
             weight = weights[f"{name}.weight"].detach().double()
             own = weights.get(f"{name}.bias")
             bias = torch.zeros_like(weight[:, 0]) if own is None else own.detach().double()
-            return torch.cat([weight, bias[:, None]], 1).view(heads, shape.head_dim, -1)
+            rows = torch.cat([weight, bias[:, None]], 1)
+            found = rows.view(heads, -1, rows.shape[1])
+            return found[:, : shape.head_dim]  # an output gate's rows stand behind
 
         output = weights["o_proj.weight"].detach().double().T.reshape(shape.heads, shape.head_dim, -1)
         whole = shape.qk_norm and shape.qk_norm_whole
@@ -65,12 +67,18 @@ class Heads:
         if self.key_scale is not None:
             own["k_norm.weight"] = self.key_scale.flatten().to(own["k_norm.weight"]).contiguous()
         for name, rows in (("q_proj", self.q), ("k_proj", self.k), ("v_proj", self.v)):
-            flat = rows.flatten(0, 1)
-            for part, value in (("weight", flat[:, :-1]), ("bias", flat[:, -1])):
-                if f"{name}.{part}" in own:
-                    own[f"{name}.{part}"] = value.to(own[f"{name}.{part}"]).contiguous()
+            for part, value in (("weight", rows[..., :-1]), ("bias", rows[..., -1])):
+                if (held := own.get(f"{name}.{part}")) is not None:
+                    new = _with_gates(value, held) if name == "q_proj" else value.flatten(0, 1)
+                    own[f"{name}.{part}"] = new.to(held).contiguous()
         own["o_proj.weight"] = self.o.flatten(0, 1).T.to(own["o_proj.weight"]).contiguous()
         return own
+
+
+def _with_gates(rows: Tensor, own: Tensor) -> Tensor:
+    """Return rows of queries, each head's followed by those of its output gate in `own`, if there are any."""
+    gates = own.view(len(rows), -1, *own.shape[1:])[:, rows.shape[1] :]
+    return torch.cat([rows, gates.to(rows)], 1).flatten(0, 1)
 
 
 def merge_heads(heads: Heads, kv_heads: int, gram: Tensor) -> Heads:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as changed
+
 import pytest
 import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import attention, layers, shape_of
 from puzzledsl.models.least_squares.heads import Heads, groups, mean_pool, merge_heads
 from puzzledsl.models.replace import replace
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
+
+PLAIN = Shape(
+    family="llama", layers=1, hidden=10, heads=4, kv_heads=2, head_dim=6, intermediate=16, vocab=9, tied=True
+)
 
 
 def test_groups_follow_the_query_heads() -> None:
@@ -103,3 +110,36 @@ def test_unused_heads_do_no_harm() -> None:
             linear.weight.zero_()
     merged = merge_heads(Heads.of(own.state_dict(), shape), 1, gram_for(model)).state_dict(own.state_dict())
     assert all(torch.isfinite(value).all() for value in merged.values())
+
+
+def random_heads(seed: int = 0) -> Heads:
+    """4 query heads on 2 key/value heads of 6 channels, for inputs of 10 features and a column of ones."""
+    make = torch.Generator().manual_seed(seed)
+    q, k, v = (torch.randn(n, 6, 11, generator=make, dtype=torch.float64) for n in (4, 2, 2))
+    return Heads(q, k, v, torch.randn(4, 6, 10, generator=make, dtype=torch.float64), turning=0)
+
+
+def test_without_positions_keys_that_differ_by_any_map_merge_without_loss() -> None:
+    heads, x = random_heads(), torch.randn(300, 11, dtype=torch.float64)
+    mix = torch.randn(6, 6, dtype=torch.float64) + 2 * torch.eye(6, dtype=torch.float64)
+    heads.k[1] = mix @ heads.k[0]
+    merged = merge_heads(heads, 1, x.T @ x)
+    for query in range(4):
+        before = x @ heads.q[query].T @ heads.k[query // 2] @ x.T
+        after = x @ merged.q[query].T @ merged.k[0] @ x.T
+        torch.testing.assert_close(after, before)
+    turned = merge_heads(changed(heads, turning=6), 1, x.T @ x)  # what a turn a frequency cannot do
+    assert (x @ turned.q[3].T @ turned.k[0] @ x.T - before).abs().max() > 1
+
+
+def test_an_output_gate_stays_with_its_head() -> None:
+    """q_proj has each head's gate behind its queries; merging keys changes the queries alone."""
+    rows = {"q_proj": 4 * 2 * 6, "k_proj": 2 * 6, "v_proj": 2 * 6}
+    own = {f"{name}.weight": torch.randn(number, 10) for name, number in rows.items()}
+    own["o_proj.weight"] = torch.randn(10, 4 * 6)
+    heads = Heads.of(own, PLAIN.model_copy(update={"output_gate": True}))
+    assert all(torch.equal(value, own[name]) for name, value in heads.state_dict(own).items())
+    x = torch.randn(300, 11, dtype=torch.float64)
+    before = own["q_proj.weight"].view(4, 12, 10)
+    after = merge_heads(heads, 1, x.T @ x).state_dict(own)["q_proj.weight"].view(4, 12, 10)
+    assert torch.equal(after[:, 6:], before[:, 6:]) and not torch.allclose(after[:, :6], before[:, :6])

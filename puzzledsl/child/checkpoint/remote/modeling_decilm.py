@@ -6,16 +6,15 @@ The forward pass is transformers' own; modules are replaced when the model is ma
 
 import copy
 
+import torch
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaForCausalLM, LlamaMLP
 
 from .configuration_decilm import DeciLMConfig
 from .window import LimitWindow
 
-ATTENTION_NORMS = ()  # attributes of a layer
-FFN_NORMS = ()
+PARTS = {}  # type of layer -> (attribute, norms, True if a pair comes out) of attention and of FFN; None without it
 DENSE = LlamaMLP
-FFN_PAIR = False  # an FFN answers with a pair
 MIXTURE = None  # class of a mixture of experts
 MODULES = {}  # sub-blocks of installed packages, by their words
 
@@ -33,10 +32,16 @@ class SubBlock(nn.Module):
         return (out, None) if self.pair else out
 
 
-def drop(layer, name, norms, module):
-    setattr(layer, name, module)
-    for norm in norms:
-        setattr(layer, norm, nn.Identity())
+class NoNorm(nn.Identity):
+    """Norm of a removed sub-block; some layers ask a norm for the dtype of its weight."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.__dict__["weight"] = torch.empty(0, dtype=norm.weight.dtype, device="cpu")
+
+    def _apply(self, fn, recurse=True):
+        self.__dict__["weight"] = fn(self.weight)
+        return super()._apply(fn, recurse)
 
 
 class DeciLMForCausalLM(LlamaForCausalLM):
@@ -46,41 +51,48 @@ class DeciLMForCausalLM(LlamaForCausalLM):
         super().__init__(config)
         kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
         slots = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in kinds}  # of the KV cache
-        for index, (block, kind) in enumerate(zip(config.block_configs, kinds, strict=True)):
-            layer, attention, ffn, own = (
-                self.model.layers[index],
-                block.attention,
-                block.ffn,
-                copy.deepcopy(config),
-            )
-            if attention.no_op:
-                drop(layer, "self_attn", ATTENTION_NORMS, SubBlock(True))
-            elif attention.replace_with_linear:
-                layer.self_attn = SubBlock(True, config.hidden_size)
-            elif "module" in attention:
-                layer.self_attn = MODULES[attention.module](config, **attention.arguments)
-            else:
-                own.num_key_value_heads = config.num_attention_heads // attention.n_heads_in_group
-                layer.self_attn = LlamaAttention(own, index)
-                layer.self_attn.config = config  # the copy does not know the attention implementation
-                if attention.window_length is not None:
-                    hook = LimitWindow(attention.window_length, attention.num_sink_tokens or 0)
-                    layer.self_attn.register_forward_pre_hook(hook, with_kwargs=True)
-            if hasattr(
-                layer.self_attn, "layer_idx"
-            ):  # it fills a slot of the KV cache; slot 0 must be filled
-                layer.self_attn.layer_idx = slots[kind].pop(0)
-            if ffn.no_op:
-                drop(layer, "mlp", FFN_NORMS, SubBlock(FFN_PAIR))
-            elif ffn.replace_with_linear:
-                layer.mlp = SubBlock(FFN_PAIR, config.hidden_size)
-            elif "module" in ffn:
-                layer.mlp = MODULES[ffn.module](config, **ffn.arguments)
-            elif ffn.get("num_experts"):
-                own.num_experts, own.moe_intermediate_size = ffn.num_experts, ffn.moe_intermediate_size
-                own.num_experts_per_tok = ffn.num_experts_per_tok
-                layer.mlp = MIXTURE(own)
-                layer.mlp.experts.config = config
-            else:
-                own.intermediate_size = ffn.intermediate_size
-                layer.mlp = DENSE(own)
+        for layer, block, kind in zip(self.model.layers, config.block_configs, kinds, strict=True):
+            for entry, part, make in zip(
+                (block.attention, block.ffn), PARTS[kind], (attention_of, ffn_of), strict=True
+            ):
+                if part is None:
+                    continue
+                name, norms, pair = part
+                if entry.no_op:
+                    module = SubBlock(pair)
+                    for norm in norms:
+                        setattr(layer, norm, NoNorm(getattr(layer, norm)))
+                elif entry.replace_with_linear:
+                    module = SubBlock(pair, config.hidden_size)
+                elif "module" in entry:
+                    module = MODULES[entry.module](config, **entry.arguments)
+                else:
+                    module = make(entry, config, getattr(layer, name))
+                if hasattr(module, "layer_idx"):  # of the cache, whose slot 0 must be one that is filled
+                    module.layer_idx = slots[kind].pop(0)
+                setattr(layer, name, module)
+
+
+def attention_of(entry, config, parents):
+    if entry.n_heads_in_group is None:  # another mixer than attention, which stays as it is
+        return parents
+    own = copy.deepcopy(config)
+    own.num_key_value_heads = config.num_attention_heads // entry.n_heads_in_group
+    module = LlamaAttention(own, parents.layer_idx)
+    module.config = config  # the copy does not know the attention implementation
+    if entry.window_length is not None:
+        hook = LimitWindow(entry.window_length, entry.num_sink_tokens or 0)
+        module.register_forward_pre_hook(hook, with_kwargs=True)
+    return module
+
+
+def ffn_of(entry, config, parents):
+    own = copy.deepcopy(config)
+    if entry.get("num_experts"):
+        own.num_experts, own.moe_intermediate_size = entry.num_experts, entry.moe_intermediate_size
+        own.num_experts_per_tok = entry.num_experts_per_tok
+        module = MIXTURE(own)
+        module.experts.config = config
+        return module
+    own.intermediate_size = entry.intermediate_size
+    return DENSE(own)

@@ -1,0 +1,108 @@
+"""Nemotron-H (arXiv 2504.03624): one sub-block a layer; attention without positions, FFNs and experts without gates."""
+
+from __future__ import annotations
+
+from puzzledsl.alternatives.shape import Shape, StateShape
+from puzzledsl.families.config import MAX_LAYERS, MAX_VOCAB, BadConfig, Config, shown
+from puzzledsl.families.family import Family, Mixture, Names, Part
+from puzzledsl.families.layouts import LETTERS, by_pattern
+
+WORDS = {
+    "linear_attention": "M",
+    "full_attention": "*",
+    "mlp": "-",
+    "moe": "E",
+    "mamba": "M",
+    "attention": "*",
+}
+"""Word of `layers_block_type` -> letter of a pattern; the last two are older."""
+REFUSED = ("tie_word_embeddings", "attention_bias", "use_bias", "mamba_proj_bias", "mlp_bias")
+"""Flags that no published checkpoint sets, and that transformers reads in part or not at all."""
+
+
+def _read(config: Config) -> Shape:
+    for flag in REFUSED:
+        if config.flag(flag):
+            raise BadConfig(f"{flag} is true, which is not supported for nemotron_h")
+    if not config.flag("use_conv_bias", True):
+        raise BadConfig("use_conv_bias is false, which is not supported for nemotron_h")
+    if config.has("moe_latent_size"):
+        raise BadConfig(
+            f"moe_latent_size is {shown(config.content['moe_latent_size'])}; experts of a latent size are not supported"
+        )
+    if (groups := config.optional("n_group", 1, 1)) > 1:
+        raise BadConfig(f"n_group is {groups}; experts that are chosen by group are not supported")
+    heads = config.optional("num_attention_heads", 32, 32)
+    pattern = _pattern(config)
+    shape = Shape(
+        family="nemotron_h",
+        layers=len(pattern),
+        hidden=config.whole("hidden_size"),
+        heads=heads,
+        kv_heads=config.optional("num_key_value_heads", 8, heads),
+        head_dim=config.optional("head_dim", 128, 128),
+        intermediate=config.optional("intermediate_size", 21504, 21504),
+        vocab=config.whole("vocab_size", MAX_VOCAB),
+        tied=False,
+        experts=config.optional("n_routed_experts", 8, 8),
+        top_k=config.optional("num_experts_per_tok", 2, 2),
+        expert_width=config.optional("moe_intermediate_size", 7688, 7688),
+        shared_width=config.optional("moe_shared_expert_intermediate_size", 7688, 7688),
+        router_bias=True,
+        gated=False,
+        rope=False,
+        state=StateShape(
+            heads=config.optional("mamba_num_heads", 128, 128),
+            head_dim=config.optional("mamba_head_dim", 64, 64),
+            groups=config.optional("n_groups", 8, 8),
+            state=config.optional("ssm_state_size", 128, 128),
+            conv=config.optional("conv_kernel", 4, 4),
+        ),
+    )
+    return shape.with_layers(by_pattern(pattern))
+
+
+def _pattern(config: Config) -> str:
+    """Return a letter a layer, from either of the two fields that say it."""
+    words = config.content.get("layers_block_type")
+    if words is None:
+        pattern = config.content.get("hybrid_override_pattern")
+        if not isinstance(pattern, str) or not pattern or set(pattern) - set(LETTERS):
+            raise BadConfig(
+                f"hybrid_override_pattern is {shown(pattern)}, and should have a letter of {' '.join(LETTERS)} a layer"
+            )
+    elif (
+        not isinstance(words, list) or not words or not all(isinstance(w, str) and w in WORDS for w in words)
+    ):
+        raise BadConfig(f"layers_block_type is {shown(words)}; known words are {', '.join(WORDS)}")
+    else:
+        pattern = "".join(WORDS[word] for word in words)
+    said = config.optional("num_hidden_layers", len(pattern), len(pattern))
+    if said != len(pattern) or said > MAX_LAYERS:
+        raise BadConfig(f"num_hidden_layers is {said}, and {len(pattern)} layers are listed")
+    return pattern
+
+
+def _names(shape: Shape) -> Names:
+    """Return the names of the layer's only sub-block."""
+    if shape.mixer == "none":
+        return Names(attention=None, ffn=Part("mixer", "norm"))
+    return Names(attention=Part("mixer", "norm", pair=shape.mixer == "attention"), ffn=None)
+
+
+FAMILY = Family(
+    "nemotron_h",
+    "NemotronH",
+    _read,
+    literal={"mixer": "mamba2", "router_bias": True, "gated": False, "rope": False},
+    takes=("pattern", "mixer", "experts", "top_k", "expert_width", "shared_width"),
+    names=_names,
+    embedding="model.embeddings",
+    final_norm="model.norm_f",
+    published={"backbone.": "model."},
+    mixture=Mixture(
+        block="MoE",
+        count="n_routed_experts",
+        renamed={"gate.bias": "gate.e_score_correction_bias", "shared_expert.": "shared_experts."},
+    ),
+)

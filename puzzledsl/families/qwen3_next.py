@@ -1,0 +1,76 @@
+"""Qwen3-Next: three gated delta nets (arXiv 2412.06464) to one gated attention, and mixtures with a gated shared expert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from puzzledsl.alternatives.shape import Shape, StateShape
+from puzzledsl.families.config import Config
+from puzzledsl.families.family import Family, Names, Part, dense_fields
+from puzzledsl.families.layouts import every
+
+KINDS = {"linear_attention": "delta_net", "full_attention": "attention"}
+
+
+def _read(config: Config) -> Shape:
+    bias = config.flag("attention_bias")
+    sizes = dense_fields(config, head_dim=256, kv_heads=2)
+    layers = sizes["layers"]
+    shape = Shape(
+        family="qwen3_next",
+        tied=config.flag("tie_word_embeddings"),
+        attention_bias=bias,
+        output_bias=bias,
+        qk_norm=True,
+        output_gate=True,
+        experts=config.optional("num_experts", 512, 512),
+        top_k=config.optional("num_experts_per_tok", 10, 10),
+        expert_width=config.optional("moe_intermediate_size", 512, 512),
+        shared_width=config.optional("shared_expert_intermediate_size", 512, 512),
+        shared_gate=True,
+        state=StateShape(
+            heads=config.optional("linear_num_value_heads", 32, 32),
+            head_dim=config.optional("linear_value_head_dim", 128, 128),
+            groups=config.optional("linear_num_key_heads", 16, 16),
+            state=config.optional("linear_key_head_dim", 128, 128),
+            conv=config.optional("linear_conv_kernel_dim", 4, 4),
+        ),
+        **sizes,
+    )
+    mixers = _mixers(config, layers)
+    sparse = every(layers, config.optional("decoder_sparse_step", 1, 1))
+    dense = set(config.indices("mlp_only_layers", layers))
+    ffns = ["moe" if sparse[layer] and layer not in dense else "dense" for layer in range(layers)]
+    return shape.with_layers([{"mixer": m, "ffn": f} for m, f in zip(mixers, ffns, strict=True)])
+
+
+def _mixers(config: Config, layers: int) -> list[str]:
+    """Return each layer's mixer: `layer_types`, or attention in every fourth layer."""
+    words = config.words("layer_types", tuple(KINDS), layers)
+    if words is not None:
+        return [KINDS[word] for word in words]
+    attends = every(layers, config.optional("full_attention_interval", 4, 4))
+    return ["attention" if here else "delta_net" for here in attends]
+
+
+def _names(shape: Shape) -> Names:
+    """Return the usual names, or those of a layer with a delta net."""
+    return Names(Part("linear_attn", "input_layernorm")) if shape.mixer == "delta_net" else Names()
+
+
+_LITERAL: dict[str, Any] = {
+    "qk_norm": True,
+    "output_gate": True,
+    "shared_gate": True,
+    "ffn": "moe",
+    "mixer": "delta_net",
+    "attention_every": 4,
+}
+FAMILY = Family(
+    "qwen3_next",
+    "Qwen3Next",
+    _read,
+    literal=_LITERAL,
+    takes=("attention_every", "mixer", "experts", "top_k", "expert_width", "shared_width"),
+    names=_names,
+)

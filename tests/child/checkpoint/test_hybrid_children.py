@@ -1,0 +1,121 @@
+"""Children of hybrids on disk: mixers that stay or go, attention and FFNs that shrink, one sub-block a layer or two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.child.load import load_child
+from puzzledsl.models.families.load import load_parent
+from tests.child.checkpoint.test_checkpoint import Made, generate, greedy
+from tests.children import PARENT
+from tests.oracle_forward import oracle_logits
+from tests.tiny import HYBRIDS, tiny_tokens
+
+LAYERS = {"nemotron_h": 12, "qwen3_next": 4}
+ATTENTIONS = (
+    GqaAttention(kv_heads=1),
+    GqaAttention(kv_heads=4),
+    GqaAttention(kv_heads=2, window=5),
+    GqaAttention(kv_heads=4, window=5, sinks=2),
+)
+OF_MIXERS = (LinearAttention(), NoOpAttention())
+OF_FFNS = (LinearFfn(), NoOpFfn())
+# One layer a row: family, layer (kinds of layers repeat: the first, a middle and the last of each), alternatives.
+CASES = [
+    *(("nemotron_h", layer, (a, ParentFfn())) for layer in (0, 4, 8) for a in OF_MIXERS),
+    *(("nemotron_h", layer, (a, ParentFfn())) for layer in (1, 5, 9) for a in (*ATTENTIONS, *OF_MIXERS)),
+    *(("nemotron_h", layer, (ParentAttention(), f)) for layer in (2, 6, 10) for f in (MlpFfn(width=17), *OF_FFNS)),
+    *(("nemotron_h", layer, (ParentAttention(), f)) for layer in (3, 7, 11) for f in OF_FFNS),
+    *(("qwen3_next", layer, (a, ParentFfn())) for layer in (0, 2) for a in OF_MIXERS),
+    *(("qwen3_next", layer, (a, ParentFfn())) for layer in (1, 3) for a in (*ATTENTIONS, *OF_MIXERS)),
+    *(("qwen3_next", layer, (ParentAttention(), f)) for layer in (0, 1, 3) for f in OF_FFNS),
+]  # fmt: skip
+
+
+def agrees(made: Made, tokens: torch.Tensor, caches: tuple[str, ...] = ("dynamic",)) -> None:
+    """Memory, disk and remote code to the bit; through caches; and the float64 oracle."""
+    expected = made.child(tokens).logits
+    remote = made.with_remote_code()
+    assert torch.equal(load_child(made.out)(tokens).logits, expected)
+    assert torch.equal(remote(tokens).logits, expected)
+    for cache in caches:
+        assert torch.equal(
+            generate(remote, tokens[:, :9], cache_implementation=cache), greedy(made.child, tokens[:, :9])
+        )
+    oracle = oracle_logits(made.out, tokens[0].tolist())
+    np.testing.assert_allclose(expected[0].numpy(), oracle, atol=2e-5 * np.abs(oracle).max())
+
+
+@pytest.mark.parametrize(
+    ("family", "layer", "choice"), CASES, ids=[f"{f}-{i}-{a.name}-{b.name}" for f, i, (a, b) in CASES]
+)
+def test_each_alternative_in_first_middle_and_last_layer(
+    tmp_path: Path, family: str, layer: int, choice
+) -> None:
+    choices = [PARENT] * LAYERS[family]
+    choices[layer] = choice
+    agrees(Made(tmp_path, choices, family), tiny_tokens(1, 12))
+
+
+@pytest.mark.parametrize("family", HYBRIDS)
+def test_an_all_parent_child_is_transformers_own_model(tmp_path: Path, family: str) -> None:
+    made, tokens = Made(tmp_path, [PARENT] * LAYERS[family], family), tiny_tokens()
+    stock = AutoModelForCausalLM.from_pretrained(made.parent).eval()
+    expected = stock(tokens).logits
+    for model in (load_parent(made.parent), made.child, load_child(made.out), made.with_remote_code()):
+        assert torch.equal(model(tokens).logits, expected)
+        assert torch.equal(generate(model, tokens[:, :7]), generate(stock, tokens[:, :7]))
+
+
+MIXED = {
+    "nemotron_h": [
+        (NoOpAttention(), ParentFfn()),
+        (GqaAttention(kv_heads=1), ParentFfn()),
+        (ParentAttention(), MlpFfn(width=17)),
+        (ParentAttention(), NoOpFfn()),
+        PARENT,
+        (NoOpAttention(), ParentFfn()),
+        (ParentAttention(), LinearFfn()),
+        PARENT,
+        (LinearAttention(), ParentFfn()),
+        (GqaAttention(kv_heads=2, window=5), ParentFfn()),
+        (ParentAttention(), NoOpFfn()),
+        (ParentAttention(), LinearFfn()),
+    ],
+    "qwen3_next": [
+        (NoOpAttention(), LinearFfn()),
+        (LinearAttention(), NoOpFfn()),
+        PARENT,
+        (GqaAttention(kv_heads=1), ParentFfn()),
+    ],
+}
+
+
+@pytest.mark.parametrize("family", HYBRIDS)
+def test_a_mixed_child(tmp_path: Path, family: str) -> None:
+    """Slots of caches that removed mixers leave free, at the start and between."""
+    agrees(Made(tmp_path, MIXED[family], family), tiny_tokens(1, 12), caches=("dynamic", "static"))
+
+
+@pytest.mark.parametrize("family", HYBRIDS)
+def test_padded_prompts_of_a_mixed_child(tmp_path: Path, family: str) -> None:
+    """Two prompts of different lengths in one batch continue as each does by itself."""
+    made, tokens = Made(tmp_path, MIXED[family], family), tiny_tokens(2, 10)
+    model = made.with_remote_code()
+    mask = torch.ones_like(tokens)
+    tokens[0, :4], mask[0, :4] = 3, 0
+    both = model.generate(
+        tokens, attention_mask=mask, max_new_tokens=5, do_sample=False, eos_token_id=None, pad_token_id=3
+    )
+    assert torch.equal(both[0, 10:], generate(model, tokens[:1, 4:])[0, 6:11])
+    assert torch.equal(both[1, 10:], generate(model, tokens[1:])[0, 10:15])

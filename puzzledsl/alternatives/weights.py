@@ -37,14 +37,16 @@ class Size:
     """Parameters of a sub-block, or of the part that no layer changes, on one of `t` GPUs.
 
     `matrices` are stored in the hardware's weight dtype, `vectors` (norms, biases) unquantised. `active` counts the
-    matrix parameters used in one token's forward pass: fewer than `matrices` only for a mixture of experts, of which
-    `experts` are the matrices that belong to an expert and `idle` all parameters of the experts that a token leaves out.
+    matrix parameters used in one token's forward pass: fewer than `matrices` only for a mixture. Of it `experts` are the
+    matrices that belong to an expert, `chosen` those of the experts that a token chooses, and `idle` are all parameters of
+    the experts that it leaves out.
     """
 
     matrices: int
     vectors: int
     active: int
     experts: int = 0
+    chosen: int = 0
     idle: int = 0
 
     @property
@@ -83,14 +85,15 @@ def size_of_weights(
     if not weights:
         return Size(0, 0, 0)
     expert_matrices, expert_vectors = (n * here // experts for n in (expert_matrices, expert_vectors))
-    used = split(expert_matrices * top_k, experts)
-    used_vectors = split(expert_vectors * top_k, experts)
+    chosen = split(expert_matrices * top_k, experts)
+    chosen_vectors = split(expert_vectors * top_k, experts)
     return Size(
         matrices=matrices + expert_matrices,
         vectors=vectors + expert_vectors + norms,
-        active=matrices + used,
+        active=matrices + chosen,
         experts=expert_matrices,
-        idle=expert_matrices - used + expert_vectors - used_vectors,
+        chosen=chosen,
+        idle=expert_matrices - chosen + expert_vectors - chosen_vectors,
     )
 
 

@@ -25,6 +25,7 @@ Predict = Callable[[RooflineHardware, "Cell"], float]
 # known attention kernel exceeds 1.2 of H100's 1.98 PFLOP/s (FlashAttention-3, arXiv 2407.08608).
 BOUNDS: dict[str, tuple[float, float]] = {
     "efficiency_compute": (0.05, 0.95),
+    "efficiency_experts": (0.005, 0.95),
     "efficiency_bandwidth": (0.05, 0.95),
     "efficiency_attention": (0.02, 0.6),
     "efficiency_link": (0.05, 0.95),
@@ -34,6 +35,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 # Start of the search, independent of the profile: the same figures give the same constants.
 START = {
     "efficiency_compute": 0.6,
+    "efficiency_experts": 0.3,
     "efficiency_bandwidth": 0.8,
     "efficiency_attention": 0.3,
     "efficiency_link": 0.6,
@@ -120,10 +122,13 @@ def determined_by(fitted: Sequence[Cell]) -> tuple[str, ...]:
     """Return the constants that these cells can distinguish.
 
     If all cells have the same number of GPUs, the link's time is proportional to that of the matrices, and its
-    latency to the overhead: those constants keep the profile's values.
+    latency to the overhead: those constants keep the profile's values. Without a mixture nothing depends on the experts'
+    efficiency.
     """
     linked = len({cell.profile.gpus for cell in fitted}) > 1
-    return tuple(name for name in BOUNDS if linked or name not in LINK_CONSTANTS)
+    mixtures = any(own.ffn == "moe" for cell in fitted for own, _ in cell.shape.kinds())
+    without = (*(() if linked else LINK_CONSTANTS), *(() if mixtures else ("efficiency_experts",)))
+    return tuple(name for name in BOUNDS if name not in without)
 
 
 def fit_constants(

@@ -1,7 +1,7 @@
 """Throughput figures in CSV: one row a cell, `#` lines are notes.
 
-hardware,model,gpus,dtype,kv_cache,prompt,output,batch,throughput,use
-h100_sxm,llama3_1_70b,2,fp8,fp8,128,2048,,6651,fit
+hardware,model,gpus,expert_parallel,dtype,experts,activations,kv_cache,prompt,output,batch,throughput,use
+h100_sxm,llama3_1_70b,2,,fp8,,,fp8,128,2048,,6651,fit
 
 `throughput` is in generated tokens a second of all GPUs together; `batch` empty: as many sequences as fit; `use`: `fit`,
 `held_out` or `skip`. Columns may be left out but for `model`, `prompt`, `output` and `throughput`.
@@ -23,7 +23,17 @@ from puzzledsl.costs.errors import CellsColumn, CellsUnreadable, CellsValue
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 NEEDED = ("model", "prompt", "output", "throughput")
-COLUMNS = ("hardware", "model", "gpus", "dtype", "kv_cache", "prompt", "output", "batch", "throughput", "use")
+DTYPES = {
+    "dtype": "dtype",
+    "experts": "expert_dtype",
+    "activations": "activation_dtype",
+    "kv_cache": "kv_dtype",
+}
+"""Column -> field of a profile."""
+COLUMNS = (
+    *("hardware", "model", "gpus", "expert_parallel", *DTYPES),
+    *("prompt", "output", "batch", "throughput", "use"),
+)
 T = TypeVar("T")
 USES = ("fit", "held_out", "skip")
 
@@ -125,16 +135,18 @@ class _Reader:
         before = len(self.sink.items)
         shape = self._named(line, self.shapes, row.get("model"), "model")
         profile = self._named(line, self.profiles, row.get("hardware"), "hardware") or self.default
-        wholes = {n: self._whole(line, row, n) for n in ("gpus", "prompt", "output", "batch")}
+        wholes = {
+            n: self._whole(line, row, n) for n in ("gpus", "expert_parallel", "prompt", "output", "batch")
+        }
         speed = self._speed(line, row.get("throughput", ""))
         dtypes = {
             field: found
-            for name, field in (("dtype", "dtype"), ("kv_cache", "kv_dtype"))
+            for name, field in DTYPES.items()
             if name in row and (found := self.word(line, row[name], tuple(DTYPE_BYTES), name))
         }
         if len(self.sink.items) > before or not (shape and speed and wholes["prompt"] and wholes["output"]):
             return None
-        gpus = {"gpus": wholes["gpus"]} if wholes["gpus"] else {}
+        gpus = {name: number for name in ("gpus", "expert_parallel") if (number := wholes[name])}
         return Cell(
             profile=profile.model_copy(update={**dtypes, **gpus}),
             shape=shape,

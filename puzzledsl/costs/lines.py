@@ -115,7 +115,7 @@ def line_of(
     always, experts = matrix_bytes(hardware, size)
 
     def forward(tokens: int, mixing: Fraction) -> TimeLine:
-        compute = matrix_times(hardware, NO_TIME, size.active, tokens, dtype).total
+        compute = matrix_times(hardware, NO_TIME, size.active, tokens, dtype, size.chosen).total
         start, exchange = all_reduce_s(hardware, shape, 0), all_reduce_s(hardware, shape, tokens)
         others = compute, start + hardware.overhead_s, exchange - start + mixing
         return TimeLine.of((always / rate, experts / rate), others, alternative.routing(shape), tokens)

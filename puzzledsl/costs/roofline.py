@@ -10,7 +10,7 @@ For a forward over n tokens, with P parameters a GPU of b_w bytes each and t GPU
     t > 1             + (t - 1) * link_latency + 2 * (t - 1) / t * n * hidden * b_residual / (link * eta_l)
 
 F is the peak of the type that matrices are multiplied in. Of a mixture's experts the expected share of n tokens is read
-(`costs.mixture`). A no-op takes no time, its overhead included. The constants are fitted to published serving figures of
+(`costs.mixture`), and their products have an eta_c of their own. A no-op takes no time, its overhead included. The constants are fitted to published serving figures of
 Llama models (`costs.calibrate`).
 
 `shape` is one layer's (`Shape.at`) but for `fixed_times` and `fixed_cost`.
@@ -94,11 +94,17 @@ def bandwidth(hardware: RooflineHardware) -> Fraction:
 
 
 def matrix_times(
-    hardware: RooflineHardware, read_bytes: Fraction, params: int, tokens: int, dtype: str
+    hardware: RooflineHardware, read_bytes: Fraction, params: int, tokens: int, dtype: str, chosen: int = 0
 ) -> Times:
-    """Multiplying `tokens` activations by `params` weights of which `read_bytes` come from memory."""
-    memory = read_bytes / bandwidth(hardware)
-    compute = 2 * params * tokens / (peak_flop_per_s(hardware, dtype) * hardware.efficiency_compute)
+    """Multiplying `tokens` activations by `params` weights of which `read_bytes` come from memory.
+
+    `chosen` of the weights are of experts that a token chooses.
+    """
+    memory, peak = read_bytes / bandwidth(hardware), peak_flop_per_s(hardware, dtype)
+    compute = 2 * (params - chosen) * tokens / (peak * hardware.efficiency_compute)
+    if chosen:
+        share = hardware.efficiency_experts or hardware.efficiency_compute
+        compute += 2 * chosen * tokens / (peak * share)
     return Times(weights=memory) if memory >= compute else Times(matrices=compute)
 
 
@@ -189,7 +195,8 @@ def sub_block_times(
         read = _read_bytes(hardware, size, routing, tokens)
         exchange = all_reduce_s(hardware, shape, tokens)
         rest = Times(attention=mixing, link=exchange, overhead=hardware.overhead_s)
-        return matrix_times(hardware, read, size.active, tokens, activation_dtype(hardware)) + rest
+        dtype = activation_dtype(hardware)
+        return matrix_times(hardware, read, size.active, tokens, dtype, size.chosen) + rest
 
     prefill, decode = mixing_s(hardware, shape, alternative, work)
     return forward(work.batch * work.prompt, prefill), forward(work.batch, decode)

@@ -223,6 +223,9 @@ class RooflineHardware(Frozen):
     embedding_dtype: str = "bf16"  # embedding, norms and biases
     head_dtype: str | None = None  # (None: the embedding's)
     efficiency_compute: Exact
+    efficiency_experts: Exact | None = Field(
+        default=None, exclude_if=lambda share: share is None
+    )  # of a mixture's experts, whose matrices are small (None: as other matrices)
     efficiency_bandwidth: Exact
     efficiency_attention: Exact
     efficiency_link: Exact

@@ -67,6 +67,7 @@ _PROFILE_SECTIONS = {
         "Shares of the peaks that are reached.",
         {
             "compute": Setting("Share of the peak that matrix products reach."),
+            "experts": Setting("Share of the peak that a mixture's experts reach; as `compute` unless said."),
             "bandwidth": Setting("Share of the memory bandwidth that is reached."),
             "attention": Setting("Share of the peak that attention scores reach."),
             "link": Setting("Share of the link's bandwidth that is reached."),

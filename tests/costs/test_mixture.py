@@ -149,7 +149,7 @@ def test_biases_of_experts_are_idle_with_them() -> None:
     size = FFN.size(shape)
     expert, biases = 3 * 6 * 10, 10 + 10 + 6
     assert size == Size(
-        4 * 6 + 4 * expert, 4 + 4 * biases + 6, 4 * 6 + expert, 4 * expert, 3 * (expert + biases)
+        4 * 6 + 4 * expert, 4 + 4 * biases + 6, 4 * 6 + expert, 4 * expert, expert, 3 * (expert + biases)
     )
 
 

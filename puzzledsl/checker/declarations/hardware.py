@@ -191,6 +191,7 @@ class _Profile:
             embedding_dtype=dtypes.embedding,
             head_dtype=dtypes.head,
             efficiency_compute=efficiency["compute"],
+            efficiency_experts=efficiency.get("experts"),
             efficiency_bandwidth=efficiency["bandwidth"],
             efficiency_attention=efficiency["attention"],
             efficiency_link=efficiency["link"],
@@ -223,17 +224,21 @@ class _Profile:
         return peaks
 
     def _efficiency(self, section: tree.Section | None) -> dict[str, Fraction]:
-        old = self.old
-        values = dict(FITTED_EFFICIENCY)
-        if old is not None:
+        """Return the shares of the peaks that are reached; without `experts` where they reach that of other matrices."""
+        old, values = self.old, dict(FITTED_EFFICIENCY)
+        if old:
             values = {
                 "compute": old.efficiency_compute,
                 "bandwidth": old.efficiency_bandwidth,
                 "attention": old.efficiency_attention,
                 "link": old.efficiency_link,
             }
+            if old.efficiency_experts is not None:
+                values["experts"] = old.efficiency_experts
         if section is not None:
             found = section_of(self.ctx, self.symbol, "efficiency", section)
+            if found.has("experts"):
+                values.setdefault("experts", values["compute"])
             values = {key: self._share(key, found, value, "efficiency of ") for key, value in values.items()}
             self.settings.failed |= found.failed
         return values

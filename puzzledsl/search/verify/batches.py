@@ -67,6 +67,8 @@ def _bytes_of_a_sequence(
     """Return the bytes of one sequence's keys and values, or its state, in one layer on one GPU; 0 if it keeps neither."""
     window = shape.window
     match attention:
+        case ParentAttention() if shape.mixer == "none":
+            return Fraction(0)
         case ParentAttention() if shape.mixer != "attention":
             return _bytes_of_a_state(hardware, shape.state)
         case ParentAttention():

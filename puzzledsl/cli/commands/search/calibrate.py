@@ -45,7 +45,7 @@ def calibrate(
     """Fit a profile's constants to throughput figures and write the profile with the source of each constant.
 
     The CSV has the columns model, prompt, output and throughput (generated tokens a second of all GPUs), and may have
-    hardware, gpus, dtype, kv_cache, batch and use. Constants are fitted to rows whose `use` is `fit`; the rows that are
+    hardware, gpus, expert_parallel, dtype, experts, activations, kv_cache, batch and use. Constants are fitted to rows whose `use` is `fit`; the rows that are
     `held_out` say how well they predict.
     """
     from puzzledsl.base.diagnostics import DiagnosticError, Sink

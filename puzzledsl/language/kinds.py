@@ -137,7 +137,6 @@ KINDS: dict[str, Kind] = {
                 "The alternatives of an attention.", words=tuple(ATTENTION), calls=ATTENTION
             ),
             "ffn": Setting("The alternatives of an FFN.", words=tuple(FFN), calls=FFN),
-            "hidden": Setting("Widths of the residual stream, one for the whole child: `100% | 75%`."),
         },
         sections={
             "init": Section(

@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from puzzledsl.base import gc_tuning
-from puzzledsl.cli.app import app
+from puzzledsl.cli.app import application
 from puzzledsl.pipeline.process import interrupts
 from puzzledsl.pipeline.process.interrupts import EXIT_INTERRUPTED
 
@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int:
     from puzzledsl.base.diagnostics import DiagnosticError
 
     try:
-        app(arguments, standalone_mode=True)
+        application(*arguments[:1])(arguments, standalone_mode=True)
     except SystemExit as end:
         if end.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this and says nothing
             return _interrupted()

@@ -81,7 +81,6 @@ def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
             "space.left-out": [("ffn = noop", "parent", "noop"), ("attention = noop", "noop", "parent")],
             "space.multiply": [
                 ("attention = gqa(kv_heads: 4 | 2, window: full | 8Ki)", "parent gqa4w8192 gqa2 gqa2w8192", "parent"),
-                ("ffn = moe(experts: 4 | 8, top_k: 1 | 2, width: 48)", "parent", "moe4k1w48 moe4k2w48 moe8k1w48 moe8k2w48"),
             ],
             "space.parents-own": [("attention = gqa(kv_heads: 4), ffn = mlp(width: 192)", "parent", "parent")],
             "space.once": [("ffn = mlp(width: 50% | 96) | noop | noop", "parent", "mlp96 noop")],

@@ -95,6 +95,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def epilog(command: str) -> str | None:
-    """Return the examples that end a command's help; None for a command without any. `\b` keeps the lines apart."""
+    r"""Return the examples that end a command's help; None for a command without any. `\b` keeps the lines apart."""
     lines = EXAMPLES.get(command, ())
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)]) if lines else None

@@ -53,6 +53,24 @@ def test_front_end_commands_load_the_front_end_alone(command: list[str]) -> None
     assert not found & {f"puzzledsl.{part}" for part in later.split()}
 
 
+def test_formatting_loads_no_alternatives() -> None:
+    assert not loaded("fmt", "--check", str(NEMOTRON)) & {
+        "puzzledsl.alternatives",
+        "puzzledsl.families",
+        "puzzledsl.ir",
+    }
+
+
+def test_a_command_imports_no_other_command() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", LOADED.replace('split(".")[:2]', 'split(".")[:5]'), "check", str(NEMOTRON)],
+        capture_output=True, text=True, check=True, timeout=120,
+    ).stderr.split()  # fmt: skip
+    assert [name for name in found if name.count(".") == 4 and ".commands." in name] == [
+        "puzzledsl.cli.commands.program.check"
+    ]
+
+
 def calls_of_check(path: Path) -> int:
     """How many Python functions checking a program calls."""
     count = 0

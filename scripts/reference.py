@@ -25,7 +25,7 @@ from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.support import Absent, Lowered, Native, Support
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import inspect
-from puzzledsl.cli.app import app
+from puzzledsl.cli.app import application
 from puzzledsl.cli.completion import std_parents
 from puzzledsl.cli.help import PANELS
 from puzzledsl.ir.facts import total_params
@@ -42,7 +42,7 @@ MADE = "This page is made from the code: `python scripts/reference.py`."
 
 def cli() -> Iterator[str]:
     """A section a command, in the order of `pzl --help`."""
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(application())
     commands = dict(root.commands)  # type: ignore[attr-defined]
     yield f"# Commands\n\n{MADE} `pzl COMMAND --help` prints the same.\n"
     yield "Exit codes: 0 done, 1 a mistake in the program or its inputs, 2 usage, 70 a fault of pzl, 130 interrupted."

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, Union, get_args
 
 from pydantic import Field
@@ -22,6 +21,10 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.shape import Shape
+from puzzledsl.base.entry_points import entry_points
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "puzzledsl.alternatives"
 ATTENTION: dict[str, type[Attention]] = {
@@ -73,7 +76,7 @@ def _objection(name: str, found: Any) -> str:
     return "there is one of this name already" if taken else ""
 
 
-for _entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+for _entry in entry_points(GROUP):
     _install(_entry)
 
 if TYPE_CHECKING:

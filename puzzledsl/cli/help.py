@@ -1,31 +1,48 @@
-"""Command groups and example lines for `--help`, in addition to each command's own text.
-
-All are in one table, so that no command lacks an example; a test runs every line.
-"""
+"""Headings, order and examples of `--help`. A test runs every example, so that no command lacks one."""
 
 from __future__ import annotations
 
-import typer
-
-PANELS = {
-    "Write a program": ("new", "check", "explain", "show", "fmt", "plan", "import", "lsp", "schema"),
-    "Search": ("compile", "cost", "calibrate", "solve", "why", "watch", "frontier"),
-    "Build a child": (
-        "run",
-        "status",
-        "measure",
-        "bld",
-        "score",
-        "refine",
-        "realise",
-        "uptrain",
-        "eval",
-        "export",
-        "report",
-    ),
-    "Maintain and verify": ("library", "verify-export"),
+PANELS: dict[str, dict[str, str]] = {
+    "Write a program": {
+        "new": "program.new:new",
+        "check": "program.check:check",
+        "explain": "program.explain:explain",
+        "show": "program.show:show",
+        "fmt": "program.fmt:fmt",
+        "plan": "program.plan:plan",
+        "import": "program.import_:import_",
+        "lsp": "program.lsp:lsp",
+        "schema": "program.schema:schema",
+    },
+    "Search": {
+        "compile": "search.compile:compile_",
+        "cost": "search.cost:cost",
+        "calibrate": "search.calibrate:calibrate",
+        "solve": "search.solve:solve",
+        "why": "search.why:why",
+        "watch": "search.watch:watch",
+        "frontier": "search.frontier:frontier",
+    },
+    "Build a child": {
+        "run": "child.run:run",
+        "status": "child.status:status",
+        "measure": "stages.measure:measure",
+        "bld": "stages.bld:bld",
+        "score": "stages.score:score",
+        "refine": "stages.refine:refine",
+        "realise": "stages.realise:realise",
+        "uptrain": "stages.uptrain:uptrain",
+        "eval": "stages.eval:eval_",
+        "export": "stages.export:export",
+        "report": "stages.report:report",
+    },
+    "Maintain and verify": {
+        "library": "child.library:library",
+        "verify-export": "child.verify_export:verify_export",
+    },
 }
-"""Heading -> commands, in the order in which a user meets them."""
+"""Heading -> command -> its function, or its group of commands, in `puzzledsl.cli.commands`: in the order in which a user
+meets them."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "new": ("pzl new --parent llama3_1_8b --hardware h100_sxm", "pzl new small --parent ./checkpoints/mine"),
@@ -77,15 +94,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 """Command -> lines to type. A command that shows examples in its own words needs none."""
 
 
-def add_help(app: typer.Typer) -> None:
-    """Give every registered command its panel and its examples."""
-    panel_of = {name: panel for panel, names in PANELS.items() for name in names}
-    order = list(panel_of)
-    for command in app.registered_commands:
-        name = command.name or ""
-        command.rich_help_panel = panel_of.get(name, command.rich_help_panel)
-        if name in EXAMPLES and not command.epilog:
-            command.epilog = "\n\n".join(["Examples:", *(f"  {line}" for line in EXAMPLES[name])])
-    for group in app.registered_groups:
-        group.rich_help_panel = panel_of.get(group.name or "", group.rich_help_panel)
-    app.registered_commands.sort(key=lambda c: order.index(c.name) if c.name in order else len(order))
+def epilog(command: str) -> str | None:
+    r"""Return the examples that end a command's help; None for a command without any. `\b` keeps the lines apart."""
+    lines = EXAMPLES.get(command, ())
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)]) if lines else None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from puzzledsl.checker.program import Checked
-from puzzledsl.pipeline.context import Context
+if TYPE_CHECKING:
+    from puzzledsl.checker.program import Checked
+    from puzzledsl.pipeline.context import Context
 
 
 def settings_of(pairs: list[str] | None) -> dict[str, str]:

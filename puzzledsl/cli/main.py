@@ -7,7 +7,6 @@ import sys
 from typing import NoReturn
 
 from puzzledsl.base import gc_tuning
-from puzzledsl.cli.app import app
 from puzzledsl.pipeline.process import interrupts
 from puzzledsl.pipeline.process.interrupts import EXIT_INTERRUPTED
 
@@ -27,9 +26,10 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code. Shows a traceback only if PZL_TRACEBACK is set."""
     from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.cli.app import application
 
     try:
-        app(arguments, standalone_mode=True)
+        application(*arguments[:1])(arguments, standalone_mode=True)
     except SystemExit as end:
         if end.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this and says nothing
             return _interrupted()

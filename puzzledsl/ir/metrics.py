@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from puzzledsl.base.units import Dimension
-from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
 from puzzledsl.language import words
+
+if TYPE_CHECKING:
+    from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
 
 NANOSECOND = Fraction(1, 10**9)
 

@@ -102,7 +102,6 @@ __all__ = [  # of a search
     "Initialisers",
     "Rounding",
     "UsedBy",
-    "WholeModel",
     "Space",
     "Schedule",
     "Bld",
@@ -330,19 +329,12 @@ class UsedBy(Frozen):
     top: int
 
 
-class WholeModel(Frozen):
-    """Choices made once for the whole child: widths of the residual stream, in the order written."""
-
-    hidden: tuple[int, ...]
-
-
 class Space(Frozen):
-    """Alternatives of every layer. `whole_model` is None where only layers are chosen."""
+    """Alternatives of every layer."""
 
     name: str
     parent: str
     layers: tuple[LayerChoice, ...]
-    whole_model: WholeModel | None = None
     init: Initialisers = Initialisers()
     used_by: UsedBy | None = None
     roundings: tuple[Rounding, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from puzzledsl.language import calls
 from puzzledsl.language.alternatives import ATTENTION, FFN, INITIALISERS
 from puzzledsl.language.model import Kind, Section, Setting
-from puzzledsl.language.words import DTYPES, SUB_BLOCKS
+from puzzledsl.language.words import DECLARATIONS, DTYPES, SUB_BLOCKS
 
 MAX_DECODE_HEADS = 256
 """The most KV heads a GPU that a `gqa_decode` section names."""
@@ -89,14 +89,14 @@ _PROFILE_SECTIONS = {
 
 KINDS: dict[str, Kind] = {
     "parent": Kind(
-        "The model that is taken apart.",
+        DECLARATIONS["parent"],
         'parent p = hf("id-or-directory")',
         "parents",
         value=Setting("", calls={"hf": calls.HF_PARENT, "shape": calls.SHAPE}, noun="parent"),
         has_body=False,
     ),
     "data": Kind(
-        "Text to train or score on.",
+        DECLARATIONS["data"],
         'data d = text("corpus/*.txt")',
         "data",
         value=Setting(
@@ -107,7 +107,7 @@ KINDS: dict[str, Kind] = {
         has_body=False,
     ),
     "hardware": Kind(
-        "The machine that the child must run on.",
+        DECLARATIONS["hardware"],
         "hardware h = h100_sxm(gpus: 1, dtype: fp8)",
         "hardware",
         preposition="of",
@@ -122,7 +122,7 @@ KINDS: dict[str, Kind] = {
         sections=_PROFILE_SECTIONS,
     ),
     "scenario": Kind(
-        "A workload on a hardware; its metrics are `memory`, `latency`, `throughput` …",
+        DECLARATIONS["scenario"],
         "scenario s on h = batch(256, 128 -> 1024)",
         "scenarios",
         preposition="on",
@@ -131,7 +131,7 @@ KINDS: dict[str, Kind] = {
         has_body=False,
     ),
     "space": Kind(
-        "The alternatives of each layer.",
+        DECLARATIONS["space"],
         "space w of p { attention = parent | noop }",
         "spaces",
         preposition="of",
@@ -142,7 +142,6 @@ KINDS: dict[str, Kind] = {
                 "The alternatives of an attention.", words=tuple(ATTENTION), calls=ATTENTION
             ),
             "ffn": Setting("The alternatives of an FFN.", words=tuple(FFN), calls=FFN),
-            "hidden": Setting("Widths of the residual stream, one for the whole child: `100% | 75%`."),
         },
         sections={
             "init": Section(
@@ -160,7 +159,7 @@ KINDS: dict[str, Kind] = {
         edits_layers=True,
     ),
     "bld": Kind(
-        "Blockwise local distillation: makes the pieces, each alone against the parent's outputs.",
+        DECLARATIONS["bld"],
         "bld b of w { train = attention + ffn, tokens = 1B }",
         "blds",
         preposition="of",
@@ -197,7 +196,7 @@ KINDS: dict[str, Kind] = {
         },
     ),
     "score": Kind(
-        "The loss in quality of one replacement in the parent, for each alternative of each layer.",
+        DECLARATIONS["score"],
         "score kl of b = replace_one(kl_divergence, samples: 4Ki)",
         "scores",
         preposition="of",
@@ -208,7 +207,7 @@ KINDS: dict[str, Kind] = {
         has_body=False,
     ),
     "search": Kind(
-        "Chooses one alternative a sub-block a layer.",
+        DECLARATIONS["search"],
         "search s of w { minimize kl }",
         "searches",
         preposition="of",
@@ -225,7 +224,7 @@ KINDS: dict[str, Kind] = {
         sees_space=True,
     ),
     "frontier": Kind(
-        "A search solved at several values of one bound.",
+        DECLARATIONS["frontier"],
         "frontier f of s = sweep(chat.throughput, 1x..3x, points: 9)",
         "frontiers",
         preposition="of",
@@ -235,7 +234,7 @@ KINDS: dict[str, Kind] = {
         sees_space=True,
     ),
     "uptrain": Kind(
-        "Global knowledge distillation of a search's best child.",
+        DECLARATIONS["uptrain"],
         "uptrain u of s { loss = 1 * kld + 1 * cosine, tokens = 1B }",
         "uptrains",
         preposition="of",
@@ -264,7 +263,7 @@ KINDS: dict[str, Kind] = {
         },
     ),
     "eval": Kind(
-        "Measurements on the parent and the child.",
+        DECLARATIONS["eval"],
         'eval e of u = tasks("hellaswag.jsonl")',
         "evals",
         preposition="of",
@@ -291,7 +290,7 @@ KINDS: dict[str, Kind] = {
         },
     ),
     "export": Kind(
-        "A checkpoint for a runtime.",
+        DECLARATIONS["export"],
         'export x of u = hf("out/child", runtime: vllm)',
         "exports",
         preposition="of",

@@ -14,6 +14,22 @@ from puzzledsl.base.units import (
 )
 from puzzledsl.language.model import Measure
 
+DECLARATIONS: dict[str, str] = {
+    "parent": "The model that is taken apart.",
+    "data": "Text to train or score on.",
+    "hardware": "The machine that the child must run on.",
+    "scenario": "A workload on a hardware; its metrics are `memory`, `latency`, `throughput` …",
+    "space": "The alternatives of each layer.",
+    "bld": "Blockwise local distillation: makes the pieces, each alone against the parent's outputs.",
+    "score": "The loss in quality of one replacement in the parent, for each alternative of each layer.",
+    "search": "Chooses one alternative a sub-block a layer.",
+    "frontier": "A search solved at several values of one bound.",
+    "uptrain": "Global knowledge distillation of a search's best child.",
+    "eval": "Measurements on the parent and the child.",
+    "export": "A checkpoint for a runtime.",
+}
+"""Kinds of declarations, in the order of a program: `KIND NAME …`. kinds.py says what each holds."""
+
 TOP_KEYWORDS: dict[str, str] = {
     "use": 'Names of another file: `use "std/hardware.pzl" (h100_sxm)`, or `use "lib.pzl" as lib`.',
     "param": "A value that `--set NAME=VALUE` changes: `param headroom: Ratio = 95%`.",

@@ -28,13 +28,7 @@ class Compiled:
     spaces: dict[str, SpaceSummary] = field(default_factory=dict)
     jobs: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> jobs, tokens
     waiting: dict[str, str] = field(default_factory=dict)
-    whole_model: dict[str, str] = field(default_factory=dict)  # space -> what no later stage can choose
     unscored: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def undecided(self) -> set[str]:
-        """Spaces for which later stages have nothing to build yet."""
-        return {*self.waiting, *self.whole_model}
 
     def as_json(self) -> dict[str, object]:
         """Return the result as a JSON object."""
@@ -47,7 +41,6 @@ class Compiled:
             },
             "bld": {name: {"jobs": jobs, "tokens": tokens} for name, (jobs, tokens) in self.jobs.items()},
             "waiting": self.waiting,
-            "whole_model": self.whole_model,
             "missing": self.unscored,
         }
 
@@ -57,10 +50,7 @@ class Compiled:
 
     def _lines(self) -> Iterator[str]:
         for name, space in self.spaces.items():
-            if name in self.whole_model:
-                what = f"`{self.whole_model[name]}` is chosen for the whole model"
-                yield f"space {name}: {what}, which no later stage can make yet; kept in ir.json"
-            elif name in self.waiting:
+            if name in self.waiting:
                 yield f"space {name}: known once `{self.waiting[name]}` is solved"
             else:
                 most = max(attention * ffn for attention, ffn in space.alternatives)
@@ -90,12 +80,10 @@ def compile_program(ctx: Context, *, models: bool = True) -> Compiled:
     wrote(ctx.build.program, ctx.program.canonical_json())
     for name, space in ctx.program.spaces.items():
         compiled.spaces[name] = space_summary(ctx.program, name)
-        if space.whole_model is not None:
-            compiled.whole_model[name] = f"hidden = {' | '.join(map(str, space.whole_model.hidden))}"
-        elif space.used_by is not None and name in not_narrowed:
+        if space.used_by is not None and name in not_narrowed:
             compiled.waiting[name] = space.used_by.search
     for name, bld in ctx.program.blds.items():
-        if bld.space not in compiled.undecided:
+        if bld.space not in compiled.waiting:
             jobs = inputs.jobs_of(ctx, name)
             wrote(
                 ctx.build.bld_plan(name),
@@ -103,10 +91,10 @@ def compile_program(ctx: Context, *, models: bool = True) -> Compiled:
             )
             compiled.jobs[name] = (len(jobs), sum(job.tokens for job in jobs))
     for name in ctx.program.spaces:
-        if name not in compiled.undecided:
+        if name not in compiled.waiting:
             wrote(ctx.build.costs(name), _costs(ctx, name))
     for name, search in ctx.program.searches.items() if models else ():
-        if search.space not in compiled.undecided:
+        if search.space not in compiled.waiting:
             _model(ctx, name, search, compiled, wrote)
     ctx.stamps.write(COMPILE, "", {"program": ctx.program.digest()}, compiled.files, MADE_BY)
     return compiled

@@ -15,6 +15,8 @@ from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir import nodes
 
 PROVENANCE_KEYS = frozenset({"where", "runtime_where", "bound_where", "doc", "because", "name"})
+FORMER_FIELDS: dict[type[Frozen], dict[str, object]] = {nodes.Space: {"whole_model": None}}
+"""Fields that declarations no longer have. Digests still count them, so that what was made before stays up to date."""
 SAMPLED_CHUNK_BYTES = 1 << 16
 SAMPLED_CHUNKS = 256
 
@@ -29,7 +31,8 @@ def meaning(node: Frozen, without: Iterable[str] = ()) -> str:
 
     `without`: fields that a task digests separately.
     """
-    return digest_of(_strip(node.model_dump(mode="json", exclude=set(without))))
+    fields = node.model_dump(mode="json", exclude=set(without))
+    return digest_of(_strip(fields | FORMER_FIELDS.get(type(node), {})))
 
 
 def _strip(value: Any) -> Any:

@@ -171,27 +171,6 @@ class DamagedArtefact(Diagnostic):
     )
 
 
-class WholeModelChoice(Diagnostic):
-    """A choice for the whole model, which no stage supports yet.
-
-    `hidden = 100% | 75%` is checked and kept in ir.json. Pieces, costs and searches work layer by layer, so every
-    later stage stops here.
-
-    Wrong:
-        space slim of p { attention = parent | noop, hidden = 100% | 75% }
-    Right:
-        space slim of p { attention = parent | noop }
-    """
-
-    code = "E0612"
-    template = (
-        "space `{name}` chooses `{what}` for the whole model, which no stage can train, cost or search yet"
-    )
-    help_template = (
-        "it is checked and kept in ir.json; leave the line out to go on with what each layer may become"
-    )
-
-
 class ParentUnreadable(Diagnostic):
     """A file of the parent's checkpoint that cannot be read.
 

@@ -19,23 +19,14 @@ from puzzledsl.ir.tables import (
 )
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.digests import data_fingerprint, digest_of
-from puzzledsl.pipeline.errors import NoSolution, WholeModelChoice
+from puzzledsl.pipeline.errors import NoSolution
 from puzzledsl.search.needs import Needed, needed
 
 
-def layers_only(ctx: Context, space: str) -> None:
-    """Raise DiagnosticError if a space has a choice for the whole model: later stages choose layer by layer."""
-    chosen = ctx.program.spaces[space]
-    if chosen.whole_model is not None:
-        widths = " | ".join(map(str, chosen.whole_model.hidden))
-        raise DiagnosticError(WholeModelChoice(span_of(chosen.where), name=space, what=f"hidden = {widths}"))
-
-
 def jobs_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
-    """Return the jobs of a BLD declaration. Raises DiagnosticError for a choice that no stage can make."""
+    """Return the jobs of a BLD declaration."""
     from puzzledsl.plan.bld import bld_plan
 
-    layers_only(ctx, ctx.program.blds[bld].space)
     return bld_plan(ctx.program, bld)
 
 
@@ -46,13 +37,9 @@ def measured_scenarios(program: nodes.Program) -> list[str]:
 
 
 def costs_of(ctx: Context, space: str) -> CostTable:
-    """Return the analytic costs, and the measured ones that `pzl measure` has made.
-
-    Raises DiagnosticError for a choice that no stage can cost.
-    """
+    """Return the analytic costs, and the measured ones that `pzl measure` has made."""
     from puzzledsl.costs.table import cost_table, merge
 
-    layers_only(ctx, space)
     read = [h.spec.path for h in ctx.program.hardware.values() if isinstance(h.spec, nodes.TableHardware)]
     key = ("costs", space, *(file_version(ctx.base / path) for path in read))
     tables = [ctx.once(key, lambda: cost_table(ctx.program, space, ctx.base))]

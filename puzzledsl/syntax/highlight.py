@@ -10,8 +10,7 @@ from typing import Literal, get_args
 
 from lark import Token
 
-from puzzledsl.language.kinds import KINDS
-from puzzledsl.language.words import KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
+from puzzledsl.language.words import DECLARATIONS, KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
 from puzzledsl.syntax.grammar import lex
 
 TokenClass = Literal[
@@ -92,7 +91,7 @@ def _class(token: Token, before: list[tuple[Token, TokenClass]], following: Toke
 def _name(token: Token, before: list[tuple[Token, TokenClass]], following: str) -> TokenClass:
     """The class of a name: by what stands before it, then by what follows."""
     last, last_class = before[-1] if before else (None, None)
-    if last is None and token.column == 1 and token in KINDS and following == "NAME":
+    if last is None and token.column == 1 and token in DECLARATIONS and following == "NAME":
         return "kind"
     if last_class == "kind" or (last is not None and last_class == "keyword" and last in DECLARES):
         return "declaration"

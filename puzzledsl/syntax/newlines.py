@@ -14,8 +14,7 @@ from lark import Token
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
-from puzzledsl.language.kinds import KINDS
-from puzzledsl.language.words import STATEMENT_KEYWORDS
+from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.tokens import Words, after, span_of, virtual
 
@@ -62,8 +61,8 @@ def starts_declaration(tokens: list[Token], index: int) -> bool:
         return True
     if token.type != "NAME" or index + 1 == len(tokens) or tokens[index + 1].type != "NAME":
         return False
-    return token in KINDS or (
-        closest(token, KINDS) is not None and closest(token, STATEMENT_KEYWORDS) is None
+    return token in DECLARATIONS or (
+        closest(token, DECLARATIONS) is not None and closest(token, STATEMENT_KEYWORDS) is None
     )
 
 

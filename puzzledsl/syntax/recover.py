@@ -15,8 +15,7 @@ from lark import Token, Tree
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
-from puzzledsl.language.kinds import KINDS
-from puzzledsl.language.words import STATEMENT_KEYWORDS, TOP_KEYWORDS
+from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.expected import found, unexpected
 from puzzledsl.syntax.machine import Machine
@@ -187,18 +186,18 @@ class _Driver:
 
     def mended_item(self, token: Token) -> Token:
         following = self.next_token()
-        unnamed = token in KINDS and token.column == 1  # `space = …` lacks its name
+        unnamed = token in DECLARATIONS and token.column == 1  # `space = …` lacks its name
         if token.type not in ("LET", "ASSERT") and self.begins_statement(self.index) and not unnamed:
             self.reopen_body(token)
             return token
-        if token.type != "NAME" or following is None or token in KINDS:
+        if token.type != "NAME" or following is None or token in DECLARATIONS:
             return token
         declares = following.type == "NAME"
         if not declares and following.type not in ("STRING", "LPAR", "QUANTITY", "NOT"):
             return token
-        wanted = closest(token, (*KINDS, *TOP_KEYWORDS) if declares else TOP_KEYWORDS)
+        wanted = closest(token, (*DECLARATIONS, *TOP_KEYWORDS) if declares else TOP_KEYWORDS)
         if declares or wanted:
-            text = "declarations: " + " ".join((*KINDS, *TOP_KEYWORDS))
+            text = "declarations: " + " ".join((*DECLARATIONS, *TOP_KEYWORDS))
             where = span_of(token, self.words.file)
             self.report(errors.UnknownKind(where, got=str(token), near=wanted, help=text))
         if wanted is None:
@@ -223,7 +222,7 @@ class _Driver:
         if (
             following is None
             or following.type in _SETS | {"LBRACE", "COMMA", "_NL", "RBRACE"}
-            or token in KINDS
+            or token in DECLARATIONS
         ):
             return token
         wanted = closest(token, STATEMENT_KEYWORDS)
@@ -335,7 +334,7 @@ class _Driver:
             return errors.DeclarationInside(span_of(token, self.words.file), kind=str(token))
         if self.braces and token.type == "NAME" and self.index > 1:
             first, kind = self.tokens[self.index - 2 : self.index]
-            if kind in KINDS and first.type in ("_NL", "COMMA", "LBRACE"):
+            if kind in DECLARATIONS and first.type in ("_NL", "COMMA", "LBRACE"):
                 return errors.DeclarationInside(span_of(kind, self.words.file), kind=str(kind))
         return unexpected(token, self.before(), self.machine.expected(), self.words.file)
 

@@ -59,7 +59,6 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "help": "`pzl score wide.pzl kl` makes the scores (after `pzl bld wide.pzl`)",
     },
     "E0611": {"path": "build/scores/kl.json", "stage": "score", "file": "wide.pzl"},
-    "E0612": {"name": "slim", "what": "hidden"},
     "E0613": {
         "path": "parent/model-00002-of-00004.safetensors",
         "name": "llama",

@@ -13,13 +13,13 @@ import click
 import pytest
 import typer.main
 
-from puzzledsl.cli.app import app
+from puzzledsl.cli.app import application
 from puzzledsl.cli.completion import std_hardware, std_parents
 from puzzledsl.cli.help import EXAMPLES, PANELS
 from puzzledsl.cli.main import run
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
 PZL = "import sys; sys.argv[0] = 'pzl'; from puzzledsl.cli.main import main; main()"
 
 
@@ -62,7 +62,7 @@ def test_every_example_is_understood(line: str) -> None:
 def test_the_first_help_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     said = capsys.readouterr().out
-    places = [said.index(f"─ {panel} ─") for panel in PANELS]
+    places = [said.index(f"\n{panel}:\n") for panel in PANELS]
     assert places == sorted(places) and "Exit codes: 0 done" in said
 
 

@@ -17,7 +17,7 @@ PROGRAM = """\
 parent p = shape(family: llama, layers: 6, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)
 space w of p {
   attention = parent | gqa(kv_heads: 2 | 1, window: full | 32) | noop
-  ffn = mlp(width: 100% | 30%, round: 32) | moe(experts: 4, top_k: 2) | linear
+  ffn = mlp(width: 100% | 30%, round: 32) | mlp(width: 48) | linear
   layers[0, -1] = parent
   layers[2].ffn -= linear
 }
@@ -28,8 +28,8 @@ space w of p: 6 layers, 10^5.4 children
 
 layers   attention                                        ffn
 0, 5     parent                                           parent
-1, 3..4  parent | gqa2 | gqa2w32 | gqa1 | gqa1w32 | noop  parent | mlp64 | moe4k2w48 | linear
-2        parent | gqa2 | gqa2w32 | gqa1 | gqa1w32 | noop  parent | mlp64 | moe4k2w48
+1, 3..4  parent | gqa2 | gqa2w32 | gqa1 | gqa1w32 | noop  parent | mlp64 | mlp48 | linear
+2        parent | gqa2 | gqa2w32 | gqa1 | gqa1w32 | noop  parent | mlp64 | mlp48
 
 attention  kv heads  parameters  of parent  layers
 parent            4       12352     100.0%       6
@@ -39,11 +39,11 @@ gqa1              1        9280      75.1%       4
 gqa1w32           1        9280      75.1%       4
 noop                          0       0.0%       4
 
-ffn        width  parameters  of parent  layers
-parent       192       36928     100.0%       6
-mlp64         64       12352      33.4%       4  rounded: 30% is 57.6
-moe4k2w48    192       37184     100.7%       4
-linear                  4160      11.3%       3
+ffn     width  parameters  of parent  layers
+parent    192       36928     100.0%       6
+mlp64      64       12352      33.4%       4  rounded: 30% is 57.6
+mlp48      48        9280      25.1%       4
+linear               4160      11.3%       3
 """
 
 

@@ -22,6 +22,7 @@ print(*sorted({name.split(".")[0] for name in sys.modules} - set(sys.stdlib_modu
 """
 HEAVY = {"torch", "transformers", "ortools", "numpy", "pandas", "safetensors", "jinja2", "pygls", "ray"}
 SLOW_TO_READ = HEAVY | {"lark", "pydantic", "pydantic_core"}
+PRETTY = {"rich", "pygments", "markdown_it"}
 
 
 def loaded(*arguments: str) -> set[str]:
@@ -34,7 +35,7 @@ def loaded(*arguments: str) -> set[str]:
 
 def test_help_loads_nothing_but_the_command_line() -> None:
     found = loaded("--help")
-    assert not found & SLOW_TO_READ
+    assert not found & (SLOW_TO_READ | PRETTY)
     assert not found & {
         "puzzledsl.ir",
         "puzzledsl.checker",
@@ -47,9 +48,27 @@ def test_help_loads_nothing_but_the_command_line() -> None:
 @pytest.mark.parametrize("command", [["check"], ["fmt", "--check"]], ids=" ".join)
 def test_front_end_commands_load_the_front_end_alone(command: list[str]) -> None:
     found = loaded(*command, str(NEMOTRON))
-    assert not found & (HEAVY | {"rich", "pygments", "markdown_it"})
+    assert not found & (HEAVY | PRETTY)
     later = "cost plan search parents surgery modeling bld library scoring measure uptrain evaluate export report server"
     assert not found & {f"puzzledsl.{part}" for part in later.split()}
+
+
+def test_formatting_loads_no_alternatives() -> None:
+    assert not loaded("fmt", "--check", str(NEMOTRON)) & {
+        "puzzledsl.alternatives",
+        "puzzledsl.families",
+        "puzzledsl.ir",
+    }
+
+
+def test_a_command_imports_no_other_command() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", LOADED.replace('split(".")[:2]', 'split(".")[:5]'), "check", str(NEMOTRON)],
+        capture_output=True, text=True, check=True, timeout=120,
+    ).stderr.split()  # fmt: skip
+    assert [name for name in found if name.count(".") == 4 and ".commands." in name] == [
+        "puzzledsl.cli.commands.program.check"
+    ]
 
 
 def calls_of_check(path: Path) -> int:

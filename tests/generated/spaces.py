@@ -64,11 +64,7 @@ def _ffn(w: Writer) -> tuple[str, tuple[str, ...]]:
     widths = " | ".join(w.some(PERCENTS[1:]))
     mlp = f"mlp(width: {widths}{w.pick(['', ', round: 256', ', round: 64'])})"
     options = ["parent", mlp] + (["linear"] if w.maybe() else []) + ["noop"]
-    words = ["parent", "mlp", *options[2:]]
-    if w.maybe(0.15):
-        options.insert(2, f"moe(experts: 8, top_k: {w.pick(['1', '2', '1 | 2'])})")
-        words.insert(2, "moe")
-    return _joined(w, options), tuple(words)
+    return _joined(w, options), ("parent", "mlp", *options[2:])
 
 
 def _joined(w: Writer, options: list[str]) -> str:

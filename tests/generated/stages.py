@@ -88,8 +88,8 @@ def aftermath(w: Writer) -> None:
         body += [f"full = {' + '.join([of.name, *w.some(others, 0)])}"] if w.maybe(0.3) else []
         tasks = w.pick(['tasks("data/hellaswag.jsonl")', 'tasks("a.jsonl", "b.jsonl")'])
         w.item(*w.body(f"eval {name} of {of.name} = {tasks}", body))
-    # Every child but a mixture of experts runs in transformers; what other runtimes lack is told, and tested elsewhere.
-    shipped = [s.name for s in (*w.uptrains, *w.searches) if "moe" not in s.space.ffn]
+    # Every child runs in transformers; what other runtimes lack is told, and tested elsewhere.
+    shipped = [s.name for s in (*w.uptrains, *w.searches)]
     if shipped and w.maybe(0.4):
         name = w.name("ship")
         target = w.pick(

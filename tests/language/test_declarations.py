@@ -491,7 +491,7 @@ def test_evaluation_and_export(tmp_path: Path) -> None:
 def test_what_a_runtime_lacks(tmp_path: Path) -> None:
     text = (
         "space v of p { attention = parent | noop, ffn = parent | linear }\nsearch s of v { maximize params }\n"
-        "space u of p { ffn = parent | moe(experts: 4, top_k: 1) }\nsearch t of u { maximize params }\n"
+        "space u of p { attention = parent | gqa(kv_heads: 2, window: 64, sinks: 4) }\nsearch t of u { maximize params }\n"
     )
     assert codes(tmp_path, text + 'export x of s = hf("x")') == ""
     lacking = outcome(tmp_path, text + 'export x of s = hf("x", runtime: vllm)').diagnostics

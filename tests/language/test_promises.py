@@ -110,7 +110,7 @@ SHAPE = "heads: 2, head_dim: 2, hidden: 4, intermediate: 4096, vocab: 4"
         (f"parent q = shape(family: llama, layers: {MAX_LAYERS + 1}, {SHAPE})", "E0304"),
         ("let a = sum(i for i in 0..20_000)", "E0220"),
         (search("for i in 0..20_000 { require layers[0].ffn is noop }"), "E0220"),
-        ("space v of p { ffn = moe(experts: " + " | ".join(map(str, range(1, 60))) + ", top_k: 1, width: " + " | ".join(map(str, range(1, 60))) + ") }", "E0220"),
+        ("space v of p { attention = gqa(kv_heads: " + " | ".join(["1"] * 60) + ", window: " + " | ".join(map(str, range(1, 60))) + ") }", "E0220"),
         (search("require all(layers[i mod 4].ffn is noop and layers[0].ffn is noop for i in 0..9_999)"), "E0220"),
         (f"parent q = shape(family: llama, layers: 300, {SHAPE})\nspace v of q {{ ffn = parent | noop }}\nsearch t of v {{ maximize params, require longest(ffn is noop) <= 150 }}", "E0220"),
         ("let a = " + "(" * 101 + "1" + ")" * 101, "E0012"),

@@ -56,11 +56,6 @@ def changed(folder: Path, line: str, sub_block: SubBlock = "ffn") -> list[str]:
             ("parent q = " + WINDOWED + "\nspace v of q { attention = gqa(kv_heads: 2, window: 64, sinks: 4) }", "E0223"),
         ),
         *refused("space.experts", (space("ffn = moe(experts: 2, top_k: 3)"), "E0411")),
-        *refused(
-            "space.hidden",
-            (space("ffn = parent | noop, hidden = 65"), "E0304"),
-            (space("ffn = parent | noop, hidden = 33%"), "E0304"),
-        ),
         *refused("space.size", (space("ffn = parent | noop, assert size(layer) == 3"), "E0221")),
         *refused("init.choice", (space("ffn = parent | noop, init { mlp = mean_pool }"), "E0305")),
         *refused("overrides.operators", (search("layers[0] = parent"), "E0215")),
@@ -86,7 +81,6 @@ def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
             "space.left-out": [("ffn = noop", "parent", "noop"), ("attention = noop", "noop", "parent")],
             "space.multiply": [
                 ("attention = gqa(kv_heads: 4 | 2, window: full | 8Ki)", "parent gqa4w8192 gqa2 gqa2w8192", "parent"),
-                ("ffn = moe(experts: 4 | 8, top_k: 1 | 2, width: 48)", "parent", "moe4k1w48 moe4k2w48 moe8k1w48 moe8k2w48"),
             ],
             "space.parents-own": [("attention = gqa(kv_heads: 4), ffn = mlp(width: 192)", "parent", "parent")],
             "space.once": [("ffn = mlp(width: 50% | 96) | noop | noop", "parent", "mlp96 noop")],
@@ -149,35 +143,6 @@ def test_a_space_of_a_space(tmp_path: Path) -> None:
     assert names(found["u"], "attention", 1) == "parent gqa2 gqa1 noop"
     assert names(found["u"], "ffn") == "parent linear"
     assert (found["u"].init.gqa, found["v"].init.gqa) == ("mean_pool", "least_squares")
-
-
-@pytest.mark.states("space.hidden")
-def test_the_hidden_width_is_chosen_for_the_whole_model(tmp_path: Path) -> None:
-    from puzzledsl.cli.main import run
-
-    found = program(tmp_path, space("ffn = parent | noop, hidden = 100% | 48 | 50%")).spaces["v"]
-    assert found.whole_model == nodes.WholeModel(hidden=(64, 48, 32))
-    assert program(tmp_path, space("ffn = parent | noop, hidden = 100%")).spaces["v"].whole_model is None
-    path = tmp_path / "whole.pzl"
-    path.write_text(
-        "parent p = shape(family: llama, layers: 2, hidden: 64, heads: 8, head_dim: 8, intermediate: 192, vocab: 256)\n"
-        'space v of p { ffn = parent | noop, hidden = 100% | 50% }\nscore kl of v = table("kl.csv")\nsearch s of v { minimize kl }\n'
-    )
-    assert run(["compile", str(path)]) == 0
-    assert "whole_model" in (tmp_path / "build" / "ir.json").read_text()
-
-
-@pytest.mark.states("space.hidden")
-def test_later_stages_say_that_they_cannot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from puzzledsl.cli.main import run
-
-    path = tmp_path / "whole.pzl"
-    path.write_text(
-        "parent p = shape(family: llama, layers: 2, hidden: 64, heads: 8, head_dim: 8, intermediate: 192, vocab: 256)\n"
-        "space v of p { ffn = parent | noop, hidden = 100% | 50% }\nsearch s of v { minimize params }\n"
-    )
-    assert run(["solve", str(path)]) == 1
-    assert "error[E0612]: space `v` chooses `hidden = 64 | 32` for the whole model" in capsys.readouterr().err
 
 
 @pytest.mark.states("space.size")

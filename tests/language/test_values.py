@@ -20,7 +20,7 @@ from tests.language.rules import codes, holds, outcome, program, refused, search
         *holds("values.units", "assert 200 tok/s == 200tok/s and 1024KiB == 1MiB and 90s == 1.5min and 1h == 3600s"),
         *holds("values.units", "assert 1kB == 1000 / 1024 * 1KiB and 2Ki == 2048 and 1B == 1000M and 1T == 1000B"),
         *holds("values.percent", "assert 25% == 0.25 and 50% * 8 == 4 and 20% + 5% == 25%"),
-        *holds("values.percent", "space v of p { ffn = mlp(width: 50%), assert size(ffn) == 1, hidden = 100% }"),
+        *holds("values.percent", "space v of p { ffn = mlp(width: 50%), assert size(ffn) == 1 }"),
         *holds("values.times", search("require chat.memory <= 0.6x\n require kl <= 2x\n require sum(ffn.width) <= 0.5x")),
         *holds("values.products", "assert 1GiB / 2MiB == 512 and 2 * 1s == 2000ms and 100 tok/s * 3s == 300tok"),
         *holds("values.products", "assert 1TFLOP/s * 2s == 2TFLOP and 10GB / 5s == 2GB/s"),

@@ -150,7 +150,7 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("space n of w { layers[2].ffn |= ‸", set(FFN), {"gqa"}),
         (
             "space n of w { ‸",
-            {"attention", "ffn", "hidden", "layers", "init", "for", "let", "assert"},
+            {"attention", "ffn", "layers", "init", "for", "let", "assert"},
             {"require"},
         ),
         ("let x = h‸", {"half", "headroom", "h", "sum", "chat", "kl"}, {"layers"}),

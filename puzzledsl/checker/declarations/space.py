@@ -20,7 +20,6 @@ from puzzledsl.checker.declarations.common import (
     thing,
     where,
 )
-from puzzledsl.checker.declarations.whole_model import read_hidden
 from puzzledsl.checker.diagnostics import name_errors, space_errors
 from puzzledsl.checker.expressions.loops import iterate, passes
 from puzzledsl.checker.expressions.values import Scope, Symbol
@@ -33,6 +32,10 @@ from puzzledsl.syntax import tree
 
 CHOICES, SECTIONS = KINDS["space"].settings, KINDS["space"].sections
 _HAS = "it has " + ", ".join(f"`{key}`" for key in CHOICES) + ", `layers[…]` and `init { … }`"
+_HELP = {
+    "hidden": "the residual stream keeps the parent's width; write narrower FFNs, `ffn = mlp(width: 75% | 50%)`,"
+    " or let layers go: `attention = parent | noop`"
+}
 
 
 def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
@@ -69,7 +72,6 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
             asked={width: set(exact) for width, exact in other.asked.items()},
             roundings=list(other.roundings),
             incomplete=other.incomplete,
-            whole_model=other.whole_model,
             guessed=other.guessed,
         )
     parent = ctx.lower(base, nodes.Parent)
@@ -131,8 +133,9 @@ class _SpaceBody:
         key = target.text
         if key not in CHOICES:
             near = closest(key, (*CHOICES, "layers"))
+            help = _HELP.get(key, _HAS)
             error = name_errors.UnknownKey(
-                target.span, thing=thing(self.symbol), name=key, near=near, help=_HAS
+                target.span, thing=thing(self.symbol), name=key, near=near, help=help
             )
             self.ctx.report(error)
             if near not in CHOICES:
@@ -147,9 +150,7 @@ class _SpaceBody:
         value = statement.value
         assert not isinstance(value, tree.Pattern | tree.PatternChoice)
         layers = self.info.shape.layers
-        if key == "hidden":
-            self.info.whole_model = read_hidden(self.ctx, value, self.scope, self.info.shape)
-        elif key == "attention":
+        if key == "attention":
             attention = self.reader.attention(value, self.scope)
             self.info.base_attention, self.info.attention = attention, [attention] * layers
         else:
@@ -218,7 +219,6 @@ class _SpaceBody:
             layers=tuple(layers),
             init=init,
             roundings=tuple(self.info.roundings),
-            whole_model=self.info.whole_model,
             doc=declaration(self.symbol).doc,
             where=where(self.ctx, self.symbol),
         )
@@ -251,7 +251,6 @@ def _used_by(ctx: Context, symbol: Symbol) -> nodes.Space | None:
         init=wide.init,
         used_by=nodes.UsedBy(search=ctx.name_of(search), top=top) if search is not None else None,
         roundings=wide.roundings,
-        whole_model=wide.whole_model,
         doc=declaration(symbol).doc,
         where=where(ctx, symbol),
     )

@@ -152,6 +152,8 @@ def reachable(linear: nodes.Linear, space: nodes.Space, shape: Shape) -> tuple[F
     memo: dict[tuple[int, tuple[bool, ...]], tuple[Fraction, Fraction]] = {}
     for layer, choice in enumerate(space.layers):
         key = (id(choice), tuple(layer in member for member in members))
+        if not any(key[1]):
+            continue
         if key not in memo:
             totals = [
                 sum(

@@ -8,7 +8,7 @@ from fractions import Fraction
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.ir.nodes import Rounding, Shape, WholeModel
+from puzzledsl.ir.nodes import Rounding, Shape
 
 
 @dataclass(slots=True, eq=False)
@@ -32,7 +32,6 @@ class SpaceInfo:
     asked: dict[int, set[Fraction]] = field(default_factory=dict)
     roundings: list[Rounding] = field(default_factory=list)
     incomplete: bool = False
-    whole_model: WholeModel | None = None
     guessed: bool = False
 
     @property

@@ -42,11 +42,13 @@ def as_json(
 def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     """Return one result as text: the proof, the figures beside the parent's, the layers, and further solutions."""
     from puzzledsl.pipeline.text.card import metric_text
-    from puzzledsl.pipeline.text.refined_text import solve_note
 
     best, search = result.solutions[0], program.searches[result.search]
     lines = [f"search {result.search}: {_proof(result)} in {seconds:.2f} s, {_parts(result)}, verified"]
-    lines += [f"  {solve_note(search)}"] if search.refine is not None else []
+    if search.refine is not None:
+        from puzzledsl.pipeline.text.refined_text import solve_note
+
+        lines.append(f"  {solve_note(search)}")
     for name, value in sorted(best.metrics.items()):
         parent = result.parent_metrics.get(name)
         ratio = f"  {value / parent:.3g}x of the parent's {metric_text(name, parent)}" if parent else ""

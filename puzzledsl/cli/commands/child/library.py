@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from puzzledsl.ir.tables import Piece
 
-library = typer.Typer(no_args_is_help=True, help="List, verify and clean up the block library.")
+library = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="List, verify and clean up the block library."
+)
 
 
 @library.command()

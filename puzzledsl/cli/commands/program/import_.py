@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-import_ = typer.Typer(no_args_is_help=True)
+import_ = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @import_.callback()

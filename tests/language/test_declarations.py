@@ -110,14 +110,14 @@ def test_config_json(tmp_path: Path) -> None:
 @pytest.mark.states("parent.shape", "parent.shape-defaults", "parent.families")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shapes(tmp_path: Path, family: str) -> None:
-    experts = ", experts: 4, top_k: 2, expert_width: 8" if "experts" in FAMILIES[family].takes else ""
-    found = program(tmp_path, f"parent q = shape(family: {family}, {SHAPE}{experts})").parents["q"]
+    says = FAMILIES[family]
+    more = ", experts: 4, top_k: 2, expert_width: 8" if "experts" in says.takes else ""
+    more += ", window: 4" if "full_every" in says.literal else ""
+    found = program(tmp_path, f"parent q = shape(family: {family}, {SHAPE}{more})").parents["q"]
     assert found.source == nodes.ShapeSource()
-    shape = found.shape
-    assert (shape.kv_heads, shape.tied) == (4, False)
-    assert shape.attention_bias == (family in ("qwen2", "gpt_oss"))
-    assert (shape.output_bias, shape.mlp_bias) == (family == "gpt_oss", family == "gpt_oss")
-    assert shape.qk_norm == (family in ("qwen3", "qwen3_moe"))
+    assert found.shape.kv_heads == 4
+    for flag in ("tied", "attention_bias", "output_bias", "mlp_bias", "qk_norm"):
+        assert getattr(found.shape, flag) == says.literal.get(flag, False)
 
 
 @pytest.mark.states("data.text", "data.jsonl", "data.hf", "data.only")

@@ -44,8 +44,9 @@ def initialise(alternative: GqaAttention, parent: ParentLayer) -> State:
         return mean_pool(heads, kv_heads).state_dict(own)
     state = merge_heads(heads, kv_heads, statistics.attention.augmented()).state_dict(own)
     longest = max((entering.shape[1] for entering, _ in statistics.calls), default=0)
-    if kv_heads % shape.kv_heads == 0 and (window is None or longest <= window):
-        return state  # every query still reads the head it read
+    within = shape.window is not None and window is not None and window - alternative.sinks >= shape.window
+    if kv_heads % shape.kv_heads == 0 and (window is None or longest <= window or within):
+        return state  # every query still reads what it read
     return _refit_output(alternative, state, parent)
 
 

@@ -11,9 +11,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoTokenizer
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.families.family import Names
-from puzzledsl.families.registry import FAMILIES as TABLES
-from puzzledsl.models.families.access import attention, family_of, ffn, layers, norm_before, shape_of
+from puzzledsl.models.families.access import attention, family_of, ffn, layers, names_of, shape_of
 from puzzledsl.models.families.errors import (
     DamagedWeights,
     NoCheckpoint,
@@ -63,7 +61,8 @@ def test_the_shape_is_that_of_the_weights(family: str) -> None:
     assert feed["up_proj.weight"] == (shape.intermediate, shape.hidden)
     assert ("up_proj.bias" in feed) == shape.mlp_bias
     assert len(layers(model)) == shape.layers
-    assert norm_before(layer, "attention") is layer.input_layernorm
+    whole = shape.qk_norm_whole
+    assert not shape.qk_norm or (state["q_norm.weight"] == (shape.heads * shape.head_dim,)) == whole
     assert shape.family == family_of(model).model_type == family
 
 
@@ -75,9 +74,14 @@ def test_llama_biases_are_seen(flags: dict[str, bool]) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_has_the_same_names_inside_a_layer(family: str) -> None:
-    assert TABLES[family].names(shape_of(tiny_model(family).config)) == Names()
-    assert isinstance(attention(layers(tiny_model(family))[0]), classes_of(family).attention)
+def test_names_are_those_of_all_weights_inside_a_layer(family: str) -> None:
+    model = tiny_model(family)
+    for layer_idx, layer in enumerate(layers(model)):
+        names = names_of(shape_of(model.config), layer_idx)
+        parts = [part for part in (names.attention, names.ffn) if part is not None]
+        named = {name for part in parts for name in (part.module, *part.norms)}
+        assert named == {name for name, child in layer.named_children() if list(child.parameters())}
+    assert isinstance(attention(layers(model)[0]), classes_of(family).attention)
 
 
 def test_the_tokenizer_comes_back(parent: Path) -> None:

@@ -81,7 +81,9 @@ def held_out_error(family: str, sub_block: str, alternative, init: Initialisers)
 )
 def test_least_squares_beats_the_papers_initialisers(family: str, sub_block: str, alternative) -> None:
     ours = held_out_error(family, sub_block, alternative, Initialisers())
-    assert ours < held_out_error(family, sub_block, alternative, PAPER)
+    assert (
+        ours < held_out_error(family, sub_block, alternative, PAPER) or ours == 0
+    )  # within the parent's window
     assert ours < 1  # a no-op
 
 

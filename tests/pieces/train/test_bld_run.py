@@ -26,6 +26,8 @@ from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, Piece
 from puzzledsl.models import placement as placing
+from puzzledsl.models.families.access import layers as layers_of
+from puzzledsl.models.families.access import norm_behind
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import run as bld_run
@@ -98,8 +100,9 @@ def measured_loss(base: Path, piece: Piece, library: Library, tokens: torch.Tens
             seen[name] = output[0] if isinstance(output, tuple) else output
 
         layer = model.model.layers[job.layer]
-        layer.self_attn.register_forward_hook(lambda _m, _i, out, tap=tap: tap("attention", out))
-        layer.mlp.register_forward_hook(lambda _m, _i, out, tap=tap: tap("ffn", out))
+        for part, module in (("attention", layer.self_attn), ("ffn", layer.mlp)):
+            module = norm_behind(layers_of(model)[job.layer], part) or module
+            module.register_forward_hook(lambda _m, _i, out, tap=tap, part=part: tap(part, out))
         model(tokens, use_cache=False)
         outputs.append(seen["attention"] + seen["ffn"] if job.sub_block == "block" else seen[job.sub_block])
     target, output = (o.double() for o in outputs)

@@ -44,6 +44,7 @@ def oracle_logits(directory: Path, token_ids: list[int]) -> Array:
         prefix = f"model.layers.{index}."
         layer = {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
         block = config["block_configs"][index] if "block_configs" in config else {"attention": {}, "ffn": {}}
+        _part(layer, config)
         for part, run in enumerate((_attention, _ffn)):
             own = block[("attention", "ffn")[part]]
             if not own.get("no_op"):
@@ -52,6 +53,16 @@ def oracle_logits(directory: Path, token_ids: list[int]) -> Array:
     x = _rms_norm(x, weights["model.norm.weight"], config)
     head = "model.embed_tokens.weight" if config["tie_word_embeddings"] else "lm_head.weight"
     return x @ weights[head].T / config.get("logits_scaling", 1)
+
+
+def _part(layer: dict[str, Array], config: dict[str, Any]) -> None:
+    """Split joined projections: queries, keys and values; gate and up."""
+    if (whole := layer.pop("self_attn.qkv_proj.weight", None)) is not None:
+        queries = layer["self_attn.o_proj.weight"].shape[1]
+        layer["self_attn.q_proj.weight"], rest = whole[:queries], whole[queries:]
+        layer["self_attn.k_proj.weight"], layer["self_attn.v_proj.weight"] = np.split(rest, 2)
+    if (whole := layer.pop("mlp.gate_up_proj.weight", None)) is not None:
+        layer["mlp.gate_proj.weight"], layer["mlp.up_proj.weight"] = np.split(whole, 2)
 
 
 def _family(config: dict[str, Any]) -> str:
@@ -131,7 +142,12 @@ def _sharpness(config: dict[str, Any], dim: int) -> float:
 
 
 def _rotate(x: Array, config: dict[str, Any], index: int) -> Array:
-    """Turn the pair (i, i + D/2) of each head by position * frequency of i."""
+    """Turn the pair (i, i + D/2) of each head by position * frequency of i; of a part of its D dimensions, if told so."""
+    rope = config.get("rope_parameters") or {}
+    if (part := rope.get("partial_rotary_factor", 1)) != 1:
+        turning, rest = np.split(x, [int(part * x.shape[-1])], -1)
+        alone = config | {"rope_parameters": {**rope, "partial_rotary_factor": 1}}
+        return np.concatenate([_rotate(turning, alone, index), rest], -1)
     half = x.shape[-1] // 2
     frequencies, scale = _frequencies(half, config, index)
     turn = scale * np.exp(1j * np.arange(len(x))[:, None] * frequencies)[:, None, :]

@@ -11,7 +11,18 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, 
 
 torch.set_num_threads(1)  # tests share the machine
 MIXTURES = ("qwen3_moe", "gpt_oss")
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "olmo2", "smollm3", "granite", *MIXTURES)
+FAMILIES = (
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma3_text",
+    "olmo2",
+    "smollm3",
+    "granite",
+    "phi3",
+    *MIXTURES,
+)
 EXPERTS: dict[str, dict[str, Any]] = {
     "qwen3_moe": {
         "num_experts": 6,
@@ -46,6 +57,7 @@ EXPERTS: dict[str, dict[str, Any]] = {
 USUAL: dict[str, dict[str, Any]] = {
     "gemma3_text": {"sliding_window": 6, "sliding_window_pattern": 3, "query_pre_attn_scalar": 12},
     "smollm3": {"no_rope_layer_interval": 2},
+    "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
     "granite": {
         "embedding_multiplier": 3.0,
         "residual_multiplier": 0.6,

@@ -14,6 +14,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import CannotRealise, HeadsDontDivide
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
+from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.replace import replace
 from tests.children import ATTENTIONS, FFNS
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
@@ -38,10 +39,10 @@ def filled(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 def test_weights_have_the_planned_names_and_shapes(family: str, sub_block, alternative) -> None:
     model = tiny_model(family)
     module = build_alternative(model, 1, alternative)
-    made = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    made = {name: tuple(weight.shape) for name, weight in weights_of(module).items()}
     if alternative.kind == "parent":
         own = sub_block_of(layers(model)[1], sub_block)
-        assert made == {name: tuple(weight.shape) for name, weight in own.state_dict().items()}
+        assert made == {name: tuple(weight.shape) for name, weight in weights_of(own).items()}
     else:
         assert made == alternative.stored(shape_of(model.config))
 

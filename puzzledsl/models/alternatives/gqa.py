@@ -12,8 +12,9 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise
 from puzzledsl.models.errors import HeadsDontDivide
 from puzzledsl.models.families.build import new_attention
+from puzzledsl.models.families.slots import load_weights_into
 from puzzledsl.models.least_squares.grams import Gram, refit
-from puzzledsl.models.least_squares.heads import Heads, mean_pool, merge_heads
+from puzzledsl.models.least_squares.heads import Heads, mean_pool, merge_heads, turning_of
 
 
 def build(alternative: GqaAttention, site: Site) -> nn.Module:
@@ -39,7 +40,7 @@ def initialise(alternative: GqaAttention, parent: ParentLayer) -> State:
     if kv_heads < 1 or shape.heads % kv_heads:
         raise cannot_initialise(alternative, f"{kv_heads} does not divide its {shape.heads} query heads")
     own = parent.weights("attention")
-    heads = Heads.of(own, shape, _turning(parent))
+    heads = Heads.of(own, shape, turning_of(parent.sub_block("attention").config, shape))
     if parent.init.gqa == "mean_pool":
         return mean_pool(heads, kv_heads).state_dict(own)
     state = merge_heads(heads, kv_heads, statistics.attention.augmented()).state_dict(own)
@@ -50,12 +51,6 @@ def initialise(alternative: GqaAttention, parent: ParentLayer) -> State:
     return _refit_output(alternative, state, parent)
 
 
-def _turning(parent: ParentLayer) -> int:
-    """Dimensions of a head that the layer's rotary embedding turns."""
-    rope = getattr(parent.sub_block("attention").config, "rope_parameters", None) or {}
-    return int(parent.shape.head_dim * rope.get("partial_rotary_factor", 1)) if parent.shape.rope else 0
-
-
 def _refit_output(alternative: GqaAttention, state: State, parent: ParentLayer) -> State:
     """W_o by least squares on what the new heads themselves bring back, pulled towards the merged W_o."""
     if not parent.statistics.calls:
@@ -63,7 +58,7 @@ def _refit_output(alternative: GqaAttention, state: State, parent: ParentLayer) 
     held, weight = parent.sub_block("attention"), state["o_proj.weight"]
     site = Site(held.config, parent.shape, held.layer_idx, weight.dtype, weight.device)
     module: Any = build(alternative, site)
-    module.load_state_dict(state)
+    load_weights_into(module, state)
     module.o_proj = nn.Identity()
     gram = Gram.zeros(weight.shape[1], weight.shape[0], weight.device)
     bias = state.get("o_proj.bias")

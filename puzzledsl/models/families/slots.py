@@ -1,4 +1,4 @@
-"""Places of weights in a model's modules, by canonical names: whole parameters, or an expert's share of a fused one."""
+"""Places of weights in a model's modules, by canonical names: whole parameters, or shares of one that holds several."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from puzzledsl.families.family import Family
 from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.fused import canonical_name, names_of_shares, view
+from puzzledsl.models.families.joined import Rows, rows_of_module
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def slots(module: nn.Module) -> dict[str, Slot]:
         for path, inner in module.named_modules()
         if isinstance(getattr(inner, "experts", None), nn.Module)
     }
+    joined = _joined(module)
     for path, inner in module.named_modules(remove_duplicate=False):
         own = f"{path}." if path else ""
         holder, _, last = path.rpartition(".")
@@ -70,10 +73,23 @@ def slots(module: nn.Module) -> dict[str, Slot]:
         for name, parameter in (inner._parameters | buffers).items():
             if parameter is None:
                 continue
-            if family is not None and parameter.ndim > 1:
+            if own + name in joined:
+                found |= {part: Slot(inner, name, rows.of) for part, rows in joined[own + name]}
+            elif family is not None and parameter.ndim > 1:
                 found |= _shares(inner, name, len(parameter), holder, family)
             else:
                 found[_canonical(own + name, mixtures)] = Slot(inner, name)
+    return found
+
+
+def _joined(module: nn.Module) -> dict[str, list[tuple[str, Rows]]]:
+    """Return the canonical names of the rows of each joined projection, by the projection's name."""
+    found: dict[str, list[tuple[str, Rows]]] = {}
+    for path, inner in module.named_modules():
+        config, start = getattr(inner, "config", None), f"{path}." if path else ""
+        if isinstance(config, PreTrainedConfig):
+            for name, rows in rows_of_module(inner, family_of(config)):
+                found.setdefault(start + rows.whole, []).append((start + name, rows))
     return found
 
 

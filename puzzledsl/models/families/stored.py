@@ -1,4 +1,4 @@
-"""Weights of mixtures in a checkpoint's files: one tensor an expert, fused ones, or fused ones in MXFP4.
+"""Weights in a checkpoint's files: one tensor an expert, fused ones, or fused ones in MXFP4; joined projections.
 
 Reading gives canonical names, each of which reads one expert's share alone. Writing gives the fused parameters that
 transformers' classes have, again one expert at a time.
@@ -23,6 +23,7 @@ from puzzledsl.models.families.fused import (
     share_of,
     view,
 )
+from puzzledsl.models.families.joined import Rows, rows_of, whole_name
 from puzzledsl.models.families.mxfp4 import BLOCK, dequantised
 from puzzledsl.models.families.tensors import LazyTensor
 
@@ -46,6 +47,7 @@ def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str
     """
     found = {_renamed(_present(name, family), family, canonical_name): t for name, t in stored.items()}
     wrong: list[str] = []
+    _part(found, wanted, family, wrong)
     last = _Last()
     for fused in _fused(wanted, family):
         whole = _whole(found, fused, wrong)
@@ -62,14 +64,54 @@ def as_parameters(weights: Tensors, family: Family) -> dict[str, LazyTensor]:
     for one in _fused({name: weight.shape for name, weight in weights.items()}, family):
         tensor = _joined(one, weights, family)
         fused |= dict.fromkeys(one.shares, (one.name, tensor))
+    fused |= _stacked(weights, family)
     named = ((_renamed(name, family, parameter_name), weight) for name, weight in weights.items())
     found = dict(fused.get(old, new) for old, new in zip(weights, named, strict=True))
     return dict(sorted(found.items(), key=lambda item: len(item[1].shape) < 3))
 
 
 def stored_name(name: str, family: Family) -> str:
-    """Return transformers' name of a canonical weight that is not fused."""
-    return _renamed(name, family, parameter_name)
+    """Return the name of a canonical weight's parameter in transformers' classes, unless it is an expert's."""
+    return whole_name(_renamed(name, family, parameter_name), family)
+
+
+def _part(found: dict[str, LazyTensor], wanted: Shapes, family: Family, wrong: list[str]) -> None:
+    """Take joined projections out of the stored tensors, and put their parts in."""
+    by_whole: dict[str, dict[str, Rows]] = {}
+    for name, rows in rows_of(wanted, family).items():
+        by_whole.setdefault(rows.whole, {})[name] = rows
+    for whole, parts in by_whole.items():
+        if (tensor := found.pop(whole, None)) is None:
+            continue
+        size = (max(rows.stop for rows in parts.values()), *wanted[next(iter(parts))][1:])
+        if tensor.shape != size:
+            wrong.append(_misshapen(whole, tensor, size))
+        for name, rows in parts.items():
+            if name in found:
+                wrong.append(f"`{name}` is there twice: by itself and in `{whole}`")
+            found[name] = _rows_of(tensor, rows, wanted[name])
+
+
+def _rows_of(whole: LazyTensor, part: Rows, shape: tuple[int, ...]) -> LazyTensor:
+    def some(start: int, stop: int) -> Tensor:
+        return whole.rows(part.start + start, part.start + stop)
+
+    return LazyTensor(shape, whole.dtype, lambda: some(0, shape[0]).contiguous(), some)
+
+
+def _stacked(weights: Tensors, family: Family) -> dict[str, tuple[str, LazyTensor]]:
+    """Return the joined projection, by name, of each canonical weight that is part of one."""
+    parts: dict[str, list[str]] = {}
+    for name, rows in rows_of({n: w.shape for n, w in weights.items()}, family).items():
+        parts.setdefault(rows.whole, []).append(name)
+    return {
+        name: (whole, _stack([weights[n] for n in names])) for whole, names in parts.items() for name in names
+    }
+
+
+def _stack(parts: list[LazyTensor]) -> LazyTensor:
+    shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+    return LazyTensor(shape, parts[0].dtype, lambda: torch.cat([part.read() for part in parts]))
 
 
 def _present(name: str, family: Family) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from puzzledsl.ir.nodes import Shape
 
@@ -79,6 +80,12 @@ def _with_gates(rows: Tensor, own: Tensor) -> Tensor:
     """Return rows of queries, each head's followed by those of its output gate in `own`, if there are any."""
     gates = own.view(len(rows), -1, *own.shape[1:])[:, rows.shape[1] :]
     return torch.cat([rows, gates.to(rows)], 1).flatten(0, 1)
+
+
+def turning_of(config: PreTrainedConfig, shape: Shape) -> int:
+    """Return the number of dimensions of a head that the rotary embedding of a layer of this shape turns."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return int(shape.head_dim * rope.get("partial_rotary_factor", 1)) if shape.rope else 0
 
 
 def merge_heads(heads: Heads, kv_heads: int, gram: Tensor) -> Heads:

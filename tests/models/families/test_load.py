@@ -21,6 +21,7 @@ from puzzledsl.models.families.errors import (
 )
 from puzzledsl.models.families.families import classes_of
 from puzzledsl.models.families.load import load_parent, load_tokenizer
+from puzzledsl.models.families.slots import weights_of
 from tests.tiny import FAMILIES, save_tiny, tiny_model, tiny_tokens
 
 
@@ -51,13 +52,13 @@ def test_the_shape_is_that_of_the_weights(family: str) -> None:
     model = tiny_model(family)
     shape = shape_of(model.config)
     layer = layers(model)[0]
-    state = {name: tuple(weight.shape) for name, weight in attention(layer).state_dict().items()}
+    state = {name: tuple(weight.shape) for name, weight in weights_of(attention(layer)).items()}
     assert state["q_proj.weight"] == (shape.heads * shape.head_dim, shape.hidden)
     assert state["k_proj.weight"] == (shape.kv_heads * shape.head_dim, shape.hidden)
     assert ("k_proj.bias" in state) == shape.attention_bias
     assert ("o_proj.bias" in state) == shape.output_bias
     assert ("q_norm.weight" in state) == shape.qk_norm
-    feed = {name: tuple(weight.shape) for name, weight in ffn(layer).state_dict().items()}
+    feed = {name: tuple(weight.shape) for name, weight in weights_of(ffn(layer)).items()}
     assert feed["up_proj.weight"] == (shape.intermediate, shape.hidden)
     assert ("up_proj.bias" in feed) == shape.mlp_bias
     assert len(layers(model)) == shape.layers

@@ -11,7 +11,8 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import attention, layers, shape_of
-from puzzledsl.models.least_squares.heads import Heads, groups, mean_pool, merge_heads
+from puzzledsl.models.families.slots import load_weights_into, weights_of
+from puzzledsl.models.least_squares.heads import Heads, groups, mean_pool, merge_heads, turning_of
 from puzzledsl.models.replace import replace
 from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
@@ -36,7 +37,7 @@ def gram_for(model) -> torch.Tensor:
 
 def run_with(model, kv_heads: int, state, tokens: torch.Tensor) -> torch.Tensor:
     module = build_alternative(model, 0, GqaAttention(kv_heads=kv_heads))
-    module.load_state_dict(state)
+    load_weights_into(module, state)
     with replace(model, 0, "attention", module):
         return model(tokens, use_cache=False).logits
 
@@ -46,13 +47,13 @@ def run_with(model, kv_heads: int, state, tokens: torch.Tensor) -> torch.Tensor:
 def test_as_many_heads_or_more_change_nothing(family: str, kv_heads: int) -> None:
     model, tokens = tiny_model(family), tiny_tokens()
     own, shape = attention(layers(model)[0]), shape_of(model.config).at(0)
-    merged = merge_heads(Heads.of(own.state_dict(), shape), kv_heads, gram_for(model))
-    logits = run_with(model, kv_heads, merged.state_dict(own.state_dict()), tokens)
+    merged = merge_heads(Heads.of(weights_of(own), shape), kv_heads, gram_for(model))
+    logits = run_with(model, kv_heads, merged.state_dict(weights_of(own)), tokens)
     torch.testing.assert_close(logits, model(tokens, use_cache=False).logits, rtol=1e-4, atol=1e-5)
     if kv_heads == 2:
         assert all(
-            torch.equal(value, own.state_dict()[name])
-            for name, value in merged.state_dict(own.state_dict()).items()
+            torch.equal(value, weights_of(own)[name])
+            for name, value in merged.state_dict(weights_of(own)).items()
         )
 
 
@@ -72,12 +73,12 @@ def test_heads_that_differ_by_a_turn_merge_without_loss(family: str) -> None:
             turned = turned * (turn if name == "bias" else turn[:, None])
             key[dim:] = torch.cat([turned.real, turned.imag]).float()
             value[dim:] = (mix @ value[:dim].double()).float()
-    merged = merge_heads(Heads.of(own.state_dict(), shape), 1, gram_for(model))
+    merged = merge_heads(Heads.of(weights_of(own), shape), 1, gram_for(model))
     expected = model(tokens, use_cache=False).logits
-    logits = run_with(model, 1, merged.state_dict(own.state_dict()), tokens)
+    logits = run_with(model, 1, merged.state_dict(weights_of(own)), tokens)
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
     pooled = run_with(
-        model, 1, mean_pool(Heads.of(own.state_dict(), shape), 1).state_dict(own.state_dict()), tokens
+        model, 1, mean_pool(Heads.of(weights_of(own), shape), 1).state_dict(weights_of(own)), tokens
     )
     assert (pooled - expected).abs().max() > 0.1
 
@@ -88,16 +89,16 @@ def test_equal_heads_pool_without_loss(family: str) -> None:
     model, tokens = tiny_model(family), tiny_tokens()
     own, shape = attention(layers(model)[0]), shape_of(model.config).at(0)
     with torch.no_grad():
-        for linear in (own.k_proj, own.v_proj):
-            for weight in linear.parameters():
+        for name, weight in weights_of(own).items():
+            if name.startswith(("k_proj.", "v_proj.")):
                 weight[shape.head_dim :] = weight[: shape.head_dim]
         if shape.qk_norm_whole:
             own.k_norm.weight[shape.head_dim :] = own.k_norm.weight[: shape.head_dim]
     expected = model(tokens, use_cache=False).logits
-    heads = Heads.of(own.state_dict(), shape)
+    heads = Heads.of(weights_of(own), shape, turning_of(model.config, shape))
     for small in (mean_pool(heads, 1), merge_heads(heads, 1, gram_for(model))):
         torch.testing.assert_close(
-            run_with(model, 1, small.state_dict(own.state_dict()), tokens), expected, rtol=1e-3, atol=1e-3
+            run_with(model, 1, small.state_dict(weights_of(own)), tokens), expected, rtol=1e-3, atol=1e-3
         )
 
 
@@ -108,7 +109,7 @@ def test_unused_heads_do_no_harm() -> None:
     with torch.no_grad():
         for linear in (own.k_proj, own.v_proj):
             linear.weight.zero_()
-    merged = merge_heads(Heads.of(own.state_dict(), shape), 1, gram_for(model)).state_dict(own.state_dict())
+    merged = merge_heads(Heads.of(weights_of(own), shape), 1, gram_for(model)).state_dict(weights_of(own))
     assert all(torch.isfinite(value).all() for value in merged.values())
 
 

@@ -18,6 +18,7 @@ from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.errors import CannotInitialise, CannotRealise
 from puzzledsl.models.families.access import ffn, layers, shape_of, sub_block_of
+from puzzledsl.models.families.slots import load_weights_into
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 from puzzledsl.models.replace import replace
 from puzzledsl.pieces.initialise.errors import NoCalibration
@@ -66,7 +67,7 @@ def held_out_error(family: str, sub_block: str, alternative, init: Initialisers)
         statistics = calibration(family)[layer_idx]
         state = initialise(layer, alternative, statistics, init, shape_of(model.config))
         module = build_alternative(model, layer_idx, alternative)
-        module.load_state_dict(state)
+        load_weights_into(module, state)
         args, kwargs, target = traffic(model, layer_idx, sub_block, tiny_tokens(8, 32, seed=99))
         output = module(*args, **kwargs)
         if sub_block == "attention":
@@ -106,7 +107,7 @@ def test_an_alternative_of_the_parents_size_is_the_parent(
     model, tokens = parent(family), tiny_tokens(2, 32, seed=7)
     state = initialise(layers(model)[1], alternative, calibration(family)[1], init, shape_of(model.config))
     module = build_alternative(model, 1, alternative)
-    module.load_state_dict(state)
+    load_weights_into(module, state)
     expected = model(tokens, use_cache=False).logits
     with replace(model, 1, sub_block, module):
         assert torch.equal(model(tokens, use_cache=False).logits, expected)
@@ -123,7 +124,7 @@ def test_llama_biases_are_kept(flags: dict[str, bool]) -> None:
         for init in (Initialisers(), PAPER):
             state = initialise(layers(model)[0], alternative, statistics[0], init, shape)
             module = build_alternative(model, 0, alternative)
-            module.load_state_dict(state)
+            load_weights_into(module, state)
             args, kwargs, target = traffic(model, 0, sub_block, tiny_tokens(8, 32, seed=99))
             output = module(*args, **kwargs)
             if sub_block == "attention":

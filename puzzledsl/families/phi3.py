@@ -1,0 +1,24 @@
+"""Phi-3 and Phi-4: Llama with queries, keys and values in one projection, and gate and up in another."""
+
+from __future__ import annotations
+
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.families.config import MAX_WINDOW, Config
+from puzzledsl.families.family import Family, dense_fields
+
+
+def _read(config: Config) -> Shape:
+    return Shape(
+        family="phi3",
+        tied=config.flag("tie_word_embeddings"),
+        window=config.optional("sliding_window", 0, 0, MAX_WINDOW) or None,
+        **dense_fields(config),
+    )
+
+
+FAMILY = Family(
+    "phi3",
+    "Phi3",
+    _read,
+    joined={"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")},
+)

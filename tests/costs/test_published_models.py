@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
-from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
@@ -19,16 +19,22 @@ from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.checker.shipped import shipped_profiles, shipped_shapes
 from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.costs.table import cost_table
+from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import facts
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Shape
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.models.families.access import layers, norm_before, shape_of, sub_block_of
+from puzzledsl.models.families.access import held_by, layers, shape_of
 from tests.costs.conftest import Build
 
 NEMOTRON = json.loads((Path(__file__).parent / "nemotron.json").read_text("utf-8"))["models"]
 BILLIONS = {"Llama-3.3-Nemotron-Super-49B": 49.8671, "Llama-3.1-Nemotron-Ultra-253B": 253.4013}
 SHAPES = shipped_shapes()
+DENSE = [
+    name
+    for name, shape in SHAPES.items()
+    if all(own.mixer == "attention" and own.ffn == "dense" for own in shape.each)
+]
 
 
 def shape_of_nemotron(config: dict) -> Shape:  # type: ignore[type-arg]
@@ -76,6 +82,7 @@ def test_published_heterogeneous_models_have_their_published_size(name: str, pro
 
 def on_meta(shape: Shape) -> PreTrainedModel:
     """Transformers' model of a shape, without weights."""
+    windows = {own.window for own in shape.each} - {None}
     config = CONFIG_MAPPING[shape.family](
         num_hidden_layers=shape.layers,
         hidden_size=shape.hidden,
@@ -85,33 +92,34 @@ def on_meta(shape: Shape) -> PreTrainedModel:
         intermediate_size=shape.intermediate,
         vocab_size=shape.vocab,
         tie_word_embeddings=shape.tied,
-        **({"sliding_window": shape.window} if shape.family == "mistral" else {}),
+        **({} if shape.family.startswith("qwen") else {"sliding_window": max(windows, default=None)}),
     )
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", DENSE)
 def test_std_parents_have_the_size_of_transformers_models(name: str) -> None:
     shape = SHAPES[name]
     model = on_meta(shape)
     assert shape_of(model.config) == shape
     assert facts.total_params(shape) == sum(p.numel() for p in model.parameters())  # tied ones are one
-    layer = layers(model)[0]
-    blocks: list[tuple[str, Alternative]] = [("attention", ParentAttention()), ("ffn", ParentFfn())]
-    for sub_block, alternative in blocks:
-        module, norm = sub_block_of(layer, sub_block), norm_before(layer, sub_block)  # type: ignore[arg-type]
-        own = [p for part in (module, norm) for p in part.parameters()]
-        size = alternative.size(shape)
-        assert size.params == sum(p.numel() for p in own)
-        assert size.matrices == sum(p.numel() for p in own if p.ndim == 2)
+    blocks: list[tuple[SubBlock, Alternative]] = [("attention", ParentAttention()), ("ffn", ParentFfn())]
+    for own, (layer_idx, *_) in shape.kinds():
+        for sub_block, alternative in blocks:
+            held = held_by(layers(model)[layer_idx], sub_block).values()
+            weights = [p for module in held for p in module.parameters()]
+            size = alternative.size(own)
+            assert size.params == sum(p.numel() for p in weights)
+            assert size.matrices == sum(p.numel() for p in weights if p.ndim == 2)
     assert fixed_size(shape).params == sum(
         p.numel() for n, p in model.named_parameters() if ".layers." not in n
     )
 
 
 def test_there_are_parents_of_every_family_to_compare() -> None:
-    assert len(SHAPES) >= 10 and {s.family for s in SHAPES.values()} == {"llama", "mistral", "qwen2", "qwen3"}
+    dense = {name for name, family in FAMILIES.items() if not {"experts", "mixer"} & set(family.takes)}
+    assert len(DENSE) >= 10 and {SHAPES[name].family for name in DENSE} == dense
 
 
 @pytest.mark.parametrize("name", ["smollm2_135m", "llama3_1_8b"])

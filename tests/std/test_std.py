@@ -34,6 +34,8 @@ DATASHEETS = {
     "mi300x": ("1307", "2615", "5.3", 196592, 448),
 }
 
+IMAGES = 416_866_032
+"""Parameters of Gemma 3's image encoder; a projection and a norm lead from it to the text model."""
 # What the published checkpoints hold, each tensor once.
 PUBLISHED_PARAMS = {
     "llama3_1_8b": 8_030_261_248,
@@ -65,6 +67,21 @@ PUBLISHED_PARAMS = {
     "nemotron_nano_9b_v2": 8_888_227_328,
     "nemotron_3_nano_30b_a3b": 31_577_937_344 + 23 * 128,  # published without buffers: a bias of each router
     "qwen3_next_80b_a3b": 79_674_391_296,  # Qwen3-Coder-Next's total; the Instruct model's has one more layer
+    "gemma3_1b": 999_885_952,
+    "gemma3_4b": 4_300_079_472 - IMAGES - 1152 * (2560 + 1),
+    "gemma3_12b": 12_187_325_040 - IMAGES - 1152 * (3840 + 1),
+    "gemma3_27b": 27_432_406_640 - IMAGES - 1152 * (5376 + 1),
+    "olmo2_1b": 1_484_916_736,
+    "olmo2_7b": 7_298_617_344,
+    "olmo2_13b": 13_716_198_400,
+    "olmo2_32b": 32_234_279_936,
+    "phi3_mini": 3_821_079_552,
+    "phi3_medium": 13_960_238_080,
+    "phi4": 14_659_507_200,
+    "phi4_mini": 3_836_021_760,
+    "granite3_3_2b": 2_533_539_840,
+    "granite3_3_8b": 8_170_864_640,
+    "smollm3_3b": 3_075_098_624,
     "smollm2_135m": 134_515_008,
     "smollm2_360m": 361_821_120,
     "smollm2_1_7b": 1_711_376_384,

@@ -10,19 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 torch.set_num_threads(1)  # tests share the machine
+DENSE = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "olmo2", "smollm3", "granite", "phi3")
 MIXTURES = ("qwen3_moe", "gpt_oss")
-FAMILIES = (
-    "llama",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "gemma3_text",
-    "olmo2",
-    "smollm3",
-    "granite",
-    "phi3",
-    *MIXTURES,
-)
+FAMILIES = (*DENSE, *MIXTURES)
 EXPERTS: dict[str, dict[str, Any]] = {
     "qwen3_moe": {
         "num_experts": 6,

@@ -15,7 +15,7 @@ from puzzledsl.models.families.tensors import CODES, INDEX, LazyTensor, total_by
 SHARD_BYTES = 5_000_000_000
 ALIGNMENT = 8  # of the first tensor, as the format asks
 STACK_ALIGNMENT = 64
-"""Of a file that starts with stacks of matrices: transformers uses them in place, and sums in another order if unaligned."""
+"""Alignment of a file that starts with stacks of matrices: transformers uses them in place, unaligned ones with other sums."""
 
 
 def write_shards(

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 
 from puzzledsl.families.family import Family
 from puzzledsl.models.families.access import family_of
-from puzzledsl.models.families.fused import canonical_name, names_of_shares, view
+from puzzledsl.models.families.fused import Share, canonical_name, names_of_shares, view
 from puzzledsl.models.families.joined import Rows, rows_of_module
 
 
@@ -95,10 +95,12 @@ def _joined(module: nn.Module) -> dict[str, list[tuple[str, Rows]]]:
 
 def _shares(inner: nn.Module, name: str, experts: int, holder: str, family: Family) -> dict[str, Slot]:
     parameter = f"{holder}.experts.{name}" if holder else f"experts.{name}"
-    return {
-        canonical: Slot(inner, name, lambda whole, share=share: view(whole[share.expert], share, family))
-        for canonical, share in names_of_shares(parameter, experts)
-    }
+
+    def taker(share: Share) -> Callable[[Tensor], Tensor]:
+        return lambda whole: view(whole[share.expert], share, family)
+
+    shares = names_of_shares(parameter, experts)
+    return {canonical: Slot(inner, name, taker(share)) for canonical, share in shares}
 
 
 def _canonical(name: str, mixtures: Mapping[str, Family]) -> str:

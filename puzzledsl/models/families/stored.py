@@ -51,7 +51,9 @@ def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str
     last = _Last()
     for fused in _fused(wanted, family):
         whole = _whole(found, fused, wrong)
-        for name, share in fused.shares.items() if whole is not None else ():
+        if whole is None:
+            continue
+        for name, share in fused.shares.items():
             if name in found:
                 wrong.append(f"`{name}` is there twice: by itself and in `{fused.name}`")
             found[name] = _share_of(whole, share, wanted[name], family, last)
@@ -60,7 +62,7 @@ def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str
 
 def as_parameters(weights: Tensors, family: Family) -> dict[str, LazyTensor]:
     """Return canonical weights as the parameters of transformers' classes; fused matrices first, where files align them."""
-    fused = {}
+    fused: dict[str, tuple[str, LazyTensor]] = {}
     for one in _fused({name: weight.shape for name, weight in weights.items()}, family):
         tensor = _joined(one, weights, family)
         fused |= dict.fromkeys(one.shares, (one.name, tensor))

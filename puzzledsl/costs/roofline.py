@@ -10,8 +10,8 @@ For a forward over n tokens, with P parameters a GPU of b_w bytes each and t GPU
     t > 1             + (t - 1) * link_latency + 2 * (t - 1) / t * n * hidden * b_residual / (link * eta_l)
 
 F is the peak of the type that matrices are multiplied in. Of a mixture's experts the expected share of n tokens is read
-(`costs.mixture`), and their products have an eta_c of their own. A no-op takes no time, its overhead included. The constants are fitted to published serving figures of
-Llama models (`costs.calibrate`).
+(`costs.mixture`), and their products have an eta_c of their own. A no-op takes no time, its overhead included. The
+constants are fitted to published serving figures of Llama models (`costs.calibrate`).
 
 `shape` is one layer's (`Shape.at`) but for `fixed_times` and `fixed_cost`.
 """

@@ -10,7 +10,6 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
@@ -19,22 +18,17 @@ from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.checker.shipped import shipped_profiles, shipped_shapes
 from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.costs.table import cost_table
-from puzzledsl.families.registry import FAMILIES
+from puzzledsl.families.layouts import LETTERS
 from puzzledsl.ir import facts
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Shape
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.models.families.access import held_by, layers, shape_of
+from puzzledsl.models.families.access import layers, part_of, shape_of
 from tests.costs.conftest import Build
 
 NEMOTRON = json.loads((Path(__file__).parent / "nemotron.json").read_text("utf-8"))["models"]
 BILLIONS = {"Llama-3.3-Nemotron-Super-49B": 49.8671, "Llama-3.1-Nemotron-Ultra-253B": 253.4013}
 SHAPES = shipped_shapes()
-DENSE = [
-    name
-    for name, shape in SHAPES.items()
-    if all(own.mixer == "attention" and own.ffn == "dense" for own in shape.each)
-]
 
 
 def shape_of_nemotron(config: dict) -> Shape:  # type: ignore[type-arg]
@@ -80,46 +74,96 @@ def test_published_heterogeneous_models_have_their_published_size(name: str, pro
     assert weights == 2 * ((params - norms) // 8 + norms)  # bf16 over eight GPUs, the norms on each
 
 
+def words_of(shape: Shape) -> dict[str, object]:
+    """Fields of a family's configuration beyond the usual ones."""
+    state = shape.state
+    match shape.family:
+        case "mistral" | "gemma3_text" | "phi3":
+            return {"sliding_window": max((own.window for own in shape.each if own.window), default=None)}
+        case "gpt_oss":
+            return {
+                "num_local_experts": shape.experts,
+                "num_experts_per_tok": shape.top_k,
+                "intermediate_size": shape.expert_width,
+                "sliding_window": shape.at(0).window,
+            }
+        case "qwen3_moe" | "qwen3_next":
+            mixture = {
+                "num_experts": shape.experts,
+                "num_experts_per_tok": shape.top_k,
+                "moe_intermediate_size": shape.expert_width,
+            }
+            return mixture | ({"shared_expert_intermediate_size": shape.shared_width} if state else {})
+        case "nemotron_h":
+            assert state is not None
+            letters = {kind["mixer"] + kind["ffn"]: letter for letter, kind in LETTERS.items()}
+            return {
+                "hybrid_override_pattern": "".join(letters[own.mixer + own.ffn] for own in shape.each),
+                "n_routed_experts": shape.experts or 8,
+                "num_experts_per_tok": shape.top_k or 2,
+                "moe_intermediate_size": shape.expert_width or 8,
+                "moe_shared_expert_intermediate_size": shape.shared_width or 8,
+                "mamba_num_heads": state.heads,
+                "mamba_head_dim": state.head_dim,
+                "n_groups": state.groups,
+                "ssm_state_size": state.state,
+                "conv_kernel": state.conv,
+            }
+        case _:
+            return {}
+
+
 def on_meta(shape: Shape) -> PreTrainedModel:
     """Transformers' model of a shape, without weights."""
-    windows = {own.window for own in shape.each} - {None}
-    config = CONFIG_MAPPING[shape.family](
-        num_hidden_layers=shape.layers,
-        hidden_size=shape.hidden,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        intermediate_size=shape.intermediate,
-        vocab_size=shape.vocab,
-        tie_word_embeddings=shape.tied,
-        **({} if shape.family.startswith("qwen") else {"sliding_window": max(windows, default=None)}),
-    )
+    usual = {
+        "num_hidden_layers": shape.layers,
+        "hidden_size": shape.hidden,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "intermediate_size": shape.intermediate or 64,
+        "vocab_size": shape.vocab,
+        "tie_word_embeddings": shape.tied,
+    }
+    config = CONFIG_MAPPING[shape.family](**(usual | words_of(shape)))
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
 
 
-@pytest.mark.parametrize("name", DENSE)
+def stored(module: torch.nn.Module) -> list[torch.Tensor]:
+    """A module's parameters, and the buffers of its checkpoint: a router's correction."""
+    return [*module.state_dict(keep_vars=True).values()]
+
+
+@pytest.mark.parametrize("name", SHAPES)
 def test_std_parents_have_the_size_of_transformers_models(name: str) -> None:
     shape = SHAPES[name]
     model = on_meta(shape)
     assert shape_of(model.config) == shape
-    assert facts.total_params(shape) == sum(p.numel() for p in model.parameters())  # tied ones are one
-    blocks: list[tuple[SubBlock, Alternative]] = [("attention", ParentAttention()), ("ffn", ParentFfn())]
-    for own, (layer_idx, *_) in shape.kinds():
-        for sub_block, alternative in blocks:
-            held = held_by(layers(model)[layer_idx], sub_block).values()
-            weights = [p for module in held for p in module.parameters()]
-            size = alternative.size(own)
-            assert size.params == sum(p.numel() for p in weights)
-            assert size.matrices == sum(p.numel() for p in weights if p.ndim == 2)
+    tensors = {id(tensor): tensor.numel() for tensor in stored(model)}  # tied ones are one
+    assert facts.total_params(shape) == sum(tensors.values())
+    for own, (first, *_) in shape.kinds():
+        layer, counted = layers(model)[first], 0
+        for alternative in (ParentAttention(), ParentFfn()):
+            size, part = alternative.size(own), part_of(layer, alternative.sub_block)
+            assert (part is None) == (size.params == 0)
+            if part is None:
+                continue
+            modules = [getattr(layer, name) for name in (part.module, *part.norms)]
+            tensors_here = [tensor for module in modules for tensor in stored(module)]
+            assert size.params == sum(tensor.numel() for tensor in tensors_here)
+            if alternative.routing(own) == (1, 1):
+                assert size.matrices == sum(t.numel() for t in tensors_here if t.ndim > 1)
+            counted += size.params
+        assert counted == sum(tensor.numel() for tensor in stored(layer))
     assert fixed_size(shape).params == sum(
         p.numel() for n, p in model.named_parameters() if ".layers." not in n
     )
 
 
-def test_there_are_parents_of_every_family_to_compare() -> None:
-    dense = {name for name, family in FAMILIES.items() if not {"experts", "mixer"} & set(family.takes)}
-    assert len(DENSE) >= 10 and {SHAPES[name].family for name in DENSE} == dense
+def test_there_are_parents_of_many_families_to_compare() -> None:
+    families = {"llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gpt_oss", "gemma3_text"}
+    assert families | {"nemotron_h", "qwen3_next"} <= {s.family for s in SHAPES.values()}
 
 
 @pytest.mark.parametrize("name", ["smollm2_135m", "llama3_1_8b"])

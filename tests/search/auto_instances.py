@@ -9,6 +9,7 @@ from random import Random
 
 from hypothesis import strategies as st
 
+from puzzledsl.alternatives.shape import LAYER_FIELDS
 from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.metrics import METRICS, fits
@@ -27,7 +28,7 @@ from puzzledsl.ir.nodes import (
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import Tables, tables_of
-from tests.profiles import HERE, a_child, a_profile, a_scenario, any_batch, with_memory
+from tests.profiles import HERE, a_child, a_profile, a_scenario, any_batch, mixed_any_batch, with_memory
 from tests.search.instances import KL, Instance, alone, program_of, require
 
 SCENARIOS = ("chat", "rag")
@@ -38,7 +39,7 @@ def auto_searches(draw: st.DrawFn, most: int = 24) -> Instance:
     """A search with one or two scenarios at any batch up to `most`; requirements are near what some model has at its own."""
     rng = Random(draw(st.integers(0, 10**6)))
     names = SCENARIOS[: draw(st.integers(1, 2))]
-    instance = an_instance(rng, names, most)
+    instance = an_instance(rng, names, most, mixed=draw(st.booleans()))
     instance = instance.with_search(
         objective=_a_linear(rng, names),
         sense=rng.choice(["minimize", "maximize"]),
@@ -51,11 +52,12 @@ def auto_searches(draw: st.DrawFn, most: int = 24) -> Instance:
     return instance.with_search(requirements=tuple(r for r in requirements if r is not None))
 
 
-def an_instance(rng: Random, names: tuple[str, ...], most: int) -> Instance:
-    """A program with a profile for each scenario, its costs, and a score table."""
-    first = any_batch(rng, most)
-    shape, layers = first.shape, first.layers[:3]
-    shape = shape.model_copy(update={"layers": len(layers)})
+def an_instance(rng: Random, names: tuple[str, ...], most: int, *, mixed: bool = False) -> Instance:
+    """A program with a profile for each scenario, its costs, and a score table. `mixed`: layers of any kinds."""
+    first = mixed_any_batch(rng, most) if mixed else any_batch(rng, most)
+    layers = first.layers[:3]
+    kept = [{name: getattr(own, name) for name in LAYER_FIELDS} for own in first.shape.each[:3]]
+    shape = first.shape.with_layers(kept)
     program = program_of(layers, ())
     parent = program.parents["tiny"].model_copy(update={"shape": shape})
     hardware, scenarios = {}, {}

@@ -38,6 +38,12 @@ IMAGES = 416_866_032
 """Parameters of Gemma 3's image encoder; a projection and a norm lead from it to the text model."""
 # What the published checkpoints hold, each tensor once.
 PUBLISHED_PARAMS = {
+    "gemma3_1b": 999_885_952,
+    "gemma3_4b": 3_880_263_168,  # those of its text model, here and below
+    "gemma3_12b": 11_766_034_176,
+    "gemma3_27b": 27_009_346_304,
+    "gpt_oss_20b": 20_914_757_184,
+    "gpt_oss_120b": 116_829_156_672,
     "llama3_1_8b": 8_030_261_248,
     "llama3_1_70b": 70_553_706_496,
     "llama3_1_405b": 405_853_388_800,
@@ -66,6 +72,8 @@ PUBLISHED_PARAMS = {
     "nemotron_h_56b": 56_324_350_464,
     "nemotron_nano_9b_v2": 8_888_227_328,
     "nemotron_3_nano_30b_a3b": 31_577_937_344 + 23 * 128,  # published without buffers: a bias of each router
+    "qwen3_30b_a3b": 30_532_122_624,
+    "qwen3_235b_a22b": 235_093_634_560,
     "qwen3_next_80b_a3b": 79_674_391_296,  # Qwen3-Coder-Next's total; the Instruct model's has one more layer
     "gemma3_1b": 999_885_952,
     "gemma3_4b": 4_300_079_472 - IMAGES - 1152 * (2560 + 1),

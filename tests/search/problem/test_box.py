@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.synthetic import at_any_batch, synthetic
 from puzzledsl.checker.check import check
+from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.nodes import BASELINES, Baseline, Frontier, Preference, Requirement, RooflineHardware
 from puzzledsl.ir.tables import Solution
@@ -23,7 +25,7 @@ from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from tests.oracles import violations
-from tests.profiles import any_batch
+from tests.profiles import any_batch, mixed_any_batch
 from tests.search.auto_instances import all_children, an_instance, auto_searches, best_of_all
 from tests.search.instances import HERE, KL, Instance, alone, chat, measured, require
 
@@ -70,9 +72,12 @@ def test_a_box_is_a_relaxation_of_every_batch_inside(instance: Instance, rng: Ra
         assert problem.goal.rank(problem.goal.of(chosen)) <= rank
 
 
+@pytest.mark.parametrize("kind", [any_batch, mixed_any_batch], ids=["alike", "mixed"])
 @pytest.mark.parametrize("seed", range(40))
-def test_times_are_within_their_bounds_at_every_batch(seed: int) -> None:
-    made = any_batch(Random(seed), max_batch=60)
+def test_times_are_within_their_bounds_at_every_batch(
+    seed: int, kind: Callable[[Random, int], AnyBatch]
+) -> None:
+    made = kind(Random(seed), 60)
     rng = Random(seed)
     low = rng.randint(1, 30)
     high = rng.randint(low, 60)

@@ -12,7 +12,7 @@ from puzzledsl.cli.options import JsonOption
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import RooflineHardware
 
-CONSTANTS = ("compute", "bandwidth", "attention", "link", "overhead", "link_latency")
+CONSTANTS = ("compute", "experts", "bandwidth", "attention", "link", "overhead", "link_latency")
 
 
 def calibrate(
@@ -45,8 +45,8 @@ def calibrate(
     """Fit a profile's constants to throughput figures and write the profile with the source of each constant.
 
     The CSV has the columns model, prompt, output and throughput (generated tokens a second of all GPUs), and may have
-    hardware, gpus, expert_parallel, dtype, experts, activations, kv_cache, batch and use. Constants are fitted to rows whose `use` is `fit`; the rows that are
-    `held_out` say how well they predict.
+    hardware, gpus, expert_parallel, dtype, experts, activations, kv_cache, batch and use. Constants are fitted to rows
+    whose `use` is `fit`; the rows that are `held_out` say how well they predict.
     """
     from puzzledsl.base.diagnostics import DiagnosticError, Sink
     from puzzledsl.base.files import sha256_of, write_text

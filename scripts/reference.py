@@ -18,18 +18,15 @@ from typing import Any
 
 import typer
 
-from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.support import Absent, Lowered, Native, Support
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import inspect
 from puzzledsl.cli.app import application
 from puzzledsl.cli.completion import std_parents
 from puzzledsl.cli.help import PANELS
+from puzzledsl.families.registry import FAMILIES
+from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.runtimes import RUNTIMES
 from scripts.reference_language import language
 from scripts.reference_python import python
 
@@ -169,34 +166,48 @@ def _runtimes() -> Iterator[str]:
     yield "## Runtimes\n\nWhat `export` can write for each. *Rewritten* is exact: the same outputs,"
     yield "at the cost that the export names.\n"
     rows: dict[str, list[str]] = {}
-    for runtime in RUNTIMES.values():
-        for family, support in runtime.families.items():
-            rows.setdefault(f"{family} parents", []).append(_support(support))
-        for name, (alternative, first) in _ROWS.items():
-            support = alternative.support(runtime.name, first=first)
-            rows.setdefault(name, []).append(_support(support))
-    titles = [r.title for r in RUNTIMES.values()]
+    columns = [(runtime, engine) for runtime in RUNTIMES.values() for engine in runtime.architectures]
+    for _, engine in columns:
+        for family in FAMILIES:
+            rows.setdefault(f"{family} parents", []).append(_support(engine.families.get(family)))
+        for name, field in _ROWS.items():
+            rows.setdefault(name, []).append(_support(getattr(engine, field)))
+    titles = [r.title if len(r.architectures) == 1 else f"{r.title}: {e.name}" for r, e in columns]
     yield f"| | {' | '.join(titles)} |\n|---|{'---|' * len(titles)}"
     yield from (f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())
-    yield ""
-    yield from (f"- {r.title}: read from `{r.source}`, {r.version}" for r in RUNTIMES.values())
+    yield "\nA runtime with several columns runs a child in the first of them that can.\n"
+    yield from (
+        f"- {t}: read from `{e.source}`, {r.version}" for t, (r, e) in zip(titles, columns, strict=True)
+    )
     yield ""
 
 
-_ROWS: Mapping[str, tuple[Alternative, bool]] = {
-    "sliding window": (GqaAttention(kv_heads=1, window=64), False),
-    "sliding window with the first tokens": (GqaAttention(kv_heads=1, window=64, sinks=4), False),
-    "linear in attention's place": (LinearAttention(), False),
-    "no attention": (NoOpAttention(), False),
-    "no attention in the first layer": (NoOpAttention(), True),
-    "linear in the FFN's place": (LinearFfn(), False),
-    "no FFN": (NoOpFfn(), False),
+_ROWS: Mapping[str, str] = {
+    "tied embeddings": "tied",
+    "a separate output matrix": "untied",
+    "biases in attention": "attention_bias",
+    "biases in FFNs": "mlp_bias",
+    "fewer key/value heads": "kv_heads",
+    "sliding window": "window",
+    "windows of several sizes": "other_windows",
+    "sliding window with the first tokens": "first_tokens",
+    "linear in attention's place": "linear_attention",
+    "no attention": "no_attention",
+    "no attention in the first layer": "no_first_attention",
+    "narrower FFN": "width",
+    "linear in the FFN's place": "linear_ffn",
+    "no FFN": "no_ffn",
+    "fewer experts": "experts",
+    "fewer experts a token": "top_k",
+    "narrower experts": "expert_width",
 }
-"""Row -> an alternative, and True if it stands in the first layer."""
+"""Row -> the field of an architecture."""
 
 
-def _support(support: Support) -> str:
+def _support(support: Support | None) -> str:
     match support:
+        case None:
+            return "no"
         case Native():
             return "yes"
         case Lowered(into=into):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.state import NO_STATE, StateSize
-from puzzledsl.alternatives.support import NATIVE, Absent, Support
+from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Support
 from puzzledsl.alternatives.weights import Shapes, Size, Weight, Weights, size_of_weights
 from puzzledsl.base.frozen import Frozen
 
@@ -167,12 +167,12 @@ class Alternative(Frozen, ABC):
 
     # ------------------------------------------------------------ other tools
 
-    def support(self, runtime: str, *, first: bool) -> Support:
-        """Return a runtime's support. `first`: all layers before this one are no-ops.
+    def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
+        """Return an architecture's support in a layer of this shape. `first`: all layers before have no attention.
 
         By default only the code that is written into a checkpoint for transformers has the module.
         """
-        return NATIVE if runtime == "transformers" else Absent(reason=f"it has no `{self.kind}` sub-blocks")
+        return NATIVE if engine.own_modules else Absent(reason=f"it has no `{self.kind}` sub-blocks")
 
     def block_config(self, shape: Shape) -> dict[str, Any] | None:
         """Return the fields of a DeciLM / nemotron-nas `block_configs` entry; None without a module."""

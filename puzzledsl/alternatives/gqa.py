@@ -14,19 +14,12 @@ from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.errors import KvHeadsDontDivide, SinksDontFit
 from puzzledsl.alternatives.parent import ParentAttention, attention_weights
 from puzzledsl.alternatives.shape import Initialisers, Shape
-from puzzledsl.alternatives.support import NATIVE, Absent, Support
+from puzzledsl.alternatives.support import NATIVE, Architecture, Support, worst
 from puzzledsl.alternatives.weights import Weights
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.phrases import listed
 
 MAX_WINDOW = 2**40
-NO_WINDOW = {
-    "vllm": Absent(reason="it ignores `window_length` and attends to everything"),
-    "llama_cpp": Absent(reason="its `deci` architecture has no sliding window"),
-    "megatron": Absent(reason="its heterogeneous layers have no sliding window"),
-}
-NO_SINKS = NO_WINDOW | {"mlx": Absent(reason="a window there has no first tokens beside it")}
-"""Runtime -> why it cannot run a window, or a window with attention sinks."""
 
 
 class GqaAttention(Attention):
@@ -110,11 +103,13 @@ class GqaAttention(Attention):
         """Return the root of the share of heads: steps of two heads look alike."""
         return float((self.kv_heads / shape.kv_heads) ** 0.5)
 
-    def support(self, runtime: str, *, first: bool) -> Support:
-        """Any number of heads is native; windows and sinks are not everywhere."""
-        if self.window is None:
-            return NATIVE
-        return (NO_SINKS if self.sinks else NO_WINDOW).get(runtime, NATIVE)
+    def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
+        """Return what the architecture has of its heads and its window."""
+        return worst(
+            engine.window if self.attended(shape) is not None else NATIVE,
+            engine.first_tokens if self.sinks else NATIVE,
+            engine.kv_heads if self.kv_heads != shape.kv_heads else NATIVE,
+        )
 
     def block_config(self, shape: Shape) -> dict[str, Any]:
         """Return query heads per key/value head, window and sinks."""

@@ -7,18 +7,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Look
 from puzzledsl.alternatives.shape import Initialisers, Shape
-from puzzledsl.alternatives.support import NATIVE, Lowered, Support
+from puzzledsl.alternatives.support import Architecture, Support
 from puzzledsl.alternatives.weights import Weight, Weights
-
-BIASED = Lowered(way="biased_ffn", into="an FFN of the hidden size whose gate is 1 by its bias")
-AS_ATTENTION: dict[str, Support] = {
-    "vllm": Lowered(
-        way="extra_layer",
-        into="a layer of its own whose FFN, of the hidden size, has a gate of 1 by its bias",
-    )
-}
-AS_FFN: dict[str, Support] = {"vllm": BIASED, "llama_cpp": BIASED}
-"""Runtime -> the rewriting; the others have the matrix."""
 
 
 class _Linear(Alternative):
@@ -63,9 +53,9 @@ class LinearAttention(_Linear, Attention):
 
     kind: Literal["linear"] = "linear"
 
-    def support(self, runtime: str, *, first: bool) -> Support:
-        """Rewritten where attention cannot be a matrix."""
-        return AS_ATTENTION.get(runtime, NATIVE)
+    def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
+        """Return the support of a matrix in attention's place."""
+        return engine.linear_attention
 
 
 class LinearFfn(_Linear, Ffn):
@@ -73,6 +63,6 @@ class LinearFfn(_Linear, Ffn):
 
     kind: Literal["linear"] = "linear"
 
-    def support(self, runtime: str, *, first: bool) -> Support:
-        """Rewritten where an FFN cannot be a matrix."""
-        return AS_FFN.get(runtime, NATIVE)
+    def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
+        """Return the support of a matrix in the FFN's place."""
+        return engine.linear_ffn

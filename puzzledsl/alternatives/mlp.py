@@ -9,7 +9,7 @@ from puzzledsl.alternatives.alternative import Alternative, Ffn
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.parent import ParentFfn, ffn_weights, width_fields
 from puzzledsl.alternatives.shape import Initialisers, Shape
-from puzzledsl.alternatives.support import NATIVE, Support
+from puzzledsl.alternatives.support import Architecture, Support
 from puzzledsl.alternatives.weights import Weights
 
 MAX_ROUND = 2**24
@@ -62,9 +62,9 @@ class MlpFfn(Ffn):
         """Return the share of channels."""
         return self.width / shape.intermediate
 
-    def support(self, runtime: str, *, first: bool) -> Support:
-        """Native everywhere."""
-        return NATIVE
+    def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
+        """Return the support of an FFN of another width, or of a dense one where the parent has a mixture."""
+        return engine.dense_in_mixture if shape.ffn == "moe" else engine.width
 
     def block_config(self, shape: Shape) -> dict[str, Any]:
         """Return the width."""

@@ -11,7 +11,7 @@ from puzzledsl.alternatives.errors import ImpossibleExperts
 from puzzledsl.alternatives.mlp import MAX_ROUND
 from puzzledsl.alternatives.parent import counted_mixture, mixture_weights
 from puzzledsl.alternatives.shape import Initialisers, Shape
-from puzzledsl.alternatives.support import Absent, Support
+from puzzledsl.alternatives.support import Absent, Architecture, Support
 from puzzledsl.alternatives.weights import Weight, Weights
 
 MAX_EXPERTS = 4096
@@ -87,7 +87,7 @@ class MoeFfn(Ffn):
         """Return the share of channels."""
         return self.channels(shape) / shape.intermediate
 
-    def support(self, runtime: str, *, first: bool) -> Support:
+    def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
         """No runtime's children have mixtures of experts."""
         return Absent(reason="no runtime's children have mixtures of experts")
 

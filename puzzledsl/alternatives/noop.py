@@ -7,15 +7,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Look
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.alternatives.support import NATIVE, Lowered, Support
+from puzzledsl.alternatives.support import Architecture, Support
 from puzzledsl.alternatives.weights import Weights
-
-FIRST: dict[str, Support] = {
-    "vllm": Lowered(way="zero_attention", into="attention with one key/value head and an output of zeros"),
-    "llama_cpp": Lowered(way="zero_linear", into="a matrix of zeros"),
-}
-"""Runtime -> the rewriting of a removed attention in the first layer that is left."""
-AS_FFN: dict[str, Support] = {"llama_cpp": Lowered(way="zero_ffn", into="an FFN of 32 channels, all zero")}
 
 
 class _NoOp(Alternative):
@@ -54,9 +47,9 @@ class NoOpAttention(_NoOp, Attention):
 
     kind: Literal["noop"] = "noop"
 
-    def support(self, runtime: str, *, first: bool) -> Support:
-        """Rewritten in the first layer where a runtime needs an attention there."""
-        return FIRST.get(runtime, NATIVE) if first else NATIVE
+    def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
+        """Return the support of a layer without attention; some need one in the first layer."""
+        return engine.no_first_attention if first else engine.no_attention
 
 
 class NoOpFfn(_NoOp, Ffn):
@@ -64,6 +57,6 @@ class NoOpFfn(_NoOp, Ffn):
 
     kind: Literal["noop"] = "noop"
 
-    def support(self, runtime: str, *, first: bool) -> Support:
-        """Rewritten where a layer needs an FFN."""
-        return AS_FFN.get(runtime, NATIVE)
+    def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
+        """Return the support of a layer without FFN."""
+        return engine.no_ffn

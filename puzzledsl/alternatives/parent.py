@@ -11,7 +11,7 @@ from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention,
 from puzzledsl.alternatives.mixers import mixer_weights
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.state import NO_STATE, StateSize, scan_flop, state_size
-from puzzledsl.alternatives.support import NATIVE, Support
+from puzzledsl.alternatives.support import NATIVE, Architecture, Support
 from puzzledsl.alternatives.weights import Weight, Weights
 
 FFN_MULTIPLE = 256
@@ -25,9 +25,9 @@ class _Parent(Alternative):
     trainable: ClassVar[bool] = False
     look: ClassVar[Look] = "parent"
 
-    def support(self, runtime: str, *, first: bool) -> Support:
-        """Native everywhere."""
-        return NATIVE
+    def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
+        """Return what the architecture has of the parent's window."""
+        return NATIVE if self.attended(shape) is None else engine.window
 
     def per_layer(self, shape: Shape) -> dict[str, Any]:
         """Nothing differs."""

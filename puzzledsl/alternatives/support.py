@@ -1,12 +1,28 @@
-"""Support of a runtime for an alternative: native, rewritten exactly, or absent."""
+"""Support of a runtime for an alternative: native, rewritten exactly, or absent; and the data that answers it.
+
+A runtime has one or more model architectures: model code with fixed rules about how layers may differ. An architecture
+is data, in `puzzledsl.ir.engines`. An alternative picks the field that is about it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.frozen import Frozen
+
+Way = Literal[
+    "zero_ffn",
+    "zero_attention",
+    "zero_linear",
+    "biased_ffn",
+    "extra_layer",
+    "pad_width",
+    "copy_embedding",
+]
 
 
 class Native(Frozen):
@@ -19,7 +35,7 @@ class Lowered(Frozen):
     """The runtime lacks the alternative; `into` names the form that gives the same outputs and `way` the rewriting."""
 
     kind: Literal["lowered"] = "lowered"
-    way: Literal["zero_ffn", "zero_attention", "zero_linear", "biased_ffn", "extra_layer"]
+    way: Way
     into: str
 
 
@@ -32,3 +48,64 @@ class Absent(Frozen):
 
 Support = Annotated[Native | Lowered | Absent, Field(discriminator="kind")]
 NATIVE = Native()
+FAMILY = "layers of this family"
+NO_MIXTURE = Absent(reason="its layers have no mixtures of experts")
+
+
+class Architecture(Frozen):
+    """Model code of a runtime: support for each way in which a child's layers can differ from its parent's, and each other.
+
+    `families` lists the parents whose layers it has; any other is absent.
+    """
+
+    name: str
+    source: str
+    families: Mapping[str, Support]
+    own_modules: bool = False  # it runs sub-blocks of installed packages
+    # about the whole model
+    untied: Support = NATIVE
+    tied: Support = NATIVE
+    attention_bias: Support = NATIVE
+    mlp_bias: Support = NATIVE
+    # about attention
+    kv_heads: Support = NATIVE  # another number of key/value heads than the parent's
+    heads: Support = NATIVE  # another number of query heads
+    window: Support = NATIVE
+    other_windows: Support = NATIVE  # a second size of window
+    first_tokens: Support = NATIVE  # the first tokens beside a window
+    no_attention: Support = NATIVE
+    no_first_attention: Support = NATIVE  # all layers before have none
+    linear_attention: Support = NATIVE
+    # about the FFN
+    width: Support = NATIVE
+    no_ffn: Support = NATIVE
+    linear_ffn: Support = NATIVE
+    experts: Support = NO_MIXTURE  # another number of experts than the parent's
+    top_k: Support = NO_MIXTURE
+    expert_width: Support = NO_MIXTURE
+    dense_in_mixture: Support = NO_MIXTURE  # a dense FFN where the parent has a mixture
+    # how rewriting works
+    zero_ffn_width: int = 0  # channels of the FFN of zeros in place of a removed one
+    drops_empty_layers: bool = False  # a layer without sub-blocks is left out
+    needs_attention: bool = False  # it runs no model without any KV cache
+    grouped: bool = False  # its layers each have one attention; those without a cache go inside
+    as_family: Literal["llama", "qwen2"] | None = (
+        None  # others are rewritten as this family, with zero biases where it wants them
+    )
+
+    def of_model(self, shape: Shape) -> Iterator[tuple[str, Support]]:
+        """Yield the properties of the whole model that it lacks, in words."""
+        absent = Absent(reason=f"it has no {shape.family} layers there")
+        asked = [
+            (FAMILY, self.families.get(shape.family, absent)),
+            ("tied embeddings", self.tied) if shape.tied else ("a separate output matrix", self.untied),
+            ("biases in attention", self.attention_bias if shape.attention_bias else NATIVE),
+            ("biases in FFNs", self.mlp_bias if shape.mlp_bias else NATIVE),
+        ]
+        yield from ((what, found) for what, found in asked if found.kind != "native")
+
+
+def worst(*answers: Support) -> Support:
+    """Return the first absent answer, else the first rewritten one, else native."""
+    order = ("absent", "lowered", "native")
+    return min(answers, key=lambda answer: order.index(answer.kind))

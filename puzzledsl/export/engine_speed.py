@@ -13,7 +13,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.export.engines.ask import Crash, ask, python_of
 from puzzledsl.export.prepare import prepare, weights_bytes
 from puzzledsl.export.verify import open_model
-from puzzledsl.ir.runtimes import RUNTIMES
+from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineSpeed
 
 DTYPES: dict[EngineName, tuple[str, ...]] = {

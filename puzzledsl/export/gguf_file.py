@@ -1,7 +1,7 @@
-"""Write a child as one GGUF file for llama.cpp (architecture `deci`, with different layers), one weight at a time.
+"""Write a child as one GGUF file for llama.cpp, in an architecture whose layers may differ, one weight at a time.
 
-llama.cpp rotates queries and keys in pairs (2i, 2i + 1), transformers in pairs (i, i + D/2): the rows of both
-projections are reordered accordingly. Shapes: N heads of D = head_dim rows each, H hidden.
+Transformers rotates queries and keys in pairs (i, i + D/2). llama.cpp's `deci` has pairs (2i, 2i + 1), so the rows of both
+projections are reordered. Shapes: N heads of D = head_dim rows each, H hidden.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.noop import NoOpAttention
+from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import MissingPackage, NotAGguf, UnknownRope
 from puzzledsl.export.gguf_tokenizer import add_tokenizer
-from puzzledsl.export.lowering import lower, pad_widths
-from puzzledsl.ir.runtimes import LLAMA_CPP
+from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, windows
+from puzzledsl.ir.engines import DECI, LLAMA_CPP, OPENELM, STEP35
 from puzzledsl.models.families.tensors import LazyTensor
 
 GgufDtype = Literal["f32", "f16", "bf16", "q8_0"]
-ARCHITECTURE = "deci"
 BLOCK = 32  # values of a q8_0 row that share a scale
 
 _OUTSIDE = {
@@ -39,6 +39,9 @@ _INSIDE = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
+    "self_attn.qkv_proj": "attn_qkv",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "self_attn.o_proj": "attn_output",
     "self_attn.linear": "attn_output",
     "post_attention_layernorm": "ffn_norm",
@@ -58,20 +61,25 @@ def write_gguf(
     """
     gguf = _gguf()
     _refuse_to_overwrite(path)
-    child = lower(child, LLAMA_CPP)
+    engine = choose(child, LLAMA_CPP)
+    child = lower(child, engine)
     if dtype == "q8_0":
-        child = pad_widths(child, BLOCK)
+        child = pad_widths(child, multiple_of(BLOCK))
     with replacing(path) as temporary:
-        writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
+        writer = gguf.GGUFWriter(temporary, engine.name)
         writer.add_name(name)
         _add_shape(writer, child)
-        factors = _add_rope(writer, child)
+        if engine is STEP35:
+            _add_step35(writer, child)
+        else:
+            writer.add_rope_dimension_count(child.shape.head_dim)
+        factors = _add_rope(writer, child, ROPES[engine.name])
         writer.add_file_type(
             {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}[dtype]  # llama.cpp's llama_ftype
         )
         writer.add_quantization_version(2)
         add_tokenizer(writer, tokenizer_dir, child.shape.vocab)
-        tensors = list(_tensors(child, factors))
+        tensors = list(_tensors(child, engine, factors))
         for tensor_name, weight in tensors:
             kind = _kind(gguf, weight, dtype)
             block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
@@ -136,40 +144,68 @@ def _add_shape(writer: Any, child: ChildFiles) -> None:
     heads: list[int] = []
     kv_heads: list[int] = []
     widths: list[int] = []
-    for attention, ffn in child.layers:
-        heads.append(0 if isinstance(attention, NoOpAttention) else shape.heads)
-        kv_heads.append(attention.cached_heads(shape))
-        widths.append(ffn.channels(shape))
+    for own, (attention, ffn) in zip(shape.each, child.layers, strict=True):
+        heads.append(0 if isinstance(attention, NoOpAttention) else own.heads)
+        kv_heads.append(attention.cached_heads(own))
+        widths.append(ffn.channels(own))
     writer.add_block_count(shape.layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(shape.hidden)
-    writer.add_feed_forward_length(widths)
+    writer.add_feed_forward_length(widths if len(set(widths)) > 1 else widths[0])
     writer.add_head_count(heads)
     writer.add_head_count_kv(kv_heads)
     writer.add_key_length(shape.head_dim)
     writer.add_value_length(shape.head_dim)
-    writer.add_rope_dimension_count(shape.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(shape.vocab)
 
 
-def _add_rope(writer: Any, child: ChildFiles) -> Tensor | None:
+def _add_step35(writer: Any, child: ChildFiles) -> None:
+    """Write step35's own settings.
+
+    Its full layers rotate half of `rope.dimension_count`, and some layer needs a window: as long as the longest sequence,
+    if the child has none.
+    """
+    name, seen = STEP35.name, windows(child)
+    longest, dim = cast(Any, child.config).max_position_embeddings, child.shape.head_dim
+    writer.add_rope_dimension_count(2 * dim)
+    writer.add_uint32(f"{name}.rope.dimension_count_swa", dim)
+    writer.add_float32(
+        f"{name}.rope.freq_base_swa", float(cast(Any, child.config).rope_parameters["rope_theta"])
+    )
+    writer.add_sliding_window(next((size for size in seen if size is not None), longest))
+    pattern = [size is not None for size in seen]
+    writer.add_array(
+        f"{name}.attention.sliding_window_pattern", pattern if any(pattern) else [True, *pattern[1:]]
+    )
+    writer.add_expert_feed_forward_length(0)
+
+
+ROPES = {
+    DECI.name: ("default", "linear", "llama3"),
+    OPENELM.name: ("default", "linear"),
+    STEP35.name: ("default",),
+}
+"""Architecture -> the scalings of rotary embeddings that it computes as transformers does."""
+
+
+def _add_rope(writer: Any, child: ChildFiles, known: tuple[str, ...]) -> Tensor | None:
     """Write the rotary embedding's settings; return the divisors of its frequencies [D / 2], which become a tensor."""
     import gguf
 
     rope: dict[str, Any] = dict(cast(Any, child.config).rope_parameters)
     writer.add_rope_freq_base(float(rope["rope_theta"]))
     match rope.get("rope_type", "default"):
+        case kind if kind not in known:
+            raise DiagnosticError(UnknownRope(None, runtime=LLAMA_CPP.title, rope=kind))
         case "default":
             return None
         case "linear":
             writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
             writer.add_rope_scaling_factor(float(rope["factor"]))
             return None
-        case "llama3":
+        case _:
             return _llama3_factors(rope, child.shape.head_dim)
-        case other:
-            raise DiagnosticError(UnknownRope(None, runtime=LLAMA_CPP.title, rope=other))
 
 
 def _llama3_factors(rope: dict[str, Any], head_dim: int) -> Tensor:
@@ -188,19 +224,45 @@ def _llama3_factors(rope: dict[str, Any], head_dim: int) -> Tensor:
 # ---------------------------------------------------------------- tensors
 
 
-def _tensors(child: ChildFiles, factors: Tensor | None) -> Iterator[tuple[str, LazyTensor]]:
+def _tensors(
+    child: ChildFiles, engine: Architecture, factors: Tensor | None
+) -> Iterator[tuple[str, LazyTensor]]:
     """Yield the file's tensors under llama.cpp's names."""
     if factors is not None:
         yield "rope_freqs.weight", LazyTensor.of(factors)
-    for name, weight in child.weights.items():
+    weights = _fused(child.weights) if engine is OPENELM else child.weights
+    for name, weight in weights.items():
         if name in _OUTSIDE:
             yield _OUTSIDE[name], weight
             continue
         index, _, own = name.removeprefix("model.layers.").partition(".")
         module, _, kind = own.rpartition(".")
-        if module in ("self_attn.q_proj", "self_attn.k_proj"):
+        if engine is DECI and module in ("self_attn.q_proj", "self_attn.k_proj"):
             weight = _paired(weight, child.shape.head_dim)
         yield f"blk.{index}.{_INSIDE[module]}.{kind}", weight
+
+
+def _fused(weights: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """Return the weights with queries, keys and values of a layer in one matrix."""
+    found: dict[str, LazyTensor] = {}
+    for name, weight in weights.items():
+        layer, _, own = name.partition(".self_attn.")
+        match own:
+            case "q_proj.weight":
+                parts = [weight, *(weights[f"{layer}.self_attn.{kind}_proj.weight"] for kind in "kv")]
+                found[f"{layer}.self_attn.qkv_proj.weight"] = _stacked(parts)
+            case "k_proj.weight" | "v_proj.weight":
+                pass
+            case _:
+                found[name] = weight
+    return found
+
+
+def _stacked(parts: list[LazyTensor]) -> LazyTensor:
+    rows = sum(part.shape[0] for part in parts)
+    return LazyTensor(
+        (rows, *parts[0].shape[1:]), parts[0].dtype, lambda: torch.cat([p.read() for p in parts])
+    )
 
 
 def _paired(weight: LazyTensor, head_dim: int) -> LazyTensor:

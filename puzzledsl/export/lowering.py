@@ -8,27 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never, cast
 
 import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING
 
-from puzzledsl.alternatives.gqa import NO_WINDOW, GqaAttention
+from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.alternatives.support import Absent, Lowered
+from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape
+from puzzledsl.alternatives.support import Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.families.family import Part
 from puzzledsl.families.registry import FAMILIES
-from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.runtimes import Runtime, family_support
+from puzzledsl.ir.engines import Runtime
+from puzzledsl.ir.runtimes import fit
 from puzzledsl.models.families.tensors import LazyTensor
 
 GATE = 32.0
@@ -36,93 +37,119 @@ GATE = 32.0
 ATTENTION = Part("self_attn", "input_layernorm", pair=True)
 FFN = Part("mlp", "post_attention_layernorm")
 """The parts of the layers that are rewritten."""
+
+WINDOW_KEYS = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types")
+"""Keys of config.json that give a parent its windows."""
+
 Weights = dict[str, LazyTensor]
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One layer during rewriting; its weights have their names inside the layer."""
+    """One layer during rewriting: the parent's shape of it, and weights by their names inside the layer."""
 
+    own: Shape
     attention: AttentionAlternative
     ffn: FfnAlternative
     weights: Weights
 
 
-def lower(child: ChildFiles, runtime: Runtime) -> ChildFiles:
-    """Return the child rewritten for the runtime. Raises DiagnosticError with everything that it cannot represent."""
-    refuse(child, runtime)
-    if runtime.as_llama and child.shape.family != "llama":
-        child = as_llama(child)
-    if _needs_biases(child, runtime):
+def choose(child: ChildFiles, runtime: Runtime) -> Architecture:
+    """Return the architecture that runs the child. Raises DiagnosticError with everything that it cannot represent."""
+    found = fit(runtime, _with_short_windows(child), [((a,), (f,)) for a, f in child.layers])
+    said: list[Diagnostic] = [
+        RuntimeLacksFamily(None, runtime=runtime.title, family=child.shape.family, reason=answer.reason)
+        for _, answer in found.model
+        if isinstance(answer, Absent)
+    ]
+    for lack in found.lacks:
+        if isinstance(lack.support, Absent):
+            common = {"runtime": runtime.title, "reason": lack.support.reason}
+            layers = layers_in_words(list(lack.layers))
+            window = child.shape.at(lack.layers[0]).window
+            if isinstance(lack.alternative, ParentAttention) and window is not None:
+                said.append(RuntimeLacksWindow(None, window=window, layers=layers, **common))
+            else:
+                said.append(RuntimeLacksIt(None, name=lack.alternative.name, layers=layers, **common))
+    if said:
+        raise DiagnosticError(*said)
+    return found.architecture
+
+
+def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:
+    """Return the child rewritten for the architecture that `choose` found."""
+    if engine.as_family is not None and child.shape.family != engine.as_family:
+        child = as_family(child, engine.as_family)
+    if child.shape.tied and isinstance(engine.tied, Lowered):
+        child = untied(child)
+    if _needs_biases(child, engine):
         child = with_ffn_biases(child)
     zeros = _Zeros(child.shape, child.dtype)
     layers: list[_Layer] = []
     for layer in split(child):
-        if runtime.drops_empty_layers and _is_empty(layer):
+        if engine.drops_empty_layers and _is_empty(layer):
             continue
-        layers += _lowered(layer, runtime, zeros, first=not layers)
-    if runtime.needs_attention and not any(_has_cache(layer) for layer in layers):
-        layers.append(_idle(runtime, zeros))
-    return joined(child, layers)
+        layers += _lowered(layer, engine, zeros, first=not layers)
+    if engine.needs_attention and not any(_has_cache(layer) for layer in layers):
+        layers.append(_idle(engine, zeros))
+    child = joined(child, layers)
+    if isinstance(engine.width, Lowered):
+        widest = max(layer.ffn.channels(child.shape) for layer in layers)
+        child = pad_widths(child, lambda _: widest)
+    return child
 
 
-def refuse(child: ChildFiles, runtime: Runtime) -> None:
-    """Raise DiagnosticError, with every layer, for what the runtime cannot represent."""
-    found: list[Diagnostic] = []
-    family = family_support(runtime, child.shape.family)
-    if isinstance(family, Absent):
-        reason = family.reason
-        found.append(
-            RuntimeLacksFamily(None, runtime=runtime.title, family=child.shape.family, reason=reason)
-        )
-    lacking: dict[tuple[str, str], list[int]] = {}
-    for index, layer in enumerate(child.layers):
-        for alternative in layer:
-            answer = alternative.support(runtime.name, first=index == 0)
-            if isinstance(answer, Absent):
-                lacking.setdefault((alternative.name, answer.reason), []).append(index)
-    for (name, reason), layers in lacking.items():
-        found.append(
-            RuntimeLacksIt(
-                None, runtime=runtime.title, name=name, layers=layers_in_words(layers), reason=reason
-            )
-        )
-    no_window = NO_WINDOW.get(runtime.name)
-    if no_window is not None and (window := _sliding_window(child)):
-        found.append(RuntimeLacksWindow(None, runtime=runtime.title, window=window, reason=no_window.reason))
-    if found:
-        raise DiagnosticError(*found)
+def windows(child: ChildFiles) -> list[int | None]:
+    """Return each layer's window: the shorter of its alternative's and the parent layer's; None without, or if all fits."""
+    shape = _with_short_windows(child)
+    return [attention.attended(shape.at(layer)) for layer, (attention, _) in enumerate(child.layers)]
 
 
-def _sliding_window(child: ChildFiles) -> int | None:
-    """Return the parent's window if it is in use and shorter than the parent's longest sequence, else None."""
-    config: Any = child.config
-    window = getattr(config, "sliding_window", None)
-    kinds = getattr(config, "layer_types", None)
-    used = "sliding_attention" in kinds if kinds is not None else True
-    return int(window) if window and used and window < config.max_position_embeddings else None
+def _with_short_windows(child: ChildFiles) -> Shape:
+    """Return the shape without windows that are as long as the parent's longest sequence."""
+    shape, longest = child.shape, cast(Any, child.config).max_position_embeddings
+    groups = tuple(
+        group.model_copy(update={"window": None}) if (group.window or 0) >= longest else group
+        for group in shape.by_layer
+    )
+    window = None if (shape.window or 0) >= longest else shape.window
+    return shape.model_copy(update={"window": window, "by_layer": groups})
 
 
 # ---------------------------------------------------------------- the whole child
 
 
-def as_llama(child: ChildFiles) -> ChildFiles:
-    """Convert a Mistral or Qwen2 child to a Llama child. A query bias requires an output bias in Llama: zeros are added."""
+def as_family(child: ChildFiles, family: Literal["llama", "qwen2"]) -> ChildFiles:
+    """Convert a Llama, Mistral or Qwen2 child to one of another of these families.
+
+    In Llama a bias of queries requires one behind attention, and Qwen2 always has biases of queries: zeros are added.
+    """
+    biased = child.shape.attention_bias or family == "qwen2"
+    output = biased and family == "llama"
     shape = child.shape.model_copy(
-        update={"family": "llama", "output_bias": child.shape.attention_bias, "mlp_bias": False}
+        update={"family": family, "attention_bias": biased, "output_bias": output, "mlp_bias": False}
     )
-    shape = Shape.model_validate(shape.model_dump())
-    dropped = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "model_type")
-    content = {key: value for key, value in child.content.items() if key not in dropped}
-    content |= {"attention_bias": shape.attention_bias, "mlp_bias": False, "head_dim": shape.head_dim}
+    content = {key: value for key, value in child.content.items() if key not in WINDOW_KEYS}
+    content |= {"attention_bias": biased, "mlp_bias": False, "head_dim": shape.head_dim}
     zeros = _Zeros(shape, child.dtype)
     layers = []
     for layer in split(child):
         weights = dict(layer.weights)
-        if shape.attention_bias and isinstance(layer.attention, ParentAttention | GqaAttention):
-            weights["self_attn.o_proj.bias"] = zeros(shape.hidden)
+        if isinstance(layer.attention, ParentAttention | GqaAttention):
+            for name, size in layer.attention.weights(shape).items():
+                if name.endswith(".bias"):
+                    weights.setdefault(f"{ATTENTION.module}.{name}", zeros(*size.shape))
         layers.append(replace(layer, weights=weights))
     return joined(_with(child, shape, content), layers)
+
+
+def untied(child: ChildFiles) -> ChildFiles:
+    """Give the child an output matrix of its own: a copy of the embedding."""
+    family = FAMILIES[child.shape.family]
+    shape = child.shape.model_copy(update={"tied": False})
+    copy = {f"{family.head}.weight": child.weights[f"{family.embedding}.weight"]}
+    tied = _with(child, shape, child.content | {"tie_word_embeddings": False})
+    return replace(tied, weights=child.weights | copy)
 
 
 def with_ffn_biases(child: ChildFiles) -> ChildFiles:
@@ -158,12 +185,12 @@ def with_linear_biases(child: ChildFiles) -> ChildFiles:
     return joined(child, layers)
 
 
-def pad_widths(child: ChildFiles, multiple: int) -> ChildFiles:
-    """Pad each FFN with zero channels to a multiple of `multiple`."""
+def pad_widths(child: ChildFiles, wanted: Callable[[int], int]) -> ChildFiles:
+    """Pad each FFN with zero channels to the wanted width."""
     layers = []
     for layer in split(child):
         width = layer.ffn.channels(child.shape)
-        room = -width % multiple
+        room = wanted(width) - width
         if room and isinstance(layer.ffn, ParentFfn | MlpFfn):
             weights = dict(layer.weights)
             for name, dim in (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1)):
@@ -175,6 +202,11 @@ def pad_widths(child: ChildFiles, multiple: int) -> ChildFiles:
     return joined(child, layers)
 
 
+def multiple_of(size: int) -> Callable[[int], int]:
+    """Return the function that rounds a width up to a multiple."""
+    return lambda width: width + -width % size
+
+
 def split(child: ChildFiles) -> list[_Layer]:
     """Split a child into its layers, each with its weights."""
     prefix = f"{FAMILIES[child.shape.family].layers}."
@@ -183,7 +215,8 @@ def split(child: ChildFiles) -> list[_Layer]:
         if name.startswith(prefix):
             index, _, own = name.removeprefix(prefix).partition(".")
             found[int(index)][own] = weight
-    return [_Layer(a, f, weights) for (a, f), weights in zip(child.layers, found, strict=True)]
+    layers = zip(child.shape.each, child.layers, found, strict=True)
+    return [_Layer(own, attention, ffn, weights) for own, (attention, ffn), weights in layers]
 
 
 def joined(child: ChildFiles, layers: list[_Layer]) -> ChildFiles:
@@ -195,7 +228,7 @@ def joined(child: ChildFiles, layers: list[_Layer]) -> ChildFiles:
     for index, layer in enumerate(layers):
         weights |= {f"{family.layers}.{index}.{own}": tensor for own, tensor in layer.weights.items()}
     weights |= others
-    shape = child.shape.model_copy(update={"layers": len(layers)})
+    shape = child.shape.with_layers([{f: getattr(each.own, f) for f in LAYER_FIELDS} for each in layers])
     content = child.content | {"num_hidden_layers": len(layers)}
     alternatives = tuple((layer.attention, layer.ffn) for layer in layers)
     return replace(_with(child, shape, content), layers=alternatives, weights=weights)
@@ -232,18 +265,18 @@ class _Zeros:
         return LazyTensor(size, self.dtype, read)
 
 
-def _lowered(layer: _Layer, runtime: Runtime, zeros: _Zeros, *, first: bool) -> list[_Layer]:
+def _lowered(layer: _Layer, engine: Architecture, zeros: _Zeros, *, first: bool) -> list[_Layer]:
     """Rewrite one layer into one layer, or into two if its linear attention becomes a separate layer."""
     layers = [layer]
-    answer = layer.attention.support(runtime.name, first=first)
+    answer = layer.attention.support(engine, layer.own, first=first)
     if isinstance(answer, Lowered):
         layers = _lower_attention(layer, answer, zeros)
     if first and len(layers) > 1:  # what was put in front is the first layer now, and has no attention
-        head = layers[0].attention.support(runtime.name, first=True)
+        head = layers[0].attention.support(engine, layer.own, first=True)
         if isinstance(head, Lowered):
             layers[:1] = _lower_attention(layers[0], head, zeros)
-    kept = [each for each in layers if not (runtime.drops_empty_layers and _is_empty(each))]
-    return [_lower_ffn(each, runtime, zeros) for each in kept]
+    kept = [each for each in layers if not (engine.drops_empty_layers and _is_empty(each))]
+    return [_lower_ffn(each, engine, zeros) for each in kept]
 
 
 def _lower_attention(layer: _Layer, answer: Lowered, zeros: _Zeros) -> list[_Layer]:
@@ -254,38 +287,38 @@ def _lower_attention(layer: _Layer, answer: Lowered, zeros: _Zeros) -> list[_Lay
             ffn = biased_ffn(matrix, zeros) | {f"{FFN.before}.weight": layer.weights[norm]}
             kept = {key: value for key, value in layer.weights.items() if not _is_attention(key)}
             return [
-                _Layer(NoOpAttention(), MlpFfn(width=hidden), ffn),
+                _Layer(layer.own, NoOpAttention(), MlpFfn(width=hidden), ffn),
                 replace(layer, attention=NoOpAttention(), weights=kept),
             ]
         case "zero_attention":
-            made = {name: zeros(*size) for name, size in GqaAttention(kv_heads=1).stored(zeros.shape).items()}
+            made = {name: zeros(*size) for name, size in GqaAttention(kv_heads=1).stored(layer.own).items()}
             new: AttentionAlternative = GqaAttention(kv_heads=1)
         case "zero_linear":
             made, new = {"linear.weight": zeros(hidden, hidden)}, LinearAttention()
-        case "zero_ffn" | "biased_ffn":
-            raise AssertionError(f"{answer.way} is for FFNs")
+        case "zero_ffn" | "biased_ffn" | "pad_width" | "copy_embedding":
+            raise AssertionError(f"{answer.way} is not for attention")
         case _:
             assert_never(answer.way)
     weights = {f"{ATTENTION.module}.{name}": tensor for name, tensor in made.items()}
     return [replace(layer, attention=new, weights=layer.weights | weights | {norm: zeros.full(1, hidden)})]
 
 
-def _lower_ffn(layer: _Layer, runtime: Runtime, zeros: _Zeros) -> _Layer:
-    answer = layer.ffn.support(runtime.name, first=False)
-    if not isinstance(answer, Lowered):
+def _lower_ffn(layer: _Layer, engine: Architecture, zeros: _Zeros) -> _Layer:
+    answer = layer.ffn.support(engine, layer.own, first=False)
+    if not isinstance(answer, Lowered) or answer.way == "pad_width":  # padded when all widths are known
         return layer
     norm, hidden = f"{FFN.before}.weight", zeros.shape.hidden
     match answer.way:
         case "zero_ffn":
-            width = runtime.zero_ffn_width
+            width = engine.zero_ffn_width
             made = {
                 f"mlp.{name}": zeros(*size) for name, size in MlpFfn(width=width).stored(zeros.shape).items()
             }
             made[norm] = zeros.full(1, hidden)
         case "biased_ffn":
             width, made = hidden, biased_ffn(layer.weights["mlp.linear.weight"], zeros)
-        case "zero_attention" | "zero_linear" | "extra_layer":
-            raise AssertionError(f"{answer.way} is for attention")
+        case "zero_attention" | "zero_linear" | "extra_layer" | "copy_embedding":
+            raise AssertionError(f"{answer.way} is not for FFNs")
         case _:
             assert_never(answer.way)
     kept = {key: value for key, value in layer.weights.items() if not key.startswith("mlp.linear.")}
@@ -305,21 +338,22 @@ def biased_ffn(matrix_HH: LazyTensor, zeros: _Zeros) -> Weights:
     }
 
 
-def _idle(runtime: Runtime, zeros: _Zeros) -> _Layer:
+def _idle(engine: Architecture, zeros: _Zeros) -> _Layer:
     """Return a layer with a KV cache and zero output, for a child without any attention left."""
-    layer = _Layer(NoOpAttention(), NoOpFfn(), {})
+    layer = _Layer(zeros.shape, NoOpAttention(), NoOpFfn(), {})
     attention = Lowered(way="zero_attention", into="attention whose output is zero")
-    return _lower_ffn(_lower_attention(layer, attention, zeros)[0], runtime, zeros)
+    return _lower_ffn(_lower_attention(layer, attention, zeros)[0], engine, zeros)
 
 
 def _has_cache(layer: _Layer) -> bool:
     return isinstance(layer.attention, ParentAttention | GqaAttention)
 
 
-def _needs_biases(child: ChildFiles, runtime: Runtime) -> bool:
-    """Return True if some sub-block is rewritten as an FFN that needs a bias."""
+def _needs_biases(child: ChildFiles, engine: Architecture) -> bool:
     answers = [
-        alternative.support(runtime.name, first=False) for layer in child.layers for alternative in layer
+        alternative.support(engine, own, first=False)
+        for own, layer in zip(child.shape.each, child.layers, strict=True)
+        for alternative in layer
     ]
     return any(isinstance(a, Lowered) and a.way in ("biased_ffn", "extra_layer") for a in answers)
 

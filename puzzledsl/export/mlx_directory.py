@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import torch
 
-from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import FFN_MULTIPLE, ffn_mult
 from puzzledsl.base.diagnostics import DiagnosticError
@@ -25,8 +24,16 @@ from puzzledsl.child.checkpoint.errors import UnknownRope
 from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
 from puzzledsl.child.checkpoint.write import appearing, copy_tokenizer, refuse_to_overwrite, write_json
 from puzzledsl.child.load import CHILD_MODEL_TYPE
-from puzzledsl.export.lowering import as_llama, lower, pad_widths, with_linear_biases
-from puzzledsl.ir.runtimes import MLX
+from puzzledsl.export.lowering import (
+    as_family,
+    choose,
+    lower,
+    multiple_of,
+    pad_widths,
+    windows,
+    with_linear_biases,
+)
+from puzzledsl.ir.engines import MLX
 
 MODEL_FILE = "mlx_model.py"
 KNOWN_ROPES = ("default", "linear", "llama3")
@@ -47,11 +54,12 @@ def write_mlx(
     Raises DiagnosticError: WouldOverwrite, UnknownRope, and those of reading the weights.
     """
     refuse_to_overwrite(out_dir)
-    child = lower(child if dtype is None else child.cast(dtype), MLX)
+    child = child if dtype is None else child.cast(dtype)
+    child = lower(child, choose(child, MLX))
     native = is_native(child)
     if native:
-        child = as_llama(child) if child.shape.family != "llama" else child
-        child = pad_widths(with_linear_biases(child), FFN_MULTIPLE)
+        child = as_family(child, "llama") if child.shape.family != "llama" else child
+        child = pad_widths(with_linear_biases(child), multiple_of(FFN_MULTIPLE))
     config = _native_config(child) if native else _own_config(child)
     if card is None:
         card = model_card(name or out_dir.name, base_dir.name, child.shape, child.layers, child.params)
@@ -74,24 +82,10 @@ def is_native(child: ChildFiles) -> bool:
     return (
         not shape.qk_norm
         and shape.head_dim * shape.heads == shape.hidden
-        and not any(_windows(child))
+        and not any(windows(child))
         and bool(attentions)
         and attentions[0].cached_heads(shape) > 0
     )
-
-
-def _windows(child: ChildFiles) -> list[int | None]:
-    """Return the window of each layer: the shorter of its alternative's and the parent layer's; None without either."""
-    config: Any = child.config
-    shared = getattr(config, "sliding_window", None)
-    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * len(child.layers)
-    found = []
-    for (attention, _), kind in zip(child.layers, kinds, strict=True):
-        limits = [shared] if shared and kind == "sliding_attention" else []
-        if isinstance(attention, GqaAttention) and attention.window is not None:
-            limits.append(attention.window)
-        found.append(min(limits) if limits else None)
-    return found
 
 
 def _common(child: ChildFiles) -> dict[str, Any]:
@@ -152,5 +146,5 @@ def _own_config(child: ChildFiles) -> dict[str, Any]:
         "o_bias": shape.output_bias,
         "mlp_bias": shape.mlp_bias,
         "qk_norm": shape.qk_norm,
-        "windows": _windows(child),
+        "windows": windows(child),
     }

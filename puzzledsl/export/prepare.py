@@ -8,11 +8,11 @@ from typing import assert_never, cast, get_args
 import torch
 
 from puzzledsl.child.checkpoint.contents import ChildFiles
-from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.export.gguf_file import GgufDtype, write_gguf
-from puzzledsl.export.lowering import lower
+from puzzledsl.export.lowering import choose, lower
 from puzzledsl.export.mlx_directory import write_mlx
-from puzzledsl.ir.runtimes import RUNTIMES
+from puzzledsl.export.vllm_directory import write_for
+from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.tables import EngineName
 
 TORCH_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -26,8 +26,9 @@ def prepare(child: ChildFiles, base_dir: Path, engine: EngineName, folder: Path,
     target = folder / f"{engine}-{dtype}"
     match engine:
         case "transformers" | "vllm":
-            lowered = lower(child.cast(TORCH_DTYPES[dtype]), RUNTIMES[engine])
-            write_checkpoint(lowered, base_dir, target, "")
+            child = child.cast(TORCH_DTYPES[dtype])
+            architecture = choose(child, RUNTIMES[engine])
+            write_for(architecture, lower(child, architecture), base_dir, target, "")
         case "llama_cpp":
             assert dtype in get_args(GgufDtype)
             target = target.with_suffix(".gguf")

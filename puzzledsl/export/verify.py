@@ -18,7 +18,7 @@ from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
 from puzzledsl.export.prepare import prepare
-from puzzledsl.ir.runtimes import RUNTIMES
+from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineResult
 from puzzledsl.models.families.load import load_tokenizer, read_config_json
 

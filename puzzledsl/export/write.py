@@ -7,12 +7,13 @@ from typing import Literal, assert_never, cast
 
 import torch
 
+from puzzledsl.alternatives.support import Architecture
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
-from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.export.gguf_file import GgufDtype, write_gguf
-from puzzledsl.export.lowering import lower
+from puzzledsl.export.lowering import choose, lower
 from puzzledsl.export.mlx_directory import is_native, write_mlx
-from puzzledsl.ir.runtimes import RUNTIMES, Runtime
+from puzzledsl.export.vllm_directory import write_for
+from puzzledsl.ir.engines import RUNTIMES, Runtime
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -35,30 +36,34 @@ def write_export(
     match format:
         case "hf":
             child = child if dtype is None else child.cast(DTYPES[dtype])
-            lowered = lower(child, found)
-            write_checkpoint(lowered, child_dir, target, _card(child_dir, child, lowered, found), name=title)
+            engine = choose(child, found)
+            lowered = lower(child, engine)
+            card = _card(child_dir, child, lowered, found, engine)
+            write_for(engine, lowered, child_dir, target, card, name=title)
         case "gguf":
             write_gguf(child, child_dir, target, cast(GgufDtype, dtype or "f16"), name=title)
         case "mlx":
-            lowered = lower(child, found)
-            card = _card(child_dir, child, lowered, found)
+            engine = choose(child, found)
+            card = _card(child_dir, child, lower(child, engine), found, engine)
             wanted = None if dtype is None else DTYPES[dtype]
             write_mlx(child, child_dir, target, card, name=title, dtype=wanted)
         case _:
             assert_never(format)
 
 
-def _card(child_dir: Path, child: ChildFiles, lowered: ChildFiles, runtime: Runtime) -> str | None:
+def _card(
+    child_dir: Path, child: ChildFiles, lowered: ChildFiles, runtime: Runtime, engine: Architecture
+) -> str | None:
     """The child's own card with what is different in this copy, or None where the child has no card."""
     path = child_dir / "README.md"
     if not path.is_file():
         return None
     card = path.read_text(encoding="utf-8").rstrip("\n")
-    lines = [card, "", f"## For {runtime.title}", "", _how_to_load(runtime, child), ""]
+    lines = [card, "", f"## For {runtime.title}", "", _how_to_load(runtime, engine, child), ""]
     if lowered.layers != child.layers:
         rows = [f"| {i} | {a.name} | {f.name} |" for i, (a, f) in enumerate(lowered.layers)]
         lines += [
-            f"{runtime.title} (looked at: {runtime.version}, `{runtime.source}`) lacks some of these sub-blocks. In this copy",
+            f"{runtime.title} (looked at: {runtime.version}, `{engine.source}`) lacks some of these sub-blocks. In this copy",
             "they are rewritten into others that compute the same; what it stores:",
             "",
             "| layer | attention | FFN |",
@@ -69,8 +74,10 @@ def _card(child_dir: Path, child: ChildFiles, lowered: ChildFiles, runtime: Runt
     return "\n".join(lines)
 
 
-def _how_to_load(runtime: Runtime, child: ChildFiles) -> str:
+def _how_to_load(runtime: Runtime, engine: Architecture, child: ChildFiles) -> str:
     match runtime.name:
+        case "vllm" if engine.grouped:
+            return "`vllm serve DIRECTORY --trust-remote-code` (its Transformers backend runs the model that is here)."
         case "vllm":
             return "`vllm serve DIRECTORY --trust-remote-code` (its own DeciLM model runs; the code here is the configuration's)."
         case "mlx" if is_native(child):

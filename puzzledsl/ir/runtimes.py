@@ -1,103 +1,110 @@
-"""Runtimes for children, as data, with the version and the source that their capabilities were verified on.
-
-`Alternative.support` says for each alternative: native in the runtime, lowered (rewritten exactly by
-`puzzledsl.export.lowering`), or absent, in which case the export is refused.
-"""
+"""Choice of the architecture in which a runtime runs a child, or every child of a space, and what it costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import assert_never
 
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.support import NATIVE, Absent, Lowered, Support
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support
+from puzzledsl.ir.engines import Runtime
 from puzzledsl.ir.nodes import Shape
 
+Choices = Sequence[tuple[Sequence[Alternative], Sequence[Alternative]]]
+"""Alternatives of attention and FFN in each layer."""
 
-class Runtime(Frozen):
-    """Capabilities of one runtime for children of the DeciLM / nemotron-nas layout.
 
-    `families` lists the families whose layers it can run inside such a child; any other family is absent. A removed FFN
-    that the runtime lacks becomes an FFN of `zero_ffn_width` channels, all zero.
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """An alternative that an architecture lacks in some layers."""
+
+    sub_block: SubBlock
+    alternative: Alternative
+    support: Support
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """An architecture with everything that it lacks: properties of the model in words, and alternatives."""
+
+    architecture: Architecture
+    model: tuple[tuple[str, Support], ...]
+    lacks: tuple[Lack, ...]
+
+    @property
+    def absent(self) -> tuple[bool, int, int]:
+        """Return whether the family is absent, and how many properties of the model and alternatives are."""
+        model = [what for what, support in self.model if support.kind == "absent"]
+        of_layers = sum(lack.support.kind == "absent" for lack in self.lacks)
+        return FAMILY in model, len(model), of_layers
+
+
+def fit(runtime: Runtime, shape: Shape, choices: Choices) -> Fit:
+    """Return the first architecture that can run every choice; without one, that which lacks least."""
+    fits = [_fit(architecture, shape, choices) for architecture in runtime.architectures]
+    return min(fits, key=lambda found: found.absent)
+
+
+def _fit(architecture: Architecture, shape: Shape, choices: Choices) -> Fit:
+    found: dict[tuple[SubBlock, Alternative, Support, bool], list[int]] = {}
+    others = _other_windows(architecture, shape, choices)
+    for layer, of_layer in enumerate(choices):
+        own = shape.at(layer)
+        for sub_block, alternatives in zip(SUB_BLOCKS, of_layer, strict=True):
+            for alternative in alternatives:
+                answer = alternative.support(architecture, own, first=layer == 0)
+                if answer.kind != "absent" and alternative.attended(own) in others:
+                    answer = architecture.other_windows
+                if answer.kind != "native":
+                    later = alternative.support(architecture, own, first=False)
+                    found.setdefault((sub_block, alternative, answer, answer == later), []).append(layer)
+    lacks = tuple(
+        Lack(s, alternative, answer, tuple(at)) for (s, alternative, answer, _), at in found.items()
+    )
+    return Fit(architecture, tuple(architecture.of_model(shape)), lacks)
+
+
+def _other_windows(architecture: Architecture, shape: Shape, choices: Choices) -> set[int]:
+    """Return the sizes of windows beside the most frequent one, if the architecture has one size only."""
+    if architecture.other_windows == NATIVE:
+        return set()
+    sizes = Counter(
+        size
+        for layer, (attentions, _) in enumerate(choices)
+        for attention in attentions
+        if (size := attention.attended(shape.at(layer))) is not None
+    )
+    return set(sizes) - {size for size, _ in sizes.most_common(1)}
+
+
+def extra_params(
+    architecture: Architecture, found: Lowered, shape: Shape, alternative: Alternative | None = None
+) -> int:
+    """Return the number of parameters that a lowered alternative (None: a property of the model) has in excess.
+
+    Padding is counted up to the parent's width, the widest that a layer can have.
     """
-
-    name: str
-    title: str
-    version: str
-    source: str
-    families: Mapping[str, Support]
-    zero_ffn_width: int = 0
-    drops_empty_layers: bool = False  # a layer without sub-blocks is left out
-    needs_attention: bool = False  # it runs no model without any KV cache
-    as_llama: bool = False  # other families are rewritten as Llama, with zero biases where it wants one
-
-
-_NO_QK_NORM = Absent(reason="it has no norm on queries and keys there")
-_ALL = dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), NATIVE)
-
-TRANSFORMERS = Runtime(
-    name="transformers",
-    title="transformers",
-    version="5.0",
-    source="the modeling file that puzzledsl writes into the directory",
-    families=_ALL,
-)
-VLLM = Runtime(
-    name="vllm",
-    title="vLLM 0.32",
-    version="0.32.0",
-    source="vllm/model_executor/models/nemotron_nas.py",
-    families=_ALL | {"qwen3": _NO_QK_NORM},
-    drops_empty_layers=True,
-    needs_attention=True,
-    as_llama=True,
-)
-LLAMA_CPP = Runtime(
-    name="llama_cpp",
-    title="llama.cpp",
-    version="0ce8cd11416c (llama-cpp-py-sync 0.11739)",
-    source="src/models/deci.cpp",
-    families=_ALL | {"qwen3": _NO_QK_NORM},
-    zero_ffn_width=32,
-    drops_empty_layers=True,
-    needs_attention=True,
-    as_llama=True,
-)
-MLX = Runtime(
-    name="mlx",
-    title="MLX",
-    version="mlx 0.32.4, mlx-lm 0.32.2",
-    source="mlx_lm/models/nemotron-nas.py, or the model file that puzzledsl writes into the directory",
-    families=_ALL,
-)
-MEGATRON = Runtime(
-    name="megatron",
-    title="Megatron-LM",
-    version="core 0.15",
-    source="megatron/core/transformer/heterogeneous/heterogeneous_config.py",
-    families=_ALL,
-)
-RUNTIMES: dict[str, Runtime] = {r.name: r for r in (TRANSFORMERS, VLLM, LLAMA_CPP, MLX, MEGATRON)}
-
-
-def family_support(runtime: Runtime, family: str) -> Support:
-    """Return the runtime's support for children of a family's parents."""
-    return runtime.families.get(family, Absent(reason=f"it has no {family} layers there"))
-
-
-def extra_params(runtime: Runtime, found: Lowered, shape: Shape) -> int:
-    """Return the number of parameters that a lowered sub-block has in excess of the alternative it replaces."""
-    hidden = shape.hidden
+    hidden, widest = shape.hidden, MlpFfn(width=shape.intermediate)
     match found.way:
+        case "zero_ffn" if isinstance(architecture.width, Lowered):
+            return widest.params(shape)
         case "zero_ffn":
-            return MlpFfn(width=runtime.zero_ffn_width).params(shape)
+            return MlpFfn(width=architecture.zero_ffn_width).params(shape)
         case "zero_attention":
             return GqaAttention(kv_heads=1).params(shape)
         case "zero_linear":
             return hidden * hidden + hidden
         case "biased_ffn" | "extra_layer":
             return 2 * hidden * hidden + 3 * hidden
+        case "pad_width":
+            assert alternative is not None
+            return widest.params(shape) - alternative.params(shape)
+        case "copy_embedding":
+            return hidden * shape.vocab
         case _:
             assert_never(found.way)

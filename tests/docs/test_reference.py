@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from puzzledsl.cli.app import COMMANDS
-from puzzledsl.ir.runtimes import RUNTIMES
+from puzzledsl.ir.engines import RUNTIMES
 from scripts.reference import PAGES
 from tests.documents import ROOT
 
@@ -29,4 +29,4 @@ def test_every_command_has_a_section() -> None:
 
 
 def test_every_runtime_has_a_column() -> None:
-    assert all(f" {runtime.title} |" in made("std.md") for runtime in RUNTIMES.values())
+    assert all(f"| {runtime.title}" in made("std.md") for runtime in RUNTIMES.values())

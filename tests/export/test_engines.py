@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from puzzledsl.alternatives.noop import NoOpFfn
 from puzzledsl.alternatives.support import Lowered
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.export.engines.ask import Answer, Crash, ask
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
 from puzzledsl.export.prepare import prepare
-from puzzledsl.ir.runtimes import LLAMA_CPP
+from puzzledsl.ir.engines import DECI
 from tests.export.variants import NF, STEPS, TOLERANCE, VARIANTS, A, F, Made, Variant, make
 
 ENGINES = ("transformers", "llama_cpp", "mlx")
@@ -59,7 +58,7 @@ def test_llama_cpp_is_silently_wrong_about_a_missing_ffn(
     without_ffn: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Why a removed FFN is lowered there: written as it is, it loads, runs, and gives other numbers."""
-    assert isinstance(NoOpFfn().support(LLAMA_CPP.name, first=False), Lowered)
+    assert isinstance(DECI.no_ffn, Lowered)
     right = write(without_ffn, tmp_path / "right.gguf")
     unlowered(monkeypatch)
     wrong = write(without_ffn, tmp_path / "wrong.gguf")

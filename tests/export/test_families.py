@@ -12,12 +12,13 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.export.engines.worker import run
-from puzzledsl.export.lowering import lower
+from puzzledsl.export.lowering import choose
 from puzzledsl.export.prepare import prepare
-from puzzledsl.ir.runtimes import RUNTIMES
+from puzzledsl.ir.engines import RUNTIMES
 from tests.export.test_engines import request_for
 from tests.export.variants import G1, LA, LF, MIXTURE, NA, NF, STEPS, TOLERANCE, A, F, M, Made, Variant, make
 
+W1, W2 = GqaAttention(kv_heads=1, window=5), GqaAttention(kv_heads=2, window=5)
 SMOLLM2 = {"tied": True, "heads": 3, "kv_heads": 1, "hidden": 24, "head_dim": 8}
 """SmolLM2's shape in small: Llama with tied embeddings, an odd number of heads, and hidden = heads x head_dim."""
 PARENTS: dict[str, tuple[str, dict[str, object]]] = {
@@ -26,6 +27,7 @@ PARENTS: dict[str, tuple[str, dict[str, object]]] = {
     "mistral": ("mistral", {"sliding_window": None}),
     "qwen2": ("qwen2", {}),
     "qwen3": ("qwen3", {}),
+    "qwen3_tied": ("qwen3", {"tied": True}),
 }
 FIRST = {"gqa": (G1, F), "linear": (LA, F), "noop": (NA, F), "mlp": (A, M), "ffn": (A, LF), "no_ffn": (A, NF)}
 CASES = {
@@ -35,7 +37,13 @@ CASES = {
 } | {f"{parent}-mixture": Variant(MIXTURE, family, sizes) for parent, (family, sizes) in PARENTS.items()}
 WINDOWS = {
     "mistral-window": Variant(MIXTURE, "mistral", {"sliding_window": 5}),
-    "llama-window": Variant(((A, F), (GqaAttention(kv_heads=2, window=5), M)), "llama"),
+    "llama-window": Variant(((A, F), (W2, M)), "llama"),
+    "mistral-one-window": Variant(((A, F), (W1, NF), (NA, F)), "mistral", {"sliding_window": 5}),
+    "qwen2-window": Variant(((A, F), (W1, M), (NA, NF), (W2, F)), "qwen2"),
+    "qwen3-window": Variant(((A, F), (W1, M), (NA, NF), (W2, F)), "qwen3"),
+    "qwen3-window-tied": Variant(((NA, F), (W1, M), (G1, F)), "qwen3", {"tied": True}),
+    "qwen3-two-windows": Variant(((A, F), (W1, M), (GqaAttention(kv_heads=2, window=7), F)), "qwen3"),
+    "qwen3-first-tokens": Variant(((A, F), (GqaAttention(kv_heads=2, window=7, sinks=2), F)), "qwen3"),
 }
 
 
@@ -45,14 +53,27 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return request.param, make(variant, tmp_path_factory.mktemp(request.param))
 
 
+LINEAR = {
+    name for name in CASES if name.startswith("qwen3") and name.split("-")[1] in ("linear", "ffn", "mixture")
+}
+REFUSED = {
+    "llama_cpp": LINEAR | {"mistral-window", "qwen2-window", "qwen3-two-windows", "qwen3-first-tokens"},
+    "vllm": {"qwen3-two-windows", "qwen3-first-tokens"},
+    "mlx": {"qwen3-first-tokens"},
+    "transformers": set(),
+}
+GROUPED = {name for name in CASES if name.startswith("qwen3")} | set(WINDOWS)
+"""What vLLM runs in its Transformers backend."""
+
+
 @pytest.mark.parametrize("engine", ["transformers", "llama_cpp", "mlx"])
 def test_every_family_runs_or_is_refused(made: tuple[str, Made], engine, tmp_path: Path) -> None:
     name, child = made
-    if engine == "llama_cpp" and (name in WINDOWS or name.startswith("qwen3")):
+    if name in REFUSED[engine]:
         with pytest.raises(DiagnosticError) as caught:
             prepare(from_directory(child.child), child.child, engine, tmp_path)
-        kind = RuntimeLacksFamily if name not in WINDOWS else RuntimeLacksIt | RuntimeLacksWindow
-        assert all(isinstance(d, kind) for d in caught.value.diagnostics)
+        kinds = RuntimeLacksIt | RuntimeLacksWindow | RuntimeLacksFamily
+        assert all(isinstance(d, kinds) for d in caught.value.diagnostics)
         return
     path = prepare(from_directory(child.child), child.child, engine, tmp_path)
     _, found = run(engine, request_for(path, child.prompt))
@@ -61,13 +82,16 @@ def test_every_family_runs_or_is_refused(made: tuple[str, Made], engine, tmp_pat
     assert len(child.greedy) == STEPS
 
 
-def test_vllm_refuses_what_it_would_get_wrong(made: tuple[str, Made]) -> None:
-    """vLLM itself runs in the slow tests; what it may be given is decided here."""
+def test_what_vllm_is_given_computes_the_same_in_transformers(made: tuple[str, Made], tmp_path: Path) -> None:
+    """vLLM itself runs in the slow tests; its own model refuses what it would get wrong."""
     name, child = made
-    if name in WINDOWS or name.startswith("qwen3"):
+    if name in REFUSED["vllm"]:
         with pytest.raises(DiagnosticError):
-            lower(from_directory(child.child), RUNTIMES["vllm"])
-    else:
-        lowered = lower(from_directory(child.child), RUNTIMES["vllm"])
-        assert lowered.shape.family == "llama"
-        assert lowered.layers[0][0].kind in ("parent", "gqa")
+            choose(from_directory(child.child), RUNTIMES["vllm"])
+        return
+    engine = choose(from_directory(child.child), RUNTIMES["vllm"])
+    assert engine.grouped == (name in GROUPED)
+    path = prepare(from_directory(child.child), child.child, "vllm", tmp_path)
+    _, found = run("transformers", request_for(path, child.prompt))
+    assert np.abs(found["logits.0.0"] - child.logits).max() <= TOLERANCE
+    assert found["greedy.0.0"] == child.greedy

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from puzzledsl.alternatives.support import Lowered
+from puzzledsl.alternatives.support import NATIVE, Architecture, Lowered
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.load import load_child
-from puzzledsl.export.lowering import lower, pad_widths
-from puzzledsl.ir.runtimes import RUNTIMES, extra_params
+from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, windows
+from puzzledsl.families.registry import FAMILIES
+from puzzledsl.ir.engines import DECI, DECILM, NEMOTRON_NAS, OPENELM, RUNTIMES, STEP35
+from puzzledsl.ir.runtimes import extra_params
 from puzzledsl.ir.tables import EngineName
 from tests.export.variants import (
     LA,
@@ -44,13 +46,15 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize("runtime", list(RUNTIMES))
 def test_a_lowered_child_computes_the_same(made: Made, runtime: str, tmp_path: Path) -> None:
     """In transformers, which has everything, so that only the rewriting can differ."""
-    lowered = lower(from_directory(made.child), RUNTIMES[runtime])
+    child = from_directory(made.child)
+    engine = choose(child, RUNTIMES[runtime])
+    lowered = lower(child, engine)
     write_checkpoint(lowered, made.child, tmp_path / "out")
     logits = load_child(tmp_path / "out", dtype=torch.float64)(torch.tensor([made.prompt])).logits[0]
     assert np.abs(logits.numpy() - made.logits).max() <= TOLERANCE
     for index, layer in enumerate(lowered.layers):
         for alternative in layer:
-            assert alternative.support(RUNTIMES[runtime].name, first=index == 0).kind == "native"
+            assert alternative.support(engine, lowered.shape.at(index), first=index == 0).kind == "native"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -59,31 +63,36 @@ def test_lowering_is_exact_in_narrow_dtypes(tmp_path: Path, dtype: torch.dtype) 
     made = make(Variant(((A, F), (A, LF), (LA, M), (NA, F))), tmp_path)
     child = from_directory(made.child).cast(dtype)
     outputs = []
-    for name in ("transformers", "vllm"):
-        write_checkpoint(lower(child, RUNTIMES[name]), made.child, tmp_path / name)
+    for name, engine in (("transformers", DECILM), ("vllm", NEMOTRON_NAS)):
+        write_checkpoint(lower(child, engine), made.child, tmp_path / name)
         model = load_child(tmp_path / name, dtype=torch.float64)
         outputs.append(model(torch.tensor([made.prompt])).logits)
     assert torch.allclose(outputs[0], outputs[1], rtol=0, atol=1e-12)
 
 
-def test_what_it_costs_is_what_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("layers", "engine", "family"),
+    [
+        (((A, F), (A, NF)), DECI, "llama"),
+        (((NA, F), (A, F)), DECI, "llama"),
+        (((NA, F), (A, F)), NEMOTRON_NAS, "llama"),
+        (((A, F), (NA, NF)), OPENELM, "qwen3"),
+        (((A, F), (NA, F), (A, NF)), OPENELM, "qwen3"),
+        (((A, F), (NA, M), (A, NF), (A, M)), STEP35, "qwen3"),
+    ],
+)
+def test_what_it_costs_is_what_is_said(layers, engine: Architecture, family: str, tmp_path: Path) -> None:
     """`extra_params`, which diagnostics show, counts the weights that a lowered child has more."""
-    for index, (layer, runtime) in enumerate(
-        [
-            (((A, F), (A, NF)), "llama_cpp"),
-            (((NA, F), (A, F)), "llama_cpp"),
-            (((NA, F), (A, F)), "vllm"),
-        ]
-    ):
-        made = make(Variant(layer), tmp_path / str(index))
-        child = from_directory(made.child)
-        answers = [
-            part.support(RUNTIMES[runtime].name, first=i == 0)
-            for i, pair in enumerate(layer)
-            for part in pair
-        ]
-        said = sum(extra_params(RUNTIMES[runtime], a, child.shape) for a in answers if isinstance(a, Lowered))
-        assert lower(child, RUNTIMES[runtime]).params - child.params == said
+    child = from_directory(make(Variant(layers, family, {"tied": True}), tmp_path).child)
+    kept = [pair for pair in layers if pair != (NA, NF) or not engine.drops_empty_layers]
+    asked = [
+        (part, part.support(engine, child.shape, first=i == 0))
+        for i, pair in enumerate(kept)
+        for part in pair
+    ]
+    asked += [(None, answer) for _, answer in engine.of_model(child.shape)]
+    said = sum(extra_params(engine, a, child.shape, part) for part, a in asked if isinstance(a, Lowered))
+    assert lower(child, engine).params - child.params == said
 
 
 @pytest.mark.parametrize("layer", [(A, LF), (LA, F)], ids=lambda pair: "-".join(a.name for a in pair))
@@ -91,25 +100,24 @@ def test_what_a_linear_one_costs_is_what_is_said(tmp_path: Path, layer) -> None:
     """Biases of zeros in the other FFNs come on top: a part in hidden."""
     made = make(Variant(((A, F), layer)), tmp_path)
     child = from_directory(made.child)
-    vllm = RUNTIMES["vllm"]
-    answer = next(
-        a for a in (part.support(vllm.name, first=False) for part in layer) if isinstance(a, Lowered)
-    )
+    found = [part.support(NEMOTRON_NAS, child.shape, first=False) for part in layer]
+    answer = next(a for a in found if isinstance(a, Lowered))
     biases = sum(
         2 * child.shape.intermediate + child.shape.hidden for pair in ((A, F), layer) if pair[1] == F
     )
-    assert lower(child, vllm).params - child.params == extra_params(vllm, answer, child.shape) + biases
+    said = extra_params(NEMOTRON_NAS, answer, child.shape) + biases
+    assert lower(child, NEMOTRON_NAS).params - child.params == said
 
 
 def test_a_runtime_that_has_everything_changes_nothing(tmp_path: Path) -> None:
     child = from_directory(make(Variant(MIXTURE), tmp_path).child)
-    lowered = lower(child, RUNTIMES["transformers"])
+    lowered = lower(child, DECILM)
     assert lowered.layers == child.layers and list(lowered.weights) == list(child.weights)
 
 
 def test_padding_changes_widths_and_nothing_else(tmp_path: Path) -> None:
     made = make(Variant(((A, M), (A, F), (NA, NF), (LA, LF))), tmp_path)
-    padded = pad_widths(from_directory(made.child), 32)
+    padded = pad_widths(from_directory(made.child), multiple_of(32))
     write_checkpoint(padded, made.child, tmp_path / "out")
     assert [ffn.name for _, ffn in padded.layers] == ["mlp32", "mlp64", "noop", "linear"]
     logits = load_child(tmp_path / "out", dtype=torch.float64)(torch.tensor([made.prompt])).logits[0]
@@ -119,11 +127,25 @@ def test_padding_changes_widths_and_nothing_else(tmp_path: Path) -> None:
 def test_capabilities_are_said_of_every_engine_with_version_and_source() -> None:
     assert set(get_args(EngineName)) < set(RUNTIMES)
     for runtime in RUNTIMES.values():
-        assert runtime.version and runtime.source
-        assert set(runtime.families) == {"llama", "mistral", "qwen2", "qwen3"}
+        assert runtime.version and all(engine.source for engine in runtime.architectures)
+        assert len({engine.name for engine in runtime.architectures}) == len(runtime.architectures)
+        runs = {
+            name for engine in runtime.architectures for name, s in engine.families.items() if s == NATIVE
+        }
+        assert runs >= {"llama", "mistral", "qwen2", "qwen3"} and runs <= set(FAMILIES)
 
 
 def test_an_empty_layer_is_left_out_where_that_is_free(tmp_path: Path) -> None:
     child = from_directory(make(Variant(((A, F), (NA, NF), (A, M))), tmp_path).child)
-    assert len(lower(child, RUNTIMES["vllm"]).layers) == 2
-    assert len(lower(child, RUNTIMES["mlx"]).layers) == 3
+    assert len(lower(child, NEMOTRON_NAS).layers) == 2
+    assert len(lower(child, DECILM).layers) == 3
+
+
+def test_windows_stay_with_their_layers(tmp_path: Path) -> None:
+    """Layers that are left out or put in front move the parent's windows along."""
+    sizes = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 3}
+    made = make(Variant(((NA, NF), (LA, F), (A, F), (A, F)), "qwen2", sizes), tmp_path)
+    child = from_directory(made.child)
+    assert windows(child) == [None, None, None, 5]
+    assert windows(lower(child, NEMOTRON_NAS)) == [None, None, None, 5]
+    assert windows(lower(child, OPENELM)) == [None, None, 5]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,22 @@ from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.export.engines.ask import Answer, ask, python_of
 from puzzledsl.export.prepare import prepare
 from puzzledsl.export.verify import log_softmax
-from tests.export.test_families import PARENTS
-from tests.export.variants import MIXTURE, STEPS, TOLERANCE, VARIANTS, Made, Variant, make
+from tests.export.test_families import PARENTS, WINDOWS
+from tests.export.variants import (
+    G1,
+    MIXTURE,
+    NA,
+    NF,
+    STEPS,
+    TOLERANCE,
+    VARIANTS,
+    A,
+    F,
+    M,
+    Made,
+    Variant,
+    make,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 HEAD = {"head_dim": 32, "hidden": 64}
@@ -23,15 +39,23 @@ CASES = {
     for name, (family, sizes) in PARENTS.items()
     if family in ("mistral", "qwen2")
 }
+GROUPED = {
+    "qwen3-mixture": Variant(MIXTURE, "qwen3", HEAD),
+    "qwen3-tied": Variant(((NA, F), (G1, M), (A, NF)), "qwen3", HEAD | {"tied": True}),
+} | {
+    name: Variant(v.layers, v.family, v.sizes | HEAD)
+    for name, v in WINDOWS.items()
+    if name in ("qwen3-window", "llama-window", "qwen2-window", "mistral-one-window")
+}
+"""What its Transformers backend runs, with the code in the directory."""
+Answers = dict[str, tuple[Made, np.ndarray, list[int]]]
 
 
-@pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Made, np.ndarray, list[int]]]:
+def answers(cases: dict[str, Variant], root: Path) -> Answers:
     """Every variant in one process of vLLM; each has a prompt of its own, so each is asked all prompts."""
     if python_of("vllm") is None:
         pytest.skip("vLLM is not installed: run `make vllm`")
-    root = tmp_path_factory.mktemp("vllm")
-    made = {name: make(variant, root / name) for name, variant in CASES.items()}
+    made = {name: make(variant, root / name) for name, variant in cases.items()}
     paths = [prepare(from_directory(m.child), m.child, "vllm", root / name) for name, m in made.items()]
     prompts = sorted({tuple(m.prompt) for m in made.values()})
     answer = ask("vllm", paths, prompts, steps=STEPS, context=128)
@@ -43,9 +67,27 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Made, n
     return found
 
 
+@pytest.fixture(scope="module")
+def of_its_model(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    return answers(CASES, tmp_path_factory.mktemp("vllm"))
+
+
+@pytest.fixture(scope="module")
+def of_the_backend(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    return answers(GROUPED, tmp_path_factory.mktemp("vllm"))
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_vllm_computes_what_the_oracle_does(answers, name: str) -> None:
-    made, found, greedy = answers[name]
+def test_vllm_computes_what_the_oracle_does(of_its_model: Answers, name: str) -> None:
+    check(name, *of_its_model[name])
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_its_transformers_backend_does_too(of_the_backend: Answers, name: str) -> None:
+    check(name, *of_the_backend[name])
+
+
+def check(name: str, made: Made, found: np.ndarray, greedy: list[int]) -> None:
     delta = np.abs(found - log_softmax(made.logits)).max()
     print(f"{name}: {delta:.2e}")
     assert delta <= TOLERANCE

@@ -21,7 +21,7 @@ from puzzledsl.families.family import Family
 from puzzledsl.families.literal import LAYER_RULES
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import facts, nodes
-from puzzledsl.ir.runtimes import RUNTIMES
+from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS, pattern_fields
 from puzzledsl.language.calls import SHAPE

@@ -6,21 +6,21 @@ from puzzledsl.base.diagnostics import Diagnostic
 
 
 class NoSuchFamily(Diagnostic):
-    """The runtime cannot run children of this family's parents.
+    """The runtime cannot run children of parents of this architecture.
 
-    A runtime runs children with layers of one architecture. Qwen3's layers have norms on queries and keys; the model
-    code for such children in vLLM and llama.cpp lacks these norms.
+    A runtime has model code for some architectures, and few allow layers to differ. In llama.cpp none of these has both
+    norms on queries and keys, as Qwen3 needs, and biases in attention.
 
     Wrong:
         parent q = shape(family: qwen3, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
-          intermediate: 192, vocab: 256)
+          intermediate: 192, vocab: 256, attention_bias: true)
         space x of q { attention = parent | noop, ffn = parent }
         score ql of x = table("kl.csv")
         search s of x { minimize ql }
-        export out of s = hf("child", runtime: vllm)
+        export out of s = gguf("child.gguf")
     Right:
         parent q = shape(family: qwen3, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
-          intermediate: 192, vocab: 256)
+          intermediate: 192, vocab: 256, attention_bias: true)
         space x of q { attention = parent | noop, ffn = parent }
         score ql of x = table("kl.csv")
         search s of x { minimize ql }
@@ -36,15 +36,15 @@ class CannotRepresent(Diagnostic):
     """An alternative that the runtime lacks and that nothing in the runtime can replace exactly.
 
     Every child that the search can choose must run in the export's runtime. A missing alternative is rewritten if an
-    exact replacement exists; a sliding window has none.
+    exact replacement exists. First tokens beside a window have none.
 
     Wrong:
-        space x of p { attention = parent | gqa(kv_heads: 2, window: 512), ffn = parent }
+        space x of p { attention = parent | gqa(kv_heads: 2, window: 512, sinks: 4), ffn = parent }
         score xl of x = table("kl.csv")
         search s of x { minimize xl }
         export out of s = hf("child", runtime: vllm)
     Right:
-        space x of p { attention = parent | gqa(kv_heads: 2), ffn = parent }
+        space x of p { attention = parent | gqa(kv_heads: 2, window: 512), ffn = parent }
         score xl of x = table("kl.csv")
         search s of x { minimize xl }
         export out of s = hf("child", runtime: vllm)

@@ -22,15 +22,15 @@ class WouldOverwrite(Diagnostic):
 
 
 class RuntimeLacksFamily(Diagnostic):
-    """The runtime cannot run children of this family's parents.
+    """The runtime cannot run children of parents of this architecture.
 
-    A runtime runs children with layers of one architecture. Qwen3's layers have norms on queries and keys; the model
-    code for such children in vLLM and llama.cpp lacks these norms.
+    A runtime has model code for some architectures, and few allow layers to differ. In llama.cpp none of these has both
+    norms on queries and keys and biases in attention.
 
     Wrong:
-        $ pzl verify-export child-of-qwen3 --runtime vllm
+        $ pzl verify-export child-of-qwen3-with-biases --runtime llama_cpp
     Right:
-        $ pzl verify-export child-of-qwen3 --runtime transformers
+        $ pzl verify-export child-of-qwen3-with-biases --runtime transformers
     """
 
     code = "E0733"
@@ -41,12 +41,12 @@ class RuntimeLacksFamily(Diagnostic):
 class RuntimeLacksIt(Diagnostic):
     """An alternative that the runtime lacks and that nothing in the runtime can replace exactly.
 
-    A missing alternative is rewritten if an exact replacement exists; a sliding window has none.
+    A missing alternative is rewritten if an exact replacement exists. First tokens beside a window have none.
 
     Wrong:
-        $ pzl verify-export child-with-windows --runtime llama_cpp
+        $ pzl verify-export child-with-first-tokens --runtime llama_cpp
     Right:
-        $ pzl verify-export child-with-windows --runtime mlx
+        $ pzl verify-export child-with-first-tokens --runtime transformers
     """
 
     code = "E0734"
@@ -57,19 +57,21 @@ class RuntimeLacksIt(Diagnostic):
 class RuntimeLacksWindow(Diagnostic):
     """The parent's attention has a window, and the runtime has none.
 
-    Some parents see only the last tokens in every layer. A runtime without windows would silently attend to all
+    Some parents see only the last tokens in some layers. A runtime without windows would silently attend to all
     tokens.
 
     Wrong:
-        # parent/config.json: {"model_type": "mistral", "sliding_window": 4096, …}
-        export out of s = hf("child", runtime: vllm)
+        # parent/config.json: {"model_type": "qwen2", "use_sliding_window": true, "sliding_window": 4096, …}
+        export out of s = gguf("child.gguf")
     Right:
-        # parent/config.json: {"model_type": "mistral", "sliding_window": 4096, …}
-        export out of s = hf("child")
+        # parent/config.json: {"model_type": "qwen2", "use_sliding_window": true, "sliding_window": 4096, …}
+        export out of s = hf("child", runtime: vllm)
     """
 
     code = "E0735"
-    template = "{runtime} cannot represent the parent's sliding window of {window:,} tokens: {reason}"
+    template = (
+        "{runtime} cannot represent the parent's sliding window of {window:,} tokens ({layers}): {reason}"
+    )
     help_template = "export with `runtime: transformers`, or with `mlx(…)`"
 
 

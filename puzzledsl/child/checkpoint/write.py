@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -46,7 +46,9 @@ COPIED_FILES = (
 _REMOTE_FILES = {
     "clamped.py": "models/families/clamped.py",
     "configuration_decilm.py": "child/checkpoint/remote/configuration_decilm.py",
+    "configuration_vllm.py": "child/checkpoint/remote/configuration_vllm.py",
     "modeling_decilm.py": "child/checkpoint/remote/modeling_decilm.py",
+    "modeling_vllm.py": "child/checkpoint/remote/modeling_vllm.py",
     "window.py": "models/families/window.py",
 }
 MEGATRON_FILE = "heterogeneous_layers_config.json"
@@ -62,8 +64,12 @@ def write_checkpoint(
     name: str | None = None,
     parent: str | None = None,
     shard_bytes: int = SHARD_BYTES,
+    config: Mapping[str, Any] | None = None,
+    code: Sequence[str] = (),
 ) -> None:
     """Write a child, reading its weights one tensor at a time; the tokenizer is copied from `base_dir`.
+
+    `config`, `code`: another config.json than that of the DeciLM layout, and files of model code beside its own.
 
     Raises DiagnosticError (WouldOverwrite, and whatever reading the weights raises).
     """
@@ -74,10 +80,10 @@ def write_checkpoint(
         )
     with appearing(out_dir) as directory:
         write_shards(as_parameters(child.weights, FAMILIES[child.shape.family]), directory, shard_bytes)
-        write_json(directory / "config.json", child_config_json(child))
+        write_json(directory / "config.json", child_config_json(child) if config is None else config)
         if (layers := megatron_layers(child.layers, child.shape)) is not None:
             write_json(directory / MEGATRON_FILE, layers)
-        for file_name in remote_files(child.shape):
+        for file_name in [*remote_files(child.shape), *code]:
             (directory / file_name).write_text(remote_code(file_name, child), encoding="utf-8")
         copy_tokenizer(base_dir, directory)
         (directory / "README.md").write_text(card, encoding="utf-8")
@@ -115,8 +121,9 @@ def write_json(path: Path, content: object) -> None:
 
 
 def remote_files(shape: Shape) -> list[str]:
-    """Return the names of the files of model code."""
-    return [name for name in _REMOTE_FILES if name != "clamped.py" or shape.family in DENSE]
+    """Return the names of the files of model code in every directory."""
+    names = ["configuration_decilm.py", "modeling_decilm.py", "window.py"]
+    return ["clamped.py", *names] if shape.family in DENSE else names
 
 
 def remote_code(file_name: str, child: ChildFiles) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from puzzledsl.ir.runtimes import RUNTIMES
+from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.tables import EngineCheck, EngineResult, EngineSpeed
 from puzzledsl.report import numbers
 from puzzledsl.report.artefacts import Artefacts

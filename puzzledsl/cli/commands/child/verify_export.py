@@ -91,7 +91,7 @@ def _refuse_absent(engines: list[EngineName]) -> None:
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.child.checkpoint.errors import NoSuchEngine
     from puzzledsl.export.engines.ask import python_of
-    from puzzledsl.ir.runtimes import RUNTIMES
+    from puzzledsl.ir.engines import RUNTIMES
 
     absent = [name for name in engines if python_of(name) is None]
     if absent:
@@ -103,7 +103,7 @@ def _refuse_absent(engines: list[EngineName]) -> None:
 
 
 def _lines(check: EngineCheck) -> list[str]:
-    from puzzledsl.ir.runtimes import RUNTIMES
+    from puzzledsl.ir.engines import RUNTIMES
 
     lines = [f"{check.name} against a float64 reference:"]
     for result in check.results:

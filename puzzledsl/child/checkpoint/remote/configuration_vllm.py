@@ -1,0 +1,45 @@
+# mypy: ignore-errors
+"""Configuration of a child for vLLM's Transformers backend, which has one attention in each layer.
+
+`block_configs` lists the child's layers. One without a KV cache belongs to the attention before it, or to the first
+one, so `num_hidden_layers` counts attentions, and so do `layer_types` and `per_layer_config`.
+"""
+
+import copy
+
+from .configuration_decilm import DeciLMConfig
+
+# As in modeling_decilm.py: transformers gives models whose configuration's code is alike the same class in one process.
+PARTS = {}
+
+
+class ChildConfig(DeciLMConfig):
+    model_type = "puzzle"
+    base_model_tp_plan = DeciLMConfig.base_model_tp_plan | {
+        name.replace("layers.*.", f"layers.*.{extra}.*."): style
+        for name, style in DeciLMConfig.base_model_tp_plan.items()
+        for extra in ("before", "after")
+    }
+
+    def __init__(self, block_configs=(), per_layer_config=None, **kwargs):
+        super().__init__(block_configs, **kwargs)
+        groups = [block["attention"]["n_heads_in_group"] for block in block_configs if has_cache(block)]
+        if len(set(groups)) > 1:
+            heads = self.num_attention_heads
+            self.per_layer_config = {i: {"num_key_value_heads": heads // n} for i, n in enumerate(groups)}
+
+    def of_blocks(self):
+        """Return the configuration with one layer for each block."""
+        own, kinds = copy.deepcopy(self), iter(self.layer_types or ())
+        own.per_layer_config = None
+        own.num_key_value_heads = own.num_attention_heads
+        own.layer_types = [
+            next(kinds, "full_attention") if has_cache(b) else "full_attention" for b in self.block_configs
+        ]
+        own.num_hidden_layers = len(self.block_configs)
+        return own
+
+
+def has_cache(block):
+    attention = block["attention"]
+    return not (attention["no_op"] or attention["replace_with_linear"])

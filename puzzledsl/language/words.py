@@ -153,12 +153,15 @@ SPACE_WORDS: dict[str, str] = {
 
 SUB_BLOCK_FACTS: dict[str, dict[str, str]] = {
     "attention": {
+        "heads": "Query heads of the chosen alternative; 0 for `linear` and `noop`.",
         "kv_heads": "Key/value heads of the chosen alternative; 0 for `linear` and `noop`.",
         "window": "Tokens the chosen alternative attends to at most; 0 where nothing caps them.",
         "params": "Parameters of the chosen alternative, its norm included.",
     },
     "ffn": {
         "width": "Intermediate channels of the chosen alternative, over all experts; 0 for `linear` and `noop`.",
+        "experts": "Experts of the chosen alternative; 0 if it is no mixture.",
+        "top_k": "Experts that a token uses; 0 if the chosen alternative is no mixture.",
         "params": "Parameters of the chosen alternative, its norm included.",
     },
 }

@@ -231,7 +231,9 @@ class Attention(Alternative):
     def unfit(cls, shape: Shape) -> str:
         """By default only an attention can be replaced."""
         if shape.mixer in MIXERS:
-            return f"its mixer is {MIXERS[shape.mixer]}, which can only stay or become `linear` or `noop`"
+            return (
+                f"the mixer there is {MIXERS[shape.mixer]}, which can only stay or become `linear` or `noop`"
+            )
         return absent("attention", shape)
 
 
@@ -246,4 +248,4 @@ class Ffn(Alternative):
     @classmethod
     def unfit(cls, shape: Shape) -> str:
         """By default only a dense FFN can be replaced."""
-        return "its FFN is a mixture of experts" if shape.ffn == "moe" else absent("ffn", shape)
+        return "the FFN there is a mixture of experts" if shape.ffn == "moe" else absent("ffn", shape)

@@ -80,6 +80,8 @@ class GqaAttention(Attention):
         heads = _heads(call)
         windows = call.wholes_or("window", "full", 1, MAX_WINDOW) if call.has("window") else [None]
         sinks = _sinks(call, windows) if call.has("sinks") else 0
+        own = call.shape.window
+        windows = [None if window and own and window >= own else window for window in windows]
         if not call.affords(len(heads) * len(windows)):
             return []
         return [
@@ -98,9 +100,9 @@ class GqaAttention(Attention):
         return f"gqa{self.kv_heads}{seen}" + (f"s{self.sinks}" if self.sinks else "")
 
     def figure(self, field: str, shape: Shape) -> Fraction | None:
-        """Return a field; a missing window compares as larger than any, missing heads are the parent's."""
-        if field == "window" and self.window is None:
-            return UNCAPPED
+        """Return a field; no window compares as larger than any, missing heads are the parent's."""
+        if field == "window":
+            return Fraction(self.attended(shape) or UNCAPPED)
         if field == "heads" and self.heads is None:
             return Fraction(shape.heads)
         return super().figure(field, shape)

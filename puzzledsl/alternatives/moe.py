@@ -67,7 +67,7 @@ class MoeFfn(Ffn):
     def unfit(cls, shape: Shape) -> str:
         """Only a mixture has experts."""
         return (
-            "its FFN is dense, and no mixture is made of one"
+            "the FFN there is dense, and no mixture is made of one"
             if shape.ffn == "dense"
             else absent("ffn", shape)
         )

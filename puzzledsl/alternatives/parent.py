@@ -52,7 +52,7 @@ class ParentAttention(_Parent, Attention):
     def figure(self, field: str, shape: Shape) -> Fraction | None:
         """Return the figures of the parent as a `gqa`."""
         known = {"kv_heads": shape.kv_heads, "heads": shape.heads, "sinks": 0}
-        return Fraction(known[field]) if field in known else UNCAPPED
+        return Fraction(known[field] if field in known else self.attended(shape) or UNCAPPED)
 
     def weights(self, shape: Shape) -> Weights:
         """Return q, k, v, o with optional biases and per-head q/k norms, or the weights of another mixer."""

@@ -56,9 +56,9 @@ def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
             return SubBlocks(target.space, cast(SubBlock, name), target.indices, target.single)
         case Layers(single=True) if name == "index" and target.indices:
             return Quantity(Fraction(target.indices[0]), COUNT)
-        case Layers(single=True) if name == "params" and target.indices:
+        case Layers(single=True) if name in ("params", "active_params") and target.indices:
             terms: dict[TermKey, Fraction] = {
-                ("fact", part, "params", target.indices[0]): Fraction(1) for part in BOTH
+                ("fact", part, name, target.indices[0]): Fraction(1) for part in BOTH
             }
             return Symbolic(terms, space=target.space)
         case Layers():

@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import partial
 from math import floor
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import Alternative, SubBlock, absent
 from puzzledsl.alternatives.arguments import Arguments
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Shape
@@ -79,8 +79,10 @@ class ChoiceReader:
         """Add the alternatives of one call to each kind of layer that can have them."""
         fit = [kind for kind in kinds if not alternative.unfit(kind.shape)]
         if len(fit) < len(kinds) and (each or not fit):
-            unfit = next(kind for kind in kinds if kind not in fit)
-            self._report_unfit(call, alternative.unfit(unfit.shape), unfit)
+            unfit = [kind for kind in kinds if kind not in fit]
+            there = [kind for kind in unfit if not absent(alternative.sub_block, kind.shape)]
+            for kind in unfit if each else there or unfit:
+                self._report_unfit(call, alternative.unfit(kind.shape), kind)
         elif len(fit) == 1:
             self._read_one(call, alternative, fit[0])
         elif self._has_values(call, alternative):

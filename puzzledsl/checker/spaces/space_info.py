@@ -82,11 +82,13 @@ _ANY_SHAPE = Shape(
 
 def guessed(name: str) -> SpaceInfo:
     """Return a placeholder for a space that could not be read, so that its statements and searches can still be checked."""
-    return all_parent(name, name, name, _ANY_SHAPE, incomplete=True, guessed=True)
+    info = all_parent(name, name, name, _ANY_SHAPE)
+    info.incomplete = info.guessed = True
+    return info
 
 
-def all_parent(name: str, parent: str, parent_id: str, shape: Shape, **flags: bool) -> SpaceInfo:
+def all_parent(name: str, parent: str, parent_id: str, shape: Shape) -> SpaceInfo:
     """Return a space in which every layer stays as it is."""
     attention: list[tuple[AttentionAlternative, ...]] = [(ParentAttention(),)] * shape.layers
     ffn: list[tuple[FfnAlternative, ...]] = [(ParentFfn(),)] * shape.layers
-    return SpaceInfo(name, parent, parent_id, shape, attention, ffn, [*attention], [*ffn], **flags)
+    return SpaceInfo(name, parent, parent_id, shape, attention, ffn, [*attention], [*ffn])

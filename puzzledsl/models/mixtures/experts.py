@@ -166,3 +166,16 @@ def _expert(state: Mapping[str, Tensor], prefix: str) -> Expert:
 
     gate = linear("gate") if f"{prefix}gate_proj.weight" in state else None
     return Expert(gate, linear("up"), linear("down"))
+
+
+def stacked(experts: Sequence[Expert]) -> Expert:
+    """Return one expert with the channels of all; the bias of its outputs is the first one's."""
+    gates = [expert.gate for expert in experts if expert.gate is not None]
+    down = torch.cat([expert.down.weight for expert in experts], 1)
+    wide = Expert(_joined(gates) if gates else None, _joined([e.up for e in experts]), experts[0].down)
+    return wide.with_down(down)
+
+
+def _joined(maps: Sequence[Linear]) -> Linear:
+    biases = [linear.bias for linear in maps if linear.bias is not None]
+    return Linear(torch.cat([linear.weight for linear in maps]), torch.cat(biases) if biases else None)

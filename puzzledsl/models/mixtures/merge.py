@@ -17,7 +17,7 @@ from torch import Tensor
 
 from puzzledsl.models.least_squares.channels import elimination_order
 from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, solve_ridge
-from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture
+from puzzledsl.models.mixtures.experts import Expert, Mixture, stacked
 
 ROW_RIDGE = 3.0
 """Ridge times tokens a weight of a merged router row."""
@@ -71,14 +71,7 @@ def _merged(mixture: Mixture, members: list[int], x_NH: Tensor, weights_NG: Tens
     order = elimination_order(gram.xx, full)
     kept = order[len(order) - width :].sort().values
     down = solve_ridge(gram.xx[kept][:, kept], gram.xy[kept], full[kept], relative=ridge).T.float()
-    gates = [part.gate for part in parts if part.gate is not None]
-    gate = _stacked(gates).rows(kept) if gates else None
-    return Expert(gate, _stacked([part.up for part in parts]).rows(kept), replace(parts[0].down, weight=down))
-
-
-def _stacked(maps: Sequence[Linear]) -> Linear:
-    biases = [linear.bias for linear in maps if linear.bias is not None]
-    return Linear(torch.cat([linear.weight for linear in maps]), torch.cat(biases) if biases else None)
+    return stacked(parts).channels(kept).with_down(down)
 
 
 def _row(mixture: Mixture, members: list[int], x_NH: Tensor, logits_NG: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from transformers import Qwen3MoeConfig
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
 
 from puzzledsl.models.mixtures.choose import frequency, highest, least_damage, reap
+from puzzledsl.models.mixtures.dense import dense
 from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture
 from puzzledsl.models.mixtures.fit import refit, refit_downs, refit_router
 from puzzledsl.models.mixtures.merge import groups_of, merge
@@ -162,3 +163,20 @@ def test_few_tokens_do_little_harm():
     few = SEEN[:24]
     fewer = full.only([0, 1, 2, 3])
     assert error(refit(fewer, few, full(few)), full) < 1.1 * error(fewer, full)
+
+
+def test_a_dense_ffn_in_place_of_a_mixture_is_better_than_none():
+    full = mixture()
+    whole = dense(full, [], SEEN, full(SEEN), 2 * WIDTH)
+    y = full(UNSEEN)
+    made = whole.down(full.rules.activate(whole.gate(UNSEEN), whole.up(UNSEEN)))
+    assert whole.width == 2 * WIDTH
+    assert float((made - y).square().sum()) < 0.5 * float((y - y.mean(0)).square().sum())
+
+
+def test_a_mixture_of_equal_experts_is_a_dense_ffn():
+    full = mixture()
+    same = replace(full, experts=[full.experts[0]] * EXPERTS)
+    whole = dense(same, [], SEEN, same(SEEN), EXPERTS // 2 * WIDTH)
+    made = whole.down(same.rules.activate(whole.gate(UNSEEN), whole.up(UNSEEN)))
+    assert float((made - same(UNSEEN)).square().sum()) < 1e-3 * float(same(UNSEEN).square().sum())

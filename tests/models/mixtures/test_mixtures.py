@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Qwen3MoeConfig
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
 
-from puzzledsl.models.mixtures.choose import frequency, highest, least_damage, reap
+from puzzledsl.models.mixtures.choose import damage_order, frequency, highest, reap
 from puzzledsl.models.mixtures.dense import dense
 from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture
 from puzzledsl.models.mixtures.fit import refit, refit_downs, refit_router
@@ -77,14 +77,17 @@ def test_a_mixture_is_transformers_own(changes):
 def test_all_experts_at_full_width_are_the_parents_bit_for_bit():
     full = mixture()
     assert torch.equal(narrow(full.only(range(EXPERTS)), SEEN, WIDTH)(UNSEEN), full(UNSEEN))
-    assert least_damage(full, SEEN, full(SEEN), EXPERTS) == list(range(EXPERTS))
 
 
 def test_the_first_expert_to_go_is_the_one_that_is_missed_least():
     full = mixture()
-    kept = least_damage(full, SEEN, full(SEEN), EXPERTS - 1)
-    without = [[e for e in range(EXPERTS) if e != gone] for gone in range(EXPERTS)]
-    assert kept == min(without, key=lambda rest: error(full.only(rest), full, SEEN))
+    order = damage_order(full, SEEN, full(SEEN))
+    left = list(range(EXPERTS))
+    for gone in order[:-1]:
+        without = {e: error(full.only([other for other in left if other != e]), full, SEEN) for e in left}
+        assert gone == min(without, key=without.__getitem__)
+        left.remove(gone)
+    assert order[-1:] == left
 
 
 def test_rivals_rank_by_tokens_and_by_weighted_norms():
@@ -150,7 +153,8 @@ def test_merging_copies_of_an_expert_loses_next_to_nothing():
 @pytest.mark.parametrize(("experts", "top_k", "width"), [(3, 2, WIDTH), (EXPERTS, 2, WIDTH // 2), (4, 1, 9)])
 def test_a_smaller_mixture_beats_rivals_of_its_size(experts, top_k, width):
     full = mixture()
-    ours = smaller(full, SEEN, experts=experts, top_k=top_k, width=width)
+    order = damage_order(full, SEEN, full(SEEN))
+    ours = smaller(full, order, SEEN, full(SEEN), experts=experts, top_k=top_k, width=width)
     assert (len(ours.experts), ours.top_k, {e.width for e in ours.experts}) == (experts, top_k, {width})
     for saliency in (frequency, reap):
         rival = replace(full.only(highest(saliency(full, SEEN), experts)), top_k=top_k)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.alternative import Alternative, Ffn, absent
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.errors import ImpossibleExperts
 from puzzledsl.alternatives.mlp import MAX_ROUND
-from puzzledsl.alternatives.parent import ParentFfn, counted_mixture, mixture_weights
-from puzzledsl.alternatives.shape import Initialisers, Shape
-from puzzledsl.alternatives.support import Absent, Support
+from puzzledsl.alternatives.parent import ParentFfn, counted_mixture, mixture_fields, mixture_weights
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.weights import Weight, Weights
 
 MAX_EXPERTS = 4096
@@ -36,7 +35,6 @@ class MoeFfn(Ffn):
     }
     positional: ClassVar[int] = 2
     name_pattern: ClassVar[str] = r"moe\d+k\d+w\d+"
-    last_map: ClassVar[str | None] = "down_proj"
 
     @classmethod
     def read(cls, call: Arguments) -> Sequence[Alternative]:
@@ -97,18 +95,23 @@ class MoeFfn(Ffn):
         """Return the channels of all experts, shared ones too."""
         return self.experts * self.width + shape.shared_width
 
-    def initialiser(self, init: Initialisers) -> str:
-        """Return `init { mlp = … }`."""
-        return init.mlp
-
     def kept(self, shape: Shape, parent_params: int) -> float:
         """Return the share of channels."""
         return self.experts * self.width / (shape.experts * shape.expert_width)
 
-    def support(self, runtime: str, *, first: bool) -> Support:
-        """No runtime's children have mixtures of experts."""
-        return Absent(reason="no runtime's children have mixtures of experts")
+    def block_config(self, shape: Shape) -> dict[str, Any]:
+        """Return the sizes."""
+        return mixture_fields(self.experts, self.top_k, self.width)
 
-    def block_config(self, shape: Shape) -> dict[str, Any] | None:
-        """It has no module."""
-        return None
+    @classmethod
+    def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
+        """A mixture of other sizes than the parent's."""
+        if entry["no_op"] or entry["replace_with_linear"] or entry.get("num_experts") is None:
+            return None
+        sizes = (entry["num_experts"], entry["num_experts_per_tok"], entry["moe_intermediate_size"])
+        experts, top_k, width = map(int, sizes)
+        return cls(experts=experts, top_k=top_k, width=width)
+
+    def per_layer(self, shape: Shape) -> dict[str, Any]:
+        """Return the sizes."""
+        return self.block_config(shape)

@@ -28,9 +28,7 @@ def frequency(mixture: Mixture, x_TH: Tensor) -> list[float]:
 
 def reap(mixture: Mixture, x_TH: Tensor) -> list[float]:
     """Return the mean over an expert's tokens of the router's weight times the norm of the expert's output."""
-    return [
-        float(output.norm(dim=1).mean()) if len(output) else 0.0 for _, output in mixture.parts(x_TH)
-    ]
+    return [float(output.norm(dim=1).mean()) if len(output) else 0.0 for _, output in mixture.parts(x_TH)]
 
 
 def highest(saliency: list[float], count: int) -> list[int]:

@@ -7,6 +7,7 @@ among them. Shapes: T tokens, H hidden, P channels in the pool.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -33,10 +34,19 @@ def dense(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, y_TH: Tensor
     start = torch.cat([expert.down.weight.float() * share for expert, share in pool], 1)
     some = torch.cat(usage).topk(min(POOL * width, wide.width)).indices.sort().values
     wide, start_PH = wide.channels(some), start[:, some].T.double()
+    bias = _bias(pool)
     gram = Gram.zeros(len(some), y_TH.shape[1], x_TH.device)
-    gram.add(mixture.rules.activate(None if wide.gate is None else wide.gate(x_TH), wide.up(x_TH)), y_TH)
+    gram.add(
+        mixture.rules.activate(None if wide.gate is None else wide.gate(x_TH), wide.up(x_TH)), y_TH - bias
+    )
     ridge = gram.ridge(TOWARDS_START)
     full = solve_ridge(gram.xx, gram.xy, start_PH, relative=ridge)
     kept = elimination_order(gram.xx, full)[len(some) - width :].sort().values
     down = solve_ridge(gram.xx[kept][:, kept], gram.xy[kept], full[kept], relative=ridge)
-    return wide.channels(kept).with_down(down.T.float())
+    made = wide.channels(kept).with_down(down.T.float())
+    return made if made.down.bias is None else replace(made, down=replace(made.down, bias=bias))
+
+
+def _bias(pool: Sequence[tuple[Expert, float]]) -> Tensor | float:
+    """Return the mean over all tokens of what the biases of the experts' outputs add."""
+    return sum((share * e.down.bias.float() for e, share in pool if e.down.bias is not None), 0.0)

@@ -61,6 +61,16 @@ class Expert:
         gate = None if self.gate is None else self.gate.rows(kept)
         return Expert(gate, self.up.rows(kept), replace(self.down, weight=self.down.weight[:, kept]))
 
+    def state(self, prefix: str) -> State:
+        """Return the weights by their canonical names."""
+        found: State = {}
+        for part, linear in (("gate", self.gate), ("up", self.up), ("down", self.down)):
+            if linear is not None:
+                found[f"{prefix}{part}_proj.weight"] = linear.weight
+                if linear.bias is not None:
+                    found[f"{prefix}{part}_proj.bias"] = linear.bias
+        return found
+
     def with_down(self, weight_HW: Tensor) -> Expert:
         """Return the expert with another down projection; its bias stays."""
         return replace(self, down=replace(self.down, weight=weight_HW))
@@ -91,7 +101,7 @@ class Mixture:
     def of(cls, state: Mapping[str, Tensor], top_k: int, rules: Rules) -> Mixture:
         """Return the mixture of a sub-block's weights, without copying them."""
         router = state["gate.weight"]
-        experts = [_expert(state, f"experts.{e}.") for e in range(len(router))]
+        experts = [expert_of(state, f"experts.{e}.") for e in range(len(router))]
         return cls(router, state.get("gate.bias"), experts, top_k, rules)
 
     def state(self) -> State:
@@ -100,11 +110,7 @@ class Mixture:
         if self.bias is not None:
             found["gate.bias"] = self.bias
         for e, expert in enumerate(self.experts):
-            for part, linear in (("gate", expert.gate), ("up", expert.up), ("down", expert.down)):
-                if linear is not None:
-                    found[f"experts.{e}.{part}_proj.weight"] = linear.weight
-                    if linear.bias is not None:
-                        found[f"experts.{e}.{part}_proj.bias"] = linear.bias
+            found |= expert.state(f"experts.{e}.")
         return found
 
     def only(self, kept: Sequence[int]) -> Mixture:
@@ -160,7 +166,9 @@ class Mixture:
         return float((self(x_TH) - y_TH).square().sum(dtype=torch.float64))
 
 
-def _expert(state: Mapping[str, Tensor], prefix: str) -> Expert:
+def expert_of(state: Mapping[str, Tensor], prefix: str) -> Expert:
+    """Return the expert whose weights' names start with `prefix`, without copying them."""
+
     def linear(part: str) -> Linear:
         return Linear(state[f"{prefix}{part}_proj.weight"], state.get(f"{prefix}{part}_proj.bias"))
 

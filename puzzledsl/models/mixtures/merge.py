@@ -65,7 +65,9 @@ def _merged(mixture: Mixture, members: list[int], x_NH: Tensor, weights_NG: Tens
     gram = Gram.zeros(read.shape[1], wanted.shape[1], read.device)
     gram.add(read, wanted)
     shares = weights_NG.sum(0) / total_N1.sum()
-    start = torch.cat([part.down.weight.float().T * share for part, share in zip(parts, shares, strict=True)]).double()
+    start = torch.cat(
+        [part.down.weight.float().T * share for part, share in zip(parts, shares, strict=True)]
+    ).double()
     ridge = gram.ridge(TOWARDS_START)
     full = solve_ridge(gram.xx, gram.xy, start, relative=ridge)
     order = elimination_order(gram.xx, full)

@@ -16,7 +16,14 @@ from puzzledsl.models.mixtures.narrow import narrow
 
 
 def smaller(
-    mixture: Mixture, order: Sequence[int], x_TH: Tensor, y_TH: Tensor, *, experts: int, top_k: int, width: int
+    mixture: Mixture,
+    order: Sequence[int],
+    x_TH: Tensor,
+    y_TH: Tensor,
+    *,
+    experts: int,
+    top_k: int,
+    width: int,
 ) -> Mixture:
     """Return the mixture of these sizes that least squares finds nearest to y; `order`: experts, first to go first."""
     kept = sorted(order[len(order) - experts :])

@@ -95,7 +95,8 @@ def test_rivals_rank_by_tokens_and_by_weighted_norms():
     weights, numbers = full.weights(SEEN)
     assert frequency(full, SEEN) == [float((numbers == e).sum()) for e in range(EXPERTS)]
     norms = [
-        (full.outputs(e, SEEN).norm(dim=1, keepdim=True) * weights)[numbers == e].mean() for e in range(EXPERTS)
+        (full.outputs(e, SEEN).norm(dim=1, keepdim=True) * weights)[numbers == e].mean()
+        for e in range(EXPERTS)
     ]
     assert torch.allclose(torch.tensor(reap(full, SEEN)), torch.stack(norms), rtol=1e-5)
     assert highest([1.0, 3.0, 2.0, 3.0], 2) == [1, 3]
@@ -121,7 +122,10 @@ def test_a_router_that_is_right_already_stays():
 
 def test_a_step_of_the_router_is_undone_by_the_fit():
     full = mixture()
-    moved = replace(full, router=full.router + 0.1 * torch.randn(EXPERTS, HIDDEN, generator=torch.Generator().manual_seed(3)))
+    moved = replace(
+        full,
+        router=full.router + 0.1 * torch.randn(EXPERTS, HIDDEN, generator=torch.Generator().manual_seed(3)),
+    )
     assert error(refit_router(moved, SEEN, full(SEEN)), full) < 0.3 * error(moved, full)
 
 
@@ -147,7 +151,10 @@ def test_merging_copies_of_an_expert_loses_next_to_nothing():
     groups = groups_of(twice, list(range(EXPERTS)), SEEN)
     assert groups[0] == [0, EXPERTS]
     pair = merge(twice, groups, SEEN, WIDTH)
-    assert error(refit_downs(pair, SEEN, twice(SEEN)), twice) < error(refit_downs(twice.only(range(EXPERTS)), SEEN, twice(SEEN)), twice) + 0.05
+    assert (
+        error(refit_downs(pair, SEEN, twice(SEEN)), twice)
+        < error(refit_downs(twice.only(range(EXPERTS)), SEEN, twice(SEEN)), twice) + 0.05
+    )
 
 
 @pytest.mark.parametrize(("experts", "top_k", "width"), [(3, 2, WIDTH), (EXPERTS, 2, WIDTH // 2), (4, 1, 9)])

@@ -14,6 +14,8 @@ from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.weights import Weight, Weights
 
 MAX_EXPERTS = 4096
+ALIGNED = 8
+"""Widths are multiples of this: grouped products of experts want rows of 16 bytes, in bfloat16 too."""
 
 
 class MoeFfn(Ffn):
@@ -31,7 +33,7 @@ class MoeFfn(Ffn):
         "width": Argument(
             "Channels of an expert, or a share of the parent's: `75%`.", default="the parent's"
         ),
-        "round": Argument("Widths are rounded to the nearest multiple of this.", default="`1`"),
+        "round": Argument("Widths are rounded to the nearest multiple of this.", default="`8`"),
     }
     positional: ClassVar[int] = 2
     name_pattern: ClassVar[str] = r"moe\d+k\d+w\d+"
@@ -41,7 +43,7 @@ class MoeFfn(Ffn):
         """Return an alternative for each number of experts, of active experts, and each width."""
         if not any(call.has(key) for key in ("experts", "top_k", "width")):
             call.need("experts", help="write `moe(experts: 64)`, `moe(top_k: 2)` or `moe(width: 50%)`")
-        shape, multiple = call.shape, call.whole("round", 1, 1, MAX_ROUND)
+        shape, multiple = call.shape, call.whole("round", ALIGNED, 1, MAX_ROUND)
         if call.failed:
             return []
         counts = call.wholes("experts", 1, shape.experts) if call.has("experts") else [shape.experts]

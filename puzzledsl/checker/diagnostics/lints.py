@@ -176,13 +176,13 @@ class FewTokensAnExpert(Diagnostic):
     is damped, which leaves the expert near the parent's weights, and the smaller mixture is worse than it could be.
 
     Wrong:
-        parent q = shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, kv_heads: 2, head_dim: 8, intermediate: 192, vocab: 256,
-            experts: 64, top_k: 2, expert_width: 96)
+        parent q = shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, kv_heads: 2, head_dim: 8, intermediate: 192,
+            vocab: 256, experts: 64, top_k: 2, expert_width: 96)
         space v of q { ffn = parent | moe(experts: 32) }
         bld pieces of v { tokens = 0, calibration = 2Ki }
     Right:
-        parent q = shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, kv_heads: 2, head_dim: 8, intermediate: 192, vocab: 256,
-            experts: 64, top_k: 2, expert_width: 96)
+        parent q = shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, kv_heads: 2, head_dim: 8, intermediate: 192,
+            vocab: 256, experts: 64, top_k: 2, expert_width: 96)
         space v of q { ffn = parent | moe(experts: 32) }
         bld pieces of v { tokens = 0, calibration = 4Ki }
     """
